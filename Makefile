@@ -1,0 +1,35 @@
+# `make demo` and `make test` need only Python, pip and make; they install the rest into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_ARGS ?=
+
+.PHONY: setup demo test lint test-slow clean
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[train,openvino,report,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/blemish demo --out demo $(DEMO_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup lint
+	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+constraints.txt: pyproject.toml
+	$(BIN)/uv pip compile --quiet --all-extras --python-version 3.11 --no-header --no-annotate pyproject.toml -o $@
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,101 @@
+"""One image and what is known about it; many of them with their class names."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+GOOD = "good"
+SPLITS = ("train", "val", "test")
+FEW = 25  # a defect class with fewer training images than this puts the data in the "few" setting
+
+Setting = Literal["known", "unknown", "few"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A labelled box in pixels; x1 and y1 are exclusive."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image file and what is known about it; None means not known."""
+
+    image: Path
+    label: str | None = None  # class name; GOOD for a defect-free part
+    split: str | None = None  # one of SPLITS
+    mask: Path | None = None  # defect pixels
+    boxes: tuple[Box, ...] | None = None
+    template: Path | None = None  # a defect-free twin of this very image
+    roi: Path | None = None  # mask: only these pixels count
+    ignore: Path | None = None  # mask: these pixels do not count
+    group: str | None = None  # part or lot; one group never spans two splits
+    product: str | None = None
+
+    @property
+    def defective(self) -> bool | None:
+        """Whether the part has a defect; None where no label, mask or box tells."""
+        if self.label is not None:
+            return self.label != GOOD
+        if self.boxes is not None:
+            return bool(self.boxes)
+        return True if self.mask is not None else None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples with their class names (GOOD first where it occurs) and where they came from."""
+
+    samples: tuple[Sample, ...]
+    root: Path
+    format: str
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of labels and boxes, sorted, GOOD first."""
+        names = {s.label for s in self.samples if s.label is not None}
+        names |= {box.label for s in self.samples for box in s.boxes or ()}
+        return tuple(sorted(names, key=lambda name: (name != GOOD, name)))
+
+    @property
+    def defect_classes(self) -> tuple[str, ...]:
+        return tuple(name for name in self.classes if name != GOOD)
+
+    @property
+    def truth(self) -> frozenset[str]:
+        """Kinds of truth that at least one sample bears: good, label, mask, boxes, template."""
+        found = set()
+        for s in self.samples:
+            found |= {kind for kind in ("label", "mask", "boxes", "template") if getattr(s, kind) is not None}
+            if s.defective is False:
+                found.add("good")
+        return frozenset(found)
+
+    @property
+    def setting(self) -> Setting:
+        """What the training images tell of defects: nothing (unknown), a handful (few), or enough (known)."""
+        training = [s for s in self.samples if s.split in (None, "train")]
+        counts = Counter(s.label for s in training if s.defective)
+        if not counts:
+            return "unknown"
+        return "few" if min(counts.values()) < FEW else "known"
+
+    def where(self, keep: Callable[[Sample], bool]) -> "Dataset":
+        return replace(self, samples=tuple(s for s in self.samples if keep(s)))
+
+    def split(self, name: str) -> "Dataset":
+        """The samples of one split."""
+        return self.where(lambda s: s.split == name)
+
+    def with_samples(self, samples: Iterable[Sample]) -> "Dataset":
+        return replace(self, samples=tuple(samples))

@@ -1,0 +1,33 @@
+"""The errors a user can mend. Every one carries a single line: what is wrong, and how to mend it."""
+
+
+class BlemishError(Exception):
+    """Bad input or a missing piece; the command line prints it as one line and leaves with exit code 2."""
+
+
+class ImageError(BlemishError):
+    """An image or mask that cannot be read, or does not fit what it is used with."""
+
+
+class DataError(BlemishError):
+    """A dataset that cannot be understood, or lacks the truth that a method needs."""
+
+
+class BundleError(BlemishError):
+    """A bundle that is damaged, altered, or of a version this program does not know."""
+
+
+class OptionError(BlemishError):
+    """An unknown option, or a value that does not fit it."""
+
+
+class DecisionError(BlemishError):
+    """A threshold or rule that cannot be understood."""
+
+
+class ExportError(BlemishError):
+    """A graph that could not be exported, or does not agree with the network it came from."""
+
+
+class MissingExtraError(BlemishError):
+    """A part of blemish whose libraries are not installed."""

@@ -1,0 +1,112 @@
+"""The manifest of a bundle: all that is needed to run its graph and judge what comes out, as validated data."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class InputSpec(Part):
+    """How an image becomes the graph's input: float32 (N, channels, height, width), full scale = 1."""
+
+    channels: int = Field(3, ge=1, le=64)
+    height: int = Field(256, ge=1, le=8192)
+    width: int = Field(256, ge=1, le=8192)
+    fit: Literal["stretch", "letterbox"] = "stretch"
+
+
+class Tiling(Part):
+    """Windows, in pixels of the image, that are each fitted to the graph's input."""
+
+    height: int = Field(ge=16)
+    width: int = Field(ge=16)
+    overlap: float = Field(0.25, ge=0.0, lt=0.9)  # share of a tile
+
+
+class Roi(Part):
+    """The part of the picture that is inspected, in pixels of an image of the stated size; scaled to others."""
+
+    image_height: int = Field(ge=1)
+    image_width: int = Field(ge=1)
+    rectangle: tuple[int, int, int, int] | None = None  # x0 y0 x1 y1
+    polygon: list[tuple[float, float]] | None = None
+    ignore: list[list[tuple[float, float]]] = []  # polygons that do not count
+
+
+class Scale(Part):
+    """Pixels per millimetre along x and y."""
+
+    x: float = Field(gt=0)
+    y: float = Field(gt=0)
+
+
+class Decision(Part):
+    """Thresholds and rules, changed without retraining. Scores: higher is worse; at or above the threshold counts."""
+
+    review: float | None = None
+    reject: float | None = None
+    map_low: float | None = None  # hysteresis on the heat map: grow regions down to this ...
+    map_high: float | None = None  # ... from pixels at or above this
+    min_area_px: float = Field(0.0, ge=0)
+    class_thresholds: dict[str, float] = {}
+    rules: list[str] = []
+    zones: dict[str, list[tuple[float, float]]] = {}  # name -> polygon in pixels of the image
+
+
+class Calibration(Part):
+    """How the thresholds were chosen, on which images, and what they promise."""
+
+    source: Literal["held-out", "cross-fitted", "validation"]
+    target: str  # in words: "false-alarm rate 0.01", "escape rate 0.01", "lowest cost"
+    good_images: int
+    defect_images: int = 0
+    false_alarm: tuple[float, float, float] | None = None  # value, low, high (95 %)
+    escape: tuple[float, float, float] | None = None
+    warnings: list[str] = []
+    temperature: float | None = None
+
+
+class Certificate(Part):
+    """Agreement of the shipped graph with the network it was made from, on real validation images."""
+
+    images: int
+    tolerance: float
+    score_difference: float  # largest absolute difference, in parts of the score's scale
+    map_difference: float
+    verdict_agreement: float
+    versions: dict[str, str]
+
+
+class Provenance(Part):
+    created: str  # ISO 8601, UTC
+    blemish: str
+    method: str
+    branch: str = ""
+    paper: str
+    options: dict[str, Any]
+    seed: int
+    data: dict[str, Any]  # name, format, counts per split, sha256 of the list of files
+    versions: dict[str, str]
+    config_sha256: str
+
+
+class Manifest(Part):
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    classes: list[str]  # as in Dataset.classes
+    outputs: list[str]  # kinds of Outputs, in the graph's order
+    input: InputSpec
+    score_source: Literal["graph", "map"] = "graph"  # "map": image score is the map's maximum over the valid pixels
+    tiling: Tiling | None = None
+    roi: Roi | None = None
+    scale: Scale | None = None
+    decision: Decision = Decision()
+    calibration: Calibration | None = None
+    certificate: Certificate | None = None
+    provenance: Provenance
+    parts: dict[str, str] = {}  # file name in the bundle -> SHA-256

@@ -1,0 +1,22 @@
+"""Every method blemish knows: a name and the class behind it. To add a method, add its file and one line here."""
+
+import difflib
+from importlib import import_module
+
+from blemish.errors import OptionError
+from blemish.methods.base import Method
+
+METHODS = {
+    "patchcore": "blemish.methods.feature_distance.patchcore:PatchCore",
+    "padim": "blemish.methods.feature_distance.padim:Padim",
+}
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method; raises OptionError, naming the near ones, when there is none of that name."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, n=3) or sorted(METHODS)
+        raise OptionError(f"there is no method '{name}'; did you mean {', '.join(near)}?")
+    module, attribute = METHODS[name].split(":")
+    found: type[Method] = getattr(import_module(module), attribute)
+    return found
