@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ARGS ?=
 
-.PHONY: setup demo test lint test-slow clean
+.PHONY: setup demo test lint test-slow constraints clean
 
 setup: .venv/.installed
 
@@ -28,8 +28,9 @@ test: setup lint
 test-slow: setup
 	$(BIN)/pytest -m slow
 
-constraints.txt: pyproject.toml
-	$(BIN)/uv pip compile --quiet --all-extras --python-version 3.11 --no-header --no-annotate pyproject.toml -o $@
+# After a change of the dependencies in pyproject.toml.
+constraints:
+	$(BIN)/uv pip compile --quiet --all-extras --python-version 3.11 --no-header --no-annotate pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache
