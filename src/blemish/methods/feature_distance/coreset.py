@@ -1,0 +1,84 @@
+"""Greedy k-centre selection: exact, without an N x N matrix, and fast because distances may be stale.
+
+The greedy rule (Gonzalez 1985; Sener & Savarese 2018) takes, again and again, the vector farthest from all those taken.
+Distances to the taken ones only shrink, so an old distance is an upper bound. We therefore refine only the farthest
+few thousand vectors one pick at a time, and go on as long as the best of them is at least as far as any vector
+outside can be; then all distances are brought up to date with every new pick in one matrix product.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CANDIDATES = 4096  # vectors refined pick by pick between two full updates
+CHUNK_BYTES = 32 * 2**20  # of one block of distances
+
+
+def k_center_greedy(vectors: Tensor, count: int, progress: Callable[[int], None] | None = None) -> Tensor:
+    """Indices, in the order of picking, of `count` of the (N, D) vectors; the first is the one nearest to their mean.
+
+    The start does not depend on the order of the vectors. Memory beyond the input: N floats, a centred copy, and
+    CHUNK_BYTES. `progress` is told how many are picked so far.
+    """
+    total = len(vectors)
+    count = min(count, total)
+    x = vectors.float() - vectors.float().mean(dim=0)  # shorter vectors, smaller rounding errors
+    norms = (x * x).sum(dim=1)
+    picked = [int(norms.argmin())]
+    farness = torch.full((total,), float("inf"), device=x.device)  # squared distance to the nearest picked vector
+    _update(farness, x, norms, torch.tensor(picked, device=x.device))
+    while len(picked) < count:
+        new = _pick_among_farthest(farness, x, norms, count - len(picked))
+        picked += new.tolist()
+        _update(farness, x, norms, new)
+        if progress is not None:
+            progress(len(picked))
+    return torch.tensor(picked[:count], device=vectors.device)
+
+
+def _pick_among_farthest(farness: Tensor, x: Tensor, norms: Tensor, wanted: int) -> Tensor:
+    """The next greedy picks, as many as can be known without looking beyond the farthest CANDIDATES."""
+    size = min(CANDIDATES, len(x))
+    values, candidates = farness.topk(size)
+    bound = values[-1].item() if size < len(x) else -1.0  # nothing outside is farther than this
+    local, local_norms = x[candidates], norms[candidates]
+    distance = values.clone()
+    new: list[int] = []
+    while len(new) < wanted:
+        value, place = distance.max(dim=0)
+        if new and value.item() < bound:
+            break
+        index = int(place)
+        new.append(index)
+        to_new = torch.addmv(local_norms + local_norms[index], local, local[index], alpha=-2.0)
+        distance = torch.minimum(distance, to_new.clamp_(min=0))
+        distance[index] = -1.0  # never the same vector twice, also among duplicates
+    return candidates[torch.tensor(new, device=x.device)]
+
+
+def _update(farness: Tensor, x: Tensor, norms: Tensor, new: Tensor) -> None:
+    """Bring the distances of all vectors up to date with the new picks."""
+    picks = x[new]
+    pick_norms = norms[new]
+    rows = max(1, CHUNK_BYTES // (4 * len(new)))
+    for start in range(0, len(x), rows):
+        part = slice(start, start + rows)
+        squared = torch.addmm(pick_norms[None], x[part], picks.T, alpha=-2.0).amin(dim=1) + norms[part]
+        torch.minimum(farness[part], squared.clamp_(min=0), out=farness[part])
+    farness[new] = -1.0
+
+
+def random_projection(dimensions: int, target: int, seed: int = 0) -> Tensor:
+    """A (dimensions, target) Johnson-Lindenstrauss projection that keeps distances nearly as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(dimensions, target, generator=generator) / target**0.5
+
+
+def covering_radius(vectors: Tensor, centers: Tensor) -> float:
+    """Largest distance of a vector to its nearest centre."""
+    farthest = 0.0
+    rows = max(1, CHUNK_BYTES // (4 * len(centers)))
+    for part in vectors.split(rows):
+        farthest = max(farthest, float(torch.cdist(part, centers).amin(dim=1).max()))
+    return farthest

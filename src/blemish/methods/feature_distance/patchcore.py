@@ -1,0 +1,155 @@
+"""PatchCore: a memory bank of patch features of good images; a patch far from all of them is a defect."""
+
+import math
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
+from blemish.methods.blocks import GaussianBlur, as_vectors, enlarge, patch_features, valid_patches
+from blemish.methods.feature_distance.coreset import k_center_greedy, random_projection
+from blemish.methods.gather import gather_vectors
+
+SEARCH_CHUNK = 4096  # bank vectors compared at a time; bounds the memory of the shipped graph
+
+
+class PatchCoreOptions(Options):
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
+    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+    strides: tuple[int, ...] = Field((8, 16), description="feature maps used, finest first")
+    coreset_ratio: float = Field(0.01, gt=0, le=1, description="share of the training patches kept in the bank")
+    max_vectors: int = Field(32768, ge=1, description="upper limit of the bank, whatever the ratio")
+    projection: int = Field(128, ge=0, description="dimensions in which the coreset is chosen; 0 for all")
+    neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
+    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    memory_mb: int = Field(1024, ge=16, description="features held while fitting; beyond it they are condensed")
+
+
+class PatchCore(OnePassMethod):
+    """Roth et al. 2022, "Towards Total Recall in Industrial Anomaly Detection" (PatchCore).
+
+    Kept from the paper: locally aware patch features of two middle layers, greedy k-centre coreset chosen in a random
+    projection, nearest-neighbour distance, re-weighted image score, bilinear map smoothed with sigma 4. Deviations:
+    the default backbone is a light one (the paper's is WideResNet-50, `backbone=wide_resnet50_2`); its channels are
+    used as they are, not pooled to 1024; the whole image is used, not its central crop; the coreset starts from the
+    vector nearest to the mean. When the features outgrow `memory_mb` they are condensed as they come: a coreset of
+    coresets, no longer the exact greedy choice.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="patchcore",
+        branch="feature_distance",
+        title="PatchCore",
+        paper="Roth et al. 2022, Towards Total Recall in Industrial Anomaly Detection, CVPR",
+        needs=("good",),
+        answers=("where", "how much"),
+        summary="Memory bank of good patch features; learns in one pass, no tuning. The first choice with good images.",
+    )
+    Options: ClassVar[type[Options]] = PatchCoreOptions
+    options: PatchCoreOptions
+
+    def __init__(self, options: PatchCoreOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        self.backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
+        self.backbone.eval().requires_grad_(False)
+        self.blur = GaussianBlur(options.blur)
+        self.register_buffer("bank", torch.empty(0, sum(self.backbone.channels)))
+        self.register_buffer("bank_neighbours", torch.empty(0, 0, dtype=torch.int64))
+        self._collected: list[Tensor] = []
+        self._seen = 0
+
+    def features(self, images: Tensor) -> Tensor:
+        return patch_features(self.backbone(images))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.features(images)
+        count, _, height, width = features.shape
+        patches = as_vectors(features) - self.bank_mean
+        distances = nearest_distance(patches, self.bank - self.bank_mean).view(count, height * width)
+        worst = distances.argmax(dim=1)
+        worst_patch = patches.view(count, height * width, -1)[torch.arange(count, device=worst.device), worst]
+        score = distances.amax(dim=1) * self._weight(worst_patch)
+        heat = self.blur(enlarge(distances.view(count, height, width), images.shape[-2:]))
+        return {"anomaly_score": score, "anomaly_map": heat}
+
+    @property
+    def bank_mean(self) -> Tensor:
+        return self.bank.mean(dim=0)
+
+    def _weight(self, patch: Tensor) -> Tensor:
+        """Equation 7: less weight where the nearest bank vector stands in a dense part of the bank. (N, D) to (N,)."""
+        bank = self.bank - self.bank_mean
+        nearest = squared_distances(patch, bank).argmin(dim=1)
+        around = bank[self.bank_neighbours[nearest]]  # (N, b, D); the first is the nearest itself
+        distances = (patch[:, None] - around).square().sum(dim=2).sqrt()
+        if distances.shape[1] < 2:
+            return torch.ones_like(distances[:, 0])
+        return 1 - distances.softmax(dim=1)[:, 0]
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        features = self.features(batch["image"])
+        keep = valid_patches(batch["valid"], features.shape[-2:]).flatten()
+        vectors = as_vectors(features)[keep]
+        self._collected.append(vectors)
+        self._seen += len(vectors)
+        if sum(v.numel() for v in self._collected) * 4 > self._budget():
+            self._collected = [self._condense(torch.cat(self._collected), self._target(self._seen))]
+
+    def finish(self) -> None:
+        vectors = gather_vectors(torch.cat(self._collected))
+        seen = int(gather_vectors(torch.tensor([[self._seen]], device=vectors.device)).sum())
+        self._collected = []
+        self.bank = self._condense(vectors, self._target(seen))
+        self.bank_neighbours = nearest_within(self.bank, self.options.neighbours)
+
+    def _target(self, seen: int) -> int:
+        return min(self.options.max_vectors, max(1, math.ceil(self.options.coreset_ratio * seen)))
+
+    def _budget(self) -> int:
+        # Selection needs a copy of the features and their projection beside them.
+        return self.options.memory_mb * 2**20 // 3
+
+    def _condense(self, vectors: Tensor, target: int) -> Tensor:
+        if len(vectors) <= target:
+            return vectors
+        dimensions = self.options.projection
+        if 0 < dimensions < vectors.shape[1]:
+            reduced = vectors @ random_projection(vectors.shape[1], dimensions).to(vectors)
+        else:
+            reduced = vectors
+        return vectors[k_center_greedy(reduced, target)].clone()
+
+    def state_summary(self) -> dict[str, Any]:
+        return {"bank vectors": len(self.bank), "training patches": self._seen, "dimensions": self.bank.shape[1]}
+
+
+def squared_distances(x: Tensor, bank: Tensor) -> Tensor:
+    """(P, D) and (M, D) to (P, M) squared distances less |x|^2, as one matrix product."""
+    table = torch.cat([-2 * bank, bank.square().sum(dim=1, keepdim=True)], dim=1)
+    return F.pad(x, (0, 1), value=1.0) @ table.T
+
+
+def nearest_distance(x: Tensor, bank: Tensor) -> Tensor:
+    """(P, D) vectors to (P,) distance to the nearest of the (M, D) bank vectors."""
+    table = torch.cat([-2 * bank, bank.square().sum(dim=1, keepdim=True)], dim=1)
+    padded = F.pad(x, (0, 1), value=1.0)
+    nearest = torch.stack([(padded @ part.T).amin(dim=1) for part in table.split(SEARCH_CHUNK)]).amin(dim=0)
+    return (nearest + x.square().sum(dim=1)).clamp(min=0).sqrt()
+
+
+def nearest_within(bank: Tensor, count: int) -> Tensor:
+    """For each of M bank vectors the indices of its `count` nearest, itself first: (M, min(count, M))."""
+    count = min(count, len(bank))
+    centred = bank - bank.mean(dim=0)
+    rows = max(1, 2**25 // (4 * len(bank)))
+    parts = []
+    for start in range(0, len(bank), rows):
+        squared = squared_distances(centred[start : start + rows], centred)
+        own = torch.arange(start, start + len(squared), device=bank.device)
+        squared[torch.arange(len(squared), device=bank.device), own] = -torch.inf
+        parts.append(squared.topk(count, dim=1, largest=False).indices)
+    return torch.cat(parts)
