@@ -165,8 +165,8 @@ def _header(data: bytes) -> _Header:
     bits = 32 if picture.mode == "F" else 16 if deep else 8
     grey = deep or picture.mode in ("1", "L", "LA")
     orientation = picture.getexif().get(0x0112, 1)
-    plain = picture.format == "BMP" and picture.mode == "RGB"
-    return _Header("other", picture.height, picture.width, 1 if grey else 3, bits, orientation, plain, plain, picture)
+    channels = 1 if grey else 3
+    return _Header("other", picture.height, picture.width, channels, bits, orientation, plain=False, picture=picture)
 
 
 def _png_header(data: bytes) -> _Header:
@@ -300,4 +300,6 @@ def _one_line(error: BaseException) -> str:
         return "the content is of no known image format"
     if isinstance(error, cv2.error):
         return "the file is damaged"
+    if "truncated" in str(error).lower():
+        return "the file is truncated"
     return (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -1,0 +1,244 @@
+"""Reading against Pillow and tifffile as independent witnesses, and one clear line for every kind of bad file."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from blemish.errors import ImageError
+from blemish.imaging.read import encode, image_header, read_image, read_mask, write_image
+
+rng = np.random.default_rng(0)
+GREY = rng.integers(0, 256, (13, 17), dtype=np.uint8)
+RGB = rng.integers(0, 256, (13, 17, 3), dtype=np.uint8)
+RGBA = np.dstack([RGB, rng.integers(0, 256, (13, 17), dtype=np.uint8)])
+GREY16 = rng.integers(0, 65536, (13, 17), dtype=np.uint16)
+SMOOTH = cv2.resize(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
+
+
+def saved(picture, form, **options):
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def read_bytes(tmp_path, data, name="image.png"):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return read_image(path)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000"])
+@pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
+def test_lossless_formats_give_the_pixels_whatever_the_name(tmp_path, form, pixels):
+    options = {"lossless": True} if form == "WEBP" else {"irreversible": False} if form == "JPEG2000" else {}
+    image = read_bytes(tmp_path, saved(Image.fromarray(pixels), form, **options), "misnamed.jpg")
+    expected = pixels[..., None] if pixels.ndim == 2 else pixels
+    if form == "WEBP" and pixels.ndim == 2:  # WebP has no grey
+        expected = np.repeat(expected, 3, axis=2)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (Image.fromarray(RGBA), RGB),
+        (Image.merge("LA", [Image.fromarray(GREY)] * 2), GREY[..., None]),
+        (Image.fromarray(GREY > 99), np.where(GREY > 99, 255, 0)[..., None]),
+        (Image.fromarray(GREY16), GREY16[..., None]),
+    ],
+    ids=["alpha is dropped", "grey with alpha", "one bit", "16 bit"],
+)
+def test_png_kinds(tmp_path, picture, expected):
+    np.testing.assert_array_equal(read_bytes(tmp_path, saved(picture, "PNG")), expected)
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "TIFF", "BMP"])
+def test_palette_becomes_rgb(tmp_path, form):
+    picture = Image.fromarray(SMOOTH).quantize(16)
+    np.testing.assert_array_equal(read_bytes(tmp_path, saved(picture, form)), np.asarray(picture.convert("RGB")))
+
+
+def test_rgb_16_bit_png_keeps_its_depth_and_order(tmp_path):
+    pixels = rng.integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+    write_image(tmp_path / "a.png", pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels)
+    assert tuple(Image.open(tmp_path / "a.png").convert("RGB").getpixel((2, 3))) == tuple(pixels[3, 2] >> 8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_agrees_with_pillow(tmp_path, mode):
+    data = saved(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=95)
+    with Image.open(io.BytesIO(data)) as picture:
+        expected = np.asarray(picture.convert("RGB" if mode == "CMYK" else mode)).reshape(48, 64, -1).astype(int)
+    image = read_bytes(tmp_path, data)
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).max() <= 3  # decoders may round differently
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_orientation_is_applied(tmp_path, orientation, form):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(form, {})
+    data = saved(Image.fromarray(SMOOTH), form, exif=exif, **options)
+    with Image.open(io.BytesIO(data)) as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture).convert("RGB")).astype(int)
+    image = read_bytes(tmp_path, data)
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).max() <= 3
+    header = image_header(tmp_path / "image.png")
+    assert (header.height, header.width, header.channels, header.bits) == (*image.shape, 8)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 12])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiff_of_any_channels_depth_and_layout(tmp_path, channels, dtype, planar, compression):
+    pixels = (rng.random((9, 11, channels)) * (1 if dtype == np.float32 else 255)).astype(dtype)
+    stored = pixels if planar == "contig" else pixels.transpose(2, 0, 1)
+    options = {"photometric": "rgb" if channels == 3 else "minisblack", "compression": compression}
+    if channels == 1:
+        stored = pixels[..., 0]
+    else:
+        options["planarconfig"] = planar
+    tifffile.imwrite(tmp_path / "a.tif", stored, byteorder=">", **options)
+    image = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image, pixels)
+    assert image.dtype == dtype
+    assert image.dtype.isnative
+    header = image_header(tmp_path / "a.tif")
+    assert (header.height, header.width, header.channels) == image.shape
+    assert header.bits == 8 * np.dtype(dtype).itemsize
+
+
+def test_tiff_specials(tmp_path):
+    tifffile.imwrite(tmp_path / "alpha.tif", RGBA, photometric="rgb", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(read_image(tmp_path / "alpha.tif"), RGB)
+    tifffile.imwrite(tmp_path / "bands.tif", np.stack([GREY, 255 - GREY, GREY // 2, GREY]), photometric="minisblack")
+    np.testing.assert_array_equal(read_image(tmp_path / "bands.tif")[..., 1], 255 - GREY)
+    tifffile.imwrite(tmp_path / "white.tif", 255 - GREY, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "white.tif")[..., 0], GREY)
+    for pixels in (GREY, RGB, GREY16):
+        Image.fromarray(pixels).save(tmp_path / "lzw.tif", compression="tiff_lzw")
+        np.testing.assert_array_equal(read_image(tmp_path / "lzw.tif").squeeze(), pixels)
+    tifffile.imwrite(tmp_path / "volume.tif", np.zeros((2, 3, 9, 9), np.uint8), photometric="minisblack")
+    with pytest.raises(ImageError, match="not one image"):
+        read_image(tmp_path / "volume.tif")
+    tifffile.imwrite(tmp_path / "negative.tif", np.full((9, 9), -3, np.int16))
+    with pytest.raises(ImageError, match="save it as 8 or 16 bit"):
+        read_image(tmp_path / "negative.tif")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_a_single_pixel_is_an_image(tmp_path, form):
+    image = read_bytes(tmp_path, saved(Image.new("RGB", (1, 1), (9, 9, 9)), form))
+    assert image.shape == (1, 1, 3)
+    assert np.abs(image.astype(int) - 9).max() <= 1
+
+
+def claimed_png(width, height):
+    """A PNG whose header claims a size that its few bytes do not hold."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+
+
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+
+
+PNG, JPEG = saved(Image.fromarray(SMOOTH), "PNG"), saved(Image.fromarray(SMOOTH), "JPEG")
+JPEG_WITH_THUMBNAIL = JPEG[:2] + b"\xff\xe5" + struct.pack(">H", 2 + len(JPEG)) + JPEG + JPEG[2:]
+TIFF = saved(Image.fromarray(SMOOTH), "TIFF")
+BAD = {
+    "empty": (b"", "empty"),
+    "text": (b"this is no image\n" * 9, "no known image format"),
+    "truncated png": (PNG[: len(PNG) // 2], "truncated"),
+    "png without its last byte": (PNG[:-1], "truncated"),
+    "bit flip in png": (flipped(PNG, len(PNG) // 2), "damaged"),
+    "png signature alone": (PNG[:8], "damaged"),
+    "png cut in the header": (PNG[:20], "damaged"),
+    "jpeg cut in its tables": (JPEG[: len(JPEG) // 2], "truncated"),
+    "jpeg cut in its pixels": (JPEG[: -len(JPEG) // 6], "truncated"),
+    "truncated jpeg with a thumbnail": (JPEG_WITH_THUMBNAIL[: len(JPEG) + 12 + len(JPEG) // 2], "truncated"),
+    "jpeg marker alone": (JPEG[:3], "cannot read"),
+    "truncated tiff": (TIFF[: len(TIFF) // 2], "cannot read"),
+    "tiff header alone": (TIFF[:8], "cannot read"),
+    "truncated bmp": (saved(Image.fromarray(SMOOTH), "BMP")[:500], "truncated"),
+    "bomb": (claimed_png(40_000, 40_000), "limit of 250,000,000"),
+    "png of no width": (claimed_png(0, 4), "no pixels"),
+    "png that holds less than it claims": (claimed_png(64, 64), "damaged"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_one_clear_line_that_names_it(tmp_path, case):
+    data, words = BAD[case]
+    with pytest.raises(ImageError, match=words) as caught:
+        read_bytes(tmp_path, data, "part 7.png")
+    assert "part 7.png" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_whole_files_of_the_bad_ones_are_read(tmp_path):
+    for data in (PNG, JPEG, JPEG_WITH_THUMBNAIL, TIFF, JPEG + b"trailing", PNG + b"trailing"):
+        assert read_bytes(tmp_path, data).shape == SMOOTH.shape
+
+
+def test_missing_file_folder_and_size_limit(tmp_path):
+    with pytest.raises(ImageError, match="no such file"):
+        read_image(tmp_path / "absent.png")
+    with pytest.raises(ImageError, match="is a directory"):
+        read_image(tmp_path)
+    write_image(tmp_path / "a.jpg", RGB)
+    with pytest.raises(ImageError, match="limit of 100;"):
+        read_image(tmp_path / "a.jpg", max_pixels=100)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.where(GREY > 99, 255, 0).astype(np.uint8),
+        (GREY > 99).astype(np.uint8),
+        np.where(GREY > 99, 128, 127).astype(np.uint8),
+        np.where(GREY > 99, 65535, 0).astype(np.uint16),
+        np.dstack([np.where(GREY > 99, 255, 0)] * 3).astype(np.uint8),
+        GREY > 99,
+    ],
+    ids=["0/255", "0/1", "127/128", "16 bit", "rgb", "bool"],
+)
+def test_mask_is_above_half_or_above_zero_of_one(tmp_path, values):
+    write_image(tmp_path / "mask.png", values)
+    mask = read_mask(tmp_path / "mask.png", size=(13, 17))
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, GREY > 99)
+
+
+def test_mask_of_noise_below_half_is_empty_and_another_size_is_an_error(tmp_path):
+    write_image(tmp_path / "mask.png", (GREY // 2).astype(np.uint8))
+    assert not read_mask(tmp_path / "mask.png").any()
+    with pytest.raises(ImageError, match="has 17×13 pixels, its image 13×17"):
+        read_mask(tmp_path / "mask.png", size=(17, 13))
+
+
+@pytest.mark.parametrize(("suffix", "channels", "dtype"), [(".png", 5, np.uint8), (".jpg", 1, np.uint16)])
+def test_a_type_that_cannot_hold_the_pixels_says_so(suffix, channels, dtype):
+    with pytest.raises(ImageError, match="cannot hold"):
+        encode(np.zeros((4, 4, channels), dtype), suffix)
+
+
+def test_unknown_type_to_write(tmp_path):
+    with pytest.raises(ImageError, match="cannot write images of type"):
+        write_image(tmp_path / "a.xyz", RGB)
