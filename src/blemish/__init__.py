@@ -1,1 +1,49 @@
+"""Surface-defect inspection: what a defect is, where it is, and how much of it there is."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from blemish.dataset.read import read_dataset
+    from blemish.dataset.sample import Box, Dataset, Sample
+    from blemish.errors import BlemishError
+    from blemish.evaluation.evaluate import evaluate
+    from blemish.inspection.inspector import Inspector
+    from blemish.inspection.manifest import Decision
+    from blemish.inspection.result import Inspection, Measurements, Region, Verdict
+    from blemish.training.fit import resume, train
+
+# Public name -> where it lives; loaded on first use, so that `import blemish` is quick and free of torch.
+_PUBLIC = {
+    "BlemishError": "blemish.errors",
+    "Box": "blemish.dataset.sample",
+    "Dataset": "blemish.dataset.sample",
+    "Decision": "blemish.inspection.manifest",
+    "Inspection": "blemish.inspection.result",
+    "Inspector": "blemish.inspection.inspector",
+    "Measurements": "blemish.inspection.result",
+    "Region": "blemish.inspection.result",
+    "Sample": "blemish.dataset.sample",
+    "Verdict": "blemish.inspection.result",
+    "evaluate": "blemish.evaluation.evaluate",
+    "read_dataset": "blemish.dataset.read",
+    "resume": "blemish.training.fit",
+    "train": "blemish.training.fit",
+}
+
+__all__ = [
+    "BlemishError", "Box", "Dataset", "Decision", "Inspection", "Inspector", "Measurements", "Region", "Sample",
+    "Verdict", "evaluate", "read_dataset", "resume", "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'blemish' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,30 @@
+"""`blemish methods`: the catalogue, from what each method declares of itself."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from blemish.cli.console import console, needs_extra
+
+
+def methods(name: Annotated[str | None, typer.Argument(help="show one method with its options")] = None) -> None:
+    """List the methods, or show one with its paper and options."""
+    with needs_extra("train"):
+        from blemish.methods.catalogue import METHODS, method_class
+    if name is None:
+        table = Table("method", "branch", "learns from", "answers", "in short", box=None, header_style="bold")
+        for known in METHODS:
+            info = method_class(known).info
+            table.add_row(known, info.branch, ", ".join(info.needs), ", ".join(info.answers), info.summary)
+        console.print(table)
+        return
+    kind = method_class(name)
+    console.print(f"[bold]{kind.info.title}[/bold]  ({kind.info.name}, {kind.info.branch})")
+    console.print(kind.info.summary)
+    console.print(f"paper: {kind.info.paper}")
+    console.print(f"learns from: {', '.join(kind.info.needs)}; answers: {', '.join(kind.info.answers)}\n")
+    table = Table("option", "default", "meaning", box=None, header_style="bold")
+    for option, field in kind.Options.model_fields.items():
+        table.add_row(option, str(field.default), field.description or "")
+    console.print(table)

@@ -1,0 +1,159 @@
+"""`blemish train`: learn from a dataset, prove the export, set the thresholds, ship one file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from blemish.cli.console import console, needs_extra, tell
+from blemish.errors import OptionError
+
+LEARN, LIGHTNING, JUDGE = "Learning", "Lightning", "Calibration"
+
+
+def train(
+    data: Annotated[str | None, typer.Argument(help="dataset: a folder, a CSV manifest, or 'elpv'")] = None,
+    method: Annotated[str | None, typer.Option(help="see `blemish methods`; without it the advisor chooses")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder [default: runs/METHOD-N]")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="option of the method, key=value; repeatable")] = None,
+    seed: Annotated[int, typer.Option(help="of splits and of learning")] = 0,
+    resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
+    format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
+    root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
+    channels: Annotated[int, typer.Option(min=1, help="of the images", rich_help_panel=LEARN)] = 3,
+    fit: Annotated[str, typer.Option(help="stretch or letterbox to the input", rich_help_panel=LEARN)] = "stretch",
+    tile: Annotated[
+        int | None, typer.Option(min=16, help="cut images into squares of this side, in px", rich_help_panel=LEARN)
+    ] = None,
+    overlap: Annotated[float, typer.Option(min=0, max=0.89, help="share of a tile", rich_help_panel=LEARN)] = 0.25,
+    roi: Annotated[
+        Path | None, typer.Option(help="YAML/JSON: rectangle or polygon inspected", rich_help_panel=LEARN)
+    ] = None,
+    px_per_mm: Annotated[str | None, typer.Option(help="scale: P, or X,Y", rich_help_panel=LEARN)] = None,
+    workers: Annotated[int, typer.Option(min=0, help="processes that read images", rich_help_panel=LEARN)] = 0,
+    tensorboard: Annotated[bool, typer.Option(help="log for TensorBoard too", rich_help_panel=LEARN)] = False,
+    false_alarm: Annotated[
+        float, typer.Option(help="share of good parts that may be rejected", rich_help_panel=JUDGE)
+    ] = 0.01,
+    review: Annotated[float, typer.Option(help="share of good parts up for review", rich_help_panel=JUDGE)] = 0.05,
+    escape: Annotated[
+        float | None, typer.Option(help="share of defects that may pass; needs defects in val", rich_help_panel=JUDGE)
+    ] = None,
+    cost_escape: Annotated[
+        float | None, typer.Option(help="cost of an escape in false alarms", rich_help_panel=JUDGE)
+    ] = None,
+    calibration: Annotated[str, typer.Option(help="held-out or cross-fitted", rich_help_panel=JUDGE)] = "held-out",
+    folds: Annotated[int, typer.Option(min=2, help="of cross-fitting", rich_help_panel=JUDGE)] = 5,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=LIGHTNING)] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="processes or GPUs", rich_help_panel=LIGHTNING)] = 1,
+    num_nodes: Annotated[int, typer.Option(min=1, help="machines", rich_help_panel=LIGHTNING)] = 1,
+    strategy: Annotated[str, typer.Option(help="as in Lightning, e.g. ddp", rich_help_panel=LIGHTNING)] = "auto",
+    precision: Annotated[str, typer.Option(help="as in Lightning, e.g. bf16-mixed", rich_help_panel=LIGHTNING)] = "32",
+) -> None:
+    """Learn from DATA and ship a bundle, with thresholds set on validation images and its export proven."""
+    with needs_extra("train"):
+        from blemish.training import fit as training
+        from blemish.training.options import parse_settings
+    if resume is not None:
+        run = training.resume(resume, tell=tell, tensorboard=tensorboard)
+    elif data is None:
+        raise OptionError("name the dataset to learn from, or an interrupted run with --resume RUN")
+    else:
+        run = training.train(
+            data,
+            out=out or _fresh_folder(method or "auto"),
+            method=method,
+            options=parse_settings(set_ or []),
+            tell=tell,
+            tensorboard=tensorboard,
+            seed=seed,
+            format=format_,
+            root=str(root.resolve()) if root else None,
+            channels=channels,
+            fit=fit,
+            tiling={"height": tile, "width": tile, "overlap": overlap} if tile else None,
+            roi=_read_roi(roi),
+            scale=_scale(px_per_mm),
+            calibration=calibration,
+            folds=folds,
+            false_alarm=false_alarm,
+            review=review,
+            escape=escape,
+            cost_escape=cost_escape,
+            workers=workers,
+            trainer=_trainer(device, devices, num_nodes, strategy, precision),
+        )
+    _show(run)
+
+
+def _fresh_folder(stem: str) -> Path:
+    number = 1
+    while (folder := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _trainer(device: str, devices: int, num_nodes: int, strategy: str, precision: str) -> dict[str, Any]:
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"--device {device}: choose auto, cpu or cuda")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise OptionError("--device cuda: this machine has no usable GPU; leave --device out or say cpu")
+    return {
+        "accelerator": {"cuda": "gpu"}.get(device, device),
+        "devices": devices,
+        "num_nodes": num_nodes,
+        "strategy": strategy,
+        "precision": precision,
+    }
+
+
+def _read_roi(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        roi = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise OptionError(f"--roi {path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(roi, dict):
+        raise OptionError(f"--roi {path}: give image_height, image_width and a rectangle or polygon")
+    return roi
+
+
+def _scale(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or min(values) <= 0:
+        raise OptionError(f"--px-per-mm {text}: give one positive number, or two as X,Y")
+    return {"x": values[0], "y": values[-1]}
+
+
+def _show(run: Path) -> None:
+    from blemish.inspection.bundle import open_bundle
+
+    bundle = open_bundle(run)
+    manifest = bundle.manifest
+    decision, calibration, certificate = manifest.decision, manifest.calibration, manifest.certificate
+    console.print(
+        f"[bold]{bundle.path}[/bold]  {manifest.provenance.method}, {bundle.path.stat().st_size / 1e6:.1f} MB"
+    )
+    if certificate is not None:
+        console.print(
+            f"  graph equals network within {max(certificate.score_difference, certificate.map_difference):.1e} "
+            f"on {certificate.images} images, verdicts agree on {certificate.verdict_agreement:.0%}"
+        )
+    if calibration is not None:
+        console.print(f"  review from {decision.review:.4g}, reject from {decision.reject:.4g}: {calibration.target}")
+        for warning in calibration.warnings:
+            console.print(f"  [yellow]![/yellow] {warning}")
+    console.print(
+        f"next: blemish evaluate {run} DATA   ·   blemish inspect {run} IMAGES   ·   blemish report {run} DATA"
+    )

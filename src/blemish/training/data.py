@@ -1,0 +1,144 @@
+"""From samples to batches of tensors, by the very same preparation that the inspector uses."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import Dataset as TorchDataset
+
+from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.valid import valid_mask
+from blemish.imaging.prepare import fit_mask_to, prepare
+from blemish.imaging.read import image_header, read_image, read_mask
+from blemish.imaging.roi import locate
+from blemish.imaging.tiling import tile_boxes
+from blemish.inspection.manifest import InputSpec, Roi, Tiling
+
+Item = dict[str, Any]
+Pixels = NDArray[Any]
+Area = tuple[int, int, int, int]  # x0 y0 x1 y1 in pixels of the image
+
+
+@dataclass(frozen=True)
+class View:
+    """How the network sees an image: its region of interest, its tiles, and the input's shape."""
+
+    input: InputSpec
+    roi: Roi | None = None
+    tiling: Tiling | None = None
+
+
+class ImageItems(TorchDataset[Item]):
+    """Samples, or their tiles, as dicts of tensors; see `blemish.methods.base.Batch` for the keys."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        view: View,
+        classes: tuple[str, ...],
+        transform: Callable[[Item], Item] | None = None,
+    ) -> None:
+        self.view = view
+        self.classes = classes
+        self.transform = transform
+        self.samples = dataset.samples
+        self.with_template = all(sample.template is not None for sample in self.samples)
+        self.places = [(i, tile) for i, sample in enumerate(self.samples) for tile in range(self._tile_count(sample))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Item:
+        number, tile = self.places[index]
+        sample = self.samples[number]
+        image = read_image(sample.image)
+        area, valid = self._area(image, sample, tile)
+        item = self._item(sample, image, valid, area)
+        return item if self.transform is None else self.transform(item)
+
+    def _tile_count(self, sample: Sample) -> int:
+        if self.view.tiling is None:
+            return 1
+        if self.view.roi is None:
+            header = image_header(sample.image)
+            size = (header.height, header.width)
+        else:
+            x0, y0, x1, y1 = locate(read_image(sample.image), self.view.roi)[0]
+            size = (y1 - y0, x1 - x0)
+        return len(tile_boxes(*size, self.view.tiling.height, self.view.tiling.width, self.view.tiling.overlap))
+
+    def _area(self, image: Pixels, sample: Sample, tile: int) -> tuple[Area, NDArray[np.bool_]]:
+        """The part of the image that is seen, and which pixels of the whole image count."""
+        height, width = image.shape[:2]
+        valid = valid_mask(sample, (height, width))
+        x0, y0, x1, y1 = 0, 0, width, height
+        if self.view.roi is not None:
+            (x0, y0, x1, y1), inside = locate(image, self.view.roi)
+            valid[y0:y1, x0:x1] &= inside
+        if self.view.tiling is not None:
+            tiling = self.view.tiling
+            tiles = tile_boxes(y1 - y0, x1 - x0, tiling.height, tiling.width, tiling.overlap)
+            tx0, ty0, tx1, ty1 = tiles[tile]
+            x0, y0, x1, y1 = x0 + tx0, y0 + ty0, x0 + tx1, y0 + ty1
+        return (x0, y0, x1, y1), valid
+
+    def _item(self, sample: Sample, image: Pixels, valid: NDArray[np.bool_], area: Area) -> Item:
+        has_mask = sample.mask is not None or sample.defective is False
+        if sample.mask is not None:
+            mask = read_mask(sample.mask, (image.shape[0], image.shape[1]))
+        else:
+            mask = np.zeros(image.shape[:2], dtype=np.bool_)
+        item: Item = {
+            "image": self._image(image, area),
+            "valid": self._mask(valid, area),
+            "label": self.classes.index(sample.label) if sample.label in self.classes else -1,
+            "mask": self._mask(mask, area),
+            "has_mask": has_mask,
+        }
+        if self.with_template:
+            item["template"] = self._image(read_image(sample.template), area)
+        return item
+
+    def _image(self, image: Pixels, area: Area) -> torch.Tensor:
+        x0, y0, x1, y1 = area
+        spec = self.view.input
+        return torch.from_numpy(prepare(image[y0:y1, x0:x1], spec.channels, spec.height, spec.width, spec.fit))
+
+    def _mask(self, mask: NDArray[np.bool_], area: Area) -> torch.Tensor:
+        x0, y0, x1, y1 = area
+        spec = self.view.input
+        return torch.from_numpy(fit_mask_to(mask[y0:y1, x0:x1], spec.height, spec.width, spec.fit))
+
+
+class RankSampler(Sampler[int]):
+    """Each rank's own share of the items, none twice: what is collected over all ranks is the whole set, once."""
+
+    def __init__(self, items: ImageItems) -> None:
+        self.total = len(items)
+
+    def __iter__(self) -> Iterator[int]:
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        return iter(range(rank, self.total, world))
+
+    def __len__(self) -> int:
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        return len(range(rank, self.total, world))
+
+
+def loader(items: ImageItems, batch_size: int, *, shuffle: bool, workers: int, seed: int) -> DataLoader[Item]:
+    """Batches of items, in order, or shuffled by the seed."""
+    return DataLoader(
+        items,
+        batch_size=batch_size,
+        shuffle=shuffle or None,
+        sampler=None if shuffle else RankSampler(items),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=default_collate,
+        generator=torch.Generator().manual_seed(seed),
+    )

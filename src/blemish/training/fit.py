@@ -1,0 +1,252 @@
+"""Training: from a dataset to a run folder with its bundle."""
+
+import logging
+import shutil
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from safetensors.torch import load_file, save_file
+
+import blemish
+from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import GOOD, Dataset
+from blemish.dataset.split import ensure_splits
+from blemish.dataset.write import write_csv
+from blemish.errors import DataError, OptionError
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import InputSpec
+from blemish.inspection.result import Inspection
+from blemish.methods.base import Method, OnePassMethod
+from blemish.methods.catalogue import method_class
+from blemish.training.calibrate import Target
+from blemish.training.data import ImageItems, View, loader
+from blemish.training.options import check_options
+from blemish.training.plan import advise, check_truth
+from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
+from blemish.training.ship import Origin, Progress, ship
+
+CHECKPOINT_EVERY = timedelta(minutes=2)
+
+
+def train(
+    data: str | Path,
+    *,
+    out: str | Path,
+    method: str | None = None,
+    options: dict[str, Any] | None = None,
+    tell: Progress = print,
+    progress: bool = True,
+    tensorboard: bool = False,
+    **settings: Any,
+) -> Path:
+    """Learn from a dataset, ship and calibrate the bundle; returns the run folder.
+
+    `settings` are the other fields of `RunConfig`: seed, format, root, roi, tiling, trainer, false_alarm and so on.
+    Raises DataError, OptionError or ExportError for what a user can mend.
+    """
+    run = Path(out)
+    if (run / "run.yaml").exists():
+        raise OptionError(f"'{run}' already holds a run; resume it with --resume {run}, or choose another folder")
+    dataset = read_dataset(data, settings.get("format", "auto"), settings.get("root"))
+    if method is None:
+        advice = advise(dataset)
+        method = advice.method
+        tell(f"method {method}: {advice.reason}")
+    checked = check_options(method_class(method).Options, options or {}, method)
+    config = check_options(
+        RunConfig,
+        {
+            "blemish": blemish.__version__,
+            "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
+            "method": method,
+            "options": checked.model_dump(mode="json"),
+            **{key: value for key, value in settings.items() if value is not None},
+        },
+        "train",
+    )
+    dataset = _split(dataset, config)
+    check_truth(dataset, method_class(method))
+    _start(run, config, dataset)
+    return _carry_out(run, config, dataset, tell, progress, tensorboard)
+
+
+def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, tensorboard: bool = False) -> Path:
+    """Go on with an interrupted run: from its last checkpoint, or from its weights when only shipping is left."""
+    run = Path(run)
+    config = read_config(run)
+    dataset = read_dataset(split_file(run), "csv")
+    return _carry_out(run, config, dataset, tell, progress, tensorboard)
+
+
+def build(config: RunConfig, dataset: Dataset) -> Method:
+    """A fresh method for a dataset; methods that learn from good images alone know just good and defect."""
+    kind = method_class(config.method)
+    classes = (GOOD, "defect") if kind.info.needs == ("good",) else dataset.classes
+    options = check_options(kind.Options, config.options, config.method)
+    return kind(options, classes, config.channels)
+
+
+def load_method(run: str | Path) -> Method:
+    """The trained method of a run folder."""
+    run = Path(run)
+    config = read_config(run)
+    method = build(config, read_dataset(split_file(run), "csv"))
+    method.load_state_dict(load_file(weights_file(run)))
+    return method.eval()
+
+
+def view_of(config: RunConfig) -> View:
+    side = config.options["image_size"]
+    return View(InputSpec(channels=config.channels, height=side, width=side, fit=config.fit), config.roi, config.tiling)
+
+
+def _split(dataset: Dataset, config: RunConfig) -> Dataset:
+    good_only = method_class(config.method).info.needs == ("good",)
+    share = 0.0 if config.calibration == "cross-fitted" else 0.2
+    return ensure_splits(dataset, seed=config.seed, val_share=share, need_defects_in_training=not good_only)
+
+
+@rank_zero_only
+def _start(run: Path, config: RunConfig, dataset: Dataset) -> None:
+    write_config(run, config)
+    write_csv(dataset, split_file(run))
+
+
+def _carry_out(
+    run: Path, config: RunConfig, dataset: Dataset, tell: Progress, progress: bool, tensorboard: bool
+) -> Path:
+    view = view_of(config)
+    method = build(config, dataset)
+    if weights_file(run).exists():
+        tell("already trained; shipping")
+        method.load_state_dict(load_file(weights_file(run)))
+    else:
+        tell(f"learning from {len(_training(dataset, method))} images")
+        trainer = fit(method, dataset, config, run=run, progress=progress, tensorboard=tensorboard)
+        if not trainer.is_global_zero:
+            return run
+        _save_weights(method, weights_file(run))
+    target = Target(config.false_alarm, config.review, config.escape, config.cost_escape)
+    crossed = cross_fit(dataset, config, run, tell, progress) if config.calibration == "cross-fitted" else None
+    origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
+    ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, tell=tell, cross_fitted=crossed)
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    return run
+
+
+def fit(
+    method: Method,
+    dataset: Dataset,
+    config: RunConfig,
+    *,
+    run: Path,
+    progress: bool = False,
+    tensorboard: bool = False,
+) -> L.Trainer:
+    """Train a method in place by Lightning; raises DataError when it is interrupted before it has finished."""
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    one_pass = isinstance(method, OnePassMethod)
+    view = view_of(config)
+    training = ImageItems(_training(dataset, method), view, method.classes)
+    validation = ImageItems(dataset.split("val"), view, method.classes)
+    batch = method.options.batch_size
+    callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
+    if not one_pass:
+        callbacks.append(
+            ModelCheckpoint(run / "checkpoints", save_last=True, save_top_k=0, train_time_interval=CHECKPOINT_EVERY)
+        )
+    loggers: list[Logger] = [CSVLogger(run, name="log", version="")]
+    if tensorboard:
+        loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))
+    trainer_options = {"accelerator": "auto", "devices": 1, **method.trainer_options(), **config.trainer}
+    with quiet():
+        trainer = L.Trainer(
+            callbacks=callbacks,
+            logger=loggers,
+            enable_progress_bar=progress,
+            enable_checkpointing=not one_pass,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=not one_pass,
+            default_root_dir=run,
+            **trainer_options,
+        )
+        checkpoint = checkpoint_file(run)
+        trainer.fit(
+            method,
+            loader(training, batch, shuffle=not one_pass, workers=config.workers, seed=config.seed),
+            loader(validation, batch, shuffle=False, workers=config.workers, seed=config.seed)
+            if len(validation)
+            else None,
+            ckpt_path=str(checkpoint) if checkpoint.exists() else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return trainer
+
+
+def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, progress: bool) -> list[Inspection]:
+    """Inspections of every training image by a method that has not seen it, in the order of the training images."""
+    training = dataset.split("train").samples
+    if len(training) < config.folds:
+        raise DataError(
+            f"cross-fitting in {config.folds} folds needs as many training images; there are {len(training)}"
+        )
+    order = torch.randperm(len(training), generator=torch.Generator().manual_seed(config.seed)).tolist()
+    results: dict[int, Inspection] = {}
+    for fold in range(config.folds):
+        held = set(order[fold :: config.folds])
+        tell(f"cross-fitting, fold {fold + 1} of {config.folds}")
+        part = dataset.with_samples(s for i, s in enumerate(training) if i not in held)
+        method = build(config, dataset)
+        folder = run / "folds" / str(fold)
+        fit(method, part, config, run=folder, progress=progress)
+        target = Target(config.false_alarm, config.review)
+        origin = Origin(part, config.options, config.seed, f"fold{fold}", config.scale)
+        bundle = ship(method, view_of(config), origin, folder / "fold.blemish", target=target, tell=_silent)
+        inspected = Inspector.open(bundle).inspect([training[i] for i in sorted(held)])
+        results.update(zip(sorted(held), inspected, strict=True))
+    shutil.rmtree(run / "folds", ignore_errors=True)
+    return [results[i] for i in range(len(training))]
+
+
+def _training(dataset: Dataset, method: Method) -> Dataset:
+    """The images that a method learns from: good ones alone where it needs no other truth."""
+    training = dataset.split("train")
+    return training.where(lambda s: s.defective is False) if method.info.needs == ("good",) else training
+
+
+def _save_weights(method: Method, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def _silent(message: str) -> None:
+    pass
+
+
+class quiet:
+    """Keeps Lightning's banners and hints off the screen; errors still show."""
+
+    def __enter__(self) -> None:
+        self.levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")}
+        for name in self.levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self.caught = warnings.catch_warnings()
+        self.caught.__enter__()
+        warnings.simplefilter("ignore")
+
+    def __exit__(self, *details: Any) -> None:
+        self.caught.__exit__(*details)
+        for name, level in self.levels.items():
+            logging.getLogger(name).setLevel(level)

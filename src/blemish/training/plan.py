@@ -1,0 +1,39 @@
+"""The advisor: which method for which data, and why."""
+
+from dataclasses import dataclass
+
+from blemish.dataset.sample import Dataset
+from blemish.errors import DataError
+from blemish.methods.base import Method
+
+
+@dataclass(frozen=True)
+class Advice:
+    method: str
+    reason: str
+
+
+def advise(dataset: Dataset) -> Advice:
+    """The method to begin with.
+
+    A memory bank needs good images only, has nothing to tune and is ready in a minute; labelled defects in the
+    training images are not used by it, and the reason says so.
+    """
+    if dataset.setting == "unknown":
+        return Advice("patchcore", "the training images are all good")
+    return Advice("patchcore", "it learns from the good images; the labelled defects are left out of training")
+
+
+def check_truth(dataset: Dataset, method: type[Method]) -> None:
+    """Raises DataError where the training images lack the truth that a method learns from."""
+    training = dataset.split("train")
+    if not len(training):
+        raise DataError("there are no training images; give some the split 'train'")
+    for need in method.info.needs:
+        if need == "good" and not any(s.defective is False for s in training.samples):
+            raise DataError(
+                f"{method.info.name} learns from good images and there are none in training; "
+                "label some 'good' or put them into a folder of that name"
+            )
+        if need != "good" and all(getattr(s, need) is None for s in training.samples):
+            raise DataError(f"{method.info.name} learns from {need} truth and no training image has any")

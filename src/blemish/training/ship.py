@@ -1,0 +1,215 @@
+"""From a trained network to the bundle that ships: export, proof of agreement, thresholds.
+
+Everything after the export goes through the Inspector on the exported graph, so the thresholds belong to what ships.
+"""
+
+import hashlib
+import io
+import json
+import platform
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+import blemish
+from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.write import sha256_of
+from blemish.errors import ExportError
+from blemish.inspection.bundle import replace_manifest, write_bundle
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Calibration, Certificate, Decision, InputSpec, Manifest, Provenance, Scale
+from blemish.inspection.result import Inspection, Outputs
+from blemish.methods.base import Method
+from blemish.training.calibrate import Source, Target, calibrate
+from blemish.training.data import View
+
+OPSET = 17
+TOLERANCE = 1e-3  # largest difference that export accepts, in parts of the output's own scale
+CERTIFIED_IMAGES = 32  # real validation images that the certificate rests on
+LIBRARIES = ("torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a bundle says of where it came from."""
+
+    dataset: Dataset
+    options: dict[str, Any]
+    seed: int
+    name: str
+    scale: Scale | None = None
+
+
+def export_graph(method: Method, spec: InputSpec) -> bytes:
+    """The ONNX graph of a method, for any number of images at the input's fixed size."""
+    method = method.eval().cpu()
+    example = torch.rand(2, spec.channels, spec.height, spec.width)
+    with torch.inference_mode():
+        names = list(method(example))
+    buffer = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of every constant shape, and shapes are constant here
+            torch.onnx.export(
+                method,
+                (example,),
+                buffer,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=names,
+                dynamic_axes={name: {0: "n"} for name in ["images", *names]},
+            )
+    except Exception as error:  # the exporter has no common error type
+        raise ExportError(f"the network could not be exported to ONNX: {str(error).splitlines()[0][:200]}") from error
+    graph = buffer.getvalue()
+    onnx.checker.check_model(onnx.load_from_string(graph))
+    return graph
+
+
+def ship(
+    method: Method,
+    view: View,
+    origin: Origin,
+    path: Path,
+    *,
+    target: Target,
+    tell: Progress = print,
+    cross_fitted: list[Inspection] | None = None,
+) -> Path:
+    """Write the bundle of a trained method; raises ExportError when the graph does not agree with the network.
+
+    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on the training ones.
+    """
+    tell("exporting the graph")
+    graph = export_graph(method, view.input)
+    validation = origin.dataset.split("val")
+    samples = list(validation.samples or origin.dataset.split("train").samples)
+    write_bundle(path, graph, _manifest(method, view, origin, graph))
+    inspector = Inspector.open(path)
+
+    tell(f"comparing the graph with the network on {min(len(samples), CERTIFIED_IMAGES)} images")
+    certificate, compared = certify(method, inspector, samples[:CERTIFIED_IMAGES])
+
+    tell(f"setting thresholds from {len(cross_fitted or samples)} images")
+    results = cross_fitted if cross_fitted is not None else list(inspector.inspect(samples))
+    truth = list(origin.dataset.split("train").samples) if cross_fitted is not None else samples
+    decision, calibration = thresholds(results, truth, target, "held-out" if cross_fitted is None else "cross-fitted")
+    certificate.verdict_agreement = agreement(compared, decision, inspector)
+    manifest = inspector.manifest.model_copy(
+        update={"decision": decision, "calibration": calibration, "certificate": certificate}
+    )
+    return replace_manifest(path, manifest)
+
+
+def thresholds(
+    results: Iterable[Inspection], samples: list[Sample], target: Target, source: Source
+) -> tuple[Decision, Calibration]:
+    """Calibrate from inspections of samples whose truth is known."""
+    good, defective, peaks = [], [], []
+    for result, sample in zip(results, samples, strict=True):
+        (defective if sample.defective else good).append(result.score)
+        if not sample.defective and result.heat_map is not None:
+            peaks.append(float(result.heat_map.max()))
+    return calibrate(np.asarray(good), np.asarray(defective), np.asarray(peaks), target, source)
+
+
+def certify(
+    method: Method, inspector: Inspector, samples: list[Sample]
+) -> tuple[Certificate, list[tuple[Sample, Outputs, Outputs]]]:
+    """Compare network and graph on the same prepared images; raises ExportError beyond TOLERANCE."""
+    compared = []
+    worst = {"score": 0.0, "map": 0.0}
+    for sample in samples:
+        batch = inspector.prepared(sample)
+        shipped = inspector.engine.run(batch)
+        with torch.inference_mode():
+            own = {name: value.numpy() for name, value in method(torch.from_numpy(batch)).items()}
+        trained = Outputs(**own)
+        compared.append((sample, trained, shipped))
+        for name, expected in own.items():
+            kind = "score" if "score" in name and expected.ndim < 3 else "map"
+            worst[kind] = max(worst[kind], relative_difference(expected, getattr(shipped, name)))
+    if max(worst.values()) > TOLERANCE:
+        raise ExportError(
+            f"the exported graph differs from the network by {max(worst.values()):.2g} of its scale, "
+            f"more than {TOLERANCE:g}; nothing was shipped"
+        )
+    return Certificate(
+        images=len(samples),
+        tolerance=TOLERANCE,
+        score_difference=worst["score"],
+        map_difference=worst["map"],
+        verdict_agreement=0.0,
+        versions=library_versions(),
+    ), compared
+
+
+def agreement(compared: list[tuple[Sample, Outputs, Outputs]], decision: Decision, inspector: Inspector) -> float:
+    """Share of images on which network and graph lead to the same verdict."""
+    same = [
+        inspector.conclude(sample, trained, decision).verdict == inspector.conclude(sample, shipped, decision).verdict
+        for sample, trained, shipped in compared
+    ]
+    return float(np.mean(same)) if same else 0.0
+
+
+def relative_difference(expected: NDArray[Any], found: NDArray[Any]) -> float:
+    """Largest absolute difference in parts of the expected values' largest magnitude."""
+    if expected.size == 0:
+        return 0.0
+    return float(np.abs(expected - found).max() / max(float(np.abs(expected).max()), 1e-12))
+
+
+def library_versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        found[name] = version(name)
+    return found
+
+
+def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manifest:
+    masked = any(sample.roi or sample.ignore for sample in origin.dataset.samples)
+    shaped = view.roi is not None and (view.roi.polygon is not None or bool(view.roi.ignore))
+    graph_outputs = [output.name for output in onnx.load_from_string(graph).graph.output]
+    has_map = "anomaly_map" in graph_outputs
+    return Manifest(
+        name=origin.name,
+        classes=list(method.classes),
+        outputs=graph_outputs,
+        input=view.input,
+        # A graph knows nothing of pixels that do not count; where there are such, the map's maximum over the others
+        # is the score, for every image alike.
+        score_source="map" if has_map and (masked or shaped) else "graph",
+        tiling=view.tiling,
+        roi=view.roi,
+        scale=origin.scale,
+        provenance=Provenance(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            blemish=blemish.__version__,
+            method=method.info.name,
+            branch=method.info.branch,
+            paper=method.info.paper,
+            options=origin.options,
+            seed=origin.seed,
+            data={
+                "name": origin.dataset.root.name,
+                "format": origin.dataset.format,
+                "counts": {split: len(origin.dataset.split(split)) for split in ("train", "val", "test")},
+                "sha256": sha256_of(origin.dataset),
+            },
+            versions=library_versions(),
+            config_sha256=hashlib.sha256(json.dumps(origin.options, sort_keys=True).encode()).hexdigest(),
+        ),
+    )
