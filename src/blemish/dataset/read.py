@@ -1,0 +1,102 @@
+"""One door for every dataset: what it is taken for, and the samples in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blemish.dataset.files import WHOLE_SET_MASKS, first_existing, folders_in, images_in
+from blemish.dataset.formats import classes, csv_manifest, elpv, good_defect, kolektor, masks, mvtec
+from blemish.dataset.sample import Dataset, Sample
+from blemish.errors import DataError
+from blemish.imaging.read import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Format:
+    """A layout of files: how to know it, read it and, where that makes sense, write it."""
+
+    says: str
+    looks_like: Callable[[Path], bool]  # cheap: lists folders, reads a line; at most one format claims a place
+    read: Callable[[Path], list[Sample]]
+    write: Callable[[Dataset, Path], list[str]] | None = None  # returns what could not be kept, a line each
+
+
+# A new format is one file in formats/ and one line here.
+FORMATS: dict[str, Format] = {
+    "mvtec": Format(mvtec.SAYS, mvtec.looks_like, mvtec.read, mvtec.write),
+    "classes": Format(classes.SAYS, classes.looks_like, classes.read, classes.write),
+    "good-defect": Format(good_defect.SAYS, good_defect.looks_like, good_defect.read, good_defect.write),
+    "masks": Format(masks.SAYS, masks.looks_like, masks.read, masks.write),
+    "kolektor": Format(kolektor.SAYS, kolektor.looks_like, kolektor.read),
+    "elpv": Format(elpv.SAYS, elpv.looks_like, elpv.read),
+    "csv": Format(csv_manifest.SAYS, csv_manifest.looks_like, csv_manifest.read, csv_manifest.write),
+}
+
+
+def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None = None) -> Dataset:
+    """Samples of a folder or a CSV manifest; format "auto" finds out what it is.
+
+    `path` "elpv" is the installed package elpv-dataset; format "elpv:0.5" counts cells as defective from a defect
+    probability of 0.5 on (otherwise 1 is defective and what is between 0 and 1 is left out). `root` is where a CSV's
+    relative paths start. Files roi.png and ignore.png in the dataset's folder hold for all images that have none of
+    their own. Raises DataError for what is missing, empty or unclear.
+    """
+    name, _, option = format.partition(":")
+    if name not in ("auto", *FORMATS):
+        raise DataError(f"format {name!r} is not known; take auto, {', '.join(FORMATS)}")
+    place = Path(path)
+    if str(path) == "elpv" and not place.exists() and name in ("auto", "elpv"):
+        place, name = elpv.package_folder(), "elpv"
+    if not place.exists():
+        raise DataError(f"{place} does not exist; give a folder of images or a .csv that lists them")
+    name = detect_format(place) if name == "auto" else name
+    if option and name != "elpv":
+        raise DataError(f"format {name} takes no option, but was given {option!r}")
+    if root is not None and name != "csv":
+        raise DataError(f"root is where the paths of a CSV start; {place} is read as {name} and needs none")
+    base = Path(root) if root is not None else place if place.is_dir() else place.parent
+    if name == "csv":
+        samples = csv_manifest.read(place, base)
+    elif name == "elpv":
+        samples = elpv.read(place, option)
+    else:
+        samples = FORMATS[name].read(place)
+    if not samples:
+        raise DataError(f"{place} holds no images in the layout {name} ({FORMATS[name].says})")
+    _check_files(place, samples)
+    return Dataset(tuple(_with_whole_set_masks(samples, base)), base, name)
+
+
+def detect_format(path: Path) -> str:
+    """Name of the one format that the place looks like; DataError naming the candidates for none or several."""
+    found = [name for name, known in FORMATS.items() if known.looks_like(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{path} looks like several layouts: {', '.join(found)}; say which with --format")
+    if path.is_dir() and not any(images_in(path)) and not folders_in(path):
+        raise DataError(f"{path} is an empty folder: no images and no sub-folders")
+    if path.is_dir() and images_in(path):
+        raise DataError(f"{path} holds images, but nothing tells good from defective; put the good ones in {path}/good")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise DataError(f"{path} is one image; give a folder of images or a .csv that lists them")
+    layouts = "; ".join(f"{name}: {known.says}" for name, known in FORMATS.items())
+    raise DataError(f"{path} is in no layout that is known; say which with --format, one of: {layouts}")
+
+
+def _check_files(place: Path, samples: list[Sample]) -> None:
+    files = (p for s in samples for p in (s.image, s.mask, s.template, s.roi, s.ignore) if p is not None)
+    missing = [str(p) for p in files if not p.is_file()]
+    if missing:
+        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise DataError(
+            f"{place} names {len(missing)} files that do not exist: {shown}; give --root if they are elsewhere"
+        )
+
+
+def _with_whole_set_masks(samples: list[Sample], base: Path) -> list[Sample]:
+    for name in WHOLE_SET_MASKS:
+        mask = first_existing(base / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
+        if mask is not None:
+            samples = [s if getattr(s, name) else replace(s, **{name: mask}) for s in samples]
+    return samples
