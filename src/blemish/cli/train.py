@@ -83,7 +83,8 @@ def train(
             workers=workers,
             trainer=_trainer(device, devices, num_nodes, strategy, precision),
         )
-    _show(run)
+    if training.is_first_process():
+        _show(run)
 
 
 def _fresh_folder(stem: str) -> Path:

@@ -27,6 +27,7 @@ from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
 from blemish.training.calibrate import Target
 from blemish.training.data import ImageItems, View, loader
+from blemish.training.one_pass import with_collecting_strategy
 from blemish.training.options import check_options
 from blemish.training.plan import advise, check_truth
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
@@ -52,7 +53,7 @@ def train(
     Raises DataError, OptionError or ExportError for what a user can mend.
     """
     run = Path(out)
-    if (run / "run.yaml").exists():
+    if (run / "run.yaml").exists() and is_first_process():
         raise OptionError(f"'{run}' already holds a run; resume it with --resume {run}, or choose another folder")
     dataset = read_dataset(data, settings.get("format", "auto"), settings.get("root"))
     if method is None:
@@ -83,6 +84,11 @@ def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, te
     config = read_config(run)
     dataset = read_dataset(split_file(run), "csv")
     return _carry_out(run, config, dataset, tell, progress, tensorboard)
+
+
+def is_first_process() -> bool:
+    """False in the further processes of a distributed run, which learn but write and ship nothing."""
+    return bool(rank_zero_only.rank == 0)
 
 
 def build(config: RunConfig, dataset: Dataset) -> Method:
@@ -166,6 +172,8 @@ def fit(
     if tensorboard:
         loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))
     trainer_options = {"accelerator": "auto", "devices": 1, **method.trainer_options(), **config.trainer}
+    if one_pass:
+        trainer_options = with_collecting_strategy(trainer_options)
     with quiet():
         trainer = L.Trainer(
             callbacks=callbacks,

@@ -1,0 +1,83 @@
+"""The memory bank beside anomalib's: fit time, time an image and peak memory, as ratios, in one run.
+
+    python benchmarks/patchcore.py --data DIR [--peer PYTHON] [--ratios 0.01 0.1]
+
+DIR holds mvtec_ad/bottle. PYTHON is the interpreter of an environment of the peer's own (see peer_patchcore.py); the
+peer is run at the first ratio only, because its selection takes most of an hour at 10 %. Both use the embedded
+backbone, strides 8 and 16, 256 px; ours times the shipped graph, the peer its torch network.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+OURS = """
+import json, resource, sys, time
+from pathlib import Path
+from blemish.training.fit import train
+from blemish import Inspector, read_dataset, evaluate
+data, ratio, out = sys.argv[1:4]
+marks = []
+start = time.perf_counter()
+run = train(data, out=out, method="patchcore", options={"coreset_ratio": float(ratio)}, progress=False,
+            tell=lambda message: marks.append((message, time.perf_counter() - start)))
+export = next(t for message, t in marks if message.startswith("exporting"))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+inspector = Inspector.open(run)
+test = read_dataset(data).split("test")
+images = [inspector.prepared(sample) for sample in test.samples]
+inspector.engine.run(images[0])
+begin = time.perf_counter()
+for image in images:
+    inspector.engine.run(image)
+each = (time.perf_counter() - begin) / len(images)
+result = evaluate(inspector, test, speed=False).to_dict()
+print(json.dumps({"fit_s": export, "ms_per_image": each * 1000, "peak_mb": peak,
+                  "auroc": result["image"]["auroc"]["value"]}))
+"""
+
+
+def measure(command: list[str]) -> dict[str, float]:
+    """The JSON that a process prints on its last line."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--peer", help="python of the environment that holds anomalib")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.01, 0.1])
+    arguments = parser.parse_args()
+    bottle = arguments.data / "mvtec_ad" / "bottle"
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for ratio in arguments.ratios:
+            out = str(Path(folder) / f"run{ratio}")
+            rows[f"blemish, {ratio:.0%}"] = measure([sys.executable, "-W", "ignore", "-c", OURS, str(bottle), str(ratio), out])
+    if arguments.peer:
+        script = str(Path(__file__).with_name("peer_patchcore.py"))
+        ratio = arguments.ratios[0]
+        command = [arguments.peer, "-W", "ignore", script, str(bottle / "train/good"), str(bottle / "test"), str(ratio)]
+        rows[f"anomalib, {ratio:.0%}"] = measure(command)
+    table = Table("", "fit, s", "ms an image", "peak, MB", "image AUROC")
+    for name, row in rows.items():
+        table.add_row(name, *(f"{row[key]:.4g}" for key in ("fit_s", "ms_per_image", "peak_mb", "auroc")))
+    if arguments.peer:
+        ours, peer = rows[f"blemish, {arguments.ratios[0]:.0%}"], rows[f"anomalib, {arguments.ratios[0]:.0%}"]
+        ratios = (f"{peer[key] / ours[key]:.1f} x" for key in ("fit_s", "ms_per_image", "peak_mb"))
+        table.add_row("peer / blemish", *ratios, "")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""One suite for every method of the catalogue: what the rest of blemish, and a user, may count on."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.dataset.sample import GOOD
+from blemish.errors import DataError, OptionError
+from blemish.inspection.engines import open_engine
+from blemish.inspection.manifest import InputSpec
+from blemish.inspection.result import Outputs
+from blemish.methods.base import Method
+from blemish.methods.catalogue import METHODS, method_class
+from blemish.training.fit import build, fit, train
+from blemish.training.options import check_options
+from blemish.training.run import RunConfig
+from blemish.training.ship import export_graph
+
+# Options that let a method learn something from a handful of small images within seconds.
+TINY = {
+    "patchcore": {"coreset_ratio": 0.2},
+    "padim": {"dimensions": 20},
+}
+SIZE = 64
+METHOD_NAMES = sorted(METHODS)
+
+
+@cache
+def trained(name: str, data, channels: int = 3, seed: int = 0) -> Method:
+    config = config_for(name, data, channels, seed)
+    dataset = data.dataset(method_class(name).info.needs)
+    method = build(config, dataset)
+    fit(method, dataset, config, run=data.folder.parent / "fits")
+    return method.eval()
+
+
+def config_for(name: str, data, channels: int = 3, seed: int = 0) -> RunConfig:
+    options = method_class(name).Options(image_size=SIZE, batch_size=4, **TINY.get(name, {}))
+    return RunConfig(
+        blemish="0",
+        data=str(data.folder),
+        method=name,
+        options=options.model_dump(mode="json"),
+        channels=channels,
+        seed=seed,
+        trainer={"accelerator": "cpu"},
+    )
+
+
+def run_torch(method: Method, images: np.ndarray) -> dict[str, np.ndarray]:
+    with torch.inference_mode():
+        return {name: value.numpy() for name, value in method(torch.from_numpy(images)).items()}
+
+
+def badness(outputs: dict[str, np.ndarray]) -> np.ndarray:
+    """One number an image, higher is worse, whatever the method returns."""
+    if "anomaly_score" in outputs:
+        return outputs["anomaly_score"]
+    if "class_scores" in outputs:
+        return 1 - outputs["class_scores"][:, 0]
+    if "mask_scores" in outputs:
+        return outputs["mask_scores"].reshape(len(outputs["mask_scores"]), -1).max(axis=1)
+    return outputs["box_scores"].max(axis=1)
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_declares_itself(name):
+    info = method_class(name).info
+    assert info.name == name
+    assert info.paper and info.summary and info.branch
+    assert set(info.answers) <= {"what", "where", "how much"}
+    for field, meta in method_class(name).Options.model_fields.items():
+        assert meta.description, f"{name}.{field} has no description"
+        assert not meta.is_required()
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_tells_defects_from_good(name, tiny_data):
+    outputs = run_torch(trained(name, tiny_data), tiny_data.images("good", "defect", count=8))
+    assert set(outputs) <= {*Outputs.__slots__}
+    assert all(np.isfinite(value).all() for value in outputs.values())
+    score = badness(outputs)
+    assert np.median(score[8:]) > np.median(score[:8])
+    for kind in ("anomaly_map", "mask_scores"):
+        if kind in outputs:
+            assert outputs[kind].shape[-2:] == (SIZE, SIZE)
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
+    method = trained(name, tiny_data, channels)
+    engine = open_engine(export_graph(method, InputSpec(channels=channels, height=SIZE, width=SIZE)))
+    for count in (1, 5):
+        images = tiny_data.images("good", "defect", count=count, channels=channels)
+        before = images.copy()
+        expected = run_torch(method, images)
+        shipped = engine.run(images)
+        np.testing.assert_array_equal(images, before)
+        assert set(shipped.kinds()) == set(expected)
+        for kind, value in expected.items():
+            np.testing.assert_allclose(getattr(shipped, kind), value, rtol=1e-3, atol=1e-3 * np.abs(value).max())
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_same_seed_same_result(name, tiny_data):
+    images = tiny_data.images("good", "defect", count=3)
+    first = run_torch(trained(name, tiny_data), images)
+    trained.cache_clear()
+    second = run_torch(trained(name, tiny_data), images)
+    for kind, value in first.items():
+        np.testing.assert_allclose(second[kind], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_weights_survive_saving(name, tiny_data):
+    method = trained(name, tiny_data)
+    dataset = tiny_data.dataset(method.info.needs)
+    fresh = build(config_for(name, tiny_data), dataset)
+    fresh.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
+    images = tiny_data.images("defect", count=2)
+    for kind, value in run_torch(method, images).items():
+        np.testing.assert_array_equal(run_torch(fresh.eval(), images)[kind], value)
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_missing_truth_is_one_clear_line(name, tiny_data, tmp_path):
+    with pytest.raises(DataError) as caught:
+        train(tiny_data.without_truth(), out=tmp_path / "run", method=name, progress=False)
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value) or "training" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_unknown_option_names_the_near_ones(name):
+    with pytest.raises(OptionError, match="did you mean image_size"):
+        check_options(method_class(name).Options, {"image_siz": 3}, name)
+
+
+def test_unknown_method_names_the_near_ones():
+    with pytest.raises(OptionError, match="did you mean patchcore"):
+        method_class("patchcor")
+
+
+def test_every_class_of_the_tiny_set_is_good_or_defect(tiny_data):
+    assert set(tiny_data.dataset(("label",)).classes) == {GOOD, "scratch", "pit"}
