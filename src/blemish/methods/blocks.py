@@ -49,3 +49,30 @@ def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
 def valid_patches(valid: Tensor, size: Sequence[int]) -> Tensor:
     """Which patches of an (h, w) grid lie at least half inside the valid pixels: (N, H, W) bool to (N, h, w) bool."""
     return F.adaptive_avg_pool2d(valid[:, None].float(), (int(size[0]), int(size[1])))[:, 0] >= 0.5
+
+
+class Frozen(nn.Module):
+    """A pretrained network that neither learns nor moves its BatchNorm statistics, whatever mode its owner is in."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Frozen":
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            return self.network(x)
+
+
+def sum_of_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """(N, h, w) maps of several scales, each enlarged to the size and added: (N, H, W)."""
+    return torch.stack([enlarge(m, size) for m in maps]).sum(dim=0)
+
+
+def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, BatchNorm, ReLU; keeps the size but for the stride."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )

@@ -1,0 +1,38 @@
+"""What methods that learn by steps share: the learning-rate schedule, and a quiet walk over the training images."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from blemish.methods.base import Batch, Method
+
+
+def cosine_decay(optimizer: Optimizer, steps: int, warmup: int = 0, floor: float = 0.0) -> dict[str, Any]:
+    """What `configure_optimizers` returns: linear warm-up, then half a cosine down to `floor` of the learning rate."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def final_drop(optimizer: Optimizer, steps: int, share: float = 0.95, factor: float = 0.1) -> dict[str, Any]:
+    """What `configure_optimizers` returns: a constant rate that falls to `factor` of it at `share` of the steps."""
+    schedule = LambdaLR(optimizer, lambda step: 1.0 if step < share * steps else factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+@torch.no_grad()
+def training_batches(method: Method) -> Iterator[Batch]:
+    """All training images once, in order, without gradients, while the trainer holds its own place among them."""
+    source = method.trainer.train_dataloader
+    for batch in DataLoader(source.dataset, batch_size=source.batch_size, collate_fn=source.collate_fn):
+        yield method.transfer_batch_to_device(batch, method.device, 0)
