@@ -9,6 +9,9 @@ from blemish.methods.base import Method
 METHODS = {
     "patchcore": "blemish.methods.feature_distance.patchcore:PatchCore",
     "padim": "blemish.methods.feature_distance.padim:Padim",
+    "stfpm": "blemish.methods.feature_distance.stfpm:STFPM",
+    "reverse-distillation": "blemish.methods.feature_distance.reverse_distillation:ReverseDistillation",
+    "fastflow": "blemish.methods.one_class.fastflow:FastFlow",
 }
 
 

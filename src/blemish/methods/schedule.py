@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -30,9 +29,8 @@ def final_drop(optimizer: Optimizer, steps: int, share: float = 0.95, factor: fl
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-@torch.no_grad()
 def training_batches(method: Method) -> Iterator[Batch]:
-    """All training images once, in order, without gradients, while the trainer holds its own place among them."""
+    """All training images once, in order, while the trainer holds its own place among them."""
     source = method.trainer.train_dataloader
     for batch in DataLoader(source.dataset, batch_size=source.batch_size, collate_fn=source.collate_fn):
         yield method.transfer_batch_to_device(batch, method.device, 0)
