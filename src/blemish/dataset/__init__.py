@@ -1,5 +1,6 @@
 """Images and what is known about them: reading any layout, splitting, checking, writing."""
 
+from blemish.dataset.audit import audit_dataset
 from blemish.dataset.info import describe
 from blemish.dataset.read import FORMATS, detect_format, read_dataset
 from blemish.dataset.sample import GOOD, SPLITS, Box, Dataset, Sample
@@ -14,6 +15,7 @@ __all__ = [
     "Box",
     "Dataset",
     "Sample",
+    "audit_dataset",
     "convert",
     "describe",
     "detect_format",

@@ -1,4 +1,4 @@
-"""Near duplicates among many images: a perceptual hash to find candidates, a fine signature to confirm them."""
+"""Near duplicates among many images: a perceptual hash to find candidates, the fine structure to confirm them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +11,7 @@ HASH_BITS = 64
 MAX_DISTANCE = 10  # Hamming, of 64
 MIN_CORRELATION = 0.9  # of the signatures
 _SIDE = 48
+_ENOUGH_FOR_MEAN = 10
 _ROWS = 1024  # of the comparison at a time: 40 MB at 10,000 images
 
 
@@ -20,36 +21,40 @@ def perceptual_hash(image: NDArray[Any]) -> NDArray[np.float32]:
     return np.where(low > np.median(low), 1, -1).astype(np.float32)
 
 
-def signature(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Unit vector of the fine structure at 48 × 48.
+def fine_structure(image: NDArray[Any]) -> NDArray[np.float32]:
+    """What is left of the grey image at 48 × 48 when its surroundings are subtracted, as a unit vector.
 
-    Aligned pictures of alike parts have the same low frequencies; what tells two parts apart is the surface's texture.
-    Subtracting the surroundings leaves that, and makes the vector blind to brightness and contrast.
+    It is blind to brightness and contrast, and nearly so to another size or compression.
     """
     grey = _small_grey(image, _SIDE)
-    fine = (grey - cv2.GaussianBlur(grey, (0, 0), 1.5)).ravel()
-    length = float(np.linalg.norm(fine))
-    return fine / length if length > 1e-3 else np.zeros_like(fine)
+    return _unit((grey - cv2.GaussianBlur(grey, (0, 0), 1.5)).reshape(1, -1))[0]
+
+
+def signatures(structures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors (N, D) of what tells the images apart: without the structure that all of them share.
+
+    Aligned pictures of alike parts correlate at 0.9 and more; without their mean, at 0. A few images have no mean
+    worth the name and are left as they are.
+    """
+    return structures if len(structures) < _ENOUGH_FOR_MEAN else _unit(structures - structures.mean(axis=0))
 
 
 def near_pairs(
     hashes: NDArray[np.float32],
     signatures: NDArray[np.float32],
-    max_distance: int = MAX_DISTANCE,
-    min_correlation: float = MIN_CORRELATION,
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs i < j of alike images with their correlation, from hashes (N, 64) of ±1 and signatures (N, D).
+    """Pairs i < j of alike images with their correlation, from `perceptual_hash` and `signatures`.
 
     One matrix product a block of rows: for ±1 bits, the product is 64 minus twice the Hamming distance.
     """
     for start in range(0, len(hashes), _ROWS):
-        alike = hashes[start : start + _ROWS] @ hashes[start:].T >= HASH_BITS - 2 * max_distance
+        alike = hashes[start : start + _ROWS] @ hashes[start:].T >= HASH_BITS - 2 * MAX_DISTANCE
         alike &= np.arange(alike.shape[1])[None] > np.arange(alike.shape[0])[:, None]
         rows, columns = np.flatnonzero(alike.any(axis=1)), np.flatnonzero(alike.any(axis=0))
         if not len(rows):
             continue
         correlation = signatures[start + rows] @ signatures[start + columns].T
-        for i, j in zip(*np.nonzero(alike[np.ix_(rows, columns)] & (correlation >= min_correlation)), strict=True):
+        for i, j in zip(*np.nonzero(alike[np.ix_(rows, columns)] & (correlation >= MIN_CORRELATION)), strict=True):
             yield int(start + rows[i]), int(start + columns[j]), float(correlation[i, j])
 
 
@@ -60,3 +65,8 @@ def _small_grey(image: NDArray[Any], side: int) -> NDArray[np.float32]:
     small = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     scale = {"uint8": 1.0, "uint16": 255 / 65535}.get(str(image.dtype), 255.0)
     return np.nan_to_num(small.astype(np.float32)) * np.float32(scale)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.where(lengths > 1e-3, rows / np.maximum(lengths, 1e-3), 0), np.float32)

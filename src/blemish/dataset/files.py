@@ -10,11 +10,17 @@ from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import DataError
 from blemish.imaging.read import IMAGE_SUFFIXES, read_mask, write_image
 
-GOOD_NAMES = frozenset(
-    ["good", "ok", "normal", "pass", "flawless", "intact", "defect-free", "no-defect", "non-defective", "defectfree", "nodefect"]
-)
-DEFECT_NAMES = frozenset(["defect", "defects", "defective", "bad", "ng", "nok", "abnormal", "anomaly", "anomalous", "anomalies", "fail", "faulty"])
-MASK_NAMES = frozenset(["mask", "masks", "ground_truth", "groundtruth", "gt", "label", "labels", "annotation", "annotations"])
+GOOD_NAMES = {
+    "good", "ok", "normal", "pass", "flawless", "intact", "defect-free", "defectfree", "no-defect", "nodefect",
+    "non-defective",
+}  # fmt: skip
+DEFECT_NAMES = {
+    "defect", "defects", "defective", "bad", "ng", "nok", "abnormal", "anomaly", "anomalous", "anomalies", "fail",
+    "faulty",
+}  # fmt: skip
+MASK_NAMES = {
+    "mask", "masks", "ground_truth", "groundtruth", "gt", "label", "labels", "annotation", "annotations",
+}  # fmt: skip
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",

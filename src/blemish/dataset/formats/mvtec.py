@@ -1,4 +1,4 @@
-"""The layout of MVTec AD: train/good, test/<type>, ground_truth/<type>/<stem>_mask.*; one category or a folder of them."""
+"""The layout of MVTec AD: train/good, test/<type>, ground_truth/<type>/<stem>_mask.*; or a folder of such."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +63,9 @@ def _is_category(path: Path) -> bool:
 
 
 def _categories(path: Path) -> list[Path]:
-    return [folder for folder in folders_in(path) if _is_category(folder)]
+    """The sub-folders, where each of them is a category."""
+    folders = folders_in(path)
+    return folders if all(_is_category(folder) for folder in folders) else []
 
 
 def _read_category(path: Path) -> list[Sample]:
