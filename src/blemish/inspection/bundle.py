@@ -1,0 +1,195 @@
+"""The one file that ships: a zip, stored, of `graph.onnx`, `manifest.json` and perhaps other listed parts.
+
+The zip's comment is a seal: the SHA-256 of every byte before it. It finds damage and careless editing anywhere in the
+file, headers and manifest included. It is no signature: whoever rewrites the file on purpose can seal it anew, so a
+bundle deserves the trust of the place that it came from. The manifest's own list of SHA-256 ties the parts to it.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from blemish.errors import BundleError
+from blemish.inspection.manifest import SCHEMA_VERSION, Decision, Manifest
+
+SUFFIX = ".blemish"
+GRAPH, MANIFEST = "graph.onnx", "manifest.json"
+MAX_BYTES = 4 * 2**30
+MAX_MANIFEST_BYTES = 16 * 2**20
+_SEAL = b"blemish-sha256:"
+_SEAL_BYTES = len(_SEAL) + 64
+_PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was opened and found sound."""
+
+    path: Path
+    graph: bytes
+    manifest: Manifest
+    extras: dict[str, bytes] = field(default_factory=dict)
+
+
+def find_bundle(path: str | Path) -> Path:
+    """The bundle's file: `path` itself, or the only .blemish file in the folder `path`."""
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(path.glob(f"*{SUFFIX}"))
+        if len(found) != 1:
+            raise BundleError(
+                f"folder {path} holds no {SUFFIX} file; name a bundle, or the run folder of a finished training"
+                if not found
+                else f"folder {path} holds {len(found)} {SUFFIX} files; name one of {', '.join(p.name for p in found)}"
+            )
+        return found[0]
+    if not path.exists():
+        raise BundleError(f"there is no bundle at {path}")
+    return path
+
+
+def write_bundle(path: str | Path, graph: bytes, manifest: Manifest, extra: dict[str, bytes] | None = None) -> Path:
+    """Write a bundle, at once or not at all; the manifest's list of parts is filled in."""
+    path = Path(path)
+    parts = {GRAPH: graph, **(extra or {})}
+    for name in parts:
+        if not _PART_NAME.fullmatch(name) or name == MANIFEST:
+            raise BundleError(f"'{name}' cannot be the name of a part; take letters, digits, '_', '.' and '-'")
+    manifest = manifest.model_copy(update={"parts": {name: _sha256(content) for name, content in parts.items()}})
+    text = manifest.model_dump_json(indent=1).encode()
+    content = sealed({MANIFEST: text, **parts})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def sealed(parts: dict[str, bytes]) -> bytearray:
+    """The parts as the bytes of a stored zip with its seal; nothing is checked."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), content)  # without a date: same parts, same file
+        archive.comment = _SEAL + b"0" * 64
+    content = bytearray(stream.getbuffer())
+    content[-64:] = _sha256(memoryview(content)[:-64]).encode()
+    return content
+
+
+def replace_manifest(path: str | Path, manifest: Manifest) -> Path:
+    """Rewrite a bundle with another manifest, at once or not at all."""
+    bundle = open_bundle(path)
+    return write_bundle(bundle.path, bundle.graph, manifest, bundle.extras)
+
+
+def replace_decision(path: str | Path, decision: Decision) -> None:
+    """Rewrite a bundle with other thresholds and rules, at once or not at all."""
+    manifest = open_bundle(path).manifest
+    replace_manifest(path, manifest.model_copy(update={"decision": decision}))
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read and check a bundle, or the only one in a run folder; raises BundleError for anything unsound."""
+    path = find_bundle(path)
+    try:
+        with path.open("rb") as stream:
+            _check_seal(stream, path)
+            with zipfile.ZipFile(stream) as archive:
+                _check_entries(archive, path)
+                contents = {name: archive.read(name) for name in archive.namelist()}
+    except OSError as error:
+        raise BundleError(f"bundle {path} cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+        raise BundleError(f"bundle {path} is damaged: {str(error).splitlines()[0]}; fetch it anew") from error
+    manifest = _manifest(contents.pop(MANIFEST), path)
+    _check_parts(contents, manifest, path)
+    return Bundle(path, contents.pop(GRAPH), manifest, contents)
+
+
+def _check_seal(stream: BinaryIO, path: Path) -> None:
+    size = stream.seek(0, os.SEEK_END)
+    if size > MAX_BYTES:
+        raise BundleError(f"bundle {path} has {size / 2**30:.1f} GiB, more than the limit of {MAX_BYTES / 2**30:.0f}")
+    stream.seek(0)
+    if stream.read(4) != b"PK\x03\x04":
+        raise BundleError(f"{path} is not a blemish bundle, or its beginning is damaged")
+    stream.seek(max(0, size - _SEAL_BYTES))
+    tail = stream.read()
+    if not tail.startswith(_SEAL):
+        raise BundleError(f"bundle {path} has no seal at its end: it was cut short or altered; fetch it anew")
+    stream.seek(0)
+    digest, left = hashlib.sha256(), size - 64
+    while left > 0:
+        block = stream.read(min(left, 2**20))
+        if not block:
+            break
+        digest.update(block)
+        left -= len(block)
+    if digest.hexdigest().encode() != tail[-64:]:
+        raise BundleError(f"bundle {path} is damaged or was altered: its checksum does not match; fetch it anew")
+
+
+def _check_entries(archive: zipfile.ZipFile, path: Path) -> None:
+    """Before anything is read: names that are plain and occur once, and nothing that unpacks to more than it is."""
+    entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    for entry in entries:
+        if not _PART_NAME.fullmatch(entry.filename):
+            raise BundleError(f"bundle {path} holds a part with the forbidden name {entry.filename!r}")
+        if names.count(entry.filename) > 1:
+            raise BundleError(f"bundle {path} holds the part {entry.filename} twice")
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise BundleError(f"bundle {path}: part {entry.filename} is compressed; bundles are stored only")
+        if entry.file_size > (MAX_MANIFEST_BYTES if entry.filename == MANIFEST else MAX_BYTES):
+            raise BundleError(f"bundle {path}: part {entry.filename} is larger than allowed")
+    for name in (MANIFEST, GRAPH):
+        if name not in names:
+            raise BundleError(f"bundle {path} has no {name}; it is incomplete")
+
+
+def _manifest(text: bytes, path: Path) -> Manifest:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"bundle {path}: the manifest is not JSON ({error})") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"bundle {path} has schema version {version!r}, this program knows {SCHEMA_VERSION}; "
+            "update blemish, or train anew"
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"bundle {path}: the manifest's {where} is not valid: {first['msg']}") from error
+
+
+def _check_parts(contents: dict[str, bytes], manifest: Manifest, path: Path) -> None:
+    for name in sorted(contents.keys() ^ manifest.parts.keys()):
+        raise BundleError(
+            f"bundle {path} lacks its part {name}" if name in manifest.parts else f"bundle {path} holds {name}, unlisted"
+        )
+    for name, content in contents.items():
+        if _sha256(content) != manifest.parts[name]:
+            raise BundleError(f"bundle {path}: part {name} is not the one that its manifest was written for")
+
+
+def _sha256(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()
