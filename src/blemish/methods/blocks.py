@@ -76,3 +76,9 @@ def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> n
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
+
+
+def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resample a feature map to the grid; the paper repeats coarse vectors, and halving bilinearly is averaging."""
+    mode = "bilinear" if maps.shape[-1] > grid[1] else "nearest"
+    return F.interpolate(maps, size=grid, mode=mode)

@@ -11,6 +11,8 @@ METHODS = {
     "padim": "blemish.methods.feature_distance.padim:Padim",
     "stfpm": "blemish.methods.feature_distance.stfpm:STFPM",
     "reverse-distillation": "blemish.methods.feature_distance.reverse_distillation:ReverseDistillation",
+    "spade": "blemish.methods.feature_distance.spade:Spade",
+    "dfm": "blemish.methods.one_class.dfm:DFM",
     "fastflow": "blemish.methods.one_class.fastflow:FastFlow",
 }
 

@@ -3,14 +3,13 @@
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from blemish.errors import DataError
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import GaussianBlur, enlarge, valid_patches
+from blemish.methods.blocks import GaussianBlur, enlarge, to_grid, valid_patches
 from blemish.methods.gather import sum_over_ranks
 
 
@@ -62,7 +61,7 @@ class Padim(OnePassMethod):
 
     def embed(self, images: Tensor) -> Tensor:
         """(N, P, D) features, one vector for each place of the grid, row by row."""
-        maps = [_to_grid(m, self.grid) for m in self.backbone(images)]
+        maps = [to_grid(m, self.grid) for m in self.backbone(images)]
         return torch.cat(maps, dim=1)[:, self.kept].flatten(2).transpose(1, 2)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -114,9 +113,3 @@ class Padim(OnePassMethod):
 
     def state_summary(self) -> dict[str, Any]:
         return {"places": len(self.location), "dimensions": self.location.shape[1]}
-
-
-def _to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Resample a feature map to the grid; the paper repeats coarse vectors, and halving bilinearly is averaging."""
-    mode = "bilinear" if maps.shape[-1] > grid[1] else "nearest"
-    return F.interpolate(maps, size=grid, mode=mode)

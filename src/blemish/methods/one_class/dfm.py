@@ -1,0 +1,110 @@
+"""DFM: a subspace of good deep features; what of an image's features lies outside it tells a defect."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from blemish.errors import DataError, OptionError
+from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
+from blemish.methods.blocks import Frozen, GaussianBlur, enlarge
+from blemish.methods.gather import gather_vectors
+
+
+class DFMOptions(Options):
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
+    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+    stride: int = Field(16, ge=1, description="the feature map that is modelled")
+    pooling: int = Field(2, ge=1, description="side of the squares over which features are averaged first")
+    variance: float = Field(0.97, gt=0, lt=1, description="share of the variance that the subspace keeps")
+    score: Literal["fre", "nll"] = Field("fre", description="image score: reconstruction error or neg. log-likelihood")
+    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+
+
+class DFM(OnePassMethod):
+    """Ahuja et al. 2019, "Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial Detection".
+
+    The feature maps of an image, averaged in small squares, are one long vector. Kept: its principal components up to a
+    share of the variance, a Gaussian in that subspace, the negative log-likelihood as the score. With it the feature
+    reconstruction error (Ndiour et al. 2022): the part of the vector outside the subspace, whose places also give the
+    map. Deviations: a lighter default backbone (papers: ResNets); the components are found through the Gram matrix of
+    the images, so all training vectors (some 30 kB each) are held at once.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="dfm",
+        branch="one_class",
+        title="Deep feature modelling",
+        paper="Ahuja et al. 2019, Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial "
+        "Detection; Ndiour et al. 2022, Subspace Modeling for Fast Out-of-Distribution and Anomaly Detection, ICIP",
+        needs=("good",),
+        answers=("where", "how much"),
+        summary="PCA and a Gaussian on deep features of aligned images; fits in seconds, runs as fast as its backbone.",
+    )
+    Options: ClassVar[type[Options]] = DFMOptions
+    options: DFMOptions
+
+    def __init__(self, options: DFMOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        backbone = load_backbone(options.backbone, options.weights, channels, (options.stride,))
+        cells = options.image_size // options.stride // options.pooling
+        if cells < 1:
+            raise OptionError(f"pooling={options.pooling} leaves nothing of a map of {options.image_size} px input")
+        self.shape = (backbone.channels[0], cells, cells)
+        self.blur = GaussianBlur(options.blur)
+        size = backbone.channels[0] * cells * cells
+        self.register_buffer("mean", torch.empty(0))  # (D,)
+        self.register_buffer("components", torch.empty(0, size))  # (K, D), orthonormal rows
+        self.register_buffer("deviations", torch.empty(0))  # (K,), standard deviation along each component
+        self.backbone = Frozen(backbone)
+        self._collected: list[Tensor] = []
+
+    def vectors(self, images: Tensor) -> Tensor:
+        """(N, D) features of whole images."""
+        return F.avg_pool2d(self.backbone(images)[0], self.options.pooling).flatten(1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        offset = self.vectors(images) - self.mean
+        inside = offset @ self.components.T  # (N, K)
+        outside = offset - inside @ self.components
+        error = outside.square()
+        heat = enlarge(error.view(-1, *self.shape).mean(dim=1).sqrt(), images.shape[-2:])
+        if self.options.score == "fre":
+            score = error.sum(dim=1)
+        else:
+            standard = inside / self.deviations
+            score = 0.5 * standard.square().sum(dim=1) + self.deviations.log().sum()
+        return {"anomaly_score": score, "anomaly_map": self.blur(heat)}
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        self._collected.append(self.vectors(batch["image"]))
+
+    def finish(self) -> None:
+        x = gather_vectors(torch.cat(self._collected))
+        self._collected = []
+        if len(x) < 3:
+            raise DataError("dfm needs at least three good images to learn how good ones vary; add some to train")
+        self.mean, self.components, self.deviations = principal_components(x, self.options.variance)
+
+    def state_summary(self) -> dict[str, Any]:
+        return {"components": len(self.components), "dimensions": self.components.shape[1]}
+
+
+def principal_components(x: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of (N, D) vectors the mean, the fewest (K, D) components that keep a share of the variance, and their deviations.
+
+    K stays below N - 1, so that something remains outside the subspace. By the N x N Gram matrix: N is far below D.
+    """
+    mean = x.mean(dim=0)
+    centred = (x - mean).double()
+    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    share = values.cumsum(0) / values.sum().clamp(min=1e-12)
+    enough = int((share < variance).sum()) + 1
+    count = max(1, min(enough, len(x) - 2))
+    values, vectors = values[:count].clamp(min=1e-9), vectors[:, :count]
+    components = (centred.T @ vectors / values.sqrt()).T
+    return mean, components.to(x.dtype), (values / (len(x) - 1)).sqrt().to(x.dtype)
