@@ -143,12 +143,14 @@ def _print_info(path: str, found: "DatasetInfo") -> None:
 
     if found.defects:
         header = ("min", "25 %", "median", "75 %", "max")
-        sizes = Table("class", "from", "count", "", *header, title="Sizes of the defects", title_justify="left")
+        title = "Sizes of the defects, in px and in % of the image"
+        sizes = Table("class", "from", "count", "", *header, title=title, title_justify="left")
+        sizes.columns[0].no_wrap = True
         for column in sizes.columns[2:]:
             column.justify = "right"
         for d in found.defects:
             sizes.add_row(d.label, d.source, str(d.pixels.count), "px", *_cells(d.pixels, lambda v: f"{v:,.0f}"))
-            sizes.add_row("", "", "", "% of image", *_cells(d.share, lambda v: f"{100 * v:.3g}"))
+            sizes.add_row("", "", "", "%", *_cells(d.share, lambda v: f"{100 * v:.2g}"))
         console.print(sizes)
     for line in found.unreadable[:_SHOWN]:
         print(f"warning: {line}", file=sys.stderr)
@@ -178,12 +180,12 @@ def _print_audit(path: str, found: "Audit") -> None:
     section("empty masks of defective images", found.empty_masks, False)
     section("defect pixels on images labelled good", found.masks_on_good, False)
     section("images of a few pixels", found.tiny, False)
-    section("the same file twice in one split", _lines(found.duplicates), False)
+    section("the same file twice, otherwise", _lines(found.duplicates), False)
     near = found.near_duplicates
     section("nearly the same image in two splits", _lines([t for t in near if t.across_splits]), False)
     near = [t for t in near if not t.across_splits]
     section("nearly the same image under two labels", _lines([t for t in near if t.across_labels]), False)
-    section("nearly the same image in one split", _lines([t for t in near if not t.across_labels]), False)
+    section("nearly the same image, otherwise", _lines([t for t in near if not t.across_labels]), False)
     if found.unlabelled:
         console.print(f"[yellow]images without label, mask or boxes: {found.unlabelled}[/]")
     console.print("[red]serious: mend the red findings before training[/]" if found.serious else "nothing serious")

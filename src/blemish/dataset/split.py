@@ -97,7 +97,7 @@ def _assign(splits: list[str | None], units: list[_Unit], shares: Shares, seed: 
         label = rarest[i]
         chosen = min(
             shares,
-            key=lambda name: (filled[name][label] / shares[name], filled[name].total() / shares[name], -shares[name]),
+            key=lambda name: (filled[name][label] / shares[name], name != "train", filled[name].total() / shares[name]),
         )
         filled[chosen] += units[i].labels
         for member in units[i].members:

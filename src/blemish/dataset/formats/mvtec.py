@@ -9,6 +9,7 @@ from blemish.dataset.files import (
     copy_image,
     copy_mask,
     folders_in,
+    has_images,
     images_in,
     is_good_name,
     keep_labelled,
@@ -25,20 +26,21 @@ SAYS = "train/good, test/<type>, ground_truth/<type>/NNN_mask.png; or a folder o
 
 
 def looks_like(path: Path) -> bool:
-    return _is_category(path) or bool(_categories(path))
+    folders = folders_in(path)
+    return _is_category(path) or (bool(folders) and all(_is_category(folder) for folder in folders))
 
 
 def read(path: Path) -> list[Sample]:
-    if _is_category(path):
+    if split_folders(path):
         return _read_category(path)
-    return [replace(s, product=folder.name) for folder in _categories(path) for s in _read_category(folder)]
+    return [replace(s, product=folder.name) for folder in folders_in(path) for s in _read_category(folder)]
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write the dataset as this layout; returns what could not be kept, a line each."""
     pairs, lost = keep_labelled(dataset.samples)
     if any(s.split is None for s, _ in pairs):
-        pairs, _ = keep_labelled(ensure_splits(dataset.with_samples(s for s, _ in pairs)))
+        pairs, _ = keep_labelled(ensure_splits(dataset.with_samples(s for s, _ in pairs)).samples)
         lost.append("the layout needs splits, so the data are split: defects to test")
     samples = [s for s, _ in pairs]
     products = {s.product for s in samples if s.product is not None}
@@ -58,14 +60,11 @@ def _is_category(path: Path) -> bool:
     if "train" not in splits or "test" not in splits:
         return False
     kinds = [folder.name for folder in folders_in(splits["train"][0])]
+    tested = [folder for part in splits["test"] for folder in folders_in(part)]
+    if not all(has_images(folder) and folder.name.lower() not in MASK_NAMES for folder in tested):
+        return False
     only_good = len(kinds) == 1 and is_good_name(kinds[0])
     return bool(kinds) and (only_good or (path / "ground_truth").is_dir())
-
-
-def _categories(path: Path) -> list[Path]:
-    """The sub-folders, where each of them is a category."""
-    folders = folders_in(path)
-    return folders if all(_is_category(folder) for folder in folders) else []
 
 
 def _read_category(path: Path) -> list[Sample]:

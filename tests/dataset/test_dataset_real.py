@@ -1,0 +1,48 @@
+"""The published sets read by auto-detection, with the counts that their sources state."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from blemish.dataset import audit_dataset, ensure_splits, read_dataset
+
+ROOT = Path(os.environ.get("BLEMISH_DATA", "absent"))
+pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="BLEMISH_DATA does not name a folder of real data")
+TILE = {"good": 952, "blowhole": 115, "uneven": 103, "break": 85, "crack": 57, "fray": 32}
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "format", "classes"),
+    [
+        ("mvtec_ad/bottle", None, "mvtec", {"good": 229, "broken_large": 20, "broken_small": 22, "contamination": 21}),
+        ("mvtec_ad", None, "mvtec", {"good": 229, "broken_large": 20, "broken_small": 22, "contamination": 21}),
+        ("wood_anomaly", None, "mvtec", {"good": 140, "defect": 71}),
+        ("magnetic_tile", None, "masks", TILE),
+        ("splits/magnetic_tile_anomaly.csv", "magnetic_tile", "csv", TILE),
+        ("splits/magnetic_tile_supervised.csv", "magnetic_tile", "csv", TILE),
+    ],
+)
+def test_counts(path, root, format, classes):
+    dataset = read_dataset(ROOT / path, root=ROOT / root if root else None)
+    assert dataset.format == format
+    assert Counter(s.label for s in dataset.samples) == classes
+    assert all(s.mask is not None for s in dataset.samples if s.defective)
+
+
+def test_the_fixed_split_is_kept():
+    dataset = read_dataset(ROOT / "splits/magnetic_tile_anomaly.csv", root=ROOT / "magnetic_tile")
+    assert Counter(s.split for s in ensure_splits(dataset).samples) == {"train": 667, "val": 95, "test": 582}
+
+
+def test_audit_finds_the_known_empty_masks_and_the_repeated_wood():
+    tile = read_dataset(ROOT / "magnetic_tile")
+    uneven = audit_dataset(tile.where(lambda s: s.label == "uneven"))
+    assert len(uneven.empty_masks) == 4
+    wood = audit_dataset(read_dataset(ROOT / "wood_anomaly"))
+    assert [t.images for t in wood.near_duplicates if t.across_splits] == [
+        ["test/good/83.jpg", "train/good/8.jpg"],
+        ["test/good/71.jpg", "train/good/7.jpg"],
+    ]
+    assert not wood.serious

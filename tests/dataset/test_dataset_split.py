@@ -1,0 +1,105 @@
+"""Splits by property: groups whole, given splits kept, classes in every split, the same whatever the order."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blemish.dataset import GOOD, Dataset, Sample, ensure_splits
+
+labels = st.sampled_from([GOOD, GOOD, GOOD, "dent", "scratch", None])
+rows = st.lists(
+    st.tuples(labels, st.none() | st.integers(0, 12).map(str), st.sampled_from([None, "train", "val", "test"])),
+    min_size=1,
+    max_size=80,
+)
+shares = st.sampled_from([0.0, 0.1, 0.2, 0.3])
+
+
+def dataset_of(table, with_splits):
+    samples = [
+        Sample(Path(f"{i:03}.png"), label=label, group=group, split=split if with_splits else None)
+        for i, (label, group, split) in enumerate(table)
+    ]
+    return Dataset(tuple(samples), Path("/data"), "csv")
+
+
+def groups_of(dataset):
+    found = defaultdict(set)
+    for s in dataset.samples:
+        found[s.group or s.image].add(s.split)
+    return found
+
+
+@given(rows, st.booleans(), st.integers(0, 5), shares, shares, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_every_sample_gets_a_split_and_nothing_else_changes(table, with_splits, seed, val, test, need):
+    dataset = dataset_of(table, with_splits)
+    done = ensure_splits(dataset, seed, val, test, need)
+    assert [s.image for s in done.samples] == [s.image for s in dataset.samples]
+    for before, after in zip(dataset.samples, done.samples, strict=True):
+        assert after.split in ("train", "val", "test")
+        assert (before.label, before.group) == (after.label, after.group)
+        if before.split in ("val", "test"):
+            assert after.split == before.split
+        if before.split == "train":
+            assert after.split in ("train", "val")  # a validation set is cut from training, never from test
+    assert ensure_splits(done, seed + 1, val, test, need).samples == done.samples or "val" not in {
+        s.split for s in done.samples
+    }
+
+
+@given(rows, st.integers(0, 5), st.booleans(), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_groups_stay_whole_and_the_order_does_not_matter(table, seed, need, random):
+    dataset = dataset_of(table, with_splits=False)
+    done = ensure_splits(dataset, seed, need_defects_in_training=need)
+    assert all(len(splits) == 1 for splits in groups_of(done).values())
+    shuffled = list(dataset.samples)
+    random.shuffle(shuffled)
+    again = ensure_splits(dataset.with_samples(shuffled), seed, need_defects_in_training=need)
+    assert {s.image: s.split for s in again.samples} == {s.image: s.split for s in done.samples}
+
+
+@given(st.dictionaries(st.sampled_from([GOOD, "a", "b", "c"]), st.integers(1, 60), min_size=1), st.integers(0, 5))
+@settings(max_examples=100, deadline=None)
+def test_single_images_are_stratified(counts, seed):
+    table = [(label, None, None) for label, count in counts.items() for _ in range(count)]
+    done = ensure_splits(dataset_of(table, False), seed, need_defects_in_training=True)
+    found = Counter((s.label, s.split) for s in done.samples)
+    for label, count in counts.items():
+        for split, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+            assert abs(found[label, split] - share * count) <= 1.5
+            assert found[label, split] >= (count >= 3)
+        assert found[label, "train"] >= 1
+
+
+@given(st.integers(2, 60), st.integers(1, 20), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_good_only_learning_sends_all_defects_to_test(good, bad, seed):
+    table = [(GOOD, None, None)] * good + [("dent", None, None)] * bad
+    done = ensure_splits(dataset_of(table, False), seed)
+    assert all(s.split == "test" for s in done.samples if s.label == "dent")
+    assert any(s.split == "train" for s in done.samples)
+
+
+def test_parts_that_nearly_all_have_a_defect_still_leave_good_ones_to_train():
+    table = [(GOOD if i % 8 else "defect", f"kos{i // 8:02}", None) for i in range(400)]
+    done = ensure_splits(dataset_of(table, False))
+    counts = Counter((s.split, s.label) for s in done.samples)
+    assert counts["train", GOOD] == 210
+    assert counts["test", "defect"] == 10
+    assert all(len(splits) == 1 for splits in groups_of(done).values())
+
+
+def test_seeds_differ():
+    table = [(GOOD, None, None)] * 50
+    splits = [[s.split for s in ensure_splits(dataset_of(table, False), seed).samples] for seed in range(3)]
+    assert splits[0] != splits[1] != splits[2]
+
+
+def test_blank_rows_follow_their_group():
+    table = [(GOOD, "1", "test"), (GOOD, "1", None), (GOOD, "2", None), (GOOD, "3", "val")]
+    done = ensure_splits(dataset_of(table, True))
+    assert [s.split for s in done.samples] == ["test", "test", "train", "val"]
