@@ -1,0 +1,85 @@
+"""Thresholds keep what they promise, on scores drawn from known distributions."""
+
+import numpy as np
+import pytest
+
+from blemish.training.calibrate import (
+    Target,
+    calibrate,
+    cost_threshold,
+    escape_threshold,
+    good_threshold,
+    parts_to_promise,
+)
+
+NOTHING = np.empty(0)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (199, 0.05), (1000, 0.02)])
+def test_new_good_parts_exceed_the_threshold_no_more_often_than_promised(count, rate):
+    rng = np.random.default_rng(0)
+    thresholds = [good_threshold(rng.gamma(3, size=count).astype(np.float32), rate) for _ in range(2000)]
+    new = rng.gamma(3, size=(2000, 50)).astype(np.float32)
+    exceeded = (new >= np.asarray(thresholds)[:, None]).mean()
+    # The rank gives a rate between (rate - 1/(n+1)) and rate; 4 standard errors of room.
+    assert rate - 1 / (count + 1) - 0.002 < exceeded < rate + 0.002
+
+
+@pytest.mark.parametrize(("rate", "parts"), [(0.01, 99), (0.05, 19), (0.001, 999)])
+def test_parts_to_promise_is_where_the_rank_first_exists(rate, parts):
+    assert parts_to_promise(rate) == parts
+    scores = np.arange(parts, dtype=np.float32)
+    assert good_threshold(scores, rate) > scores[-1]
+    assert good_threshold(np.arange(2 * parts + 1, dtype=np.float32), rate) < 2 * parts
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.03, 0.1, 0.5])
+def test_escape_threshold_is_the_highest_that_keeps_the_rate(rate):
+    defective = np.random.default_rng(1).normal(size=101).astype(np.float32)
+    threshold = escape_threshold(defective, rate)
+    assert (defective < threshold).mean() <= rate
+    higher = np.sort(defective)[np.sort(defective) > threshold][0]
+    assert (defective < higher).mean() > rate
+
+
+@pytest.mark.parametrize("cost", [0.2, 1.0, 20.0])
+def test_cost_threshold_is_no_dearer_than_any_other(cost):
+    rng = np.random.default_rng(2)
+    good, defective = rng.normal(0, 1, 80), rng.normal(1.5, 1, 40)
+
+    def price(threshold: float) -> float:
+        return float((good >= threshold).mean() + cost * (defective < threshold).mean())
+
+    chosen = price(cost_threshold(good, defective, cost))
+    assert chosen <= min(price(t) for t in np.linspace(-4, 6, 2001)) + 1e-12
+
+
+def test_good_only_gives_two_thresholds_and_warns_when_images_are_too_few():
+    few = np.random.default_rng(3).gamma(3, size=20).astype(np.float32)
+    decision, calibration = calibrate(few, NOTHING, few * 2, Target(), "held-out")
+    assert decision.review <= decision.reject
+    assert decision.map_low <= decision.map_high
+    assert "cannot promise" in calibration.warnings[0]
+    value, low, high = calibration.false_alarm
+    assert value == 0
+    assert low == 0
+    assert 0.1 < high < 0.2  # 20 of 20 below: the 95 % interval reaches 1 - 0.025 ** (1 / 20) = 0.168
+    many = np.random.default_rng(3).gamma(3, size=500).astype(np.float32)
+    assert not calibrate(many, NOTHING, many, Target(), "held-out")[1].warnings
+
+
+def test_with_defects_what_escapes_stays_below_the_target():
+    rng = np.random.default_rng(4)
+    good, defective = rng.normal(0, 1, 300), rng.normal(4, 1, 200)
+    decision, calibration = calibrate(good, defective, NOTHING, Target(escape=0.02), "held-out")
+    assert calibration.source == "validation"
+    assert (defective < decision.review).mean() <= 0.02
+    assert decision.reject >= decision.review
+    assert calibration.escape[0] <= 0.02 <= calibration.escape[2]
+    assert "escape" in calibration.target
+
+
+def test_an_escape_target_without_defects_says_so():
+    good = np.random.default_rng(5).normal(size=200)
+    _, calibration = calibrate(good, NOTHING, NOTHING, Target(escape=0.01), "held-out")
+    assert "no defective validation images" in calibration.warnings[0]

@@ -1,0 +1,42 @@
+"""Options given as text: what they mean, and the one line for what is wrong."""
+
+import pytest
+
+from blemish.errors import OptionError
+from blemish.methods.feature_distance.patchcore import PatchCoreOptions
+from blemish.training.options import check_options, parse_settings
+from blemish.training.run import RunConfig, read_config, write_config
+
+
+def test_values_mean_what_they_look_like():
+    parsed = parse_settings(["a=3", "b=0.1", "c=[8, 16]", "d=true", "e=resnet18", "f=x=y"])
+    assert parsed == {"a": 3, "b": 0.1, "c": [8, 16], "d": True, "e": "resnet18", "f": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("coreset_ration=1", "did you mean coreset_ratio"),
+        ("coreset_ratio=much", "coreset_ratio='much' of patchcore: input should be a valid number"),
+        ("coreset_ratio=2", "less than or equal to 1"),
+        ("coreset_ratio", "not of the form key=value"),
+        ("strides=[8", "cannot be read"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(setting, message):
+    with pytest.raises(OptionError, match=message.replace("[", r"\[")) as caught:
+        check_options(PatchCoreOptions, parse_settings([setting]), "patchcore")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_run_file_comes_back_as_it_was_written(tmp_path):
+    config = RunConfig(
+        blemish="0.1", data="somewhere", method="padim", options={"strides": [4, 8]}, tiling={"height": 64, "width": 64}
+    )
+    write_config(tmp_path / "run", config)
+    assert read_config(tmp_path / "run") == config
+    (tmp_path / "run" / "run.yaml").write_text("method: [")
+    with pytest.raises(OptionError, match="cannot be understood"):
+        read_config(tmp_path / "run")
+    with pytest.raises(OptionError, match="not a run folder"):
+        read_config(tmp_path)

@@ -1,0 +1,169 @@
+"""From a folder to a bundle: proven, calibrated, resumable, the same over several processes."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from blemish import Inspector, Verdict, read_dataset, resume, train
+from blemish.errors import DataError, ExportError, OptionError
+from blemish.inspection.bundle import find_bundle, open_bundle
+from blemish.methods.feature_distance.patchcore import PatchCore, PatchCoreOptions
+from blemish.training import ship as shipping
+from blemish.training.fit import load_method
+from blemish.training.one_pass import with_collecting_strategy
+
+OPTIONS = {"image_size": 64, "coreset_ratio": 0.2}
+
+
+def silently(*arguments, **settings):
+    return train(*arguments, method="patchcore", options=OPTIONS, progress=False, tell=lambda _: None, **settings)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data, tmp_path_factory):
+    return silently(tiny_data.folder / "mvtec", out=tmp_path_factory.mktemp("runs") / "bank")
+
+
+def test_the_bundle_is_proven_and_tells_where_it_came_from(run, tiny_data):
+    manifest = open_bundle(run).manifest
+    assert manifest.certificate.verdict_agreement == 1
+    assert manifest.certificate.score_difference < 1e-4
+    assert manifest.certificate.images == 3  # the validation images cut from the sixteen for training
+    assert manifest.provenance.data["counts"] == {"train": 13, "val": 3, "test": 20}
+    assert manifest.provenance.options["coreset_ratio"] == 0.2
+    assert manifest.decision.reject >= manifest.decision.review
+    assert "cannot promise" in manifest.calibration.warnings[0]
+    assert not (run / "checkpoints").exists()
+
+
+def test_defects_are_rejected_and_found_where_they_are(run, tiny_data):
+    inspector = Inspector.open(run)
+    defects = [s for s in read_dataset(tiny_data.folder / "mvtec").split("test").samples if s.defective]
+    results = list(inspector.inspect(defects))
+    assert sum(r.verdict != Verdict.PASS for r in results) >= len(defects) - 1
+    for sample, result in zip(defects, results, strict=True):
+        mask = cv2.imread(str(sample.mask), cv2.IMREAD_GRAYSCALE) > 127
+        assert result.heat_map.shape == mask.shape
+        y, x = np.unravel_index(result.heat_map.argmax(), mask.shape)
+        near = cv2.dilate(mask.astype(np.uint8), np.ones((17, 17)))
+        assert near[y, x], "the hottest pixel lies far from the defect"
+
+
+def test_network_comes_back_from_the_run_folder(run):
+    method = load_method(run)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        own = method(images)["anomaly_score"].numpy()
+    np.testing.assert_allclose(Inspector.open(run).engine.run(images.numpy()).anomaly_score, own, rtol=1e-4)
+
+
+def test_resume_ships_what_was_learned_and_learns_what_was_not(run, tiny_data, tmp_path):
+    other = silently(tiny_data.folder / "mvtec", out=tmp_path / "bank")
+    expected = load_file(other / "weights.safetensors")["bank"]
+    find_bundle(other).unlink()
+    resume(other, progress=False, tell=lambda _: None)
+    assert open_bundle(other).graph == open_bundle(run).graph
+    find_bundle(other).unlink()
+    (other / "weights.safetensors").unlink()
+    resume(other, progress=False, tell=lambda _: None)
+    torch.testing.assert_close(load_file(other / "weights.safetensors")["bank"], expected)
+
+
+def test_a_second_run_never_overwrites_the_first(run, tiny_data):
+    with pytest.raises(OptionError, match="already holds a run"):
+        silently(tiny_data.folder / "mvtec", out=run)
+
+
+def test_export_refuses_a_graph_that_disagrees(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "TOLERANCE", 0.0)
+    with pytest.raises(ExportError, match="differs from the network"):
+        silently(tiny_data.folder / "mvtec", out=tmp_path / "refused")
+    assert not list((tmp_path / "refused").glob("*.blemish"))
+    assert (tmp_path / "refused" / "weights.safetensors").exists()
+
+
+def test_cross_fitting_uses_every_good_image(tiny_data, tmp_path):
+    run = silently(tiny_data.folder / "mvtec", out=tmp_path / "crossed", calibration="cross-fitted", folds=4)
+    manifest = open_bundle(run).manifest
+    assert manifest.calibration.source == "cross-fitted"
+    assert manifest.calibration.good_images == 16
+    assert manifest.provenance.data["counts"]["train"] == 16
+    assert not (run / "folds").exists()
+
+
+def test_without_good_images_there_is_nothing_to_learn(tiny_data, tmp_path):
+    (tmp_path / "all.csv").write_text(f"image,label,split\n{tiny_data.folder}/mvtec/test/pit/000.png,pit,train\n")
+    with pytest.raises(DataError, match="learns from good images and there are none"):
+        silently(tmp_path / "all.csv", out=tmp_path / "run")
+
+
+def test_ignored_pixels_count_neither_in_learning_nor_in_the_verdict(tiny_data, tmp_path):
+    rows = ["image,label,split,ignore"]
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :32] = 255
+    cv2.imwrite(str(tmp_path / "left.png"), mask)
+    rng = np.random.default_rng(0)
+    for i in range(14):
+        image = rng.normal(128, 6, (64, 64))
+        image[:, :32] = rng.uniform(0, 255, (64, 32))  # where pixels do not count, anything may be
+        if i >= 12:
+            image[20:32, 44:56] = 250
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image.clip(0, 255))
+        label, split = ("dent", "test") if i >= 12 else ("good", "val" if i >= 9 else "train")
+        rows.append(f"{i}.png,{label},{split},left.png")
+    (tmp_path / "data.csv").write_text("\n".join(rows))
+    run = silently(tmp_path / "data.csv", out=tmp_path / "run")
+    assert open_bundle(run).manifest.score_source == "map"
+    samples = read_dataset(tmp_path / "data.csv").samples
+    results = list(Inspector.open(run).inspect(samples))
+    assert all(r.verdict == Verdict.REJECT for r in results[12:])
+    assert all(region.box[0] >= 32 for r in results for region in r.regions)
+    assert min(r.score for r in results[12:]) > max(r.score for r in results[:12])
+
+
+def test_features_beyond_the_budget_are_condensed_as_they_come():
+    options = PatchCoreOptions(image_size=64, coreset_ratio=0.5, memory_mb=16, max_vectors=300)
+    method = PatchCore(options, ("good", "defect")).eval()
+    method._budget = lambda: 400 * 152 * 4  # some six batches' worth
+    torch.manual_seed(0)
+    held = []
+    for _ in range(30):
+        method.training_step({"image": torch.rand(2, 3, 64, 64), "valid": torch.ones(2, 64, 64, dtype=torch.bool)}, 0)
+        held.append(sum(len(v) for v in method._collected))
+    method.finish()
+    assert max(held) <= 300 + 400
+    assert method.bank.shape == (300, 152)
+
+
+TWO_PROCESSES = """
+import sys, torch
+from blemish.training.fit import train
+if __name__ == "__main__":
+    train(sys.argv[1], out=sys.argv[2], method=sys.argv[3], progress=False, tell=lambda _: None,
+          options={"image_size": 64}, trainer={"accelerator": "cpu", "devices": int(sys.argv[4]), "strategy": "ddp"})
+"""
+
+
+@pytest.mark.parametrize(("method", "learned"), [("patchcore", "bank"), ("padim", "location")])
+def test_two_processes_learn_what_one_does(method, learned, tiny_data, tmp_path):
+    script = tmp_path / "go.py"
+    script.write_text(TWO_PROCESSES)
+    found = []
+    for processes in ("1", "2"):
+        out = tmp_path / processes
+        command = [sys.executable, str(script), str(tiny_data.folder / "mvtec"), str(out), method, processes]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        values = load_file(out / "weights.safetensors")[learned]
+        found.append(values[values[:, 0].argsort()] if method == "patchcore" else values)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
+
+
+def test_a_strategy_that_does_not_suit_is_named():
+    with pytest.raises(OptionError, match="does not suit a one-pass method"):
+        with_collecting_strategy({"devices": 2, "strategy": "fsdp"})
