@@ -18,7 +18,8 @@ _ROWS = 1024  # of the comparison at a time: 40 MB at 10,000 images
 def perceptual_hash(image: NDArray[Any]) -> NDArray[np.float32]:
     """Sign (+1, -1) of 64 low frequencies of the cosine transform of the grey image at 32 × 32, without the mean."""
     low = cv2.dct(_small_grey(image, 32))[:8, :9].ravel()[1:65]
-    return np.where(low > np.median(low), 1, -1).astype(np.float32)
+    signs: NDArray[np.float32] = np.where(low > np.median(low), 1, -1).astype(np.float32)
+    return signs
 
 
 def fine_structure(image: NDArray[Any]) -> NDArray[np.float32]:
@@ -27,7 +28,8 @@ def fine_structure(image: NDArray[Any]) -> NDArray[np.float32]:
     It is blind to brightness and contrast, and nearly so to another size or compression.
     """
     grey = _small_grey(image, _SIDE)
-    return _unit((grey - cv2.GaussianBlur(grey, (0, 0), 1.5)).reshape(1, -1))[0]
+    fine: NDArray[np.float32] = _unit((grey - cv2.GaussianBlur(grey, (0, 0), 1.5)).reshape(1, -1))[0]
+    return fine
 
 
 def signatures(structures: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -95,8 +95,5 @@ def _check_files(place: Path, samples: list[Sample]) -> None:
 
 
 def _with_whole_set_masks(samples: list[Sample], base: Path) -> list[Sample]:
-    for name in WHOLE_SET_MASKS:
-        mask = first_existing(base / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
-        if mask is not None:
-            samples = [s if getattr(s, name) else replace(s, **{name: mask}) for s in samples]
-    return samples
+    roi, ignore = (first_existing(base / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES) for name in WHOLE_SET_MASKS)
+    return [replace(s, roi=s.roi or roi, ignore=s.ignore or ignore) for s in samples]

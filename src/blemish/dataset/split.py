@@ -38,7 +38,7 @@ def ensure_splits(
     splits = [s.split for s in samples]
     if any(splits):
         by_group = {s.group: s.split for s in samples if s.group is not None and s.split is not None}
-        splits = [s.split or by_group.get(s.group) or "train" for s in samples]
+        splits = [s.split or (by_group.get(s.group) if s.group is not None else None) or "train" for s in samples]
         if val_share > 0 and "val" not in splits:
             training = [i for i, split in enumerate(splits) if split == "train"]
             _assign(splits, _units(dataset, training), {"train": 1 - val_share, "val": val_share}, seed)

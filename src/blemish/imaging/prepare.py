@@ -57,9 +57,9 @@ def to_unit(image: NDArray[Any]) -> NDArray[np.float32]:
     A float image that is not finite, or plainly on another scale, is an ImageError rather than a white picture.
     """
     if image.dtype == np.uint8:
-        return np.divide(image, 255, dtype=np.float32)
+        return np.asarray(np.divide(image, 255, dtype=np.float32))
     if image.dtype == np.uint16:
-        return np.divide(image, 65535, dtype=np.float32)
+        return np.asarray(np.divide(image, 65535, dtype=np.float32))
     if image.dtype.kind != "f":
         raise ImageError(f"pixels of type {image.dtype} are not understood; give uint8, uint16 or float from 0 to 1")
     low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 0.0)
@@ -67,7 +67,7 @@ def to_unit(image: NDArray[Any]) -> NDArray[np.float32]:
         raise ImageError("the image has pixels that are not finite (NaN or infinity); replace them first")
     if low < -0.5 or high > 1.5:
         raise ImageError(f"float pixels go from {low:.4g} to {high:.4g}; scale them to 0 to 1")
-    return np.clip(image, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(image, 0, 1), np.float32)
 
 
 def match_channels(image: NDArray[Any], channels: int) -> NDArray[Any]:
@@ -136,7 +136,7 @@ def map_back(values: NDArray[np.float32], how: FitTransform | Fit, image_size: t
     inner = np.ascontiguousarray(values[rows, columns], np.float32)
     if inner.shape == image_size:
         return inner
-    return cv2.resize(inner, (image_size[1], image_size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(inner, (image_size[1], image_size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _inner(transform: FitTransform, size: tuple[int, int]) -> tuple[slice, slice]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from blemish.errors import ImageError
 
@@ -248,8 +248,7 @@ def _decode_pillow(picture: Image.Image) -> NDArray[Any]:
 def _decode_tiff(data: bytes, header: _Header) -> NDArray[Any]:
     if not header.plain:
         with Image.open(io.BytesIO(data)) as picture:
-            picture = ImageOps.exif_transpose(picture)
-            return _turned_back(_decode_pillow(picture), header.orientation)
+            return _turned_back(_decode_pillow(ImageOps.exif_transpose(picture)), header.orientation)
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         series, page = tiff.series[0], tiff.pages.first
         axes, inverted = str(series.axes), int(page.photometric) == 0
@@ -296,7 +295,7 @@ def _known_depth(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _one_line(error: BaseException) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "the content is of no known image format"
     if isinstance(error, cv2.error):
         return "the file is damaged"

@@ -86,26 +86,33 @@ def _sample(path: Path, number: int, row: dict[str, str], base: Path) -> Sample:
     if split and split not in SPLIT_NAMES:
         raise DataError(f"{path}, line {number}: split {row['split']!r} is not understood; take train, val or test")
     return Sample(
-        image=_place(base, row["image"]),
+        image=base / _posix(row["image"]),
         label=class_label(row["label"]) if row.get("label") else None,
         split=SPLIT_NAMES[split] if split else None,
         group=row.get("group") or None,
         product=row.get("product") or None,
-        **{name: _place(base, row[name]) for name in _FILES if row.get(name)},
+        mask=_place(base, row.get("mask")),
+        template=_place(base, row.get("template")),
+        roi=_place(base, row.get("roi")),
+        ignore=_place(base, row.get("ignore")),
     )
 
 
 def _box_files(path: Path, base: Path, table: list[tuple[int, dict[str, str]]]) -> list[Path | None]:
     """Annotation files whose format is understood; a warning for the others, since labels and masks still hold."""
-    files = [_place(base, row["boxes"]) if row.get("boxes") else None for _, row in table]
+    files = [_place(base, row.get("boxes")) for _, row in table]
     unknown = sorted({file.suffix.lower() for file in files if file and file.suffix.lower() not in BOX_READERS})
     if unknown:
         warnings.warn(f"{path}: boxes in {', '.join(unknown)} files cannot be read and are passed over", stacklevel=3)
     return [file if file and file.suffix.lower() in BOX_READERS else None for file in files]
 
 
-def _place(base: Path, text: str) -> Path:
-    return base / text.replace("\\", "/")  # an absolute path stays itself
+def _place(base: Path, text: str | None) -> Path | None:
+    return base / _posix(text) if text else None  # an absolute path stays itself
+
+
+def _posix(text: str) -> str:
+    return text.replace("\\", "/")
 
 
 def _check_once(path: Path, samples: list[Sample]) -> None:
