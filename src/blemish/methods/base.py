@@ -1,6 +1,7 @@
 """What every method is: a Lightning module whose `forward` is the graph that ships."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -62,6 +63,12 @@ class Method(L.LightningModule, ABC):
     def trainer_options(self) -> dict[str, Any]:
         """What this method asks of the Lightning Trainer, such as max_epochs or max_steps."""
         return {"max_epochs": 1}
+
+    def after_training(self, good: Iterable[Batch]) -> None:
+        """Called once when training is over, with good images held out from it (the training ones where none are).
+
+        For what must be measured on images that were not learnt from, such as the scale of a map.
+        """
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # Learned buffers (memory banks, statistics) get their size from the data, so a fresh method has them empty.

@@ -11,6 +11,7 @@ METHODS = {
     "padim": "blemish.methods.feature_distance.padim:Padim",
     "stfpm": "blemish.methods.feature_distance.stfpm:STFPM",
     "reverse-distillation": "blemish.methods.feature_distance.reverse_distillation:ReverseDistillation",
+    "efficientad": "blemish.methods.feature_distance.efficientad:EfficientAD",
     "spade": "blemish.methods.feature_distance.spade:Spade",
     "dfm": "blemish.methods.one_class.dfm:DFM",
     "fastflow": "blemish.methods.one_class.fastflow:FastFlow",

@@ -199,6 +199,9 @@ def fit(
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
+    held_out = dataset.split("val").where(lambda s: s.defective is False)
+    good = ImageItems(held_out, view, method.classes) if len(held_out) else training
+    method.after_training(loader(good, batch, shuffle=False, workers=config.workers, seed=config.seed))
     return trainer
 
 

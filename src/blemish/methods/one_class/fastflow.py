@@ -29,7 +29,7 @@ class FastFlowOptions(Options):
 class FastFlow(Method):
     """Yu et al. 2021, "FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows".
 
-    Kept: a frozen network's features, normalised over their channels; for each scale a flow of affine couplings whose
+    Kept: a frozen network's features, normalised; for each scale a flow of affine couplings whose
     subnets are two convolutions, 3 x 3 and 1 x 1 in turn, so that the features stay maps; maximum likelihood with Adam
     (1e-3, decay 1e-5); likelihood of each place, enlarged and averaged over the scales. The map is one minus that
     likelihood (per channel, unnormalised), the image score its maximum. Deviations: a lighter default backbone (paper:
@@ -85,9 +85,12 @@ class FastFlow(Method):
 
 
 def normalise(features: Tensor) -> Tensor:
-    """Zero mean and unit variance over the channels of each place."""
-    centred = features - features.mean(dim=1, keepdim=True)
-    return centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
+    """Zero mean and unit variance over the channels and places of each image, as the layer norm of the paper's code.
+
+    Not over the channels of each place: that would raise the noise of a plain background to the level of an edge.
+    """
+    centred = features - features.mean(dim=(1, 2, 3), keepdim=True)
+    return centred / (centred.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-5).sqrt()
 
 
 def negative_log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:

@@ -1,0 +1,184 @@
+"""EfficientAD: a small student against a small teacher, and an autoencoder for what is wrong in the large."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from blemish.errors import OptionError
+from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.blocks import Frozen, enlarge, patch_features
+from blemish.methods.feature_distance.pdn import autoencoder, pdn, pdn_size
+from blemish.methods.losses import hard_feature_loss
+from blemish.methods.schedule import final_drop, training_batches
+from blemish.methods.textures import ForeignImages
+
+MARGIN = 4  # places by which a patch description network's map falls short on each side, for want of padding
+
+
+class EfficientADOptions(Options):
+    batch_size: int = Field(1, ge=1, description="images in a training batch; the paper's: 1")
+    size: Literal["s", "m"] = Field("s", description="the paper's small or medium patch description network")
+    width: float = Field(0.5, gt=0, le=4, description="channels in parts of the paper's; paper: 1")
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the network that the teacher is distilled from")
+    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+    strides: tuple[int, ...] = Field((8, 16), description="feature maps that the teacher is distilled from")
+    distill_steps: int = Field(400, ge=1, description="steps of distilling the teacher; paper: 60000")
+    steps: int = Field(600, ge=1, description="steps of training student and autoencoder; paper: 70000")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam; paper, for its long schedule: 1e-4")
+    hard_share: float = Field(0.999, ge=0, lt=1, description="share of the feature elements too easy to learn from")
+    images: str = Field("", description="folder of other pictures (such as ImageNet's); empty for drawn textures")
+
+
+class EfficientAD(Method):
+    """Batzner et al. 2024, "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV.
+
+    Kept: patch description networks S and M; a teacher distilled from a pretrained network, its channels normalised on
+    the training images; hard-feature loss; penalty on the student's response to foreign pictures; autoencoder whose
+    output the student learns to predict, on images of changed brightness, contrast or saturation; Adam with decay 1e-5
+    and the rate falling to a tenth at 95 % of the steps; maps scaled by the 0.9 and 0.995 quantiles of held-out good
+    images and averaged; image score = maximum. Deviations: the teacher is distilled anew in each run, in
+    `distill_steps`, from `backbone` (paper: WideResNet-101 on ImageNet), on foreign pictures and the training images in
+    turn; without a folder of `images` these pictures are drawn textures; the number of features is that of the chosen
+    maps, at most 384; by default half the channels, few steps and a ten times larger rate, for a processor without an
+    accelerator. The paper's: `width=1 distill_steps=60000 steps=70000 learning_rate=1e-4 images=FOLDER`. Where no good
+    image is held out, the quantiles are those of the training images.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="efficientad",
+        branch="feature_distance",
+        title="EfficientAD",
+        paper="Batzner et al. 2024, EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies",
+        needs=("good",),
+        answers=("where", "how much"),
+        summary="Student and teacher of a few layers and an autoencoder; fast to run, finds logical defects too.",
+    )
+    Options: ClassVar[type[Options]] = EfficientADOptions
+    options: EfficientADOptions
+
+    def __init__(self, options: EfficientADOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        if options.image_size % 32 or options.image_size < 64:
+            raise OptionError(f"image_size={options.image_size} must be a multiple of 32, and at least 64")
+        backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
+        self.described = min(384, sum(backbone.channels))
+        self.teacher = pdn(options.size, channels, self.described, options.width)
+        self.student = pdn(options.size, channels, 2 * self.described, options.width)
+        self.autoencoder = autoencoder(channels, self.described, options.image_size)
+        self.foreign = ForeignImages(options.images, channels, options.image_size)
+        self.register_buffer("teacher_mean", torch.zeros(1, self.described, 1, 1))
+        self.register_buffer("teacher_deviation", torch.zeros(1, self.described, 1, 1))  # zero: not yet distilled
+        self.register_buffer("target_mean", torch.zeros(1, self.described, 1, 1))
+        self.register_buffer("target_deviation", torch.zeros(1, self.described, 1, 1))
+        self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # of the student's, autoencoder's map
+        self.source = Frozen(backbone)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.maps(images)
+        scaled = [0.1 * (m - low) / (high - low) for m, (low, high) in zip(maps, self.quantiles, strict=True)]
+        heat = F.pad(0.5 * scaled[0] + 0.5 * scaled[1], (MARGIN,) * 4, mode="replicate")
+        heat = enlarge(heat, images.shape[-2:])
+        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Unscaled (N, h, w) maps: student against teacher, and student against autoencoder."""
+        student = self.student(images)
+        to_teacher, to_autoencoder = student.split([self.described, self.described], dim=1)
+        first = (self.normalised_teacher(images) - to_teacher).square().mean(dim=1)
+        second = (self.autoencoder(images) - to_autoencoder).square().mean(dim=1)
+        return first, second
+
+    def normalised_teacher(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return (self.teacher(images) - self.teacher_mean) / self.teacher_deviation
+
+    def target(self, images: Tensor) -> Tensor:
+        """The pretrained network's patch features at the places of the teacher's map."""
+        features = patch_features(self.source(images))[:, : self.described]
+        size = pdn_size(images.shape[-1])
+        grid = F.interpolate(features, size=(size + 2 * MARGIN,) * 2, mode="bilinear", align_corners=False)
+        return grid[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+    def on_train_start(self) -> None:
+        if not bool(self.target_deviation.any()):
+            pictures = (x for b in training_batches(self) for x in (b["image"], self._foreign(len(b["image"]))))
+            self.target_mean, self.target_deviation = channel_statistics(self.target(x) for x in pictures)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        if self.global_step < self.options.distill_steps:
+            loss = self._distill(batch["image"])
+        else:
+            if not bool(self.teacher_deviation.any()):
+                self.teacher.eval().requires_grad_(False)
+                with torch.no_grad():
+                    statistics = channel_statistics(self.teacher(b["image"]) for b in training_batches(self))
+                self.teacher_mean, self.teacher_deviation = statistics
+            loss = self._learn(batch["image"])
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def _distill(self, images: Tensor) -> Tensor:
+        pictures = self._foreign(len(images)) if self.global_step % 2 == 0 else images
+        target = (self.target(pictures) - self.target_mean) / self.target_deviation
+        return F.mse_loss(self.teacher(pictures), target)
+
+    def _learn(self, images: Tensor) -> Tensor:
+        to_teacher = self.student(images)[:, : self.described]
+        hard = hard_feature_loss((self.normalised_teacher(images) - to_teacher).square(), self.options.hard_share)
+        penalty = self.student(self._foreign(len(images)))[:, : self.described].square().mean()
+        changed = jitter(images)
+        rebuilt = self.autoencoder(changed)
+        to_autoencoder = self.student(changed)[:, self.described :]
+        autoencoding = F.mse_loss(rebuilt, self.normalised_teacher(changed))
+        following = F.mse_loss(to_autoencoder, rebuilt.detach())
+        return hard + penalty + autoencoding + following
+
+    def _foreign(self, count: int) -> Tensor:
+        return self.foreign.draw(count).to(self.device)
+
+    @torch.no_grad()
+    def after_training(self, good: Iterable[Batch]) -> None:
+        self.eval()
+        found = [self.maps(batch["image"].to(self.device)) for batch in good]
+        for i, maps in enumerate(zip(*found, strict=True)):
+            ordered = torch.cat([m.flatten() for m in maps]).sort().values
+            low, high = (ordered[int(q * (len(ordered) - 1))] for q in (0.9, 0.995))
+            self.quantiles[i] = torch.stack([low, high.clamp(min=low + 1e-6)])
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        learning = [*self.teacher.parameters(), *self.student.parameters(), *self.autoencoder.parameters()]
+        optimizer = torch.optim.Adam(learning, lr=self.options.learning_rate, weight_decay=1e-5)
+        return final_drop(optimizer, self.options.distill_steps + self.options.steps)
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_steps": self.options.distill_steps + self.options.steps}
+
+
+def channel_statistics(maps: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over all (N, C, h, w) maps: twice (1, C, 1, 1)."""
+    count, first, second = 0, 0.0, 0.0
+    for m in maps:
+        values = m.double()
+        count += m.shape[0] * m.shape[2] * m.shape[3]
+        first, second = first + values.sum(dim=(0, 2, 3)), second + values.square().sum(dim=(0, 2, 3))
+    mean = first / count
+    deviation = (second / count - mean.square()).clamp(min=1e-12).sqrt()
+    return mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
+
+
+def jitter(images: Tensor) -> Tensor:
+    """Images of brightness, contrast or saturation changed by up to a fifth; which of them, by chance."""
+    factor = float(torch.empty(()).uniform_(0.8, 1.2))
+    kind = int(torch.randint(3, ()))
+    if kind == 0:
+        plain = torch.zeros_like(images)
+    elif kind == 1:
+        plain = images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images)
+    else:
+        plain = images.mean(dim=1, keepdim=True).expand_as(images)
+    return (factor * images + (1 - factor) * plain).clamp(0, 1)
