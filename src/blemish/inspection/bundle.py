@@ -79,16 +79,15 @@ def write_bundle(path: str | Path, graph: bytes, manifest: Manifest, extra: dict
     return path
 
 
-def sealed(parts: dict[str, bytes]) -> bytearray:
+def sealed(parts: dict[str, bytes]) -> bytes:
     """The parts as the bytes of a stored zip with its seal; nothing is checked."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, content in parts.items():
             archive.writestr(zipfile.ZipInfo(name), content)  # without a date: same parts, same file
         archive.comment = _SEAL + b"0" * 64
-    content = bytearray(stream.getbuffer())
-    content[-64:] = _sha256(memoryview(content)[:-64]).encode()
-    return content
+    unsealed = memoryview(stream.getvalue())[:-64]
+    return bytes(unsealed) + _sha256(unsealed).encode()
 
 
 def replace_manifest(path: str | Path, manifest: Manifest) -> Path:
@@ -184,7 +183,9 @@ def _manifest(text: bytes, path: Path) -> Manifest:
 def _check_parts(contents: dict[str, bytes], manifest: Manifest, path: Path) -> None:
     for name in sorted(contents.keys() ^ manifest.parts.keys()):
         raise BundleError(
-            f"bundle {path} lacks its part {name}" if name in manifest.parts else f"bundle {path} holds {name}, unlisted"
+            f"bundle {path} lacks its part {name}"
+            if name in manifest.parts
+            else f"bundle {path} holds {name}, unlisted"
         )
     for name, content in contents.items():
         if _sha256(content) != manifest.parts[name]:

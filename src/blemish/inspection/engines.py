@@ -90,7 +90,7 @@ def _known(names: list[str]) -> list[str]:
 
 
 def _outputs(kinds: list[str], arrays: list[NDArray[Any]]) -> Outputs:
-    typed = {
+    typed: dict[str, Any] = {
         kind: np.asarray(array, np.int64 if kind == "box_labels" else np.float32)
         for kind, array in zip(kinds, arrays, strict=True)
     }

@@ -14,9 +14,9 @@ class Part(BaseModel):
 class InputSpec(Part):
     """How an image becomes the graph's input: float32 (N, channels, height, width), full scale = 1."""
 
-    channels: int = Field(3, ge=1, le=64)
-    height: int = Field(256, ge=1, le=8192)
-    width: int = Field(256, ge=1, le=8192)
+    channels: int = Field(default=3, ge=1, le=64)
+    height: int = Field(default=256, ge=1, le=8192)
+    width: int = Field(default=256, ge=1, le=8192)
     fit: Literal["stretch", "letterbox"] = "stretch"
 
 
@@ -25,7 +25,7 @@ class Tiling(Part):
 
     height: int = Field(ge=16)
     width: int = Field(ge=16)
-    overlap: float = Field(0.25, ge=0.0, lt=0.9)  # share of a tile
+    overlap: float = Field(default=0.25, ge=0.0, lt=0.9)  # share of a tile
 
 
 class Roi(Part):
@@ -52,7 +52,7 @@ class Decision(Part):
     reject: float | None = None
     map_low: float | None = None  # hysteresis on the heat map: grow regions down to this ...
     map_high: float | None = None  # ... from pixels at or above this
-    min_area_px: float = Field(0.0, ge=0)
+    min_area_px: float = Field(default=0.0, ge=0)
     class_thresholds: dict[str, float] = {}
     rules: list[str] = []
     zones: dict[str, list[tuple[float, float]]] = {}  # name -> polygon in pixels of the image

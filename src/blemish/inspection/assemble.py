@@ -1,0 +1,157 @@
+"""From the raw outputs of an image's windows to raw results in the image's own geometry."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.dataset.sample import GOOD
+from blemish.imaging.prepare import fit_transform, map_back
+from blemish.imaging.tiling import Stitcher
+from blemish.inspection.manifest import Manifest, Tiling
+from blemish.inspection.result import Floats, Outputs
+
+Area = tuple[int, int, int, int]  # x0 y0 x1 y1, x1 and y1 exclusive
+_SAME_BOX = 0.5  # two boxes of neighbouring tiles that share more than this of the smaller one are one defect
+
+
+@dataclass(slots=True)
+class Boxes:
+    """Boxes (M, 4) in pixels of the image, their scores (M,), indices of defect classes (M,) and masks (M, h, w)."""
+
+    corners: NDArray[np.float64]
+    scores: Floats
+    labels: NDArray[np.int64]
+    masks: Floats | None = None
+
+    def __getitem__(self, keep: Any) -> "Boxes":
+        masks = None if self.masks is None else self.masks[keep]
+        return Boxes(self.corners[keep], self.scores[keep], self.labels[keep], masks)
+
+
+@dataclass(slots=True)
+class Found:
+    """What all windows of one image gave. Maps cover the inspected area, boxes are in pixels of the image."""
+
+    manifest: Manifest
+    area: Area
+    tiles: list[Area]  # in pixels of the image
+    tiling: Tiling | None = None
+    anomaly_score: float | None = None
+    class_scores: Floats | None = None  # (K,) of the worst window
+    heat: Floats | None = None  # (H, W) anomaly map, or the worst defect class's map
+    masks: Floats | None = None  # (K, H, W)
+    boxes: Boxes | None = None
+    _stitchers: dict[str, Stitcher] = field(default_factory=dict)
+    _seen_boxes: list[Boxes] = field(default_factory=list)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.area[3] - self.area[1], self.area[2] - self.area[0]
+
+    def add(self, index: int, row: Outputs) -> None:
+        """Take in the outputs (with a leading axis of one) of one window."""
+        if row.anomaly_score is not None:
+            score = float(row.anomaly_score[0])
+            self.anomaly_score = score if self.anomaly_score is None else max(score, self.anomaly_score)
+        if row.class_scores is not None:
+            scores = row.class_scores[0]
+            if self.class_scores is None or badness(scores, self.manifest) > badness(self.class_scores, self.manifest):
+                self.class_scores = scores
+        heat = self._window_heat(row)
+        if heat is not None:
+            self.heat = self._placed("heat", index, heat)
+        if row.mask_scores is not None:
+            self.masks = self._placed("masks", index, row.mask_scores[0])
+        if row.boxes is not None:
+            self._seen_boxes.append(self._window_boxes(index, row))
+
+    def finish(self) -> None:
+        """After the last window: maps and boxes of all of them as one."""
+        if self._seen_boxes:
+            self.boxes = (
+                self._seen_boxes[0] if len(self._seen_boxes) == 1 else without_doubles(joined(self._seen_boxes))
+            )
+
+    def _window_heat(self, row: Outputs) -> Floats | None:
+        if row.anomaly_map is not None:
+            return np.asarray(row.anomaly_map[0])
+        if row.class_map is not None:
+            return np.asarray(row.class_map[0, defect_indices(self.manifest)].max(axis=0))
+        if row.class_scores is not None and self.tiling is not None and row.mask_scores is None and row.boxes is None:
+            # A classifier under the tiler: each window's score is the map there.
+            return np.full((1, 1), badness(row.class_scores[0], self.manifest), np.float32)
+        return None
+
+    def _placed(self, name: str, index: int, values: Floats) -> Floats:
+        """Window's map (..., h, w) into the area's map (..., H, W), which is returned."""
+        x0, y0, x1, y1 = self.tiles[index]
+        size = (y1 - y0, x1 - x0)
+        fit = self.manifest.input.fit
+        if values.ndim == 2:
+            full = np.full(size, values[0, 0]) if values.shape == (1, 1) else map_back(values, fit, size)
+        else:
+            full = np.stack([map_back(layer, fit, size) for layer in values])
+        if self.tiling is None or len(self.tiles) == 1:
+            return full
+        if name not in self._stitchers:
+            tile = self.tiling
+            self._stitchers[name] = Stitcher(*self.size, tile.height, tile.width, tile.overlap, values.shape[:-2])
+        left, top = self.area[:2]
+        self._stitchers[name].add((x0 - left, y0 - top, x1 - left, y1 - top), full)
+        return self._stitchers[name].result()
+
+    def _window_boxes(self, index: int, row: Outputs) -> Boxes:
+        assert row.boxes is not None
+        assert row.box_scores is not None
+        x0, y0, x1, y1 = self.tiles[index]
+        spec = self.manifest.input
+        transform = fit_transform((y1 - y0, x1 - x0), spec.height, spec.width, spec.fit)
+        corners = transform.to_image(row.boxes[0]) + np.array([x0, y0, x0, y0])
+        corners = np.clip(corners, [x0, y0, x0, y0], [x1, y1, x1, y1])
+        labels = row.box_labels[0] if row.box_labels is not None else np.zeros(len(corners), np.int64)
+        found = Boxes(corners, row.box_scores[0], labels, None if row.box_masks is None else row.box_masks[0])
+        # Rows of padding have score 0; a box that was all in a letterbox's padding has no area.
+        return found[(found.scores > 0) & (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])]
+
+
+def defect_indices(manifest: Manifest) -> list[int]:
+    """Indices of the defect classes among all classes."""
+    return [i for i, name in enumerate(manifest.classes) if name != GOOD]
+
+
+def defect_names(manifest: Manifest) -> list[str]:
+    return [name for name in manifest.classes if name != GOOD]
+
+
+def badness(class_scores: Floats, manifest: Manifest) -> float:
+    """1 - P(good), or the largest probability where every class is a defect."""
+    if GOOD in manifest.classes:
+        return 1.0 - float(class_scores[manifest.classes.index(GOOD)])
+    return float(class_scores.max())
+
+
+def joined(parts: list[Boxes]) -> Boxes:
+    masks = [part.masks for part in parts if part.masks is not None]
+    return Boxes(
+        np.concatenate([part.corners for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate(masks) if masks else None,
+    )
+
+
+def without_doubles(boxes: Boxes) -> Boxes:
+    """Of boxes of one class that mostly cover each other, as a defect on the seam of two tiles gives, the best."""
+    boxes = boxes[np.argsort(-boxes.scores, kind="stable")]
+    area = (boxes.corners[:, 2] - boxes.corners[:, 0]) * (boxes.corners[:, 3] - boxes.corners[:, 1])
+    keep = np.ones(len(area), bool)
+    for i in range(len(area)):
+        if not keep[i]:
+            continue
+        rest = boxes.corners[i + 1 :]
+        overlap = np.minimum(boxes.corners[i, 2:], rest[:, 2:]) - np.maximum(boxes.corners[i, :2], rest[:, :2])
+        shared = overlap.clip(min=0).prod(axis=1) / np.minimum(area[i], area[i + 1 :])
+        keep[i + 1 :] &= (shared <= _SAME_BOX) | (boxes.labels[i + 1 :] != boxes.labels[i])
+    return boxes[keep]

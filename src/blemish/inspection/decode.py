@@ -1,0 +1,196 @@
+"""From raw results to a score (higher is worse), a label, a heat map and candidate regions.
+
+It goes by output kind, never by method:
+
+| kind    | score                                  | label            | regions                                        |
+|---------|----------------------------------------|------------------|------------------------------------------------|
+| anomaly | anomaly_score                          | the defect class | hysteresis on the map                          |
+| classes | 1 - P(good); largest P if none is good | likeliest defect | hysteresis on the defects' class map           |
+| masks   | largest probability of a defect        | that of the peak | hysteresis on each class, where it leads       |
+| boxes   | largest box score                      | that of the best | boxes from map_high, else review, else 0.5     |
+
+A graph may give several kinds. The score is then the first of anomaly, classes, boxes and masks, the label that of
+the first of classes, masks, boxes and anomaly, and the regions those of the first of masks, boxes and maps.
+"""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from blemish.inspection.assemble import Boxes, Found, badness, defect_names
+from blemish.inspection.manifest import Decision
+from blemish.inspection.regions import regions_from_map
+from blemish.inspection.result import Bools, Floats, Region
+
+PROBABLE = 0.5  # threshold on probabilities where the decision has none
+
+
+@dataclass(slots=True)
+class Decoded:
+    score: float
+    label: str  # of the worst finding: what the image is called unless it passes
+    regions: list[Region] = field(default_factory=list)
+    heat_map: Floats | None = None  # (H, W) of the whole image
+    class_scores: dict[str, float] | None = None  # of all classes
+
+
+@dataclass(slots=True)
+class Scene:
+    """What the decoders share: the image's size, the pixels that count (None: all), and the heat map, if any."""
+
+    size: tuple[int, int]
+    valid: Bools | None
+    heat: Floats | None
+    decision: Decision
+
+
+def decode(found: Found, decision: Decision, size: tuple[int, int], valid: Bools | None) -> Decoded:
+    """Results of an image of `size` (height, width) in which only `valid` pixels (H, W; None: all) count."""
+    raw = found.heat if found.heat is not None or found.masks is None else found.masks.max(axis=0)
+    heat = None if raw is None else _whole(raw, found, size, valid)
+    scene = Scene(size, valid, heat, decision)
+    anomaly = _anomaly(found, scene)
+    classes = _classes(found, scene)
+    boxes = _boxes(found, scene)
+    masks = _masks(found, scene)
+    scored = anomaly or classes or boxes or masks
+    named = classes or masks or boxes or anomaly
+    located = masks or boxes or anomaly or classes
+    if scored is None or named is None or located is None:  # a bare map
+        return Decoded(_peak(heat, valid), _defect(found), [], heat)
+    score = _peak(heat, valid) if found.manifest.score_source == "map" and heat is not None else scored.score
+    return Decoded(score, named.label, located.regions, heat, named.class_scores)
+
+
+def _anomaly(found: Found, scene: Scene) -> Decoded | None:
+    if found.anomaly_score is None and (found.heat is None or found.class_scores is not None):
+        return None
+    label = _defect(found)
+    if found.anomaly_score is None:
+        score = _peak(scene.heat, scene.valid)
+    else:
+        score = _of_valid(found.anomaly_score, found, scene)
+    return Decoded(score, label, _heat_regions(scene, label))
+
+
+def _classes(found: Found, scene: Scene) -> Decoded | None:
+    if found.class_scores is None:
+        return None
+    scores = dict(zip(found.manifest.classes, found.class_scores.tolist(), strict=True))
+    label = max(defect_names(found.manifest), key=scores.__getitem__, default=_defect(found))
+    regions = _heat_regions(scene, label) if found.heat is not None else []
+    return Decoded(badness(found.class_scores, found.manifest), label, regions, class_scores=scores)
+
+
+def _masks(found: Found, scene: Scene) -> Decoded | None:
+    if found.masks is None:
+        return None
+    names = defect_names(found.manifest)
+    high = PROBABLE if scene.decision.map_high is None else scene.decision.map_high
+    low = high if scene.decision.map_low is None else min(high, scene.decision.map_low)
+    x0, y0, x1, y1 = found.area
+    inside = None if scene.valid is None else scene.valid[y0:y1, x0:x1]
+    peaks = [_peak(layer, inside) for layer in found.masks]
+    regions = []
+    leading = found.masks.argmax(axis=0) if sum(peak >= high for peak in peaks) > 1 else None
+    for index, (name, layer, peak) in enumerate(zip(names, found.masks, peaks, strict=True)):
+        if peak >= high:
+            own = layer if leading is None else np.where(leading == index, layer, -np.inf)
+            whole = _whole(own, found, scene.size, scene.valid)
+            regions += regions_from_map(whole, low, high, scene.decision.min_area_px, name, scene.valid)
+    return Decoded(max(peaks), names[int(np.argmax(peaks))], regions)
+
+
+def _boxes(found: Found, scene: Scene) -> Decoded | None:
+    if found.boxes is None:
+        return None
+    decision = scene.decision
+    least = next((t for t in (decision.map_high, decision.review, decision.reject) if t is not None), PROBABLE)
+    names = defect_names(found.manifest)
+    best, label, regions = 0.0, _defect(found), []
+    for i in np.argsort(-found.boxes.scores, kind="stable"):
+        region = _box_region(found.boxes, int(i), names, scene)
+        if region is None:
+            continue
+        if region.score > best:
+            best, label = region.score, region.label
+        area = region.box[2] - region.box[0], region.box[3] - region.box[1]
+        size = area[0] * area[1] if region.mask is None else int(region.mask.sum())
+        if region.score >= least and size >= decision.min_area_px:
+            regions.append(region)
+    return Decoded(best, label, regions)
+
+
+def _box_region(boxes: Boxes, index: int, names: list[str], scene: Scene) -> Region | None:
+    """The region of one box; None where most of it does not count."""
+    height, width = scene.size
+    left, top, right, bottom = boxes.corners[index]
+    x0, y0 = int(np.floor(left + 1e-3)), int(np.floor(top + 1e-3))
+    x1, y1 = min(width, int(np.ceil(right - 1e-3))), min(height, int(np.ceil(bottom - 1e-3)))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    number = int(boxes.labels[index])
+    name = names[number] if 0 <= number < len(names) else "defect"
+    region = Region(name, float(boxes.scores[index]), (x0, y0, x1, y1))
+    if boxes.masks is not None:
+        region.mask = cv2.resize(boxes.masks[index], (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR) >= PROBABLE
+    if scene.valid is not None:
+        counts = scene.valid[y0:y1, x0:x1]
+        own = counts if region.mask is None else counts[region.mask]
+        if 2 * np.count_nonzero(own) < own.size:
+            return None
+        if region.mask is not None:
+            region.mask = region.mask & counts
+    return region if region.mask is None or region.mask.any() else None
+
+
+def _heat_regions(scene: Scene, label: str) -> list[Region]:
+    high = scene.decision.map_high
+    if scene.heat is None or high is None or not scene.heat.max() >= high:
+        return []
+    low = high if scene.decision.map_low is None else min(high, scene.decision.map_low)
+    return regions_from_map(scene.heat, low, high, scene.decision.min_area_px, label, scene.valid)
+
+
+def _whole(values: Floats, found: Found, size: tuple[int, int], valid: Bools | None) -> Floats:
+    """The area's map as one of the whole image; pixels that do not count get the least value of those that do."""
+    x0, y0, x1, y1 = found.area
+    if valid is None and (y1 - y0, x1 - x0) == size:
+        return values
+    counts = None if valid is None else valid[y0:y1, x0:x1]
+    floor = _range(values, counts)[0]
+    whole = np.full(size, floor, np.float32)
+    whole[y0:y1, x0:x1] = values if counts is None else np.where(counts, values, np.float32(floor))
+    return whole
+
+
+def _peak(values: Floats | None, valid: Bools | None) -> float:
+    """Maximum over the pixels that count."""
+    if values is None:
+        return 0.0
+    return float(values.max()) if valid is None else _range(values, valid)[1]
+
+
+def _range(values: Floats, valid: Bools | None) -> tuple[float, float]:
+    """Least and largest value over the pixels that count."""
+    counts = None if valid is None else np.ascontiguousarray(valid).view(np.uint8)
+    low, high, _, _ = cv2.minMaxLoc(values, counts)
+    return float(low), float(high)
+
+
+def _of_valid(score: float, found: Found, scene: Scene) -> float:
+    """The graph's score, which knows nothing of pixels that do not count, cut down to what the others show.
+
+    Where the map's peak lies on a pixel that does not count, the score shrinks as the peak does.
+    """
+    if scene.valid is None or scene.heat is None or found.heat is None or score <= 0:
+        return score
+    peak, counted = float(found.heat.max()), _peak(scene.heat, scene.valid)
+    return score * max(0.0, counted / peak) if 0 < counted < peak else score
+
+
+def _defect(found: Found) -> str:
+    """What an anomaly is called: the defect class where there is just one."""
+    names = defect_names(found.manifest)
+    return names[0] if len(names) == 1 else "defect"
