@@ -22,6 +22,7 @@ from blemish.inspection.manifest import SCHEMA_VERSION, Decision, Manifest
 
 SUFFIX = ".blemish"
 GRAPH, MANIFEST = "graph.onnx", "manifest.json"
+CHANGED = "the thresholds were changed by hand after calibration; its promises do not hold for them"
 MAX_BYTES = 4 * 2**30
 MAX_MANIFEST_BYTES = 16 * 2**20
 _SEAL = b"blemish-sha256:"
@@ -98,8 +99,16 @@ def replace_manifest(path: str | Path, manifest: Manifest) -> Path:
 
 def replace_decision(path: str | Path, decision: Decision) -> None:
     """Rewrite a bundle with other thresholds and rules, at once or not at all."""
-    manifest = open_bundle(path).manifest
-    replace_manifest(path, manifest.model_copy(update={"decision": decision}))
+    replace_manifest(path, with_decision(open_bundle(path).manifest, decision))
+
+
+def with_decision(manifest: Manifest, decision: Decision) -> Manifest:
+    """The manifest with another decision, which also says so where thresholds are no longer the calibrated ones."""
+    before, calibration = manifest.decision, manifest.calibration
+    if calibration is not None and (decision.review, decision.reject) != (before.review, before.reject):
+        warnings = [line for line in calibration.warnings if line != CHANGED]
+        calibration = calibration.model_copy(update={"warnings": [*warnings, CHANGED]})
+    return manifest.model_copy(update={"decision": decision, "calibration": calibration})
 
 
 def open_bundle(path: str | Path) -> Bundle:
