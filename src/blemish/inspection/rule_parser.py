@@ -33,6 +33,7 @@ def parse_rule(text: str) -> Rule:
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
+        self.line = " ".join(text.split())  # as messages show it
         self.tokens = self._tokens()
         self.at = 0
         self.depth = 0
@@ -51,7 +52,7 @@ class _Parser:
             zone = self._name("the name of a zone")
         if self.at < len(self.tokens):
             raise self._error("the rule should end here, or go on with 'and', 'or' or 'in zone'")
-        return Rule(" ".join(self.text.split()), action, test, zone)  # type: ignore[arg-type]
+        return Rule(self.line, action, test, zone)  # type: ignore[arg-type]
 
     def _test(self) -> Test:
         self.depth += 1
@@ -74,7 +75,7 @@ class _Parser:
         labels = sorted({value.label for value in direct if value.of_one_region and value.label is not None})
         if len(labels) > 1:
             raise DecisionError(
-                f"rule '{self.text}': one region cannot be both {labels[0]} and {labels[1]}; "
+                f"rule '{self.line}': one region cannot be both {labels[0]} and {labels[1]}; "
                 f"write max({labels[1]}. ...) to speak of another region"
             )
         return clause
@@ -118,7 +119,7 @@ class _Parser:
             label, name = name, self._name("a measurement")
         known = [*MEASUREMENTS, "count"] if count else list(MEASUREMENTS)
         if name not in known:
-            raise DecisionError(f"rule '{self.text}': there is no measurement '{name}'{near(name, known)}")
+            raise DecisionError(f"rule '{self.line}': there is no measurement '{name}'{near(name, known)}")
         return label, name
 
     def _name(self, what: str) -> str:
@@ -150,7 +151,7 @@ class _Parser:
 
     def _error(self, what: str) -> DecisionError:
         found = f"at '{self._peek()[1]}'" if self.at < len(self.tokens) else "at its end"
-        return DecisionError(f"rule '{' '.join(self.text.split())}': {what}, {found}")
+        return DecisionError(f"rule '{self.line}': {what}, {found}")
 
     def _tokens(self) -> list[tuple[str, str]]:
         if len(self.text) > _MAX_LENGTH:
@@ -159,7 +160,7 @@ class _Parser:
         while at < end:
             match = _TOKEN.match(self.text, at)
             if match is None:
-                raise DecisionError(f"rule '{self.text.strip()}': {self.text[at:].strip()[:1]!r} is not understood")
+                raise DecisionError(f"rule '{self.line}': {self.text[at:].strip()[:1]!r} is not understood")
             kind = str(match.lastgroup)
             tokens.append(("name" if kind in ("double", "single") else kind, match[kind]))
             at = match.end()
