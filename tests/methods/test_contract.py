@@ -1,6 +1,8 @@
 """One suite for every method of the catalogue: what the rest of blemish, and a user, may count on."""
 
 from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ def trained(name: str, data, channels: int = 3, seed: int = 0) -> Method:
     config = config_for(name, data, channels, seed)
     dataset = data.dataset(method_class(name).info.needs)
     method = build(config, dataset)
-    fit(method, dataset, config, run=data.folder.parent / "fits")
+    fit(method, dataset, config, run=Path(mkdtemp(dir=data.folder)))
     return method.eval()
 
 

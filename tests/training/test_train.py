@@ -141,11 +141,11 @@ def test_features_beyond_the_budget_are_condensed_as_they_come():
 
 
 TWO_PROCESSES = """
-import sys, torch
+import sys
 from blemish.training.fit import train
 if __name__ == "__main__":
     train(sys.argv[1], out=sys.argv[2], method=sys.argv[3], progress=False, tell=lambda _: None,
-          options={"image_size": 64}, trainer={"accelerator": "cpu", "devices": int(sys.argv[4]), "strategy": "ddp"})
+          options={"image_size": 64}, trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
 """
 
 
@@ -153,15 +153,15 @@ if __name__ == "__main__":
 def test_two_processes_learn_what_one_does(method, learned, tiny_data, tmp_path):
     script = tmp_path / "go.py"
     script.write_text(TWO_PROCESSES)
-    found = []
-    for processes in ("1", "2"):
-        out = tmp_path / processes
-        command = [sys.executable, str(script), str(tiny_data.folder / "mvtec"), str(out), method, processes]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        values = load_file(out / "weights.safetensors")[learned]
-        found.append(values[values[:, 0].argsort()] if method == "patchcore" else values)
-    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
+    data = tiny_data.folder / "mvtec"
+    command = [sys.executable, str(script), str(data), str(tmp_path / "two"), method]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    train(data, out=tmp_path / "one", method=method, options={"image_size": 64}, progress=False, tell=lambda _: None)
+    one, two = (load_file(tmp_path / name / "weights.safetensors")[learned] for name in ("one", "two"))
+    if method == "patchcore":  # the bank's order is that of picking, which may differ
+        one, two = one[one[:, 0].argsort()], two[two[:, 0].argsort()]
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-3)
 
 
 def test_a_strategy_that_does_not_suit_is_named():

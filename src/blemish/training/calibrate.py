@@ -18,6 +18,8 @@ from blemish.inspection.manifest import Calibration, Decision
 Scores = NDArray[np.float64]
 Source = Literal["held-out", "cross-fitted", "validation"]
 
+MARGIN = 1e-4  # of the largest score: another engine's rounding must not turn the verdict of the image at the threshold
+
 
 @dataclass(frozen=True)
 class Target:
@@ -32,13 +34,12 @@ class Target:
 def good_threshold(scores: Scores, rate: float) -> float:
     """The threshold that a new good part reaches with probability at most `rate`, if there are scores enough.
 
-    With n good scores the rank is ceil((n + 1)(1 - rate)); beyond n no threshold can promise the rate and just above
-    the largest score is taken.
+    With n good scores the rank is ceil((n + 1)(1 - rate)); beyond n no threshold can promise the rate and the largest
+    score is taken. At or above the threshold counts, so it lies above the score of that rank, by MARGIN.
     """
     ordered = np.sort(scores)
     rank = math.ceil((len(ordered) + 1) * (1 - rate))
-    # At or above the threshold counts, so it lies just above the score of that rank.
-    return float(np.nextafter(np.float32(ordered[min(rank, len(ordered)) - 1]), np.float32(np.inf)))
+    return float(ordered[min(rank, len(ordered)) - 1] + MARGIN * np.abs(ordered).max())
 
 
 def escape_threshold(defective: Scores, rate: float) -> float:

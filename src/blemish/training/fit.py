@@ -194,7 +194,7 @@ def fit(
             loader(validation, batch, shuffle=False, workers=config.workers, seed=config.seed)
             if len(validation)
             else None,
-            ckpt_path=str(checkpoint) if checkpoint.exists() else None,
+            ckpt_path=str(checkpoint) if checkpoint.exists() and not one_pass else None,
             weights_only=True,
         )
     if trainer.interrupted:

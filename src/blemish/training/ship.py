@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import blemish
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.write import sha256_of
 from blemish.errors import ExportError
-from blemish.inspection.bundle import replace_manifest, write_bundle
+from blemish.inspection.bundle import write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Calibration, Certificate, Decision, InputSpec, Manifest, Provenance, Scale
 from blemish.inspection.result import Inspection, Outputs
@@ -94,11 +95,11 @@ def ship(
     """
     tell("exporting the graph")
     graph = export_graph(method, view.input)
-    validation = origin.dataset.split("val")
-    samples = list(validation.samples or origin.dataset.split("train").samples)
-    write_bundle(path, graph, _manifest(method, view, origin, graph))
-    inspector = Inspector.open(path)
+    manifest = _manifest(method, view, origin, graph)
+    with TemporaryDirectory() as folder:  # nothing unproven ever stands where a bundle is looked for
+        inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest))
 
+    samples = list(origin.dataset.split("val").samples or origin.dataset.split("train").samples)
     tell(f"comparing the graph with the network on {min(len(samples), CERTIFIED_IMAGES)} images")
     certificate, compared = certify(method, inspector, samples[:CERTIFIED_IMAGES])
 
@@ -107,10 +108,8 @@ def ship(
     truth = list(origin.dataset.split("train").samples) if cross_fitted is not None else samples
     decision, calibration = thresholds(results, truth, target, "held-out" if cross_fitted is None else "cross-fitted")
     certificate.verdict_agreement = agreement(compared, decision, inspector)
-    manifest = inspector.manifest.model_copy(
-        update={"decision": decision, "calibration": calibration, "certificate": certificate}
-    )
-    return replace_manifest(path, manifest)
+    update = {"decision": decision, "calibration": calibration, "certificate": certificate}
+    return write_bundle(path, graph, manifest.model_copy(update=update))
 
 
 def thresholds(
