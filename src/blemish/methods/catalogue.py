@@ -14,6 +14,9 @@ METHODS = {
     "efficientad": "blemish.methods.feature_distance.efficientad:EfficientAD",
     "spade": "blemish.methods.feature_distance.spade:Spade",
     "dfm": "blemish.methods.one_class.dfm:DFM",
+    "fcdd": "blemish.methods.one_class.fcdd:FCDD",
+    "patch-svdd": "blemish.methods.one_class.patch_svdd:PatchSVDD",
+    "deep-svdd": "blemish.methods.one_class.deep_svdd:DeepSVDD",
     "fastflow": "blemish.methods.one_class.fastflow:FastFlow",
 }
 

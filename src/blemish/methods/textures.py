@@ -3,6 +3,7 @@
 All randomness is torch's global one, so a seeded run repeats.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from blemish.imaging.prepare import prepare
 from blemish.imaging.read import read_image
 
 LEAVES = 48  # shapes laid over one another in a dead-leaves picture
+POOL = 32  # textures drawn at first; later ones are these turned, mirrored and with their colours exchanged
 
 
 class ForeignImages:
@@ -22,6 +24,7 @@ class ForeignImages:
 
     def __init__(self, folder: str, channels: int, size: int) -> None:
         self.channels, self.size = channels, size
+        self.pool: list[Tensor] = []
         self.paths: list[Path] = []
         if folder:
             self.paths = images_in(Path(folder), deep=True) if Path(folder).is_dir() else []
@@ -31,9 +34,17 @@ class ForeignImages:
     def draw(self, count: int) -> Tensor:
         """(count, channels, size, size) float32 in [0, 1]."""
         if not self.paths:
-            return textures(count, self.channels, self.size)
+            return torch.stack([self._texture() for _ in range(count)])
         chosen = torch.randint(len(self.paths), (count,)).tolist()
         return torch.stack([self._crop(self.paths[i]) for i in chosen])
+
+    def _texture(self) -> Tensor:
+        if len(self.pool) < POOL:
+            self.pool.append(textures(1, self.channels, self.size)[0])
+            return self.pool[-1]
+        texture = self.pool[int(torch.randint(POOL, ()))][torch.randperm(self.channels)]
+        texture = torch.rot90(texture, int(torch.randint(4, ())), (1, 2))
+        return texture.flip(2) if torch.rand(()) < 0.5 else texture
 
     def _crop(self, path: Path) -> Tensor:
         image = read_image(path)
@@ -55,18 +66,25 @@ def textures(count: int, channels: int, size: int) -> Tensor:
 def _dead_leaves(channels: int, size: int) -> Tensor:
     grounds = coloured_noise(6, channels, size)
     picture = grounds[0].clone()
-    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     for _ in range(LEAVES):
         radius = size * 0.03 * float(torch.rand(()).clamp(min=0.04)) ** -0.75  # few large, many small
         cy, cx, angle, flat, kind, number = torch.rand(6).tolist()
-        c, s = torch.cos(torch.tensor(angle * 6.2832)), torch.sin(torch.tensor(angle * 6.2832))
-        dy, dx = y - cy * size, x - cx * size
+        top, bottom = _span(cy * size, 1.5 * radius, size)
+        left, right = _span(cx * size, 1.5 * radius, size)
+        dy = torch.arange(top, bottom)[:, None] - cy * size
+        dx = torch.arange(left, right)[None] - cx * size
+        c, s = math.cos(6.2832 * angle), math.sin(6.2832 * angle)
         u, v = (c * dx + s * dy).abs(), (c * dy - s * dx).abs() / (0.15 + 0.85 * flat)
         inside = torch.maximum(u, v) < radius if kind < 0.5 else u * u + v * v < radius * radius
-        tint = torch.rand(channels, 1, 1)
-        leaf = tint + float(torch.rand(()) * 0.6) * (grounds[int(number * len(grounds))] - 0.5)
-        picture = torch.where(inside, leaf, picture)
+        ground = grounds[int(number * len(grounds)), :, top:bottom, left:right]
+        leaf = torch.rand(channels, 1, 1) + 1.2 * float(torch.rand(())) * (ground - 0.5)
+        picture[:, top:bottom, left:right] = torch.where(inside, leaf, picture[:, top:bottom, left:right])
     return picture.clamp(0, 1)
+
+
+def _span(middle: float, reach: float, size: int) -> tuple[int, int]:
+    """First and last pixel, plus one, that a shape reaches along one axis of the picture."""
+    return max(0, int(middle - reach)), min(size, int(middle + reach) + 2)
 
 
 def coloured_noise(count: int, channels: int, size: int) -> Tensor:

@@ -1,0 +1,206 @@
+"""Patch-SVDD: patches are embedded so that neighbours lie close together; far from all good patches is a defect."""
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.errors import OptionError
+from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.blocks import GaussianBlur, as_vectors, enlarge, valid_patches
+from blemish.methods.feature_distance.coreset import k_center_greedy
+from blemish.methods.feature_distance.patchcore import nearest_distance
+from blemish.methods.gather import gather_vectors
+from blemish.methods.schedule import cosine_decay, training_batches
+
+SMALL = 32  # px, side of the patches of the finer level
+SIDES = (SMALL, 2 * SMALL)  # of both levels
+NEIGHBOURS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # of which the classifier tells
+MOST_COLLECTED = 200_000  # embeddings held at most before the bank is chosen
+
+
+class PatchSVDDOptions(Options):
+    batch_size: int = Field(16, ge=1, description="images in a training batch")
+    dimensions: int = Field(64, ge=1, description="dimensions of an embedding")
+    patches: int = Field(4, ge=1, description="patches from each image of a batch, for each level and loss")
+    svdd_weight: float = Field(1e-3, ge=0, description="weight of the one-class loss against the self-supervised one")
+    map_stride: int = Field(4, ge=2, description="spacing of the embedded patches in px; even")
+    bank: int = Field(4096, ge=1, description="good embeddings kept for each level, a k-centre coreset")
+    steps: int = Field(1500, ge=1, description="training steps; the paper trains some 100000")
+    learning_rate: float = Field(5e-4, gt=0, description="of Adam; paper, for its long schedule: 1e-4")
+    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+
+
+class PatchSVDD(Method):
+    """Yi & Yoon 2020, "Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation", ACCV.
+
+    Kept: the hierarchical encoder from scratch (32 px patches, and 64 px patches as four of them), the one-class
+    loss that pulls jittered neighbours together, the self-supervised task of telling in which of eight directions a
+    neighbouring patch lies, distance to the nearest good embedding at both levels, product of the two maps, image score
+    = its maximum. Both encoders have only unpadded convolutions, so the whole image is embedded at once, with the very
+    results of patch after patch. Deviations: a bank of `bank` embeddings (a k-centre coreset) for all of them, patches
+    every `map_stride` px at both levels, fewer steps at a higher rate that falls along a cosine, a final Gaussian.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="patch-svdd",
+        branch="one_class",
+        title="Patch-SVDD",
+        paper="Yi & Yoon 2020, Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation, ACCV",
+        needs=("good",),
+        answers=("where", "how much"),
+        summary="Patch embeddings learnt from the good images alone, without any pretrained network; slow to learn.",
+    )
+    Options: ClassVar[type[Options]] = PatchSVDDOptions
+    options: PatchSVDDOptions
+
+    def __init__(self, options: PatchSVDDOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        if options.map_stride % 2:
+            raise OptionError(f"map_stride={options.map_stride} must be even")
+        if options.image_size < 2 * SMALL:
+            raise OptionError(f"image_size={options.image_size} is too small for patches of {2 * SMALL} px")
+        self.small = SmallEncoder(channels, options.dimensions)
+        self.large = LargeEncoder(options.dimensions)
+        self.directions = nn.ModuleList(DirectionClassifier(options.dimensions) for _ in range(2))
+        self.blur = GaussianBlur(options.blur)
+        self.register_buffer("small_bank", torch.empty(0, options.dimensions))
+        self.register_buffer("large_bank", torch.empty(0, options.dimensions))
+
+    def encode(self, patches: Tensor, side: int) -> Tensor:
+        """Embeddings of all patches of one level's side, every 2 px."""
+        small = self.small(patches)
+        return small if side == SMALL else self.large(small)
+
+    def embed(self, images: Tensor) -> list[Tensor]:
+        """(N, D, h, w) embeddings of all patches every `map_stride` px, for both levels."""
+        keep = self.options.map_stride // 2  # the encoders themselves step 2 px
+        small = self.small(images - 0.5)
+        return [level[:, :, ::keep, ::keep] for level in (small, self.large(small))]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = []
+        banks = (self.small_bank, self.large_bank)
+        for side, bank, features in zip(SIDES, banks, self.embed(images), strict=True):
+            distance = nearest_distance(as_vectors(features), bank)
+            maps.append(self._to_image(distance.view(-1, *features.shape[-2:]), side))
+        heat = self.blur(maps[0] * maps[1])
+        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+
+    def _to_image(self, maps: Tensor, side: int) -> Tensor:
+        """Each patch's value at its middle; beyond the outermost middles the nearest value."""
+        step, size = self.options.map_stride, self.options.image_size
+        inner = maps.shape[-1] * step
+        before = (side - step) // 2
+        x = enlarge(maps, (inner, inner))[:, None]
+        return F.pad(x, (before, size - inner - before) * 2, mode="replicate")[:, 0]
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        images = batch["image"] - 0.5
+        losses = []
+        for side, classifier in zip(SIDES, self.directions, strict=True):
+            first, second, direction = neighbouring_patches(images, side, self.options.patches)
+            pairs = self.encode(torch.cat([first, second]), side).flatten(1)
+            losses.append(F.cross_entropy(classifier(pairs), direction))
+            first, second = jittered_patches(images, side, self.options.patches)
+            a, b = self.encode(torch.cat([first, second]), side).flatten(1).chunk(2)
+            losses.append(self.options.svdd_weight * ((a - b).square().sum(dim=1) + 1e-6).sqrt().mean())
+        loss = torch.stack(losses).sum()
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    @torch.no_grad()
+    def on_train_end(self) -> None:
+        self.eval()
+        found: list[list[Tensor]] = [[], []]
+        total = len(self.trainer.train_dataloader.dataset)
+        for batch in training_batches(self):
+            for level, features in zip(found, self.embed(batch["image"]), strict=True):
+                keep = valid_patches(batch["valid"], features.shape[-2:]).flatten()
+                vectors = as_vectors(features)[keep]
+                share = min(1.0, MOST_COLLECTED / (total * features.shape[-2] * features.shape[-1]))
+                level.append(vectors[torch.rand(len(vectors), device=vectors.device) < share])
+        banks = [gather_vectors(torch.cat(level)) for level in found]
+        self.small_bank, self.large_bank = (b[k_center_greedy(b, self.options.bank)].clone() for b in banks)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return cosine_decay(torch.optim.Adam(self.parameters(), lr=self.options.learning_rate), self.options.steps)
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_steps": self.options.steps}
+
+
+class SmallEncoder(nn.Sequential):
+    """(N, C, H, W) to an embedding for each 32 x 32 patch, every 2 px: (N, D, (H - 32) // 2 + 1, ...)."""
+
+    def __init__(self, channels: int, dimensions: int) -> None:
+        widths = [channels, 32, 64, 128, 128, 64, 32, 32, dimensions]
+        layers: list[nn.Module] = []
+        for i in range(8):
+            layers += [nn.Conv2d(widths[i], widths[i + 1], 3, 2 if i == 0 else 1), nn.LeakyReLU(0.1)]
+        super().__init__(*layers[:-1], nn.Tanh())
+
+
+class LargeEncoder(nn.Module):
+    """From the embeddings of 32 x 32 patches to one for each 64 x 64 patch, made of those of its four quarters."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.join = nn.Conv2d(dimensions, 128, 2, dilation=SMALL // 2)
+        self.out = nn.Conv2d(128, dimensions, 1)
+
+    def forward(self, small: Tensor) -> Tensor:
+        return torch.tanh(self.out(F.leaky_relu(self.join(small), 0.1)))
+
+
+class DirectionClassifier(nn.Sequential):
+    """From the difference of two embeddings to the direction in which the second patch lies."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__(
+            nn.Linear(dimensions, 128), nn.LeakyReLU(0.1), nn.Linear(128, 128), nn.LeakyReLU(0.1), nn.Linear(128, 8)
+        )
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        first, second = pairs.chunk(2)
+        return super().forward(second - first)
+
+
+def cut(images: Tensor, places: Tensor, side: int, count: int) -> Tensor:
+    """Patches of the (N * count, 2) places (top, left), `count` for each image in turn, moved inside the image."""
+    height, width = images.shape[-2:]
+    patches = []
+    for i, (y, x) in enumerate(places.tolist()):
+        y, x = min(max(y, 0), height - side), min(max(x, 0), width - side)
+        patches.append(images[i // count, :, y : y + side, x : x + side])
+    return torch.stack(patches)
+
+
+def random_places(images: Tensor, side: int, count: int, border: int) -> Tensor:
+    """(N * count, 2) top left corners; `border` px are kept free around where the image is large enough."""
+    room = images.shape[-1] - side - 2 * border
+    low, high = (border, border + room) if room >= 0 else (0, images.shape[-1] - side)
+    return torch.randint(low, high + 1, (len(images) * count, 2))
+
+
+def neighbouring_patches(images: Tensor, side: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Patches, a neighbour of each about three quarters of a side away, and the (P,) index of its direction.
+
+    Each patch's colours are shifted a little, so that the task is not solved by colour fringes or by position alone.
+    """
+    step = 3 * side // 4
+    places = random_places(images, side, count, step + side // 8)
+    direction = torch.randint(8, (len(places),))
+    moved = places + step * torch.tensor(NEIGHBOURS)[direction] + torch.randint(-side // 8, side // 8 + 1, places.shape)
+    first, second = cut(images, places, side, count), cut(images, moved, side, count)
+    shift = 0.02 * torch.randn(2, len(first), images.shape[1], 1, 1, device=images.device)
+    return first + shift[0], second + shift[1], direction.to(images.device)
+
+
+def jittered_patches(images: Tensor, side: int, count: int) -> tuple[Tensor, Tensor]:
+    """Patches and others a few pixels beside them."""
+    places = random_places(images, side, count, side // 8)
+    moved = places + torch.randint(-side // 8, side // 8 + 1, places.shape)
+    return cut(images, places, side, count), cut(images, moved, side, count)
