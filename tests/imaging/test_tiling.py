@@ -13,7 +13,7 @@ shapes = st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), s
 @settings(max_examples=150, deadline=None)
 @given(shapes)
 def test_every_pixel_is_covered_by_tiles_of_one_size_within_the_image(shape):
-    height, width, tile_height, tile_width, overlap = shape
+    height, width, tile_height, tile_width, _ = shape
     covered = np.zeros((height, width), int)
     boxes = tile_boxes(*shape)
     for x0, y0, x1, y1 in boxes:

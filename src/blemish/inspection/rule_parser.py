@@ -162,6 +162,7 @@ class _Parser:
             if match is None:
                 raise DecisionError(f"rule '{self.line}': {self.text[at:].strip()[:1]!r} is not understood")
             kind = str(match.lastgroup)
-            tokens.append(("name" if kind in ("double", "single") else kind, match[kind]))
+            text = " ".join(match[kind].split())
+            tokens.append(("name" if kind in ("double", "single") else kind, text))
             at = match.end()
         return tokens
