@@ -1,0 +1,1 @@
+"""Alembic's migrations; `database.migrate` runs them at every start."""

@@ -1,0 +1,174 @@
+"""The tables of the record."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware times, kept in UTC; SQLite itself knows no zones."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, dict[str, float]: JSON}  # noqa: RUF012
+
+
+class BundleRow(Base):
+    __tablename__ = "bundles"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)  # of the file, which is kept under this name
+    name: Mapped[str] = mapped_column(String(200))
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_by: Mapped[str] = mapped_column(String(100))
+
+
+class RecipeRow(Base):
+    """A bundle and how it is used; never changed, only followed by a next version."""
+
+    __tablename__ = "recipes"
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    version: Mapped[int]
+    bundle_id: Mapped[int] = mapped_column(ForeignKey("bundles.id"))
+    decision: Mapped[dict[str, Any]]
+    roi: Mapped[dict[str, Any] | None]  # None: as the bundle says; so too the scale
+    scale: Mapped[dict[str, Any] | None]
+    note: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_by: Mapped[str] = mapped_column(String(100))
+    activation: Mapped[int | None] = mapped_column(unique=True)  # the highest is in use; None: never was
+    bundle: Mapped[BundleRow] = relationship(lazy="joined")
+
+
+class InspectionRow(Base):
+    __tablename__ = "inspections"
+    __table_args__ = (Index("ix_inspections_verdict_id", "verdict", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str | None] = mapped_column(String(200), unique=True)  # the sender's idempotency key
+    part_id: Mapped[str | None] = mapped_column(String(200), index=True)
+    lot: Mapped[str | None] = mapped_column(String(200), index=True)
+    station: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(200))  # "api", "folder", "camera"
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    recipe_id: Mapped[int] = mapped_column(ForeignKey("recipes.id"), index=True)
+    image_sha256: Mapped[str] = mapped_column(String(64))
+    image_path: Mapped[str | None] = mapped_column(String(200))  # below the station's images; None: not kept
+    image_bytes: Mapped[int]
+    height: Mapped[int | None]
+    width: Mapped[int | None]
+    verdict: Mapped[str] = mapped_column(String(10))
+    label: Mapped[str] = mapped_column(String(200))
+    score: Mapped[float | None]  # None: there is no valid one, and the verdict is to review
+    class_scores: Mapped[dict[str, float] | None]
+    reasons: Mapped[list[str]]
+    timings_ms: Mapped[dict[str, float]]
+    error: Mapped[str | None] = mapped_column(Text)  # why there is no valid answer
+    recipe: Mapped[RecipeRow] = relationship(lazy="joined")
+    regions: Mapped[list["RegionRow"]] = relationship(
+        back_populates="inspection", lazy="selectin", order_by="RegionRow.id", cascade="all, delete-orphan"
+    )
+    reviews: Mapped[list["ReviewRow"]] = relationship(lazy="selectin", order_by="ReviewRow.id")
+
+
+class RegionRow(Base):
+    __tablename__ = "regions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id"), index=True)
+    label: Mapped[str] = mapped_column(String(200), index=True)
+    score: Mapped[float | None]
+    x0: Mapped[int]
+    y0: Mapped[int]
+    x1: Mapped[int]
+    y1: Mapped[int]
+    mask: Mapped[bytes | None] = mapped_column(LargeBinary)  # PNG, the size of the box
+    area_px: Mapped[float | None] = mapped_column(index=True)  # beside the measurements, for searching
+    length_px: Mapped[float | None]
+    measurements: Mapped[dict[str, Any] | None]
+    inspection: Mapped[InspectionRow] = relationship(back_populates="regions")
+
+
+class ReviewRow(Base):
+    """What somebody said of an inspection; the latest holds."""
+
+    __tablename__ = "reviews"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id"), index=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    who: Mapped[str] = mapped_column(String(100))
+    label: Mapped[str] = mapped_column(String(200))  # the truth: "good", or a class of defect
+    corrected: Mapped[list[str]]  # which of label and mask differ from what was found
+    mask: Mapped[bytes | None] = mapped_column(LargeBinary)  # PNG, the size of the image; None: none drawn
+    note: Mapped[str] = mapped_column(Text, default="")
+
+
+class GoldenRow(Base):
+    """A part whose truth is certain; no recipe may lose it unnoticed."""
+
+    __tablename__ = "golden"
+
+    inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id"), primary_key=True)
+    label: Mapped[str] = mapped_column(String(200))
+    added_at: Mapped[datetime] = mapped_column(default=now)
+    added_by: Mapped[str] = mapped_column(String(100))
+    inspection: Mapped[InspectionRow] = relationship(lazy="joined")
+
+
+class AuditRow(Base):
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now, index=True)
+    who: Mapped[str] = mapped_column(String(100))
+    action: Mapped[str] = mapped_column(String(50))
+    subject: Mapped[str] = mapped_column(String(200))
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
+    why: Mapped[str] = mapped_column(Text, default="")
+
+
+class TokenRow(Base):
+    __tablename__ = "tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    role: Mapped[str] = mapped_column(String(20))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    revoked_at: Mapped[datetime | None]
+
+
+class OutboxRow(Base):
+    """A result that a sink has yet to take; written with the inspection, struck off when the sink has it."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("ix_outbox_sink_delivered_id", "sink", "delivered_at", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sink: Mapped[str] = mapped_column(String(300))
+    inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id"))
+    attempts: Mapped[int] = mapped_column(default=0)
+    delivered_at: Mapped[datetime | None]
+    error: Mapped[str | None] = mapped_column(Text)
