@@ -1,0 +1,85 @@
+"""`blemish evaluate`: how good a bundle is, on images whose truth is known."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from blemish.cli.console import console, messages, write_json
+from blemish.errors import DataError
+
+if TYPE_CHECKING:
+    from blemish.dataset.sample import Dataset
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="a .blemish file or the run folder that holds one")],
+    data: Annotated[str, typer.Argument(help="dataset: a folder, a CSV manifest, or 'elpv'")],
+    split: Annotated[str | None, typer.Option(help="[default: test, or all images where there are no splits]")] = None,
+    root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
+    format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
+    json: Annotated[Path | None, typer.Option(help="write all figures to this file, or to stdout with -")] = None,
+    engine: Annotated[str, typer.Option(help="onnxruntime or openvino")] = "onnxruntime",
+    threads: Annotated[int | None, typer.Option(min=1, help="of the engine")] = None,
+    speed: Annotated[bool, typer.Option(help="measure speed too")] = True,
+) -> None:
+    """Judge BUNDLE on DATA: ranking, escapes and overkill with intervals, pixels, classes, speed."""
+    from blemish.evaluation.evaluate import evaluate as judge
+    from blemish.inspection.inspector import Inspector
+
+    dataset = read_part(data, split, root, format_)
+    inspector = Inspector.open(bundle, engine=engine, threads=threads)
+    with Progress(console=messages, transient=True) as progress:
+        task = progress.add_task("inspecting", total=len(dataset))
+        result = judge(inspector, dataset, speed=speed, watch=lambda sample, found: progress.advance(task)).to_dict()
+    for line in result["data"].get("unreadable", []):
+        messages.print(f"[yellow]![/yellow] {line}", highlight=False)
+    if json is not None:
+        write_json(result, json)
+    if json is None or str(json) != "-":
+        show(result)
+
+
+def read_part(data: str, split: str | None, root: Path | None, format: str) -> "Dataset":
+    """The images of a split; without a split named, the test images, or all where the data has no splits."""
+    from blemish.dataset.read import read_dataset
+
+    dataset = read_dataset(data, format, root)
+    if split is None and all(sample.split is None for sample in dataset.samples):
+        return dataset
+    part = dataset.split(split or "test")
+    if not len(part):
+        found = sorted({sample.split for sample in dataset.samples if sample.split}) or ["none"]
+        raise DataError(f"{data} has no images in the split '{split or 'test'}'; it has {', '.join(found)}")
+    return part
+
+
+def show(result: dict[str, Any]) -> None:
+    """The figures as a table."""
+    table = Table("", "figure", "value", "95 % interval", "n", box=None, header_style="bold")
+    names = {
+        "image": {"auroc": "AUROC", "ap": "average precision", "f1": "F1", "escape_rate": "escape rate",
+                  "overkill_rate": "overkill rate", "review_rate": "review rate"},
+        "pixel": {"auroc": "AUROC", "ap": "average precision", "aupro": "AUPRO (FPR 0.3)", "iou": "IoU"},
+        "classes": {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"},
+    }  # fmt: skip
+    for part, figures in names.items():
+        for key, name in figures.items():
+            value = result.get(part, {}).get(key)
+            if isinstance(value, dict):
+                table.add_row(
+                    part, name, f"{value['value']:.4f}", f"{value['low']:.4f} – {value['high']:.4f}", str(value["n"])
+                )
+            elif value is not None:
+                table.add_row(part, name, f"{value:.4f}", "", "")
+    console.print(table)
+    if "speed" in result:
+        speed = result["speed"]
+        console.print(
+            f"{speed['images_per_second']:.1f} images/s · latency {speed['latency_ms']['median']:.1f} ms median, "
+            f"{speed['latency_ms']['p95']:.1f} ms p95 · network {speed['network_ms']:.1f} ms · "
+            f"peak memory {speed['peak_memory_mb']:.0f} MB",
+            highlight=False,
+        )

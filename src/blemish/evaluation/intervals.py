@@ -1,0 +1,101 @@
+"""How sure a figure is: exact intervals of shares, DeLong's interval of an AUROC, and the parts it takes for more."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, its 95 % interval, and the number of images it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def share(hits: int, total: int, confidence: float = 0.95) -> Estimate:
+    """A share with its exact interval; total must not be 0."""
+    low, high = clopper_pearson(hits, total, confidence)
+    return Estimate(hits / total, low, high, total)
+
+
+def clopper_pearson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact interval (low, high) of a binomial share (Clopper & Pearson 1934)."""
+    tail = (1 - confidence) / 2
+    low = 0.0 if hits == 0 else _where(lambda p: 1 - binomial_cdf(hits - 1, total, p), tail)
+    high = 1.0 if hits == total else _where(lambda p: 1 - binomial_cdf(hits, total, p), 1 - tail)
+    return low, high
+
+
+def binomial_cdf(hits: int, total: int, rate: float) -> float:
+    """Probability of at most `hits` of `total` at the given rate."""
+    if hits >= total or rate <= 0:
+        return 1.0
+    if rate >= 1:
+        return 0.0
+    i = np.arange(hits + 1)
+    factorials = np.array([math.lgamma(k + 1) for k in range(total + 1)])
+    logs = (
+        factorials[total] - factorials[i] - factorials[total - i] + i * math.log(rate) + (total - i) * math.log1p(-rate)
+    )
+    return min(1.0, float(np.exp(logs).sum()))
+
+
+def parts_needed(rate: float, escapes: int = 0, confidence: float = 0.95) -> int:
+    """Defective parts, with that many escapes among them, that prove an escape rate below `rate`.
+
+    The smallest n for which the one-sided exact upper bound of the escape rate is at most `rate`.
+    """
+    low, high = escapes, escapes + 1
+    while binomial_cdf(escapes, high, rate) > 1 - confidence:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if binomial_cdf(escapes, middle, rate) > 1 - confidence else (low, middle)
+    return high
+
+
+def auroc_interval(good: Floats, defective: Floats, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval (low, high) of the AUROC (DeLong et al. 1988), taken on the logit scale so that it stays in [0, 1].
+
+    Where every pair is in order the variance is 0; then the exact bound for that many pairs of parts stands in:
+    Clopper and Pearson's on the smaller of the two sets.
+    """
+    above = _placements(good, defective)  # for each defective score, the share of good scores below it
+    below = 1 - _placements(defective, good)  # for each good score, the share of defective scores above it
+    area = float(above.mean())
+    variance = _variance(above) / len(above) + _variance(below) / len(below)
+    if variance <= 0 or not 0 < area < 1:
+        n = min(len(good), len(defective))
+        low, high = clopper_pearson(round(area * n), n, confidence)
+        return min(low, area), max(high, area)
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
+    logit = math.log(area / (1 - area))
+    return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
+
+
+def _placements(reference: Floats, values: Floats) -> Floats:
+    """For each value the share of the reference below it, ties counting half."""
+    ordered = np.sort(reference)
+    ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return np.asarray(ranks / (2 * len(reference)), np.float64)
+
+
+def _variance(values: Floats) -> float:
+    return float(values.var(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _where(rising: Callable[[float], float], target: float) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < target else (low, middle)
+    return (low + high) / 2
