@@ -8,7 +8,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -24,6 +24,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
+        self._writing = engine.execution_options(writing=True)
         self._writer = threading.Lock() if self.is_sqlite else nullcontext()
 
     @contextmanager
@@ -34,9 +35,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that is committed at the end, or rolled back by an exception."""
-        with self._writer, Session(self.engine, expire_on_commit=False) as session, session.begin():
-            if self.is_sqlite:
-                session.execute(text("BEGIN IMMEDIATE"))
+        with self._writer, Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
 
@@ -51,6 +50,7 @@ def open_database(url: str) -> Database:
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _on_sqlite_connect)
+            event.listen(engine, "begin", _on_sqlite_begin)
         migrate(engine)
     except (ArgumentError, SQLAlchemyError, OSError, ModuleNotFoundError) as error:
         shown = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
@@ -62,7 +62,7 @@ def migrate(engine: Engine) -> None:
     """Bring the tables up to date, in one transaction."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with engine.begin() as connection:
+    with engine.execution_options(writing=True).begin() as connection:
         if engine.dialect.name == "postgresql":  # two stations may start at once
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
@@ -75,6 +75,12 @@ def _on_sqlite_connect(connection: Any, _: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    # A transaction that turns from reading to writing midway may be refused; a writer says so at once, and waits.
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
 def _without_password(url: str) -> str:

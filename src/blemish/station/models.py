@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON, DateTime, Dialect, Double, ForeignKey, Index, LargeBinary, MetaData, String, Text, UniqueConstraint,
+)  # fmt: skip
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -25,8 +27,25 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+_JSON = JSON(none_as_null=True)
+
+
 class Base(DeclarativeBase):
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, dict[str, float]: JSON}  # noqa: RUF012
+    metadata = MetaData(
+        naming_convention={  # so that a later migration can name what it changes
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcDateTime,
+        float: Double,
+        dict[str, Any]: _JSON,
+        list[str]: _JSON,
+        dict[str, float]: _JSON,
+    }
 
 
 class BundleRow(Base):
@@ -62,7 +81,7 @@ class RecipeRow(Base):
 
 class InspectionRow(Base):
     __tablename__ = "inspections"
-    __table_args__ = (Index("ix_inspections_verdict_id", "verdict", "id"),)
+    __table_args__ = (Index(None, "verdict", "id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str | None] = mapped_column(String(200), unique=True)  # the sender's idempotency key
@@ -164,7 +183,7 @@ class OutboxRow(Base):
     """A result that a sink has yet to take; written with the inspection, struck off when the sink has it."""
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_sink_delivered_id", "sink", "delivered_at", "id"),)
+    __table_args__ = (Index(None, "sink", "delivered_at", "id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     sink: Mapped[str] = mapped_column(String(300))
