@@ -67,9 +67,7 @@ def _show(decision: "Decision") -> None:
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.6g}"
 
-    console.print(
-        f"  pass below {number(decision.review)}, review from there on, reject from {number(decision.reject)}"
-    )
+    console.print(f"  score: review from {number(decision.review)}, reject from {number(decision.reject)}")
     for name, value in decision.class_thresholds.items():
         console.print(f"  {name}: reject from {number(value)}", markup=False)
     console.print(

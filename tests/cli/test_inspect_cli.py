@@ -1,0 +1,270 @@
+"""`blemish inspect` and `blemish decide`, from the command line to files and exit codes."""
+
+import csv
+import io
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from graphs import anomaly_bundle
+from PIL import Image
+
+import blemish.cli
+from blemish.imaging.read import read_image, write_image
+from blemish.inspection.bundle import open_bundle, sealed
+from blemish.inspection.inspector import Inspector
+
+BOX = (32, 16, 96, 48)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `blemish ...`: exit code, stdout, stderr."""
+    monkeypatch.setattr(blemish.cli, "COMMANDS", {"inspect": "Inspect", "decide": "Inspect"})
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["blemish", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as left:
+            blemish.cli.main()
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return left.value.code, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return anomaly_bundle(tmp_path / "run" / "grey.blemish", side=64)
+
+
+def picture(grey, channels=3, dtype=np.uint8):
+    """128 × 64, with a rectangle of a brightness in parts of full scale."""
+    top = np.iinfo(dtype).max
+    image = np.full((64, 128, channels), 0.1 * top, dtype)
+    image[BOX[1] : BOX[3], BOX[0] : BOX[2]] = grey * top
+    return image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two that pass, one for review, one to reject."""
+    for name, grey in [("a/1.png", 0.1), ("a/2.png", 0.55), ("b/1.png", 0.9), ("b/deep/3.bmp", 0.2)]:
+        write_image(tmp_path / "images" / name, picture(grey))
+    return tmp_path / "images"
+
+
+def test_exit_codes_tell_verdicts_and_errors_apart(command, bundle, folder, tmp_path):
+    assert command("inspect", bundle, folder / "a" / "1.png")[0] == 0
+    assert command("inspect", bundle, folder / "a")[0] == 3
+    assert command("inspect", bundle, folder)[0] == 1
+    assert command("inspect", bundle, folder, tmp_path / "none.png")[0] == 2
+    assert command("inspect", tmp_path / "none.blemish", folder)[0] == 2
+    assert command("inspect", bundle, folder, "--no-such-option")[0] == 2
+    assert command("inspect", bundle, folder, "--overlay")[0] == 2
+    (tmp_path / "void").mkdir()
+    code, _, err = command("inspect", bundle, tmp_path / "void")
+    assert code == 2
+    assert "no image" in err
+    assert command("inspect", bundle, folder / "a" / "1.png", tmp_path / "void")[0] == 0
+
+
+def test_the_screen_shows_worst_first_and_counts(command, bundle, folder):
+    _, out, _ = command("inspect", bundle.parent, folder)  # a run folder stands for its bundle
+    rows = [line.split() for line in out.splitlines() if str(folder) in line]
+    assert [row[1] for row in rows] == ["reject", "review", "pass", "pass"]
+    assert "4 images: 2 pass, 1 review, 1 reject" in out
+
+
+def test_everything_that_is_written(command, bundle, folder, tmp_path):
+    out = tmp_path / "out"
+    code, _, _ = command("inspect", bundle, folder, "--out", out, "--overlay", "--json", tmp_path / "x" / "r.jsonl",
+                         "--csv", tmp_path / "x" / "r.csv", "--workers", "3", "--batch", "2")  # fmt: skip
+    assert code == 1
+    rows = list(csv.DictReader((tmp_path / "x" / "r.csv").open()))
+    assert [row["verdict"] for row in rows] == ["pass", "review", "reject", "pass"]
+    x0, y0, x1, y1 = (int(rows[2][name]) for name in ("x0", "y0", "x1", "y1"))
+    assert np.abs(np.subtract((x0, y0, x1, y1), BOX)).max() <= 1
+    lines = [json.loads(line) for line in (tmp_path / "x" / "r.jsonl").read_text().splitlines()]
+    assert [line["source"] for line in lines] == [str(path) for path in sorted(folder.rglob("*.*"))]
+    expected = [Inspector.open(bundle).inspect(line["source"]).score for line in lines]
+    assert [line["score"] for line in lines] == pytest.approx(expected, rel=1e-5)
+    marked = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert marked == ["a/1.png", "a/2.png", "b/1.png", "b/deep/3.png"]
+    drawn = read_image(out / "b" / "1.png")
+    assert drawn.shape == (64, 128, 3)
+    assert (drawn != read_image(folder / "b" / "1.png")).any()
+    assert command("inspect", bundle, folder, "--out", tmp_path / "plain")[0] == 1
+    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["regions.csv"]
+
+
+def test_json_on_the_screen_is_nothing_but_json(command, bundle, folder):
+    _, out, err = command("inspect", bundle, folder, "--json", "-")
+    assert [json.loads(line)["verdict"] for line in out.splitlines()] == ["pass", "review", "reject", "pass"]
+    assert "4 images" in err
+
+
+def test_files_patterns_and_stdin(command, bundle, folder):
+    paths = [str(path) for path in sorted(folder.rglob("*.*"))]
+
+    def seen(*arguments, stdin=""):
+        out = command("inspect", bundle, *arguments, "--json", "-", stdin=stdin)[1]
+        return [json.loads(line)["source"] for line in out.splitlines()]
+
+    assert seen(*reversed(paths)) == paths[::-1]
+    assert seen(folder / "*" / "1.png") == [paths[0], paths[2]]
+    assert seen(folder / "**" / "*.bmp") == [paths[3]]
+    assert seen("-", stdin="\n".join([paths[2], "", paths[0]])) == [paths[2], paths[0]]
+    assert seen(paths[1], folder / "a") == [paths[1], paths[0]]  # none twice
+
+
+def test_same_names_do_not_overwrite_each_other(command, bundle, folder, tmp_path):
+    command("inspect", bundle, folder / "a" / "1.png", folder / "b" / "1.png", "--out", tmp_path / "o", "--overlay")
+    assert sorted(path.name for path in (tmp_path / "o").glob("*.png")) == ["1-2.png", "1.png"]
+
+
+def test_a_folder_with_everything_that_can_go_wrong(command, bundle, tmp_path):
+    """The good ones are inspected, each bad one is one clear line, and nothing is lost."""
+    folder = tmp_path / "mixed"
+    write_image(folder / "a_good.png", picture(0.9))
+    write_image(folder / "b_deep.png", picture(0.9, 1, np.uint16))
+    write_image(folder / "c_one.png", np.full((1, 1, 3), 20, np.uint8))
+    Image.fromarray(picture(0.9)).convert("CMYK").save(folder / "d_cmyk.jpg", quality=95)
+    whole = (folder / "a_good.png").read_bytes()
+    (folder / "e_truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "f_empty.png").write_bytes(b"")
+    (folder / "g_text.jpg").write_text("no image at all")
+    (folder / "h_png_inside.jpg").write_bytes(whole)  # the content decides, not the name
+    write_image(folder / "i_five.tif", np.zeros((9, 9, 5), np.uint8))
+    bomb = bytearray(cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes())
+    bomb[16:24] = (60_000).to_bytes(4, "big") * 2
+    (folder / "j_bomb.png").write_bytes(bomb)
+    write_image(folder / "z_last.png", picture(0.1))
+    code, out, err = command("inspect", bundle, folder, "--json", "-", "--csv", tmp_path / "r.csv", "--batch", "3")
+    assert code == 2
+    verdicts = {json.loads(line)["source"].rsplit("/")[-1]: json.loads(line)["verdict"] for line in out.splitlines()}
+    assert verdicts == {
+        "a_good.png": "reject", "b_deep.png": "reject", "c_one.png": "pass", "d_cmyk.jpg": "reject",
+        "h_png_inside.jpg": "reject", "z_last.png": "pass",
+    }  # fmt: skip
+    complaints = [line for line in err.splitlines() if line.startswith("!")]
+    for name in ("e_truncated.png", "f_empty.png", "g_text.jpg", "i_five.tif", "j_bomb.png"):
+        assert sum(name in line for line in complaints) == 1, (name, complaints)
+    assert len(complaints) == 5
+    assert "5 unreadable" in err
+    assert len({row["source"] for row in csv.DictReader((tmp_path / "r.csv").open())}) == 6
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "other", "missing", "traversal", "empty"])
+def test_a_harmed_bundle_is_one_clear_line(command, bundle, folder, harm):
+    content = bundle.read_bytes()
+    if harm == "flip":
+        content = content[:500] + bytes([content[500] ^ 4]) + content[501:]
+    content = {
+        "flip": content,
+        "cut": content[:-100],
+        "other": b"\x89PNG and so on" * 20,
+        "missing": sealed({"graph.onnx": b"x"}),
+        "traversal": sealed({"../../evil": b"x"}),
+        "empty": b"",
+    }[harm]
+    bundle.write_bytes(content)
+    for arguments in (("inspect", bundle, folder), ("decide", bundle, "--threshold", "0.3")):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
+        assert str(bundle) in err
+    assert bundle.read_bytes() == content
+
+
+def test_an_interruption_keeps_what_was_done(command, bundle, folder, tmp_path, monkeypatch):
+    original = Inspector.inspect
+
+    def interrupted(self, *args, **kwargs):
+        results = original(self, *args, **kwargs)
+        yield next(results)
+        yield next(results)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Inspector, "inspect", interrupted)
+    code, out, _ = command("inspect", bundle, folder, "--csv", tmp_path / "r.csv")
+    assert code == 130
+    assert len(list(csv.DictReader((tmp_path / "r.csv").open()))) == 2
+    assert "2 images" in out
+
+
+def test_scale_tiles_and_rules_for_this_time(command, bundle, folder, tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("reject: 2\nreview: 2\nrules: ['review if length_mm > 1', 'ignore if area_px < 5']\n")
+    bad = folder / "b" / "1.png"
+    code, _, err = command("inspect", bundle, bad, "--decision", rules)
+    assert code == 2
+    assert "px_per_mm" in err
+    assert command("inspect", bundle, bad, "--decision", rules, "--px-per-mm", "10,10", "--tile", "64")[0] == 3
+    assert command("inspect", bundle, bad, "--px-per-mm", "ten")[0] == 2
+    assert command("inspect", bundle, bad)[0] == 1  # the bundle is as it was
+
+
+def test_decide_changes_thresholds_and_rules(command, bundle, folder, tmp_path):
+    before = bundle.read_bytes()
+    review = folder / "a" / "2.png"
+    code, out, _ = command("decide", bundle)
+    assert (code, bundle.read_bytes()) == (0, before)
+    assert "0.6" in out
+    other = tmp_path / "other.blemish"
+    assert command("decide", bundle, "--threshold", 0.52, "--out", other)[0] == 0
+    assert bundle.read_bytes() == before
+    assert command("inspect", other, review)[0] == 1
+    assert command("inspect", bundle, review)[0] == 3
+
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("- reject if area_px > 100\n- ignore if area_px < 5\n")
+    assert (
+        command("decide", bundle.parent, "--rules", rules, "--review", 0.4, "--min-area", 3, "--map-low", 0.45)[0] == 0
+    )
+    decision = open_bundle(bundle).manifest.decision
+    assert (decision.review, decision.reject, decision.min_area_px) == (0.4, 0.6, 3)
+    assert (decision.map_low, decision.map_high) == (0.45, 0.5)
+    assert len(decision.rules) == 2
+    assert command("inspect", bundle, review)[0] == 1
+
+
+def test_a_lowered_threshold_takes_the_review_threshold_along(command, bundle):
+    code, _, err = command("decide", bundle, "--threshold", 0.3)
+    decision = open_bundle(bundle).manifest.decision
+    assert (code, decision.reject, decision.review) == (0, 0.3, 0.3)
+    assert "follows" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rules", "words"),
+    [
+        (["--review", "0.9"], None, "above the reject"),
+        (["--threshold", "nan"], None, "nan"),
+        (["--map-high", "0.1"], None, "map_low"),
+        ([], "- reject if dent.area_px > 3", "no class 'dent'"),
+        ([], "- reject if lenght_px > 3", "did you mean length_px"),
+        ([], "rejct: 3", "did you mean reject"),
+    ],
+)
+def test_a_decision_that_makes_no_sense_changes_nothing(command, bundle, tmp_path, arguments, rules, words):
+    before = bundle.read_bytes()
+    if rules is not None:
+        (tmp_path / "rules.yaml").write_text(rules)
+        arguments = ["--rules", tmp_path / "rules.yaml"]
+    code, _, err = command("decide", bundle, *arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert bundle.read_bytes() == before
+
+
+def test_rules_in_mm_without_a_scale_are_kept_with_a_note(command, bundle, tmp_path):
+    (tmp_path / "rules.yaml").write_text("- reject if length_mm > 0.5")
+    code, _, err = command("decide", bundle, "--rules", tmp_path / "rules.yaml")
+    assert code == 0
+    assert "--px-per-mm" in err
