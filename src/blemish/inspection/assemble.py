@@ -109,7 +109,7 @@ class Found:
         spec = self.manifest.input
         transform = fit_transform((y1 - y0, x1 - x0), spec.height, spec.width, spec.fit)
         corners = transform.to_image(row.boxes[0]) + np.array([x0, y0, x0, y0])
-        corners = np.clip(corners, [x0, y0, x0, y0], [x1, y1, x1, y1])
+        corners = np.clip(corners.round(3), [x0, y0, x0, y0], [x1, y1, x1, y1])
         labels = row.box_labels[0] if row.box_labels is not None else np.zeros(len(corners), np.int64)
         found = Boxes(corners, row.box_scores[0], labels, None if row.box_masks is None else row.box_masks[0])
         # Rows of padding have score 0; a box that was all in a letterbox's padding has no area.

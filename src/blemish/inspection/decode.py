@@ -20,7 +20,7 @@ import numpy as np
 
 from blemish.inspection.assemble import Boxes, Found, badness, defect_names
 from blemish.inspection.manifest import Decision
-from blemish.inspection.regions import regions_from_map
+from blemish.inspection.regions import regions_from_boxes, regions_from_map
 from blemish.inspection.result import Bools, Floats, Region
 
 PROBABLE = 0.5  # threshold on probabilities where the decision has none
@@ -105,44 +105,33 @@ def _masks(found: Found, scene: Scene) -> Decoded | None:
 def _boxes(found: Found, scene: Scene) -> Decoded | None:
     if found.boxes is None:
         return None
+    boxes = found.boxes if scene.valid is None else found.boxes[_counting(found.boxes, scene.valid)]
+    if not len(boxes.scores):
+        return Decoded(0.0, _defect(found))
     decision = scene.decision
     least = next((t for t in (decision.map_high, decision.review, decision.reject) if t is not None), PROBABLE)
-    names = defect_names(found.manifest)
-    best, label, regions = 0.0, _defect(found), []
-    for i in np.argsort(-found.boxes.scores, kind="stable"):
-        region = _box_region(found.boxes, int(i), names, scene)
-        if region is None:
-            continue
-        if region.score > best:
-            best, label = region.score, region.label
-        area = region.box[2] - region.box[0], region.box[3] - region.box[1]
-        size = area[0] * area[1] if region.mask is None else int(region.mask.sum())
-        if region.score >= least and size >= decision.min_area_px:
-            regions.append(region)
-    return Decoded(best, label, regions)
+    names = dict(enumerate(defect_names(found.manifest)))
+    labels = [names.get(int(number), "defect") for number in boxes.labels]
+    thresholds = {label: min(least, decision.class_thresholds.get(label, least)) for label in labels}
+    regions = regions_from_boxes(boxes.corners, boxes.scores, labels, thresholds, scene.size, boxes.masks)
+    best = int(boxes.scores.argmax())
+    return Decoded(float(boxes.scores[best]), labels[best], [r for r in regions if _remains(r, scene)])
 
 
-def _box_region(boxes: Boxes, index: int, names: list[str], scene: Scene) -> Region | None:
-    """The region of one box; None where most of it does not count."""
-    height, width = scene.size
-    left, top, right, bottom = boxes.corners[index]
-    x0, y0 = int(np.floor(left + 1e-3)), int(np.floor(top + 1e-3))
-    x1, y1 = min(width, int(np.ceil(right - 1e-3))), min(height, int(np.ceil(bottom - 1e-3)))
-    if x1 <= x0 or y1 <= y0:
-        return None
-    number = int(boxes.labels[index])
-    name = names[number] if 0 <= number < len(names) else "defect"
-    region = Region(name, float(boxes.scores[index]), (x0, y0, x1, y1))
-    if boxes.masks is not None:
-        region.mask = cv2.resize(boxes.masks[index], (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR) >= PROBABLE
-    if scene.valid is not None:
-        counts = scene.valid[y0:y1, x0:x1]
-        own = counts if region.mask is None else counts[region.mask]
-        if 2 * np.count_nonzero(own) < own.size:
-            return None
-        if region.mask is not None:
-            region.mask = region.mask & counts
-    return region if region.mask is None or region.mask.any() else None
+def _counting(boxes: Boxes, valid: Bools) -> Bools:
+    """Which boxes lie, by half at least, on pixels that count."""
+    corners = boxes.corners.round().astype(int)
+    shares = [valid[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)].mean() for x0, y0, x1, y1 in corners]
+    return np.asarray(shares, np.float64) >= 0.5
+
+
+def _remains(region: Region, scene: Scene) -> bool:
+    """Cut a region's mask to the pixels that count; whether enough of it is left."""
+    x0, y0, x1, y1 = region.box
+    if region.mask is not None and scene.valid is not None:
+        region.mask = region.mask & scene.valid[y0:y1, x0:x1]
+    area = (x1 - x0) * (y1 - y0) if region.mask is None else int(region.mask.sum())
+    return area > 0 and area >= scene.decision.min_area_px
 
 
 def _heat_regions(scene: Scene, label: str) -> list[Region]:
