@@ -68,9 +68,14 @@ def check_pixels(path: Path, limit: int) -> None:
     try:
         header = image_header(path)
     except ImageError as error:
-        raise ImageError(str(error).replace(str(path), "").replace("  ", " ")) from error
+        raise ImageError(unnamed(str(error), path)) from error
     if header.height * header.width > limit:
         raise ImageError(f"the image has {header.width}×{header.height} pixels, more than the limit of {limit:,}")
+
+
+def unnamed(message: str, file: Path) -> str:
+    """A message without our own name of a file, which tells nobody anything."""
+    return message.replace(f" {file}", "").replace(str(file), "the image")
 
 
 def keeps(policy: Keep, verdict: str) -> bool:

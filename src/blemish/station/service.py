@@ -7,11 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
-
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from blemish.errors import BlemishError, DataError, ImageError
 from blemish.inspection.inspector import Inspector
@@ -19,36 +15,15 @@ from blemish.inspection.pipeline import Unreadable
 from blemish.inspection.result import Inspection
 from blemish.station import record
 from blemish.station.database import Database
-from blemish.station.keeping import keep, keeps
+from blemish.station.keeping import unnamed
 from blemish.station.models import RecipeRow
 from blemish.station.recipes import Inspectors
-from blemish.station.record import Arrival
+from blemish.station.recording import record_all, unrecorded
 from blemish.station.schemas import InspectionOut, inspection_out
 from blemish.station.settings import Settings
+from blemish.station.tickets import NotAnsweredError, Outcome, QueueFullError, Ticket, new_future
 
 log = logging.getLogger("blemish.station")
-
-
-class QueueFullError(BlemishError):
-    """As many parts as the station takes are waiting; come again."""
-
-
-class NotAnsweredError(BlemishError):
-    """There is no valid answer for a part, through no fault of its image. Never a pass."""
-
-
-@dataclass(slots=True)
-class Ticket:
-    """A part that waits for its answer; the file is the service's own from now on."""
-
-    arrival: Arrival
-    file: Path
-    record_failure: bool = False  # an unreadable image too is recorded, with the verdict to review
-    taken: float = field(default_factory=time.monotonic)
-    answer: "Future[InspectionOut]" = field(default_factory=Future)
-
-
-Outcome = tuple[Ticket, Inspection | str]  # a string: why there is no inspection
 
 
 class Service:
@@ -117,31 +92,41 @@ class Service:
 
         Raises DataError for a key that was used for another image; the place is free again then.
         """
-        key = ticket.arrival.key
         try:
             with self._lock:
-                twin = None if key is None else self._by_key.get(key)
-                if twin is None:
-                    earlier = None if key is None else self._recorded(key)
-                    if earlier is None:
-                        if key is not None:
-                            self._by_key[key] = ticket
-                        self._coming -= 1
-                        self._waiting.put(ticket)
-                        return ticket.answer
-            known = earlier.image_sha256 if twin is None else twin.arrival.image_sha256
-            if known != ticket.arrival.image_sha256:
-                raise DataError("this idempotency key was used for another image; take a new one for each part")
+                earlier = self._earlier(ticket.arrival.key)
+                if earlier is None:
+                    if ticket.arrival.key is not None:
+                        self._by_key[ticket.arrival.key] = ticket
+                    self._coming -= 1
+                    self._waiting.put(ticket)
+                    return ticket.answer
         except BaseException:
-            ticket.file.unlink(missing_ok=True)
-            self.give_up()
+            self._turn_away(ticket)
             raise
+        self._turn_away(ticket)
+        sha256, answer = earlier
+        if sha256 != ticket.arrival.image_sha256:
+            raise DataError("this idempotency key was used for another image; take a new one for each part")
+        return answer
+
+    def _turn_away(self, ticket: Ticket) -> None:
         ticket.file.unlink(missing_ok=True)
         self.give_up()
-        if twin is not None:
-            return twin.answer
-        ticket.answer.set_result(earlier)
-        return ticket.answer
+
+    def _earlier(self, key: str | None) -> "tuple[str, Future[InspectionOut]] | None":
+        """The image's hash and the answer of the part that came first with a key."""
+        if key is None:
+            return None
+        if key in self._by_key:
+            twin = self._by_key[key]
+            return twin.arrival.image_sha256, twin.answer
+        known = self._recorded(key)
+        if known is None:
+            return None
+        answer = new_future()
+        answer.set_result(known)
+        return known.image_sha256, answer
 
     def _recorded(self, key: str) -> InspectionOut | None:
         with self.database.reading() as session:
@@ -183,68 +168,25 @@ class Service:
                 inspector = self.inspectors.get(session.get_one(RecipeRow, recipe_id))
             return list(zip(tickets, _inspected(inspector, [ticket.file for ticket in tickets]), strict=True))
         except Exception as error:  # whatever it is: these parts have no valid answer, and the others go on
-            log.exception("a batch of %d could not be inspected", len(tickets))
-            return [(ticket, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") for ticket in tickets]
+            if len(tickets) > 1:  # the fault of one part is not that of its neighbours
+                return [outcome for ticket in tickets for outcome in self._inspect(recipe_id, [ticket])]
+            log.exception("a part could not be inspected")
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return [(tickets[0], NotAnsweredError(reason))]
 
     def _record_all(self) -> None:
         while (outcomes := self._outcomes.get()) is not None:
-            self._record(outcomes)
+            try:
+                answers = record_all(self.database, self.settings, outcomes)
+                for (ticket, _), answer in zip(outcomes, answers, strict=True):
+                    self._answer(ticket, answer)
+            except Exception as error:
+                log.exception("%d parts could not be answered", len(outcomes))
+                for ticket, _ in outcomes:
+                    if not ticket.answer.done():
+                        self._answer(ticket, unrecorded(error))
 
-    def _record(self, outcomes: list[Outcome]) -> None:
-        """Commit first, answer then."""
-        wanted = [outcome for outcome in outcomes if _is_recorded(outcome)]
-        answers: dict[int, InspectionOut | Exception] = {}
-        paths = {id(ticket): self._kept(ticket, found) for ticket, found in wanted}
-        try:
-            with self.database.writing() as session:
-                answers |= {id(t): self._store(session, t, found, paths[id(t)]) for t, found in wanted}
-        except IntegrityError:  # another station on the same database has one of the keys
-            answers |= {id(t): self._store_alone(t, found, paths[id(t)]) for t, found in wanted}
-        except Exception as error:
-            log.exception("%d inspections could not be recorded", len(wanted))
-            reason = NotAnsweredError(
-                f"the inspection could not be recorded ({type(error).__name__}); no verdict is given"
-            )
-            answers |= {id(ticket): reason for ticket, _ in wanted}
-        for ticket, found in outcomes:
-            self._answer(ticket, answers.get(id(ticket)) or ImageError(str(found)))
-
-    def _kept(self, ticket: Ticket, found: Inspection | str) -> str | None:
-        verdict = "review" if isinstance(found, str) else found.verdict.value
-        try:
-            return keep(ticket.file, self.settings.images) if keeps(self.settings.keep, verdict) else None
-        except OSError:
-            log.exception("an image could not be kept; its inspection is recorded without it")
-            return None
-
-    def _store(self, session: Session, ticket: Ticket, found: Inspection | str, path: str | None) -> InspectionOut:
-        row = record.store(
-            session,
-            ticket.arrival,
-            None if isinstance(found, str) else found,
-            station=self.settings.station,
-            image_path=path,
-            sinks=[f"{self.settings.station}/{sink}" for sink in self.settings.sinks],
-            error=found if isinstance(found, str) else None,
-        )
-        return inspection_out(row)
-
-    def _store_alone(self, ticket: Ticket, found: Inspection | str, path: str | None) -> InspectionOut | Exception:
-        try:
-            with self.database.writing() as session:
-                return self._store(session, ticket, found, path)
-        except IntegrityError as error:
-            earlier = self._recorded(ticket.arrival.key or "")
-            return (
-                NotAnsweredError(f"the inspection could not be recorded: {error.orig}") if earlier is None else earlier
-            )
-        except Exception as error:
-            log.exception("an inspection could not be recorded")
-            return NotAnsweredError(
-                f"the inspection could not be recorded ({type(error).__name__}); no verdict is given"
-            )
-
-    def _answer(self, ticket: Ticket, answer: InspectionOut | Exception) -> None:
+    def _answer(self, ticket: Ticket, answer: InspectionOut | BlemishError) -> None:
         with self._lock:
             self._taken -= 1
             if ticket.arrival.key is not None:
@@ -257,22 +199,14 @@ class Service:
         self._on_answer(answer, time.monotonic() - ticket.taken)
 
 
-def _inspected(inspector: Inspector, files: list[Path]) -> list[Inspection | str]:
+def _inspected(inspector: Inspector, files: list[Path]) -> list[Inspection | BlemishError]:
     if len(files) == 1:  # without the pipeline's threads
         try:
             return [inspector.inspect(files[0])]
         except ImageError as error:
-            return [_unnamed(str(error), files[0])]
+            return [ImageError(unnamed(str(error), files[0]))]
     found = inspector.inspect(files, on_error="report", workers=2)
-    return [_unnamed(f.message, p) if isinstance(f, Unreadable) else f for f, p in zip(found, files, strict=True)]
-
-
-def _unnamed(message: str, file: Path) -> str:
-    """A message without our own name of the file, which tells nobody anything."""
-    return message.replace(f" {file}", "").replace(str(file), "the image")
-
-
-def _is_recorded(outcome: Outcome) -> bool:
-    """A sender is told that an image is unreadable, and may send another; nobody waits for a file from a folder."""
-    ticket, found = outcome
-    return ticket.record_failure or not isinstance(found, str)
+    return [
+        ImageError(unnamed(f.message, file)) if isinstance(f, Unreadable) else f
+        for f, file in zip(found, files, strict=True)
+    ]
