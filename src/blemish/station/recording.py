@@ -40,7 +40,7 @@ def unrecorded(error: Exception) -> NotAnsweredError:
     return NotAnsweredError(f"the inspection could not be recorded ({type(error).__name__}); no verdict is given")
 
 
-def _is_recorded(ticket: Ticket, found: Inspection | BlemishError) -> bool:
+def _is_kept(ticket: Ticket, found: Inspection | BlemishError) -> bool:
     """A sender is told that an image is unreadable, and may send another; nobody waits for a file from a folder."""
     return ticket.record_failure or isinstance(found, Inspection)
 

@@ -1,9 +1,10 @@
 """What goes in and out over HTTP and to the sinks."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from blemish.inspection.manifest import Decision, Roi, Scale
 from blemish.station.models import AuditRow, BundleRow, InspectionRow, RecipeRow, RegionRow, ReviewRow
@@ -17,6 +18,24 @@ RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 
 class In(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, data: Any) -> Any:
+        if not is_storable(data):
+            raise ValueError("give finite numbers, and text without NUL characters")
+        return data
+
+
+def is_storable(value: Any) -> bool:
+    """Whether a database takes it: JSON text may hold NaN, numbers beyond all bounds, and characters that are none."""
+    if isinstance(value, dict):
+        return all(is_storable(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return all(map(is_storable, value))
+    if isinstance(value, str):
+        return not re.search("[\x00\ud800-\udfff]", value)
+    return not isinstance(value, int | float) or abs(value) < 1e300
 
 
 class RegionOut(BaseModel):

@@ -1,0 +1,127 @@
+"""What every request passes first: whose page sent it, how large it is and how long it takes; and safe headers back."""
+
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blemish.station.settings import Settings, is_loopback
+
+_FORM_OVERHEAD = 64 * 1024
+_SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+# Scripts: NiceGUI compiles its templates in the browser. Nothing is loaded from elsewhere.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws: wss:; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        problem = self._problem(scope, headers)
+        if scope["type"] == "websocket":
+            await (_refuse_socket(receive, send) if problem else self.app(scope, receive, send))
+            return
+        sending = _with_headers(send)
+        if problem:
+            status, detail = problem
+            response = JSONResponse({"detail": detail}, status, {"Connection": "close"})
+            await response(scope, receive, sending)
+            return
+        await self.app(scope, self._limited(receive, scope["path"]), sending)
+
+    def _problem(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if self.settings.on_loopback and not is_loopback(_name(host)):
+            return 421, "this station answers to its own address only"  # a foreign name that was made to lead here
+        changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
+        if changes and not _same_origin(headers, host):
+            return 403, "the request comes from a page of another site"
+        length = headers.get("content-length", "")
+        limit = self._limit(scope["path"])
+        if length.isascii() and length.isdigit() and int(length) > limit:
+            return 413, f"the body has more than the {limit:,} bytes that are allowed"
+        return None
+
+    def _limit(self, path: str) -> int:
+        largest = self.settings.max_bundle_bytes if path == "/bundles" else self.settings.max_image_bytes
+        return largest + _FORM_OVERHEAD
+
+    def _limited(self, receive: Receive, path: str) -> Receive:
+        limit, deadline = self._limit(path), time.monotonic() + self.settings.time_limit_s
+        got = 0
+        whole = False
+
+        async def limited() -> Message:
+            nonlocal got, whole
+            if whole:  # what follows the body is only the end of the connection
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise HTTPException(408, "the body did not arrive in time", {"Connection": "close"}) from None
+            got += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if got > limit:
+                detail = f"the body has more than the {limit:,} bytes that are allowed"
+                raise HTTPException(413, detail, {"Connection": "close"})
+            return message
+
+        return limited
+
+
+def _same_origin(headers: Headers, host: str) -> bool:
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return sending
+
+
+async def _refuse_socket(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 1008})

@@ -1,0 +1,39 @@
+"""What Prometheus may read."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from blemish.station.schemas import InspectionOut
+
+
+class Metrics:
+    """The figures of one station, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.inspections = Counter(
+            "blemish_inspections", "Answered parts", ["recipe", "verdict"], registry=self.registry
+        )
+        self.latency = Histogram(
+            "blemish_answer_seconds",
+            "From a part's submission to its recorded answer",
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self.registry,
+        )
+        self.refused = Counter("blemish_refused", "Parts that were told to come again", registry=self.registry)
+        self.unreadable = Counter("blemish_unreadable", "Images that could not be read", registry=self.registry)
+        self.queue = Gauge("blemish_queue_depth", "Parts taken in and not yet answered", registry=self.registry)
+        self.outbox = Gauge(
+            "blemish_outbox_pending", "Results a sink has yet to take", ["sink"], registry=self.registry
+        )
+
+    def answered(self, answer: InspectionOut, seconds: float) -> None:
+        self.inspections.labels(answer.recipe.name, answer.verdict).inc()
+        self.latency.observe(seconds)
+
+    def text(self, depth: int, pending: Callable[[], dict[str, int]]) -> bytes:
+        self.queue.set(depth)
+        for sink, count in pending().items():
+            self.outbox.labels(sink).set(count)
+        return generate_latest(self.registry)
