@@ -36,7 +36,7 @@ class Backbone(nn.Module):
     Attributes: `channels` and `strides`, one entry a feature map.
     """
 
-    def __init__(self, network: nn.Module, indices: Sequence[int], in_channels: int) -> None:
+    def __init__(self, network: nn.Module, indices: Sequence[int], in_channels: int, norm: bool = False) -> None:
         super().__init__()
         info = network.feature_info
         entries = info if isinstance(info, list) else info.info
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
         self.register_buffer("mean", _per_channel(mean, in_channels), persistent=False)
         self.register_buffer("std", _per_channel(std, in_channels), persistent=False)
-        self.features = FeatureGetterNet(network, out_indices=list(indices))
+        self.features = FeatureGetterNet(network, out_indices=list(indices), norm=norm)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return list(self.features((images - self.mean) / self.std))
@@ -57,32 +57,41 @@ def load_backbone(
     channels: int = 3,
     strides: Sequence[int] | None = None,
     indices: Sequence[int] | None = None,
+    image_size: int | None = None,
+    norm: bool = False,
 ) -> Backbone:
     """A feature extractor giving the maps at the named strides, or at timm's own feature indices.
 
+    For a vision transformer, `image_size` is the side of its input and `norm` applies its last normalisation.
     Raises OptionError for an unknown network, a stride it does not have, or weights that do not fit.
     """
-    network = load_network(name, weights, channels)
+    network = load_network(name, weights, channels, image_size=image_size)
     if not hasattr(network, "forward_intermediates"):
         raise OptionError(f"the network '{name}' cannot give intermediate features; choose another, such as resnet18")
     info = network.feature_info
     reductions = [entry["reduction"] for entry in (info if isinstance(info, list) else info.info)]
     if indices is None:
         indices = _at_strides(name, reductions, strides or (8, 16))
-    return Backbone(network, indices, channels)
+    return Backbone(network, indices, channels, norm)
 
 
-def load_network(name: str, weights: str = "auto", channels: int = 3, classes: int | None = None) -> nn.Module:
-    """A whole timm classification network; `classes` replaces its last layer by a fresh one of that size."""
+def load_network(
+    name: str, weights: str = "auto", channels: int = 3, classes: int | None = None, image_size: int | None = None
+) -> nn.Module:
+    """A whole timm classification network; `classes` replaces its last layer by a fresh one of that size.
+
+    `image_size` is for vision transformers alone, whose position embedding is then resampled to it.
+    """
+    size = {} if image_size is None else {"img_size": image_size}
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "resnet18, tf_efficientnet_lite0"
         raise OptionError(f"there is no network '{name}' in timm; for example: {near}")
     if weights == "auto":
         weights = "embedded" if name in EMBEDDED else "imagenet"
     if weights == "imagenet":
-        network = _from_hub(name, channels)
+        network = _from_hub(name, channels, size)
     else:
-        network = timm.create_model(name, pretrained=False, in_chans=channels)
+        network = timm.create_model(name, pretrained=False, in_chans=channels, **size)
         if weights == "embedded":
             load_strictly(network, embedded_weights(name, network), name)
         elif weights != "random":
@@ -131,7 +140,8 @@ def load_strictly(network: nn.Module, state: State, source: str) -> None:
     config = network.pretrained_cfg
     convert = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
     own = network.state_dict()
-    if convert is not None and not set(own) <= set(state):
+    resized = "pos_embed" in own and "pos_embed" in state and state["pos_embed"].shape != own["pos_embed"].shape
+    if convert is not None and (resized or not set(own) <= set(state)):
         state = convert(state, network)
     heads = config.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
@@ -164,9 +174,9 @@ def _adapt_input(network: nn.Module, state: State) -> State:
     return state
 
 
-def _from_hub(name: str, channels: int) -> nn.Module:
+def _from_hub(name: str, channels: int, size: dict[str, int]) -> nn.Module:
     try:
-        return timm.create_model(name, pretrained=True, in_chans=channels)
+        return timm.create_model(name, pretrained=True, in_chans=channels, **size)
     except Exception as error:  # hub, network and disk errors come in many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OptionError(

@@ -17,6 +17,9 @@ METHODS = {
     "fcdd": "blemish.methods.one_class.fcdd:FCDD",
     "patch-svdd": "blemish.methods.one_class.patch_svdd:PatchSVDD",
     "deep-svdd": "blemish.methods.one_class.deep_svdd:DeepSVDD",
+    "siamese": "blemish.methods.feature_distance.siamese:Siamese",
+    "anomaly-dino": "blemish.methods.feature_distance.anomaly_dino:AnomalyDINO",
+    "dinomaly": "blemish.methods.feature_distance.dinomaly:Dinomaly",
     "fastflow": "blemish.methods.one_class.fastflow:FastFlow",
 }
 

@@ -1,0 +1,95 @@
+"""AnomalyDINO: a memory bank of a self-supervised vision transformer's patch features."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from blemish.methods.backbones import load_backbone
+from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
+from blemish.methods.blocks import Frozen, GaussianBlur, as_vectors, enlarge, valid_patches
+from blemish.methods.feature_distance.coreset import k_center_greedy, random_projection
+from blemish.methods.feature_distance.vit import check_side
+from blemish.methods.gather import gather_vectors
+
+SEARCH_CHUNK = 4096  # bank vectors compared at a time; bounds the memory of the shipped graph
+
+
+class AnomalyDINOOptions(Options):
+    image_size: int = Field(448, ge=32, le=2048, description="side of the network's input, a multiple of its patches")
+    batch_size: int = Field(4, ge=1, description="images in a batch")
+    backbone: str = Field("vit_small_patch14_dinov2", description="timm name of a vision transformer")
+    weights: str = Field("auto", description="auto, imagenet (timm's own), random, or a local weights file")
+    max_vectors: int = Field(16384, ge=1, description="patches kept in the bank; of more, a k-centre coreset")
+    rotations: Literal[1, 2, 4] = Field(1, description="turns of each good image, for parts that lie any way round")
+    worst_share: float = Field(0.01, gt=0, le=1, description="share of the worst patches, which make the image score")
+    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+
+
+class AnomalyDINO(OnePassMethod):
+    """Damm et al. 2025, "AnomalyDINO: Boosting Patch-based Few-shot Anomaly Detection with DINOv2", WACV.
+
+    Kept: normalised patch features of DINOv2's last layer at 448 px, cosine distance to the nearest patch of the bank,
+    image score = mean of the worst 1 % of the patches, map enlarged and smoothed with sigma 4, turned copies of
+    the good images, for few of them (`rotations`). Deviations: no foreground mask from a principal component (an ROI serves
+    instead); turns by right angles only; of many good images the bank keeps a k-centre coreset. The weights are not
+    embedded: they come from timm's hub or a local file (`weights=FILE`).
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="anomaly-dino",
+        branch="feature_distance",
+        title="AnomalyDINO",
+        paper="Damm et al. 2025, AnomalyDINO: Boosting Patch-based Few-shot Anomaly Detection with DINOv2, WACV",
+        needs=("good",),
+        answers=("where", "how much"),
+        summary="Memory bank of vision-transformer patches; works from a few good images. Needs DINO weights.",
+    )
+    Options: ClassVar[type[Options]] = AnomalyDINOOptions
+    options: AnomalyDINOOptions
+
+    def __init__(self, options: AnomalyDINOOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        check_side(options.backbone, options.image_size)
+        backbone = load_backbone(
+            options.backbone, options.weights, channels, indices=[-1], image_size=options.image_size, norm=True
+        )
+        self.register_buffer("bank", torch.empty(0, backbone.channels[0]))
+        self.blur = GaussianBlur(options.blur)
+        self.backbone = Frozen(backbone)
+        self._collected: list[Tensor] = []
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, D, h, w) patch features of unit length."""
+        return torch.nn.functional.normalize(self.backbone(images)[0], dim=1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.features(images)
+        vectors = as_vectors(features)
+        nearest = torch.stack([(vectors @ part.T).amax(dim=1) for part in self.bank.split(SEARCH_CHUNK)]).amax(dim=0)
+        distance = (1 - nearest).view(-1, *features.shape[-2:])
+        heat = self.blur(enlarge(distance, images.shape[-2:]))
+        worst = max(1, round(self.options.worst_share * distance.shape[-2] * distance.shape[-1]))
+        return {"anomaly_score": distance.flatten(1).topk(worst, dim=1).values.mean(dim=1), "anomaly_map": heat}
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        for turn in range(0, 4, 4 // self.options.rotations):
+            features = self.features(torch.rot90(batch["image"], turn, (2, 3)))
+            keep = valid_patches(torch.rot90(batch["valid"], turn, (1, 2)), features.shape[-2:]).flatten()
+            self._collected.append(as_vectors(features)[keep])
+        if sum(len(v) for v in self._collected) > 16 * self.options.max_vectors:
+            self._collected = [self._condense(torch.cat(self._collected))]
+
+    def finish(self) -> None:
+        self.bank = self._condense(gather_vectors(torch.cat(self._collected)))
+        self._collected = []
+
+    def _condense(self, vectors: Tensor) -> Tensor:
+        if len(vectors) <= self.options.max_vectors:
+            return vectors
+        reduced = vectors @ random_projection(vectors.shape[1], 128).to(vectors)
+        return vectors[k_center_greedy(reduced, self.options.max_vectors)].clone()
+
+    def state_summary(self) -> dict[str, Any]:
+        return {"bank vectors": len(self.bank), "dimensions": self.bank.shape[1]}

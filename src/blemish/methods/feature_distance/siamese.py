@@ -1,0 +1,132 @@
+"""Siamese comparison: twin encoders, trained on good pairs and synthetic defects, compare an image with a reference."""
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.blocks import Frozen, GaussianBlur, enlarge, patch_features, valid_patches
+from blemish.methods.feature_distance.coreset import k_center_greedy
+from blemish.methods.gather import gather_vectors
+from blemish.methods.losses import contrastive_loss
+from blemish.methods.schedule import cosine_decay, training_batches
+from blemish.methods.textures import confetti
+
+
+class SiameseOptions(Options):
+    batch_size: int = Field(8, ge=2, description="images in a training batch")
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the frozen part of the encoder")
+    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+    strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps compared, finest first")
+    dimensions: int = Field(64, ge=2, description="dimensions of an embedding")
+    margin: float = Field(1.0, gt=0, le=2, description="distance beyond which different places need not be driven")
+    tolerance: int = Field(1, ge=0, le=8, description="places that the reference may be shifted, in each direction")
+    gallery: int = Field(10, ge=1, description="good images kept in the bundle as references, the most different ones")
+    steps: int = Field(300, ge=1, description="training steps")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
+    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+
+
+class Siamese(Method):
+    """Twin encoders after Bromley et al. 1993, with the contrastive loss of Hadsell, Chopra & LeCun 2006.
+
+    Both branches share a frozen network and a learnt head that gives each place an embedding of unit length. In
+    training, each good image is compared with its template, where the data has templates, or else with another good
+    image of the batch; where confetti was pasted on it, places are to be at least `margin` apart, elsewhere they are to
+    agree. In use, each place is compared with the same place of the reference and those `tolerance` around it; without
+    a template the references are a gallery of good images, of which the nearest counts. So the parts must be aligned.
+    Map = distance, smoothed; image score = its maximum. `forward(images, template)` compares with templates.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="siamese",
+        branch="feature_distance",
+        title="Siamese comparison",
+        paper="Hadsell, Chopra & LeCun 2006, Dimensionality Reduction by Learning an Invariant Mapping, CVPR",
+        needs=("good",),
+        answers=("where", "how much"),
+        summary="Compares an aligned part with a template or good images, by features that ignore what varies.",
+    )
+    Options: ClassVar[type[Options]] = SiameseOptions
+    options: SiameseOptions
+
+    def __init__(self, options: SiameseOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
+        hidden = 2 * options.dimensions
+        self.head = nn.Sequential(
+            nn.Conv2d(sum(backbone.channels), hidden, 1),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, options.dimensions, 1),
+        )
+        self.backbone = Frozen(backbone)
+        self.blur = GaussianBlur(options.blur)
+        side = options.image_size // options.strides[0]
+        self.register_buffer("gallery", torch.empty(0, options.dimensions, side, side))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(N, D, h, w) embeddings of unit length."""
+        return F.normalize(self.head(patch_features(self.backbone(images))), dim=1)
+
+    def forward(self, images: Tensor, template: Tensor | None = None) -> dict[str, Tensor]:
+        own = self.embed(images)
+        if template is not None:
+            distance = self.distance(own, self.embed(template))
+        else:
+            every = [self.distance(own, reference[None]) for reference in self.gallery]
+            distance = torch.stack(every).amin(dim=0)
+        heat = self.blur(enlarge(distance, images.shape[-2:]))
+        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+
+    def distance(self, own: Tensor, reference: Tensor) -> Tensor:
+        """(N, h, w) distance of each place to the nearest of the reference's places around it."""
+        reach = self.options.tolerance
+        height, width = own.shape[-2:]
+        padded = F.pad(reference, (reach,) * 4, mode="replicate")
+        shifted = [
+            (own * padded[:, :, y : y + height, x : x + width]).sum(dim=1)
+            for y in range(2 * reach + 1)
+            for x in range(2 * reach + 1)
+        ]
+        cosine = torch.stack(shifted).amax(dim=0)
+        return (2 - 2 * cosine).clamp(min=1e-8).sqrt()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        images = batch["image"]
+        reference = batch["template"] if "template" in batch else images.roll(1, dims=0)
+        spoiled, where = confetti(images)
+        distance = self.distance(self.embed(spoiled), self.embed(reference))
+        covered = F.adaptive_avg_pool2d(where[:, None].float(), distance.shape[-2:])[:, 0]
+        keep = valid_patches(batch["valid"], distance.shape[-2:])
+        different, same = (covered > 0.5) & keep, (covered == 0) & keep
+        loss = contrastive_loss(distance, different, self.options.margin)
+        # Both kinds weigh the same, though few places are covered.
+        balanced = [loss[kind].sum() / kind.sum().clamp(min=1) for kind in (different, same)]
+        total = torch.stack(balanced).sum()
+        self.log("loss", total, prog_bar=True)
+        return total
+
+    @torch.no_grad()
+    def on_train_end(self) -> None:
+        self.eval()
+        found = [self._describe(batch["image"]) for batch in training_batches(self)]
+        whole = gather_vectors(torch.cat([w for w, _ in found]))
+        maps = gather_vectors(torch.cat([m for _, m in found]))
+        self.gallery = maps[k_center_greedy(whole, self.options.gallery)].float().clone()
+
+    def _describe(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """A vector for each image, by which the most different are chosen, and its embeddings in half precision."""
+        maps = self.embed(images)
+        return F.adaptive_avg_pool2d(maps, 4).flatten(1), maps.half()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(self.head.parameters(), lr=self.options.learning_rate)
+        return cosine_decay(optimizer, self.options.steps)
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_steps": self.options.steps}
