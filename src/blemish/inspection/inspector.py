@@ -189,6 +189,7 @@ class Inspector:
             regions=regions,
             size=size,
             heat_map=decoded.heat_map,
+            valid=job.valid,
             class_scores=class_scores,
             reasons=reasons,
             timings_ms=job.timings_ms,

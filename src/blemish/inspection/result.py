@@ -91,6 +91,7 @@ class Inspection:
     regions: list[Region]
     size: tuple[int, int]  # height, width of the image
     heat_map: Floats | None = None  # (H, W), raw; the image's own size
+    valid: Bools | None = None  # (H, W), the pixels that count; None: all
     class_scores: dict[str, float] | None = None
     reasons: list[str] = field(default_factory=list)  # what led to the verdict, a line each
     timings_ms: dict[str, float] = field(default_factory=dict)  # read, prepare, network, decode
