@@ -32,8 +32,8 @@ class AnomalyDINO(OnePassMethod):
 
     Kept: normalised patch features of DINOv2's last layer at 448 px, cosine distance to the nearest patch of the bank,
     image score = mean of the worst 1 % of the patches, map enlarged and smoothed with sigma 4, turned copies of
-    the good images, for few of them (`rotations`). Deviations: no foreground mask from a principal component (an ROI serves
-    instead); turns by right angles only; of many good images the bank keeps a k-centre coreset. The weights are not
+    the good images, for few of them (`rotations`). Deviations: no foreground mask from a principal component (an ROI
+    serves instead); turns by right angles only; of many good images the bank keeps a k-centre coreset. The weights are not
     embedded: they come from timm's hub or a local file (`weights=FILE`).
     """
 
@@ -57,6 +57,8 @@ class AnomalyDINO(OnePassMethod):
         )
         self.register_buffer("bank", torch.empty(0, backbone.channels[0]))
         self.blur = GaussianBlur(options.blur)
+        self.grid = (options.image_size // backbone.strides[0],) * 2
+        self.worst = max(1, round(options.worst_share * self.grid[0] * self.grid[1]))
         self.backbone = Frozen(backbone)
         self._collected: list[Tensor] = []
 
@@ -65,13 +67,11 @@ class AnomalyDINO(OnePassMethod):
         return torch.nn.functional.normalize(self.backbone(images)[0], dim=1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.features(images)
-        vectors = as_vectors(features)
+        vectors = as_vectors(self.features(images))
         nearest = torch.stack([(vectors @ part.T).amax(dim=1) for part in self.bank.split(SEARCH_CHUNK)]).amax(dim=0)
-        distance = (1 - nearest).view(-1, *features.shape[-2:])
+        distance = (1 - nearest).view(-1, *self.grid)
         heat = self.blur(enlarge(distance, images.shape[-2:]))
-        worst = max(1, round(self.options.worst_share * distance.shape[-2] * distance.shape[-1]))
-        return {"anomaly_score": distance.flatten(1).topk(worst, dim=1).values.mean(dim=1), "anomaly_map": heat}
+        return {"anomaly_score": distance.flatten(1).topk(self.worst, dim=1).values.mean(dim=1), "anomaly_map": heat}
 
     def training_step(self, batch: Batch, index: int) -> None:
         for turn in range(0, 4, 4 // self.options.rotations):

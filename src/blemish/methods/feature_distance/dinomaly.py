@@ -37,7 +37,7 @@ class Dinomaly(Method):
 
     Kept: frozen DINOv2 with registers, its eight middle blocks; their mean through a bottleneck of one MLP with
     dropout; a decoder of as many blocks with linear attention; loose reconstruction of two groups of blocks, the
-    decoder mirrored; gradient of the well rebuilt places held back, more so over the first tenth of the steps (paper: 1000);
+    decoder mirrored; gradient of the well rebuilt places held back, more so over the first tenth of the steps;
     warm-up and cosine down to a tenth of the rate, gradients clipped to 0.1; map = mean distance of the two groups,
     image score = mean of its worst 1 %. Deviations: AdamW with AMSGrad for StableAdamW; patch tokens alone pass the
     bottleneck, without class and register tokens; by default the small transformer, 252 px, and few small batches. One

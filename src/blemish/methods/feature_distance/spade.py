@@ -55,6 +55,7 @@ class Spade(OnePassMethod):
         self.grid = (options.image_size // options.grid_stride,) * 2
         self.blur = GaussianBlur(options.blur)
         self.register_buffer("image_bank", torch.empty(0, backbone.channels[-1]))
+        self.register_buffer("place_mean", torch.zeros(sum(backbone.channels[:-1])))
         places = self.grid[0] * self.grid[1]
         self.register_buffer("place_bank", torch.empty(0, places, sum(backbone.channels[:-1]), dtype=torch.float16))
         self.backbone = Frozen(backbone)
@@ -71,7 +72,7 @@ class Spade(OnePassMethod):
         squared = (whole[:, None] - self.image_bank[None]).square().sum(dim=2)  # (N, G)
         count = min(self.options.neighbours, len(self.image_bank))
         nearest = squared.topk(count, dim=1, largest=False)
-        distances = self.nearest_places(places, nearest.indices).clamp(min=0).sqrt()
+        distances = self.nearest_places(places - self.place_mean, nearest.indices).clamp(min=0).sqrt()
         heat = self.blur(enlarge(distances.reshape(-1, *self.grid), images.shape[-2:]))
         return {"anomaly_score": nearest.values.mean(dim=1), "anomaly_map": heat}
 
@@ -91,7 +92,7 @@ class Spade(OnePassMethod):
     def training_step(self, batch: Batch, index: int) -> None:
         whole, places = self.describe(batch["image"])
         keep = valid_patches(batch["valid"], self.grid).flatten(1)
-        places = torch.where(keep[:, :, None], places, FAR / places.shape[2] ** 0.5)
+        places = torch.where(keep[:, :, None], places, far(places.shape[2]))
         self._collected.append((whole, places.half()))
         if sum(len(w) for w, _ in self._collected) > 2 * self.options.gallery:
             self._collected = [self._thin(*self._joined())]
@@ -99,7 +100,11 @@ class Spade(OnePassMethod):
     def finish(self) -> None:
         whole, places = self._joined()
         self._collected = []
-        self.image_bank, self.place_bank = self._thin(gather_vectors(whole), gather_vectors(places))
+        self.image_bank, places = self._thin(gather_vectors(whole), gather_vectors(places))
+        # About their mean the features are shorter, and half precision and differences of squares lose less.
+        counting = places[places[:, :, 0] != places.new_tensor(far(places.shape[2]))]
+        self.place_mean = counting.float().mean(dim=0)
+        self.place_bank = (places.float() - self.place_mean).half()
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         return torch.cat([w for w, _ in self._collected]), torch.cat([p for _, p in self._collected])
@@ -112,3 +117,8 @@ class Spade(OnePassMethod):
 
     def state_summary(self) -> dict[str, Any]:
         return {"gallery images": len(self.image_bank), "places": self.place_bank.shape[1]}
+
+
+def far(dimensions: int) -> float:
+    """Each coordinate of a place that does not count."""
+    return FAR / dimensions**0.5

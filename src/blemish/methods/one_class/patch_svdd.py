@@ -65,6 +65,10 @@ class PatchSVDD(Method):
         self.small = SmallEncoder(channels, options.dimensions)
         self.large = LargeEncoder(options.dimensions)
         self.directions = nn.ModuleList(DirectionClassifier(options.dimensions) for _ in range(2))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.1)
+                nn.init.zeros_(module.bias)
         self.blur = GaussianBlur(options.blur)
         self.register_buffer("small_bank", torch.empty(0, options.dimensions))
         self.register_buffer("large_bank", torch.empty(0, options.dimensions))
@@ -84,7 +88,8 @@ class PatchSVDD(Method):
         maps = []
         banks = (self.small_bank, self.large_bank)
         for side, bank, features in zip(SIDES, banks, self.embed(images), strict=True):
-            distance = nearest_distance(as_vectors(features), bank)
+            middle = bank.mean(dim=0)  # shorter vectors, smaller rounding errors
+            distance = nearest_distance(as_vectors(features) - middle, bank - middle)
             maps.append(self._to_image(distance.view(-1, *features.shape[-2:]), side))
         heat = self.blur(maps[0] * maps[1])
         return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
