@@ -1,0 +1,271 @@
+"""How much of a defect there is: the geometry of one region, in pixels and in millimetres.
+
+Length is the longest way through the region. A convex region has the length of its smallest enclosing rectangle. A
+bent or branched one has that of the longest way along its skeleton, smoothed against the steps of the pixel grid and
+prolonged at both ends to the region's border. A closed ring, whose hole is at least as wide as half its wall, has the
+length of its centre line: the mean of its outer and its inner perimeter. The mean width is the area over the length of
+the centre line, all branches counted; the largest width is twice the largest distance from a pixel to the border, at
+most the smallest Feret diameter of a convex region.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.inspection.manifest import Scale
+from blemish.inspection.result import Bools, Measurements
+from blemish.inspection.skeleton import Points, longest_path, thin
+
+CONVEX = 0.9  # share of its hull that a region fills to be measured as convex
+MAX_HALF_WIDTH = 16.0  # px; thicker regions are thinned at a smaller size
+RING = 5  # px around a region that its contrast is taken against
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Measures in one unit of length."""
+
+    area: float
+    perimeter: float
+    length: float
+    mean_width: float
+    max_width: float
+    feret_max: float
+    feret_min: float
+    rectangle_length: float
+    rectangle_width: float
+
+
+def measure(
+    mask: Bools, offset: tuple[int, int] = (0, 0), image: NDArray[Any] | None = None, scale: Scale | None = None
+) -> Measurements:
+    """Measure a region (h, w), cut out of an image (H, W, C) at `offset` (x, y); at least one pixel is set.
+
+    In millimetres too where `scale` is given; pixels that are not square are first made so.
+    """
+    geometry = measure_geometry(mask)
+    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    millimetres = {}
+    if scale is not None:
+        unit = max(scale.x, scale.y)
+        square = geometry
+        if not math.isclose(scale.x, scale.y, rel_tol=1e-6):
+            square = measure_geometry(_stretched(mask, unit / scale.x, unit / scale.y))
+        millimetres = {f"{name}_mm": value / unit for name, value in vars(square).items() if name != "area"}
+        millimetres["area_mm2"] = geometry.area / (scale.x * scale.y)
+    return Measurements(
+        **{f"{name}_px": value for name, value in vars(geometry).items()},
+        **millimetres,
+        centroid_x=offset[0] + moments["m10"] / moments["m00"],
+        centroid_y=offset[1] + moments["m01"] / moments["m00"],
+        orientation_deg=_orientation(moments),
+        circularity=min(1.0, 4 * math.pi * geometry.area / geometry.perimeter**2),
+        contrast=0.0 if image is None else contrast(mask, offset, image),
+    )
+
+
+def measure_geometry(mask: Bools) -> Geometry:
+    """All measures that depend on the unit of length, for square pixels."""
+    area = float(np.count_nonzero(mask))
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outline = _diamonds(np.concatenate(contours).reshape(-1, 2).astype(np.float32))
+    hull = cv2.convexHull(outline).reshape(-1, 2)
+    _, sides, _ = cv2.minAreaRect(hull)
+    feret_min, feret_max = _feret(hull.astype(np.float64))
+    # The steps of the grid take about a quarter of a pixel from the hull of a convex shape all around.
+    if area >= CONVEX * cv2.contourArea(hull) - 0.25 * cv2.arcLength(hull, closed=True):
+        length = centre_line = max(sides)
+        max_width = min(feret_min, 2 * _half_width(mask) + 0.5)
+    else:
+        length, centre_line, max_width = _along_the_centre(mask, max(sides))
+    return Geometry(
+        area=area,
+        perimeter=perimeter(mask),
+        length=length,
+        mean_width=area / max(centre_line, 1.0),
+        max_width=max_width,
+        feret_max=feret_max,
+        feret_min=feret_min,
+        rectangle_length=max(sides),
+        rectangle_width=min(sides),
+    )
+
+
+def perimeter(mask: Bools) -> float:
+    """Length of the border, holes included, by counting how often lines in four directions cross it (Crofton)."""
+    m = np.pad(mask, 1)
+    along_axes = np.count_nonzero(m[:, 1:] != m[:, :-1]) + np.count_nonzero(m[1:] != m[:-1])
+    diagonal = np.count_nonzero(m[1:, 1:] != m[:-1, :-1]) + np.count_nonzero(m[1:, :-1] != m[:-1, 1:])
+    return float(math.pi / 8 * (along_axes + diagonal / math.sqrt(2)))
+
+
+def contrast(mask: Bools, offset: tuple[int, int], image: NDArray[Any]) -> float:
+    """Mean grey of the region less that of a ring around it, in parts of full scale; 0 where there is no ring."""
+    x, y = offset
+    height, width = mask.shape
+    y0, x0 = max(0, y - RING), max(0, x - RING)
+    window = image[y0 : y + height + RING, x0 : x + width + RING]
+    grey = window.astype(np.float32) if window.ndim == 2 else window.mean(axis=2, dtype=np.float32)
+    inside = np.zeros(grey.shape, np.uint8)
+    inside[y - y0 : y - y0 + height, x - x0 : x - x0 + width] = mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RING + 1, 2 * RING + 1))
+    around = (cv2.dilate(inside, kernel) > 0) & (inside == 0)
+    if not around.any():
+        return 0.0
+    full = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else 1.0
+    return float((grey[inside > 0].mean() - grey[around].mean()) / full)
+
+
+def _half_width(mask: Bools) -> float:
+    """Largest distance of a pixel's centre to the nearest one outside."""
+    inside = np.pad(mask, 1).astype(np.uint8)
+    return float(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
+
+
+def _along_the_centre(mask: Bools, at_least: float) -> tuple[float, float, float]:
+    """(length, length of the centre line with all branches, largest width) of a region that is not convex."""
+    padded = np.pad(mask, 1)
+    half_width = _half_width(mask)
+    # From pixel centre to pixel centre: a line of 2 k + 1 pixels has k + 1, one of 2 k pixels k.
+    max_width = 2 * half_width - 0.5
+    filled, ring = _without_small_holes(padded, half_width)
+    if ring is not None:
+        return ring, ring, max_width
+    factor = min(1.0, MAX_HALF_WIDTH / half_width)
+    small = filled if factor == 1 else _resized(filled, factor)
+    line, line_length, total = longest_path(thin(small))
+    line = _smoothed(_centred(_smoothed(line), small, half_width * factor))
+    prolonged = _prolonged(line, small)
+    length = max(_length(prolonged) / factor, at_least)
+    return length, length * total / max(line_length, 1.0), max_width
+
+
+def _without_small_holes(mask: Bools, half_width: float) -> tuple[Bools, float | None]:
+    """The mask with its small holes filled; and, where a large hole makes it a ring, the length of the centre line."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    outside = labels[0, 0]
+    holes = [i for i in range(1, count) if i != outside]
+    if not holes:
+        return mask, None
+    largest = max(holes, key=lambda i: int(stats[i, cv2.CC_STAT_AREA]))
+    hole = labels == largest
+    filled = labels != outside
+    if _half_width(hole) < half_width / 2:
+        return filled, None
+    return filled & ~hole, (perimeter(filled) + perimeter(hole)) / 2
+
+
+def _smoothed(line: Points) -> Points:
+    """A running mean over seven points that keeps both ends: pixel steps would make an oblique line too long."""
+    sums = np.concatenate([np.zeros((1, 2)), np.cumsum(line, axis=0)])
+    place = np.arange(len(line))
+    near = np.minimum(np.minimum(place, place[::-1]), 3)
+    mean: Points = (sums[place + near + 1] - sums[place - near]) / (2 * near + 1)[:, None]
+    return mean
+
+
+def _centred(line: Points, mask: Bools, half_width: float) -> Points:
+    """Each point moved to the middle between the borders to its left and right, by a pixel at most.
+
+    Thinning takes from one side first, and smoothing cuts bends; both draw the line off the centre.
+    """
+    if len(line) < 5:
+        return line
+    along = np.gradient(line, axis=0)
+    along /= np.maximum(np.hypot(*along.T), 1e-9)[:, None]
+    normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    reach = np.arange(0.0, half_width + 1.5, 0.25)
+    sides = []
+    for sign in (1, -1):
+        x, y = (line[:, None] + sign * normal[:, None] * reach[None, :, None]).round().astype(int).transpose(2, 0, 1)
+        inside = mask[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)]
+        sides.append(0.25 * np.where(inside.all(axis=1), len(reach), inside.argmin(axis=1)))
+    shift = ((sides[0] - sides[1]) / 2).clip(-1, 1)
+    centred: Points = line + normal * shift[:, None]
+    return centred
+
+
+def _prolonged(line: Points, mask: Bools) -> Points:
+    """A centre line led on to the border of the mask.
+
+    A skeleton forks into the corners of a blunt end, so the line is first cut back by the half width there and then
+    goes on as it went before: in its direction, and turning as it turned.
+    """
+    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    half = float(np.median(distance[line[:, 1].round().astype(int), line[:, 0].round().astype(int)]))
+    arm = max(6.0, 1.5 * half)
+    for _ in range(2):  # one end, then the other
+        travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+        if travelled[-1] >= half + 2:
+            start, middle, back = (
+                min(int(np.searchsorted(travelled, half + k * arm)), len(line) - 1) for k in range(3)
+            )
+            line = np.concatenate([[_border(line[start], line[middle], line[back], mask)], line[start:]])
+        line = line[::-1]
+    return line
+
+
+def _border(start: Points, middle: Points, back: Points, mask: Bools) -> Points:
+    """Where a line that came through three points (x, y), the last `start`, leaves the mask if it turns on evenly."""
+    first, last = middle - back, start - middle
+    lengths = float(np.hypot(*first)), float(np.hypot(*last))
+    if lengths[1] < 1:
+        return start
+    turn = 0.0
+    if lengths[0] >= 1:
+        angle = math.atan2(first[0] * last[1] - first[1] * last[0], float(first @ last))
+        turn = 2 * angle / sum(lengths)
+    reach = np.arange(0, 4 + sum(mask.shape), 0.25)
+    heading = math.atan2(last[1], last[0]) + turn * (lengths[1] / 2 + reach)
+    steps = 0.25 * np.stack([np.cos(heading), np.sin(heading)], axis=1)
+    way = start + np.concatenate([[[0.0, 0.0]], np.cumsum(steps, axis=0)])
+    x, y = way.round().astype(int).T
+    inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
+    inside[inside] = mask[y[inside], x[inside]]
+    end: Points = way[int(np.argmin(inside))] if not inside.all() else start
+    return end
+
+
+def _length(line: Points) -> float:
+    return float(np.hypot(*np.diff(line, axis=0).T).sum()) if len(line) > 1 else 1.0
+
+
+def _diamonds(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each pixel centre as the middles of the pixel's four sides: half a pixel more on each side of an upright shape,
+    and on average right for oblique ones."""
+    steps = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]], np.float32)
+    return (points[:, None] + steps[None]).reshape(-1, 2)
+
+
+def _feret(hull: NDArray[np.float64]) -> tuple[float, float]:
+    """Smallest and largest distance of parallel lines that hold the hull between them."""
+    apart = hull[:, None] - hull[None]
+    largest = float(np.sqrt((apart**2).sum(axis=2)).max())
+    edges = np.roll(hull, -1, axis=0) - hull
+    lengths = np.hypot(*edges.T)
+    edges = edges[lengths > 1e-9] / lengths[lengths > 1e-9, None]
+    across = hull @ np.stack([-edges[:, 1], edges[:, 0]])
+    return float((across.max(axis=0) - across.min(axis=0)).min()), largest
+
+
+def _orientation(moments: dict[str, float]) -> float:
+    """Direction of the long axis in degrees, anticlockwise from the x axis as seen on screen, in (-90, 90]."""
+    angle = -0.5 * math.degrees(math.atan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"]))
+    return angle + 180 if angle <= -90 else angle
+
+
+def _stretched(mask: Bools, x: float, y: float) -> Bools:
+    height, width = mask.shape
+    size = max(1, round(width * x)), max(1, round(height * y))
+    found: Bools = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
+    return found if found.any() else np.ones((1, 1), np.bool_)
+
+
+def _resized(mask: Bools, factor: float) -> Bools:
+    size = max(3, round(mask.shape[1] * factor)), max(3, round(mask.shape[0] * factor))
+    found: Bools = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
+    return found

@@ -1,0 +1,53 @@
+"""Candidate defects: connected regions of a map above a threshold, or of a mask."""
+
+import cv2
+import numpy as np
+
+from blemish.inspection.result import Bools, Floats, Region
+
+
+def regions_from_map(
+    heat_map: Floats, low: float, high: float, min_area_px: float, label: str, valid: Bools | None = None
+) -> list[Region]:
+    """Hysteresis on a map (H, W): 8-connected regions at or above `low` that hold a pixel at or above `high`.
+
+    Pixels outside `valid` belong to none; a region's score is the largest value in it.
+    """
+    above = heat_map >= low
+    if valid is not None:
+        above &= valid
+    y0, y1, x0, x1 = _bounds(above)
+    if y0 == y1:
+        return []
+    window = heat_map[y0:y1, x0:x1]
+    above = above[y0:y1, x0:x1]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        np.ascontiguousarray(above).view(np.uint8), connectivity=8, ltype=cv2.CV_32S
+    )
+    peaks = np.full(count, -np.inf, np.float32)
+    np.maximum.at(peaks, labels[above], window[above])
+    keep = (peaks >= high) & (stats[:, cv2.CC_STAT_AREA] >= min_area_px)
+    keep[0] = False
+    regions = []
+    for index in np.flatnonzero(keep):
+        x, y, width, height = (int(v) for v in stats[index, :4])
+        mask = labels[y : y + height, x : x + width] == index
+        box = (x + x0, y + y0, x + x0 + width, y + y0 + height)
+        regions.append(Region(label, float(peaks[index]), box, mask))
+    return regions
+
+
+def regions_from_mask(mask: Bools, label: str, scores: Floats | None = None) -> list[Region]:
+    """The 8-connected regions of a mask (H, W); score 1, or the largest of the scores (H, W) in it."""
+    heat = mask.astype(np.float32) if scores is None else np.where(mask, scores, -np.inf).astype(np.float32)
+    least = 1.0 if scores is None else float(np.finfo(np.float32).min)
+    return regions_from_map(heat, least, least, 0.0, label)
+
+
+def _bounds(above: Bools) -> tuple[int, int, int, int]:
+    """First and one past the last row and column with a pixel set; all 0 where there is none."""
+    rows = np.flatnonzero(above.any(axis=1))
+    if not len(rows):
+        return 0, 0, 0, 0
+    columns = np.flatnonzero(above[rows[0] : rows[-1] + 1].any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

@@ -1,0 +1,99 @@
+"""The centre line of a region: thinned to one pixel, and the longest way along it."""
+
+import heapq
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.inspection.result import Bools
+
+Points = NDArray[np.float64]  # (n, 2) x y
+_STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+
+
+def thin(mask: Bools) -> Bools:
+    """Skeleton of a mask (h, w), one pixel wide and connected as the mask is (Guo & Hall 1989)."""
+    image = np.pad(mask, 1).astype(np.float32)
+    tables = _removable()
+    while True:
+        changed = False
+        for table in tables:
+            code = cv2.filter2D(image, -1, _CODE, borderType=cv2.BORDER_CONSTANT).astype(np.uint8)
+            remove = table[code] & (image > 0)
+            if remove.any():
+                image[remove] = 0
+                changed = True
+        if not changed:
+            return image[1:-1, 1:-1] > 0
+
+
+def longest_path(skeleton: Bools) -> tuple[Points, float, float]:
+    """The longest of the shortest ways between two skeleton pixels, its length, and the length of the whole skeleton.
+
+    Lengths count 1 for a step along an axis and the square root of 2 for a diagonal one.
+    """
+    ys, xs = np.nonzero(skeleton)
+    nodes = {(int(y), int(x)): i for i, (y, x) in enumerate(zip(ys, xs, strict=True))}
+    neighbours = [_neighbours(nodes, y, x) for y, x in nodes]
+    total = sum(step for found in neighbours for _, step in found) / 2
+    far, _, _ = _farthest(neighbours, 0)
+    end, distance, before = _farthest(neighbours, far)
+    path = [end]
+    while path[-1] != far:
+        path.append(before[path[-1]])
+    return np.stack([xs[path], ys[path]], axis=1).astype(np.float64), distance, max(total, distance)
+
+
+def _neighbours(nodes: dict[tuple[int, int], int], y: int, x: int) -> list[tuple[int, float]]:
+    """Adjacent pixels; a diagonal one only where no axis step leads to it, so that corners do not count twice."""
+    found = []
+    for dy, dx in _STEPS:
+        other = nodes.get((y + dy, x + dx))
+        if other is None:
+            continue
+        if dy and dx and ((y + dy, x) in nodes or (y, x + dx) in nodes):
+            continue
+        found.append((other, 2**0.5 if dy and dx else 1.0))
+    return found
+
+
+def _farthest(neighbours: list[list[tuple[int, float]]], start: int) -> tuple[int, float, dict[int, int]]:
+    """The node farthest from the start, its distance, and each node's predecessor (Dijkstra)."""
+    distance = {start: 0.0}
+    before: dict[int, int] = {}
+    queue = [(0.0, start)]
+    done: set[int] = set()
+    last = start
+    while queue:
+        reached, node = heapq.heappop(queue)
+        if node in done:
+            continue
+        done.add(node)
+        last = node
+        for other, step in neighbours[node]:
+            new = reached + step
+            if new < distance.get(other, float("inf")):
+                distance[other] = new
+                before[other] = node
+                heapq.heappush(queue, (new, other))
+    return last, distance[last], before
+
+
+# Neighbours clockwise from above, as bits; filter2D correlates, so the weight stands where the neighbour is.
+_CODE = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)
+
+
+@cache
+def _removable() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For the two passes of a round, which of the 256 neighbourhoods let their pixel go."""
+    first, second = np.zeros(256, bool), np.zeros(256, bool)
+    for code in range(256):
+        n, ne, e, se, s, sw, w, nw = (bool(code >> i & 1) for i in range(8))
+        arms = (not n and (ne or e)) + (not e and (se or s)) + (not s and (sw or w)) + (not w and (nw or n))
+        pairs = min((nw or n) + (ne or e) + (se or s) + (sw or w), (n or ne) + (e or se) + (s or sw) + (w or nw))
+        if arms == 1 and 2 <= pairs <= 3:
+            first[code] = not ((s or sw or not nw) and w)
+            second[code] = not ((n or ne or not se) and e)
+    return first, second

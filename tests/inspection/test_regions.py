@@ -1,0 +1,54 @@
+"""Regions of a map against scikit-image's labelling."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from skimage.measure import label, regionprops
+
+from blemish.inspection.regions import regions_from_map, regions_from_mask
+
+MAPS = arrays(
+    np.float32, st.tuples(st.integers(1, 24), st.integers(1, 24)), elements=st.sampled_from([0, 0.2, 0.5, 0.8, 1])
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(MAPS, st.integers(0, 4))
+def test_same_regions_as_the_reference(heat, least):
+    found = regions_from_map(heat, 0.5, 0.8, least, "defect")
+    expected = regionprops(label(_hysteresis(heat), connectivity=2), intensity_image=heat)
+    expected = [r for r in expected if r.area >= least]
+    assert len(found) == len(expected)
+    boxes = sorted((*r.box, r.score) for r in found)
+    reference = sorted((*(r.bbox[i] for i in (1, 0, 3, 2)), r.intensity_max) for r in expected)
+    np.testing.assert_allclose(boxes, reference, rtol=1e-6)
+    whole = np.zeros(heat.shape, bool)
+    for region in regions_from_map(heat, 0.5, 0.8, 0, "defect"):
+        x0, y0, x1, y1 = region.box
+        assert not (whole[y0:y1, x0:x1] & region.mask).any()
+        whole[y0:y1, x0:x1] |= region.mask
+    np.testing.assert_array_equal(whole, _hysteresis(heat))
+
+
+def _hysteresis(heat):
+    labels = label(heat >= 0.5, connectivity=2)
+    return np.isin(labels, np.unique(labels[(heat >= 0.8)])) & (labels > 0)
+
+
+def test_pixels_that_do_not_count_belong_to_no_region():
+    heat = np.ones((10, 10), np.float32)
+    valid = np.zeros((10, 10), bool)
+    valid[2:5, 3:9] = True
+    (region,) = regions_from_map(heat, 0.5, 0.5, 0, "defect", valid)
+    assert region.box == (3, 2, 9, 5)
+    assert region.mask.all()
+
+
+def test_regions_of_a_mask_have_the_score_of_their_worst_pixel():
+    mask = np.zeros((8, 8), bool)
+    mask[1:3, 1:3] = mask[5, 5] = True
+    scores = np.arange(64, dtype=np.float32).reshape(8, 8) - 100
+    found = regions_from_mask(mask, "pit", scores)
+    assert [(r.label, r.score) for r in found] == [("pit", -82.0), ("pit", -55.0)]
+    assert [r.score for r in regions_from_mask(mask, "pit")] == [1.0, 1.0]
