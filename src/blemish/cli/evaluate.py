@@ -4,14 +4,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from blemish.cli.console import console, messages, write_json
 from blemish.errors import DataError
 
+FIGURES = {
+    "image": {
+        "auroc": "AUROC",
+        "ap": "average precision",
+        "f1": "F1",
+        "escape_rate": "escape rate",
+        "overkill_rate": "overkill rate",
+        "review_rate": "review rate",
+    },
+    "pixel": {"auroc": "AUROC", "ap": "average precision", "aupro": "AUPRO (FPR 0.3)", "iou": "IoU"},
+    "masks": {"iou": "IoU of regions", "dice": "Dice of regions", "defects_found": "defects found"},
+    "classes": {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"},
+}
+
 if TYPE_CHECKING:
-    from blemish.dataset.sample import Dataset
+    from blemish.dataset.sample import Dataset, Sample
+    from blemish.inspection.result import Inspection
 
 
 def evaluate(
@@ -32,10 +48,13 @@ def evaluate(
     dataset = read_part(data, split, root, format_)
     inspector = Inspector.open(bundle, engine=engine, threads=threads)
     with Progress(console=messages, transient=True) as progress:
-        task = progress.add_task("inspecting", total=len(dataset))
-        result = judge(inspector, dataset, speed=speed, watch=lambda sample, found: progress.advance(task)).to_dict()
-    for line in result["data"].get("unreadable", []):
-        messages.print(f"[yellow]![/yellow] {line}", highlight=False)
+        task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
+
+        def watch(sample: "Sample", found: "Inspection") -> None:
+            progress.update(task, description="inspecting", advance=1)
+
+        result = judge(inspector, dataset, speed=speed, watch=watch).to_dict()
+    show_unreadable(result)
     if json is not None:
         write_json(result, json)
     if json is None or str(json) != "-":
@@ -56,30 +75,41 @@ def read_part(data: str, split: str | None, root: Path | None, format: str) -> "
     return part
 
 
+def show_unreadable(result: dict[str, Any]) -> None:
+    """Which images and masks could not be read, on stderr."""
+    for line in result["data"].get("unreadable", []):
+        messages.print(f"[yellow]![/yellow] {escape(line)}", highlight=False, soft_wrap=True)
+
+
 def show(result: dict[str, Any]) -> None:
-    """The figures as a table."""
-    table = Table("", "figure", "value", "95 % interval", "n", box=None, header_style="bold")
-    names = {
-        "image": {"auroc": "AUROC", "ap": "average precision", "f1": "F1", "escape_rate": "escape rate",
-                  "overkill_rate": "overkill rate", "review_rate": "review rate"},
-        "pixel": {"auroc": "AUROC", "ap": "average precision", "aupro": "AUPRO (FPR 0.3)", "iou": "IoU"},
-        "classes": {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"},
-    }  # fmt: skip
-    for part, figures in names.items():
+    """The figures as a table, one column more for each product."""
+    products: dict[str, Any] = result.get("products", {})
+    table = Table("", "figure", "value", "95 % interval", "n", *products, box=None, header_style="bold")
+    before = ""
+    for part, figures in FIGURES.items():
         for key, name in figures.items():
             value = result.get(part, {}).get(key)
+            if value is None:
+                continue
+            interval, count = "", ""
             if isinstance(value, dict):
-                table.add_row(
-                    part, name, f"{value['value']:.4f}", f"{value['low']:.4f} – {value['high']:.4f}", str(value["n"])
-                )
-            elif value is not None:
-                table.add_row(part, name, f"{value:.4f}", "", "")
+                interval, count = f"{value['low']:.4f} – {value['high']:.4f}", str(value["n"])
+            own = [_figure(found.get(part, {}).get(key)) for found in products.values()]
+            table.add_row("" if part == before else part, name, _figure(value), interval, count, *own)
+            before = part
     console.print(table)
     if "speed" in result:
-        speed = result["speed"]
-        console.print(
-            f"{speed['images_per_second']:.1f} images/s · latency {speed['latency_ms']['median']:.1f} ms median, "
-            f"{speed['latency_ms']['p95']:.1f} ms p95 · network {speed['network_ms']:.1f} ms · "
-            f"peak memory {speed['peak_memory_mb']:.0f} MB",
-            highlight=False,
-        )
+        console.print(_speed_line(result["speed"]), highlight=False)
+
+
+def _figure(value: Any) -> str:
+    number = value["value"] if isinstance(value, dict) else value
+    return "" if number is None else f"{number:.4f}"
+
+
+def _speed_line(speed: dict[str, Any]) -> str:
+    memory = f" · peak memory {speed['peak_memory_mb']:.0f} MB" if "peak_memory_mb" in speed else ""
+    return (
+        f"{speed['images_per_second']:.1f} images/s · latency {speed['latency_ms']['median']:.1f} ms median, "
+        f"{speed['latency_ms']['p95']:.1f} ms p95 · network {speed['network_ms']:.1f} ms{memory}"
+    )

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from blemish.dataset.sample import GOOD, Dataset, Sample
-from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import sha256_of
 from blemish.errors import BlemishError, DataError
 from blemish.evaluation.classes import ClassFigures, class_figures
 from blemish.evaluation.image import ImageFigures, image_figures
-from blemish.evaluation.pixel import PixelFigures, collect, pixel_figures
+from blemish.evaluation.masks import MaskFigures, Overlap, mask_figures, overlap
+from blemish.evaluation.pixel import PixelFigures, PixelScores, pixel_figures, split_scores
 from blemish.evaluation.speed import Speed, measure_speed
 from blemish.imaging.read import read_mask
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import Unreadable
-from blemish.inspection.result import Bools, Floats, Inspection
+from blemish.inspection.result import Bools, Inspection, Verdict
 
 Watch = Callable[[Sample, Inspection], None]
 
@@ -29,6 +29,7 @@ class Figures:
     image: ImageFigures | None
     pixel: PixelFigures | None
     classes: ClassFigures | None
+    masks: MaskFigures | None
 
 
 @dataclass(frozen=True)
@@ -41,48 +42,46 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data; what could not be measured is absent."""
-        found = {
+        found: dict[str, Any] = {
             **asdict(self.figures),
             "products": {name: asdict(figures) for name, figures in self.products.items()},
             "speed": None if self.speed is None else asdict(self.speed),
             "bundle": self.bundle,
             "data": self.data,
         }
-        return _without_missing(found)
+        return {key: _without_missing(value) for key, value in found.items() if value is not None and value != {}}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What evaluation keeps of one inspected image."""
 
     sample: Sample
-    result: Inspection
-    mask: Bools | None  # truth of the pixels, where it is known
-    valid: Bools | None
+    verdict: Verdict
+    score: float
+    predicted: str | None  # the likeliest class
+    pixels: PixelScores | None
+    overlap: Overlap | None
 
 
 def evaluate(inspector: Inspector, dataset: Dataset, *, speed: bool = True, watch: Watch | None = None) -> Evaluation:
     """Figures of a bundle on a dataset, all of whose images are used.
 
-    `watch` is shown each sample with its inspection. Unreadable images are counted and left out. Raises DataError
-    where no image can be inspected.
+    `watch` is shown each sample with its inspection. Images and masks that cannot be read are counted and left out.
+    Raises DataError where no image can be inspected.
     """
+    measured = measure_speed(inspector, dataset.samples) if speed else None  # first, while memory holds nothing else
     unreadable: list[str] = []
     seen = list(_inspect(inspector, dataset, unreadable, watch))
     if not seen:
         reason = f": {unreadable[0]}" if unreadable else ""
         raise DataError(f"none of the {len(dataset)} images could be inspected{reason}")
     products = sorted({s.sample.product for s in seen if s.sample.product is not None})
-    readable = [s.sample for s in seen]
-    counts = {"good": 0, "defective": 0, "unknown": 0}
-    for s in seen:
-        counts[{True: "defective", False: "good", None: "unknown"}[s.sample.defective]] += 1
+    by_product = {p: _figures(inspector, [s for s in seen if s.sample.product == p]) for p in products}
     return Evaluation(
         figures=_figures(inspector, seen),
-        products={p: _figures(inspector, [s for s in seen if s.sample.product == p]) for p in products}
-        if len(products) > 1
-        else {},
-        speed=measure_speed(inspector, readable) if speed else None,
+        products=by_product if len(products) > 1 else {},
+        speed=measured,
         bundle={
             "name": inspector.manifest.name,
             "method": inspector.manifest.provenance.method,
@@ -94,10 +93,12 @@ def evaluate(inspector: Inspector, dataset: Dataset, *, speed: bool = True, watc
             "root": str(dataset.root),
             "format": dataset.format,
             "images": len(seen),
-            **counts,
-            "without_pixel_truth": sum(s.mask is None for s in seen),
+            "good": sum(s.sample.defective is False for s in seen),
+            "defective": sum(s.sample.defective is True for s in seen),
+            "unknown": sum(s.sample.defective is None for s in seen),
+            "without_pixel_truth": sum(s.pixels is None for s in seen),
             "unreadable": unreadable,
-            "sha256": sha256_of(dataset.with_samples(readable)),
+            "sha256": sha256_of(dataset.with_samples([s.sample for s in seen])),
         },
     )
 
@@ -108,22 +109,25 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
         if isinstance(result, Unreadable):
             unreadable.append(result.message)
             continue
-        if watch is not None:
-            watch(sample, result)
-        masked = sample.roi is not None or sample.ignore is not None
-        valid = valid_mask(sample, result.size) if masked else None
         try:
             mask = _pixel_truth(sample, result)
         except BlemishError as error:
             unreadable.append(str(error))
-            continue
-        yield Seen(sample, result, mask, valid)
+            mask = None
+        if watch is not None:
+            watch(sample, result)
+        yield Seen(
+            sample,
+            result.verdict,
+            result.score,
+            max(result.class_scores, key=result.class_scores.__getitem__) if result.class_scores else None,
+            None if mask is None or result.heat_map is None else split_scores(result.heat_map, mask, result.valid),
+            None if mask is None else overlap(result.regions, mask, result.valid),
+        )
 
 
 def _pixel_truth(sample: Sample, result: Inspection) -> Bools | None:
-    """Defect pixels of an image; None where they are not known, as with an empty mask of a defective image."""
-    if result.heat_map is None:
-        return None
+    """Defect pixels (H, W) of an image; None where they are not known, as with an empty mask of a defective image."""
     if sample.mask is not None:
         mask = read_mask(sample.mask, result.size)
         return mask if mask.any() or sample.defective is False else None
@@ -132,26 +136,19 @@ def _pixel_truth(sample: Sample, result: Inspection) -> Bools | None:
 
 def _figures(inspector: Inspector, seen: list[Seen]) -> Figures:
     known = [s for s in seen if s.sample.defective is not None]
-    scores = np.array([s.result.score for s in known], np.float64)
-    defective = np.array([bool(s.sample.defective) for s in known])
-    image = image_figures(scores, defective, [s.result.verdict for s in known]) if known else None
-    located = [s for s in seen if s.mask is not None]
-    pixel = None
-    if any(s.mask is not None and s.mask.any() for s in located):
-        maps: list[Floats] = [s.result.heat_map for s in located if s.result.heat_map is not None]
-        masks: list[Bools] = [s.mask for s in located if s.mask is not None]
-        scored = collect(maps, masks, [s.valid for s in located])
-        pixel = pixel_figures(scored, inspector.manifest.decision.map_high, len(located))
-    classes = None
-    labelled = [s for s in seen if s.sample.label is not None and s.result.class_scores is not None]
-    if labelled:
-        classes = class_figures([s.sample.label or GOOD for s in labelled], [_likeliest(s.result) for s in labelled])
-    return Figures(image, pixel, classes)
-
-
-def _likeliest(result: Inspection) -> str:
-    scores = result.class_scores or {}
-    return max(scores, key=scores.__getitem__)
+    scores = np.array([s.score for s in known], np.float64)
+    defective = np.array([bool(s.sample.defective) for s in known], np.bool_)
+    pixels = [s.pixels for s in seen if s.pixels is not None]
+    named = [(s.sample.label or GOOD, s.predicted) for s in seen if s.sample.label is not None]
+    pairs = [(truth, predicted) for truth, predicted in named if predicted is not None]
+    shapes = bool({"anomaly_map", "class_map", "mask_scores", "box_masks"} & set(inspector.manifest.outputs))
+    overlaps = [s.overlap for s in seen if s.overlap is not None]
+    return Figures(
+        image=image_figures(scores, defective, [s.verdict for s in known]) if known else None,
+        pixel=pixel_figures(pixels, inspector.manifest.decision.map_high),
+        classes=class_figures([t for t, _ in pairs], [p for _, p in pairs]) if pairs else None,
+        masks=mask_figures(overlaps) if shapes else None,
+    )
 
 
 def _without_missing(value: Any) -> Any:

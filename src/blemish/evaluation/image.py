@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.evaluation.intervals import Estimate, auroc_interval, share
+from blemish.evaluation.intervals import Estimate, Proof, auroc_interval, prove, share
 from blemish.inspection.result import Verdict
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+RATES = (0.05, 0.01, 0.001)  # escape rates that a line may have to prove
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class ImageFigures:
     escape_rate: Estimate | None
     overkill_rate: Estimate | None
     review_rate: Estimate
+    proof: Proof | None  # what the defective images prove of the escape rate
 
 
 def image_figures(scores: Floats, defective: Bools, verdicts: list[Verdict]) -> ImageFigures:
@@ -45,6 +48,7 @@ def image_figures(scores: Floats, defective: Bools, verdicts: list[Verdict]) -> 
         escape_rate=share(int((passed & defective).sum()), defect_count) if defect_count else None,
         overkill_rate=share(int((rejected & ~defective).sum()), good_count) if good_count else None,
         review_rate=share(int((~passed & ~rejected).sum()), len(scores)),
+        proof=prove(int((passed & defective).sum()), defect_count, RATES) if defect_count else None,
     )
 
 

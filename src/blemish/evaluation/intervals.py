@@ -1,7 +1,7 @@
 """How sure a figure is: exact intervals of shares, DeLong's interval of an AUROC, and the parts it takes for more."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -41,11 +41,10 @@ def binomial_cdf(hits: int, total: int, rate: float) -> float:
         return 1.0
     if rate >= 1:
         return 0.0
-    i = np.arange(hits + 1)
-    factorials = np.array([math.lgamma(k + 1) for k in range(total + 1)])
-    logs = (
-        factorials[total] - factorials[i] - factorials[total - i] + i * math.log(rate) + (total - i) * math.log1p(-rate)
-    )
+    i = np.arange(1, hits + 1)
+    # log of C(total, i), each from the one before it
+    ways = np.concatenate([[0.0], np.cumsum(np.log(total - i + 1) - np.log(i))])
+    logs = ways + np.arange(hits + 1) * math.log(rate) + (total - np.arange(hits + 1)) * math.log1p(-rate)
     return min(1.0, float(np.exp(logs).sum()))
 
 
@@ -63,11 +62,32 @@ def parts_needed(rate: float, escapes: int = 0, confidence: float = 0.95) -> int
     return high
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What the defective parts seen prove of the escape rate, and how many it takes to prove a lower one."""
+
+    confidence: float
+    escapes: int
+    defective: int
+    proven: float  # one-sided exact upper bound of the escape rate
+    needed: list[dict[str, float]]  # rate, parts: defective parts in all without another escape, more: than were seen
+
+
+def prove(escapes: int, defective: int, rates: Sequence[float], confidence: float = 0.95) -> Proof:
+    """What `escapes` of `defective` parts prove, and what it takes to prove each of the rates."""
+    proven = clopper_pearson(escapes, defective, 2 * confidence - 1)[1] if defective else 1.0
+    needed = []
+    for rate in sorted(rates, reverse=True):
+        parts = parts_needed(rate, escapes, confidence)
+        needed.append({"rate": rate, "parts": parts, "more": max(0, parts - defective)})
+    return Proof(confidence, escapes, defective, proven, needed)
+
+
 def auroc_interval(good: Floats, defective: Floats, confidence: float = 0.95) -> tuple[float, float]:
     """Interval (low, high) of the AUROC (DeLong et al. 1988), taken on the logit scale so that it stays in [0, 1].
 
-    Where every pair is in order the variance is 0; then the exact bound for that many pairs of parts stands in:
-    Clopper and Pearson's on the smaller of the two sets.
+    Where every pair is in order, or none, the estimated variance is 0 and would promise too much; Clopper and
+    Pearson's interval then stands in, for as many independent pairs as the smaller of the two sets gives.
     """
     above = _placements(good, defective)  # for each defective score, the share of good scores below it
     below = 1 - _placements(defective, good)  # for each good score, the share of defective scores above it

@@ -19,93 +19,94 @@ class PixelFigures:
     ap: float
     aupro: float  # Bergmann et al. 2020: per-region overlap, averaged, up to a false-positive rate of 0.3
     iou: float | None  # of the pixels at or above the decision's threshold of the map
-    best_iou: float  # at the best threshold on these very images
+    best_iou: float  # at the best threshold on these very images: an upper limit, not a promise
     images: int
 
 
 @dataclass(frozen=True)
 class PixelScores:
-    """All scores, sorted: of good pixels, of defect pixels, and of the pixels of each region of the truth."""
+    """Raw scores of the pixels that count: of good ones, and of those of each region of the truth."""
 
     good: Floats
-    defect: Floats
     regions: list[Floats]
 
 
-def collect(maps: Sequence[Floats], masks: Sequence[Bools], valid: Sequence[Bools | None]) -> PixelScores:
-    """Sort the scores of N maps (H, W) by the truth of their pixels; regions of the truth are 8-connected."""
-    good, defect, regions = [], [], []
-    for heat, mask, counts in zip(maps, masks, valid, strict=True):
-        inside = mask if counts is None else mask & counts
-        good.append(heat[~mask if counts is None else ~mask & counts])
-        if inside.any():
-            defect.append(heat[inside])
-            count, labels = cv2.connectedComponents(inside.astype(np.uint8), connectivity=8)
-            regions += [np.sort(heat[labels == index]) for index in range(1, count)]
-    return PixelScores(_sorted(good), _sorted(defect), regions)
+def split_scores(heat: Floats, mask: Bools, valid: Bools | None = None) -> PixelScores:
+    """The scores of a map (H, W) by the truth (H, W) of its pixels; regions of the truth are 8-connected."""
+    inside = mask if valid is None else mask & valid
+    good = heat[~mask if valid is None else ~mask & valid]
+    if not inside.any():
+        return PixelScores(good, [])
+    count, labels = cv2.connectedComponents(np.ascontiguousarray(inside).view(np.uint8), connectivity=8)
+    found = labels[inside]
+    order = np.argsort(found, kind="stable")
+    ends = np.cumsum(np.bincount(found, minlength=count)[1:])[:-1]
+    return PixelScores(good, np.split(heat[inside][order], ends))
 
 
-def pixel_figures(scores: PixelScores, threshold: float | None, images: int) -> PixelFigures | None:
-    """Figures from sorted scores; None where good or defect pixels are missing."""
-    good, defect = scores.good, scores.defect
+def pixel_figures(images: Sequence[PixelScores], threshold: float | None = None) -> PixelFigures | None:
+    """Figures of several images; None where good or defect pixels are missing."""
+    regions = [region for image in images for region in image.regions]
+    good = _sorted([image.good for image in images])
+    defect = _sorted(regions)
     if not len(good) or not len(defect):
         return None
-    levels = np.unique(defect)[::-1]  # thresholds from the highest down
+    levels = np.unique(defect)[::-1]  # thresholds, from the highest down; between them nothing is gained
     hits = len(defect) - np.searchsorted(defect, levels, "left")
     alarms = len(good) - np.searchsorted(good, levels, "left")
-    iou = hits / (len(defect) + alarms)
     return PixelFigures(
-        auroc=pixel_auroc(scores),
-        ap=float((np.diff(hits, prepend=0) * (hits / (hits + alarms))).sum() / len(defect)),
-        aupro=aupro(scores),
-        iou=None if threshold is None else _iou_at(scores, threshold),
-        best_iou=float(iou.max()),
-        images=images,
+        auroc=_auroc(good, defect),
+        ap=min(1.0, float((np.diff(hits, prepend=0) * (hits / (hits + alarms))).sum() / len(defect))),
+        aupro=_aupro(good, regions),
+        iou=None if threshold is None else _iou_at(good, defect, threshold),
+        best_iou=float((hits / (len(defect) + alarms)).max()),
+        images=len(images),
     )
 
 
-def pixel_auroc(scores: PixelScores) -> float:
+def _auroc(good: Floats, defect: Floats) -> float:
     """Share of (good, defect) pixel pairs in the right order, ties counting half."""
-    below = np.searchsorted(scores.good, scores.defect, "left").sum(dtype=np.float64)
-    not_above = np.searchsorted(scores.good, scores.defect, "right").sum(dtype=np.float64)
-    return float((below + not_above) / 2 / len(scores.good) / len(scores.defect))
+    below = np.searchsorted(good, defect, "left").sum(dtype=np.int64)
+    not_above = np.searchsorted(good, defect, "right").sum(dtype=np.int64)
+    return (int(below) + int(not_above)) / (2 * len(good) * len(defect))
 
 
-def aupro(scores: PixelScores, limit: float = FPR_LIMIT) -> float:
+def _aupro(good: Floats, regions: list[Floats], limit: float = FPR_LIMIT) -> float:
     """Area under the mean overlap of regions against the false-positive rate, up to `limit`, in parts of it.
 
-    Lowering the threshold over a pixel of a region of n pixels raises that region's overlap by 1 / n at the
-    false-positive rate of that threshold. So the area is a sum over the defect pixels, and no threshold needs the
-    regions again; between two thresholds the curve is straight (trapezium), which splits ties evenly.
+    Lowering the threshold over a pixel of a region of n pixels raises that region's overlap by 1 / n, at the
+    false-positive rate of that threshold. So the curve follows from one sort of the defect pixels, and no threshold
+    needs the regions again.
     """
-    total = len(scores.good)
-    pixels = np.concatenate(scores.regions)
-    weights = np.concatenate([np.full(len(r), 1 / len(r) / len(scores.regions)) for r in scores.regions])
-    # The curve as points, one a distinct score of a defect pixel, and one just above each: there only the
-    # false-positive rate moves, since no defect pixel lies between.
-    levels, place = np.unique(pixels, return_inverse=True)
-    gain = np.bincount(place, weights=weights, minlength=len(levels))[::-1]
-    levels = levels[::-1]
-    before = (total - np.searchsorted(scores.good, levels, "right")) / total
-    after = (total - np.searchsorted(scores.good, levels, "left")) / total
-    overlap = np.cumsum(gain)
-    fpr = np.concatenate([[0.0], np.stack([before, after], axis=1).ravel(), [1.0]])
-    pro = np.concatenate([[0.0], np.stack([overlap - gain, overlap], axis=1).ravel(), [1.0]])
+    pixels = np.concatenate(regions)
+    weights = np.repeat([1 / len(r) / len(regions) for r in regions], [len(r) for r in regions])
+    order = np.argsort(pixels)[::-1]
+    pixels, overlap = pixels[order], np.cumsum(weights[order])
+    last = np.append(np.flatnonzero(np.diff(pixels)), len(pixels) - 1)  # of each distinct score, from the highest down
+    levels, overlap = pixels[last], overlap[last]
+    # Two points of the curve for each score: just above it, where only the false-positive rate has moved since the
+    # last one, and at it. Ties of good and defect pixels lie on the straight line between the two.
+    above = (len(good) - np.searchsorted(good, levels, "right")) / len(good)
+    at = (len(good) - np.searchsorted(good, levels, "left")) / len(good)
+    fpr = np.concatenate([[0.0], np.stack([above, at], axis=1).ravel(), [1.0]])
+    pro = np.concatenate([[0.0], np.stack([np.append(0.0, overlap[:-1]), overlap], axis=1).ravel(), [1.0]])
     inside = int(np.searchsorted(fpr, limit, "right"))
-    at_limit = (
-        np.interp(limit, fpr[inside - 1 : inside + 1], pro[inside - 1 : inside + 1]) if inside < len(fpr) else 1.0
-    )
-    x, y = np.append(fpr[:inside], limit), np.append(pro[:inside], at_limit)
-    return float(np.clip(np.trapezoid(y, x) / limit, 0, 1))
+    if inside < len(fpr):
+        start, end = fpr[inside - 1], fpr[inside]
+        share = (limit - start) / (end - start)
+        fpr = np.append(fpr[:inside], limit)
+        pro = np.append(pro[:inside], pro[inside - 1] + share * (pro[inside] - pro[inside - 1]))
+    return float(np.clip(np.trapezoid(pro, fpr) / limit, 0, 1))
 
 
-def _iou_at(scores: PixelScores, threshold: float) -> float:
-    hits = len(scores.defect) - int(np.searchsorted(scores.defect, threshold, "left"))
-    alarms = len(scores.good) - int(np.searchsorted(scores.good, threshold, "left"))
-    return hits / (len(scores.defect) + alarms)
+def _iou_at(good: Floats, defect: Floats, threshold: float) -> float:
+    hits = len(defect) - int(np.searchsorted(defect, np.float32(threshold), "left"))
+    alarms = len(good) - int(np.searchsorted(good, np.float32(threshold), "left"))
+    return hits / (len(defect) + alarms)
 
 
-def _sorted(parts: list[Floats]) -> Floats:
+def _sorted(parts: Sequence[Floats]) -> Floats:
+    """All scores in one array, sorted: what each threshold finds is then a search."""
     if not parts:
         return np.empty(0, np.float32)
     values = np.concatenate(parts)

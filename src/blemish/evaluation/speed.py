@@ -1,6 +1,5 @@
 """How fast the whole path is, from file to verdict: batched throughput and the latency of single images."""
 
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -9,58 +8,88 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.dataset.sample import Sample
+from blemish.errors import BlemishError
 from blemish.inspection.inspector import Inspector
 
 IMAGES = 50
 WARM_UP = 3
+SECONDS = 20.0  # for single images; a slow bundle is timed on fewer of them
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds are medians over single images; the steps are those of `Inspection.timings_ms`."""
+    """Times of steps are medians over single images; the steps are those of `Inspection.timings_ms`."""
 
-    images_per_second: float  # batched, files read
+    images_per_second: float  # many images, batched, files read
     latency_ms: dict[str, float]  # median, p95: one image after another, file to verdict
     network_ms: float
     decode_ms: float
     read_ms: float
     prepare_ms: float
-    peak_memory_mb: float
+    peak_memory_mb: float | None
     engine: str
     threads: int | None
+    batch_size: int
     images: int
 
 
-def measure_speed(inspector: Inspector, samples: Sequence[Sample], limit: int = IMAGES) -> Speed:
-    """Time the inspector on at most `limit` readable images, the first few to warm up and not counted."""
-    chosen = list(samples[:: max(1, len(samples) // limit)])[:limit]
+def measure_speed(inspector: Inspector, samples: Sequence[Sample], limit: int = IMAGES) -> Speed | None:
+    """Time the inspector on at most `limit` images; the first few warm up and are not counted.
+
+    Images that cannot be read are left out; None where there are no others.
+    """
+    chosen = samples[:: max(1, len(samples) // limit)][:limit]
     for sample in chosen[:WARM_UP]:
-        inspector.inspect(sample)
-    latencies, steps = [], []
+        _timed(inspector, sample)
+    start = time.perf_counter()
+    readable: list[Sample] = []
+    latencies: list[float] = []
+    steps: list[dict[str, float]] = []
     for sample in chosen:
-        begin = time.perf_counter()
-        result = inspector.inspect(sample)
-        latencies.append(1000 * (time.perf_counter() - begin))
-        steps.append(result.timings_ms)
-    begin = time.perf_counter()
-    for _ in inspector.inspect(chosen):
+        if time.perf_counter() - start > SECONDS and readable:
+            break
+        found = _timed(inspector, sample)
+        if found is not None:
+            readable.append(sample)
+            latencies.append(found[0])
+            steps.append(found[1])
+    if not readable:
+        return None
+    start = time.perf_counter()
+    for _ in inspector.inspect(readable):
         pass
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - start
+    median = {step: float(np.median([s[step] for s in steps])) for step in ("network", "decode", "read", "prepare")}
     return Speed(
-        images_per_second=len(chosen) / seconds,
+        images_per_second=len(readable) / seconds,
         latency_ms={"median": float(np.median(latencies)), "p95": float(np.percentile(latencies, 95))},
-        **{
-            f"{step}_ms": float(np.median([s[step] for s in steps]))
-            for step in ("network", "decode", "read", "prepare")
-        },
+        network_ms=median["network"],
+        decode_ms=median["decode"],
+        read_ms=median["read"],
+        prepare_ms=median["prepare"],
         peak_memory_mb=peak_memory_mb(),
         engine=inspector.engine.name,
         threads=inspector.engine.threads,
-        images=len(chosen),
+        batch_size=inspector.batch_size,
+        images=len(readable),
     )
 
 
-def peak_memory_mb() -> float:
-    """The largest resident memory that this process has had."""
+def peak_memory_mb() -> float | None:
+    """The largest resident memory that this process has had; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+def _timed(inspector: Inspector, sample: Sample) -> tuple[float, dict[str, float]] | None:
+    """Milliseconds from file to verdict, and those of the steps."""
+    begin = time.perf_counter()
+    try:
+        result = inspector.inspect(sample)
+    except BlemishError:
+        return None
+    return 1000 * (time.perf_counter() - begin), result.timings_ms
