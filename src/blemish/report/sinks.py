@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
@@ -19,22 +20,21 @@ MEASURES = [f.name for f in fields(Measurements)]
 class Sink(Protocol):
     """Takes inspections one by one; use it in a `with` statement."""
 
-    def append(self, inspection: Inspection) -> None: ...
+    def write(self, inspection: Inspection) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *details: Any) -> None: ...
 
 
 class _TextSink:
-    """A text file, written through at once so that an interruption keeps what was done."""
+    """A text file, or stdout for `-`, written through at once so that an interruption keeps what was done."""
 
-    def __init__(self, path: str | Path, stream: TextIO | None = None) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._given = stream
         self._stream: TextIO
 
     def __enter__(self) -> Self:
-        if self._given is not None:
-            self._stream = self._given
+        if str(self.path) == "-":
+            self._stream = sys.stdout
         else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("w", encoding="utf-8", newline="")
@@ -46,7 +46,7 @@ class _TextSink:
     ) -> None:
         self._end()
         self._stream.flush()
-        if self._given is None:
+        if self._stream is not sys.stdout:
             self._stream.close()
 
     def _begin(self) -> None:
@@ -63,7 +63,7 @@ class CsvSink(_TextSink):
         self._writer = csv.writer(self._stream)
         self._writer.writerow(IMAGE_COLUMNS + REGION_COLUMNS + MEASURES)
 
-    def append(self, inspection: Inspection) -> None:
+    def write(self, inspection: Inspection) -> None:
         height, width = inspection.size
         head = [inspection.source or "", str(inspection.verdict), inspection.label, _plain(inspection.score)]
         head += [height, width, len(inspection.regions)]
@@ -80,7 +80,7 @@ class CsvSink(_TextSink):
 class JsonSink(_TextSink):
     """JSON lines: one object an image, its regions with their measurements inside."""
 
-    def append(self, inspection: Inspection) -> None:
+    def write(self, inspection: Inspection) -> None:
         self._stream.write(json.dumps(as_dict(inspection), ensure_ascii=False) + "\n")
         self._stream.flush()
 
@@ -93,7 +93,7 @@ class CocoSink(_TextSink):
         self._annotations: list[dict[str, Any]] = []
         self._categories: dict[str, int] = {}
 
-    def append(self, inspection: Inspection) -> None:
+    def write(self, inspection: Inspection) -> None:
         number = len(self._images) + 1
         height, width = inspection.size
         self._images.append(
