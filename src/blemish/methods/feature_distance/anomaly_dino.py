@@ -33,8 +33,8 @@ class AnomalyDINO(OnePassMethod):
     Kept: normalised patch features of DINOv2's last layer at 448 px, cosine distance to the nearest patch of the bank,
     image score = mean of the worst 1 % of the patches, map enlarged and smoothed with sigma 4, turned copies of
     the good images, for few of them (`rotations`). Deviations: no foreground mask from a principal component (an ROI
-    serves instead); turns by right angles only; of many good images the bank keeps a k-centre coreset. The weights are not
-    embedded: they come from timm's hub or a local file (`weights=FILE`).
+    serves instead); turns by right angles only; of many good images the bank keeps a k-centre coreset. The weights are
+    not embedded: they come from timm's hub or a local file (`weights=FILE`).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
