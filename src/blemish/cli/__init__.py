@@ -22,6 +22,8 @@ COMMANDS: dict[str, str] = {
     "decide": "Inspect",
     "evaluate": "Judge",
     "report": "Judge",
+    "serve": "Station",
+    "replay": "Station",
 }
 
 

@@ -9,6 +9,7 @@ from blemish.dataset.sample import GOOD
 from blemish.errors import BlemishError
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Verdict
+from blemish.station.database import Database
 from blemish.station.keeping import kept_image
 from blemish.station.models import GoldenRow, InspectionRow, RecipeRow
 from blemish.station.recipes import Inspectors, activate
@@ -28,7 +29,8 @@ class GoldenLossError(BlemishError):
 def set_golden(session: Session, row: InspectionRow, label: str, who: str) -> GoldenRow:
     """Take a part into the golden set, or change its truth there."""
     found = session.get(GoldenRow, row.id)
-    audit(session, who, "golden", f"inspection {row.id}", found and {"label": found.label}, {"label": label})  # type: ignore[arg-type]
+    before = None if found is None else {"label": found.label}
+    audit(session, who, "golden", f"inspection {row.id}", before, {"label": label})
     if found is None:
         found = GoldenRow(inspection_id=row.id, label=label, added_by=who)
         session.add(found)
@@ -61,13 +63,16 @@ def losses(inspector: Inspector, rows: list[GoldenRow], images: Path) -> list[Lo
 
 
 def change_over(
-    session: Session, recipe: RecipeRow, who: str, why: str, inspectors: Inspectors, images: Path
+    database: Database, inspectors: Inspectors, images: Path, recipe_id: int, who: str, why: str
 ) -> list[Loss]:
     """Activate a recipe if it keeps the golden set, or `why` says why not; raises GoldenLossError."""
-    lost = losses(inspectors.get(recipe), golden_set(session), images)
+    with database.reading() as session:  # takes its time, and nobody shall wait for the lock of the writers
+        inspector = inspectors.get(session.get_one(RecipeRow, recipe_id))
+        lost = losses(inspector, golden_set(session), images)
     if lost and not why.strip():
         raise GoldenLossError(lost)
     if lost:
         why = f"{why} [loses {len(lost)} of the golden set: {', '.join(str(loss.inspection_id) for loss in lost)}]"
-    activate(session, recipe, who, why)
+    with database.writing() as session:
+        activate(session, session.get_one(RecipeRow, recipe_id), who, why)
     return lost

@@ -22,6 +22,10 @@ _BLOCK = 2**20
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\0": ".tif", b"MM\0*": ".tif", b"BM": ".bmp"}
 
 
+class NotKeptError(DataError):
+    """The image of an inspection was not kept, or is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A file that was taken in whole, under a name of our own."""
@@ -95,17 +99,17 @@ def keep(path: Path, images: Path) -> str:
 
 
 def kept_image(row: InspectionRow, images: Path) -> Path:
-    """The image of a recorded inspection, unaltered; raises DataError where it is not kept, gone or changed."""
+    """The image of a recorded inspection, unaltered; raises NotKeptError where it is gone or changed."""
     if row.image_path is None:
-        raise DataError(f"the image of inspection {row.id} was not kept")
+        raise NotKeptError(f"the image of inspection {row.id} was not kept")
     path = images / row.image_path
     try:
         with path.open("rb") as stream:
             same = hashlib.file_digest(stream, "sha256").hexdigest() == row.image_sha256
     except OSError as error:
-        raise DataError(f"the image of inspection {row.id} is gone: {error.strerror}") from error
+        raise NotKeptError(f"the image of inspection {row.id} is gone: {error.strerror}") from error
     if not same:
-        raise DataError(f"the image of inspection {row.id} is not the one that was inspected")
+        raise NotKeptError(f"the image of inspection {row.id} is not the one that was inspected")
     return path
 
 

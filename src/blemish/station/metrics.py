@@ -24,9 +24,7 @@ class Metrics:
         self.refused = Counter("blemish_refused", "Parts that were told to come again", registry=self.registry)
         self.unreadable = Counter("blemish_unreadable", "Images that could not be read", registry=self.registry)
         self.queue = Gauge("blemish_queue_depth", "Parts taken in and not yet answered", registry=self.registry)
-        self.outbox = Gauge(
-            "blemish_outbox_pending", "Results a sink has yet to take", ["sink"], registry=self.registry
-        )
+        self.outbox = Gauge("blemish_outbox_pending", "Results not taken yet", ["sink"], registry=self.registry)
 
     def answered(self, answer: InspectionOut, seconds: float) -> None:
         self.inspections.labels(answer.recipe.name, answer.verdict).inc()

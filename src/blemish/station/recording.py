@@ -21,9 +21,7 @@ Answer = InspectionOut | BlemishError
 
 def record_all(database: Database, settings: Settings, outcomes: Sequence[Outcome]) -> list[Answer]:
     """What to answer to each outcome; every InspectionOut among them is committed."""
-    wanted = [
-        (ticket, found, _kept(settings, ticket, found)) for ticket, found in outcomes if _is_recorded(ticket, found)
-    ]
+    wanted = [(ticket, found, _kept(settings, ticket, found)) for ticket, found in outcomes if _is_kept(ticket, found)]
     try:
         with database.writing() as session:
             made: list[Answer] = [_store(session, settings, *outcome) for outcome in wanted]

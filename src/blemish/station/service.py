@@ -15,7 +15,7 @@ from blemish.inspection.pipeline import Unreadable
 from blemish.inspection.result import Inspection
 from blemish.station import record
 from blemish.station.database import Database
-from blemish.station.keeping import unnamed
+from blemish.station.keeping import check_pixels, unnamed
 from blemish.station.models import RecipeRow
 from blemish.station.recipes import Inspectors
 from blemish.station.recording import record_all, unrecorded
@@ -163,10 +163,11 @@ class Service:
         return batch
 
     def _inspect(self, recipe_id: int, tickets: list[Ticket]) -> list[Outcome]:
+        files = [ticket.file for ticket in tickets]
         try:
             with self.database.reading() as session:
                 inspector = self.inspectors.get(session.get_one(RecipeRow, recipe_id))
-            return list(zip(tickets, _inspected(inspector, [ticket.file for ticket in tickets]), strict=True))
+            return list(zip(tickets, _inspected(inspector, files, self.settings.max_pixels), strict=True))
         except Exception as error:  # whatever it is: these parts have no valid answer, and the others go on
             if len(tickets) > 1:  # the fault of one part is not that of its neighbours
                 return [outcome for ticket in tickets for outcome in self._inspect(recipe_id, [ticket])]
@@ -199,14 +200,21 @@ class Service:
         self._on_answer(answer, time.monotonic() - ticket.taken)
 
 
-def _inspected(inspector: Inspector, files: list[Path]) -> list[Inspection | BlemishError]:
-    if len(files) == 1:  # without the pipeline's threads
+def _inspected(inspector: Inspector, files: list[Path], max_pixels: int) -> list[Inspection | BlemishError]:
+    """An inspection of each file, or the ImageError of one that is no image, or too large a one."""
+    found: dict[Path, Inspection | BlemishError] = {}
+    for file in files:
         try:
-            return [inspector.inspect(files[0])]
+            check_pixels(file, max_pixels)
         except ImageError as error:
-            return [ImageError(unnamed(str(error), files[0]))]
-    found = inspector.inspect(files, on_error="report", workers=2)
-    return [
-        ImageError(unnamed(f.message, file)) if isinstance(f, Unreadable) else f
-        for f, file in zip(found, files, strict=True)
-    ]
+            found[file] = error
+    sound = [file for file in files if file not in found]
+    if len(sound) == 1:  # without the pipeline's threads
+        try:
+            found[sound[0]] = inspector.inspect(sound[0])
+        except ImageError as error:
+            found[sound[0]] = ImageError(unnamed(str(error), sound[0]))
+    elif sound:
+        for file, result in zip(sound, inspector.inspect(sound, on_error="report", workers=2), strict=True):
+            found[file] = ImageError(unnamed(result.message, file)) if isinstance(result, Unreadable) else result
+    return [found[file] for file in files]

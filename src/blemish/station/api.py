@@ -1,0 +1,60 @@
+"""The web application of a station: routes, guard and errors."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+import blemish
+from blemish.errors import BlemishError
+from blemish.station.golden import GoldenLossError
+from blemish.station.guard import Guard
+from blemish.station.keeping import NotKeptError
+from blemish.station.routes import admin, inspections, recipes, reviews
+from blemish.station.station import Station
+from blemish.station.tickets import NotAnsweredError, QueueFullError
+
+_STATUS: dict[type[BlemishError], int] = {
+    QueueFullError: 429,
+    NotAnsweredError: 503,
+    GoldenLossError: 409,
+    NotKeptError: 404,
+}
+
+
+def create_app(station: Station) -> FastAPI:
+    """The application of an open station, which every route finds as `app.state.station`."""
+    app = FastAPI(
+        title="blemish inspection station",
+        version=blemish.__version__,
+        docs_url=None,  # these pages would load scripts from the internet
+        redoc_url=None,
+    )
+    app.state.station = station
+    app.add_middleware(Guard, settings=station.settings)
+    for router in (inspections.router, recipes.router, reviews.router, admin.router):
+        app.include_router(router)
+    app.add_exception_handler(BlemishError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    return app
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
+    station: Station = request.app.state.station
+    if status == 429:
+        station.metrics.refused.inc()
+    headers = {"Retry-After": "1"} if status in (429, 503) else None
+    return JSONResponse({"detail": str(error)}, status, headers)
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    """Without what was sent, which may be secret, or no text at all."""
+    assert isinstance(error, RequestValidationError)
+    parts = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+    return JSONResponse({"detail": "; ".join(parts).encode("utf-8", "replace").decode()}, 422)
+
+
+async def _on_disconnect(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "the request ended before its body"}, 400)
