@@ -20,7 +20,7 @@ import numpy as np
 
 from blemish.inspection.assemble import Boxes, Found, badness, defect_names
 from blemish.inspection.manifest import Decision
-from blemish.inspection.regions import regions_from_boxes, regions_from_map
+from blemish.inspection.regions import regions_from_map
 from blemish.inspection.result import Bools, Floats, Region
 
 PROBABLE = 0.5  # threshold on probabilities where the decision has none
@@ -113,9 +113,20 @@ def _boxes(found: Found, scene: Scene) -> Decoded | None:
     names = dict(enumerate(defect_names(found.manifest)))
     labels = [names.get(int(number), "defect") for number in boxes.labels]
     thresholds = {label: min(least, decision.class_thresholds.get(label, least)) for label in labels}
-    regions = regions_from_boxes(boxes.corners, boxes.scores, labels, thresholds, scene.size, boxes.masks)
+    order = [i for i in np.argsort(-boxes.scores, kind="stable") if boxes.scores[i] >= thresholds[labels[i]]]
+    regions = [_box_region(boxes, i, labels[i], scene.size) for i in order]
     best = int(boxes.scores.argmax())
     return Decoded(float(boxes.scores[best]), labels[best], [r for r in regions if _remains(r, scene)])
+
+
+def _box_region(boxes: Boxes, index: int, label: str, size: tuple[int, int]) -> Region:
+    """The region of one box: the pixels that it touches and, where it has a mask, which of them are in it."""
+    x0, y0 = (int(v) for v in np.floor(boxes.corners[index, :2]).clip(0, (size[1] - 1, size[0] - 1)))
+    x1, y1 = (int(v) for v in np.ceil(boxes.corners[index, 2:]).clip((x0 + 1, y0 + 1), (size[1], size[0])))
+    mask = None
+    if boxes.masks is not None:
+        mask = cv2.resize(boxes.masks[index], (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR) >= PROBABLE
+    return Region(label, float(boxes.scores[index]), (x0, y0, x1, y1), mask)
 
 
 def _counting(boxes: Boxes, valid: Bools) -> Bools:
