@@ -201,8 +201,7 @@ def _writer(
     if csv is not None:
         writes.append(stack.enter_context(CsvSink(csv)).append)
     if json is not None:
-        screen = sys.stdout if str(json) == "-" else None
-        writes.append(stack.enter_context(JsonSink(json, screen)).append)
+        writes.append(stack.enter_context(JsonSink(json)).append)
     if marked is not None:
         writes.append(partial(_write_marked, folder=marked, names=names, heat_range=_heat_range(decision)))
 

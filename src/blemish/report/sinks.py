@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, TextIO
 
 import numpy as np
 
+from blemish.errors import OptionError
 from blemish.inspection.result import Bools, Inspection, Measurements, Region
 
 IMAGE_COLUMNS = ["source", "verdict", "label", "score", "height", "width", "regions"]
@@ -20,7 +21,7 @@ MEASURES = [f.name for f in fields(Measurements)]
 class Sink(Protocol):
     """Takes inspections one by one; use it in a `with` statement."""
 
-    def write(self, inspection: Inspection) -> None: ...
+    def append(self, inspection: Inspection) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *details: Any) -> None: ...
 
@@ -36,8 +37,11 @@ class _TextSink:
         if str(self.path) == "-":
             self._stream = sys.stdout
         else:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("w", encoding="utf-8", newline="")
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = self.path.open("w", encoding="utf-8", newline="")
+            except OSError as error:
+                raise OptionError(f"cannot write {self.path}: {error.strerror}; choose another file") from error
         self._begin()
         return self
 
@@ -63,7 +67,7 @@ class CsvSink(_TextSink):
         self._writer = csv.writer(self._stream)
         self._writer.writerow(IMAGE_COLUMNS + REGION_COLUMNS + MEASURES)
 
-    def write(self, inspection: Inspection) -> None:
+    def append(self, inspection: Inspection) -> None:
         height, width = inspection.size
         head = [inspection.source or "", str(inspection.verdict), inspection.label, _plain(inspection.score)]
         head += [height, width, len(inspection.regions)]
@@ -80,7 +84,7 @@ class CsvSink(_TextSink):
 class JsonSink(_TextSink):
     """JSON lines: one object an image, its regions with their measurements inside."""
 
-    def write(self, inspection: Inspection) -> None:
+    def append(self, inspection: Inspection) -> None:
         self._stream.write(json.dumps(as_dict(inspection), ensure_ascii=False) + "\n")
         self._stream.flush()
 
@@ -93,7 +97,7 @@ class CocoSink(_TextSink):
         self._annotations: list[dict[str, Any]] = []
         self._categories: dict[str, int] = {}
 
-    def write(self, inspection: Inspection) -> None:
+    def append(self, inspection: Inspection) -> None:
         number = len(self._images) + 1
         height, width = inspection.size
         self._images.append(

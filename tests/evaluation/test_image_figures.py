@@ -1,0 +1,73 @@
+"""Figures of whole images and classes against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from blemish.evaluation.classes import class_figures
+from blemish.evaluation.image import auroc, average_precision, best_f1, image_figures
+from blemish.inspection.result import Verdict
+
+PASS, REVIEW, REJECT = Verdict.PASS, Verdict.REVIEW, Verdict.REJECT
+# Few distinct scores, so that ties within and across the two kinds are the rule.
+SCORED = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60).filter(
+    lambda rows: len({defective for _, defective in rows}) == 2
+)
+
+
+@given(SCORED)
+def test_ranking_figures_are_scikit_learns(rows):
+    scores, defective = np.array([s / 7 for s, _ in rows]), np.array([d for _, d in rows])
+    assert auroc(scores, defective) == pytest.approx(metrics.roc_auc_score(defective, scores), abs=1e-12)
+    assert average_precision(scores, defective) == pytest.approx(
+        metrics.average_precision_score(defective, scores), abs=1e-12
+    )
+    value, threshold = best_f1(scores, defective)
+    every = [metrics.f1_score(defective, scores >= t) for t in np.unique(scores)]
+    assert value == pytest.approx(max(every), abs=1e-12)
+    assert metrics.f1_score(defective, scores >= threshold) == pytest.approx(value, abs=1e-12)
+
+
+def test_reviews_are_neither_escapes_nor_overkill():
+    defective = np.array([True] * 4 + [False] * 5)
+    verdicts = [PASS, REVIEW, REJECT, REJECT, PASS, PASS, PASS, REVIEW, REJECT]
+    figures = image_figures(np.arange(9.0), defective, verdicts)
+    assert (figures.escape_rate.value, figures.escape_rate.n) == (1 / 4, 4)
+    assert (figures.overkill_rate.value, figures.overkill_rate.n) == (1 / 5, 5)
+    assert (figures.review_rate.value, figures.review_rate.n) == (2 / 9, 9)
+    assert figures.f1 == pytest.approx(metrics.f1_score(defective, [v != PASS for v in verdicts]))
+    assert (figures.proof.escapes, figures.proof.defective) == (1, 4)
+
+
+def test_figures_that_need_the_missing_kind_are_absent():
+    good = image_figures(np.arange(3.0), np.zeros(3, bool), [PASS, PASS, REJECT])
+    assert (good.auroc, good.ap, good.f1, good.escape_rate, good.proof) == (None,) * 5
+    assert good.overkill_rate.value == pytest.approx(1 / 3)
+    bad = image_figures(np.arange(3.0), np.ones(3, bool), [PASS, REJECT, REJECT])
+    assert (bad.auroc, bad.overkill_rate) == (None, None)
+    assert bad.escape_rate.value == pytest.approx(1 / 3)
+
+
+NAMES = st.sampled_from(["good", "crack", "pit", "stain"])
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
+@given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=40))
+def test_class_figures_are_scikit_learns(pairs):
+    truth, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    figures = class_figures(truth, predicted)
+    names = figures.classes
+    assert "good" not in names[1:]
+    np.testing.assert_array_equal(figures.confusion, metrics.confusion_matrix(truth, predicted, labels=names))
+    assert figures.accuracy.value == pytest.approx(metrics.accuracy_score(truth, predicted))
+    assert figures.macro_f1 == pytest.approx(metrics.f1_score(truth, predicted, labels=names, average="macro"))
+    occurring = sorted(set(truth))
+    recall = metrics.recall_score(truth, predicted, labels=occurring, average=None)
+    assert figures.balanced_accuracy == pytest.approx(recall.mean())
+    assert [figures.recall[name].value for name in occurring] == pytest.approx(list(recall))
+    called = sorted(set(predicted))
+    precision = metrics.precision_score(truth, predicted, labels=called, average=None)
+    assert [figures.precision[name].value for name in called] == pytest.approx(list(precision))
+    assert all(figures.recall[name] is None for name in set(names) - set(truth))

@@ -1,0 +1,114 @@
+"""Figures of pixels against scikit-learn, and against relabelling at every threshold."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage.measure import label as label_regions
+from sklearn import metrics
+
+from blemish.evaluation.masks import mask_figures, overlap
+from blemish.evaluation.pixel import FPR_LIMIT, pixel_figures, split_scores
+from blemish.inspection.result import Region
+
+
+def brute_force_aupro(maps, masks, valid, limit=FPR_LIMIT):
+    """As the definition says: at each threshold the mean overlap of regions and the false-positive rate."""
+    regions = [
+        (heat, labels == index)
+        for heat, labels in zip(maps, (label_regions(m, connectivity=2) for m in masks), strict=True)
+        for index in range(1, labels.max() + 1)
+    ]
+    good = np.concatenate([heat[~mask & counts] for heat, mask, counts in zip(maps, masks, valid, strict=True)])
+    x, y = [0.0], [0.0]
+    for threshold in np.unique(np.concatenate([heat.ravel() for heat in maps]))[::-1]:
+        x.append((good >= threshold).mean())
+        y.append(np.mean([(heat[region] >= threshold).mean() for heat, region in regions]))
+    area = 0.0
+    for x0, x1, y0, y1 in zip(x, x[1:], y, y[1:], strict=False):
+        if x0 >= limit:
+            break
+        if x1 > limit:
+            y1, x1 = y0 + (y1 - y0) * (limit - x0) / (x1 - x0), limit
+        area += (x1 - x0) * (y0 + y1) / 2
+    return area / limit
+
+
+def check(maps, masks, valid=None):
+    counts = [np.ones(m.shape, bool) for m in masks] if valid is None else valid
+    masks = [m & c for m, c in zip(masks, counts, strict=True)]
+    given_valid = [None] * len(maps) if valid is None else valid
+    scores = [split_scores(heat, m, c) for heat, m, c in zip(maps, masks, given_valid, strict=True)]
+    figures = pixel_figures(scores, threshold=0.5)
+    truth = np.concatenate([m[c] for m, c in zip(masks, counts, strict=True)])
+    if truth.all() or not truth.any():
+        assert figures is None
+        return
+    flat = np.concatenate([heat[c] for heat, c in zip(maps, counts, strict=True)])
+    assert figures.auroc == pytest.approx(metrics.roc_auc_score(truth, flat), abs=1e-9)
+    assert figures.ap == pytest.approx(metrics.average_precision_score(truth, flat), abs=1e-9)
+    assert figures.aupro == pytest.approx(brute_force_aupro(maps, masks, counts), abs=1e-9)
+    assert figures.iou == pytest.approx(metrics.jaccard_score(truth, flat >= 0.5), abs=1e-12)
+    every = [metrics.jaccard_score(truth, flat >= t) for t in np.unique(flat)]
+    assert figures.best_iou == pytest.approx(max(every), abs=1e-12)
+    assert all(0 <= value <= 1 for value in (figures.auroc, figures.ap, figures.aupro, figures.iou, figures.best_iou))
+
+
+@pytest.mark.parametrize("levels", [3, 7, None])
+@pytest.mark.parametrize("signal", [-0.3, 0.0, 0.4, 2.0])
+@pytest.mark.parametrize("masked", [False, True])
+def test_random_maps(levels, signal, masked):
+    rng = np.random.default_rng(abs(hash((levels, signal, masked))) % 2**32)
+    maps, masks, valid = [], [], []
+    for _ in range(4):
+        mask = np.zeros((20, 24), bool)
+        for y, x, h, w in rng.integers([0, 0, 1, 1], [15, 18, 6, 6], (3, 4)):
+            mask[y : y + h, x : x + w] = True
+        heat = rng.random(mask.shape) + signal * mask
+        maps.append((heat if levels is None else np.round(heat * levels) / levels).astype(np.float32))
+        masks.append(mask)
+        valid.append(rng.random(mask.shape) < 0.8)
+    masks.append(np.zeros((5, 5), bool))  # a good image, of another size
+    maps.append(rng.random((5, 5)).astype(np.float32))
+    valid.append(np.ones((5, 5), bool))
+    check(maps, masks, valid if masked else None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_maps(data):
+    shape = data.draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    levels = st.integers(0, 3).map(lambda v: np.float32(v / 3))
+    maps = [data.draw(hnp.arrays(np.float32, shape, elements=levels)) for _ in range(2)]
+    masks = [data.draw(hnp.arrays(bool, shape)) for _ in range(2)]
+    check(maps, masks)
+
+
+def test_touching_corners_are_one_region_and_each_region_weighs_the_same():
+    mask = np.zeros((20, 20), bool)
+    mask[0:2, 0:2] = mask[2:4, 2:4] = True  # one region of 8 pixels
+    mask[10, 10] = True  # one of a single pixel
+    scores = split_scores(mask.astype(np.float32), mask)
+    assert sorted(len(region) for region in scores.regions) == [1, 8]
+    heat = np.where(np.arange(20)[:, None] < 5, mask, 0).astype(np.float32)  # finds the large one alone
+    figures = pixel_figures([split_scores(heat, mask)])
+    good = 400 - 9
+    # Overlap 0.5 at once; the missed region comes with all good pixels, on the straight line to (1, 1).
+    assert figures.aupro == pytest.approx(0.5 + 0.5 * FPR_LIMIT / 2)
+    assert figures.auroc == pytest.approx((8 * good + 1 * good / 2) / (9 * good))
+    assert figures.iou is None
+
+
+def test_regions_as_they_ship_against_masks():
+    mask = np.zeros((40, 40), bool)
+    mask[5:15, 5:15] = mask[30:34, 30:34] = True
+    half = Region("defect", 1.0, (5, 5, 10, 15), np.ones((10, 5), bool))
+    beside = Region("defect", 1.0, (20, 0, 25, 4))  # no mask: its box
+    figures = mask_figures([overlap([half, beside], mask), overlap([], np.zeros((3, 3), bool))])
+    assert figures.iou == pytest.approx(50 / (100 + 16 + 20))
+    assert figures.dice == pytest.approx(2 * 50 / (116 + 70))
+    assert (figures.defects_found.value, figures.defects_found.n, figures.images) == (0.5, 2, 2)
+    valid = np.arange(40)[:, None] < np.full(40, 20)
+    assert mask_figures([overlap([half], mask, valid)]).iou == pytest.approx(0.5)
+    assert mask_figures([overlap([half], np.zeros_like(mask))]) is None
