@@ -1,10 +1,14 @@
 """Small pieces of graph that several methods share; all of them export to ONNX."""
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from blemish.errors import OptionError
 
 
 class GaussianBlur(nn.Module):
@@ -82,3 +86,111 @@ def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
     """Resample a feature map to the grid; the paper repeats coarse vectors, and halving bilinearly is averaging."""
     mode = "bilinear" if maps.shape[-1] > grid[1] else "nearest"
     return F.interpolate(maps, size=grid, mode=mode)
+
+
+def mean_filter(maps: Tensor, side: int) -> Tensor:
+    """Mean of (N, H, W) maps over the square of an odd side around each pixel; the border's value goes on beyond it."""
+    padded = F.pad(maps[:, None], (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, side, stride=1)[:, 0]
+
+
+def halvings(size: int, least: int = 4) -> int:
+    """How often a side can be halved down to `least` px; raises OptionError where that does not come out even."""
+    times = (size // least).bit_length() - 1
+    if times < 1 or size != least * 2**times:
+        raise OptionError(f"a side of {size} px must be {least} px times a power of two, such as {16 * least}")
+    return times
+
+
+Norm = Callable[[int], nn.Module]
+
+
+def encoder(channels: int, size: int, width: int, outputs: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+    """The discriminator of DCGAN (Radford et al. 2016): (N, C, size, size) to (N, outputs, 1, 1).
+
+    Convolutions of stride 2, the width doubled at each up to eight times, then one over the 4 x 4 places left.
+    """
+    widths = [width * 2 ** min(i, 3) for i in range(halvings(size))]
+    layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), norm(after), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], outputs, 4))
+
+
+def decoder(inputs: int, channels: int, size: int, width: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+    """The generator of DCGAN, mirror of `encoder`: (N, inputs, 1, 1) to images (N, C, size, size) in [0, 1]."""
+    widths = [width * 2 ** min(i, 3) for i in range(halvings(size))][::-1]
+    layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], 4, bias=False), norm(widths[0]), nn.ReLU()]
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), norm(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Sigmoid())
+
+
+class UNet(nn.Module):
+    """Ronneberger et al. 2015: (N, C, H, W) to (N, outputs, H, W); the sides a multiple of 2^levels.
+
+    `levels` halvings, two convolutions at each size, the width doubled at each. Without `skips` a plain autoencoder
+    whose coarsest map is the only way through.
+    """
+
+    def __init__(self, channels: int, outputs: int, width: int, levels: int = 4, skips: bool = True) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(levels + 1)]
+        self.skips = skips
+        self.first = _double(channels, width)
+        self.down = nn.ModuleList(_double(a, b) for a, b in itertools.pairwise(widths))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in itertools.pairwise(widths))
+        self.joined = nn.ModuleList(_double((2 if skips else 1) * a, a) for a in widths[:-1])
+        self.last = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [self.first(x)]
+        for down in self.down:
+            maps.append(down(F.max_pool2d(maps[-1], 2)))
+        x = maps.pop()
+        for up, joined, skipped in zip(self.up[::-1], self.joined[::-1], maps[::-1], strict=True):
+            x = up(x)
+            x = joined(torch.cat([x, skipped], dim=1) if self.skips else x)
+        return self.last(x)
+
+
+def _double(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(conv_block(inputs, outputs), conv_block(outputs, outputs))
+
+
+def check_multiple(size: int, step: int) -> None:
+    """Raises OptionError where a network that halves its maps cannot take images of that side."""
+    if size % step:
+        raise OptionError(f"image_size={size} must be a multiple of {step}")
+
+
+class Patches:
+    """Squares of a `side` that cover an image of a `size`, half overlapping; a side of 0 is the whole image."""
+
+    def __init__(self, size: int, side: int) -> None:
+        if side > size:
+            raise OptionError(f"patch={side} is larger than image_size={size}")
+        self.size, self.side = size, side or size
+        count = 1 if self.side == size else math.ceil((size - self.side) / (self.side / 2)) + 1
+        starts = [round(i * (size - self.side) / max(count - 1, 1)) for i in range(count)]
+        self.corners = list(itertools.product(starts, starts))
+
+    def split(self, images: Tensor) -> Tensor:
+        """(N, C, size, size) to (N * P, C, side, side), an image's patches one after another."""
+        cut = [images[:, :, y : y + self.side, x : x + self.side] for y, x in self.corners]
+        return torch.stack(cut, dim=1).flatten(0, 1)
+
+    def join(self, maps: Tensor) -> Tensor:
+        """(N * P, side, side) to (N, size, size), the mean where patches overlap."""
+        total, counts = 0, torch.zeros(self.size, self.size, device=maps.device)
+        for (y, x), part in zip(self.corners, maps.unflatten(0, (-1, len(self.corners))).unbind(dim=1), strict=True):
+            rest = self.size - self.side
+            total = total + F.pad(part, (x, rest - x, y, rest - y))
+            counts[y : y + self.side, x : x + self.side] += 1
+        return total / counts
+
+    def random(self, *tensors: Tensor) -> list[Tensor]:
+        """A square at a random place of each image, at the same one in all of the (N, ..., size, size) tensors."""
+        places = torch.randint(self.size - self.side + 1, (len(tensors[0]), 2)).tolist()
+        cuts = [(slice(y, y + self.side), slice(x, x + self.side)) for y, x in places]
+        return [torch.stack([one[..., *cut] for one, cut in zip(t, cuts, strict=True)]) for t in tensors]

@@ -21,6 +21,15 @@ METHODS = {
     "anomaly-dino": "blemish.methods.feature_distance.anomaly_dino:AnomalyDINO",
     "dinomaly": "blemish.methods.feature_distance.dinomaly:Dinomaly",
     "fastflow": "blemish.methods.one_class.fastflow:FastFlow",
+    "autoencoder": "blemish.methods.reconstruction.autoencoder:Autoencoder",
+    "vae": "blemish.methods.reconstruction.vae:VAE",
+    "aae": "blemish.methods.reconstruction.aae:AAE",
+    "ganomaly": "blemish.methods.reconstruction.ganomaly:GANomaly",
+    "f-anogan": "blemish.methods.reconstruction.f_anogan:FAnoGAN",
+    "denoising-autoencoder": "blemish.methods.restoration.denoising:DenoisingAutoencoder",
+    "deblurring": "blemish.methods.restoration.deblurring:Deblurring",
+    "inpainting": "blemish.methods.restoration.inpainting:Inpainting",
+    "draem": "blemish.methods.restoration.draem:Draem",
 }
 
 

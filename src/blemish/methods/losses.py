@@ -1,10 +1,15 @@
 """Losses that several methods share: small functions of tensors."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.methods.blocks import valid_patches
+from blemish.methods.blocks import sum_of_maps, valid_patches
+
+PREWITT = [[1 / 3, 0.0, -1 / 3]] * 3
+GMS_CONSTANT = 0.0026  # keeps the similarity of two flat regions at 1; for images in [0, 1]
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
@@ -42,3 +47,67 @@ def hypersphere_loss(distance: Tensor, anomalous: Tensor) -> Tensor:
 def contrastive_loss(distance: Tensor, different: Tensor, margin: float) -> Tensor:
     """Hadsell et al. 2006, elementwise: squared distance of equal things, squared shortfall to the margin of others."""
     return torch.where(different, (margin - distance).clamp(min=0), distance).square()
+
+
+def ssim_map(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """Structural similarity (Wang et al. 2004) of (N, C, H, W) images in [0, 1], mean over channels: (N, H, W), to 1.
+
+    Gaussian window, full scale 1, K1 = 0.01, K2 = 0.03.
+    """
+    offsets = torch.arange(window, dtype=a.dtype, device=a.device) - window // 2
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    planes = torch.cat([a, b, a * a, b * b, a * b], dim=1)
+    padded = F.pad(planes.flatten(0, 1)[:, None], (window // 2,) * 4, mode="reflect")
+    means = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1)).view(planes.shape)
+    mean_a, mean_b, mean_aa, mean_bb, mean_ab = means.chunk(5, dim=1)
+    covariance = mean_ab - mean_a * mean_b
+    variances = mean_aa + mean_bb - mean_a.square() - mean_b.square()
+    first, second = 0.01**2, 0.03**2
+    similarity = (2 * mean_a * mean_b + first) * (2 * covariance + second)
+    return (similarity / ((mean_a.square() + mean_b.square() + first) * (variances + second))).mean(dim=1)
+
+
+def gradient_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Gradient magnitude similarity (Xue et al. 2014) of (N, 1, H, W) images in [0, 1]: (N, H, W), 0 to 1."""
+    kernels = torch.tensor([PREWITT, [list(row) for row in zip(*PREWITT, strict=True)]], dtype=a.dtype, device=a.device)
+    magnitudes = []
+    for image in (a, b):
+        gradients = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels[:, None])
+        magnitudes.append((gradients.square().sum(dim=1) + 1e-12).sqrt())
+    first, second = magnitudes
+    return (2 * first * second + GMS_CONSTANT) / (first.square() + second.square() + GMS_CONSTANT)
+
+
+def msgms_map(a: Tensor, b: Tensor, scales: int = 4) -> Tensor:
+    """Multi-scale gradient magnitude distance (Zavrtanik et al. 2021) of (N, C, H, W) images in [0, 1]: (N, H, W).
+
+    1 - GMS of the channels' mean at full, half, quarter ... size, enlarged and averaged; from 0.
+    """
+    size = a.shape[-2:]
+    a, b = a.mean(dim=1, keepdim=True), b.mean(dim=1, keepdim=True)
+    maps = []
+    for scale in range(scales):
+        if scale:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        maps.append(1 - gradient_similarity(a, b))
+    return sum_of_maps(maps, size) / scales
+
+
+def focal_map(logits: Tensor, defect: Tensor, gamma: float = 2.0) -> Tensor:
+    """Focal loss (Lin et al. 2017) of each pixel: (N, 2, H, W) logits and (N, H, W) bool to (N, H, W)."""
+    log_likelihood = -F.cross_entropy(logits, defect.long(), reduction="none")
+    return -((1 - log_likelihood.exp()) ** gamma) * log_likelihood
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of diagonal normals (N, D) from the standard normal, in nats: (N,)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """WGAN-GP (Gulrajani et al. 2017): mean of (norm of the critic's gradient - 1)^2 between real and fake images."""
+    share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+    between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return ((gradient.flatten(1).square().sum(dim=1) + 1e-12).sqrt() - 1).square().mean()

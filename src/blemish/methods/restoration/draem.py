@@ -1,0 +1,103 @@
+"""DRAEM: one network takes synthetic defects off, a second learns to see the difference."""
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torchvision.transforms.v2 import RandAugment
+
+from blemish.augment.perlin import perlin_mask
+from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.blocks import UNet, check_multiple, mean_filter
+from blemish.methods.losses import focal_map, masked_mean, ssim_map
+from blemish.methods.schedule import cosine_decay
+from blemish.methods.textures import ForeignImages
+
+LEVELS = 4
+
+
+class DraemOptions(Options):
+    image_size: int = Field(128, ge=64, le=1024, description="side of the square that the network sees; paper: 256")
+    batch_size: int = Field(8, ge=1, description="images in a training batch, half of them spoilt; paper: 8")
+    width: int = Field(16, ge=1, description="channels of both networks' first level; paper: 128 and 64")
+    steps: int = Field(800, ge=1, description="training steps; the paper's 700 epochs of 209 images: 18300")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam; paper, for its long schedule: 1e-4")
+    images: str = Field("", description="folder of texture pictures (paper: DTD); empty for drawn textures")
+
+
+class Draem(Method):
+    """Zavrtanik et al. 2021, "DRAEM: A Discriminatively Trained Reconstruction Embedding for Surface Anomaly
+    Detection", ICCV.
+
+    Kept: textures blended in, at an opacity of 0.1 to 1, where Perlin noise is above its threshold, on half of the
+    images; a reconstructive autoencoder (L2 + SSIM) and a discriminative U-Net over image and reconstruction (focal
+    loss); map = its softmax, image score = maximum of the map averaged over a square of 21 px in 256. Deviations:
+    without a folder of `images` the textures are drawn; images of 128 px, narrower networks, few steps, at a rate that
+    starts higher and falls along a cosine; good images are not turned.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="draem",
+        branch="restoration",
+        title="DRAEM",
+        paper="Zavrtanik et al. 2021, DRAEM: A Discriminatively Trained Reconstruction Embedding for Surface Anomaly "
+        "Detection, ICCV",
+        needs=("good",),
+        answers=("where", "how much"),
+        summary="Learns on synthetic defects to restore the image and to outline what was restored; sharp maps.",
+    )
+    Options: ClassVar[type[Options]] = DraemOptions
+    options: DraemOptions
+
+    def __init__(self, options: DraemOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        check_multiple(options.image_size, 2**LEVELS)
+        self.reconstructive = UNet(channels, channels, options.width, LEVELS, skips=False)
+        self.discriminative = UNet(2 * channels, 2, options.width, LEVELS)
+        self.textures = ForeignImages(options.images, channels, options.image_size)
+        self.side = 2 * round(10 * options.image_size / 256) + 1
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Restored images (N, C, H, W), and logits of good and defect (N, 2, H, W)."""
+        restored = self.reconstructive(images)
+        return restored, self.discriminative(torch.cat([restored, images], dim=1))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        heat = self.both(images)[1].softmax(dim=1)[:, 1]
+        return {"anomaly_score": mean_filter(heat, self.side).flatten(1).amax(dim=1), "anomaly_map": heat}
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        images, valid = batch["image"], batch["valid"]
+        spoilt, where = self.spoil(images)
+        restored, logits = self.both(spoilt)
+        squared = masked_mean((images - restored).square().mean(dim=1), valid)
+        structure = masked_mean(1 - ssim_map(images, restored), valid)
+        focal = masked_mean(focal_map(logits, where), valid)
+        loss = squared + structure + focal
+        self.log_dict({"loss": loss, "l2": squared, "ssim": structure, "focal": focal}, prog_bar=True)
+        return loss
+
+    def spoil(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of which half have synthetic defects, and where (N, H, W) bool."""
+        count, size = len(images), self.options.image_size
+        masks = torch.stack([perlin_mask(size) & (torch.rand(()) < 0.5) for _ in range(count)]).to(images.device)
+        textures = varied(self.textures.draw(count)).to(images.device)
+        opacity = 0.1 + 0.9 * torch.rand(count, 1, 1, 1, device=images.device)
+        blended = (1 - opacity) * images + opacity * textures
+        return torch.where(masks[:, None], blended, images), masks
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.options.learning_rate)
+        return cosine_decay(optimizer, self.options.steps)
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_steps": self.options.steps}
+
+
+def varied(textures: Tensor) -> Tensor:
+    """Textures after three random changes each, such as solarising, sharpening or turning; of grey or RGB only."""
+    if textures.shape[1] not in (1, 3):
+        return textures
+    change = RandAugment(num_ops=3)
+    return torch.stack([change((255 * t).to(torch.uint8)) for t in textures]).to(textures.dtype) / 255
