@@ -195,6 +195,7 @@ def _writer(
     stack: ExitStack, marked: Path | None, csv: Path | None, json: Path | None, names: Names, decision: "Decision"
 ) -> Write:
     """What writes an inspection wherever it is asked for."""
+    from blemish.report.overlay import heat_range
     from blemish.report.sinks import CsvSink, JsonSink
 
     writes: list[Write] = []
@@ -203,7 +204,7 @@ def _writer(
     if json is not None:
         writes.append(stack.enter_context(JsonSink(json)).append)
     if marked is not None:
-        writes.append(partial(_write_marked, folder=marked, names=names, heat_range=_heat_range(decision)))
+        writes.append(partial(_write_marked, folder=marked, names=names, heat_range=heat_range(decision)))
 
     def write(inspection: "Inspection") -> None:
         for one in writes:
@@ -219,14 +220,6 @@ def _write_marked(inspection: "Inspection", folder: Path, names: Names, heat_ran
     source = str(inspection.source)
     name = names.of(source)
     write_image(folder / name.with_name(f"{name.stem}.png"), draw_overlay(read_image(source), inspection, heat_range))
-
-
-def _heat_range(decision: "Decision") -> tuple[float, float] | None:
-    """One scale for all images: the map shows, by half, from where regions may grow to."""
-    low, high = decision.map_low, decision.map_high
-    if low is None or high is None or not low < high:
-        return None
-    return low - 2 * (high - low), low + 2 * (high - low)
 
 
 def _row(inspection: "Inspection") -> list[str]:
