@@ -96,8 +96,8 @@ def test_everything_that_is_written(command, bundle, folder, tmp_path):
     marked = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert marked == ["a/1.png", "a/2.png", "b/1.png", "b/deep/3.png"]
     drawn = read_image(out / "b" / "1.png")
-    assert drawn.shape == (64, 128, 3)
-    assert (drawn != read_image(folder / "b" / "1.png")).any()
+    assert drawn.shape == (256, 512, 3)  # small pictures are enlarged, so that words on them can be read
+    assert (drawn != read_image(folder / "b" / "1.png").repeat(4, axis=0).repeat(4, axis=1)).any()
     assert command("inspect", bundle, folder, "--out", tmp_path / "plain")[0] == 1
     assert [path.name for path in (tmp_path / "plain").iterdir()] == ["regions.csv"]
 

@@ -77,7 +77,7 @@ def blend_heat(picture: Picture, heat_map: Floats, heat_range: tuple[float, floa
 
 def zoom_for(picture: Picture) -> int:
     """How many times a picture is enlarged so that words on it can be read."""
-    height, width = picture.shape[:2]
+    height, width = _size(picture)
     return max(1, math.ceil(LEAST_SIDE / max(height, width)))
 
 
@@ -94,7 +94,7 @@ def outline(picture: Picture, mask: Bools, colour: Colour = TRUTH) -> Picture:
 
 def line_width(picture: Picture) -> int:
     """Line width that suits the size of the picture."""
-    height, width = picture.shape[:2]
+    height, width = _size(picture)
     return max(1, round(min(height, width) / 300))
 
 
@@ -141,8 +141,13 @@ def _draw_verdict(picture: Picture, inspection: Inspection, colour: Colour) -> B
     return _write(picture, text, scale, (0, bottom + 1), colour)
 
 
-def _text_scale(picture: Picture) -> float:
+def _size(picture: Picture) -> tuple[int, int]:
     height, width = picture.shape[:2]
+    return int(height), int(width)
+
+
+def _text_scale(picture: Picture) -> float:
+    height, width = _size(picture)
     return max(0.4, min(height, width) / 1100)
 
 
