@@ -34,7 +34,7 @@ def serve(
     time_limit_s: Annotated[float, typer.Option(min=0.1, help="of an answer", rich_help_panel=LIMITS)] = 30.0,
     images: Annotated[
         list[Path] | None,
-        typer.Option(help="folder that requests may name files in; repeatable", rich_help_panel=IMAGES),
+        typer.Option(help="requests may name files below it; repeatable", rich_help_panel=IMAGES),
     ] = None,
     keep: Annotated[str, typer.Option(help="all, rejects (and reviews), or none", rich_help_panel=IMAGES)] = "all",
     keep_days: Annotated[float | None, typer.Option(help="age that images reach", rich_help_panel=IMAGES)] = None,

@@ -92,11 +92,10 @@ def _deliver(text: str, station: str, database: Database, stop: threading.Event)
 
 def _deliver_some(sink: str, take: Take, database: Database, stop: threading.Event) -> int:
     """Deliver the oldest rows, and return how many; raises what the sink raises."""
-    query = select(OutboxRow.id, OutboxRow.inspection_id).where(
-        OutboxRow.sink == sink, OutboxRow.delivered_at.is_(None)
-    )
+    row = OutboxRow
+    query = select(row.id, row.inspection_id).where(row.sink == sink, row.delivered_at.is_(None)).order_by(row.id)
     with database.reading() as session:
-        rows = session.execute(query.order_by(OutboxRow.id).limit(_BATCH)).all()
+        rows = session.execute(query.limit(_BATCH)).all()
     taken: list[int] = []
     try:
         for outbox_id, inspection_id in rows:
@@ -183,11 +182,12 @@ def _webhook(url: str) -> Iterator[Take]:
 @contextmanager
 def _mqtt(url: str) -> Iterator[Take]:
     """Quality of service 1: a result is taken when the broker has acknowledged it."""
-    from paho.mqtt import client as mqtt
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
 
     parts = urlsplit(url)
     topic = unquote(parts.path.strip("/"))
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = Client(CallbackAPIVersion.VERSION2)
     if parts.username:
         client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
     client.connect_timeout = TIMEOUT_S

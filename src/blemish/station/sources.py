@@ -27,9 +27,7 @@ from blemish.station.tickets import NotAnsweredError, QueueFullError, Ticket
 log = logging.getLogger("blemish.station")
 WORKING, DONE, FAILED = "working", "done", "failed"
 POLL_S = 0.2
-SETTLED_S = (
-    0.5  # a file that has not changed for so long is whole; better: write elsewhere, then rename into the folder
-)
+SETTLED_S = 0.5  # a file unchanged for so long is whole; better: write it elsewhere, then rename it into the folder
 _RETRY_S = 2.0
 _MAX_NAME = 150
 
@@ -51,9 +49,7 @@ def watch_folder(service: Service, folder: Path, stop: threading.Event) -> None:
                     waiting = sorted((folder / WORKING).iterdir())
                     list(pool.map(partial(_inspect_file, service, folder, stop), waiting))
             except Exception:
-                log.exception(
-                    "folder %s: what could not be inspected stays in '%s' and is tried again", folder, WORKING
-                )
+                log.exception("folder %s: what got no answer stays in '%s' and is tried again", folder, WORKING)
                 stop.wait(_RETRY_S)
             stop.wait(POLL_S)
 

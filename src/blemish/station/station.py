@@ -54,10 +54,10 @@ def open_station(settings: Settings) -> Iterator[Station]:
         threads = [threading.Thread(target=_sweep_often, args=(settings, database, stop), daemon=True)]
         for index, text in enumerate(settings.sinks):
             threads.append(sinks.deliver_in_background(text, settings.station, database, stop, name=f"sink-{index}"))
-        threads += [threading.Thread(target=watch_folder, args=(service, f, stop), daemon=True) for f in settings.watch]
-        threads += [
-            threading.Thread(target=watch_camera, args=(service, c, stop), daemon=True) for c in settings.cameras
-        ]
+        for folder in settings.watch:
+            threads.append(threading.Thread(target=watch_folder, args=(service, folder, stop), daemon=True))
+        for camera in settings.cameras:
+            threads.append(threading.Thread(target=watch_camera, args=(service, camera, stop), daemon=True))
         for thread in threads:
             thread.start()
         stack.callback(_stop, stop, threads)
