@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 GOOD = "good"
+DEFECT = "defect"  # a defect of which nothing tells the class
 SPLITS = ("train", "val", "test")
 FEW = 25  # a defect class with fewer training images than this puts the data in the "few" setting
 
@@ -24,15 +25,49 @@ class Box:
     label: str
 
 
+Ring = tuple[tuple[float, float], ...]  # points x y of an outline, in pixels; (0, 0) is the image's upper left corner
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """One labelled defect by its outline; several rings are parts of the same defect, all of them filled."""
+
+    rings: tuple[Ring, ...]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rle:
+    """A labelled mask (height, width) as run lengths down its columns, background first, as in COCO."""
+
+    counts: tuple[int, ...]
+    height: int
+    width: int
+    label: str
+    many: bool = False  # all defects of the class in one mask, not just one defect
+
+
+Shape = Polygon | Rle
+
+
+class AnnotationWarning(UserWarning):
+    """An annotation that a reader had to leave out, one line each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image file and what is known about it; None means not known."""
+    """One image file and what is known about it; None means not known.
+
+    A defect is either a box or a shape, never both; `blemish.dataset.truth` makes boxes and masks of whatever is here.
+    """
 
     image: Path
     label: str | None = None  # class name; GOOD for a defect-free part
     split: str | None = None  # one of SPLITS
     mask: Path | None = None  # defect pixels
+    mask_classes: tuple[str, ...] | None = None  # names of the mask's pixel values 1, 2, …; None: a mask of two values
     boxes: tuple[Box, ...] | None = None
+    shapes: tuple[Shape, ...] | None = None  # outlines and run lengths
     template: Path | None = None  # a defect-free twin of this very image
     roi: Path | None = None  # mask: only these pixels count
     ignore: Path | None = None  # mask: these pixels do not count
@@ -44,8 +79,8 @@ class Sample:
         """Whether the part has a defect; None where no label, mask or box tells."""
         if self.label is not None:
             return self.label != GOOD
-        if self.boxes is not None:
-            return bool(self.boxes)
+        if self.boxes is not None or self.shapes is not None:
+            return bool(self.boxes or self.shapes)
         return True if self.mask is not None else None
 
 
@@ -56,15 +91,19 @@ class Dataset:
     samples: tuple[Sample, ...]
     root: Path
     format: str
+    broken: tuple[str, ...] = ()  # annotations that the reader had to leave out, a line each
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names of labels and boxes, sorted, GOOD first."""
+        """Class names of labels, boxes, shapes and masks, sorted, GOOD first; DEFECT where a mask has no class."""
         names = {s.label for s in self.samples if s.label is not None}
-        names |= {box.label for s in self.samples for box in s.boxes or ()}
+        names |= {found.label for s in self.samples for found in (*(s.boxes or ()), *(s.shapes or ()))}
+        names |= {name for s in self.samples for name in s.mask_classes or ()}
+        if any(s.mask is not None and s.mask_classes is None and s.label is None for s in self.samples):
+            names.add(DEFECT)
         return tuple(sorted(names, key=lambda name: (name != GOOD, name)))
 
     @property
@@ -77,6 +116,8 @@ class Dataset:
         found = set()
         for s in self.samples:
             found |= {kind for kind in ("label", "mask", "boxes", "template") if getattr(s, kind) is not None}
+            if s.shapes:
+                found |= {"mask", "boxes"}
             if s.defective is False:
                 found.add("good")
         return frozenset(found)
