@@ -1,9 +1,11 @@
 """Regions of a map against scikit-image's labelling."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import gaussian_filter
 from skimage.measure import label, regionprops
 
 from blemish.inspection.regions import regions_from_map, regions_from_mask
@@ -52,3 +54,23 @@ def test_regions_of_a_mask_have_the_score_of_their_worst_pixel():
     found = regions_from_mask(mask, "pit", scores)
     assert [(r.label, r.score) for r in found] == [("pit", -82.0), ("pit", -55.0)]
     assert [r.score for r in regions_from_mask(mask, "pit")] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("sigma", [2, 5])
+@pytest.mark.parametrize("peak", [1.0, 40.0])
+def test_half_height_finds_the_edge_of_a_blurred_shape(sigma, peak):
+    shape = np.zeros((120, 160), np.float32)
+    shape[30:80, 40:120] = peak
+    blurred = 0.1 * peak + gaussian_filter(shape, sigma)
+    low = 0.1 * peak + 1e-3 * peak
+    (wide,) = regions_from_map(blurred, low, 0.5 * peak, 0, "defect")
+    (tight,) = regions_from_map(blurred, low, 0.5 * peak, 0, "defect", edge=0.5)
+    assert np.abs(np.subtract(tight.box, (40, 30, 120, 80))).max() <= 1
+    assert np.abs(np.subtract(wide.box, (40, 30, 120, 80))).min() > sigma
+
+
+def test_each_defect_has_its_own_border():
+    heat = np.zeros((60, 120), np.float32)
+    heat[20:40, 20:40], heat[20:40, 40:80], heat[25:30, 90:100] = 10, 3, 2
+    found = regions_from_map(heat, 1, 2, 0, "defect", edge=0.5)
+    assert sorted(r.box for r in found) == [(20, 20, 40, 40), (90, 25, 100, 30)]

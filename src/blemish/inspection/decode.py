@@ -150,7 +150,8 @@ def _heat_regions(scene: Scene, label: str) -> list[Region]:
     if scene.heat is None or high is None or not scene.heat.max() >= high:
         return []
     low = high if scene.decision.map_low is None else min(high, scene.decision.map_low)
-    return regions_from_map(scene.heat, low, high, scene.decision.min_area_px, label, scene.valid)
+    decision = scene.decision
+    return regions_from_map(scene.heat, low, high, decision.min_area_px, label, scene.valid, decision.edge)
 
 
 def _whole(values: Floats, found: Found, size: tuple[int, int], valid: Bools | None) -> Floats:

@@ -7,11 +7,19 @@ from blemish.inspection.result import Bools, Floats, Region
 
 
 def regions_from_map(
-    heat_map: Floats, low: float, high: float, min_area_px: float, label: str, valid: Bools | None = None
+    heat_map: Floats,
+    low: float,
+    high: float,
+    min_area_px: float,
+    label: str,
+    valid: Bools | None = None,
+    edge: float = 0.0,
 ) -> list[Region]:
     """Hysteresis on a map (H, W): 8-connected regions at or above `low` that hold a pixel at or above `high`.
 
-    Pixels outside `valid` belong to none; a region's score is the largest value in it.
+    Pixels outside `valid` belong to none; a region's score is the largest value in it. A map that is blurred shows a
+    defect wider than it is: `edge` draws the border that share of the way from `low` up to the region's peak, so 0.5
+    at half its height, where the edge of a blurred shape is.
     """
     above = heat_map >= low
     if valid is not None:
@@ -26,6 +34,10 @@ def regions_from_map(
     )
     peaks = np.full(count, -np.inf, np.float32)
     np.maximum.at(peaks, labels[above], window[above])
+    if edge > 0:
+        border = low + edge * (np.where(np.isfinite(peaks), peaks, low) - low)
+        tighter = above & (window >= border[labels])
+        return _offset(regions_from_map(np.where(tighter, window, low - 1), low, high, min_area_px, label), x0, y0)
     keep = (peaks >= high) & (stats[:, cv2.CC_STAT_AREA] >= min_area_px)
     keep[0] = False
     regions = []
@@ -42,6 +54,13 @@ def regions_from_mask(mask: Bools, label: str, scores: Floats | None = None) -> 
     heat = mask.astype(np.float32) if scores is None else np.where(mask, scores, -np.inf).astype(np.float32)
     least = 1.0 if scores is None else float(np.finfo(np.float32).min)
     return regions_from_map(heat, least, least, 0.0, label)
+
+
+def _offset(regions: list[Region], x: int, y: int) -> list[Region]:
+    for region in regions:
+        x0, y0, x1, y1 = region.box
+        region.box = (x0 + x, y0 + y, x1 + x, y1 + y)
+    return regions
 
 
 def _bounds(above: Bools) -> tuple[int, int, int, int]:

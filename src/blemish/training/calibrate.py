@@ -19,6 +19,7 @@ Scores = NDArray[np.float64]
 Source = Literal["held-out", "cross-fitted", "validation"]
 
 MARGIN = 1e-4  # of the largest score: another engine's rounding must not turn the verdict of the image at the threshold
+HALF_HEIGHT = 0.5  # where the edge of a shape lies in a blurred map of it
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def calibrate(
     """Thresholds on the score and the heat map, and what they promise.
 
     `good_map_peaks` is the largest heat-map value of each good image (empty without a map): regions are seeded where
-    the map exceeds what good images show, and grow down to the median of the good peaks.
+    the map exceeds what good images show, and reach to half their height above the median of the good peaks.
     """
     warnings = []
     if len(defective) and (target.escape is not None or target.cost_escape is not None):
@@ -106,6 +107,7 @@ def calibrate(
     if len(good_map_peaks):
         decision.map_high = good_threshold(good_map_peaks, target.false_alarm)
         decision.map_low = float(np.median(good_map_peaks))
+        decision.edge = HALF_HEIGHT
     return decision, Calibration(
         source=source,
         target=words,
