@@ -55,11 +55,12 @@ def test_truth_is_what_measuring_the_mask_finds(written, kind):
             found = measure_geometry(read_mask(folder / name))
             assert found.area == float(row["area_px"])
             length = found.feret_max if kind == "blob" else found.length  # a blob's length is its largest extent
-            errors.append(abs(length / float(row["length_px"]) - 1))
+            expected = float(row["length_px"])
+            errors.append(abs(length - expected) / max(1.0, 0.02 * expected))
             assert float(row["length_mm"]) == pytest.approx(float(row["length_px"]) / 10, abs=1e-3)
             if kind in ("scratch", "crack"):
                 assert found.mean_width == pytest.approx(float(row["width_px"]), abs=1)
-    assert np.median(errors) < 0.02
+    assert np.median(errors) < 1, errors  # in units of 1 px or 2 %
 
 
 def test_defects_show_in_the_picture_where_the_mask_is(written):

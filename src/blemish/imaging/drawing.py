@@ -73,8 +73,8 @@ def blob(rng: np.random.Generator, size: int) -> Drawn:
     angles = np.linspace(0, 2 * math.pi, 181)[:-1]
     waves = sum(rng.uniform(0, 0.15 / k) * np.cos(k * angles + rng.uniform(0, 7)) for k in (2, 3, 4))
     outline = center + radius * (1 + np.asarray(waves))[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    fine = np.zeros((size * 4, size * 4), np.uint8)
-    cv2.fillPoly(fine, [np.round(outline * 4).astype(np.int32)], 255)
+    fine = np.zeros((size * 8, size * 8), np.uint8)
+    cv2.fillPoly(fine, [np.round((outline + 0.5) * 8 - 0.5).astype(np.int32)], 255)
     coverage = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     mask = coverage >= 0.5
     extent = float(np.hypot(*(outline[:, None] - outline[None]).transpose(2, 0, 1)).max())
