@@ -1,0 +1,240 @@
+"""The record on both databases."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from blemish.errors import DataError, OptionError
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Decision
+from blemish.inspection.result import Inspection, Verdict
+from blemish.station import recipes, record
+from blemish.station.database import Database, open_database
+from blemish.station.keeping import expired, keep, sweep, sweep_strays
+from blemish.station.models import AuditRow, Base, InspectionRow, OutboxRow, now
+from blemish.station.record import Arrival, Filter
+from blemish.station.replay import differences
+from blemish.station.settings import Settings
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    found = open_database(database_url)
+    yield found
+    found.engine.dispose()
+
+
+@pytest.fixture
+def recipe_id(database: Database, bundle_file: Path, tmp_path: Path) -> int:
+    copy = tmp_path / "copy"
+    copy.write_bytes(bundle_file.read_bytes())
+    with database.writing() as session:
+        bundle = recipes.take_bundle(session, copy, tmp_path / "bundles", "anna")
+        recipe = recipes.make_recipe(session, "plates", bundle, "anna")
+        recipes.activate(session, recipe, "anna")
+        return recipe.id
+
+
+def inspected(bundle: Path, grey: int) -> Inspection:
+    image = np.full((64, 80), 50, np.uint8)
+    image[10:30, 20:50] = grey
+    return Inspector.open(bundle).inspect(image)
+
+
+def store(database: Database, recipe_id: int, found: Inspection | None, **fields: object) -> int:
+    sinks = fields.pop("sinks", ())
+    arrival = Arrival(recipe_id, "0" * 64, 10, "api", **fields)  # type: ignore[arg-type]
+    with database.writing() as session:
+        row = record.store(session, arrival, found, station="s", image_path=None, sinks=sinks)  # type: ignore[arg-type]
+        return row.id
+
+
+def test_migrations_make_the_tables_that_the_models_describe(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_opening_again_keeps_the_record(database_url: str, database: Database, recipe_id: int) -> None:
+    again = open_database(database_url)
+    with again.reading() as session:
+        assert recipes.active(session).id == recipe_id  # type: ignore[union-attr]
+    again.engine.dispose()
+
+
+def test_an_inspection_comes_back_as_it_was(database: Database, recipe_id: int, bundle_file: Path) -> None:
+    found = inspected(bundle_file, 220)
+    key = store(database, recipe_id, found, part_id="p", lot="l", sinks=["one", "two"])
+    with database.reading() as session:
+        row = session.get_one(InspectionRow, key)
+        back = record.as_inspection(row)
+        assert differences(found, back) == []
+        assert len(back.regions) == len(found.regions) == 1
+        assert np.array_equal(back.regions[0].mask, found.regions[0].mask)  # type: ignore[arg-type]
+        assert back.regions[0].measurements == found.regions[0].measurements
+        assert back.size == (64, 80)
+        assert back.reasons == found.reasons
+        assert row.created_at.tzinfo is not None
+        assert now() - row.created_at < timedelta(minutes=1)
+        assert sorted(session.scalars(select(OutboxRow.sink))) == ["one", "two"]
+
+
+def test_no_valid_answer_is_never_a_pass(database: Database, recipe_id: int, bundle_file: Path) -> None:
+    unsure = replace(inspected(bundle_file, 50), score=math.nan)
+    assert unsure.verdict == Verdict.PASS
+    for found in (unsure, None):
+        key = store(database, recipe_id, found)
+        with database.reading() as session:
+            row = session.get_one(InspectionRow, key)
+            assert (row.verdict, row.score) == ("review", None)
+            assert row.error
+
+
+def test_find_agrees_with_a_search_by_hand(database: Database, recipe_id: int, bundle_file: Path) -> None:
+    good, bad = inspected(bundle_file, 50), inspected(bundle_file, 220)
+    known = {}
+    for index in range(24):
+        values = {"part_id": f"p{index % 5}", "lot": f"l{index % 3}"}
+        found = bad if index % 4 == 0 else good
+        known[store(database, recipe_id, found, **values)] = (values["part_id"], values["lot"], found.verdict.value)
+
+    def by_hand(part: str | None, lot: str | None, verdict: str | None) -> list[int]:
+        wanted = (part, lot, verdict)
+        return sorted((k for k, v in known.items() if all(w in (None, x) for w, x in zip(wanted, v, strict=True))))[
+            ::-1
+        ]
+
+    with database.reading() as session:
+        for part in (None, "p2"):
+            for lot in (None, "l1"):
+                for verdict in (None, "pass", "reject", "review"):
+                    where = Filter(part, lot, verdict)
+                    pages, before = [], None
+                    while page := record.find(session, where, limit=2, before=before):
+                        pages += [row.id for row in page]
+                        before = page[-1].id
+                    assert pages == by_hand(part, lot, verdict)
+                    assert record.count(session, where) == len(pages)
+        rejects = by_hand(None, None, "reject")
+        for where in (
+            Filter(label="defect"),
+            Filter(min_area_px=600),
+            Filter(min_length_px=30),
+            Filter(recipe="plates", verdict="reject"),
+        ):
+            assert [row.id for row in record.find(session, where)] == rejects
+        assert record.find(session, Filter(min_area_px=601)) == []
+        assert record.find(session, Filter(since=now() + timedelta(hours=1))) == []
+        assert record.count(session, Filter(until=now() + timedelta(hours=1))) == 24
+
+
+def test_a_key_is_recorded_once(database: Database, recipe_id: int, bundle_file: Path) -> None:
+    found = inspected(bundle_file, 50)
+    store(database, recipe_id, found, key="k")
+    with pytest.raises(IntegrityError):
+        store(database, recipe_id, found, key="k")
+    with database.reading() as session:
+        assert record.count(session, Filter()) == 1
+        assert record.by_key(session, "k") is not None
+
+
+def test_reviews_are_the_truth_and_are_checked(database: Database, recipe_id: int, bundle_file: Path) -> None:
+    key = store(database, recipe_id, inspected(bundle_file, 50))
+    mask = bytes(cv2.imencode(".png", np.full((64, 80), 255, np.uint8))[1])
+    with database.writing() as session:
+        row = session.get_one(InspectionRow, key)
+        record.review(session, row, "otto", "good")
+        made = record.review(session, row, "anna", "scratch", mask, "seen by hand")
+        assert made.corrected == ["label", "mask"]
+        with pytest.raises(DataError, match="10×10"):
+            record.review(session, row, "anna", "scratch", bytes(cv2.imencode(".png", np.zeros((10, 10)))[1]))
+        with pytest.raises(DataError):
+            record.review(session, row, "anna", "scratch", b"no picture")
+    with database.reading() as session:
+        row = session.get_one(InspectionRow, key)
+        assert (record.truth(row), record.disagrees(row)) == ("scratch", True)
+        assert record.count(session, Filter(reviewed=True)) == 1
+        assert record.count(session, Filter(reviewed=False)) == 0
+
+
+def test_recipes_are_versioned_and_every_change_is_logged(database: Database, recipe_id: int) -> None:
+    with database.writing() as session:
+        first = recipes.resolve(session, None)
+        second = recipes.change_decision(session, first, Decision(review=0.1, reject=0.2), "anna", "too many escapes")
+        assert (second.version, second.activation) == (2, None)
+        with pytest.raises(DataError, match="activated"):
+            recipes.resolve(session, str(second.id))
+        assert recipes.resolve(session, "plates").id == first.id
+        recipes.activate(session, second, "anna")
+        assert recipes.resolve(session, None).id == recipes.resolve(session, "plates").id == second.id
+        assert recipes.resolve(session, str(first.id)).id == first.id
+        recipes.activate(session, first, "otto", "back")
+        assert recipes.resolve(session, None).id == first.id
+        assert first.decision != second.decision
+    with database.reading() as session:
+        log = list(session.scalars(select(AuditRow).order_by(AuditRow.id)))
+    assert [(row.who, row.action) for row in log] == [
+        ("anna", "bundle"), ("anna", "recipe"), ("anna", "activate"), ("anna", "recipe"), ("anna", "decision"),
+        ("anna", "activate"), ("otto", "activate"),
+    ]  # fmt: skip
+    assert log[4].before["reject"] == 0.6  # type: ignore[index]
+    assert log[4].after["reject"] == 0.2  # type: ignore[index]
+    assert log[4].why == "too many escapes"
+
+
+def test_images_go_by_age_and_size_but_not_reviewed_ones(
+    database: Database, recipe_id: int, bundle_file: Path, tmp_path: Path
+) -> None:
+    settings = Settings(data=tmp_path / "s", keep_gib=2500 / 2**30)
+    keys = []
+    for index in range(5):
+        file = tmp_path / f"{index}"
+        file.write_bytes(b"\x89PNG" + bytes([index]) * 996)
+        keys.append(store(database, recipe_id, inspected(bundle_file, 50)))
+        with database.writing() as session:
+            row = session.get_one(InspectionRow, keys[-1])
+            row.image_path, row.image_bytes = keep(file, settings.images), 1000
+    with database.writing() as session:
+        record.review(session, session.get_one(InspectionRow, keys[1]), "anna", "good")
+    with database.writing() as session:
+        assert [row.id for row in expired(session, settings)] == [keys[0], keys[2], keys[3]]
+        assert sweep(session, settings) == 3
+    with database.reading() as session:
+        assert expired(session, settings) == []
+        left = {session.get_one(InspectionRow, key).image_path for key in keys} - {None}
+        assert {p.relative_to(settings.images).as_posix() for p in settings.images.glob("*/*")} == left
+        assert len(left) == 2
+        assert expired(session, Settings(data=tmp_path / "s", keep_days=1)) == []
+        old = expired(session, Settings(data=tmp_path / "s", keep_days=1e-9))
+        assert [row.id for row in old] == [keys[4]]
+    stray = settings.images / "2020-01-01" / "x.png"
+    stray.parent.mkdir()
+    stray.touch()
+    with database.reading() as session:
+        assert sweep_strays(session, settings, older_than_s=-1) == 1
+    assert not stray.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://x/y", "sqlite or postgresql"),
+        ("nonsense", "cannot be used"),
+        ("postgresql+psycopg://u:geheim@127.0.0.1:1/x", "cannot be used"),
+    ],
+)
+def test_a_wrong_database_is_one_line_without_the_password(url: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
+        open_database(url)
+    assert "geheim" not in str(caught.value)
+    assert "\n" not in str(caught.value)
