@@ -63,7 +63,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for ratio in arguments.ratios:
             out = str(Path(folder) / f"run{ratio}")
-            rows[f"blemish, {ratio:.0%}"] = measure([sys.executable, "-W", "ignore", "-c", OURS, str(bottle), str(ratio), out])
+            rows[f"blemish, {ratio:.0%}"] = measure(
+                [sys.executable, "-W", "ignore", "-c", OURS, str(bottle), str(ratio), out]
+            )
     if arguments.peer:
         script = str(Path(__file__).with_name("peer_patchcore.py"))
         ratio = arguments.ratios[0]

@@ -64,8 +64,7 @@ def test_truth_is_what_measuring_the_mask_finds(written, kind):
 
 
 def test_defects_show_in_the_picture_where_the_mask_is(written):
-    folder, dataset = written
-    for sample in dataset.split("test").samples:
+    for sample in written[1].split("test").samples:
         if sample.defective:
             image, mask = read_image(sample.image)[..., 0].astype(float), read_mask(sample.mask)
             assert abs(image[mask].mean() - image[~mask].mean()) > 5

@@ -24,6 +24,18 @@ from blemish.training.ship import export_graph
 TINY = {
     "patchcore": {"coreset_ratio": 0.2},
     "padim": {"dimensions": 20},
+    "stfpm": {"steps": 40},
+    "reverse-distillation": {"steps": 30, "width": 64},
+    "efficientad": {"distill_steps": 40, "steps": 40, "width": 0.2},
+    "spade": {"neighbours": 4},
+    "siamese": {"steps": 20, "gallery": 3},
+    "anomaly-dino": {"backbone": "vit_tiny_patch16_224", "weights": "random", "max_vectors": 100},
+    "dinomaly": {"backbone": "vit_tiny_patch16_224", "weights": "random", "heads": 3, "steps": 40},
+    "dfm": {"pooling": 1},
+    "fastflow": {"steps": 30},
+    "fcdd": {"steps": 40},
+    "patch-svdd": {"steps": 30, "patches": 1, "bank": 500},
+    "deep-svdd": {"pretrain_steps": 40, "steps": 20},
 }
 SIZE = 64
 METHOD_NAMES = sorted(METHODS)
@@ -71,7 +83,7 @@ def badness(outputs: dict[str, np.ndarray]) -> np.ndarray:
 def test_declares_itself(name):
     info = method_class(name).info
     assert info.name == name
-    assert info.paper and info.summary and info.branch
+    assert all((info.paper, info.summary, info.branch))
     assert set(info.answers) <= {"what", "where", "how much"}
     for field, meta in method_class(name).Options.model_fields.items():
         assert meta.description, f"{name}.{field} has no description"

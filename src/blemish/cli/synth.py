@@ -10,9 +10,7 @@ from blemish.cli.console import console
 
 def synth(
     out: Annotated[Path, typer.Argument(help="new folder to write to")],
-    surfaces: Annotated[
-        str, typer.Option(help="one or more of metal, fabric, brick, grass, gravel; by comma")
-    ] = "metal",
+    surfaces: Annotated[str, typer.Option(help="metal, fabric, brick, grass, gravel, or several by comma")] = "metal",
     train: Annotated[int, typer.Option(min=1, help="good images to learn from, a surface")] = 60,
     good: Annotated[int, typer.Option(min=0, help="good images to test on, a surface")] = 20,
     defects: Annotated[int, typer.Option(min=0, help="images of each defect class to test on, a surface")] = 8,

@@ -8,12 +8,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # float32
 Points = NDArray[np.float64]
 
 
@@ -91,18 +92,20 @@ def shade(kind: str, image: Floats, drawn: Drawn, strength: float, rng: np.rando
     cover = drawn.coverage
     if kind in ("scratch", "pit"):
         lip = np.clip(_moved(cover, 1.5) - cover, 0, 1)
-        return np.clip(image * (1 - strength * cover) + 0.6 * strength * lip, 0, 1)
-    if kind == "crack":
-        return np.clip(image * (1 - min(1.0, 1.3 * strength) * cover), 0, 1)
-    if kind == "stain":
-        cloud = cv2.GaussianBlur(rng.normal(size=image.shape).astype(np.float32), (0, 0), image.shape[0] / 40)
+        shaded = image * (1 - strength * cover) + 0.6 * strength * lip
+    elif kind == "crack":
+        shaded = image * (1 - min(1.0, 1.3 * strength) * cover)
+    elif kind == "stain":
+        cloud: Floats = cv2.GaussianBlur(rng.normal(size=image.shape).astype(np.float32), (0, 0), image.shape[0] / 40)
         cloud /= max(float(np.abs(cloud).max()), 1e-6)
-        return np.clip(image * (1 - strength * cover * (0.75 + 0.25 * cloud)), 0, 1)
-    dome = cv2.GaussianBlur(cover, (0, 0), max(1.0, drawn.width / 6))
-    light = np.clip(dome - _moved(dome, -drawn.width / 6), -1, 1)
-    return np.clip(
-        image * (1 - cover) + cover * (image * (1 + 0.4 * strength) + 0.5 * strength + light * strength), 0, 1
-    )
+        shaded = image * (1 - strength * cover * (0.75 + 0.25 * cloud))
+    else:
+        dome: Floats = cv2.GaussianBlur(cover, (0, 0), max(1.0, drawn.width / 6))
+        light = np.clip(dome - _moved(dome, -drawn.width / 6), -1, 1)
+        lump = image * (1 + 0.4 * strength) + (0.5 + light) * strength
+        shaded = image * (1 - cover) + cover * lump
+    clipped: Floats = np.clip(shaded, 0, 1)
+    return clipped
 
 
 def _ends(rng: np.random.Generator, size: int, length: float) -> tuple[Points, Points]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import MissingExtraError, OptionError
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # float32
 PHOTOGRAPHS = ("brick", "grass", "gravel")
 
 
@@ -32,8 +33,8 @@ def metal(rng: np.random.Generator, size: int) -> Floats:
     """Brushed metal: grain much longer than wide, at several widths."""
     picture = np.full((size, size), 0.62, np.float32)
     for across, along, strength in ((0.6, 30, 0.16), (1.5, 60, 0.13), (5, 90, 0.10)):
-        grain = rng.normal(size=(size, size)).astype(np.float32)
-        grain = cv2.GaussianBlur(grain, (0, 0), sigmaX=along * size / 256, sigmaY=across)
+        noise = rng.normal(size=(size, size)).astype(np.float32)
+        grain: Floats = cv2.GaussianBlur(noise, (0, 0), sigmaX=along * size / 256, sigmaY=across)
         picture += grain / grain.std() * strength * 0.25
     return picture
 
@@ -42,14 +43,14 @@ def fabric(rng: np.random.Generator, size: int) -> Floats:
     """Plain weave: warp and weft threads that pass over and under each other."""
     period = size / 32
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
-    sway = cv2.GaussianBlur(rng.normal(size=(2, size, size)).astype(np.float32)[0], (0, 0), size / 12)
+    sway: Floats = cv2.GaussianBlur(rng.normal(size=(2, size, size)).astype(np.float32)[0], (0, 0), size / 12)
     x, y = x + rng.uniform(0, period) + 12 * sway / sway.std() * 0.1, y + rng.uniform(0, period)
     warp = np.abs(np.sin(math.pi * x / period))
     weft = np.abs(np.sin(math.pi * y / period))
     over = np.sin(math.pi * x / period) * np.sin(math.pi * y / period) > 0
-    picture = 0.35 + 0.3 * np.where(over, warp, weft)
-    lint = cv2.GaussianBlur(rng.normal(size=(size, size)).astype(np.float32), (0, 0), 1.0)
-    return (picture + 0.05 * lint / lint.std() * 0.5).astype(np.float32)
+    lint: Floats = cv2.GaussianBlur(rng.normal(size=(size, size)).astype(np.float32), (0, 0), 1.0)
+    picture: Floats = 0.35 + 0.3 * np.where(over, warp, weft) + 0.025 * lint / lint.std()
+    return picture.astype(np.float32, copy=False)
 
 
 DRAWN: dict[str, Callable[[np.random.Generator, int], Floats]] = {"metal": metal, "fabric": fabric}
@@ -61,7 +62,8 @@ def _light(rng: np.random.Generator, size: int) -> Floats:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     angle = rng.uniform(0, 2 * math.pi)
     tilt = rng.uniform(0, 0.12)
-    return (rng.uniform(0.93, 1.07) * (1 + tilt * (x * math.cos(angle) + y * math.sin(angle)))).astype(np.float32)
+    light: Floats = rng.uniform(0.93, 1.07) * (1 + tilt * (x * math.cos(angle) + y * math.sin(angle)))
+    return light
 
 
 def _crop(picture: Floats, rng: np.random.Generator, size: int) -> Floats:

@@ -52,7 +52,7 @@ class Decision(Part):
     reject: float | None = None
     map_low: float | None = None  # hysteresis on the heat map: grow regions down to this ...
     map_high: float | None = None  # ... from pixels at or above this
-    edge: float = Field(0.0, ge=0, lt=1)  # a region's border: this share of the way from map_low to its peak
+    edge: float = Field(default=0.0, ge=0, lt=1)  # a region's border: this share of the way from map_low to its peak
     min_area_px: float = Field(default=0.0, ge=0)
     class_thresholds: dict[str, float] = {}
     rules: list[str] = []

@@ -33,7 +33,7 @@ def regions_from_map(
         np.ascontiguousarray(above).view(np.uint8), connectivity=8, ltype=cv2.CV_32S
     )
     peaks = np.full(count, -np.inf, np.float32)
-    np.maximum.at(peaks, labels[above], window[above])
+    np.maximum.at(peaks, labels[above].astype(np.intp), window[above])
     if edge > 0:
         border = low + edge * (np.where(np.isfinite(peaks), peaks, low) - low)
         tighter = above & (window >= border[labels])
