@@ -6,7 +6,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 import blemish
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, ImageError
 from blemish.station.golden import GoldenLossError
 from blemish.station.guard import Guard
 from blemish.station.keeping import NotKeptError
@@ -45,6 +45,8 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     station: Station = request.app.state.station
     if status == 429:
         station.metrics.refused.inc()
+    if isinstance(error, ImageError):
+        station.metrics.unreadable.inc()
     headers = {"Retry-After": "1"} if status in (429, 503) else None
     return JSONResponse({"detail": str(error)}, status, headers)
 

@@ -5,7 +5,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +35,7 @@ class Station:
     database: Database
     service: Service
     metrics: Metrics
-    secret: bytes
+    secret: bytes = field(repr=False)
 
 
 @contextmanager
