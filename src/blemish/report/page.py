@@ -1,0 +1,159 @@
+"""One self-contained HTML page of an evaluation: nothing in it is fetched from elsewhere."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemish.dataset.sample import GOOD
+from blemish.errors import MissingExtraError
+from blemish.inspection.manifest import Manifest
+from blemish.inspection.result import Verdict
+from blemish.report.gallery import Group, Seen
+from blemish.report.plots import precision_recall, roc, score_histogram
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_page(figures: dict[str, Any], manifest: Manifest, seen: Sequence[Seen], gallery: Sequence[Group]) -> str:
+    """The page of the figures (as `Evaluation.to_dict` gives them), all inspected samples, and the chosen ones' cards.
+
+    Raises MissingExtraError where matplotlib or Jinja2 is not installed.
+    """
+    check_installed()
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "interval": interval, "number": number}
+    return environment.get_template("report.html").render(
+        figures=figures,
+        manifest=manifest,
+        sentences=in_words(figures),
+        warnings=warnings_of(figures, manifest),
+        plots=_plots(manifest, seen),
+        verdicts=verdicts_by_class(seen),
+        gallery=gallery,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def check_installed() -> None:
+    """Raises MissingExtraError where matplotlib or Jinja2 is not installed."""
+    for name in ("jinja2", "matplotlib"):
+        if find_spec(name) is None:
+            raise MissingExtraError(f"{name} is not installed; pip install 'blemish[report]'")
+
+
+def percent(rate: float) -> str:
+    """A share in per cent, with as many digits as tell it from none and from all."""
+    value = 100 * rate
+    if value in (0, 100):
+        return f"{value:.0f} %"
+    digits = 1 if 1 <= value <= 99 else 2
+    return f"{value:.{digits}f} %"
+
+
+def interval(estimate: dict[str, Any]) -> str:
+    return f"{percent(estimate['low'])} – {percent(estimate['high'])}"
+
+
+def number(value: float) -> str:
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def in_words(figures: dict[str, Any]) -> list[str]:
+    """What the figures say of escapes, overkill and reviews, and what it would take to prove a lower escape rate."""
+    image = figures.get("image", {})
+    said = []
+    if "escape_rate" in image:
+        proof = image["proof"]
+        escapes, defective = proof["escapes"], proof["defective"]
+        said.append(
+            f"{_count(escapes, 'defective part')} of {defective} passed: an escape rate of "
+            f"{percent(image['escape_rate']['value'])}, with 95 % confidence between {interval(image['escape_rate'])}."
+        )
+    else:
+        said.append("There is no defective image in this data, so nothing is known of escapes.")
+    if "overkill_rate" in image:
+        rate = image["overkill_rate"]
+        said.append(
+            f"{_count(round(rate['value'] * rate['n']), 'good part')} of {rate['n']} rejected: an overkill rate of "
+            f"{percent(rate['value'])}, with 95 % confidence between {interval(rate)}."
+        )
+    else:
+        said.append("There is no good image in this data, so nothing is known of false alarms.")
+    if image.get("review_rate", {}).get("value"):
+        said.append(f"{percent(image['review_rate']['value'])} of all parts are up for review by a person.")
+    if "proof" in image:
+        said += _proof_in_words(image["proof"])
+    return said
+
+
+def _proof_in_words(proof: dict[str, Any]) -> list[str]:
+    confidence = percent(proof["confidence"])
+    said = [f"This proves, at {confidence} confidence, an escape rate of at most {percent(proof['proven'])}."]
+    missing = [row for row in proof["needed"] if row["more"] > 0]
+    if missing:
+        other = "without another escape" if proof["escapes"] else "without an escape"
+        said.append(
+            f"To prove an escape rate of at most {percent(missing[0]['rate'])}, {missing[0]['more']:,} more defective "
+            f"parts are needed {other}."
+        )
+    return said
+
+
+def warnings_of(figures: dict[str, Any], manifest: Manifest) -> list[str]:
+    """What a reader must know before trusting the figures."""
+    found = list(manifest.calibration.warnings) if manifest.calibration is not None else []
+    decision = manifest.decision
+    if decision.review is None and decision.reject is None and not decision.class_thresholds and not decision.rules:
+        found.append("The bundle has no threshold and no rule: every part passes. Set them with `blemish decide`.")
+    if manifest.certificate is None:
+        found.append("The bundle has no certificate that its graph agrees with the network it was made from.")
+    data = figures["data"]
+    if data["unreadable"]:
+        found.append(f"{_count(len(data['unreadable']), 'file')} could not be read; see the end of the page.")
+    if data["unknown"]:
+        found.append(f"{data['unknown']} images have no known truth and count in no figure.")
+    return found
+
+
+def verdicts_by_class(seen: Sequence[Seen]) -> list[dict[str, Any]]:
+    """For each class of the truth, how many images passed, went to review and were rejected."""
+    rows: dict[str, dict[str, Any]] = {}
+    for sample, found in seen:
+        if sample.defective is None:
+            continue
+        name = sample.label or ("defective" if sample.defective else GOOD)
+        row = rows.setdefault(name, {"name": name, "good": not sample.defective, **{str(v): 0 for v in Verdict}})
+        row[str(found.verdict)] += 1
+    for row in rows.values():
+        row["total"] = sum(row[str(v)] for v in Verdict)
+    return sorted(rows.values(), key=lambda row: (not row["good"], row["name"]))
+
+
+def _plots(manifest: Manifest, seen: Sequence[Seen]) -> dict[str, str]:
+    known = [(sample, found) for sample, found in seen if sample.defective is not None]
+    if not known:
+        return {}
+    scores = np.array([found.score for _, found in known], np.float64)
+    defective = np.array([bool(sample.defective) for sample, _ in known])
+    verdicts = [found.verdict for _, found in known]
+    plots = {"scores": score_histogram(scores, defective, manifest.decision.review, manifest.decision.reject)}
+    if defective.any() and not defective.all():
+        plots["roc"] = roc(scores, defective, verdicts)
+        plots["pr"] = precision_recall(scores, defective, verdicts)
+    return plots
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count or 'No'} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,126 @@
+"""Plots of scores as inline SVG, whose text and axes take the colour of the page around them."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.inspection.result import Verdict
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+GOOD, DEFECTIVE, REVIEW, REJECT = "#0d9488", "#dc2626", "#d97706", "#b91c1c"
+_INK = "#123457"  # stands for the page's own colour, and is replaced by it
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "blemish",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def score_histogram(scores: Floats, defective: Bools, review: float | None, reject: float | None) -> str:
+    """Scores of N images by truth, with the two thresholds."""
+
+    def draw(axes: Any) -> None:
+        edges = np.histogram_bin_edges(scores, bins=min(40, max(8, len(scores) // 4)))
+        for chosen, colour, name in ((~defective, GOOD, "good"), (defective, DEFECTIVE, "defective")):
+            if chosen.any():
+                axes.hist(scores[chosen], edges, color=colour, alpha=0.65, label=f"{name} ({int(chosen.sum())})")
+        for value, colour, name in ((review, REVIEW, "review"), (reject, REJECT, "reject")):
+            if value is not None:
+                axes.axvline(value, color=colour, linestyle="--", linewidth=1.4, label=f"{name} from {value:.4g}")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="score", ylabel="images")
+        _legend_above(axes)
+
+    return _svg("scores", (7.2, 3.0), draw)
+
+
+def roc(scores: Floats, defective: Bools, verdicts: Sequence[Verdict]) -> str:
+    """Share of defective images found against share of good ones, and where the verdicts stand on the curve."""
+
+    def draw(axes: Any) -> None:
+        hits, alarms = _counts(scores, defective)
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, linestyle=":")
+        axes.plot(alarms / alarms[-1], hits / hits[-1], color=DEFECTIVE, linewidth=1.8, clip_on=False)
+        for chosen, colour, name, mark in _operating_points(verdicts):
+            x, y = chosen[~defective].mean(), chosen[defective].mean()
+            axes.plot(x, y, mark, color=colour, markersize=8, label=name, clip_on=False)
+        axes.set(xlabel="good images stopped", ylabel="defective images stopped", xlim=(0, 1), ylim=(0, 1))
+        _legend_above(axes)
+
+    return _svg("roc", (3.5, 3.4), draw)
+
+
+def precision_recall(scores: Floats, defective: Bools, verdicts: Sequence[Verdict]) -> str:
+    """Share of stopped images that are defective against share of defective images stopped."""
+
+    def draw(axes: Any) -> None:
+        hits, alarms = _counts(scores, defective)
+        found, total = hits[1:], hits[-1]
+        precision = found / (found + alarms[1:])
+        axes.step([0, *(found / total)], [precision[0], *precision], color=DEFECTIVE, linewidth=1.8, clip_on=False)
+        axes.axhline(total / len(scores), color=_INK, linewidth=0.6, linestyle=":")
+        for chosen, colour, name, mark in _operating_points(verdicts):
+            if chosen.any():
+                axes.plot(
+                    chosen[defective].mean(), defective[chosen].mean(), mark, color=colour, markersize=8, label=name,
+                    clip_on=False,
+                )  # fmt: skip
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.005))
+        _legend_above(axes)
+
+    return _svg("pr", (3.5, 3.4), draw)
+
+
+def _counts(scores: Floats, defective: Bools) -> tuple[Floats, Floats]:
+    """Defective and good images at or above each distinct score, from none to all."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    hits = np.cumsum(defective[order])[last]
+    return np.append(0.0, hits), np.append(0.0, last + 1 - hits)
+
+
+def _operating_points(verdicts: Sequence[Verdict]) -> list[tuple[Bools, str, str, str]]:
+    stopped = np.array([verdict != Verdict.PASS for verdict in verdicts])
+    rejected = np.array([verdict == Verdict.REJECT for verdict in verdicts])
+    points = [(stopped, REVIEW, "review or reject", "o"), (rejected, REJECT, "reject", "D")]
+    return points[1:] if (stopped == rejected).all() else points
+
+
+def _legend_above(axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, fontsize=9,
+                    handlelength=1.4, columnspacing=1.2)  # fmt: skip
+
+
+def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True)
+    text = stream.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), 1)
+    # Several drawings share one page, so the names inside each must be its own.
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    return text.replace(_INK, "currentColor")
