@@ -92,7 +92,11 @@ def is_first_process() -> bool:
 
 
 def build(config: RunConfig, dataset: Dataset) -> Method:
-    """A fresh method for a dataset; methods that learn from good images alone know just good and defect."""
+    """A fresh method for a dataset; methods that learn from good images alone know just good and defect.
+
+    Its random weights follow from the seed.
+    """
+    L.seed_everything(config.seed, workers=True, verbose=False)
     kind = method_class(config.method)
     classes = (GOOD, "defect") if kind.info.needs == ("good",) else dataset.classes
     options = check_options(kind.Options, config.options, config.method)
