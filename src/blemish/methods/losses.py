@@ -58,8 +58,11 @@ def ssim_map(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tens
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
     planes = torch.cat([a, b, a * a, b * b, a * b], dim=1)
-    padded = F.pad(planes.flatten(0, 1)[:, None], (window // 2,) * 4, mode="reflect")
-    means = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1)).view(planes.shape)
+    channels = int(planes.shape[1])
+    kernels = torch.stack([kernel] * channels)[:, None]  # grouped: far faster to learn than one channel
+    padded = F.pad(planes, (window // 2,) * 4, mode="reflect")
+    rows = F.conv2d(padded, kernels[:, :, None], groups=channels)
+    means = F.conv2d(rows, kernels[:, :, :, None], groups=channels)
     mean_a, mean_b, mean_aa, mean_bb, mean_ab = means.chunk(5, dim=1)
     covariance = mean_ab - mean_a * mean_b
     variances = mean_aa + mean_bb - mean_a.square() - mean_b.square()
