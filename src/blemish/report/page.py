@@ -33,7 +33,7 @@ def render_page(figures: dict[str, Any], manifest: Manifest, seen: Sequence[Seen
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "interval": interval, "number": number}
+    environment.filters |= {"percent": percent, "interval": interval, "number": number, "plain": plain}
     return environment.get_template("report.html").render(
         figures=figures,
         manifest=manifest,
@@ -56,41 +56,35 @@ def check_installed() -> None:
 def percent(rate: float) -> str:
     """A share in per cent, with as many digits as tell it from none and from all."""
     value = 100 * rate
-    if value in (0, 100):
-        return f"{value:.0f} %"
-    digits = 1 if 1 <= value <= 99 else 2
-    return f"{value:.{digits}f} %"
+    digits = 1 if 1 <= value <= 99 or value in (0, 100) else 2
+    text = f"{value:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.')}\N{NO-BREAK SPACE}%"
 
 
 def interval(estimate: dict[str, Any]) -> str:
-    return f"{percent(estimate['low'])} – {percent(estimate['high'])}"
+    return f"{percent(estimate['low'])} to {percent(estimate['high'])}"
 
 
 def number(value: float) -> str:
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
+def plain(value: Any) -> str:
+    """An option or a count as a reader would write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(own)}" for key, own in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(own) for own in value)
+    return "none" if value is None else str(value)
+
+
 def in_words(figures: dict[str, Any]) -> list[str]:
     """What the figures say of escapes, overkill and reviews, and what it would take to prove a lower escape rate."""
     image = figures.get("image", {})
-    said = []
-    if "escape_rate" in image:
-        proof = image["proof"]
-        escapes, defective = proof["escapes"], proof["defective"]
-        said.append(
-            f"{_count(escapes, 'defective part')} of {defective} passed: an escape rate of "
-            f"{percent(image['escape_rate']['value'])}, with 95 % confidence between {interval(image['escape_rate'])}."
-        )
-    else:
-        said.append("There is no defective image in this data, so nothing is known of escapes.")
-    if "overkill_rate" in image:
-        rate = image["overkill_rate"]
-        said.append(
-            f"{_count(round(rate['value'] * rate['n']), 'good part')} of {rate['n']} rejected: an overkill rate of "
-            f"{percent(rate['value'])}, with 95 % confidence between {interval(rate)}."
-        )
-    else:
-        said.append("There is no good image in this data, so nothing is known of false alarms.")
+    said = [
+        _rate_in_words(image.get("escape_rate"), "defective", "passed", "escape rate", "escapes"),
+        _rate_in_words(image.get("overkill_rate"), "good", "were rejected", "overkill rate", "false alarms"),
+    ]
     if image.get("review_rate", {}).get("value"):
         said.append(f"{percent(image['review_rate']['value'])} of all parts are up for review by a person.")
     if "proof" in image:
@@ -98,15 +92,25 @@ def in_words(figures: dict[str, Any]) -> list[str]:
     return said
 
 
+def _rate_in_words(rate: dict[str, Any] | None, kind: str, happened: str, name: str, unknown: str) -> str:
+    if rate is None:
+        return f"There is no {kind} image in this data, so nothing is known of {unknown}."
+    count = round(rate["value"] * rate["n"]) or "None"
+    return (
+        f"{count} of {rate['n']} {kind} parts {happened}. The {name} is {percent(rate['value'])}; "
+        f"with 95 % confidence it lies between {percent(rate['low'])} and {percent(rate['high'])}."
+    )
+
+
 def _proof_in_words(proof: dict[str, Any]) -> list[str]:
     confidence = percent(proof["confidence"])
-    said = [f"This proves, at {confidence} confidence, an escape rate of at most {percent(proof['proven'])}."]
+    said = [f"With {confidence} confidence this proves an escape rate of at most {percent(proof['proven'])}."]
     missing = [row for row in proof["needed"] if row["more"] > 0]
     if missing:
         other = "without another escape" if proof["escapes"] else "without an escape"
         said.append(
-            f"To prove an escape rate of at most {percent(missing[0]['rate'])}, {missing[0]['more']:,} more defective "
-            f"parts are needed {other}."
+            f"To prove at most {percent(missing[0]['rate'])}, {missing[0]['more']:,} more defective parts must be "
+            f"inspected {other}."
         )
     return said
 

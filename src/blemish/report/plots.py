@@ -15,7 +15,7 @@ Bools = NDArray[np.bool_]
 
 GOOD, DEFECTIVE, REVIEW, REJECT = "#0d9488", "#dc2626", "#d97706", "#b91c1c"
 _INK = "#123457"  # stands for the page's own colour, and is replaced by it
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "blemish",
     "font.family": "sans-serif",
@@ -47,7 +47,7 @@ def score_histogram(scores: Floats, defective: Bools, review: float | None, reje
         axes.set(xlabel="score", ylabel="images")
         _legend_above(axes)
 
-    return _svg("scores", (7.2, 3.0), draw)
+    return _svg("scores", (10.8, 3.1), draw)
 
 
 def roc(scores: Floats, defective: Bools, verdicts: Sequence[Verdict]) -> str:
@@ -63,7 +63,7 @@ def roc(scores: Floats, defective: Bools, verdicts: Sequence[Verdict]) -> str:
         axes.set(xlabel="good images stopped", ylabel="defective images stopped", xlim=(0, 1), ylim=(0, 1))
         _legend_above(axes)
 
-    return _svg("roc", (3.5, 3.4), draw)
+    return _svg("roc", (5.3, 3.7), draw)
 
 
 def precision_recall(scores: Floats, defective: Bools, verdicts: Sequence[Verdict]) -> str:
@@ -84,7 +84,7 @@ def precision_recall(scores: Floats, defective: Bools, verdicts: Sequence[Verdic
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.005))
         _legend_above(axes)
 
-    return _svg("pr", (3.5, 3.4), draw)
+    return _svg("pr", (5.3, 3.7), draw)
 
 
 def _counts(scores: Floats, defective: Bools) -> tuple[Floats, Floats]:
@@ -120,7 +120,7 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> s
         figure.savefig(stream, format="svg", transparent=True)
     text = stream.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), 1)
+    text = re.sub(r"^<svg[^>]*?(?= xmlns:|>)", lambda head: re.sub(r' (width|height)="[^"]*"', "", head[0]), text)
     # Several drawings share one page, so the names inside each must be its own.
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace(_INK, "currentColor")
