@@ -42,10 +42,11 @@ def info(path: Data, format: FormatOption = "auto", root: Root = None, json: Jso
 
 @data.command()
 def audit(path: Data, format: FormatOption = "auto", root: Root = None, json: Json = None) -> None:
-    """Find what is wrong with DATA: unreadable files, masks of another size, empty masks, images that occur twice.
+    """Find what is wrong with DATA: unreadable files, masks of another size, empty masks, images that occur twice,
+    annotations that are broken.
 
     Exit code 1 when something serious is found (unreadable files, masks of another size, the same file in two splits
-    or under two labels, a group in two splits), 0 otherwise.
+    or under two labels, a group in two splits, annotations that had to be left out), 0 otherwise.
     """
     from blemish.dataset.audit import audit_dataset
 
@@ -64,7 +65,7 @@ def audit(path: Data, format: FormatOption = "auto", root: Root = None, json: Js
 def convert(
     path: Data,
     out: Annotated[Path, typer.Argument(help="Folder (or .csv file) to write; must be new.", show_default=False)],
-    to: Annotated[str, typer.Option(help="Layout to write: csv, mvtec, classes, good-defect or masks.")],
+    to: Annotated[str, typer.Option(help="Layout to write, such as csv, mvtec, masks, coco, yolo or voc.")],
     format: FormatOption = "auto",
     root: Root = None,
 ) -> None:
@@ -177,6 +178,10 @@ def _print_audit(path: str, found: "Audit") -> None:
     section("the same file in two splits", _lines(found.duplicates_across_splits), True)
     section("the same file under two labels", _lines(found.duplicates_across_labels), True)
     section("groups in two splits", found.groups_across_splits, True)
+    section("annotations that had to be left out", found.broken_annotations, True)
+    section("boxes or outlines of no area, or outside their image: dropped", found.boxes_empty, False)
+    section("boxes or outlines that reach beyond their image: cut", found.boxes_outside, False)
+    section("boxes of another class than their image", found.boxes_of_other_class, False)
     section("empty masks of defective images", found.empty_masks, False)
     section("defect pixels on images labelled good", found.masks_on_good, False)
     section("images of a few pixels", found.tiny, False)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures
 from blemish.dataset.info import Progress, in_threads
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Box, Dataset, Rle, Sample
+from blemish.dataset.shapes import bounds_of
+from blemish.dataset.truth import cut, read_class_mask
 from blemish.errors import ImageError
 from blemish.imaging.read import read_image, read_mask
 
@@ -33,7 +35,7 @@ class Twins:
 
 @dataclass
 class Audit:
-    """Findings; paths are relative to the dataset's root. The first five lists are serious."""
+    """Findings; paths are relative to the dataset's root. The first six lists are serious."""
 
     images: int
     unreadable: list[str] = field(default_factory=list)
@@ -41,8 +43,12 @@ class Audit:
     duplicates_across_splits: list[Twins] = field(default_factory=list)  # identical files
     duplicates_across_labels: list[Twins] = field(default_factory=list)
     groups_across_splits: list[str] = field(default_factory=list)
+    broken_annotations: list[str] = field(default_factory=list)  # what the reader left out
     empty_masks: list[str] = field(default_factory=list)  # of defective images
     masks_on_good: list[str] = field(default_factory=list)  # defect pixels on images labelled good
+    boxes_outside: list[str] = field(default_factory=list)  # boxes and outlines that are cut to the image
+    boxes_empty: list[str] = field(default_factory=list)  # of no area, or wholly outside: they are dropped
+    boxes_of_other_class: list[str] = field(default_factory=list)  # than their image's label
     tiny: list[str] = field(default_factory=list)
     unlabelled: int = 0
     duplicates: list[Twins] = field(default_factory=list)  # identical files of one split and label
@@ -56,6 +62,7 @@ class Audit:
             or self.duplicates_across_splits
             or self.duplicates_across_labels
             or self.groups_across_splits
+            or self.broken_annotations
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,6 +75,8 @@ class _Look:
 
     error: str = ""
     mask_error: str = ""
+    outside: int = 0  # boxes and outlines
+    no_area: int = 0
     empty: bool | None = None  # of the mask, where there is one
     size: tuple[int, int] = (0, 0)
     sha256: str = ""
@@ -79,13 +88,20 @@ def audit_dataset(dataset: Dataset, progress: Progress = lambda done: None) -> A
     """Decode every image and mask once; 10,000 images need some 100 MB beyond the images in work."""
     looks = list(in_threads(_look_at, dataset.samples, progress))
     names = [_name(s.image, dataset.root) for s in dataset.samples]
-    found = Audit(images=len(dataset))
+    found = Audit(images=len(dataset), broken_annotations=list(dataset.broken))
     splits_of_group: defaultdict[str, set[str]] = defaultdict(set)
     for sample, look, name in zip(dataset.samples, looks, names, strict=True):
         if look.error:
             found.unreadable.append(look.error)
         if look.mask_error:
             found.mask_size_mismatch.append(look.mask_error)
+        if look.outside:
+            found.boxes_outside.append(f"{name}: {look.outside}")
+        if look.no_area:
+            found.boxes_empty.append(f"{name}: {look.no_area}")
+        others = {box.label for box in sample.boxes or () if sample.label not in (None, box.label)}
+        if others:
+            found.boxes_of_other_class.append(f"{name}: {', '.join(sorted(others))}")
         if look.empty and sample.defective:
             found.empty_masks.append(name)
         if look.empty is False and sample.defective is False:
@@ -107,16 +123,26 @@ def _look_at(sample: Sample) -> _Look:
         return _Look(error=str(error))
     size = (image.shape[0], image.shape[1])
     mask_error, empty = "", None
+    outside = no_area = 0
     if sample.mask is not None:
         try:
-            mask = read_mask(sample.mask)
+            mask = read_mask(sample.mask) if sample.mask_classes is None else read_class_mask(sample.mask) > 0
             empty = not mask.any()
             if mask.shape != size:
                 mask_error = f"{sample.mask}: {mask.shape[1]}×{mask.shape[0]}, its image {size[1]}×{size[0]}"
         except ImageError as error:
             return _Look(error=str(error), size=size)
+    for item in (*(sample.boxes or ()), *(sample.shapes or ())):
+        if isinstance(item, Rle) and (item.height, item.width) != size:
+            mask_error = f"{sample.image}: run lengths of {item.width}×{item.height}, its image {size[1]}×{size[0]}"
+            continue
+        bounds = (item.x0, item.y0, item.x1, item.y1) if isinstance(item, Box) else bounds_of(item)
+        whole = None if bounds is None else Box(*bounds, item.label)
+        inside = None if whole is None else cut(whole, size)
+        no_area += inside is None
+        outside += inside is not None and inside != whole
     digest = hashlib.sha256(sample.image.read_bytes()).hexdigest()
-    return _Look("", mask_error, empty, size, digest, perceptual_hash(image), fine_structure(image))
+    return _Look("", mask_error, outside, no_area, empty, size, digest, perceptual_hash(image), fine_structure(image))
 
 
 def _find_twins(found: Audit, samples: Sequence[Sample], looks: Sequence[_Look], names: Sequence[str]) -> None:

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from blemish.dataset.sample import GOOD, Sample
+from blemish.dataset.sample import DEFECT, GOOD, Sample
+from blemish.dataset.truth import has_mask, mask_of
 from blemish.errors import DataError
-from blemish.imaging.read import IMAGE_SUFFIXES, read_mask, write_image
+from blemish.imaging.read import IMAGE_SUFFIXES, image_header, read_mask, write_image
 
 GOOD_NAMES = {
     "good", "ok", "normal", "pass", "flawless", "intact", "defect-free", "defectfree", "no-defect", "nodefect",
@@ -112,22 +113,33 @@ def copy_image(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def copy_mask(source: Path, target: Path) -> None:
-    """The mask as a PNG of 0 and 255, whatever it was."""
-    write_image(target.with_suffix(".png"), read_mask(source))
+def copy_mask(sample: Sample, target: Path) -> None:
+    """The defect pixels, where a mask or outlines tell them, as a PNG of 0 and 255."""
+    if sample.mask is not None and sample.mask_classes is None:
+        write_image(target, read_mask(sample.mask))
+    elif sample.mask is not None or (sample.shapes and has_mask(sample)):
+        header = image_header(sample.image)
+        write_image(target, mask_of(sample, (header.height, header.width)))
 
 
 def label_or_kind(sample: Sample) -> str | None:
     """The label, or "defect" and GOOD where only boxes or a mask tell; None where nothing does."""
     if sample.label is not None or sample.defective is None:
         return sample.label
-    return "defect" if sample.defective else GOOD
+    return DEFECT if sample.defective else GOOD
 
 
 def losses(samples: Iterable[Sample], kept: Iterable[str]) -> list[str]:
     """One line for each kind of knowledge in the samples that is not in `kept`."""
     samples, kept = list(samples), set(kept)
     lines = []
+    outlined = sum(bool(s.shapes) for s in samples)
+    if outlined and "shapes" not in kept:
+        masks = "are kept as one mask each" if "mask" in kept else "are not kept"
+        lines.append(f"outlines of {outlined} images {masks}")
+    layered = sum(s.mask_classes is not None for s in samples)
+    if layered and "mask" in kept and "shapes" not in kept:
+        lines.append(f"classes in the masks of {layered} images are not kept")
     for kind in ("label", "split", "mask", "boxes", "template", "roi", "ignore", "group", "product"):
         count = sum(getattr(s, kind) is not None for s in samples)
         if count and kind not in kept:
@@ -140,4 +152,8 @@ def keep_labelled(samples: Iterable[Sample]) -> tuple[list[tuple[Sample, str]], 
     samples = list(samples)
     pairs = [(s, label) for s in samples if (label := label_or_kind(s)) is not None]
     left = len(samples) - len(pairs)
-    return pairs, [f"{left} images without a label are left out"] if left else []
+    lines = [f"{left} images without a label are left out"] if left else []
+    several = sum(s.label is None and bool(s.boxes or s.shapes or s.mask_classes) for s, _ in pairs)
+    if several:
+        lines.append(f"{several} images with defects of several classes are labelled {DEFECT}")
+    return pairs, lines

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import Dataset, Sample
-from blemish.errors import ImageError
+from blemish.dataset.shapes import pixels_of
+from blemish.dataset.truth import shapes_of
+from blemish.errors import DataError, ImageError
 from blemish.imaging.read import ImageHeader, image_header, read_mask
 
 Item = TypeVar("Item")
@@ -73,9 +75,10 @@ def describe(dataset: Dataset, progress: Progress = lambda done: None) -> Datase
         if header:
             headers.append(header)
         label = sample.label or "defect"
-        if header and sample.mask is not None:
+        if header:
             area = header.height * header.width
-            regions.setdefault((label, "mask"), []).extend((size, size / area) for size in sizes)
+            for name, size in sizes:
+                regions.setdefault((name or label, "mask"), []).append((size, size / area))
         if header and sample.mask is None:
             for box in sample.boxes or ():
                 size = max(0.0, box.x1 - box.x0) * max(0.0, box.y1 - box.y0)
@@ -119,14 +122,19 @@ def region_sizes(mask: NDArray[np.bool_]) -> list[float]:
     return [float(stats[i, cv2.CC_STAT_AREA]) for i in range(1, count)]
 
 
-def _look_at(sample: Sample) -> tuple[ImageHeader | None, list[float], str]:
+def _look_at(sample: Sample) -> tuple[ImageHeader | None, list[tuple[str, float]], str]:
+    """Header, and class and pixels of each region of the mask or outlines; no class where the image's label is it."""
     try:
         header = image_header(sample.image)
     except ImageError as error:
         return None, [], str(error)
     try:
-        return header, region_sizes(read_mask(sample.mask)) if sample.mask is not None else [], ""
-    except ImageError as error:
+        if sample.mask is not None and sample.mask_classes is None:
+            return header, [("", pixels) for pixels in region_sizes(read_mask(sample.mask))], ""
+        shapes = shapes_of(sample, (header.height, header.width))
+        masks = [(shape.label, pixels_of(shape, (header.height, header.width))) for shape in shapes]
+        return header, [(label, pixels) for label, mask in masks for pixels in region_sizes(mask)], ""
+    except (DataError, ImageError) as error:
         return header, [], str(error)
 
 

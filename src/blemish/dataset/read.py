@@ -1,12 +1,30 @@
 """One door for every dataset: what it is taken for, and the samples in it."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blemish.dataset.files import WHOLE_SET_MASKS, first_existing, folders_in, images_in
-from blemish.dataset.formats import classes, csv_manifest, elpv, good_defect, kolektor, masks, mvtec
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.formats import (
+    class_masks,
+    classes,
+    coco,
+    csv_manifest,
+    deeppcb,
+    elpv,
+    good_defect,
+    kolektor,
+    labelme,
+    masks,
+    mvtec,
+    neu_det,
+    severstal,
+    voc,
+    yolo,
+)
+from blemish.dataset.sample import AnnotationWarning, Dataset, Sample
 from blemish.errors import DataError
 from blemish.imaging.read import IMAGE_SUFFIXES
 
@@ -27,6 +45,14 @@ FORMATS: dict[str, Format] = {
     "classes": Format(classes.SAYS, classes.looks_like, classes.read, classes.write),
     "good-defect": Format(good_defect.SAYS, good_defect.looks_like, good_defect.read, good_defect.write),
     "masks": Format(masks.SAYS, masks.looks_like, masks.read, masks.write),
+    "class-masks": Format(class_masks.SAYS, class_masks.looks_like, class_masks.read, class_masks.write),
+    "voc": Format(voc.SAYS, voc.looks_like, voc.read, voc.write),
+    "coco": Format(coco.SAYS, coco.looks_like, coco.read, coco.write),
+    "yolo": Format(yolo.SAYS, yolo.looks_like, yolo.read, yolo.write),
+    "labelme": Format(labelme.SAYS, labelme.looks_like, labelme.read, labelme.write),
+    "deeppcb": Format(deeppcb.SAYS, deeppcb.looks_like, deeppcb.read, deeppcb.write),
+    "severstal": Format(severstal.SAYS, severstal.looks_like, severstal.read, severstal.write),
+    "neu-det": Format(neu_det.SAYS, neu_det.looks_like, neu_det.read, neu_det.write),
     "kolektor": Format(kolektor.SAYS, kolektor.looks_like, kolektor.read),
     "elpv": Format(elpv.SAYS, elpv.looks_like, elpv.read),
     "csv": Format(csv_manifest.SAYS, csv_manifest.looks_like, csv_manifest.read, csv_manifest.write),
@@ -39,7 +65,8 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
     `path` "elpv" is the installed package elpv-dataset; format "elpv:0.5" counts cells as defective from a defect
     probability of 0.5 on (otherwise 1 is defective and what is between 0 and 1 is left out). `root` is where a CSV's
     relative paths start. Files roi.png and ignore.png in the dataset's folder hold for all images that have none of
-    their own. Raises DataError for what is missing, empty or unclear.
+    their own. Annotations that cannot be used are left out: `Dataset.broken` lists them. Raises DataError for what is
+    missing, empty or unclear.
     """
     name, _, option = format.partition(":")
     if name not in ("auto", *FORMATS):
@@ -55,16 +82,35 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
     if root is not None and name != "csv":
         raise DataError(f"root is where the paths of a CSV start; {place} is read as {name} and needs none")
     base = Path(root) if root is not None else place if place.is_dir() else place.parent
-    if name == "csv":
-        samples = csv_manifest.read(place, base)
-    elif name == "elpv":
-        samples = elpv.read(place, option)
-    else:
-        samples = FORMATS[name].read(place)
+    with _broken(place) as broken:
+        if name == "csv":
+            samples = csv_manifest.read(place, base)
+        elif name == "elpv":
+            samples = elpv.read(place, option)
+        else:
+            samples = FORMATS[name].read(place)
     if not samples:
         raise DataError(f"{place} holds no images in the layout {name} ({FORMATS[name].says})")
     _check_files(place, samples)
-    return Dataset(tuple(_with_whole_set_masks(samples, base)), base, name)
+    return Dataset(tuple(_with_whole_set_masks(samples, base)), base, name, tuple(broken))
+
+
+@contextmanager
+def _broken(place: Path) -> Iterator[list[str]]:
+    """Collect the annotations that a reader leaves out: one warning for all of them; other warnings go on."""
+    lines: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lines
+    for warning in caught:
+        if issubclass(warning.category, AnnotationWarning):
+            lines.append(str(warning.message))
+        else:
+            warnings.warn(warning.message, warning.category, stacklevel=4)
+    if lines:
+        more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+        shown = "; ".join(lines[:3])
+        warnings.warn(f"{place}: {len(lines)} annotations are left out: {shown}{more}", AnnotationWarning, stacklevel=4)
 
 
 def detect_format(path: Path) -> str:

@@ -10,7 +10,7 @@ from blemish.errors import DataError
 
 
 def write_csv(dataset: Dataset, path: str | Path, relative: bool = False) -> None:
-    """Write the dataset as a CSV that `read_dataset` reads back; boxes are not held.
+    """Write the dataset as a CSV that `read_dataset` reads back, boxes and outlines included.
 
     Paths are absolute, or relative to the dataset's root where they are below it: then read with `root=dataset.root`.
     """
@@ -37,9 +37,10 @@ def convert(dataset: Dataset, format: str, out: str | Path) -> list[str]:
 
 
 def sha256_of(dataset: Dataset) -> str:
-    """Hash of the list of files, whatever their order: relative path, size in bytes, label and split of each."""
+    """Hash of the list of files, whatever their order: relative path, size in bytes, label, split, boxes and shapes."""
     lines = sorted(
         f"{_relative(s.image, dataset.root)}\t{s.image.stat().st_size}\t{s.label or ''}\t{s.split or ''}"
+        + (f"\t{s.boxes or ()}\t{s.shapes or ()}" if s.boxes or s.shapes else "")
         for s in dataset.samples
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

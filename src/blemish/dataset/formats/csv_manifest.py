@@ -1,18 +1,32 @@
-"""A CSV of one row an image: image and any of label, mask, boxes, template, split, group, product, roi, ignore."""
+"""A CSV of one row an image: image and any of label, mask, boxes, template, split, group, product, roi, ignore.
+
+`boxes` names an annotation file, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` holds
+[{"label": …, "rings": [[[x, y], …], …]}, {"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's
+short form; `mask_classes` holds the names ["…", …] of the mask's pixel values 1, 2, ….
+"""
 
 import csv
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from blemish.dataset.annotations import number as finite
 from blemish.dataset.boxes import BOX_READERS, read_boxes
 from blemish.dataset.files import SPLIT_NAMES, class_label, losses
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Box, Dataset, Polygon, Rle, Sample, Shape
+from blemish.dataset.shapes import runs_from_text, runs_to_text
+from blemish.dataset.truth import label_from
 from blemish.errors import DataError
 
 SAYS = "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore"
-COLUMNS = ("image", "label", "mask", "boxes", "template", "split", "group", "product", "roi", "ignore")
+COLUMNS = (
+    "image", "label", "mask", "mask_classes", "boxes", "shapes", "template", "split", "group", "product", "roi",
+    "ignore",
+)  # fmt: skip
 _FILES = ("mask", "template", "roi", "ignore")
+_JSON = ("boxes", "shapes", "mask_classes")
 
 
 def looks_like(path: Path) -> bool:
@@ -26,6 +40,7 @@ def looks_like(path: Path) -> bool:
 def read(path: Path, root: Path | None = None) -> list[Sample]:
     """Samples of a CSV; relative paths are looked up in `root`, or else in the CSV's folder."""
     base = root if root is not None else path.parent
+    csv.field_size_limit(1 << 30)  # run lengths are long
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             line = file.readline()
@@ -48,7 +63,10 @@ def read(path: Path, root: Path | None = None) -> list[Sample]:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
     boxes = _box_files(path, base, table)
     samples = [_sample(path, number, row, base) for number, row in table]
-    samples = [replace(s, boxes=read_boxes(file)) if file else s for s, file in zip(samples, boxes, strict=True)]
+    samples = [
+        replace(s, boxes=read_boxes(file, s.image)) if file else s for s, file in zip(samples, boxes, strict=True)
+    ]
+    samples = [_labelled(s) for s in samples]
     _check_once(path, samples)
     return samples
 
@@ -63,19 +81,19 @@ def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
         path = path.absolute()
         return (path.relative_to(root) if relative and path.is_relative_to(root) else path).as_posix()
 
-    kept = [
-        name
-        for name in COLUMNS
-        if name == "image" or (name != "boxes" and any(getattr(s, name) is not None for s in dataset.samples))
-    ]
+    def cell(sample: Sample, name: str) -> str:
+        value = getattr(sample, name)
+        if name == "image" or name in _FILES:
+            return text(value)
+        return (_as_json(value) if name in _JSON and value is not None else value) or ""
+
+    kept = [name for name in COLUMNS if name == "image" or any(getattr(s, name) is not None for s in dataset.samples)]
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(kept)
         for s in dataset.samples:
-            writer.writerow(
-                text(getattr(s, name)) if name == "image" or name in _FILES else getattr(s, name) or "" for name in kept
-            )
+            writer.writerow(cell(s, name) for name in kept)
     return losses(dataset.samples, kept)
 
 
@@ -92,6 +110,7 @@ def _sample(path: Path, number: int, row: dict[str, str], base: Path) -> Sample:
         group=row.get("group") or None,
         product=row.get("product") or None,
         mask=_place(base, row.get("mask")),
+        **_inline(path, number, row),
         template=_place(base, row.get("template")),
         roi=_place(base, row.get("roi")),
         ignore=_place(base, row.get("ignore")),
@@ -100,11 +119,60 @@ def _sample(path: Path, number: int, row: dict[str, str], base: Path) -> Sample:
 
 def _box_files(path: Path, base: Path, table: list[tuple[int, dict[str, str]]]) -> list[Path | None]:
     """Annotation files whose format is understood; a warning for the others, since labels and masks still hold."""
-    files = [_place(base, row.get("boxes")) for _, row in table]
+    files = [_place(base, text) if not (text := row.get("boxes", "")).startswith("[") else None for _, row in table]
     unknown = sorted({file.suffix.lower() for file in files if file and file.suffix.lower() not in BOX_READERS})
     if unknown:
         warnings.warn(f"{path}: boxes in {', '.join(unknown)} files cannot be read and are passed over", stacklevel=3)
     return [file if file and file.suffix.lower() in BOX_READERS else None for file in files]
+
+
+def _inline(path: Path, number: int, row: dict[str, str]) -> dict[str, Any]:
+    """Boxes, shapes and mask classes that stand in the cells themselves."""
+    found: dict[str, Any] = {}
+    for name in _JSON:
+        if not row.get(name, "").startswith("["):
+            continue
+        try:
+            content = json.loads(row[name])
+            if name == "mask_classes":
+                found[name] = tuple(str(value) for value in content)
+            elif name == "boxes":
+                found[name] = tuple(
+                    Box(finite(x0), finite(y0), finite(x1), finite(y1), str(label)) for x0, y0, x1, y1, label in content
+                )
+            else:
+                found[name] = tuple(_shape(item) for item in content)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise DataError(f"{path}, line {number}: {name} is not understood: {error}") from error
+    return found
+
+
+def _shape(item: dict[str, Any]) -> Shape:
+    if "rings" in item:
+        return Polygon(tuple(tuple((finite(x), finite(y)) for x, y in ring) for ring in item["rings"]), item["label"])
+    height, width = item["size"]
+    return Rle(runs_from_text(item["counts"]), int(height), int(width), item["label"], bool(item.get("many")))
+
+
+def _as_json(values: tuple[Any, ...]) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, Box):
+            return [value.x0, value.y0, value.x1, value.y1, value.label]
+        if isinstance(value, Polygon):
+            return {"label": value.label, "rings": value.rings}
+        if isinstance(value, Rle):
+            counts = runs_to_text(value.counts)
+            return {"label": value.label, "size": [value.height, value.width], "counts": counts, "many": value.many}
+        return value
+
+    return json.dumps([plain(value) for value in values], ensure_ascii=False, separators=(",", ":"))
+
+
+def _labelled(sample: Sample) -> Sample:
+    """Where the row gives no label, that which the boxes or shapes give."""
+    if sample.label is not None or (sample.boxes is None and sample.shapes is None):
+        return sample
+    return replace(sample, label=label_from(item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))))
 
 
 def _place(base: Path, text: str | None) -> Path | None:

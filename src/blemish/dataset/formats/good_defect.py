@@ -64,6 +64,6 @@ def write(dataset: Dataset, out: Path) -> list[str]:
         inside = Path() if label in (GOOD, DEFECT) else Path(label)
         folder = GOOD if label == GOOD else DEFECT
         copy_image(sample.image, base / folder / inside / (stem + sample.image.suffix.lower()))
-        if sample.mask is not None and label != GOOD:
-            copy_mask(sample.mask, base / "masks" / inside / f"{stem}.png")
+        if label != GOOD:
+            copy_mask(sample, base / "masks" / inside / f"{stem}.png")
     return lost

@@ -16,6 +16,7 @@ from blemish.dataset.files import (
     parts_by_split,
     unique_stems,
 )
+from blemish.dataset.formats import class_masks, yolo
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_mask
@@ -32,6 +33,8 @@ _PHOTO = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 def looks_like(path: Path) -> bool:
     if _tile_folders(path):
         return True
+    if class_masks.looks_like(path) or yolo.looks_like(path):
+        return False
     return any(_pair(part) for _, part in parts_by_split(path)) or _has_same_named(path)
 
 
@@ -54,8 +57,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
         base = out / str(sample.split) if split else out
         copy_image(sample.image, base / "images" / label / (stem + sample.image.suffix.lower()))
         (base / "masks").mkdir(exist_ok=True)
-        if sample.mask is not None:
-            copy_mask(sample.mask, base / "masks" / label / f"{stem}.png")
+        copy_mask(sample, base / "masks" / label / f"{stem}.png")
     return lost
 
 

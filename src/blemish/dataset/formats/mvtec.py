@@ -50,8 +50,8 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     for (sample, label), stem in zip(pairs, unique_stems(samples), strict=True):
         base = out / (sample.product or "") if by_product else out
         copy_image(sample.image, base / str(sample.split) / label / (stem + sample.image.suffix.lower()))
-        if sample.mask is not None and label != GOOD:
-            copy_mask(sample.mask, base / "ground_truth" / label / f"{stem}_mask.png")
+        if label != GOOD:
+            copy_mask(sample, base / "ground_truth" / label / f"{stem}_mask.png")
     return lost
 
 
