@@ -50,7 +50,7 @@ def check(maps, masks, valid=None):
     assert figures.ap == pytest.approx(metrics.average_precision_score(truth, flat), abs=1e-9)
     assert figures.aupro == pytest.approx(brute_force_aupro(maps, masks, counts), abs=1e-9)
     assert figures.iou == pytest.approx(metrics.jaccard_score(truth, flat >= 0.5), abs=1e-12)
-    every = [metrics.jaccard_score(truth, flat >= t) for t in np.unique(flat)]
+    every = [(truth & (flat >= t)).sum() / (truth | (flat >= t)).sum() for t in np.unique(flat)]
     assert figures.best_iou == pytest.approx(max(every), abs=1e-12)
     assert all(0 <= value <= 1 for value in (figures.auroc, figures.ap, figures.aupro, figures.iou, figures.best_iou))
 
@@ -59,11 +59,11 @@ def check(maps, masks, valid=None):
 @pytest.mark.parametrize("signal", [-0.3, 0.0, 0.4, 2.0])
 @pytest.mark.parametrize("masked", [False, True])
 def test_random_maps(levels, signal, masked):
-    rng = np.random.default_rng(abs(hash((levels, signal, masked))) % 2**32)
+    rng = np.random.default_rng([levels or 0, round(10 * (signal + 1)), masked])
     maps, masks, valid = [], [], []
     for _ in range(4):
-        mask = np.zeros((20, 24), bool)
-        for y, x, h, w in rng.integers([0, 0, 1, 1], [15, 18, 6, 6], (3, 4)):
+        mask = np.zeros((12, 16), bool)
+        for y, x, h, w in rng.integers([0, 0, 1, 1], [9, 12, 5, 5], (3, 4)):
             mask[y : y + h, x : x + w] = True
         heat = rng.random(mask.shape) + signal * mask
         maps.append((heat if levels is None else np.round(heat * levels) / levels).astype(np.float32))

@@ -1,0 +1,173 @@
+"""A bundle of known behaviour judged on drawn images: the figures are known in advance."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from graphs import anomaly_bundle, grey_classes, make_bundle
+from typer.testing import CliRunner
+
+from blemish.cli.evaluate import evaluate as evaluate_command
+from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import Dataset, Sample
+from blemish.errors import DataError
+from blemish.evaluation.evaluate import evaluate
+from blemish.imaging.read import write_image
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Decision, Roi
+
+# Peak of the image, truth: the bundle reviews from 0.5 and rejects from 0.6.
+PARTS = [("good", 0.1), ("good", 0.55), ("good", 0.7), ("pit", 0.3), ("pit", 0.8), ("stain", 0.57), ("stain", 0.9)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """In the MVTec layout: a bright square in each image, which is the truth where the part is defective."""
+    root = tmp_path_factory.mktemp("parts")
+    for number, (label, peak) in enumerate(PARTS):
+        image = np.full((64, 64, 1), 10, np.uint8)
+        image[16:32, 16:32] = round(255 * peak)
+        write(root / "test" / label / f"{number}.png", image)
+        if label != "good":
+            write(root / "ground_truth" / label / f"{number}_mask.png", (image > 10).astype(np.uint8) * 255)
+    for number in range(3):
+        write(root / "train" / "good" / f"{number}.png", np.full((64, 64, 1), 10, np.uint8))
+    return root
+
+
+def write(path: Path, image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, image)
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory) -> Path:
+    return anomaly_bundle(tmp_path_factory.mktemp("grey") / "grey.blemish", side=64)
+
+
+@pytest.fixture
+def parts(folder) -> Dataset:
+    return read_dataset(folder).split("test")
+
+
+def test_known_figures(grey, parts):
+    shown = []
+    result = evaluate(Inspector.open(grey), parts, watch=lambda sample, found: shown.append((sample, found)))
+    found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert [sample for sample, _ in shown] == list(parts.samples)
+    assert (found["image"]["escape_rate"]["value"], found["image"]["escape_rate"]["n"]) == (0.25, 4)
+    assert found["image"]["overkill_rate"]["value"] == pytest.approx(1 / 3)
+    assert found["image"]["review_rate"]["value"] == pytest.approx(2 / 7)
+    assert found["image"]["auroc"]["value"] == pytest.approx(9 / 12)
+    assert found["pixel"]["images"] == 7
+    assert found["pixel"]["iou"] == pytest.approx(3 * 256 / (4 * 256 + 2 * 256))  # pixels from 0.5 up
+    assert found["masks"]["iou"] == found["pixel"]["iou"]
+    assert found["masks"]["defects_found"]["value"] == 0.75
+    assert set(found) == {"image", "pixel", "masks", "speed", "bundle", "data"}
+    assert {"images_per_second", "latency_ms", "network_ms", "decode_ms", "peak_memory_mb"} <= set(found["speed"])
+    assert found["speed"]["latency_ms"]["median"] <= found["speed"]["latency_ms"]["p95"]
+    assert found["data"] | {"sha256": "", "root": ""} == {
+        "root": "", "format": "mvtec", "images": 7, "good": 3, "defective": 4, "unknown": 0,
+        "without_pixel_truth": 0, "unreadable": [], "sha256": "",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_read_is_counted_and_the_rest_goes_on(grey, parts, tmp_path):
+    (tmp_path / "cut.png").write_bytes(parts.samples[0].image.read_bytes()[:60])
+    write(tmp_path / "small.png", np.zeros((5, 5, 1), np.uint8))
+    write(tmp_path / "empty.png", np.zeros((64, 64, 1), np.uint8))
+    image = next(sample.image for sample in parts.samples if sample.label == "stain")
+    odd = [
+        Sample(tmp_path / "cut.png", "good"),
+        Sample(image, "stain", mask=tmp_path / "small.png"),  # a mask of another size: no pixel truth
+        Sample(image, "stain", mask=tmp_path / "empty.png"),  # nor from an empty mask of a defective image
+        Sample(image),
+    ]
+    before = evaluate(Inspector.open(grey), parts, speed=False).to_dict()
+    found = evaluate(Inspector.open(grey), parts.with_samples([*odd, *parts.samples])).to_dict()
+    assert [line for line in found["data"]["unreadable"] if "cut.png" in line or "small.png" in line] == (
+        found["data"]["unreadable"]
+    )
+    assert len(found["data"]["unreadable"]) == 2
+    assert (found["data"]["images"], found["data"]["unknown"], found["data"]["without_pixel_truth"]) == (10, 1, 3)
+    assert found["pixel"] == before["pixel"]
+    assert found["image"]["escape_rate"]["n"] == 6
+    with pytest.raises(DataError, match=r"none of the 1 images could be inspected: .*cut\.png"):
+        evaluate(Inspector.open(grey), parts.with_samples(odd[:1]))
+
+
+def test_pixels_that_do_not_count(folder, grey, tmp_path, parts):
+    only_half = anomaly_bundle(
+        tmp_path / "half.blemish", side=64, roi=Roi(image_height=64, image_width=64, rectangle=(0, 0, 24, 64))
+    )
+    ignore = np.zeros((64, 64, 1), np.uint8)
+    ignore[:, 24:] = 255
+    write(tmp_path / "ignore.png", ignore)
+    masked = [Sample(s.image, s.label, mask=s.mask, ignore=tmp_path / "ignore.png") for s in parts.samples]
+    by_mask = evaluate(Inspector.open(grey), parts.with_samples(masked), speed=False).figures
+    by_roi = evaluate(Inspector.open(only_half), parts, speed=False).figures
+    assert by_mask.masks.defects_found.n == by_roi.masks.defects_found.n == 4
+    for figures in (by_mask, by_roi):  # half of each square is left
+        assert figures.pixel.iou == pytest.approx(3 * 128 / (4 * 128 + 2 * 128), abs=0.02)
+    assert by_mask.image.escape_rate == by_roi.image.escape_rate
+
+
+def test_each_product_has_its_own_figures(grey, parts):
+    halves = [Sample(s.image, s.label, mask=s.mask, product="ab"[i % 2]) for i, s in enumerate(parts.samples)]
+    found = evaluate(Inspector.open(grey), parts.with_samples(halves), speed=False).to_dict()
+    assert set(found["products"]) == {"a", "b"}
+    for index, name in enumerate("ab"):
+        alone = evaluate(Inspector.open(grey), parts.with_samples(parts.samples[index::2]), speed=False).to_dict()
+        assert found["products"][name] == {key: alone[key] for key in ("image", "pixel", "masks")}
+    one = evaluate(Inspector.open(grey), parts.with_samples(halves[::2]), speed=False).to_dict()
+    assert "products" not in one
+
+
+def test_classes_where_the_bundle_names_them(tmp_path, parts):
+    bundle = make_bundle(
+        tmp_path / "c.blemish", grey_classes(), ["class_scores"], Decision(review=0.5, reject=0.6),
+        classes=["good", "pit", "stain"],
+    )  # fmt: skip
+    found = evaluate(Inspector.open(bundle), parts, speed=False).to_dict()
+    assert set(found) == {"image", "classes", "bundle", "data"}  # no map, so nothing of pixels
+    # The bundle says "pit" from half brightness on: one of two pits, no stain, one of three good parts.
+    assert found["classes"]["confusion"] == [[1, 2, 0], [1, 1, 0], [0, 2, 0]]
+    assert found["classes"]["accuracy"]["value"] == pytest.approx(2 / 7)
+    assert found["classes"]["recall"]["stain"]["value"] == 0
+    assert "stain" not in found["classes"]["precision"]  # it was never called
+
+
+class TestCommand:
+    @pytest.fixture
+    def run(self):
+        app = typer.Typer()
+        app.command()(evaluate_command)
+
+        def run(*arguments):
+            return CliRunner().invoke(app, [str(a) for a in arguments])
+
+        return run
+
+    def test_json_on_stdout_is_nothing_but_json(self, run, grey, folder):
+        result = run(grey, folder, "--json", "-")
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["data"]["images"] == 7
+
+    def test_table_and_file(self, run, grey, folder, tmp_path):
+        result = run(grey, folder, "--json", tmp_path / "new" / "m.json", "--no-speed")
+        assert "escape rate" in result.stdout
+        assert "AUPRO" in result.stdout
+        assert "speed" not in json.loads((tmp_path / "new" / "m.json").read_text())
+
+    def test_splits(self, run, grey, folder, parts, tmp_path):
+        assert (
+            json.loads(run(grey, folder, "--split", "train", "--no-speed", "--json", "-").stdout)["data"]["good"] == 3
+        )
+        missing = run(grey, folder, "--split", "val")
+        assert isinstance(missing.exception, DataError)
+        assert "no images in the split 'val'; it has test, train" in str(missing.exception)
+        (tmp_path / "list.csv").write_text("image,label\n" + "".join(f"{s.image},{s.label}\n" for s in parts.samples))
+        whole = run(grey, tmp_path / "list.csv", "--no-speed", "--json", "-")
+        assert json.loads(whole.stdout)["data"]["images"] == 7
