@@ -24,11 +24,11 @@ MOST_COLLECTED = 200_000  # embeddings held at most before the bank is chosen
 class PatchSVDDOptions(Options):
     batch_size: int = Field(16, ge=1, description="images in a training batch")
     dimensions: int = Field(64, ge=1, description="dimensions of an embedding")
-    patches: int = Field(4, ge=1, description="patches from each image of a batch, for each level and loss")
+    patches: int = Field(1, ge=1, description="patches from each image of a batch, for each level and loss")
     svdd_weight: float = Field(1e-3, ge=0, description="weight of the one-class loss against the self-supervised one")
     map_stride: int = Field(4, ge=2, description="spacing of the embedded patches in px; even")
     bank: int = Field(4096, ge=1, description="good embeddings kept for each level, a k-centre coreset")
-    steps: int = Field(1500, ge=1, description="training steps; the paper trains some 100000")
+    steps: int = Field(1000, ge=1, description="training steps; the paper trains some 100000")
     learning_rate: float = Field(5e-4, gt=0, description="of Adam; paper, for its long schedule: 1e-4")
     blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
 
@@ -74,9 +74,12 @@ class PatchSVDD(Method):
         self.register_buffer("large_bank", torch.empty(0, options.dimensions))
 
     def encode(self, patches: Tensor, side: int) -> Tensor:
-        """Embeddings of all patches of one level's side, every 2 px."""
-        small = self.small(patches)
-        return small if side == SMALL else self.large(small)
+        """Embeddings of (P, C, side, side) patches: (P, D)."""
+        if side == SMALL:
+            return self.small(patches).flatten(1)
+        quarters = patches.unflatten(3, (2, SMALL)).unflatten(2, (2, SMALL)).permute(0, 2, 4, 1, 3, 5)
+        small = self.small(quarters.flatten(0, 2)).view(len(patches), 2, 2, -1)
+        return self.large(small.permute(0, 3, 1, 2), spacing=1).flatten(1)
 
     def embed(self, images: Tensor) -> list[Tensor]:
         """(N, D, h, w) embeddings of all patches every `map_stride` px, for both levels."""
@@ -107,10 +110,10 @@ class PatchSVDD(Method):
         losses = []
         for side, classifier in zip(SIDES, self.directions, strict=True):
             first, second, direction = neighbouring_patches(images, side, self.options.patches)
-            pairs = self.encode(torch.cat([first, second]), side).flatten(1)
+            pairs = self.encode(torch.cat([first, second]), side)
             losses.append(F.cross_entropy(classifier(pairs), direction))
             first, second = jittered_patches(images, side, self.options.patches)
-            a, b = self.encode(torch.cat([first, second]), side).flatten(1).chunk(2)
+            a, b = self.encode(torch.cat([first, second]), side).chunk(2)
             losses.append(self.options.svdd_weight * ((a - b).square().sum(dim=1) + 1e-6).sqrt().mean())
         loss = torch.stack(losses).sum()
         self.log("loss", loss, prog_bar=True)
@@ -153,11 +156,13 @@ class LargeEncoder(nn.Module):
 
     def __init__(self, dimensions: int) -> None:
         super().__init__()
-        self.join = nn.Conv2d(dimensions, 128, 2, dilation=SMALL // 2)
+        self.join = nn.Conv2d(dimensions, 128, 2)
         self.out = nn.Conv2d(128, dimensions, 1)
 
-    def forward(self, small: Tensor) -> Tensor:
-        return torch.tanh(self.out(F.leaky_relu(self.join(small), 0.1)))
+    def forward(self, small: Tensor, spacing: int = SMALL // 2) -> Tensor:
+        """`spacing` is that of the quarters in places of the map."""
+        joined = F.conv2d(small, self.join.weight, self.join.bias, dilation=spacing)
+        return torch.tanh(self.out(F.leaky_relu(joined, 0.1)))
 
 
 class DirectionClassifier(nn.Sequential):
