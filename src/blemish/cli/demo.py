@@ -20,7 +20,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="folder for all that is made; an older demo in it is replaced")] = Path(
         "demo"
     ),
-    quick: Annotated[bool, typer.Option("--quick", help="fewer images and a smaller input")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer images")] = False,
 ) -> None:
     """Make a data set, learn from its good parts, judge the result, inspect images and write the report."""
     with needs_extra("train"):
@@ -29,7 +29,7 @@ def demo(
     _clear(out)
     run = out / "run"
     source = str(out / "data") if data == "synthetic" else data
-    learn = ["--set", "image_size=128"] if quick else []
+    learn: list[str] = []
     if data == "synthetic":
         _command("synth", source, *(["--train", "30", "--good", "8", "--defects", "3"] if quick else []))
         learn += ["--px-per-mm", "10"]

@@ -110,6 +110,8 @@ class Names:
         """False where the image was already named."""
         if str(path) in self._by_source:
             return False
+        if name in self._taken and path.parent.name:  # files of one name, given one by one
+            name = name.with_name(f"{path.parent.name}-{name.name}")
         plain, number = name.with_suffix(""), 1
         while name in self._taken:
             number += 1
