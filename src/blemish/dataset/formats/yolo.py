@@ -17,6 +17,7 @@ from blemish.dataset.files import (
     new_folder,
     parts_by_split,
 )
+from blemish.dataset.formats import deeppcb
 from blemish.dataset.sample import GOOD, SPLITS, Box, Dataset, Polygon, Sample, Shape
 from blemish.errors import DataError
 from blemish.imaging.read import image_header
@@ -32,6 +33,8 @@ Names = Mapping[int, str] | None  # None: the number is the name
 def looks_like(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() in (".yaml", ".yml") and "names" in _yaml(path)
+    if deeppcb.looks_like(path):
+        return False
     return _yaml_of(path) is not None or any(_has_labels(labels) for _, _, labels in _bare_places(path))
 
 
