@@ -53,10 +53,9 @@ def read(path: Path) -> list[Sample]:
     for split, images, labels in places:
         if isinstance(images, Path):
             files = {f.relative_to(labels).with_suffix("").as_posix(): f for f in labels.rglob("*.txt")}
-            files = {key: f for key, f in files.items() if f.name.lower() not in _NO_LABELS}
             found = images_in(images, deep=True)
             pairs = [(image, files.pop(image.relative_to(images).with_suffix("").as_posix(), None)) for image in found]
-            for orphan in sorted(files.values()):
+            for orphan in sorted(f for f in files.values() if f.name.lower() not in _NO_LABELS):
                 left_out(f"{orphan}: its image does not exist in {images}")
         else:
             pairs = [(image, _label_file(image)) for image in images]

@@ -1,0 +1,398 @@
+"""Annotations as they are found in the wild: every usual layout, and what is broken is named, never swallowed."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.dataset import FORMATS, Box, Dataset, Polygon, Sample, audit_dataset, class_masks, describe, read_dataset
+from blemish.dataset.sample import AnnotationWarning
+from blemish.errors import DataError, ImageError
+from blemish.imaging.read import write_image
+
+SIZE = (40, 80)
+
+
+def picture(path, seed=0, size=SIZE):
+    write_image(path, np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
+    return path
+
+
+def text(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+
+
+def voc_xml(*objects):
+    def item(name, bounds):
+        corners = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), bounds, strict=False))
+        return f"<object><name>{name}</name><difficult>0</difficult><bndbox>{corners}</bndbox></object>"
+
+    return "<annotation><filename>x.jpg</filename>" + "".join(item(*o) for o in objects) + "</annotation>"
+
+
+def make_voc(root):
+    for i in range(3):
+        picture(root / f"JPEGImages/{i}.png", i)
+    text(root / "Annotations/0.xml", voc_xml(("dent", (1, 1, 80, 40)), ("pit", (5, 6, 7, 8))))
+    text(root / "Annotations/1.xml", voc_xml())
+    text(root / "ImageSets/Main/train.txt", "0\n1\n")
+    text(root / "ImageSets/Main/test.txt", "2 -1\n")
+    return {
+        "0": ("train", None, (Box(0, 0, 80, 40, "dent"), Box(4, 5, 7, 8, "pit"))),
+        "1": ("train", "good", ()),
+        "2": ("test", None, None),
+    }
+
+
+def make_voc_beside(root):
+    picture(root / "train/a.png")
+    text(root / "train/a.xml", voc_xml(("dent", (2, 2, 3, 3))))
+    picture(root / "valid/b.png", 1)
+    text(root / "valid/b.xml", voc_xml(("pit", (2, 2, 3, 3))))
+    return {"a": ("train", "dent", (Box(1, 1, 3, 3, "dent"),)), "b": ("val", "pit", (Box(1, 1, 3, 3, "pit"),))}
+
+
+def make_neu(root):
+    picture(root / "IMAGES/rolled-in_scale_1.jpg")
+    picture(root / "IMAGES/patches_12.jpg", 1)
+    text(root / "ANNOTATIONS/rolled-in_scale_1.xml", voc_xml(("patches", (1, 1, 10, 10))))
+    text(root / "ANNOTATIONS/patches_12.xml", voc_xml(("patches", (1, 1, 10, 10))))
+    box = (Box(0, 0, 10, 10, "patches"),)
+    return {"rolled-in_scale_1": (None, "rolled-in_scale", box), "patches_12": (None, "patches", box)}
+
+
+def coco_of(names, annotations):
+    return json.dumps(
+        {
+            "info": {},
+            "images": [{"id": i, "file_name": name, "height": 40, "width": 80} for i, name in enumerate(names, 5)],
+            "categories": [{"id": 3, "name": "dent"}, {"id": 9, "name": "pit"}],
+            "annotations": annotations,
+        }
+    )
+
+
+def make_coco(root):
+    picture(root / "val2017/a.png")
+    picture(root / "val2017/b.png", 1)
+    one = {"id": 1, "image_id": 5, "category_id": 9, "bbox": [1, 2, 3, 4], "iscrowd": 0}
+    text(root / "annotations/instances_val2017.json", coco_of(["a.png", "b.png"], [one]))
+    text(root / "annotations/captions_val2017.json", '{"images": [], "annotations": [{"caption": ""}]}')
+    return {"a": ("val", "pit", (Box(1, 2, 4, 6, "pit"),)), "b": ("val", "good", ())}
+
+
+def make_coco_roboflow(root):
+    for split in ("train", "valid"):
+        picture(root / split / f"{split}.png")
+        one = {"id": 1, "image_id": 5, "category_id": 3, "bbox": [0, 0, 8, 9], "segmentation": []}
+        text(root / split / "_annotations.coco.json", coco_of([f"{split}.png"], [one]))
+    box = (Box(0, 0, 8, 9, "dent"),)
+    return {"train": ("train", "dent", box), "valid": ("val", "dent", box)}
+
+
+def make_yolo_roboflow(root):
+    text(root / "data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['dent', 'pit']\n")
+    for split in ("train", "valid"):
+        picture(root / split / "images" / f"{split}.png")
+        text(root / split / "labels" / f"{split}.txt", "1 0.5 0.5 0.25 0.5\n")
+    box = (Box(30, 10, 50, 30, "pit"),)
+    return {"train": ("train", "pit", box), "valid": ("val", "pit", box)}
+
+
+def make_yolo_lists(root):
+    for i in range(2):
+        picture(root / f"images/{i}.png", i)
+    text(root / "labels/0.txt", "0 0.5 0.5 0.25 0.5 0.93\n")  # with a confidence
+    text(root / "train.txt", "./images/0.png\n")
+    text(root / "test.txt", "./images/1.png\n")
+    text(root / "set.yml", "path: /nowhere\ntrain: train.txt\ntest: test.txt\nnames: {0: dent}\n")
+    return {"0": ("train", "dent", (Box(30, 10, 50, 30, "dent"),)), "1": ("test", "good", ())}
+
+
+def make_yolo_bare(root):
+    for i in range(2):
+        picture(root / f"images/{i}.png", i)
+    text(root / "labels/0.txt", "1 0.5 0.5 0.25 0.5\n")
+    text(root / "labels/1.txt", "")
+    return {"0": (None, "1", (Box(30, 10, 50, 30, "1"),)), "1": (None, "good", ())}
+
+
+def make_yolo_listed(root):
+    picture(root / "images/train/0.png")
+    text(root / "labels/train/0.txt", "1 0.5 0.5 0.25 0.5\n")
+    text(root / "classes.txt", "dent\npit\n")
+    return {"0": ("train", "pit", (Box(30, 10, 50, 30, "pit"),))}
+
+
+def make_yolo_names(root):
+    picture(root / "0.png")
+    text(root / "0.txt", "scratch 0.5 0.5 0.25 0.5\n")
+    return {"0": (None, "scratch", (Box(30, 10, 50, 30, "scratch"),))}
+
+
+def make_labelme(root):
+    picture(root / "a.png")
+    picture(root / "b.png", 1)
+    shape = {"label": "dent", "points": [[9, 8], [1, 2]], "shape_type": "rectangle"}
+    text(root / "a.json", json.dumps({"version": "5", "shapes": [shape], "imagePath": "a.png", "imageData": None}))
+    return {"a": (None, "dent", (Box(1, 2, 9, 8, "dent"),)), "b": (None, None, None)}
+
+
+def make_deeppcb(root):
+    for stem in ("01_test", "01_temp", "02_test", "02_temp"):
+        picture(root / f"group0/0/{stem}.jpg")
+    text(root / "group0/0_not/01.txt", "1 2 30 20 3\n4,5,6,7,6\n")
+    text(root / "group0/0_not/02.txt", "")
+    text(root / "trainval.txt", "group0/0/01.jpg group0/0_not/01.txt\n")
+    text(root / "test.txt", "group0/0/02.jpg group0/0_not/02.txt\n")
+    return {
+        "01_test": ("train", None, (Box(1, 2, 30, 20, "mousebite"), Box(4, 5, 6, 7, "pin-hole"))),
+        "02_test": ("test", "good", ()),
+    }
+
+
+LAYOUTS = {
+    make_voc: "voc", make_voc_beside: "voc", make_neu: "neu-det", make_coco: "coco", make_coco_roboflow: "coco",
+    make_yolo_roboflow: "yolo", make_yolo_lists: "yolo", make_yolo_bare: "yolo", make_yolo_listed: "yolo",
+    make_yolo_names: "yolo", make_labelme: "labelme", make_deeppcb: "deeppcb",
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*bear another class")
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda m: m.__name__)
+def test_layouts_with_boxes(make, tmp_path):
+    expected = make(tmp_path)
+    assert [name for name, known in FORMATS.items() if known.looks_like(tmp_path)] == [LAYOUTS[make]]
+    dataset = read_dataset(tmp_path)
+    assert {s.image.stem: (s.split, s.label, s.boxes) for s in dataset.samples} == expected
+    assert dataset.broken == ()
+
+
+def test_one_file_is_enough(tmp_path):
+    make_coco(tmp_path / "c")
+    assert len(read_dataset(tmp_path / "c/annotations/instances_val2017.json")) == 2
+    make_yolo_lists(tmp_path / "y")
+    assert len(read_dataset(tmp_path / "y/set.yml")) == 2
+
+
+def test_templates_and_other_classes_are_told(tmp_path):
+    make_deeppcb(tmp_path / "d")
+    assert [s.template.name for s in read_dataset(tmp_path / "d").samples] == ["01_temp.jpg", "02_temp.jpg"]
+    make_neu(tmp_path / "n")
+    with pytest.warns(UserWarning, match="1 boxes of 1 images bear another class"):
+        dataset = read_dataset(tmp_path / "n")
+    assert audit_dataset(dataset).boxes_of_other_class == ["IMAGES/rolled-in_scale_1.jpg: patches"]
+
+
+@pytest.mark.parametrize("columns", ["ImageId,ClassId,EncodedPixels", "ImageId_ClassId,EncodedPixels"])
+def test_severstal(columns, tmp_path):
+    for i in range(2):
+        picture(tmp_path / f"train_images/{i}.jpg", i)
+    joint = "_" if columns.startswith("ImageId_") else ","
+    rows = [f"0.jpg{joint}3,41 2 121 1", f"0.jpg{joint}1,1 40", f"1.jpg{joint}2,"]
+    text(tmp_path / "train.csv", "\n".join([columns, *rows]))
+    first, second = read_dataset(tmp_path).samples
+    assert (first.label, second.label, second.defective) == (None, "good", False)
+    three, one = class_masks(first, ("3", "1"), SIZE)
+    assert set(zip(*np.nonzero(three), strict=True)) == {(0, 1), (1, 1), (0, 3)}
+    assert one[:, 0].all()
+    assert one.sum() == 40
+
+
+@pytest.mark.parametrize("palette", [True, False])
+def test_class_masks_grey_or_with_a_palette(palette, tmp_path):
+    values = np.zeros(SIZE, np.uint8)
+    values[3:5, 3:9] = 1
+    values[20:, 60:] = 2
+    for i, own in enumerate((values, np.where(values == 2, 2, 0), np.zeros_like(values))):
+        picture(tmp_path / f"images/{i}.png", i)
+        mask = Image.fromarray(own.astype(np.uint8))
+        if palette:
+            mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [0] * 759)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask.save(tmp_path / f"masks/{i}.png")
+    text(tmp_path / "classes.txt", "dent\npit\n")
+    assert [name for name, known in FORMATS.items() if known.looks_like(tmp_path)] == ["class-masks"]
+    dataset = read_dataset(tmp_path)
+    assert [s.label for s in dataset.samples] == [None, "pit", "good"]
+    dent, pit, none = class_masks(dataset.samples[0], ("dent", "pit", "scratch"), SIZE)
+    np.testing.assert_array_equal(dent, values == 1)
+    np.testing.assert_array_equal(pit, values == 2)
+    assert not none.any()
+    assert {d.label: d.pixels.count for d in describe(dataset).defects} == {"dent": 1, "pit": 2}
+    found = audit_dataset(dataset)
+    assert not found.masks_on_good
+    assert not found.empty_masks
+    (tmp_path / "classes.txt").unlink()
+    assert read_dataset(tmp_path, "class-masks").classes == ("good", "1", "2")
+
+
+def test_a_mask_in_colours_is_refused(tmp_path):
+    picture(tmp_path / "images/0.png")
+    picture(tmp_path / "masks/0.png")
+    text(tmp_path / "classes.txt", "dent\n")
+    with pytest.raises(ImageError, match="holds colours"):
+        read_dataset(tmp_path)
+
+
+def make_broken_voc(root):
+    make_voc(root)
+    text(root / "Annotations/2.xml", voc_xml(("", (1, 1, 5, 5)), ("dent", (1, 1, 5)), ("dent", (1, 1, "nan", 5))))
+    text(root / "Annotations/gone.xml", voc_xml())
+    return ["object 1 has no name", "object 2 has no box", "object 3 has no box", "gone.xml: its image does not exist"]
+
+
+def make_broken_coco(root):
+    make_coco(root)
+    rows = [
+        {"id": 1, "image_id": 5, "category_id": 4, "bbox": [1, 2, 3, 4]},
+        {"id": 2, "image_id": 77, "category_id": 3, "bbox": [1, 2, 3, 4]},
+        {"id": 3, "image_id": 5, "category_id": 3},
+        {"id": 4, "image_id": 5, "category_id": 3, "segmentation": {"size": [40, 80], "counts": [5]}},
+        {"id": 5, "image_id": 5, "category_id": 3, "segmentation": [[1, 2, 3]]},
+        {"id": 6, "image_id": 5, "category_id": 3, "bbox": [0, 0, float("inf"), 4]},
+        {"id": 7, "image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4]},
+    ]
+    text(root / "annotations/instances_val2017.json", coco_of(["a.png", "lost.png"], rows))
+    return ["category 4 is unknown", "image 77, which is not listed", "annotation 3", "annotation 4", "annotation 5",
+            "annotation 6", "image lost.png does not exist"]  # fmt: skip
+
+
+def make_broken_yolo(root):
+    make_yolo_listed(root)
+    text(root / "labels/train/0.txt", "1 0.5 0.5 0.25 0.5\n5 0.5 0.5 0.1 0.1\n0 0.5 0.5\n0 a b c d\n0.5 0.5 0.5 1 1\n")
+    text(root / "labels/train/gone.txt", "0 0.5 0.5 0.1 0.1\n")
+    return ["class 5 is unknown", "line 3: 2 numbers", "line 4: could not convert", "line 5: class 0.5", "gone.txt"]
+
+
+def make_broken_labelme(root):
+    make_labelme(root)
+    rows = [
+        {"label": "x", "points": [[1, 1], [3, 3]], "shape_type": "circle"},
+        {"label": "", "points": [[1, 1], [3, 3]], "shape_type": "rectangle"},
+        {"label": "x", "points": [["a", 1]], "shape_type": "polygon"},
+        {"label": "x", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": "!!"},
+    ]
+    text(root / "a.json", json.dumps({"shapes": rows}))
+    text(root / "gone.json", json.dumps({"shapes": []}))
+    return ["circle are not understood", "shape 2: it has no label", "shape 3", "shape 4", "gone.json"]
+
+
+def make_broken_deeppcb(root):
+    make_deeppcb(root)
+    text(root / "group0/0_not/01.txt", "1 2 30 20 7\n1 2 3\n")
+    text(root / "group0/0_not/09.txt", "")
+    return ["class 7 is unknown", "expected x1 y1 x2 y2 class", "09.txt: its image does not exist"]
+
+
+def make_broken_severstal(root):
+    picture(root / "train_images/0.jpg")
+    rows = ["0.jpg,1,3199 9", "0.jpg,2,5", "0.jpg,3,a b", "0.jpg,4,9 5 11 3", "lost.jpg,1,1 5"]
+    text(root / "train.csv", "\n".join(["ImageId,ClassId,EncodedPixels", *rows]))
+    return ["class 1: run lengths do not fit", "class 2: run lengths are pairs", "class 3", "class 4", "lost.jpg"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [make_broken_voc, make_broken_coco, make_broken_yolo, make_broken_labelme, make_broken_deeppcb,
+     make_broken_severstal],
+    ids=lambda m: m.__name__,
+)  # fmt: skip
+def test_broken_annotations_are_named_and_the_rest_is_kept(make, tmp_path):
+    expected = make(tmp_path)
+    with pytest.warns(AnnotationWarning, match=f"{len(expected)} annotations are left out"):
+        dataset = read_dataset(tmp_path)
+    assert len(dataset) >= 1
+    assert len(dataset.broken) == len(expected)
+    for words in expected:
+        assert sum(words in line for line in dataset.broken) == 1, (words, dataset.broken)
+    found = audit_dataset(dataset)
+    assert found.broken_annotations == list(dataset.broken)
+    assert found.serious
+
+
+def test_audit_lists_boxes_that_do_not_fit(tmp_path):
+    image = picture(tmp_path / "a.png")
+    beyond = Polygon((((70.0, 5.0), (90.0, 5.0), (90.0, 9.0)),), "a")
+    nothing = Polygon((((7.0, 5.0), (9.0, 5.0), (8.0, 5.0)),), "a")
+    gone = (5, 5, 5, 9), (90, 0, 95, 5), (9, 9, 3, 3)
+    samples = (
+        Sample(image, boxes=(Box(-1, 0, 5, 5, "a"), Box(0, 0, 80, 40, "a"))),
+        Sample(picture(tmp_path / "b.png", 1), boxes=tuple(Box(*b, "a") for b in gone)),
+        Sample(picture(tmp_path / "c.png", 2), shapes=(beyond, nothing)),
+    )  # fmt: skip
+    found = audit_dataset(Dataset(samples, tmp_path, "csv"))
+    assert found.boxes_outside == ["a.png: 1", "c.png: 1"]
+    assert found.boxes_empty == ["b.png: 3", "c.png: 1"]
+    assert not found.serious
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("Annotations/0.xml", "<annotation><object>", "not readable as XML"),
+        ("Annotations/0.xml", "<html></html>", "no Pascal VOC annotation"),
+        ("Annotations/0.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "defines XML entities"),
+    ],
+)
+def test_a_damaged_file_is_one_line(name, content, words, tmp_path):
+    make_voc(tmp_path)
+    text(tmp_path / name, content)
+    with pytest.raises(DataError, match=words) as caught:
+        read_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "boxes"),
+    [
+        ("a.xml", voc_xml(("pit", (1, 1, 9, 9))), (Box(0, 0, 9, 9, "pit"),)),
+        ("a.txt", "1 2 30 20 3\n", (Box(1, 2, 30, 20, "mousebite"),)),
+        ("a.txt", "dent 0.5 0.5 0.25 0.5\n", (Box(30, 10, 50, 30, "dent"),)),
+        ("a.json", '{"shapes": [{"label": "pit", "points": [[1,1],[3,1],[3,4]]}]}', (Box(1, 1, 3, 4, "pit"),)),
+    ],
+)
+def test_box_files_of_a_csv(file, content, boxes, tmp_path):
+    picture(tmp_path / "a.png")
+    text(tmp_path / file, content)
+    text(tmp_path / "list.csv", f"image,boxes\na.png,{file}\n")
+    (sample,) = read_dataset(tmp_path / "list.csv").samples
+    assert (sample.boxes, sample.label) == (boxes, boxes[0].label)
+    text(tmp_path / "list.csv", f"image,boxes\na.png,no_{file}\n")
+    with pytest.raises(DataError, match="does not exist"):
+        read_dataset(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("cell", ["[[1, 2, 3]]", "[[1, 2, 3, null, a]]", "[[", "[5]"])
+def test_a_wrong_cell_is_one_line(cell, tmp_path):
+    picture(tmp_path / "a.png")
+    text(tmp_path / "list.csv", f'image,boxes\na.png,"{cell}"\n')
+    with pytest.raises(DataError, match="line 2: boxes is not understood"):
+        read_dataset(tmp_path / "list.csv")
+
+
+@pytest.mark.filterwarnings("ignore:.*bear another class")
+@pytest.mark.skipif(not os.environ.get("BLEMISH_DATA"), reason="set BLEMISH_DATA to the folder of the real images")
+@pytest.mark.parametrize(
+    ("name", "format", "images", "count"), [("neu_det", "neu-det", 1800, 4189), ("deeppcb", "deeppcb", 300, 2119)]
+)
+def test_real_sets(name, format, images, count):
+    root = Path(os.environ["BLEMISH_DATA"])
+    folder, listed = read_dataset(root / name), read_dataset(root / f"splits/{name}.csv", root=root / name)
+    assert folder.format == format
+    for dataset in (folder, listed):
+        assert len(dataset) == images
+        assert sum(len(s.boxes) for s in dataset.samples) == count
+        assert not dataset.broken
+    assert {(s.image, s.boxes) for s in folder.samples} == {(s.image, s.boxes) for s in listed.samples}
+    other = sum(box.label != s.label for s in folder.samples for box in s.boxes if s.label)
+    assert other == (188 if name == "neu_det" else 0)
+    if name == "neu_det":
+        assert set(Counter(s.label for s in folder.samples).values()) == {300}
+    else:
+        assert all(s.template is not None for s in folder.samples)
