@@ -109,15 +109,22 @@ def contrast(mask: Bools, offset: tuple[int, int], image: NDArray[Any]) -> float
     height, width = mask.shape
     y0, x0 = max(0, y - RING), max(0, x - RING)
     window = image[y0 : y + height + RING, x0 : x + width + RING]
-    grey = window.astype(np.float32) if window.ndim == 2 else window.mean(axis=2, dtype=np.float32)
-    inside = np.zeros(grey.shape, np.uint8)
+    inside = np.zeros(window.shape[:2], np.uint8)
     inside[y - y0 : y - y0 + height, x - x0 : x - x0 + width] = mask
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RING + 1, 2 * RING + 1))
-    around = (cv2.dilate(inside, kernel) > 0) & (inside == 0)
+    around = cv2.dilate(inside, kernel) - inside
     if not around.any():
         return 0.0
     full = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else 1.0
-    return float((grey[inside > 0].mean() - grey[around].mean()) / full)
+    return (_mean_grey(window, inside) - _mean_grey(window, around)) / full
+
+
+def _mean_grey(image: NDArray[Any], mask: NDArray[Any]) -> float:
+    """Mean over the pixels of a mask and over all channels."""
+    layers = [image] if image.ndim == 2 else [image[..., at : at + 4] for at in range(0, image.shape[2], 4)]
+    # OpenCV is ten times faster at it than NumPy, but takes four channels at a time.
+    sums = [sum(cv2.mean(np.ascontiguousarray(layer), mask)) for layer in layers]
+    return sum(sums) / (1 if image.ndim == 2 else image.shape[2])
 
 
 def _half_width(mask: Bools) -> float:
