@@ -123,8 +123,15 @@ def test_files_patterns_and_stdin(command, bundle, folder):
 
 
 def test_same_names_do_not_overwrite_each_other(command, bundle, folder, tmp_path):
-    command("inspect", bundle, folder / "a" / "1.png", folder / "b" / "1.png", "--out", tmp_path / "o", "--overlay")
-    assert sorted(path.name for path in (tmp_path / "o").glob("*.png")) == ["1-2.png", "1.png"]
+    write_image(folder / "a" / "1.jpg", picture(0.1))
+    paths = [
+        folder / "a" / "1.png",
+        folder / "b" / "1.png",
+        folder / "a" / "1.jpg",
+        folder / "a" / ".." / "a" / "1.png",
+    ]
+    command("inspect", bundle, *paths, "--out", tmp_path / "o", "--overlay")
+    assert sorted(path.name for path in (tmp_path / "o").glob("*.png")) == ["1.png", "a-1-2.png", "a-1.png", "b-1.png"]
 
 
 def test_a_folder_with_everything_that_can_go_wrong(command, bundle, tmp_path):

@@ -24,8 +24,8 @@ def decide(
 ) -> None:
     """Change when BUNDLE rejects, asks for review or passes.
 
-    A file of rules may hold any of review, reject, map_low, map_high, min_area_px, class_thresholds (class: score),
-    rules, and zones (name: polygon in px), or be just a list of rules such as
+    A file of rules may hold any of review, reject, map_low, map_high, edge, min_area_px, class_thresholds (class:
+    score), rules, and zones (name: polygon in px), or be just a list of rules such as
 
       - reject if scratch.length_mm > 0.5
       - review if count > 3 in zone edge

@@ -110,12 +110,13 @@ class Names:
         """False where the image was already named."""
         if str(path) in self._by_source:
             return False
+        name = name.with_name(f"{name.stem}.png")
         if name in self._taken and path.parent.name:  # files of one name, given one by one
             name = name.with_name(f"{path.parent.name}-{name.name}")
         plain, number = name.with_suffix(""), 1
         while name in self._taken:
             number += 1
-            name = plain.with_name(f"{plain.name}-{number}")
+            name = plain.with_name(f"{plain.name}-{number}.png")
         self._taken.add(name)
         self._by_source[str(path)] = name
         return True
@@ -131,12 +132,10 @@ class Tally:
         self.verdicts: Counter[str] = Counter()
         self.unreadable = 0
         self._worst: list[tuple[int, float, int, list[str]]] = []
-        self._network_ms = 0.0
 
     def add(self, inspection: "Inspection") -> None:
         verdict = str(inspection.verdict)
         self.verdicts[verdict] += 1
-        self._network_ms += inspection.timings_ms.get("network", 0.0)
         order = (list(STYLES).index(verdict), inspection.score, -self.verdicts.total())
         self._worst.append((*order, _row(inspection)))
         if len(self._worst) >= 20 * SHOWN:
@@ -221,7 +220,7 @@ def _write_marked(inspection: "Inspection", folder: Path, names: Names, heat_ran
 
     source = str(inspection.source)
     name = names.of(source)
-    write_image(folder / name.with_name(f"{name.stem}.png"), draw_overlay(read_image(source), inspection, heat_range))
+    write_image(folder / name, draw_overlay(read_image(source), inspection, heat_range))
 
 
 def _row(inspection: "Inspection") -> list[str]:
