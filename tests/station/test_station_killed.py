@@ -1,0 +1,185 @@
+"""The station as a process: killed without warning, asked by random requests, sent more than it takes."""
+
+import random
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import schemathesis
+from conftest import Server, client_of, picture, running
+from hypothesis import HealthCheck, Phase, settings
+from typer.testing import CliRunner
+
+from blemish.station.api import create_app
+from blemish.station.station import Station
+
+PARTS, KILLS, CLIENTS = 300, 5, 6
+ServerMaker = Callable[..., Server]
+
+
+def test_every_answered_part_is_recorded_once_though_the_station_is_killed(tmp_path: Path, serve: ServerMaker) -> None:
+    server = serve("s", "--batch-size", "4")
+    answers: dict[str, tuple[int, str]] = {}
+    numbers, lock = iter(range(PARTS)), threading.Lock()
+
+    def client() -> None:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            part = f"p{number}"
+            while part not in answers:
+                try:
+                    answer = httpx.post(
+                        f"{server.url}/inspections",
+                        files={"image": ("x.png", picture(defect=number % 3 == 0, seed=number))},
+                        data={"part_id": part}, headers={"Idempotency-Key": part}, trust_env=False, timeout=20,
+                    )  # fmt: skip
+                except httpx.TransportError:
+                    time.sleep(0.05)
+                    continue
+                if answer.status_code == 200:
+                    answers[part] = (answer.json()["id"], answer.json()["verdict"])
+
+    clients = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    for thread in clients:
+        thread.start()
+    rng = random.Random(0)
+    for turn in range(KILLS):
+        while len(answers) < PARTS * (turn + rng.uniform(0.1, 0.8)) / KILLS:
+            time.sleep(0.005)
+        server.kill()
+        server.start()
+    for thread in clients:
+        thread.join()
+    assert server.end() == 0
+    with sqlite3.connect(tmp_path / "s" / "station.db") as connection:
+        recorded = list(connection.execute("SELECT part_id, id, verdict FROM inspections"))
+    assert len(recorded) == PARTS
+    assert {part: (key, verdict) for part, key, verdict in recorded} == answers
+    assert all(answers[f"p{n}"][1] == ("reject" if n % 3 == 0 else "pass") for n in range(PARTS))
+
+
+def test_a_body_of_a_gigabyte_is_refused_early(tmp_path: Path, serve: ServerMaker) -> None:
+    server = serve("s", "--max-image-mib", "1")
+
+    def pump(head: bytes, chunked: bool) -> tuple[bytes, int]:
+        """Send up to 1 GiB, until an answer comes; the answer's first line, and how much was sent."""
+        block, sent = bytes(2**18), 0
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(b"POST /inspections HTTP/1.1\r\nHost: 127.0.0.1\r\n" + head + b"\r\n")
+            answer = b""
+            connection.setblocking(False)
+            while sent < 2**30 and not answer:
+                try:
+                    answer = connection.recv(4096)
+                    break
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    break
+                connection.settimeout(10)
+                try:
+                    connection.sendall(b"40000\r\n" + block + b"\r\n" if chunked else block)
+                except ConnectionError:
+                    break
+                sent += len(block)
+                connection.setblocking(False)
+        return answer.partition(b"\r\n")[0], sent
+
+    kind = b"Content-Type: multipart/form-data; boundary=x\r\n"
+    for head, chunked in ((b"Content-Length: 1073741824\r\n", False), (b"Transfer-Encoding: chunked\r\n", True)):
+        answer, sent = pump(kind + head, chunked)
+        assert sent < 2**26
+        assert b" 4" in answer or not answer  # the connection may be closed before the answer is read
+        assert httpx.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+    big = httpx.post(f"{server.url}/inspections", files={"image": bytes(3 * 2**20)}, trust_env=False)
+    assert big.status_code == 413
+
+
+def test_beyond_loopback_a_token_is_a_must(tmp_path: Path, bundle_file: Path) -> None:
+    def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        script = (
+            "import sys; from blemish.errors import BlemishError\nimport typer; from blemish.cli.serve import serve\n"
+        )
+        script += "try:\n    typer.run(serve)\nexcept BlemishError as e:\n    sys.exit(str(e))"
+        command = [sys.executable, "-c", script, "--data", str(tmp_path / "s"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    refused = call("--host", "0.0.0.0", "--bundle", str(bundle_file))
+    assert refused.returncode == 1
+    assert "--new-token" in refused.stderr
+    token = call("--new-token", "anna:engineer").stdout.strip()
+    with running(tmp_path / "s", bundle_file) as station:
+        assert client_of(station).get("/recipes").status_code == 401
+        assert client_of(station, token).get("/recipes").status_code == 200
+
+
+def test_replay_says_whether_the_answer_is_the_same(tmp_path: Path, bundle_file: Path) -> None:
+    import typer
+
+    from blemish.cli.replay import replay
+
+    app = typer.Typer()
+    app.command()(replay)
+    with running(tmp_path / "s", bundle_file) as station:
+        client = client_of(station)
+        ids = [client.post("/inspections", files={"image": picture(defect=d)}).json()["id"] for d in (True, False)]
+        with station.database.writing() as session:
+            from blemish.station.models import InspectionRow
+
+            session.get_one(InspectionRow, ids[1]).score = 0.9
+            kept = station.settings.images / str(session.get_one(InspectionRow, ids[0]).image_path)
+    run = CliRunner().invoke
+    same, other = (run(app, [str(key), "--data", str(tmp_path / "s")]) for key in ids)
+    assert (same.exit_code, "the answer is the same" in same.output) == (0, True)
+    assert (other.exit_code, "score was 0.9" in other.output) == (1, True)
+    kept.write_bytes(picture(seed=3))
+    assert "not the one that was inspected" in str(run(app, [str(ids[0]), "--data", str(tmp_path / "s")]).exception)
+
+
+@pytest.fixture
+def full_station(tmp_path: Path, bundle_file: Path) -> Iterator[Station]:
+    """With a part of everything, so that random requests find something."""
+    with running(tmp_path / "s", bundle_file, max_image_bytes=2**20, max_bundle_bytes=2**20) as station:
+        client = client_of(station)
+        part = client.post("/inspections", files={"image": picture(defect=True)}).json()["id"]
+        client.put(f"/golden/{part}", json={"label": "defect"})
+        client.post(f"/inspections/{part}/reviews", json={"label": "defect"})
+        yield station
+
+
+def fuzz(station: Station, examples: int) -> None:
+    app = create_app(station)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    seen = 0
+
+    @schema.exclude(path="/tokens", method="POST").parametrize()
+    @settings(max_examples=examples, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True,
+              suppress_health_check=list(HealthCheck), database=None)  # fmt: skip
+    def check(case: schemathesis.Case) -> None:
+        nonlocal seen
+        answer = case.call(base_url="http://127.0.0.1")
+        seen += 1
+        assert answer.status_code < 500, f"{case.as_curl_command()}\n{answer.text[:500]}"
+
+    check()
+    assert seen > 0
+    assert client_of(station).get("/readyz").status_code == 200
+
+
+def test_random_requests_find_no_server_error(full_station: Station) -> None:
+    fuzz(full_station, 8)
+
+
+@pytest.mark.slow
+def test_many_random_requests_find_no_server_error(full_station: Station) -> None:
+    fuzz(full_station, 300)

@@ -1,0 +1,257 @@
+"""Sources and sinks: folders, videos, files, a webhook and a broker that are killed in between."""
+
+import csv
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Server, client_of, free_port, picture, running, wait_until
+from fastapi.testclient import TestClient
+
+from blemish.errors import OptionError
+from blemish.station import sinks, sources
+from blemish.station.sinks import check_sink, pending
+from blemish.station.station import open_station
+
+BROKER = """
+import asyncio, sys
+from amqtt.broker import Broker
+async def main():
+    broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:" + sys.argv[1]}},
+                     "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}})
+    await broker.start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(sinks, "LONGEST_WAIT_S", 0.3)
+    monkeypatch.setattr(sinks, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(sources, "SETTLED_S", 0.05)
+
+
+def send(client: TestClient, index: int) -> int:
+    files = {"image": ("x.png", picture(defect=index % 2 == 1, seed=index))}
+    answer = client.post("/inspections", files=files, data={"part_id": f"=p{index}"})
+    return int(answer.json()["id"])
+
+
+def test_files_get_every_result_once_and_in_order(tmp_path: Path, bundle_file: Path) -> None:
+    lines, table = tmp_path / "out" / "r.jsonl", tmp_path / "r.csv"
+    lines.parent.mkdir()
+    lines.write_text('{"id": 0')  # half a line of an earlier crash
+    with running(tmp_path / "s", bundle_file, sinks=[f"jsonl:{lines}", f"csv:{table}"]) as station:
+        client = client_of(station)
+        ids = [send(client, index) for index in range(8)]
+        wait_until(lambda: not pending(station.database))
+    found = [json.loads(line) for line in lines.read_text().splitlines()[1:]]
+    assert [row["id"] for row in found] == ids
+    assert [row["verdict"] for row in found] == ["pass", "reject"] * 4
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["id"]) for row in rows] == ids
+    assert rows[1]["part_id"] == "'=p1"  # no formula for a spreadsheet
+    assert json.loads(rows[1]["regions"])[0]["box"] == [20, 20, 40, 30]
+
+
+class Hook:
+    """A web server that takes results, and can be stopped or told to fail."""
+
+    def __init__(self) -> None:
+        self.port, self.taken, self.fails = free_port(), [], 0  # type: ignore[var-annotated]
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                hook.fails -= 1
+                if hook.fails < 0:
+                    hook.taken.append((content["id"], self.headers["Idempotency-Key"]))
+                self.send_response(200 if hook.fails < 0 else 503)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def test_a_webhook_that_is_down_or_fails_gets_everything_later(tmp_path: Path, bundle_file: Path) -> None:
+    hook = Hook()
+    with running(tmp_path / "s", bundle_file, sinks=[f"http://127.0.0.1:{hook.port}/in"]) as station:
+        client = client_of(station)
+        with hook.up():
+            ids = [send(client, 0)]
+            wait_until(lambda: len(hook.taken) == 1)
+        ids += [send(client, index) for index in range(1, 4)]
+        assert len(hook.taken) == 1
+        assert list(pending(station.database).values()) == [3]
+        hook.fails = 2
+        with hook.up():
+            wait_until(lambda: not pending(station.database))
+    assert list(dict(hook.taken)) == ids
+    assert hook.taken[0][1] == f"station-{ids[0]}"
+
+
+def test_results_outlive_the_station(tmp_path: Path, bundle_file: Path) -> None:
+    hook = Hook()
+    address = f"http://127.0.0.1:{hook.port}/"
+    with running(tmp_path / "s", bundle_file, sinks=[address]) as station:
+        ids = [send(client_of(station), index) for index in range(3)]
+    with hook.up(), running(tmp_path / "s", None, sinks=[address]) as station:
+        wait_until(lambda: not pending(station.database))
+    assert [key for key, _ in hook.taken] == ids
+
+
+@contextmanager
+def broker(port: int) -> Iterator[None]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BROKER, str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().strip() == b"ready"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def subscriber(port: int) -> Iterator[list[int]]:
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    client, found, ready = Client(CallbackAPIVersion.VERSION2), [], threading.Event()  # type: ignore[var-annotated]
+    client.on_message = lambda _c, _u, message: found.append(json.loads(message.payload)["id"])
+    client.on_subscribe = lambda *_: ready.set()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    client.subscribe("line/results", qos=1)
+    assert ready.wait(10)
+    try:
+        yield found
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def test_a_broker_that_is_killed_gets_everything_later(tmp_path: Path, bundle_file: Path) -> None:
+    pytest.importorskip("amqtt", reason="no MQTT broker: pip install amqtt")
+    port = free_port()
+    with running(tmp_path / "s", bundle_file, sinks=[f"mqtt://127.0.0.1:{port}/line/results"]) as station:
+        client = client_of(station)
+        with broker(port), subscriber(port) as first:
+            ids = [send(client, index) for index in range(2)]
+            wait_until(lambda: len(first) == 2)
+            wait_until(lambda: not pending(station.database))
+        ids += [send(client, index) for index in range(2, 5)]
+        with broker(port), subscriber(port) as second:
+            wait_until(lambda: not pending(station.database))
+            wait_until(lambda: len(set(second)) == 3)
+    assert first + list(dict.fromkeys(second)) == ids
+
+
+def test_a_sink_that_is_not_understood_is_one_line() -> None:
+    for text in ("csv:", "nowhere", "mqtt://host", "http://", "ftp://host/x"):
+        with pytest.raises(OptionError, match="not understood"):
+            check_sink(text)
+
+
+def drop(folder: Path, name: str, content: bytes) -> None:
+    """As a well-behaved sender: written beside, then renamed."""
+    part = folder / f".{name}.part"
+    part.write_bytes(content)
+    part.rename(folder / name)
+
+
+def names(folder: Path, kind: str) -> list[str]:
+    return sorted(path.name for path in (folder / kind).iterdir())
+
+
+def test_a_watched_folder_is_worked_off(tmp_path: Path, bundle_file: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with running(tmp_path / "s", bundle_file, watch=[folder]) as station:
+        for index in range(5):
+            drop(folder, f"p{index}.png", picture(defect=index == 2, seed=index))
+        drop(folder, "broken.png", b"no image")
+        drop(folder, "empty.png", b"")
+        (folder / "notes.txt").write_text("left alone")
+        wait_until(lambda: len(names(folder, "done")) + len(names(folder, "failed")) >= 8)
+        drop(folder, "p0.png", picture(seed=77))  # a name that was used before
+        wait_until(lambda: len(names(folder, "done")) == 6)
+        found = client_of(station).get("/inspections").json()["items"]
+    verdicts = sorted((row["part_id"], row["verdict"]) for row in found)
+    assert verdicts == [("broken", "review"), ("p0", "pass"), ("p0", "pass"), ("p1", "pass"), ("p2", "reject"),
+                        ("p3", "pass"), ("p4", "pass")]  # fmt: skip
+    assert names(folder, "failed") == ["broken.png", "empty.png", "empty.png.txt"]
+    assert names(folder, "working") == []
+    assert (folder / "notes.txt").exists()
+
+
+def test_a_watched_folder_goes_on_where_it_was_killed(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(40):
+        drop(folder, f"p{index:02}.png", picture(seed=index))
+    server = serve("s", "--watch", str(folder))
+    wait_until(lambda: len(list((folder / "done").glob("*"))) >= 5)
+    server.kill()
+    assert len(names(folder, "done")) < 40
+    server.start()
+    wait_until(lambda: len(names(folder, "done")) == 40)
+    server.kill()
+    with open_station_quietly(tmp_path / "s") as client:
+        found = client.get("/inspections", params={"limit": 100}).json()["items"]
+    assert sorted(row["part_id"] for row in found) == [f"p{index:02}" for index in range(40)]
+
+
+@contextmanager
+def open_station_quietly(folder: Path) -> Iterator[TestClient]:
+    with running(folder, None) as station:
+        yield client_of(station)
+
+
+def test_a_video_is_inspected_frame_by_frame(tmp_path: Path, bundle_file: Path) -> None:
+    video = tmp_path / "belt.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 64))
+    for index in range(20):
+        writer.write(np.full((64, 64, 3), 220 if index == 10 else 50, np.uint8))
+    writer.release()
+    with running(tmp_path / "s", bundle_file, keep="rejects") as station:
+        sources.watch_camera(station.service, str(video), threading.Event())
+        found = client_of(station).get("/inspections").json()["items"]
+    assert [row["verdict"] for row in reversed(found)] == ["pass", "reject"]  # one a second, at ten frames a second
+    assert [row["image_kept"] for row in reversed(found)] == [False, True]
+    assert found[0]["part_id"] == "belt-000011"
+
+
+def test_two_stations_do_not_share_a_folder(tmp_path: Path, bundle_file: Path) -> None:
+    with running(tmp_path / "s", bundle_file) as station, pytest.raises(OptionError, match="another station"):
+        with open_station(station.settings):
+            pass
