@@ -36,6 +36,15 @@ TINY = {
     "fcdd": {"steps": 40},
     "patch-svdd": {"steps": 30, "patches": 1, "bank": 500},
     "deep-svdd": {"pretrain_steps": 40, "steps": 20},
+    "autoencoder": {"steps": 80, "width": 8, "learning_rate": 3e-3},
+    "vae": {"steps": 60, "width": 8},
+    "aae": {"steps": 60, "width": 8},
+    "ganomaly": {"steps": 60, "width": 8, "learning_rate": 1e-3},
+    "f-anogan": {"gan_steps": 8, "steps": 40, "width": 8},
+    "denoising-autoencoder": {"steps": 40, "width": 4},
+    "deblurring": {"steps": 30, "width": 4},
+    "inpainting": {"steps": 12, "width": 4},
+    "draem": {"steps": 30, "width": 4},
 }
 SIZE = 64
 METHOD_NAMES = sorted(METHODS)
