@@ -21,7 +21,7 @@ import numpy as np
 from blemish.inspection.assemble import Boxes, Found, badness, defect_names
 from blemish.inspection.manifest import Decision
 from blemish.inspection.regions import regions_from_map
-from blemish.inspection.result import Bools, Floats, Region
+from blemish.inspection.result import Bools, Candidates, Floats, Region
 
 PROBABLE = 0.5  # threshold on probabilities where the decision has none
 
@@ -33,6 +33,7 @@ class Decoded:
     regions: list[Region] = field(default_factory=list)
     heat_map: Floats | None = None  # (H, W) of the whole image
     class_scores: dict[str, float] | None = None  # of all classes
+    candidates: Candidates | None = None  # boxes, whatever their score
 
 
 @dataclass(slots=True)
@@ -60,7 +61,8 @@ def decode(found: Found, decision: Decision, size: tuple[int, int], valid: Bools
     if scored is None or named is None or located is None:  # a bare map
         return Decoded(_peak(heat, valid), _defect(found), [], heat)
     score = _peak(heat, valid) if found.manifest.score_source == "map" and heat is not None else scored.score
-    return Decoded(score, named.label, located.regions, heat, named.class_scores)
+    candidates = None if boxes is None else boxes.candidates
+    return Decoded(score, named.label, located.regions, heat, named.class_scores, candidates)
 
 
 def _anomaly(found: Found, scene: Scene) -> Decoded | None:
@@ -106,27 +108,29 @@ def _boxes(found: Found, scene: Scene) -> Decoded | None:
     if found.boxes is None:
         return None
     boxes = found.boxes if scene.valid is None else found.boxes[_counting(found.boxes, scene.valid)]
-    if not len(boxes.scores):
-        return Decoded(0.0, _defect(found))
-    decision = scene.decision
-    least = next((t for t in (decision.map_high, decision.review, decision.reject) if t is not None), PROBABLE)
     names = dict(enumerate(defect_names(found.manifest)))
     labels = [names.get(int(number), "defect") for number in boxes.labels]
+    candidates = Candidates(boxes.corners, boxes.scores, labels, boxes.masks)
+    if not len(boxes.scores):
+        return Decoded(0.0, _defect(found), candidates=candidates)
+    decision = scene.decision
+    least = next((t for t in (decision.map_high, decision.review, decision.reject) if t is not None), PROBABLE)
     thresholds = {label: min(least, decision.class_thresholds.get(label, least)) for label in labels}
     order = [i for i in np.argsort(-boxes.scores, kind="stable") if boxes.scores[i] >= thresholds[labels[i]]]
-    regions = [_box_region(boxes, i, labels[i], scene.size) for i in order]
+    regions = [box_region(candidates, i, scene.size) for i in order]
     best = int(boxes.scores.argmax())
-    return Decoded(float(boxes.scores[best]), labels[best], [r for r in regions if _remains(r, scene)])
+    kept = [r for r in regions if _remains(r, scene)]
+    return Decoded(float(boxes.scores[best]), labels[best], kept, candidates=candidates)
 
 
-def _box_region(boxes: Boxes, index: int, label: str, size: tuple[int, int]) -> Region:
+def box_region(boxes: Candidates, index: int, size: tuple[int, int]) -> Region:
     """The region of one box: the pixels that it touches and, where it has a mask, which of them are in it."""
     x0, y0 = (int(v) for v in np.floor(boxes.corners[index, :2]).clip(0, (size[1] - 1, size[0] - 1)))
     x1, y1 = (int(v) for v in np.ceil(boxes.corners[index, 2:]).clip((x0 + 1, y0 + 1), (size[1], size[0])))
     mask = None
     if boxes.masks is not None:
         mask = cv2.resize(boxes.masks[index], (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR) >= PROBABLE
-    return Region(label, float(boxes.scores[index]), (x0, y0, x1, y1), mask)
+    return Region(boxes.labels[index], float(boxes.scores[index]), (x0, y0, x1, y1), mask)
 
 
 def _counting(boxes: Boxes, valid: Bools) -> Bools:

@@ -191,6 +191,7 @@ class Inspector:
             heat_map=decoded.heat_map,
             valid=job.valid,
             class_scores=class_scores,
+            candidates=decoded.candidates,
             reasons=reasons,
             timings_ms=job.timings_ms,
             source=job.source,

@@ -82,6 +82,16 @@ class Region:
 
 
 @dataclass(slots=True)
+class Candidates:
+    """All boxes that a detector gave, those below every threshold too: what ranks them against the truth."""
+
+    corners: NDArray[np.float64]  # (M, 4) x0 y0 x1 y1 in pixels of the image
+    scores: Floats  # (M,)
+    labels: list[str]
+    masks: Floats | None = None  # (M, h, w) probabilities inside each box
+
+
+@dataclass(slots=True)
 class Inspection:
     """All that one image's inspection found."""
 
@@ -93,6 +103,7 @@ class Inspection:
     heat_map: Floats | None = None  # (H, W), raw; the image's own size
     valid: Bools | None = None  # (H, W), the pixels that count; None: all
     class_scores: dict[str, float] | None = None
+    candidates: Candidates | None = None  # of a detector
     reasons: list[str] = field(default_factory=list)  # what led to the verdict, a line each
     timings_ms: dict[str, float] = field(default_factory=dict)  # read, prepare, network, decode
     source: str | None = None  # path of the image
