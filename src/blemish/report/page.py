@@ -56,6 +56,10 @@ def check_installed() -> None:
 def percent(rate: float) -> str:
     """A share in per cent, with as many digits as tell it from none and from all."""
     value = 100 * rate
+    if 0 < value < 0.01:
+        return "< 0.01\N{NO-BREAK SPACE}%"
+    if 99.99 < value < 100:
+        return "> 99.99\N{NO-BREAK SPACE}%"
     digits = 1 if 1 <= value <= 99 or value in (0, 100) else 2
     text = f"{value:.{digits}f}"
     return f"{text.rstrip('0').rstrip('.')}\N{NO-BREAK SPACE}%"

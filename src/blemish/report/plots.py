@@ -120,7 +120,7 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> s
         figure.savefig(stream, format="svg", transparent=True)
     text = stream.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r"^<svg[^>]*?(?= xmlns:|>)", lambda head: re.sub(r' (width|height)="[^"]*"', "", head[0]), text)
+    text = re.sub(r"^<svg[^>]*>", lambda head: re.sub(r' (width|height)="[^"]*"', "", head[0]), text)
     # Several drawings share one page, so the names inside each must be its own.
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace(_INK, "currentColor")

@@ -1,0 +1,226 @@
+"""The report's page: whole, self-contained, and right in its words."""
+
+import importlib.util
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import typer
+from graphs import anomaly_bundle, grey_classes, make_bundle
+from typer.testing import CliRunner
+
+from blemish.cli.report import report
+from blemish.dataset.sample import Sample
+from blemish.errors import MissingExtraError, OptionError
+from blemish.evaluation.intervals import prove, share
+from blemish.imaging.read import write_image
+from blemish.inspection.manifest import Decision
+from blemish.inspection.result import Inspection, Verdict
+from blemish.report.gallery import choose
+from blemish.report.page import in_words, percent, verdicts_by_class
+from blemish.report.plots import precision_recall, roc, score_histogram
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Checker(HTMLParser):
+    """Holds that tags are closed in order, that nothing is fetched, and that names are unique."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.ids, self.images = [], [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "srcset", "data"):
+                assert re.match(r"data:image/jpeg;base64,|#", value), (tag, name, value[:80])
+            if name == "id":
+                self.ids.append(value)
+            if name.startswith("xlink:href") or name == "clip-path":
+                assert re.search("#(.*?)[)]?$", value)
+        assert tag not in ("link", "iframe", "object")
+        self.images += tag == "img"
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def read_page(path):
+    checker = Checker()
+    text = path.read_text(encoding="utf-8")
+    checker.feed(text)
+    checker.close()
+    assert checker.open == []
+    assert len(set(checker.ids)) == len(checker.ids)
+    assert not re.search(r"url\((?!#)|@import", text)
+    return checker, re.sub(r"\s+", " ", " ".join(checker.text)).replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    app.command()(report)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        if result.exception is not None:
+            raise result.exception
+        return result.output
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Class folders whose images peak at known heights; one name would break a page that does not escape it."""
+    peaks = {"good": [0.1, 0.2, 0.55, 0.8], "pit": [0.3, 0.9, 0.95], "<i>stain&": [0.7, 0.56]}
+    for label, values in peaks.items():
+        for number, peak in enumerate(values):
+            image = np.full((48, 64, 1), 10, np.uint8)
+            image[16:32, 16:40] = round(255 * peak)
+            (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+            write_image(tmp_path / "data" / label / f"{number}.png", image)
+    (tmp_path / "data" / "pit" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return tmp_path / "data"
+
+
+def test_page_of_a_map_bundle(run, folder, tmp_path):
+    bundle = anomaly_bundle(tmp_path / "grey.blemish", side=64)
+    run(bundle, folder)
+    path = tmp_path / "grey-report.html"
+    assert path.stat().st_size < 10e6
+    page, words = read_page(path)
+    assert "1 of 5 defective parts passed. The escape rate is 20 %" in words
+    assert "1 of 4 good parts were rejected. The overkill rate is 25 %" in words
+    assert "parts must be inspected without another escape" in words
+    for title in ("Missed", "False alarms", "Up for review", "Typical", "Verdicts by class", "Provenance"):
+        assert title in words
+    assert "Nearly missed" not in words
+    assert "cut.png" in words
+    assert "no certificate" in words
+    assert "<i>stain&" in words  # escaped: it reaches the reader as text
+    # Two pictures each for: 1 missed, 1 false alarm, 2 for review, 3 typical.
+    assert page.images == 14
+    assert "currentColor" in path.read_text()
+
+
+def test_page_of_a_class_bundle_without_speed(run, folder, tmp_path):
+    bundle = make_bundle(
+        tmp_path / "c.blemish", grey_classes(), ["class_scores"], Decision(review=0.5, reject=0.6),
+        classes=["good", "<i>stain&", "pit"],
+    )  # fmt: skip
+    out = tmp_path / "new" / "page.html"
+    assert str(out) in run(bundle, folder, "--out", out, "--no-speed").replace("\n", "")
+    _, words = read_page(out)
+    assert "balanced accuracy" in words
+    assert "Images per second" not in words
+    assert "Regions as they ship" not in words
+
+
+@pytest.mark.parametrize("kept", ["good", "pit"])
+def test_page_of_one_kind_of_part(run, folder, tmp_path, kept):
+    rows = "".join(f"{path},{kept}\n" for path in sorted((folder / kept).glob("?.png")))
+    (tmp_path / "list.csv").write_text("image,label\n" + rows)
+    bundle = anomaly_bundle(tmp_path / "grey.blemish", Decision(), side=64)
+    run(bundle, tmp_path / "list.csv", "--no-speed")
+    _, words = read_page(tmp_path / "grey-report.html")
+    assert ("nothing is known of escapes" if kept == "good" else "nothing is known of false alarms") in words
+    assert "no threshold and no rule" in words
+    assert "Precision and recall" not in words
+
+
+def test_missing_extra_is_named_before_any_work(run, folder, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("blemish.report.page.find_spec", lambda name: None if name == "jinja2" else find(name))
+    with pytest.raises(MissingExtraError, match=r"jinja2 is not installed; pip install 'blemish\[report\]'"):
+        run(tmp_path / "none.blemish", folder)
+
+
+def test_an_unwritable_page_is_one_line_before_any_work(run, folder, tmp_path):
+    bundle = anomaly_bundle(tmp_path / "grey.blemish", side=64)
+    with pytest.raises(OptionError, match="cannot write"):
+        run(bundle, folder, "--out", folder / "good" / "0.png" / "x.html")
+
+
+def seen(rows):
+    return [
+        (Sample(f"{number}.png", label), Inspection(verdict, label, score, [], (1, 1)))
+        for number, (label, score, verdict) in enumerate(rows)
+    ]
+
+
+PASS, REVIEW, REJECT = Verdict.PASS, Verdict.REVIEW, Verdict.REJECT
+
+
+def test_gallery_shows_the_worst_first():
+    rows = [("good", s, REJECT if s > 6 else PASS) for s in range(10)]
+    rows += [("pit", s, PASS if s < 3 else REVIEW if s < 5 else REJECT) for s in range(10)]
+    groups = {group.title: group for group in choose(seen(rows), limit=2)}
+    assert {title: [int(sample.image[:-4]) for sample in group.samples] for title, group in groups.items()} == {
+        "Missed": [10, 11],
+        "False alarms": [9, 8],
+        "Up for review": [13, 14],
+        "Typical": [16, 4],
+    }
+    assert groups["Missed"].total == 3
+    clean = choose(seen([("good", 0, PASS), ("good", 1, PASS), ("pit", 5, REJECT), ("pit", 4, REJECT)]), limit=2)
+    assert {group.title: group.samples[0].image for group in clean} == {
+        "Nearly missed": "3.png", "Nearly a false alarm": "1.png", "Typical": "2.png",
+    }  # fmt: skip
+
+
+def test_verdicts_by_class_counts_every_image_of_known_truth():
+    found = verdicts_by_class([*seen([("pit", 1, PASS), ("good", 0, PASS), ("pit", 2, REJECT)]),
+                               (Sample("x.png"), Inspection(PASS, "good", 0, [], (1, 1)))])  # fmt: skip
+    assert [(row["name"], row["total"], row["pass"], row["reject"]) for row in found] == [
+        ("good", 1, 1, 0), ("pit", 2, 1, 1),
+    ]  # fmt: skip
+
+
+def test_words_for_a_proof():
+    estimate = share(0, 63).__dict__
+    image = {"escape_rate": estimate, "proof": prove(0, 63, (0.05, 0.01)).__dict__, "review_rate": {"value": 0}}
+    words = " ".join(in_words({"image": image})).replace("\N{NO-BREAK SPACE}", " ")
+    assert "None of 63 defective parts passed." in words
+    assert "With 95 % confidence this proves an escape rate of at most 4.6 %." in words
+    assert "To prove at most 1 %, 236 more defective parts must be inspected without an escape." in words
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (0, "0 %"),
+        (1e-7, "< 0.01 %"),
+        (0.0005, "0.05 %"),
+        (0.0464, "4.6 %"),
+        (0.1, "10 %"),
+        (0.999, "99.9 %"),
+        (0.99996, "> 99.99 %"),
+        (1, "100 %"),
+    ],
+)
+def test_percent(rate, expected):
+    assert percent(rate).replace("\N{NO-BREAK SPACE}", " ") == expected
+
+
+@pytest.mark.parametrize("count", [2, 3, 500])
+def test_plots_of_few_and_of_equal_scores(count):
+    defective = np.arange(count) % 2 == 0
+    for scores in (np.zeros(count), np.arange(count, dtype=float)):
+        verdicts = [REVIEW if d else PASS for d in defective]
+        for drawing in (score_histogram(scores, defective, 0.5, None), roc(scores, defective, verdicts),
+                        precision_recall(scores, defective, verdicts)):  # fmt: skip
+            assert drawing.startswith("<svg")
+            assert "#123457" not in drawing
+            assert not re.search("^<svg[^>]* width=", drawing)

@@ -1,0 +1,100 @@
+"""What sinks write, read back by other means."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from blemish.errors import OptionError
+from blemish.inspection.measure import measure
+from blemish.inspection.result import Inspection, Region, Verdict
+from blemish.report.sinks import CocoSink, CsvSink, JsonSink
+
+
+@pytest.fixture
+def inspections():
+    rng = np.random.default_rng(0)
+    mask = rng.random((6, 9)) < 0.5
+    mask[0, 0] = True
+    regions = [
+        Region("crack", np.float32(1 / 3), (2, 3, 11, 9), mask, measure(mask, (2, 3), np.zeros((20, 30, 1), np.uint8))),
+        Region("pit", 0.25, (0, 0, 30, 20)),
+    ]
+    found = Inspection(Verdict.REJECT, "crack", np.float32(0.9), regions, (20, 30), reasons=["ü"], source="a,b.png")
+    return [found, Inspection(Verdict.PASS, "good", 0.1, [], (5, 5), source="c.png", timings_ms={"read": 1.23456})]
+
+
+def test_csv_has_a_row_a_region_and_numbers_that_read_back(tmp_path, inspections):
+    with CsvSink(tmp_path / "new" / "r.csv") as sink:
+        for found in inspections:
+            sink.append(found)
+    rows = list(csv.DictReader((tmp_path / "new" / "r.csv").open(encoding="utf-8")))
+    assert [(row["source"], row["verdict"], row["regions"], row["region"], row["region_label"]) for row in rows] == [
+        ("a,b.png", "reject", "2", "1", "crack"),
+        ("a,b.png", "reject", "2", "2", "pit"),
+        ("c.png", "pass", "0", "", ""),
+    ]
+    assert float(rows[0]["region_score"]) == pytest.approx(1 / 3, rel=1e-6)
+    assert float(rows[0]["area_px"]) == inspections[0].regions[0].mask.sum()
+    assert rows[0]["area_mm2"] == rows[1]["area_px"] == ""
+    assert [int(rows[0][name]) for name in ("x0", "y0", "x1", "y1")] == [2, 3, 11, 9]
+
+
+def test_json_lines(tmp_path, inspections):
+    with JsonSink(tmp_path / "r.jsonl") as sink:
+        sink.append(inspections[0])
+        half_way = (tmp_path / "r.jsonl").read_text(encoding="utf-8")
+        sink.append(inspections[1])
+    assert json.loads(half_way)["reasons"] == ["ü"]  # written as it comes
+    first, second = map(json.loads, (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines())
+    assert first["regions"][0]["box"] == [2, 3, 11, 9]
+    assert first["regions"][0]["measurements"]["area_mm2"] is None
+    assert (second["verdict"], second["regions"], second["timings_ms"]) == ("pass", [], {"read": 1.235})
+
+
+def test_coco_masks_decode_to_the_regions(tmp_path, inspections):
+    with CocoSink(tmp_path / "r.json") as sink:
+        for found in inspections:
+            sink.append(found)
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [(image["id"], image["file_name"], image["width"]) for image in found["images"]] == [
+        (1, "a,b.png", 30), (2, "c.png", 5),
+    ]  # fmt: skip
+    crack, pit = found["annotations"]
+    assert {c["id"]: c["name"] for c in found["categories"]}[crack["category_id"]] == "crack"
+    assert (crack["bbox"], pit["bbox"], pit["area"]) == ([2, 3, 9, 6], [0, 0, 30, 20], 600)
+    counts = crack["segmentation"]["counts"]
+    values = np.repeat(np.arange(len(counts)) % 2, counts).astype(bool)
+    whole = values.reshape(crack["segmentation"]["size"], order="F")
+    expected = np.zeros((20, 30), bool)
+    expected[3:9, 2:11] = inspections[0].regions[0].mask
+    np.testing.assert_array_equal(whole, expected)
+    assert crack["area"] == expected.sum()
+
+
+def interrupted(sink, inspection):
+    with sink:
+        sink.append(inspection)
+        raise KeyboardInterrupt
+
+
+def test_what_was_written_survives_an_error(tmp_path, inspections):
+    for sink in (CsvSink(tmp_path / "r.csv"), JsonSink(tmp_path / "r.jsonl"), CocoSink(tmp_path / "r.json")):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(sink, inspections[0])
+    assert "crack" in (tmp_path / "r.csv").read_text()
+    assert "crack" in (tmp_path / "r.jsonl").read_text(encoding="utf-8")
+    assert len(json.loads((tmp_path / "r.json").read_text())["annotations"]) == 2
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match="cannot write"), CsvSink(tmp_path / "file" / "r.csv"):
+        pass
+
+
+def test_a_dash_is_stdout(capsys, inspections):
+    with JsonSink("-") as sink:
+        sink.append(inspections[1])
+    assert json.loads(capsys.readouterr().out)["source"] == "c.png"
