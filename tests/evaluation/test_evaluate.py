@@ -171,3 +171,16 @@ class TestCommand:
         (tmp_path / "list.csv").write_text("image,label\n" + "".join(f"{s.image},{s.label}\n" for s in parts.samples))
         whole = run(grey, tmp_path / "list.csv", "--no-speed", "--json", "-")
         assert json.loads(whole.stdout)["data"]["images"] == 7
+
+    def test_images_that_were_learnt_from_are_not_judged(self, run, grey, parts, tmp_path):
+        (tmp_path / "list.csv").write_text("image,label\n" + "".join(f"{s.image},{s.label}\n" for s in parts.samples))
+        (tmp_path / "run").mkdir()
+        bundle = tmp_path / "run" / "grey.blemish"
+        bundle.write_bytes(grey.read_bytes())
+        splits = ["train", "val", "test", "train", "test", "val"]  # the last image is not in the run's list
+        rows = zip(parts.samples, splits, strict=False)
+        (tmp_path / "run" / "split.csv").write_text("image,split\n" + "".join(f"{s.image},{w}\n" for s, w in rows))
+        for place in (bundle, bundle.parent):
+            result = run(place, tmp_path / "list.csv", "--no-speed", "--json", "-")
+            assert json.loads(result.stdout)["data"]["images"] == 3
+        assert "no splits" in result.stderr

@@ -1,5 +1,6 @@
 """`blemish evaluate`: how good a bundle is, on images whose truth is known."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from blemish.cli.console import console, messages, write_json
+from blemish.cli.console import console, messages, tell, write_json
 from blemish.errors import DataError
 
 FIGURES = {
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="a .blemish file or the run folder that holds one")],
     data: Annotated[str, typer.Argument(help="dataset: a folder, a CSV manifest, or 'elpv'")],
-    split: Annotated[str | None, typer.Option(help="[default: test, or all images where there are no splits]")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="[default: test; all images where neither data nor run has splits]")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
     json: Annotated[Path | None, typer.Option(help="write all figures to this file, or to stdout with -")] = None,
@@ -45,7 +48,7 @@ def evaluate(
     from blemish.evaluation.evaluate import evaluate as judge
     from blemish.inspection.inspector import Inspector
 
-    dataset = read_part(data, split, root, format_)
+    dataset = read_part(data, split, root, format_, bundle)
     inspector = Inspector.open(bundle, engine=engine, threads=threads)
     with Progress(console=messages, transient=True) as progress:
         task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
@@ -61,18 +64,41 @@ def evaluate(
         show(result)
 
 
-def read_part(data: str, split: str | None, root: Path | None, format: str) -> "Dataset":
-    """The images of a split; without a split named, the test images, or all where the data has no splits."""
+def read_part(data: str, split: str | None, root: Path | None, format: str, bundle: Path) -> "Dataset":
+    """The images of a split, by default the test images.
+
+    Data without splits of their own have those of the run that the bundle came from, so that no image that was learnt
+    from is judged; without such a run all images are used.
+    """
     from blemish.dataset.read import read_dataset
 
     dataset = read_dataset(data, format, root)
-    if split is None and all(sample.split is None for sample in dataset.samples):
-        return dataset
+    if all(sample.split is None for sample in dataset.samples):
+        dataset = _split_as_learnt(dataset, bundle)
+        if split is None and all(sample.split is None for sample in dataset.samples):
+            return dataset
     part = dataset.split(split or "test")
     if not len(part):
         found = sorted({sample.split for sample in dataset.samples if sample.split}) or ["none"]
         raise DataError(f"{data} has no images in the split '{split or 'test'}'; it has {', '.join(found)}")
     return part
+
+
+def _split_as_learnt(dataset: "Dataset", bundle: Path) -> "Dataset":
+    """The splits that the run made of these images; those that it did not know are test images."""
+    from blemish.dataset.read import read_dataset
+
+    listed = (bundle if bundle.is_dir() else bundle.parent) / "split.csv"
+    if not listed.is_file():
+        return dataset
+    known = {sample.image.resolve(): sample.split for sample in read_dataset(listed, "csv").samples}
+    splits = [known.get(sample.image.resolve()) for sample in dataset.samples]
+    if not any(splits):
+        return dataset
+    tell(f"the data has no splits; those of {listed} are used")
+    return dataset.with_samples(
+        replace(sample, split=own or "test") for sample, own in zip(dataset.samples, splits, strict=True)
+    )
 
 
 def show_unreadable(result: dict[str, Any]) -> None:

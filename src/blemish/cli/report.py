@@ -20,7 +20,9 @@ def report(
     bundle: Annotated[Path, typer.Argument(help="a .blemish file or the run folder that holds one")],
     data: Annotated[str, typer.Argument(help="dataset: a folder, a CSV manifest, or 'elpv'")],
     out: Annotated[Path | None, typer.Option(help="the page [default: NAME-report.html beside the bundle]")] = None,
-    split: Annotated[str | None, typer.Option(help="[default: test, or all images where there are no splits]")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="[default: test; all images where neither data nor run has splits]")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino")] = "onnxruntime",
@@ -34,7 +36,7 @@ def report(
     from blemish.report.page import check_installed, render_page
 
     check_installed()
-    dataset = read_part(data, split, root, format_)
+    dataset = read_part(data, split, root, format_, bundle)
     inspector = Inspector.open(bundle, engine=engine, threads=threads)
     path = out or inspector.bundle.path.with_name(f"{inspector.bundle.path.stem}-report.html")
     _check_writable(path)

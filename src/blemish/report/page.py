@@ -102,7 +102,7 @@ def _rate_in_words(rate: dict[str, Any] | None, kind: str, happened: str, name: 
     count = round(rate["value"] * rate["n"]) or "None"
     return (
         f"{count} of {rate['n']} {kind} parts {happened}. The {name} is {percent(rate['value'])}; "
-        f"with 95 % confidence it lies between {percent(rate['low'])} and {percent(rate['high'])}."
+        f"with {percent(0.95)} confidence it lies between {percent(rate['low'])} and {percent(rate['high'])}."
     )
 
 
