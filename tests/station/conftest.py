@@ -24,6 +24,7 @@ from blemish.station.settings import Settings
 from blemish.station.station import Station, open_station, start_with
 
 GOOD_GREY, BAD_GREY, SIDE = 60, 200, 64
+HTTP = httpx.Client(trust_env=False, timeout=20)  # one for all: each new one reads all certificates of the machine
 SERVE = "import typer; from blemish.cli.serve import serve; typer.run(serve)"
 
 
@@ -121,7 +122,7 @@ class Server:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                if httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200:
+                if HTTP.get(f"{self.url}/readyz").status_code == 200:
                     return
             except httpx.TransportError:
                 pass

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import schemathesis
-from conftest import Server, client_of, picture, running
+from conftest import HTTP, Server, client_of, picture, running
 from hypothesis import HealthCheck, Phase, settings
 from typer.testing import CliRunner
 
@@ -38,10 +38,10 @@ def test_every_answered_part_is_recorded_once_though_the_station_is_killed(tmp_p
             part = f"p{number}"
             while part not in answers:
                 try:
-                    answer = httpx.post(
+                    answer = HTTP.post(
                         f"{server.url}/inspections",
                         files={"image": ("x.png", picture(defect=number % 3 == 0, seed=number))},
-                        data={"part_id": part}, headers={"Idempotency-Key": part}, trust_env=False, timeout=20,
+                        data={"part_id": part}, headers={"Idempotency-Key": part},
                     )  # fmt: skip
                 except httpx.TransportError:
                     time.sleep(0.05)
@@ -100,8 +100,8 @@ def test_a_body_of_a_gigabyte_is_refused_early(tmp_path: Path, serve: ServerMake
         answer, sent = pump(kind + head, chunked)
         assert sent < 2**26
         assert b" 4" in answer or not answer  # the connection may be closed before the answer is read
-        assert httpx.get(f"{server.url}/readyz", trust_env=False).status_code == 200
-    big = httpx.post(f"{server.url}/inspections", files={"image": bytes(3 * 2**20)}, trust_env=False)
+        assert HTTP.get(f"{server.url}/readyz").status_code == 200
+    big = HTTP.post(f"{server.url}/inspections", files={"image": bytes(3 * 2**20)})
     assert big.status_code == 413
 
 
@@ -115,7 +115,7 @@ def test_beyond_loopback_a_token_is_a_must(tmp_path: Path, bundle_file: Path) ->
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     refused = call("--host", "0.0.0.0", "--bundle", str(bundle_file))
-    assert refused.returncode == 1
+    assert refused.returncode != 0
     assert "--new-token" in refused.stderr
     token = call("--new-token", "anna:engineer").stdout.strip()
     with running(tmp_path / "s", bundle_file) as station:

@@ -129,9 +129,8 @@ def test_results_outlive_the_station(tmp_path: Path, bundle_file: Path) -> None:
 
 @contextmanager
 def broker(port: int) -> Iterator[None]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", BROKER, str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-c", BROKER, str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     try:
         assert process.stdout.readline().strip() == b"ready"
@@ -252,6 +251,7 @@ def test_a_video_is_inspected_frame_by_frame(tmp_path: Path, bundle_file: Path) 
 
 
 def test_two_stations_do_not_share_a_folder(tmp_path: Path, bundle_file: Path) -> None:
-    with running(tmp_path / "s", bundle_file) as station, pytest.raises(OptionError, match="another station"):
-        with open_station(station.settings):
-            pass
+    with running(tmp_path / "s", bundle_file) as station:
+        second = open_station(station.settings)
+        with pytest.raises(OptionError, match="another station"):
+            second.__enter__()

@@ -1,6 +1,8 @@
 """`blemish serve`: the inspection station."""
 
 import logging
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,6 +103,7 @@ def _run(settings: Any, bundle: Path | None) -> None:
     from blemish.station.api import create_app
     from blemish.station.station import check_access, open_station, start_with
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn, when it is done, raises the signal once more
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with open_station(settings) as station:
         check_access(settings, station.database)
