@@ -36,7 +36,9 @@ def source(name: str, data: Path, folder: Path) -> tuple[str, str | None]:
     return str(data / {"bottle": "mvtec_ad/bottle", "wood": "wood_anomaly"}[name]), None
 
 
-def measure(method: str, name: str, seed: int, data: Path, options: dict[str, object]) -> dict[str, object]:
+def measure(
+    method: str, name: str, seed: int, data: Path, options: dict[str, object], calibration: str
+) -> dict[str, object]:
     """Train, ship and evaluate once."""
     marks: list[tuple[str, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -50,6 +52,7 @@ def measure(method: str, name: str, seed: int, data: Path, options: dict[str, ob
             method=method,
             options=options,
             seed=seed,
+            calibration=calibration,
             progress=False,
             tell=lambda message: marks.append((message, time.perf_counter() - start)),
         )
@@ -78,13 +81,14 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
+    parser.add_argument("--calibration", default="held-out", help="cross-fitted learns from all good images")
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     table = Table(*COLUMNS)
     for method in arguments.methods.split(","):
         for name in arguments.sets.split(","):
             for seed in map(int, arguments.seeds.split(",")):
-                row = measure(method, name, seed, arguments.data, parse_settings(arguments.set))
+                row = measure(method, name, seed, arguments.data, parse_settings(arguments.set), arguments.calibration)
                 table.add_row(*(str(row[column]) for column in COLUMNS))
                 if arguments.json is not None:
                     with arguments.json.open("a") as stream:
