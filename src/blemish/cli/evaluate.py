@@ -22,7 +22,19 @@ FIGURES = {
         "review_rate": "review rate",
     },
     "pixel": {"auroc": "AUROC", "ap": "average precision", "aupro": "AUPRO (FPR 0.3)", "iou": "IoU"},
-    "masks": {"iou": "IoU of regions", "dice": "Dice of regions", "defects_found": "defects found"},
+    "masks": {
+        "iou": "IoU of regions",
+        "dice": "Dice of regions",
+        "miou": "mean IoU of classes",
+        "instance_ap50": "AP50 of instances",
+        "defects_found": "defects found",
+    },
+    "boxes": {
+        "map": "mAP",
+        "map50": "mAP50",
+        "map75": "mAP75",
+        "recall_at_1_fp_per_image": "recall at 1 false box an image",
+    },
     "classes": {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"},
 }
 

@@ -5,7 +5,7 @@ dropped; so is a pixel value of a class mask that has no name. `blemish data aud
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,36 @@ def class_masks(sample: Sample, classes: Sequence[str], size: tuple[int, int]) -
         if index is not None:
             layers[index] |= pixels
     return layers
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One defect: its class, the box of its pixels (x0 y0 x1 y1, whole, x1 and y1 exclusive) and its mask in there."""
+
+    label: str
+    box: tuple[int, int, int, int]
+    mask: Bools
+
+
+def instances_of(sample: Sample, size: tuple[int, int]) -> list[Instance]:
+    """The defects of an image of `size` (height, width), one for each outline or 8-connected region of a mask.
+
+    DataError and ImageError as with `mask_of`.
+    """
+    if not has_mask(sample):
+        raise DataError(f"nothing tells which pixels of {sample.image} are defective")
+    masks: list[tuple[str, Bools]] = []
+    for shape in shapes_of(sample, size):
+        pixels = pixels_of(shape, size)
+        many = isinstance(shape, Rle) and shape.many
+        masks += [(shape.label, part) for part in (regions_of(pixels) if many else [pixels])]
+    found = []
+    for label, pixels in masks:
+        bounds = bounds_of_mask(pixels)
+        if bounds is not None:
+            x0, y0, x1, y1 = (int(v) for v in bounds)
+            found.append(Instance(label, (x0, y0, x1, y1), pixels[y0:y1, x0:x1]))
+    return found
 
 
 def boxes_of(sample: Sample, size: tuple[int, int]) -> tuple[Box, ...]:

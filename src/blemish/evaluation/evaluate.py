@@ -1,20 +1,24 @@
 """Judge a bundle on images whose truth is known, through the inspector: what is measured is what ships."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.dataset.truth import boxes_of, class_masks, has_boxes, has_mask, instances_of, mask_of
 from blemish.dataset.write import sha256_of
 from blemish.errors import BlemishError, DataError
+from blemish.evaluation.boxes import BoxFigures, box_figures, compare
 from blemish.evaluation.classes import ClassFigures, class_figures
+from blemish.evaluation.detections import Detections
 from blemish.evaluation.image import ImageFigures, image_figures
-from blemish.evaluation.masks import MaskFigures, Overlap, mask_figures, overlap
+from blemish.evaluation.masks import MaskFigures, Overlap, compare_masks, mask_figures, overlap
 from blemish.evaluation.pixel import PixelFigures, PixelScores, pixel_figures, split_scores
 from blemish.evaluation.speed import Speed, measure_speed
-from blemish.imaging.read import read_mask
+from blemish.inspection.assemble import defect_names
+from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import Unreadable
 from blemish.inspection.result import Bools, Inspection, Verdict
@@ -30,6 +34,7 @@ class Figures:
     pixel: PixelFigures | None
     classes: ClassFigures | None
     masks: MaskFigures | None
+    boxes: BoxFigures | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Seen:
     predicted: str | None  # the likeliest class
     pixels: PixelScores | None
     overlap: Overlap | None
+    instances: Detections | None  # masks of whole defects against the true ones
+    boxes: Detections | None
 
 
 def evaluate(inspector: Inspector, dataset: Dataset, *, speed: bool = True, watch: Watch | None = None) -> Evaluation:
@@ -105,15 +112,21 @@ def evaluate(inspector: Inspector, dataset: Dataset, *, speed: bool = True, watc
 
 def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watch: Watch | None) -> Iterator[Seen]:
     results = inspector.inspect(dataset.samples, on_error="report")
+    names = defect_names(inspector.manifest)
     for sample, result in zip(dataset.samples, results, strict=True):
         if isinstance(result, Unreadable):
             unreadable.append(result.message)
             continue
+        mask, layers, instances, boxes = None, {}, None, None
         try:
             mask = _pixel_truth(sample, result)
+            if mask is not None:
+                layers = dict(zip(names, class_masks(sample, names, result.size), strict=True))
+                instances = _compare_instances(sample, result, names)
+            if result.candidates is not None and has_boxes(sample):
+                boxes = compare(result.candidates, boxes_of(sample, result.size), result.valid)
         except BlemishError as error:
             unreadable.append(str(error))
-            mask = None
         if watch is not None:
             watch(sample, result)
         yield Seen(
@@ -122,16 +135,31 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
             result.score,
             max(result.class_scores, key=result.class_scores.__getitem__) if result.class_scores else None,
             None if mask is None or result.heat_map is None else split_scores(result.heat_map, mask, result.valid),
-            None if mask is None else overlap(result.regions, mask, result.valid),
+            None if mask is None else overlap(result.regions, mask, result.valid, layers),
+            instances,
+            boxes,
         )
 
 
 def _pixel_truth(sample: Sample, result: Inspection) -> Bools | None:
     """Defect pixels (H, W) of an image; None where they are not known, as with an empty mask of a defective image."""
-    if sample.mask is not None:
-        mask = read_mask(sample.mask, result.size)
-        return mask if mask.any() or sample.defective is False else None
-    return np.zeros(result.size, np.bool_) if sample.defective is False else None
+    if not has_mask(sample):
+        return None
+    mask = mask_of(sample, result.size)
+    return mask if mask.any() or sample.defective is False else None
+
+
+def _compare_instances(sample: Sample, result: Inspection, names: list[str]) -> Detections:
+    """Regions, or all that a detector of masks gave, against the true defects; where it knows one class, all are it."""
+    found = result.candidates
+    if found is None or found.masks is None:
+        regions = result.regions
+    else:
+        regions = [box_region(found, i, result.size) for i in range(len(found.labels))]
+    truth = instances_of(sample, result.size) if sample.defective is not False else []
+    if len(names) == 1:
+        truth = [replace(t, label=names[0]) for t in truth]
+    return compare_masks(regions, truth, result.valid)
 
 
 def _figures(inspector: Inspector, seen: list[Seen]) -> Figures:
@@ -147,7 +175,8 @@ def _figures(inspector: Inspector, seen: list[Seen]) -> Figures:
         image=image_figures(scores, defective, [s.verdict for s in known]) if known else None,
         pixel=pixel_figures(pixels, inspector.manifest.decision.map_high),
         classes=class_figures([t for t, _ in pairs], [p for _, p in pairs]) if pairs else None,
-        masks=mask_figures(overlaps) if shapes else None,
+        masks=mask_figures(overlaps, [s.instances for s in seen if s.instances is not None]) if shapes else None,
+        boxes=box_figures([s.boxes for s in seen if s.boxes is not None]),
     )
 
 
