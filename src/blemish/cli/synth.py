@@ -26,7 +26,8 @@ def synth(
     names = tuple(name.strip() for name in surfaces.split(",") if name.strip())
     dataset = write_synthetic(out, names, Counts(train, good, defects), size, seed)
     console.print(
-        f"[bold]{out}[/bold]: {len(dataset)} images of {', '.join(names)}; defects {', '.join(dataset.defect_classes)}; "
+        f"[bold]{out}[/bold]: {len(dataset)} images of {', '.join(names)}; "
+        f"defects {', '.join(dataset.defect_classes)}; "
         f"their geometry is in {out / 'truth.csv'}, {PX_PER_MM:g} px a mm",
         highlight=False,
     )
