@@ -188,3 +188,11 @@ def test_random_requests_find_no_server_error(full_station: Station) -> None:
 @pytest.mark.slow
 def test_many_random_requests_find_no_server_error(full_station: Station) -> None:
     fuzz(full_station, 300)
+
+
+@pytest.mark.slow
+def test_many_random_requests_find_no_server_error_on_either_database(
+    tmp_path: Path, bundle_file: Path, database_url: str
+) -> None:
+    with running(tmp_path / "s", bundle_file, db=database_url) as station:
+        fuzz(station, 100)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from conftest import client_of, picture, running
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -20,7 +23,7 @@ from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
 from blemish.station import recipes, record
 from blemish.station.database import Database, open_database
-from blemish.station.keeping import expired, keep, sweep, sweep_strays
+from blemish.station.keeping import expired, keep, sweep, sweep_strays, take_in
 from blemish.station.models import AuditRow, Base, InspectionRow, OutboxRow, now
 from blemish.station.record import Arrival, Filter
 from blemish.station.replay import differences
@@ -36,11 +39,11 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def recipe_id(database: Database, bundle_file: Path, tmp_path: Path) -> int:
-    copy = tmp_path / "copy"
-    copy.write_bytes(bundle_file.read_bytes())
+    with bundle_file.open("rb") as stream:
+        file = take_in(stream, tmp_path / "incoming", 2**20)
+    bundle = recipes.take_bundle(database, file, tmp_path / "bundles", "anna")
     with database.writing() as session:
-        bundle = recipes.take_bundle(session, copy, tmp_path / "bundles", "anna")
-        recipe = recipes.make_recipe(session, "plates", bundle, "anna")
+        recipe = recipes.make_recipe(session, "plates", session.merge(bundle), "anna")
         recipes.activate(session, recipe, "anna")
         return recipe.id
 
@@ -238,3 +241,23 @@ def test_a_wrong_database_is_one_line_without_the_password(url: str, message: st
         open_database(url)
     assert "geheim" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_two_stations_on_one_database_record_a_key_once(database_url: str, bundle_file: Path, tmp_path: Path) -> None:
+    url = database_url.replace("+psycopg", "")
+    with ExitStack() as stack:
+        stations = [stack.enter_context(running(tmp_path / name, bundle_file, db=url, station=name)) for name in "ab"]
+        clients = [client_of(station) for station in stations]
+
+        def send(index: int) -> dict[str, object]:
+            headers = {"Idempotency-Key": f"k{index // 2}"}
+            files = {"image": ("x.png", picture(seed=index // 2))}
+            answer = clients[index % 2].post("/inspections", files=files, headers=headers)
+            assert answer.status_code == 200
+            return dict(answer.json())
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(send, range(40)))
+        assert all(answers[i] == answers[i + 1] for i in range(0, 40, 2))
+        assert clients[0].get("/inspections").json()["total"] == 20
+        assert len(clients[0].get("/recipes").json()) == 1

@@ -1,8 +1,11 @@
 """The web application of a station: routes, guard and errors."""
 
+import logging
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.requests import ClientDisconnect
 
 import blemish
@@ -14,6 +17,7 @@ from blemish.station.routes import admin, inspections, recipes, reviews
 from blemish.station.station import Station
 from blemish.station.tickets import NotAnsweredError, QueueFullError
 
+log = logging.getLogger("blemish.station")
 _STATUS: dict[type[BlemishError], int] = {
     QueueFullError: 429,
     NotAnsweredError: 503,
@@ -37,6 +41,8 @@ def create_app(station: Station) -> FastAPI:
     app.add_exception_handler(BlemishError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(IntegrityError, _on_conflict)
+    app.add_exception_handler(OperationalError, _on_lost_record)
     return app
 
 
@@ -60,3 +66,12 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_disconnect(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "the request ended before its body"}, 400)
+
+
+async def _on_conflict(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "somebody else changed the same thing at the same time; look, and try again"}, 409)
+
+
+async def _on_lost_record(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s: %s", request.url.path, error)
+    return JSONResponse({"detail": "the record cannot be reached"}, 503, {"Retry-After": "1"})

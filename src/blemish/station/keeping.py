@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError, ImageError
@@ -126,8 +126,8 @@ def expired(session: Session, settings: Settings, limit: int = 1000) -> list[Ins
         oldest = datetime.now(UTC) - timedelta(days=settings.keep_days)
         found |= {r.id: r for r in session.scalars(free.where(row.created_at < oldest).limit(limit)).unique()}
     if settings.keep_gib is not None:
-        sizes = session.execute(select(row.id, row.image_bytes).where(row.image_path.is_not(None))).all()
-        excess = sum(size for _, size in sizes) - settings.keep_gib * 2**30 - sum(r.image_bytes for r in found.values())
+        kept = session.scalar(select(func.sum(row.image_bytes)).where(row.image_path.is_not(None))) or 0
+        excess = kept - settings.keep_gib * 2**30 - sum(r.image_bytes for r in found.values())
         for candidate in session.scalars(free.limit(limit)).unique():
             if excess <= 0:
                 break
@@ -138,7 +138,7 @@ def expired(session: Session, settings: Settings, limit: int = 1000) -> list[Ins
 
 
 def sweep(session: Session, settings: Settings) -> int:
-    """Forget and delete expired images; the records stay. The caller commits, and files without a record go later."""
+    """Forget and delete some expired images, and return how many; the records stay. The caller commits."""
     rows = expired(session, settings)
     for row in rows:
         (settings.images / str(row.image_path)).unlink(missing_ok=True)
@@ -149,12 +149,12 @@ def sweep(session: Session, settings: Settings) -> int:
 def sweep_strays(session: Session, settings: Settings, older_than_s: float = 86400) -> int:
     """Delete kept files that no record names: of parts that were never answered, because the station was killed."""
     found = 0
-    for folder in [settings.images] if settings.images.exists() else []:
-        for path in folder.glob("*/*"):
-            if time.time() - path.stat().st_mtime < older_than_s:
-                continue
-            name = path.relative_to(folder).as_posix()
-            if session.scalar(select(InspectionRow.id).where(InspectionRow.image_path == name).limit(1)) is None:
+    for folder in settings.images.glob("*/"):
+        known = set(
+            session.scalars(select(InspectionRow.image_path).where(InspectionRow.image_path.startswith(folder.name)))
+        )
+        for path in folder.iterdir():
+            if f"{folder.name}/{path.name}" not in known and time.time() - path.stat().st_mtime > older_than_s:
                 path.unlink(missing_ok=True)
                 found += 1
     return found

@@ -113,7 +113,7 @@ class InspectionRow(Base):
     reasons: Mapped[list[str]]
     timings_ms: Mapped[dict[str, float]]
     error: Mapped[str | None] = mapped_column(Text)  # why there is no valid answer
-    recipe: Mapped[RecipeRow] = relationship(lazy="joined")
+    recipe: Mapped[RecipeRow] = relationship(lazy="selectin")
     regions: Mapped[list["RegionRow"]] = relationship(
         back_populates="inspection", lazy="selectin", order_by="RegionRow.id", cascade="all, delete-orphan"
     )

@@ -14,6 +14,8 @@ from blemish.inspection.decision import check_decision
 from blemish.inspection.engines import Engine, open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Manifest, Roi, Scale
+from blemish.station.database import Database
+from blemish.station.keeping import Incoming
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.record import audit
 from blemish.station.settings import Settings
@@ -23,25 +25,24 @@ def bundle_path(folder: Path, sha256: str) -> Path:
     return folder / f"{sha256}{SUFFIX}"
 
 
-def take_bundle(session: Session, file: Path, folder: Path, who: str) -> BundleRow:
-    """Verify a bundle and its graph, and keep the file under its hash; raises BundleError. `file` is moved or left."""
-    bundle = open_bundle(file)
+def take_bundle(database: Database, file: Incoming, folder: Path, who: str) -> BundleRow:
+    """Verify a bundle and its graph, and keep the file under its hash; raises BundleError. The file is moved."""
+    bundle = open_bundle(file.path)
     open_engine(bundle.graph)
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    known = session.scalar(select(BundleRow).where(BundleRow.sha256 == sha256))
-    target = bundle_path(folder, sha256)
     folder.mkdir(parents=True, exist_ok=True)
-    file.replace(target)  # a kept file that was damaged since is mended by this
-    if known is not None:
-        return known
-    row = BundleRow(
-        sha256=sha256, name=bundle.manifest.name[:200], manifest=bundle.manifest.model_dump(mode="json"), created_by=who
-    )
-    session.add(row)
-    session.flush()
-    audit(session, who, "bundle", sha256, after={"name": row.name})
-    return row
+    file.path.replace(bundle_path(folder, file.sha256))  # a kept file that was damaged since is mended by this
+    with database.writing() as session:
+        known = session.scalar(select(BundleRow).where(BundleRow.sha256 == file.sha256))
+        if known is not None:
+            return known
+        manifest = bundle.manifest
+        row = BundleRow(
+            sha256=file.sha256, name=manifest.name[:200], manifest=manifest.model_dump(mode="json"), created_by=who
+        )
+        session.add(row)
+        session.flush()
+        audit(session, who, "bundle", file.sha256, after={"name": row.name})
+        return row
 
 
 def check_bundle(folder: Path, sha256: str) -> str | None:

@@ -78,13 +78,16 @@ def start_with(station: Station, bundle: Path, who: str = "start") -> RecipeRow 
     with find_bundle(bundle).open("rb") as stream:
         file = take_in(stream, station.settings.incoming, station.settings.max_bundle_bytes)
     try:
+        with station.database.reading() as session:
+            known = session.scalar(select(BundleRow).where(BundleRow.sha256 == file.sha256)) is not None
+        row = take_bundle(station.database, file, station.settings.bundles, who)
         with station.database.writing() as session:
-            known = session.scalar(select(BundleRow).where(BundleRow.sha256 == file.sha256))
-            row = take_bundle(session, file.path, station.settings.bundles, who)
-            if known is not None and active(session) is not None:
+            if known and active(session) is not None:
                 return None  # its thresholds may have been changed here since, or another one promoted
             name = "".join(c if c.isalnum() or c in "._-" else "-" for c in row.name)[:100] or "recipe"
-            recipe = make_recipe(session, name, row, who, note="the bundle that the station was started with")
+            recipe = make_recipe(
+                session, name, session.merge(row), who, note="the bundle that the station was started with"
+            )
     finally:
         file.path.unlink(missing_ok=True)
     why = "given when the station was started"
@@ -99,13 +102,14 @@ def _stop(stop: threading.Event, threads: list[threading.Thread]) -> None:
 
 
 def _sweep_often(settings: Settings, database: Database, stop: threading.Event) -> None:
+    with database.reading() as session:
+        sweep_strays(session, settings)
     while True:
         try:
-            with database.writing() as session:
-                while sweep(session, settings):
-                    session.flush()
-            with database.reading() as session:
-                sweep_strays(session, settings)
+            removed = 1
+            while removed and not stop.is_set():
+                with database.writing() as session:
+                    removed = sweep(session, settings)
         except Exception:
             log.exception("images beyond their time could not be removed; the next try is in %.0f s", SWEEP_S)
         if stop.wait(SWEEP_S):

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData, UploadFile
 
-from blemish.errors import DataError
+from blemish.errors import BundleError, DataError
 from blemish.inspection.manifest import Decision
 from blemish.station import recipes
 from blemish.station.golden import change_over
@@ -64,10 +64,9 @@ def _take_bundle(station: Station, form: FormData, who: str) -> BundleOut:
         raise DataError("give a file in the field 'bundle'")
     incoming = take_in(upload.file, station.settings.incoming, station.settings.max_bundle_bytes)
     try:
-        with station.database.writing() as session:
-            return bundle_out(recipes.take_bundle(session, incoming.path, station.settings.bundles, who))
-    except DataError as error:
-        raise DataError(unnamed(str(error), incoming.path)) from error
+        return bundle_out(recipes.take_bundle(station.database, incoming, station.settings.bundles, who))
+    except BundleError as error:
+        raise BundleError(unnamed(str(error), incoming.path)) from error
     finally:
         incoming.path.unlink(missing_ok=True)
 
