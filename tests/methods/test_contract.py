@@ -45,6 +45,7 @@ TINY = {
     "deblurring": {"steps": 30, "width": 4},
     "inpainting": {"steps": 12, "width": 4},
     "draem": {"steps": 30, "width": 4},
+    "feature-classifier": {"classifier": "logistic", "folds": 2},
 }
 SIZE = 64
 METHOD_NAMES = sorted(METHODS)

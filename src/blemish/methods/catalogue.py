@@ -29,6 +29,7 @@ METHODS = {
     "denoising-autoencoder": "blemish.methods.restoration.denoising:DenoisingAutoencoder",
     "deblurring": "blemish.methods.restoration.deblurring:Deblurring",
     "inpainting": "blemish.methods.restoration.inpainting:Inpainting",
+    "feature-classifier": "blemish.methods.classification.feature_classifier:FeatureClassifier",
     "draem": "blemish.methods.restoration.draem:Draem",
 }
 

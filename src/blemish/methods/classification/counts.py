@@ -1,0 +1,51 @@
+"""How many training images each class has, and what follows: errors, weights, chances of being drawn."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from blemish.dataset.sample import GOOD, Dataset
+from blemish.errors import DataError
+
+
+def label_of(sample_label: str | None, defective: bool | None) -> str | None:
+    """The class of a sample; good where nothing but the lack of defects is known."""
+    return GOOD if sample_label is None and defective is False else sample_label
+
+
+def class_counts(dataset: Dataset, classes: Sequence[str], least: int = 2) -> list[int]:
+    """Labelled images of each class.
+
+    Raises DataError with one class only, or where a class has fewer than `least` images: nothing can then be learnt.
+    """
+    found = Counter(label_of(s.label, s.defective) for s in dataset.samples)
+    counts = [found[name] for name in classes]
+    if len(classes) < 2:
+        only = f"'{classes[0]}' alone" if classes else "none at all"
+        raise DataError(f"a classifier needs two classes in training or more, and there is {only}")
+    for name, count in zip(classes, counts, strict=True):
+        if count < least:
+            have = "one training image" if count == 1 else f"{count or 'no'} labelled training images"
+            raise DataError(
+                f"class '{name}' has {have}; a classifier needs {least} or more: add some, or leave the class out"
+            )
+    return counts
+
+
+def effective_number_weights(counts: Sequence[int], beta: float) -> Tensor:
+    """Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", CVPR: (K,) weights of mean 1.
+
+    (1 - beta) / (1 - beta^n): beta 0 weighs all classes alike, beta near 1 by the inverse of their counts.
+    """
+    n = torch.tensor(counts, dtype=torch.float64)
+    weights = (1 - beta) / (1 - beta**n)
+    return (weights * len(weights) / weights.sum()).float()
+
+
+def balanced_chances(dataset: Dataset, classes: Sequence[str]) -> list[float]:
+    """One weight an image, so that every class is drawn equally often; images without a known class never."""
+    labels = [label_of(s.label, s.defective) for s in dataset.samples]
+    found = Counter(labels)
+    return [1 / found[label] if label in classes else 0.0 for label in labels]

@@ -1,0 +1,109 @@
+"""Feature classifier: a classical classifier on the features of a frozen network, chosen by cross-validation."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from blemish.dataset.sample import Dataset
+from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
+from blemish.methods.blocks import Frozen
+from blemish.methods.classification.counts import class_counts
+from blemish.methods.classification.fitting import CLASSIFIERS, HEADS, all_views, choose
+from blemish.methods.gather import gather_vectors
+
+KINDS = sorted(CLASSIFIERS)
+
+
+class FeatureClassifierOptions(Options):
+    image_size: int = Field(224, ge=32, le=4096, description="side of the square that the network sees, in px")
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
+    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+    strides: tuple[int, ...] = Field((8, 16, 32), min_length=1, description="feature maps whose means are the features")
+    classifier: Literal[
+        "auto", "linear-svm", "rbf-svm", "logistic", "neighbours", "forest", "gaussian"
+    ] = Field("auto", description="auto: the best of all in cross-validation")  # fmt: skip
+    folds: int = Field(5, ge=2, description="of the cross-validation; fewer where a class has fewer images")
+    flips: bool = Field(False, description="learn from the mirrored images too")
+
+
+class FeatureClassifier(OnePassMethod):
+    """Sharif Razavian et al. 2014, "CNN Features Off-the-Shelf: an Astounding Baseline for Recognition", CVPR-W.
+
+    The means of a frozen network's feature maps, standardised, then a classifier of scikit-learn's. Kept: no network
+    is trained, a linear SVM is among the candidates. Deviations: features of several strides instead of one fully
+    connected layer; the classifier and its setting are chosen by cross-validated macro F1; the probabilities are a
+    softmax of its scores at the temperature that suits the left-out scores (Guo et al. 2017).
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="feature-classifier",
+        branch="classification",
+        title="Feature classifier",
+        paper="Sharif Razavian et al. 2014, CNN Features Off-the-Shelf: an Astounding Baseline for Recognition, CVPR-W",
+        needs=("label",),
+        answers=("what",),
+        summary="SVM, logistic regression, k-NN, forest or Gaussians on frozen features; ready in a minute or two.",
+    )
+    Options: ClassVar[type[Options]] = FeatureClassifierOptions
+    options: FeatureClassifierOptions
+
+    def __init__(self, options: FeatureClassifierOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
+        size = sum(backbone.channels)
+        self.backbone = Frozen(backbone)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("kind", torch.tensor(0))  # index into KINDS
+        self.head: torch.nn.Module | None = None
+        self._collected: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, D), not yet standardised."""
+        return torch.cat([maps.mean(dim=(2, 3)) for maps in self.backbone(images)], dim=1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        scores = self.head((self.features(images) - self.mean) / self.deviation)
+        return {"class_scores": (scores / self.temperature).softmax(dim=1)}
+
+    def before_training(self, dataset: Dataset) -> None:
+        class_counts(dataset, self.classes)
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        views = [batch["image"]]
+        if self.options.flips:
+            views += [views[0].flip(3), views[0].flip(2), views[0].flip(2, 3)]
+        self._collected.append(torch.stack([self.features(view) for view in views], dim=1))
+        self._labels.append(batch["label"])
+
+    def finish(self) -> None:
+        x, labels = gather_vectors(torch.cat(self._collected)), gather_vectors(torch.cat(self._labels))
+        self._collected, self._labels = [], []
+        x, labels = x[labels >= 0], labels[labels >= 0]
+        flat = x.flatten(0, 1)
+        self.mean = flat.mean(dim=0)
+        self.deviation = flat.std(dim=0).clamp(min=1e-6)
+        vectors = ((x - self.mean) / self.deviation).cpu().numpy()
+        y = labels.cpu().numpy()
+        names = KINDS if self.options.classifier == "auto" else [self.options.classifier]
+        folds = min(self.options.folds, int(labels.bincount().min()))
+        seed = torch.initial_seed() % 2**31
+        found = choose(vectors, y, names, folds, seed)
+        best = found[0]
+        self.log_dict({f"macro_f1_{one.name}": one.macro_f1 for one in reversed(found)})
+        self.kind = torch.tensor(KINDS.index(best.name), device=self.mean.device)
+        self.temperature = torch.tensor(best.temperature, device=self.mean.device)
+        self.head = best.fit(*all_views(vectors, y), seed).to(self.mean.device)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # Which head it is follows from what was learnt; its tensors are filled in after this module's own.
+        if f"{prefix}kind" in state:
+            own = f"{prefix}head."
+            tensors = {k.removeprefix(own): torch.empty_like(v) for k, v in state.items() if k.startswith(own)}
+            self.head = HEADS[KINDS[int(state[f"{prefix}kind"])]](**tensors)
+        super()._load_from_state_dict(state, prefix, *args, **kwargs)
