@@ -1,0 +1,181 @@
+"""The parts of detectors against torchvision's and by their properties."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.ops import batched_nms, box_iou
+
+from blemish.methods.detection.anchors import Anchors, cluster_sizes, size_iou, stated_shapes
+from blemish.methods.detection.boxes import decode, encode, from_distances, pairwise_iou, points_of, to_distances
+from blemish.methods.detection.losses import focal_softmax
+from blemish.methods.detection.matching import match, sample
+from blemish.methods.detection.suppression import Suppression, detections, soften
+
+
+def random_boxes(*shape: int, seed: int = 0, side: float = 100) -> torch.Tensor:
+    torch.manual_seed(seed)
+    low = torch.rand(*shape, 2) * side
+    return torch.cat([low, low + 1 + torch.rand(*shape, 2) * side / 2], dim=-1)
+
+
+@pytest.mark.parametrize("variances", [(1.0, 1.0), (0.1, 0.2)])
+def test_box_coding_is_torchvisions(variances):
+    boxes, anchors = random_boxes(200, seed=1), random_boxes(200, seed=2)
+    coder = BoxCoder(weights=(1 / variances[0],) * 2 + (1 / variances[1],) * 2)
+    offsets = encode(boxes, anchors, variances)
+    torch.testing.assert_close(offsets, coder.encode_single(boxes, anchors))
+    torch.testing.assert_close(decode(offsets, anchors, variances), coder.decode_single(offsets, anchors))
+    torch.testing.assert_close(decode(offsets, anchors, variances), boxes, atol=1e-3, rtol=1e-4)
+
+
+def test_decoding_stays_finite():
+    assert decode(torch.full((1, 4), 1e4), random_boxes(1)).isfinite().all()
+
+
+def test_distances_come_back():
+    boxes, points = random_boxes(50), torch.rand(50, 2) * 100
+    torch.testing.assert_close(from_distances(to_distances(boxes, points), points), boxes)
+
+
+def test_overlap_is_torchvisions_for_each_image():
+    a, b = random_boxes(3, 20, seed=1), random_boxes(3, 30, seed=2)
+    found = pairwise_iou(a, b)
+    for image in range(3):
+        torch.testing.assert_close(found[image], box_iou(a[image], b[image]))
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_suppression_is_torchvisions(seed, per_class):
+    images, count, classes = 4, 60, 3
+    boxes = random_boxes(images, count, classes, seed=seed) if per_class else random_boxes(images, count, seed=seed)
+    scores = torch.rand(images, count, classes)
+    how = Suppression(iou=0.4, candidates=count * classes, most=count * classes, min_score=0.2)
+    found = detections(boxes, scores, how)
+    every = boxes if per_class else boxes[:, :, None].expand(-1, -1, classes, -1)
+    labels = torch.arange(classes).repeat(count)
+    for image in range(images):
+        flat, score = every[image].reshape(-1, 4), scores[image].flatten()
+        usable = score >= how.min_score
+        flat, score, label = flat[usable], score[usable], labels[usable]
+        keep = batched_nms(flat, score, label, how.iou)
+        real = found["box_scores"][image] > 0
+        torch.testing.assert_close(found["box_scores"][image][real], score[keep])
+        torch.testing.assert_close(found["boxes"][image][real], flat[keep])
+        assert found["box_labels"][image][real].tolist() == label[keep].tolist()
+        assert not found["boxes"][image][~real].any()
+
+
+def reference_soft_nms(boxes, scores, labels, sigma):
+    """Bodla et al. 2017, figure 2, as it stands there: one box at a time."""
+    boxes, scores, order = boxes.numpy(), scores.numpy().copy(), []
+    left = set(range(len(scores)))
+    while left:
+        best = max(left, key=lambda i: scores[i])
+        left.remove(best)
+        order.append((best, scores[best]))
+        for i in left:
+            if labels[i] == labels[best]:
+                low, high = np.maximum(boxes[i, :2], boxes[best, :2]), np.minimum(boxes[i, 2:], boxes[best, 2:])
+                shared = (high - low).clip(0).prod()
+                areas = sum((boxes[k, 2:] - boxes[k, :2]).prod() for k in (i, best))
+                scores[i] *= np.exp(-((shared / (areas - shared)) ** 2) / sigma)
+    return order
+
+
+def test_soft_suppression_is_the_papers():
+    boxes, scores, labels = random_boxes(2, 40, seed=3), torch.rand(2, 40), torch.randint(0, 2, (2, 40))
+    value, index = soften(boxes, scores, labels, 0.5, 40)
+    for image in range(2):
+        expected = reference_soft_nms(boxes[image], scores[image], labels[image].tolist(), 0.5)
+        assert index[image].tolist() == [i for i, _ in expected]
+        np.testing.assert_allclose(value[image], [score for _, score in expected], rtol=1e-5)
+
+
+class Ending(nn.Module):
+    def __init__(self, how: Suppression) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, boxes, scores):
+        return detections(boxes, scores, self.how)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_exported_suppression_takes_any_number_of_images(kind, tmp_path):
+    how = Suppression(kind=kind, candidates=50, most=20)
+    path = str(tmp_path / "ending.onnx")
+    names = ["boxes", "box_scores", "box_labels"]
+    axes = {name: {0: "n"} for name in ("b", "s", *names)}
+    example = (random_boxes(2, 40), torch.rand(2, 40, 3))
+    torch.onnx.export(
+        Ending(how), example, path, dynamo=False, opset_version=17, input_names=["b", "s"], output_names=names,
+        dynamic_axes=axes,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(path)
+    for count in (1, 3, 7):
+        boxes, scores = random_boxes(count, 40, seed=count), torch.rand(count, 40, 3)
+        expected = detections(boxes, scores, how)
+        for name, found in zip(names, session.run(None, {"b": boxes.numpy(), "s": scores.numpy()}), strict=True):
+            np.testing.assert_allclose(found, expected[name].numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_one_image_is_judged_alike_alone_and_in_company():
+    boxes, scores = random_boxes(6, 80, seed=5), torch.rand(6, 80, 4)
+    together = detections(boxes, scores, Suppression())
+    for image in range(6):
+        alone = detections(boxes[image : image + 1], scores[image : image + 1], Suppression())
+        for name, value in alone.items():
+            torch.testing.assert_close(value[0], together[name][image])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_matching_is_torchvisions(seed):
+    anchors, boxes = random_boxes(300, seed=seed), random_boxes(6, seed=seed + 50)
+    expected = Matcher(0.5, 0.4, allow_low_quality_matches=True)(box_iou(boxes, anchors))
+    torch.testing.assert_close(match(anchors, boxes, 0.5, 0.4), expected)
+
+
+def test_without_true_boxes_all_is_background():
+    assert match(random_boxes(5), torch.zeros(0, 4), 0.5, 0.4).tolist() == [-1] * 5
+
+
+def test_sampling_keeps_to_count_and_share():
+    matched = torch.cat([torch.zeros(40), torch.full((200,), -1.0), torch.full((30,), -2.0)]).long()
+    positive, negative = sample(matched, 64, 0.25)
+    assert (len(positive), len(negative)) == (16, 48)
+    assert (matched[positive] >= 0).all()
+    assert (matched[negative] == -1).all()
+
+
+def test_anchors_stand_where_they_should():
+    anchors = Anchors(stated_shapes([8, 16], (4.0,), (0.5, 1.0, 2.0)), [8, 16])
+    boxes = anchors([torch.zeros(1, 1, 4, 3), torch.zeros(1, 1, 2, 2)])
+    assert boxes.shape == ((12 + 4) * 3, 4)
+    torch.testing.assert_close(boxes[1], torch.tensor([4 - 16.0, 4 - 16.0, 4 + 16.0, 4 + 16.0]))
+    torch.testing.assert_close((boxes[:36, 2:] - boxes[:36, :2]).prod(dim=1), torch.full((36,), 32.0**2))
+    torch.testing.assert_close(points_of(4, 3, 8)[3], torch.tensor([4.0, 12.0]))
+
+
+def test_fitted_anchors_find_the_groups_of_sizes():
+    rng = np.random.default_rng(0)
+    groups = np.array([[10, 12], [40, 20], [30, 100], [150, 140]], float)
+    sizes = np.concatenate([group * rng.uniform(0.95, 1.05, (50, 2)) for group in groups])
+    found = cluster_sizes(sizes, 4)
+    assert size_iou(groups, found).max(axis=1).min() > 0.9
+    anchors = Anchors(stated_shapes([8, 16], (4.0,), (1.0, 2.0)), [8, 16])
+    anchors.fit(sizes)
+    assert anchors.shapes.prod(dim=-1).flatten().diff().min() > 0
+
+
+def test_fewer_sizes_than_clusters():
+    assert cluster_sizes(np.array([[10.0, 10.0], [20.0, 30.0]]), 6).shape == (6, 2)
+
+
+def test_focal_softmax_without_focus_is_cross_entropy():
+    logits, target = torch.randn(20, 4), torch.randint(0, 4, (20,))
+    expected = nn.functional.cross_entropy(logits, target, reduction="none")
+    torch.testing.assert_close(focal_softmax(logits, target, gamma=0.0), expected)
