@@ -22,9 +22,9 @@ class RoiShape(Protocol):
     """What `locate` needs to know; see `blemish.inspection.manifest.Roi`."""
 
     @property
-    def image_height(self) -> int: ...
+    def image_height(self) -> int | None: ...
     @property
-    def image_width(self) -> int: ...
+    def image_width(self) -> int | None: ...
     @property
     def rectangle(self) -> tuple[int, int, int, int] | None: ...
     @property
@@ -40,7 +40,7 @@ def locate(image: NDArray[Any], roi: RoiShape | None) -> tuple[Box, Bools]:
     is left inside the image.
     """
     height, width = image.shape[:2]
-    if roi is None:
+    if roi is None or roi.image_height is None or roi.image_width is None:  # nothing is drawn
         return (0, 0, width, height), _whole(height, width)
     polygon = None if roi.polygon is None else _points(roi.polygon)
     ignore = tuple(_points(points) for points in roi.ignore)
