@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "Start here",
     "data": "Data",
     "synth": "Data",
+    "augment": "Data",
     "methods": "Train",
     "train": "Train",
     "inspect": "Inspect",

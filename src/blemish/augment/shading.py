@@ -1,0 +1,63 @@
+"""How a defect changes the light: relief by Lambert's law, and tone; nothing changes where it covers nothing."""
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[Any]
+ELEVATION = math.radians(40)  # of the lamp above the surface
+AMBIENT = 0.35  # so that defects show on dark parts too
+
+
+def relief(height: Floats, light: float) -> Floats:
+    """Brightness of a height field (h, w), in px, relative to a flat surface, minus 1; light comes from `light`."""
+    dy, dx = np.gradient(height)
+    lamp = (math.cos(light) * math.cos(ELEVATION), math.sin(light) * math.cos(ELEVATION), math.sin(ELEVATION))
+    lit = (-dx * lamp[0] - dy * lamp[1] + lamp[2]) / np.sqrt(dx * dx + dy * dy + 1)
+    return np.asarray(np.clip(lit, 0, None) / lamp[2] - 1, np.float32)
+
+
+def bowl(cover: Floats) -> Floats:
+    """Depth from 0 at the outline to -1 at the middle of a shape, round like a bowl: (h, w)."""
+    distance = cv2.distanceTransform((cover >= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    share = distance / max(float(distance.max()), 1e-6)
+    return np.asarray(-np.sqrt(np.clip(1 - (1 - share) ** 2, 0, 1)), np.float32)
+
+
+def change(kind: str, cover: Floats, rng: np.random.Generator, light: float, strength: float, tone: float) -> Floats:
+    """What a defect of that kind adds to an image (h, w), before `tinted` puts it on.
+
+    `strength` is about the largest change, as a share of the surface's brightness; `tone` is -1 for dark, 1 for light.
+    """
+    if kind == "scratch":
+        groove = relief(-_smooth(cover, 0.7) * 1.5, light)
+        added = strength * (0.75 * tone * cover + 0.4 * groove)
+    elif kind == "crack":
+        added = strength * (tone * cover + 0.15 * relief(-_smooth(cover, 0.7), light))
+    elif kind == "pit":
+        deep = bowl(cover)
+        reach = math.sqrt(float((cover >= 0.5).sum()) / math.pi)
+        added = strength * (0.8 * tone * -deep + 0.5 * relief(_smooth(deep, 0.8) * 0.5 * reach, light))
+    elif kind == "dent":
+        # A smooth hollow: no step at its outline, so only slopes show.
+        flat = np.square(np.square(bowl(cover)))
+        reach = math.sqrt(float((cover >= 0.5).sum()) / math.pi)
+        slope = relief(-_smooth(flat, 0.06 * reach + 0.5) * 0.35 * reach, light)
+        added = strength * slope / max(float(np.abs(slope).max()), 0.2)
+    else:
+        added = strength * tone * cover
+    return np.asarray(np.clip(added, -1, 1), np.float32)
+
+
+def tinted(image: Floats, added: Floats, cover: Floats, tint: Floats) -> Floats:
+    """Image (h, w, C) with a change (h, w) put on, weighted by `tint` (C,), only where there is coverage."""
+    reach = np.clip(2 * cover, 0, 1)[..., None]
+    base = AMBIENT + (1 - AMBIENT) * image
+    return np.asarray(np.clip(image + reach * added[..., None] * tint * base, 0, 1), np.float32)
+
+
+def _smooth(field: Floats, sigma: float) -> Floats:
+    return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)

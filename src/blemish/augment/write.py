@@ -1,0 +1,142 @@
+"""A data set of synthetic defects on disk: images, masks, a CSV manifest, what made each defect, a contact sheet."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+from blemish.augment.apply import apply
+from blemish.augment.cuts import cuts_of
+from blemish.augment.recipe import Recipe, with_default_label
+from blemish.augment.scene import Defect, Scene
+from blemish.augment.sheet import cell, contact_sheet
+from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.valid import valid_mask
+from blemish.dataset.write import write_csv
+from blemish.errors import DataError
+from blemish.imaging.prepare import to_unit
+from blemish.imaging.read import read_image, write_image
+
+ATTEMPTS = 25  # good images and seeds tried for one image with a defect
+SHEET = 24  # images on the contact sheet
+
+
+@dataclass(frozen=True)
+class Written:
+    dataset: Dataset
+    counts: dict[str, int]  # images by class
+    sheet: Path
+
+
+def write_augmented(
+    data: Dataset,
+    out: str | Path,
+    recipe: Recipe,
+    count: int,
+    seed: int = 0,
+    *,
+    include: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> Written:
+    """Write `count` images with synthetic defects on good training images of `data`; the same seed, the same files.
+
+    OUT/dataset.csv lists them (split train), and with `include` the images of `data` too; OUT/defects.jsonl has one
+    line a defect: image, class, step of the recipe, seed, box, area and what was drawn. Only training images lend their
+    surface or their defects. Raises DataError where there is nothing good to draw on or nothing can be made.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise DataError(f"'{out}' is not empty; choose a new folder, so that nothing is mixed or overwritten")
+    training = [s for s in data.samples if s.split in (None, "train")]
+    good = [s for s in training if s.defective is False]
+    if not good:
+        raise DataError("there are no good training images to put defects on; label some 'good'")
+    cuts = cuts_of(training) if recipe.pastes else []
+    if recipe.pastes and not cuts:
+        raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
+    recipe = with_default_label(recipe, data.defect_classes)
+    for folder in ("images", "masks"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    samples, cells = [], []
+    with (out / "defects.jsonl").open("w", encoding="utf-8") as lines:
+        for number in range(count):
+            source, own_seed, scene = _one(good, recipe, cuts, seed, number)
+            sample = _write_image(out, number, source, scene)
+            samples.append(sample)
+            for line in _lines(out, sample, source, own_seed, scene):
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if len(cells) < SHEET:
+                cells.append(cell(scene))
+            progress()
+    dataset = Dataset((*samples, *(data.samples if include else ())), out, "csv")
+    write_csv(dataset, out / "dataset.csv", relative=True)
+    sheet = out / "contact-sheet.png"
+    write_image(sheet, contact_sheet(cells))
+    labels = sorted({str(s.label) for s in samples})
+    return Written(dataset, {name: sum(s.label == name for s in samples) for name in labels}, sheet)
+
+
+def _one(
+    good: list[Sample], recipe: Recipe, cuts: list[Any], seed: int, number: int
+) -> tuple[Sample, tuple[int, ...], Scene]:
+    for attempt in range(ATTEMPTS):
+        own = (seed, number, attempt)
+        sample = good[int(np.random.default_rng(own).integers(len(good)))]
+        image = to_unit(read_image(sample.image))
+        size = (image.shape[0], image.shape[1])
+        valid = valid_mask(sample, size) if sample.roi or sample.ignore else None
+        scene = apply(recipe, image, own, valid=valid, cuts=cuts)
+        if scene.defects:
+            return sample, own, scene
+    raise DataError(
+        f"{ATTEMPTS} attempts at a defect made none that fits on the part and can be seen; make the recipe's lengths "
+        "smaller, its strengths larger, or its probabilities higher"
+    )
+
+
+def main_label(defects: list[Defect]) -> str:
+    """The class that covers most pixels."""
+    areas: dict[str, int] = {}
+    for defect in defects:
+        areas[defect.label] = areas.get(defect.label, 0) + int(defect.mask.sum())
+    return max(sorted(areas), key=areas.__getitem__)
+
+
+def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample:
+    path, mask_path = out / "images" / f"{number:05}.png", out / "masks" / f"{number:05}.png"
+    depth = 65535 if read_image(source.image).dtype == np.uint16 else 255
+    write_image(path, np.round(scene.image * depth).astype(np.uint16 if depth > 255 else np.uint8))
+    names = sorted({defect.label for defect in scene.defects})
+    values = np.zeros(scene.image.shape[:2], np.uint8)
+    for defect in scene.defects:
+        values[defect.mask] = 255 if len(names) == 1 else names.index(defect.label) + 1
+    write_image(mask_path, values[..., None])
+    classes = tuple(names) if len(names) > 1 else None
+    return Sample(path, main_label(scene.defects), "train", mask_path, classes, group=source.group)
+
+
+def _lines(out: Path, sample: Sample, source: Sample, seed: tuple[int, ...], scene: Scene) -> list[dict[str, Any]]:
+    lines = []
+    for defect in scene.defects:
+        x, y, width, height = cv2.boundingRect(defect.mask.astype(np.uint8))
+        lines.append(
+            {
+                "image": sample.image.relative_to(out).as_posix(),
+                "surface": str(source.image),
+                "image_seed": list(seed),
+                "class": defect.label,
+                "kind": defect.kind,
+                "step": defect.step,
+                "seed": list(defect.seed),
+                "box": [x, y, x + width, y + height],
+                "area_px": int(defect.mask.sum()),
+                **defect.details,
+            }
+        )
+    return lines

@@ -1,0 +1,33 @@
+"""`blemish augment`: a data set of synthetic defects on good images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blemish.cli.console import console
+
+
+def augment(
+    data: Annotated[str, typer.Argument(help="dataset whose good training images are drawn on")],
+    out: Annotated[Path, typer.Argument(help="new folder to write to")],
+    recipe: Annotated[Path, typer.Option(help="YAML of steps; see the page on synthetic defects")],
+    count: Annotated[int, typer.Option(min=1, help="images to write")] = 100,
+    seed: Annotated[int, typer.Option(help="the same seed writes the same files")] = 0,
+    include_data: Annotated[bool, typer.Option(help="list DATA's own images in the CSV too, to train on both")] = False,
+    format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
+    root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
+) -> None:
+    """Put synthetic defects on good images of DATA: images, exact masks and OUT/dataset.csv to train on.
+
+    OUT/defects.jsonl tells of every defect which step and seed made it; OUT/contact-sheet.png shows the first images.
+    """
+    from blemish.augment.recipe import read_recipe
+    from blemish.augment.write import write_augmented
+    from blemish.dataset.read import read_dataset
+
+    steps = read_recipe(recipe)
+    written = write_augmented(read_dataset(data, format_, root), out, steps, count, seed, include=include_data)
+    found = ", ".join(f"{number} {name}" for name, number in written.counts.items())
+    console.print(f"[bold]{out}[/bold]: {found}; look at {written.sheet}", highlight=False)
+    console.print(f"next: blemish train {out / 'dataset.csv'}", highlight=False)
