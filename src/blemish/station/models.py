@@ -112,6 +112,7 @@ class InspectionRow(Base):
     class_scores: Mapped[dict[str, float] | None]
     reasons: Mapped[list[str]]
     timings_ms: Mapped[dict[str, float]]
+    quality: Mapped[dict[str, float] | None]  # of the picture, see quality.py; None: not measured
     error: Mapped[str | None] = mapped_column(Text)  # why there is no valid answer
     recipe: Mapped[RecipeRow] = relationship(lazy="selectin")
     regions: Mapped[list["RegionRow"]] = relationship(

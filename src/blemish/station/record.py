@@ -59,12 +59,14 @@ def store(
     image_path: str | None,
     sinks: Sequence[str] = (),
     error: str | None = None,
+    quality: dict[str, float] | None = None,
 ) -> InspectionRow:
     """Add an inspection and what each sink shall be told of it; without a valid one the verdict is to review."""
     row = InspectionRow(
         **{name: getattr(arrival, name) for name in Arrival.__slots__},
         station=station,
         image_path=image_path,
+        quality=quality,
         **(_unanswered(error) if inspection is None else _answered(inspection)),
     )
     row.recipe = session.get_one(RecipeRow, arrival.recipe_id)

@@ -67,6 +67,7 @@ def _store(
         image_path=path,
         sinks=[f"{settings.station}/{sink}" for sink in settings.sinks],
         error=None if isinstance(found, Inspection) else str(found),
+        quality=ticket.quality,
     )
     return inspection_out(row)
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from blemish.errors import BlemishError, DataError, ImageError
+from blemish.imaging.read import read_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import Unreadable
 from blemish.inspection.result import Inspection
@@ -17,6 +18,7 @@ from blemish.station import record
 from blemish.station.database import Database
 from blemish.station.keeping import check_pixels, unnamed
 from blemish.station.models import RecipeRow
+from blemish.station.quality import References
 from blemish.station.recipes import Inspectors
 from blemish.station.recording import record_all, unrecorded
 from blemish.station.schemas import InspectionOut, inspection_out
@@ -24,6 +26,7 @@ from blemish.station.settings import Settings
 from blemish.station.tickets import NotAnsweredError, Outcome, QueueFullError, Ticket, new_future
 
 log = logging.getLogger("blemish.station")
+QUALITY_S = 1.0  # between two pictures whose quality is measured: drift is slow, and the line is not
 
 
 class Service:
@@ -35,6 +38,8 @@ class Service:
         self.settings = settings
         self.database = database
         self.inspectors = Inspectors(settings)
+        self._references = References(settings.references)
+        self._measured = -QUALITY_S
         self._on_answer = on_answer
         self._lock = threading.Lock()
         self._taken = 0  # places: parts on their way in, waiting, or in work
@@ -167,13 +172,27 @@ class Service:
         try:
             with self.database.reading() as session:
                 inspector = self.inspectors.get(session.get_one(RecipeRow, recipe_id))
-            return list(zip(tickets, _inspected(inspector, files, self.settings.max_pixels), strict=True))
+            outcomes = list(zip(tickets, _inspected(inspector, files, self.settings.max_pixels), strict=True))
+            self._measure_quality(outcomes)
+            return outcomes
         except Exception as error:  # whatever it is: these parts have no valid answer, and the others go on
             if len(tickets) > 1:  # the fault of one part is not that of its neighbours
                 return [outcome for ticket in tickets for outcome in self._inspect(recipe_id, [ticket])]
             log.exception("a part could not be inspected")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             return [(tickets[0], NotAnsweredError(reason))]
+
+    def _measure_quality(self, outcomes: list[Outcome]) -> None:
+        """Of one picture among them, if it is time; no part goes without an answer because of it."""
+        ticket = next((ticket for ticket, found in outcomes if isinstance(found, Inspection)), None)
+        if ticket is None or time.monotonic() < self._measured + QUALITY_S:
+            return
+        self._measured = time.monotonic()
+        try:
+            image = read_image(ticket.file, self.settings.max_pixels)
+            ticket.quality = self._references.measure(image, ticket.arrival.recipe_id)
+        except Exception:
+            log.exception("the quality of a picture could not be measured")
 
     def _record_all(self) -> None:
         while (outcomes := self._outcomes.get()) is not None:

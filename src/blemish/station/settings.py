@@ -66,6 +66,21 @@ class Settings(BaseModel):
         return self.data / "images"
 
     @property
+    def references(self) -> Path:
+        """Pictures that later ones are compared with."""
+        return self.data / "references"
+
+    @property
+    def jobs(self) -> Path:
+        """Trainings that were started from the pages, a folder each."""
+        return self.data / "jobs"
+
+    @property
+    def exports(self) -> Path:
+        """Data sets made of reviewed parts, a folder each."""
+        return self.data / "exports"
+
+    @property
     def bundles(self) -> Path:
         return self.data / "bundles"
 

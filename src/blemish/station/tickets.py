@@ -32,6 +32,7 @@ class Ticket:
     arrival: Arrival
     file: Path
     record_failure: bool = False  # an unreadable image too is recorded, with the verdict to review
+    quality: dict[str, float] | None = None  # of the picture; measured now and then
     taken: float = field(default_factory=time.monotonic)
     answer: "Future[InspectionOut]" = field(default_factory=new_future)
 

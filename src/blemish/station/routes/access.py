@@ -33,7 +33,19 @@ def who(request: Request) -> User | None:
             if request.method not in _SAFE and not auth.csrf_holds(station.secret, cookie, given):
                 raise HTTPException(403, f"a change by cookie needs the header {auth.CSRF_HEADER}")
             return user
-        return auth.LOCAL if station.settings.on_loopback and not auth.has_tokens(session) else None
+        return _nobody(station, session)
+
+
+def browser_user(station: Station, cookie: str | None) -> User | None:
+    """The user of a page, by the cookie that the page was asked for with."""
+    with station.database.reading() as session:
+        known = None if cookie is None else auth.cookie_user(session, station.secret, cookie)
+        return known or _nobody(station, session)
+
+
+def _nobody(station: Station, session: Session) -> User | None:
+    """Who somebody without a token is."""
+    return auth.LOCAL if station.settings.on_loopback and not auth.has_tokens(session) else None
 
 
 def require(role: str) -> Callable[..., User]:
