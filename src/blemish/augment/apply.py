@@ -177,7 +177,7 @@ def _rectangle(scene: Scene, step: CutPaste | Scar, rng: np.random.Generator, sc
         aspect = float(np.exp(rng.uniform(*np.log(step.aspect))))
         height, width, turn = np.sqrt(area * aspect), np.sqrt(area / aspect), 0.0
     patch = np.ones((max(2, round(height)), max(2, round(width))), np.bool_)
-    source = find_place(rng, patch, scene.part)
+    source = find_place(rng, patch, scene.free)
     if source is None:
         return None
     pixels = scene.image[source[0] : source[0] + patch.shape[0], source[1] : source[1] + patch.shape[1]]
@@ -188,13 +188,14 @@ def _rectangle(scene: Scene, step: CutPaste | Scar, rng: np.random.Generator, sc
     ).astype(np.float32)
     piece = Cut(pixels, patch, "", "")
     pose = Paste(kind="paste", turn=(turn, turn), size=(1, 1), mirror=False)
-    turned, mask, _ = posed(piece, pose, rng)
+    turned, _ = posed(piece, pose, rng)
+    mask = turned.mask
     at = find_place(rng, mask, scene.free)
     if at is None:
         return None
     image = scene.image.copy()
     window = np.s_[at[0] : at[0] + mask.shape[0], at[1] : at[1] + mask.shape[1]]
-    image[window] = np.where(mask[..., None], turned, image[window])
+    image[window] = np.where(mask[..., None], turned.pixels, image[window])
     details = {"from_x": source[1], "from_y": source[0], "turn": round(turn, 1)}
     return image, _placed(mask, at, scene.part.shape), str(own_label(step)), details
 
@@ -208,14 +209,14 @@ def _paste(scene: Scene, step: Paste, rng: np.random.Generator, scale: float, cu
     label = labels[int(rng.integers(len(labels)))]
     same = [c for c in eligible if c.label == label]
     piece = same[int(rng.integers(len(same)))]
-    pixels, mask, details = posed(piece, step, rng, scale)
-    at = place(piece, mask, scene.free, rng) if mask.any() else None
+    piece, details = posed(piece, step, rng, scale)
+    at = place(piece, scene.free, rng) if piece.mask.any() else None
     if at is None:
         return None
     poisson = step.blend == "poisson" or (step.blend == "either" and bool(rng.random() < 0.5))
-    image = blended(scene.image, scene.part, pixels, mask, at, step, poisson)
+    image = blended(scene.image, scene.part, piece, at, step, poisson)
     details |= {"from": piece.source, "box": list(piece.box), "blend": "poisson" if poisson else "soft"}
-    return image, _placed(mask, at, scene.part.shape), step.label or piece.label, details
+    return image, _placed(piece.mask, at, scene.part.shape), step.label or piece.label, details
 
 
 def _placed(mask: Bools, at: tuple[int, int], size: tuple[int, ...]) -> Bools:

@@ -1,6 +1,7 @@
 """Putting a cut-out on to an image: colour match, soft edge, Poisson blending."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -15,36 +16,44 @@ Floats = NDArray[Any]
 Bools = NDArray[np.bool_]
 
 
-def posed(
-    piece: Cut, step: Paste, rng: np.random.Generator, scale: float = 1.0
-) -> tuple[Floats, Bools, dict[str, Any]]:
-    """The cut-out turned, mirrored and scaled: pixels, mask, and what was done.
+def posed(piece: Cut, step: Paste, rng: np.random.Generator, scale: float = 1.0) -> tuple[Cut, dict[str, Any]]:
+    """The cut-out mirrored, turned and scaled, and what was done.
 
-    One that touches a border of its image stays as it is: it belongs to that border.
+    One that touches a border of its image is mirrored alone: it belongs to a border.
     """
-    pixels, mask = piece.pixels, piece.mask
+    across, down = (step.mirror and bool(rng.random() < 0.5) for _ in range(2))
+    piece = mirrored(piece, across, down)
+    details: dict[str, Any] = {"mirror_x": across, "mirror_y": down}
     if any(piece.sides):
-        return pixels, mask, {}
-    mirror = step.mirror and bool(rng.random() < 0.5)
+        return piece, details
     turn, size = rng.uniform(*step.turn), scale * rng.uniform(*step.size)
-    if mirror:
-        pixels, mask = pixels[:, ::-1], mask[:, ::-1]
-    height, width = mask.shape
+    height, width = piece.mask.shape
     c, s = abs(math.cos(math.radians(turn))), abs(math.sin(math.radians(turn)))
     new = (math.ceil(size * (width * c + height * s)), math.ceil(size * (width * s + height * c)))
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, size)
     matrix[:, 2] += ((new[0] - width) / 2, (new[1] - height) / 2)
-    image = np.ascontiguousarray(pixels)
-    turned = cv2.warpAffine(image, matrix, new, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    cover = cv2.warpAffine(mask.astype(np.float32), matrix, new, flags=cv2.INTER_LINEAR)
-    details = {"turn": round(turn, 1), "size": round(size, 3), "mirror": mirror}
-    return turned.reshape(new[1], new[0], -1), cover >= 0.5, details
+    turned = cv2.warpAffine(piece.pixels, matrix, new, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    cover = cv2.warpAffine(piece.mask.astype(np.float32), matrix, new, flags=cv2.INTER_LINEAR)
+    details |= {"turn": round(turn, 1), "size": round(size, 3)}
+    return replace(piece, pixels=turned.reshape(new[1], new[0], -1), mask=cover >= 0.5), details
 
 
-def place(piece: Cut, mask: Bools, free: Bools, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Row and column for the upper left corner of the cut-out's mask patch, or None where it fits nowhere."""
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    tight = mask[y : y + height, x : x + width]
+def mirrored(piece: Cut, across: bool, down: bool) -> Cut:
+    """The cut-out mirrored left to right and upside down; the borders that it touches change sides."""
+    left, top, right, bottom = piece.sides
+    if across:
+        left, right = right, left
+    if down:
+        top, bottom = bottom, top
+    way = np.s_[:: -1 if down else 1, :: -1 if across else 1]
+    pixels, mask = np.ascontiguousarray(piece.pixels[way]), np.ascontiguousarray(piece.mask[way])
+    return replace(piece, pixels=pixels, mask=mask, sides=(left, top, right, bottom))
+
+
+def place(piece: Cut, free: Bools, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column for the upper left corner of the cut-out's patch, or None where it fits nowhere."""
+    x, y, width, height = cv2.boundingRect(piece.mask.astype(np.uint8))
+    tight = piece.mask[y : y + height, x : x + width]
     if not any(piece.sides):
         found = find_place(rng, tight, free)
         return None if found is None else (found[0] - y, found[1] - x)
@@ -60,16 +69,14 @@ def place(piece: Cut, mask: Bools, free: Bools, rng: np.random.Generator) -> tup
     return None
 
 
-def blended(
-    image: Floats, part: Bools, pixels: Floats, mask: Bools, at: tuple[int, int], step: Paste, poisson: bool
-) -> Floats:
+def blended(image: Floats, part: Bools, piece: Cut, at: tuple[int, int], step: Paste, poisson: bool) -> Floats:
     """A copy of the image (H, W, C) with the cut-out's defect on it; nothing off the part changes."""
-    height, width = mask.shape
+    height, width = piece.mask.shape
     pad = 2 + round(2 * step.edge)
     rows, columns = slice(at[0] - pad, at[0] + height + pad), slice(at[1] - pad, at[1] + width + pad)
     frame = ((pad, pad), (pad, pad))
-    patch = np.pad(pixels, (*frame, (0, 0)), mode="edge")
-    defect = np.pad(mask, frame)
+    patch = np.pad(piece.pixels, (*frame, (0, 0)), mode="edge")
+    defect = np.pad(piece.mask, frame)
     inside_rows = slice(max(0, rows.start), min(image.shape[0], rows.stop))
     inside_columns = slice(max(0, columns.start), min(image.shape[1], columns.stop))
     own = np.s_[

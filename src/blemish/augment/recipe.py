@@ -83,7 +83,7 @@ class Dent(ShapeStep):
     kind: Literal["dent"]
     length: Lengths = (0.06, 0.2)
     width: Lengths = (0.5, 1.0)
-    strength: Shares = (0.25, 0.7)
+    strength: Shares = (0.15, 0.45)
 
 
 class Overlay(DefectStep):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[Any]
 ELEVATION = math.radians(40)  # of the lamp above the surface
 AMBIENT = 0.35  # so that defects show on dark parts too
+LIGHT_STAIN = 0.6  # of a dark one: bright surfaces are soon white
 
 
 def relief(height: Floats, light: float) -> Floats:
@@ -27,6 +28,13 @@ def bowl(cover: Floats) -> Floats:
     return np.asarray(-np.sqrt(np.clip(1 - (1 - share) ** 2, 0, 1)), np.float32)
 
 
+def hollow(cover: Floats) -> Floats:
+    """As `bowl`, but level at the outline and at the middle."""
+    distance = cv2.distanceTransform((cover >= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    share = _smooth(distance, 0.5) / max(float(distance.max()), 1e-6)
+    return np.asarray(-0.5 * (1 - np.cos(math.pi * np.clip(share, 0, 1))), np.float32)
+
+
 def change(kind: str, cover: Floats, rng: np.random.Generator, light: float, strength: float, tone: float) -> Floats:
     """What a defect of that kind adds to an image (h, w), before `tinted` puts it on.
 
@@ -42,11 +50,12 @@ def change(kind: str, cover: Floats, rng: np.random.Generator, light: float, str
         reach = math.sqrt(float((cover >= 0.5).sum()) / math.pi)
         added = strength * (0.8 * tone * -deep + 0.5 * relief(_smooth(deep, 0.8) * 0.5 * reach, light))
     elif kind == "dent":
-        # A smooth hollow: no step at its outline, so only slopes show.
-        flat = np.square(np.square(bowl(cover)))
+        # A hollow that begins and ends without a step, so that only its slopes show.
         reach = math.sqrt(float((cover >= 0.5).sum()) / math.pi)
-        slope = relief(-_smooth(flat, 0.06 * reach + 0.5) * 0.35 * reach, light)
+        slope = relief(hollow(cover) * 0.3 * reach, light)
         added = strength * slope / max(float(np.abs(slope).max()), 0.2)
+    elif tone > 0:
+        added = LIGHT_STAIN * strength * cover
     else:
         added = strength * tone * cover
     return np.asarray(np.clip(added, -1, 1), np.float32)
