@@ -45,7 +45,8 @@ def report(
         task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
 
         def watch(sample: "Sample", found: "Inspection") -> None:
-            seen.append((sample, replace(found, heat_map=None, valid=None, regions=[])))  # else memory fills up
+            light = replace(found, heat_map=None, valid=None, regions=[], candidates=None)  # else memory fills up
+            seen.append((sample, light))
             progress.update(task, description="inspecting", advance=1)
 
         figures = evaluate(inspector, dataset, speed=speed, watch=watch).to_dict()

@@ -1,7 +1,7 @@
 """What every method is: a Lightning module whose `forward` is the graph that ships."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,11 +10,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from blemish.dataset.sample import GOOD, Dataset
+
 Need = Literal["good", "label", "mask", "boxes", "template"]
 Answer = Literal["what", "where", "how much"]
-# What the data loader gives: "image" (N, C, H, W) float32 with full scale 1, "valid" (N, H, W) bool, False where a
-# pixel is outside the ROI or ignored, "label" (N,) int64 index into the classes (-1 unknown), "mask" (N, H, W) bool,
-# "boxes" list of (M, 5) float32 x0 y0 x1 y1 defect-class index, "template" (N, C, H, W) where the data has them.
+# What the data loader gives of an image, and stacked (lists stay lists) of a batch:
+# "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
+# "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, where "has_mask" says that they
+# are known; "template" (C, H, W) where the data has them.
+# Where a method needs or takes masks: "mask_labels" (H, W) int64, 0 no defect, 1 + index of the defect class.
+# Where it needs or takes boxes: "boxes" (M, 5) float32 x0 y0 x1 y1 index of the defect class, and "has_boxes".
+# Where it does both: "box_masks" (M, H, W) bool, the pixels of each box's defect.
+Item = dict[str, Any]
 Batch = dict[str, Any]
 
 
@@ -29,6 +36,7 @@ class MethodInfo:
     needs: tuple[Need, ...]
     answers: tuple[Answer, ...]
     summary: str
+    takes: tuple[Need, ...] = ()  # truth that it also uses where some images have it
 
 
 class Options(BaseModel):
@@ -49,12 +57,18 @@ class Method(L.LightningModule, ABC):
 
     info: ClassVar[MethodInfo]
     Options: ClassVar[type[Options]] = Options
+    # A figure that `validation_step` logs, higher is better: the weights of its best epoch are the ones that ship.
+    monitor: ClassVar[str | None] = None
 
     def __init__(self, options: Options, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__()
         self.options = options
         self.classes = classes
         self.channels = channels
+
+    @property
+    def defect_classes(self) -> tuple[str, ...]:
+        return tuple(name for name in self.classes if name != GOOD)
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -63,6 +77,20 @@ class Method(L.LightningModule, ABC):
     def trainer_options(self) -> dict[str, Any]:
         """What this method asks of the Lightning Trainer, such as max_epochs or max_steps."""
         return {"max_epochs": 1}
+
+    def before_training(self, dataset: Dataset) -> None:
+        """Called once with the training images, before they are learnt from: for class counts, anchors and the like.
+
+        What is kept of it belongs into buffers, so that saved weights bring it back.
+        """
+
+    def augment(self) -> Callable[[Item], Item] | None:
+        """What changes each training item at random, in the data loader; None: nothing does."""
+        return None
+
+    def sampling_weights(self, dataset: Dataset) -> list[float] | None:
+        """How often each training image is drawn, one weight an image; None: each once an epoch."""
+        return None
 
     def after_training(self, good: Iterable[Batch]) -> None:
         """Called once when training is over, with good images held out from it (the training ones where none are).

@@ -1,6 +1,6 @@
 """From samples to batches of tensors, by the very same preparation that the inspector uses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,20 +8,22 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.truth import has_boxes, has_mask, mask_of
 from blemish.dataset.valid import valid_mask
 from blemish.imaging.prepare import fit_mask_to, prepare
-from blemish.imaging.read import image_header, read_image, read_mask
+from blemish.imaging.read import image_header, read_image
 from blemish.imaging.roi import locate
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.manifest import InputSpec, Roi, Tiling
+from blemish.methods.base import Item
+from blemish.training.targets import Area, boxes_in, instances_in, label_index, mask_labels_in
 
-Item = dict[str, Any]
 Pixels = NDArray[Any]
-Area = tuple[int, int, int, int]  # x0 y0 x1 y1 in pixels of the image
+LISTS = ("boxes", "box_masks")  # of another length for each image
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,11 @@ class ImageItems(TorchDataset[Item]):
         view: View,
         classes: tuple[str, ...],
         transform: Callable[[Item], Item] | None = None,
+        truth: Collection[str] = (),
     ) -> None:
         self.view = view
         self.classes = classes
+        self.truth = frozenset(truth)
         self.transform = transform
         self.samples = dataset.samples
         self.with_template = all(sample.template is not None for sample in self.samples)
@@ -88,18 +92,25 @@ class ImageItems(TorchDataset[Item]):
         return (x0, y0, x1, y1), valid
 
     def _item(self, sample: Sample, image: Pixels, valid: NDArray[np.bool_], area: Area) -> Item:
-        has_mask = sample.mask is not None or sample.defective is False
-        if sample.mask is not None:
-            mask = read_mask(sample.mask, (image.shape[0], image.shape[1]))
-        else:
-            mask = np.zeros(image.shape[:2], dtype=np.bool_)
+        size = (image.shape[0], image.shape[1])
+        known = has_mask(sample)
+        mask = mask_of(sample, size) if known else np.zeros(size, dtype=np.bool_)
         item: Item = {
             "image": self._image(image, area),
             "valid": self._mask(valid, area),
-            "label": self.classes.index(sample.label) if sample.label in self.classes else -1,
+            "label": label_index(sample, self.classes),
             "mask": self._mask(mask, area),
-            "has_mask": has_mask,
+            "has_mask": known,
         }
+        spec = self.view.input
+        if "mask" in self.truth:
+            item["mask_labels"] = mask_labels_in(sample, size, self.classes, area, spec)
+        if {"mask", "boxes"} <= self.truth:
+            item["boxes"], item["box_masks"] = instances_in(sample, size, self.classes, area, spec)
+            item["has_boxes"] = known
+        elif "boxes" in self.truth:
+            item["boxes"] = boxes_in(sample, size, self.classes, area, spec)
+            item["has_boxes"] = has_boxes(sample)
         if self.with_template:
             item["template"] = self._image(read_image(sample.template), area)
         return item
@@ -130,15 +141,34 @@ class RankSampler(Sampler[int]):
         return len(range(rank, self.total, world))
 
 
-def loader(items: ImageItems, batch_size: int, *, shuffle: bool, workers: int, seed: int) -> DataLoader[Item]:
-    """Batches of items, in order, or shuffled by the seed."""
+def loader(
+    items: ImageItems,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    workers: int,
+    seed: int,
+    weights: Sequence[float] | None = None,
+) -> DataLoader[Item]:
+    """Batches of items: in order; shuffled by the seed; or drawn by the weights of the images, as many as there are."""
+    generator = torch.Generator().manual_seed(seed)
+    sampler: Sampler[int] | None = None if shuffle else RankSampler(items)
+    if weights is not None:
+        drawn = [weights[image] for image, _ in items.places]
+        sampler = WeightedRandomSampler(drawn, len(drawn), generator=generator)
     return DataLoader(
         items,
         batch_size=batch_size,
-        shuffle=shuffle or None,
-        sampler=None if shuffle else RankSampler(items),
+        shuffle=sampler is None or None,
+        sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
-        collate_fn=default_collate,
-        generator=torch.Generator().manual_seed(seed),
+        collate_fn=collate,
+        generator=generator,
     )
+
+
+def collate(items: list[Item]) -> Item:
+    """One batch of several items; what has another length for each image stays a list."""
+    batch = default_collate([{k: v for k, v in item.items() if k not in LISTS} for item in items])
+    return {**batch, **{key: [item[key] for item in items] for key in LISTS if key in items[0]}}

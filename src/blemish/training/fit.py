@@ -29,7 +29,7 @@ from blemish.training.calibrate import Target
 from blemish.training.data import ImageItems, View, loader
 from blemish.training.one_pass import with_collecting_strategy
 from blemish.training.options import check_options
-from blemish.training.plan import advise, check_truth
+from blemish.training.plan import advise, bears, check_truth
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.ship import Origin, Progress, ship
 
@@ -164,14 +164,23 @@ def fit(
     L.seed_everything(config.seed, workers=True, verbose=False)
     one_pass = isinstance(method, OnePassMethod)
     view = view_of(config)
-    training = ImageItems(_training(dataset, method), view, method.classes)
-    validation = ImageItems(dataset.split("val"), view, method.classes)
+    truth = {*method.info.needs, *method.info.takes}
+    learnt_from = _training(dataset, method)
+    method.before_training(learnt_from)
+    training = ImageItems(learnt_from, view, method.classes, method.augment(), truth)
+    validation = ImageItems(dataset.split("val"), view, method.classes, truth=truth)
     batch = method.options.batch_size
     callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
     if not one_pass:
         callbacks.append(
             ModelCheckpoint(run / "checkpoints", save_last=True, save_top_k=0, train_time_interval=CHECKPOINT_EVERY)
         )
+    best = None
+    if method.monitor is not None and len(validation):
+        best = ModelCheckpoint(
+            run / "checkpoints", filename="best", monitor=method.monitor, mode="max", enable_version_counter=False
+        )
+        callbacks.append(best)
     loggers: list[Logger] = [CSVLogger(run, name="log", version="")]
     if tensorboard:
         loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))
@@ -194,7 +203,14 @@ def fit(
         checkpoint = checkpoint_file(run)
         trainer.fit(
             method,
-            loader(training, batch, shuffle=not one_pass, workers=config.workers, seed=config.seed),
+            loader(
+                training,
+                batch,
+                shuffle=not one_pass,
+                workers=config.workers,
+                seed=config.seed,
+                weights=method.sampling_weights(learnt_from),
+            ),
             loader(validation, batch, shuffle=False, workers=config.workers, seed=config.seed)
             if len(validation)
             else None,
@@ -203,8 +219,10 @@ def fit(
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if best is not None and best.best_model_path:
+        method.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     held_out = dataset.split("val").where(lambda s: s.defective is False)
-    good = ImageItems(held_out, view, method.classes) if len(held_out) else training
+    good = ImageItems(held_out if len(held_out) else learnt_from, view, method.classes, truth=truth)
     method.after_training(loader(good, batch, shuffle=False, workers=config.workers, seed=config.seed))
     return trainer
 
@@ -235,9 +253,11 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, pr
 
 
 def _training(dataset: Dataset, method: Method) -> Dataset:
-    """The images that a method learns from: good ones alone where it needs no other truth."""
+    """The training images that bear the truth a method learns from: good ones alone where it needs no other."""
     training = dataset.split("train")
-    return training.where(lambda s: s.defective is False) if method.info.needs == ("good",) else training
+    if method.info.needs == ("good",):
+        return training if method.info.takes else training.where(lambda s: s.defective is False)
+    return training.where(lambda s: all(bears(s, need) for need in method.info.needs if need != "good"))
 
 
 def _save_weights(method: Method, path: Path) -> None:

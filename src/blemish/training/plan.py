@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from blemish.dataset.sample import Dataset
+from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.truth import has_boxes, has_mask
 from blemish.errors import DataError
-from blemish.methods.base import Method
+from blemish.methods.base import Method, Need
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,26 @@ def check_truth(dataset: Dataset, method: type[Method]) -> None:
     if not len(training):
         raise DataError("there are no training images; give some the split 'train'")
     for need in method.info.needs:
-        if need == "good" and not any(s.defective is False for s in training.samples):
+        bearing = [s for s in training.samples if bears(s, need)]
+        if need == "good" and not bearing:
             raise DataError(
                 f"{method.info.name} learns from good images and there are none in training; "
                 "label some 'good' or put them into a folder of that name"
             )
-        if need != "good" and all(getattr(s, need) is None for s in training.samples):
+        if not bearing:
             raise DataError(f"{method.info.name} learns from {need} truth and no training image has any")
+        if need in ("mask", "boxes") and not any(s.defective for s in bearing):
+            raise DataError(f"{method.info.name} learns from defects and no training image with {need} truth shows one")
+
+
+def bears(sample: Sample, need: Need) -> bool:
+    """Whether a sample has a kind of truth."""
+    if need == "good":
+        return sample.defective is False
+    if need == "mask":
+        return has_mask(sample)
+    if need == "boxes":
+        return has_boxes(sample)
+    if need == "label":
+        return sample.label is not None or sample.defective is False
+    return sample.template is not None

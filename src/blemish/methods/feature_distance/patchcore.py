@@ -137,8 +137,12 @@ def nearest_distance(x: Tensor, bank: Tensor) -> Tensor:
     """(P, D) vectors to (P,) distance to the nearest of the (M, D) bank vectors."""
     table = torch.cat([-2 * bank, bank.square().sum(dim=1, keepdim=True)], dim=1)
     padded = F.pad(x, (0, 1), value=1.0)
-    nearest = torch.stack([(padded @ part.T).amin(dim=1) for part in table.split(SEARCH_CHUNK)]).amin(dim=0)
-    return (nearest + x.square().sum(dim=1)).clamp(min=0).sqrt()
+    best = [(padded @ part.T).topk(1, dim=1, largest=False) for part in table.split(SEARCH_CHUNK)]
+    values = torch.cat([found.values for found in best], dim=1)
+    indices = torch.cat([found.indices + i * SEARCH_CHUNK for i, found in enumerate(best)], dim=1)
+    nearest = bank[indices.gather(1, values.argmin(dim=1, keepdim=True))[:, 0]]
+    # The product form loses the digits of a small distance; the difference keeps them.
+    return (x - nearest).square().sum(dim=1).sqrt()
 
 
 def nearest_within(bank: Tensor, count: int) -> Tensor:

@@ -1,0 +1,77 @@
+"""Images, masks and boxes of an augmented item stay together."""
+
+import pytest
+import torch
+
+from blemish.methods.augmentation import Augmentation, augmented
+
+SIZE = 96
+
+
+def item_with_rectangle(x0: int, y0: int, x1: int, y1: int) -> dict[str, torch.Tensor]:
+    """A white rectangle on black, and its truth in every form."""
+    mask = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    mask[y0:y1, x0:x1] = True
+    return {
+        "image": mask.float().expand(3, -1, -1).clone(),
+        "valid": torch.ones(SIZE, SIZE, dtype=torch.bool),
+        "label": torch.tensor(1),
+        "mask": mask.clone(),
+        "mask_labels": mask.long() * 2,
+        "boxes": torch.tensor([[x0, y0, x1, y1, 1.0]]),
+        "box_masks": mask[None].clone(),
+    }
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Augmentation(flip=True, turn=False, zoom=0, shift=0, brightness=0, contrast=0),
+        Augmentation(flip=False, turn=True, zoom=0, shift=0, brightness=0, contrast=0),
+        Augmentation(flip=True, turn=True, zoom=0.3, shift=0.1, brightness=0, contrast=0),
+        Augmentation(flip=True, turn=True, rotate=20, zoom=0.1, shift=0.1, brightness=0, contrast=0),
+    ],
+)
+def test_everything_moves_together(how: Augmentation) -> None:
+    before = item_with_rectangle(30, 40, 70, 52)
+    kept = {key: value.clone() for key, value in before.items()}
+    for seed in range(12):
+        torch.manual_seed(seed)
+        after = augmented(before, how)
+        seen = after["image"][0] > 0.75 if how.zoom or how.rotate else after["image"][0] > 0.5
+        mask = after["mask"]
+        assert (seen & mask & after["valid"]).sum() >= 0.85 * (seen & after["valid"]).sum()
+        assert torch.equal(after["mask_labels"] > 0, mask)
+        assert torch.equal(after["box_masks"][0], mask)
+        rows, columns = torch.where(mask)
+        found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        slack = 1 if not how.rotate else 16  # the box of a turned box is larger than that of its content
+        assert (after["boxes"][0, :4] - found).abs().max() <= slack
+        assert after["boxes"][0, 4] == 1
+    for key, value in kept.items():
+        assert torch.equal(before[key], value), f"{key} was changed in place"
+
+
+def test_boxes_that_leave_the_picture_go() -> None:
+    how = Augmentation(flip=False, turn=False, zoom=0, shift=0.6, brightness=0, contrast=0)
+    before = item_with_rectangle(0, 0, 12, 12)
+    counts = set()
+    for seed in range(30):
+        torch.manual_seed(seed)
+        after = augmented(before, how)
+        counts.add(len(after["boxes"]))
+        assert len(after["boxes"]) == len(after["box_masks"])
+        assert (after["boxes"][:, :4] >= 0).all()
+        assert (after["boxes"][:, :4] <= SIZE).all()
+    assert counts == {0, 1}
+
+
+def test_brightness_leaves_the_truth_alone() -> None:
+    how = Augmentation(flip=False, turn=False, zoom=0, shift=0, brightness=0.3, contrast=0.3, blur=1.0, noise=0.05)
+    before = item_with_rectangle(30, 40, 70, 52)
+    torch.manual_seed(0)
+    after = augmented(before, how)
+    assert not torch.equal(after["image"], before["image"])
+    assert torch.equal(after["mask"], before["mask"])
+    assert after["image"].min() >= 0
+    assert after["image"].max() <= 1
