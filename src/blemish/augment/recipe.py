@@ -197,6 +197,11 @@ class Recipe(BaseModel):
     visible: Share = Field(0.02, description="least mean change inside a defect's mask, share of full scale")
 
     @property
+    def changes(self) -> bool:
+        """Whether it has geometric or photometric steps, which are for good and defective images alike."""
+        return any(not isinstance(step, DefectStep) for step in self.steps)
+
+    @property
     def pastes(self) -> bool:
         return any(isinstance(step, Paste) for step in self.steps)
 

@@ -28,12 +28,16 @@ class Defect:
 
 @dataclass(slots=True)
 class Scene:
-    """Image (H, W, C) float32 in [0, 1], the pixels (H, W) that defects may cover, and the defects put there so far."""
+    """Image (H, W, C) float32 in [0, 1], the pixels (H, W) that defects may cover, and the defects put there so far.
+
+    `warps` are the maps of geometric steps done so far, for whatever else is to move with the image.
+    """
 
     image: Floats
     part: Bools
     light: float = 0.0  # direction that light comes from, in radians
     defects: list[Defect] = field(default_factory=list)
+    warps: list[tuple[Floats, Floats]] = field(default_factory=list)
 
     @property
     def free(self) -> Bools:
@@ -101,3 +105,11 @@ def visible(before: Floats, after: Floats, mask: Bools, least: float) -> bool:
     """
     change = cv2.GaussianBlur((after - before).mean(axis=2), (0, 0), 1.0)
     return bool(mask.any()) and float(np.abs(change)[mask].mean()) >= least
+
+
+def main_label(defects: list[Defect]) -> str:
+    """The class that covers most pixels."""
+    areas: dict[str, int] = {}
+    for defect in defects:
+        areas[defect.label] = areas.get(defect.label, 0) + int(defect.mask.sum())
+    return max(sorted(areas), key=areas.__getitem__)

@@ -13,7 +13,7 @@ import yaml
 from blemish.augment.apply import apply
 from blemish.augment.cuts import cuts_of
 from blemish.augment.recipe import Recipe, with_default_label
-from blemish.augment.scene import Defect, Scene
+from blemish.augment.scene import Scene, main_label
 from blemish.augment.sheet import cell, contact_sheet
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.valid import valid_mask
@@ -98,14 +98,6 @@ def _one(
         f"{ATTEMPTS} attempts at a defect made none that fits on the part and can be seen; make the recipe's lengths "
         "smaller, its strengths larger, or its probabilities higher"
     )
-
-
-def main_label(defects: list[Defect]) -> str:
-    """The class that covers most pixels."""
-    areas: dict[str, int] = {}
-    for defect in defects:
-        areas[defect.label] = areas.get(defect.label, 0) + int(defect.mask.sum())
-    return max(sorted(areas), key=areas.__getitem__)
 
 
 def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample:

@@ -1,0 +1,156 @@
+"""Synthetic defects while learning: the steps of a recipe on the items of the data loader."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blemish.augment.apply import apply
+from blemish.augment.cuts import Cut, cut
+from blemish.augment.geometric import Map, warp_image, warp_mask
+from blemish.augment.recipe import Recipe, labels_of, with_default_label
+from blemish.augment.scene import Defect, main_label
+from blemish.dataset.sample import GOOD, Dataset
+from blemish.errors import DataError, OptionError
+from blemish.methods.base import Item
+
+Bools = NDArray[np.bool_]
+MOST_CUTS = 400  # real defects of a class held for pasting
+
+
+def classes_with(recipe: Recipe | None, dataset: Dataset) -> tuple[str, ...]:
+    """The data's classes and those that the recipe adds, sorted, GOOD first."""
+    if recipe is None:
+        return dataset.classes
+    added = labels_of(with_default_label(recipe, dataset.defect_classes))
+    return tuple(sorted({*dataset.classes, *added}, key=lambda name: (name != GOOD, name)))
+
+
+def check_recipe(recipe: Recipe, dataset: Dataset) -> None:
+    """Raises DataError where the training images lack what the recipe needs."""
+    training = dataset.split("train").samples
+    if not any(s.defective is False for s in training):
+        raise DataError("synthetic defects are put on good images and there are none in training; label some 'good'")
+
+
+class Synthesiser:
+    """Puts synthetic defects on a share of the good items, and changes all items alike where the recipe says so.
+
+    Its randomness is torch's global one, so that the loader's workers differ and a seeded run repeats.
+    """
+
+    def __init__(self, recipe: Recipe, classes: tuple[str, ...], cuts: list[Cut]) -> None:
+        defects = tuple(name for name in classes if name != GOOD)
+        self.recipe, self.cuts = with_default_label(recipe, defects), cuts
+        self.classes, self.defects = classes, defects
+        unknown = [name for name in labels_of(self.recipe) if name not in defects]
+        if unknown or GOOD not in classes:
+            raise OptionError(
+                f"the recipe makes {', '.join(unknown) or 'defects'} and the method knows {', '.join(classes)}; "
+                "name one of its classes with `label:` in the step"
+            )
+
+    def __call__(self, item: Item) -> Item:
+        draws = torch.rand(()).item()
+        seed = int(torch.randint(2**62, ()))
+        defects = int(item["label"]) == self.classes.index(GOOD) and draws < self.recipe.share
+        if not defects and not self.recipe.changes:
+            return item
+        image = item["image"].numpy().transpose(1, 2, 0)
+        scene = apply(
+            self.recipe, image, (seed,), valid=item["valid"].numpy(), cuts=self.cuts, defects=defects
+        )  # "valid" is False in a letterbox's border, too
+        changed = dict(item)
+        for where in scene.warps:
+            _warp(changed, where)
+        changed["image"] = _image(scene.image)
+        if scene.defects:
+            self._add(changed, scene.defects)
+        return changed
+
+    def _add(self, item: Item, defects: list[Defect]) -> None:
+        item["label"] = self.classes.index(main_label(defects))
+        masks = torch.from_numpy(np.stack([defect.mask for defect in defects]))
+        item["mask"] = item["mask"] | masks.any(dim=0)
+        numbers = [self.defects.index(defect.label) for defect in defects]
+        if "mask_labels" in item:
+            labels = item["mask_labels"].clone()
+            for number, mask in zip(numbers, masks, strict=True):
+                labels[mask] = number + 1
+            item["mask_labels"] = labels
+        if "boxes" in item:
+            boxes = [[*_bounds(d.mask), float(n)] for n, d in zip(numbers, defects, strict=True)]
+            item["boxes"] = torch.cat([item["boxes"], torch.tensor(boxes, dtype=torch.float32)])
+        if "box_masks" in item:
+            item["box_masks"] = torch.cat([item["box_masks"], masks])
+
+
+def cuts_from(items: Any, defects: tuple[str, ...]) -> list[Cut]:
+    """Real defects in the network's own geometry, cut out of items with "mask_labels"."""
+    found: list[Cut] = []
+    held = dict.fromkeys(defects, 0)
+    for index in range(len(items)):
+        sample = items.samples[items.places[index][0]]
+        if not sample.defective:
+            continue
+        item = items[index]
+        if not item["has_mask"]:
+            continue
+        image = item["image"].numpy().transpose(1, 2, 0)
+        labels = item["mask_labels"].numpy()
+        for number, name in enumerate(defects, 1):
+            count, regions = cv2.connectedComponents((labels == number).astype(np.uint8))
+            for region in range(1, count):
+                piece = cut(image, regions == region, name, str(sample.image)) if held[name] < MOST_CUTS else None
+                if piece is not None:
+                    held[name] += 1
+                    found.append(piece)
+    return found
+
+
+def _warp(item: Item, where: Map) -> None:
+    """Move all that an item says of places, but for the image, as the image was moved."""
+    for name in ("valid", "mask"):
+        item[name] = torch.from_numpy(warp_mask(item[name].numpy(), where))
+    if "template" in item:
+        item["template"] = _image(warp_image(item["template"].numpy().transpose(1, 2, 0), where))
+    if "mask_labels" in item:
+        labels = item["mask_labels"].numpy()
+        moved = np.zeros_like(labels)
+        for number in np.unique(labels[labels > 0]):
+            moved[warp_mask(labels == number, where)] = number
+        item["mask_labels"] = torch.from_numpy(moved)
+    if "boxes" in item:
+        _warp_boxes(item, where)
+
+
+def _warp_boxes(item: Item, where: Map) -> None:
+    """Boxes round their moved defects, or round their moved selves; one that is moved off the picture is dropped."""
+    height, width = item["image"].shape[-2:]
+    boxes, masks = [], []
+    for number, box in enumerate(item["boxes"]):
+        if "box_masks" in item:
+            mask = item["box_masks"][number].numpy()
+        else:
+            mask = np.zeros((height, width), np.bool_)
+            x0, y0, x1, y1 = (round(v) for v in box[:4].tolist())
+            mask[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)] = True
+        mask = warp_mask(mask, where)
+        if mask.any():
+            boxes.append([*_bounds(mask), float(box[4])])
+            masks.append(torch.from_numpy(mask))
+    item["boxes"] = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5)
+    if "box_masks" in item:
+        item["box_masks"] = torch.stack(masks) if masks else item["box_masks"][:0]
+
+
+def _bounds(mask: Bools) -> tuple[float, float, float, float]:
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return float(x), float(y), float(x + width), float(y + height)
+
+
+def _image(pixels: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
