@@ -30,6 +30,9 @@ def train(
         Path | None, typer.Option(help="YAML/JSON: rectangle or polygon inspected", rich_help_panel=LEARN)
     ] = None,
     px_per_mm: Annotated[str | None, typer.Option(help="scale: P, or X,Y", rich_help_panel=LEARN)] = None,
+    synthetic: Annotated[
+        Path | None, typer.Option(help="recipe of defects to draw on good images", rich_help_panel=LEARN)
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="processes that read images", rich_help_panel=LEARN)] = 0,
     tensorboard: Annotated[bool, typer.Option(help="log for TensorBoard too", rich_help_panel=LEARN)] = False,
     false_alarm: Annotated[
@@ -73,6 +76,7 @@ def train(
             fit=fit,
             tiling={"height": tile, "width": tile, "overlap": overlap} if tile else None,
             roi=_read_roi(roi),
+            synthetic=_read_recipe(synthetic),
             scale=_scale(px_per_mm),
             calibration=calibration,
             folds=folds,
@@ -123,6 +127,14 @@ def _read_roi(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(roi, dict):
         raise OptionError(f"--roi {path}: give image_height, image_width and a rectangle or polygon")
     return roi
+
+
+def _read_recipe(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    from blemish.augment.recipe import read_recipe
+
+    return dict(read_recipe(path).model_dump(mode="json"))
 
 
 def _scale(text: str | None) -> dict[str, float] | None:

@@ -32,6 +32,7 @@ from blemish.training.options import check_options
 from blemish.training.plan import advise, bears, check_truth
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.ship import Origin, Progress, ship
+from blemish.training.synthetic import check_recipe, classes_with, synthetic_first
 
 CHECKPOINT_EVERY = timedelta(minutes=2)
 
@@ -73,7 +74,9 @@ def train(
         "train",
     )
     dataset = _split(dataset, config)
-    check_truth(dataset, method_class(method))
+    if config.synthetic is not None:
+        check_recipe(config.synthetic, dataset, method_class(method))
+    check_truth(dataset, method_class(method), drawn=config.synthetic is not None)
     _start(run, config, dataset)
     return _carry_out(run, config, dataset, tell, progress, tensorboard)
 
@@ -94,11 +97,13 @@ def is_first_process() -> bool:
 def build(config: RunConfig, dataset: Dataset) -> Method:
     """A fresh method for a dataset; methods that learn from good images alone know just good and defect.
 
+    Where synthetic defects are learnt from, their classes are among the method's.
+
     Its random weights follow from the seed.
     """
     L.seed_everything(config.seed, workers=True, verbose=False)
     kind = method_class(config.method)
-    classes = (GOOD, "defect") if kind.info.needs == ("good",) else dataset.classes
+    classes = (GOOD, "defect") if _good_only(kind) else classes_with(config.synthetic, dataset)
     options = check_options(kind.Options, config.options, config.method)
     return kind(options, classes, config.channels)
 
@@ -118,9 +123,14 @@ def view_of(config: RunConfig) -> View:
 
 
 def _split(dataset: Dataset, config: RunConfig) -> Dataset:
-    good_only = method_class(config.method).info.needs == ("good",)
+    good_only = _good_only(method_class(config.method))
     share = 0.0 if config.calibration == "cross-fitted" else 0.2
     return ensure_splits(dataset, seed=config.seed, val_share=share, need_defects_in_training=not good_only)
+
+
+def _good_only(method: type[Method]) -> bool:
+    """Whether a method learns from good images and can use no others."""
+    return method.info.needs == ("good",) and not method.info.takes
 
 
 @rank_zero_only
@@ -167,7 +177,10 @@ def fit(
     truth = {*method.info.needs, *method.info.takes}
     learnt_from = _training(dataset, method)
     method.before_training(learnt_from)
-    training = ImageItems(learnt_from, view, method.classes, method.augment(), truth)
+    transform = method.augment()
+    if config.synthetic is not None:
+        transform = synthetic_first(config.synthetic, learnt_from, view, method.classes, transform)
+    training = ImageItems(learnt_from, view, method.classes, transform, truth)
     validation = ImageItems(dataset.split("val"), view, method.classes, truth=truth)
     batch = method.options.batch_size
     callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []

@@ -25,8 +25,11 @@ def advise(dataset: Dataset) -> Advice:
     return Advice("patchcore", "it learns from the good images; the labelled defects are left out of training")
 
 
-def check_truth(dataset: Dataset, method: type[Method]) -> None:
-    """Raises DataError where the training images lack the truth that a method learns from."""
+def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False) -> None:
+    """Raises DataError where the training images lack the truth that a method learns from.
+
+    Where defects are `drawn` on good images while learning, there need be no others.
+    """
     training = dataset.split("train")
     if not len(training):
         raise DataError("there are no training images; give some the split 'train'")
@@ -39,7 +42,7 @@ def check_truth(dataset: Dataset, method: type[Method]) -> None:
             )
         if not bearing:
             raise DataError(f"{method.info.name} learns from {need} truth and no training image has any")
-        if need in ("mask", "boxes") and not any(s.defective for s in bearing):
+        if need in ("mask", "boxes") and not drawn and not any(s.defective for s in bearing):
             raise DataError(f"{method.info.name} learns from defects and no training image with {need} truth shows one")
 
 

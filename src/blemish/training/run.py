@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from blemish.augment.recipe import Recipe
 from blemish.errors import OptionError
 from blemish.inspection.manifest import Roi, Scale, Tiling
 
@@ -34,6 +35,7 @@ class RunConfig(BaseModel):
     fit: Literal["stretch", "letterbox"] = "stretch"
     roi: Roi | None = None
     tiling: Tiling | None = None
+    synthetic: Recipe | None = None  # defects drawn on good images while learning
     scale: Scale | None = None
     calibration: Literal["held-out", "cross-fitted"] = "held-out"
     folds: int = Field(5, ge=2)

@@ -1,5 +1,7 @@
 """Synthetic defects while learning: the steps of a recipe on the items of the data loader."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,10 +16,13 @@ from blemish.augment.geometric import Map, warp_image, warp_mask
 from blemish.augment.recipe import Recipe, labels_of, with_default_label
 from blemish.augment.scene import Defect, main_label
 from blemish.dataset.sample import GOOD, Dataset
+from blemish.dataset.truth import has_mask
 from blemish.errors import DataError, OptionError
-from blemish.methods.base import Item
+from blemish.methods.base import Item, Method
+from blemish.training.data import ImageItems, View
 
 Bools = NDArray[np.bool_]
+Transform = Callable[[Item], Item]
 MOST_CUTS = 400  # real defects of a class held for pasting
 
 
@@ -29,11 +34,39 @@ def classes_with(recipe: Recipe | None, dataset: Dataset) -> tuple[str, ...]:
     return tuple(sorted({*dataset.classes, *added}, key=lambda name: (name != GOOD, name)))
 
 
-def check_recipe(recipe: Recipe, dataset: Dataset) -> None:
-    """Raises DataError where the training images lack what the recipe needs."""
+def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None:
+    """Raises OptionError or DataError where the method, or the training images, cannot do with the recipe."""
+    if method.info.needs == ("good",) and not method.info.takes:
+        raise OptionError(
+            f"{method.info.name} learns from good images alone and would take synthetic defects for good; "
+            "leave --synthetic out, or choose a method that learns from defects, such as unet"
+        )
     training = dataset.split("train").samples
     if not any(s.defective is False for s in training):
         raise DataError("synthetic defects are put on good images and there are none in training; label some 'good'")
+    if recipe.pastes and not any(s.defective and has_mask(s) for s in training):
+        raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
+
+
+def synthetic_first(
+    recipe: Recipe, dataset: Dataset, view: View, classes: tuple[str, ...], then: Transform | None
+) -> Transform:
+    """Synthetic defects on the items of the training images, and then the method's own augmentation, if any."""
+    defects = tuple(name for name in classes if name != GOOD)
+    cuts = cuts_from(ImageItems(dataset, view, classes, truth=("mask",)), defects) if recipe.pastes else []
+    synthesise = Synthesiser(recipe, classes, cuts)
+    return synthesise if then is None else Chain(synthesise, then)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One transform after another."""
+
+    first: Transform
+    second: Transform
+
+    def __call__(self, item: Item) -> Item:
+        return self.second(self.first(item))
 
 
 class Synthesiser:
@@ -88,7 +121,7 @@ class Synthesiser:
             item["box_masks"] = torch.cat([item["box_masks"], masks])
 
 
-def cuts_from(items: Any, defects: tuple[str, ...]) -> list[Cut]:
+def cuts_from(items: ImageItems, defects: tuple[str, ...]) -> list[Cut]:
     """Real defects in the network's own geometry, cut out of items with "mask_labels"."""
     found: list[Cut] = []
     held = dict.fromkeys(defects, 0)
