@@ -31,6 +31,11 @@ METHODS = {
     "inpainting": "blemish.methods.restoration.inpainting:Inpainting",
     "feature-classifier": "blemish.methods.classification.feature_classifier:FeatureClassifier",
     "draem": "blemish.methods.restoration.draem:Draem",
+    "retinanet": "blemish.methods.detection.retinanet:RetinaNet",
+    "unet": "blemish.methods.segmentation.unet:UNet",
+    "fcn": "blemish.methods.segmentation.fcn:FCN",
+    "fpn": "blemish.methods.segmentation.fpn:FPN",
+    "deeplabv3plus": "blemish.methods.segmentation.deeplabv3plus:DeepLabV3Plus",
 }
 
 

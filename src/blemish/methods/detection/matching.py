@@ -29,7 +29,7 @@ def match(references: Tensor, boxes: Tensor, high: float, low: float, force: boo
 
 
 def sample(matched: Tensor, count: int, positive_share: float) -> tuple[Tensor, Tensor]:
-    """Indices of at most `count` references at random: matched ones, at most that share, and background for the rest."""
+    """Indices of at most `count` references at random: matched ones, up to that share, the rest background."""
     positive = (matched >= 0).nonzero().squeeze(1)
     negative = (matched == BACKGROUND).nonzero().squeeze(1)
     positive = positive[torch.randperm(len(positive), device=matched.device)[: int(count * positive_share)]]

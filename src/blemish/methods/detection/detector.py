@@ -1,0 +1,160 @@
+"""What all detectors share: options, the training loop, averaged weights, and the form of the graph that ships."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.dataset.sample import Dataset
+from blemish.errors import DataError
+from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.backbones import DEFAULT_BACKBONE
+from blemish.methods.base import Batch, Item, Method
+from blemish.methods.detection.anchors import training_sizes
+from blemish.methods.detection.mosaic import mosaic
+from blemish.methods.detection.suppression import Kind, Suppression, detections
+from blemish.methods.schedule import cosine_decay
+
+WARMUP = 0.05  # share of the steps in which the learning rate rises
+DECAY = 1e-2
+CLIP = 10.0  # largest norm of the gradient
+
+Losses = dict[str, Tensor]
+
+
+class DetectorOptions(Augmentation):
+    image_size: int = Field(256, ge=32, le=4096, description="side of the square that the network sees, in px")
+    batch_size: int = Field(16, ge=1, description="images in a training batch")
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the network whose features are used")
+    weights: str = Field("auto", description="of the backbone: auto, embedded, imagenet, random, or a local file")
+    frozen_stride: int = Field(4, ge=0, le=32, description="pretrained layers to this stride stay as they are; 0: none")
+    width: int = Field(96, ge=8, le=1024, description="channels of the feature maps that the heads see")
+    steps: int = Field(2000, ge=1, description="training steps, each of one batch")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for what is not pretrained; falls along a cosine")
+    backbone_rate: float = Field(0.3, ge=0, le=1, description="the backbone's learning rate, as a share")
+    average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that ship; 0: the last ones")
+    mosaic: float = Field(0.0, ge=0, le=1, description="share of training images put together from four")
+    calm_end: float = Field(0.2, ge=0, le=1, description="share of the steps, the last, without mosaics")
+    suppression: Kind = Field("hard", description="boxes on one defect: hard keeps the best, soft lowers the others")
+    suppression_iou: float = Field(0.5, gt=0, lt=1, description="boxes of a class that overlap by more are one defect")
+    min_score: float = Field(0.01, ge=0, lt=1, description="boxes that score less are not given at all")
+    max_boxes: int = Field(100, ge=1, le=1000, description="most boxes that are given of an image")
+
+
+class Detector(Method):
+    """A network that gives boxes, each with a score and a defect class.
+
+    A subclass builds itself, gives raw boxes and scores in `raw`, and its losses in `losses`. Images of which no boxes
+    are known count for nothing; good images are all background.
+    """
+
+    Options: ClassVar[type[DetectorOptions]] = DetectorOptions
+    options: DetectorOptions
+
+    def __init__(self, options: DetectorOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        self.kinds = max(1, len(self.defect_classes))
+        self.averaged: dict[str, Tensor] = {}
+        self.suppression = Suppression(
+            kind=options.suppression,
+            iou=options.suppression_iou,
+            most=options.max_boxes,
+            min_score=options.min_score,
+        )
+
+    @abstractmethod
+    def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (N, K, 4), or (N, K, C, 4) where each class has its own, and scores (N, K, C)."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
+        """Losses by name, to be added; `truth` holds boxes (M, 5), x0 y0 x1 y1 and class, of each image."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        boxes, scores = self.raw(images)
+        return detections(boxes, scores, self.suppression)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor | None:
+        batch = with_known_boxes(batch)
+        if not len(batch["image"]):
+            return None
+        if self.options.mosaic and self.global_step < (1 - self.options.calm_end) * self.options.steps:
+            batch = mosaic(batch, self.options.mosaic)
+        images = batch["image"].contiguous(memory_format=torch.channels_last)  # half the time on a CPU
+        parts = self.losses(images, batch["boxes"], batch)
+        loss = torch.stack(list(parts.values())).sum()
+        self.log_dict(parts)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        options = self.options
+        pretrained = {id(p) for name, p in self.named_parameters() if ".backbone." in name}
+        if options.weights == "random":
+            pretrained = set()
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                rate = options.learning_rate * (options.backbone_rate if id(parameter) in pretrained else 1.0)
+                groups.setdefault((rate, DECAY if parameter.dim() > 1 else 0.0), []).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
+        )
+        return cosine_decay(optimizer, options.steps, warmup=round(WARMUP * options.steps))
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_steps": self.options.steps, "gradient_clip_val": CLIP}
+
+    def augment(self) -> Callable[[Item], Item]:
+        return lambda item: augmented(item, self.options)
+
+    def box_sizes(self, dataset: Dataset) -> Any:
+        """Widths and heights (M, 2) of the training boxes in the network's pixels; DataError where there is none."""
+        sizes = training_sizes(dataset, self.options.image_size)
+        if not len(sizes):
+            raise DataError("no training image has a box to fit anchors to")
+        return sizes
+
+    def on_train_start(self) -> None:
+        self.to(memory_format=torch.channels_last)
+        if self.options.average:
+            start = self.averaged or self._learning()
+            self.averaged = {name: value.detach().to(self.device, copy=True) for name, value in start.items()}
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Polyak's average of the weights, over fewer steps while there have been few."""
+        done = self.global_step
+        decay = min(self.options.average, (1 + done) / (10 + done))
+        own = self._learning()
+        for name, mean in self.averaged.items():
+            mean.lerp_(own[name].detach(), 1 - decay)
+
+    def on_train_end(self) -> None:
+        own = self._learning()
+        with torch.no_grad():
+            for name, mean in self.averaged.items():
+                own[name].copy_(mean)
+        self.averaged = {}
+        self.to(memory_format=torch.contiguous_format)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["averaged"] = self.averaged
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.averaged = checkpoint["averaged"]
+
+    def _learning(self) -> dict[str, Tensor]:
+        """What training changes: parameters, and statistics of BatchNorm."""
+        state: dict[str, Tensor] = self.state_dict(keep_vars=True)
+        return {name: value for name, value in state.items() if value.is_floating_point()}
+
+
+def with_known_boxes(batch: Batch) -> Batch:
+    """The batch without images of which no boxes are known."""
+    keep = batch["has_boxes"].nonzero().squeeze(1).tolist()
+    if len(keep) == len(batch["image"]):
+        return batch
+    return {key: [value[i] for i in keep] if isinstance(value, list) else value[keep] for key, value in batch.items()}

@@ -1,0 +1,167 @@
+"""Feature maps for detectors: any timm network, then a neck that gives every level the same width."""
+
+from collections import OrderedDict
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from blemish.errors import OptionError
+from blemish.methods.backbones import Backbone, load_backbone
+from blemish.methods.blocks import check_multiple
+
+Neck = Literal["fpn", "pan", "single"]
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: type[nn.Module] = nn.SiLU) -> nn.Sequential:
+    """Convolution, BatchNorm and activation; keeps the size but for the stride."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), act(inplace=True)
+    )
+
+
+class FPN(nn.Module):
+    """Feature pyramid network (Lin et al. 2017), on torchvision's, with `extra` levels by strided convolution."""
+
+    def __init__(self, channels: list[int], width: int, extra: int) -> None:
+        super().__init__()
+        self.merge = FeaturePyramidNetwork(channels, width, norm_layer=nn.BatchNorm2d)
+        self.coarser = nn.ModuleList(conv(width, width, stride=2) for _ in range(extra))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        found = list(self.merge(OrderedDict((str(i), m) for i, m in enumerate(maps))).values())
+        for layer in self.coarser:
+            found.append(layer(found[-1]))
+        return found
+
+
+class CSPBlock(nn.Module):
+    """Cross stage partial block (Wang et al. 2020): half of the channels pass by the bottlenecks."""
+
+    def __init__(self, inputs: int, outputs: int, depth: int = 1, shortcut: bool = True) -> None:
+        super().__init__()
+        half = outputs // 2
+        self.main, self.side = conv(inputs, half, 1), conv(inputs, half, 1)
+        self.blocks = nn.ModuleList(nn.Sequential(conv(half, half, 1), conv(half, half)) for _ in range(depth))
+        self.shortcut = shortcut
+        self.join = conv(2 * half, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        main = self.main(x)
+        for block in self.blocks:
+            main = main + block(main) if self.shortcut else block(main)
+        joined: Tensor = self.join(torch.cat([main, self.side(x)], dim=1))
+        return joined
+
+
+class PAN(nn.Module):
+    """Path aggregation (Liu et al. 2018) of CSP blocks, as in YOLOX: down the pyramid, then up again."""
+
+    def __init__(self, channels: list[int], width: int, depth: int = 1) -> None:
+        super().__init__()
+        self.enter = nn.ModuleList(conv(c, width, 1) for c in channels)
+        steps = len(channels) - 1
+        self.down = nn.ModuleList(CSPBlock(2 * width, width, depth, shortcut=False) for _ in range(steps))
+        self.shrink = nn.ModuleList(conv(width, width, stride=2) for _ in range(steps))
+        self.up = nn.ModuleList(CSPBlock(2 * width, width, depth, shortcut=False) for _ in range(steps))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        levels = [enter(m) for enter, m in zip(self.enter, maps, strict=True)]
+        for i, block in zip(range(len(levels) - 2, -1, -1), self.down, strict=True):
+            above = F.interpolate(levels[i + 1], scale_factor=2.0, mode="nearest")
+            levels[i] = block(torch.cat([levels[i], above], dim=1))
+        for i, (shrink, block) in enumerate(zip(self.shrink, self.up, strict=True)):
+            levels[i + 1] = block(torch.cat([shrink(levels[i]), levels[i + 1]], dim=1))
+        return levels
+
+
+class Single(nn.Module):
+    """One map alone, as in the first Faster R-CNN."""
+
+    def __init__(self, channels: list[int], width: int) -> None:
+        super().__init__()
+        self.enter = conv(channels[-1], width)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        return [self.enter(maps[-1])]
+
+
+class Features(nn.Module):
+    """Images to a list of maps (N, width, h, w); attributes `strides`, `width` and `sizes`, one entry a level."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, strides: list[int], width: int) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.strides, self.width = backbone, neck, strides, width
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.neck(self.backbone(images))
+        return maps
+
+
+def build_features(
+    backbone: nn.Module, neck: Neck, width: int, extra: int = 0, image_size: int | None = None, depth: int = 1
+) -> Features:
+    """A backbone, which tells its `channels` and `strides`, under a neck; `extra` levels go with an FPN alone."""
+    channels, strides = list(backbone.channels), list(backbone.strides)
+    if image_size is not None:
+        check_multiple(image_size, strides[-1])
+    if neck == "single":
+        return Features(backbone, Single(channels, width), strides[-1:], width)
+    if neck == "pan":
+        return Features(backbone, PAN(channels, width, depth), strides, width)
+    strides += [strides[-1] * 2 ** (i + 1) for i in range(extra)]
+    return Features(backbone, FPN(channels, width, extra), strides, width)
+
+
+class PartlyFrozen(nn.Module):
+    """A pretrained backbone whose layers up to a stride stay as they are, BatchNorm statistics too.
+
+    They are general (edges, textures), work on the largest maps, and so cost most of the training time.
+    """
+
+    def __init__(self, backbone: Backbone, stride: int) -> None:
+        super().__init__()
+        self.network = backbone
+        self.channels, self.strides = backbone.channels, backbone.strides
+        self.still = early_layers(backbone, stride)
+        for name in self.still:
+            backbone.get_submodule(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "PartlyFrozen":
+        super().train(mode)
+        for name in self.still:
+            self.network.get_submodule(name).eval()
+        return self
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.network(images)
+        return maps
+
+
+def early_layers(backbone: Backbone, stride: int) -> list[str]:
+    """Names of the modules that hold parameters or statistics, from the first to the last one of that stride."""
+    model = backbone.features.model
+    info = model.feature_info
+    entries = info if isinstance(info, list) else info.info
+    last = [entry["module"] for entry in entries if entry["reduction"] <= stride]
+    own = [name for name, module in model.named_modules() if _holds(module)]
+    inside = [i for i, name in enumerate(own) if any(name == m or name.startswith(f"{m}.") for m in last)]
+    return [f"features.model.{name}" for name in own[: inside[-1] + 1]] if inside else []
+
+
+def _holds(module: nn.Module) -> bool:
+    return bool(list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
+
+
+def timm_backbone(
+    name: str, weights: str, channels: int, strides: tuple[int, ...], frozen_stride: int
+) -> PartlyFrozen | Backbone:
+    """A timm network for a detector; random weights are never frozen."""
+    backbone = load_backbone(name, weights, channels, strides)
+    if weights == "random" or frozen_stride < 2:
+        return backbone
+    if frozen_stride >= strides[-1]:
+        raise OptionError(f"frozen_stride={frozen_stride} would leave nothing of {name} to learn; take 4, or 0")
+    return PartlyFrozen(backbone, frozen_stride)
