@@ -101,6 +101,7 @@ def _run(settings: Any, bundle: Path | None) -> None:
     import uvicorn
 
     from blemish.station.api import create_app
+    from blemish.station.pages import add_pages
     from blemish.station.station import check_access, open_station, start_with
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn, when it is done, raises the signal once more
@@ -109,9 +110,11 @@ def _run(settings: Any, bundle: Path | None) -> None:
         check_access(settings, station.database)
         if bundle is not None:
             start_with(station, bundle)
+        app = create_app(station)
+        add_pages(app, station)
         tell(f"http://{settings.host}:{settings.port}, record in {settings.data}; Ctrl-C ends it")
         uvicorn.run(
-            create_app(station),
+            app,
             host=settings.host,
             port=settings.port,
             log_level="warning",

@@ -1,8 +1,5 @@
 """Figures of the record: counts, what defects there were, how long answers took, and drift."""
 
-import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +8,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from blemish.station.models import InspectionRow, RegionRow
+from blemish.station.models import InspectionRow
 
 Floats = NDArray[np.float64]
 NEWEST = 500  # parts that latencies are told of
@@ -44,7 +41,10 @@ def pareto(session: Session, since: datetime, limit: int = 8) -> list[tuple[str,
     row = InspectionRow
     number = func.count(row.id)
     query = select(row.label, number).where(row.created_at >= since, row.verdict != "pass")
-    return [(label, found) for label, found in session.execute(query.group_by(row.label).order_by(number.desc(), row.label).limit(limit))]
+    return [
+        (label, found)
+        for label, found in session.execute(query.group_by(row.label).order_by(number.desc(), row.label).limit(limit))
+    ]
 
 
 def latencies(session: Session) -> Floats:

@@ -6,11 +6,12 @@ from numpy.typing import NDArray
 
 from blemish.imaging.read import encode, read_image
 from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Floats
-from blemish.report.overlay import as_picture, draw_overlay
+from blemish.report.overlay import as_picture, draw_overlay, heat_image, heat_range
 from blemish.station.keeping import NotKeptError, kept_image
 from blemish.station.models import InspectionRow
-from blemish.station.record import as_inspection
+from blemish.station.record import as_inspection, decode_mask
 from blemish.station.settings import Settings
 
 
@@ -23,6 +24,18 @@ def overlay_png(row: InspectionRow, settings: Settings, side: int | None = None)
     """The kept image with the regions and the verdict that were recorded."""
     image = read_image(kept_image(row, settings.images), settings.max_pixels)
     return _png(draw_overlay(image, as_inspection(row)), side)
+
+
+def mask_png(row: InspectionRow, side: int | None = None) -> bytes:
+    """The defect pixels, 255, by the latest review that drew some, else as they were found."""
+    drawn = [review.mask for review in row.reviews if review.mask is not None]
+    mask = np.zeros((row.height or 1, row.width or 1), bool)
+    if drawn:
+        mask = decode_mask(drawn[-1])
+    for region in [] if drawn else row.regions:
+        if region.mask is not None:
+            mask[region.y0 : region.y1, region.x0 : region.x1] |= decode_mask(region.mask)
+    return _png((mask * np.uint8(255)).astype(np.uint8), side)
 
 
 def heat_map(row: InspectionRow, settings: Settings, inspector: Inspector) -> Floats:
@@ -38,6 +51,12 @@ def heat_png(heat: Floats, side: int | None = None) -> tuple[bytes, float, float
     low, high = float(heat.min()), float(heat.max())
     scaled = (heat - low) / max(high - low, 1e-12) * 255
     return _png(scaled.astype(np.uint8), side), low, high
+
+
+def heat_in_colours(heat: Floats, decision: Decision, side: int | None = None) -> bytes:
+    """A heat map as people like to see it, from the heat of no defect to that of a certain one."""
+    low, high = heat_range(decision) or (float(heat.min()), float(heat.max()))
+    return _png(heat_image(heat, low, high), side)
 
 
 def _png(picture: NDArray[np.uint8], side: int | None) -> bytes:

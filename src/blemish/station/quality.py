@@ -1,4 +1,4 @@
-"""Whether pictures are still taken as they were: dark, blurred or shifted ones are the camera's fault, not the part's."""
+"""Whether pictures are still taken as they were: dark, blurred and shifted ones are the camera's fault."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,10 @@ def alarms(session: Session, recipe_id: int, station: str) -> list[Alarm]:
 
 def compare(base: dict[str, float], found: dict[str, float]) -> list[Alarm]:
     raised = []
-    light, sharp = found["brightness"] / max(base["brightness"], 1e-6), found["sharpness"] / max(base["sharpness"], 1e-6)
+    light, sharp = (
+        found["brightness"] / max(base["brightness"], 1e-6),
+        found["sharpness"] / max(base["sharpness"], 1e-6),
+    )
     if light < DARK or light > BRIGHT:
         raised.append(Alarm("Dark pictures" if light < DARK else "Bright pictures", f"{light:.0%}"))
     if sharp < BLURRED:

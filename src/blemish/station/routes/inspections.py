@@ -163,13 +163,31 @@ def overlay(station: At, user: Operator, inspection_id: IdInPath, side: Side = N
     return Response(pictures.overlay_png(row, station.settings, side), media_type="image/png")
 
 
+@router.get("/inspections/{inspection_id}/mask", **_PNG)
+def mask(station: At, user: Operator, inspection_id: IdInPath, side: Side = None) -> Response:
+    """Defect pixels, white: those that the latest review drew, or else those that were found."""
+    with station.database.reading() as session:
+        row = inspection_or_404(session, inspection_id)
+    return Response(pictures.mask_png(row, side), media_type="image/png")
+
+
 @router.get("/inspections/{inspection_id}/heat", **_PNG)
-def heat(station: At, user: Operator, inspection_id: IdInPath, side: Side = None) -> Response:
+def heat(
+    station: At,
+    user: Operator,
+    inspection_id: IdInPath,
+    side: Side = None,
+    colours: Annotated[bool, Query(description="in colours instead of grey")] = False,
+) -> Response:
     """The heat map, found again by the recorded recipe; headers X-Heat-Low and X-Heat-High give the range of grey."""
     with station.database.reading() as session:
         row = inspection_or_404(session, inspection_id)
         inspector = station.service.inspectors.get(row.recipe)
-    png, low, high = pictures.heat_png(pictures.heat_map(row, station.settings, inspector), side)
+    found = pictures.heat_map(row, station.settings, inspector)
+    if colours:
+        decision = inspector.manifest.decision
+        return Response(pictures.heat_in_colours(found, decision, side), media_type="image/png")
+    png, low, high = pictures.heat_png(found, side)
     return Response(png, media_type="image/png", headers={"X-Heat-Low": repr(low), "X-Heat-High": repr(high)})
 
 

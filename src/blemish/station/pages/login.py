@@ -1,0 +1,48 @@
+"""Signing in with a token."""
+
+from fastapi import Request
+from nicegui import ui
+
+from blemish.station.pages.frame import STYLE
+from blemish.station.pages.visitor import visitor_of
+from blemish.station.station import Station
+
+# The token goes to the interface for machines, whose answer sets a cookie that no script can read.
+_SIGN_IN = """async () => {
+  const shown = document.getElementById('sign-in-problem');
+  try {
+    const body = new FormData();
+    body.append('token', document.querySelector('.token input').value.trim());
+    const answer = await fetch('/session', {method: 'POST', body});
+    if (answer.ok) location.assign(NEXT);
+    else shown.textContent = REFUSED;
+  } catch { shown.textContent = AWAY; }
+}"""
+
+
+def add(station: Station) -> None:
+    @ui.page("/login", title="Sign in · blemish")
+    def login(request: Request) -> None:
+        visitor = visitor_of(station, request)
+        t = visitor.t
+        script = (
+            _SIGN_IN.replace("NEXT", repr(_own_path(request.query_params.get("next", "/"))))
+            .replace("REFUSED", repr(t("This token does not hold.")))
+            .replace("AWAY", repr(t("The station does not answer.")))
+        )
+        ui.add_css(STYLE)
+        with ui.column().classes("page").style("max-width: 420px; padding-top: 12vh"):
+            with ui.element("section").classes("panel"):
+                ui.label("blemish").style("font-size: 26px; font-weight: 700")
+                ui.label(t("Sign in with the token that an administrator gave you.")).classes("soft")
+                field = ui.input(t("Token"), password=True, password_toggle_button=True)
+                field.props('autofocus outlined autocomplete="current-password"').classes("token")
+                field.on("keydown.enter", js_handler=script)
+                ui.button(t("Sign in")).props("no-caps").on("click", js_handler=script)
+                ui.html('<div id="sign-in-problem" role="alert" style="color:#dc2626"></div>', sanitize=False)
+
+
+def _own_path(path: str) -> str:
+    """A path of this station; never another site."""
+    plain = path.isascii() and path.startswith("/") and not path.startswith("//")
+    return path if plain and not set(path) & set("\\'\"<>`") else "/"
