@@ -59,13 +59,15 @@ def load_backbone(
     indices: Sequence[int] | None = None,
     image_size: int | None = None,
     norm: bool = False,
+    output_stride: int | None = None,
 ) -> Backbone:
     """A feature extractor giving the maps at the named strides, or at timm's own feature indices.
 
-    For a vision transformer, `image_size` is the side of its input and `norm` applies its last normalisation.
+    For a vision transformer, `image_size` is the side of its input and `norm` applies its last normalisation. With an
+    `output_stride` of 8 or 16 the later stages of a convolutional network are dilated instead of strided.
     Raises OptionError for an unknown network, a stride it does not have, or weights that do not fit.
     """
-    network = load_network(name, weights, channels, image_size=image_size)
+    network = load_network(name, weights, channels, image_size=image_size, output_stride=output_stride)
     if not hasattr(network, "forward_intermediates"):
         raise OptionError(f"the network '{name}' cannot give intermediate features; choose another, such as resnet18")
     info = network.feature_info
@@ -76,13 +78,20 @@ def load_backbone(
 
 
 def load_network(
-    name: str, weights: str = "auto", channels: int = 3, classes: int | None = None, image_size: int | None = None
+    name: str,
+    weights: str = "auto",
+    channels: int = 3,
+    classes: int | None = None,
+    image_size: int | None = None,
+    output_stride: int | None = None,
 ) -> nn.Module:
     """A whole timm classification network; `classes` replaces its last layer by a fresh one of that size.
 
     `image_size` is for vision transformers alone, whose position embedding is then resampled to it.
     """
     size = {} if image_size is None else {"img_size": image_size}
+    if output_stride is not None:
+        size["output_stride"] = output_stride
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "resnet18, tf_efficientnet_lite0"
         raise OptionError(f"there is no network '{name}' in timm; for example: {near}")

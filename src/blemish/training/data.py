@@ -95,6 +95,8 @@ class ImageItems(TorchDataset[Item]):
         size = (image.shape[0], image.shape[1])
         known = has_mask(sample)
         mask = mask_of(sample, size) if known else np.zeros(size, dtype=np.bool_)
+        if sample.defective and not mask.any():
+            known = False  # an empty mask of a defective part does not tell where its defect is
         item: Item = {
             "image": self._image(image, area),
             "valid": self._mask(valid, area),

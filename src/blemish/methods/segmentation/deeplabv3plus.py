@@ -1,0 +1,39 @@
+"""DeepLabV3+: one map seen with several spacings at once, sharpened by a finer one."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from blemish.methods.base import MethodInfo
+from blemish.methods.segmentation.networks import Encoder, deeplabv3plus
+from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+
+
+class DeepLabV3PlusOptions(SegmenterOptions):
+    width: int = Field(128, ge=4, description="channels of the pyramid and the decoder; paper: 256")
+
+
+class DeepLabV3Plus(Segmenter):
+    """Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV.
+
+    Kept: encoder of stride 16 with its last stage dilated, pyramid of separable convolutions with rates 6, 12 and 18
+    and the image's mean, joined with 48 channels of stride 4. Deviations: any encoder that timm can dilate; half the
+    width; one convolution after the join; AdamW for SGD; Dice is added to the cross-entropy.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="deeplabv3plus",
+        branch="segmentation",
+        title="DeepLabV3+",
+        paper="Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution for Semantic Segmentation, ECCV",
+        needs=("mask",),
+        answers=("what", "where", "how much"),
+        summary="Sees far around each pixel; good for large, faint defects that only their surroundings tell.",
+    )
+    Options: ClassVar[type[SegmenterOptions]] = DeepLabV3PlusOptions
+    options: DeepLabV3PlusOptions
+
+    def build(self) -> nn.Module:
+        encoder = Encoder(self.options.backbone, self.options.weights, self.channels, output_stride=16)
+        return deeplabv3plus(encoder, self.layers, self.options.width)

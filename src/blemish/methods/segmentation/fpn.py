@@ -1,0 +1,37 @@
+"""FPN: a pyramid of features, all of one width, whose levels add up to a map."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from blemish.methods.base import MethodInfo
+from blemish.methods.segmentation.networks import Encoder, fpn
+from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+
+
+class FPNOptions(SegmenterOptions):
+    width: int = Field(128, ge=4, multiple_of=2, description="channels of the pyramid; paper: 256")
+
+
+class FPN(Segmenter):
+    """Kirillov et al. 2019, "Panoptic Feature Pyramid Networks", CVPR, on the pyramid of Lin et al. 2017, CVPR.
+
+    Kept: the semantic branch: every level of the pyramid enlarged by convolutions to stride 4, added, and classified.
+    Deviations: any encoder; half the width; AdamW for SGD; Dice is added to the cross-entropy.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="fpn",
+        branch="segmentation",
+        title="FPN",
+        paper="Kirillov et al. 2019, Panoptic Feature Pyramid Networks, CVPR",
+        needs=("mask",),
+        answers=("what", "where", "how much"),
+        summary="A feature pyramid with a light head; good where defects come in very different sizes.",
+    )
+    Options: ClassVar[type[SegmenterOptions]] = FPNOptions
+    options: FPNOptions
+
+    def build(self) -> nn.Module:
+        return fpn(Encoder(self.options.backbone, self.options.weights, self.channels), self.layers, self.options.width)

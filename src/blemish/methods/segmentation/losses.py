@@ -1,0 +1,110 @@
+"""Losses of segmentation, as functions of maps.
+
+`scores` and `truth` are (N, K, H, W): probabilities, or logits where it says so, and 0 or 1. `keep` (N, 1, H, W) is the
+weight of each pixel, 0 where it does not count. Every loss is a scalar.
+"""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LossName = Literal["cross_entropy", "focal", "dice", "tversky", "boundary"]
+SMOOTH = 1.0  # pixels: keeps the ratios of overlap defined, and calm where a class has few pixels
+
+
+def log_likelihood(logits: Tensor, truth: Tensor, exclusive: bool) -> Tensor:
+    """Log of the probability given to the truth: (N, 1, H, W) of the class, or (N, K, H, W) each yes or no."""
+    if exclusive:
+        return (F.log_softmax(logits, dim=1) * truth).sum(dim=1, keepdim=True)
+    return -F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+
+
+def cross_entropy(logits: Tensor, truth: Tensor, keep: Tensor, exclusive: bool = True) -> Tensor:
+    """Mean over pixels (and classes, where they do not exclude each other) of -log p."""
+    return _mean(-log_likelihood(logits, truth, exclusive), keep)
+
+
+def focal(logits: Tensor, truth: Tensor, keep: Tensor, exclusive: bool = True, gamma: float = 2.0) -> Tensor:
+    """Lin et al. 2017: mean of -(1 - p)^gamma log p, so that what is easy weighs little."""
+    log_p = log_likelihood(logits, truth, exclusive)
+    return _mean(-((1 - log_p.exp()) ** gamma) * log_p, keep)
+
+
+def tversky(scores: Tensor, truth: Tensor, keep: Tensor, false_alarm: float = 0.3, escape: float = 0.7) -> Tensor:
+    """Salehi et al. 2017: 1 - TP / (TP + false_alarm FP + escape FN), softly counted over the whole batch.
+
+    Mean over the classes that occur in it: a class without a pixel has no overlap to learn from.
+    """
+    axes = (0, 2, 3)
+    kept = truth * keep
+    both = (scores * kept).sum(axes)
+    excess = (scores * (1 - truth) * keep).sum(axes)
+    missed = ((1 - scores) * kept).sum(axes)
+    lost = 1 - (both + SMOOTH) / (both + false_alarm * excess + escape * missed + SMOOTH)
+    present = (kept.sum(axes) > 0).to(lost.dtype)
+    return (lost * present).sum() / present.sum().clamp(min=1)
+
+
+def dice(scores: Tensor, truth: Tensor, keep: Tensor) -> Tensor:
+    """Milletari et al. 2016: 1 - 2 TP / (2 TP + FP + FN), as in `tversky`."""
+    return tversky(scores, truth, keep, 0.5, 0.5)
+
+
+def boundary(scores: Tensor, distances: Tensor, keep: Tensor) -> Tensor:
+    """Kervadec et al. 2019: mean of probability times signed distance from the true border, which may be negative."""
+    return _mean(scores * distances, keep)
+
+
+def signed_distances(truth: Tensor) -> Tensor:
+    """Distance in px from the border of each (H, W) layer of 0 and 1: positive outside, 0 or less inside.
+
+    0 everywhere in a layer without a pixel, or full of them: it has no border.
+    """
+    layers = truth.detach().cpu().numpy().astype(np.uint8).reshape(-1, *truth.shape[-2:])
+    found = np.zeros(layers.shape, np.float32)
+    for layer, distance in zip(layers, found, strict=True):
+        if layer.any() and not layer.all():
+            outside = cv2.distanceTransform(1 - layer, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            inside = cv2.distanceTransform(layer, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            distance[:] = outside - np.maximum(inside - 1, 0)
+    return torch.from_numpy(found.reshape(truth.shape)).to(truth.device)
+
+
+def combined(
+    logits: Tensor, truth: Tensor, keep: Tensor, weights: dict[LossName, float], exclusive: bool = True
+) -> Tensor:
+    """Weighted sum of the named losses. With exclusive classes the first layer is the background (softmax)."""
+    scores = logits.softmax(dim=1) if exclusive else logits.sigmoid()
+    total = logits.new_zeros(())
+    for name, weight in weights.items():
+        if weight == 0:
+            continue
+        match name:
+            case "cross_entropy":
+                loss = cross_entropy(logits, truth, keep, exclusive)
+            case "focal":
+                loss = focal(logits, truth, keep, exclusive)
+            case "dice":
+                loss = dice(scores, truth, keep)
+            case "tversky":
+                loss = tversky(scores, truth, keep)
+            case "boundary":
+                first = 1 if exclusive else 0  # the background's border is the defects' own
+                loss = boundary(scores[:, first:], signed_distances(truth[:, first:]), keep)
+        total = total + weight * loss
+    return total
+
+
+def one_hot(mask_labels: Tensor, classes: int, exclusive: bool = True) -> Tensor:
+    """(N, H, W) int64, 0 no defect, 1 + k class k, to float layers: (N, 1 + classes, H, W), or without the first."""
+    layers = F.one_hot(mask_labels, classes + 1).permute(0, 3, 1, 2).float()
+    return layers if exclusive else layers[:, 1:]
+
+
+def _mean(values: Tensor, keep: Tensor) -> Tensor:
+    """Weighted mean over pixels, and plain mean over layers."""
+    return (values * keep).sum() / (keep.sum() * values.shape[1]).clamp(min=1e-6)

@@ -1,0 +1,162 @@
+"""Networks from images to a map of logits: an encoder by timm, a decoder, a last convolution."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
+from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import Tensor, nn
+
+from blemish.errors import OptionError
+from blemish.methods.backbones import load_backbone
+from blemish.methods.blocks import conv_block
+
+STRIDES = (2, 4, 8, 16, 32)
+STEM = 32  # channels of the map at stride 2 that we add to an encoder which begins at 4
+PLAIN = "plain"  # as a backbone: no pretrained network
+
+
+class Encoder(nn.Module):
+    """Images in [0, 1] to the maps that segmentation-models-pytorch's decoders take: the images, then stride 2, 4, 8 …
+
+    `channels` has one entry a map. With an `output_stride` of 16 the last stage is dilated, not strided, and gives the
+    last map. An encoder without a map at stride 2 (ConvNeXt, Swin) gets one by a convolution.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str,
+        channels: int,
+        strides: Sequence[int] = STRIDES,
+        output_stride: int | None = None,
+    ) -> None:
+        super().__init__()
+        if output_stride is not None:
+            strides = [stride for stride in strides if stride <= output_stride]
+        try:
+            self.backbone = load_backbone(name, weights, channels, strides, output_stride=output_stride)
+            self.stem = None
+        except OptionError as error:
+            if "at stride 2;" not in str(error):
+                raise
+            self.backbone = load_backbone(name, weights, channels, strides[1:], output_stride=output_stride)
+            self.stem = conv_block(channels, STEM, stride=2)
+        added = [] if self.stem is None else [STEM]
+        self.channels = [channels, *added, *self.backbone.channels]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = self.backbone(images)
+        return [images, *maps] if self.stem is None else [images, self.stem(images), *maps]
+
+
+class EncoderDecoder(nn.Module):
+    """(N, C, H, W) in [0, 1] to logits (N, outputs, H, W); bilinear where the decoder ends below the full size."""
+
+    def __init__(self, encoder: Encoder, decoder: nn.Module, width: int, outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.head = nn.Conv2d(width, outputs, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode(self.encoder(images))
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """From the encoder's maps, the images first."""
+        return full_size(self.head(self.decoder(features)), features[0])
+
+
+class FCN8s(nn.Module):
+    """Long et al. 2015: class scores of stride 32, 16 and 8, each enlarged twofold and added to the next, then by 8.
+
+    As in the paper the scores begin at zero, the twofold enlargements are learned from bilinear ones, and the last is
+    bilinear and fixed.
+    """
+
+    def __init__(self, encoder: Encoder, outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.scores = nn.ModuleList(nn.Conv2d(width, outputs, 1) for width in encoder.channels[:-4:-1])
+        for score in self.scores:
+            nn.init.zeros_(score.weight)
+            nn.init.zeros_(score.bias)
+        self.up = nn.ModuleList(bilinear_doubling(outputs) for _ in range(2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.encoder(images)
+        x = self.scores[0](features[-1])
+        for up, score, finer in zip(self.up, self.scores[1:], features[-2:-4:-1], strict=True):
+            x = up(x) + score(finer)
+        return full_size(x, images)
+
+
+class PairForBatchNorm(nn.Module):
+    """Lets a network that normalises single numbers over the batch learn from a batch of one, which it sees twice."""
+
+    def __init__(self, network: EncoderDecoder) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.network.encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training and len(images) == 1:
+            return self.network(torch.cat([images, images]))[:1]
+        return self.network(images)
+
+
+class Network(Protocol):
+    """What `Segmenter` asks of a network beyond being called."""
+
+    encoder: nn.Module
+
+
+def unet(encoder: Encoder, outputs: int, width: int = 16) -> EncoderDecoder:
+    """U-Net's decoder; `width` channels at full and half size, doubled at each coarser one."""
+    widths = [width * 8, width * 4, width * 2, width, width]
+    return EncoderDecoder(encoder, UnetDecoder(encoder.channels, widths), widths[-1], outputs)
+
+
+def fpn(encoder: Encoder, outputs: int, width: int = 128) -> EncoderDecoder:
+    """Feature pyramid and semantic head of Kirillov et al. 2019."""
+    decoder = FPNDecoder(encoder.channels, pyramid_channels=width, segmentation_channels=width // 2)
+    return EncoderDecoder(encoder, decoder, width // 2, outputs)
+
+
+def deeplabv3plus(encoder: Encoder, outputs: int, width: int = 128) -> PairForBatchNorm:
+    """Atrous pyramid on the map of stride 16, joined with that of stride 4."""
+    decoder = DeepLabV3PlusDecoder(
+        encoder.channels,
+        encoder_depth=4,
+        out_channels=width,
+        atrous_rates=(6, 12, 18),
+        output_stride=16,
+        aspp_separable=True,
+        aspp_dropout=0.1,
+    )
+    return PairForBatchNorm(EncoderDecoder(encoder, decoder, width, outputs))
+
+
+def bilinear_doubling(channels: int) -> nn.ConvTranspose2d:
+    """A transposed convolution that begins as bilinear enlargement by two, each channel for itself."""
+    up = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False)
+    line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    with torch.no_grad():
+        up.weight.zero_()
+        for channel in range(channels):
+            up.weight[channel, channel] = torch.outer(line, line)
+    return up
+
+
+def full_size(logits: Tensor, images: Tensor) -> Tensor:
+    """Bilinear to the images' size."""
+    size = (images.shape[-2], images.shape[-1])
+    if (logits.shape[-2], logits.shape[-1]) == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

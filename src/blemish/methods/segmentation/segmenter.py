@@ -1,0 +1,145 @@
+"""What the segmentation methods share: options, how images are drawn and cut, the loss, the optimiser, the outputs."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from blemish.dataset.sample import Dataset
+from blemish.errors import OptionError
+from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.backbones import DEFAULT_BACKBONE
+from blemish.methods.base import Batch, Item, Method
+from blemish.methods.blocks import check_multiple
+from blemish.methods.schedule import cosine_decay
+from blemish.methods.segmentation.losses import LossName, combined, one_hot
+from blemish.methods.segmentation.networks import Network
+from blemish.methods.segmentation.sampling import balanced_weights, crop
+
+WARMUP = 0.05  # share of the steps in which the learning rate rises
+DECAY = 1e-4
+
+
+class SegmenterOptions(Augmentation):
+    image_size: int = Field(256, ge=32, le=4096, description="side of the square that the network sees, in px")
+    batch_size: int = Field(8, ge=1, description="images in a training batch")
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the encoder")
+    weights: str = Field("auto", description="the encoder's: auto, embedded, imagenet, random, or a local weights file")
+    steps: int = Field(1500, ge=1, description="training steps")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for what is not pretrained; falls along a cosine")
+    backbone_rate: float = Field(0.3, ge=0, le=1, description="the encoder's learning rate, as a share; 0 freezes it")
+    loss: dict[LossName, float] = Field(
+        {"cross_entropy": 1.0, "dice": 1.0},
+        description="weights of the losses that are added: cross_entropy, focal, dice, tversky, boundary; or one name",
+    )
+    overlapping: bool = Field(False, description="classes may share pixels: a sigmoid each instead of one softmax")
+    defect_share: float | None = Field(
+        0.5, gt=0, le=1, description="share of training images drawn from those with a defect; null: as they come"
+    )
+    class_balance: float = Field(
+        0.5, ge=0, le=1, description="among them, 0 draws each image equally often, 1 each class, 0.5 half-way"
+    )
+    crop: int | None = Field(
+        None,
+        ge=32,
+        description="learn from squares of this side, in px of image_size, cut from images; null: whole",
+    )
+    crop_on_defect: float = Field(0.7, ge=0, le=1, description="share of such squares that hold a defect's pixel")
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {value: 1.0} if isinstance(value, str) else value
+
+    @field_validator("loss")
+    @classmethod
+    def _some(cls, value: dict[LossName, float]) -> dict[LossName, float]:
+        if any(weight < 0 for weight in value.values()) or not any(value.values()):
+            raise ValueError("name at least one loss, with a weight above 0")
+        return value
+
+
+class Segmenter(Method):
+    """A network that gives each pixel a probability of each defect class.
+
+    A subclass builds the network in `build`. Images are drawn so that those with a defect are not drowned by good ones,
+    and rare classes not by frequent ones; pixels whose truth is unknown count for nothing.
+    """
+
+    Options: ClassVar[type[SegmenterOptions]] = SegmenterOptions
+    options: SegmenterOptions
+
+    def __init__(self, options: SegmenterOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        check_multiple(options.image_size, 32)
+        if options.crop is not None:
+            check_multiple(options.crop, 32)
+            if options.crop > options.image_size:
+                raise OptionError(f"crop={options.crop} is larger than image_size={options.image_size}")
+        self.exclusive = not options.overlapping
+        self.layers = len(self.defect_classes) + int(self.exclusive)  # with the background first, or without it
+        # Pixels first, channels last in memory: a third quicker to learn on a CPU.
+        self.network = self.build().to(memory_format=torch.channels_last)
+
+    def build(self) -> nn.Module:
+        """A network from images (N, C, H, W) to logits (N, layers, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"mask_scores": self.probabilities(self.network(images))}
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of the defect classes alone: (N, D, H, W)."""
+        return logits.softmax(dim=1)[:, 1:] if self.exclusive else logits.sigmoid()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        loss = self.pixel_loss(self.network(batch["image"]), batch)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def pixel_loss(self, logits: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
+        """The loss that the options name; `weight` (N, H, W) is each pixel's beyond whether it counts."""
+        keep = (batch["valid"] & batch["has_mask"][:, None, None]).float()
+        if weight is not None:
+            keep = keep * weight
+        return combined(logits, self.truth(batch), keep[:, None], self.options.loss, self.exclusive)
+
+    def truth(self, batch: Batch) -> Tensor:
+        """Layers (N, layers, H, W) of 0 and 1."""
+        return one_hot(batch["mask_labels"], len(self.defect_classes), self.exclusive)
+
+    def configure_optimizers(self) -> Any:
+        return cosine_decay(self.optimizer(), self.options.steps, warmup=round(WARMUP * self.options.steps))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW, slower for the pretrained encoder."""
+        rate = self.options.learning_rate
+        return torch.optim.AdamW(self.parameter_groups(self.network, rate), lr=rate, weight_decay=DECAY)
+
+    def parameter_groups(self, network: nn.Module | Network, rate: float) -> list[dict[str, Any]]:
+        encoder = getattr(network, "encoder", None)
+        if encoder is None:
+            return [{"params": list(self.network.parameters())}]
+        pretrained = list(encoder.parameters())
+        known = {id(parameter) for parameter in pretrained}
+        fresh = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return [{"params": pretrained, "lr": rate * self.options.backbone_rate}, {"params": fresh}]
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_steps": self.options.steps}
+
+    def augment(self) -> Callable[[Item], Item]:
+        options = self.options
+
+        def changed(item: Item) -> Item:
+            item = augmented(item, options)
+            return item if options.crop is None else crop(item, options.crop, options.crop_on_defect)
+
+        return changed
+
+    def sampling_weights(self, dataset: Dataset) -> list[float] | None:
+        if self.options.defect_share is None:
+            return None
+        return balanced_weights(dataset, self.options.defect_share, self.options.class_balance)

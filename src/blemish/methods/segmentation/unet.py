@@ -1,0 +1,47 @@
+"""U-Net: an encoder shrinks, a decoder enlarges, and every size is handed across."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from blemish.methods.backbones import DEFAULT_BACKBONE
+from blemish.methods.base import MethodInfo
+from blemish.methods.blocks import UNet as PlainUNet
+from blemish.methods.segmentation.networks import PLAIN, Encoder, unet
+from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+
+
+class UNetOptions(SegmenterOptions):
+    backbone: str = Field(
+        DEFAULT_BACKBONE, description="timm name of the encoder; plain: the paper's own, from scratch"
+    )
+    width: int = Field(16, ge=1, description="channels at full size, doubled at each coarser one")
+
+
+class UNet(Segmenter):
+    """Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI.
+
+    Kept: decoder of two convolutions a size, fed by the encoder's map of the same size; pixel-wise cross-entropy.
+    Deviations: a pretrained encoder, padded convolutions and BatchNorm, so that the map has the image's size; Dice is
+    added to the loss; the paper's weight map between touching cells is left out. `backbone=plain` is the paper's own
+    network, from scratch; its width is `width`, the paper's 64.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="unet",
+        branch="segmentation",
+        title="U-Net",
+        paper="Ronneberger et al. 2015, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI",
+        needs=("mask",),
+        answers=("what", "where", "how much"),
+        summary="Encoder and decoder with a skip at every size; the first choice where defects are labelled by pixel.",
+    )
+    Options: ClassVar[type[SegmenterOptions]] = UNetOptions
+    options: UNetOptions
+
+    def build(self) -> nn.Module:
+        options = self.options
+        if options.backbone == PLAIN:
+            return PlainUNet(self.channels, self.layers, options.width)
+        return unet(Encoder(options.backbone, options.weights, self.channels), self.layers, options.width)
