@@ -37,7 +37,7 @@ def test_every_block_runs(tmp_path):
                 run([sys.executable, "-m", "blemish", *shlex.split(line)[2:]], tmp_path, environment)
                 ran += 1
     assert ran > 12
-    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "run" / "run-report.html").stat().st_size > 10_000
 
 
 def run(command, folder, environment):

@@ -11,8 +11,13 @@ from blemish.training.calibrate import (
     good_threshold,
     parts_to_promise,
 )
+from blemish.training.evidence import Evidence
 
 NOTHING = np.empty(0)
+
+
+def evidence(good, defective, peaks):
+    return Evidence(good.tolist(), defective.tolist(), peaks.tolist())
 
 
 @pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (199, 0.05), (1000, 0.02)])
@@ -56,7 +61,7 @@ def test_cost_threshold_is_no_dearer_than_any_other(cost):
 
 def test_good_only_gives_two_thresholds_and_warns_when_images_are_too_few():
     few = np.random.default_rng(3).gamma(3, size=20).astype(np.float32)
-    decision, calibration = calibrate(few, NOTHING, few * 2, Target(), "held-out")
+    decision, calibration = calibrate(evidence(few, NOTHING, few * 2), Target(), "held-out")
     assert decision.review <= decision.reject
     assert decision.map_low <= decision.map_high
     assert "cannot promise" in calibration.warnings[0]
@@ -65,13 +70,13 @@ def test_good_only_gives_two_thresholds_and_warns_when_images_are_too_few():
     assert low == 0
     assert 0.1 < high < 0.2  # 20 of 20 below: the 95 % interval reaches 1 - 0.025 ** (1 / 20) = 0.168
     many = np.random.default_rng(3).gamma(3, size=500).astype(np.float32)
-    assert not calibrate(many, NOTHING, many, Target(), "held-out")[1].warnings
+    assert not calibrate(evidence(many, NOTHING, many), Target(), "held-out")[1].warnings
 
 
 def test_with_defects_what_escapes_stays_below_the_target():
     rng = np.random.default_rng(4)
     good, defective = rng.normal(0, 1, 300), rng.normal(4, 1, 200)
-    decision, calibration = calibrate(good, defective, NOTHING, Target(escape=0.02), "held-out")
+    decision, calibration = calibrate(evidence(good, defective, NOTHING), Target(escape=0.02), "held-out")
     assert calibration.source == "validation"
     assert (defective < decision.review).mean() <= 0.02
     assert decision.reject >= decision.review
@@ -81,5 +86,22 @@ def test_with_defects_what_escapes_stays_below_the_target():
 
 def test_an_escape_target_without_defects_says_so():
     good = np.random.default_rng(5).normal(size=200)
-    _, calibration = calibrate(good, NOTHING, NOTHING, Target(escape=0.01), "held-out")
+    _, calibration = calibrate(evidence(good, NOTHING, NOTHING), Target(escape=0.01), "held-out")
     assert "no defective validation images" in calibration.warnings[0]
+
+
+def test_the_threshold_moves_up_to_the_next_defect_and_lets_no_more_escape():
+    good, defective = np.linspace(0, 1, 200), np.array([0.4, 3.0, 4.0])
+    alone, _ = calibrate(evidence(good, NOTHING, NOTHING), Target(), "held-out")
+    both, figures = calibrate(evidence(good, defective, NOTHING), Target(), "held-out")
+    assert both.reject == pytest.approx((alone.reject + 3.0) / 2)
+    assert both.review == alone.review
+    assert figures.escape[0] == pytest.approx(1 / 3)
+
+
+def test_without_good_images_nothing_is_promised():
+    decision, calibration = calibrate(evidence(NOTHING, np.ones(5), NOTHING), Target(), "held-out")
+    assert decision.reject is None
+    assert decision.review is None
+    assert "no good validation images" in calibration.warnings[0]
+    assert calibration.false_alarm is None

@@ -1,8 +1,9 @@
 """Thresholds from validation scores, and what they promise.
 
 With good images only, a threshold for a stated false-alarm rate: the order statistic of the good scores that a new good
-part exceeds with at most that probability (the rank of split conformal prediction, Vovk et al. 2005). With defects in
-validation, the threshold for a target escape rate, or of lowest cost. Test images are never looked at.
+part exceeds with at most that probability (the rank of split conformal prediction, Vovk et al. 2005). Where defects in
+validation score higher, it moves half the way up to them. With a target escape rate, or costs, the threshold follows
+the defects. Test images are never looked at.
 """
 
 import math
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from blemish.evaluation.intervals import clopper_pearson
 from blemish.inspection.manifest import Calibration, Decision
+from blemish.training.evidence import Evidence
 
 Scores = NDArray[np.float64]
 Source = Literal["held-out", "cross-fitted", "validation"]
@@ -67,56 +69,72 @@ def parts_to_promise(rate: float) -> int:
     return math.ceil(1 / rate) - 1
 
 
-def calibrate(
-    good: Scores,
-    defective: Scores,
-    good_map_peaks: Scores,
-    target: Target,
-    source: Source,
-) -> tuple[Decision, Calibration]:
+def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decision, Calibration]:
     """Thresholds on the score and the heat map, and what they promise.
 
-    `good_map_peaks` is the largest heat-map value of each good image (empty without a map): regions are seeded where
-    the map exceeds what good images show, and reach to half their height above the median of the good peaks.
+    Where truth tells which pixels or boxes are defects, that sets the threshold for regions. Else they are seeded where
+    the map exceeds what good images show, and reach to half their height above the median of the good peaks. Without
+    good images nothing can be promised of false alarms: any region rejects, and where there are no regions, no
+    threshold is set, and every image goes to review.
     """
-    warnings = []
+    good, defective = np.asarray(evidence.good), np.asarray(evidence.defective)
+    review, reject, words, warnings = _score_thresholds(good, defective, evidence, target)
     if len(defective) and (target.escape is not None or target.cost_escape is not None):
-        if target.cost_escape is not None:
-            reject = review = cost_threshold(good, defective, target.cost_escape)
-            words = f"lowest cost, an escape costing {target.cost_escape:g} false alarms"
-        else:
-            assert target.escape is not None
-            # What is below the review threshold passes; what few good parts reach is rejected without a look.
-            review = escape_threshold(defective, target.escape)
-            reject = max(review, good_threshold(good, target.false_alarm)) if len(good) else review
-            words = f"escape rate {target.escape:g}"
         source = "validation"
-    else:
-        if target.escape is not None or target.cost_escape is not None:
-            warnings.append("no defective validation images: the threshold follows the false-alarm rate instead")
-        reject = good_threshold(good, target.false_alarm)
-        review = min(reject, good_threshold(good, target.review))
-        words = f"false-alarm rate {target.false_alarm:g}"
-        needed = parts_to_promise(target.false_alarm)
-        if len(good) < needed:
-            warnings.append(
-                f"{len(good)} good validation images cannot promise a false-alarm rate of {target.false_alarm:g}; "
-                f"it takes {needed}. The threshold is the largest good score seen"
-            )
     decision = Decision(review=review, reject=reject)
-    if len(good_map_peaks):
-        decision.map_high = good_threshold(good_map_peaks, target.false_alarm)
-        decision.map_low = float(np.median(good_map_peaks))
+    if evidence.region_threshold is not None:
+        decision.map_high = decision.map_low = evidence.region_threshold
+    elif evidence.good_peaks:
+        peaks = np.asarray(evidence.good_peaks)
+        decision.map_high = good_threshold(peaks, target.false_alarm)
+        decision.map_low = float(np.median(peaks))
         decision.edge = HALF_HEIGHT
     return decision, Calibration(
         source=source,
         target=words,
         good_images=len(good),
         defect_images=len(defective),
-        false_alarm=_share(good >= reject),
-        escape=_share(defective < review),
+        false_alarm=None if reject is None else _share(good >= reject),
+        escape=None if review is None else _share(defective < review),
         warnings=warnings,
     )
+
+
+def _score_thresholds(
+    good: Scores, defective: Scores, evidence: Evidence, target: Target
+) -> tuple[float | None, float | None, str, list[str]]:
+    """Thresholds for review and reject, what they aim at, and warnings."""
+    wanted = target.escape is not None or target.cost_escape is not None
+    if len(defective) and target.cost_escape is not None:
+        cost = cost_threshold(good, defective, target.cost_escape)
+        return cost, cost, f"lowest cost, an escape costing {target.cost_escape:g} false alarms", []
+    if len(defective) and target.escape is not None:
+        # What is below the review threshold passes; what few good parts reach is rejected without a look.
+        review = escape_threshold(defective, target.escape)
+        reject = max(review, good_threshold(good, target.false_alarm)) if len(good) else review
+        return review, reject, f"escape rate {target.escape:g}", []
+    if not len(good):
+        found = evidence.region_threshold
+        words = "no threshold" if found is None else "highest F1 of the defects found"
+        return found, found, words, ["no good validation images: no false-alarm rate can be promised"]
+    warnings = []
+    if wanted:
+        warnings.append("no defective validation images: the threshold follows the false-alarm rate instead")
+    needed = parts_to_promise(target.false_alarm)
+    if len(good) < needed:
+        warnings.append(
+            f"{len(good)} good validation images cannot promise a false-alarm rate of {target.false_alarm:g}; "
+            f"it takes {needed}. The threshold is the largest good score seen"
+        )
+    reject = good_threshold(good, target.false_alarm)
+    review = min(reject, good_threshold(good, target.review))
+    return review, _up_to_defects(reject, defective), f"false-alarm rate {target.false_alarm:g}", warnings
+
+
+def _up_to_defects(threshold: float, defective: Scores) -> float:
+    """The middle between a threshold and the next defective score: no more escapes, and fewer false alarms."""
+    above = defective[defective >= threshold]
+    return float((threshold + above.min()) / 2) if len(above) else threshold
 
 
 def _share(hits: NDArray[np.bool_]) -> tuple[float, float, float] | None:

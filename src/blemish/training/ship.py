@@ -8,7 +8,7 @@ import io
 import json
 import platform
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,11 +27,12 @@ from blemish.dataset.write import sha256_of
 from blemish.errors import ExportError
 from blemish.inspection.bundle import write_bundle
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Calibration, Certificate, Decision, InputSpec, Manifest, Provenance, Scale
+from blemish.inspection.manifest import Certificate, Decision, InputSpec, Manifest, Provenance, Scale
 from blemish.inspection.result import Inspection, Outputs
 from blemish.methods.base import Method
 from blemish.training.calibrate import Source, Target, calibrate
 from blemish.training.data import View
+from blemish.training.evidence import gather
 
 OPSET = 17
 TOLERANCE = 1e-3  # largest difference that export accepts, in parts of the output's own scale
@@ -104,24 +105,13 @@ def ship(
     certificate, compared = certify(method, inspector, samples[:CERTIFIED_IMAGES])
 
     tell(f"setting thresholds from {len(cross_fitted or samples)} images")
-    results = cross_fitted if cross_fitted is not None else list(inspector.inspect(samples))
-    truth = list(origin.dataset.split("train").samples) if cross_fitted is not None else samples
-    decision, calibration = thresholds(results, truth, target, "held-out" if cross_fitted is None else "cross-fitted")
+    results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
+    truth = samples if cross_fitted is None else list(origin.dataset.split("train").samples)
+    source: Source = "held-out" if cross_fitted is None else "cross-fitted"
+    decision, calibration = calibrate(gather(results, truth, manifest.outputs), target, source)
     certificate.verdict_agreement = agreement(compared, decision, inspector)
     update = {"decision": decision, "calibration": calibration, "certificate": certificate}
     return write_bundle(path, graph, manifest.model_copy(update=update))
-
-
-def thresholds(
-    results: Iterable[Inspection], samples: list[Sample], target: Target, source: Source
-) -> tuple[Decision, Calibration]:
-    """Calibrate from inspections of samples whose truth is known."""
-    good, defective, peaks = [], [], []
-    for result, sample in zip(results, samples, strict=True):
-        (defective if sample.defective else good).append(result.score)
-        if not sample.defective and result.heat_map is not None:
-            peaks.append(float(result.heat_map.max()))
-    return calibrate(np.asarray(good), np.asarray(defective), np.asarray(peaks), target, source)
 
 
 def certify(

@@ -1,0 +1,92 @@
+"""What inspections of images with known truth show: all that thresholds are chosen from.
+
+Methods that learn from masks or boxes give probabilities; the threshold on a pixel's or a box's probability is the one
+of the highest F1 (as much precision as recall allows) on these images.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.dataset.sample import Sample
+from blemish.dataset.truth import boxes_of, has_boxes, has_mask, mask_of
+from blemish.evaluation.boxes import compare
+from blemish.evaluation.detections import Detections, rank
+from blemish.inspection.result import Inspection
+
+BINS = 1000  # steps of a pixel's probability
+SAME_DEFECT = 0.5  # intersection over union from which on a box has found a defect
+
+Counts = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+
+@dataclass
+class Evidence:
+    good: list[float] = field(default_factory=list)  # scores of images
+    defective: list[float] = field(default_factory=list)
+    good_peaks: list[float] = field(default_factory=list)  # largest values of good images' heat maps
+    pixels: Counts = field(default_factory=lambda: np.zeros((2, BINS), np.int64))  # sound, defective; by probability
+    boxes: list[Detections] = field(default_factory=list)
+
+    @property
+    def region_threshold(self) -> float | None:
+        """The probability from which on a box, or else a pixel, counts; None where no truth tells."""
+        return best_box_threshold(self.boxes) if self.boxes else best_pixel_threshold(self.pixels)
+
+
+def gather(results: Iterable[Inspection], samples: Iterable[Sample], outputs: Iterable[str]) -> Evidence:
+    """Evidence of inspections, one at a time, so that no map stays in memory; `outputs` are what the graph gives."""
+    kinds = set(outputs)
+    found = Evidence()
+    for result, sample in zip(results, samples, strict=True):
+        (found.defective if sample.defective else found.good).append(result.score)
+        if not sample.defective and result.heat_map is not None:
+            found.good_peaks.append(float(result.heat_map.max()))
+        if "mask_scores" in kinds and result.heat_map is not None and has_mask(sample):
+            found.pixels += _pixel_counts(result, mask_of(sample, result.size))
+        if result.candidates is not None and has_boxes(sample):
+            found.boxes.append(compare(result.candidates, boxes_of(sample, result.size), result.valid))
+    return found
+
+
+def best_pixel_threshold(counts: Counts) -> float | None:
+    """Lower edge of the bin from which on F1 is highest; None without a defective pixel."""
+    sound, defective = counts
+    if not defective.sum():
+        return None
+    hits, false = (np.cumsum(side[::-1])[::-1] for side in (defective, sound))
+    best = int(np.argmax(2 * hits / (hits + false + defective.sum())))
+    return max(best, 1) / counts.shape[1]
+
+
+def best_box_threshold(images: list[Detections]) -> float | None:
+    """The score from which on boxes of all classes together have the highest F1; None without a defect or a hit."""
+    classes = [rank(images, name, np.array([SAME_DEFECT])) for name in sorted({n for i in images for n in i.truth})]
+    truths = sum(found.truths for found in classes)
+    known = {n for i in images for n in i.truth}
+    false = [s for i in images for s, n in zip(i.scores, i.labels, strict=True) if n not in known]
+    scores = np.concatenate([*(found.scores for found in classes), np.array(false, np.float64)])
+    hits = np.concatenate([*(found.hits[0] for found in classes), np.zeros(len(false), np.bool_)])
+    if not truths or not hits.any():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    right = np.cumsum(hits[order])
+    best = int(np.argmax(2 * right / (np.arange(1, len(scores) + 1) + truths)))
+    return _just_below(scores[order], best)
+
+
+def _just_below(falling: Scores, last: int) -> float:
+    """The middle between the last score that is to count and the next one that is not."""
+    following = falling[last + 1] if last + 1 < len(falling) else 0.0
+    return float((falling[last] + following) / 2)
+
+
+def _pixel_counts(result: Inspection, mask: NDArray[np.bool_]) -> Counts:
+    assert result.heat_map is not None
+    bins = np.clip(result.heat_map * BINS, 0, BINS - 1).astype(np.int64)
+    if result.valid is not None:
+        bins, mask = bins[result.valid], mask[result.valid]
+    return np.stack([np.bincount(bins[~mask], minlength=BINS), np.bincount(bins[mask], minlength=BINS)])
