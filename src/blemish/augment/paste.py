@@ -12,6 +12,7 @@ from blemish.augment.cuts import Cut
 from blemish.augment.recipe import Paste
 from blemish.augment.scene import TRIES, find_place
 
+RIM = 6  # px of a cut-out's surroundings that Poisson blending takes along
 Floats = NDArray[Any]
 Bools = NDArray[np.bool_]
 
@@ -72,7 +73,7 @@ def place(piece: Cut, free: Bools, rng: np.random.Generator) -> tuple[int, int] 
 def blended(image: Floats, part: Bools, piece: Cut, at: tuple[int, int], step: Paste, poisson: bool) -> Floats:
     """A copy of the image (H, W, C) with the cut-out's defect on it; nothing off the part changes."""
     height, width = piece.mask.shape
-    pad = 2 + round(2 * step.edge)
+    pad = RIM + 3
     rows, columns = slice(at[0] - pad, at[0] + height + pad), slice(at[1] - pad, at[1] + width + pad)
     frame = ((pad, pad), (pad, pad))
     patch = np.pad(piece.pixels, (*frame, (0, 0)), mode="edge")
@@ -121,7 +122,8 @@ def cloned(patch: Floats, defect: Bools, target: Floats) -> Floats:
     channels = patch.shape[2]
     if channels not in (1, 3):
         return patch
-    near = cv2.dilate(defect.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
+    # OpenCV takes the cut-out's gradients only from 3 px within the mask on: the defect's edge has to lie deeper.
+    near = cv2.dilate(defect.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RIM + 1, 2 * RIM + 1)))
     near[[0, -1]], near[:, [0, -1]] = 0, 0
     x, y, width, height = cv2.boundingRect(near)
     if width < 3 or height < 3:

@@ -126,7 +126,7 @@ class Paste(DefectStep):
     size: Lengths = Field((0.7, 1.3), description="of the pasted defect in parts of its own")
     mirror: bool = True
     match: Share = Field(0.8, description="how far its surroundings' brightness is moved to that of the new place")
-    edge: float = Field(2.0, ge=0, description="width of the soft edge in px, outside the mask")
+    edge: float = Field(2.0, ge=0, le=8, description="width of the soft edge in px, outside the mask")
 
 
 class Affine(Step):
@@ -244,9 +244,9 @@ def parse_recipe(content: Any, name: str = "the recipe") -> Recipe:
     """A recipe from the content of its YAML: a mapping with `steps`, or just the list of steps."""
     if isinstance(content, list):
         content = {"steps": content}
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
         raise OptionError(f"{name} holds no steps; write for example: steps: [{{kind: scratch}}]")
-    for step in content.get("steps") or ():
+    for step in content["steps"]:
         kind = step.get("kind") if isinstance(step, dict) else step
         if kind not in KINDS:
             near = difflib.get_close_matches(str(kind), KINDS, n=3) or KINDS

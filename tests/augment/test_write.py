@@ -1,0 +1,99 @@
+"""`blemish augment`: what is written reads back, and agrees with the lines that tell of it."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from blemish.augment.apply import apply
+from blemish.augment.cuts import cuts_of
+from blemish.augment.recipe import parse_recipe, read_recipe
+from blemish.augment.write import write_augmented
+from blemish.cli import build_app
+from blemish.dataset.read import read_dataset
+from blemish.dataset.truth import class_masks
+from blemish.errors import DataError
+from blemish.imaging.prepare import to_unit
+from blemish.imaging.read import read_image
+
+RECIPE = parse_recipe({"steps": [{"kind": "scratch"}, {"kind": "pit", "p": 0.7}, {"kind": "paste"}], "visible": 0.01})
+
+
+@pytest.fixture(scope="module")
+def written(tiny_data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "out"
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    return write_augmented(data, out, RECIPE, 6, seed=2), out, data
+
+
+def test_reads_back_with_labels_masks_and_split(written):
+    _, out, _ = written
+    data = read_dataset(out / "dataset.csv")
+    assert len(data) == 6
+    assert {s.split for s in data.samples} == {"train"}
+    assert all(s.label in ("scratch", "pit") for s in data.samples)
+    lines = [json.loads(line) for line in (out / "defects.jsonl").read_text().splitlines()]
+    for sample in data.samples:
+        own = [line for line in lines if line["image"] == sample.image.relative_to(out).as_posix()]
+        assert own
+        image = read_image(sample.image)
+        layers = class_masks(sample, ("pit", "scratch"), image.shape[:2])
+        for name, layer in zip(("pit", "scratch"), layers, strict=True):
+            assert layer.sum() == sum(line["area_px"] for line in own if line["class"] == name)
+
+
+def test_every_image_can_be_made_again_from_its_line(written):
+    _, out, data = written
+    recipe = read_recipe(out / "recipe.yaml")
+    line = json.loads((out / "defects.jsonl").read_text().splitlines()[0])
+    cuts = cuts_of(s for s in data.samples if s.split == "train")
+    scene = apply(recipe, to_unit(read_image(line["surface"])), tuple(line["image_seed"]), cuts=cuts)
+    np.testing.assert_array_equal(np.round(scene.image * 255).astype(np.uint8), read_image(out / line["image"]))
+    assert list(scene.defects[0].seed) == line["seed"]
+
+
+def test_only_training_images_lend_surfaces_and_defects(written):
+    _, out, data = written
+    training = {str(s.image) for s in data.samples if s.split == "train"}
+    for line in (out / "defects.jsonl").read_text().splitlines():
+        found = json.loads(line)
+        assert found["surface"] in training
+        assert found.get("from", found["surface"]) in training
+
+
+def test_command_writes_a_set_to_train_on_and_a_contact_sheet(tiny_data, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("[{kind: scratch}]")
+    args = ["augment", str(tiny_data.folder / "labelled.csv"), str(tmp_path / "out"), "--recipe", str(recipe)]
+    result = CliRunner().invoke(build_app(), [*args, "--count", "5", "--include-data"])
+    assert result.exit_code == 0, result.output
+    assert len(read_dataset(tmp_path / "out" / "dataset.csv")) == 5 + len(
+        read_dataset(tiny_data.folder / "labelled.csv")
+    )
+    sheet = cv2.imread(str(tmp_path / "out" / "contact-sheet.png"))
+    assert sheet.shape[1] == 4 * (2 * 224 + 6)
+    assert sheet.std() > 10
+
+
+def test_same_seed_writes_the_same_files(written, tmp_path):
+    _, out, data = written
+    write_augmented(data, tmp_path / "again", RECIPE, 2, seed=2)
+    for name in ("images/00000.png", "masks/00001.png"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_bad_requests_are_one_line(written, tiny_data, tmp_path):
+    _, out, data = written
+    with pytest.raises(DataError, match="not empty"):
+        write_augmented(data, out, RECIPE, 1)
+    defective = data.where(lambda s: bool(s.defective))
+    with pytest.raises(DataError, match="no good training"):
+        write_augmented(defective, tmp_path / "a", RECIPE, 1)
+    good = data.where(lambda s: s.defective is False)
+    with pytest.raises(DataError, match="pastes real defects"):
+        write_augmented(good, tmp_path / "b", RECIPE, 1)
+    hopeless = parse_recipe([{"kind": "stain", "p": 0.0}])
+    with pytest.raises(DataError, match="attempts"):
+        write_augmented(good, tmp_path / "c", hopeless, 1)

@@ -1,0 +1,113 @@
+"""Recipes in the data loader: what an item says after its defects were drawn."""
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.augment.recipe import parse_recipe
+from blemish.dataset.read import read_dataset
+from blemish.errors import DataError, OptionError
+from blemish.inspection.manifest import InputSpec
+from blemish.methods.catalogue import method_class
+from blemish.training.data import ImageItems, View, collate
+from blemish.training.synthetic import Synthesiser, check_recipe, classes_with, synthetic_first
+
+CLASSES = ("good", "pit", "scratch")
+TRUTH = ("label", "mask", "boxes")
+
+
+@pytest.fixture
+def dataset(tiny_data):
+    return read_dataset(tiny_data.folder / "labelled.csv").split("train")
+
+
+@pytest.fixture
+def items(dataset):
+    return ImageItems(dataset, View(InputSpec(height=64, width=64)), CLASSES, truth=TRUTH)
+
+
+def first_good(items):
+    return next(items[i] for i, s in enumerate(items.samples) if s.label == "good")
+
+
+def first_defective(items):
+    return next(items[i] for i, s in enumerate(items.samples) if s.label == "scratch")
+
+
+def test_all_truth_of_an_item_agrees(items):
+    recipe = parse_recipe({"steps": [{"kind": "scratch"}, {"kind": "pit", "count": [2, 2]}], "share": 1.0})
+    torch.manual_seed(0)
+    item = first_good(items)
+    before = item["image"].clone()
+    made = Synthesiser(recipe, CLASSES, [])(item)
+    assert torch.equal(item["image"], before)
+    assert CLASSES[made["label"]] in ("scratch", "pit")
+    assert torch.equal(made["mask"], made["mask_labels"] > 0)
+    assert torch.equal(made["mask"], made["box_masks"].any(dim=0))
+    assert (made["image"] - before).abs().sum(dim=0)[made["mask"]].mean() > 0.05
+    for box, mask in zip(made["boxes"], made["box_masks"], strict=True):
+        rows, columns = np.nonzero(mask.numpy())
+        assert box[:4].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert (made["mask_labels"][mask] == 1 + box[4].long()).all()
+    assert collate([made, item])["image"].shape == (2, 3, 64, 64)
+
+
+def test_share_of_good_images_and_no_defective_ones(items):
+    recipe = parse_recipe({"steps": [{"kind": "pit"}], "share": 0.3})
+    synthesise = Synthesiser(recipe, CLASSES, [])
+    torch.manual_seed(1)
+    good, defective = first_good(items), first_defective(items)
+    changed = np.mean([synthesise(good)["label"] != 0 for _ in range(200)])
+    assert changed == pytest.approx(0.3, abs=0.1)
+    assert synthesise(defective) is defective
+
+
+def test_geometric_steps_move_the_truth_of_every_image(items):
+    recipe = parse_recipe([{"kind": "affine", "turn": [90, 90], "shift": [0, 0], "scale": [1, 1], "shear": [0, 0]}])
+    item = first_defective(items)
+    made = Synthesiser(recipe, CLASSES, [])(item)
+    assert torch.equal(made["mask"], torch.rot90(item["mask"], -1))
+    assert torch.equal(made["mask_labels"], torch.rot90(item["mask_labels"], -1))
+    assert torch.allclose(made["image"], torch.rot90(item["image"], -1, (1, 2)), atol=1e-4)
+    x0, y0, x1, y1, number = item["boxes"][0].tolist()
+    assert made["boxes"][0].tolist() == [64 - y1, x0, 64 - y0, x1, number]
+
+
+def test_real_defects_are_pasted_in_the_networks_geometry(dataset):
+    view = View(InputSpec(height=48, width=80))
+    recipe = parse_recipe({"steps": [{"kind": "paste"}], "share": 1.0})
+    transform = synthetic_first(recipe, dataset, view, CLASSES, None)
+    assert {c.label for c in transform.cuts} == {"pit", "scratch"}
+    assert len(transform.cuts) == sum(bool(s.defective) for s in dataset.samples)
+    torch.manual_seed(0)
+    made = transform(first_good(ImageItems(dataset, view, CLASSES, truth=("mask",))))
+    assert made["mask"].any()
+
+
+def test_same_seed_same_item(items):
+    recipe = parse_recipe({"steps": [{"kind": "scratch"}], "share": 1.0})
+    pictures = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        pictures.append(Synthesiser(recipe, CLASSES, [])(first_good(items))["image"])
+    assert torch.equal(*pictures)
+
+
+def test_classes_of_recipe_and_data(dataset):
+    recipe = parse_recipe([{"kind": "dent"}, {"kind": "scratch"}])
+    assert classes_with(recipe, dataset) == ("good", "dent", "pit", "scratch")
+    good = dataset.where(lambda s: s.label == "good")
+    assert classes_with(recipe, good) == ("good", "dent", "scratch")
+    assert classes_with(None, dataset) == CLASSES
+    with pytest.raises(OptionError, match="dent"):
+        Synthesiser(recipe, CLASSES, [])
+
+
+def test_what_cannot_use_a_recipe_says_so(dataset):
+    recipe, paste = parse_recipe([{"kind": "dent"}]), parse_recipe([{"kind": "paste"}])
+    with pytest.raises(OptionError, match="good images alone"):
+        check_recipe(recipe, dataset, method_class("patchcore"))
+    with pytest.raises(DataError, match="good"):
+        check_recipe(recipe, dataset.where(lambda s: bool(s.defective)), method_class("unet"))
+    with pytest.raises(DataError, match="pastes"):
+        check_recipe(paste, dataset.where(lambda s: s.label == "good"), method_class("unet"))
