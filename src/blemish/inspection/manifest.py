@@ -110,6 +110,7 @@ class Certificate(Part):
     tolerance: float
     score_difference: float  # largest absolute difference, in parts of the score's scale
     map_difference: float
+    detections_matched: float | None = None  # share of boxes that both give: same class, IoU > 0.99
     verdict_agreement: float
     versions: dict[str, str]
 

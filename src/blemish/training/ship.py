@@ -33,6 +33,7 @@ from blemish.methods.base import Method
 from blemish.training.calibrate import Source, Target, calibrate
 from blemish.training.data import View
 from blemish.training.evidence import gather
+from blemish.training.parity import LEAST_MATCHED, Agreement
 
 OPSET = 17
 TOLERANCE = 1e-3  # largest difference that export accepts, in parts of the output's own scale
@@ -117,9 +118,13 @@ def ship(
 def certify(
     method: Method, inspector: Inspector, samples: list[Sample]
 ) -> tuple[Certificate, list[tuple[Sample, Outputs, Outputs]]]:
-    """Compare network and graph on the same prepared images; raises ExportError beyond TOLERANCE."""
+    """Compare network and graph on the same prepared images; raises ExportError beyond TOLERANCE.
+
+    Detections are compared one by one, whatever their order; all else number by number.
+    """
     compared = []
     worst = {"score": 0.0, "map": 0.0}
+    boxes = Agreement()
     for sample in samples:
         batch = inspector.prepared(sample)
         shipped = inspector.engine.run(batch)
@@ -127,9 +132,20 @@ def certify(
             own = {name: value.numpy() for name, value in method(torch.from_numpy(batch)).items()}
         trained = Outputs(**own)
         compared.append((sample, trained, shipped))
+        if trained.boxes is not None:
+            boxes.add(trained, shipped)
         for name, expected in own.items():
+            if name.startswith("box"):
+                continue
             kind = "score" if "score" in name and expected.ndim < 3 else "map"
             worst[kind] = max(worst[kind], relative_difference(expected, getattr(shipped, name)))
+    worst["score"] = max(worst["score"], boxes.score_difference)
+    worst["map"] = max(worst["map"], boxes.mask_difference)
+    if boxes.share < LEAST_MATCHED:
+        raise ExportError(
+            f"of {boxes.detections} detections the exported graph and the network share just {boxes.share:.1%}; "
+            "nothing was shipped"
+        )
     if max(worst.values()) > TOLERANCE:
         raise ExportError(
             f"the exported graph differs from the network by {max(worst.values()):.2g} of its scale, "
@@ -140,6 +156,7 @@ def certify(
         tolerance=TOLERANCE,
         score_difference=worst["score"],
         map_difference=worst["map"],
+        detections_matched=boxes.share if boxes.detections else None,
         verdict_agreement=0.0,
         versions=library_versions(),
     ), compared

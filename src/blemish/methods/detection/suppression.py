@@ -15,6 +15,7 @@ from torchvision.ops import nms
 from blemish.methods.detection.boxes import pairwise_iou
 
 Kind = Literal["hard", "soft"]
+LEAST_SIDE = 1.0  # px; what is narrower is no box
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def detections(boxes: Tensor, scores: Tensor, how: Suppression) -> dict[str, Ten
     row = place if boxes.dim() == 4 else torch.div(place, kinds, rounding_mode="floor")
     chosen = source.gather(1, row[..., None].expand(-1, -1, 4))
     labels = place % kinds
-    best = best * (best >= how.min_score)
+    sides = (chosen[..., 2:] - chosen[..., :2]).amin(dim=2)
+    best = best * ((best >= how.min_score) & (sides >= LEAST_SIDE))
     if how.kind == "hard":
         left = best * kept(chosen, best, labels, how.iou)
         most = min(how.most, count)
