@@ -101,7 +101,7 @@ def _run(settings: Any, bundle: Path | None) -> None:
     import uvicorn
 
     from blemish.station.api import create_app
-    from blemish.station.pages import add_pages
+    from blemish.station.pages.site import add_pages
     from blemish.station.station import check_access, open_station, start_with
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn, when it is done, raises the signal once more

@@ -5,10 +5,11 @@ from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from blemish.station.models import InspectionRow
+from blemish.dataset.sample import GOOD
+from blemish.station.models import InspectionRow, ReviewRow
 
 Floats = NDArray[np.float64]
 NEWEST = 500  # parts that latencies are told of
@@ -37,14 +38,15 @@ def counts(session: Session, since: datetime) -> Counts:
 
 
 def pareto(session: Session, since: datetime, limit: int = 8) -> list[tuple[str, int]]:
-    """Parts that did not pass by their defect, the most frequent first."""
+    """Defective parts by their defect, the most frequent first: as the latest review named it, else as it was found."""
     row = InspectionRow
-    number = func.count(row.id)
-    query = select(row.label, number).where(row.created_at >= since, row.verdict != "pass")
-    return [
-        (label, found)
-        for label, found in session.execute(query.group_by(row.label).order_by(number.desc(), row.label).limit(limit))
-    ]
+    latest = select(ReviewRow.label).where(ReviewRow.inspection_id == row.id).order_by(ReviewRow.id.desc()).limit(1)
+    said = latest.correlate(row).scalar_subquery()
+    found = case((row.verdict != "pass", row.label), else_=GOOD)
+    names = select(func.coalesce(said, found).label("name")).where(row.created_at >= since).subquery()
+    number = func.count()
+    query = select(names.c.name, number).where(names.c.name != GOOD).group_by(names.c.name)
+    return [(name, count) for name, count in session.execute(query.order_by(number.desc(), names.c.name).limit(limit))]
 
 
 def latencies(session: Session) -> Floats:

@@ -128,10 +128,9 @@ def verdict_badge(visitor: Visitor, verdict: str) -> None:
     ui.label(visitor.t(verdict)).classes(f"verdict {verdict}")
 
 
-def picture(inspection_id: int, kind: str = "overlay", side: int = 640, version: int = 0) -> ui.element:
+def picture(inspection_id: int, kind: str = "overlay", side: int = 640, more: str = "") -> ui.element:
     """A picture of an inspection, as the interface for machines gives it; browsers load it when it comes into view."""
-    suffix = f"&v={version}" if version else ""
-    source = f"/inspections/{inspection_id}/{kind}?side={side}{suffix}"
+    source = f"/inspections/{inspection_id}/{kind}?side={side}{more}"
     return ui.element("img").props(f'src="{source}" loading=lazy alt="{kind} {inspection_id}"').classes("picture")
 
 

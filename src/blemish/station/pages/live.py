@@ -47,8 +47,9 @@ def look(session: Session, hours: int) -> Shown:
 
 async def build(visitor: Visitor, request: Request) -> None:
     t = visitor.t
-    hours = ui.select({key: t(name) for key, name in PERIODS.items()}, value=24).props("dense outlined")
-    hours.classes("period").props(f'aria-label="{t("Period")}"')
+    with ui.element("div").classes("bar"):
+        hours = ui.select({key: t(name) for key, name in PERIODS.items()}, value=24)
+        hours.props(f'dense outlined options-dense aria-label="{t("Period")}"')
     shown = {"id": -1}
     first = await visitor.read(look, 24)
 
@@ -103,7 +104,8 @@ def _last_part(visitor: Visitor, row: InspectionRow) -> None:
 def _counts(visitor: Visitor, found: Shown) -> None:
     t, counts = visitor.t, found.counts
     with panel(t("Count")), ui.element("div").classes("figures"):
-        figure(t("parts"), f"{counts.parts:,}")
+        waiting = visitor.station.service.depth
+        figure(t("parts"), f"{counts.parts:,}", t("{number} waiting", number=waiting) if waiting else "")
         share = counts.passed_share
         figure(t("yield"), "–" if share is None else f"{share:.1%}", t("passed at once"))
         figure(t("pass"), f"{counts.passed:,}", tone="pass")
@@ -112,11 +114,6 @@ def _counts(visitor: Visitor, found: Shown) -> None:
         if len(found.latencies):
             half, most = np.percentile(found.latencies, [50, 95])
             figure(t("latency"), f"{half:.0f} ms", t("95 % within {ms:.0f} ms", ms=most))
-        figure(
-            t("waiting"),
-            str(visitor.station.service.depth),
-            t("of {places}", places=visitor.station.settings.queue_depth),
-        )
 
 
 def _pareto(visitor: Visitor, found: list[tuple[str, int]]) -> None:

@@ -22,10 +22,10 @@ from blemish.station.pages.parts import local, measurement_table
 from blemish.station.pages.visitor import Visitor
 
 QUEUES = {"zone": "Between the thresholds", "disputed": "Disagreements", "rejects": "Rejects"}
-TOOLS: dict[str, tuple[Tool, str, str]] = {
-    "b": ("brush", "Brush", "brush"),
-    "e": ("erase", "Erase", "auto_fix_normal"),
-    "p": ("polygon", "Polygon", "polyline"),
+TOOLS: dict[str, tuple[Tool, str]] = {
+    "b": ("brush", "Brush"),
+    "e": ("erase", "Erase"),
+    "p": ("polygon", "Polygon"),
 }
 KEYS = (
     ("Enter", "save and go on"), ("S", "skip"), ("G", "good"), ("1 … 9", "class of defect"), ("B", "Brush"),
@@ -52,6 +52,7 @@ class Reviewing:
         self.editor: MaskEditor | None = None
         self.golden: ui.checkbox | None = None
         self.buttons: dict[str, ui.button] = {}
+        self.tools: ui.toggle
         self.save = visitor.does("operator", self._save)
         self.skip = visitor.does("operator", self._skip)
 
@@ -96,8 +97,10 @@ class Reviewing:
                 no_picture(self.visitor)
                 return
             with ui.element("div").classes("bar"):
-                for tool, name, icon in TOOLS.values():
-                    _tool_button(t(name), icon, partial(self._use, tool))
+                names = {tool: t(name) for tool, name in TOOLS.values()}
+                self.tools = ui.toggle(names, value="brush", on_change=lambda e: self._set("tool", e.value))
+                self.tools.props("no-caps dense unelevated toggle-color=primary padding='3px 10px'")
+                self.tools.on("click", js_handler="() => document.activeElement.blur()")
                 _tool_button(t("undo"), "undo", lambda: self.editor and self.editor.run_method("undo"))
                 _tool_button(t("clear"), "layers_clear", lambda: self.editor and self.editor.run_method("clear"))
                 width = ui.slider(min=1, max=100, value=12, on_change=lambda e: self._set("size", float(e.value)))
@@ -154,9 +157,6 @@ class Reviewing:
         for name, button in self.buttons.items():
             button.props("unelevated", remove="outline") if name == self.label else button.props("outline")
 
-    def _use(self, tool: Tool) -> None:
-        self._set("tool", tool)
-
     def _set(self, name: str, value: Tool | float | bool) -> None:
         if self.editor is not None:
             self.editor.set(name, value)  # type: ignore[arg-type]
@@ -210,21 +210,20 @@ class Reviewing:
         elif key == "g" or (key.isdecimal() and 0 < int(key) < len(self.labels)):
             self._choose(GOOD if key == "g" else self.labels[int(key)])
         elif self.editor is not None:
-            _edit(self.editor, key)
+            self._edit(self.editor, key)
 
-
-def _edit(editor: MaskEditor, key: str) -> None:
-    if key in TOOLS:
-        editor.set("tool", TOOLS[key][0])
-    elif key == "h":
-        editor.set("heatShown", not editor.get("heatShown"))
-    elif key == "m":
-        editor.set("maskShown", not editor.get("maskShown"))
-    elif key == "z":
-        editor.run_method("undo")
-    elif key in ("[", "]"):
-        width = float(editor.get("size"))
-        editor.set("size", max(1.0, width / 1.5) if key == "[" else min(200.0, width * 1.5))
+    def _edit(self, editor: MaskEditor, key: str) -> None:
+        if key in TOOLS:
+            self.tools.value = TOOLS[key][0]
+        elif key == "h":
+            editor.set("heatShown", not editor.get("heatShown"))
+        elif key == "m":
+            editor.set("maskShown", not editor.get("maskShown"))
+        elif key == "z":
+            editor.run_method("undo")
+        elif key in ("[", "]"):
+            width = float(editor.get("size"))
+            editor.set("size", max(1.0, width / 1.5) if key == "[" else min(200.0, width * 1.5))
 
 
 def _tool_button(name: str, icon: str, work: Callable[[], object]) -> None:
