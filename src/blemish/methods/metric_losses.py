@@ -1,0 +1,88 @@
+"""Losses that shape an embedding, for small sets: images of a class near each other, classes apart.
+
+Each is a module of embeddings (N, E) and labels (N,) int64 to one number; what it learns itself (centres, class
+vectors) are its parameters. Those that pytorch-metric-learning has come from there.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from pytorch_metric_learning import losses, miners
+from torch import Tensor, nn
+
+
+class PrototypeLoss(nn.Module):
+    """Snell et al. 2017, "Prototypical Networks for Few-shot Learning", NeurIPS, within a batch.
+
+    Half of each class's embeddings, at random, make its prototype; the others are told apart by their squared
+    distance to all of them. Classes with a single image serve as prototypes only; 0 where nothing is left to ask.
+    """
+
+    def __init__(self, scale: float = 10.0) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(scale).log())
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        support, query = halves(labels)
+        if not len(query):
+            return embeddings.sum() * 0
+        embeddings = F.normalize(embeddings, dim=1)
+        present, own = labels[support].unique(return_inverse=True)
+        member = F.one_hot(own, len(present)).to(embeddings)
+        prototypes = (member.T @ embeddings[support]) / member.sum(dim=0)[:, None]
+        distance = torch.cdist(embeddings[query], prototypes).square()
+        return F.cross_entropy(-self.log_scale.exp() * distance, torch.searchsorted(present, labels[query]))
+
+
+class CentreLoss(nn.Module):
+    """Wen et al. 2016, "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV.
+
+    Half the mean squared distance to the learned centre of the own class. Deviation: embeddings of unit length, and
+    centres follow by the optimiser instead of a rule of their own. To be added to a loss that keeps classes apart.
+    """
+
+    def __init__(self, classes: int, size: int) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(F.normalize(torch.randn(classes, size), dim=1))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return 0.5 * (F.normalize(embeddings, dim=1) - self.centres[labels]).square().sum(dim=1).mean()
+
+
+class TripletLoss(nn.Module):
+    """Schroff et al. 2015, "FaceNet", CVPR: semi-hard and harder triplets of the batch, at a margin."""
+
+    def __init__(self, margin: float = 0.2) -> None:
+        super().__init__()
+        self.miner = miners.TripletMarginMiner(margin=margin, type_of_triplets="all")
+        self.loss = losses.TripletMarginLoss(margin=margin)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(embeddings, labels, self.miner(embeddings, labels))
+
+
+# Name -> module for that many classes and that size of embedding.
+METRIC_LOSSES: dict[str, Callable[[int, int], nn.Module]] = {
+    "prototype": lambda classes, size: PrototypeLoss(),
+    "triplet": lambda classes, size: TripletLoss(),
+    "supervised-contrastive": lambda classes, size: losses.SupConLoss(temperature=0.1),  # Khosla et al. 2020
+    "centre": CentreLoss,
+    # Wang et al. 2018, CosFace; scale and margin for few classes
+    "large-margin-cosine": lambda classes, size: losses.CosFaceLoss(classes, size, margin=0.2, scale=16),
+}
+
+
+def metric_loss(name: str, classes: int, size: int) -> nn.Module:
+    """The loss of that name (see METRIC_LOSSES) for `classes` classes and embeddings of `size` numbers."""
+    return METRIC_LOSSES[name](classes, size)
+
+
+def halves(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of a random half (rounded up) of each class's items, and of the others."""
+    order = torch.randperm(len(labels), device=labels.device)
+    shuffled = labels[order]
+    rank = (shuffled[:, None] == shuffled[None]).tril(-1).sum(dim=1)  # how many of the class came before
+    count = (shuffled[:, None] == shuffled[None]).sum(dim=1)
+    first = rank < (count + 1) // 2
+    return order[first], order[~first]
