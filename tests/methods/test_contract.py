@@ -20,6 +20,7 @@ from blemish.training.options import check_options
 from blemish.training.run import RunConfig
 from blemish.training.ship import export_graph
 
+TINY_ENCODER = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
 # Options that let a method learn something from a handful of small images within seconds.
 TINY = {
     "patchcore": {"coreset_ratio": 0.2},
@@ -45,6 +46,13 @@ TINY = {
     "deblurring": {"steps": 30, "width": 4},
     "inpainting": {"steps": 12, "width": 4},
     "draem": {"steps": 30, "width": 4},
+    "unet": {"backbone": "plain", "steps": 25, "width": 4, "learning_rate": 1e-2},
+    "fcn": {**TINY_ENCODER, "steps": 40},
+    "fpn": {**TINY_ENCODER, "steps": 30, "width": 64},
+    "deeplabv3plus": {**TINY_ENCODER, "steps": 30, "width": 16},
+    "segan": {**TINY_ENCODER, "steps": 30, "width": 4, "critic_width": 4},
+    "multitask": {**TINY_ENCODER, "steps": 40, "width": 4, "class_weight": 2.0},
+    "classifier": {"backbone": "compact", "epochs": 8},
     "feature-classifier": {"classifier": "logistic", "folds": 2},
 }
 SIZE = 64

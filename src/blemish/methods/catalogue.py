@@ -29,13 +29,18 @@ METHODS = {
     "denoising-autoencoder": "blemish.methods.restoration.denoising:DenoisingAutoencoder",
     "deblurring": "blemish.methods.restoration.deblurring:Deblurring",
     "inpainting": "blemish.methods.restoration.inpainting:Inpainting",
+    "classifier": "blemish.methods.classification.classifier:Classifier",
     "feature-classifier": "blemish.methods.classification.feature_classifier:FeatureClassifier",
     "draem": "blemish.methods.restoration.draem:Draem",
+    "yolo": "blemish.methods.detection.yolo:Yolo",
+    "ssd": "blemish.methods.detection.ssd:SSD",
     "retinanet": "blemish.methods.detection.retinanet:RetinaNet",
     "unet": "blemish.methods.segmentation.unet:UNet",
     "fcn": "blemish.methods.segmentation.fcn:FCN",
     "fpn": "blemish.methods.segmentation.fpn:FPN",
     "deeplabv3plus": "blemish.methods.segmentation.deeplabv3plus:DeepLabV3Plus",
+    "segan": "blemish.methods.segmentation.segan:SegAN",
+    "multitask": "blemish.methods.classification.multitask:MultiTask",
 }
 
 

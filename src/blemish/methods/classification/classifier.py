@@ -1,0 +1,195 @@
+"""Classifier: a whole network that tells the class of an image, fine-tuned or learnt from scratch."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from pydantic import Field
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_f1_score, multilabel_f1_score
+
+from blemish.dataset.sample import GOOD, Dataset
+from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.backbones import DEFAULT_BACKBONE
+from blemish.methods.base import Batch, Item, Method, MethodInfo
+from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
+from blemish.methods.classification.networks import Trunk
+from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
+from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
+from blemish.methods.gather import gather_vectors
+from blemish.methods.schedule import cosine_decay
+
+
+class NetworkOptions(Augmentation):
+    """Options of methods that train a whole classification network."""
+
+    image_size: int = Field(192, ge=32, le=4096, description="side of the square that the network sees, in px")
+    batch_size: int = Field(16, ge=2, description="images in a training batch")
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm or torchvision name of the network, or 'compact'")
+    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, at its highest")
+    weight_decay: float = Field(0.02, ge=0, description="of AdamW")
+    first_rate: float = Field(0.1, gt=0, le=1, description="learning rate of the first layer, as a share of the last's")
+    freeze: float = Field(0.0, ge=0, le=1, description="share of the network, from its input on, that does not learn")
+    freeze_norm: Literal["auto", True, False] = Field(
+        "auto", description="keep the statistics of BatchNorm; auto: where the weights are pretrained"
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, description="before the last layer")
+    loss: Literal["cross-entropy", "focal"] = Field("cross-entropy", description="what is minimised")
+    gamma: float = Field(2.0, gt=0, description="of the focal loss")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
+    balance: Literal["none", "weights", "sampler"] = Field(
+        "weights", description="unbalanced classes: nothing, weights by their effective number, or equal drawing"
+    )
+    beta: float = Field(0.99, ge=0, lt=1, description="of the effective number; 0: all alike, to 1: inverse counts")
+
+
+class ClassifierOptions(NetworkOptions):
+    epochs: int = Field(8, ge=1, description="passes over the training images")
+    patience: int = Field(0, ge=0, description="stop after so many epochs without gain on validation; 0: never")
+    multi_label: bool = Field(False, description="several defects in one image: one yes or no for each class")
+
+
+class Classifier(Method):
+    """A network with a linear layer for the classes at its end.
+
+    Fine-tuning with rates that grow from the first layer to the last (Howard & Ruder 2018), AdamW, warm-up and cosine;
+    classes weighted by their effective number (Cui et al. 2019); one temperature, fitted on the validation images and
+    part of the graph (Guo et al. 2017). Networks that pool before the last layer ship their class map (Zhou et al.
+    2016), here as evidence against good, or against the mean of the classes where none is good.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="classifier",
+        branch="classification",
+        title="Classifier",
+        paper="Zhou et al. 2016, Learning Deep Features for Discriminative Localization, CVPR; Guo et al. 2017, "
+        "On Calibration of Modern Neural Networks, ICML",
+        needs=("label",),
+        answers=("what", "where"),
+        summary="Any network of timm or torchvision, fine-tuned on labelled images; heat map where it pools last.",
+    )
+    Options: ClassVar[type[ClassifierOptions]] = ClassifierOptions
+    monitor: ClassVar[str | None] = "val_score"
+    options: ClassifierOptions
+
+    def __init__(self, options: ClassifierOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        self.good = classes.index(GOOD) if GOOD in classes else None
+        self.names = self.defect_classes if options.multi_label else classes  # what the last layer tells apart
+        self.trunk = make_trunk(options, channels)
+        self.dropout = nn.Dropout(options.dropout)
+        self.head = nn.Linear(self.trunk.size, len(self.names))
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("class_weights", torch.ones(len(self.names)))
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        vectors, maps = self.trunk(images)
+        logits = self.head(vectors) / self.temperature
+        if self.options.multi_label:
+            found = {"class_scores": probabilities_of_each(logits, self.good is not None)}
+        else:
+            found = {"class_scores": logits.softmax(dim=1)}
+        if maps is not None:
+            found["class_map"] = self.class_map(maps)
+        return found
+
+    def class_map(self, maps: Tensor) -> Tensor:
+        """(N, K, h, w) over all classes."""
+        if not self.options.multi_label:
+            return evidence(maps, self.head.weight, self.good)
+        own = torch.einsum("nfhw,kf->nkhw", maps, self.head.weight)
+        return own if self.good is None else torch.cat([torch.zeros_like(own[:, :1]), own], dim=1)
+
+    def before_training(self, dataset: Dataset) -> None:
+        counts = class_counts(dataset, self.classes)
+        if self.options.balance == "weights":
+            own = [n for n, name in zip(counts, self.classes, strict=True) if name in self.names]
+            self.class_weights = effective_number_weights(own, self.options.beta)
+
+    def sampling_weights(self, dataset: Dataset) -> list[float] | None:
+        return balanced_chances(dataset, self.classes) if self.options.balance == "sampler" else None
+
+    def augment(self) -> Any:
+        options = self.options
+        return lambda item: plain(augmented(plain(item), options))
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        logits = self.head(self.dropout(self.trunk(batch["image"])[0]))
+        loss = self.loss(logits, batch)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        options = self.options
+        gamma = options.gamma if options.loss == "focal" else 0.0
+        if options.multi_label:
+            return each_alone(logits, self.present(batch), self.class_weights, options.label_smoothing, gamma)
+        return one_of_many(logits, batch["label"], self.class_weights, options.label_smoothing, gamma)
+
+    def present(self, batch: Batch) -> Tensor:
+        """(N, D) bool: which defect classes an image shows."""
+        places = torch.tensor([self.classes.index(name) for name in self.names], device=self.device)
+        return batch["label"][:, None] == places
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        logits = self.head(self.trunk(batch["image"])[0]).float()
+        truth = self.present(batch) if self.options.multi_label else batch["label"]
+        self._seen.append((logits, truth))
+
+    def on_validation_epoch_end(self) -> None:
+        """The figure that picks the best epoch, and the temperature: a buffer, so that the best epoch's own ships."""
+        logits, truth = (gather_vectors(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
+        self._seen = []
+        if self.options.multi_label:
+            score = multilabel_f1_score(logits.sigmoid(), truth.long(), num_labels=len(self.names))
+            temperature = fit_binary_temperature(logits, truth)
+            loss = each_alone(logits / temperature, truth, torch.ones_like(self.class_weights))
+        else:
+            score = macro_f1(logits, truth)
+            temperature = fit_temperature(logits, truth)
+            loss = one_of_many(logits / temperature, truth, torch.ones_like(self.class_weights))
+        self.temperature.fill_(temperature)
+        # Where epochs are equally right, the surer one is the better.
+        self.log_dict({"val_loss": loss, "val_f1": score, "val_score": score - 0.1 * loss}, prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return optimizer_of(self, self.trunk, [self.head], int(self.trainer.estimated_stepping_batches))
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [EarlyStopping("val_score", mode="max", patience=self.options.patience)] if self.options.patience else []
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_epochs": self.options.epochs, "gradient_clip_val": 1.0}
+
+
+def make_trunk(options: NetworkOptions, channels: int) -> Trunk:
+    trunk = Trunk(options.backbone, options.weights, channels, options.image_size)
+    norms = trunk.pretrained if options.freeze_norm == "auto" else options.freeze_norm
+    trunk.freeze(options.freeze, norms)
+    return trunk
+
+
+def optimizer_of(method: Method, trunk: Trunk, heads: list[nn.Module], steps: int) -> dict[str, Any]:
+    """AdamW with rates by layer, a tenth of the steps to warm up, then half a cosine."""
+    options = method.options
+    layers = [*trunk.layers(options.first_rate), *((p, 1.0) for head in heads for p in head.parameters())]
+    groups = [
+        {"params": [p], "lr": options.learning_rate * rate, "weight_decay": options.weight_decay if p.dim() > 1 else 0}
+        for p, rate in layers
+    ]
+    return cosine_decay(torch.optim.AdamW(groups), steps, warmup=max(1, steps // 10))
+
+
+def macro_f1(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of (N, K) logits and (N,) labels, those of -1 left out."""
+    known = labels >= 0
+    if not known.any():
+        return logits.new_zeros(())
+    return multiclass_f1_score(logits[known].argmax(dim=1), labels[known], num_classes=logits.shape[1])
+
+
+def plain(item: Item) -> Item:
+    """What a classifier needs of an item: the masks would only cost time to move."""
+    return {key: value for key, value in item.items() if key in ("image", "label")}

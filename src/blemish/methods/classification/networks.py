@@ -1,0 +1,206 @@
+"""Whole networks as trunks: from images to one vector each, and, where that is a mean, to the map it is the mean of.
+
+Names are timm's, then torchvision's (alexnet, googlenet, …), or `compact`, a small network of our own.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+from torchvision.models import get_model
+
+from blemish.errors import OptionError
+from blemish.methods.backbones import load_network, load_strictly, read_weights
+from blemish.methods.blocks import conv_block
+
+COMPACT = "compact"
+COMPACT_WIDTHS = (16, 32, 64, 96, 128)
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+Parts = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Trunk(nn.Module):
+    """Images (N, C, H, W) in [0, 1] to vectors (N, F) and maps (N, F, h, w).
+
+    The maps are None where the vectors are not their mean: the class map of Zhou et al. 2016 needs that. Whether it
+    is so is tried out, not guessed. `size` is F. Raises OptionError where the network cannot take images of the size.
+    """
+
+    def __init__(self, name: str, weights: str, channels: int, image_size: int) -> None:
+        super().__init__()
+        self.frozen_layers, self.frozen_norms = 0.0, False
+        self.pretrained = weights != "random" and name != COMPACT
+        if name == COMPACT:
+            self.network, self.parts = _compact(channels, weights)
+        elif timm.is_model(name):
+            self.network, self.parts = _from_timm(name, weights, channels, image_size)
+        elif name in torchvision.models.list_models(torchvision.models):
+            self.network, self.parts = _from_torchvision(name, weights, channels)
+        else:
+            load_network(name)  # its error names the near ones
+        config = self.network.pretrained_cfg
+        for key in ("mean", "std"):
+            values = torch.tensor(config[key], dtype=torch.float32)
+            values = values if len(values) == channels else values.mean().repeat(channels)
+            self.register_buffer(key, values.view(1, -1, 1, 1), persistent=False)
+        self.size, self.has_maps = self._try_out(name, channels, image_size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        vectors, maps = self.parts((images - self.mean) / self.std)
+        return vectors, maps if self.has_maps else None
+
+    def freeze(self, layers: float, norms: bool) -> None:
+        """Let a share of the layers, from the input on, and the BatchNorm statistics of all learn no more."""
+        self.frozen_layers, self.frozen_norms = layers, norms
+        parameters = list(self.network.parameters())
+        for i, parameter in enumerate(parameters):
+            parameter.requires_grad_(i >= layers * len(parameters))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Trunk":
+        super().train(mode)
+        if self.frozen_layers >= 1:
+            self.network.train(False)
+        if self.frozen_norms:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def layers(self, first_rate: float) -> list[tuple[nn.Parameter, float]]:
+        """The parameters that learn, each with its share of the learning rate: `first_rate` at the input, 1 at the end.
+
+        Between them the rate grows geometrically.
+        """
+        parameters = list(self.network.parameters())
+        last = max(len(parameters) - 1, 1)
+        return [(p, first_rate ** (1 - i / last)) for i, p in enumerate(parameters) if p.requires_grad]
+
+    @torch.no_grad()
+    def _try_out(self, name: str, channels: int, image_size: int) -> tuple[int, bool]:
+        was = self.training
+        self.eval()
+        try:
+            vectors, maps = self.parts(torch.randn(2, channels, image_size, image_size))
+        except Exception as error:  # every network has its own way to fail on a size it cannot take
+            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            raise OptionError(
+                f"the network '{name}' cannot take images of {image_size} px with {channels} channels ({reason}); "
+                "change image_size, or the network"
+            ) from error
+        self.train(was)
+        mean = maps.mean(dim=(2, 3)) if maps.dim() == 4 else maps
+        pooled = maps.dim() == 4 and mean.shape == vectors.shape and torch.allclose(mean, vectors, 1e-3, 1e-4)
+        return vectors.shape[1], pooled
+
+
+class GridPool(nn.Module):
+    """Adaptive average pooling (N, C, h, w) to (N, C, a, b) that exports to ONNX whatever h and w are."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (self._means(int(n), o).to(x) for n, o in zip(x.shape[-2:], self.size, strict=True))
+        return rows @ x @ columns.T
+
+    @staticmethod
+    def _means(inputs: int, outputs: int) -> Tensor:
+        """(outputs, inputs): each row the mean of its part of the inputs; parts may overlap."""
+        found = torch.zeros(outputs, inputs)
+        for i in range(outputs):
+            start, end = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
+            found[i, start:end] = 1 / (end - start)
+        return found
+
+
+def _compact(channels: int, weights: str) -> tuple[nn.Module, Parts]:
+    """Five sizes, two convolutions each: some 0.47 M parameters."""
+    if weights not in ("auto", "random"):
+        raise OptionError(f"the compact network learns from scratch; weights={weights} do not go with it")
+    blocks, before = [], channels
+    for width in COMPACT_WIDTHS:
+        blocks += [conv_block(before, width, stride=2), conv_block(width, width)]
+        before = width
+    network = nn.Sequential(*blocks)
+    network.pretrained_cfg = {"mean": (0.5,), "std": (0.25,)}
+
+    def parts(images: Tensor) -> tuple[Tensor, Tensor]:
+        maps = network(images)
+        return maps.mean(dim=(2, 3)), maps
+
+    return network, parts
+
+
+def _from_timm(name: str, weights: str, channels: int, image_size: int) -> tuple[nn.Module, Parts]:
+    fixed = timm.get_pretrained_cfg(name)
+    size = image_size if fixed is not None and fixed.fixed_input_size else None
+    network = load_network(name, weights, channels, classes=0, image_size=size)
+
+    def parts(images: Tensor) -> tuple[Tensor, Tensor]:
+        maps = network.forward_features(images)
+        return network.forward_head(maps), maps
+
+    return network, parts
+
+
+def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module, Parts]:
+    auxiliary = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    if weights in ("auto", "imagenet"):
+        try:
+            network = get_model(name, weights="DEFAULT", **({"aux_logits": True} if auxiliary else {}))
+        except Exception as error:  # hub, network and disk errors come in many kinds
+            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            raise OptionError(
+                f"the ImageNet weights of '{name}' could not be fetched ({reason}); give a local file with "
+                "--set weights=FILE, or learn from scratch with --set weights=random"
+            ) from error
+        network.aux_logits, network.transform_input = False, False
+        network.AuxLogits = network.aux1 = network.aux2 = None
+    else:
+        network = get_model(name, weights=None, **({**auxiliary, "init_weights": True} if auxiliary else {}))
+    linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    first = next(key for key, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    network.pretrained_cfg = {**IMAGENET, "classifier": linear, "first_conv": first}
+    if channels != 3:
+        _replace_first(network, first, channels)
+    if weights not in ("auto", "imagenet", "random"):
+        load_strictly(network, read_weights(Path(weights)), weights)
+    _replace(network, linear, nn.Identity())
+    for key, module in list(network.named_modules()):
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
+            _replace(network, key, GridPool(module.output_size))
+    seen: list[Tensor] = []
+    pool = getattr(network, "avgpool", None)
+    if isinstance(pool, nn.AdaptiveAvgPool2d):
+        pool.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+
+    def parts(images: Tensor) -> tuple[Tensor, Tensor]:
+        seen.clear()
+        vectors = network(images).flatten(1)
+        return vectors, seen.pop() if seen else vectors
+
+    return network, parts
+
+
+def _replace_first(network: nn.Module, key: str, channels: int) -> None:
+    """The first convolution for another number of channels, its weights made of those for three."""
+    old = network.get_submodule(key)
+    new = nn.Conv2d(
+        channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None
+    )  # fmt: skip
+    with torch.no_grad():
+        new.weight.copy_(adapt_input_conv(channels, old.weight.detach()))
+        if old.bias is not None:
+            new.bias.copy_(old.bias)
+    _replace(network, key, new)
+
+
+def _replace(network: nn.Module, key: str, module: nn.Module) -> None:
+    parent, _, name = key.rpartition(".")
+    setattr(network.get_submodule(parent), name, module)
