@@ -1,17 +1,24 @@
 """`blemish methods`: the catalogue, from what each method declares of itself."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from blemish.cli.console import console, needs_extra
+from blemish.cli.console import console, needs_extra, write_json
 
 
-def methods(name: Annotated[str | None, typer.Argument(help="show one method with its options")] = None) -> None:
+def methods(
+    name: Annotated[str | None, typer.Argument(help="show one method with its options")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the list as JSON; '-' is stdout")] = None,
+) -> None:
     """List the methods, or show one with its paper and options."""
     with needs_extra("train"):
         from blemish.methods.catalogue import METHODS, method_class
+    if json is not None:
+        write_json([_as_dict(known, method_class(known).info) for known in METHODS], json)
+        return
     if name is None:
         table = Table("method", "branch", "learns from", "answers", "in short", box=None, header_style="bold")
         for known in METHODS:
@@ -28,3 +35,14 @@ def methods(name: Annotated[str | None, typer.Argument(help="show one method wit
     for option, field in kind.Options.model_fields.items():
         table.add_row(option, str(field.default), field.description or "")
     console.print(table)
+
+
+def _as_dict(name: str, info: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": info.title,
+        "branch": info.branch,
+        "needs": list(info.needs),
+        "answers": list(info.answers),
+        "summary": info.summary,
+    }

@@ -13,7 +13,7 @@ from blemish.errors import BlemishError, ImageError
 from blemish.station.golden import GoldenLossError
 from blemish.station.guard import Guard
 from blemish.station.keeping import NotKeptError
-from blemish.station.routes import admin, inspections, recipes, reviews
+from blemish.station.routes import admin, inspections, jobs, recipes, reviews
 from blemish.station.station import Station
 from blemish.station.tickets import NotAnsweredError, QueueFullError
 
@@ -36,7 +36,7 @@ def create_app(station: Station) -> FastAPI:
     )
     app.state.station = station
     app.add_middleware(Guard, settings=station.settings)
-    for router in (inspections.router, recipes.router, reviews.router, admin.router):
+    for router in (inspections.router, recipes.router, reviews.router, jobs.router, admin.router):
         app.include_router(router)
     app.add_exception_handler(BlemishError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

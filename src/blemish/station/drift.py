@@ -46,8 +46,9 @@ def ewma(scores: Sequence[float], base: int, weight: float = WEIGHT, limit: floa
 
 
 def good_scores(session: Session, recipe: RecipeRow, limit: int = 2000) -> tuple[list[int], list[float]]:
-    """Ids and scores of good parts, oldest first, over all recipes with the same bundle: the first ones, which tell what
-    is usual, and the newest. Good is what passed and nobody contradicted, or what a review said was good.
+    """Ids and scores of good parts, oldest first, over all recipes with the same bundle: the first and the newest ones.
+
+    Good is what passed and nobody contradicted, or what a review said was good.
     """
     row = InspectionRow
     latest = select(ReviewRow.label).where(ReviewRow.inspection_id == row.id).order_by(ReviewRow.id.desc()).limit(1)
@@ -77,6 +78,8 @@ def density(session: Session, recipe: RecipeRow, label: str | None = None, limit
     boxes = session.execute(query.order_by(region.id.desc()).limit(limit)).all()
     found = np.zeros((GRID, GRID))
     for x0, y0, x1, y1, width, height in boxes:
+        assert width  # asked for above
+        assert height
         found += spread((x0 / width, y0 / height, x1 / width, y1 / height))
     return found, len(boxes)
 

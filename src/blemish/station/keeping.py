@@ -67,6 +67,17 @@ def allowed_path(given: str, folders: list[Path]) -> Path:
     raise DataError("path is not a file below a folder that this station may read")
 
 
+def allowed_dataset(given: str, folders: list[Path]) -> Path:
+    """A folder or a CSV at or below one of the folders, links followed; raises DataError."""
+    try:
+        path = Path(given.strip()).resolve()
+        if any(path.is_relative_to(folder) for folder in folders) and (path.is_dir() or path.suffix.lower() == ".csv"):
+            return path
+    except (OSError, ValueError, RuntimeError):
+        pass
+    raise DataError("this is no folder, and no CSV, at or below a folder that this station may read")
+
+
 def check_pixels(path: Path, limit: int) -> None:
     """Refuse by its header, before anything is unpacked, an image of more than `limit` pixels, or no image."""
     try:

@@ -186,6 +186,16 @@ class NewToken(BaseModel):
     token: str = Field(description="shown this once; only its hash is kept")
 
 
+class JobOut(BaseModel):
+    id: str
+    title: str
+    who: str
+    state: Literal["running", "done", "failed", "cancelled", "interrupted"]
+    progress: float | None  # 0 to 1, where it is known
+    started: datetime
+    ended: datetime | None
+
+
 class AuditOut(BaseModel):
     id: int
     at: datetime

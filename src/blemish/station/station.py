@@ -17,6 +17,7 @@ from blemish.station import sinks
 from blemish.station.auth import has_tokens, load_secret
 from blemish.station.database import Database, open_database
 from blemish.station.golden import change_over
+from blemish.station.jobs import Jobs
 from blemish.station.keeping import sweep, sweep_strays, take_in
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
@@ -35,6 +36,7 @@ class Station:
     database: Database
     service: Service
     metrics: Metrics
+    jobs: Jobs
     secret: bytes = field(repr=False)
 
 
@@ -61,7 +63,9 @@ def open_station(settings: Settings) -> Iterator[Station]:
         for thread in threads:
             thread.start()
         stack.callback(_stop, stop, threads)
-        yield Station(settings, database, service, metrics, load_secret(settings.data))
+        jobs = Jobs(settings.jobs)
+        stack.callback(jobs.stop)
+        yield Station(settings, database, service, metrics, jobs, load_secret(settings.data))
 
 
 def check_access(settings: Settings, database: Database) -> None:

@@ -82,7 +82,7 @@ def _scores(visitor: Visitor, found: Shown) -> None:
             _line(t("limits"), chart.high[shown].tolist(), "#dc2626", 1),
         ]
         _chart(found.ids[shown], series, 280)
-        text = "What is usual was learned from the first {base} good parts of this bundle; limits at 3 standard deviations."
+        text = "The first {base} good parts of this bundle say what is usual; limits at 3 standard deviations."
         ui.label(t(text, base=base)).classes("soft")
 
 

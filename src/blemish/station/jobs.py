@@ -1,0 +1,229 @@
+"""Trainings in the background: each a process of its own that runs the commands anybody could type, one at a time."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from blemish.errors import BlemishError, DataError
+from blemish.station.models import now
+
+log = logging.getLogger("blemish.station")
+State = Literal["running", "done", "failed", "cancelled", "interrupted"]
+LINES = 400  # of a job's output that are kept in sight
+NICE = 10  # the line's inspections go first
+END_S = 10.0  # from asking a process to end to killing it
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_BAR = re.compile(r"Epoch (\d+)/(\d+)\D.*?\b(\d+)/(\d+) ")
+
+
+class BusyError(BlemishError):
+    """Another job is running."""
+
+
+@dataclass
+class Job:
+    folder: Path
+    title: str
+    who: str
+    commands: list[list[str]]  # arguments of `blemish`, one command after the other
+    started: datetime = field(default_factory=now)
+    ended: datetime | None = None
+    state: State = "running"
+    at: int = 0  # which of the commands
+    progress: float | None = None  # of that command
+    bar: str = ""
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def bundle(self) -> Path | None:
+        return next(iter(sorted((self.folder / "run").glob("**/*.blemish"))), None) if self.state == "done" else None
+
+    @property
+    def report(self) -> Path | None:
+        return next(iter(sorted(self.folder.glob("**/*.html"))), None)
+
+    def save(self) -> None:
+        kept = {"title": self.title, "who": self.who, "commands": self.commands, "state": self.state}
+        times = {"started": self.started.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
+        (self.folder / "job.json").write_text(json.dumps({**kept, **times}), encoding="utf-8")
+        (self.folder / "log.txt").write_text("\n".join(self.lines), encoding="utf-8")
+
+
+class Jobs:
+    """The jobs of a station, each in a folder below `folder`; they end with the station."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._jobs = {job.id: job for job in _known(folder)}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    def all(self) -> list[Job]:
+        return sorted(self._jobs.values(), key=lambda job: job.started, reverse=True)
+
+    def get(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def start(self, title: str, commands: Sequence[Sequence[str]], who: str) -> Job:
+        """Begin; "{folder}" in an argument is the job's own folder. Raises BusyError while another one runs."""
+        with self._lock:
+            if any(job.state == "running" for job in self._jobs.values()):
+                raise BusyError("another training is running; wait for it, or cancel it")
+            folder = self._folder / f"{now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+            folder.mkdir(parents=True)
+            filled = [[part.replace("{folder}", str(folder)) for part in command] for command in commands]
+            job = self._jobs[folder.name] = Job(folder, title, who, filled)
+            job.save()
+            self._thread = threading.Thread(target=self._run, args=(job,), name="blemish-job", daemon=True)
+            self._thread.start()
+            return job
+
+    def cancel(self, job_id: str, state: State = "cancelled") -> None:
+        """End a running job; one that has ended stays as it is."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.state != "running":
+                return
+            job.state = state
+            process = self._process
+        if process is not None:
+            _end(process)
+
+    def stop(self) -> None:
+        for job in self.all():
+            self.cancel(job.id, "interrupted")
+        if self._thread is not None:
+            self._thread.join(timeout=2 * END_S)
+
+    def _run(self, job: Job) -> None:
+        try:
+            succeeded = all(self._command(job, index) for index in range(len(job.commands)))
+        except Exception:
+            log.exception("job %s", job.id)
+            succeeded = False
+        with self._lock:
+            if job.state == "running":
+                job.state = "done" if succeeded else "failed"
+            job.ended, self._process = now(), None
+            with contextlib.suppress(OSError):
+                job.save()
+
+    def _command(self, job: Job, index: int) -> bool:
+        with self._lock:
+            if job.state != "running":
+                return False
+            job.at, job.progress, job.bar = index, None, ""
+            process = self._process = _start(job.commands[index], job.folder)
+        assert process.stdout is not None
+        part = ""
+        while chunk := os.read(process.stdout.fileno(), 65536):
+            *whole, part = re.split(r"[\r\n]+", part + _ESCAPES.sub("", chunk.decode("utf-8", "replace")))
+            for line in whole:
+                _take_line(job, line.rstrip())
+        return process.wait() == 0
+
+
+def _take_line(job: Job, line: str) -> None:
+    bar = _BAR.search(line)
+    if bar is not None:
+        epoch, last, step, steps = map(int, bar.groups())
+        job.progress, job.bar = min(1.0, (epoch + step / max(steps, 1)) / (last + 1)), line.strip()
+    elif line.strip():
+        job.lines.append(line)
+
+
+def _start(arguments: list[str], folder: Path) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "110"}  # so that progress is shown as it goes
+    process = subprocess.Popen(
+        [sys.executable, "-m", "blemish", *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )
+    if hasattr(os, "setpriority"):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+    return process
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """The process and those that it started."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        try:
+            os.killpg(process.pid, number) if hasattr(os, "killpg") else process.terminate()
+            process.wait(timeout=END_S)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        except OSError:
+            return
+
+
+def _known(folder: Path) -> list[Job]:
+    """Jobs of earlier days; one that was running when the station ended was interrupted."""
+    found = []
+    for path in folder.glob("*/job.json"):
+        try:
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            job = Job(
+                path.parent, kept["title"], kept["who"], kept["commands"], datetime.fromisoformat(kept["started"])
+            )
+            job.state = "interrupted" if kept["state"] == "running" else kept["state"]
+            job.ended = datetime.fromisoformat(kept["ended"]) if kept["ended"] else None
+            log_file = path.with_name("log.txt")
+            job.lines.extend(log_file.read_text(encoding="utf-8").splitlines() if log_file.exists() else [])
+        except (OSError, ValueError, KeyError, TypeError):
+            log.warning("%s is damaged, and passed over", path)
+            continue
+        found.append(job)
+    return found
+
+
+def train_commands(
+    data: Path, methods: Sequence[str], options: Sequence[str], px_per_mm: float | None
+) -> list[list[str]]:
+    """The commands of a training: by the advisor, by one method, or several that are compared.
+
+    Raises DataError for options that are none.
+    """
+    for option in options:
+        if not re.match(r"^[A-Za-z_][\w.]*=", option):
+            raise DataError(f"'{option[:50]}' is no option; write NAME=VALUE, one a line")
+    if len(methods) > 1:
+        return [["compare", str(data), "--methods", ",".join(methods), "--out", "{folder}/run"]]
+    train = ["train", str(data), "--out", "{folder}/run"]
+    train += ["--method", methods[0]] if methods else []
+    train += [part for option in options for part in ("--set", option)]
+    train += ["--px-per-mm", f"{px_per_mm:g}"] if px_per_mm else []
+    return [train, ["report", "{folder}/run", str(data), "--out", "{folder}/report.html"]]
+
+
+def known_methods() -> list[dict[str, Any]]:
+    """The catalogue as `blemish methods` tells it: learning is not of this process. Raises DataError without it."""
+    command = [sys.executable, "-m", "blemish", "methods", "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise DataError(" ".join(done.stderr.split())[-300:] or "the methods cannot be listed")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found

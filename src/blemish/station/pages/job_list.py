@@ -1,0 +1,129 @@
+"""Trainings that run or ran: how far they are, what they say, and what may be done with them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from nicegui import ui
+from sqlalchemy.orm import Session
+
+from blemish.errors import DataError
+from blemish.station import recipes
+from blemish.station.auth import User
+from blemish.station.jobs import Job
+from blemish.station.keeping import take_in
+from blemish.station.models import BundleRow, RecipeRow
+from blemish.station.pages.frame import panel
+from blemish.station.pages.gate import activate
+from blemish.station.pages.parts import local
+from blemish.station.pages.visitor import Visitor
+
+LOOK_S = 1.0
+SHOWN, TAIL = 8, 14
+ICONS = {"running": "sync", "done": "task_alt", "failed": "error", "cancelled": "block", "interrupted": "power_off"}
+
+
+class JobList:
+    def __init__(self, visitor: Visitor, on_promote: Callable[[], Awaitable[None] | None]) -> None:
+        self.visitor = visitor
+        self.on_promote = on_promote
+        self.seen: object = None
+
+    def show(self) -> None:
+        with panel(self.visitor.t("Trainings")):
+            self.table()
+        ui.timer(LOOK_S, self.look, immediate=False)
+
+    def look(self) -> None:
+        """Show the list anew where anything in it has changed."""
+        jobs = self.visitor.station.jobs.all()
+        now = [(job.id, job.state, job.at, job.bar, len(job.lines)) for job in jobs]
+        if now != self.seen:
+            self.seen = now
+            self.table.refresh()
+
+    @ui.refreshable_method
+    def table(self) -> None:
+        t = self.visitor.t
+        jobs = self.visitor.station.jobs.all()
+        if not jobs:
+            ui.label(t("None was started here yet.")).classes("soft")
+        for job in jobs[:SHOWN]:
+            self._one(job)
+
+    def _one(self, job: Job) -> None:
+        t = self.visitor.t
+        with ui.element("div").classes("job").mark(f"job-{job.state}"):
+            with ui.element("div").classes("bar"):
+                ui.icon(ICONS[job.state], size="20px").classes(job.state)
+                ui.label(job.title).style("font-weight: 600")
+                ui.label(f"{t(job.state)} · {local(job.started)} · {job.who}").classes("soft")
+            if job.state == "running":
+                step = f"{job.commands[job.at][0]} ({job.at + 1} / {len(job.commands)})"
+                ui.label(f"{step} {job.bar}").classes("mono")
+                ui.linear_progress(job.progress or 0, show_value=False).props("" if job.progress else "indeterminate")
+            tail = list(job.lines)[-TAIL:]
+            if tail and job.state in ("running", "failed"):
+                ui.label("\n".join(tail)).classes("mono log")
+            with ui.element("div").classes("bar"):
+                self._buttons(job)
+
+    def _buttons(self, job: Job) -> None:
+        t = self.visitor.t
+        if job.state == "running":
+            stop = self.visitor.does("engineer", partial(self._cancel, job.id))
+            ui.button(t("Cancel"), icon="stop", on_click=stop).props("no-caps outline dense").mark("cancel")
+        if job.report is not None:
+            ui.link(t("Report"), f"/jobs/{job.id}/report", new_tab=True).mark("report")
+        if job.bundle is not None:
+            promote = self.visitor.does("engineer", partial(self._ask_name, job))
+            ui.button(t("Promote"), icon="publish", on_click=promote).props("no-caps dense").mark("promote")
+
+    async def _cancel(self, job_id: str, user: User, *_: object) -> None:
+        await asyncio.to_thread(self.visitor.station.jobs.cancel, job_id)
+        self.look()
+
+    async def _ask_name(self, job: Job, user: User, *_: object) -> None:
+        t = self.visitor.t
+        name = await self.visitor.read(_name_in_use)
+        with ui.dialog(value=True) as dialog, ui.card().style("min-width: min(420px, 90vw)"):
+            ui.label(t("Promote")).classes("panel-title")
+            ui.label(t("It becomes the next version of a recipe, and is used if it keeps the golden set.")).classes(
+                "soft"
+            )
+            field = ui.input(t("Recipe"), value=name).props("outlined dense").style("width: 100%").mark("recipe")
+
+            async def promote(user: User, *_: object) -> None:
+                recipe_id = await self._take_in(job, field.value.strip(), user)
+                dialog.close()
+                await activate(self.visitor, user, recipe_id, f"training {job.id}", self.on_promote)
+
+            go = self.visitor.does("engineer", promote)
+            with ui.element("div").classes("bar"):
+                ui.button(t("Promote"), on_click=go).props("no-caps").mark("promote-now")
+                ui.button(t("Close"), on_click=dialog.close).props("no-caps flat")
+
+    async def _take_in(self, job: Job, name: str, user: User) -> int:
+        """The bundle of a job as a new version of a recipe, not in use yet."""
+        if not name or len(name) > 100 or not all(c.isalnum() or c in "._-" for c in name):
+            raise DataError(self.visitor.t("A recipe's name has letters, digits, '.', '_' and '-'."))
+        if job.bundle is None:
+            raise DataError(self.visitor.t("This training left no bundle."))
+        station, settings = self.visitor.station, self.visitor.station.settings
+        with job.bundle.open("rb") as stream:
+            file = await asyncio.to_thread(take_in, stream, settings.incoming, settings.max_bundle_bytes)
+        try:
+            bundle = await asyncio.to_thread(recipes.take_bundle, station.database, file, settings.bundles, user.name)
+        finally:
+            file.path.unlink(missing_ok=True)
+        made = await self.visitor.write(_make, name, bundle, user.name, f"training {job.id}: {job.title}")
+        return made.id
+
+
+def _name_in_use(session: Session) -> str:
+    recipe = recipes.active(session)
+    return "recipe" if recipe is None else recipe.name
+
+
+def _make(session: Session, name: str, bundle: BundleRow, who: str, note: str) -> RecipeRow:
+    return recipes.make_recipe(session, name, session.merge(bundle), who, note=note)
