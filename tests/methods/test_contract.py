@@ -46,7 +46,7 @@ TINY = {
     "deblurring": {"steps": 30, "width": 4},
     "inpainting": {"steps": 12, "width": 4},
     "draem": {"steps": 30, "width": 4},
-    "unet": {"backbone": "plain", "steps": 25, "width": 4, "learning_rate": 1e-2},
+    "unet": {**TINY_ENCODER, "steps": 30, "width": 4},
     "fcn": {**TINY_ENCODER, "steps": 40},
     "fpn": {**TINY_ENCODER, "steps": 30, "width": 64},
     "deeplabv3plus": {**TINY_ENCODER, "steps": 30, "width": 16},

@@ -11,7 +11,7 @@ from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
 
 
 class FPNOptions(SegmenterOptions):
-    width: int = Field(128, ge=4, multiple_of=2, description="channels of the pyramid; paper: 256")
+    width: int = Field(128, ge=64, multiple_of=64, description="channels of the pyramid; paper: 256")
 
 
 class FPN(Segmenter):

@@ -1,7 +1,6 @@
 """Networks from images to a map of logits: an encoder by timm, a decoder, a last convolution."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -109,12 +108,6 @@ class PairForBatchNorm(nn.Module):
         if self.training and len(images) == 1:
             return self.network(torch.cat([images, images]))[:1]
         return self.network(images)
-
-
-class Network(Protocol):
-    """What `Segmenter` asks of a network beyond being called."""
-
-    encoder: nn.Module
 
 
 def unet(encoder: Encoder, outputs: int, width: int = 16) -> EncoderDecoder:

@@ -15,7 +15,6 @@ from blemish.methods.base import Batch, Item, Method
 from blemish.methods.blocks import check_multiple
 from blemish.methods.schedule import cosine_decay
 from blemish.methods.segmentation.losses import LossName, combined, one_hot
-from blemish.methods.segmentation.networks import Network
 from blemish.methods.segmentation.sampling import balanced_weights, crop
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
@@ -116,16 +115,16 @@ class Segmenter(Method):
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW, slower for the pretrained encoder."""
         rate = self.options.learning_rate
-        return torch.optim.AdamW(self.parameter_groups(self.network, rate), lr=rate, weight_decay=DECAY)
-
-    def parameter_groups(self, network: nn.Module | Network, rate: float) -> list[dict[str, Any]]:
-        encoder = getattr(network, "encoder", None)
-        if encoder is None:
-            return [{"params": list(self.network.parameters())}]
-        pretrained = list(encoder.parameters())
+        encoder = getattr(self.network, "encoder", None)
+        pretrained = [] if encoder is None else list(encoder.parameters())
         known = {id(parameter) for parameter in pretrained}
-        fresh = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        return [{"params": pretrained, "lr": rate * self.options.backbone_rate}, {"params": fresh}]
+        fresh = [parameter for parameter in self.learners() if id(parameter) not in known]
+        slow = {"params": pretrained, "lr": rate * self.options.backbone_rate}
+        return torch.optim.AdamW([slow, {"params": fresh}], lr=rate, weight_decay=DECAY)
+
+    def learners(self) -> list[nn.Parameter]:
+        """What the optimiser moves."""
+        return list(self.network.parameters())
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.steps}

@@ -1,0 +1,138 @@
+"""One encoder, two heads: which pixels are defective, and what the image shows. Learns from few masks, many labels."""
+
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.dataset.sample import Dataset
+from blemish.dataset.truth import has_mask
+from blemish.errors import DataError
+from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.blocks import conv_block
+from blemish.methods.segmentation.networks import Encoder, EncoderDecoder, unet
+from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+
+STRIDE = 32  # of the coarsest map, on which the image is classified
+
+
+class MultiTaskOptions(SegmenterOptions):
+    width: int = Field(16, ge=1, description="channels of the decoder at full size, doubled at each coarser one")
+    head_width: int = Field(64, ge=1, description="channels of the classification head")
+    class_weight: float = Field(1.0, gt=0, description="weight of the classification loss beside the pixels'")
+    least_pixel_weight: float = Field(
+        0.0, ge=0, le=1, description="what the pixels' weight falls to; it begins at 1 and the labels' is 1 minus it"
+    )
+    border_power: float = Field(
+        1.0, ge=0, description="a defect's pixel weighs (its depth / the greatest depth) to this power; 0: all alike"
+    )
+    positive_weight: float = Field(2.0, gt=0, description="times this")
+
+
+class MultiTask(Segmenter):
+    """Božič, Tabernik and Skočaj 2021, "Mixed supervision for surface-defect detection: From weakly to fully supervised
+    learning", Computers in Industry.
+
+    Kept: one network learned from end to end, whose classification head sees the shared features and the segmentation's
+    map, with averages and maxima of both; no gradient goes from that head back through the map, so labels alone shape
+    the shared features; the weight moves from pixels to labels linearly over the training; pixels deep inside a defect
+    weigh more than those at its uncertain border; images with a label but no mask learn the label. Deviations: a
+    pretrained encoder with U-Net's decoder at the image's size instead of a network of our own at an eighth; several
+    classes; the pixel losses of `unet`; images drawn by the shares of `defect_share` and `class_balance` instead of
+    each good one as often as the other.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="multitask",
+        branch="classification",
+        title="Multi-task network",
+        paper="Božič et al. 2021, Mixed supervision for surface-defect detection, Computers in Industry",
+        needs=("label",),
+        takes=("mask",),
+        answers=("what", "where", "how much"),
+        summary="Segmentation and classification on one encoder; for many labelled images of which some have masks.",
+    )
+    Options: ClassVar[type[MultiTaskOptions]] = MultiTaskOptions
+    options: MultiTaskOptions
+    network: EncoderDecoder
+
+    def __init__(self, options: MultiTaskOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        deepest = self.network.encoder.channels[-1]
+        self.head = ClassHead(deepest, self.layers, len(classes), options.head_width)
+
+    def build(self) -> nn.Module:
+        encoder = Encoder(self.options.backbone, self.options.weights, self.channels)
+        return unet(encoder, self.layers, self.options.width)
+
+    def before_training(self, dataset: Dataset) -> None:
+        if not any(sample.defective and has_mask(sample) for sample in dataset.samples):
+            raise DataError(
+                "multitask learns from masks beside labels and no defective training image has one; "
+                "add some, or use classifier"
+            )
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the pixels (N, layers, H, W) and of the image (N, K)."""
+        features = self.network.encoder(images)
+        pixels = self.network.decode(features)
+        return pixels, self.head(features[-1], pixels.detach())
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        pixels, image = self.both(images)
+        return {"class_scores": image.softmax(dim=1), "mask_scores": self.probabilities(pixels)}
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        pixels, image = self.both(batch["image"])
+        weight = self.border_weights(batch["mask"])
+        by_pixel = self.pixel_loss(pixels, batch, weight)
+        known = batch["label"] >= 0
+        by_label = F.cross_entropy(image[known], batch["label"][known]) if known.any() else image.sum() * 0
+        share = self.pixel_share(self.global_step / self.options.steps)
+        loss = share * by_pixel + (1 - share) * self.options.class_weight * by_label
+        self.log_dict({"loss": loss, "pixels": by_pixel, "labels": by_label}, prog_bar=True)
+        return loss
+
+    def pixel_share(self, done: float) -> float:
+        """The pixels' weight when a share `done` of the training is over."""
+        return 1 - (1 - self.options.least_pixel_weight) * min(1.0, done)
+
+    def border_weights(self, masks: Tensor) -> Tensor:
+        """(N, H, W) bool to the weight of each pixel, 1 where there is no defect."""
+        weights = np.ones(masks.shape, np.float32)
+        for mask, weight in zip(masks.cpu().numpy(), weights, strict=True):
+            if mask.any():
+                weight[mask] = self.options.positive_weight * depth(mask)[mask] ** self.options.border_power
+        return torch.from_numpy(weights).to(masks.device)
+
+    def learners(self) -> list[nn.Parameter]:
+        return [*self.network.parameters(), *self.head.parameters()]
+
+
+class ClassHead(nn.Module):
+    """Image classes from the deepest features (N, C, h, w) and the pixels' logits (N, L, H, W): logits (N, K)."""
+
+    def __init__(self, channels: int, layers: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.joined = nn.Sequential(conv_block(channels + layers, width, 1), conv_block(width, width))
+        self.last = nn.Linear(2 * (width + layers), classes)
+
+    def forward(self, features: Tensor, pixels: Tensor) -> Tensor:
+        peaks = F.max_pool2d(pixels, STRIDE)
+        x = self.joined(torch.cat([features, peaks], dim=1))
+        pooled: list[Any] = [f(m, dim=(2, 3)) for m in (x, pixels) for f in (torch.mean, torch.amax)]
+        return self.last(torch.cat(pooled, dim=1))
+
+
+def depth(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool to the distance from the border, as a share of the greatest of its 8-connected region; 0 outside."""
+    pixels = np.ascontiguousarray(mask).view(np.uint8)
+    inside = cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    count, labels = cv2.connectedComponents(pixels, connectivity=8)
+    greatest = np.full(count, 1e-6, np.float32)
+    np.maximum.at(greatest, labels.ravel(), inside.ravel())
+    return np.asarray(inside / greatest[labels], np.float32)
