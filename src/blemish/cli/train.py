@@ -45,6 +45,9 @@ def train(
     cost_escape: Annotated[
         float | None, typer.Option(help="cost of an escape in false alarms", rich_help_panel=JUDGE)
     ] = None,
+    class_thresholds: Annotated[
+        bool, typer.Option(help="a threshold for each class, of highest F1 in val", rich_help_panel=JUDGE)
+    ] = False,
     calibration: Annotated[str, typer.Option(help="held-out or cross-fitted", rich_help_panel=JUDGE)] = "held-out",
     folds: Annotated[int, typer.Option(min=2, help="of cross-fitting", rich_help_panel=JUDGE)] = 5,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=LIGHTNING)] = "auto",
@@ -84,6 +87,7 @@ def train(
             review=review,
             escape=escape,
             cost_escape=cost_escape,
+            class_thresholds=class_thresholds,
             workers=workers,
             trainer=_trainer(device, devices, num_nodes, strategy, precision),
         )

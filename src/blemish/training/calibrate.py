@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from blemish.evaluation.intervals import clopper_pearson
 from blemish.inspection.manifest import Calibration, Decision
-from blemish.training.evidence import Evidence
+from blemish.training.evidence import Evidence, class_thresholds
 
 Scores = NDArray[np.float64]
 Source = Literal["held-out", "cross-fitted", "validation"]
 
 MARGIN = 1e-4  # of the largest score: another engine's rounding must not turn the verdict of the image at the threshold
+SURE = 0.5  # probability from which on a class is likelier than all others together
 HALF_HEIGHT = 0.5  # where the edge of a shape lies in a blurred map of it
 
 
@@ -32,6 +33,7 @@ class Target:
     review: float = 0.05  # share of good parts at or above the review threshold
     escape: float | None = None  # share of defective parts passed; needs defects in validation
     cost_escape: float | None = None  # cost of one escape, in units of one false alarm; instead of `escape`
+    per_class: bool = False  # a threshold for each defect class too, of highest F1
 
 
 def good_threshold(scores: Scores, rate: float) -> float:
@@ -75,13 +77,16 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
     Where truth tells which pixels or boxes are defects, that sets the threshold for regions. Else they are seeded where
     the map exceeds what good images show, and reach to half their height above the median of the good peaks. Without
     good images nothing can be promised of false alarms: any region rejects, and where there are no regions, no
-    threshold is set, and every image goes to review.
+    threshold is set, and every image goes to review. A classifier that knows no good class never passes an image: it
+    rejects from a probability of SURE on, and what it is less sure of goes to review.
     """
     good, defective = np.asarray(evidence.good), np.asarray(evidence.defective)
     review, reject, words, warnings = _score_thresholds(good, defective, evidence, target)
     if len(defective) and (target.escape is not None or target.cost_escape is not None):
         source = "validation"
     decision = Decision(review=review, reject=reject)
+    if target.per_class:
+        decision.class_thresholds = class_thresholds(evidence.classes)
     if evidence.region_threshold is not None:
         decision.map_high = decision.map_low = evidence.region_threshold
     elif evidence.good_peaks:
@@ -113,6 +118,8 @@ def _score_thresholds(
         review = escape_threshold(defective, target.escape)
         reject = max(review, good_threshold(good, target.false_alarm)) if len(good) else review
         return review, reject, f"escape rate {target.escape:g}", []
+    if not len(good) and evidence.only_defects:
+        return 0.0, SURE, "a class likelier than all others together", []
     if not len(good):
         found = evidence.region_threshold
         words = "no threshold" if found is None else "highest F1 of the defects found"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.dataset.sample import Sample
+from blemish.dataset.sample import GOOD, Sample
 from blemish.dataset.truth import boxes_of, has_boxes, has_mask, mask_of
 from blemish.evaluation.boxes import compare
 from blemish.evaluation.detections import Detections, rank
@@ -30,6 +30,12 @@ class Evidence:
     good_peaks: list[float] = field(default_factory=list)  # largest values of good images' heat maps
     pixels: Counts = field(default_factory=lambda: np.zeros((2, BINS), np.int64))  # sound, defective; by probability
     boxes: list[Detections] = field(default_factory=list)
+    classes: list[tuple[str, dict[str, float]]] = field(default_factory=list)  # true class, probability of every class
+
+    @property
+    def only_defects(self) -> bool:
+        """Whether the classes are told apart and none of them is good."""
+        return bool(self.classes) and GOOD not in self.classes[0][1]
 
     @property
     def region_threshold(self) -> float | None:
@@ -45,6 +51,8 @@ def gather(results: Iterable[Inspection], samples: Iterable[Sample], outputs: It
         (found.defective if sample.defective else found.good).append(result.score)
         if not sample.defective and result.heat_map is not None:
             found.good_peaks.append(float(result.heat_map.max()))
+        if result.class_scores is not None and sample.label is not None:
+            found.classes.append((sample.label, result.class_scores))
         if "mask_scores" in kinds and result.heat_map is not None and has_mask(sample):
             found.pixels += _pixel_counts(result, mask_of(sample, result.size))
         if result.candidates is not None and has_boxes(sample):
@@ -60,6 +68,19 @@ def best_pixel_threshold(counts: Counts) -> float | None:
     hits, false = (np.cumsum(side[::-1])[::-1] for side in (defective, sound))
     best = int(np.argmax(2 * hits / (hits + false + defective.sum())))
     return max(best, 1) / counts.shape[1]
+
+
+def class_thresholds(classes: list[tuple[str, dict[str, float]]]) -> dict[str, float]:
+    """For each defect class that occurs the probability of highest F1, halfway to the next lower one."""
+    found = {}
+    for name in sorted({truth for truth, _ in classes} - {GOOD}):
+        scores = np.array([own.get(name, 0.0) for _, own in classes])
+        right = np.array([truth == name for truth, _ in classes])
+        order = np.argsort(-scores, kind="stable")
+        hits = np.cumsum(right[order])
+        best = int(np.argmax(2 * hits / (np.arange(1, len(scores) + 1) + right.sum())))
+        found[name] = _just_below(scores[order], best)
+    return found
 
 
 def best_box_threshold(images: list[Detections]) -> float | None:

@@ -97,13 +97,14 @@ def is_first_process() -> bool:
 def build(config: RunConfig, dataset: Dataset) -> Method:
     """A fresh method for a dataset; methods that learn from good images alone know just good and defect.
 
-    Where synthetic defects are learnt from, their classes are among the method's.
-
-    Its random weights follow from the seed.
+    Those that learn from labels know the classes of the training images: one that comes up in the test alone is not
+    theirs to name. Where synthetic defects are learnt from, their classes are among the method's. Its random weights
+    follow from the seed.
     """
     L.seed_everything(config.seed, workers=True, verbose=False)
     kind = method_class(config.method)
-    classes = (GOOD, "defect") if _good_only(kind) else classes_with(config.synthetic, dataset)
+    learnt_from = dataset.split("train") if "label" in kind.info.needs else dataset
+    classes = (GOOD, "defect") if _good_only(kind) else classes_with(config.synthetic, learnt_from)
     options = check_options(kind.Options, config.options, config.method)
     return kind(options, classes, config.channels)
 
@@ -153,7 +154,7 @@ def _carry_out(
         if not trainer.is_global_zero:
             return run
         _save_weights(method, weights_file(run))
-    target = Target(config.false_alarm, config.review, config.escape, config.cost_escape)
+    target = Target(config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds)
     crossed = cross_fit(dataset, config, run, tell, progress) if config.calibration == "cross-fitted" else None
     origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
     ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, tell=tell, cross_fitted=crossed)

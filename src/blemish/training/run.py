@@ -43,6 +43,7 @@ class RunConfig(BaseModel):
     review: float = Field(0.05, gt=0, lt=1)
     escape: float | None = Field(None, ge=0, lt=1)
     cost_escape: float | None = Field(None, gt=0)
+    class_thresholds: bool = False
     trainer: dict[str, Any] = {}  # Lightning's accelerator, devices, num_nodes, strategy, precision
     workers: int = Field(0, ge=0)
 

@@ -110,6 +110,8 @@ def ship(
     truth = samples if cross_fitted is None else list(origin.dataset.split("train").samples)
     source: Source = "held-out" if cross_fitted is None else "cross-fitted"
     decision, calibration = calibrate(gather(results, truth, manifest.outputs), target, source)
+    temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
+    calibration.temperature = None if temperature is None else float(temperature)
     certificate.verdict_agreement = agreement(compared, decision, inspector)
     update = {"decision": decision, "calibration": calibration, "certificate": certificate}
     return write_bundle(path, graph, manifest.model_copy(update=update))
