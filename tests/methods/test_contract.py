@@ -53,6 +53,7 @@ TINY = {
     "segan": {**TINY_ENCODER, "steps": 30, "width": 4, "critic_width": 4},
     "multitask": {**TINY_ENCODER, "steps": 40, "width": 4, "class_weight": 2.0},
     "classifier": {"backbone": "compact", "epochs": 8},
+    "cascade": {"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
     "feature-classifier": {"classifier": "logistic", "folds": 2},
 }
 SIZE = 64

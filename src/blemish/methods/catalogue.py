@@ -30,6 +30,7 @@ METHODS = {
     "deblurring": "blemish.methods.restoration.deblurring:Deblurring",
     "inpainting": "blemish.methods.restoration.inpainting:Inpainting",
     "classifier": "blemish.methods.classification.classifier:Classifier",
+    "cascade": "blemish.methods.classification.cascade:Cascade",
     "feature-classifier": "blemish.methods.classification.feature_classifier:FeatureClassifier",
     "draem": "blemish.methods.restoration.draem:Draem",
     "yolo": "blemish.methods.detection.yolo:Yolo",

@@ -1,7 +1,7 @@
 """What methods that learn by steps share: the learning-rate schedule, and a quiet walk over the training images."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
@@ -21,6 +21,26 @@ def cosine_decay(optimizer: Optimizer, steps: int, warmup: int = 0, floor: float
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def cosine_phases(optimizer: Optimizer, phases: Sequence[int], warmup: float = 0.1) -> dict[str, Any]:
+    """What `configure_optimizers` returns: for each phase of so many steps a warm-up over that share, then a cosine."""
+
+    def factor(step: int) -> float:
+        for length in phases[:-1]:
+            if step < length:
+                return _warm_cosine(step, length, warmup)
+            step -= length
+        return _warm_cosine(step, phases[-1], warmup)
+
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def _warm_cosine(step: int, steps: int, warmup: float) -> float:
+    warm = max(1, round(warmup * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
 
 def final_drop(optimizer: Optimizer, steps: int, share: float = 0.95, factor: float = 0.1) -> dict[str, Any]:

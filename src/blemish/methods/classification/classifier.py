@@ -17,7 +17,7 @@ from blemish.methods.classification.networks import Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
 from blemish.methods.gather import gather_vectors
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.schedule import cosine_phases
 
 
 class NetworkOptions(Augmentation):
@@ -171,15 +171,15 @@ def make_trunk(options: NetworkOptions, channels: int) -> Trunk:
     return trunk
 
 
-def optimizer_of(method: Method, trunk: Trunk, heads: list[nn.Module], steps: int) -> dict[str, Any]:
-    """AdamW with rates by layer, a tenth of the steps to warm up, then half a cosine."""
+def optimizer_of(method: Method, trunk: Trunk, heads: list[nn.Module], *phases: int) -> dict[str, Any]:
+    """AdamW with rates by layer; in each phase of so many steps, a tenth of them to warm up, then half a cosine."""
     options = method.options
     layers = [*trunk.layers(options.first_rate), *((p, 1.0) for head in heads for p in head.parameters())]
     groups = [
         {"params": [p], "lr": options.learning_rate * rate, "weight_decay": options.weight_decay if p.dim() > 1 else 0}
         for p, rate in layers
     ]
-    return cosine_decay(torch.optim.AdamW(groups), steps, warmup=max(1, steps // 10))
+    return cosine_phases(torch.optim.AdamW(groups), phases)
 
 
 def macro_f1(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,143 @@
+"""Cascade: good or defective first, then the kind of defect: two heads on one network, learnt one after the other."""
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.dataset.sample import GOOD, Dataset
+from blemish.errors import DataError
+from blemish.methods.augmentation import augmented
+from blemish.methods.base import Batch, Method, MethodInfo
+from blemish.methods.classification.classifier import NetworkOptions, macro_f1, make_trunk, optimizer_of, plain
+from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
+from blemish.methods.classification.objectives import evidence, one_of_many
+from blemish.methods.classification.temperature import fit_temperature
+from blemish.methods.gather import gather_vectors
+
+
+class CascadeOptions(NetworkOptions):
+    first_epochs: int = Field(6, ge=1, description="passes in which the network learns good from defective")
+    head_epochs: int = Field(2, ge=0, description="then passes in which the second head learns alone")
+    part_epochs: int = Field(2, ge=0, description="then passes with the last third of the network unfrozen")
+    whole_epochs: int = Field(4, ge=0, description="then passes with all of it unfrozen")
+
+
+class Cascade(Method):
+    """Two questions on one network: is there a defect, and if so, which?
+
+    The scheme that Tao, Hou & Xu 2021 describe for several kinds of defect: the network first learns the easy question,
+    for which there are most images, with a head of its own. Then a second head is added and learns the kinds from the
+    defective images alone, first on the frozen network, then with its last third, then with all of it unfrozen (Howard
+    & Ruder 2018), while the first head goes on learning. The good images, most of an unbalanced set, have no say in
+    which kind it is. The probability of a kind is that of a defect times that of the kind among defects. One
+    temperature serves both heads, fitted on the validation images.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="cascade",
+        branch="classification",
+        title="Cascade",
+        paper="Tao, Hou & Xu 2021, A Survey of Surface Defect Detection Methods Based on Deep Learning, Acta "
+        "Automatica Sinica; Howard & Ruder 2018, Universal Language Model Fine-tuning, ACL",
+        needs=("good", "label"),
+        answers=("what", "where"),
+        summary="Good or defective first, then the kind, on one network; for sets with few images of some defects.",
+    )
+    Options: ClassVar[type[CascadeOptions]] = CascadeOptions
+    monitor: ClassVar[str | None] = "val_score"
+    options: CascadeOptions
+
+    def __init__(self, options: CascadeOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        kinds = len(self.defect_classes)
+        self.trunk = make_trunk(options, channels)
+        self.dropout = nn.Dropout(options.dropout)
+        self.first = nn.Linear(self.trunk.size, 2)  # good, defective
+        self.second = nn.Linear(self.trunk.size, max(kinds, 1))
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("first_weights", torch.ones(2))
+        self.register_buffer("second_weights", torch.ones(max(kinds, 1)))
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        vectors, maps = self.trunk(images)
+        found = {"class_scores": (self.logits(vectors) / self.temperature).softmax(dim=1)}
+        if maps is not None:
+            defect = evidence(maps, self.first.weight, 0)[:, 1:]
+            kinds = evidence(maps, self.second.weight, None)
+            found["class_map"] = torch.cat([torch.zeros_like(defect), defect + kinds], dim=1)
+        return found
+
+    def logits(self, vectors: Tensor) -> Tensor:
+        """(N, K) log-probabilities of good and of each kind of defect."""
+        first, second = self.first(vectors).float(), self.second(vectors).float()
+        first, second = F.log_softmax(first, dim=1), F.log_softmax(second, dim=1)
+        return torch.cat([first[:, :1], first[:, 1:] + second], dim=1)
+
+    def before_training(self, dataset: Dataset) -> None:
+        if self.classes[0] != GOOD or len(self.classes) < 3:
+            raise DataError(
+                "cascade first tells good from defective, then two kinds of defect or more, and training has "
+                f"{', '.join(self.classes)}; use the method classifier"
+            )
+        counts = class_counts(dataset, self.classes)
+        if self.options.balance == "weights":
+            self.first_weights = effective_number_weights([counts[0], sum(counts[1:])], self.options.beta)
+            self.second_weights = effective_number_weights(counts[1:], self.options.beta)
+
+    def sampling_weights(self, dataset: Dataset) -> list[float] | None:
+        return balanced_chances(dataset, self.classes) if self.options.balance == "sampler" else None
+
+    def augment(self) -> Any:
+        options = self.options
+        return lambda item: plain(augmented(plain(item), options))
+
+    @property
+    def frozen_share(self) -> float:
+        """How much of the network does not learn in the present epoch."""
+        options, done = self.options, self.current_epoch - self.options.first_epochs
+        if done < 0 or done >= options.head_epochs + options.part_epochs:
+            return options.freeze
+        return 1.0 if done < options.head_epochs else max(2 / 3, options.freeze)
+
+    def on_train_epoch_start(self) -> None:
+        self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        vectors = self.dropout(self.trunk(batch["image"])[0])
+        labels, smoothing = batch["label"], self.options.label_smoothing
+        gamma = self.options.gamma if self.options.loss == "focal" else 0.0
+        defective = torch.where(labels < 0, labels, (labels > 0).long())
+        loss = one_of_many(self.first(vectors), defective, self.first_weights, smoothing, gamma)
+        if self.current_epoch >= self.options.first_epochs:
+            kind = torch.where(labels < 0, labels, labels - 1)  # good is -1 then, and left out
+            loss = loss + one_of_many(self.second(vectors), kind, self.second_weights, smoothing, gamma)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self._seen.append((self.logits(self.trunk(batch["image"])[0]), batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        logits, labels = (gather_vectors(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
+        self._seen = []
+        self.temperature.fill_(fit_temperature(logits, labels))
+        loss = one_of_many(logits / self.temperature, labels, torch.ones_like(logits[0]))
+        score = macro_f1(logits, labels)
+        self.log_dict({"val_loss": loss, "val_f1": score, "val_score": score - 0.1 * loss}, prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        steps = int(self.trainer.estimated_stepping_batches)
+        first = round(steps * self.options.first_epochs / self.epochs)
+        return optimizer_of(self, self.trunk, [self.first, self.second], first, steps - first)
+
+    @property
+    def epochs(self) -> int:
+        options = self.options
+        return options.first_epochs + options.head_epochs + options.part_epochs + options.whole_epochs
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_epochs": self.epochs, "gradient_clip_val": 1.0}
