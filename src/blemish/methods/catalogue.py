@@ -33,6 +33,8 @@ METHODS = {
     "cascade": "blemish.methods.classification.cascade:Cascade",
     "feature-classifier": "blemish.methods.classification.feature_classifier:FeatureClassifier",
     "draem": "blemish.methods.restoration.draem:Draem",
+    "faster-rcnn": "blemish.methods.detection.faster_rcnn:FasterRCNN",
+    "mask-rcnn": "blemish.methods.detection.mask_rcnn:MaskRCNN",
     "yolo": "blemish.methods.detection.yolo:Yolo",
     "ssd": "blemish.methods.detection.ssd:SSD",
     "retinanet": "blemish.methods.detection.retinanet:RetinaNet",

@@ -35,3 +35,13 @@ def sample(matched: Tensor, count: int, positive_share: float) -> tuple[Tensor, 
     positive = positive[torch.randperm(len(positive), device=matched.device)[: int(count * positive_share)]]
     negative = negative[torch.randperm(len(negative), device=matched.device)[: count - len(positive)]]
     return positive, negative
+
+
+def targets(matched: Tensor, truth: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """For matches (N, K): classes (N, K) int64, -1 where none is to be found, and boxes (N, K, 4) to be found."""
+    labels, boxes = torch.full_like(matched, -1), matched.new_zeros((*matched.shape, 4), dtype=torch.float32)
+    for image, (found, known) in enumerate(zip(matched, truth, strict=True)):
+        positive = found >= 0
+        labels[image, positive] = known[found[positive], 4].long()
+        boxes[image, positive] = known[found[positive], :4]
+    return labels, boxes

@@ -13,7 +13,7 @@ from blemish.methods.detection.boxes import clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import BoxLoss, box_loss, focal, one_hot
-from blemish.methods.detection.matching import IGNORED, match
+from blemish.methods.detection.matching import IGNORED, match, targets
 from blemish.methods.detection.pyramid import build_features, timm_backbone
 
 
@@ -82,13 +82,3 @@ class RetinaNet(Detector):
             "class_loss": classes[matched != IGNORED].sum() / count,
             "box_loss": places.sum() / count,
         }
-
-
-def targets(matched: Tensor, truth: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """For matches (N, K): classes (N, K) int64, -1 where none is to be found, and boxes (N, K, 4) to be found."""
-    labels, boxes = torch.full_like(matched, -1), matched.new_zeros((*matched.shape, 4), dtype=torch.float32)
-    for image, (found, known) in enumerate(zip(matched, truth, strict=True)):
-        positive = found >= 0
-        labels[image, positive] = known[found[positive], 4].long()
-        boxes[image, positive] = known[found[positive], :4]
-    return labels, boxes

@@ -1,0 +1,172 @@
+"""Faster R-CNN: first where something might be, then, looking closer at each such place, what it is."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.rpn import RPNHead
+
+from blemish.dataset.sample import Dataset
+from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.detection.anchors import Anchors, stated_shapes
+from blemish.methods.detection.boxes import clip, decode
+from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
+from blemish.methods.detection.heads import by_reference
+from blemish.methods.detection.losses import BoxLoss, box_loss, focal_softmax
+from blemish.methods.detection.matching import match, sample, targets
+from blemish.methods.detection.pyramid import build_features, timm_backbone
+from blemish.methods.detection.roi import Pooling, RegionPool
+from blemish.methods.detection.suppression import Suppression, detections
+
+VARIANCES = (0.1, 0.2)  # of the second stage's offsets
+SIDE = 7  # of the grid of features that the second stage sees of a region
+
+
+class FasterRCNNOptions(DetectorOptions):
+    neck: Literal["fpn", "single"] = Field("fpn", description="fpn: a pyramid; single: one map, as in the first paper")
+    stride: int = Field(16, ge=4, le=32, description="of the map where neck is single")
+    scales: tuple[float, ...] = Field((3.0, 4.5), description="anchor sides, in strides of their level")
+    ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="anchor heights, in widths")
+    anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
+    pooling: Pooling = Field("align", description="features of a region: align (RoIAlign) or pool (RoIPool)")
+    class_loss: Literal["cross-entropy", "focal"] = Field("cross-entropy", description="of the second stage")
+    box_loss: BoxLoss = Field("smooth-l1", description="of the second stage: smooth-l1, giou or ciou")
+    hidden: int = Field(256, ge=8, le=4096, description="width of the second stage's two layers")
+    proposals: int = Field(100, ge=1, le=2000, description="regions of an image that the second stage looks at")
+    sampled: int = Field(64, ge=4, le=2048, description="regions of an image that the second stage learns from")
+    positive_share: float = Field(0.25, gt=0, le=1, description="most of these that may be defects, as a share")
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What the second stage learns from: regions (N, R, 4), the defect each is to find (-1 background, -2 padding)."""
+
+    boxes: Tensor
+    found: Tensor  # (N, R) index of the true box
+    labels: Tensor  # (N, R) class, -1 where there is none
+    wanted: Tensor  # (N, R, 4) true box
+
+
+class FasterRCNN(Detector):
+    """Ren et al. 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks", NeurIPS.
+
+    On torchvision's region proposal head, box head and pooling, with Lin et al. 2017's feature pyramid by default.
+    Kept: anchors matched at IoU 0.7 and 0.3 and sampled 256 an image, half of them positive at most; proposals
+    suppressed at 0.7; regions matched at 0.5, a quarter of them defects at most; boxes of each class; the true boxes
+    join the proposals. Deviations: a light backbone and narrower layers, fewer proposals and regions (64 for 512 of
+    the paper), since a surface shows few defects; both stages learn together; AdamW, averaged weights.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="faster-rcnn",
+        branch="detection",
+        title="Faster R-CNN",
+        paper="Ren et al. 2015, Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, NeurIPS",
+        needs=("boxes",),
+        answers=("what", "where"),
+        summary="Two-stage detector: proposes regions, then names each and corrects its box.",
+    )
+    Options: ClassVar[type[DetectorOptions]] = FasterRCNNOptions
+    options: FasterRCNNOptions
+
+    def __init__(self, options: FasterRCNNOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        pyramid = options.neck == "fpn"
+        strides = (8, 16, 32) if pyramid else (options.stride,)
+        backbone = timm_backbone(options.backbone, options.weights, channels, strides, options.frozen_stride)
+        self.features = build_features(
+            backbone, options.neck, options.width, extra=int(pyramid), image_size=options.image_size
+        )
+        strides_of_anchors = self.features.strides
+        self.anchors = Anchors(stated_shapes(strides_of_anchors, options.scales, options.ratios), strides_of_anchors)
+        self.propose = RPNHead(options.width, self.anchors.per_cell)
+        self.pool = RegionPool(options.pooling, SIDE, list(strides))
+        self.look = TwoMLPHead(options.width * SIDE**2, options.hidden)
+        self.name_region = nn.Linear(options.hidden, self.kinds + 1)
+        self.place_region = nn.Linear(options.hidden, self.kinds * 4)
+
+    def before_training(self, dataset: Dataset) -> None:
+        if self.options.anchors == "fitted":
+            self.anchors.fit(self.box_sizes(dataset))
+
+    def first_stage(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Objectness logits (N, K), offsets (N, K, 4) and anchors (K, 4)."""
+        present, offsets = self.propose(maps)
+        logits = torch.cat([by_reference(x, 1) for x in present], dim=1).squeeze(2)
+        return logits, torch.cat([by_reference(x, 4) for x in offsets], dim=1), self.anchors(maps)
+
+    def proposals(self, images: Tensor, logits: Tensor, offsets: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Regions (N, R, 4) and whether they are real or padding (N, R)."""
+        boxes = clip(decode(offsets, anchors), int(images.shape[2]), int(images.shape[3]))
+        how = Suppression(iou=0.7, candidates=3 * self.options.proposals, most=self.options.proposals, min_score=0.0)
+        found = detections(boxes, logits.sigmoid()[..., None], how)
+        return found["boxes"], found["box_scores"] > 0
+
+    def second_stage(self, maps: list[Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, R, 1 + C), background first, and offsets (N, R, C, 4) of regions (N, R, 4)."""
+        seen = self.look(self.pool(maps, regions))
+        count = int(regions.shape[1])
+        return (
+            self.name_region(seen).view(-1, count, self.kinds + 1),
+            self.place_region(seen).view(-1, count, self.kinds, 4),
+        )
+
+    def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.raw_from(self.features(images), images)
+
+    def raw_from(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+        """As `raw`, from the feature maps of the images."""
+        regions, real = self.proposals(images, *self.first_stage(maps))
+        logits, offsets = self.second_stage(maps, regions)
+        boxes = decode(offsets, regions[:, :, None], VARIANCES)
+        scores = logits.softmax(dim=2)[..., 1:] * real[..., None]
+        return clip(boxes, int(images.shape[2]), int(images.shape[3])), scores
+
+    def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
+        maps = self.features(images)
+        logits, offsets, anchors = self.first_stage(maps)
+        found = self.first_losses(logits, offsets, anchors, truth)
+        with torch.no_grad():
+            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth)
+        return found | self.second_losses(*self.second_stage(maps, regions.boxes), regions)
+
+    def first_losses(self, logits: Tensor, offsets: Tensor, anchors: Tensor, truth: list[Tensor]) -> Losses:
+        present, placed = [], []
+        for i, known in enumerate(truth):
+            matched = match(anchors, known[:, :4], 0.7, 0.3)
+            positive, negative = sample(matched, 256, 0.5)
+            chosen = torch.cat([positive, negative])
+            wanted = (matched[chosen] >= 0).float()
+            present.append(F.binary_cross_entropy_with_logits(logits[i, chosen], wanted))
+            place = box_loss("smooth-l1", offsets[i, positive], anchors[positive], known[matched[positive], :4])
+            placed.append(place.sum() / max(1, len(chosen)))
+        return {"object_loss": torch.stack(present).mean(), "proposal_loss": torch.stack(placed).mean()}
+
+    def sampled(self, proposals: Tensor, real: Tensor, truth: list[Tensor]) -> Regions:
+        """Regions to learn from: proposals and the true boxes, defects and background in the stated shares."""
+        count = self.options.sampled
+        boxes, found = [], []
+        for given, usable, known in zip(proposals, real, truth, strict=True):
+            regions = torch.cat([known[:, :4], given[usable]])
+            matched = match(regions, known[:, :4], 0.5, 0.5, force=False)
+            chosen = torch.cat(sample(matched, count, self.options.positive_share))
+            missing = count - len(chosen)
+            boxes.append(F.pad(regions[chosen], (0, 0, 0, missing)))
+            found.append(F.pad(matched[chosen], (0, missing), value=-2))
+        matches = torch.stack(found)
+        labels, wanted = targets(matches, truth)
+        return Regions(torch.stack(boxes), matches, labels, wanted)
+
+    def second_losses(self, logits: Tensor, offsets: Tensor, regions: Regions) -> Losses:
+        real, positive = regions.found >= -1, regions.found >= 0
+        named = focal_softmax(
+            logits[real], regions.labels[real] + 1, 2.0 if self.options.class_loss == "focal" else 0.0
+        )
+        own = offsets[positive][torch.arange(int(positive.sum()), device=offsets.device), regions.labels[positive]]
+        placed = box_loss(self.options.box_loss, own, regions.boxes[positive], regions.wanted[positive], VARIANCES)
+        count = real.sum().clamp(min=1)
+        return {"class_loss": named.sum() / count, "box_loss": placed.sum() / count}

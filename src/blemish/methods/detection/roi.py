@@ -1,0 +1,53 @@
+"""Features of regions: each box's part of a feature map as a small grid of fixed size."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align, roi_pool
+
+Pooling = Literal["align", "pool"]
+CANONICAL = 14.0  # cells of its level that a region is wide and high, at least (Lin et al. 2017, equation 1)
+SAMPLES = 2  # points along each side of a bin that RoIAlign averages
+
+
+class RegionPool(nn.Module):
+    """RoIAlign (He et al. 2017) or RoIPool (Girshick 2015), each region from the level of the pyramid that suits it."""
+
+    def __init__(self, kind: Pooling, side: int, strides: list[int]) -> None:
+        super().__init__()
+        self.kind, self.side, self.strides = kind, side, strides
+
+    def forward(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
+        """Boxes (N, R, 4) of N images to (N * R, C, side, side)."""
+        regions = with_image(boxes)
+        if len(self.strides) == 1:
+            return self._pool(maps[0], regions, self.strides[0])
+        level = self.level_of(regions[:, 1:])
+        parts, places = [], []
+        for i, stride in enumerate(self.strides):
+            place = (level == i).nonzero().squeeze(1)
+            places.append(place)
+            parts.append(self._pool(maps[i], regions[place], stride))
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+    def level_of(self, boxes: Tensor) -> Tensor:
+        """Index of the level of each box (R, 4): the coarsest on which it still spans CANONICAL cells."""
+        side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
+        level = torch.floor(torch.log2(side / (CANONICAL * self.strides[0]) + 1e-6))
+        return level.clamp(0, len(self.strides) - 1).long()
+
+    def _pool(self, x: Tensor, regions: Tensor, stride: int) -> Tensor:
+        size = (self.side, self.side)
+        if self.kind == "align":
+            pooled: Tensor = roi_align(x, regions, size, 1 / stride, SAMPLES, aligned=True)
+        else:
+            pooled = roi_pool(x, regions, size, 1 / stride)
+        return pooled
+
+
+def with_image(boxes: Tensor) -> Tensor:
+    """Boxes (N, R, 4) as (N * R, 5) with the image's index first, as torchvision wants them."""
+    count, regions = boxes.shape[:2]
+    image = torch.arange(count, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(-1, regions, 1)
+    return torch.cat([image, boxes], dim=2).flatten(0, 1)

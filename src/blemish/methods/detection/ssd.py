@@ -1,0 +1,139 @@
+"""SSD: default boxes of many sizes on maps of many scales, each map on its own."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.dataset.sample import Dataset
+from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.detection.anchors import Anchors
+from blemish.methods.detection.boxes import clip, decode
+from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
+from blemish.methods.detection.heads import by_reference
+from blemish.methods.detection.losses import BoxLoss, box_loss
+from blemish.methods.detection.matching import match, targets
+from blemish.methods.detection.pyramid import conv, timm_backbone
+
+VARIANCES = (0.1, 0.2)
+
+
+class SSDOptions(DetectorOptions):
+    extra: int = Field(2, ge=0, le=4, description="coarser maps beyond the backbone's strides 8, 16 and 32")
+    least_scale: float = Field(0.1, gt=0, lt=1, description="side of the finest map's boxes, as a share of the image")
+    most_scale: float = Field(0.9, gt=0, le=1, description="side of the coarsest map's boxes, as a share of the image")
+    ratios: tuple[float, ...] = Field((2.0, 3.0), description="stretches of default boxes beside squares, both ways")
+    anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
+    negatives: float = Field(3.0, ge=1, description="background places that count, to each that finds a box")
+    box_loss: BoxLoss = Field("smooth-l1", description="smooth-l1 (the paper's, on offsets), giou or ciou (on boxes)")
+
+
+class SSD(Detector):
+    """Liu et al. 2016, "SSD: Single Shot MultiBox Detector", ECCV.
+
+    Kept: default boxes of linearly spaced scales, with squares of an in-between scale, on five maps; matching at IoU
+    0.5 or best; softmax with background; hard negatives three to one; smooth L1 on offsets with variances 0.1 and 0.2.
+    Deviations: a light pretrained backbone, a 3 x 3 convolution to a common width before each map's predictor (which
+    takes the place of the paper's L2 normalisation), AdamW, averaged weights, no random crops but the common
+    augmentation.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="ssd",
+        branch="detection",
+        title="SSD",
+        paper="Liu et al. 2016, SSD: Single Shot MultiBox Detector, ECCV",
+        needs=("boxes",),
+        answers=("what", "where"),
+        summary="One-stage detector with default boxes on maps of several scales; light and quick.",
+    )
+    Options: ClassVar[type[DetectorOptions]] = SSDOptions
+    options: SSDOptions
+
+    def __init__(self, options: SSDOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        backbone = timm_backbone(options.backbone, options.weights, channels, (8, 16, 32), options.frozen_stride)
+        self.features = SourceMaps(backbone, options.width, options.extra)
+        strides = self.features.strides
+        shapes = default_shapes(
+            options.image_size, len(strides), options.least_scale, options.most_scale, options.ratios
+        )
+        self.anchors = Anchors(shapes, strides)
+        count = self.anchors.per_cell
+        self.classify = nn.ModuleList(nn.Conv2d(options.width, count * (self.kinds + 1), 3, padding=1) for _ in strides)
+        self.locate = nn.ModuleList(nn.Conv2d(options.width, count * 4, 3, padding=1) for _ in strides)
+
+    def before_training(self, dataset: Dataset) -> None:
+        if self.options.anchors == "fitted":
+            self.anchors.fit(self.box_sizes(dataset))
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, K, 1 + C), background first, offsets (N, K, 4) and default boxes (K, 4)."""
+        maps = self.features(images)
+        logits = [by_reference(f(x), self.kinds + 1) for f, x in zip(self.classify, maps, strict=True)]
+        offsets = [by_reference(f(x), 4) for f, x in zip(self.locate, maps, strict=True)]
+        return torch.cat(logits, dim=1), torch.cat(offsets, dim=1), self.anchors(maps)
+
+    def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, offsets, anchors = self.predict(images)
+        boxes = decode(offsets, anchors, VARIANCES)
+        return clip(boxes, int(images.shape[2]), int(images.shape[3])), logits.softmax(dim=2)[..., 1:]
+
+    def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
+        logits, offsets, anchors = self.predict(images)
+        matched = torch.stack([match(anchors, boxes[:, :4], 0.5, 0.5) for boxes in truth])
+        positive = matched >= 0
+        labels, wanted = targets(matched, truth)
+        classes = F.cross_entropy(logits.flatten(0, 1), labels.flatten() + 1, reduction="none").view_as(matched)
+        counted = positive | hard_negatives(classes.detach(), positive, self.options.negatives)
+        references = anchors.expand(len(truth), -1, -1)[positive]
+        places = box_loss(self.options.box_loss, offsets[positive], references, wanted[positive], VARIANCES)
+        count = positive.sum().clamp(min=1)
+        return {"class_loss": classes[counted].sum() / count, "box_loss": places.sum() / count}
+
+
+class SourceMaps(nn.Module):
+    """The backbone's maps and coarser ones after it, each brought to the same width by itself."""
+
+    def __init__(self, backbone: nn.Module, width: int, extra: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.strides = [*backbone.strides, *(backbone.strides[-1] * 2 ** (i + 1) for i in range(extra))]
+        self.enter = nn.ModuleList(conv(channels, width) for channels in backbone.channels)
+        self.coarser = nn.ModuleList(
+            nn.Sequential(conv(width, width // 2, 1), conv(width // 2, width, stride=2)) for _ in range(extra)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = [enter(x) for enter, x in zip(self.enter, self.backbone(images), strict=True)]
+        for layer in self.coarser:
+            maps.append(layer(maps[-1]))
+        return maps
+
+
+def default_shapes(side: int, levels: int, least: float, most: float, ratios: tuple[float, ...]) -> Tensor:
+    """(L, 2 + 2 * ratios, 2) widths and heights in px: the paper's section 2.2."""
+    scales = [least + (most - least) * level / max(1, levels - 1) for level in range(levels)]
+    after = [*scales[1:], 1.0]
+    shapes = []
+    for scale, following in zip(scales, after, strict=True):
+        between = math.sqrt(scale * following)
+        level = [(scale, scale), (between, between)]
+        for ratio in ratios:
+            long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+            level += [(long, short), (short, long)]
+        shapes.append(level)
+    return side * torch.tensor(shapes)
+
+
+def hard_negatives(losses: Tensor, positive: Tensor, ratio: float) -> Tensor:
+    """Of losses (N, K), the largest among those not positive: `ratio` times as many in each image as are positive.
+
+    An image without a defect gives as many as one with a single defect's place would.
+    """
+    counts = (ratio * positive.sum(dim=1, keepdim=True).clamp(min=1)).long()
+    ranked = losses.masked_fill(positive, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
+    return (ranked < counts) & ~positive
