@@ -26,7 +26,9 @@ LINES = 400  # of a job's output that are kept in sight
 NICE = 10  # the line's inspections go first
 END_S = 10.0  # from asking a process to end to killing it
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_BAR = re.compile(r"Epoch (\d+)/(\d+)\D.*?\b(\d+)/(\d+) ")
+_RAIL = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"  # of a progress bar
+_EPOCHS = re.compile(r"Epoch (\d+)/(\d+)\D.*?\b(\d+)/(\d+) ")
+_PERCENT = re.compile(r"\b(\d+)%")
 
 
 class BusyError(BlemishError):
@@ -142,12 +144,19 @@ class Jobs:
 
 
 def _take_line(job: Job, line: str) -> None:
-    bar = _BAR.search(line)
-    if bar is not None:
-        epoch, last, step, steps = map(int, bar.groups())
-        job.progress, job.bar = min(1.0, (epoch + step / max(steps, 1)) / (last + 1)), line.strip()
+    """A line of output; those that are drawn over and over tell of progress, and are not kept."""
+    if _RAIL in line:
+        job.bar, job.progress = line.strip(), _progress(line)
     elif line.strip():
         job.lines.append(line)
+
+
+def _progress(line: str) -> float | None:
+    epochs, percent = _EPOCHS.search(line), _PERCENT.search(line)
+    if epochs is not None:
+        epoch, last, step, steps = map(int, epochs.groups())
+        return min(1.0, (epoch + step / max(steps, 1)) / (last + 1))
+    return int(percent.group(1)) / 100 if percent is not None else None
 
 
 def _start(arguments: list[str], folder: Path) -> "subprocess.Popen[bytes]":

@@ -34,7 +34,7 @@ async def build(visitor: Visitor, request: Request) -> None:
                 ui.label(row.part_id or t("part {id}", id=row.id)).style("font-weight: 650; font-size: 18px")
                 ui.label(f"{local(row.created_at)} · {t(row.label)}").classes("soft")
         for reason in row.reasons:
-            ui.label(reason).mark("reason")
+            ui.label(visitor.reason(reason)).mark("reason")
     _pictures(visitor, row)
     if row.regions:
         with panel(t("Measurements")):

@@ -11,14 +11,17 @@ from blemish.station.pages.visitor import Visitor
 
 
 async def build(visitor: Visitor, request: Request) -> None:
+    path = request.query_params.get("path", "")[:4096]
     recipes = RecipeList(visitor)
     jobs = JobList(visitor, recipes.table.refresh)
     form = TrainingForm(visitor, jobs.look)
     dataset = DatasetView(visitor, form.offer)
     with ui.element("div").classes("grid2"):
         with ui.element("div").classes("stack"):
-            await dataset.show(request.query_params.get("path", "")[:4096])
+            await dataset.show(path)
         with ui.element("div").classes("stack"):
             await form.show()
             jobs.show()
             await recipes.show()
+    if path:
+        await dataset.open(path)

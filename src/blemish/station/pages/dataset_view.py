@@ -76,8 +76,9 @@ class DatasetView:
             else:
                 ui.label(t("Start the station with --images FOLDER to let it read data sets.")).classes("soft")
             await self.content(None)
-        if path:
-            await self.visitor.does("engineer", lambda user: self._open(path))()
+
+    async def open(self, path: str) -> None:
+        await self.visitor.does("engineer", lambda user: self._open(path))()
 
     async def _open(self, given: str) -> None:
         place = allowed_dataset(given, self._folders())

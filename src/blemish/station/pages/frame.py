@@ -61,7 +61,7 @@ def frame(visitor: Visitor, title: str, path: str) -> Iterator[None]:
     t = visitor.t
     ui.add_css(STYLE)
     ui.colors(primary="#1f4e79", positive="#16a34a", negative="#dc2626", warning="#d97706")
-    with ui.left_drawer(fixed=True, value=None).props("show-if-above breakpoint=900 width=216").classes("menu") as menu:
+    with ui.left_drawer(fixed=True, value=None).props("show-if-above breakpoint=900 width=232").classes("menu") as menu:
         for target, name, icon in MENU:
             chosen = " chosen" if target == path else ""
             with ui.link(target=target).classes(f"menu-entry{chosen}"):

@@ -96,7 +96,7 @@ def _last_part(visitor: Visitor, row: InspectionRow) -> None:
         else:
             picture(row.id, "overlay", 1024).classes("wide")
         for reason in row.reasons:
-            ui.label(reason).classes("soft")
+            ui.label(visitor.reason(reason)).classes("soft")
         if row.regions:
             measurement_table(visitor, row)
 

@@ -146,7 +146,7 @@ class Reviewing:
                 ui.link(row.part_id or t("part {id}", id=row.id), f"/card/{row.id}").style("font-weight: 600")
                 ui.label(local(row.created_at)).classes("soft")
             for reason in row.reasons:
-                ui.label(reason).classes("soft")
+                ui.label(self.visitor.reason(reason)).classes("soft")
             if row.regions:
                 measurement_table(self.visitor, row, most=6)
             for review in row.reviews:

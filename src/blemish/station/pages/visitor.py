@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from blemish.errors import BlemishError
 from blemish.station import auth
 from blemish.station.auth import User
-from blemish.station.pages.texts import CHINESE, ENGLISH, translate
+from blemish.station.pages.texts import CHINESE, ENGLISH, translate, translate_reason
 from blemish.station.routes.access import browser_user
 from blemish.station.station import Station
 
@@ -35,6 +35,9 @@ class Visitor:
     def t(self, text: str, **values: Any) -> str:
         """A text of the pages in the visitor's language."""
         return translate(text, self.language).format(**values)
+
+    def reason(self, text: str) -> str:
+        return translate_reason(text, self.language)
 
     def user(self) -> User | None:
         """Asked anew each time, so that a revoked token ends what its pages may do."""
