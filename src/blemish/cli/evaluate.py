@@ -35,7 +35,12 @@ FIGURES = {
         "map75": "mAP75",
         "recall_at_1_fp_per_image": "recall at 1 false box an image",
     },
-    "classes": {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"},
+    "classes": {
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "macro_f1": "macro F1",
+        "ece": "calibration error",
+    },
 }
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Figures of the classes that a bundle names."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,13 @@ from numpy.typing import NDArray
 
 from blemish.evaluation.intervals import Estimate, share
 
+BINS = 15  # of probability, for the calibration error
+
 
 @dataclass(frozen=True)
 class ClassFigures:
+    """What good against defective scores is in `ImageFigures.auroc`: there the score is 1 - P(good)."""
+
     classes: list[str]
     accuracy: Estimate
     balanced_accuracy: float  # mean recall of the classes that occur
@@ -17,10 +22,11 @@ class ClassFigures:
     precision: dict[str, Estimate | None]
     recall: dict[str, Estimate | None]
     confusion: list[list[int]]  # [truth][prediction]
+    ece: float | None = None  # expected calibration error: how far the stated probabilities are from the shares right
 
 
-def class_figures(truth: list[str], predicted: list[str]) -> ClassFigures:
-    """Figures of N images from their true and predicted class names."""
+def class_figures(truth: list[str], predicted: list[str], probabilities: Sequence[float] | None = None) -> ClassFigures:
+    """Figures of N images from their true and predicted class names, and the probabilities of the predicted ones."""
     names = sorted({*truth, *predicted}, key=lambda name: (name != "good", name))
     place = {name: i for i, name in enumerate(names)}
     confusion = np.zeros((len(names), len(names)), np.int64)
@@ -35,7 +41,19 @@ def class_figures(truth: list[str], predicted: list[str]) -> ClassFigures:
         precision=_shares(names, hits, called),
         recall=_shares(names, hits, actual),
         confusion=confusion.tolist(),
+        ece=None if probabilities is None else calibration_error(probabilities, [*map(str.__eq__, truth, predicted)]),
     )
+
+
+def calibration_error(probabilities: Sequence[float], right: Sequence[bool]) -> float:
+    """Expected calibration error (Guo et al. 2017) of N predictions: 15 equal bins of probability.
+
+    The mean, over all predictions, of the distance between mean probability and share of right ones in their bin.
+    """
+    stated, hits = np.asarray(probabilities, np.float64), np.asarray(right, np.float64)
+    bins = np.clip(np.ceil(stated * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    gaps = np.bincount(bins, stated, BINS) - np.bincount(bins, hits, BINS)
+    return float(np.abs(gaps).sum() / len(stated))
 
 
 def _shares(names: list[str], hits: NDArray[np.int64], totals: NDArray[np.int64]) -> dict[str, Estimate | None]:

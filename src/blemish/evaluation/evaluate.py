@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.truth import boxes_of, class_masks, has_boxes, has_mask, instances_of, mask_of
 from blemish.dataset.write import sha256_of
 from blemish.errors import BlemishError, DataError
@@ -64,7 +64,7 @@ class Seen:
     sample: Sample
     verdict: Verdict
     score: float
-    predicted: str | None  # the likeliest class
+    predicted: tuple[str, float] | None  # the likeliest class and its probability
     pixels: PixelScores | None
     overlap: Overlap | None
     instances: Detections | None  # masks of whole defects against the true ones
@@ -133,7 +133,7 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
             sample,
             result.verdict,
             result.score,
-            max(result.class_scores, key=result.class_scores.__getitem__) if result.class_scores else None,
+            max(result.class_scores.items(), key=lambda own: own[1]) if result.class_scores else None,
             None if mask is None or result.heat_map is None else split_scores(result.heat_map, mask, result.valid),
             None if mask is None else overlap(result.regions, mask, result.valid, layers),
             instances,
@@ -167,14 +167,13 @@ def _figures(inspector: Inspector, seen: list[Seen]) -> Figures:
     scores = np.array([s.score for s in known], np.float64)
     defective = np.array([bool(s.sample.defective) for s in known], np.bool_)
     pixels = [s.pixels for s in seen if s.pixels is not None]
-    named = [(s.sample.label or GOOD, s.predicted) for s in seen if s.sample.label is not None]
-    pairs = [(truth, predicted) for truth, predicted in named if predicted is not None]
+    named = [(s.sample.label, *s.predicted) for s in seen if s.sample.label is not None and s.predicted is not None]
     shapes = bool({"anomaly_map", "class_map", "mask_scores", "box_masks"} & set(inspector.manifest.outputs))
     overlaps = [s.overlap for s in seen if s.overlap is not None]
     return Figures(
         image=image_figures(scores, defective, [s.verdict for s in known]) if known else None,
         pixel=pixel_figures(pixels, inspector.manifest.decision.map_high),
-        classes=class_figures([t for t, _ in pairs], [p for _, p in pairs]) if pairs else None,
+        classes=class_figures(*map(list, zip(*named, strict=True))) if named else None,
         masks=mask_figures(overlaps, [s.instances for s in seen if s.instances is not None]) if shapes else None,
         boxes=box_figures([s.boxes for s in seen if s.boxes is not None]),
     )
