@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train",
     "inspect": "Inspect",
     "decide": "Inspect",
+    "enroll": "Inspect",
     "evaluate": "Judge",
     "report": "Judge",
     "serve": "Station",

@@ -22,6 +22,7 @@ from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.measure import measure
 from blemish.inspection.pipeline import Failed, Job, Steps, Unreadable, stream
 from blemish.inspection.result import Bools, Floats, Inspection, Outputs, Region, Verdict
+from blemish.inspection.support import SupportEngine, unpack
 
 OnError = Literal["raise", "report"]
 
@@ -74,7 +75,10 @@ class Inspector:
         check_decision(manifest.decision, [*manifest.classes, "defect"], manifest.scale is not None)
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, not {batch_size}")
-        return cls(opened, open_engine(opened.graph, engine, threads), manifest, batch_size)
+        runs = open_engine(opened.graph, engine, threads)
+        if manifest.support is not None:
+            runs = SupportEngine(runs, unpack(opened), manifest.support, len(manifest.classes))
+        return cls(opened, runs, manifest, batch_size)
 
     @overload  # a str is an iterable too, but one image
     def inspect(  # type: ignore[overload-overlap]

@@ -128,6 +128,17 @@ class Provenance(Part):
     config_sha256: str
 
 
+class Support(Part):
+    """How class scores follow from the graph's embedding and labelled vectors beside it; see inspection/support.py."""
+
+    part: str = "support.npy"  # vectors (S, E) float32
+    classes: list[int]  # of each vector, index into the manifest's classes
+    weights: list[int]  # images that each vector stands for
+    rule: Literal["prototype", "attention"] = "prototype"
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    scale: float = Field(gt=0)
+
+
 class Manifest(Part):
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -138,6 +149,7 @@ class Manifest(Part):
     tiling: Tiling | None = None
     roi: Roi | None = None
     scale: Scale | None = None
+    support: Support | None = None
     decision: Decision = Decision()
     calibration: Calibration | None = None
     certificate: Certificate | None = None

@@ -32,6 +32,7 @@ class Outputs:
     box_scores: Floats | None = None  # (N, M); padding rows have score 0
     box_labels: NDArray[np.int64] | None = None  # (N, M) index into the defect classes
     box_masks: Floats | None = None  # (N, M, h, w) probabilities inside each box
+    embedding: Floats | None = None  # (N, E) what few-shot classes are told apart by
 
     def kinds(self) -> list[str]:
         return [f.name for f in fields(self) if getattr(self, f.name) is not None]

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import lightning as L
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from blemish.dataset.sample import GOOD, Dataset
+from blemish.inspection.manifest import Support
 
 Need = Literal["good", "label", "mask", "boxes", "template"]
 Answer = Literal["what", "where", "how much"]
@@ -97,6 +100,13 @@ class Method(L.LightningModule, ABC):
 
         For what must be measured on images that were not learnt from, such as the scale of a map.
         """
+
+    def examples(self) -> tuple[Support, NDArray[np.float32]] | None:
+        """For a method that knows its classes by examples and gives an "embedding": how, and their vectors (S, E).
+
+        They ship beside the graph, so that `blemish enroll` can add to them.
+        """
+        return None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # Learned buffers (memory banks, statistics) get their size from the data, so a fresh method has them empty.

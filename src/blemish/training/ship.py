@@ -29,6 +29,7 @@ from blemish.inspection.bundle import write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Certificate, Decision, InputSpec, Manifest, Provenance, Scale
 from blemish.inspection.result import Inspection, Outputs
+from blemish.inspection.support import pack
 from blemish.methods.base import Method
 from blemish.training.calibrate import Source, Target, calibrate
 from blemish.training.data import View
@@ -98,8 +99,12 @@ def ship(
     tell("exporting the graph")
     graph = export_graph(method, view.input)
     manifest = _manifest(method, view, origin, graph)
+    known = method.examples()
+    parts = {}
+    if known is not None:
+        manifest, parts = manifest.model_copy(update={"support": known[0]}), {known[0].part: pack(known[1])}
     with TemporaryDirectory() as folder:  # nothing unproven ever stands where a bundle is looked for
-        inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest))
+        inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, parts))
 
     samples = list(origin.dataset.split("val").samples or origin.dataset.split("train").samples)
     tell(f"comparing the graph with the network on {min(len(samples), CERTIFIED_IMAGES)} images")
@@ -114,7 +119,7 @@ def ship(
     calibration.temperature = None if temperature is None else float(temperature)
     certificate.verdict_agreement = agreement(compared, decision, inspector)
     update = {"decision": decision, "calibration": calibration, "certificate": certificate}
-    return write_bundle(path, graph, manifest.model_copy(update=update))
+    return write_bundle(path, graph, manifest.model_copy(update=update), parts)
 
 
 def certify(

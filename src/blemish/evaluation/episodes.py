@@ -1,0 +1,126 @@
+"""Few-shot classification by episodes: N classes, K labelled images of each, how many of the others are told right.
+
+Works on embeddings, so that any network's, a bundle's included, can be judged without torch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import DataError
+
+Vectors = NDArray[Any]  # (N, E) floating
+Labels = NDArray[np.int64]
+# support vectors, their labels 0..ways-1, query vectors -> labels of the queries
+Classify = Callable[[Vectors, Labels, Vectors], Labels]
+EPISODES = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """Indices of the images: `support` (ways, shots) and `query` (ways, queries); the row is the class."""
+
+    support: NDArray[np.int64]
+    query: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeAccuracy:
+    """Mean accuracy over episodes with its 95 % interval, and each episode's own."""
+
+    ways: int
+    shots: int
+    mean: float
+    low: float
+    high: float
+    accuracies: tuple[float, ...]
+
+
+def draw_episode(labels: Labels, ways: int, shots: int, queries: int, rng: np.random.Generator) -> Episode:
+    """Draw classes, and of each `shots` images to learn from and `queries` others to ask about.
+
+    Negative labels take no part. Raises DataError where fewer than `ways` classes have `shots` + `queries` images.
+    """
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    able = classes[counts >= shots + queries]
+    if len(able) < ways:
+        raise DataError(
+            f"an episode of {ways} classes with {shots} + {queries} images needs {ways} classes with that many; "
+            f"there are {len(able)}"
+        )
+    chosen = rng.permutation(able)[:ways]
+    drawn = np.stack([rng.permutation(np.flatnonzero(labels == c))[: shots + queries] for c in chosen])
+    return Episode(drawn[:, :shots], drawn[:, shots:])
+
+
+def judge_episodes(
+    embeddings: Vectors,
+    labels: Labels,
+    ways: int,
+    shots: int,
+    queries: int = 15,
+    count: int = EPISODES,
+    seed: int = 0,
+    classify: Classify | None = None,
+) -> EpisodeAccuracy:
+    """Accuracy of `classify` (by default the nearest prototype) over `count` episodes of labelled embeddings."""
+    rng = np.random.default_rng(seed)
+    rule = classify or nearest_prototype
+    accuracies = []
+    for _ in range(count):
+        episode = draw_episode(labels, ways, shots, queries, rng)
+        known = np.repeat(np.arange(ways), shots)
+        told = rule(embeddings[episode.support.ravel()], known, embeddings[episode.query.ravel()])
+        accuracies.append(float(np.mean(told == np.repeat(np.arange(ways), episode.query.shape[1]))))
+    return summary(ways, shots, accuracies)
+
+
+def summary(ways: int, shots: int, accuracies: list[float]) -> EpisodeAccuracy:
+    """Mean and normal 95 % interval of the mean, as is usual for episodes; of a single one the interval is it."""
+    mean = float(np.mean(accuracies))
+    error = float(np.std(accuracies, ddof=1)) / math.sqrt(len(accuracies)) if len(accuracies) > 1 else 0.0
+    half = NormalDist().inv_cdf(0.975) * error
+    return EpisodeAccuracy(ways, shots, mean, max(0.0, mean - half), min(1.0, mean + half), tuple(accuracies))
+
+
+def nearest_prototype(support: Vectors, labels: Labels, query: Vectors) -> Labels:
+    """The class whose mean is nearest (Snell et al. 2017)."""
+    prototypes = np.stack([support[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
+    return np.asarray(squared_distances(query, prototypes).argmin(axis=1))
+
+
+def attention(support: Vectors, labels: Labels, query: Vectors, scale: float = 10.0) -> Labels:
+    """The class with most attention, by a softmax over cosine similarities (Vinyals et al. 2016)."""
+    unit_support, unit_query = (
+        v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in (support, query)
+    )
+    weights = np.exp(scale * (unit_query @ unit_support.T - 1))
+    return np.asarray((weights @ np.eye(labels.max() + 1)[labels]).argmax(axis=1))
+
+
+def softmax_regression(support: Vectors, labels: Labels, query: Vectors, steps: int = 20, rate: float = 0.5) -> Labels:
+    """Some steps of gradient descent on a linear layer that starts at zero: ANIL's inner loop (Raghu et al. 2020)."""
+    one_hot = np.eye(labels.max() + 1)[labels]
+    weight, bias = np.zeros((support.shape[1], one_hot.shape[1])), np.zeros(one_hot.shape[1])
+    for _ in range(steps):
+        logits = support @ weight + bias
+        share = np.exp(logits - logits.max(axis=1, keepdims=True))
+        error = (share / share.sum(axis=1, keepdims=True) - one_hot) / len(support)
+        weight, bias = weight - rate * support.T @ error, bias - rate * error.sum(axis=0)
+    return np.asarray((query @ weight + bias).argmax(axis=1))
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Vectors of length 1."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+
+
+def squared_distances(a: Vectors, b: Vectors) -> Vectors:
+    """(N, E), (M, E) to (N, M)."""
+    cross = a @ b.T
+    return np.asarray((a * a).sum(axis=1)[:, None] - 2 * cross + (b * b).sum(axis=1))

@@ -1,0 +1,80 @@
+"""Classes known by examples: vectors beside the graph, which gives embeddings; a class is added without training.
+
+The manifest says how class scores follow from an image's embedding e. Euclidean: -scale * mean square of e - v.
+Cosine: scale * cosine of e and v. By prototypes, v is the mean of a class's vectors and the scores' softmax gives
+probabilities; by attention, each vector has its softmax weight, and a class that of its vectors together.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import BundleError
+from blemish.inspection.bundle import Bundle
+from blemish.inspection.engines import Engine
+from blemish.inspection.manifest import Support
+from blemish.inspection.result import Floats, Outputs
+
+
+def class_scores(embeddings: Floats, vectors: Floats, support: Support, classes: int) -> Floats:
+    """Probabilities (N, classes) of embeddings (N, E), given the support's vectors (S, E).
+
+    A class without any vector has probability 0.
+    """
+    owners, weights = np.asarray(support.classes), np.asarray(support.weights, np.float64)
+    targets, member = vectors.astype(np.float64), (owners[:, None] == np.arange(classes)) * weights[:, None]
+    if support.rule == "prototype":
+        totals = member.sum(axis=0)
+        targets = (member.T @ targets) / np.maximum(totals, 1e-12)[:, None]
+        member = np.diag((totals > 0).astype(np.float64))
+    logits = support.scale * _similarity(embeddings.astype(np.float64), targets, support.metric)
+    heard = member.any(axis=1)
+    logits = np.where(heard, logits, -np.inf)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True)) @ member
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
+
+
+def pack(vectors: Floats) -> bytes:
+    """Vectors (S, E) as the bytes of a .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
+    return stream.getvalue()
+
+
+def unpack(bundle: Bundle) -> Floats:
+    """The vectors (S, E) of a bundle; BundleError where they are missing or do not go with its manifest."""
+    support = bundle.manifest.support
+    if support is None or support.part not in bundle.extras:
+        raise BundleError(f"bundle {bundle.path} knows its classes by examples, and they are missing from it")
+    try:
+        vectors = np.load(io.BytesIO(bundle.extras[support.part]), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise BundleError(f"bundle {bundle.path}: {support.part} is not a table of vectors") from error
+    known = len(bundle.manifest.classes)
+    sound = vectors.ndim == 2 and len(vectors) == len(support.classes) == len(support.weights) > 0
+    if not sound or vectors.dtype != np.float32 or not np.isfinite(vectors).all() or max(support.classes) >= known:
+        raise BundleError(f"bundle {bundle.path}: {support.part} does not go with the manifest")
+    return np.asarray(vectors, np.float32)
+
+
+class SupportEngine:
+    """An engine whose graph gives embeddings; the class scores follow from them and the vectors beside it."""
+
+    def __init__(self, engine: Engine, vectors: Floats, support: Support, classes: int) -> None:
+        self.name, self.threads = engine.name, engine.threads
+        self._engine, self._vectors, self._support, self._classes = engine, vectors, support, classes
+
+    def run(self, batch: Floats) -> Outputs:
+        outputs = self._engine.run(batch)
+        if outputs.embedding is None or outputs.embedding.shape[1:] != self._vectors.shape[1:]:
+            raise BundleError("the graph gives no embedding that goes with the bundle's vectors")
+        outputs.class_scores = class_scores(outputs.embedding, self._vectors, self._support, self._classes)
+        return outputs
+
+
+def _similarity(a: NDArray[np.float64], b: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+    if metric == "cosine":
+        a, b = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in (a, b))
+        return np.asarray(a @ b.T)
+    return np.asarray(-np.square(a[:, None] - b[None]).mean(axis=2))
