@@ -31,30 +31,14 @@ def maps():
     return logits, labels, torch.ones(2, 1, 12, 10)
 
 
-def test_dice_equals_the_library(maps):
+@pytest.mark.parametrize(("false_alarm", "escape"), [(0.5, 0.5), (0.2, 0.8)])
+def test_overlaps_equal_the_library(maps, false_alarm, escape):
     logits, labels, keep = maps
-    expected = smp.losses.DiceLoss("multiclass", smooth=2 * SMOOTH)(logits, labels)
-    torch.testing.assert_close(dice(logits.softmax(dim=1), one_hot(labels, CLASSES), keep), expected)
-
-
-def test_tversky_by_counting(maps):
-    logits, labels, keep = maps
-    scores = logits.softmax(dim=1)
-    lost = []
-    for k in range(CLASSES + 1):
-        p, t = scores[:, k].flatten().tolist(), (labels == k).flatten().tolist()
-        both = sum(a for a, b in zip(p, t, strict=True) if b)
-        excess = sum(a for a, b in zip(p, t, strict=True) if not b)
-        missed = sum(1 - a for a, b in zip(p, t, strict=True) if b)
-        lost.append(1 - (both + SMOOTH) / (both + 0.2 * excess + 0.8 * missed + SMOOTH))
-    assert float(tversky(scores, one_hot(labels, CLASSES), keep, 0.2, 0.8)) == pytest.approx(np.mean(lost), rel=1e-5)
-
-
-def test_tversky_of_sure_predictions_equals_the_library(maps):
-    logits, labels, keep = maps
-    sure = 1000 * F.one_hot(logits.argmax(dim=1), CLASSES + 1).permute(0, 3, 1, 2).float()
-    expected = smp.losses.TverskyLoss("multiclass", smooth=SMOOTH, alpha=0.2, beta=0.8)(sure, labels)
-    torch.testing.assert_close(tversky(sure.softmax(dim=1), one_hot(labels, CLASSES), keep, 0.2, 0.8), expected)
+    scores, truth = logits.softmax(dim=1), one_hot(labels, CLASSES)
+    expected = smp.losses.TverskyLoss("multiclass", smooth=SMOOTH, alpha=false_alarm, beta=escape)(logits, labels)
+    torch.testing.assert_close(tversky(scores, truth, keep, false_alarm, escape), expected)
+    if false_alarm == escape:
+        torch.testing.assert_close(dice(scores, truth, keep), expected)
 
 
 def test_focal_of_overlapping_classes_equals_the_library(maps):
