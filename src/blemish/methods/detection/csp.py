@@ -30,11 +30,11 @@ class CSPDarknet(nn.Module):
         self.strides = [8, 16, 32]
         self.channels = [base * 4, base * 8, base * 16]
         self.stem = conv(inputs, base, stride=2)
+        widths = [base * 2**i for i in range(5)]
+        depths = (depth, 3 * depth, 3 * depth, depth)
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                conv(base * 2**i, base * 2 ** (i + 1), stride=2), CSPBlock(*[base * 2 ** (i + 1)] * 2, blocks)
-            )
-            for i, blocks in enumerate((depth, 3 * depth, 3 * depth, depth))
+            nn.Sequential(conv(before, after, stride=2), CSPBlock(after, after, blocks))
+            for before, after, blocks in zip(widths[:-1], widths[1:], depths, strict=True)
         )
         self.pooling = SpatialPyramidPooling(self.channels[-1])
 

@@ -35,10 +35,10 @@ class YoloOptions(DetectorOptions):
 class Yolo(Detector):
     """Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021".
 
-    Kept: no anchors, decoupled heads with objectness, SimOTA assignment, a path aggregation neck of CSP blocks, strong
-    augmentation that ends before training does, averaged weights. Deviations: a pretrained backbone by default
-    (`backbone=csp` is the paper's kind), one width for all levels, CIoU loss, class targets of 1 for all chosen places
-    weighted by their overlap, AdamW, mosaics without mixing.
+    Kept: no anchors, decoupled heads with objectness, SimOTA assignment, class targets scaled by the overlap, a path
+    aggregation neck of CSP blocks, strong augmentation that ends before training does, averaged weights. Deviations: a
+    pretrained backbone by default (`backbone=csp` is the paper's kind), one width for all levels, CIoU loss, AdamW,
+    mosaics without mixing.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
