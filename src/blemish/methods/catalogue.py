@@ -37,6 +37,7 @@ METHODS = {
     "mask-rcnn": "blemish.methods.detection.mask_rcnn:MaskRCNN",
     "yolo": "blemish.methods.detection.yolo:Yolo",
     "ssd": "blemish.methods.detection.ssd:SSD",
+    "fcos": "blemish.methods.detection.fcos:FCOS",
     "retinanet": "blemish.methods.detection.retinanet:RetinaNet",
     "unet": "blemish.methods.segmentation.unet:UNet",
     "fcn": "blemish.methods.segmentation.fcn:FCN",
@@ -44,6 +45,9 @@ METHODS = {
     "deeplabv3plus": "blemish.methods.segmentation.deeplabv3plus:DeepLabV3Plus",
     "segan": "blemish.methods.segmentation.segan:SegAN",
     "multitask": "blemish.methods.classification.multitask:MultiTask",
+    "prototypical": "blemish.methods.few_shot.prototypical:Prototypical",
+    "matching": "blemish.methods.few_shot.matching:Matching",
+    "maml": "blemish.methods.few_shot.maml:Maml",
 }
 
 

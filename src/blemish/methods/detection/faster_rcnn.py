@@ -65,7 +65,7 @@ class FasterRCNN(Detector):
         name="faster-rcnn",
         branch="detection",
         title="Faster R-CNN",
-        paper="Ren et al. 2015, Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, NeurIPS",
+        paper="Ren et al. 2015, Faster R-CNN: Towards Real-Time Object Detection, NeurIPS",
         needs=("boxes",),
         answers=("what", "where"),
         summary="Two-stage detector: proposes regions, then names each and corrects its box.",
