@@ -29,12 +29,12 @@ async def build(visitor: Visitor, request: Request) -> None:
     _actions(visitor, row)
     with panel():
         with ui.element("div").classes("bar"):
-            ui.label(t(row.verdict)).classes(f"verdict large {row.verdict}").mark("verdict")
+            ui.label(t(row.verdict)).classes(f"verdict large {row.verdict}").props("data-name=verdict")
             with ui.element("div"):
                 ui.label(row.part_id or t("part {id}", id=row.id)).style("font-weight: 650; font-size: 18px")
                 ui.label(f"{local(row.created_at)} · {t(row.label)}").classes("soft")
         for reason in row.reasons:
-            ui.label(visitor.reason(reason)).mark("reason")
+            ui.label(visitor.reason(reason)).props("data-name=reason")
     _pictures(visitor, row)
     if row.regions:
         with panel(t("Measurements")):
@@ -55,7 +55,7 @@ def _find(session: Session, inspection_id: int) -> InspectionRow | None:
 def _actions(visitor: Visitor, row: InspectionRow) -> None:
     t = visitor.t
 
-    async def again(user: User, *_: object) -> None:
+    async def again(user: User) -> None:
         inspector = await asyncio.to_thread(visitor.station.service.inspectors.get, row.recipe)
         image = await asyncio.to_thread(kept_image, row, visitor.station.settings.images)
         found = await asyncio.to_thread(replay, row, inspector, image)

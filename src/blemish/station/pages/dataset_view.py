@@ -64,9 +64,9 @@ class DatasetView:
             known = [str(folder) for folder in self._folders()[:-1]] + [str(file) for file in exports[:20]]
             with ui.element("div").classes("bar"):
                 field = ui.input(t("Folder or CSV on this machine"), value=path, autocomplete=known)
-                field.props("dense outlined").style("flex: 1 1 220px").mark("dataset")
-                opening = self.visitor.does("engineer", lambda user, *_: self._open(field.value))
-                ui.button(t("Open"), on_click=opening).props("no-caps").mark("open")
+                field.props("dense outlined data-name=dataset").style("flex: 1 1 220px")
+                opening = self.visitor.does("engineer", lambda user: self._open(field.value))
+                ui.button(t("Open"), on_click=opening).props("no-caps data-name=open")
                 field.on("keydown.enter", opening)
             if known:
                 with ui.element("div").classes("bar soft"):
@@ -109,14 +109,14 @@ class DatasetView:
         with ui.element("div").classes("bar"):
             choice = ui.select({None: t("all images"), **{name: t(name) for name in dataset.classes}}, value=self.label)
             choice.props("dense outlined options-dense").style("width: 180px")
-            choice.on_value_change(self.visitor.does("engineer", lambda user, event: self._choose(event.value)))
+            choice.on_value_change(self.visitor.does("engineer", lambda user: self._choose(choice.value)))
         await self.gallery()
 
     async def _audit_part(self) -> None:
         t = self.visitor.t
         place = ui.element("div").classes("stack")
 
-        async def audit(user: User, *_: object) -> None:
+        async def audit(user: User) -> None:
             dataset = self.dataset
             if dataset is None:
                 return
@@ -131,7 +131,7 @@ class DatasetView:
 
         with place:
             button = ui.button(t("Audit"), icon="fact_check", on_click=self.visitor.does("engineer", audit))
-            button.props("no-caps outline").style("align-self: flex-start").mark("audit")
+            button.props("no-caps outline data-name=audit").style("align-self: flex-start")
 
     async def _choose(self, label: str | None) -> None:
         self.label, self.first = label, 0
@@ -144,7 +144,7 @@ class DatasetView:
         samples = [s for s in self.dataset.samples if self.label in (None, s.label)]
         shown = samples[self.first : self.first + TILES]
         pictures = await asyncio.to_thread(lambda: [_thumbnail(sample) for sample in shown])
-        with ui.element("div").classes("tiles").mark("gallery"):
+        with ui.element("div").classes("tiles").props("data-name=gallery"):
             for sample, source in zip(shown, pictures, strict=True):
                 with ui.element("div").classes("thumb"):
                     if source:

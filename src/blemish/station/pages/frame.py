@@ -60,6 +60,8 @@ def frame(visitor: Visitor, title: str, path: str) -> Iterator[None]:
     """Head and menu; what is made within is the page's content."""
     t = visitor.t
     ui.add_css(STYLE)
+    if visitor.language == CHINESE:
+        ui.add_head_html("<script>document.documentElement.lang = 'zh-CN'</script>")
     ui.colors(primary="#1f4e79", positive="#16a34a", negative="#dc2626", warning="#d97706")
     with ui.left_drawer(fixed=True, value=None).props("show-if-above breakpoint=900 width=232").classes("menu") as menu:
         for target, name, icon in MENU:
@@ -78,7 +80,7 @@ def frame(visitor: Visitor, title: str, path: str) -> Iterator[None]:
         ui.label(recipe or t("no recipe")).classes("recipe-name").tooltip(t("recipe in use"))
         other, shown = (ENGLISH, "EN") if visitor.language == CHINESE else (CHINESE, "中文")
         set_language = f"document.cookie='{LANGUAGE_COOKIE}={other};path=/;max-age=31536000;samesite=strict'"
-        ui.button(shown).props("flat dense color=white no-caps").mark("language").on(
+        ui.button(shown).props("flat dense color=white no-caps data-name=language").on(
             "click", js_handler=f"() => {{ {set_language}; location.reload() }}"
         )
         if visitor.cookie is not None:
@@ -113,6 +115,15 @@ def panel(title: str = "", extra: str = "") -> Iterator[ui.element]:
         if title:
             ui.label(title).classes("panel-title")
         yield box
+
+
+@contextmanager
+def dialog(title: str, width: int = 440) -> Iterator[ui.dialog]:
+    """A window over the page, which outlives the button that opened it."""
+    with ui.context.client.content, ui.dialog(value=True) as found, ui.card() as card:
+        card.style(f"width: {width}px; max-width: 92vw; align-items: stretch")
+        ui.label(title).classes("panel-title")
+        yield found
 
 
 def figure(name: str, value: str, hint: str = "", tone: str = "") -> None:

@@ -7,7 +7,7 @@ from nicegui import ui
 
 from blemish.station.auth import User
 from blemish.station.golden import GoldenLossError, change_over
-from blemish.station.pages.frame import picture, verdict_badge
+from blemish.station.pages.frame import dialog, picture, verdict_badge
 from blemish.station.pages.visitor import Visitor
 from blemish.station.schemas import Loss
 
@@ -46,8 +46,7 @@ async def _finish(visitor: Visitor, done: Done) -> None:
 
 def _ask_why(visitor: Visitor, recipe_id: int, lost: list[Loss], done: Done) -> None:
     t = visitor.t
-    with ui.dialog(value=True) as dialog, ui.card().style("max-width: 640px"):
-        ui.label(t("This recipe loses {number} parts of the golden set.", number=len(lost))).classes("panel-title")
+    with dialog(t("This recipe loses {number} parts of the golden set.", number=len(lost)), 640) as window:
         with ui.element("div").classes("tiles").style("width: 100%"):
             for loss in lost[:8]:
                 with ui.link(target=f"/card/{loss.inspection_id}", new_tab=True).classes("thumb"):
@@ -55,14 +54,19 @@ def _ask_why(visitor: Visitor, recipe_id: int, lost: list[Loss], done: Done) -> 
                     with ui.element("div"):
                         verdict_badge(visitor, loss.verdict)
                     ui.label(t("truly {label}", label=t(loss.label)))
-        why = ui.textarea(t("Why use it all the same?")).props("outlined autogrow").style("width: 100%").mark("why")
+        why = (
+            ui.textarea(t("Why use it all the same?"))
+            .props("outlined autogrow")
+            .style("width: 100%")
+            .props("data-name=why")
+        )
 
-        async def use_anyway(user: User, *_: object) -> None:
-            dialog.close()
+        async def use_anyway(user: User) -> None:
+            window.close()
             await _change_over(visitor, user, recipe_id, why.value[:2000])
             await _finish(visitor, done)
 
         with ui.element("div").classes("bar"):
-            ui.button(t("Keep the recipe in use"), on_click=dialog.close).props("no-caps")
+            ui.button(t("Keep the recipe in use"), on_click=window.close).props("no-caps")
             use = ui.button(t("Use it all the same"), on_click=visitor.does("engineer", use_anyway))
             use.props("no-caps outline color=negative").bind_enabled_from(why, "value", lambda text: bool(text.strip()))

@@ -13,7 +13,7 @@ from blemish.station.auth import User
 from blemish.station.jobs import Job
 from blemish.station.keeping import take_in
 from blemish.station.models import BundleRow, RecipeRow
-from blemish.station.pages.frame import panel
+from blemish.station.pages.frame import dialog, panel
 from blemish.station.pages.gate import activate
 from blemish.station.pages.parts import local
 from blemish.station.pages.visitor import Visitor
@@ -30,17 +30,21 @@ class JobList:
         self.seen: object = None
 
     def show(self) -> None:
+        self.seen = self._state()
         with panel(self.visitor.t("Trainings")):
             self.table()
         ui.timer(LOOK_S, self.look, immediate=False)
 
     def look(self) -> None:
         """Show the list anew where anything in it has changed."""
-        jobs = self.visitor.station.jobs.all()
-        now = [(job.id, job.state, job.at, job.bar, len(job.lines)) for job in jobs]
+        now = self._state()
         if now != self.seen:
             self.seen = now
             self.table.refresh()
+
+    def _state(self) -> object:
+        jobs = self.visitor.station.jobs.all()
+        return [(job.id, job.state, job.at, job.bar, len(job.lines)) for job in jobs]
 
     @ui.refreshable_method
     def table(self) -> None:
@@ -53,7 +57,7 @@ class JobList:
 
     def _one(self, job: Job) -> None:
         t = self.visitor.t
-        with ui.element("div").classes("job").mark(f"job-{job.state}"):
+        with ui.element("div").classes("job").props(f"data-name=job-{job.state}"):
             with ui.element("div").classes("bar"):
                 ui.icon(ICONS[job.state], size="20px").classes(job.state)
                 ui.label(job.title).style("font-weight: 600")
@@ -72,36 +76,35 @@ class JobList:
         t = self.visitor.t
         if job.state == "running":
             stop = self.visitor.does("engineer", partial(self._cancel, job.id))
-            ui.button(t("Cancel"), icon="stop", on_click=stop).props("no-caps outline dense").mark("cancel")
+            ui.button(t("Cancel"), icon="stop", on_click=stop).props("no-caps outline dense data-name=cancel")
         if job.report is not None:
-            ui.link(t("Report"), f"/jobs/{job.id}/report", new_tab=True).mark("report")
+            ui.link(t("Report"), f"/jobs/{job.id}/report", new_tab=True).props("data-name=report")
         if job.bundle is not None:
             promote = self.visitor.does("engineer", partial(self._ask_name, job))
-            ui.button(t("Promote"), icon="publish", on_click=promote).props("no-caps dense").mark("promote")
+            ui.button(t("Promote"), icon="publish", on_click=promote).props("no-caps dense data-name=promote")
 
-    async def _cancel(self, job_id: str, user: User, *_: object) -> None:
+    async def _cancel(self, job_id: str, user: User) -> None:
         await asyncio.to_thread(self.visitor.station.jobs.cancel, job_id)
         self.look()
 
-    async def _ask_name(self, job: Job, user: User, *_: object) -> None:
+    async def _ask_name(self, job: Job, user: User) -> None:
         t = self.visitor.t
         name = await self.visitor.read(_name_in_use)
-        with ui.dialog(value=True) as dialog, ui.card().style("min-width: min(420px, 90vw)"):
-            ui.label(t("Promote")).classes("panel-title")
+        with dialog(t("Promote")) as window:
             ui.label(t("It becomes the next version of a recipe, and is used if it keeps the golden set.")).classes(
                 "soft"
             )
-            field = ui.input(t("Recipe"), value=name).props("outlined dense").style("width: 100%").mark("recipe")
+            field = ui.input(t("Recipe"), value=name).props("outlined dense data-name=recipe").style("width: 100%")
 
-            async def promote(user: User, *_: object) -> None:
+            async def promote(user: User) -> None:
                 recipe_id = await self._take_in(job, field.value.strip(), user)
-                dialog.close()
+                window.close()
                 await activate(self.visitor, user, recipe_id, f"training {job.id}", self.on_promote)
 
             go = self.visitor.does("engineer", promote)
             with ui.element("div").classes("bar"):
-                ui.button(t("Promote"), on_click=go).props("no-caps").mark("promote-now")
-                ui.button(t("Close"), on_click=dialog.close).props("no-caps flat")
+                ui.button(t("Promote"), on_click=go).props("no-caps data-name=promote-now")
+                ui.button(t("Close"), on_click=window.close).props("no-caps flat")
 
     async def _take_in(self, job: Job, name: str, user: User) -> int:
         """The bundle of a job as a new version of a recipe, not in use yet."""

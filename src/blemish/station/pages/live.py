@@ -78,7 +78,7 @@ async def build(visitor: Visitor, request: Request) -> None:
             visitor.require("operator")
             content.refresh(await visitor.read(look, hours.value))
 
-    hours.on_value_change(visitor.does("operator", lambda user, event: refresh(always=True)))
+    hours.on_value_change(visitor.does("operator", lambda user: refresh(always=True)))
     ui.timer(LOOK_S, visitor.does("operator", lambda user: refresh()), immediate=False)
 
 
@@ -86,7 +86,7 @@ def _last_part(visitor: Visitor, row: InspectionRow) -> None:
     t = visitor.t
     with panel():
         with ui.element("div").classes("bar"):
-            ui.label(t(row.verdict)).classes(f"verdict large {row.verdict}").mark("verdict")
+            ui.label(t(row.verdict)).classes(f"verdict large {row.verdict}").props("data-name=verdict")
             with ui.element("div"):
                 ui.link(row.part_id or t("part {id}", id=row.id), f"/card/{row.id}").style("font-weight: 600")
                 lot = f" · {t('lot')} {row.lot}" if row.lot else ""

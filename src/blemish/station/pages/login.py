@@ -36,7 +36,7 @@ def add(station: Station) -> None:
             ui.label("blemish").style("font-size: 26px; font-weight: 700")
             ui.label(t("Sign in with the token that an administrator gave you.")).classes("soft")
             field = ui.input(t("Token"), password=True, password_toggle_button=True)
-            field.props('autofocus outlined autocomplete="current-password"').classes("token")
+            field.props('autofocus outlined data-name=token autocomplete="current-password"').classes("token")
             field.on("keydown.enter", js_handler=script)
             ui.button(t("Sign in")).props("no-caps").on("click", js_handler=script)
             ui.html('<div id="sign-in-problem" role="alert" style="color:#dc2626"></div>', sanitize=False)

@@ -31,7 +31,7 @@ class RecipeList:
         rows, in_use, golden = await self.visitor.read(_load)
         ui.label(t("Golden set: {number} parts. Add parts to it when you review them.", number=golden)).classes("soft")
         for row in rows:
-            with ui.element("div").classes("bar").mark(f"recipe-{row.name}-{row.version}"):
+            with ui.element("div").classes("bar").props(f"data-name=recipe-{row.name}-{row.version}"):
                 ui.label(f"{row.name} v{row.version}").style("font-weight: 600")
                 ui.label(row.bundle.manifest["provenance"]["method"])
                 ui.label(f"{local(row.created_at)} · {row.created_by}").classes("soft")
@@ -42,7 +42,7 @@ class RecipeList:
                     use = self.visitor.does("engineer", partial(self._use, row.id))
                     ui.button(t("Use"), on_click=use).props("no-caps flat dense")
 
-    async def _use(self, recipe_id: int, user: User, *_: object) -> None:
+    async def _use(self, recipe_id: int, user: User) -> None:
         await activate(self.visitor, user, recipe_id, "", self.table.refresh)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import quote
 
 from fastapi import Request
 from nicegui import ui
@@ -16,7 +17,7 @@ from blemish.errors import DataError
 from blemish.station import golden, record, reviewing
 from blemish.station.auth import User
 from blemish.station.models import InspectionRow, ReviewRow
-from blemish.station.pages.frame import empty, no_picture, panel
+from blemish.station.pages.frame import dialog, empty, no_picture, panel
 from blemish.station.pages.mask_editor import MaskEditor, Tool
 from blemish.station.pages.parts import local, measurement_table
 from blemish.station.pages.visitor import Visitor
@@ -53,6 +54,7 @@ class Reviewing:
         self.golden: ui.checkbox | None = None
         self.buttons: dict[str, ui.button] = {}
         self.tools: ui.toggle
+        self.other: ui.input
         self.save = visitor.does("operator", self._save)
         self.skip = visitor.does("operator", self._skip)
 
@@ -64,11 +66,11 @@ class Reviewing:
         with ui.element("div").classes("bar"):
             names = {name: f"{t(title)} ({lengths[name]})" for name, title in QUEUES.items()}
             queues = ui.select(names, value=kind if wanted is None else None).props("dense outlined options-dense")
-            queues.style("min-width: 240px").props(f'aria-label="{t("Queue")}"').mark("queue")
+            queues.style("min-width: 240px").props(f'aria-label="{t("Queue")}"').props("data-name=queue")
             ui.space()
             export = ui.button(t("Export reviewed parts"), icon="archive").props("outline no-caps")
-        queues.on_value_change(visitor.does("operator", lambda user, event: self._show_queue(event.value)))
-        export.on_click(visitor.does("engineer", lambda user, event: self._export()))
+        queues.on_value_change(visitor.does("operator", lambda user: self._show_queue(queues.value)))
+        export.on_click(visitor.does("engineer", lambda user: self._export()))
         export.set_enabled(visitor.may("engineer"))
         await self.content()
         ui.keyboard(on_key=self._on_key)
@@ -107,7 +109,7 @@ class Reviewing:
                 width.style("width: 110px; margin: 0 8px").props(f'aria-label="{t("width of the brush")}"')
                 ui.switch(t("heat map"), on_change=lambda e: self._set("heatShown", bool(e.value))).props("dense")
             heat = bool({"anomaly_map", "mask_scores", "class_map"} & set(row.recipe.bundle.manifest["outputs"]))
-            self.editor = MaskEditor(row.id, heat, lambda changed: None).mark("editor")
+            self.editor = MaskEditor(row.id, heat, lambda changed: None).props("data-name=editor")
 
     def _truth(self, row: InspectionRow) -> None:
         t = self.visitor.t
@@ -115,19 +117,18 @@ class Reviewing:
             with ui.element("div").classes("bar"):
                 for number, label in enumerate(self.labels):
                     button = ui.button(f"{t(label)}", on_click=partial(self._choose, label)).props("no-caps dense")
-                    button.style("padding: 4px 12px").mark(f"label-{label}")
+                    button.style("padding: 4px 12px")
                     with button:
                         ui.html(f"<kbd style='margin-left:8px;color:#334155'>{number or 'G'}</kbd>", sanitize=False)
                     self.buttons[label] = _blurring(button)
-                ui.input(placeholder=t("another class")).props("dense outlined").style("width: 130px").on(
-                    "keydown.enter.stop", self.visitor.does("operator", self._name), ["target.value"]
-                )
+                self.other = ui.input(placeholder=t("another class")).props("dense outlined").style("width: 130px")
+                self.other.on("keydown.enter.stop", self.visitor.does("operator", self._name))
             ui.input(t("Note")).props("dense outlined").bind_value(self, "note")
-            self.golden = ui.checkbox(t("into the golden set")).props("dense").mark("golden")
+            self.golden = ui.checkbox(t("into the golden set")).props("dense data-name=golden")
             self.golden.set_enabled(self.visitor.may("engineer") and row.image_path is not None)
             with ui.element("div").classes("bar"):
-                ui.button(t("Save and go on"), icon="check", on_click=self.save).props("no-caps").mark("save")
-                ui.button(t("Skip"), on_click=self.skip).props("no-caps flat").mark("skip")
+                ui.button(t("Save and go on"), icon="check", on_click=self.save).props("no-caps data-name=save")
+                ui.button(t("Skip"), on_click=self.skip).props("no-caps flat data-name=skip")
                 ui.space()
                 ui.label(f"{self.at + 1} / {len(self.waiting)}").classes("soft")
             with (
@@ -161,14 +162,14 @@ class Reviewing:
         if self.editor is not None:
             self.editor.set(name, value)  # type: ignore[arg-type]
 
-    async def _name(self, user: User, event: object) -> None:
-        label = str(getattr(event, "args", "")).strip()[:200]
+    async def _name(self, user: User) -> None:
+        label = self.other.value.strip()[:200]
         if not label.isprintable() or not label:
             raise DataError(self.visitor.t("Give the class a name."))
         self.label = label
         await self._save(user)
 
-    async def _save(self, user: User, *_: object) -> None:
+    async def _save(self, user: User) -> None:
         if self.at >= len(self.waiting):
             return
         mask = None if self.editor is None or self.label == GOOD else await self.editor.drawn()
@@ -179,7 +180,7 @@ class Reviewing:
         self.visitor.tell(self.visitor.t("Saved: {label}", label=self.visitor.t(self.label)))
         await self._skip(user)
 
-    async def _skip(self, user: User, *_: object) -> None:
+    async def _skip(self, user: User) -> None:
         self.at += 1
         await self.content.refresh()
 
@@ -191,11 +192,10 @@ class Reviewing:
         t, settings = self.visitor.t, self.visitor.station.settings
         rows = await self.visitor.read(reviewing.reviewed)
         made = await asyncio.to_thread(reviewing.export, rows, settings.images, settings.exports)
-        with ui.dialog(value=True), ui.card():
-            ui.label(t("{number} reviewed parts were written as a dataset:", number=len(made)))
+        with dialog(t("{number} reviewed parts were written as a dataset:", number=len(made))):
             ui.label(str(made.root)).classes("mono")
             with ui.element("div").classes("bar"):
-                ui.link(t("Train with it"), f"/training?path={made.root}")
+                ui.link(t("Train with it"), f"/training?path={quote(str(made.root))}")
                 ui.button(t("Download"), icon="download", on_click=partial(_download, made.root)).props("no-caps flat")
 
     async def _on_key(self, event: KeyEventArguments) -> None:

@@ -116,12 +116,16 @@ IN_CHINESE: dict[str, str] = {
     "Start the station with --bundle, or promote a training.": "请用 --bundle 启动检测站，或启用一次训练的结果。",
     "No scores yet": "暂无得分",
     "The histogram appears when parts have been inspected with this recipe.": "用此配方检测工件后会显示直方图。",
-    "Scores of the newest {parts:,} parts, {known:,} of known truth": "最近 {parts:,} 个工件的得分，其中 {known:,} 个已知真值",
+    "Scores of the newest {parts:,} parts, {known:,} of known truth": (
+        "最近 {parts:,} 个工件的得分，其中 {known:,} 个已知真值"
+    ),
     "height: root of the number of parts": "高度：工件数的平方根",
     "review from": "复核起点",
     "reject from": "拒收起点",
     "back to those in use": "恢复当前阈值",
-    "Rules and thresholds of single classes stay as they are, and are counted in.": "规则和单类阈值保持不变，并已计入。",
+    "Rules and thresholds of single classes stay as they are, and are counted in.": (
+        "规则和单类阈值保持不变，并已计入。"
+    ),
     "escape": "漏检率",
     "overkill": "误判率",
     "to review": "待复核率",

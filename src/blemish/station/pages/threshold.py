@@ -64,9 +64,8 @@ class Thresholds:
                     ui.html(f'<span style="color:{tone}">■</span> {t(name)}', sanitize=False)
                 ui.label(t("height: root of the number of parts"))
             labels = {"review": t("review"), "reject": t("reject")}
-            self.chart = ScoreHistogram(edges.tolist(), counts, self.decision, labels, editable, self._moved).mark(
-                "histogram"
-            )
+            self.chart = ScoreHistogram(edges.tolist(), counts, self.decision, labels, editable, self._moved)
+            self.chart.props("data-name=histogram")
             self._fields(editable)
             if self.decision.rules or self.decision.class_thresholds:
                 ui.label(t("Rules and thresholds of single classes stay as they are, and are counted in.")).classes(
@@ -108,7 +107,7 @@ class Thresholds:
     def changes(self, outcome: Outcome) -> None:
         t = self.visitor.t
         with panel(t("Verdicts that would change: {number}", number=len(outcome.changed))) as box:
-            box.mark("changes")
+            box.props("data-name=changes")
             if not outcome.changed:
                 ui.label(t("None of the parts above.")).classes("soft")
             with ui.element("div").classes("tiles"):
@@ -134,10 +133,10 @@ class Thresholds:
         with panel(), ui.element("div").classes("bar"):
             ui.input(t("Why (goes into the audit log)")).props("dense outlined").bind_value(self, "why").style(
                 "flex: 1 1 220px"
-            ).mark("why")
+            ).props("data-name=why")
             use = self.visitor.does("engineer", self._save_and_use)
             keep = self.visitor.does("engineer", self._save)
-            ui.button(t("Save and use"), icon="check", on_click=use).props("no-caps").mark("save")
+            ui.button(t("Save and use"), icon="check", on_click=use).props("no-caps data-name=save")
             ui.button(t("Save only"), on_click=keep).props("no-caps outline")
 
     async def _moved(self, review: float | None, reject: float | None) -> None:
@@ -159,7 +158,7 @@ class Thresholds:
             self.figures.refresh(outcome)
             self.changes.refresh(outcome)
 
-    async def _save(self, user: User, *_: object) -> None:
+    async def _save(self, user: User) -> None:
         await self._new_version(user)
 
     async def _new_version(self, user: User) -> RecipeRow:
@@ -167,7 +166,7 @@ class Thresholds:
         self.visitor.tell(self.visitor.t("Saved as {name} version {version}.", name=made.name, version=made.version))
         return made
 
-    async def _save_and_use(self, user: User, *_: object) -> None:
+    async def _save_and_use(self, user: User) -> None:
         made = await self._new_version(user)
         await activate(self.visitor, user, made.id, self.why, lambda: ui.navigate.reload())
 

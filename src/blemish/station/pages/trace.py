@@ -52,10 +52,10 @@ class Trace:
         self._field("min_length_px", ui.number(t("length from, px"), min=0))
         self._field("min_area_px", ui.number(t("area from, px²"), min=0))
         search = self.visitor.does("operator", self._search)
-        ui.button(t("Search"), icon="search", on_click=search).props("no-caps").mark("search")
+        ui.button(t("Search"), icon="search", on_click=search).props("no-caps data-name=search")
 
     def _field(self, name: str, element: Any, width: int = 140) -> None:
-        element.props("dense outlined options-dense").style(f"width: {width}px").mark(name)
+        element.props(f"dense outlined options-dense data-name={name}").style(f"width: {width}px")
         element.bind_value(self.values, name)
         element.on("keydown.enter", self.visitor.does("operator", self._search))
 
@@ -73,7 +73,7 @@ class Trace:
             t("{first:,} to {last:,} of {total:,} parts, newest first", first=first, last=last, total=total)
         ).classes("soft")
         with panel() as box:
-            box.mark("results")
+            box.props("data-name=results")
             self._tiles(rows)
         with ui.element("div").classes("bar"):
             back = ui.button(t("newer"), icon="chevron_left", on_click=self._newer).props("flat no-caps")
@@ -104,7 +104,7 @@ class Trace:
             min_area_px=_number(values.get("min_area_px")),
         )
 
-    async def _search(self, user: User, *_: object) -> None:
+    async def _search(self, user: User) -> None:
         self.pages = [None]
         await self.results.refresh()
 

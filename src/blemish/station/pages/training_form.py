@@ -35,14 +35,14 @@ class TrainingForm:
                 return
             self.which = ui.label(t("Open a dataset first.")).classes("soft")
             self.methods = ui.select([], label=t("Methods"), multiple=True)
-            self.methods.props("dense outlined options-dense use-chips").mark("methods")
+            self.methods.props("dense outlined options-dense use-chips data-name=methods")
             self.hint = ui.label(t("None: the advisor chooses. Several: they are compared.")).classes("soft")
             scale = await self.visitor.read(_scale_in_use)
             self.scale = ui.number(t("px per mm (if known)"), value=scale, min=0.001).props("dense outlined")
             self.options = ui.textarea(t("Options, NAME=VALUE, one a line")).props("dense outlined autogrow rows=1")
-            self.options.mark("options")
+            self.options.props("data-name=options")
             self.button = ui.button(t("Start"), icon="play_arrow", on_click=self.visitor.does("engineer", self._start))
-            self.button.props("no-caps").style("align-self: flex-start").mark("start").set_enabled(False)
+            self.button.props("no-caps data-name=start").style("align-self: flex-start").set_enabled(False)
 
     def offer(self, place: Path, dataset: Dataset) -> None:
         """A dataset that may be learned from."""
@@ -64,7 +64,7 @@ class TrainingForm:
         able = {m["name"]: f"{m['name']}: {m['summary']}" for m in self.catalogue if set(m["needs"]) <= self.truth}
         self.methods.set_options(able, value=[name for name in self.methods.value or [] if name in able])
 
-    async def _start(self, user: User, *_: object) -> None:
+    async def _start(self, user: User) -> None:
         if self.place is None:
             return
         methods = list(self.methods.value or [])

@@ -73,12 +73,12 @@ class Visitor:
 
         return asyncio.to_thread(writing)
 
-    def does(self, role: str, work: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        """A handler of what the visitor does: `work(user, ...)`, with its errors shown in one line."""
+    def does(self, role: str, work: Callable[[User], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """A handler of what the visitor does: `work(user)`, with its errors shown in one line."""
 
-        async def handler(*arguments: Any) -> None:
+        async def handler() -> None:
             try:
-                await work(self.require(role), *arguments)
+                await work(self.require(role))
             except BlemishError as error:
                 self.complain(str(error))
             except SQLAlchemyError:

@@ -1,0 +1,128 @@
+"""A headless Chromium for the tests of pages."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+WIDE, NARROW = (1280, 900), (390, 844)
+Found = TypeVar("Found")
+
+
+class Browser:
+    """One window; every page must come from the station alone, fit the window and raise no error."""
+
+    def __init__(self) -> None:
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        driver = shutil.which("chromedriver")
+        if chromium is None or driver is None:
+            pytest.skip("no chromium with chromedriver here (Debian: apt install chromium chromium-driver)")
+        options = Options()
+        options.binary_location = chromium
+        for argument in (
+            "--headless=new",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--lang=en",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no page needs the internet
+            *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
+        ):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(driver))
+        self.resize(*WIDE)
+
+    def resize(self, width: int, height: int) -> None:
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def open(self, url: str) -> None:
+        self.driver.get(url)
+        self.until(lambda: self.driver.execute_script("return !!window.socket && window.socket.connected"))
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str, text: str = "") -> WebElement:
+        """The first shown element that bears the text; waited for."""
+        return self.until(lambda: next((e for e in self.all(selector) if text in e.text and e.is_displayed()), None))
+
+    def click(self, selector: str, text: str = "") -> None:
+        def clicked() -> bool:
+            element = self.one(selector, text)
+            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+            element.click()
+            return True
+
+        self.until(clicked)
+
+    def fill(self, name: str, text: str) -> None:
+        field = self.one(f"[data-name={name}]")
+        field = (
+            field if field.tag_name in ("input", "textarea") else field.find_element(By.CSS_SELECTOR, "input,textarea")
+        )
+        field.send_keys(text)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            ActionChains(self.driver).send_keys(key).perform()
+
+    def drag(self, element: WebElement, start: tuple[float, float], *way: tuple[float, float]) -> None:
+        """With the pointer held, over points that are shares of the element's size."""
+        box = element.rect
+        at = [(round((x - 0.5) * box["width"]), round((y - 0.5) * box["height"])) for x, y in (start, *way)]
+        chain = ActionChains(self.driver, duration=50).move_to_element_with_offset(element, *at[0]).click_and_hold()
+        for (x0, y0), (x1, y1) in pairwise(at):
+            chain.move_by_offset(x1 - x0, y1 - y0)
+        chain.release().perform()
+
+    def until(self, found: Callable[[], Found | None], seconds: float = 20) -> Found:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if result := found():
+                    return result
+            except (StaleElementReferenceException, ElementClickInterceptedException):
+                pass
+            if time.monotonic() > deadline:
+                self.driver.save_screenshot(str(SHOTS / "failed.png"))
+                raise AssertionError(f"it did not come about; the page is in {SHOTS / 'failed.png'}")
+            time.sleep(0.05)
+
+    def shoot(self, name: str) -> None:
+        """Keep the page at both widths; it must not be wider than the window."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        for width, height in (NARROW, WIDE):
+            self.resize(width, height)
+            self.until(
+                lambda: all(self.driver.execute_script("return arguments[0].complete", e) for e in self.all("img"))
+            )
+            time.sleep(0.35)  # charts and the menu settle
+            found, whole = self.driver.execute_script(
+                "const d = document.documentElement; return [d.scrollWidth, d.scrollHeight]"
+            )
+            assert found <= width, f"{name} is {found} px wide at {width}"
+            self.resize(width, min(max(height, whole), 3000))
+            self.driver.save_screenshot(str(SHOTS / f"{name}-{width}.png"))
+        self.resize(*WIDE)
+
+    def check(self, url: str) -> None:
+        """All came from the station, and nothing went wrong."""
+        names = self.driver.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)")
+        assert [name for name in names if not name.startswith((url, "data:", "blob:"))] == []
+        log = [line["message"] for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]
+        assert log == []

@@ -1,0 +1,431 @@
+"""The pages, by what people do on them in a headless Chromium; and the figures that they show."""
+
+import ast
+import json
+import math
+import re
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from browser import Browser
+from conftest import HTTP, SIDE, Server, picture, wait_until
+from graphs import anomaly_bundle
+from selenium.webdriver.common.keys import Keys
+
+from blemish.dataset.read import read_dataset
+from blemish.dataset.truth import mask_of
+from blemish.evaluation.intervals import clopper_pearson
+from blemish.inspection.manifest import Decision
+from blemish.inspection.result import Inspection, Verdict
+from blemish.station import drift, quality, reviewing, thresholds
+from blemish.station.jobs import BusyError, Jobs, train_commands
+from blemish.station.pages import texts
+from blemish.station.thresholds import Case
+
+DOUBTFUL_GREY = 140  # between the thresholds of the grey bundle
+PAGES = Path(texts.__file__).parent
+
+
+@dataclass
+class Site:
+    browser: Browser
+    url: str
+    folder: Path
+
+    def open(self, path: str) -> Browser:
+        self.browser.open(self.url + path)
+        return self.browser
+
+    def send(self, content: bytes, **fields: str) -> dict[str, Any]:
+        answer = HTTP.post(f"{self.url}/inspections", files={"image": ("x.png", content)}, data=fields)
+        assert answer.status_code == 200
+        return dict(answer.json())
+
+    def get(self, path: str) -> Any:
+        return HTTP.get(self.url + path).json()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = Browser()
+    yield found
+    found.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def site(browser: Browser, bundle_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A station whose pages all tests share: they use parts of their own."""
+    folder = tmp_path_factory.mktemp("pages")
+    data = folder / "data"
+    for index in range(6):
+        kind = "defect" if index % 3 == 2 else "good"
+        (data / kind).mkdir(parents=True, exist_ok=True)
+        (data / kind / f"{index}.png").write_bytes(picture(defect=kind == "defect", seed=100 + index))
+    (data / "good" / "again.png").write_bytes(picture(seed=100))
+    finished_job(folder / "station" / "jobs" / "20260101-000000-abcdef")
+    server = Server(folder / "station", "--bundle", str(bundle_file), "--images", str(data))
+    server.start()
+    yield Site(browser, server.url, folder)
+    server.kill()
+
+
+def finished_job(folder: Path) -> None:
+    """A training that ended with a bundle which passes everything."""
+    (folder / "run").mkdir(parents=True)
+    anomaly_bundle(folder / "run" / "run.blemish", Decision(review=2.0, reject=3.0))
+    (folder / "report.html").write_text("<h1>report</h1>")
+    kept = {"title": "patchcore · data", "who": "anna", "commands": [["train"]], "state": "done"}
+    times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:00+00:00"}
+    (folder / "job.json").write_text(json.dumps({**kept, **times}))
+
+
+def grey(level: int, seed: int) -> bytes:
+    image = cv2.imdecode(np.frombuffer(picture(seed=seed), np.uint8), cv2.IMREAD_GRAYSCALE)
+    image[40:50, 10:20] = level
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+def test_live_waits_for_parts_and_shows_the_last_one(site: Site) -> None:
+    page = site.open("/")
+    page.one(".empty", "No part yet")
+    page.shoot("live-empty")
+    site.send(picture(seed=1), part_id="first")
+    page.one("[data-name=verdict]", "PASS")
+    site.send(picture(defect=True, seed=2), part_id="second", lot="L1")
+    page.one("[data-name=verdict]", "REJECT")
+    assert page.one(".strip .thumb").text.startswith("REJECT\nsecond")
+    shown = dict(re.findall(r"(parts|yield|reject)\n(\S+)", page.one(".figures").text))
+    assert shown == {"parts": "2", "yield": "50.0%", "reject": "1"}
+    assert "200 px²" in page.one(".table").text
+    page.shoot("live")
+    page.check(site.url)
+
+
+def test_review_saves_the_label_and_the_drawn_mask(site: Site) -> None:
+    part = site.send(grey(DOUBTFUL_GREY, seed=3), part_id="doubtful")
+    assert part["verdict"] == "review"
+    page = site.open("/review")
+    page.one(".panel", "doubtful")
+    canvas = page.all(".mask-editor canvas")[1]
+    page.until(lambda: canvas.size["width"] > 100 and canvas.get_attribute("width") == str(SIDE))
+    page.drag(canvas, (0.5, 0.25), (0.75, 0.25))  # the brush is 12 px wide
+    page.press("e")
+    page.drag(canvas, (0.62, 0.1), (0.62, 0.4))
+    page.press("p")
+    for x, y in ((0.5, 0.6), (0.9, 0.6), (0.9, 0.9), (0.5, 0.9), (0.5, 0.6)):
+        page.drag(canvas, (x, y))
+    page.press("h")
+    page.shoot("review")
+    page.press("h", "1", Keys.ENTER)
+    wait_until(lambda: bool(site.get(f"/inspections/{part['id']}")["reviews"]))
+    review = site.get(f"/inspections/{part['id']}")["reviews"][0]
+    assert (review["label"], review["corrected"]) == ("defect", ["mask"])
+    mask = fetch_mask(site, part["id"])
+    assert mask.shape == (SIDE, SIDE)
+    assert mask[45, 15]  # as it was found
+    assert mask[16, 33]
+    assert mask[16, 47]
+    assert not mask[16, 40]  # erased
+    assert mask[48, 45]  # within the polygon
+    assert not mask[30, 30]
+    assert mask[39:57, 33:57].mean() > 0.5
+    page.one(".empty", "Nothing waits here")
+    page.check(site.url)
+
+
+def fetch_mask(site: Site, inspection_id: int) -> np.ndarray:
+    content = HTTP.get(f"{site.url}/inspections/{inspection_id}/mask").content
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) > 127)
+
+
+def test_a_contradicted_verdict_waits_for_a_second_look_and_all_is_exported(site: Site) -> None:
+    part = site.send(picture(defect=True, seed=4), part_id="contradicted", lot="L7")
+    HTTP.post(f"{site.url}/inspections/{part['id']}/reviews", json={"label": "good"})
+    page = site.open("/review")
+    page.one(".panel", "contradicted")
+    page.press("g", Keys.ENTER)
+    page.one(".empty", "Nothing waits here")
+    page.click("button", "Export reviewed parts")
+    folder = Path(page.one(".q-dialog .mono").text)
+    dataset = read_dataset(folder / "dataset.csv")
+    by_name = {sample.image.stem: sample for sample in dataset.samples}
+    said = by_name[str(part["id"])]
+    assert (said.label, said.mask, said.group) == ("good", None, "L7")
+    drawn = [sample for sample in dataset.samples if sample.mask is not None]
+    for sample in drawn:
+        assert (mask_of(sample, (SIDE, SIDE)) == fetch_mask(site, int(sample.image.stem))).all()
+    page.check(site.url)
+
+
+def test_thresholds_are_dragged_and_saved_as_a_new_version(site: Site) -> None:
+    for seed in range(10, 16):
+        good = site.send(picture(seed=seed))
+        HTTP.post(f"{site.url}/inspections/{good['id']}/reviews", json={"label": "good"})
+    bad = site.send(grey(180, seed=20), part_id="near-miss")
+    HTTP.post(f"{site.url}/inspections/{bad['id']}/reviews", json={"label": "scratch"})
+    before = site.get("/decision")
+    page = site.open("/threshold")
+    page.one(".panel-title", "Verdicts that would change: ")
+    assert "near-miss" not in page.one("[data-name=changes]").text
+    pixels = page.one("[data-name=histogram]").rect["width"]
+    page.shoot("threshold")
+    for name in ("reject", "review"):
+        handle = page.one(f"[data-threshold={name}]")
+        box = handle.rect
+        page.drag(handle, (0.5, 0.03), (0.5 + 0.35 * pixels / box["width"], 0.03))
+    page.one("[data-name=changes]", "near-miss")
+    shown = page.one(".figures.wide").text
+    assert re.search(r"escape\n(?!0\.0%)", shown)
+    page.shoot("threshold-moved")
+    page.fill("why", "too strict")
+    page.click("[data-name=save]")
+    wait_until(lambda: site.get("/decision") != before)
+    after, recipe = site.get("/decision"), site.get("/recipes")[0]
+    assert after["reject"] > 0.7
+    assert before["review"] < after["review"] <= after["reject"]
+    assert (recipe["version"], recipe["active"], recipe["note"]) == (2, True, "too strict")
+    assert site.get("/audit?limit=1")[0]["why"] == "too strict"
+    page.one(".recipe-name", "v2")
+    page.check(site.url)
+    HTTP.post(f"{site.url}/recipes/1/activate")
+
+
+def test_a_dataset_is_opened_and_audited(site: Site) -> None:
+    page = site.open(f"/training?path={site.folder / 'data'}")
+    page.one("[data-name=gallery] .thumb", "again.png")
+    page.click("[data-name=audit]")
+    page.one(".q-expansion-item", "The same image more than once: 1")
+    page.shoot("training")
+    page.fill("dataset", "/../..")
+    page.click("[data-name=open]")
+    page.one(".q-notification", "at or below a folder that this station may read")
+    page.check(site.url)
+
+
+def test_a_training_is_promoted_only_past_the_golden_set(site: Site) -> None:
+    part = site.send(picture(defect=True, seed=30))
+    HTTP.put(f"{site.url}/golden/{part['id']}", json={"label": "scratch"})
+    page = site.open("/training")
+    assert "report" in HTTP.get(page.one("[data-name=report]").get_attribute("href")).text
+    page.click("[data-name=promote]")
+    page.click("[data-name=promote-now]")
+    page.one(".q-dialog", "loses 1 parts of the golden set")
+    page.shoot("promote-refused")
+    assert site.get("/recipes")[0]["active"] is False
+    assert not page.one("button", "Use it all the same").is_enabled()
+    page.fill("why", "a trial")
+    page.click("button:not([disabled])", "Use it all the same")
+    wait_until(lambda: site.get("/recipes")[0]["active"])
+    assert f"a trial [loses 1 of the golden set: {part['id']}]" in site.get("/audit?limit=1")[0]["why"]
+    assert site.send(picture(defect=True, seed=31))["verdict"] == "pass"
+    page.check(site.url)
+    HTTP.post(f"{site.url}/recipes/1/activate")
+
+
+def test_a_part_is_found_again_and_its_card_shows_everything(site: Site) -> None:
+    part = site.send(picture(defect=True, seed=40), part_id="wanted", lot="L40")
+    page = site.open("/trace")
+    page.one("[data-name=results]")
+    page.shoot("trace")
+    page.fill("part_id", "wanted" + Keys.ENTER)
+    page.until(lambda: len(page.all("[data-name=results] .thumb")) == 1)
+    page.click("[data-name=results] .thumb")
+    page.one("[data-name=reason]", "at or above the reject threshold")
+    text = page.one(".page").text
+    for piece in (part["image_sha256"], site.get("/recipes/1")["bundle"], "wanted", "L40", "200 px²", "reject 0.6"):
+        assert piece in text
+    page.shoot("card")
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert not page.all(".no-print")[0].is_displayed()
+    assert not page.all(".q-drawer")[0].is_displayed()
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    page.click("button", "Inspect again")
+    page.one(".q-notification", "the answer is the same")
+    page.check(site.url)
+    page = site.open("/card/999999")
+    page.one(".empty", "There is no such part")
+
+
+def test_trends_and_chinese(site: Site) -> None:
+    page = site.open("/trends")
+    page.one(".panel", "Where defects lie on the part")
+    page.click("button", "中文")
+    page.one(".page-title", "趋势")
+    page.one(".menu-entry", "追溯")
+    page.shoot("trends-zh")
+    page.check(site.url)
+    page = site.open("/")
+    page.one(".panel-title", "计数")
+    page.click("button", "EN")
+    page.one(".panel-title", "Count")
+
+
+def test_a_token_opens_what_its_role_may_and_no_more(browser: Browser, serve: Any, tmp_path: Path) -> None:
+    server = serve("guarded")
+    tokens = {}
+    tokens["admin"] = HTTP.post(f"{server.url}/tokens", json={"name": "root", "role": "admin"}).json()["token"]
+    head = {"Authorization": f"Bearer {tokens['admin']}"}
+    for role in ("line", "operator"):
+        made = HTTP.post(f"{server.url}/tokens", json={"name": role, "role": role}, headers=head)
+        tokens[role] = made.json()["token"]
+    HTTP.post(f"{server.url}/inspections", files={"image": ("x.png", grey(DOUBTFUL_GREY, 1))}, headers=head)
+    browser.open(f"{server.url}/review")
+    assert browser.driver.current_url.endswith("/login?next=/review")
+    browser.shoot("login")
+    browser.fill("token", "blm_wrong" + Keys.ENTER)
+    browser.one("#sign-in-problem", "This token does not hold.")
+    browser.driver.get_log("browser")  # it tells of the refusal
+    browser.open(f"{server.url}/login?next=/review")
+    browser.fill("token", tokens["operator"] + Keys.ENTER)
+    browser.one(".panel", "What is it truly?")
+    browser.check(server.url)
+    browser.open(f"{server.url}/training")
+    browser.one(".empty", "This takes the role engineer; you are operator.")
+    browser.open(f"{server.url}/review")
+    browser.one("[data-name=save]")
+    HTTP.delete(f"{server.url}/tokens/operator", headers=head)
+    browser.click("[data-name=save]")
+    browser.one(".q-notification", "Your token no longer holds")
+    assert HTTP.get(f"{server.url}/inspections/1", headers=head).json()["reviews"] == []
+    browser.open(f"{server.url}/login")
+    browser.fill("token", tokens["line"] + Keys.ENTER)
+    browser.one(".empty", "This takes the role operator; you are line.")
+
+
+@pytest.mark.slow
+def test_a_training_runs_and_ends_with_a_bundle(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs")
+    data = tmp_path / "data"
+    job = jobs.start("draw", [["synth", str(data), "--train", "12", "--good", "4", "--defects", "1"]], "anna")
+    wait_until(lambda: job.state != "running", 120)
+    job = jobs.start("learn", train_commands(data, ["patchcore"], ["coreset_share=0.02"], 10.0), "anna")
+    wait_until(lambda: job.state != "running", 300)
+    assert job.state == "done", job.lines
+    assert job.bundle is not None
+    assert job.report is not None
+
+
+def test_jobs_run_one_at_a_time_fail_are_cancelled_and_remembered(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs")
+    failing = jobs.start("inspect", [["inspect", "nowhere.blemish", "none.png"], ["synth", "{folder}/never"]], "anna")
+    with pytest.raises(BusyError):
+        jobs.start("another", [["synth", "x"]], "anna")
+    wait_until(lambda: failing.state != "running", 60)
+    assert failing.state == "failed"
+    assert any("nowhere.blemish" in line for line in failing.lines)
+    assert not (failing.folder / "never").exists()
+    long = jobs.start("draw", [["synth", "{folder}/data", "--train", "100000"]], "anna")
+    wait_until(lambda: (long.folder / "data").exists(), 60)
+    jobs.cancel(long.id)
+    wait_until(lambda: long.ended is not None, 30)
+    assert long.state == "cancelled"
+    drawn = len(list((long.folder / "data").rglob("*.png")))
+    assert drawn == len(list((long.folder / "data").rglob("*.png"))) < 100000
+    again = {job.id: job.state for job in Jobs(tmp_path / "jobs").all()}
+    assert again == {failing.id: "failed", long.id: "cancelled"}
+
+
+def test_options_of_a_training_are_no_switches() -> None:
+    from blemish.errors import DataError
+
+    with pytest.raises(DataError, match="NAME=VALUE"):
+        train_commands(Path("d"), [], ["--device=cuda"], None)
+    assert train_commands(Path("d"), ["a", "b"], [], None)[0][:4] == ["compare", "d", "--methods", "a,b"]
+
+
+def test_every_text_is_in_chinese_with_the_same_places() -> None:
+    used = set()
+    for file in PAGES.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+            if isinstance(node, ast.Call) and name == "t" and node.args:
+                used |= {part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant) and part.value}
+    assert len(used) > 100
+    assert {text for text in used if isinstance(text, str)} - set(texts.IN_CHINESE) == set()
+    for english, chinese in texts.IN_CHINESE.items():
+        places = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in (english, chinese)]
+        assert places[0] == places[1], english
+    reason = "scratch score 3.2 is at or above the reject threshold 2.5"
+    assert texts.translate_reason(reason, texts.CHINESE) == "scratch得分 3.2 达到或超过拒收阈值 2.5"
+    assert texts.translate_reason(reason, texts.ENGLISH) == reason
+
+
+def test_disputes_are_settled_by_two_who_agree() -> None:
+    assert reviewing.is_disputed("reject", ["good"])
+    assert reviewing.is_disputed("pass", ["scratch"])
+    assert not reviewing.is_disputed("reject", ["scratch"])
+    assert not reviewing.is_disputed("review", ["good"])
+    assert reviewing.is_disputed("reject", ["scratch", "good"])
+    assert not reviewing.is_disputed("reject", ["good", "good"])
+
+
+def case(id_: int, score: float, truth: str | None, verdict: Verdict = Verdict.PASS, **known: Any) -> Case:
+    inspection = Inspection(verdict, "defect", score, known.pop("regions", []), (8, 8), **known)
+    return Case(id_, None, truth, verdict, score, inspection, True)
+
+
+def test_other_thresholds_are_counted_by_truth() -> None:
+    found = [case(i, i / 10, "good" if i < 6 else "scratch") for i in range(10)] + [case(10, 0.95, None)]
+    outcome = thresholds.judge_anew(found, Decision(review=0.45, reject=0.75))
+    assert [verdict.value for verdict in outcome.verdicts] == ["pass"] * 5 + ["review"] * 3 + ["reject"] * 3
+    assert outcome.escape is not None
+    assert outcome.overkill is not None
+    assert (outcome.escape.value, outcome.escape.n, outcome.overkill.n) == (0.0, 4, 6)
+    assert (outcome.escape.low, outcome.escape.high) == clopper_pearson(0, 4)
+    assert outcome.changed == [5, 6, 7, 8, 9, 10]
+    assert outcome.proof.needed[1]["parts"] == math.ceil(math.log(0.05) / math.log(0.99))
+    edges, counts = thresholds.histogram(found, Decision(review=0.45, reject=3.0))
+    assert edges[0] < 0
+    assert edges[-1] > 3.0
+    assert {kind: sum(bars) for kind, bars in counts.items()} == {"good": 6, "defective": 4, "unknown": 1}
+
+
+def test_rules_count_in_and_ignored_regions_stay_ignored() -> None:
+    decision = Decision(review=0.5, reject=0.6, class_thresholds={"scratch": 0.2})
+    scored = case(1, 0.3, None, class_scores={"good": 0.7, "scratch": 0.3})
+    ignored = case(2, 0.9, None, reasons=["all 2 regions are ignored by a rule"])
+    outcome = thresholds.judge_anew([scored, ignored], decision)
+    assert [verdict.value for verdict in outcome.verdicts] == ["reject", "pass"]
+
+
+def test_the_moving_average_follows_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    scores = [*rng.normal(5, 1, 200), *rng.normal(7, 1, 50)]
+    found = drift.ewma(scores, base=100, weight=0.2)
+    mean, deviation = np.mean(scores[:100]), np.std(scores[:100], ddof=1)
+    weights = 0.2 * 0.8 ** np.arange(150)[::-1]
+    assert found.values[149] == pytest.approx(weights @ scores[:150] + 0.8**150 * mean)
+    assert found.high[-1] - found.mean == pytest.approx(3 * deviation * math.sqrt(0.2 / 1.8))
+    assert found.drifted
+    assert not drift.ewma(scores[:200], base=100).drifted
+
+
+def test_a_defect_is_spread_evenly_over_its_box() -> None:
+    cells = drift.spread((0.25, 0.5, 0.75, 1.0), side=4)
+    assert cells.sum() == pytest.approx(1)
+    assert (np.argwhere(cells > 0) == [[2, 1], [2, 2], [3, 1], [3, 2]]).all()
+    assert drift.spread((0.5, 0.5, 0.5, 0.5), side=4).sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_dark_blurred_and_shifted_pictures_are_told_apart() -> None:
+    rng = np.random.default_rng(1)
+    image = (cv2.GaussianBlur(rng.random((300, 400)), (0, 0), 2) * 4 - 1.5).clip(0.05, 0.95)
+    usual = (image * 200).astype(np.uint8)[..., None]
+    moved = np.roll(usual, (12, 30), axis=(0, 1))
+    reference = quality.small(usual)
+    base = quality.measure(usual, reference)
+
+    def alarms(changed: np.ndarray) -> list[str]:
+        return [alarm.kind for alarm in quality.compare(base, quality.measure(changed, reference))]
+
+    assert alarms(usual) == []
+    assert alarms((usual * 0.5).astype(np.uint8)) == ["Dark pictures"]
+    assert alarms(cv2.GaussianBlur(usual, (0, 0), 4)[..., None]) == ["Blurred pictures"]
+    assert alarms(moved) == ["Shifted pictures"]
+    assert quality.measure(moved, reference)["shift"] == pytest.approx(math.hypot(12, 30) / 400, rel=0.15)
