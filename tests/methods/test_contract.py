@@ -17,10 +17,12 @@ from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.fit import build, fit, train
 from blemish.training.options import check_options
+from blemish.training.parity import Agreement
 from blemish.training.run import RunConfig
 from blemish.training.ship import export_graph
 
 TINY_ENCODER = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
+TINY_DETECTOR = {**TINY_ENCODER, "steps": 30, "width": 16, "average": 0.8, "min_score": 0.0}
 # Options that let a method learn something from a handful of small images within seconds.
 TINY = {
     "patchcore": {"coreset_ratio": 0.2},
@@ -46,15 +48,24 @@ TINY = {
     "deblurring": {"steps": 30, "width": 4},
     "inpainting": {"steps": 12, "width": 4},
     "draem": {"steps": 30, "width": 4},
-    "unet": {**TINY_ENCODER, "steps": 30, "width": 4},
-    "fcn": {**TINY_ENCODER, "steps": 40},
-    "fpn": {**TINY_ENCODER, "steps": 30, "width": 64},
-    "deeplabv3plus": {**TINY_ENCODER, "steps": 30, "width": 16},
-    "segan": {**TINY_ENCODER, "steps": 30, "width": 4, "critic_width": 4},
-    "multitask": {**TINY_ENCODER, "steps": 40, "width": 4, "class_weight": 2.0},
+    "unet": {**TINY_ENCODER, "steps": 25, "width": 4},
+    "fcn": {**TINY_ENCODER, "steps": 30},
+    "fpn": {**TINY_ENCODER, "steps": 15, "width": 64},
+    "deeplabv3plus": {**TINY_ENCODER, "steps": 15, "width": 16},
+    "segan": {**TINY_ENCODER, "steps": 25, "width": 4, "critic_width": 4},
+    "multitask": {**TINY_ENCODER, "steps": 30, "width": 4, "class_weight": 2.0},
     "classifier": {"backbone": "compact", "epochs": 8},
     "cascade": {"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
     "feature-classifier": {"classifier": "logistic", "folds": 2},
+    "faster-rcnn": {**TINY_DETECTOR, "hidden": 32, "proposals": 20, "sampled": 16},
+    "mask-rcnn": {**TINY_DETECTOR, "hidden": 32, "proposals": 20, "sampled": 16, "max_boxes": 10},
+    "retinanet": {**TINY_DETECTOR, "depth": 1},
+    "fcos": {**TINY_DETECTOR, "depth": 1},
+    "ssd": TINY_DETECTOR,
+    "yolo": TINY_DETECTOR,
+    "prototypical": {"steps": 6, "batch_size": 12},
+    "matching": {"steps": 6, "batch_size": 12},
+    "maml": {"steps": 4, "batch_size": 12, "inner_steps": 2, "final_images": 6, "final_steps": 6},
 }
 SIZE = 64
 METHOD_NAMES = sorted(METHODS)
@@ -70,7 +81,7 @@ def trained(name: str, data, channels: int = 3, seed: int = 0) -> Method:
 
 
 def config_for(name: str, data, channels: int = 3, seed: int = 0) -> RunConfig:
-    options = method_class(name).Options(image_size=SIZE, batch_size=4, **TINY.get(name, {}))
+    options = method_class(name).Options(image_size=SIZE, **{"batch_size": 4, **TINY.get(name, {})})
     return RunConfig(
         blemish="0",
         data=str(data.folder),
@@ -133,7 +144,14 @@ def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
         shipped = engine.run(images)
         np.testing.assert_array_equal(images, before)
         assert set(shipped.kinds()) == set(expected)
+        if "boxes" in expected:  # in whatever order
+            boxes = Agreement()
+            boxes.add(Outputs(**expected), shipped)
+            assert boxes.share > 0.98
+            assert max(boxes.score_difference, boxes.mask_difference) < 1e-3
         for kind, value in expected.items():
+            if kind.startswith("box"):
+                continue
             np.testing.assert_allclose(getattr(shipped, kind), value, rtol=1e-3, atol=1e-3 * np.abs(value).max())
 
 
