@@ -52,7 +52,7 @@ TINY = {
     "fcn": {**TINY_ENCODER, "steps": 30},
     "fpn": {**TINY_ENCODER, "steps": 15, "width": 64},
     "deeplabv3plus": {**TINY_ENCODER, "steps": 15, "width": 16},
-    "segan": {**TINY_ENCODER, "steps": 25, "width": 4, "critic_width": 4},
+    "segan": {**TINY_ENCODER, "steps": 30, "width": 4, "critic_width": 4},
     "multitask": {**TINY_ENCODER, "steps": 30, "width": 4, "class_weight": 2.0},
     "classifier": {"backbone": "compact", "epochs": 8},
     "cascade": {"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
