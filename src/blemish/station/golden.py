@@ -63,13 +63,22 @@ def losses(inspector: Inspector, rows: list[GoldenRow], images: Path) -> list[Lo
 
 
 def change_over(
-    database: Database, inspectors: Inspectors, images: Path, recipe_id: int, who: str, why: str
+    database: Database,
+    inspectors: Inspectors,
+    images: Path,
+    recipe_id: int,
+    who: str,
+    why: str,
+    accept_losses: bool | None = None,
 ) -> list[Loss]:
-    """Activate a recipe if it keeps the golden set, or `why` says why not; raises GoldenLossError."""
+    """Activate a recipe if it keeps the golden set, or its losses are accepted; raises GoldenLossError.
+
+    They are accepted by default where `why` says why.
+    """
     with database.reading() as session:  # takes its time, and nobody shall wait for the lock of the writers
         inspector = inspectors.get(session.get_one(RecipeRow, recipe_id))
         lost = losses(inspector, golden_set(session), images)
-    if lost and not why.strip():
+    if lost and not (bool(why.strip()) if accept_losses is None else accept_losses):
         raise GoldenLossError(lost)
     if lost:
         why = f"{why} [loses {len(lost)} of the golden set: {', '.join(str(loss.inspection_id) for loss in lost)}]"

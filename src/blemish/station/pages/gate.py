@@ -17,14 +17,14 @@ Done = Callable[[], Awaitable[None] | None]
 async def activate(visitor: Visitor, user: User, recipe_id: int, why: str, done: Done) -> None:
     """Use a recipe; where it loses parts of the golden set, show which and ask why to use it all the same."""
     try:
-        await _change_over(visitor, user, recipe_id, why)
+        await _change_over(visitor, user, recipe_id, why, accept_losses=False)
     except GoldenLossError as error:
         _ask_why(visitor, recipe_id, error.losses, done)
         return
     await _finish(visitor, done)
 
 
-async def _change_over(visitor: Visitor, user: User, recipe_id: int, why: str) -> None:
+async def _change_over(visitor: Visitor, user: User, recipe_id: int, why: str, accept_losses: bool) -> None:
     station = visitor.station
     await asyncio.to_thread(
         change_over,
@@ -34,6 +34,7 @@ async def _change_over(visitor: Visitor, user: User, recipe_id: int, why: str) -
         recipe_id,
         user.name,
         why,
+        accept_losses,
     )
 
 
@@ -63,7 +64,7 @@ def _ask_why(visitor: Visitor, recipe_id: int, lost: list[Loss], done: Done) -> 
 
         async def use_anyway(user: User) -> None:
             window.close()
-            await _change_over(visitor, user, recipe_id, why.value[:2000])
+            await _change_over(visitor, user, recipe_id, why.value[:2000], accept_losses=True)
             await _finish(visitor, done)
 
         with ui.element("div").classes("bar"):
