@@ -17,7 +17,7 @@ _ROWS = 1024  # of the comparison at a time: 40 MB at 10,000 images
 
 def perceptual_hash(image: NDArray[Any]) -> NDArray[np.float32]:
     """Sign (+1, -1) of 64 low frequencies of the cosine transform of the grey image at 32 × 32, without the mean."""
-    low = cv2.dct(_small_grey(image, 32))[:8, :9].ravel()[1:65]
+    low = cv2.dct(small_grey(image, 32))[:8, :9].ravel()[1:65]
     signs: NDArray[np.float32] = np.where(low > np.median(low), 1, -1).astype(np.float32)
     return signs
 
@@ -27,7 +27,7 @@ def fine_structure(image: NDArray[Any]) -> NDArray[np.float32]:
 
     It is blind to brightness and contrast, and nearly so to another size or compression.
     """
-    grey = _small_grey(image, _SIDE)
+    grey = small_grey(image, _SIDE)
     fine: NDArray[np.float32] = _unit((grey - cv2.GaussianBlur(grey, (0, 0), 1.5)).reshape(1, -1))[0]
     return fine
 
@@ -60,7 +60,7 @@ def near_pairs(
             yield int(start + rows[i]), int(start + columns[j]), float(correlation[i, j])
 
 
-def _small_grey(image: NDArray[Any], side: int) -> NDArray[np.float32]:
+def small_grey(image: NDArray[Any], side: int) -> NDArray[np.float32]:
     """(H, W, C) of any depth as (side, side) float32, 0 to 255 where the depth has a full scale."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else np.ascontiguousarray(image[..., 0])
     shrinks = side <= min(grey.shape)
