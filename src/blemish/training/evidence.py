@@ -54,7 +54,9 @@ def gather(results: Iterable[Inspection], samples: Iterable[Sample], outputs: It
         if result.class_scores is not None and sample.label is not None:
             found.classes.append((sample.label, result.class_scores))
         if "mask_scores" in kinds and result.heat_map is not None and has_mask(sample):
-            found.pixels += _pixel_counts(result, mask_of(sample, result.size))
+            mask = mask_of(sample, result.size)
+            if mask.any() or not sample.defective:  # an empty mask of a defective part tells nothing
+                found.pixels += _pixel_counts(result, mask)
         if result.candidates is not None and has_boxes(sample):
             found.boxes.append(compare(result.candidates, boxes_of(sample, result.size), result.valid))
     return found
