@@ -22,11 +22,11 @@ DECAY = 1e-4
 
 
 class SegmenterOptions(Augmentation):
-    image_size: int = Field(256, ge=32, le=4096, description="side of the square that the network sees, in px")
+    image_size: int = Field(224, ge=32, le=4096, description="side of the square that the network sees, in px")
     batch_size: int = Field(8, ge=1, description="images in a training batch")
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the encoder")
     weights: str = Field("auto", description="the encoder's: auto, embedded, imagenet, random, or a local weights file")
-    steps: int = Field(1500, ge=1, description="training steps")
+    steps: int = Field(1200, ge=1, description="training steps")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for what is not pretrained; falls along a cosine")
     backbone_rate: float = Field(0.3, ge=0, le=1, description="the encoder's learning rate, as a share; 0 freezes it")
     loss: dict[LossName, float] = Field(
