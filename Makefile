@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ARGS ?=
 
-.PHONY: setup demo test lint test-slow constraints clean
+.PHONY: setup demo station test lint test-slow constraints clean
 
 setup: .venv/.installed
 
@@ -15,6 +15,14 @@ setup: .venv/.installed
 
 demo: setup
 	$(BIN)/blemish demo --out demo $(DEMO_ARGS)
+
+# The station with the demo's bundle and its images of known truth; more images come in by a watched folder.
+station: setup
+	test -f demo/run/run.blemish || $(BIN)/blemish demo --out demo $(DEMO_ARGS)
+	test -d demo/more || $(BIN)/blemish synth demo/more --seed 1 --train 1 --good 30 --defects 3
+	test -d demo/line || { mkdir demo/line; for file in demo/more/test/*/*.png; do \
+		cp $$file demo/line/$$(basename $$(dirname $$file))-$$(basename $$file); done; }
+	$(BIN)/blemish serve --bundle demo/run --data demo/station --images demo/data --known demo/data --watch demo/line
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -255,3 +256,23 @@ def test_two_stations_do_not_share_a_folder(tmp_path: Path, bundle_file: Path) -
         second = open_station(station.settings)
         with pytest.raises(OptionError, match="another station"):
             second.__enter__()
+
+
+def test_a_known_dataset_is_inspected_once_and_its_truth_entered(tmp_path: Path, bundle_file: Path) -> None:
+    for kind, seeds in (("good", (1, 2)), ("defect", (3,))):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for seed in seeds:
+            (tmp_path / "data" / kind / f"{seed}.png").write_bytes(picture(defect=kind == "defect", seed=seed))
+    (tmp_path / "data" / "good" / "broken.png").write_bytes(b"no image")
+    for _ in range(2):  # again after a restart
+        with running(tmp_path / "s", bundle_file, known=[tmp_path / "data"]) as station:
+            client = client_of(station)
+            wait_until(lambda: client.get("/inspections", params={"reviewed": True}).json()["total"] == 3)  # noqa: B023
+            time.sleep(0.3)
+            found = client.get("/inspections").json()["items"]
+            assert {(part["verdict"], part["reviews"][0]["label"]) for part in found} == {
+                ("pass", "good"),
+                ("reject", "defect"),
+            }
+            assert [len(part["reviews"]) for part in found] == [1, 1, 1]
+            assert {part["part_id"] for part in found} == {"good/1.png", "good/2.png", "defect/3.png"}

@@ -41,6 +41,10 @@ def serve(
     keep: Annotated[str, typer.Option(help="all, rejects (and reviews), or none", rich_help_panel=IMAGES)] = "all",
     keep_days: Annotated[float | None, typer.Option(help="age that images reach", rich_help_panel=IMAGES)] = None,
     keep_gib: Annotated[float | None, typer.Option(help="size of all kept images", rich_help_panel=IMAGES)] = None,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(help="dataset inspected at the start, its truth entered as reviews", rich_help_panel=WAYS),
+    ] = None,
     watch: Annotated[
         list[Path] | None, typer.Option(help="folder whose new images are inspected; repeatable", rich_help_panel=WAYS)
     ] = None,
@@ -63,7 +67,8 @@ def serve(
         data=data, db=db, station=station, host=host, port=port, engine=engine, threads=threads,
         queue_depth=queue_depth, batch_size=batch_size, batch_wait_ms=batch_wait_ms,
         max_image_bytes=max_image_mib * 2**20, max_pixels=max_pixels, time_limit_s=time_limit_s,
-        image_folders=images or [], keep=keep, keep_days=keep_days, keep_gib=keep_gib, watch=watch or [],
+        image_folders=images or [], keep=keep, keep_days=keep_days, keep_gib=keep_gib, known=known or [],
+        watch=watch or [],
         cameras=camera or [], camera_interval_s=camera_interval_s, sinks=sink or [], secure_cookies=secure_cookies,
     )  # fmt: skip
     if new_token is not None:

@@ -38,6 +38,7 @@ class Settings(BaseModel):
     keep_days: float | None = Field(default=None, gt=0)
     keep_gib: float | None = Field(default=None, gt=0)
 
+    known: list[Path] = []  # datasets that are inspected at the start, their truth entered as reviews
     watch: list[Path] = []
     cameras: list[str] = []  # a device's number, an RTSP address, or a video file
     camera_interval_s: float = Field(default=1.0, ge=0)

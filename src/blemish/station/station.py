@@ -19,6 +19,7 @@ from blemish.station.database import Database, open_database
 from blemish.station.golden import change_over
 from blemish.station.jobs import Jobs
 from blemish.station.keeping import sweep, sweep_strays, take_in
+from blemish.station.known import inspect_known
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.recipes import active, make_recipe, take_bundle
@@ -56,6 +57,8 @@ def open_station(settings: Settings) -> Iterator[Station]:
         threads = [threading.Thread(target=_sweep_often, args=(settings, database, stop), daemon=True)]
         for index, text in enumerate(settings.sinks):
             threads.append(sinks.deliver_in_background(text, settings.station, database, stop, name=f"sink-{index}"))
+        for place in settings.known:
+            threads.append(threading.Thread(target=inspect_known, args=(service, place, stop), daemon=True))
         for folder in settings.watch:
             threads.append(threading.Thread(target=watch_folder, args=(service, folder, stop), daemon=True))
         for camera in settings.cameras:

@@ -97,7 +97,7 @@ def histogram(
     marks = [value for value in (decision.review, decision.reject) if value is not None]
     low, high = np.quantile(scores, [0.005, 0.995]) if len(scores) else (0.0, 1.0)
     low, high = min([low, *marks]), max([high, *marks])
-    margin = 0.04 * (high - low) or 0.5
+    margin = 0.08 * (high - low) or 0.5
     edges = np.linspace(low - margin, high + margin, bins + 1)
     kinds = np.array([_kind(case.truth) for case in found], object)
     inside = scores.clip(edges[0], edges[-1])

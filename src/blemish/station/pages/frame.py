@@ -21,6 +21,7 @@ from blemish.station.station import Station
 log = logging.getLogger("blemish.station")
 Build = Callable[[Visitor, Request], Awaitable[None]]
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+PRIMARY = "#1f4e79"
 MENU = (
     ("/", "Live", "monitor_heart"),
     ("/review", "Review", "rate_review"),
@@ -62,7 +63,7 @@ def frame(visitor: Visitor, title: str, path: str) -> Iterator[None]:
     ui.add_css(STYLE)
     if visitor.language == CHINESE:
         ui.add_head_html("<script>document.documentElement.lang = 'zh-CN'</script>")
-    ui.colors(primary="#1f4e79", positive="#16a34a", negative="#dc2626", warning="#d97706")
+    ui.colors(primary=PRIMARY, positive="#16a34a", negative="#dc2626", warning="#d97706")
     with ui.left_drawer(fixed=True, value=None).props("show-if-above breakpoint=900 width=232").classes("menu") as menu:
         for target, name, icon in MENU:
             chosen = " chosen" if target == path else ""

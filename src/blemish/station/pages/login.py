@@ -3,7 +3,7 @@
 from fastapi import Request
 from nicegui import ui
 
-from blemish.station.pages.frame import STYLE
+from blemish.station.pages.frame import PRIMARY, STYLE
 from blemish.station.pages.visitor import visitor_of
 from blemish.station.station import Station
 
@@ -31,6 +31,7 @@ def add(station: Station) -> None:
             .replace("AWAY", repr(t("The station does not answer.")))
         )
         ui.add_css(STYLE)
+        ui.colors(primary=PRIMARY)
         page = ui.column().classes("page").style("max-width: 420px; padding-top: 12vh")
         with page, ui.element("section").classes("panel"):
             ui.label("blemish").style("font-size: 26px; font-weight: 700")

@@ -10,7 +10,7 @@ export default {
       <g v-for="tick in ticks"><text :x="tick.x" :y="floor + 18" text-anchor="middle" font-size="12" fill="#64748b">{{ tick.text }}</text></g>
       <g v-for="(mark, index) in marks" :key="mark.name" :data-threshold="mark.name" @pointerdown="down($event, mark.name)"
         @keydown="key($event, mark.name)" tabindex="0" role="slider" :aria-label="labels[mark.name]" :aria-valuenow="mark.value"
-        style="cursor:ew-resize; touch-action:none; outline-offset:2px">
+        style="cursor:ew-resize; touch-action:none">
         <rect :x="mark.x - 14" y="0" width="28" :height="floor" fill="transparent"/>
         <line :x1="mark.x" :x2="mark.x" y1="26" :y2="floor" :stroke="mark.tone" stroke-width="2.5"/>
         <g :transform="'translate(' + tag(mark, index) + ',0)'">
