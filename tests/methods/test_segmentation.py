@@ -107,6 +107,16 @@ def test_bad_options_are_one_line(options, says):
     assert "\n" not in str(caught.value)
 
 
+def test_validation_counts_known_pixels_alone():
+    method = UNet(check_options(UNet.Options, SMALL, "unet"), CLASSES)
+    method.log = lambda *args, **kwargs: None
+    scores = torch.zeros(2, 2, 64, 64)
+    scores[0, 1, 10:20, 15:25] = 0.6  # half of the defect, and as much beside it
+    scores[1] = 0.9
+    method.judge(scores, batch(has_mask=torch.tensor([True, False])))
+    assert float(method.val_iou.compute()) == pytest.approx(50 / 150)
+
+
 def test_a_loss_may_be_given_by_name():
     assert check_options(UNet.Options, {"loss": "tversky"}, "unet").loss == {"tversky": 1.0}
 
@@ -192,4 +202,4 @@ def test_deep_pixels_weigh_more(multitask):
 
 def test_multitask_without_any_mask_says_so(multitask):
     with pytest.raises(DataError, match="masks beside labels"):
-        multitask.before_training(dataset(good=3, pit=3))
+        multitask.before_training(dataset(good=3, pit=3, scratch=3))

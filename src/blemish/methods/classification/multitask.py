@@ -14,6 +14,10 @@ from blemish.dataset.truth import has_mask
 from blemish.errors import DataError
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.blocks import conv_block
+from blemish.methods.classification.classifier import macro_f1
+from blemish.methods.classification.counts import class_counts
+from blemish.methods.classification.temperature import fit_temperature
+from blemish.methods.gather import gather_vectors
 from blemish.methods.segmentation.networks import Encoder, EncoderDecoder, unet
 from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
 
@@ -52,11 +56,12 @@ class MultiTask(Segmenter):
         title="Multi-task network",
         paper="Božič et al. 2021, Mixed supervision for surface-defect detection, Computers in Industry",
         needs=("label",),
-        takes=("mask",),
         answers=("what", "where", "how much"),
+        takes=("mask",),
         summary="Segmentation and classification on one encoder; for many labelled images of which some have masks.",
     )
     Options: ClassVar[type[MultiTaskOptions]] = MultiTaskOptions
+    monitor: ClassVar[str | None] = "val_score"
     options: MultiTaskOptions
     network: EncoderDecoder
 
@@ -64,12 +69,15 @@ class MultiTask(Segmenter):
         super().__init__(options, classes, channels)
         deepest = self.network.encoder.channels[-1]
         self.head = ClassHead(deepest, self.layers, len(classes), options.head_width)
+        self.register_buffer("temperature", torch.ones(()))
+        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def build(self) -> nn.Module:
         encoder = Encoder(self.options.backbone, self.options.weights, self.channels)
         return unet(encoder, self.layers, self.options.width)
 
     def before_training(self, dataset: Dataset) -> None:
+        class_counts(dataset, self.classes)
         if not any(sample.defective and has_mask(sample) for sample in dataset.samples):
             raise DataError(
                 "multitask learns from masks beside labels and no defective training image has one; "
@@ -84,7 +92,7 @@ class MultiTask(Segmenter):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         pixels, image = self.both(images)
-        return {"class_scores": image.softmax(dim=1), "mask_scores": self.probabilities(pixels)}
+        return {"class_scores": (image / self.temperature).softmax(dim=1), "mask_scores": self.probabilities(pixels)}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         pixels, image = self.both(batch["image"])
@@ -96,6 +104,19 @@ class MultiTask(Segmenter):
         loss = share * by_pixel + (1 - share) * self.options.class_weight * by_label
         self.log_dict({"loss": loss, "pixels": by_pixel, "labels": by_label}, prog_bar=True)
         return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        pixels, image = self.both(batch["image"])
+        self.judge(self.probabilities(pixels), batch)
+        self._seen.append((image.float(), batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """The figure that picks the best epoch, and the temperature (Guo et al. 2017) of the class probabilities."""
+        image, labels = (gather_vectors(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
+        self._seen = []
+        self.temperature.fill_(fit_temperature(image, labels))
+        f1 = macro_f1(image, labels)
+        self.log_dict({"val_f1": f1, "val_score": (f1 + self.val_iou.compute()) / 2}, prog_bar=True)
 
     def pixel_share(self, done: float) -> float:
         """The pixels' weight when a share `done` of the training is over."""

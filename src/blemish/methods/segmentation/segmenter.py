@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
+from torchmetrics.classification import BinaryJaccardIndex
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import OptionError
@@ -19,6 +20,7 @@ from blemish.methods.segmentation.sampling import balanced_weights, crop
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-4
+PROBABLE = 0.5
 
 
 class SegmenterOptions(Augmentation):
@@ -68,6 +70,7 @@ class Segmenter(Method):
     """
 
     Options: ClassVar[type[SegmenterOptions]] = SegmenterOptions
+    monitor: ClassVar[str | None] = "val_iou"
     options: SegmenterOptions
 
     def __init__(self, options: SegmenterOptions, classes: tuple[str, ...], channels: int = 3) -> None:
@@ -81,6 +84,7 @@ class Segmenter(Method):
         self.layers = len(self.defect_classes) + int(self.exclusive)  # with the background first, or without it
         # Pixels first, channels last in memory: a third quicker to learn on a CPU.
         self.network = self.build().to(memory_format=torch.channels_last)
+        self.val_iou = BinaryJaccardIndex()
 
     def build(self) -> nn.Module:
         """A network from images (N, C, H, W) to logits (N, layers, H, W)."""
@@ -108,6 +112,15 @@ class Segmenter(Method):
     def truth(self, batch: Batch) -> Tensor:
         """Layers (N, layers, H, W) of 0 and 1."""
         return one_hot(batch["mask_labels"], len(self.defect_classes), self.exclusive)
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self.judge(self.probabilities(self.network(batch["image"])), batch)
+
+    def judge(self, scores: Tensor, batch: Batch) -> None:
+        """Intersection over union of all defects together, over the whole validation set."""
+        known = batch["valid"] & batch["has_mask"][:, None, None]
+        self.val_iou.update(scores.amax(dim=1)[known] >= PROBABLE, batch["mask"][known])
+        self.log("val_iou", self.val_iou, on_epoch=True, prog_bar=True, batch_size=len(scores))
 
     def configure_optimizers(self) -> Any:
         return cosine_decay(self.optimizer(), self.options.steps, warmup=round(WARMUP * self.options.steps))
