@@ -27,9 +27,10 @@ from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
 from blemish.training.calibrate import Target
 from blemish.training.data import ImageItems, View, loader
+from blemish.training.needs import bears, check_truth
 from blemish.training.one_pass import with_collecting_strategy
 from blemish.training.options import check_options
-from blemish.training.plan import advise, bears, check_truth
+from blemish.training.plan import advise, options_for, run_settings
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.ship import Origin, Progress, ship
 from blemish.training.synthetic import check_recipe, classes_with, synthetic_first
@@ -61,6 +62,8 @@ def train(
         advice = advise(dataset)
         method = advice.method
         tell(f"method {method}: {advice.reason}")
+        options = options_for(advice, method, options or {})
+        settings = {**run_settings(advice), **{key: value for key, value in settings.items() if value is not None}}
     checked = check_options(method_class(method).Options, options or {}, method)
     config = check_options(
         RunConfig,

@@ -1,59 +1,241 @@
-"""The advisor: which method for which data, and why."""
+"""The advisor: from the fingerprint of the data, by the table of rules, to a plan that one can read, edit and run."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from blemish.dataset.sample import Dataset, Sample
-from blemish.dataset.truth import has_boxes, has_mask
-from blemish.errors import DataError
-from blemish.methods.base import Method, Need
+import yaml
+from pydantic import ValidationError
+
+from blemish.dataset.fingerprint import Fingerprint, fingerprint
+from blemish.dataset.info import Progress
+from blemish.dataset.sample import FEW, Dataset
+from blemish.errors import DataError, OptionError
+from blemish.evaluation.intervals import clopper_pearson, parts_needed
+from blemish.methods.base import Method
+from blemish.methods.catalogue import METHODS, method_class
+from blemish.training.calibrate import parts_to_promise
+from blemish.training.probe import Estimate
+from blemish.training.rules import RULES, Rule
+
+HELD_OUT = 0.2  # share of the training images that calibrates where the data have no validation images
+OVERLAP = 0.25  # of tiles
+TOP = 3  # methods that are probed, and that `compare --methods auto` takes
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A method that the data can teach, and why it stands where it stands."""
+
+    method: str
+    points: int
+    answers: tuple[str, ...]
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Advice:
-    method: str
-    reason: str
+    """Methods, the best first, with the settings for all of them; `rules` are those that hold."""
+
+    fingerprint: Fingerprint
+    ranking: tuple[Ranked, ...]
+    settings: dict[str, Any]  # image_size, tile, fit, channels where they should differ from the defaults
+    rules: tuple[Rule, ...]
+
+    @property
+    def method(self) -> str:
+        return self.ranking[0].method
+
+    @property
+    def reason(self) -> str:
+        return self.ranking[0].reasons[0]
 
 
-def advise(dataset: Dataset) -> Advice:
-    """The method to begin with.
+@dataclass(frozen=True)
+class Plan:
+    """What `blemish train --plan` runs (`train`), and what a reader should know of it (`about`)."""
 
-    A memory bank needs good images only, has nothing to tune and is ready in a minute; labelled defects in the
-    training images are not used by it, and the reason says so.
-    """
-    if dataset.setting == "unknown":
-        return Advice("patchcore", "the training images are all good")
-    return Advice("patchcore", "it learns from the good images; the labelled defects are left out of training")
+    train: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
 
 
-def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False) -> None:
-    """Raises DataError where the training images lack the truth that a method learns from.
-
-    Where defects are `drawn` on good images while learning, there need be no others.
-    """
-    training = dataset.split("train")
-    if not len(training):
-        raise DataError("there are no training images; give some the split 'train'")
-    for need in method.info.needs:
-        bearing = [s for s in training.samples if bears(s, need)]
-        if need == "good" and not bearing:
-            raise DataError(
-                f"{method.info.name} learns from good images and there are none in training; "
-                "label some 'good' or put them into a folder of that name"
-            )
-        if not bearing:
-            raise DataError(f"{method.info.name} learns from {need} truth and no training image has any")
-        if need in ("mask", "boxes") and not drawn and not any(s.defective for s in bearing):
-            raise DataError(f"{method.info.name} learns from defects and no training image with {need} truth shows one")
+def advise(dataset: Dataset, progress: Progress = lambda done: None) -> Advice:
+    """Rank the methods for a dataset by its training images; DataError where none of them can learn from it."""
+    return advise_for(fingerprint(dataset, progress))
 
 
-def bears(sample: Sample, need: Need) -> bool:
-    """Whether a sample has a kind of truth."""
-    if need == "good":
-        return sample.defective is False
-    if need == "mask":
-        return has_mask(sample)
-    if need == "boxes":
-        return has_boxes(sample)
-    if need == "label":
-        return sample.label is not None or sample.defective is False
-    return sample.template is not None
+def advise_for(found: Fingerprint, rules: Sequence[Rule] = RULES) -> Advice:
+    """Rank the methods for a fingerprint; ties stand in the catalogue's order."""
+    holding = tuple(rule for rule in rules if rule.when(found))
+    ranking = []
+    for name in METHODS:
+        speaking = [rule for rule in holding if name in rule.points]
+        points = sum(rule.points[name] for rule in speaking)
+        if points <= 0 or not teachable(found, method_class(name)):
+            continue
+        speaking.sort(key=lambda rule: -rule.points[name])
+        ranking.append(Ranked(name, points, method_class(name).info.answers, tuple(r.reason for r in speaking)))
+    if not ranking:
+        raise DataError("no method can learn from this data: label some training images good, or mark their defects")
+    ranking.sort(key=lambda ranked: -ranked.points)
+    settings: dict[str, Any] = {}
+    for rule in holding:
+        settings |= rule.settings(found) if rule.settings is not None else {}
+    return Advice(found, tuple(ranking), settings, holding)
+
+
+def teachable(found: Fingerprint, method: type[Method]) -> bool:
+    """Whether the training images bear the truth that a method needs; masks give boxes too."""
+    truth = set(found.training_truth)
+    if "mask" in truth:
+        truth.add("boxes")
+    if "good" in truth:
+        truth.add("label")
+    needs = set(method.info.needs)
+    return needs <= truth and (needs == {"good"} or found.defective_training > 0)
+
+
+def options_for(advice: Advice, method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A method's options: the advised view, but never smaller than the method's own, and what the user gave."""
+    size = advice.settings.get("image_size")
+    own = method_class(method).Options.model_fields["image_size"].default
+    return ({"image_size": size} if size is not None and size > own else {}) | given
+
+
+def run_settings(advice: Advice) -> dict[str, Any]:
+    """Fields of RunConfig that the rules set: tiling, fit, channels."""
+    found = {key: advice.settings[key] for key in ("fit", "channels") if key in advice.settings}
+    if "tile" in advice.settings:
+        tile = advice.settings["tile"]
+        found["tiling"] = {"height": tile, "width": tile, "overlap": OVERLAP}
+    return found
+
+
+def make_plan(
+    data: str,
+    advice: Advice,
+    estimates: dict[str, Estimate],
+    *,
+    format: str = "auto",
+    root: str | None = None,
+    seed: int = 0,
+    false_alarm: float = 0.01,
+    escape: float = 0.01,
+) -> Plan:
+    """The plan for the method that stands first; `escape` is the rate that one would like to prove."""
+    options = options_for(advice, advice.method, {})
+    train = {
+        "data": data,
+        "format": format,
+        **({"root": root} if root is not None else {}),
+        "method": advice.method,
+        "options": options,
+        **run_settings(advice),
+        "seed": seed,
+        "false_alarm": false_alarm,
+    }
+    about = {
+        "because": list(advice.ranking[0].reasons),
+        "warnings": [rule.reason for rule in advice.rules if rule.warns],
+        "settings": [f"{_settings_of(rule, advice)}: {rule.reason}" for rule in advice.rules if rule.settings],
+        "more_data": more_data(advice.fingerprint, false_alarm, escape),
+        "ranking": [
+            {
+                "method": ranked.method,
+                "points": ranked.points,
+                "answers": list(ranked.answers),
+                **({"estimate": estimates[ranked.method].rounded()} if ranked.method in estimates else {}),
+                "reasons": list(ranked.reasons),
+            }
+            for ranked in advice.ranking
+        ],
+        "evidence": {rule.name: rule.case or "not measured yet" for rule in advice.rules if rule.points},
+        "fingerprint": _plain(advice.fingerprint.as_dict()),
+    }
+    return Plan(train, about)
+
+
+def more_data(found: Fingerprint, false_alarm: float, escape: float) -> list[str]:
+    """What more images would buy, each line with its numbers."""
+    lines = []
+    needed = parts_to_promise(false_alarm)
+    held = found.good_validation or math.floor(HELD_OUT * found.good_training)
+    if found.good_training and held < needed:
+        more = needed - held if found.good_validation else math.ceil(needed / HELD_OUT) - found.good_training
+        where = "good validation images" if found.good_validation else f"good images ({HELD_OUT:.0%} are held out)"
+        other = ""
+        if found.good_training >= needed:
+            other = "; or train with --calibration cross-fitted, which holds out each of them once"
+        lines.append(
+            f"a false-alarm rate of {false_alarm:g} can be promised from {needed} held-out good images on, and there "
+            f"are {held}: {more} more {where}{other}"
+        )
+    elif found.good_training:
+        lines.append(f"{held} held-out good images are enough to promise a false-alarm rate of {false_alarm:g}")
+    wanted, there = parts_needed(escape), found.defects_test
+    if there:
+        proven = clopper_pearson(0, there, 0.90)[1]
+        lines.append(
+            f"{there} defective test images prove an escape rate of at most {proven:.1%} with 95 % confidence, if none "
+            f"escapes; to prove {escape:g} takes {wanted}" + (f": {wanted - there} more" if wanted > there else "")
+        )
+    else:
+        lines.append(
+            f"without defective test images nothing is proven of escapes; {wanted} without an escape prove {escape:g}"
+        )
+    short = {name: FEW - count for name, count in found.defects_training.items() if count < FEW}
+    if short:
+        named = ", ".join(f"{more} more of {name}" for name, more in short.items())
+        lines.append(f"from {FEW} training images a class on, defects count as known rather than few: {named}")
+    return lines
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """As YAML: `train` is to be edited, `about` to be read."""
+    text = (
+        "# A plan of blemish. Edit `train` and run it: blemish train --plan "
+        f"{path.name}\n# `about` tells why; nothing reads it.\n"
+        + yaml.safe_dump({"train": plan.train}, sort_keys=False, allow_unicode=True)
+        + "\n"
+        + yaml.safe_dump({"about": plan.about}, sort_keys=False, allow_unicode=True, width=110)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """The `train` part of a plan, checked; raises OptionError, naming what is wrong."""
+    from blemish.training.run import RunConfig
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise OptionError(f"the plan {path} cannot be read: {str(error).splitlines()[0]}") from error
+    train = found.get("train") if isinstance(found, dict) else None
+    if not isinstance(train, dict) or "data" not in train or "method" not in train:
+        raise OptionError(
+            f"the plan {path} needs a part `train` with `data` and `method`; make one with blemish plan DATA"
+        )
+    try:
+        RunConfig.model_validate({"blemish": "", **train})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise OptionError(f"the plan {path}: {name}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    return train
+
+
+def _settings_of(rule: Rule, advice: Advice) -> str:
+    assert rule.settings is not None
+    return ", ".join(f"{key} {value}" for key, value in rule.settings(advice.fingerprint).items())
+
+
+def _plain(value: Any) -> Any:
+    """Plain data for YAML, figures rounded."""
+    if isinstance(value, dict):
+        return {key: _plain(own) for key, own in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(own) for own in value]
+    return round(value, 4) if isinstance(value, float) else value

@@ -1,0 +1,40 @@
+"""Which truth a sample bears, and whether a dataset has what a method learns from."""
+
+from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.truth import has_boxes, has_mask
+from blemish.errors import DataError
+from blemish.methods.base import Method, Need
+
+
+def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False) -> None:
+    """Raises DataError where the training images lack the truth that a method learns from.
+
+    Where defects are `drawn` on good images while learning, there need be no others.
+    """
+    training = dataset.split("train")
+    if not len(training):
+        raise DataError("there are no training images; give some the split 'train'")
+    for need in method.info.needs:
+        bearing = [s for s in training.samples if bears(s, need)]
+        if need == "good" and not bearing:
+            raise DataError(
+                f"{method.info.name} learns from good images and there are none in training; "
+                "label some 'good' or put them into a folder of that name"
+            )
+        if not bearing:
+            raise DataError(f"{method.info.name} learns from {need} truth and no training image has any")
+        if need in ("mask", "boxes") and not drawn and not any(s.defective for s in bearing):
+            raise DataError(f"{method.info.name} learns from defects and no training image with {need} truth shows one")
+
+
+def bears(sample: Sample, need: Need) -> bool:
+    """Whether a sample has a kind of truth."""
+    if need == "good":
+        return sample.defective is False
+    if need == "mask":
+        return has_mask(sample)
+    if need == "boxes":
+        return has_boxes(sample)
+    if need == "label":
+        return sample.label is not None or sample.defective is False
+    return sample.template is not None

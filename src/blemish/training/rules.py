@@ -1,0 +1,197 @@
+"""Every rule of the advisor, in one table: when it holds, what it does, why, and the measured case behind it.
+
+Points add up: a method stands the higher in the ranking the more it has. A method whose needs the training images do
+not meet is left out whatever its points. Where `case` is None, the rule rests on its reason alone and has not been
+measured here yet; `blemish plan` says so.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from blemish.dataset.fingerprint import Fingerprint
+from blemish.dataset.sample import FEW
+
+ENOUGH = 25  # defective images from which on it is worth to train a network on them
+MANY_GOOD = 50
+SEEN = 8.0  # px that a small defect must have in the network's view: one cell of a map with stride 8
+VIEWS = (256, 320, 384, 512)
+DEFAULT_VIEW = VIEWS[0]
+LARGEST_VIEW = VIEWS[-1]
+LARGE = 4  # times the view, from which on an image with defects of unknown size is tiled
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    when: Callable[[Fingerprint], bool]
+    reason: str
+    case: str | None = None
+    points: dict[str, int] = field(default_factory=dict)  # method -> points
+    settings: Callable[[Fingerprint], dict[str, Any]] | None = None  # of the run: image_size, tile, fit, channels
+    warns: bool = False
+
+
+def few_or_no_defects(f: Fingerprint) -> bool:
+    return f.defective_training < ENOUGH and "good" in f.training_truth
+
+
+def masks_enough(f: Fingerprint) -> bool:
+    return "mask" in f.training_truth and f.defective_training >= ENOUGH
+
+
+def boxes_only(f: Fingerprint) -> bool:
+    return "boxes" in f.training_truth and "mask" not in f.training_truth and f.defective_training >= ENOUGH
+
+
+def labels_only(f: Fingerprint) -> bool:
+    enough = f.defective_training >= ENOUGH or (f.defective_training > 0 and "good" not in f.training_truth)
+    return enough and not {"mask", "boxes"} & set(f.training_truth)
+
+
+def small_defects(f: Fingerprint) -> bool:
+    side = f.side_in_view(DEFAULT_VIEW)
+    return side is not None and side < SEEN
+
+
+def tiny_defects(f: Fingerprint) -> bool:
+    side = f.side_in_view(LARGEST_VIEW)
+    return side is not None and side < SEEN
+
+
+def large_image_unknown_defects(f: Fingerprint) -> bool:
+    return f.small_defect_side is None and max(f.height, f.width) > LARGE * DEFAULT_VIEW
+
+
+def larger_view(f: Fingerprint) -> dict[str, Any]:
+    """The smallest view in which small defects have SEEN px."""
+    return {"image_size": next(v for v in VIEWS if (f.side_in_view(v) or SEEN) >= SEEN)}
+
+
+def tiles(f: Fingerprint) -> dict[str, Any]:
+    """Tiles in which small defects have SEEN px in the default view; never smaller than half of it."""
+    side = f.small_defect_side
+    tile = LARGE * DEFAULT_VIEW // 2 if side is None else int(side * DEFAULT_VIEW / SEEN)
+    return {"image_size": DEFAULT_VIEW, "tile": max(DEFAULT_VIEW // 2, tile)}
+
+
+PATCHCORE_CASE = (
+    "image AUROC of patchcore: bottle 1.000, wood 0.916, magnetic tile 0.962 (benchmarks/unsupervised.py, seed 0)"
+)
+
+RULES: tuple[Rule, ...] = (
+    # What to learn from.
+    Rule(
+        "good images",
+        lambda f: "good" in f.training_truth,
+        "there are good images to learn from; a memory bank has nothing to tune and is ready after one pass",
+        PATCHCORE_CASE,
+        {"patchcore": 50, "efficientad": 32, "reverse-distillation": 30, "padim": 30, "spade": 24, "stfpm": 22,
+         "dfm": 22, "fastflow": 20, "draem": 16, "fcdd": 14, "siamese": 10, "inpainting": 6, "autoencoder": 4,
+         "vae": 4},
+    ),
+    Rule(
+        "no or few labelled defects",
+        few_or_no_defects,
+        f"fewer than {ENOUGH} defective images to learn from: a network taught on them would learn those by heart",
+        points={"patchcore": 30, "padim": 20, "efficientad": 20, "reverse-distillation": 20},
+    ),
+    Rule(
+        "few good images",
+        lambda f: 0 < f.good_training < MANY_GOOD,
+        f"fewer than {MANY_GOOD} good images: a bank of single patches needs fewer than a fitted distribution",
+        points={"patchcore": 10, "padim": -10, "efficientad": -5, "fastflow": -5, "autoencoder": -4, "vae": -4},
+    ),
+    Rule(
+        "aligned",
+        lambda f: f.aligned and f.good_training > 0,
+        "things lie at the same place in all images, which a model of every place of its own makes use of",
+        points={"padim": 10, "siamese": 6},
+    ),
+    Rule(
+        "not aligned",
+        lambda f: not f.aligned and f.good_training > 0,
+        "things lie elsewhere in every image: what compares place with place sees differences that are none",
+        points={"padim": -20, "siamese": -10, "dfm": -4},
+    ),
+    Rule(
+        "masks of enough defects",
+        masks_enough,
+        f"masks of {ENOUGH} defective images or more: a segmenter learns what the defects are, where and how much",
+        points={"unet": 100, "fpn": 94, "deeplabv3plus": 92, "multitask": 86, "fcn": 80, "segan": 70, "patchcore": 20},
+    ),
+    Rule(
+        "boxes of enough defects",
+        boxes_only,
+        "defects are marked by boxes: a detector learns what they are and where",
+        points={"retinanet": 100, "yolo": 98, "faster-rcnn": 94, "ssd": 84},
+    ),
+    Rule(
+        "labels alone",
+        labels_only,
+        "images are labelled as a whole: a classifier learns what the defect is",
+        points={"classifier": 90, "feature-classifier": 80, "cascade": 70},
+    ),
+    Rule(
+        "labels beside boxes or masks",
+        lambda f: f.rarest >= FEW and "label" in f.training_truth and not labels_only(f),
+        f"every class has {FEW} images or more, so a classifier is an answer where the kind alone matters",
+        points={"classifier": 76, "feature-classifier": 68, "cascade": 50},
+    ),
+    Rule(
+        "a handful of a class",
+        lambda f: 0 < f.rarest < 10,
+        "a class with fewer than 10 images: comparing with examples needs less than fitting a layer",
+        points={"prototypical": 60, "matching": 50, "feature-classifier": 10},
+    ),
+    # How to look.
+    Rule(
+        "channels",
+        lambda f: f.channels not in (1, 3),
+        "the images have other channels than grey or RGB, and all of them are used",
+        settings=lambda f: {"channels": f.channels},
+    ),
+    Rule(
+        "long images",
+        lambda f: max(f.height, f.width) >= 2 * min(f.height, f.width),
+        "images are twice as long as wide or more: stretching to a square would distort defects",
+        settings=lambda f: {"fit": "letterbox"},
+    ),
+    Rule(
+        "small defects",
+        lambda f: small_defects(f) and not tiny_defects(f),
+        f"small defects would have fewer than {SEEN:.0f} px in a view of {DEFAULT_VIEW}: a larger one shows them",
+        settings=larger_view,
+    ),
+    Rule(
+        "tiny defects",
+        tiny_defects,
+        f"small defects would have fewer than {SEEN:.0f} px even in a view of {LARGEST_VIEW}: tiles show them",
+        settings=tiles,
+    ),
+    Rule(
+        "large images",
+        large_image_unknown_defects,
+        f"images are more than {LARGE} times the view and nothing tells how small defects are: tiles miss less",
+        settings=tiles,
+    ),
+    # What to beware of.
+    Rule(
+        "twins across splits",
+        lambda f: f.duplicates_across_splits > 0,
+        "nearly the same image lies on both sides of a split, so figures may flatter; see `blemish data audit`",
+        warns=True,
+    ),
+    Rule(
+        "unreadable",
+        lambda f: f.unreadable > 0,
+        "files cannot be read; see `blemish data audit`",
+        warns=True,
+    ),
+    Rule(
+        "sizes from test",
+        lambda f: f.sizes_from_test and f.small_defect_side is not None,
+        "the sizes of defects are those of test images, for there are no others; they decide on the view alone",
+        warns=True,
+    ),
+)  # fmt: skip
