@@ -77,8 +77,10 @@ class MultiTask(Segmenter):
         return unet(encoder, self.layers, self.options.width)
 
     def before_training(self, dataset: Dataset) -> None:
-        class_counts(dataset, self.classes)
-        if not any(sample.defective and has_mask(sample) for sample in dataset.samples):
+        defective = [sample for sample in dataset.samples if sample.defective]
+        if defective:  # else they are drawn while learning, masks and all
+            class_counts(dataset, dataset.classes)
+        if defective and not any(has_mask(sample) for sample in defective):
             raise DataError(
                 "multitask learns from masks beside labels and no defective training image has one; "
                 "add some, or use classifier"
