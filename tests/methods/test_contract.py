@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from blemish.training.run import RunConfig
 from blemish.training.ship import export_graph
 
 TINY_ENCODER = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
-TINY_DETECTOR = {**TINY_ENCODER, "steps": 30, "width": 16, "average": 0.8, "min_score": 0.0}
+STILL: dict[str, Any] = {"flip": False, "turn": False, "zoom": 0, "shift": 0, "brightness": 0, "contrast": 0}
+TINY_DETECTOR = {**TINY_ENCODER, **STILL, "batch_size": 8, "steps": 40, "width": 16, "average": 0.8, "min_score": 0.0}
 # Options that let a method learn something from a handful of small images within seconds.
 TINY = {
     "patchcore": {"coreset_ratio": 0.2},
@@ -48,11 +50,11 @@ TINY = {
     "deblurring": {"steps": 30, "width": 4},
     "inpainting": {"steps": 12, "width": 4},
     "draem": {"steps": 30, "width": 4},
-    "unet": {**TINY_ENCODER, "steps": 25, "width": 4},
+    "unet": {**TINY_ENCODER, "steps": 40, "width": 8},
     "fcn": {**TINY_ENCODER, "steps": 30},
     "fpn": {**TINY_ENCODER, "steps": 15, "width": 64},
     "deeplabv3plus": {**TINY_ENCODER, "steps": 15, "width": 16},
-    "segan": {**TINY_ENCODER, "steps": 30, "width": 4, "critic_width": 4},
+    "segan": {**TINY_ENCODER, "steps": 35, "width": 8, "critic_width": 4},
     "multitask": {**TINY_ENCODER, "steps": 30, "width": 4, "class_weight": 2.0},
     "classifier": {"backbone": "compact", "epochs": 8},
     "cascade": {"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
@@ -61,8 +63,8 @@ TINY = {
     "mask-rcnn": {**TINY_DETECTOR, "hidden": 32, "proposals": 20, "sampled": 16, "max_boxes": 10},
     "retinanet": {**TINY_DETECTOR, "depth": 1},
     "fcos": {**TINY_DETECTOR, "depth": 1},
-    "ssd": TINY_DETECTOR,
-    "yolo": TINY_DETECTOR,
+    "ssd": {**TINY_DETECTOR, "steps": 20},
+    "yolo": {**TINY_DETECTOR, "mosaic": 0},
     "prototypical": {"steps": 6, "batch_size": 12},
     "matching": {"steps": 6, "batch_size": 12},
     "maml": {"steps": 4, "batch_size": 12, "inner_steps": 2, "final_images": 6, "final_steps": 6},

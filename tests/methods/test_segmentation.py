@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
 from blemish.methods.classification.multitask import MultiTask, depth
+from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.networks import Encoder, bilinear_doubling, deeplabv3plus
 from blemish.methods.segmentation.sampling import balanced_weights, crop
 from blemish.methods.segmentation.segan import Critic, SegAN, masked
@@ -115,6 +116,19 @@ def test_validation_counts_known_pixels_alone():
     scores[1] = 0.9
     method.judge(scores, batch(has_mask=torch.tensor([True, False])))
     assert float(method.val_iou.compute()) == pytest.approx(50 / 150)
+
+
+def test_best_iou_equals_the_best_of_all_thresholds():
+    rng = np.random.default_rng(0)
+    truth = rng.random(500) > 0.7
+    scores = (rng.integers(0, 100, 500) + 50 * truth) / 200 + 0.001
+    expected = max((truth & (scores >= t)).sum() / (truth | (scores >= t)).sum() for t in np.unique(scores))
+    found = BestIoU()
+    for part in (slice(0, 200), slice(200, 500)):
+        found.update(torch.tensor(scores[part], dtype=torch.float32), torch.tensor(truth[part]))
+    assert float(found.compute()) == pytest.approx(expected)
+    found.reset()
+    assert float(found.compute()) == 0
 
 
 def test_a_loss_may_be_given_by_name():

@@ -44,8 +44,18 @@ class Encoder(nn.Module):
                 raise
             self.backbone = load_backbone(name, weights, channels, strides[1:], output_stride=output_stride)
             self.stem = conv_block(channels, STEM, stride=2)
+        self.pretrained = weights != "random"
         added = [] if self.stem is None else [STEM]
         self.channels = [channels, *added, *self.backbone.channels]
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Keeps the pretrained statistics of BatchNorm: those of a few images of one batch are worse."""
+        super().train(mode)
+        if self.pretrained:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.backbone(images)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torchmetrics.classification import BinaryJaccardIndex
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import OptionError
@@ -15,12 +14,12 @@ from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method
 from blemish.methods.blocks import check_multiple
 from blemish.methods.schedule import cosine_decay
+from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.losses import LossName, combined, one_hot
 from blemish.methods.segmentation.sampling import balanced_weights, crop
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-4
-PROBABLE = 0.5
 
 
 class SegmenterOptions(Augmentation):
@@ -30,7 +29,7 @@ class SegmenterOptions(Augmentation):
     weights: str = Field("auto", description="the encoder's: auto, embedded, imagenet, random, or a local weights file")
     steps: int = Field(1200, ge=1, description="training steps")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for what is not pretrained; falls along a cosine")
-    backbone_rate: float = Field(0.3, ge=0, le=1, description="the encoder's learning rate, as a share; 0 freezes it")
+    backbone_rate: float = Field(0.1, ge=0, le=1, description="the encoder's learning rate, as a share; 0 freezes it")
     loss: dict[LossName, float] = Field(
         {"cross_entropy": 1.0, "dice": 1.0},
         description="weights of the losses that are added: cross_entropy, focal, dice, tversky, boundary; or one name",
@@ -84,7 +83,7 @@ class Segmenter(Method):
         self.layers = len(self.defect_classes) + int(self.exclusive)  # with the background first, or without it
         # Pixels first, channels last in memory: a third quicker to learn on a CPU.
         self.network = self.build().to(memory_format=torch.channels_last)
-        self.val_iou = BinaryJaccardIndex()
+        self.val_iou = BestIoU()
 
     def build(self) -> nn.Module:
         """A network from images (N, C, H, W) to logits (N, layers, H, W)."""
@@ -117,9 +116,9 @@ class Segmenter(Method):
         self.judge(self.probabilities(self.network(batch["image"])), batch)
 
     def judge(self, scores: Tensor, batch: Batch) -> None:
-        """Intersection over union of all defects together, over the whole validation set."""
+        """All defects together against the truth, over the whole validation set."""
         known = batch["valid"] & batch["has_mask"][:, None, None]
-        self.val_iou.update(scores.amax(dim=1)[known] >= PROBABLE, batch["mask"][known])
+        self.val_iou.update(scores.amax(dim=1)[known], batch["mask"][known])
         self.log("val_iou", self.val_iou, on_epoch=True, prog_bar=True, batch_size=len(scores))
 
     def configure_optimizers(self) -> Any:
