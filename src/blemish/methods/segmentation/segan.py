@@ -16,7 +16,9 @@ SLOPE = 0.2  # of the critic's leaky ReLU
 
 
 class SegANOptions(UNetOptions):
-    adversarial: float = Field(1.0, ge=0, description="weight of the critic's distance in the network's loss")
+    adversarial: float = Field(
+        20.0, ge=0, description="weight of the critic's distance, about a tenth of the pixel losses' pull; paper: alone"
+    )
     supervised: float = Field(1.0, ge=0, description="weight of the pixel losses beside it; the paper's: 0")
     critic_width: int = Field(32, ge=1, description="channels of the critic's first layer, doubled twice; paper: 64")
     critic_rate: float = Field(2e-4, gt=0, description="the critic's learning rate")
