@@ -65,9 +65,9 @@ TINY = {
     "fcos": {**TINY_DETECTOR, "depth": 1},
     "ssd": {**TINY_DETECTOR, "steps": 20},
     "yolo": {**TINY_DETECTOR, "mosaic": 0},
-    "prototypical": {"steps": 6, "batch_size": 12},
-    "matching": {"steps": 6, "batch_size": 12},
-    "maml": {"steps": 4, "batch_size": 12, "inner_steps": 2, "final_images": 6, "final_steps": 6},
+    "prototypical": {"steps": 3, "batch_size": 9},
+    "matching": {"steps": 3, "batch_size": 9},
+    "maml": {"steps": 2, "batch_size": 9, "inner_steps": 2, "final_images": 4, "final_steps": 5},
 }
 SIZE = 64
 METHOD_NAMES = sorted(METHODS)

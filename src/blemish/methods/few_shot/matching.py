@@ -1,0 +1,99 @@
+"""Matching network: an image's class is voted for by all labelled images, the more alike the louder."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from blemish.inspection.manifest import Support
+from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.few_shot.embedding import Embedding, FewShotMethod, FewShotOptions, episode_of
+from blemish.methods.few_shot.prototypical import few_shot_optimizer
+
+LEAST = 1e-6  # share of attention, so that its logarithm is finite
+
+
+class MatchingOptions(FewShotOptions):
+    scale: float = Field(20.0, gt=0, description="first factor of the cosines in the softmax; learned")
+    remembered: int = Field(50, ge=1, description="training images of a class that ship, at most")
+
+
+class Matching(FewShotMethod):
+    """Vinyals et al. 2016, "Matching Networks for One Shot Learning", NeurIPS.
+
+    Kept: episodes; attention by softmax over cosine similarities to the support, whose labels it adds up. Deviations:
+    a pretrained network is fine-tuned, its BatchNorm statistics fixed; the cosines have a learned factor, without
+    which the softmax is all but flat; no full-context embeddings, as they change with every image of the support.
+    What ships: the embedding as the graph, and vectors of training images beside it for `blemish enroll` to add to.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="matching",
+        branch="few_shot",
+        title="Matching network",
+        paper="Vinyals et al. 2016, Matching Networks for One Shot Learning, NeurIPS",
+        needs=("label",),
+        answers=("what",),
+        summary="Compares with single labelled images, for classes that look different among themselves.",
+    )
+    Options: ClassVar[type[FewShotOptions]] = MatchingOptions
+    options: MatchingOptions
+
+    def __init__(self, options: MatchingOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        self.embedding = Embedding(options, channels)
+        self.log_scale = torch.nn.Parameter(torch.tensor(options.scale).log())
+        self.register_buffer("vectors", torch.zeros(len(classes), self.embedding.size))
+        self.register_buffer("owners", torch.arange(len(classes)))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        embedding = self.embedding(images)
+        return {"class_scores": self.attend(embedding, self.vectors, self.owners), "embedding": embedding}
+
+    def attend(self, queries: Tensor, vectors: Tensor, owners: Tensor) -> Tensor:
+        """(N, K) shares of attention; of the classes in `owners` (S,) when they number fewer."""
+        cosine = F.normalize(queries, dim=1) @ F.normalize(vectors, dim=1).T
+        member = (owners[:, None] == torch.arange(len(self.classes), device=owners.device)).to(queries)
+        return (self.log_scale.exp() * cosine).softmax(dim=1) @ member
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        vectors = self.embedding(batch["image"])
+        episode = episode_of(batch["label"], self.options.ways, self.options.shots)
+        if episode is None:
+            return vectors.sum() * 0
+        shares = self.attend(vectors[episode.query], vectors[episode.support], episode.support_labels)
+        loss = F.nll_loss(shares.clamp(min=LEAST).log(), episode.query_labels)
+        right = (shares.argmax(dim=1) == episode.query_labels).float().mean()
+        self.log_dict({"loss": loss, "episode_accuracy": right}, prog_bar=True)
+        return loss
+
+    def on_train_end(self) -> None:
+        self.eval()
+        vectors, owners = [], []
+        held = [0] * len(self.classes)
+        with torch.no_grad():
+            for batch in self.labelled_batches():
+                for vector, label in zip(self.embedding(batch["image"]), batch["label"].tolist(), strict=True):
+                    held[label] += 1
+                    if held[label] <= self.options.remembered:
+                        vectors.append(vector)
+                        owners.append(label)
+        self.vectors = torch.stack(vectors)
+        self.owners = torch.tensor(owners, device=self.vectors.device)
+
+    def examples(self) -> tuple[Support, NDArray[np.float32]]:
+        support = Support(
+            classes=self.owners.tolist(),
+            weights=[1] * len(self.owners),
+            rule="attention",
+            metric="cosine",
+            scale=float(self.log_scale.detach().exp()),
+        )
+        return support, self.vectors.cpu().numpy()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return few_shot_optimizer(self, self.log_scale)

@@ -1,0 +1,113 @@
+"""Prototypical network: a class is the mean of its images' embeddings, and an image is of the nearest class."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from blemish.inspection.manifest import Support
+from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.few_shot.embedding import Embedding, FewShotMethod, FewShotOptions, episode_of
+from blemish.methods.schedule import cosine_decay
+
+
+class PrototypicalOptions(FewShotOptions):
+    scale: float = Field(100.0, gt=0, description="first factor of the distances in the softmax; learned")
+
+
+class Prototypical(FewShotMethod):
+    """Snell et al. 2017, "Prototypical Networks for Few-shot Learning", NeurIPS.
+
+    Kept: episodes; class means of the embedded support; softmax over negative squared Euclidean distances. Deviations:
+    a pretrained network, with means of several feature maps, is fine-tuned, its BatchNorm statistics fixed; the mean
+    square takes the place of the sum, times a learned factor; an episode is made of one class-balanced batch.
+    What ships: the embedding as the graph, and the prototypes of the training images beside it, so that
+    `blemish enroll` adds classes without training.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="prototypical",
+        branch="few_shot",
+        title="Prototypical network",
+        paper="Snell et al. 2017, Prototypical Networks for Few-shot Learning, NeurIPS",
+        needs=("label",),
+        answers=("what",),
+        summary="Classes from a handful of images each; new ones are added later without training.",
+    )
+    Options: ClassVar[type[FewShotOptions]] = PrototypicalOptions
+    options: PrototypicalOptions
+
+    def __init__(self, options: PrototypicalOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        self.embedding = Embedding(options, channels)
+        self.log_scale = torch.nn.Parameter(torch.tensor(options.scale).log())
+        self.register_buffer("prototypes", torch.zeros(len(classes), self.embedding.size))
+        self.register_buffer("counts", torch.zeros(len(classes), dtype=torch.long))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        embedding = self.embedding(images)
+        logits = -self.log_scale.exp() * mean_square_distance(embedding, self.prototypes)
+        logits = logits.masked_fill(self.counts == 0, -1e9)
+        return {"class_scores": logits.softmax(dim=1), "embedding": embedding}
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        vectors = self.embedding(batch["image"])
+        episode = episode_of(batch["label"], self.options.ways, self.options.shots)
+        if episode is None:
+            return vectors.sum() * 0
+        prototypes = class_means(vectors[episode.support], episode.support_labels, episode.ways)
+        logits = -self.log_scale.exp() * mean_square_distance(vectors[episode.query], prototypes)
+        loss = F.cross_entropy(logits, episode.query_labels)
+        right = (logits.argmax(dim=1) == episode.query_labels).float().mean()
+        self.log_dict({"loss": loss, "episode_accuracy": right}, prog_bar=True)
+        return loss
+
+    def on_train_end(self) -> None:
+        self.eval()
+        sums, counts = torch.zeros_like(self.prototypes), torch.zeros_like(self.counts)
+        with torch.no_grad():
+            for batch in self.labelled_batches():
+                sums.index_add_(0, batch["label"], self.embedding(batch["image"]))
+                counts += batch["label"].bincount(minlength=len(counts))
+        self.prototypes = sums / counts.clamp(min=1)[:, None]
+        self.counts = counts
+
+    def examples(self) -> tuple[Support, NDArray[np.float32]]:
+        known = self.counts.nonzero()[:, 0]
+        support = Support(
+            classes=known.tolist(),
+            weights=self.counts[known].tolist(),
+            rule="prototype",
+            metric="euclidean",
+            scale=float(self.log_scale.detach().exp()),
+        )
+        return support, self.prototypes[known].cpu().numpy()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return few_shot_optimizer(self, self.log_scale)
+
+
+def few_shot_optimizer(method: FewShotMethod, log_scale: Tensor) -> dict[str, Any]:
+    """Adam on the embedding, faster on the factor, the rate falling along a cosine."""
+    options = method.options
+    groups = [
+        {"params": method.embedding.parameters(), "lr": options.learning_rate},
+        {"params": [log_scale], "lr": 20 * options.learning_rate},
+    ]
+    return cosine_decay(torch.optim.Adam(groups), options.steps)
+
+
+def class_means(vectors: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """(ways, E)."""
+    member = F.one_hot(labels, ways).to(vectors)
+    return (member.T @ vectors) / member.sum(dim=0)[:, None]
+
+
+def mean_square_distance(a: Tensor, b: Tensor) -> Tensor:
+    """(N, E), (M, E) to (N, M)."""
+    square = a.square().sum(1, keepdim=True) - 2 * a @ b.T + b.square().sum(1)
+    return square.clamp(min=0) / a.shape[1]
