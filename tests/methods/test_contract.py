@@ -25,6 +25,9 @@ from blemish.training.ship import export_graph
 TINY_ENCODER = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
 STILL: dict[str, Any] = {"flip": False, "turn": False, "zoom": 0, "shift": 0, "brightness": 0, "contrast": 0}
 TINY_DETECTOR = {**TINY_ENCODER, **STILL, "batch_size": 8, "steps": 40, "width": 16, "average": 0.8, "min_score": 0.0}
+TINY_EMBEDDING = {
+    **STILL, "backbone": "test_resnet", "weights": "random", "strides": (4, 8), "batch_size": 12, "learning_rate": 5e-3,
+}  # fmt: skip
 # Options that let a method learn something from a handful of small images within seconds.
 TINY = {
     "patchcore": {"coreset_ratio": 0.2},
@@ -65,9 +68,9 @@ TINY = {
     "fcos": {**TINY_DETECTOR, "depth": 1},
     "ssd": {**TINY_DETECTOR, "steps": 20},
     "yolo": {**TINY_DETECTOR, "mosaic": 0},
-    "prototypical": {"steps": 3, "batch_size": 9},
-    "matching": {"steps": 3, "batch_size": 9},
-    "maml": {"steps": 2, "batch_size": 9, "inner_steps": 2, "final_images": 4, "final_steps": 5},
+    "prototypical": {**TINY_EMBEDDING, "steps": 12},
+    "matching": {**TINY_EMBEDDING, "steps": 12},
+    "maml": {**TINY_EMBEDDING, "steps": 4, "final_images": 6, "final_steps": 10},
 }
 SIZE = 64
 METHOD_NAMES = sorted(METHODS)

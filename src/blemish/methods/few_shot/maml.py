@@ -77,8 +77,8 @@ class Maml(FewShotMethod):
         share = 1 / labels.bincount(minlength=ways).clamp(min=1).to(images)[labels]
         share = share / share.sum()
         fast: Parameters = {
-            "weight": torch.zeros(ways, self.embedding.size, device=images.device),
-            "bias": torch.zeros(ways, device=images.device),
+            "weight": images.new_zeros(ways, self.embedding.size),
+            "bias": images.new_zeros(ways),
         }
         fixed = self.embedding(images)
         centre = (share[:, None] * fixed).sum(dim=0)

@@ -1,0 +1,137 @@
+"""Classes by examples: scores against formulas by hand, and a class added to a bundle without torch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from typer.testing import CliRunner
+
+from blemish.cli import build_app
+from blemish.errors import BundleError, ImageError, OptionError
+from blemish.inspection.bundle import open_bundle, write_bundle
+from blemish.inspection.enroll import ENROLLED, enroll
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Support
+from blemish.inspection.support import class_scores, pack
+from blemish.training.fit import train
+
+OPTIONS = {"image_size": 64, "batch_size": 8, "steps": 2}
+
+
+def without_pits(tiny_data, folder):
+    """A CSV of the tiny set in which nobody has heard of pits."""
+    lines = (tiny_data.folder / "labelled.csv").read_text().splitlines()
+    path = folder / "scratches.csv"
+    path.write_text("\n".join(line for line in lines if "/pit/" not in line) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module", params=["prototypical", "matching"])
+def run(request, tiny_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    data = without_pits(tiny_data, folder)
+    out = folder / "run"
+    return train(
+        data, out=out, method=request.param, options=OPTIONS, root=str(tiny_data.folder), progress=False,
+        tell=lambda message: None, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+
+
+def pits(tiny_data):
+    return sorted((tiny_data.folder / "mvtec" / "test" / "pit").glob("*.png"))
+
+
+def test_a_class_is_added_without_training(run, tiny_data, tmp_path):
+    images = pits(tiny_data)
+    before = open_bundle(run)
+    assert before.manifest.classes == ["good", "scratch"]
+    out = tmp_path / "more.blemish"
+    manifest = enroll(run, "pit", images[:4], out)
+    assert manifest.classes == ["good", "scratch", "pit"]
+    assert ENROLLED in manifest.calibration.warnings
+    assert open_bundle(run).manifest == before.manifest  # the first bundle is as it was
+    found = [result.class_scores for result in Inspector.open(out).inspect(images[4:])]
+    assert all(sum(scores.values()) == pytest.approx(1, abs=1e-5) for scores in found)
+    assert np.mean([max(scores, key=scores.get) == "pit" for scores in found]) >= 0.75
+
+
+def test_graph_and_examples_give_what_the_graph_alone_gives(run, tiny_data):
+    inspector = Inspector.open(run)
+    batch = inspector.prepared(pits(tiny_data)[0])
+    inner = inspector.engine._engine.run(batch)
+    np.testing.assert_allclose(inspector.engine.run(batch).class_scores, inner.class_scores, atol=1e-4)
+
+
+def test_enrolling_twice_is_enrolling_together(run, tiny_data, tmp_path):
+    images = pits(tiny_data)
+    once = tmp_path / "once.blemish"
+    twice = tmp_path / "twice.blemish"
+    enroll(run, "pit", images[:5], once)
+    enroll(run, "pit", images[:2], twice)
+    enroll(twice, "pit", images[2:5])
+    results = [Inspector.open(path).inspect(images[6]).class_scores for path in (once, twice)]
+    assert results[0] == pytest.approx(results[1], abs=1e-5)
+
+
+def test_command_enrolls_a_folder(run, tiny_data, tmp_path):
+    out = tmp_path / "cli.blemish"
+    args = ["enroll", str(run), "pit", str(tiny_data.folder / "mvtec" / "test" / "pit"), "--out", str(out)]
+    result = CliRunner().invoke(build_app(), args)
+    assert result.exit_code == 0, result.output
+    assert "8 images" in result.output.replace("\n", " ")
+    assert open_bundle(out).manifest.classes[-1] == "pit"
+
+
+def test_no_torch_is_imported(run, tiny_data, tmp_path):
+    code = (
+        "import sys; from blemish.inspection.enroll import enroll; "
+        f"enroll({str(run)!r}, 'pit', [{str(pits(tiny_data)[0])!r}], {str(tmp_path / 'o.blemish')!r}); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_bad_requests_leave_the_bundle_alone(run, tiny_data, tmp_path):
+    before = open_bundle(run).manifest
+    with pytest.raises(ImageError):
+        enroll(run, "pit", [pits(tiny_data)[0], tmp_path / "no.png"])
+    with pytest.raises(OptionError, match="no images"):
+        enroll(run, "pit", [])
+    with pytest.raises(OptionError, match="name of a class"):
+        enroll(run, " ", pits(tiny_data)[:1])
+    assert open_bundle(run).manifest == before
+
+
+def test_other_bundles_say_that_they_cannot(run, tiny_data, tmp_path):
+    bundle = open_bundle(run)
+    plain = tmp_path / "plain.blemish"
+    write_bundle(plain, bundle.graph, bundle.manifest.model_copy(update={"support": None}))
+    with pytest.raises(BundleError, match="cannot take classes"):
+        enroll(plain, "pit", pits(tiny_data)[:1])
+    torn = tmp_path / "torn.blemish"
+    write_bundle(torn, bundle.graph, bundle.manifest, {"support.npy": pack(np.zeros((1, 3), np.float32))})
+    with pytest.raises(BundleError, match="does not go with"):
+        Inspector.open(torn)
+
+
+def test_prototype_scores_by_hand():
+    rng = np.random.default_rng(0)
+    queries, vectors = rng.random((5, 4)).astype(np.float32), rng.random((4, 4)).astype(np.float32)
+    support = Support(classes=[0, 1, 1, 2], weights=[5, 1, 3, 1], scale=7.0)
+    means = np.stack([vectors[0], (vectors[1] + 3 * vectors[2]) / 4, vectors[3]])
+    logits = np.array([[-7 * np.mean((q - m) ** 2) for m in means] for q in queries])
+    np.testing.assert_allclose(class_scores(queries, vectors, support, 3), softmax(logits, axis=1), atol=1e-6)
+    empty = class_scores(queries, vectors, support, 4)
+    np.testing.assert_allclose(empty[:, 3], 0)
+
+
+def test_attention_scores_by_hand():
+    rng = np.random.default_rng(0)
+    queries, vectors = rng.random((5, 4)).astype(np.float32), rng.random((4, 4)).astype(np.float32)
+    support = Support(classes=[0, 1, 1, 0], weights=[1] * 4, rule="attention", metric="cosine", scale=9.0)
+    cosine = np.array([[q @ v / np.linalg.norm(q) / np.linalg.norm(v) for v in vectors] for q in queries])
+    weights = softmax(9 * cosine, axis=1)
+    expected = np.stack([weights[:, [0, 3]].sum(axis=1), weights[:, [1, 2]].sum(axis=1)], axis=1)
+    np.testing.assert_allclose(class_scores(queries, vectors, support, 2), expected, atol=1e-6)

@@ -1,0 +1,88 @@
+"""Few-shot methods: episodes made of batches, and MAML's gradients against those by autograd."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from blemish.methods.few_shot.embedding import episode_of
+from blemish.methods.few_shot.maml import Maml, MamlOptions
+from blemish.methods.few_shot.prototypical import class_means, mean_square_distance
+
+TINY = {"backbone": "test_resnet", "weights": "random", "strides": (4, 8), "image_size": 32}
+
+
+def test_episodes_of_a_batch():
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, -1, 3, 3, 3])
+    for seed in range(10):
+        torch.manual_seed(seed)
+        episode = episode_of(labels, ways=2, shots=1)
+        assert episode.ways == 2
+        assert len(episode.support) == 2
+        assert not set(episode.support.tolist()) & set(episode.query.tolist())
+        for places, own in ((episode.support, episode.support_labels), (episode.query, episode.query_labels)):
+            for number in range(2):
+                assert len(labels[places[own == number]].unique()) == 1
+        assert set(labels[episode.support].tolist()) <= {0, 1, 3}  # 2 has one image, -1 no class
+    assert episode_of(torch.tensor([0, 0, 1, -1]), 2, 1) is None
+
+
+def test_means_and_distances_by_hand():
+    vectors = torch.randn(5, 3)
+    labels = torch.tensor([1, 0, 1, 1, 0])
+    means = class_means(vectors, labels, 2)
+    torch.testing.assert_close(means[0], vectors[[1, 4]].mean(0))
+    expected = (vectors[:, None] - means[None]).square().mean(2)
+    torch.testing.assert_close(mean_square_distance(vectors, means), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("anil", [True, False])
+def test_one_inner_step_by_autograd(anil):
+    torch.manual_seed(0)
+    method = Maml(MamlOptions(**TINY, anil=anil, inner_steps=1), ("a", "b"))
+    images, labels = torch.rand(4, 3, 32, 32), torch.tensor([0, 0, 1, 1])
+    fast, centre = method.adapt(images, labels, 2, 1)
+    features = method.embedding(images)
+    torch.testing.assert_close(centre, features.mean(0))
+    weight = torch.zeros(2, method.embedding.size, requires_grad=True)
+    loss = F.cross_entropy((features - centre.detach()) @ weight.T, labels)
+    (slope,) = torch.autograd.grad(loss, weight)
+    torch.testing.assert_close(fast["weight"], -method.options.head_rate * slope)
+    assert (set(fast) == {"weight", "bias"}) == anil
+
+
+def test_second_order_differs_from_first_and_both_reach_the_start():
+    slopes = []
+    images, labels = torch.rand(6, 3, 32, 32), torch.tensor([0, 0, 0, 1, 1, 1])
+    for first_order in (True, False):
+        torch.manual_seed(0)
+        options = MamlOptions(**TINY, first_order=first_order, inner_steps=2, inner_rate=0.5)
+        method = Maml(options, ("a", "b"))
+        fast, centre = method.adapt(images, labels, 2, 2)
+        loss = F.cross_entropy(F.linear(method.embed(fast, images) - centre, fast["weight"], fast["bias"]), labels)
+        loss.backward()
+        slopes.append(torch.cat([p.grad.flatten() for p in method.embedding.parameters() if p.grad is not None]))
+    assert all(slope.abs().sum() > 0 for slope in slopes)
+    assert (slopes[0] - slopes[1]).abs().max() > 1e-3 * slopes[0].abs().max()
+
+
+def test_second_order_gradient_against_finite_differences():
+    torch.manual_seed(0)
+    method = Maml(MamlOptions(**TINY, first_order=False, inner_steps=2, inner_rate=0.2), ("a", "b")).double()
+    images, labels = torch.rand(4, 3, 32, 32, dtype=torch.double), torch.tensor([0, 0, 1, 1])
+    query = torch.rand(4, 3, 32, 32, dtype=torch.double)
+
+    def outer():
+        fast, centre = method.adapt(images, labels, 2, 2)
+        return F.cross_entropy(F.linear(method.embed(fast, query) - centre, fast["weight"], fast["bias"]), labels)
+
+    parameter = next(p for p in method.embedding.parameters() if p.dim() == 4)
+    (slope,) = torch.autograd.grad(outer(), parameter)
+    place = tuple(int(i) for i in torch.unravel_index(slope.abs().argmax(), slope.shape))
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            parameter[place] += sign * 1e-5
+        values.append(float(outer()))
+        with torch.no_grad():
+            parameter[place] -= sign * 1e-5
+    assert float(slope[place]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-3)
