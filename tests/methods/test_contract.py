@@ -70,6 +70,7 @@ TINY = {
     "yolo": {**TINY_DETECTOR, "mosaic": 0},
     "prototypical": {**TINY_EMBEDDING, "steps": 12},
     "matching": {**TINY_EMBEDDING, "steps": 12},
+    "supersimplenet": {"steps": 40, "width": 16, "learning_rate": 5e-3},
     "maml": {**TINY_EMBEDDING, "steps": 4, "final_images": 6, "final_steps": 10},
 }
 SIZE = 64

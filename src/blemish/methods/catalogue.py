@@ -47,6 +47,7 @@ METHODS = {
     "multitask": "blemish.methods.classification.multitask:MultiTask",
     "prototypical": "blemish.methods.few_shot.prototypical:Prototypical",
     "matching": "blemish.methods.few_shot.matching:Matching",
+    "supersimplenet": "blemish.methods.few_shot.supersimplenet:SuperSimpleNet",
     "maml": "blemish.methods.few_shot.maml:Maml",
 }
 

@@ -1,0 +1,171 @@
+"""SuperSimpleNet: learns from good images and noise in feature space, and from real defects where there are any."""
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.augment.perlin import perlin_noise
+from blemish.dataset.sample import GOOD, Dataset
+from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.blocks import Frozen, GaussianBlur, enlarge, patch_features, valid_patches
+from blemish.methods.losses import masked_mean
+
+PERLIN_THRESHOLD = 0.2
+MARGIN = 0.5  # of the truncated L1
+GAMMA = 4.0  # of the focal losses
+
+
+class SuperSimpleNetOptions(Options):
+    batch_size: int = Field(8, ge=2, description="images in a training batch; paper: 32")
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network; paper: wide_resnet50_2")
+    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+    strides: tuple[int, ...] = Field((8, 16), min_length=1, description="feature maps used, finest first")
+    width: int = Field(128, ge=8, description="channels in the heads")
+    noise: float = Field(0.25, gt=0, description="of synthetic anomalies, in deviations of a feature")
+    defect_share: float = Field(0.33, ge=0, lt=1, description="of the images drawn, where there are real defects")
+    steps: int = Field(300, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW on the heads, half on the adaptor; paper: 2e-4")
+
+
+class SuperSimpleNet(Method):
+    """Rolih et al. 2024, "SuperSimpleNet: Unifying Unsupervised and Supervised Learning for Fast and Reliable Surface
+    Defect Detection", ICPR.
+
+    Kept: pooled features of a frozen network and a linear adaptor; Gaussian noise on them where Perlin noise is above
+    its threshold and no real defect is; a segmentation head and, on features and its map, a classification head;
+    truncated L1 and focal losses; the classification head does not teach the segmentation head where there are good
+    images only. Deviations: a lighter network, whose features are standardised so that the noise has a unit; of an
+    image labelled without a mask, the pixels teach nothing and the image its label; real defects are drawn for a third
+    of the images; few steps, at a higher rate that falls in two steps near the end.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="supersimplenet",
+        branch="few_shot",
+        title="SuperSimpleNet",
+        paper="Rolih et al. 2024, SuperSimpleNet: Unifying Unsupervised and Supervised Learning for Fast and Reliable "
+        "Surface Defect Detection, ICPR",
+        needs=("good",),
+        takes=("label", "mask"),
+        answers=("where", "how much"),
+        summary="Good images, and any number of real defects with masks or with labels alone; small and quick.",
+    )
+    Options: ClassVar[type[Options]] = SuperSimpleNetOptions
+    options: SuperSimpleNetOptions
+
+    def __init__(self, options: SuperSimpleNetOptions, classes: tuple[str, ...], channels: int = 3) -> None:
+        super().__init__(options, classes, channels)
+        backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
+        size, width = sum(backbone.channels), options.width
+        self.backbone = Frozen(backbone)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+        self.register_buffer("supervised", torch.tensor(False))
+        self.adaptor = nn.Conv2d(size, size, 1)
+        nn.init.dirac_(self.adaptor.weight)
+        nn.init.zeros_(self.adaptor.bias)
+        self.segment = nn.Sequential(
+            nn.Conv2d(size, width, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 1, 1, bias=False)
+        )
+        self.look = nn.Sequential(nn.Conv2d(size + 1, width, 5, padding=2), nn.BatchNorm2d(width), nn.ReLU())
+        self.judge = nn.Linear(2 * width + 2, 1)
+        self.smooth = GaussianBlur(options.image_size / 64)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, D, h, w) standardised, on the finest stride's grid."""
+        return (patch_features(self.backbone(images)) - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of pixels (N, h, w) and of images (N,)."""
+        pixels = self.segment(features)
+        shown = pixels if self.supervised or not self.training else pixels.detach()
+        seen = self.look(torch.cat([features, shown], dim=1))
+        pooled = [pool for m in (seen, shown) for pool in (m.mean(dim=(2, 3)), m.amax(dim=(2, 3)))]
+        return pixels[:, 0], self.judge(torch.cat(pooled, dim=1))[:, 0]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        pixels, whole = self.heads(self.adaptor(self.features(images)))
+        heat = self.smooth(enlarge(pixels.sigmoid(), images.shape[-2:]))
+        return {"anomaly_score": whole.sigmoid(), "anomaly_map": heat}
+
+    def before_training(self, dataset: Dataset) -> None:
+        self.supervised.fill_(any(sample.defective for sample in dataset.samples))
+
+    def sampling_weights(self, dataset: Dataset) -> list[float] | None:
+        bad = [bool(sample.defective) for sample in dataset.samples]
+        share = self.options.defect_share
+        if not any(bad) or all(bad):
+            return None
+        return [share / sum(bad) if b else (1 - share) / (len(bad) - sum(bad)) for b in bad]
+
+    def on_train_start(self) -> None:
+        """Means and deviations of the features, on the first hundred images or so."""
+        if bool((self.mean != 0).any()):  # resumed
+            return
+        found, seen = [], 0
+        with torch.no_grad():
+            for batch in self.trainer.train_dataloader:
+                features = self.features(batch["image"].to(self.device))
+                found.append(features.transpose(0, 1).flatten(1))
+                seen += len(batch["image"])
+                if seen >= 100:
+                    break
+        values = torch.cat(found, dim=1)
+        self.mean, self.deviation = values.mean(dim=1), values.std(dim=1).clamp(min=1e-6)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        features = self.adaptor(self.features(batch["image"]))
+        size = features.shape[-2:]
+        defect = F.adaptive_max_pool2d(batch["mask"][:, None].float(), size)[:, 0] > 0
+        bad = batch["mask"].flatten(1).any(dim=1) | self.labelled_bad(batch["label"])
+        told = valid_patches(batch["valid"], size) & (batch["has_mask"] | ~bad)[:, None, None]
+        where = self.places(len(bad), size).to(defect.device) & ~defect
+        noisy = features + where[:, None] * self.options.noise * torch.randn_like(features)
+        pixels, images = self.heads(torch.cat([features, noisy]))
+        truth = torch.cat([defect, defect | where])
+        told = torch.cat([told, told])
+        verdicts = torch.cat([bad, bad | where.flatten(1).any(dim=1)])
+        segmentation = masked_mean(focal(pixels, truth), told) + truncated(pixels, truth, told)
+        classification = focal(images, verdicts).mean()
+        self.log_dict({"loss": segmentation + classification, "classification": classification}, prog_bar=True)
+        return segmentation + classification
+
+    def labelled_bad(self, labels: Tensor) -> Tensor:
+        good = self.classes.index(GOOD) if GOOD in self.classes else -1
+        return (labels >= 0) & (labels != good)
+
+    def places(self, count: int, size: torch.Size) -> Tensor:
+        """Where noise is added: (count, h, w) bool."""
+        side = max(size)
+        cells = [2 ** int(torch.randint(max(1, side.bit_length() - 1), ())) for _ in range(2 * count)]
+        noise = [perlin_noise(side, (cells[2 * i], cells[2 * i + 1])) for i in range(count)]
+        return torch.stack(noise)[:, : size[0], : size[1]] > PERLIN_THRESHOLD
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        rate, steps = self.options.learning_rate, self.options.steps
+        heads = [*self.segment.parameters(), *self.look.parameters(), *self.judge.parameters()]
+        optimizer = torch.optim.AdamW(
+            [{"params": heads, "lr": rate, "weight_decay": 1e-5}, {"params": self.adaptor.parameters(), "lr": rate / 2}]
+        )
+        drops = torch.optim.lr_scheduler.MultiStepLR(optimizer, [int(0.8 * steps), int(0.9 * steps)], gamma=0.4)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": drops, "interval": "step"}}
+
+    def trainer_options(self) -> dict[str, Any]:
+        return {"max_steps": self.options.steps}
+
+
+def focal(logits: Tensor, truth: Tensor) -> Tensor:
+    """Focal loss (Lin et al. 2017) of each number."""
+    loss = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none")
+    return (1 - torch.exp(-loss)) ** GAMMA * loss
+
+
+def truncated(logits: Tensor, truth: Tensor, told: Tensor) -> Tensor:
+    """Truncated L1 (Liu et al. 2023, SimpleNet): logits beyond the margin on their side cost nothing."""
+    loss = torch.where(truth, MARGIN - logits, MARGIN + logits).clamp(min=0)
+    parts = [loss[part].mean() for part in (truth & told, ~truth & told) if part.any()]
+    return torch.stack(parts).sum() if parts else logits.sum() * 0

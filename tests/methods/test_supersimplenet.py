@@ -1,0 +1,92 @@
+"""SuperSimpleNet: its losses by hand, and what labels without masks teach."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from blemish.methods.few_shot.supersimplenet import SuperSimpleNet, SuperSimpleNetOptions, focal, truncated
+
+CLASSES = ("good", "crack", "pit")
+
+
+@pytest.fixture
+def method():
+    torch.manual_seed(0)
+    options = SuperSimpleNetOptions(backbone="test_resnet", weights="random", image_size=64, strides=(4, 8), width=8)
+    made = SuperSimpleNet(options, CLASSES)
+    made.log_dict = lambda *args, **kwargs: None
+    return made
+
+
+def batch(labels, has_mask=True):
+    count = len(labels)
+    mask = torch.zeros(count, 64, 64, dtype=torch.bool)
+    if has_mask:
+        for i, label in enumerate(labels):
+            mask[i, 10:30, 10:30] = label > 0
+    return {
+        "image": torch.rand(count, 3, 64, 64),
+        "valid": torch.ones(count, 64, 64, dtype=torch.bool),
+        "label": torch.tensor(labels),
+        "mask": mask,
+        "has_mask": torch.tensor([has_mask or label == 0 for label in labels]),
+    }
+
+
+def test_losses_by_hand():
+    logits, truth = torch.tensor([-2.0, 0.0, 0.2, 3.0]), torch.tensor([False, False, True, True])
+    p = logits.sigmoid()
+    own = torch.where(truth, p, 1 - p)
+    torch.testing.assert_close(focal(logits, truth), -((1 - own) ** 4) * own.log())
+    told = torch.ones(4, dtype=torch.bool)
+    assert truncated(logits, truth, told).item() == pytest.approx((0 + 0.5) / 2 + (0.3 + 0) / 2)
+    assert truncated(logits, truth, ~told).item() == 0
+
+
+def test_an_image_labelled_without_a_mask_teaches_its_label_alone(method):
+    method.supervised.fill_(True)
+    seen = {}
+
+    def heads(features):
+        pixels = torch.zeros(len(features), *features.shape[-2:], requires_grad=True)
+        images = torch.zeros(len(features), requires_grad=True)
+        seen.update(pixels=pixels, images=images)
+        return pixels, images
+
+    method.heads = heads
+    method.training_step(batch([1, 0], has_mask=False), 0).backward()
+    slopes = seen["pixels"].grad.abs().flatten(1).sum(dim=1)
+    assert slopes[0] == slopes[2] == 0  # the labelled one, and its noisy twin
+    assert slopes[1] > 0
+    assert seen["images"].grad[0] < 0  # pushed up
+    assert seen["images"].grad[1] > 0
+
+
+def test_noise_is_never_put_on_real_defects(method):
+    clean = []
+    method.heads = lambda features: (clean.append(features), (features[:, 0], features.mean((1, 2, 3))))[1]
+    given = batch([1, 1])
+    method.training_step(given, 0)
+    features, noisy = clean[0].chunk(2)
+    defect = F.adaptive_max_pool2d(given["mask"][:, None].float(), features.shape[-2:])[:, 0] > 0
+    changed = (features != noisy).any(dim=1)
+    assert changed.any()
+    assert not (changed & defect).any()
+
+
+def test_image_head_teaches_the_map_only_under_supervision(method):
+    features = torch.rand(2, sum(method.backbone.network.channels), 16, 16)
+    for supervised in (False, True):
+        method.supervised.fill_(supervised)
+        method.zero_grad()
+        method.heads(features)[1].sum().backward()
+        taught = method.segment[0].weight.grad
+        assert (taught is not None and bool(taught.abs().sum() > 0)) == supervised
+
+
+def test_real_defects_are_drawn_for_their_share(method, tiny_data):
+    weights = method.sampling_weights(tiny_data.dataset(("label",)).split("train"))
+    dataset = tiny_data.dataset(("label",)).split("train")
+    bad = sum(w for w, s in zip(weights, dataset.samples, strict=True) if s.defective)
+    assert bad / sum(weights) == pytest.approx(0.33)
+    assert method.sampling_weights(dataset.where(lambda s: not s.defective)) is None
