@@ -1,12 +1,15 @@
 """`blemish train`: learn from a dataset, prove the export, set the thresholds, ship one file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from blemish.cli.console import console, needs_extra, tell
 from blemish.errors import OptionError
+
+if TYPE_CHECKING:
+    from blemish.inspection.manifest import Roi
 
 LEARN, LIGHTNING, JUDGE = "Learning", "Lightning", "Calibration"
 
@@ -27,7 +30,8 @@ def train(
     ] = None,
     overlap: Annotated[float, typer.Option(min=0, max=0.89, help="share of a tile", rich_help_panel=LEARN)] = 0.25,
     roi: Annotated[
-        Path | None, typer.Option(help="YAML/JSON: rectangle or polygon inspected", rich_help_panel=LEARN)
+        Path | None,
+        typer.Option(help="YAML/JSON: rectangle or polygon inspected, or how the part is found", rich_help_panel=LEARN),
     ] = None,
     px_per_mm: Annotated[str | None, typer.Option(help="scale: P, or X,Y", rich_help_panel=LEARN)] = None,
     synthetic: Annotated[
@@ -119,18 +123,12 @@ def _trainer(device: str, devices: int, num_nodes: int, strategy: str, precision
     }
 
 
-def _read_roi(path: Path | None) -> dict[str, Any] | None:
+def _read_roi(path: Path | None) -> "Roi | None":
     if path is None:
         return None
-    import yaml
+    from blemish.inspection.roi_file import read_roi
 
-    try:
-        roi = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise OptionError(f"--roi {path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(roi, dict):
-        raise OptionError(f"--roi {path}: give image_height, image_width and a rectangle or polygon")
-    return roi
+    return read_roi(path)
 
 
 def _read_recipe(path: Path | None) -> dict[str, Any] | None:

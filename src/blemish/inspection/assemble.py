@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import GOOD
+from blemish.imaging.place import Turned
 from blemish.imaging.prepare import fit_transform, map_back
 from blemish.imaging.tiling import Stitcher
 from blemish.inspection.manifest import Manifest, Tiling
@@ -32,12 +34,17 @@ class Boxes:
 
 @dataclass(slots=True)
 class Found:
-    """What all windows of one image gave. Maps cover the inspected area, boxes are in pixels of the image."""
+    """What all windows of one image gave. Maps cover the inspected area, boxes are in pixels of the image.
+
+    With a turned crop, area, tiles, maps and boxes are in pixels of the crop until `finish` lays them into the image.
+    """
 
     manifest: Manifest
     area: Area
     tiles: list[Area]  # in pixels of the image
     tiling: Tiling | None = None
+    turned: Turned | None = None
+    image_size: tuple[int, int] | None = None
     anomaly_score: float | None = None
     class_scores: Floats | None = None  # (K,) of the worst window
     heat: Floats | None = None  # (H, W) anomaly map, or the worst defect class's map
@@ -73,6 +80,23 @@ class Found:
             self.boxes = (
                 self._seen_boxes[0] if len(self._seen_boxes) == 1 else without_doubles(joined(self._seen_boxes))
             )
+        if self.turned is not None and self.image_size is not None:
+            self._lay_into_image(self.turned, self.image_size)
+
+    def _lay_into_image(self, crop: Turned, size: tuple[int, int]) -> None:
+        """From pixels of a turned crop to those of the image."""
+        if self.heat is not None:
+            self.heat = crop.map_back(self.heat, size)
+        if self.masks is not None:
+            self.masks = np.stack([crop.map_back(layer, size) for layer in self.masks])
+        if self.boxes is not None:
+            corners = crop.boxes_back(self.boxes.corners)
+            height, width = size
+            corners = corners.clip(0, [width, height, width, height])
+            kept = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
+            masks = None if self.boxes.masks is None else _turned_masks(crop, self.boxes, corners)
+            self.boxes = Boxes(corners, self.boxes.scores, self.boxes.labels, masks)[kept]
+        self.area, self.turned = (0, 0, size[1], size[0]), None
 
     def _window_heat(self, row: Outputs) -> Floats | None:
         if row.anomaly_map is not None:
@@ -130,6 +154,23 @@ def badness(class_scores: Floats, manifest: Manifest) -> float:
     if GOOD in manifest.classes:
         return 1.0 - float(class_scores[manifest.classes.index(GOOD)])
     return float(class_scores.max())
+
+
+def _turned_masks(crop: Turned, boxes: Boxes, corners: NDArray[np.float64]) -> Floats:
+    """Masks (M, h, w) inside boxes of a turned crop as masks inside the upright boxes (M, 4) of the image."""
+    assert boxes.masks is not None
+    _, height, width = boxes.masks.shape
+    grid = np.stack(np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height), axis=-1)
+    turned = np.zeros(boxes.masks.shape, np.float32)
+    for index, (own, (x0, y0, x1, y1)) in enumerate(zip(boxes.masks, corners, strict=True)):
+        left, top, right, bottom = boxes.corners[index]
+        points = crop.to_crop(grid * [x1 - x0, y1 - y0] + [x0, y0])  # each new pixel's centre, in the crop
+        x = (points[..., 0] - left) / (right - left) * width - 0.5
+        y = (points[..., 1] - top) / (bottom - top) * height - 0.5
+        turned[index] = cv2.remap(
+            own, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+    return turned
 
 
 def joined(parts: list[Boxes]) -> Boxes:

@@ -161,7 +161,7 @@ class Inspector:
         x0, y0, x1, y1 = job.found.tiles[index]
         spec = self.manifest.input
         try:
-            return prepare(job.image[y0:y1, x0:x1], spec.channels, spec.height, spec.width, spec.fit)
+            return prepare(job.view[y0:y1, x0:x1], spec.channels, spec.height, spec.width, spec.fit)
         except ImageError as error:
             raise ImageError(f"{job.source}: {error}" if job.source else str(error)) from error
 

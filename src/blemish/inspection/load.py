@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from blemish.dataset.sample import Sample
 from blemish.dataset.valid import valid_mask
 from blemish.errors import ImageError
+from blemish.imaging.part import Place, counting, find_part
 from blemish.imaging.read import read_image
-from blemish.imaging.roi import locate
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.assemble import Found
-from blemish.inspection.manifest import Manifest
+from blemish.inspection.manifest import Manifest, Roi
 from blemish.inspection.pipeline import Job
 from blemish.inspection.result import Bools
 
@@ -29,25 +29,35 @@ def load(manifest: Manifest, image: Image, valid: Bools | None = None, ignore: B
     middle = time.perf_counter()
     size = (pixels.shape[0], pixels.shape[1])
     counts = _counting(sample, size, valid, ignore)
-    x0, y0, x1, y1 = area = (0, 0, size[1], size[0])
+    area, turned, view, seen = (0, 0, size[1], size[0]), None, pixels, counts
     if manifest.roi is not None:
-        (x0, y0, x1, y1), inside = locate(pixels, manifest.roi)
-        area = (x0, y0, x1, y1)
-        whole = np.zeros(size, bool)
-        whole[y0:y1, x0:x1] = inside if counts is None else inside & counts[y0:y1, x0:x1]
-        counts = whole
+        place = _find(pixels, manifest.roi, image)
+        inside = counting(place, size)
+        counts = inside if counts is None else inside & counts
         if not counts.any():
             raise ImageError(f"no pixel of {name_of(image)} counts: region of interest and masks leave nothing")
+        area, turned, seen = place.box, place.turned, counts
+        if turned is not None:
+            area, view, seen = (0, 0, turned.width, turned.height), turned.crop(pixels), turned.crop_mask(counts)
+    x0, y0, x1, y1 = area
     tiles = [area]
     tiling = manifest.tiling
     if tiling is not None:
         boxes = tile_boxes(y1 - y0, x1 - x0, tiling.height, tiling.width, tiling.overlap)
         tiles = [(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in boxes]
-        if counts is not None:
-            tiles = [(a, b, c, d) for a, b, c, d in tiles if counts[b:d, a:c].any()]
+        if seen is not None:
+            tiles = [(a, b, c, d) for a, b, c, d in tiles if seen[b:d, a:c].any()] or tiles[:1]
     timings = {"read": 1000 * (middle - begin), "prepare": 1000 * (time.perf_counter() - middle)}
     source = None if isinstance(image, np.ndarray) else name_of(image)
-    return Job(pixels, counts, Found(manifest, area, tiles, tiling), source, timings)
+    return Job(pixels, view, counts, Found(manifest, area, tiles, tiling, turned, size), source, timings)
+
+
+def _find(pixels: NDArray[Any], roi: Roi, image: Image) -> Place:
+    """Where the part is; an ImageError names the file."""
+    try:
+        return find_part(pixels, roi)
+    except ImageError as error:
+        raise ImageError(f"{name_of(image)}: {error}") from error
 
 
 def _path(image: str | Path | Sample) -> str | Path:

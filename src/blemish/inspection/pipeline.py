@@ -35,6 +35,7 @@ class Job:
     """An image on its way through the inspector."""
 
     image: np.ndarray[Any, Any]
+    view: np.ndarray[Any, Any]  # what windows are cut from: the image, or a turned crop of it
     valid: Bools | None
     found: Found
     source: str | None

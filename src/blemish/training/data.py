@@ -12,15 +12,16 @@ from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler, default
 from torch.utils.data import Dataset as TorchDataset
 
 from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.template import read_template
 from blemish.dataset.truth import has_boxes, has_mask, mask_of
 from blemish.dataset.valid import valid_mask
-from blemish.imaging.prepare import fit_mask_to, prepare
+from blemish.errors import ImageError
+from blemish.imaging.part import Place, counting, find_part
 from blemish.imaging.read import image_header, read_image
-from blemish.imaging.roi import locate
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.manifest import InputSpec, Roi, Tiling
 from blemish.methods.base import Item
-from blemish.training.targets import Area, boxes_in, instances_in, label_index, mask_labels_in
+from blemish.training.targets import Seen, boxes_in, instances_in, label_index, mask_labels_in
 
 Pixels = NDArray[Any]
 LISTS = ("boxes", "box_masks")  # of another length for each image
@@ -61,8 +62,8 @@ class ImageItems(TorchDataset[Item]):
         number, tile = self.places[index]
         sample = self.samples[number]
         image = read_image(sample.image)
-        area, valid = self._area(image, sample, tile)
-        item = self._item(sample, image, valid, area)
+        seen, valid = self._seen(image, sample, tile)
+        item = self._item(sample, image, valid, seen)
         return item if self.transform is None else self.transform(item)
 
     def _tile_count(self, sample: Sample) -> int:
@@ -72,60 +73,60 @@ class ImageItems(TorchDataset[Item]):
             header = image_header(sample.image)
             size = (header.height, header.width)
         else:
-            x0, y0, x1, y1 = locate(read_image(sample.image), self.view.roi)[0]
-            size = (y1 - y0, x1 - x0)
+            size = place_in(read_image(sample.image), sample, self.view.roi).inside.shape
         return len(tile_boxes(*size, self.view.tiling.height, self.view.tiling.width, self.view.tiling.overlap))
 
-    def _area(self, image: Pixels, sample: Sample, tile: int) -> tuple[Area, NDArray[np.bool_]]:
+    def _seen(self, image: Pixels, sample: Sample, tile: int) -> tuple[Seen, NDArray[np.bool_]]:
         """The part of the image that is seen, and which pixels of the whole image count."""
-        height, width = image.shape[:2]
-        valid = valid_mask(sample, (height, width))
-        x0, y0, x1, y1 = 0, 0, width, height
+        size = (image.shape[0], image.shape[1])
+        valid = valid_mask(sample, size)
+        seen = whole = Seen(size, (0, 0, size[1], size[0]))
         if self.view.roi is not None:
-            (x0, y0, x1, y1), inside = locate(image, self.view.roi)
-            valid[y0:y1, x0:x1] &= inside
+            place = place_in(image, sample, self.view.roi)
+            valid = valid & counting(place, size)
+            height, width = place.inside.shape
+            whole = Seen(size, (0, 0, width, height), place.turned) if place.turned else Seen(size, place.box)
+            seen = whole
         if self.view.tiling is not None:
             tiling = self.view.tiling
+            x0, y0, x1, y1 = whole.area
             tiles = tile_boxes(y1 - y0, x1 - x0, tiling.height, tiling.width, tiling.overlap)
             tx0, ty0, tx1, ty1 = tiles[tile]
-            x0, y0, x1, y1 = x0 + tx0, y0 + ty0, x0 + tx1, y0 + ty1
-        return (x0, y0, x1, y1), valid
+            seen = Seen(size, (x0 + tx0, y0 + ty0, x0 + tx1, y0 + ty1), whole.turned)
+        return seen, valid
 
-    def _item(self, sample: Sample, image: Pixels, valid: NDArray[np.bool_], area: Area) -> Item:
-        size = (image.shape[0], image.shape[1])
+    def _item(self, sample: Sample, image: Pixels, valid: NDArray[np.bool_], seen: Seen) -> Item:
+        size, spec = seen.size, self.view.input
         known = has_mask(sample)
         mask = mask_of(sample, size) if known else np.zeros(size, dtype=np.bool_)
         if sample.defective and not mask.any():
             known = False  # an empty mask of a defective part does not tell where its defect is
         item: Item = {
-            "image": self._image(image, area),
-            "valid": self._mask(valid, area),
+            "image": seen.image(image, spec),
+            "valid": torch.from_numpy(seen.mask(valid, spec)),
             "label": label_index(sample, self.classes),
-            "mask": self._mask(mask, area),
+            "mask": torch.from_numpy(seen.mask(mask, spec)),
             "has_mask": known,
         }
-        spec = self.view.input
         if "mask" in self.truth:
-            item["mask_labels"] = mask_labels_in(sample, size, self.classes, area, spec)
+            item["mask_labels"] = mask_labels_in(sample, self.classes, seen, spec)
         if {"mask", "boxes"} <= self.truth:
-            item["boxes"], item["box_masks"] = instances_in(sample, size, self.classes, area, spec)
+            item["boxes"], item["box_masks"] = instances_in(sample, self.classes, seen, spec)
             item["has_boxes"] = known
         elif "boxes" in self.truth:
-            item["boxes"] = boxes_in(sample, size, self.classes, area, spec)
+            item["boxes"] = boxes_in(sample, self.classes, seen, spec)
             item["has_boxes"] = has_boxes(sample)
         if self.with_template:
-            item["template"] = self._image(read_image(sample.template), area)
+            item["template"] = seen.image(read_template(sample, size), spec)
         return item
 
-    def _image(self, image: Pixels, area: Area) -> torch.Tensor:
-        x0, y0, x1, y1 = area
-        spec = self.view.input
-        return torch.from_numpy(prepare(image[y0:y1, x0:x1], spec.channels, spec.height, spec.width, spec.fit))
 
-    def _mask(self, mask: NDArray[np.bool_], area: Area) -> torch.Tensor:
-        x0, y0, x1, y1 = area
-        spec = self.view.input
-        return torch.from_numpy(fit_mask_to(mask[y0:y1, x0:x1], spec.height, spec.width, spec.fit))
+def place_in(image: Pixels, sample: Sample, roi: Roi) -> Place:
+    """Where the part is in a sample's image; an ImageError names the file."""
+    try:
+        return find_part(image, roi)
+    except ImageError as error:
+        raise ImageError(f"{sample.image}: {error}") from error
 
 
 class RankSampler(Sampler[int]):

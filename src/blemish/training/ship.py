@@ -194,7 +194,7 @@ def library_versions() -> dict[str, str]:
 
 def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manifest:
     masked = any(sample.roi or sample.ignore for sample in origin.dataset.samples)
-    shaped = view.roi is not None and (view.roi.polygon is not None or bool(view.roi.ignore))
+    shaped = view.roi is not None and view.roi.shaped
     graph_outputs = [output.name for output in onnx.load_from_string(graph).graph.output]
     has_map = "anomaly_map" in graph_outputs
     return Manifest(

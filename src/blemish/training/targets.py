@@ -1,17 +1,55 @@
 """The truth of a sample as tensors in the network's geometry, cut to the part of the image that is seen."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import GOOD, Sample
 from blemish.dataset.truth import boxes_of, class_masks, has_mask, instances_of
-from blemish.imaging.prepare import fit_mask_to, fit_transform
+from blemish.imaging.place import Turned
+from blemish.imaging.prepare import fit_mask_to, fit_transform, prepare
 from blemish.inspection.manifest import InputSpec
 
 Area = tuple[int, int, int, int]  # x0 y0 x1 y1 in pixels of the image
 Size = tuple[int, int]  # height, width
 LEAST_PART = 0.25  # a defect of which less than this share of its box lies in the area is not looked for there
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The part of an image of `size` (height, width) that one item shows: an area of it, or of a turned crop of it."""
+
+    size: Size
+    area: Area
+    turned: Turned | None = None
+
+    def image(self, image: NDArray[Any], spec: InputSpec) -> torch.Tensor:
+        """Image (H, W, C) as (channels, height, width) float32 of the network."""
+        x0, y0, x1, y1 = self.area
+        whole = image if self.turned is None else self.turned.crop(image)
+        return torch.from_numpy(prepare(whole[y0:y1, x0:x1], spec.channels, spec.height, spec.width, spec.fit))
+
+    def mask(self, mask: NDArray[np.bool_], spec: InputSpec) -> NDArray[np.bool_]:
+        """Mask (H, W) of the image as (height, width) of the network."""
+        x0, y0, x1, y1 = self.area
+        whole = mask if self.turned is None else self.turned.crop_mask(mask)
+        return fit_mask_to(whole[y0:y1, x0:x1], spec.height, spec.width, spec.fit)
+
+    def boxes(self, corners: NDArray[np.float64], spec: InputSpec) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Boxes (M, 4) cut to the area, in pixels of the network, and which still show enough of their defect."""
+        x0, y0, x1, y1 = self.area
+        corners = corners if self.turned is None else self.turned.boxes_into(corners)
+        cut = corners.copy()
+        cut[:, 0::2] = corners[:, 0::2].clip(x0, x1)
+        cut[:, 1::2] = corners[:, 1::2].clip(y0, y1)
+        whole = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+        left = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
+        kept = (left > 0) & (left >= LEAST_PART * whole)
+        transform = fit_transform((y1 - y0, x1 - x0), spec.height, spec.width, spec.fit)
+        return transform.to_network(cut - np.array([x0, y0, x0, y0])), kept
 
 
 def label_index(sample: Sample, classes: tuple[str, ...]) -> int:
@@ -20,43 +58,43 @@ def label_index(sample: Sample, classes: tuple[str, ...]) -> int:
     return classes.index(label) if label in classes else -1
 
 
-def mask_labels_in(sample: Sample, size: Size, classes: tuple[str, ...], area: Area, spec: InputSpec) -> torch.Tensor:
+def mask_labels_in(sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSpec) -> torch.Tensor:
     """(H, W) int64: 0 no defect or not known, else 1 + index of the defect class."""
     labels = np.zeros((spec.height, spec.width), np.int64)
     if has_mask(sample) and sample.defective is not False:
-        for index, layer in enumerate(class_masks(sample, _defects(classes), size)):
-            labels[_fitted(layer, area, spec)] = index + 1
+        for index, layer in enumerate(class_masks(sample, _defects(classes), seen.size)):
+            labels[seen.mask(layer, spec)] = index + 1
     return torch.from_numpy(labels)
 
 
-def boxes_in(sample: Sample, size: Size, classes: tuple[str, ...], area: Area, spec: InputSpec) -> torch.Tensor:
+def boxes_in(sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSpec) -> torch.Tensor:
     """(M, 5) float32: x0 y0 x1 y1 and index of the defect class; of a part without known boxes none."""
     names = _defects(classes)
     found = [
         ((box.x0, box.y0, box.x1, box.y1), _index(box.label, names))
-        for box in boxes_of(sample, size)
+        for box in boxes_of(sample, seen.size)
         if box.label in names or len(names) == 1
     ]
     corners = np.array([corners for corners, _ in found], np.float64).reshape(-1, 4)
     labels = np.array([label for _, label in found], np.float64).reshape(-1, 1)
-    placed, kept = _placed(corners, area, spec)
+    placed, kept = seen.boxes(corners, spec)
     return torch.from_numpy(np.hstack([placed, labels])[kept].astype(np.float32))
 
 
 def instances_in(
-    sample: Sample, size: Size, classes: tuple[str, ...], area: Area, spec: InputSpec
+    sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSpec
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes (M, 5) float32 as of `boxes_in`, and the pixels (M, H, W) bool of each one's defect."""
     names = _defects(classes)
     boxes, masks = [], []
-    for found in instances_of(sample, size) if has_mask(sample) and sample.defective is not False else []:
+    for found in instances_of(sample, seen.size) if has_mask(sample) and sample.defective is not False else []:
         if found.label not in names and len(names) > 1:
             continue
         x0, y0, x1, y1 = found.box
-        whole = np.zeros(size, np.bool_)
+        whole = np.zeros(seen.size, np.bool_)
         whole[y0:y1, x0:x1] = found.mask
-        mask = _fitted(whole, area, spec)
-        placed, kept = _placed(np.array([found.box], np.float64), area, spec)
+        mask = seen.mask(whole, spec)
+        placed, kept = seen.boxes(np.array([found.box], np.float64), spec)
         if kept[0] and mask.any():
             boxes.append([*placed[0], _index(found.label, names)])
             masks.append(mask)
@@ -64,24 +102,6 @@ def instances_in(
         torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5),
         torch.from_numpy(np.array(masks, np.bool_).reshape(-1, spec.height, spec.width)),
     )
-
-
-def _placed(corners: NDArray[np.float64], area: Area, spec: InputSpec) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Boxes cut to the area, in pixels of the network's input, and which of them still show enough of their defect."""
-    x0, y0, x1, y1 = area
-    cut = corners.copy()
-    cut[:, 0::2] = corners[:, 0::2].clip(x0, x1)
-    cut[:, 1::2] = corners[:, 1::2].clip(y0, y1)
-    whole = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    left = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
-    kept = (left > 0) & (left >= LEAST_PART * whole)
-    transform = fit_transform((y1 - y0, x1 - x0), spec.height, spec.width, spec.fit)
-    return transform.to_network(cut - np.array([x0, y0, x0, y0])), kept
-
-
-def _fitted(mask: NDArray[np.bool_], area: Area, spec: InputSpec) -> NDArray[np.bool_]:
-    x0, y0, x1, y1 = area
-    return fit_mask_to(mask[y0:y1, x0:x1], spec.height, spec.width, spec.fit)
 
 
 def _defects(classes: tuple[str, ...]) -> tuple[str, ...]:

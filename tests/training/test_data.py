@@ -1,0 +1,91 @@
+"""What the data loader gives of a part that is found and turned upright: the very pixels that the inspector sees."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from graphs import anomaly_bundle
+
+from blemish.dataset.sample import Box, Dataset, Sample
+from blemish.errors import ImageError
+from blemish.imaging.part import Blob
+from blemish.imaging.place import Turned
+from blemish.imaging.read import write_image
+from blemish.imaging.roi import polygon_mask
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import InputSpec, Roi, Tiling
+from blemish.training.data import ImageItems, View
+
+SIZE = (180, 260)
+CROP = Turned((130, 88), 30, 70, 120)
+DEFECT = np.array([[80, 15], [104, 15], [104, 27], [80, 27]], np.float64)
+ROI = Roi(blob=Blob(level=0.2, upright=True))
+
+
+def corners(points):
+    return [tuple(p) for p in CROP.to_image(points)]
+
+
+@pytest.fixture
+def sample(tmp_path):
+    image = np.zeros(SIZE, np.uint8)
+    image[polygon_mask(corners(np.array([[0, 0], [120, 0], [120, 70], [0, 70]])), *SIZE)] = 90
+    mask = polygon_mask(corners(DEFECT), *SIZE)
+    image[mask] = 240
+    write_image(tmp_path / "i.png", image[..., None])
+    write_image(tmp_path / "m.png", (mask * 255).astype(np.uint8)[..., None])
+    return Sample(tmp_path / "i.png", "pit", mask=tmp_path / "m.png")
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(height=48, width=48)])
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_learning_and_inspecting_see_the_same(tmp_path, sample, tiling, fit):
+    spec = InputSpec(channels=1, height=96, width=96, fit=fit)
+    dataset = Dataset((sample,), tmp_path, "csv")
+    items = ImageItems(dataset, View(spec, ROI, tiling), ("good", "pit"), truth=("mask",))
+    bundle = anomaly_bundle(tmp_path / "g.blemish", input=spec, roi=ROI, tiling=tiling)
+    seen = Inspector.open(bundle).prepared(sample)
+    np.testing.assert_array_equal(torch.stack([item["image"] for item in items]).numpy(), seen)
+    bright = seen[:, 0] > 0.65
+    for item, expected in zip(items, bright, strict=True):
+        found = item["mask"].numpy()
+        assert (found ^ expected).sum() <= 0.25 * expected.sum() + 12  # nearest pixel against linear
+        np.testing.assert_array_equal(item["mask_labels"].numpy(), found.astype(np.int64))
+
+
+def test_boxes_and_instances_are_turned_with_the_part(tmp_path, sample):
+    spec = InputSpec(channels=1, height=70, width=120)
+    dataset = Dataset((sample,), tmp_path, "csv")
+    item = ImageItems(dataset, View(spec, ROI), ("good", "pit"), truth=("mask", "boxes"))[0]
+    boxes, masks = item["boxes"].numpy(), item["box_masks"].numpy()
+    assert boxes.shape == (1, 5)
+    # The upright box in the image, turned, is larger than the defect, whose pixels are the mask.
+    x0, y0, x1, y1 = boxes[0, :4]
+    assert x0 <= 81
+    assert x1 >= 103
+    assert y0 <= 16
+    assert y1 >= 26
+    rows, columns = np.flatnonzero(masks[0].any(axis=1)), np.flatnonzero(masks[0].any(axis=0))
+    np.testing.assert_allclose([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], [80, 15, 104, 27], atol=2)
+    plain = Sample(sample.image, boxes=(Box(10, 5, 20, 12, "pit"),))  # outside the part
+    assert (
+        len(ImageItems(Dataset((plain,), tmp_path, "csv"), View(spec, ROI), ("pit",), truth=("boxes",))[0]["boxes"])
+        == 0
+    )
+
+
+def test_an_image_without_its_part_is_named(tmp_path, sample):
+    write_image(tmp_path / "empty.png", np.zeros((*SIZE, 1), np.uint8))
+    view = View(InputSpec(channels=1, height=32, width=32), ROI)
+    items = ImageItems(Dataset((Sample(tmp_path / "empty.png"),), tmp_path, "csv"), view, ("good",))
+    with pytest.raises(ImageError, match=r"empty\.png: no part was found"):
+        items[0]
+
+
+def test_a_run_keeps_the_way_to_the_part(tmp_path):
+    from blemish.training.run import RunConfig, read_config, write_config
+
+    write_config(tmp_path, RunConfig(blemish="0", data="d", method="padim", roi=ROI))
+    assert read_config(tmp_path).roi == ROI
+    assert json.loads(ROI.model_dump_json())["blob"]["upright"] is True
