@@ -34,6 +34,12 @@ def train(
         typer.Option(help="YAML/JSON: rectangle or polygon inspected, or how the part is found", rich_help_panel=LEARN),
     ] = None,
     px_per_mm: Annotated[str | None, typer.Option(help="scale: P, or X,Y", rich_help_panel=LEARN)] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="run whose network this one starts from", rich_help_panel=LEARN)
+    ] = None,
+    probe: Annotated[
+        float, typer.Option(help="share of the steps in which it stays as it is", rich_help_panel=LEARN)
+    ] = 0.1,
     synthetic: Annotated[
         Path | None, typer.Option(help="recipe of defects to draw on good images", rich_help_panel=LEARN)
     ] = None,
@@ -84,6 +90,8 @@ def train(
             tiling={"height": tile, "width": tile, "overlap": overlap} if tile else None,
             roi=_read_roi(roi),
             synthetic=_read_recipe(synthetic),
+            start=None if from_ is None else str(from_.resolve()),
+            probe=probe,
             scale=_scale(px_per_mm),
             calibration=calibration,
             folds=folds,

@@ -27,13 +27,14 @@ from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
 from blemish.training.calibrate import Target
 from blemish.training.data import ImageItems, View, loader
-from blemish.training.needs import bears, check_truth
+from blemish.training.needs import bears, check_truth, good_alone, good_or_paired
 from blemish.training.one_pass import with_collecting_strategy
 from blemish.training.options import check_options
 from blemish.training.plan import advise, options_for, run_settings
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.ship import Origin, Progress, ship
 from blemish.training.synthetic import check_recipe, classes_with, synthetic_first
+from blemish.training.transfer import LinearProbe, start_from
 
 CHECKPOINT_EVERY = timedelta(minutes=2)
 
@@ -107,7 +108,7 @@ def build(config: RunConfig, dataset: Dataset) -> Method:
     L.seed_everything(config.seed, workers=True, verbose=False)
     kind = method_class(config.method)
     learnt_from = dataset.split("train") if "label" in kind.info.needs else dataset
-    classes = (GOOD, "defect") if _good_only(kind) else classes_with(config.synthetic, learnt_from)
+    classes = (GOOD, "defect") if good_alone(kind) else classes_with(config.synthetic, learnt_from)
     options = check_options(kind.Options, config.options, config.method)
     return kind(options, classes, config.channels)
 
@@ -127,14 +128,11 @@ def view_of(config: RunConfig) -> View:
 
 
 def _split(dataset: Dataset, config: RunConfig) -> Dataset:
-    good_only = _good_only(method_class(config.method))
+    kind = method_class(config.method)
+    # Pairs of image and template are learnt from where no image is good.
+    good_only = good_alone(kind) and any(s.defective is False for s in dataset.samples)
     share = 0.0 if config.calibration == "cross-fitted" else 0.2
     return ensure_splits(dataset, seed=config.seed, val_share=share, need_defects_in_training=not good_only)
-
-
-def _good_only(method: type[Method]) -> bool:
-    """Whether a method learns from good images and can use no others."""
-    return method.info.needs == ("good",) and not method.info.takes
 
 
 @rank_zero_only
@@ -198,6 +196,8 @@ def fit(
             run / "checkpoints", filename="best", monitor=method.monitor, mode="max", enable_version_counter=False
         )
         callbacks.append(best)
+    if config.start is not None:
+        callbacks.append(LinearProbe(start_from(method, config.start), config.probe))
     loggers: list[Logger] = [CSVLogger(run, name="log", version="")]
     if tensorboard:
         loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))
@@ -272,8 +272,10 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, pr
 def _training(dataset: Dataset, method: Method) -> Dataset:
     """The training images that bear the truth a method learns from: good ones alone where it needs no other."""
     training = dataset.split("train")
+    if good_alone(type(method)):
+        return good_or_paired(training, type(method))
     if method.info.needs == ("good",):
-        return training if method.info.takes else training.where(lambda s: s.defective is False)
+        return training
     return training.where(lambda s: all(bears(s, need) for need in method.info.needs if need != "good"))
 
 

@@ -35,6 +35,8 @@ class RunConfig(BaseModel):
     fit: Literal["stretch", "letterbox"] = "stretch"
     roi: Roi | None = None
     tiling: Tiling | None = None
+    start: str | None = None  # run folder whose network this one starts from
+    probe: float = Field(0.1, ge=0, lt=1)  # share of the steps in which what was started from stays as it is
     synthetic: Recipe | None = None  # defects drawn on good images while learning
     scale: Scale | None = None
     calibration: Literal["held-out", "cross-fitted"] = "held-out"

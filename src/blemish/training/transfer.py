@@ -1,0 +1,101 @@
+"""Starting from what another run has learnt: its network's weights, then a linear probe before all of it learns.
+
+The two methods need not be the same: a segmenter can start from a classifier of the same backbone. What their weights
+share is found by names: the longest part that both have in common, below whatever each method calls its network.
+"""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from blemish.errors import OptionError
+from blemish.training.run import read_config, weights_file
+
+State = dict[str, Tensor]
+LEAST = 0.1  # share of a network's numbers that must come from the other run
+
+
+def start_from(method: nn.Module, run: str | Path) -> set[str]:
+    """Load the network of another run's method into this one; returns the names of what was loaded.
+
+    Raises OptionError where there is no such run, or the two have no network in common.
+    """
+    run = Path(run)
+    config = read_config(run)
+    if not weights_file(run).is_file():
+        raise OptionError(f"run '{run}' has no weights yet; finish it with --resume {run}")
+    found = shared(load_file(weights_file(run)), method.state_dict())
+    learned = sum(p.numel() for p in method.parameters())
+    loaded = sum(p.numel() for name, p in method.named_parameters() if name in found)
+    if loaded < LEAST * learned:
+        raise OptionError(
+            f"--from {run}: its {config.method} shares {loaded / max(learned, 1):.0%} of this method's network; take a "
+            "run with the same backbone (--set backbone=…)"
+        )
+    method.load_state_dict(found, strict=False)
+    return set(found)
+
+
+def shared(source: State, target: State) -> State:
+    """Tensors of `source` by the names that `target` has for them, without what follows the shared network.
+
+    Names agree from their end on; of all pairs of beginnings, the one under which most tensors fit is taken.
+    """
+    by_end: defaultdict[str, list[str]] = defaultdict(list)
+    for name in source:
+        by_end[".".join(name.split(".")[-2:])].append(name)
+    votes: Counter[tuple[str, str]] = Counter()
+    for name, tensor in target.items():
+        for other in by_end[".".join(name.split(".")[-2:])]:
+            if source[other].shape == tensor.shape:
+                votes[_beginnings(other, name)] += 1
+    if not votes:
+        return {}
+    others, own = max(votes, key=lambda pair: (votes[pair], pair))
+    found = {}
+    for name, tensor in target.items():
+        if name.startswith(own):
+            other = others + name[len(own) :]
+            if other in source and source[other].shape == tensor.shape:
+                found[name] = source[other]
+    return found
+
+
+def _beginnings(first: str, second: str) -> tuple[str, str]:
+    """What is left of two names without the parts at their end that agree."""
+    a, b = first.split("."), second.split(".")
+    same = 0
+    while same < min(len(a), len(b)) and a[-1 - same] == b[-1 - same]:
+        same += 1
+    return tuple("".join(f"{part}." for part in parts[: len(parts) - same]) for parts in (a, b))  # type: ignore[return-value]
+
+
+class LinearProbe(Callback):
+    """Keeps what was loaded as it is for the first share of the steps, while the fresh layers learn to use it."""
+
+    def __init__(self, loaded: set[str], share: float) -> None:
+        self.loaded, self.share = loaded, share
+        self.held: list[nn.Parameter] = []
+
+    def on_train_start(self, trainer: L.Trainer, method: L.LightningModule) -> None:
+        if self._over(trainer):
+            return
+        self.held = [p for name, p in method.named_parameters() if name in self.loaded and p.requires_grad]
+        if sum(p.requires_grad for p in method.parameters()) == len(self.held):
+            self.held = []  # nothing fresh is there to learn
+        for parameter in self.held:
+            parameter.requires_grad_(False)
+
+    def on_train_batch_start(self, trainer: L.Trainer, method: L.LightningModule, batch: Any, index: int) -> None:
+        if self.held and self._over(trainer):
+            for parameter in self.held:
+                parameter.requires_grad_(True)
+            self.held = []
+
+    def _over(self, trainer: L.Trainer) -> bool:
+        return trainer.global_step >= self.share * float(trainer.estimated_stepping_batches)
