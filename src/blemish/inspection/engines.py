@@ -22,7 +22,8 @@ class Engine(Protocol):
     threads: int | None  # None: as the engine sees fit
 
     def run(self, batch: Floats) -> Outputs:
-        """Raw outputs for (N, C, H, W) float32 images."""
+        """Raw outputs for (N, C, H, W) float32 images; a graph with a second input, the template, takes (N, 2 C, H, W),
+        the template's channels after the image's."""
 
 
 def open_engine(graph: bytes, engine: str = "onnxruntime", threads: int | None = None) -> Engine:
@@ -49,11 +50,13 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common type
             raise BundleError(f"the graph cannot be loaded: {_one_line(error)}") from error
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
         self._kinds = _known([output.name for output in self._session.get_outputs()])
 
     def run(self, batch: Floats) -> Outputs:
-        return _outputs(self._kinds, self._session.run(None, {self._input: np.ascontiguousarray(batch)}))
+        return _outputs(
+            self._kinds, self._session.run(None, dict(zip(self._inputs, fed(batch, len(self._inputs)), strict=True)))
+        )
 
 
 class OpenVino:
@@ -78,8 +81,13 @@ class OpenVino:
     def run(self, batch: Floats) -> Outputs:
         if not hasattr(self._local, "request"):
             self._local.request = self._model.create_infer_request()
-        found = self._local.request.infer([np.ascontiguousarray(batch)])
+        found = self._local.request.infer(fed(batch, len(self._model.inputs)))
         return _outputs(self._kinds, [np.array(found[output]) for output in self._model.outputs])
+
+
+def fed(batch: NDArray[Any], inputs: int) -> list[NDArray[Any]]:
+    """The batch's channels shared out to the graph's inputs, each contiguous."""
+    return [np.ascontiguousarray(part) for part in np.split(batch, inputs, axis=1)]
 
 
 def _known(names: list[str]) -> list[str]:

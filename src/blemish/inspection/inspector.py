@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import BlemishError, BundleError, ImageError, OptionError
 from blemish.imaging.prepare import prepare
+from blemish.imaging.read import read_image
 from blemish.inspection.assemble import defect_names
 from blemish.inspection.bundle import Bundle, open_bundle
 from blemish.inspection.decision import check_decision, has_thresholds, judge, load_decision
 from blemish.inspection.decode import Decoded, decode
 from blemish.inspection.engines import Engine, open_engine
-from blemish.inspection.load import Image, load, name_of
+from blemish.inspection.load import Image, Template, load, name_of
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.measure import measure
 from blemish.inspection.pipeline import Failed, Job, Steps, Unreadable, stream
@@ -82,20 +83,36 @@ class Inspector:
 
     @overload  # a str is an iterable too, but one image
     def inspect(  # type: ignore[overload-overlap]
-        self, image: Image, *, valid: Bools | None = None, ignore: Bools | None = None
+        self,
+        image: Image,
+        *,
+        template: Template | None = None,
+        valid: Bools | None = None,
+        ignore: Bools | None = None,
     ) -> Inspection: ...
     @overload
     def inspect(
-        self, image: Iterable[Image], *, on_error: Literal["raise"] = "raise", workers: int = 1
+        self,
+        image: Iterable[Image],
+        *,
+        template: Template | None = None,
+        on_error: Literal["raise"] = "raise",
+        workers: int = 1,
     ) -> Iterator[Inspection]: ...
     @overload
     def inspect(
-        self, image: Iterable[Image], *, on_error: Literal["report"], workers: int = 1
+        self,
+        image: Iterable[Image],
+        *,
+        template: Template | None = None,
+        on_error: Literal["report"],
+        workers: int = 1,
     ) -> Iterator[Inspection | Unreadable]: ...
     def inspect(
         self,
         image: Image | Iterable[Image],
         *,
+        template: Template | None = None,
         valid: Bools | None = None,
         ignore: Bools | None = None,
         on_error: OnError = "raise",
@@ -103,21 +120,28 @@ class Inspector:
     ) -> Any:
         """Inspect one image (a path, an array (H, W) or (H, W, C), a Sample), or an iterable of them.
 
-        One image gives an Inspection; `valid` and `ignore` are masks (H, W) of the pixels that count, or do not. An
-        iterable gives an iterator of them in the same order: it is read lazily, a batch ahead, by `workers` threads,
-        and results come a batch behind. With `on_error="report"` an image that cannot be inspected gives an
-        Unreadable in its place, and the rest goes on.
+        `template` is the defect-free twin that all of them are compared with, for a bundle that does so; without it,
+        Samples bring their own. One image gives an Inspection; `valid` and `ignore` are masks (H, W) of the pixels
+        that count, or do not. An iterable gives an iterator of them in the same order: it is read lazily, a batch
+        ahead, by `workers` threads, and results come a batch behind. With `on_error="report"` an image that cannot be
+        inspected gives an Unreadable in its place, and the rest goes on.
         """
         if isinstance(image, str | Path | Sample) or (isinstance(image, np.ndarray) and image.ndim != 4):
-            return self._inspect_one(image, valid, ignore)
+            return self._inspect_one(image, valid, ignore, self._checked(template))
         if valid is not None or ignore is not None:
             raise OptionError("valid and ignore go with one image; give Samples with masks, or one image at a time")
         if on_error not in ("raise", "report"):
             raise OptionError(f"on_error is 'raise' or 'report', not {on_error!r}")
-        return self._inspect_many(image, on_error, workers)
+        template = self._checked(template)
+        if isinstance(template, str | Path):
+            template = read_image(template)  # once for all
+        return self._inspect_many(image, on_error, workers, template)
 
     def prepared(self, image: Image) -> Floats:
-        """What the network sees of an image: its windows (N, channels, height, width), float32, full scale 1."""
+        """What the network sees of an image: its windows (N, channels, height, width), float32, full scale 1.
+
+        The channels of a template, where the bundle compares with one, come after the image's own.
+        """
         job = load(self.manifest, image)
         return np.stack([self._window(job, index) for index in range(len(job.found.tiles))])
 
@@ -128,8 +152,16 @@ class Inspector:
             job.found.add(index, outputs.row(index))
         return self._finish(job, decision)
 
-    def _inspect_one(self, image: Image, valid: Bools | None, ignore: Bools | None) -> Inspection:
-        job = load(self.manifest, image, valid, ignore)
+    def _checked(self, template: Template | None) -> Template | None:
+        if template is not None and not self.manifest.template:
+            method = self.manifest.provenance.method
+            raise OptionError(f"this bundle of {method} compares with no template; leave the template out")
+        return template
+
+    def _inspect_one(
+        self, image: Image, valid: Bools | None, ignore: Bools | None, template: Template | None
+    ) -> Inspection:
+        job = load(self.manifest, image, valid, ignore, template)
         tiles = len(job.found.tiles)
         prepare_ms = network_ms = 0.0
         for start in range(0, tiles, self.batch_size):
@@ -146,9 +178,9 @@ class Inspector:
         return self._finish(job)
 
     def _inspect_many(
-        self, images: Iterable[Image], on_error: OnError, workers: int
+        self, images: Iterable[Image], on_error: OnError, workers: int, template: Template | None
     ) -> Iterator[Inspection | Unreadable]:
-        steps = Steps(partial(load, self.manifest), self._window, self._run, self._finish, name_of)
+        steps = Steps(partial(load, self.manifest, template=template), self._window, self._run, self._finish, name_of)
         for result in stream(steps, images, self.batch_size, workers):
             if not isinstance(result, Failed):
                 yield result
@@ -161,7 +193,9 @@ class Inspector:
         x0, y0, x1, y1 = job.found.tiles[index]
         spec = self.manifest.input
         try:
-            return prepare(job.view[y0:y1, x0:x1], spec.channels, spec.height, spec.width, spec.fit)
+            seen = [view[y0:y1, x0:x1] for view in (job.view, job.template) if view is not None]
+            prepared = [prepare(view, spec.channels, spec.height, spec.width, spec.fit) for view in seen]
+            return prepared[0] if len(prepared) == 1 else np.concatenate(prepared)
         except ImageError as error:
             raise ImageError(f"{job.source}: {error}" if job.source else str(error)) from error
 

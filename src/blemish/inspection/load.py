@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import Sample
+from blemish.dataset.template import check_template, read_template
 from blemish.dataset.valid import valid_mask
 from blemish.errors import ImageError
 from blemish.imaging.part import Place, counting, find_part
@@ -19,10 +20,18 @@ from blemish.inspection.pipeline import Job
 from blemish.inspection.result import Bools
 
 Image = str | Path | NDArray[Any] | Sample
+Template = str | Path | NDArray[Any]
 
 
-def load(manifest: Manifest, image: Image, valid: Bools | None = None, ignore: Bools | None = None) -> Job:
-    """Read an image and find the windows in it that the network has to see; raises ImageError."""
+def load(
+    manifest: Manifest,
+    image: Image,
+    valid: Bools | None = None,
+    ignore: Bools | None = None,
+    template: Template | None = None,
+) -> Job:
+    """Read an image, and its template where the bundle compares with one, and find the windows that the network has to
+    see; raises ImageError."""
     begin = time.perf_counter()
     sample = image if isinstance(image, Sample) else None
     pixels = _array(image) if isinstance(image, np.ndarray) else read_image(_path(image))
@@ -49,7 +58,25 @@ def load(manifest: Manifest, image: Image, valid: Bools | None = None, ignore: B
             tiles = [(a, b, c, d) for a, b, c, d in tiles if seen[b:d, a:c].any()] or tiles[:1]
     timings = {"read": 1000 * (middle - begin), "prepare": 1000 * (time.perf_counter() - middle)}
     source = None if isinstance(image, np.ndarray) else name_of(image)
-    return Job(pixels, view, counts, Found(manifest, area, tiles, tiling, turned, size), source, timings)
+    twin = None
+    if manifest.template:
+        twin = _twin(image, template, size)
+        twin = twin if turned is None else turned.crop(twin)
+    return Job(pixels, view, counts, Found(manifest, area, tiles, tiling, turned, size), source, timings, twin)
+
+
+def _twin(image: Image, template: Template | None, size: tuple[int, int]) -> NDArray[Any]:
+    """The template as an array: the one given, or else the sample's own."""
+    if isinstance(template, np.ndarray):
+        twin = _array(template)
+        check_template(twin, size)
+        return twin
+    if template is None and not (isinstance(image, Sample) and image.template is not None):
+        raise ImageError(
+            f"{name_of(image)} has no template, and this bundle compares with one: give template=…, --template FILE, "
+            "or a sample that has one"
+        )
+    return read_template(image if template is None and isinstance(image, Sample) else Path(str(template)), size)
 
 
 def _find(pixels: NDArray[Any], roi: Roi, image: Image) -> Place:

@@ -20,7 +20,7 @@ Answer = Literal["what", "where", "how much"]
 # What the data loader gives of an image, and stacked (lists stay lists) of a batch:
 # "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
 # "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, where "has_mask" says that they
-# are known; "template" (C, H, W) where the data has them.
+# are known. Where all images have templates: "template" (C, H, W), and "differs" (H, W) bool, known defects.
 # Where a method needs or takes masks: "mask_labels" (H, W) int64, 0 no defect, 1 + index of the defect class.
 # Where it needs or takes boxes: "boxes" (M, 5) float32 x0 y0 x1 y1 index of the defect class, and "has_boxes".
 # Where it does both: "box_masks" (M, H, W) bool, the pixels of each box's defect.
@@ -76,6 +76,11 @@ class Method(L.LightningModule, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Raw outputs by name."""
+
+    @property
+    def compares_with_template(self) -> bool:
+        """Whether the graph that ships takes a template beside the image: `forward(images, template)`."""
+        return False
 
     def trainer_options(self) -> dict[str, Any]:
         """What this method asks of the Lightning Trainer, such as max_epochs or max_steps."""

@@ -7,7 +7,7 @@ the defects. Test images are never looked at.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -76,12 +76,18 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
 
     Where truth tells which pixels or boxes are defects, that sets the threshold for regions. Else they are seeded where
     the map exceeds what good images show, and reach to half their height above the median of the good peaks. Without
-    good images nothing can be promised of false alarms: any region rejects, and where there are no regions, no
-    threshold is set, and every image goes to review. A classifier that knows no good class never passes an image: it
-    rejects from a probability of SURE on, and what it is less sure of goes to review.
+    good images, an anomaly map's values away from known defects stand for them; else nothing can be promised of false
+    alarms: any region rejects, and where there are no regions, no threshold is set, and every image goes to review. A
+    classifier that knows no good class never passes an image: it rejects from a probability of SURE on, and what it is
+    less sure of goes to review.
     """
+    sound = not evidence.good and bool(evidence.sound_peaks)
+    if sound:  # each peak is the score that its image would have without its defects
+        evidence = replace(evidence, good=evidence.sound_peaks, good_peaks=evidence.sound_peaks)
     good, defective = np.asarray(evidence.good), np.asarray(evidence.defective)
     review, reject, words, warnings = _score_thresholds(good, defective, evidence, target)
+    if sound:
+        warnings.append("no good validation image: the surface beside the known defects stands for them")
     if len(defective) and (target.escape is not None or target.cost_escape is not None):
         source = "validation"
     decision = Decision(review=review, reject=reject)

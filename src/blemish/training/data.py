@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.template import read_template
-from blemish.dataset.truth import has_boxes, has_mask, mask_of
+from blemish.dataset.truth import boxes_of, has_boxes, has_mask, mask_of
 from blemish.dataset.valid import valid_mask
 from blemish.errors import ImageError
 from blemish.imaging.part import Place, counting, find_part
@@ -118,6 +118,7 @@ class ImageItems(TorchDataset[Item]):
             item["has_boxes"] = has_boxes(sample)
         if self.with_template:
             item["template"] = seen.image(read_template(sample, size), spec)
+            item["differs"] = torch.from_numpy(seen.mask(known_defects(sample, size), spec))
         return item
 
 
@@ -127,6 +128,14 @@ def place_in(image: Pixels, sample: Sample, roi: Roi) -> Place:
         return find_part(image, roi)
     except ImageError as error:
         raise ImageError(f"{sample.image}: {error}") from error
+
+
+def known_defects(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels (H, W) that are defective as far as masks and boxes tell, boxes all filled."""
+    found = mask_of(sample, size) if has_mask(sample) else np.zeros(size, np.bool_)
+    for box in boxes_of(sample, size) if has_boxes(sample) else ():
+        found[int(box.y0) : int(np.ceil(box.y1)), int(box.x0) : int(np.ceil(box.x1))] = True
+    return found
 
 
 class RankSampler(Sampler[int]):

@@ -17,6 +17,7 @@ from blemish.evaluation.detections import Detections, rank
 from blemish.inspection.result import Inspection
 
 BINS = 1000  # steps of a pixel's probability
+AWAY = 0.05  # of the image's shorter side: as far as a smoothed map spreads a defect
 SAME_DEFECT = 0.5  # intersection over union from which on a box has found a defect
 
 Counts = NDArray[np.int64]
@@ -28,6 +29,7 @@ class Evidence:
     good: list[float] = field(default_factory=list)  # scores of images
     defective: list[float] = field(default_factory=list)
     good_peaks: list[float] = field(default_factory=list)  # largest values of good images' heat maps
+    sound_peaks: list[float] = field(default_factory=list)  # of defective images' maps, well away from known defects
     pixels: Counts = field(default_factory=lambda: np.zeros((2, BINS), np.int64))  # sound, defective; by probability
     boxes: list[Detections] = field(default_factory=list)
     classes: list[tuple[str, dict[str, float]]] = field(default_factory=list)  # true class, probability of every class
@@ -51,6 +53,8 @@ def gather(results: Iterable[Inspection], samples: Iterable[Sample], outputs: It
         (found.defective if sample.defective else found.good).append(result.score)
         if not sample.defective and result.heat_map is not None:
             found.good_peaks.append(float(result.heat_map.max()))
+        if sample.defective and "anomaly_map" in kinds and result.heat_map is not None:
+            found.sound_peaks += _sound_peak(result, sample)
         if result.class_scores is not None and sample.label is not None:
             found.classes.append((sample.label, result.class_scores))
         if "mask_scores" in kinds and result.heat_map is not None and has_mask(sample):
@@ -105,6 +109,19 @@ def _just_below(falling: Scores, last: int) -> float:
     """The middle between the last score that is to count and the next one that is not."""
     following = falling[last + 1] if last + 1 < len(falling) else 0.0
     return float((falling[last] + following) / 2)
+
+
+def _sound_peak(result: Inspection, sample: Sample) -> list[float]:
+    """The map's largest value more than AWAY from every defect, where all places of defects are known."""
+    if not has_boxes(sample):
+        return []
+    assert result.heat_map is not None
+    sound = np.ones(result.size, np.bool_) if result.valid is None else result.valid.copy()
+    reach = AWAY * min(result.size)
+    for box in boxes_of(sample, result.size):
+        y0, x0 = max(0, int(box.y0 - reach)), max(0, int(box.x0 - reach))
+        sound[y0 : int(box.y1 + reach) + 1, x0 : int(box.x1 + reach) + 1] = False
+    return [float(result.heat_map[sound].max())] if sound.any() else []
 
 
 def _pixel_counts(result: Inspection, mask: NDArray[np.bool_]) -> Counts:

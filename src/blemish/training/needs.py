@@ -12,6 +12,8 @@ def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False) -> 
     Where defects are `drawn` on good images while learning, there need be no others.
     """
     training = dataset.split("train")
+    if good_alone(method) and len(good_or_paired(training, method)):
+        return
     if not len(training):
         raise DataError("there are no training images; give some the split 'train'")
     for need in method.info.needs:
@@ -25,6 +27,20 @@ def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False) -> 
             raise DataError(f"{method.info.name} learns from {need} truth and no training image has any")
         if need in ("mask", "boxes") and not drawn and not any(s.defective for s in bearing):
             raise DataError(f"{method.info.name} learns from defects and no training image with {need} truth shows one")
+
+
+def good_alone(method: type[Method]) -> bool:
+    """Whether a method learns from good images, perhaps beside their templates, and can use no other truth."""
+    return method.info.needs == ("good",) and set(method.info.takes) <= {"template"}
+
+
+def good_or_paired(dataset: Dataset, method: type[Method]) -> Dataset:
+    """The good images; where there are none and the method compares with templates, those that have one and whose
+    defects are known by their place, so that all else of them is known to be sound."""
+    good = dataset.where(lambda s: s.defective is False)
+    if len(good) or "template" not in method.info.takes:
+        return good
+    return dataset.where(lambda s: s.template is not None and (has_boxes(s) or has_mask(s)))
 
 
 def bears(sample: Sample, need: Need) -> bool:

@@ -26,6 +26,7 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.write import sha256_of
 from blemish.errors import ExportError
 from blemish.inspection.bundle import write_bundle
+from blemish.inspection.engines import fed
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Certificate, Decision, InputSpec, Manifest, Provenance, Scale
 from blemish.inspection.result import Inspection, Outputs
@@ -58,22 +59,23 @@ class Origin:
 def export_graph(method: Method, spec: InputSpec) -> bytes:
     """The ONNX graph of a method, for any number of images at the input's fixed size."""
     method = method.eval().cpu()
-    example = torch.rand(2, spec.channels, spec.height, spec.width)
+    inputs = ["images", "template"] if method.compares_with_template else ["images"]
+    example = tuple(torch.rand(2, spec.channels, spec.height, spec.width) for _ in inputs)
     with torch.inference_mode():
-        names = list(method(example))
+        names = list(method(*example))
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of every constant shape, and shapes are constant here
             torch.onnx.export(
                 method,
-                (example,),
+                example,
                 buffer,
                 dynamo=False,
                 opset_version=OPSET,
-                input_names=["images"],
+                input_names=inputs,
                 output_names=names,
-                dynamic_axes={name: {0: "n"} for name in ["images", *names]},
+                dynamic_axes={name: {0: "n"} for name in [*inputs, *names]},
             )
     except Exception as error:  # the exporter has no common error type
         raise ExportError(f"the network could not be exported to ONNX: {str(error).splitlines()[0][:200]}") from error
@@ -136,7 +138,7 @@ def certify(
         batch = inspector.prepared(sample)
         shipped = inspector.engine.run(batch)
         with torch.inference_mode():
-            own = {name: value.numpy() for name, value in method(torch.from_numpy(batch)).items()}
+            own = {name: value.numpy() for name, value in method(*own_inputs(method, batch)).items()}
         trained = Outputs(**own)
         compared.append((sample, trained, shipped))
         if trained.boxes is not None:
@@ -167,6 +169,11 @@ def certify(
         verdict_agreement=0.0,
         versions=library_versions(),
     ), compared
+
+
+def own_inputs(method: Method, batch: NDArray[np.float32]) -> list[torch.Tensor]:
+    """What a method's `forward` takes, from what the inspector prepared."""
+    return [torch.from_numpy(part) for part in fed(batch, 2 if method.compares_with_template else 1)]
 
 
 def agreement(compared: list[tuple[Sample, Outputs, Outputs]], decision: Decision, inspector: Inspector) -> float:
@@ -204,6 +211,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         input=view.input,
         # A graph knows nothing of pixels that do not count; where there are such, the map's maximum over the others
         # is the score, for every image alike.
+        template=method.compares_with_template,
         score_source="map" if has_map and (masked or shaped) else "graph",
         tiling=view.tiling,
         roi=view.roi,

@@ -20,6 +20,7 @@ from blemish.dataset.truth import has_mask
 from blemish.errors import DataError, OptionError
 from blemish.methods.base import Item, Method
 from blemish.training.data import ImageItems, View
+from blemish.training.needs import good_alone
 
 Bools = NDArray[np.bool_]
 Transform = Callable[[Item], Item]
@@ -36,7 +37,7 @@ def classes_with(recipe: Recipe | None, dataset: Dataset) -> tuple[str, ...]:
 
 def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None:
     """Raises OptionError or DataError where the method, or the training images, cannot do with the recipe."""
-    if method.info.needs == ("good",) and not method.info.takes:
+    if good_alone(method):
         raise OptionError(
             f"{method.info.name} learns from good images alone and would take synthetic defects for good; "
             "leave --synthetic out, or choose a method that learns from defects, such as unet"

@@ -1,12 +1,14 @@
 """Siamese comparison: twin encoders, trained on good pairs and synthetic defects, compare an image with a reference."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from blemish.dataset.sample import Dataset
+from blemish.errors import DataError
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.blocks import Frozen, GaussianBlur, enlarge, patch_features, valid_patches
@@ -26,6 +28,9 @@ class SiameseOptions(Options):
     margin: float = Field(1.0, gt=0, le=2, description="distance beyond which different places need not be driven")
     tolerance: int = Field(1, ge=0, le=8, description="places that the reference may be shifted, in each direction")
     gallery: int = Field(10, ge=1, description="good images kept in the bundle as references, the most different ones")
+    reference: Literal["auto", "template", "gallery"] = Field(
+        "auto", description="what images are compared with; auto: their templates where all have one"
+    )
     steps: int = Field(300, ge=1, description="training steps")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
     blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
@@ -48,6 +53,7 @@ class Siamese(Method):
         title="Siamese comparison",
         paper="Hadsell, Chopra & LeCun 2006, Dimensionality Reduction by Learning an Invariant Mapping, CVPR",
         needs=("good",),
+        takes=("template",),
         answers=("where", "how much"),
         summary="Compares an aligned part with a template or good images, by features that ignore what varies.",
     )
@@ -67,7 +73,21 @@ class Siamese(Method):
         self.backbone = Frozen(backbone)
         self.blur = GaussianBlur(options.blur)
         side = options.image_size // options.strides[0]
+        self.register_buffer("by_template", torch.zeros((), dtype=torch.bool))
         self.register_buffer("gallery", torch.empty(0, options.dimensions, side, side))
+
+    @property
+    def compares_with_template(self) -> bool:
+        return bool(self.by_template)
+
+    def before_training(self, dataset: Dataset) -> None:
+        missing = [s for s in dataset.samples if s.template is None]
+        if self.options.reference == "template" and missing:
+            raise DataError(
+                f"{missing[0].image} has no template and reference=template compares with one; give one in the column "
+                "'template', or take reference=gallery"
+            )
+        self.by_template.fill_(self.options.reference != "gallery" and not missing)
 
     def embed(self, images: Tensor) -> Tensor:
         """(N, D, h, w) embeddings of unit length."""
@@ -98,11 +118,13 @@ class Siamese(Method):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         images = batch["image"]
-        reference = batch["template"] if "template" in batch else images.roll(1, dims=0)
+        reference = batch["template"] if self.by_template else images.roll(1, dims=0)
         spoiled, where = confetti(images)
         distance = self.distance(self.embed(spoiled), self.embed(reference))
         covered = F.adaptive_avg_pool2d(where[:, None].float(), distance.shape[-2:])[:, 0]
         keep = valid_patches(batch["valid"], distance.shape[-2:])
+        if "differs" in batch:  # real defects are neither: they are not to be learnt from, nor taken for sound
+            keep &= F.adaptive_max_pool2d(batch["differs"][:, None].float(), distance.shape[-2:])[:, 0] == 0
         different, same = (covered > 0.5) & keep, (covered == 0) & keep
         loss = contrastive_loss(distance, different, self.options.margin)
         # Both kinds weigh the same, though few places are covered.
@@ -114,6 +136,8 @@ class Siamese(Method):
     @torch.no_grad()
     def on_train_end(self) -> None:
         self.eval()
+        if self.by_template:
+            return
         found = [self._describe(batch["image"]) for batch in training_batches(self)]
         whole = gather_vectors(torch.cat([w for w, _ in found]))
         maps = gather_vectors(torch.cat([m for _, m in found]))
