@@ -264,8 +264,14 @@ def test_a_known_dataset_is_inspected_once_and_its_truth_entered(tmp_path: Path,
         for seed in seeds:
             (tmp_path / "data" / kind / f"{seed}.png").write_bytes(picture(defect=kind == "defect", seed=seed))
     (tmp_path / "data" / "good" / "broken.png").write_bytes(b"no image")
+    seen = tmp_path / "seen.png"
+    seen.write_bytes(picture(seed=9))
+    lines = [f"data/{kind}/{name},{kind},test" for kind, name in (
+        ("good", "1.png"), ("good", "broken.png"), ("good", "2.png"), ("defect", "3.png"),
+    )]  # fmt: skip
+    (tmp_path / "parts.csv").write_text("\n".join(["image,label,split", "seen.png,good,train", *lines]))
     for _ in range(2):  # again after a restart
-        with running(tmp_path / "s", bundle_file, known=[tmp_path / "data"]) as station:
+        with running(tmp_path / "s", bundle_file, known=[tmp_path / "parts.csv"]) as station:
             client = client_of(station)
             wait_until(lambda: client.get("/inspections", params={"reviewed": True}).json()["total"] == 3)  # noqa: B023
             time.sleep(0.3)

@@ -26,9 +26,12 @@ _WAIT_S = 0.5
 
 
 def inspect_known(service: Service, place: Path, stop: threading.Event) -> None:
-    """Inspect every labelled image of a dataset once for each bundle, and enter its label and mask as a review."""
+    """Inspect every labelled image of a dataset once for each bundle, and enter its label and mask as a review.
+
+    Images of the split "train" are left out: what was learned from tells nothing of a threshold.
+    """
     try:
-        samples = [sample for sample in read_dataset(place).samples if sample.label is not None]
+        samples = [s for s in read_dataset(place).samples if s.label is not None and s.split != "train"]
         while (recipe := _recipe(service)) is None:
             if stop.wait(_WAIT_S):
                 return
