@@ -37,6 +37,9 @@ def inspect(
     overlay: Annotated[bool, typer.Option("--overlay", help="write marked images into --out")] = False,
     csv: Annotated[Path | None, typer.Option(help="write a line for each region to this file")] = None,
     json: Annotated[Path | None, typer.Option(help="write a JSON line for each image; - is the screen")] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="defect-free twin of all IMAGES, for a bundle that compares with one")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="threads that read images")] = 1,
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino")] = "onnxruntime",
     threads: Annotated[int | None, typer.Option(min=1, help="of the engine", show_default="all cores")] = None,
@@ -73,6 +76,8 @@ def inspect(
         px_per_mm=parse_scale(px_per_mm),
         batch_size=batch,
     )
+    if inspector.manifest.template and template is None:
+        raise OptionError("this bundle compares each image with a template; name it with --template FILE")
     names = Names()
     paths: Iterable[Path] = find_images(images, names)
     if "-" not in images:  # what comes by stdin is inspected as it comes
@@ -86,7 +91,7 @@ def inspect(
             write = _writer(stack, out if overlay else None, csv, json, names, inspector.manifest.decision)
             progress = stack.enter_context(_progress())
             task = progress.add_task("inspecting", total=total)
-            for result in inspector.inspect(paths, on_error="report", workers=workers):
+            for result in inspector.inspect(paths, template=template, on_error="report", workers=workers):
                 if isinstance(result, Unreadable):
                     tally.unreadable += 1
                     messages.print(f"[red]![/red] {escape(result.message)}", soft_wrap=True, highlight=False)

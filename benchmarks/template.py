@@ -1,0 +1,73 @@
+"""Comparison with a template on DeepPCB: how many of the marked defects are found, and how many findings are defects.
+
+    python benchmarks/template.py --data DIR [--steps N] [--image-size PX] [--tile PX]
+
+Every DeepPCB image has defects, so there is no figure for whole images. A marked box is found when a region's centre
+lies in it or its own centre in a region's box; a region is right when it is so matched. The split is the fixed one.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from blemish import Inspector, read_dataset
+from blemish.dataset.truth import boxes_of
+from blemish.training.fit import train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds deeppcb and splits")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--tile", type=int, default=320)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=0, help="test images judged; 0: all")
+    arguments = parser.parse_args()
+    split, root = arguments.data / "splits" / "deeppcb.csv", arguments.data / "deeppcb"
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        run = train(
+            split,
+            out=Path(folder) / "run",
+            method="siamese",
+            root=str(root),
+            seed=arguments.seed,
+            channels=1,
+            tiling={"height": arguments.tile, "width": arguments.tile},
+            options={"image_size": arguments.image_size, "steps": arguments.steps, "blur": 2.0, "tolerance": 1},
+        )
+        fit_s = time.perf_counter() - begin
+        judge(Inspector.open(run), read_dataset(split, root=root).split("test"), arguments.images, fit_s)
+
+
+def judge(inspector: Inspector, test, images: int, fit_s: float) -> None:
+    """Print recall of boxes, precision of regions, and time."""
+    found = truths = right = regions = 0
+    samples = test.samples[: images or None]
+    begin = time.perf_counter()
+    for sample, result in zip(samples, inspector.inspect(samples), strict=True):
+        boxes = boxes_of(sample, result.size)
+        hit, matched = set(), set()
+        for r, region in enumerate(result.regions):
+            x0, y0, x1, y1 = region.box
+            x, y = (x0 + x1) / 2, (y0 + y1) / 2
+            for b, box in enumerate(boxes):
+                bx, by = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+                if (box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1) or (x0 <= bx <= x1 and y0 <= by <= y1):
+                    hit.add(b)
+                    matched.add(r)
+        truths, found = truths + len(boxes), found + len(hit)
+        regions, right = regions + len(result.regions), right + len(matched)
+    ms = 1000 * (time.perf_counter() - begin) / len(samples)
+    Console().print(
+        f"{len(samples)} images: recall {found}/{truths} = {found / max(truths, 1):.3f}, "
+        f"precision {right}/{regions} = {right / max(regions, 1):.3f}; fit {fit_s:.0f} s, {ms:.0f} ms an image"
+    )
+
+
+if __name__ == "__main__":
+    main()
