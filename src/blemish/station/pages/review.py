@@ -65,7 +65,9 @@ class Reviewing:
         self.waiting = await visitor.read(reviewing.queue, kind) if wanted is None else [wanted]
         with ui.element("div").classes("bar"):
             names = {name: f"{t(title)} ({lengths[name]})" for name, title in QUEUES.items()}
-            queues = ui.select(names, value=kind if wanted is None else None).props("dense outlined options-dense")
+            queues = ui.select(names, label=t("Queue"), value=kind if wanted is None else None).props(
+                "dense outlined options-dense"
+            )
             queues.style("min-width: 240px").props(f'aria-label="{t("Queue")}"').props("data-name=queue")
             ui.space()
             export = ui.button(t("Export reviewed parts"), icon="archive").props("outline no-caps")
