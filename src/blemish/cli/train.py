@@ -29,6 +29,13 @@ def train(
         int | None, typer.Option(min=16, help="cut images into squares of this side, in px", rich_help_panel=LEARN)
     ] = None,
     overlap: Annotated[float, typer.Option(min=0, max=0.89, help="share of a tile", rich_help_panel=LEARN)] = 0.25,
+    window_share: Annotated[
+        float,
+        typer.Option(help="a tile bears a defect's class if it covers so much of the tile ...", rich_help_panel=LEARN),
+    ] = 0.1,
+    defect_share: Annotated[
+        float, typer.Option(help="... or so much of a defect lies in it; for classifiers", rich_help_panel=LEARN)
+    ] = 0.5,
     roi: Annotated[
         Path | None,
         typer.Option(help="YAML/JSON: rectangle or polygon inspected, or how the part is found", rich_help_panel=LEARN),
@@ -88,6 +95,7 @@ def train(
             channels=channels,
             fit=fit,
             tiling={"height": tile, "width": tile, "overlap": overlap} if tile else None,
+            windows={"of_window": window_share, "of_defect": defect_share} if tile else None,
             roi=_read_roi(roi),
             synthetic=_read_recipe(synthetic),
             start=None if from_ is None else str(from_.resolve()),

@@ -169,6 +169,7 @@ def _figures(inspector: Inspector, seen: list[Seen]) -> Figures:
     pixels = [s.pixels for s in seen if s.pixels is not None]
     named = [(s.sample.label, *s.predicted) for s in seen if s.sample.label is not None and s.predicted is not None]
     shapes = bool({"anomaly_map", "class_map", "mask_scores", "box_masks"} & set(inspector.manifest.outputs))
+    shapes |= inspector.manifest.tiling is not None  # a classifier of windows
     overlaps = [s.overlap for s in seen if s.overlap is not None]
     return Figures(
         image=image_figures(scores, defective, [s.verdict for s in known]) if known else None,

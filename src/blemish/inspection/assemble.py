@@ -49,6 +49,7 @@ class Found:
     class_scores: Floats | None = None  # (K,) of the worst window
     heat: Floats | None = None  # (H, W) anomaly map, or the worst defect class's map
     masks: Floats | None = None  # (K, H, W)
+    class_map: Floats | None = None  # (K, H, W) probabilities of the defect classes, of a classifier of windows
     boxes: Boxes | None = None
     _stitchers: dict[str, Stitcher] = field(default_factory=dict)
     _seen_boxes: list[Boxes] = field(default_factory=list)
@@ -66,6 +67,9 @@ class Found:
             scores = row.class_scores[0]
             if self.class_scores is None or badness(scores, self.manifest) > badness(self.class_scores, self.manifest):
                 self.class_scores = scores
+        if row.class_scores is not None and self._slides(row):
+            defects = row.class_scores[0][defect_indices(self.manifest)]
+            self.class_map = self._placed("classes", index, defects[:, None, None])
         heat = self._window_heat(row)
         if heat is not None:
             self.heat = self._placed("heat", index, heat)
@@ -89,6 +93,8 @@ class Found:
             self.heat = crop.map_back(self.heat, size)
         if self.masks is not None:
             self.masks = np.stack([crop.map_back(layer, size) for layer in self.masks])
+        if self.class_map is not None:
+            self.class_map = np.stack([crop.map_back(layer, size) for layer in self.class_map])
         if self.boxes is not None:
             corners = crop.boxes_back(self.boxes.corners)
             height, width = size
@@ -98,25 +104,31 @@ class Found:
             self.boxes = Boxes(corners, self.boxes.scores, self.boxes.labels, masks)[kept]
         self.area, self.turned = (0, 0, size[1], size[0]), None
 
+    def _slides(self, row: Outputs) -> bool:
+        """Whether this is a classifier under the tiler, whose map is made of the windows' probabilities."""
+        if self.tiling is None or any(
+            found is not None for found in (row.anomaly_map, row.anomaly_score, row.mask_scores, row.boxes)
+        ):
+            return False
+        return row.class_map is None or self.manifest.windows
+
     def _window_heat(self, row: Outputs) -> Floats | None:
+        if row.class_scores is not None and self._slides(row):
+            return np.full((1, 1), badness(row.class_scores[0], self.manifest), np.float32)
         if row.anomaly_map is not None:
             return np.asarray(row.anomaly_map[0])
         if row.class_map is not None:
             return np.asarray(row.class_map[0, defect_indices(self.manifest)].max(axis=0))
-        if row.class_scores is not None and self.tiling is not None and row.mask_scores is None and row.boxes is None:
-            # A classifier under the tiler: each window's score is the map there.
-            return np.full((1, 1), badness(row.class_scores[0], self.manifest), np.float32)
         return None
 
     def _placed(self, name: str, index: int, values: Floats) -> Floats:
         """Window's map (..., h, w) into the area's map (..., H, W), which is returned."""
         x0, y0, x1, y1 = self.tiles[index]
         size = (y1 - y0, x1 - x0)
-        fit = self.manifest.input.fit
         if values.ndim == 2:
-            full = np.full(size, values[0, 0]) if values.shape == (1, 1) else map_back(values, fit, size)
+            full = self._whole_window(values, size)
         else:
-            full = np.stack([map_back(layer, fit, size) for layer in values])
+            full = np.stack([self._whole_window(layer, size) for layer in values])
         if self.tiling is None or len(self.tiles) == 1:
             return full
         if name not in self._stitchers:
@@ -125,6 +137,11 @@ class Found:
         left, top = self.area[:2]
         self._stitchers[name].add((x0 - left, y0 - top, x1 - left, y1 - top), full)
         return self._stitchers[name].result()
+
+    def _whole_window(self, values: Floats, size: tuple[int, int]) -> Floats:
+        return (
+            np.full(size, values[0, 0]) if values.shape == (1, 1) else map_back(values, self.manifest.input.fit, size)
+        )
 
     def _window_boxes(self, index: int, row: Outputs) -> Boxes:
         assert row.boxes is not None

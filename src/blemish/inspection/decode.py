@@ -5,7 +5,8 @@ It goes by output kind, never by method:
 | kind    | score                                  | label            | regions                                        |
 |---------|----------------------------------------|------------------|------------------------------------------------|
 | anomaly | anomaly_score                          | the defect class | hysteresis on the map                          |
-| classes | 1 - P(good); largest P if none is good | likeliest defect | hysteresis on the defects' class map           |
+| classes | 1 - P(good); largest P if none is good | likeliest defect | hysteresis on the defects' class map; of       |
+|         |                                        |                  | windows, each class where it leads             |
 | masks   | largest probability of a defect        | that of the peak | hysteresis on each class, where it leads       |
 | boxes   | largest box score                      | that of the best | boxes from map_high, else review, else 0.5     |
 
@@ -81,8 +82,30 @@ def _classes(found: Found, scene: Scene) -> Decoded | None:
         return None
     scores = dict(zip(found.manifest.classes, found.class_scores.tolist(), strict=True))
     label = max(defect_names(found.manifest), key=scores.__getitem__, default=_defect(found))
-    regions = _heat_regions(scene, label) if found.heat is not None else []
+    if found.class_map is not None:
+        regions = _class_regions(found, scene)
+    else:
+        regions = _heat_regions(scene, label) if found.heat is not None else []
     return Decoded(badness(found.class_scores, found.manifest), label, regions, class_scores=scores)
+
+
+def _class_regions(found: Found, scene: Scene) -> list[Region]:
+    """Regions of a classifier of windows: where a defect is likely, each class where it leads."""
+    assert found.class_map is not None
+    decision = scene.decision
+    high = PROBABLE if decision.map_high is None else decision.map_high
+    low = high if decision.map_low is None else min(high, decision.map_low)
+    if scene.heat is None or not scene.heat.max() >= high:
+        return []
+    x0, y0, x1, y1 = found.area
+    leading = np.full(scene.size, -1)
+    leading[y0:y1, x0:x1] = found.class_map.argmax(axis=0)
+    regions = []
+    for index, name in enumerate(defect_names(found.manifest)):
+        if (leading == index).any():
+            own = np.where(leading == index, scene.heat, np.float32(-np.inf))
+            regions += regions_from_map(own, low, high, decision.min_area_px, name, scene.valid, decision.edge)
+    return regions
 
 
 def _masks(found: Found, scene: Scene) -> Decoded | None:

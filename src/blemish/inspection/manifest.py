@@ -146,6 +146,7 @@ class Manifest(Part):
     outputs: list[str]  # kinds of Outputs, in the graph's order
     input: InputSpec
     template: bool = False  # the graph has a second input of the same kind: a defect-free twin of the image
+    windows: bool = False  # the graph classifies windows: tiled, their probabilities make the map of classes
     score_source: Literal["graph", "map"] = "graph"  # "map": image score is the map's maximum over the valid pixels
     tiling: Tiling | None = None
     roi: Roi | None = None

@@ -46,13 +46,18 @@ class ImageItems(TorchDataset[Item]):
         classes: tuple[str, ...],
         transform: Callable[[Item], Item] | None = None,
         truth: Collection[str] = (),
+        tiles: Sequence[int] | None = None,
     ) -> None:
+        """`tiles` names the one tile of each sample that is an item; without it, all of them are."""
         self.view = view
         self.classes = classes
         self.truth = frozenset(truth)
         self.transform = transform
         self.samples = dataset.samples
         self.with_template = all(sample.template is not None for sample in self.samples)
+        if tiles is not None:
+            self.places = list(enumerate(tiles))
+            return
         self.places = [(i, tile) for i, sample in enumerate(self.samples) for tile in range(self._tile_count(sample))]
 
     def __len__(self) -> int:

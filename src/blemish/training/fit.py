@@ -35,6 +35,7 @@ from blemish.training.run import RunConfig, checkpoint_file, read_config, split_
 from blemish.training.ship import Origin, Progress, ship
 from blemish.training.synthetic import check_recipe, classes_with, synthetic_first
 from blemish.training.transfer import LinearProbe, start_from
+from blemish.training.windows import check_places, learns_windows, thinned, windows_of
 
 CHECKPOINT_EVERY = timedelta(minutes=2)
 
@@ -80,7 +81,10 @@ def train(
     dataset = _split(dataset, config)
     if config.synthetic is not None:
         check_recipe(config.synthetic, dataset, method_class(method))
-    check_truth(dataset, method_class(method), drawn=config.synthetic is not None)
+    if learns_windows(method_class(method), config.tiling is not None):
+        check_places(dataset)
+    else:
+        check_truth(dataset, method_class(method), drawn=config.synthetic is not None)
     _start(run, config, dataset)
     return _carry_out(run, config, dataset, tell, progress, tensorboard)
 
@@ -109,6 +113,8 @@ def build(config: RunConfig, dataset: Dataset) -> Method:
     kind = method_class(config.method)
     learnt_from = dataset.split("train") if "label" in kind.info.needs else dataset
     classes = (GOOD, "defect") if good_alone(kind) else classes_with(config.synthetic, learnt_from)
+    if learns_windows(kind, config.tiling is not None) and GOOD not in classes:
+        classes = (GOOD, *classes)  # what no defect touches
     options = check_options(kind.Options, config.options, config.method)
     return kind(options, classes, config.channels)
 
@@ -177,13 +183,20 @@ def fit(
     one_pass = isinstance(method, OnePassMethod)
     view = view_of(config)
     truth = {*method.info.needs, *method.info.takes}
-    learnt_from = _training(dataset, method)
+    learnt_from, held = _training(dataset, method), dataset.split("val")
+    tiles = held_tiles = None
+    if learns_windows(type(method), view.tiling is not None):
+        cut = thinned(windows_of(dataset.split("train"), view, config.windows), config.windows, config.seed)
+        learnt_from, tiles = cut.dataset, cut.tiles
+        if len(held):
+            cut = windows_of(held, view, config.windows)
+            held, held_tiles = cut.dataset, cut.tiles
     method.before_training(learnt_from)
     transform = method.augment()
     if config.synthetic is not None:
         transform = synthetic_first(config.synthetic, learnt_from, view, method.classes, transform)
-    training = ImageItems(learnt_from, view, method.classes, transform, truth)
-    validation = ImageItems(dataset.split("val"), view, method.classes, truth=truth)
+    training = ImageItems(learnt_from, view, method.classes, transform, truth, tiles)
+    validation = ImageItems(held, view, method.classes, truth=truth, tiles=held_tiles)
     batch = method.options.batch_size
     callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
     if not one_pass:
@@ -239,7 +252,9 @@ def fit(
     if best is not None and best.best_model_path:
         method.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     held_out = dataset.split("val").where(lambda s: s.defective is False)
-    good = ImageItems(held_out if len(held_out) else learnt_from, view, method.classes, truth=truth)
+    good = ImageItems(held_out, view, method.classes, truth=truth)
+    if not len(held_out):
+        good = ImageItems(learnt_from, view, method.classes, truth=truth, tiles=tiles)
     method.after_training(loader(good, batch, shuffle=False, workers=config.workers, seed=config.seed))
     return trainer
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blemish.augment.recipe import Recipe
 from blemish.errors import OptionError
 from blemish.inspection.manifest import Roi, Scale, Tiling
+from blemish.training.windows import WindowRule
 
 
 class RunConfig(BaseModel):
@@ -35,6 +36,7 @@ class RunConfig(BaseModel):
     fit: Literal["stretch", "letterbox"] = "stretch"
     roi: Roi | None = None
     tiling: Tiling | None = None
+    windows: WindowRule = WindowRule()  # when a window of a tiled image bears a defect's class, for classifiers
     start: str | None = None  # run folder whose network this one starts from
     probe: float = Field(0.1, ge=0, lt=1)  # share of the steps in which what was started from stays as it is
     synthetic: Recipe | None = None  # defects drawn on good images while learning

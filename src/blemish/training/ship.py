@@ -36,6 +36,7 @@ from blemish.training.calibrate import Source, Target, calibrate
 from blemish.training.data import View
 from blemish.training.evidence import gather
 from blemish.training.parity import LEAST_MATCHED, Agreement
+from blemish.training.windows import learns_windows
 
 OPSET = 17
 TOLERANCE = 1e-3  # largest difference that export accepts, in parts of the output's own scale
@@ -116,7 +117,10 @@ def ship(
     results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
     truth = samples if cross_fitted is None else list(origin.dataset.split("train").samples)
     source: Source = "held-out" if cross_fitted is None else "cross-fitted"
-    decision, calibration = calibrate(gather(results, truth, manifest.outputs), target, source)
+    evidence = gather(results, truth, [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])])
+    if manifest.windows:  # their map is a probability like that of a mask, not one to be held against good images
+        evidence.good_peaks.clear()
+    decision, calibration = calibrate(evidence, target, source)
     temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
     calibration.temperature = None if temperature is None else float(temperature)
     certificate.verdict_agreement = agreement(compared, decision, inspector)
@@ -211,6 +215,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         input=view.input,
         # A graph knows nothing of pixels that do not count; where there are such, the map's maximum over the others
         # is the score, for every image alike.
+        windows=learns_windows(type(method), view.tiling is not None),
         template=method.compares_with_template,
         score_source="map" if has_map and (masked or shaped) else "graph",
         tiling=view.tiling,
