@@ -9,7 +9,7 @@ from skimage.measure import label, perimeter_crofton, regionprops
 from skimage.morphology import skeletonize
 
 from blemish.inspection.manifest import Scale
-from blemish.inspection.measure import contrast, measure, measure_geometry, perimeter
+from blemish.inspection.measure import _prolonged, contrast, measure, measure_geometry, perimeter
 from blemish.inspection.skeleton import longest_path, thin
 
 SIDE = 300
@@ -166,3 +166,8 @@ def test_contrast_is_the_step_in_parts_of_full_scale(dtype, full):
 def test_perimeter_counts_holes():
     mask = abs(np.hypot(X - 150, Y - 150) - 60) <= 10
     assert perimeter(mask) == pytest.approx(2 * math.pi * (70 + 50), rel=0.02)
+
+
+def test_centre_line_may_touch_the_edge():
+    line = np.array([[0.0, 0.0], [1.2, 1.3], [2.4, 3.6]])  # the last rounds to a row beyond the mask
+    assert np.isfinite(_prolonged(line, np.ones((4, 4), bool))).all()

@@ -203,7 +203,8 @@ def _prolonged(line: Points, mask: Bools) -> Points:
     goes on as it went before: in its direction, and turning as it turned.
     """
     distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    half = float(np.median(distance[line[:, 1].round().astype(int), line[:, 0].round().astype(int)]))
+    x, y = line.round().astype(int).T  # centring may have moved a point just beyond the edge
+    half = float(np.median(distance[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)]))
     arm = max(6.0, 1.5 * half)
     for _ in range(2):  # one end, then the other
         travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
