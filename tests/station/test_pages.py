@@ -304,7 +304,7 @@ def test_a_training_runs_and_ends_with_a_bundle(tmp_path: Path) -> None:
     data = tmp_path / "data"
     job = jobs.start("draw", [["synth", str(data), "--train", "12", "--good", "4", "--defects", "1"]], "anna")
     wait_until(lambda: job.state != "running", 120)
-    job = jobs.start("learn", train_commands(data, ["patchcore"], ["coreset_share=0.02"], 10.0), "anna")
+    job = jobs.start("learn", train_commands(data, ["patchcore"], ["coreset_ratio=0.02"], 10.0), "anna")
     wait_until(lambda: job.state != "running", 300)
     assert job.state == "done", job.lines
     assert job.bundle is not None
