@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "enroll": "Inspect",
     "evaluate": "Judge",
     "report": "Judge",
+    "explain": "Judge",
     "serve": "Station",
     "replay": "Station",
 }

@@ -49,6 +49,17 @@ def regions_from_map(
     return regions
 
 
+def regions_by_share(heat_map: Floats, share: float, label: str, valid: Bools | None = None) -> list[Region]:
+    """The regions of a map (H, W) at or above a share of its peak over its least value, strongest first: weakly
+    supervised boxes (Zhou et al. 2016, who take a fifth and keep the largest). None where the map is level."""
+    counted = heat_map if valid is None else heat_map[valid]
+    low, high = float(counted.min()), float(counted.max())
+    if not high > low:
+        return []
+    level = low + share * (high - low)
+    return sorted(regions_from_map(heat_map, level, level, 0.0, label, valid), key=lambda region: -region.score)
+
+
 def regions_from_mask(mask: Bools, label: str, scores: Floats | None = None) -> list[Region]:
     """The 8-connected regions of a mask (H, W); score 1, or the largest of the scores (H, W) in it."""
     heat = mask.astype(np.float32) if scores is None else np.where(mask, scores, -np.inf).astype(np.float32)

@@ -98,6 +98,14 @@ def line_width(picture: Picture) -> int:
     return max(1, round(min(height, width) / 300))
 
 
+def boxed(picture: Picture, regions: list[Region], colour: Colour = TRUTH) -> Picture:
+    """Draw the regions' boxes into the picture, in place, and return it."""
+    for region in regions:
+        x0, y0, x1, y1 = region.box
+        cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), colour, line_width(picture))
+    return picture
+
+
 def describe(region: Region) -> str:
     """A region in a few words: class, score, length and mean width, in mm where the scale is known."""
     words = f"{region.label} {region.score:.3g}"

@@ -189,7 +189,7 @@ def fit(
         cut = thinned(windows_of(dataset.split("train"), view, config.windows), config.windows, config.seed)
         learnt_from, tiles = cut.dataset, cut.tiles
         if len(held):
-            cut = windows_of(held, view, config.windows)
+            cut = windows_of(held, view, config.windows, need_defects=False)
             held, held_tiles = cut.dataset, cut.tiles
     method.before_training(learnt_from)
     transform = method.augment()

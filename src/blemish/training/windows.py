@@ -58,10 +58,10 @@ def check_places(dataset: Dataset) -> None:
         )
 
 
-def windows_of(dataset: Dataset, view: View, rule: WindowRule) -> Windows:
+def windows_of(dataset: Dataset, view: View, rule: WindowRule, need_defects: bool = True) -> Windows:
     """All windows of the images whose label follows from their truth; images whose defects have no place are left out.
 
-    Raises DataError where no window shows a defect.
+    Raises DataError where no window shows a defect and there need be one.
     """
     samples: list[Sample] = []
     tiles: list[int] = []
@@ -72,7 +72,7 @@ def windows_of(dataset: Dataset, view: View, rule: WindowRule) -> Windows:
             if label is not None:
                 samples.append(replace(sample, label=label, mask=None, mask_classes=None, boxes=None, shapes=None))
                 tiles.append(tile)
-    if not any(sample.label != GOOD for sample in samples):
+    if need_defects and not any(sample.label != GOOD for sample in samples):
         raise DataError(
             "a classifier of windows learns from masks or boxes, and none of them gives a window a defect's class; "
             "add such truth, take other --tile or --window-share, or leave --tile out to classify whole images"

@@ -1,0 +1,84 @@
+"""Where a classifier looks, against the masks that it has never seen: magnetic tiles, fixed supervised split.
+
+    python benchmarks/explain.py --data DIR [--run RUN] [--methods cam,grad-cam,…] [--images N] [--seed N]
+
+Explained is the true class of each defective test image with a mask. Pointing game (Zhang et al. 2018): share of images
+whose map has its peak in the mask, or within 15 px of it. IoU: of what exceeds a share of the peak with the mask; the
+share is the best of 0.1, 0.2, … 0.9 on the validation images, for each method. `random` points anywhere.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from blemish import read_dataset
+from blemish.dataset.truth import has_mask, mask_of
+from blemish.training.explain import METHODS, Explainer
+from blemish.training.fit import train
+
+SHARES = np.arange(1, 10) / 10
+NEAR = 15  # px
+SLOW = ("score-cam", "ablation-cam")
+SLOW_IMAGES = 12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds magnetic_tile and splits")
+    parser.add_argument("--run", type=Path, help="a trained classifier of these images; without it one is trained")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--images", type=int, default=0, help="of each split; 0: all")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    split, root = arguments.data / "splits" / "magnetic_tile_supervised.csv", arguments.data / "magnetic_tile"
+    dataset = read_dataset(split, root=root)
+    with tempfile.TemporaryDirectory() as folder:
+        run = arguments.run or train(
+            split, out=Path(folder) / "run", method="classifier", root=str(root), seed=arguments.seed
+        )
+        table = Table("method", "images", "pointing game", "within 15 px", "IoU", "share of peak", "ms an image")
+        for method in arguments.methods.split(","):
+            explainer = Explainer(run, method)
+            most = min(arguments.images or SLOW_IMAGES, SLOW_IMAGES) if method in SLOW else arguments.images
+            held, _ = measure(explainer, dataset.split("val"), most)
+            begin = time.perf_counter()
+            found, chance = measure(explainer, dataset.split("test"), most)
+            ms = 1000 * (time.perf_counter() - begin) / len(found)
+            best = int(held[:, 2:].mean(axis=0).argmax())
+            hit, near = found[:, 0].mean(), found[:, 1].mean()
+            iou = found[:, 2 + best].mean()
+            table.add_row(
+                method, str(len(found)), f"{hit:.3f}", f"{near:.3f}", f"{iou:.3f}", f"{SHARES[best]:.1f}", f"{ms:.0f}"
+            )
+        table.add_row("random", "", f"{chance[0]:.3f}", f"{chance[1]:.3f}", "", "", "")
+    Console(width=110).print(table)
+
+
+def measure(explainer: Explainer, dataset, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """A row an image: hit, near hit, IoU at each share; and what pointing at random would hit and nearly hit."""
+    samples = [s for s in dataset.samples if s.defective and has_mask(s)]
+    if most:
+        samples = [samples[i] for i in np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int)]
+    rows, chances = [], []
+    for sample in samples:
+        heat = explainer.explain(sample, sample.label)[0].heat_map
+        mask = mask_of(sample, heat.shape)
+        if not mask.any():
+            continue
+        near = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) <= NEAR
+        peak = np.unravel_index(heat.argmax(), heat.shape)
+        level = (heat - heat.min()) / max(float(np.ptp(heat)), 1e-12)
+        overlaps = [((level >= s) & mask).sum() / ((level >= s) | mask).sum() for s in SHARES]
+        rows.append([mask[peak], near[peak], *overlaps])
+        chances.append([mask.mean(), near.mean()])
+    return np.array(rows, float), np.array(chances).mean(axis=0)
+
+
+if __name__ == "__main__":
+    main()
