@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_f1_score, multilabel_f1_score
 
@@ -17,6 +17,8 @@ from blemish.methods.classification.networks import Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
 from blemish.methods.gather import gather_vectors
+from blemish.methods.metric_losses import metric_loss
+from blemish.methods.mixing import cutmix, mixup
 from blemish.methods.schedule import cosine_phases
 
 
@@ -44,10 +46,30 @@ class NetworkOptions(Augmentation):
     beta: float = Field(0.99, ge=0, lt=1, description="of the effective number; 0: all alike, to 1: inverse counts")
 
 
+# What `preset=few` puts in the place of the defaults; options that are given keep their values.
+FEW: dict[str, Any] = {
+    "dropout": 0.4, "label_smoothing": 0.1, "weight_decay": 0.05, "freeze": 0.5, "balance": "sampler", "epochs": 20,
+    "patience": 8, "rotate": 10.0, "noise": 0.02, "mixup": 0.2, "embedding_loss": "supervised-contrastive",
+}  # fmt: skip
+
+
 class ClassifierOptions(NetworkOptions):
     epochs: int = Field(8, ge=1, description="passes over the training images")
     patience: int = Field(0, ge=0, description="stop after so many epochs without gain on validation; 0: never")
     multi_label: bool = Field(False, description="several defects in one image: one yes or no for each class")
+    embedding_loss: Literal[
+        "none", "prototype", "triplet", "supervised-contrastive", "centre", "large-margin-cosine"
+    ] = Field("none", description="added on the features before the last layer, for small sets")  # fmt: skip
+    embedding_weight: float = Field(0.5, ge=0, description="of that loss beside the other")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup in every other step; 0: none")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix in every other step; 0: none")
+    preset: Literal["none", "few"] = Field("none", description="few: defaults for a handful of images of each class")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        few = isinstance(values, dict) and values.get("preset") == "few"
+        return {**FEW, **values} if few else values
 
 
 class Classifier(Method):
@@ -82,6 +104,8 @@ class Classifier(Method):
         self.head = nn.Linear(self.trunk.size, len(self.names))
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("class_weights", torch.ones(len(self.names)))
+        if options.embedding_loss != "none":
+            self.embedding_loss = metric_loss(options.embedding_loss, len(classes), self.trunk.size)
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -116,10 +140,26 @@ class Classifier(Method):
         return lambda item: plain(augmented(plain(item), options))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        logits = self.head(self.dropout(self.trunk(batch["image"])[0]))
+        images, partner, share = self.mixed(batch["image"], index)
+        vectors = self.trunk(images)[0]
+        logits = self.head(self.dropout(vectors))
         loss = self.loss(logits, batch)
+        if partner is not None:
+            loss = share * loss + (1 - share) * self.loss(logits, {"label": batch["label"][partner]})
+        elif self.options.embedding_loss != "none" and (known := batch["label"] >= 0).any():
+            own = self.embedding_loss(vectors[known].float(), batch["label"][known])
+            self.log("embedding_loss", own)
+            loss = loss + self.options.embedding_weight * own
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def mixed(self, images: Tensor, index: int) -> tuple[Tensor, Tensor | None, float]:
+        """In every other step, images mixed of two: with the places of the second, and the share of the first."""
+        ways = [(way, alpha) for way, alpha in ((mixup, self.options.mixup), (cutmix, self.options.cutmix)) if alpha]
+        if not ways or index % 2 == 0:
+            return images, None, 1.0
+        way, alpha = ways[index // 2 % len(ways)]
+        return way(images, alpha)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         options = self.options
@@ -155,7 +195,8 @@ class Classifier(Method):
         self.log_dict({"val_loss": loss, "val_f1": score, "val_score": score - 0.1 * loss}, prog_bar=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        return optimizer_of(self, self.trunk, [self.head], int(self.trainer.estimated_stepping_batches))
+        heads = [self.head, *([self.embedding_loss] if self.options.embedding_loss != "none" else [])]
+        return optimizer_of(self, self.trunk, heads, int(self.trainer.estimated_stepping_batches))
 
     def configure_callbacks(self) -> list[Callback]:
         return [EarlyStopping("val_score", mode="max", patience=self.options.patience)] if self.options.patience else []

@@ -1,0 +1,67 @@
+"""Mixing of images, and the classifier's options for small sets."""
+
+import pytest
+import torch
+
+from blemish.errors import OptionError
+from blemish.methods.classification.classifier import FEW, Classifier, ClassifierOptions
+from blemish.methods.metric_losses import METRIC_LOSSES
+from blemish.methods.mixing import cutmix, mixup
+from blemish.training.options import check_options
+
+IMAGES = torch.rand(6, 3, 20, 30)
+
+
+def test_mixup_blends_two_images():
+    torch.manual_seed(0)
+    mixed, partner, share = mixup(IMAGES, 1.0)
+    torch.testing.assert_close(mixed, share * IMAGES + (1 - share) * IMAGES[partner])
+    assert sorted(partner.tolist()) == list(range(6))
+
+
+def test_cutmix_takes_a_rectangle_of_that_area():
+    for seed in range(20):
+        torch.manual_seed(seed)
+        before = IMAGES.clone()
+        mixed, partner, share = cutmix(IMAGES, 1.0)
+        assert torch.equal(IMAGES, before)
+        i = next((i for i in range(6) if partner[i] != i), None)
+        own, other = (mixed[i] == IMAGES[i]).all(dim=0), (mixed[i] == IMAGES[partner[i]]).all(dim=0)
+        assert (own | other).all()
+        assert own.float().mean().item() == pytest.approx(share, abs=1e-6)
+        rows, columns = other.nonzero().T if other.any() else (torch.zeros(0), torch.zeros(0))
+        if other.any():
+            assert other.sum() == (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
+
+
+def test_preset_gives_way_to_what_is_said():
+    few = check_options(ClassifierOptions, {"preset": "few", "dropout": 0.1}, "classifier")
+    assert few.dropout == 0.1
+    assert few.mixup == FEW["mixup"]
+    assert check_options(ClassifierOptions, few.model_dump(mode="json"), "classifier") == few
+    assert ClassifierOptions().dropout != FEW["dropout"]
+    with pytest.raises(OptionError, match="preset"):
+        check_options(ClassifierOptions, {"preset": "many"}, "classifier")
+
+
+@pytest.mark.parametrize("name", METRIC_LOSSES)
+def test_embedding_losses_teach_the_network(name):
+    torch.manual_seed(0)
+    options = ClassifierOptions(backbone="compact", image_size=32, embedding_loss=name, mixup=0.4, cutmix=0.4)
+    method = Classifier(options, ("good", "a", "b"))
+    logged = {}
+    method.log = lambda name, value, **rest: logged.update({name: float(value)})
+    batch = {"image": torch.rand(8, 3, 32, 32), "label": torch.tensor([0, 0, 0, 1, 1, 2, 2, -1])}
+    losses = [method.training_step(batch, index) for index in range(4)]
+    assert all(torch.isfinite(loss) for loss in losses)
+    assert "embedding_loss" in logged
+    losses[0].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.trunk.parameters())
+
+
+def test_images_of_no_class_alone_are_passed_over():
+    options = ClassifierOptions(backbone="compact", image_size=32, embedding_loss="triplet")
+    method = Classifier(options, ("good", "a"))
+    method.log = lambda *args, **rest: None
+    batch = {"image": torch.rand(4, 3, 32, 32), "label": torch.full((4,), -1)}
+    assert float(method.training_step(batch, 0)) == 0
