@@ -7,10 +7,12 @@ import torch
 from blemish.augment.recipe import parse_recipe
 from blemish.dataset.read import read_dataset
 from blemish.errors import DataError, OptionError
+from blemish.inspection.bundle import open_bundle
 from blemish.inspection.manifest import InputSpec
 from blemish.methods.catalogue import method_class
 from blemish.training.data import ImageItems, View, collate
-from blemish.training.synthetic import Synthesiser, check_recipe, classes_with, synthetic_first
+from blemish.training.fit import train
+from blemish.training.synthetic import Synthesiser, check_recipe, classes_with, synthetic_first, with_drawn
 
 CLASSES = ("good", "pit", "scratch")
 TRUTH = ("label", "mask", "boxes")
@@ -111,3 +113,26 @@ def test_what_cannot_use_a_recipe_says_so(dataset):
         check_recipe(recipe, dataset.where(lambda s: bool(s.defective)), method_class("unet"))
     with pytest.raises(DataError, match="pastes"):
         check_recipe(paste, dataset.where(lambda s: s.label == "good"), method_class("unet"))
+
+
+def test_classes_that_are_drawn_alone_are_counted(dataset):
+    recipe = parse_recipe({"steps": [{"kind": "dent"}, {"kind": "scratch"}], "share": 0.5})
+    counted = with_drawn(recipe, dataset)
+    good = sum(s.label == "good" for s in dataset.samples)
+    assert sum(s.label == "dent" for s in counted.samples) == round(good / 4)
+    assert len(with_drawn(parse_recipe([{"kind": "blur"}]), dataset)) == len(dataset)
+
+
+@pytest.mark.parametrize("method", ["classifier", "unet"])
+def test_learning_from_drawn_defects_alone(method, tiny_data, tmp_path):
+    options = {
+        "classifier": {"backbone": "compact", "epochs": 1},
+        "unet": {"backbone": "test_resnet", "weights": "random", "steps": 3, "width": 8},
+    }[method]
+    recipe = {"steps": [{"kind": "scratch"}], "share": 0.8}
+    run = train(
+        tiny_data.folder / "mvtec", out=tmp_path / "run", method=method, options={"image_size": 64, **options},
+        synthetic=recipe, progress=False, tell=str, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    assert open_bundle(run).manifest.classes[:1] == ["good"]
+    assert "scratch" in open_bundle(run).manifest.classes

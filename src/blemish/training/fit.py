@@ -33,7 +33,7 @@ from blemish.training.options import check_options
 from blemish.training.plan import advise, options_for, run_settings
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.ship import Origin, Progress, ship
-from blemish.training.synthetic import check_recipe, classes_with, synthetic_first
+from blemish.training.synthetic import check_recipe, classes_with, synthetic_first, with_drawn
 from blemish.training.transfer import LinearProbe, start_from
 from blemish.training.windows import check_places, learns_windows, thinned, windows_of
 
@@ -191,7 +191,10 @@ def fit(
         if len(held):
             cut = windows_of(held, view, config.windows, need_defects=False)
             held, held_tiles = cut.dataset, cut.tiles
-    method.before_training(learnt_from)
+    counted = learnt_from
+    if config.synthetic is not None and not {"mask", "boxes"} & set(method.info.needs):
+        counted = with_drawn(config.synthetic, learnt_from)
+    method.before_training(counted)
     transform = method.augment()
     if config.synthetic is not None:
         transform = synthetic_first(config.synthetic, learnt_from, view, method.classes, transform)

@@ -1,7 +1,7 @@
 """Synthetic defects while learning: the steps of a recipe on the items of the data loader."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -47,6 +47,18 @@ def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None
         raise DataError("synthetic defects are put on good images and there are none in training; label some 'good'")
     if recipe.pastes and not any(s.defective and has_mask(s) for s in training):
         raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
+
+
+def with_drawn(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The training images as methods that count labels will see them: a share of the good ones under the drawn classes.
+
+    Just the labels are changed; it is for counting, not for learning from.
+    """
+    names = labels_of(with_default_label(recipe, dataset.defect_classes))
+    good = [s for s in dataset.samples if s.label == GOOD or s.defective is False]
+    count = min(len(good), max(2, round(recipe.share * len(good) / max(1, len(names)))))
+    drawn = [replace(good[i], label=name) for name in names for i in range(count)]
+    return dataset.with_samples([*dataset.samples, *drawn])
 
 
 def synthetic_first(
