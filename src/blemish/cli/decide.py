@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from blemish.cli.console import console, messages
 
@@ -18,6 +19,9 @@ def decide(
     map_high: Annotated[float | None, typer.Option(help="regions begin at this value of the heat map")] = None,
     map_low: Annotated[float | None, typer.Option(help="and grow down to this one")] = None,
     min_area: Annotated[float | None, typer.Option(min=0, help="smallest region, in px")] = None,
+    product: Annotated[
+        str | None, typer.Option(help="change just the decision for this one of several products")
+    ] = None,
     rules: Annotated[Path | None, typer.Option(help="YAML/JSON: a list of rules, or fields of a decision")] = None,
     out: Annotated[Path | None, typer.Option(help="write a new bundle and leave this one as it is")] = None,
     show: Annotated[bool, typer.Option("--show", help="show the decision; alone, change nothing")] = False,
@@ -31,14 +35,17 @@ def decide(
       - review if count > 3 in zone edge
       - ignore if area_px < 5
 
-    Options win over the file, and what neither names stays as it was.
+    Options win over the file, and what neither names stays as it was. Where the bundle decides for several products,
+    all their decisions are changed, or that of --product alone.
     """
-    from blemish.inspection.bundle import open_bundle, with_decision, write_bundle
+    from blemish.inspection.bundle import open_bundle, with_decisions, write_bundle
     from blemish.inspection.decision import check_decision, load_decision, update_decision
+    from blemish.inspection.inspector import of_product
 
     opened = open_bundle(bundle)
     manifest = opened.manifest
-    decision = manifest.decision if rules is None else load_decision(rules, manifest.decision)
+    if product is not None and product not in manifest.products:
+        of_product(manifest, product)  # its error names those that there are
     changes: dict[str, Any] = {
         "reject": threshold,
         "review": review,
@@ -47,20 +54,37 @@ def decide(
         "min_area_px": min_area,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
-    if threshold is not None and review is None and decision.review is not None and decision.review > threshold:
-        changes["review"] = threshold  # one threshold moved below the other takes it along
-        messages.print(f"the review threshold follows down to {threshold:g}")
-    decision = update_decision(decision, changes, "options")
-    check_decision(decision, [*manifest.classes, "defect"])
-    if decision != manifest.decision:
-        target = write_bundle(out or opened.path, opened.graph, with_decision(manifest, decision), opened.extras)
+
+    def changed(before: "Decision") -> "Decision":
+        decision = before if rules is None else load_decision(rules, before)
+        own = dict(changes)
+        if threshold is not None and review is None and decision.review is not None and decision.review > threshold:
+            own["review"] = threshold  # one threshold moved below the other takes it along
+            messages.print(f"the review threshold follows down to {threshold:g}")
+        decision = update_decision(decision, own, "options")
+        check_decision(decision, [*manifest.classes, "defect"])
+        return decision
+
+    new = with_decisions(manifest, changed, product)
+    if new != manifest:
+        target = write_bundle(out or opened.path, opened.graph, new, opened.extras)
         console.print(f"[bold]{target}[/bold] now decides by:")
-        _show(decision)
+        _show_all(new, product)
     elif show or (rules is None and not changes):
-        _show(decision)
+        _show_all(manifest, product)
     else:
         console.print(f"[bold]{opened.path}[/bold] already decides so; nothing was changed")
-    _warn_of_scale(decision, manifest)
+    _warn_of_scale(new.decision if product is None else new.products[product].decision, manifest)
+
+
+def _show_all(manifest: "Manifest", product: str | None) -> None:
+    """The decision, and those of products, or that of one."""
+    if product is None:
+        _show(manifest.decision)
+    for name, own in manifest.products.items():
+        if product in (None, name):
+            console.print(f"[bold]{escape(name)}[/bold]")
+            _show(own.decision)
 
 
 def _show(decision: "Decision") -> None:

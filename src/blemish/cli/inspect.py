@@ -37,6 +37,9 @@ def inspect(
     overlay: Annotated[bool, typer.Option("--overlay", help="write marked images into --out")] = False,
     csv: Annotated[Path | None, typer.Option(help="write a line for each region to this file")] = None,
     json: Annotated[Path | None, typer.Option(help="write a JSON line for each image; - is the screen")] = None,
+    product: Annotated[
+        str | None, typer.Option(help="which product IMAGES show, for a bundle that decides for several")
+    ] = None,
     template: Annotated[
         Path | None, typer.Option(help="defect-free twin of all IMAGES, for a bundle that compares with one")
     ] = None,
@@ -75,6 +78,7 @@ def inspect(
         overlap=overlap,
         px_per_mm=parse_scale(px_per_mm),
         batch_size=batch,
+        product=product,
     )
     if inspector.manifest.template and template is None:
         raise OptionError("this bundle compares each image with a template; name it with --template FILE")

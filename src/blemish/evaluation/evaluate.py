@@ -84,7 +84,7 @@ def evaluate(inspector: Inspector, dataset: Dataset, *, speed: bool = True, watc
         reason = f": {unreadable[0]}" if unreadable else ""
         raise DataError(f"none of the {len(dataset)} images could be inspected{reason}")
     products = sorted({s.sample.product for s in seen if s.sample.product is not None})
-    by_product = {p: _figures(inspector, [s for s in seen if s.sample.product == p]) for p in products}
+    by_product = {p: _figures(inspector, [s for s in seen if s.sample.product == p], p) for p in products}
     return Evaluation(
         figures=_figures(inspector, seen),
         products=by_product if len(products) > 1 else {},
@@ -95,6 +95,10 @@ def evaluate(inspector: Inspector, dataset: Dataset, *, speed: bool = True, watc
             "path": str(inspector.bundle.path),
             "size_mb": inspector.bundle.path.stat().st_size / 1e6,
             "decision": inspector.manifest.decision.model_dump(exclude_defaults=True),
+            "products": {
+                name: own.decision.model_dump(exclude_defaults=True)
+                for name, own in inspector.manifest.products.items()
+            },
         },
         data={
             "root": str(dataset.root),
@@ -162,7 +166,7 @@ def _compare_instances(sample: Sample, result: Inspection, names: list[str]) -> 
     return compare_masks(regions, truth, result.valid)
 
 
-def _figures(inspector: Inspector, seen: list[Seen]) -> Figures:
+def _figures(inspector: Inspector, seen: list[Seen], product: str | None = None) -> Figures:
     known = [s for s in seen if s.sample.defective is not None]
     scores = np.array([s.score for s in known], np.float64)
     defective = np.array([bool(s.sample.defective) for s in known], np.bool_)
@@ -173,7 +177,7 @@ def _figures(inspector: Inspector, seen: list[Seen]) -> Figures:
     overlaps = [s.overlap for s in seen if s.overlap is not None]
     return Figures(
         image=image_figures(scores, defective, [s.verdict for s in known]) if known else None,
-        pixel=pixel_figures(pixels, inspector.manifest.decision.map_high),
+        pixel=pixel_figures(pixels, inspector.decision_for(product).map_high),
         classes=class_figures(*map(list, zip(*named, strict=True))) if named else None,
         masks=mask_figures(overlaps, [s.instances for s in seen if s.instances is not None]) if shapes else None,
         boxes=box_figures([s.boxes for s in seen if s.boxes is not None]),

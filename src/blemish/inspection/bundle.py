@@ -11,6 +11,7 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +19,7 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from blemish.errors import BundleError
-from blemish.inspection.manifest import SCHEMA_VERSION, Decision, Manifest
+from blemish.inspection.manifest import SCHEMA_VERSION, Decision, Manifest, ProductDecision
 
 SUFFIX = ".blemish"
 GRAPH, MANIFEST = "graph.onnx", "manifest.json"
@@ -100,6 +101,19 @@ def replace_manifest(path: str | Path, manifest: Manifest) -> Path:
 def replace_decision(path: str | Path, decision: Decision) -> None:
     """Rewrite a bundle with other thresholds and rules, at once or not at all."""
     replace_manifest(path, with_decision(open_bundle(path).manifest, decision))
+
+
+def with_decisions(manifest: Manifest, changed: Callable[[Decision], Decision], product: str | None = None) -> Manifest:
+    """The manifest with the decisions of all products changed alike, or that of one product alone."""
+    products = dict(manifest.products)
+    for name, own in manifest.products.items():
+        if product in (None, name):
+            single = manifest.model_copy(update={"decision": own.decision, "calibration": own.calibration})
+            single = with_decision(single, changed(own.decision))
+            products[name] = ProductDecision(decision=single.decision, calibration=single.calibration)
+    if product is None:
+        manifest = with_decision(manifest, changed(manifest.decision))
+    return manifest.model_copy(update={"products": products})
 
 
 def with_decision(manifest: Manifest, decision: Decision) -> Manifest:

@@ -55,25 +55,31 @@ class Inspector:
         overlap: float | None = None,
         px_per_mm: float | tuple[float, float] | None = None,
         batch_size: int = 8,
+        product: str | None = None,
     ) -> "Inspector":
         """Open a bundle, or the run folder that holds one.
 
         `decision` (or a file of one), `tile` (side in px; 0 turns tiling off), `overlap` (share of a tile) and
-        `px_per_mm` (or x and y) take the place of what the bundle says. Raises BundleError, DecisionError, OptionError
-        or MissingExtraError.
+        `px_per_mm` (or x and y) take the place of what the bundle says. Where it decides for several products, Samples
+        name theirs, and all other images are judged as `product`, or as all of them together. Raises BundleError,
+        DecisionError, OptionError or MissingExtraError.
         """
         opened = open_bundle(bundle)
         manifest = opened.manifest
+        if product is not None:
+            manifest = of_product(manifest, product)
         if isinstance(decision, str | Path):
             decision = load_decision(decision, manifest.decision)
         manifest = manifest.model_copy(
             update={
                 "decision": decision or manifest.decision,
+                "products": manifest.products if decision is None else {},
                 "tiling": _tiling(manifest.tiling, tile, overlap),
                 "scale": manifest.scale if px_per_mm is None else _scale(px_per_mm),
             }
         )
-        check_decision(manifest.decision, [*manifest.classes, "defect"], manifest.scale is not None)
+        for one in (manifest.decision, *(own.decision for own in manifest.products.values())):
+            check_decision(one, [*manifest.classes, "defect"], manifest.scale is not None)
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, not {batch_size}")
         runs = open_engine(opened.graph, engine, threads)
@@ -136,6 +142,11 @@ class Inspector:
         if isinstance(template, str | Path):
             template = read_image(template)  # once for all
         return self._inspect_many(image, on_error, workers, template)
+
+    def decision_for(self, product: str | None) -> Decision:
+        """The decision of a product; that of all together for none, or one that was not calibrated by its own."""
+        own = self.manifest.products.get(product) if product is not None else None
+        return self.manifest.decision if own is None else own.decision
 
     def prepared(self, image: Image) -> Floats:
         """What the network sees of an image: its windows (N, channels, height, width), float32, full scale 1.
@@ -209,7 +220,7 @@ class Inspector:
 
     def _finish(self, job: Job, decision: Decision | None = None) -> Inspection:
         begin = time.perf_counter()
-        decision = decision or self.manifest.decision
+        decision = decision or self.decision_for(job.product)
         size = (job.image.shape[0], job.image.shape[1])
         job.found.finish()
         decoded = decode(job.found, decision, size, job.valid)
@@ -239,6 +250,18 @@ class Inspector:
         x0, y0, x1, y1 = region.box
         mask = np.ones((y1 - y0, x1 - x0), bool) if region.mask is None else region.mask
         region.measurements = measure(mask, (x0, y0), image, self.manifest.scale)
+
+
+def of_product(manifest: Manifest, product: str) -> Manifest:
+    """The manifest with one product's decision as that of all images; OptionError where it has none."""
+    if product not in manifest.products:
+        known = ", ".join(sorted(manifest.products))
+        raise OptionError(
+            f"this bundle has no decision of its own for '{product}'; "
+            + (f"it has for {known}" if known else "it was calibrated for one product only")
+        )
+    own = manifest.products[product]
+    return manifest.model_copy(update={"decision": own.decision, "calibration": own.calibration})
 
 
 def _label(decoded: Decoded, verdict: Verdict, decision: Decision) -> str:

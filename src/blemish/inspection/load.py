@@ -58,11 +58,12 @@ def load(
             tiles = [(a, b, c, d) for a, b, c, d in tiles if seen[b:d, a:c].any()] or tiles[:1]
     timings = {"read": 1000 * (middle - begin), "prepare": 1000 * (time.perf_counter() - middle)}
     source = None if isinstance(image, np.ndarray) else name_of(image)
+    product = None if sample is None else sample.product
     twin = None
     if manifest.template:
         twin = _twin(image, template, size)
         twin = twin if turned is None else turned.crop(twin)
-    return Job(pixels, view, counts, Found(manifest, area, tiles, tiling, turned, size), source, timings, twin)
+    return Job(pixels, view, counts, Found(manifest, area, tiles, tiling, turned, size), source, timings, twin, product)
 
 
 def _twin(image: Image, template: Template | None, size: tuple[int, int]) -> NDArray[Any]:

@@ -139,6 +139,13 @@ class Support(Part):
     scale: float = Field(gt=0)
 
 
+class ProductDecision(Part):
+    """The decision for one of several products, by its own validation images."""
+
+    decision: Decision
+    calibration: Calibration | None = None
+
+
 class Manifest(Part):
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -154,6 +161,7 @@ class Manifest(Part):
     support: Support | None = None
     decision: Decision = Decision()
     calibration: Calibration | None = None
+    products: dict[str, ProductDecision] = {}  # of several products; for any other image the decision above holds
     certificate: Certificate | None = None
     provenance: Provenance
     parts: dict[str, str] = {}  # file name in the bundle -> SHA-256

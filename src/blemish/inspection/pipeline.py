@@ -41,6 +41,7 @@ class Job:
     source: str | None
     timings_ms: dict[str, float]
     template: np.ndarray[Any, Any] | None = None  # as the view
+    product: str | None = None
     missing: int = 0  # windows that the network has not seen yet
     result: "Future[Inspection] | None" = None
     failure: BlemishError | None = None  # of a window that could not be prepared

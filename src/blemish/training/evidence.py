@@ -4,7 +4,7 @@ Methods that learn from masks or boxes give probabilities; the threshold on a pi
 of the highest F1 (as much precision as recall allows) on these images.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,22 @@ class Evidence:
     boxes: list[Detections] = field(default_factory=list)
     classes: list[tuple[str, dict[str, float]]] = field(default_factory=list)  # true class, probability of every class
 
+    def add(self, result: Inspection, sample: Sample, kinds: Collection[str]) -> None:
+        """Take in one inspection; `kinds` are what the graph gives."""
+        (self.defective if sample.defective else self.good).append(result.score)
+        if not sample.defective and result.heat_map is not None:
+            self.good_peaks.append(float(result.heat_map.max()))
+        if sample.defective and "anomaly_map" in kinds and result.heat_map is not None:
+            self.sound_peaks += _sound_peak(result, sample)
+        if result.class_scores is not None and sample.label is not None:
+            self.classes.append((sample.label, result.class_scores))
+        if "mask_scores" in kinds and result.heat_map is not None and has_mask(sample):
+            mask = mask_of(sample, result.size)
+            if mask.any() or not sample.defective:  # an empty mask of a defective part tells nothing
+                self.pixels += _pixel_counts(result, mask)
+        if result.candidates is not None and has_boxes(sample):
+            self.boxes.append(compare(result.candidates, boxes_of(sample, result.size), result.valid))
+
     @property
     def only_defects(self) -> bool:
         """Whether the classes are told apart and none of them is good."""
@@ -50,20 +66,21 @@ def gather(results: Iterable[Inspection], samples: Iterable[Sample], outputs: It
     kinds = set(outputs)
     found = Evidence()
     for result, sample in zip(results, samples, strict=True):
-        (found.defective if sample.defective else found.good).append(result.score)
-        if not sample.defective and result.heat_map is not None:
-            found.good_peaks.append(float(result.heat_map.max()))
-        if sample.defective and "anomaly_map" in kinds and result.heat_map is not None:
-            found.sound_peaks += _sound_peak(result, sample)
-        if result.class_scores is not None and sample.label is not None:
-            found.classes.append((sample.label, result.class_scores))
-        if "mask_scores" in kinds and result.heat_map is not None and has_mask(sample):
-            mask = mask_of(sample, result.size)
-            if mask.any() or not sample.defective:  # an empty mask of a defective part tells nothing
-                found.pixels += _pixel_counts(result, mask)
-        if result.candidates is not None and has_boxes(sample):
-            found.boxes.append(compare(result.candidates, boxes_of(sample, result.size), result.valid))
+        found.add(result, sample, kinds)
     return found
+
+
+def gather_products(
+    results: Iterable[Inspection], samples: Iterable[Sample], outputs: Iterable[str]
+) -> tuple[Evidence, dict[str, Evidence]]:
+    """The evidence of all images together, and of each product's own where there are several."""
+    kinds = set(outputs)
+    everything, products = Evidence(), {}
+    for result, sample in zip(results, samples, strict=True):
+        everything.add(result, sample, kinds)
+        if sample.product is not None:
+            products.setdefault(sample.product, Evidence()).add(result, sample, kinds)
+    return everything, products if len(products) > 1 else {}
 
 
 def best_pixel_threshold(counts: Counts) -> float | None:

@@ -123,6 +123,8 @@ def load_method(run: str | Path) -> Method:
     """The trained method of a run folder."""
     run = Path(run)
     config = read_config(run)
+    if not weights_file(run).is_file():
+        raise OptionError(f"run '{run}' has not finished learning; go on with blemish train --resume {run}")
     method = build(config, read_dataset(split_file(run), "csv"))
     method.load_state_dict(load_file(weights_file(run)))
     return method.eval()

@@ -28,13 +28,22 @@ from blemish.errors import ExportError
 from blemish.inspection.bundle import write_bundle
 from blemish.inspection.engines import fed
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Certificate, Decision, InputSpec, Manifest, Provenance, Scale
+from blemish.inspection.manifest import (
+    Calibration,
+    Certificate,
+    Decision,
+    InputSpec,
+    Manifest,
+    ProductDecision,
+    Provenance,
+    Scale,
+)
 from blemish.inspection.result import Inspection, Outputs
 from blemish.inspection.support import pack
 from blemish.methods.base import Method
 from blemish.training.calibrate import Source, Target, calibrate
 from blemish.training.data import View
-from blemish.training.evidence import gather
+from blemish.training.evidence import Evidence, gather_products
 from blemish.training.parity import LEAST_MATCHED, Agreement
 from blemish.training.windows import learns_windows
 
@@ -117,14 +126,24 @@ def ship(
     results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
     truth = samples if cross_fitted is None else list(origin.dataset.split("train").samples)
     source: Source = "held-out" if cross_fitted is None else "cross-fitted"
-    evidence = gather(results, truth, [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])])
-    if manifest.windows:  # their map is a probability like that of a mask, not one to be held against good images
-        evidence.good_peaks.clear()
-    decision, calibration = calibrate(evidence, target, source)
+    kinds = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
+    evidence, by_product = gather_products(results, truth, kinds)
     temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
-    calibration.temperature = None if temperature is None else float(temperature)
+
+    def decided(evidence: Evidence) -> tuple[Decision, Calibration]:
+        if manifest.windows:  # their map is a probability like that of a mask, not one to be held against good images
+            evidence.good_peaks.clear()
+        decision, calibration = calibrate(evidence, target, source)
+        calibration.temperature = None if temperature is None else float(temperature)
+        return decision, calibration
+
+    decision, calibration = decided(evidence)
+    products = {}
+    for name, own in sorted(by_product.items()):
+        own_decision, own_calibration = decided(own)
+        products[name] = ProductDecision(decision=own_decision, calibration=own_calibration)
     certificate.verdict_agreement = agreement(compared, decision, inspector)
-    update = {"decision": decision, "calibration": calibration, "certificate": certificate}
+    update = {"decision": decision, "calibration": calibration, "certificate": certificate, "products": products}
     return write_bundle(path, graph, manifest.model_copy(update=update), parts)
 
 

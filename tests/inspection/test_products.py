@@ -1,0 +1,154 @@
+"""Several products in one bundle: each is judged by its own thresholds, learnt from its own images."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from graphs import anomaly_bundle
+
+import blemish.cli
+from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import Dataset, Sample
+from blemish.errors import OptionError
+from blemish.evaluation.evaluate import evaluate
+from blemish.imaging.read import write_image
+from blemish.inspection.bundle import open_bundle, replace_manifest, with_decisions
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Calibration, Decision, ProductDecision
+from blemish.inspection.result import Verdict
+
+LOW, HIGH = Decision(review=0.2, reject=0.3, map_high=0.3), Decision(review=0.7, reject=0.8, map_high=0.8)
+CALIBRATED = Calibration(source="held-out", target="false-alarm rate 0.01", good_images=9)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    products = {
+        "dark": ProductDecision(decision=LOW, calibration=CALIBRATED),
+        "light": ProductDecision(decision=HIGH, calibration=CALIBRATED),
+    }
+    return anomaly_bundle(tmp_path / "p.blemish", products=products)  # all together: reject from 0.6
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    monkeypatch.setattr(blemish.cli, "COMMANDS", {"inspect": "Inspect", "decide": "Inspect"})
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["blemish", *map(str, arguments)])
+        try:
+            blemish.cli.main()
+            code = 0
+        except SystemExit as done:
+            code = done.code
+        return code, "".join(capsys.readouterr())
+
+    return run
+
+
+def grey(folder, name, value):
+    write_image(folder / f"{name}.png", np.full((32, 32, 1), round(255 * value), np.uint8))
+    return folder / f"{name}.png"
+
+
+def test_each_sample_is_judged_by_its_products_thresholds(tmp_path, bundle):
+    image = grey(tmp_path, "i", 0.65)
+    inspector = Inspector.open(bundle)
+    samples = [Sample(image, product=name) for name in ("dark", "light", "other", None)]
+    expected = [Verdict.REJECT, Verdict.PASS, Verdict.REJECT, Verdict.REJECT]
+    assert [found.verdict for found in inspector.inspect(samples)] == expected
+    assert [inspector.inspect(sample).verdict for sample in samples] == expected
+    assert Inspector.open(bundle, product="light").inspect(image).verdict == Verdict.PASS
+    assert Inspector.open(bundle, product="dark").inspect(image).verdict == Verdict.REJECT
+    overruled = Inspector.open(bundle, decision=Decision(reject=0.9))  # for this time, all of them
+    assert [found.verdict for found in overruled.inspect(samples)] == [Verdict.PASS] * 4
+    with pytest.raises(OptionError, match="dark, light"):
+        Inspector.open(bundle, product="darkest")
+
+
+def test_figures_of_each_product_are_by_its_own_thresholds(tmp_path, bundle):
+    samples = []
+    for product, good, bad in [("dark", 0.1, 0.5), ("light", 0.5, 0.9)]:  # no one threshold tells them apart
+        for i in range(4):
+            samples.append(Sample(grey(tmp_path, f"{product}{i}", good), "good", product=product))
+            samples.append(Sample(grey(tmp_path, f"{product}x{i}", bad), "bad", product=product))
+    found = evaluate(Inspector.open(bundle), Dataset(tuple(samples), tmp_path, "csv"), speed=False).to_dict()
+    for product in ("dark", "light"):
+        figures = found["products"][product]["image"]
+        assert figures["auroc"]["value"] == 1
+        assert figures["escape_rate"]["value"] == figures["overkill_rate"]["value"] == 0
+    assert found["image"]["escape_rate"]["value"] == 0
+    assert found["image"]["auroc"]["value"] < 1  # scores of all products together
+    assert found["bundle"]["products"]["light"]["reject"] == 0.8
+
+
+def test_decide_changes_all_products_or_one(tmp_path, bundle, command):
+    code, said = command(
+        "decide", bundle, "--product", "light", "--threshold", "0.9", "--out", tmp_path / "one.blemish"
+    )
+    assert code == 0, said
+    one = open_bundle(tmp_path / "one.blemish").manifest
+    assert one.products["light"].decision.reject == 0.9
+    assert one.products["dark"].decision == LOW
+    assert one.decision.reject == 0.6
+    assert "changed by hand" in one.products["light"].calibration.warnings[0]
+    assert not one.products["dark"].calibration.warnings
+    code, said = command("decide", bundle, "--min-area", "12", "--out", tmp_path / "all.blemish")
+    manifest = open_bundle(tmp_path / "all.blemish").manifest
+    decisions = [manifest.decision, *(own.decision for own in manifest.products.values())]
+    assert [decision.min_area_px for decision in decisions] == [12, 12, 12]
+    assert [decision.reject for decision in decisions] == [0.6, 0.3, 0.8]
+    assert command("decide", bundle, "--product", "none", "--threshold", "1")[0] == 2
+    code, said = command("decide", bundle, "--show")
+    assert "dark" in said
+    assert "light" in said
+
+
+def test_inspect_takes_a_product(tmp_path, bundle, command):
+    image = grey(tmp_path, "i", 0.65)
+    assert command("inspect", bundle, image)[0] == 1
+    assert command("inspect", bundle, image, "--product", "light")[0] == 0
+    code, said = command("inspect", bundle, image, "--product", "nothing")
+    assert code == 2
+    assert "dark, light" in said
+
+
+def test_old_bundles_have_no_products(tmp_path):
+    path = anomaly_bundle(tmp_path / "g.blemish")
+    with pytest.raises(OptionError, match="one product only"):
+        Inspector.open(path, product="x")
+    same = replace_manifest(path, with_decisions(open_bundle(path).manifest, lambda decision: decision))
+    assert open_bundle(same).manifest.products == {}
+
+
+def test_training_sets_thresholds_for_each_product(tmp_path):
+    """Two products, told apart by a folder or a column; the noisier one needs a higher threshold."""
+    pytest.importorskip("torch")
+    from blemish.training.fit import train
+
+    rng = np.random.default_rng(0)
+    for product, noise in [("calm", 3), ("rough", 12)]:
+        for i in range(22):
+            split, kind = ("train", "good") if i < 14 else ("test", ("good", "spot")[i % 2])
+            image = rng.normal(120, noise, (64, 64))
+            if kind == "spot":
+                image[20:34, 30:44] += 120
+            path = tmp_path / "data" / product / split / kind / f"{i}.png"
+            write_image(path, image.clip(0, 255).astype(np.uint8)[..., None])
+    run = train(
+        tmp_path / "data", out=tmp_path / "run", method="padim", channels=1, progress=False, tell=lambda _: None,
+        options={"image_size": 64, "dimensions": 10}, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    inspector = Inspector.open(run)
+    products = inspector.manifest.products
+    assert set(products) == {"calm", "rough"}
+    held = read_dataset(run / "split.csv", "csv").split("val")
+    for name, own in products.items():
+        scores = [inspector.inspect(s).score for s in held.samples if s.product == name]
+        assert own.calibration.good_images == len(scores)
+        assert own.decision.reject == pytest.approx(max(scores), rel=1e-3)
+    assert products["calm"].decision.reject != products["rough"].decision.reject
+    figures = evaluate(inspector, read_dataset(tmp_path / "data").split("test"), speed=False).to_dict()
+    assert set(figures["products"]) == {"calm", "rough"}
+    json.dumps(figures)
