@@ -342,3 +342,14 @@ def test_hash_tells_label_split_and_content_but_not_order(tmp_path):
     with dataset.samples[0].image.open("ab") as file:
         file.write(b"x")
     assert sha256_of(dataset) != own
+
+
+def test_folders_of_good_and_defect_one_a_product(tmp_path):
+    for product in ("lid", "cup"):
+        for place in ("good", "defect/scratch"):
+            write_image(tmp_path / product / place / "0.png", np.zeros((8, 8, 1), np.uint8))
+    found = read_dataset(tmp_path)
+    assert found.format == "good-defect"
+    assert {(s.product, s.label) for s in found.samples} == {
+        (product, label) for product in ("lid", "cup") for label in ("good", "scratch")
+    }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from blemish.cli.console import console, needs_extra, tell
 from blemish.errors import OptionError
@@ -167,6 +168,10 @@ def _scale(text: str | None) -> dict[str, float] | None:
     return {"x": values[0], "y": values[-1]}
 
 
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
 def _show(run: Path) -> None:
     from blemish.inspection.bundle import open_bundle
 
@@ -182,9 +187,13 @@ def _show(run: Path) -> None:
             f"on {certificate.images} images, verdicts agree on {certificate.verdict_agreement:.0%}"
         )
     if calibration is not None:
-        console.print(f"  review from {decision.review:.4g}, reject from {decision.reject:.4g}: {calibration.target}")
+        limits = f"review from {_number(decision.review)}, reject from {_number(decision.reject)}"
+        console.print(f"  {limits}: {calibration.target}")
         for warning in calibration.warnings:
             console.print(f"  [yellow]![/yellow] {warning}")
+    for name, own in manifest.products.items():
+        limits = f"review from {_number(own.decision.review)}, reject from {_number(own.decision.reject)}"
+        console.print(f"  product {escape(name)}: {limits}")
     console.print(
         f"next: blemish evaluate {run} DATA   ·   blemish inspect {run} IMAGES   ·   blemish report {run} DATA"
     )

@@ -7,7 +7,9 @@ against all others, since only probabilities are common to all methods; for two 
 logits that Grad-CAM (Selvaraju et al. 2017) speaks of.
 """
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,7 @@ class Explainer:
         cam = kind(model=LogOdds(self.network), target_layers=[self.layer], reshape_transform=as_map)
         if self.method in ("score-cam", "ablation-cam"):
             cam.batch_size = 16
-        with cam, torch.enable_grad():
+        with cam, torch.enable_grad(), redirect_stderr(io.StringIO()):  # it draws a progress bar for every image
             found = cam(input_tensor=images, targets=[lambda odds: odds[index]] * len(images))
         return np.asarray(found, np.float32)
 

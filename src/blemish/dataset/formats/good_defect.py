@@ -1,5 +1,6 @@
 """A folder of good parts and one of defective parts (good and defect, ok and ng, …), with a folder of masks if any."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.files import (
@@ -22,18 +23,32 @@ from blemish.dataset.formats import mvtec
 from blemish.dataset.sample import GOOD, Dataset, Sample
 
 DEFECT = "defect"
-SAYS = "good/*.png, defect/*.png or defect/<class>/*.png, and masks/<stem>.png where there are masks (also ok/ng, …)"
+SAYS = (
+    "good/*.png, defect/*.png or defect/<class>/*.png, and masks/<stem>.png where there are masks (also ok/ng, …); "
+    "or a folder of such, one a product"
+)
 
 
 def looks_like(path: Path) -> bool:
     if mvtec.looks_like(path):
         return False
+    products = folders_in(path)
+    return _is_product(path) or (len(products) > 1 and all(_is_product(folder) for folder in products))
+
+
+def _is_product(path: Path) -> bool:
     names = {folder.name for _, part in parts_by_split(path) for folder in folders_in(part)}
     known = all(is_good_name(n) or is_defect_name(n) or n.lower() in MASK_NAMES for n in names)
     return known and any(is_good_name(n) for n in names)
 
 
 def read(path: Path) -> list[Sample]:
+    if _is_product(path):
+        return _read_product(path)
+    return [replace(s, product=folder.name) for folder in folders_in(path) for s in _read_product(folder)]
+
+
+def _read_product(path: Path) -> list[Sample]:
     samples = []
     for split, part in parts_by_split(path):
         folders = folders_in(part)
