@@ -11,7 +11,7 @@ from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError
 from blemish.methods.augmentation import augmented
 from blemish.methods.base import Batch, Method, MethodInfo
-from blemish.methods.classification.classifier import NetworkOptions, macro_f1, make_trunk, optimizer_of, plain
+from blemish.methods.classification.classifier import NetworkOptions, macro_f1, make_trunk, optimizer_of, plain, quick
 from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
 from blemish.methods.classification.objectives import evidence, one_of_many
 from blemish.methods.classification.temperature import fit_temperature
@@ -54,6 +54,7 @@ class Cascade(Method):
         super().__init__(options, classes, channels)
         kinds = len(self.defect_classes)
         self.trunk = make_trunk(options, channels)
+        self.frozen_first = self.trunk.frozen_layers
         self.dropout = nn.Dropout(options.dropout)
         self.first = nn.Linear(self.trunk.size, 2)  # good, defective
         self.second = nn.Linear(self.trunk.size, max(kinds, 1))
@@ -100,14 +101,14 @@ class Cascade(Method):
         """How much of the network does not learn in the present epoch."""
         options, done = self.options, self.current_epoch - self.options.first_epochs
         if done < 0 or done >= options.head_epochs + options.part_epochs:
-            return options.freeze
-        return 1.0 if done < options.head_epochs else max(2 / 3, options.freeze)
+            return self.frozen_first
+        return 1.0 if done < options.head_epochs else max(2 / 3, self.frozen_first)
 
     def on_train_epoch_start(self) -> None:
         self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        vectors = self.dropout(self.trunk(batch["image"])[0])
+        vectors = self.dropout(self.trunk(quick(batch["image"]))[0])
         labels, smoothing = batch["label"], self.options.label_smoothing
         gamma = self.options.gamma if self.options.loss == "focal" else 0.0
         defective = torch.where(labels < 0, labels, (labels > 0).long())
@@ -119,7 +120,7 @@ class Cascade(Method):
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._seen.append((self.logits(self.trunk(batch["image"])[0]), batch["label"]))
+        self._seen.append((self.logits(self.trunk(quick(batch["image"]))[0]), batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
         logits, labels = (gather_vectors(torch.cat(parts)) for parts in zip(*self._seen, strict=True))

@@ -32,7 +32,9 @@ class NetworkOptions(Augmentation):
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW, at its highest")
     weight_decay: float = Field(0.02, ge=0, description="of AdamW")
     first_rate: float = Field(0.1, gt=0, le=1, description="learning rate of the first layer, as a share of the last's")
-    freeze: float = Field(0.0, ge=0, le=1, description="share of the network, from its input on, that does not learn")
+    freeze: float = Field(
+        0.25, ge=0, le=1, description="share of the pretrained network, from its input on, that stays"
+    )
     freeze_norm: Literal["auto", True, False] = Field(
         "auto", description="keep the statistics of BatchNorm; auto: where the weights are pretrained"
     )
@@ -141,7 +143,7 @@ class Classifier(Method):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         images, partner, share = self.mixed(batch["image"], index)
-        vectors = self.trunk(images)[0]
+        vectors = self.trunk(quick(images))[0]
         logits = self.head(self.dropout(vectors))
         loss = self.loss(logits, batch)
         if partner is not None:
@@ -174,7 +176,7 @@ class Classifier(Method):
         return batch["label"][:, None] == places
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        logits = self.head(self.trunk(batch["image"])[0]).float()
+        logits = self.head(self.trunk(quick(batch["image"]))[0]).float()
         truth = self.present(batch) if self.options.multi_label else batch["label"]
         self._seen.append((logits, truth))
 
@@ -206,9 +208,10 @@ class Classifier(Method):
 
 
 def make_trunk(options: NetworkOptions, channels: int) -> Trunk:
+    """The network as the options want it; one that starts from random weights has nothing worth freezing."""
     trunk = Trunk(options.backbone, options.weights, channels, options.image_size)
     norms = trunk.pretrained if options.freeze_norm == "auto" else options.freeze_norm
-    trunk.freeze(options.freeze, norms)
+    trunk.freeze(options.freeze if trunk.pretrained else 0.0, norms)
     return trunk
 
 
@@ -229,6 +232,11 @@ def macro_f1(logits: Tensor, labels: Tensor) -> Tensor:
     if not known.any():
         return logits.new_zeros(())
     return multiclass_f1_score(logits[known].argmax(dim=1), labels[known], num_classes=logits.shape[1])
+
+
+def quick(images: Tensor) -> Tensor:
+    """The same images, laid out so that a processor without a GPU learns from them in half the time."""
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def plain(item: Item) -> Item:

@@ -32,7 +32,7 @@ class DetectorOptions(Augmentation):
     weights: str = Field("auto", description="of the backbone: auto, embedded, imagenet, random, or a local file")
     frozen_stride: int = Field(4, ge=0, le=32, description="pretrained layers to this stride stay as they are; 0: none")
     width: int = Field(96, ge=8, le=1024, description="channels of the feature maps that the heads see")
-    steps: int = Field(2000, ge=1, description="training steps, each of one batch")
+    steps: int = Field(1500, ge=1, description="training steps, each of one batch")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for what is not pretrained; falls along a cosine")
     backbone_rate: float = Field(0.3, ge=0, le=1, description="the backbone's learning rate, as a share")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that ship; 0: the last ones")
