@@ -50,7 +50,9 @@ def source(name: str, data: Path, folder: Path) -> tuple[str, str | None]:
     return str(data / "splits" / "magnetic_tile_supervised.csv"), str(data / "magnetic_tile")
 
 
-def measure(method: str, name: str, seed: int, data: Path, options: dict[str, Any]) -> dict[str, Any]:
+def measure(
+    method: str, name: str, seed: int, data: Path, options: dict[str, Any], keep: Path | None
+) -> dict[str, Any]:
     """Train, ship and evaluate once."""
     marks: list[tuple[str, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -60,7 +62,7 @@ def measure(method: str, name: str, seed: int, data: Path, options: dict[str, An
         run = train(
             path,
             root=root,
-            out=folder / "run",
+            out=keep / f"{method}-{name}-{seed}" if keep else folder / "run",
             method=method,
             options=options,
             seed=seed,
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the runs there, METHOD-SET-SEED each")
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     table = Table(*COLUMNS)
@@ -104,7 +107,7 @@ def main() -> None:
             if method == "cascade" and not suits_cascade(name, arguments.data):
                 continue
             for seed in map(int, arguments.seeds.split(",")):
-                row = measure(method, name, seed, arguments.data, parse_settings(arguments.set))
+                row = measure(method, name, seed, arguments.data, parse_settings(arguments.set), arguments.keep)
                 table.add_row(*(str(row[column]) for column in COLUMNS))
                 if arguments.json is not None:
                     with arguments.json.open("a") as stream:

@@ -29,7 +29,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def measure(method: str, seed: int, data: Path, options: dict[str, object]) -> dict[str, object]:
+def measure(method: str, seed: int, data: Path, options: dict[str, object], keep: Path | None) -> dict[str, object]:
     """Train, ship and evaluate once."""
     marks: list[tuple[str, float]] = []
     path, root = data / "splits" / "magnetic_tile_supervised.csv", data / "magnetic_tile"
@@ -38,7 +38,7 @@ def measure(method: str, seed: int, data: Path, options: dict[str, object]) -> d
         run = train(
             path,
             root=str(root),
-            out=Path(temporary) / "run",
+            out=keep / f"{method}-{seed}" if keep else Path(temporary) / "run",
             method=method,
             options=options,
             seed=seed,
@@ -79,12 +79,13 @@ def main() -> None:
     parser.add_argument("--methods", default="unet,fcn,segan,multitask")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the runs there, METHOD-SET-SEED each")
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     table = Table(*COLUMNS)
     for method in arguments.methods.split(","):
         for seed in map(int, arguments.seeds.split(",")):
-            row = measure(method, seed, arguments.data, parse_settings(arguments.set))
+            row = measure(method, seed, arguments.data, parse_settings(arguments.set), arguments.keep)
             table.add_row(*(str(row[column]) for column in COLUMNS))
             if arguments.json is not None:
                 with arguments.json.open("a") as stream:

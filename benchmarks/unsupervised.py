@@ -40,7 +40,7 @@ def source(name: str, data: Path, folder: Path) -> tuple[str, str | None]:
 
 
 def measure(
-    method: str, name: str, seed: int, data: Path, options: dict[str, object], calibration: str
+    method: str, name: str, seed: int, data: Path, options: dict[str, object], calibration: str, keep: Path | None
 ) -> dict[str, object]:
     """Train, ship and evaluate once."""
     marks: list[tuple[str, float, float]] = []
@@ -51,7 +51,7 @@ def measure(
         run = train(
             path,
             root=root,
-            out=folder / "run",
+            out=keep / f"{method}-{name}-{seed}" if keep else folder / "run",
             method=method,
             options=options,
             seed=seed,
@@ -88,13 +88,22 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
     parser.add_argument("--calibration", default="held-out", help="cross-fitted learns from all good images")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the runs there, METHOD-SET-SEED each")
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     table = Table(*COLUMNS)
     for method in arguments.methods.split(","):
         for name in arguments.sets.split(","):
             for seed in map(int, arguments.seeds.split(",")):
-                row = measure(method, name, seed, arguments.data, parse_settings(arguments.set), arguments.calibration)
+                row = measure(
+                    method,
+                    name,
+                    seed,
+                    arguments.data,
+                    parse_settings(arguments.set),
+                    arguments.calibration,
+                    arguments.keep,
+                )
                 table.add_row(*(str(row[column]) for column in COLUMNS))
                 if arguments.json is not None:
                     with arguments.json.open("a") as stream:
