@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -54,11 +55,11 @@ def measure(
     method: str, name: str, seed: int, data: Path, options: dict[str, Any], keep: Path | None
 ) -> dict[str, Any]:
     """Train, ship and evaluate once."""
-    marks: list[tuple[str, float]] = []
+    marks: list[tuple[str, float, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path, root = source(name, data, folder)
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         run = train(
             path,
             root=root,
@@ -67,9 +68,9 @@ def measure(
             options=options,
             seed=seed,
             progress=False,
-            tell=lambda message: marks.append((message, time.perf_counter() - start)),
+            tell=lambda message: marks.append((message, time.perf_counter() - start, time.process_time() - start_cpu)),
         )
-        fit = next(seconds for message, seconds in marks if message.startswith("exporting"))
+        _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
         result = evaluate(Inspector.open(run), read_dataset(path, root=root).split("test")).to_dict()
     classes, area = result["classes"], result["image"].get("auroc")
     return {
@@ -84,6 +85,8 @@ def measure(
         "AUROC 95 %": f"{area['low']:.3f}–{area['high']:.3f}" if area else "",
         "ECE": round(classes["ece"], 4),
         "fit, s": round(fit, 1),
+        "fit, CPU s": round(fit_cpu, 1),
+        "threads": torch.get_num_threads(),
         "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
         "MB": round(result["bundle"]["size_mb"], 1),
         "options": options,

@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -31,10 +32,10 @@ COLUMNS = (
 
 def measure(method: str, seed: int, data: Path, options: dict[str, object], keep: Path | None) -> dict[str, object]:
     """Train, ship and evaluate once."""
-    marks: list[tuple[str, float]] = []
+    marks: list[tuple[str, float, float]] = []
     path, root = data / "splits" / "magnetic_tile_supervised.csv", data / "magnetic_tile"
     with tempfile.TemporaryDirectory() as temporary:
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         run = train(
             path,
             root=str(root),
@@ -43,14 +44,16 @@ def measure(method: str, seed: int, data: Path, options: dict[str, object], keep
             options=options,
             seed=seed,
             progress=False,
-            tell=lambda message: marks.append((message, time.perf_counter() - start)),
+            tell=lambda message: marks.append((message, time.perf_counter() - start, time.process_time() - start_cpu)),
         )
-        fit = next(seconds for message, seconds in marks if message.startswith("exporting"))
+        _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
         weights = sum(parameter.numel() for parameter in load_method(run).parameters())
         result = evaluate(Inspector.open(run), read_dataset(path, root=str(root)).split("test")).to_dict()
     masks, image = result["masks"], result["image"]
     return {
         "method": method,
+        "options": options,
+        "set": "magnetic_tile",
         "seed": seed,
         "IoU": round(masks["iou"], 3),
         "mIoU": round(masks["miou"], 3),
@@ -63,6 +66,8 @@ def measure(method: str, seed: int, data: Path, options: dict[str, object], keep
         "accuracy": interval(result["classes"]["accuracy"]) if "classes" in result else "",
         "parameters, M": round(weights / 1e6, 2),
         "fit, s": round(fit, 1),
+        "fit, CPU s": round(fit_cpu, 1),
+        "threads": torch.get_num_threads(),
         "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
         "MB": round(result["bundle"]["size_mb"], 1),
     }

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -75,6 +76,7 @@ def measure(
         "IoU": round(pixel["iou"], 3) if pixel else "",
         "fit, s": round(fit, 1),
         "fit, CPU s": round(fit_cpu, 1),
+        "threads": torch.get_num_threads(),
         "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
         "MB": round(result["bundle"]["size_mb"], 1),
     }
