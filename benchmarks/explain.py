@@ -1,6 +1,6 @@
 """Where a classifier looks, against the masks that it has never seen: magnetic tiles, fixed supervised split.
 
-    python benchmarks/explain.py --data DIR [--run RUN] [--methods cam,grad-cam,…] [--images N] [--seed N]
+    python benchmarks/explain.py --data DIR [--run RUN] [--methods cam,grad-cam,…] [--images N] [--seed N] [--json F]
 
 Explained is the true class of each defective test image with a mask. Pointing game (Zhang et al. 2018): share of images
 whose map has its peak in the mask, or within 15 px of it. IoU: of what exceeds a share of the peak with the mask; the
@@ -8,6 +8,7 @@ share is the best of 0.1, 0.2, … 0.9 on the validation images, for each method
 """
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ SHARES = np.arange(1, 10) / 10
 NEAR = 15  # px
 SLOW = ("score-cam", "ablation-cam")
 SLOW_IMAGES = 12
+COLUMNS = ("method", "images", "pointing game", "within 15 px", "IoU", "share of peak", "ms an image")
 
 
 def main() -> None:
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--images", type=int, default=0, help="of each split; 0: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     split, root = arguments.data / "splits" / "magnetic_tile_supervised.csv", arguments.data / "magnetic_tile"
     dataset = read_dataset(split, root=root)
@@ -42,7 +45,7 @@ def main() -> None:
         run = arguments.run or train(
             split, out=Path(folder) / "run", method="classifier", root=str(root), seed=arguments.seed
         )
-        table = Table("method", "images", "pointing game", "within 15 px", "IoU", "share of peak", "ms an image")
+        rows: list[dict[str, object]] = []
         for method in arguments.methods.split(","):
             explainer = Explainer(run, method)
             most = min(arguments.images or SLOW_IMAGES, SLOW_IMAGES) if method in SLOW else arguments.images
@@ -51,13 +54,20 @@ def main() -> None:
             found, chance = measure(explainer, dataset.split("test"), most)
             ms = 1000 * (time.perf_counter() - begin) / len(found)
             best = int(held[:, 2:].mean(axis=0).argmax())
-            hit, near = found[:, 0].mean(), found[:, 1].mean()
-            iou = found[:, 2 + best].mean()
-            table.add_row(
-                method, str(len(found)), f"{hit:.3f}", f"{near:.3f}", f"{iou:.3f}", f"{SHARES[best]:.1f}", f"{ms:.0f}"
-            )
-        table.add_row("random", "", f"{chance[0]:.3f}", f"{chance[1]:.3f}", "", "", "")
+            hit, near, iou = (round(float(found[:, column].mean()), 3) for column in (0, 1, 2 + best))
+            figures = (method, len(found), hit, near, iou, round(float(SHARES[best]), 1), round(ms))
+            rows.append(dict(zip(COLUMNS, figures, strict=True)))
+        at_random = ("random", "", round(float(chance[0]), 3), round(float(chance[1]), 3), "", "", "")
+        rows.append(dict(zip(COLUMNS, at_random, strict=True)))
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
     Console(width=110).print(table)
+    if arguments.json is not None:
+        with arguments.json.open("a") as stream:
+            for row in rows:
+                own = {"set": "magnetic_tile", "seed": arguments.seed}
+                stream.write(json.dumps({**row, **own}, ensure_ascii=False) + "\n")
 
 
 def measure(explainer: Explainer, dataset, most: int) -> tuple[np.ndarray, np.ndarray]:

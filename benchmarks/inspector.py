@@ -1,6 +1,6 @@
 """The whole inspection beside the bare network, in one run, on the same engine and threads.
 
-    python benchmarks/inspector.py BUNDLE IMAGES_DIR [--threads N] [--engine onnxruntime] [--rounds 5]
+    python benchmarks/inspector.py BUNDLE IMAGES_DIR [--threads N] [--engine onnxruntime] [--rounds 5] [--json F]
 
 `bare` runs the graph on prepared batches that lie in memory. `arrays` inspects decoded images: resize, network, map,
 regions, measuring, deciding. `files` reads and decodes the image files as well. The rounds take turns, so that a noisy
@@ -8,6 +8,8 @@ machine disturbs all alike; medians are given.
 """
 
 import argparse
+import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--engine", default="onnxruntime")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     inspector = Inspector.open(
         arguments.bundle, engine=arguments.engine, threads=arguments.threads, batch_size=arguments.batch
@@ -57,9 +60,25 @@ def main() -> None:
             times[name].append(seconds(way))
     bare = float(np.median(times["bare network"]))
     table = Table("", "images a second", "of the bare network")
-    for name, values in times.items():
-        table.add_row(name, f"{len(paths) / np.median(values):.1f}", f"{bare / np.median(values):.2f}")
+    rows = [
+        {
+            "method": inspector.manifest.provenance.method,
+            "engine": inspector.engine.name,
+            "threads": arguments.threads or os.cpu_count(),
+            "batch": arguments.batch,
+            "images": len(paths),
+            "way": name,
+            "images a second": round(len(paths) / float(np.median(values)), 1),
+            "of the bare network": round(bare / float(np.median(values)), 2),
+        }
+        for name, values in times.items()
+    ]
+    for row in rows:
+        table.add_row(str(row["way"]), str(row["images a second"]), str(row["of the bare network"]))
     Console().print(f"{len(paths)} images, {inspector.engine.name}, threads {arguments.threads or 'all'}", table)
+    if arguments.json is not None:
+        with arguments.json.open("a") as stream:
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

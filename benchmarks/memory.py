@@ -1,6 +1,6 @@
 """Peak memory of the memory bank's fit on many images.
 
-    python benchmarks/memory.py [--images 10000] [--size 256] [--method patchcore] [--set KEY=VALUE]
+    python benchmarks/memory.py [--images 10000] [--size 256] [--method patchcore] [--set KEY=VALUE] [--json ROWS.jsonl]
 
 Draws brushed metal, so that nothing is downloaded; files lie in a temporary folder. Prints the peak resident memory of
 the whole process, of the interpreter with its libraries alone, and the size of the bank.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from blemish.dataset.read import read_dataset
 from blemish.imaging.surfaces import surface
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--method", default="patchcore")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     before = peak_mb()
     options = check_options(method_class(arguments.method).Options, parse_settings(arguments.set), arguments.method)
@@ -63,18 +65,20 @@ def main() -> None:
         method = build(config, dataset)
         start = time.perf_counter()
         fit(method, dataset, config, run=Path(temporary) / "run")
-    print(
-        json.dumps(
-            {
-                "method": arguments.method,
-                "images": arguments.images,
-                "fit, s": round(time.perf_counter() - start),
-                "peak MB": round(peak_mb()),
-                "libraries alone MB": round(before),
-                **{name: list(b.shape) for name, b in method.named_buffers() if name.startswith("bank")},
-            }
-        )
-    )
+    row = {
+        "method": arguments.method,
+        "options": " ".join(arguments.set),
+        "images": arguments.images,
+        "fit, s": round(time.perf_counter() - start),
+        "threads": torch.get_num_threads(),
+        "peak MB": round(peak_mb()),
+        "libraries alone MB": round(before),
+        **{name: list(b.shape) for name, b in method.named_buffers() if name.startswith("bank")},
+    }
+    print(json.dumps(row))
+    if arguments.json is not None:
+        with arguments.json.open("a") as stream:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

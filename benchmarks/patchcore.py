@@ -1,6 +1,6 @@
 """The memory bank beside anomalib's: fit time, time an image and peak memory, as ratios, in one run.
 
-    python benchmarks/patchcore.py --data DIR [--peer PYTHON] [--ratios 0.01 0.1]
+    python benchmarks/patchcore.py --data DIR [--peer PYTHON] [--ratios 0.01 0.1] [--json ROWS.jsonl]
 
 DIR holds mvtec_ad/bottle. PYTHON is the interpreter of an environment of the peer's own (see peer_patchcore.py); the
 peer is run at the first ratio only, because its selection takes most of an hour at 10 %. Both use the embedded
@@ -19,6 +19,7 @@ from rich.table import Table
 
 OURS = """
 import json, resource, sys, time
+import torch
 from pathlib import Path
 from blemish.training.fit import train
 from blemish import Inspector, read_dataset, evaluate
@@ -39,7 +40,7 @@ for image in images:
 each = (time.perf_counter() - begin) / len(images)
 result = evaluate(inspector, test, speed=False).to_dict()
 print(json.dumps({"fit_s": export, "ms_per_image": each * 1000, "peak_mb": peak,
-                  "auroc": result["image"]["auroc"]["value"]}))
+                  "auroc": result["image"]["auroc"]["value"], "threads": torch.get_num_threads()}))
 """
 
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peer", help="python of the environment that holds anomalib")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.01, 0.1])
+    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     bottle = arguments.data / "mvtec_ad" / "bottle"
     rows = {}
@@ -79,6 +81,25 @@ def main() -> None:
         ratios = (f"{peer[key] / ours[key]:.1f} x" for key in ("fit_s", "ms_per_image", "peak_mb"))
         table.add_row("peer / blemish", *ratios, "")
     Console().print(table)
+    if arguments.json is not None:
+        with arguments.json.open("a") as stream:
+            for name, row in rows.items():
+                stream.write(json.dumps(as_row(name, row), ensure_ascii=False) + "\n")
+
+
+def as_row(name: str, found: dict[str, float]) -> dict[str, object]:
+    program, ratio = name.split(", ")
+    return {
+        "method": "patchcore",
+        "program": program,
+        "coreset": ratio,
+        "set": "bottle",
+        "image AUROC": round(found["auroc"], 4),
+        "fit, s": round(found["fit_s"], 1),
+        "ms an image": round(found["ms_per_image"], 1),
+        "peak MB": round(found["peak_mb"]),
+        "threads": found["threads"],
+    }
 
 
 if __name__ == "__main__":

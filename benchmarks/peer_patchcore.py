@@ -74,6 +74,7 @@ def main() -> None:
                 "ms_per_image": each * 1000,
                 "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 "auroc": float(roc_auc_score(truth, scores)),
+                "threads": torch.get_num_threads(),
             }
         )
     )

@@ -1,6 +1,6 @@
 """The station beside the plain inspector, in one run; and the record after the station was killed.
 
-    python benchmarks/station.py [--bundle B --images DIR] [--seconds 10] [--kill-parts 10000 --kills 5]
+    python benchmarks/station.py [--bundle B --images DIR] [--seconds 10] [--kill-parts 10000 --kills 5] [--json F]
 
 Without a bundle a memory bank is trained on a small drawn set. Server, clients and the plain inspector share this
 machine's processors, and the plain inspector reads the same files. One client sends one part at a time, so it is held
@@ -27,6 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 PORT = 8097
+COLUMNS = ("clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio")
+Row = dict[str, object]
 SERVE = "import typer; from blemish.cli.serve import serve; typer.run(serve)"
 
 
@@ -38,14 +40,22 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--kill-parts", type=int, default=0, help="parts to inspect while the station is killed")
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="append each row to this file")
     given = parser.parse_args()
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle, images = (given.bundle, given.images) if given.bundle else train(folder)
         files = sorted(images.rglob("*.png"))[:64]
-        throughput(folder, bundle, files, given.seconds, given.clients)
+        rows += throughput(folder, bundle, files, given.seconds, given.clients)
         if given.kill_parts:
-            killed(folder, bundle, files, given.kill_parts, given.kills)
+            rows.append(killed(folder, bundle, files, given.kill_parts, given.kills))
+    if given.json is not None:
+        with given.json.open("a") as stream:
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    last = rows[-1]
+    if "kills" in last and (last["doubled"] or last["lost or changed"] or last["answered"] != given.kill_parts):
+        raise SystemExit(1)
 
 
 def train(folder: Path) -> tuple[Path, Path]:
@@ -65,7 +75,7 @@ def train(folder: Path) -> tuple[Path, Path]:
     return folder / "run", folder / "data"
 
 
-def throughput(folder: Path, bundle: Path, files: list[Path], seconds: float, clients: list[int]) -> None:
+def throughput(folder: Path, bundle: Path, files: list[Path], seconds: float, clients: list[int]) -> list[Row]:
     single, stream = [], []
     rows = []
     for count in clients:
@@ -78,13 +88,17 @@ def throughput(folder: Path, bundle: Path, files: list[Path], seconds: float, cl
         finally:
             stop(server)
     one, many = statistics.median(single), statistics.median(stream)
-    table = Table("clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio")
+    table = Table(*COLUMNS)
+    found: list[Row] = []
     for count, rate, p50, p95 in rows:
         peer = one if count == 1 else many
-        table.add_row(str(count), f"{rate:.1f}", f"{p50:.1f}", f"{p95:.1f}", f"{peer:.1f}", f"{rate / peer:.2f}")
+        figures = (count, round(rate, 1), round(p50, 1), round(p95, 1), round(peer, 1), round(rate / peer, 2))
+        found.append(dict(zip(COLUMNS, figures, strict=True)))
+        table.add_row(*map(str, figures))
     console = Console()
     console.print(table)
     console.print(f"plain inspector: {one:.1f} a second one at a time, {many:.1f} as a stream", highlight=False)
+    return found
 
 
 def plain(bundle: Path, files: list[Path], seconds: float, one_by_one: bool) -> float:
@@ -172,7 +186,7 @@ def together(client: Callable[[int], None], clients: int) -> None:
         thread.join()
 
 
-def killed(folder: Path, bundle: Path, files: list[Path], parts: int, kills: int) -> None:
+def killed(folder: Path, bundle: Path, files: list[Path], parts: int, kills: int) -> Row:
     """Kill the station at random; then every answered part must be in the record exactly once, as it was answered."""
     data = folder / "killed"
     contents = [file.read_bytes() for file in files]
@@ -210,8 +224,14 @@ def killed(folder: Path, bundle: Path, files: list[Path], parts: int, kills: int
     wrong = [part for part, answer in answers.items() if (part, answer) not in set(recorded)]
     print(f"{len(answers)} parts answered, {len(servers) - 1} kills, {len(recorded)} in the record; "
           f"{len(doubled)} doubled, {len(wrong)} answered parts missing or other than answered")  # fmt: skip
-    if doubled or wrong or len(answers) != parts:
-        raise SystemExit(1)
+    return {
+        "kills": len(servers) - 1,
+        "parts": parts,
+        "answered": len(answers),
+        "in the record": len(recorded),
+        "doubled": len(doubled),
+        "lost or changed": len(wrong),
+    }
 
 
 def attempt(content: bytes, part_id: str) -> tuple[int, str] | None:

@@ -1,16 +1,18 @@
 """Comparison with a template on DeepPCB: how many of the marked defects are found, and how many findings are defects.
 
-    python benchmarks/template.py --data DIR [--steps N] [--image-size PX] [--tile PX]
+    python benchmarks/template.py --data DIR [--steps N] [--image-size PX] [--tile PX] [--json ROWS.jsonl]
 
 Every DeepPCB image has defects, so there is no figure for whole images. A marked box is found when a region's centre
 lies in it or its own centre in a region's box; a region is right when it is so matched. The split is the fixed one.
 """
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from blemish import Inspector, read_dataset
@@ -26,6 +28,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=320)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=0, help="test images judged; 0: all")
+    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     split, root = arguments.data / "splits" / "deeppcb.csv", arguments.data / "deeppcb"
     with tempfile.TemporaryDirectory() as folder:
@@ -41,11 +44,24 @@ def main() -> None:
             options={"image_size": arguments.image_size, "steps": arguments.steps, "blur": 2.0, "tolerance": 1},
         )
         fit_s = time.perf_counter() - begin
-        judge(Inspector.open(run), read_dataset(split, root=root).split("test"), arguments.images, fit_s)
+        found = judge(Inspector.open(run), read_dataset(split, root=root).split("test"), arguments.images)
+    row = {
+        "method": "siamese",
+        "options": f"image_size={arguments.image_size} steps={arguments.steps} tile={arguments.tile}",
+        "set": "deeppcb",
+        "seed": arguments.seed,
+        **found,
+        "fit, s": round(fit_s, 1),
+        "threads": torch.get_num_threads(),
+    }
+    Console().print(json.dumps(row, ensure_ascii=False))
+    if arguments.json is not None:
+        with arguments.json.open("a") as stream:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def judge(inspector: Inspector, test, images: int, fit_s: float) -> None:
-    """Print recall of boxes, precision of regions, and time."""
+def judge(inspector: Inspector, test, images: int) -> dict[str, object]:
+    """Recall of boxes, precision of regions, and time."""
     found = truths = right = regions = 0
     samples = test.samples[: images or None]
     begin = time.perf_counter()
@@ -63,10 +79,14 @@ def judge(inspector: Inspector, test, images: int, fit_s: float) -> None:
         truths, found = truths + len(boxes), found + len(hit)
         regions, right = regions + len(result.regions), right + len(matched)
     ms = 1000 * (time.perf_counter() - begin) / len(samples)
-    Console().print(
-        f"{len(samples)} images: recall {found}/{truths} = {found / max(truths, 1):.3f}, "
-        f"precision {right}/{regions} = {right / max(regions, 1):.3f}; fit {fit_s:.0f} s, {ms:.0f} ms an image"
-    )
+    return {
+        "images": len(samples),
+        "boxes": truths,
+        "boxes found": round(found / max(truths, 1), 3),
+        "regions": regions,
+        "regions right": round(right / max(regions, 1), 3),
+        "ms an image": round(ms, 1),
+    }
 
 
 if __name__ == "__main__":
