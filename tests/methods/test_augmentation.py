@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from blemish.methods.augmentation import Augmentation, augmented
 
@@ -64,6 +65,18 @@ def test_boxes_that_leave_the_picture_go() -> None:
         assert (after["boxes"][:, :4] >= 0).all()
         assert (after["boxes"][:, :4] <= SIZE).all()
     assert counts == {0, 1}
+
+
+@pytest.mark.parametrize(("left", "stays"), [(20, True), (30, True), (34, False), (39, False)])
+def test_a_box_of_which_little_is_left_goes(monkeypatch, left: int, stays: bool) -> None:
+    """A defect 40 px wide is shifted out of the picture by `left` px: under a quarter of it does not count."""
+    monkeypatch.setattr(v2.RandomAffine, "make_params", lambda self, parts: {
+        "angle": 0.0, "translate": (-left, 0), "scale": 1.0, "shear": (0.0, 0.0),
+    })  # fmt: skip
+    how = Augmentation(flip=False, turn=False, zoom=0, shift=0.5, brightness=0, contrast=0)
+    after = augmented(item_with_rectangle(0, 20, 40, 60), how)
+    assert after["boxes"].tolist() == ([[0, 20, 40 - left, 60, 1]] if stays else [])
+    assert len(after["box_masks"]) == int(stays)
 
 
 def test_brightness_leaves_the_truth_alone() -> None:

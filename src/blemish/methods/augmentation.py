@@ -39,7 +39,10 @@ def _wrapped(item: Item) -> Item:
     found: Item = {"image": tv_tensors.Image(item["image"])}
     found |= {key: tv_tensors.Mask(item[key].to(torch.uint8)) for key in MASKS if key in item}
     if "boxes" in item:
-        found["boxes"] = tv_tensors.BoundingBoxes(item["boxes"][:, :4], format="XYXY", canvas_size=size)
+        # Not cut to the picture on the way: how much of a box is left is told in the end.
+        found["boxes"] = tv_tensors.BoundingBoxes(
+            item["boxes"][:, :4], format="XYXY", canvas_size=size, clamping_mode=None
+        )
     if "template" in item:
         found["template"] = tv_tensors.Image(item["template"])
     return found
