@@ -68,6 +68,7 @@ def measure(method: str, seed: int, data: Path, options: dict[str, object], keep
         "fit, s": round(fit, 1),
         "fit, CPU s": round(fit_cpu, 1),
         "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
         "MB": round(result["bundle"]["size_mb"], 1),
     }

@@ -8,20 +8,39 @@ time. Intervals of several seeds are left out, for they are of single runs.
 
 import argparse
 import json
+import re
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 Row = dict[str, Any]
-KEYS = ("method", "options", "set", "classes", "shots")
+# What says which measurement it is, beside the seed.
+KEYS = ("method", "program", "coreset", "options", "set", "classes", "shots", "engine", "way", "clients", "images")
+WITH_INTERVAL = re.compile(r"([+-]?\d+\.\d+) \(.+\)")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a file, options as text."""
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return [row | {"options": options_text(row["options"])} if "options" in row else row for row in rows]
+
+
+def options_text(options: Any) -> str:
+    return " ".join(f"{key}={value}" for key, value in options.items()) if isinstance(options, dict) else str(options)
+
+
+def identity(row: Row) -> tuple[Any, ...]:
+    """All that seeds of one measurement have in common; processors count as one, however many threads they ran."""
+    device = str(row.get("device", ""))
+    return (*(row.get(key) for key in KEYS), "" if device.endswith(("thread", "threads")) else device)
 
 
 def merged(rows: list[Row]) -> list[Row]:
     """One row for each of what was measured, over its seeds."""
-    latest = {tuple(row.get(key) for key in (*KEYS, "seed")): row for row in rows}
+    latest = {(*identity(row), row.get("seed")): row for row in rows}
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in latest.values():
-        groups.setdefault(tuple(row.get(key) for key in KEYS), []).append(row)
+        groups.setdefault(identity(row), []).append(row)
     return [group[0] | _spread(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 
@@ -31,17 +50,28 @@ def _spread(group: list[Row]) -> Row:
         values = [row.get(name) for row in group]
         if name in (*KEYS, "seed"):
             continue
-        if all(isinstance(value, int | float) for value in values):
-            digits = max(len(str(value).partition(".")[2]) for value in values)
-            found[name] = f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+        if name in ("threads", "device"):
+            found[name] = ", ".join(sorted({str(value) for value in values if value is not None}))
+        elif all(isinstance(value, int | float) for value in values):
+            found[name] = _mean_and_deviation([str(value) for value in values])
+        elif all(WITH_INTERVAL.fullmatch(str(value)) for value in values):
+            found[name] = _mean_and_deviation([str(value).split(" ")[0] for value in values])
         elif len(set(map(str, values))) > 1:
             found[name] = ""
     return found
 
 
+def _mean_and_deviation(texts: list[str]) -> str:
+    """With as many digits as the most precise of the numbers; a sign where they have one."""
+    digits = max(len(text.partition(".")[2]) for text in texts)
+    sign = "+" if any(text.startswith("+") for text in texts) else ""
+    values = [float(text) for text in texts]
+    return f"{mean(values):{sign}.{digits}f} ± {stdev(values):.{digits}f}"
+
+
 def markdown(rows: list[Row], columns: list[str]) -> str:
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    lines += [" | ".join(str(row.get(column, "")) for column in columns) for row in rows]
+    lines += [" | ".join(str(row.get(column, "")).replace("|", "\\|") for column in columns) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
 
 
@@ -52,7 +82,7 @@ def main() -> None:
     parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--drop", default="", help="columns left out, comma-separated")
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.rows.read_text().splitlines() if line.strip()]
+    rows = read_rows(arguments.rows)
     for condition in arguments.where:
         key, _, value = condition.partition("=")
         rows = [row for row in rows if str(row.get(key, "")) == value]
