@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 from skimage.filters import prewitt_h, prewitt_v
 from skimage.measure import block_reduce
 from skimage.metrics import structural_similarity
 from skimage.transform import resize
 from torch.distributions import Normal, kl_divergence
 
+from blemish.methods.blocks import GaussianBlur
 from blemish.methods.losses import (
     focal_map,
     gradient_penalty,
@@ -117,3 +119,10 @@ def test_masked_mean_leaves_out_what_does_not_count():
     valid[0, 1, :2] = True
     assert masked_mean(values, valid).item() == pytest.approx(4.5)
     assert masked_mean(values, torch.zeros_like(valid)).item() == 0
+
+
+@pytest.mark.parametrize(("sigma", "side", "border"), [(2.0, 48, "mirror"), (8.0, 32, "nearest")])
+def test_blur_against_scipy_also_where_it_reaches_beyond_the_map(sigma, side, border):
+    maps = torch.rand(2, side, side, generator=torch.Generator().manual_seed(0))
+    expected = np.stack([gaussian_filter(m.numpy(), sigma, mode=border, truncate=4.0) for m in maps])
+    np.testing.assert_allclose(GaussianBlur(sigma)(maps).numpy(), expected, atol=1e-5)

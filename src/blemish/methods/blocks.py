@@ -12,7 +12,10 @@ from blemish.errors import OptionError
 
 
 class GaussianBlur(nn.Module):
-    """Gaussian smoothing of (N, H, W) maps, separable, mirrored at the border."""
+    """Gaussian smoothing of (N, H, W) maps, separable, mirrored at the border.
+
+    A map smaller than the kernel's reach cannot be mirrored; there the border's value goes on beyond it.
+    """
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
@@ -24,7 +27,8 @@ class GaussianBlur(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         if self.radius == 0:
             return maps
-        x = F.pad(maps[:, None], (self.radius,) * 4, mode="reflect")
+        mirrored = self.radius < min(int(maps.shape[-2]), int(maps.shape[-1]))
+        x = F.pad(maps[:, None], (self.radius,) * 4, mode="reflect" if mirrored else "replicate")
         x = F.conv2d(x, self.kernel.view(1, 1, 1, -1))
         return F.conv2d(x, self.kernel.view(1, 1, -1, 1))[:, 0]
 
