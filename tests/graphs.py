@@ -93,7 +93,9 @@ def fixed_boxes(boxes: Any, scores: Any, labels: Any, masks: Any = None) -> byte
 def make_bundle(
     path: Path, graph: bytes, outputs: Sequence[str], decision: Decision | None = None, **fields: Any
 ) -> Path:
-    """Write a bundle of a graph; `fields` are of the manifest, and `side`, `channels` and `fit` of its input."""
+    """Write a bundle of a graph; `fields` are of the manifest, `side`, `channels` and `fit` of its input, and `extra`
+    are parts beside it."""
+    extra = fields.pop("extra", None)
     side = fields.pop("side", 64)
     spec = InputSpec(channels=fields.pop("channels", 1), height=side, width=side, fit=fields.pop("fit", "stretch"))
     manifest = Manifest(
@@ -105,7 +107,7 @@ def make_bundle(
         provenance=PROVENANCE,
         **fields,
     )
-    return write_bundle(path, graph, manifest)
+    return write_bundle(path, graph, manifest, extra)
 
 
 def anomaly_bundle(path: Path, decision: Decision | None = None, **fields: Any) -> Path:

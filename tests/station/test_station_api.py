@@ -14,13 +14,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from conftest import client_of, picture, running, wait_until
 from fastapi.testclient import TestClient
-from graphs import anomaly_bundle
+from graphs import anomaly_bundle, make_bundle, model
 from PIL import Image
 
-from blemish.inspection.manifest import Decision
+from blemish.inspection.manifest import Decision, Support
+from blemish.inspection.support import pack
 from blemish.station import auth
 from blemish.station.models import TokenRow
 from blemish.station.station import Station
@@ -222,6 +224,37 @@ def test_recipes_change_over_by_id_and_decisions_make_versions(client: TestClien
     assert log[1]["before"]["reject"] == 0.95
     wrong = client.put("/decision", json={"decision": {"review": 2, "reject": 1}})
     assert (wrong.status_code, "above" in wrong.json()["detail"]) == (422, True)
+
+
+def use(client: TestClient, bundle: Path) -> dict[str, object]:
+    """Take in a bundle and make it the recipe in use; the answer to the first request that was refused, if any."""
+    taken = client.post("/bundles", files={"bundle": bundle.read_bytes()})
+    made = taken if taken.status_code != 200 else post_recipe(client, taken.json()["sha256"])
+    done = made if made.status_code != 201 else client.post(f"/recipes/{made.json()['id']}/activate")
+    return dict(done.json())
+
+
+def post_recipe(client: TestClient, sha256: str):  # type: ignore[no-untyped-def]
+    return client.post("/recipes", json={"name": "other", "bundle": sha256})
+
+
+def test_classes_known_by_examples_are_told_apart(client: TestClient, tmp_path: Path) -> None:
+    mean = onnx.helper.make_node("ReduceMean", ["images"], ["embedding"], axes=[2, 3], keepdims=0)
+    support = Support(classes=[0, 1], weights=[1, 1], scale=1000.0)
+    file = make_bundle(
+        tmp_path / "examples.blemish", model([mean], {"embedding": ["n", 1]}), ["embedding"],
+        Decision(reject=0.5), support=support, extra={"support.npy": pack(np.float32([[0.2], [0.8]]))},
+    )  # fmt: skip
+    assert use(client, file)["active"]
+    bright = bytes(cv2.imencode(".png", np.full((64, 64), 220, np.uint8))[1])
+    found = [send(client, content).json() for content in (picture(), bright)]
+    assert [(part["verdict"], part["label"]) for part in found] == [("pass", "good"), ("reject", "defect")]
+
+
+def test_a_bundle_that_wants_a_template_is_refused(client: TestClient, tmp_path: Path) -> None:
+    refused = use(client, anomaly_bundle(tmp_path / "t.blemish", template=True))
+    assert "template" in str(refused["detail"])
+    assert send(client, picture()).json()["verdict"] == "pass"
 
 
 def test_a_recipe_that_loses_the_golden_set_needs_a_reason(client: TestClient) -> None:

@@ -17,13 +17,13 @@ from blemish.inspection.assemble import defect_names
 from blemish.inspection.bundle import Bundle, open_bundle
 from blemish.inspection.decision import check_decision, has_thresholds, judge, load_decision
 from blemish.inspection.decode import Decoded, decode
-from blemish.inspection.engines import Engine, open_engine
+from blemish.inspection.engines import Engine
 from blemish.inspection.load import Image, Template, load, name_of
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.measure import measure
 from blemish.inspection.pipeline import Failed, Job, Steps, Unreadable, stream
 from blemish.inspection.result import Bools, Floats, Inspection, Outputs, Region, Verdict
-from blemish.inspection.support import SupportEngine, unpack
+from blemish.inspection.support import engine_of
 
 OnError = Literal["raise", "report"]
 
@@ -82,10 +82,7 @@ class Inspector:
             check_decision(one, [*manifest.classes, "defect"], manifest.scale is not None)
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, not {batch_size}")
-        runs = open_engine(opened.graph, engine, threads)
-        if manifest.support is not None:
-            runs = SupportEngine(runs, unpack(opened), manifest.support, len(manifest.classes))
-        return cls(opened, runs, manifest, batch_size)
+        return cls(opened, engine_of(opened, engine, threads), manifest, batch_size)
 
     @overload  # a str is an iterable too, but one image
     def inspect(  # type: ignore[overload-overlap]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import BundleError
 from blemish.inspection.bundle import Bundle
-from blemish.inspection.engines import Engine
+from blemish.inspection.engines import Engine, open_engine
 from blemish.inspection.manifest import Support
 from blemish.inspection.result import Floats, Outputs
 
@@ -56,6 +56,14 @@ def unpack(bundle: Bundle) -> Floats:
     if not sound or vectors.dtype != np.float32 or not np.isfinite(vectors).all() or max(support.classes) >= known:
         raise BundleError(f"bundle {bundle.path}: {support.part} does not go with the manifest")
     return np.asarray(vectors, np.float32)
+
+
+def engine_of(bundle: Bundle, engine: str = "onnxruntime", threads: int | None = None) -> Engine:
+    """The engine of a bundle's graph, and of the vectors beside it where it has some."""
+    opened, manifest = open_engine(bundle.graph, engine, threads), bundle.manifest
+    if manifest.support is None:
+        return opened
+    return SupportEngine(opened, unpack(bundle), manifest.support, len(manifest.classes))
 
 
 class SupportEngine:

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from blemish.errors import BundleError, DataError
 from blemish.inspection.bundle import SUFFIX, open_bundle, with_decision
 from blemish.inspection.decision import check_decision
-from blemish.inspection.engines import Engine, open_engine
+from blemish.inspection.engines import Engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Manifest, Roi, Scale
+from blemish.inspection.support import engine_of
 from blemish.station.database import Database
 from blemish.station.keeping import Incoming
 from blemish.station.models import BundleRow, RecipeRow
@@ -28,7 +29,7 @@ def bundle_path(folder: Path, sha256: str) -> Path:
 def take_bundle(database: Database, file: Incoming, folder: Path, who: str) -> BundleRow:
     """Verify a bundle and its graph, and keep the file under its hash; raises BundleError. The file is moved."""
     bundle = open_bundle(file.path)
-    open_engine(bundle.graph)
+    engine_of(bundle)
     folder.mkdir(parents=True, exist_ok=True)
     file.path.replace(bundle_path(folder, file.sha256))  # a kept file that was damaged since is mended by this
     with database.writing() as session:
@@ -68,8 +69,15 @@ def make_recipe(
     scale: Scale | None = None,
     note: str = "",
 ) -> RecipeRow:
-    """The next version of a recipe, not active yet; raises DecisionError where the decision does not fit."""
+    """The next version of a recipe, not active yet; raises DecisionError where the decision does not fit, and
+    BundleError for a bundle that compares each part with a template, which nobody hands to a station."""
     manifest = Manifest.model_validate(bundle.manifest)
+    if manifest.template:
+        method = manifest.provenance.method
+        raise BundleError(
+            f"bundle {manifest.name} of {method} compares each part with a template, and a station is given none; "
+            "use it with blemish inspect --template, or take a method that needs none"
+        )
     decision = decision or manifest.decision
     check_decision(decision, [*manifest.classes, "defect"], (scale or manifest.scale) is not None)
     last = session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == name)) or 0
@@ -181,7 +189,7 @@ class Inspectors:
         sha256 = recipe.bundle.sha256
         bundle = open_bundle(bundle_path(self._settings.bundles, sha256))
         if sha256 not in self._engines:
-            self._engines[sha256] = open_engine(bundle.graph, self._settings.engine, self._settings.threads)
+            self._engines[sha256] = engine_of(bundle, self._settings.engine, self._settings.threads)
         manifest = with_decision(bundle.manifest, Decision.model_validate(recipe.decision))
         if recipe.roi is not None:
             manifest = manifest.model_copy(update={"roi": Roi.model_validate(recipe.roi)})
