@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ARGS ?=
 
-.PHONY: setup demo station test lint test-slow constraints clean
+.PHONY: setup demo station test lint test-slow docs constraints clean
 
 setup: .venv/.installed
 
@@ -35,6 +35,10 @@ test: setup lint
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# The generated parts of docs/: after a change of a method's declaration, or new rows in benchmarks/rows/.
+docs: setup
+	$(BIN)/python benchmarks/pages.py
 
 # After a change of the dependencies in pyproject.toml.
 constraints:

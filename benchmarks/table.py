@@ -26,7 +26,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def options_text(options: Any) -> str:
-    return " ".join(f"{key}={value}" for key, value in options.items()) if isinstance(options, dict) else str(options)
+    """An empty text where no option differs from its default."""
+    if isinstance(options, dict):
+        return " ".join(f"{key}={value}" for key, value in options.items())
+    return "" if options == "{}" else str(options)
 
 
 def identity(row: Row) -> tuple[Any, ...]:

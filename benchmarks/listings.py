@@ -1,0 +1,215 @@
+"""The tables of docs/benchmarks.md: of which rows, with which columns."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from table import Row, markdown, merged, read_rows
+
+from blemish.methods.catalogue import METHODS
+
+HERE = Path(__file__).parent
+NOT_MEASURED = "Not measured yet."
+# Digits after the point; of all other numbers that are no integers: three.
+DIGITS = {
+    **dict.fromkeys(("fit, s", "fit, CPU s", "peak MB"), 0),
+    **dict.fromkeys(("ms an image", "network, ms", "MB", "parameters, M", "images a second", "parts a second"), 1),
+    **dict.fromkeys(("p50, ms", "p95, ms", "plain inspector", "share of peak"), 1),
+    **dict.fromkeys(("of the bare network", "ratio"), 2),
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which rows of which files, in which order, and which columns of them; those that are empty are left out."""
+
+    rows: str  # of benchmarks/rows/: the files of this name, and of this name with -anything after it
+    columns: tuple[str, ...] = ()  # none: as the rows have them
+    where: Callable[[Row], bool] = lambda row: True
+    order: tuple[str, ...] = ("method", "options")
+    heads: tuple[tuple[str, str], ...] = ()  # columns that are shown by another name
+
+
+def of_set(name: str) -> Callable[[Row], bool]:
+    return lambda row: row.get("set") == name
+
+
+COST = ("fit, s", "fit, CPU s", "learnt on", "ms an image", "network, ms", "MB")
+ANOMALY = ("method", "options", "seed", "image AUROC", "published", "95 %", "pixel AUROC", "AUPRO", *COST)
+KINDS = ("method", "options", "seed", "accuracy", "95 %", "balanced", "macro F1", "AUROC", "AUROC 95 %", "ECE", *COST)
+BOXES = ("method", "options", "seed", "mAP50", "mAP", "mAP75", "found at 1", "parameters, M", "steps", *COST)
+PIXELS = ("method", "options", "seed", "IoU", "mIoU", "with good", "defects found")
+WHOLE = ("image AUROC", "escape", "overkill", "accuracy", "parameters, M")
+MASKS = (*PIXELS, *WHOLE, *COST)
+MARKED = ("images", "boxes", "boxes found", "regions", "regions right")
+FEW = ("image AUROC", "image AP", "pixel AUROC", "pixel AP")
+
+FEW_DEFECTS = {
+    "episodes": Listing(
+        "few",
+        ("set", "classes", "ways", "shots", "method", "seed", "accuracy", "episodes"),
+        lambda row: "ways" in row,
+        order=("set", "classes", "shots", "method"),
+        heads=(("classes", "unseen classes"),),
+    ),
+    "recipes": Listing(
+        "few",
+        ("method", "shots", "options", "seed", "IoU", "macro F1", "gain"),
+        lambda row: row["set"] == "tile" and ("gain" in row or row["options"] == "none"),
+        order=("method", "shots"),
+        heads=(("shots", "defects of a class"), ("options", "recipe"), ("gain", "gain over none")),
+    ),
+    "mixed": Listing(
+        "few",
+        ("method", "options", "shots", "seed", *FEW),
+        lambda row: row["set"] == "tile" and "image AUROC" in row,
+        order=("method", "options", "shots"),
+        heads=(("shots", "defects of a class"), ("options", "they have")),
+    ),
+    "bank": Listing(
+        "few",
+        ("method", "options", "shots", "seed", *FEW),
+        of_set("bottle"),
+        order=("method", "shots"),
+        heads=(("shots", "good images"),),
+    ),
+    "transfer": Listing(
+        "few",
+        ("set", "shots", "options", "seed", "accuracy", "macro F1"),
+        lambda row: row["options"].startswith("from "),
+        order=("set", "shots"),
+        heads=(("set", "learns"), ("shots", "images of a class"), ("options", "start")),
+    ),
+}
+LISTINGS = {
+    "memory bank": Listing(
+        "unsupervised",
+        ("method", "set", *ANOMALY[1:]),
+        lambda row: row["method"] in ("patchcore", "padim"),
+        order=("method", "set", "options"),
+    ),
+    "peer": Listing(
+        "patchcore",
+        ("program", "coreset", "fit, s", "ms an image", "peak MB", "image AUROC", "threads"),
+        order=("coreset", "program"),
+    ),
+    "bottle": Listing("unsupervised", ANOMALY, of_set("bottle")),
+    "wood": Listing("unsupervised", ANOMALY, of_set("wood")),
+    "magnetic tile, good images": Listing("unsupervised", ANOMALY, of_set("magnetic_tile")),
+    "elpv, good images": Listing("unsupervised", ANOMALY, of_set("elpv")),
+    "template": Listing("template", ("method", "options", "seed", *MARKED, *COST)),
+    "neu": Listing("classification", KINDS, of_set("neu")),
+    "magnetic tile, classes": Listing("classification", KINDS, of_set("magnetic_tile")),
+    "elpv": Listing("classification", KINDS, of_set("elpv")),
+    "explain": Listing(
+        "explain",
+        ("method", "images", "pointing game", "within 15 px", "IoU", "share of peak", "ms an image"),
+        order=(),
+    ),
+    "neu-det": Listing("detection", BOXES, of_set("neu_det")),
+    "deeppcb": Listing("detection", BOXES, of_set("deeppcb")),
+    "magnetic tile, masks": Listing("segmentation", MASKS),
+    "instances": Listing("instances", order=("method", "set")),
+    **FEW_DEFECTS,
+    "inspector": Listing(
+        "inspector",
+        ("method", "engine", "threads", "batch", "images", "way", "images a second", "of the bare network"),
+        order=("method", "engine", "threads"),
+    ),
+    "station": Listing(
+        "station",
+        ("clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio"),
+        lambda row: "clients" in row,
+        order=("clients",),
+    ),
+    "killed": Listing(
+        "station",
+        ("parts", "kills", "answered", "in the record", "doubled", "lost or changed"),
+        lambda row: "kills" in row,
+        order=(),
+    ),
+    "memory": Listing(
+        "memory",
+        ("method", "options", "images", "peak MB", "libraries alone MB", "bank", "fit, s", "learnt on"),
+        order=("method", "images"),
+    ),
+}
+# Of a method's own page, by file.
+OWN = {
+    "unsupervised": ("set", *ANOMALY),
+    "template": ("set", "options", "seed", *MARKED, *COST),
+    "classification": ("set", *KINDS),
+    "detection": ("set", *BOXES),
+    "segmentation": ("set", *MASKS),
+    "instances": (),
+}
+
+
+def of_method(name: str) -> list[str]:
+    """The tables of one method's figures, over all sets."""
+    listings = [
+        *(Listing(file, columns, order=("set", "options")) for file, columns in OWN.items()),
+        *(replace(listing, columns=("set", *listing.columns)) for listing in FEW_DEFECTS.values()),
+    ]
+    tables = [listed(listing, lambda row: row["method"] == name, leave=("method",)) for listing in listings]
+    return [table for table in tables if table != NOT_MEASURED]
+
+
+def listed(listing: Listing, also: Callable[[Row], bool] = lambda row: True, leave: tuple[str, ...] = ()) -> str:
+    """A table of measured rows without some columns, or a line that says there are none."""
+    folder = HERE / "rows"
+    paths = sorted({*folder.glob(f"{listing.rows}.jsonl"), *folder.glob(f"{listing.rows}-*.jsonl")})
+    rows = [row for path in paths for row in read_rows(path) if listing.where(row) and also(row)]
+    if not rows:
+        return NOT_MEASURED
+    found = merged([{key: _rounded(key, value) for key, value in row.items()} for row in rows])
+    found = [_completed(row) for row in sorted(found, key=lambda row: [_rank(row.get(key)) for key in listing.order])]
+    heads = dict(listing.heads)
+    columns = [
+        column
+        for column in dict.fromkeys(listing.columns or (key for row in found for key in row))
+        if column not in leave and any(row.get(column) not in ("", None) for row in found)
+    ]
+    shown = [{heads.get(column, column): _shown(column, row.get(column)) for column in columns} for row in found]
+    return markdown(shown, [heads.get(column, column) for column in columns])
+
+
+def linked(name: str, folder: str) -> str:
+    """A method's name, leading to its page."""
+    return f"[{name}]({folder}{name}.md)" if name in METHODS else name
+
+
+def published() -> dict[tuple[str, str], str]:
+    """Figures of the papers by method and set."""
+    with (HERE / "published.csv").open() as stream:
+        return {(row["method"], row["set"]): row["published"] for row in csv.DictReader(stream)}
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    """Numbers first, by size; methods as in the catalogue; texts by the alphabet."""
+    if isinstance(value, int | float):
+        return 0, value, ""
+    names = list(METHODS)
+    return (1, names.index(value), "") if value in names else (2, 0, str(value or ""))
+
+
+def _rounded(column: str, value: Any) -> Any:
+    return round(value, DIGITS.get(column, 3)) if isinstance(value, float) else value
+
+
+def _completed(row: Row) -> Row:
+    """With what it was learnt on, and with the published figure."""
+    threads = str(row.get("threads", ""))
+    on = f"{threads} thread{'' if threads == '1' else 's'}" if threads else ""
+    known = published().get((str(row.get("method")), str(row.get("set"))), "")
+    return {**row, "learnt on": row.get("device") or on, "published": known}
+
+
+def _shown(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.{DIGITS.get(column, 3)}f}"
+    return linked(value, "methods/") if column == "method" else str(value)
