@@ -239,6 +239,25 @@ def test_a_folder_without_images_is_one_clear_line(tmp_path):
         ForeignImages(str(tmp_path), 3, 64)
 
 
+@pytest.mark.parametrize("name", ["patchcore", "anomaly-dino"])
+@pytest.mark.parametrize("rotations", [1, 4])
+def test_a_bank_with_turned_images_knows_a_turned_part(name, rotations):
+    torch.manual_seed(0)
+    own = {"coreset_ratio": 1.0, "image_size": 64} if name == "patchcore" else SMALL_VIT
+    kind = method_class(name)
+    method = kind(kind.Options(**own, rotations=rotations), CLASSES).eval()
+    image, valid = torch.rand(1, 3, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool)
+    valid[:, :16] = False
+    with torch.inference_mode():
+        method.training_step({"image": image, "valid": valid}, 0)
+        method.finish()
+        straight, across = (float(method(x)["anomaly_map"].amin()) for x in (image, image.rot90(1, (2, 3))))
+    assert straight == pytest.approx(0, abs=1e-3)
+    assert (across < 1e-3) == (rotations == 4)
+    places = int(valid[:, 8::16, 8::16].sum()) if name == "anomaly-dino" else int(valid[:, 4::8, 4::8].sum())
+    assert len(method.bank) == rotations * places
+
+
 SMALL_VIT = {"backbone": "vit_tiny_patch16_224", "weights": "random", "image_size": 64}
 VIT = {
     "anomaly-dino": {**SMALL_VIT, "max_vectors": 40},

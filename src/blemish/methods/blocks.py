@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,12 @@ def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
 def valid_patches(valid: Tensor, size: Sequence[int]) -> Tensor:
     """Which patches of an (h, w) grid lie at least half inside the valid pixels: (N, H, W) bool to (N, h, w) bool."""
     return F.adaptive_avg_pool2d(valid[:, None].float(), (int(size[0]), int(size[1])))[:, 0] >= 0.5
+
+
+def turned(images: Tensor, valid: Tensor, turns: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(N, C, H, W) images, with their (N, H, W) valid pixels, as they are and by right angles: 1, 2 or 4 turns."""
+    for turn in range(0, 4, 4 // turns):
+        yield torch.rot90(images, turn, (2, 3)), torch.rot90(valid, turn, (1, 2))
 
 
 class Frozen(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blemish.methods.backbones import load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, as_vectors, enlarge, valid_patches
+from blemish.methods.blocks import Frozen, GaussianBlur, as_vectors, enlarge, turned, valid_patches
 from blemish.methods.feature_distance.coreset import k_center_greedy, random_projection
 from blemish.methods.feature_distance.vit import check_side
 from blemish.methods.gather import gather_vectors
@@ -74,9 +74,9 @@ class AnomalyDINO(OnePassMethod):
         return {"anomaly_score": distance.flatten(1).topk(self.worst, dim=1).values.mean(dim=1), "anomaly_map": heat}
 
     def training_step(self, batch: Batch, index: int) -> None:
-        for turn in range(0, 4, 4 // self.options.rotations):
-            features = self.features(torch.rot90(batch["image"], turn, (2, 3)))
-            keep = valid_patches(torch.rot90(batch["valid"], turn, (1, 2)), features.shape[-2:]).flatten()
+        for images, valid in turned(batch["image"], batch["valid"], self.options.rotations):
+            features = self.features(images)
+            keep = valid_patches(valid, features.shape[-2:]).flatten()
             self._collected.append(as_vectors(features)[keep])
         if sum(len(v) for v in self._collected) > 16 * self.options.max_vectors:
             self._collected = [self._condense(torch.cat(self._collected))]

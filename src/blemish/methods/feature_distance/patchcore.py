@@ -1,7 +1,7 @@
 """PatchCore: a memory bank of patch features of good images; a patch far from all of them is a defect."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import GaussianBlur, as_vectors, enlarge, patch_features, valid_patches
+from blemish.methods.blocks import GaussianBlur, as_vectors, enlarge, patch_features, turned, valid_patches
 from blemish.methods.feature_distance.coreset import k_center_greedy, random_projection
 from blemish.methods.gather import gather_vectors
 
@@ -24,6 +24,9 @@ class PatchCoreOptions(Options):
     coreset_ratio: float = Field(0.01, gt=0, le=1, description="share of the training patches kept in the bank")
     max_vectors: int = Field(32768, ge=1, description="upper limit of the bank, whatever the ratio")
     projection: int = Field(128, ge=0, description="dimensions in which the coreset is chosen; 0 for all")
+    rotations: Literal[1, 2, 4] = Field(
+        1, description="turns of each good image, for few of them that lie any way round"
+    )
     neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
     blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
     memory_mb: int = Field(1024, ge=16, description="features held while fitting; beyond it they are condensed")
@@ -91,11 +94,12 @@ class PatchCore(OnePassMethod):
         return 1 - distances.softmax(dim=1)[:, 0]
 
     def training_step(self, batch: Batch, index: int) -> None:
-        features = self.features(batch["image"])
-        keep = valid_patches(batch["valid"], features.shape[-2:]).flatten()
-        vectors = as_vectors(features)[keep]
-        self._collected.append(vectors)
-        self._seen += len(vectors)
+        for images, valid in turned(batch["image"], batch["valid"], self.options.rotations):
+            features = self.features(images)
+            keep = valid_patches(valid, features.shape[-2:]).flatten()
+            vectors = as_vectors(features)[keep]
+            self._collected.append(vectors)
+            self._seen += len(vectors)
         if sum(v.numel() for v in self._collected) * 4 > self._budget():
             self._collected = [self._condense(torch.cat(self._collected), self._target(self._seen))]
 
