@@ -61,6 +61,40 @@ def read_png(content: bytes) -> np.ndarray:
     return found
 
 
+def test_every_condition_of_a_search_holds(client: TestClient, tmp_path: Path) -> None:
+    rejected = send(client, picture(defect=True), part_id="p1", lot="l1").json()
+    passed = send(client, picture(), part_id="p2", lot="l2").json()
+    client.post(f"/inspections/{passed['id']}/reviews", json={"label": "good"})
+    other = anomaly_bundle(tmp_path / "other.blemish", Decision(review=0.1, reject=0.95))
+    recipe = use(client, other)
+    reviewed = send(client, picture(seed=1), part_id="p3").json()
+
+    def ids(**conditions: object) -> set[int]:
+        found = client.get("/inspections", params=conditions).json()  # type: ignore[arg-type]
+        assert found["total"] == len(found["items"])
+        return {item["id"] for item in found["items"]}
+
+    first, second, third = (part["id"] for part in (rejected, passed, reviewed))
+    time = passed["created_at"]
+    for conditions, wanted in (
+        ({}, {first, second, third}), ({"part_id": "p1"}, {first}), ({"lot": "l2"}, {second}),
+        ({"verdict": "review"}, {third}), ({"label": "good"}, {second}), ({"recipe": "other"}, {third}),
+        ({"recipe": str(recipe["id"])}, {third}), ({"recipe": "1"}, {first, second}), ({"station": "other"}, set()),
+        ({"station": "station", "lot": "l1"}, {first}), ({"since": time}, {second, third}), ({"until": time}, {first}),
+        ({"since": time.removesuffix("Z")}, {second, third}), ({"min_area_px": 200}, {first}),
+        ({"min_area_px": 201}, set()), ({"min_length_px": 20}, {first}), ({"min_length_px": 21}, set()),
+        ({"reviewed": True}, {second}),
+        ({"reviewed": False}, {first, third}), ({"verdict": "reject", "lot": "l2"}, set()),
+    ):  # fmt: skip
+        assert ids(**conditions) == wanted, conditions
+    page = client.get("/inspections", params={"limit": 2}).json()
+    assert ([item["id"] for item in page["items"]], page["total"]) == ([third, second], 3)
+    page = client.get("/inspections", params={"limit": 2, "before": page["next"]}).json()
+    assert ([item["id"] for item in page["items"]], page["next"]) == ([first], None)
+    for wrong in ({"verdict": "fine"}, {"since": "yesterday"}, {"limit": 0}, {"min_area_px": -1}, {"before": "x"}):
+        assert client.get("/inspections", params=wrong).status_code == 422
+
+
 def test_a_key_gets_one_part_however_often_it_is_sent(client: TestClient) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: send(client, picture(), key="k").json(), range(24)))

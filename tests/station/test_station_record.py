@@ -21,7 +21,7 @@ from blemish.errors import DataError, OptionError
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
-from blemish.station import recipes, record
+from blemish.station import figures, recipes, record
 from blemish.station.database import Database, open_database
 from blemish.station.keeping import expired, keep, sweep, sweep_strays, take_in
 from blemish.station.models import AuditRow, Base, InspectionRow, OutboxRow, now
@@ -261,3 +261,8 @@ def test_two_stations_on_one_database_record_a_key_once(database_url: str, bundl
         assert all(answers[i] == answers[i + 1] for i in range(0, 40, 2))
         assert clients[0].get("/inspections").json()["total"] == 20
         assert len(clients[0].get("/recipes").json()) == 1
+        totals = [clients[0].get("/inspections", params={"station": name}).json()["total"] for name in "ab"]
+        with stations[0].database.reading() as session:
+            shown = [figures.counts(session, name, now() - timedelta(hours=1)).passed for name in "ab"]
+        assert shown == totals
+        assert sum(totals) == 20

@@ -18,7 +18,7 @@ from blemish.inspection.support import engine_of
 from blemish.station.database import Database
 from blemish.station.keeping import Incoming
 from blemish.station.models import BundleRow, RecipeRow
-from blemish.station.record import audit
+from blemish.station.record import audit, recipe_is
 from blemish.station.settings import Settings
 
 
@@ -142,8 +142,7 @@ def resolve(session: Session, wanted: str | None) -> RecipeRow:
     """
     query = select(RecipeRow).where(RecipeRow.activation.is_not(None)).order_by(RecipeRow.activation.desc()).limit(1)
     if wanted is not None:
-        by_id = wanted.isascii() and wanted.isdigit() and len(wanted) < 10
-        query = query.where(RecipeRow.id == int(wanted) if by_id else RecipeRow.name == wanted)
+        query = query.where(recipe_is(wanted))
     found = session.scalar(query)
     if found is None:
         raise DataError(

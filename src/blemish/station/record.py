@@ -42,7 +42,8 @@ class Filter:
     lot: str | None = None
     verdict: str | None = None
     label: str | None = None  # of the part or any of its regions
-    recipe: str | None = None  # name
+    recipe: str | None = None  # name, or id of one version
+    station: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     min_area_px: float | None = None  # of the largest region
@@ -168,13 +169,18 @@ def _conditions(where: Filter) -> list[ColumnElement[bool]]:
     row = InspectionRow
     found: list[ColumnElement[bool]] = [
         column == value
-        for column, value in ((row.part_id, where.part_id), (row.lot, where.lot), (row.verdict, where.verdict))
+        for column, value in (
+            (row.part_id, where.part_id),
+            (row.lot, where.lot),
+            (row.verdict, where.verdict),
+            (row.station, where.station),
+        )
         if value is not None
     ]
     if where.label is not None:
         found.append((row.label == where.label) | row.regions.any(RegionRow.label == where.label))
     if where.recipe is not None:
-        found.append(row.recipe.has(RecipeRow.name == where.recipe))
+        found.append(row.recipe.has(recipe_is(where.recipe)))
     if where.since is not None:
         found.append(row.created_at >= where.since)
     if where.until is not None:
@@ -186,6 +192,12 @@ def _conditions(where: Filter) -> list[ColumnElement[bool]]:
     if where.reviewed is not None:
         found.append(row.reviews.any() if where.reviewed else ~row.reviews.any())
     return found
+
+
+def recipe_is(wanted: str) -> ColumnElement[bool]:
+    """Recipes of a name, or the one version with an id."""
+    by_id = wanted.isascii() and wanted.isdigit() and len(wanted) < 10
+    return RecipeRow.id == int(wanted) if by_id else RecipeRow.name == wanted
 
 
 def review(

@@ -32,26 +32,27 @@ class Shown:
     alarms: list[Alarm]
 
 
-def look(session: Session, hours: int) -> Shown:
+def look(session: Session, station: str, hours: int) -> Shown:
+    """Of this station alone, though others may share its record."""
     since = datetime.now(UTC) - timedelta(hours=hours)
-    last = record.find(session, Filter(), limit=1)
+    last = record.find(session, Filter(station=station), limit=1)
     return Shown(
         last=last[0] if last else None,
-        counts=figures.counts(session, since),
-        pareto=figures.pareto(session, since),
-        latencies=figures.latencies(session),
-        rejects=record.find(session, Filter(verdict="reject"), STRIP),
-        alarms=quality.alarms(session, last[0].recipe_id, last[0].station) if last else [],
+        counts=figures.counts(session, station, since),
+        pareto=figures.pareto(session, station, since),
+        latencies=figures.latencies(session, station),
+        rejects=record.find(session, Filter(station=station, verdict="reject"), STRIP),
+        alarms=quality.alarms(session, last[0].recipe_id, station) if last else [],
     )
 
 
 async def build(visitor: Visitor, request: Request) -> None:
-    t = visitor.t
+    t, station = visitor.t, visitor.station.settings.station
     with ui.element("div").classes("bar"):
         hours = ui.select({key: t(name) for key, name in PERIODS.items()}, value=24)
         hours.props(f'dense outlined options-dense aria-label="{t("Period")}"')
     shown = {"id": -1}
-    first = await visitor.read(look, 24)
+    first = await visitor.read(look, station, 24)
 
     @ui.refreshable
     def content(found: Shown) -> None:
@@ -74,9 +75,9 @@ async def build(visitor: Visitor, request: Request) -> None:
     content(first)
 
     async def refresh(always: bool = False) -> None:
-        if always or await visitor.read(figures.newest) != shown["id"]:
+        if always or await visitor.read(figures.newest, station) != shown["id"]:
             visitor.require("operator")
-            content.refresh(await visitor.read(look, hours.value))
+            content.refresh(await visitor.read(look, station, hours.value))
 
     hours.on_value_change(visitor.does("operator", lambda user: refresh(always=True)))
     ui.timer(LOOK_S, visitor.does("operator", lambda user: refresh()), immediate=False)

@@ -21,7 +21,8 @@ from blemish.station.tickets import Ticket
 
 router = APIRouter(tags=["inspections"])
 Side = Annotated[int | None, Query(ge=16, le=8192, description="bound of the longer side, in px")]
-Word = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
+_NO_NUL = r"^[^\x00]*$"
+Word = Annotated[str | None, Query(max_length=200, pattern=_NO_NUL)]
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".tif": "image/tiff", ".bmp": "image/bmp"}
 _TEXT = {"type": "string", "maxLength": 200}
 _FORM: dict[str, Any] = {
@@ -111,7 +112,8 @@ def find(
     lot: Word = None,
     verdict: Literal["pass", "review", "reject"] | None = None,
     label: Word = None,
-    recipe: Word = None,
+    recipe: Annotated[str | None, Query(max_length=200, pattern=_NO_NUL, description="name, or id")] = None,
+    at_station: Annotated[str | None, Query(alias="station", max_length=64, pattern=_NO_NUL)] = None,
     since: datetime | None = None,
     until: datetime | None = None,
     min_area_px: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
@@ -121,7 +123,9 @@ def find(
     before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Inspections:
     """The newest inspections that fulfil every condition."""
-    where = Filter(part_id, lot, verdict, label, recipe, _utc(since), _utc(until), min_area_px, min_length_px, reviewed)
+    where = Filter(
+        part_id, lot, verdict, label, recipe, at_station, _utc(since), _utc(until), min_area_px, min_length_px, reviewed
+    )
     with station.database.reading() as session:
         rows = record.find(session, where, limit, before)
         following = rows[-1].id if len(rows) == limit else None
