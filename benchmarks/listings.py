@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +56,21 @@ FEW_DEFECTS = {
     ),
     "recipes": Listing(
         "few",
-        ("method", "shots", "options", "seed", "IoU", "macro F1", "gain"),
+        ("method", "set", "shots", "options", "seed", "IoU", "macro F1", "gain"),
         lambda row: row["set"] == "tile" and ("gain" in row or row["options"] == "none"),
         order=("method", "shots"),
         heads=(("shots", "defects of a class"), ("options", "recipe"), ("gain", "gain over none")),
     ),
     "mixed": Listing(
         "few",
-        ("method", "options", "shots", "seed", *FEW),
+        ("method", "set", "options", "shots", "seed", *FEW),
         lambda row: row["set"] == "tile" and "image AUROC" in row,
         order=("method", "options", "shots"),
         heads=(("shots", "defects of a class"), ("options", "they have")),
     ),
     "bank": Listing(
         "few",
-        ("method", "options", "shots", "seed", *FEW),
+        ("method", "set", "options", "shots", "seed", *FEW),
         of_set("bottle"),
         order=("method", "shots"),
         heads=(("shots", "good images"),),
@@ -136,25 +136,27 @@ LISTINGS = {
         order=("method", "images"),
     ),
 }
-# Of a method's own page, by file.
+BY_SET = ("set", "options")
+# Of a method's own page.
 OWN = {
-    "unsupervised": ("set", *ANOMALY),
-    "template": ("set", "options", "seed", *MARKED, *COST),
-    "classification": ("set", *KINDS),
-    "detection": ("set", *BOXES),
-    "segmentation": ("set", *MASKS),
-    "instances": (),
+    "Good images alone": Listing("unsupervised", ("set", *ANOMALY), order=BY_SET),
+    "Compared with a template": Listing("template", ("set", "options", "seed", *MARKED, *COST), order=BY_SET),
+    "Classes": Listing("classification", ("set", *KINDS), order=BY_SET),
+    "Boxes": Listing("detection", ("set", *BOXES), order=BY_SET),
+    "Masks": Listing("segmentation", ("set", *MASKS), order=BY_SET),
+    "Instances": Listing("instances", order=BY_SET),
+    "Classes never learnt from": FEW_DEFECTS["episodes"],
+    "Synthetic defects": FEW_DEFECTS["recipes"],
+    "Good images with some defects": FEW_DEFECTS["mixed"],
+    "A handful of good images": FEW_DEFECTS["bank"],
+    "From one surface to another": FEW_DEFECTS["transfer"],
 }
 
 
 def of_method(name: str) -> list[str]:
     """The tables of one method's figures, over all sets."""
-    listings = [
-        *(Listing(file, columns, order=("set", "options")) for file, columns in OWN.items()),
-        *(replace(listing, columns=("set", *listing.columns)) for listing in FEW_DEFECTS.values()),
-    ]
-    tables = [listed(listing, lambda row: row["method"] == name, leave=("method",)) for listing in listings]
-    return [table for table in tables if table != NOT_MEASURED]
+    found = {title: listed(listing, lambda row: row["method"] == name, ("method",)) for title, listing in OWN.items()}
+    return [f"{title}:\n\n{table}" for title, table in found.items() if table != NOT_MEASURED]
 
 
 def listed(listing: Listing, also: Callable[[Row], bool] = lambda row: True, leave: tuple[str, ...] = ()) -> str:
@@ -164,7 +166,7 @@ def listed(listing: Listing, also: Callable[[Row], bool] = lambda row: True, lea
     rows = [row for path in paths for row in read_rows(path) if listing.where(row) and also(row)]
     if not rows:
         return NOT_MEASURED
-    found = merged([{key: _rounded(key, value) for key, value in row.items()} for row in rows])
+    found = merged(rows, _digits)
     found = [_completed(row) for row in sorted(found, key=lambda row: [_rank(row.get(key)) for key in listing.order])]
     heads = dict(listing.heads)
     columns = [
@@ -195,8 +197,8 @@ def _rank(value: Any) -> tuple[int, float, str]:
     return (1, names.index(value), "") if value in names else (2, 0, str(value or ""))
 
 
-def _rounded(column: str, value: Any) -> Any:
-    return round(value, DIGITS.get(column, 3)) if isinstance(value, float) else value
+def _digits(column: str) -> int:
+    return DIGITS.get(column, 3)
 
 
 def _completed(row: Row) -> Row:
@@ -211,5 +213,5 @@ def _shown(column: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.{DIGITS.get(column, 3)}f}"
+        return f"{value:.{_digits(column)}f}"
     return linked(value, "methods/") if column == "method" else str(value)

@@ -76,15 +76,20 @@ def main() -> None:
     table = Table("", "fit, s", "ms an image", "peak, MB", "image AUROC")
     for name, row in rows.items():
         table.add_row(name, *(f"{row[key]:.4g}" for key in ("fit_s", "ms_per_image", "peak_mb", "auroc")))
+    ratios: tuple[str, ...] = ()
     if arguments.peer:
         ours, peer = rows[f"blemish, {arguments.ratios[0]:.0%}"], rows[f"anomalib, {arguments.ratios[0]:.0%}"]
-        ratios = (f"{peer[key] / ours[key]:.1f} x" for key in ("fit_s", "ms_per_image", "peak_mb"))
+        ratios = tuple(f"{peer[key] / ours[key]:.1f} x" for key in ("fit_s", "ms_per_image", "peak_mb"))
         table.add_row("peer / blemish", *ratios, "")
     Console().print(table)
     if arguments.json is not None:
         with arguments.json.open("a") as stream:
             for name, row in rows.items():
                 stream.write(json.dumps(as_row(name, row), ensure_ascii=False) + "\n")
+            if ratios:
+                own = {"method": "patchcore", "program": "peer / blemish", "coreset": f"{arguments.ratios[0]:.0%}"}
+                row = {**own, **dict(zip(("fit, s", "ms an image", "peak MB"), ratios, strict=True))}
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def as_row(name: str, found: dict[str, float]) -> dict[str, object]:

@@ -9,6 +9,7 @@ time. Intervals of several seeds are left out, for they are of single runs.
 import argparse
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -29,7 +30,7 @@ def options_text(options: Any) -> str:
     """An empty text where no option differs from its default."""
     if isinstance(options, dict):
         return " ".join(f"{key}={value}" for key, value in options.items())
-    return "" if options == "{}" else str(options)
+    return "" if options == "{}" else str(options).strip()
 
 
 def identity(row: Row) -> tuple[Any, ...]:
@@ -38,16 +39,16 @@ def identity(row: Row) -> tuple[Any, ...]:
     return (*(row.get(key) for key in KEYS), "" if device.endswith(("thread", "threads")) else device)
 
 
-def merged(rows: list[Row]) -> list[Row]:
-    """One row for each of what was measured, over its seeds."""
+def merged(rows: list[Row], digits: Callable[[str], int] | None = None) -> list[Row]:
+    """One row for each of what was measured, over its seeds; `digits` of a column, else as many as its numbers have."""
     latest = {(*identity(row), row.get("seed")): row for row in rows}
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in latest.values():
         groups.setdefault(identity(row), []).append(row)
-    return [group[0] | _spread(group) if len(group) > 1 else group[0] for group in groups.values()]
+    return [group[0] | _spread(group, digits) if len(group) > 1 else group[0] for group in groups.values()]
 
 
-def _spread(group: list[Row]) -> Row:
+def _spread(group: list[Row], digits: Callable[[str], int] | None) -> Row:
     found: Row = {"seed": f"{len(group)} seeds"}
     for name in group[0]:
         values = [row.get(name) for row in group]
@@ -56,7 +57,7 @@ def _spread(group: list[Row]) -> Row:
         if name in ("threads", "device"):
             found[name] = ", ".join(sorted({str(value) for value in values if value is not None}))
         elif all(isinstance(value, int | float) for value in values):
-            found[name] = _mean_and_deviation([str(value) for value in values])
+            found[name] = _mean_and_deviation([str(value) for value in values], digits and digits(name))
         elif all(WITH_INTERVAL.fullmatch(str(value)) for value in values):
             found[name] = _mean_and_deviation([str(value).split(" ")[0] for value in values])
         elif len(set(map(str, values))) > 1:
@@ -64,9 +65,9 @@ def _spread(group: list[Row]) -> Row:
     return found
 
 
-def _mean_and_deviation(texts: list[str]) -> str:
-    """With as many digits as the most precise of the numbers; a sign where they have one."""
-    digits = max(len(text.partition(".")[2]) for text in texts)
+def _mean_and_deviation(texts: list[str], digits: int | None = None) -> str:
+    """With as many digits as the most precise of the numbers, or so many; a sign where they have one."""
+    digits = max(len(text.partition(".")[2]) for text in texts) if digits is None else digits
     sign = "+" if any(text.startswith("+") for text in texts) else ""
     values = [float(text) for text in texts]
     return f"{mean(values):{sign}.{digits}f} ± {stdev(values):.{digits}f}"
