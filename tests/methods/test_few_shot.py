@@ -86,3 +86,22 @@ def test_second_order_gradient_against_finite_differences():
         with torch.no_grad():
             parameter[place] -= sign * 1e-5
     assert float(slope[place]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize("anil", [True, False])
+def test_what_ships_is_adapted_and_the_learnt_start_is_kept_for_new_classes(anil, monkeypatch):
+    torch.manual_seed(0)
+    method = Maml(MamlOptions(**TINY, anil=anil, final_steps=3, inner_rate=0.5), ("a", "b"))
+    start = {name: value.clone() for name, value in method.embedding.state_dict().items()}
+    batch = {"image": torch.rand(6, 3, 32, 32), "label": torch.tensor([0, 0, 0, 1, 1, 1])}
+    monkeypatch.setattr(method, "labelled_batches", lambda: iter([batch]))
+    method.on_train_end()
+    for name, value in method.embedding.state_dict().items():
+        torch.testing.assert_close(value, start[name], rtol=0, atol=0)
+    fast, centre = method.adapt(batch["image"], batch["label"], 2, 3)
+    with torch.no_grad():
+        expected = F.linear(method.embed(fast, batch["image"]) - centre, fast["weight"], fast["bias"]).softmax(dim=1)
+        outputs = method(batch["image"])
+        same = torch.allclose(outputs["embedding"], method.embedding(batch["image"]), atol=1e-6)
+    torch.testing.assert_close(outputs["class_scores"], expected, rtol=1e-4, atol=1e-5)
+    assert same == anil

@@ -1,5 +1,6 @@
 """MAML: a network is taught to become right after a few steps of gradient descent on a few images."""
 
+import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,13 +55,14 @@ class Maml(FewShotMethod):
 
     def __init__(self, options: MamlOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        self.embedding = Embedding(options, channels)
+        self.embedding = Embedding(options, channels)  # the start that is learnt
+        self.adapted = copy.deepcopy(self.embedding).requires_grad_(False)  # from there, to the training images
         self.register_buffer("weight", torch.zeros(len(classes), self.embedding.size))
         self.register_buffer("bias", torch.zeros(len(classes)))
         self.register_buffer("centre", torch.zeros(self.embedding.size))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        embedding = self.embedding(images)
+        embedding = self.adapted(images)
         logits = F.linear(embedding - self.centre, self.weight, self.bias)
         return {"class_scores": logits.softmax(dim=1), "embedding": embedding}
 
@@ -126,15 +128,16 @@ class Maml(FewShotMethod):
         with torch.enable_grad():
             own = torch.tensor(labels, device=self.device)
             fast, centre = self.adapt(torch.stack(images), own, len(self.classes), self.options.final_steps)
-        with torch.no_grad():
-            for name, parameter in self.embedding.named_parameters():
-                if name in fast:
-                    parameter.copy_(fast[name])
+        body = {name: value.detach() for name, value in fast.items() if name not in HEAD}
+        self.adapted.load_state_dict({**self.embedding.state_dict(), **body})
         self.weight, self.bias = (fast[name].detach() for name in HEAD)
         self.centre = centre.detach()
 
     def classify(self, support: NDArray[Any], labels: NDArray[np.int64], query: NDArray[Any]) -> NDArray[np.int64]:
-        """Labels of query images (N, C, H, W) after adapting to support images: `evaluation.episodes.Classify`."""
+        """Labels of query images (N, C, H, W) after adapting to support images: `evaluation.episodes.Classify`.
+
+        Begins at the learnt start, not at what ships, which knows the training classes already.
+        """
         self.eval()
         known = torch.from_numpy(labels).to(self.device)
         fast, centre = self.adapt(
