@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import timm
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -92,9 +93,9 @@ class Detector(Method):
 
     def configure_optimizers(self) -> dict[str, Any]:
         options = self.options
-        pretrained = {id(p) for name, p in self.named_parameters() if ".backbone." in name}
-        if options.weights == "random":
-            pretrained = set()
+        pretrained = set()
+        if options.weights != "random" and timm.is_model(options.backbone):  # else it begins from nothing
+            pretrained = {id(p) for name, p in self.named_parameters() if ".backbone." in name}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter in self.parameters():
             if parameter.requires_grad:

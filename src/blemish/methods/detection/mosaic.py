@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.methods.base import Batch
+from blemish.methods.base import Batch, Item
 
 LEAST_SIDE = 2.0  # px; what is narrower after the cut is no longer a defect that one could see
 LEAST_PART = 0.25  # a box of which less than this share is left goes
@@ -13,27 +13,25 @@ LEAST_PART = 0.25  # a box of which less than this share is left goes
 def mosaic(batch: Batch, share: float) -> Batch:
     """The batch with a share of its images replaced by four of its images around a random crossing.
 
-    Each of the four is shrunk by a random factor from 0.5 to 1 and its corner at the crossing is seen. Only "image"
-    and "boxes" are changed; masks do not fit any more and are dropped.
+    Each of the four is shrunk by a random factor from 0.5 to 1 and its corner at the crossing is seen. "image",
+    "boxes" and, where they are there, "box_masks" are put together; all else does not fit any more and is dropped.
     """
     count, _, height, width = batch["image"].shape
-    images, truth = [], []
+    keys = [key for key in ("image", "boxes", "box_masks") if key in batch]
+    found = []
     for i in range(count):
         if torch.rand(()) >= share:
-            images.append(batch["image"][i])
-            truth.append(batch["boxes"][i])
-            continue
-        others = torch.randint(count, (3,)).tolist()
-        image, boxes = _four(batch, [i, *others], height, width)
-        images.append(image)
-        truth.append(boxes)
-    return {"image": torch.stack(images), "boxes": truth}
+            found.append({key: batch[key][i] for key in keys})
+        else:
+            found.append(_four(batch, [i, *torch.randint(count, (3,)).tolist()], height, width))
+    mixed: Batch = {key: [one[key] for one in found] for key in keys}
+    return {**mixed, "image": torch.stack(mixed["image"])}
 
 
-def _four(batch: Batch, chosen: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
+def _four(batch: Batch, chosen: list[int], height: int, width: int) -> Item:
     cx, cy = (int(side * (0.3 + 0.4 * float(torch.rand(())))) for side in (width, height))
     canvas = torch.empty_like(batch["image"][0])
-    found = []
+    found, masks = [], []
     for quarter, index in enumerate(chosen):
         right, low = quarter % 2, quarter // 2
         x0, x1 = (cx, width) if right else (0, cx)
@@ -47,12 +45,20 @@ def _four(batch: Batch, chosen: list[int], height: int, width: int) -> tuple[Ten
         canvas[:, y0:y1, x0:x1] = image[:, top : top + y1 - y0, left : left + x1 - x0]
         factor = torch.tensor([w / width, h / height] * 2, device=image.device)
         shift = torch.tensor([x0 - left, y0 - top] * 2, device=image.device)
-        found.append(_cut(batch["boxes"][index], factor, shift, (x0, y0, x1, y1)))
-    return canvas, torch.cat(found)
+        boxes, kept = _cut(batch["boxes"][index], factor, shift, (x0, y0, x1, y1))
+        found.append(boxes)
+        if "box_masks" in batch:
+            own = batch["box_masks"][index][kept]
+            small = F.interpolate(own[:, None].float(), size=(h, w), mode="nearest-exact")[:, 0] > 0
+            placed = own.new_zeros((len(own), height, width))
+            placed[:, y0:y1, x0:x1] = small[:, top : top + y1 - y0, left : left + x1 - x0]
+            masks.append(placed)
+    item: Item = {"image": canvas, "boxes": torch.cat(found)}
+    return {**item, "box_masks": torch.cat(masks)} if masks else item
 
 
-def _cut(boxes: Tensor, factor: Tensor, shift: Tensor, window: tuple[int, int, int, int]) -> Tensor:
-    """Boxes (M, 5) scaled and moved, cut to the window; those of which little is left go."""
+def _cut(boxes: Tensor, factor: Tensor, shift: Tensor, window: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    """Boxes (M, 5) scaled and moved, cut to the window, without those of which little is left; and which stay."""
     moved = boxes[:, :4] * factor + shift
     x0, y0, x1, y1 = window
     cut = torch.stack(
@@ -62,4 +68,4 @@ def _cut(boxes: Tensor, factor: Tensor, shift: Tensor, window: tuple[int, int, i
     sides = cut[:, 2:] - cut[:, :2]
     part = sides.prod(dim=1) / (moved[:, 2:] - moved[:, :2]).prod(dim=1).clamp(min=1e-6)
     keep = (sides.amin(dim=1) >= LEAST_SIDE) & (part >= LEAST_PART)
-    return torch.cat([cut, boxes[:, 4:]], dim=1)[keep]
+    return torch.cat([cut, boxes[:, 4:]], dim=1)[keep], keep

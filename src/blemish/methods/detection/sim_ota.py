@@ -37,10 +37,9 @@ def assign(points: Tensor, strides: Tensor, boxes: Tensor, scores: Tensor, truth
         return Assigned(none, none, none.float())
     iou = pairwise_iou(truth[:, :4], boxes[usable])  # (M, U)
     wanted = F.one_hot(truth[:, 4].long(), scores.shape[1]).float()
-    given = scores[usable].clamp(1e-6, 1 - 1e-6)
-    named = F.binary_cross_entropy(
-        given[None].expand(len(truth), -1, -1), wanted[:, None].expand(-1, len(usable), -1), reduction="none"
-    ).sum(dim=2)
+    given = scores[usable].float().clamp(1e-6, 1 - 1e-6)
+    # Of probabilities, not logits: written out, since mixed precision refuses torch's own.
+    named = -(wanted @ given.log().T + (1 - wanted) @ (1 - given).log().T)
     both = (inside & central)[:, usable]
     cost = named - OVERLAP_WEIGHT * torch.log(iou + 1e-8) + FAR * ~both
     chosen = cheapest(cost, iou)
