@@ -20,7 +20,8 @@ from fastapi.testclient import TestClient
 from blemish.errors import OptionError
 from blemish.station import sinks, sources
 from blemish.station.sinks import check_sink, pending
-from blemish.station.station import open_station
+from blemish.station.sources import check_camera
+from blemish.station.station import open_station, start_with
 
 BROKER = """
 import asyncio, sys
@@ -176,10 +177,13 @@ def test_a_broker_that_is_killed_gets_everything_later(tmp_path: Path, bundle_fi
     assert first + list(dict.fromkeys(second)) == ids
 
 
-def test_a_sink_that_is_not_understood_is_one_line() -> None:
+def test_a_sink_or_camera_that_is_not_understood_is_one_line() -> None:
     for text in ("csv:", "nowhere", "mqtt://host", "http://", "ftp://host/x"):
         with pytest.raises(OptionError, match="not understood"):
             check_sink(text)
+    for text in ("belt.avi", "rtsp:/host", ""):
+        with pytest.raises(OptionError, match="no camera or video"):
+            check_camera(text)
 
 
 def drop(folder: Path, name: str, content: bytes) -> None:
@@ -243,12 +247,57 @@ def test_a_video_is_inspected_frame_by_frame(tmp_path: Path, bundle_file: Path) 
     for index in range(20):
         writer.write(np.full((64, 64, 3), 220 if index == 10 else 50, np.uint8))
     writer.release()
-    with running(tmp_path / "s", bundle_file, keep="rejects") as station:
-        sources.watch_camera(station.service, str(video), threading.Event())
-        found = client_of(station).get("/inspections").json()["items"]
+    with running(tmp_path / "s", None, keep="rejects", cameras=[str(video)]) as station:
+        time.sleep(0.3)
+        start_with(station, bundle_file)  # nothing is lost because there was no recipe yet
+        client = client_of(station)
+        wait_until(lambda: client.get("/inspections").json()["total"] == 2)
+        found = client.get("/inspections").json()["items"]
     assert [row["verdict"] for row in reversed(found)] == ["pass", "reject"]  # one a second, at ten frames a second
     assert [row["image_kept"] for row in reversed(found)] == [False, True]
     assert found[0]["part_id"] == "belt-000011"
+
+
+class NetworkCamera(BaseHTTPRequestHandler):
+    """Pictures, one after the other, in an answer that never ends: grey ones, and bright ones after a reconnection."""
+
+    level = 50
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        jpeg = bytes(cv2.imencode(".jpg", np.full((64, 64, 3), type(self).level, np.uint8))[1])
+        try:
+            for _ in range(40):
+                self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg + b"\r\n")
+                time.sleep(0.01)
+        except ConnectionError:
+            pass
+        type(self).level = 220
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_network_camera_that_is_lost_is_looked_for_again(
+    tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_RETRY_S", 0.05)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), NetworkCamera)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/secret"
+    with running(tmp_path / "s", bundle_file, cameras=[address], camera_interval_s=0.05) as station:
+        client = client_of(station)
+        wait_until(lambda: client.get("/inspections", params={"verdict": "reject"}).json()["total"] > 1)
+    server.shutdown()
+    server.server_close()
+    with running(tmp_path / "s", None) as station:
+        found = client_of(station).get("/inspections", params={"limit": 500}).json()["items"]
+    verdicts = [row["verdict"] for row in reversed(found)]
+    assert verdicts == sorted(verdicts)  # "pass" until it was lost, "reject" since
+    assert verdicts[0] == "pass"
+    assert all(row["part_id"].startswith("camera-127.0.0.1-") for row in found)
 
 
 def test_two_stations_do_not_share_a_folder(tmp_path: Path, bundle_file: Path) -> None:

@@ -61,8 +61,11 @@ def serve(
     """Start the inspection station: record, machine interface and web pages."""
     with needs_extra("station"):
         from blemish.station.sinks import check_sink
+        from blemish.station.sources import check_camera
     for text in sink or []:
         check_sink(text)
+    for text in camera or []:
+        check_camera(text)
     settings = _settings(
         data=data, db=db, station=station, host=host, port=port, engine=engine, threads=threads,
         queue_depth=queue_depth, batch_size=batch_size, batch_wait_ms=batch_wait_ms,

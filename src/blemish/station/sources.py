@@ -10,12 +10,13 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, OptionError
 from blemish.imaging.read import IMAGE_SUFFIXES, encode
 from blemish.station.keeping import take_in
 from blemish.station.recipes import active, resolve
@@ -130,18 +131,27 @@ def wait_for_place(service: Service, stop: threading.Event) -> bool:
     return False
 
 
+def check_camera(text: str) -> None:
+    """Raise OptionError for what is no camera's number, no address and no file."""
+    if not (text.isdigit() or urlsplit(text).hostname or Path(text).exists()):
+        raise OptionError(f"there is no camera or video '{text}'; give a number, rtsp://... or the path of a file")
+
+
 def watch_camera(service: Service, address: str, stop: threading.Event) -> None:
     """Inspect pictures of a camera (a number, or an RTSP address) or of a video file, one in `camera_interval_s`.
 
-    A camera that is lost is looked for again. A camera's pictures are skipped while the queue is full, and the newest
-    is taken next; those of a file wait, and the file ends.
+    A camera that is lost is looked for again. Its pictures are passed over while one of them is on its way, so that the
+    next one is new; those of a file wait, and the file ends.
     """
     is_file = Path(address).is_file()
-    name = Path(address).stem if is_file else f"camera-{address}" if address.isdigit() else "camera"
+    name = Path(address).stem if is_file else _camera_name(address)
+    while not _ready(service):  # a file's pictures come once only
+        if stop.wait(POLL_S):
+            return
     while not stop.is_set():
         camera = cv2.VideoCapture(int(address) if address.isdigit() else address)
         try:
-            _inspect_frames(service, camera, is_file, name, stop)
+            (_inspect_file_frames if is_file else _inspect_live_frames)(service, camera, name, stop)
         except Exception:
             log.exception("%s", name)
         finally:
@@ -152,23 +162,42 @@ def watch_camera(service: Service, address: str, stop: threading.Event) -> None:
         stop.wait(_RETRY_S)
 
 
-def _inspect_frames(
-    service: Service, camera: cv2.VideoCapture, is_file: bool, name: str, stop: threading.Event
-) -> None:
-    interval = service.settings.camera_interval_s
+def _camera_name(address: str) -> str:
+    """By number or host; the rest of an address may hold a password."""
+    known = address if address.isdigit() else urlsplit(address).hostname
+    return f"camera-{known}" if known else "camera"
+
+
+def _inspect_file_frames(service: Service, camera: cv2.VideoCapture, name: str, stop: threading.Event) -> None:
     rate = camera.get(cv2.CAP_PROP_FPS) or 25.0
-    every = max(1, round(interval * rate)) if is_file else 1
-    due, number = 0.0, 0
+    every = max(1, round(service.settings.camera_interval_s * rate))
+    number = 0
     while not stop.is_set() and camera.grab():
         number += 1
-        wanted = (number - 1) % every == 0 if is_file else time.monotonic() >= due
-        if not wanted:
-            continue
-        due = time.monotonic() + interval
-        done, frame = camera.retrieve()
-        if done and frame is not None:
-            part = f"{name}-{number:06}" if is_file else f"{name}-{time.time_ns() // 1_000_000}"
-            submit(service, BytesIO(_png(frame)), "camera", stop, part_id=part)
+        if (number - 1) % every == 0:
+            _inspect_frame(service, camera, f"{name}-{number:06}", stop)
+
+
+def _inspect_live_frames(service: Service, camera: cv2.VideoCapture, name: str, stop: threading.Event) -> None:
+    """Frames are fetched all the while, or a buffer would hold old ones."""
+    due, under_way = 0.0, None
+    with ThreadPoolExecutor(1, "blemish-camera") as pool:
+        while not stop.is_set() and camera.grab():
+            if time.monotonic() < due or (under_way is not None and not under_way.done()):
+                continue
+            if under_way is not None:
+                under_way.result()  # raises what went wrong
+            due = time.monotonic() + service.settings.camera_interval_s
+            done, frame = camera.retrieve()
+            if done and frame is not None:
+                part = f"{name}-{time.time_ns() // 1_000_000}"
+                under_way = pool.submit(submit, service, BytesIO(_png(frame)), "camera", stop, part_id=part)
+
+
+def _inspect_frame(service: Service, camera: cv2.VideoCapture, part: str, stop: threading.Event) -> None:
+    done, frame = camera.retrieve()
+    if done and frame is not None:
+        submit(service, BytesIO(_png(frame)), "camera", stop, part_id=part)
 
 
 def _png(frame: NDArray[Any]) -> bytes:
