@@ -1,5 +1,6 @@
 """`blemish train`: learn from a dataset, prove the export, set the thresholds, ship one file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +16,42 @@ if TYPE_CHECKING:
 LEARN, LIGHTNING, JUDGE = "Learning", "Lightning", "Calibration"
 
 
+# What each setting of a run is told by on the command line; what was not told there is left to the plan.
+TOLD_BY = {
+    "seed": ("seed",),
+    "format": ("format_",),
+    "root": ("root",),
+    "channels": ("channels",),
+    "fit": ("fit",),
+    "tiling": ("tile",),
+    "windows": ("window_share", "defect_share"),
+    "roi": ("roi",),
+    "synthetic": ("synthetic",),
+    "start": ("from_",),
+    "probe": ("probe",),
+    "scale": ("px_per_mm",),
+    "calibration": ("calibration",),
+    "folds": ("folds",),
+    "false_alarm": ("false_alarm",),
+    "review": ("review",),
+    "escape": ("escape",),
+    "cost_escape": ("cost_escape",),
+    "class_thresholds": ("class_thresholds",),
+    "workers": ("workers",),
+    "trainer": ("device", "devices", "num_nodes", "strategy", "precision"),
+}
+
+
 def train(
+    context: typer.Context,
     data: Annotated[str | None, typer.Argument(help="dataset: a folder, a CSV manifest, or 'elpv'")] = None,
     method: Annotated[str | None, typer.Option(help="see `blemish methods`; without it the advisor chooses")] = None,
     out: Annotated[Path | None, typer.Option(help="run folder [default: runs/METHOD-N]")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="option of the method, key=value; repeatable")] = None,
     seed: Annotated[int, typer.Option(help="of splits and of learning")] = 0,
+    plan: Annotated[
+        Path | None, typer.Option(help="run what `blemish plan` wrote; options given here override it")
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
@@ -80,40 +111,80 @@ def train(
         from blemish.training.options import parse_settings
     if resume is not None:
         run = training.resume(resume, tell=tell, tensorboard=tensorboard)
-    elif data is None:
-        raise OptionError("name the dataset to learn from, or an interrupted run with --resume RUN")
+    elif data is None and plan is None:
+        raise OptionError(
+            "name the dataset to learn from, a plan with --plan FILE, or an interrupted run with --resume RUN"
+        )
     else:
+        options = parse_settings(set_ or [])
+        settings = {
+            "seed": seed,
+            "format": format_,
+            "root": str(root.resolve()) if root else None,
+            "channels": channels,
+            "fit": fit,
+            "tiling": {"height": tile, "width": tile, "overlap": overlap} if tile else None,
+            "windows": {"of_window": window_share, "of_defect": defect_share} if tile or plan else None,
+            "roi": _read_roi(roi),
+            "synthetic": _read_recipe(synthetic),
+            "start": None if from_ is None else str(from_.resolve()),
+            "probe": probe,
+            "scale": _scale(px_per_mm),
+            "calibration": calibration,
+            "folds": folds,
+            "false_alarm": false_alarm,
+            "review": review,
+            "escape": escape,
+            "cost_escape": cost_escape,
+            "class_thresholds": class_thresholds,
+            "workers": workers,
+            "trainer": trainer_options(device, devices, num_nodes, strategy, precision),
+        }
+        if plan is not None:
+            from blemish.training.plan import read_plan
+
+            told = {key for key, names in TOLD_BY.items() if any(map(_told(context), names))}
+            data, method, options, settings = merge(
+                read_plan(plan), data, method, options, {key: settings[key] for key in told}
+            )
         run = training.train(
             data,
             out=out or _fresh_folder(method or "auto"),
             method=method,
-            options=parse_settings(set_ or []),
+            options=options,
             tell=tell,
             tensorboard=tensorboard,
-            seed=seed,
-            format=format_,
-            root=str(root.resolve()) if root else None,
-            channels=channels,
-            fit=fit,
-            tiling={"height": tile, "width": tile, "overlap": overlap} if tile else None,
-            windows={"of_window": window_share, "of_defect": defect_share} if tile else None,
-            roi=_read_roi(roi),
-            synthetic=_read_recipe(synthetic),
-            start=None if from_ is None else str(from_.resolve()),
-            probe=probe,
-            scale=_scale(px_per_mm),
-            calibration=calibration,
-            folds=folds,
-            false_alarm=false_alarm,
-            review=review,
-            escape=escape,
-            cost_escape=cost_escape,
-            class_thresholds=class_thresholds,
-            workers=workers,
-            trainer=_trainer(device, devices, num_nodes, strategy, precision),
+            **settings,
         )
     if training.is_first_process():
         _show(run)
+
+
+def merge(
+    planned: dict[str, Any], data: str | None, method: str | None, options: dict[str, Any], told: dict[str, Any]
+) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
+    """Data, method, options and settings of a plan, where the command line told nothing else.
+
+    Other data are read in their own layout, and another method has options of its own.
+    """
+    kept = dict(planned)
+    planned_data, planned_method = kept.pop("data"), kept.pop("method")
+    planned_options = kept.pop("options", None) or {}
+    if data is not None:
+        kept = {key: value for key, value in kept.items() if key not in ("format", "root")}
+    if method is None or method == planned_method:
+        options = {**planned_options, **options}
+    return data or planned_data, method or planned_method, options, {**kept, **told}
+
+
+def _told(context: typer.Context) -> Callable[[str], bool]:
+    """Whether a parameter stood on the command line."""
+
+    def told(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    return told
 
 
 def _fresh_folder(stem: str) -> Path:
@@ -123,7 +194,10 @@ def _fresh_folder(stem: str) -> Path:
     return folder
 
 
-def _trainer(device: str, devices: int, num_nodes: int, strategy: str, precision: str) -> dict[str, Any]:
+def trainer_options(
+    device: str, devices: int = 1, num_nodes: int = 1, strategy: str = "auto", precision: str = "32"
+) -> dict[str, Any]:
+    """What Lightning's Trainer is told of the machine; raises OptionError for a device that is not there."""
     if device not in ("auto", "cpu", "cuda"):
         raise OptionError(f"--device {device}: choose auto, cpu or cuda")
     if device == "cuda":

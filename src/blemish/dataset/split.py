@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.errors import DataError
 
 Shares = dict[str, float]
 
@@ -54,6 +55,24 @@ def ensure_splits(
             units = clean
     _assign(splits, units, {"train": 1 - val_share - test_share, "val": val_share, "test": test_share}, seed)
     return dataset.with_samples(_replaced(samples, splits))
+
+
+def fold_numbers(dataset: Dataset, folds: int, seed: int = 0) -> list[int]:
+    """A fold for every sample: groups stay together, labels are shared out evenly; deterministic, as `ensure_splits`.
+
+    Raises DataError where a fold would miss good or defective images that there are.
+    """
+    names: list[str | None] = [None] * len(dataset)
+    _assign(names, _units(dataset, range(len(dataset))), {str(k): 1 / folds for k in range(folds)}, seed)
+    for kind, word in ((False, "good"), (True, "defective")):
+        own = {name for name, s in zip(names, dataset.samples, strict=True) if s.defective is kind}
+        if 0 < len(own) < folds:
+            count = sum(s.defective is kind for s in dataset.samples)
+            raise DataError(
+                f"{folds} folds need {word} images in each of them, and {count} outside the test set are too few "
+                "or too much of a group: take fewer folds"
+            )
+    return [int(str(name)) for name in names]
 
 
 def _replaced(samples: Sequence[Sample], splits: Sequence[str | None]) -> Iterable[Sample]:

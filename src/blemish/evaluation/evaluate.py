@@ -71,10 +71,18 @@ class Seen:
     boxes: Detections | None
 
 
-def evaluate(inspector: Inspector, dataset: Dataset, *, speed: bool = True, watch: Watch | None = None) -> Evaluation:
+def evaluate(
+    inspector: Inspector,
+    dataset: Dataset,
+    *,
+    speed: bool = True,
+    watch: Watch | None = None,
+    keep: Callable[[Seen], None] | None = None,
+) -> Evaluation:
     """Figures of a bundle on a dataset, all of whose images are used.
 
-    `watch` is shown each sample with its inspection. Images and masks that cannot be read are counted and left out.
+    `watch` is shown each sample with its inspection, `keep` what the figures rest on. Images and masks that cannot be
+    read are counted and left out.
     Raises DataError where no image can be inspected.
     """
     measured = measure_speed(inspector, dataset.samples) if speed else None  # first, while memory holds nothing else
@@ -83,6 +91,9 @@ def evaluate(inspector: Inspector, dataset: Dataset, *, speed: bool = True, watc
     if not seen:
         reason = f": {unreadable[0]}" if unreadable else ""
         raise DataError(f"none of the {len(dataset)} images could be inspected{reason}")
+    if keep is not None:
+        for own in seen:
+            keep(own)
     products = sorted({s.sample.product for s in seen if s.sample.product is not None})
     by_product = {p: _figures(inspector, [s for s in seen if s.sample.product == p], p) for p in products}
     return Evaluation(

@@ -23,6 +23,21 @@ def render_page(figures: dict[str, Any], manifest: Manifest, seen: Sequence[Seen
 
     Raises MissingExtraError where matplotlib or Jinja2 is not installed.
     """
+    return fill_template(
+        "report.html",
+        figures=figures,
+        manifest=manifest,
+        sentences=in_words(figures),
+        warnings=warnings_of(figures, manifest),
+        plots=_plots(manifest, seen),
+        verdicts=verdicts_by_class(seen),
+        gallery=gallery,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def fill_template(name: str, **values: Any) -> str:
+    """A page of the templates' folder. Raises MissingExtraError where matplotlib or Jinja2 is not installed."""
     check_installed()
     import jinja2
 
@@ -34,16 +49,7 @@ def render_page(figures: dict[str, Any], manifest: Manifest, seen: Sequence[Seen
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "interval": interval, "number": number, "plain": plain}
-    return environment.get_template("report.html").render(
-        figures=figures,
-        manifest=manifest,
-        sentences=in_words(figures),
-        warnings=warnings_of(figures, manifest),
-        plots=_plots(manifest, seen),
-        verdicts=verdicts_by_class(seen),
-        gallery=gallery,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
+    return environment.get_template(name).render(**values)
 
 
 def check_installed() -> None:
@@ -71,6 +77,13 @@ def interval(estimate: dict[str, Any]) -> str:
 
 def number(value: float) -> str:
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    if seconds < 90:
+        return f"{max(0.0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def plain(value: Any) -> str:

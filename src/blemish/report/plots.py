@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 GOOD, DEFECTIVE, REVIEW, REJECT = "#0d9488", "#dc2626", "#d97706", "#b91c1c"
+LEVEL, BEHIND = "#0e6ba8", "#8a94a3"
+WIDE = 10  # times the smallest cost, from which on costs are drawn on a logarithmic scale
 _INK = "#123457"  # stands for the page's own colour, and is replaced by it
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -85,6 +87,49 @@ def precision_recall(scores: Floats, defective: Bools, verdicts: Sequence[Verdic
         _legend_above(axes)
 
     return _svg("pr", (5.3, 3.7), draw)
+
+
+def differences(rows: Sequence[tuple[str, float, float, float]]) -> str:
+    """For each method its difference to the best, low and high end of the interval: the best first, at 0."""
+
+    def draw(axes: Any) -> None:
+        places = np.arange(len(rows))
+        for place, (_, value, low, high) in zip(places, rows, strict=True):
+            colour = BEHIND if high < 0 else LEVEL
+            axes.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", clip_on=False)
+            axes.plot(value, place, "o", color=colour, markersize=7, clip_on=False)
+        axes.axvline(0, color=_INK, linewidth=0.8, linestyle=":")
+        axes.set_yticks(places, [name for name, *_ in rows])
+        axes.set(xlabel="difference to the best, with its 95 % interval", ylim=(len(rows) - 0.5, -0.5))
+        axes.tick_params(axis="y", length=0)
+
+    return _svg("differences", (10.8, 0.9 + 0.42 * len(rows)), draw)
+
+
+def pareto(
+    name: str,
+    quality: dict[str, float],
+    cost: dict[str, float],
+    front: Sequence[str],
+    chosen: str,
+    labels: tuple[str, str],
+) -> str:
+    """Quality against cost of each method, labels (x, y); a line joins those that no other beats in both."""
+
+    def draw(axes: Any) -> None:
+        axes.step([cost[m] for m in front], [quality[m] for m in front], where="post", color=LEVEL, linewidth=1.2)
+        for method in quality:
+            colour = LEVEL if method in front else BEHIND
+            size, mark = (11, "*") if method == chosen else (7, "o")
+            axes.plot(cost[method], quality[method], mark, color=colour, markersize=size, clip_on=False)
+            axes.annotate(method, (cost[method], quality[method]), (6, -4), textcoords="offset points", fontsize=9,
+                          va="top")  # fmt: skip
+        if max(cost.values()) > WIDE * min(cost.values()) > 0:
+            axes.set_xscale("log")
+        axes.margins(x=0.25, y=0.2)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+
+    return _svg(name, (5.3, 3.7), draw)
 
 
 def _counts(scores: Floats, defective: Bools) -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ from blemish.evaluation.intervals import clopper_pearson, parts_needed
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.calibrate import parts_to_promise
-from blemish.training.probe import Estimate
+from blemish.training.probe import Estimate, estimate, probe_machine
 from blemish.training.rules import RULES, Rule
 
 HELD_OUT = 0.2  # share of the training images that calibrates where the data have no validation images
@@ -33,6 +33,7 @@ class Ranked:
     points: int
     answers: tuple[str, ...]
     reasons: tuple[str, ...]
+    rules: dict[str, int]  # name of each rule that speaks for or against it -> its points, the weightiest first
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def advise_for(found: Fingerprint, rules: Sequence[Rule] = RULES) -> Advice:
         if points <= 0 or not teachable(found, method_class(name)):
             continue
         speaking.sort(key=lambda rule: -rule.points[name])
-        ranking.append(Ranked(name, points, method_class(name).info.answers, tuple(r.reason for r in speaking)))
+        answers, given = method_class(name).info.answers, {rule.name: rule.points[name] for rule in speaking}
+        ranking.append(Ranked(name, points, answers, tuple(rule.reason for rule in speaking), given))
     if not ranking:
         raise DataError("no method can learn from this data: label some training images good, or mark their defects")
     ranking.sort(key=lambda ranked: -ranked.points)
@@ -113,6 +115,20 @@ def run_settings(advice: Advice) -> dict[str, Any]:
     return found
 
 
+def probe_first(advice: Advice, classes: tuple[str, ...], count: int = TOP) -> dict[str, Estimate]:
+    """What the methods that stand first would cost on this machine, with the advised view; classes as in Dataset."""
+    found, channels = advice.fingerprint, advice.settings.get("channels", 3)
+    estimates = {}
+    for ranked in advice.ranking[:count]:
+        kind, options = method_class(ranked.method), options_for(advice, ranked.method, {})
+        side = options.get("image_size", kind.Options.model_fields["image_size"].default)
+        good_only = kind.info.needs == ("good",)
+        images = found.good_training if good_only else found.good_training + found.defective_training
+        machine = probe_machine(side, channels)
+        estimates[ranked.method] = estimate(ranked.method, options, classes, images, machine, channels)
+    return estimates
+
+
 def make_plan(
     data: str,
     advice: Advice,
@@ -147,6 +163,7 @@ def make_plan(
                 "points": ranked.points,
                 "answers": list(ranked.answers),
                 **({"estimate": estimates[ranked.method].rounded()} if ranked.method in estimates else {}),
+                "rules": dict(ranked.rules),
                 "reasons": list(ranked.reasons),
             }
             for ranked in advice.ranking
