@@ -133,7 +133,8 @@ def wait_for_place(service: Service, stop: threading.Event) -> bool:
 
 def check_camera(text: str) -> None:
     """Raise OptionError for what is no camera's number, no address and no file."""
-    if not (text.isdigit() or urlsplit(text).hostname or Path(text).exists()):
+    place = Path(text)  # may be a device, too
+    if not (text.isdigit() or urlsplit(text).hostname or (place.exists() and not place.is_dir())):
         raise OptionError(f"there is no camera or video '{text}'; give a number, rtsp://... or the path of a file")
 
 
