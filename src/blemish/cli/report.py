@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 def report(
     bundle: Annotated[Path, typer.Argument(help="a .blemish file or the run folder that holds one")],
     data: Annotated[str, typer.Argument(help="dataset: a folder, a CSV manifest, or 'elpv'")],
-    out: Annotated[Path | None, typer.Option(help="the page [default: NAME-report.html beside the bundle]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the page", show_default="NAME-report.html beside the bundle")
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="[default: test; all images where neither data nor run has splits]")
+        str | None, typer.Option(help="which images", show_default="test; all where neither data nor run has splits")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",

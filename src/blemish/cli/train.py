@@ -46,7 +46,7 @@ def train(
     context: typer.Context,
     data: Annotated[str | None, typer.Argument(help="dataset: a folder, a CSV manifest, or 'elpv'")] = None,
     method: Annotated[str | None, typer.Option(help="see `blemish methods`; without it the advisor chooses")] = None,
-    out: Annotated[Path | None, typer.Option(help="run folder [default: runs/METHOD-N]")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder", show_default="runs/METHOD-N")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="option of the method, key=value; repeatable")] = None,
     seed: Annotated[int, typer.Option(help="of splits and of learning")] = 0,
     plan: Annotated[
