@@ -29,7 +29,11 @@ class NetworkOptions(Augmentation):
     batch_size: int = Field(16, ge=2, description="images in a training batch")
     backbone: str = Field(DEFAULT_BACKBONE, description="timm or torchvision name of the network, or 'compact'")
     weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, at its highest")
+    learning_rate: float = Field(3e-4, gt=0, description="of AdamW, at its highest")
+    # Moving the image brings a grey border in, which frozen BatchNorm statistics and a mean over the map take amiss: on
+    # magnetic tiles validation macro F1 after three epochs is 0.77 without, 0.65 with it.
+    zoom: float = Field(0.0, ge=0, lt=1, description="largest change of scale, as a share")
+    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the image")
     weight_decay: float = Field(0.02, ge=0, description="of AdamW")
     first_rate: float = Field(0.1, gt=0, le=1, description="learning rate of the first layer, as a share of the last's")
     freeze: float = Field(
@@ -56,7 +60,7 @@ FEW: dict[str, Any] = {
 
 
 class ClassifierOptions(NetworkOptions):
-    epochs: int = Field(8, ge=1, description="passes over the training images")
+    epochs: int = Field(10, ge=1, description="passes over the training images")
     patience: int = Field(0, ge=0, description="stop after so many epochs without gain on validation; 0: never")
     multi_label: bool = Field(False, description="several defects in one image: one yes or no for each class")
     embedding_loss: Literal[
