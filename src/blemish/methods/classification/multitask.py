@@ -35,6 +35,9 @@ class MultiTaskOptions(SegmenterOptions):
         1.0, ge=0, description="a defect's pixel weighs (its depth / the greatest depth) to this power; 0: all alike"
     )
     positive_weight: float = Field(2.0, gt=0, description="times this")
+    # As with the classifier: the grey border of a moved image would tell on the class head.
+    zoom: float = Field(0.0, ge=0, lt=1, description="largest change of scale, as a share")
+    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the image")
 
 
 class MultiTask(Segmenter):
