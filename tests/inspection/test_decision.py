@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from blemish.errors import DecisionError
 from blemish.inspection.decision import check_decision, inside, judge, load_decision
 from blemish.inspection.manifest import Decision
+from blemish.inspection.measure import measure
 from blemish.inspection.result import Measurements, Region, Verdict
 
 PASS, REVIEW, REJECT = Verdict.PASS, Verdict.REVIEW, Verdict.REJECT
@@ -87,6 +89,15 @@ def test_a_zone_limits_a_rule_to_regions_whose_centroid_is_in_it():
     ignore = Decision(reject=2.0, rules=["ignore if count > 0 in zone edge", "reject if count > 0"], zones=EDGE)
     assert judge(1.0, "defect", [region(x=5.0)], ignore).verdict == PASS
     assert judge(1.0, "defect", [region(x=5.0), region(x=50.0)], ignore).verdict == REJECT
+
+
+def test_a_zone_ends_at_the_edge_of_a_pixel_measured_or_not():
+    decision = Decision(reject=2.0, rules=["reject if count > 0 in zone edge"], zones=EDGE)  # up to x = 10
+    for x, verdict in ((9, REJECT), (10, PASS)):
+        box = (x, 3, x + 1, 4)
+        bare = Region("defect", 0.5, box)
+        measured = Region("defect", 0.5, box, measurements=measure(np.ones((1, 1), bool), (x, 3)))
+        assert [judge(1.0, "defect", [found], decision).verdict for found in (bare, measured)] == [verdict, verdict]
 
 
 @given(st.floats(-5, 15), st.floats(-5, 15))

@@ -187,7 +187,7 @@ def _in_zone(regions: Sequence[Region], rule: Rule, decision: Decision) -> list[
 
 
 def _centre(region: Region) -> tuple[float, float]:
-    if region.measurements is not None:
-        return region.measurements.centroid_x, region.measurements.centroid_y
+    if region.measurements is not None:  # where a pixel's centre is a whole number; zones are drawn at pixel edges
+        return region.measurements.centroid_x + 0.5, region.measurements.centroid_y + 0.5
     x0, y0, x1, y1 = region.box
     return (x0 + x1) / 2, (y0 + y1) / 2

@@ -55,7 +55,7 @@ class Measurements:
     feret_min_px: float
     rectangle_length_px: float  # minimum-area rectangle
     rectangle_width_px: float
-    centroid_x: float
+    centroid_x: float  # of the pixels' centres: 0 is the middle of the first pixel
     centroid_y: float
     orientation_deg: float  # of the long axis, anticlockwise from the x axis as seen on screen, in (-90, 90]
     circularity: float  # 4 pi area / perimeter^2, 1 for a disc
