@@ -84,6 +84,10 @@ def test_every_good_surface_is_another(name):
     assert np.abs(one - two).mean() > 0.01
 
 
-def test_unknown_surface_names_the_known_ones():
-    with pytest.raises(OptionError, match="choose from metal, fabric"):
-        surface("cheese", np.random.default_rng(0), 64)
+@pytest.mark.parametrize(
+    ("names", "words"), [(("metal", "cheese"), "choose from metal, fabric"), ((), "name a surface: metal")]
+)
+def test_unknown_surface_names_the_known_ones_before_anything_is_written(names, words, tmp_path):
+    with pytest.raises(OptionError, match=words):
+        write_synthetic(tmp_path / "set", names, SMALL)
+    assert not (tmp_path / "set").exists()

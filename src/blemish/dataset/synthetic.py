@@ -12,7 +12,7 @@ from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError
 from blemish.imaging.drawing import SHAPES, shade
 from blemish.imaging.read import write_image
-from blemish.imaging.surfaces import surface
+from blemish.imaging.surfaces import check_surfaces, surface
 
 PX_PER_MM = 10.0
 CONTRAST = (0.25, 0.7)  # from hard to see to plain
@@ -40,6 +40,7 @@ def write_synthetic(
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise DataError(f"'{out}' is not empty; choose a new folder, so that nothing is mixed or overwritten")
+    check_surfaces(surfaces)
     rows: list[list[str]] = []
     for number, name in enumerate(surfaces):
         rng = np.random.default_rng([seed, number])

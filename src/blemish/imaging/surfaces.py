@@ -1,7 +1,7 @@
 """Good surfaces: brushed metal and woven fabric drawn by rule, and the photographs that scikit-image ships."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,17 +15,24 @@ Floats = NDArray[Any]  # float32
 PHOTOGRAPHS = ("brick", "grass", "gravel")
 
 
+def check_surfaces(names: Sequence[str]) -> None:
+    """Raises OptionError for an unknown name or none, MissingExtraError where a photograph needs scikit-image."""
+    if not names:
+        raise OptionError(f"name a surface: {', '.join(SURFACES)}")
+    for name in names:
+        if name in PHOTOGRAPHS:
+            _photograph(name)
+        elif name not in DRAWN:
+            raise OptionError(f"there is no surface '{name}'; choose from {', '.join(SURFACES)}")
+
+
 def surface(name: str, rng: np.random.Generator, size: int) -> Floats:
     """A good surface (size, size) in [0, 1]: another one at each call, under slightly other light.
 
     Raises OptionError for an unknown name, MissingExtraError where a photograph needs scikit-image.
     """
-    if name in DRAWN:
-        picture = DRAWN[name](rng, size)
-    elif name in PHOTOGRAPHS:
-        picture = _crop(_photograph(name), rng, size)
-    else:
-        raise OptionError(f"there is no surface '{name}'; choose from {', '.join(SURFACES)}")
+    check_surfaces([name])
+    picture = DRAWN[name](rng, size) if name in DRAWN else _crop(_photograph(name), rng, size)
     return np.clip(picture * _light(rng, size) + rng.normal(0, 0.006, (size, size)), 0, 1).astype(np.float32)
 
 
