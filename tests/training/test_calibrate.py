@@ -38,6 +38,10 @@ def test_parts_to_promise_is_where_the_rank_first_exists(rate, parts):
     assert good_threshold(np.arange(2 * parts + 1, dtype=np.float32), rate) < 2 * parts
 
 
+def test_the_rank_is_not_one_too_high_by_rounding():
+    assert 58 <= good_threshold(np.arange(1.0, 100.0), 0.42) < 59  # 100 * (1 - 0.42) is a little above 58
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.03, 0.1, 0.5])
 def test_escape_threshold_is_the_highest_that_keeps_the_rate(rate):
     defective = np.random.default_rng(1).normal(size=101).astype(np.float32)

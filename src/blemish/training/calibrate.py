@@ -43,7 +43,7 @@ def good_threshold(scores: Scores, rate: float) -> float:
     score is taken. At or above the threshold counts, so it lies above the score of that rank, by MARGIN.
     """
     ordered = np.sort(scores)
-    rank = math.ceil((len(ordered) + 1) * (1 - rate))
+    rank = math.ceil((len(ordered) + 1) * (1 - rate) - 1e-9)  # 100 * (1 - 0.42) is not quite 58
     return float(ordered[min(rank, len(ordered)) - 1] + MARGIN * np.abs(ordered).max())
 
 
