@@ -24,7 +24,10 @@ def demo(
 ) -> None:
     """Make a data set, learn from its good parts, judge the result, inspect images and write the report."""
     with needs_extra("train"):
-        pass
+        import lightning  # noqa: F401
+    from blemish.report.page import check_installed
+
+    check_installed()
     start = time.perf_counter()
     _clear(out)
     run = out / "run"
