@@ -2,13 +2,13 @@
 
 import importlib.util
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import typer
 from graphs import anomaly_bundle, grey_classes, make_bundle
 from typer.testing import CliRunner
+from web_page import read_page
 
 from blemish.cli.report import report
 from blemish.dataset.sample import Sample
@@ -20,51 +20,6 @@ from blemish.inspection.result import Inspection, Verdict
 from blemish.report.gallery import choose
 from blemish.report.page import in_words, percent, verdicts_by_class
 from blemish.report.plots import precision_recall, roc, score_histogram
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Checker(HTMLParser):
-    """Holds that tags are closed in order, that nothing is fetched, and that names are unique."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.text, self.ids, self.images = [], [], [], 0
-
-    def handle_starttag(self, tag, attrs):
-        for name, value in attrs:
-            if name in ("src", "href", "xlink:href", "srcset", "data"):
-                assert re.match(r"data:image/jpeg;base64,|#", value), (tag, name, value[:80])
-            if name == "id":
-                self.ids.append(value)
-            if name.startswith("xlink:href") or name == "clip-path":
-                assert re.search("#(.*?)[)]?$", value)
-        assert tag not in ("link", "iframe", "object")
-        self.images += tag == "img"
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def read_page(path):
-    checker = Checker()
-    text = path.read_text(encoding="utf-8")
-    checker.feed(text)
-    checker.close()
-    assert checker.open == []
-    assert len(set(checker.ids)) == len(checker.ids)
-    assert not re.search(r"url\((?!#)|@import", text)
-    return checker, re.sub(r"\s+", " ", " ".join(checker.text)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.fixture

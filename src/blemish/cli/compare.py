@@ -21,7 +21,7 @@ def compare(
         int, typer.Option(help="cross-validate on training and validation images; the test set stays untouched")
     ] = 0,
     by: Annotated[
-        str | None, typer.Option(help="auroc, macro-f1, map50 or iou [default: what the truth allows, in this order]")
+        str | None, typer.Option(help="auroc, macro-f1, map50 or iou", show_default="the first that the truth allows")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE, or KEY=VALUE for all that have it; repeatable")
@@ -58,25 +58,23 @@ def compare(
 
 def show(facts: dict[str, Any], out: Path) -> None:
     """The ranking as a table, what was left out, and the choice."""
-    table = Table(
-        "method", facts["figure"]["name"], "95 % interval", "difference to the best", "ms an image", "MB", "training",
-        box=None, header_style="bold",
-    )  # fmt: skip
+    from blemish.report.page import duration
+
+    table = Table("method", facts["figure"]["name"], "difference to the best", "ms", "MB", "training", box=None)
     for row in facts["standings"]:
         other = row["difference"]
         table.add_row(
             row["method"],
-            f"{row['value']:.4f}",
-            f"{row['low']:.3f} – {row['high']:.3f}",
-            "" if other is None else f"{other['value']:+.4f} ({other['low']:+.3f} to {other['high']:+.3f})",
+            f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})",
+            "" if other is None else f"{other['value']:+.3f} ({other['low']:+.3f} to {other['high']:+.3f})",
             f"{row['latency_ms']:.3g}",
             f"{row['size_mb']:.1f}",
-            "" if row["training_s"] is None else f"{row['training_s']:.0f} s",
+            "" if row["training_s"] is None else duration(row["training_s"]),
         )
     console.print(table)
     for own in facts["left_out"]:
         console.print(f"[yellow]![/yellow] {own['method']} is left out: {escape(own['reason'])}", highlight=False)
-    console.print(f"[dim]{escape(facts['basis']['words'])}[/dim]", highlight=False)
+    console.print(f"\n[dim]{escape(facts['basis']['words'])}[/dim]", highlight=False)
     choice = facts["choice"]
     console.print(f"[bold]choice: {choice['method']}[/bold], {escape(choice['reason'])}", highlight=False)
     console.print(f"{out / 'comparison.html'} shows why; {choice['bundle']} ships", highlight=False, soft_wrap=True)

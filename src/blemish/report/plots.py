@@ -118,12 +118,14 @@ def pareto(
 
     def draw(axes: Any) -> None:
         axes.step([cost[m] for m in front], [quality[m] for m in front], where="post", color=LEVEL, linewidth=1.2)
-        for method in quality:
+        for number, method in enumerate(sorted(quality, key=lambda m: cost[m])):
             colour = LEVEL if method in front else BEHIND
             size, mark = (11, "*") if method == chosen else (7, "o")
             axes.plot(cost[method], quality[method], mark, color=colour, markersize=size, clip_on=False)
-            axes.annotate(method, (cost[method], quality[method]), (6, -4), textcoords="offset points", fontsize=9,
-                          va="top")  # fmt: skip
+            # By turns below and above, so that the names of neighbours stand apart.
+            below = number % 2 == 0
+            axes.annotate(method, (cost[method], quality[method]), (4, -5 if below else 5), textcoords="offset points",
+                          fontsize=9, va="top" if below else "bottom")  # fmt: skip
         if max(cost.values()) > WIDE * min(cost.values()) > 0:
             axes.set_xscale("log")
         axes.margins(x=0.25, y=0.2)

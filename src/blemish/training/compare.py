@@ -104,6 +104,8 @@ def compare(
         raise OptionError(f"there is no figure '{by}' to compare by; take one of {', '.join(FIGURES)}")
     if folds == 1 or folds < 0:
         raise OptionError("cross-validation takes 2 folds or more; leave --folds out to do without")
+    if methods is not None and not methods:
+        raise OptionError("name the methods to compare, separated by commas, or say auto")
     for name in methods or ():
         method_class(name)
     place = Path(out)

@@ -1,0 +1,120 @@
+"""The advisor: its table is whole, its ranking follows the points, and a plan that is written is what is run."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from blemish import read_dataset
+from blemish.dataset.fingerprint import fingerprint
+from blemish.errors import DataError, OptionError
+from blemish.inspection.bundle import open_bundle
+from blemish.methods.catalogue import METHODS, method_class
+from blemish.training import plan as planning
+from blemish.training.fit import train
+from blemish.training.plan import advise, advise_for, make_plan, read_plan, run_settings, write_plan
+from blemish.training.probe import Estimate, estimate, images_shown, probe_machine
+from blemish.training.rules import RULES, Rule
+from blemish.training.run import read_config
+
+
+@pytest.fixture(scope="module")
+def good_only(tiny_data):
+    return fingerprint(read_dataset(tiny_data.folder / "mvtec"))
+
+
+def test_every_rule_names_known_methods_and_its_reason():
+    for rule in RULES:
+        assert set(rule.points) <= set(METHODS), rule.name
+        assert rule.reason
+        assert rule.points or rule.settings or rule.warns
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_points_add_up_and_order_the_ranking(good_only):
+    advice = advise_for(good_only)
+    for ranked in advice.ranking:
+        holding = [rule for rule in RULES if rule.when(good_only) and ranked.method in rule.points]
+        assert ranked.points == sum(rule.points[ranked.method] for rule in holding)
+        assert set(ranked.reasons) == {rule.reason for rule in holding}
+    points = [ranked.points for ranked in advice.ranking]
+    assert points == sorted(points, reverse=True)
+
+
+def test_what_the_data_cannot_teach_is_never_ranked(good_only):
+    everything = Rule("all", lambda f: True, "a wish", points=dict.fromkeys(METHODS, 1))
+    ranked = {r.method for r in advise_for(good_only, [everything]).ranking}
+    assert ranked == {name for name in METHODS if method_class(name).info.needs == ("good",)}
+    taught = replace(good_only, training_truth=("good", "label", "mask"), defective_training=30)
+    assert {"unet", "faster-rcnn", "classifier"} <= {r.method for r in advise_for(taught, [everything]).ranking}
+    with pytest.raises(DataError, match="no method can learn"):
+        advise_for(replace(good_only, training_truth=()))
+
+
+def test_small_defects_are_looked_at_larger(good_only):
+    def settings(side, height, width):
+        return advise_for(replace(good_only, small_defect_side=side, height=height, width=width)).settings
+
+    assert "image_size" not in settings(20.0, 256, 256)
+    assert settings(10.0, 400, 400)["image_size"] == 320  # 10 px of 400 are 8 px of 320
+    tiles = advise_for(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
+    side = run_settings(tiles)["tiling"]["width"]
+    assert 10 * tiles.settings["image_size"] / side == pytest.approx(8, abs=0.1)
+    assert settings(None, 1100, 500)["fit"] == "letterbox"
+    assert "tile" in settings(None, 1100, 500)
+
+
+def test_a_plan_is_read_as_it_was_written_and_run(tiny_data, tmp_path):
+    data = tiny_data.folder / "mvtec"
+    advice = advise(read_dataset(data))
+    estimates = {advice.method: Estimate(123.4, 5.678, 90.1, 16)}
+    made = make_plan(str(data), advice, estimates, seed=3, false_alarm=0.05)
+    made.train["options"] = {"image_size": 64}
+    write_plan(made, tmp_path / "plan.yaml")
+    assert read_plan(tmp_path / "plan.yaml") == made.train
+    about = yaml.safe_load((tmp_path / "plan.yaml").read_text())["about"]
+    assert about["ranking"][0]["method"] == advice.method == made.train["method"]
+    assert about["ranking"][0]["estimate"]["training_s"] == 120
+    assert sum(about["ranking"][0]["rules"].values()) == about["ranking"][0]["points"]
+    assert about["fingerprint"]["good_training"] == 16
+    run = train(**read_plan(tmp_path / "plan.yaml"), out=tmp_path / "run", progress=False, tell=lambda _: None)
+    config = read_config(run)
+    assert (config.seed, config.false_alarm, config.options["image_size"]) == (3, 0.05, 64)
+    assert open_bundle(run).manifest.provenance.method == advice.method
+
+
+def test_the_probe_counts_what_the_schedule_shows():
+    machine = probe_machine(64)
+    assert machine.backward >= 1
+    classes = ("good", "defect")
+    once = estimate("padim", {"image_size": 64}, classes, 40, machine)
+    assert once.images == 40
+    assert estimate("padim", {"image_size": 64}, classes, 80, machine).training_s == pytest.approx(2 * once.training_s)
+    kind = method_class("stfpm")
+    method = kind(kind.Options(weights="random", steps=7, batch_size=8), classes)
+    assert images_shown(method, 40, 8) == 7 * 8
+
+
+def test_what_more_images_would_buy(good_only):
+    lines = planning.more_data(replace(good_only, good_validation=0, good_training=100, defects_test=60), 0.01, 0.01)
+    assert "there are 20: 395 more good images" in lines[0]
+    assert "cross-fitted" in lines[0]
+    assert "60 defective test images prove an escape rate of at most 4.9%" in lines[1]  # 1 - 0.05 ** (1 / 60)
+    assert "299: 239 more" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: [1", "cannot be read"),
+        ("about: {}", "needs a part `train`"),
+        ("train: {data: x, method: patchcore, colour: red}", "colour: extra inputs are not permitted"),
+        ("train: {data: x, method: patchcore, seed: many}", "seed: input should be a valid integer"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_one_line(tmp_path, text, words):
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(OptionError, match="plan") as caught:
+        read_plan(tmp_path / "plan.yaml")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
