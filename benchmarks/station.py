@@ -207,7 +207,8 @@ def killed(folder: Path, bundle: Path, files: list[Path], parts: int, kills: int
 
     def killer() -> None:
         for turn in range(kills):
-            while len(answers) < parts * (turn + random.uniform(0.2, 0.9)) / kills:
+            due = parts * (turn + random.uniform(0.1, 0.9)) / kills
+            while len(answers) < due:
                 time.sleep(0.01)
             servers[-1].kill()
             servers[-1].wait()
@@ -219,9 +220,9 @@ def killed(folder: Path, bundle: Path, files: list[Path], parts: int, kills: int
     killing.join()
     recorded = read_record()
     stop(servers[-1])
-    counts = Counter(part for part, _ in recorded)
+    counts, known = Counter(part for part, _ in recorded), set(recorded)
     doubled = [part for part, count in counts.items() if count > 1]
-    wrong = [part for part, answer in answers.items() if (part, answer) not in set(recorded)]
+    wrong = [part for part, answer in answers.items() if (part, answer) not in known]
     print(f"{len(answers)} parts answered, {len(servers) - 1} kills, {len(recorded)} in the record; "
           f"{len(doubled)} doubled, {len(wrong)} answered parts missing or other than answered")  # fmt: skip
     return {

@@ -186,6 +186,17 @@ def test_a_sink_or_camera_that_is_not_understood_is_one_line() -> None:
             check_camera(text)
 
 
+def test_the_outbox_is_counted_and_shows_no_password(tmp_path: Path, bundle_file: Path) -> None:
+    sink = f"mqtt://line:geheim@127.0.0.1:{free_port()}/results"
+    with running(tmp_path / "s", bundle_file, sinks=[sink]) as station:
+        client = client_of(station)
+        shown = 'blemish_outbox_pending{sink="station/mqtt://' + sink.rpartition("@")[2] + '"} '
+        assert shown + "0.0" in client.get("/metrics").text
+        send(client, 0)
+        assert shown + "1.0" in client.get("/metrics").text
+        assert "geheim" not in client.get("/metrics").text
+
+
 def drop(folder: Path, name: str, content: bytes) -> None:
     """As a well-behaved sender: written beside, then renamed."""
     part = folder / f".{name}.part"

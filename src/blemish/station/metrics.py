@@ -1,7 +1,5 @@
 """What Prometheus may read."""
 
-from collections.abc import Callable
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from blemish.station.schemas import InspectionOut
@@ -30,8 +28,8 @@ class Metrics:
         self.inspections.labels(answer.recipe.name, answer.verdict).inc()
         self.latency.observe(seconds)
 
-    def text(self, depth: int, pending: Callable[[], dict[str, int]]) -> bytes:
+    def text(self, depth: int, pending: dict[str, int]) -> bytes:
         self.queue.set(depth)
-        for sink, count in pending().items():
+        for sink, count in pending.items():
             self.outbox.labels(sink).set(count)
         return generate_latest(self.registry)

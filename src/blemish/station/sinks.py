@@ -8,8 +8,9 @@ import io
 import json
 import logging
 import os
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,12 @@ def deliver_in_background(
     return threading.Thread(target=_deliver, args=(text, station, database, stop), name=name, daemon=True)
 
 
-def pending(database: Database) -> dict[str, int]:
-    """How many results each sink has yet to take."""
+def pending(database: Database, station: str = "", texts: Sequence[str] = ()) -> dict[str, int]:
+    """How many results each sink has yet to take: those that a station was started with, and those that it once had."""
     query = select(OutboxRow.sink, func.count()).where(OutboxRow.delivered_at.is_(None)).group_by(OutboxRow.sink)
+    found = dict.fromkeys((f"{station}/{text}" for text in texts), 0)
     with database.reading() as session:
-        return {sink: count for sink, count in session.execute(query)}
+        return found | {sink: count for sink, count in session.execute(query)}
 
 
 def _deliver(text: str, station: str, database: Database, stop: threading.Event) -> None:
@@ -85,7 +87,7 @@ def _deliver(text: str, station: str, database: Database, stop: threading.Event)
                         stop.wait(IDLE_S)
                     wait = FIRST_WAIT_S
         except Exception as error:
-            log.warning("sink %s takes nothing (%s); next try in %.1f s", _shown(text), error, wait)
+            log.warning("sink %s takes nothing (%s); next try in %.1f s", shown(text), error, wait)
             stop.wait(wait)
             wait = min(2 * wait, LONGEST_WAIT_S)
 
@@ -207,7 +209,6 @@ def _mqtt(url: str) -> Iterator[Take]:
         client.loop_stop()
 
 
-def _shown(text: str) -> str:
-    """A sink without its password."""
-    name = urlsplit(text).netloc
-    return text.replace(name, name.rpartition("@")[2], 1) if "@" in name else text
+def shown(text: str) -> str:
+    """A sink without its name and password."""
+    return re.sub(r"://[^/]*@", "://", text)

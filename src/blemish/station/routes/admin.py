@@ -45,7 +45,9 @@ def readyz(station: At) -> Response:
 @router.get("/metrics", response_class=Response, responses=problems())
 def metrics(station: At, user: Line) -> Response:
     """For Prometheus."""
-    found = station.metrics.text(station.service.depth, lambda: sinks.pending(station.database))
+    settings = station.settings
+    waiting = sinks.pending(station.database, settings.station, settings.sinks)
+    found = station.metrics.text(station.service.depth, {sinks.shown(sink): count for sink, count in waiting.items()})
     return Response(found, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
