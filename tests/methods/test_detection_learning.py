@@ -50,7 +50,7 @@ def assigned_one_by_one(points, strides, boxes, scores, truth):
     takers: dict[int, list[int]] = {}
     for m in range(len(truth)):
         best = sorted((float(iou[m, k]) for k in usable), reverse=True)[:10]
-        for k in sorted(usable, key=lambda k: cost[m, k])[: max(1, int(sum(best)))]:  # noqa: B023
+        for k in sorted(usable, key=lambda k: cost[m, k])[: max(1, int(sum(best)))]:
             takers.setdefault(k, []).append(m)
     return {k: min(range(len(truth)), key=lambda m: cost[m, k]) if len(ms) > 1 else ms[0] for k, ms in takers.items()}
 

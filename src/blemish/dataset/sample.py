@@ -73,12 +73,15 @@ class Sample:
     ignore: Path | None = None  # mask: these pixels do not count
     group: str | None = None  # part or lot; one group never spans two splits
     product: str | None = None
+    labels: tuple[str, ...] | None = None  # all defect classes, of an image that shows several; its label is then None
 
     @property
     def defective(self) -> bool | None:
         """Whether the part has a defect; None where no label, mask or box tells."""
         if self.label is not None:
             return self.label != GOOD
+        if self.labels:
+            return True
         if self.boxes is not None or self.shapes is not None:
             return bool(self.boxes or self.shapes)
         return True if self.mask is not None else None
@@ -101,8 +104,8 @@ class Dataset:
         """Class names of labels, boxes, shapes and masks, sorted, GOOD first; DEFECT where a mask has no class."""
         names = {s.label for s in self.samples if s.label is not None}
         names |= {found.label for s in self.samples for found in (*(s.boxes or ()), *(s.shapes or ()))}
-        names |= {name for s in self.samples for name in s.mask_classes or ()}
-        if any(s.mask is not None and s.mask_classes is None and s.label is None for s in self.samples):
+        names |= {name for s in self.samples for name in (*(s.mask_classes or ()), *(s.labels or ()))}
+        if any(s.mask and not (s.mask_classes or s.label or s.labels) for s in self.samples):
             names.add(DEFECT)
         return tuple(sorted(names, key=lambda name: (name != GOOD, name)))
 
@@ -118,6 +121,8 @@ class Dataset:
             found |= {kind for kind in ("label", "mask", "boxes", "template") if getattr(s, kind) is not None}
             if s.shapes:
                 found |= {"mask", "boxes"}
+            if s.labels:
+                found.add("label")
             if s.defective is False:
                 found.add("good")
         return frozenset(found)

@@ -114,6 +114,22 @@ def label_from(labels: Iterable[str]) -> str | None:
     return GOOD if not names else names.pop() if len(names) == 1 else None
 
 
+def classes_shown(sample: Sample) -> frozenset[str] | None:
+    """All defect classes that an image shows, by its label, boxes, outlines and mask; None where nothing tells.
+
+    Raises ImageError for a mask of several classes that cannot be read.
+    """
+    if sample.defective is None:
+        return None
+    found = {item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))} | set(sample.labels or ())
+    if sample.label is not None:
+        found.add(sample.label)
+    elif sample.mask is not None and sample.mask_classes is not None:
+        values = np.unique(read_class_mask(sample.mask)).tolist()
+        found |= {name for number, name in enumerate(sample.mask_classes, 1) if number in values}
+    return frozenset(found - {GOOD}) if found or sample.defective is False else None
+
+
 def read_class_mask(path: Path) -> NDArray[np.int64]:
     """Pixel values (H, W) of a grey or palette image; ImageError for colours, or what `read_image` refuses."""
     image_header(path)  # size and content are checked here, so that Pillow opens nothing else

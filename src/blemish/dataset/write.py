@@ -39,7 +39,8 @@ def convert(dataset: Dataset, format: str, out: str | Path) -> list[str]:
 def sha256_of(dataset: Dataset) -> str:
     """Hash of the list of files, whatever their order: relative path, size in bytes, label, split, boxes and shapes."""
     lines = sorted(
-        f"{_relative(s.image, dataset.root)}\t{s.image.stat().st_size}\t{s.label or ''}\t{s.split or ''}"
+        f"{_relative(s.image, dataset.root)}\t{s.image.stat().st_size}"
+        f"\t{s.label or '|'.join(s.labels or ())}\t{s.split or ''}"
         + (f"\t{s.boxes or ()}\t{s.shapes or ()}" if s.boxes or s.shapes else "")
         for s in dataset.samples
     )

@@ -21,6 +21,8 @@ Answer = Literal["what", "where", "how much"]
 # "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
 # "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, where "has_mask" says that they
 # are known. Where all images have templates: "template" (C, H, W), and "differs" (H, W) bool, known defects.
+# Where a method needs labels: "present" (D,) bool, the defect classes that the image shows, where "has_label" says that
+# they are known; "label" is -1 where there are several.
 # Where a method needs or takes masks: "mask_labels" (H, W) int64, 0 no defect, 1 + index of the defect class.
 # Where it needs or takes boxes: "boxes" (M, 5) float32 x0 y0 x1 y1 index of the defect class, and "has_boxes".
 # Where it does both: "box_masks" (M, H, W) bool, the pixels of each box's defect.
@@ -80,6 +82,11 @@ class Method(L.LightningModule, ABC):
     @property
     def compares_with_template(self) -> bool:
         """Whether the graph that ships takes a template beside the image: `forward(images, template)`."""
+        return False
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether it learns from images of which several classes are told."""
         return False
 
     def trainer_options(self) -> dict[str, Any]:

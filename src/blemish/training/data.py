@@ -21,7 +21,7 @@ from blemish.imaging.read import image_header, read_image
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.manifest import InputSpec, Roi, Tiling
 from blemish.methods.base import Item
-from blemish.training.targets import Seen, boxes_in, instances_in, label_index, mask_labels_in
+from blemish.training.targets import Seen, boxes_in, instances_in, label_index, mask_labels_in, present_in
 
 Pixels = NDArray[Any]
 LISTS = ("boxes", "box_masks")  # of another length for each image
@@ -113,6 +113,8 @@ class ImageItems(TorchDataset[Item]):
             "mask": torch.from_numpy(seen.mask(mask, spec)),
             "has_mask": known,
         }
+        if "label" in self.truth:
+            item["present"], item["has_label"] = present_in(sample, self.classes)
         if "mask" in self.truth:
             item["mask_labels"] = mask_labels_in(sample, self.classes, seen, spec)
         if {"mask", "boxes"} <= self.truth:

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file, save_file
 
@@ -19,13 +20,14 @@ from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.write import write_csv
-from blemish.errors import DataError, OptionError
+from blemish.errors import BlemishError, DataError, OptionError
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec
 from blemish.inspection.result import Inspection
 from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
 from blemish.training.calibrate import Target
+from blemish.training.checkpoint import LastCheckpoint
 from blemish.training.data import ImageItems, View, loader
 from blemish.training.needs import bears, check_truth, good_alone, good_or_paired
 from blemish.training.one_pass import with_collecting_strategy
@@ -84,9 +86,15 @@ def train(
     if learns_windows(method_class(method), config.tiling is not None):
         check_places(dataset)
     else:
-        check_truth(dataset, method_class(method), drawn=config.synthetic is not None)
+        several = getattr(checked, "multi_label", False)
+        check_truth(dataset, method_class(method), drawn=config.synthetic is not None, several=several)
     _start(run, config, dataset)
-    return _carry_out(run, config, dataset, tell, progress, tensorboard)
+    try:
+        return _carry_out(run, config, dataset, tell, progress, tensorboard)
+    except BlemishError:
+        if not weights_file(run).exists() and not checkpoint_file(run).exists():
+            (run / "run.yaml").unlink(missing_ok=True)  # nothing was learnt: the folder is free for another try
+        raise
 
 
 def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, tensorboard: bool = False) -> Path:
@@ -205,9 +213,7 @@ def fit(
     batch = method.options.batch_size
     callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
     if not one_pass:
-        callbacks.append(
-            ModelCheckpoint(run / "checkpoints", save_last=True, save_top_k=0, train_time_interval=CHECKPOINT_EVERY)
-        )
+        callbacks.append(LastCheckpoint(checkpoint_file(run), CHECKPOINT_EVERY))
     best = None
     if method.monitor is not None and len(validation):
         best = ModelCheckpoint(
@@ -223,7 +229,7 @@ def fit(
     if one_pass:
         trainer_options = with_collecting_strategy(trainer_options)
     with quiet():
-        trainer = L.Trainer(
+        trainer = _trainer(
             callbacks=callbacks,
             logger=loggers,
             enable_progress_bar=progress,
@@ -291,6 +297,14 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, pr
     return [results[i] for i in range(len(training))]
 
 
+def _trainer(**options: Any) -> L.Trainer:
+    """Lightning's trainer; OptionError for a device, strategy or precision that it does not take."""
+    try:
+        return L.Trainer(**options)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise OptionError(f"Lightning does not take these options: {' '.join(str(error).split())}") from error
+
+
 def _training(dataset: Dataset, method: Method) -> Dataset:
     """The training images that bear the truth a method learns from: good ones alone where it needs no other."""
     training = dataset.split("train")
@@ -298,7 +312,8 @@ def _training(dataset: Dataset, method: Method) -> Dataset:
         return good_or_paired(training, type(method))
     if method.info.needs == ("good",):
         return training
-    return training.where(lambda s: all(bears(s, need) for need in method.info.needs if need != "good"))
+    needed = [need for need in method.info.needs if need != "good"]
+    return training.where(lambda s: all(bears(s, need, method.several_labels) for need in needed))
 
 
 def _save_weights(method: Method, path: Path) -> None:

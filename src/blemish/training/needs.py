@@ -1,15 +1,15 @@
 """Which truth a sample bears, and whether a dataset has what a method learns from."""
 
 from blemish.dataset.sample import Dataset, Sample
-from blemish.dataset.truth import has_boxes, has_mask
+from blemish.dataset.truth import classes_shown, has_boxes, has_mask
 from blemish.errors import DataError
 from blemish.methods.base import Method, Need
 
 
-def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False) -> None:
+def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False, several: bool = False) -> None:
     """Raises DataError where the training images lack the truth that a method learns from.
 
-    Where defects are `drawn` on good images while learning, there need be no others.
+    Where defects are `drawn` on good images while learning, there need be no others. `several` as in `bears`.
     """
     training = dataset.split("train")
     if good_alone(method) and len(good_or_paired(training, method)):
@@ -17,7 +17,7 @@ def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False) -> 
     if not len(training):
         raise DataError("there are no training images; give some the split 'train'")
     for need in method.info.needs:
-        bearing = [s for s in training.samples if bears(s, need)]
+        bearing = [s for s in training.samples if bears(s, need, several)]
         if need == "good" and not bearing:
             raise DataError(
                 f"{method.info.name} learns from good images and there are none in training; "
@@ -43,8 +43,8 @@ def good_or_paired(dataset: Dataset, method: type[Method]) -> Dataset:
     return dataset.where(lambda s: s.template is not None and (has_boxes(s) or has_mask(s)))
 
 
-def bears(sample: Sample, need: Need) -> bool:
-    """Whether a sample has a kind of truth."""
+def bears(sample: Sample, need: Need, several: bool = False) -> bool:
+    """Whether a sample has a kind of truth; with `several`, labels may be several classes."""
     if need == "good":
         return sample.defective is False
     if need == "mask":
@@ -52,5 +52,6 @@ def bears(sample: Sample, need: Need) -> bool:
     if need == "boxes":
         return has_boxes(sample)
     if need == "label":
-        return sample.label is not None or sample.defective is False
+        known = sample.label is not None or sample.defective is False
+        return known or (several and classes_shown(sample) is not None)
     return sample.template is not None

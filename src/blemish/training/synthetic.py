@@ -122,6 +122,8 @@ class Synthesiser:
         masks = torch.from_numpy(np.stack([defect.mask for defect in defects]))
         item["mask"] = item["mask"] | masks.any(dim=0)
         numbers = [self.defects.index(defect.label) for defect in defects]
+        if "present" in item:
+            item["present"] = item["present"].index_fill(0, torch.tensor(numbers), True)
         if "mask_labels" in item:
             labels = item["mask_labels"].clone()
             for number, mask in zip(numbers, masks, strict=True):

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import GOOD, Sample
-from blemish.dataset.truth import boxes_of, class_masks, has_mask, instances_of
+from blemish.dataset.truth import boxes_of, class_masks, classes_shown, has_mask, instances_of
 from blemish.imaging.place import Turned
 from blemish.imaging.prepare import fit_mask_to, fit_transform, prepare
 from blemish.inspection.manifest import InputSpec
@@ -56,6 +56,12 @@ def label_index(sample: Sample, classes: tuple[str, ...]) -> int:
     """Index of the image's class, -1 where it is not known; an image without any defect is good."""
     label = GOOD if sample.label is None and sample.defective is False else sample.label
     return classes.index(label) if label in classes else -1
+
+
+def present_in(sample: Sample, classes: tuple[str, ...]) -> tuple[torch.Tensor, bool]:
+    """(D,) bool, the defect classes that the image shows, and whether they are known."""
+    shown = classes_shown(sample)
+    return torch.tensor([name in (shown or ()) for name in _defects(classes)], dtype=torch.bool), shown is not None
 
 
 def mask_labels_in(sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSpec) -> torch.Tensor:

@@ -18,6 +18,7 @@ from blemish.methods.base import Method
 from blemish.training.data import View, place_in
 
 Bools = NDArray[np.bool_]
+NO_PLACES: dict[str, None] = dict.fromkeys(("mask", "mask_classes", "boxes", "shapes"))
 
 
 class WindowRule(BaseModel):
@@ -70,7 +71,7 @@ def windows_of(dataset: Dataset, view: View, rule: WindowRule, need_defects: boo
             continue
         for tile, label in enumerate(labels_of_windows(sample, view, rule)):
             if label is not None:
-                samples.append(replace(sample, label=label, mask=None, mask_classes=None, boxes=None, shapes=None))
+                samples.append(replace(sample, label=label, labels=None, **NO_PLACES))
                 tiles.append(tile)
     if need_defects and not any(sample.label != GOOD for sample in samples):
         raise DataError(

@@ -1,8 +1,9 @@
 """A CSV of one row an image: image and any of label, mask, boxes, template, split, group, product, roi, ignore.
 
-`boxes` names an annotation file, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` holds
-[{"label": …, "rings": [[[x, y], …], …]}, {"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's
-short form; `mask_classes` holds the names ["…", …] of the mask's pixel values 1, 2, ….
+`label` is a class, or several with | between them for an image that shows defects of several. `boxes` names a file of
+annotations, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` holds [{"label": …, "rings": [[[x, y], …], …]},
+{"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's short form; `mask_classes` holds the names
+["…", …] of the mask's pixel values 1, 2, ….
 """
 
 import csv
@@ -15,7 +16,7 @@ from typing import Any
 from blemish.dataset.annotations import number as finite
 from blemish.dataset.boxes import BOX_READERS, read_boxes
 from blemish.dataset.files import SPLIT_NAMES, class_label, losses
-from blemish.dataset.sample import Box, Dataset, Polygon, Rle, Sample, Shape
+from blemish.dataset.sample import GOOD, Box, Dataset, Polygon, Rle, Sample, Shape
 from blemish.dataset.shapes import runs_from_text, runs_to_text
 from blemish.dataset.truth import label_from
 from blemish.errors import DataError
@@ -82,19 +83,23 @@ def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
         return (path.relative_to(root) if relative and path.is_relative_to(root) else path).as_posix()
 
     def cell(sample: Sample, name: str) -> str:
+        if name == "label" and sample.labels:
+            return "|".join(sample.labels)
         value = getattr(sample, name)
         if name == "image" or name in _FILES:
             return text(value)
         return (_as_json(value) if name in _JSON and value is not None else value) or ""
 
     kept = [name for name in COLUMNS if name == "image" or any(getattr(s, name) is not None for s in dataset.samples)]
+    if "label" not in kept and any(s.labels for s in dataset.samples):
+        kept.insert(1, "label")
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(kept)
         for s in dataset.samples:
             writer.writerow(cell(s, name) for name in kept)
-    return losses(dataset.samples, kept)
+    return losses(dataset.samples, {*kept, "labels"})
 
 
 def _sample(path: Path, number: int, row: dict[str, str], base: Path) -> Sample:
@@ -103,9 +108,13 @@ def _sample(path: Path, number: int, row: dict[str, str], base: Path) -> Sample:
     split = row.get("split", "").lower()
     if split and split not in SPLIT_NAMES:
         raise DataError(f"{path}, line {number}: split {row['split']!r} is not understood; take train, val or test")
+    names = tuple(dict.fromkeys(class_label(name) for name in row.get("label", "").split("|") if name.strip()))
+    if len(names) > 1 and GOOD in names:
+        raise DataError(f"{path}, line {number}: label {row['label']!r}: an image is good or shows defects, not both")
     return Sample(
         image=base / _posix(row["image"]),
-        label=class_label(row["label"]) if row.get("label") else None,
+        label=names[0] if len(names) == 1 else None,
+        labels=names if len(names) > 1 else None,
         split=SPLIT_NAMES[split] if split else None,
         group=row.get("group") or None,
         product=row.get("product") or None,
@@ -170,7 +179,7 @@ def _as_json(values: tuple[Any, ...]) -> str:
 
 def _labelled(sample: Sample) -> Sample:
     """Where the row gives no label, that which the boxes or shapes give."""
-    if sample.label is not None or (sample.boxes is None and sample.shapes is None):
+    if sample.label is not None or sample.labels or (sample.boxes is None and sample.shapes is None):
         return sample
     return replace(sample, label=label_from(item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))))
 

@@ -21,6 +21,8 @@ from blemish.methods.metric_losses import metric_loss
 from blemish.methods.mixing import cutmix, mixup
 from blemish.methods.schedule import cosine_phases
 
+TRUTH = ("label", "present", "has_label")  # of an item, as a classifier needs it
+
 
 class NetworkOptions(Augmentation):
     """Options of methods that train a whole classification network."""
@@ -133,13 +135,19 @@ class Classifier(Method):
         return own if self.good is None else torch.cat([torch.zeros_like(own[:, :1]), own], dim=1)
 
     def before_training(self, dataset: Dataset) -> None:
-        counts = class_counts(dataset, self.classes)
+        counts = class_counts(dataset, self.classes, several=self.several_labels)
         if self.options.balance == "weights":
             own = [n for n, name in zip(counts, self.classes, strict=True) if name in self.names]
             self.class_weights = effective_number_weights(own, self.options.beta)
 
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
-        return balanced_chances(dataset, self.classes) if self.options.balance == "sampler" else None
+        if self.options.balance != "sampler":
+            return None
+        return balanced_chances(dataset, self.classes, self.several_labels)
+
+    @property
+    def several_labels(self) -> bool:
+        return self.options.multi_label
 
     def augment(self) -> Any:
         options = self.options
@@ -151,7 +159,8 @@ class Classifier(Method):
         logits = self.head(self.dropout(vectors))
         loss = self.loss(logits, batch)
         if partner is not None:
-            loss = share * loss + (1 - share) * self.loss(logits, {"label": batch["label"][partner]})
+            truth = {key: batch[key][partner] for key in TRUTH if key in batch}
+            loss = share * loss + (1 - share) * self.loss(logits, truth)
         elif self.options.embedding_loss != "none" and (known := batch["label"] >= 0).any():
             own = self.embedding_loss(vectors[known].float(), batch["label"][known])
             self.log("embedding_loss", own)
@@ -171,24 +180,29 @@ class Classifier(Method):
         options = self.options
         gamma = options.gamma if options.loss == "focal" else 0.0
         if options.multi_label:
-            return each_alone(logits, self.present(batch), self.class_weights, options.label_smoothing, gamma)
+            known = batch["has_label"]
+            if not known.any():
+                return logits.sum() * 0
+            present = batch["present"][known]
+            return each_alone(logits[known], present, self.class_weights, options.label_smoothing, gamma)
         return one_of_many(logits, batch["label"], self.class_weights, options.label_smoothing, gamma)
-
-    def present(self, batch: Batch) -> Tensor:
-        """(N, D) bool: which defect classes an image shows."""
-        places = torch.tensor([self.classes.index(name) for name in self.names], device=self.device)
-        return batch["label"][:, None] == places
 
     def validation_step(self, batch: Batch, index: int) -> None:
         logits = self.head(self.trunk(quick(batch["image"]))[0]).float()
-        truth = self.present(batch) if self.options.multi_label else batch["label"]
-        self._seen.append((logits, truth))
+        if self.options.multi_label:
+            known = batch["has_label"]
+            self._seen.append((logits[known], batch["present"][known]))
+        else:
+            self._seen.append((logits, batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
         """The figure that picks the best epoch, and the temperature: a buffer, so that the best epoch's own ships."""
         logits, truth = (gather_vectors(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
         self._seen = []
-        if self.options.multi_label:
+        if not len(logits):
+            score = loss = logits.new_zeros(())
+            temperature = 1.0
+        elif self.options.multi_label:
             score = multilabel_f1_score(logits.sigmoid(), truth.long(), num_labels=len(self.names))
             temperature = fit_binary_temperature(logits, truth)
             loss = each_alone(logits / temperature, truth, torch.ones_like(self.class_weights))
@@ -205,7 +219,10 @@ class Classifier(Method):
         return optimizer_of(self, self.trunk, heads, int(self.trainer.estimated_stepping_batches))
 
     def configure_callbacks(self) -> list[Callback]:
-        return [EarlyStopping("val_score", mode="max", patience=self.options.patience)] if self.options.patience else []
+        if not self.options.patience:
+            return []
+        # Without validation images there is nothing to stop by.
+        return [EarlyStopping("val_score", mode="max", patience=self.options.patience, strict=False)]
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_epochs": self.options.epochs, "gradient_clip_val": 1.0}
@@ -245,4 +262,4 @@ def quick(images: Tensor) -> Tensor:
 
 def plain(item: Item) -> Item:
     """What a classifier needs of an item: the masks would only cost time to move."""
-    return {key: value for key, value in item.items() if key in ("image", "label")}
+    return {key: value for key, value in item.items() if key == "image" or key in TRUTH}

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from blemish.dataset.sample import GOOD, Dataset
+from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.dataset.truth import classes_shown
 from blemish.errors import DataError
 
 
@@ -15,12 +16,20 @@ def label_of(sample_label: str | None, defective: bool | None) -> str | None:
     return GOOD if sample_label is None and defective is False else sample_label
 
 
-def class_counts(dataset: Dataset, classes: Sequence[str], least: int = 2) -> list[int]:
-    """Labelled images of each class.
+def names_of(sample: Sample, several: bool) -> frozenset[str | None]:
+    """The class of a sample; with `several`, all that it shows."""
+    if not several:
+        return frozenset([label_of(sample.label, sample.defective)])
+    shown = classes_shown(sample)
+    return frozenset([None]) if shown is None else shown or frozenset([GOOD])
+
+
+def class_counts(dataset: Dataset, classes: Sequence[str], least: int = 2, several: bool = False) -> list[int]:
+    """Labelled images of each class; with `several`, an image counts for all classes that it shows.
 
     Raises DataError with one class only, or where a class has fewer than `least` images: nothing can then be learnt.
     """
-    found = Counter(label_of(s.label, s.defective) for s in dataset.samples)
+    found = Counter(name for s in dataset.samples for name in names_of(s, several))
     counts = [found[name] for name in classes]
     if len(classes) < 2:
         only = f"'{classes[0]}' alone" if classes else "none at all"
@@ -44,8 +53,11 @@ def effective_number_weights(counts: Sequence[int], beta: float) -> Tensor:
     return (weights * len(weights) / weights.sum()).float()
 
 
-def balanced_chances(dataset: Dataset, classes: Sequence[str]) -> list[float]:
-    """One weight an image, so that every class is drawn equally often; images without a known class never."""
-    labels = [label_of(s.label, s.defective) for s in dataset.samples]
-    found = Counter(labels)
-    return [1 / found[label] if label in classes else 0.0 for label in labels]
+def balanced_chances(dataset: Dataset, classes: Sequence[str], several: bool = False) -> list[float]:
+    """One weight an image, so that every class is drawn equally often; images without a known class never.
+
+    With `several`, an image that shows more than one class has the weight of the rarest.
+    """
+    labels = [names_of(s, several) for s in dataset.samples]
+    found = Counter(name for names in labels for name in names)
+    return [max((1 / found[name] for name in names if name in classes), default=0.0) for names in labels]
