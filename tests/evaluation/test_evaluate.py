@@ -65,7 +65,8 @@ def test_known_figures(grey, parts):
     assert found["pixel"]["iou"] == pytest.approx(3 * 256 / (4 * 256 + 2 * 256))  # pixels from 0.5 up
     assert found["masks"]["iou"] == found["pixel"]["iou"]
     assert found["masks"]["defects_found"]["value"] == 0.75
-    assert set(found) == {"image", "pixel", "masks", "speed", "bundle", "data"}
+    assert set(found) == {"image", "pixel", "masks", "sizes", "speed", "bundle", "data"}
+    assert found["sizes"] == [{"low": 16, "high": 32, "found": found["masks"]["defects_found"]}]  # squares of 16 px
     assert {"images_per_second", "latency_ms", "network_ms", "decode_ms", "peak_memory_mb"} <= set(found["speed"])
     assert found["speed"]["latency_ms"]["median"] <= found["speed"]["latency_ms"]["p95"]
     assert found["data"] | {"sha256": "", "root": ""} == {
@@ -120,7 +121,7 @@ def test_each_product_has_its_own_figures(grey, parts):
     assert set(found["products"]) == {"a", "b"}
     for index, name in enumerate("ab"):
         alone = evaluate(Inspector.open(grey), parts.with_samples(parts.samples[index::2]), speed=False).to_dict()
-        assert found["products"][name] == {key: alone[key] for key in ("image", "pixel", "masks")}
+        assert found["products"][name] == {key: alone[key] for key in ("image", "pixel", "masks", "sizes")}
     one = evaluate(Inspector.open(grey), parts.with_samples(halves[::2]), speed=False).to_dict()
     assert "products" not in one
 

@@ -34,10 +34,10 @@ class BoxFigures:
 
 def compare(found: Candidates, truth: Sequence[Box], valid: Bools | None = None) -> Detections:
     """Detections of an image against its true boxes; those that lie mostly on pixels that do not count are left out."""
-    true = np.array([(b.x0, b.y0, b.x1, b.y1) for b in truth], np.float64).reshape(-1, 4)
+    true = corners_of(truth)
     names = [box.label for box in truth]
     if valid is not None:
-        kept = [i for i, box in enumerate(true) if _counts(box, valid)]
+        kept = [i for i, box in enumerate(true) if mostly_valid(box, valid)]
         true, names = true[kept], [names[i] for i in kept]
     return Detections(found.scores.astype(np.float64), found.labels, names, box_iou(found.corners, true))
 
@@ -79,7 +79,13 @@ def _all_labels(images: Sequence[Detections]) -> list[str]:
     return sorted({name for image in images for name in (*image.truth, *image.labels)})
 
 
-def _counts(box: Floats, valid: Bools) -> bool:
+def corners_of(boxes: Sequence[Box]) -> Floats:
+    """(N, 4) x0 y0 x1 y1."""
+    return np.array([(b.x0, b.y0, b.x1, b.y1) for b in boxes], np.float64).reshape(-1, 4)
+
+
+def mostly_valid(box: Floats, valid: Bools) -> bool:
+    """Whether half of a box, or more, lies on pixels that count."""
     x0, y0, x1, y1 = box.round().astype(int).clip(0)
     part = valid[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
     return bool(part.size and part.mean() >= 0.5)

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Box, Dataset, Sample
 from blemish.dataset.truth import boxes_of, class_masks, has_boxes, has_mask, instances_of, mask_of
 from blemish.dataset.write import sha256_of
 from blemish.errors import BlemishError, DataError
 from blemish.evaluation.boxes import BoxFigures, box_figures, compare
 from blemish.evaluation.classes import ClassFigures, class_figures
 from blemish.evaluation.detections import Detections
+from blemish.evaluation.found import Outcome, SizeShare, found_by_size, outcome_of_boxes, outcome_of_masks
 from blemish.evaluation.image import ImageFigures, image_figures
 from blemish.evaluation.masks import MaskFigures, Overlap, compare_masks, mask_figures, overlap
 from blemish.evaluation.pixel import PixelFigures, PixelScores, pixel_figures, split_scores
@@ -35,6 +36,7 @@ class Figures:
     classes: ClassFigures | None
     masks: MaskFigures | None
     boxes: BoxFigures | None
+    sizes: list[SizeShare] | None = None  # share of the defects found by their size
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Seen:
     overlap: Overlap | None
     instances: Detections | None  # masks of whole defects against the true ones
     boxes: Detections | None
+    outcome: Outcome | None = None  # which true defects the regions find
 
 
 def evaluate(
@@ -132,14 +135,15 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
         if isinstance(result, Unreadable):
             unreadable.append(result.message)
             continue
-        mask, layers, instances, boxes = None, {}, None, None
+        mask, layers, instances, boxes, outcome = None, {}, None, None, None
         try:
             mask = _pixel_truth(sample, result)
             if mask is not None:
                 layers = dict(zip(names, class_masks(sample, names, result.size), strict=True))
                 instances = _compare_instances(sample, result, names)
             if result.candidates is not None and has_boxes(sample):
-                boxes = compare(result.candidates, boxes_of(sample, result.size), result.valid)
+                boxes = compare(result.candidates, _true_boxes(sample, result, names), result.valid)
+            outcome = _outcome(sample, result, mask)
         except BlemishError as error:
             unreadable.append(str(error))
         if watch is not None:
@@ -153,6 +157,7 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
             None if mask is None else overlap(result.regions, mask, result.valid, layers),
             instances,
             boxes,
+            outcome,
         )
 
 
@@ -162,6 +167,23 @@ def _pixel_truth(sample: Sample, result: Inspection) -> Bools | None:
         return None
     mask = mask_of(sample, result.size)
     return mask if mask.any() or sample.defective is False else None
+
+
+def _true_boxes(sample: Sample, result: Inspection, names: list[str]) -> list[Box]:
+    """Where the bundle knows one class, all defects are it."""
+    found = boxes_of(sample, result.size)
+    return [replace(box, label=names[0]) for box in found] if len(names) == 1 else list(found)
+
+
+def _outcome(sample: Sample, result: Inspection, mask: Bools | None) -> Outcome | None:
+    """By masks where both sides have them, else by boxes where the bundle gives some; None where nothing tells."""
+    boxes_alone = result.candidates is not None and result.candidates.masks is None
+    if mask is not None and not boxes_alone:
+        truth = instances_of(sample, result.size) if sample.defective is not False else []
+        return outcome_of_masks(result.regions, truth, result.valid, result.size)
+    if result.candidates is not None and has_boxes(sample):
+        return outcome_of_boxes(result.regions, boxes_of(sample, result.size), result.valid)
+    return None
 
 
 def _compare_instances(sample: Sample, result: Inspection, names: list[str]) -> Detections:
@@ -186,12 +208,14 @@ def _figures(inspector: Inspector, seen: list[Seen], product: str | None = None)
     shapes = bool({"anomaly_map", "class_map", "mask_scores", "box_masks"} & set(inspector.manifest.outputs))
     shapes |= inspector.manifest.tiling is not None  # a classifier of windows
     overlaps = [s.overlap for s in seen if s.overlap is not None]
+    outcomes = [s.outcome for s in seen if s.outcome is not None]
     return Figures(
         image=image_figures(scores, defective, [s.verdict for s in known]) if known else None,
         pixel=pixel_figures(pixels, inspector.decision_for(product).map_high),
         classes=class_figures(*map(list, zip(*named, strict=True))) if named else None,
         masks=mask_figures(overlaps, [s.instances for s in seen if s.instances is not None]) if shapes else None,
         boxes=box_figures([s.boxes for s in seen if s.boxes is not None]),
+        sizes=found_by_size(outcomes) or None if shapes or "boxes" in inspector.manifest.outputs else None,
     )
 
 
