@@ -14,7 +14,9 @@ DIFFERS = 1
 def replay(
     inspection: Annotated[int, typer.Argument(metavar="ID", help="of a recorded inspection")],
     data: Annotated[Path, typer.Option(help="the station's own folder")] = Path("station"),
-    db: Annotated[str | None, typer.Option(help="URL of a PostgreSQL database", show_default="SQLite in --data")] = None,
+    db: Annotated[
+        str | None, typer.Option(help="URL of a PostgreSQL database", show_default="SQLite in --data")
+    ] = None,
     image: Annotated[Path | None, typer.Option(help="the image, where the station did not keep it")] = None,
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino")] = "onnxruntime",
 ) -> None:

@@ -16,7 +16,9 @@ LIMITS, IMAGES, WAYS = "Limits", "Images", "Sources and sinks"
 
 def serve(
     bundle: Annotated[Path | None, typer.Option(help="taken in, and used, if it is new to the station")] = None,
-    db: Annotated[str | None, typer.Option(help="URL of a PostgreSQL database", show_default="SQLite in --data")] = None,
+    db: Annotated[
+        str | None, typer.Option(help="URL of a PostgreSQL database", show_default="SQLite in --data")
+    ] = None,
     host: Annotated[str, typer.Option(help="address to listen on; beyond loopback, tokens are a must")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     data: Annotated[Path, typer.Option(help="the station's own folder")] = Path("station"),
