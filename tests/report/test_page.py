@@ -1,23 +1,28 @@
 """The report's page: whole, self-contained, and right in its words."""
 
 import importlib.util
+import json
 import re
 
 import numpy as np
 import pytest
 import typer
-from graphs import anomaly_bundle, grey_classes, make_bundle
+from graphs import anomaly_bundle, fixed_boxes, grey_classes, make_bundle
 from typer.testing import CliRunner
 from web_page import read_page
 
 from blemish.cli.report import report
-from blemish.dataset.sample import Sample
+from blemish.dataset.sample import Polygon, Sample
 from blemish.errors import MissingExtraError, OptionError
+from blemish.evaluation.detections import Detections, average_precision, rank
+from blemish.evaluation.evaluate import Seen as Judged
+from blemish.evaluation.found import Outcome
 from blemish.evaluation.intervals import prove, share
 from blemish.imaging.read import write_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
-from blemish.report.gallery import choose
+from blemish.report.curves import class_curves, detection_curves, draw_curves
+from blemish.report.gallery import choose, make_card, telling
 from blemish.report.page import in_words, percent, verdicts_by_class
 from blemish.report.plots import precision_recall, roc, score_histogram
 
@@ -77,10 +82,78 @@ def test_page_of_a_class_bundle_without_speed(run, folder, tmp_path):
     )  # fmt: skip
     out = tmp_path / "new" / "page.html"
     assert str(out) in run(bundle, folder, "--out", out, "--no-speed").replace("\n", "")
-    _, words = read_page(out)
+    page, words = read_page(out)
     assert "balanced accuracy" in words
+    assert "calibration error" in words
+    assert "Top mistakes" in words
+    assert "Images of a class against all others" in words
+    # Each number of the confusion opens its images; what the bundle calls "<i>stain&" is bright.
+    links = re.findall(r'<a href="#(cell-\d-\d)">(\d+)</a>', out.read_text(encoding="utf-8"))
+    assert dict(links) == {"cell-0-0": "2", "cell-0-1": "2", "cell-1-1": "2", "cell-2-0": "1", "cell-2-1": "2"}
+    assert {name for name, _ in links} <= set(page.ids)
+    assert "good called <i>stain& 2 of 2" in words
     assert "Images per second" not in words
     assert "Regions as they ship" not in words
+
+
+def test_page_of_a_detector(run, tmp_path):
+    """The bundle gives two boxes: one defect is found, a larger one missed, one box is false."""
+    graph = fixed_boxes([[2, 2, 12, 12], [30, 30, 40, 40]], [0.9, 0.8], [0, 1])
+    bundle = make_bundle(tmp_path / "b.blemish", graph, ["boxes", "box_scores", "box_labels"],
+                         Decision(review=0.5, map_high=0.5), classes=["good", "dent", "pit"])  # fmt: skip
+    write_image(tmp_path / "0.png", np.zeros((64, 64, 1), np.uint8))
+    truth = json.dumps([[2, 2, 12, 12, "dent"], [44, 2, 64, 22, "dent"]]).replace('"', '""')
+    (tmp_path / "list.csv").write_text(f'image,boxes\n0.png,"{truth}"\n')
+    out = tmp_path / "page.html"
+    run(bundle, tmp_path / "list.csv", "--no-speed", "--out", out)
+    _, words = read_page(out)
+    for title in ("Missed defects", "False regions", "Boxes, IoU 0.5", "How small a defect is found"):
+        assert title in words
+    assert "8 to 16 1 100 %" in words
+    assert "16 to 32 1 0 %" in words
+    assert "dent, mAP50" in words
+
+
+def test_telling_images_come_first():
+    def judged(number, label, predicted, outcome=None):
+        return Judged(Sample(f"{number}.png", label), PASS, 0.0, predicted, None, None, None, None, outcome)
+
+    found = telling([
+        judged(0, "pit", ("good", 0.6)), judged(1, "pit", ("pit", 0.9)), judged(2, None, ("pit", 0.9)),
+        judged(3, "dent", ("pit", 0.7), Outcome([4.0, 30.0], [False, True], [0.8])),
+        judged(4, "pit", None, Outcome([9.0], [False], [0.2, 0.9])), judged(5, "pit", None, Outcome([9.0], [True], [])),
+    ])  # fmt: skip
+    assert {group.title: [int(sample.image[:-4]) for sample in group.samples] for group in found} == {
+        "Top mistakes": [3, 0], "Missed defects": [4, 3], "False regions": [4, 3],
+    }  # fmt: skip
+
+
+def test_outlines_of_the_truth_are_drawn(tmp_path):
+    write_image(tmp_path / "a.png", np.full((60, 60, 3), 90, np.uint8))
+    ring = ((10.0, 10.0), (40.0, 10.0), (40.0, 30.0), (10.0, 30.0))
+    cards = [make_card(Sample(tmp_path / "a.png", shapes=shapes), Inspection(PASS, "good", 0, [], (60, 60)), Decision())
+             for shapes in (None, (Polygon((ring,), "pit"),))]  # fmt: skip
+    assert cards[0].image != cards[1].image
+
+
+def test_curves_by_class_are_those_of_their_figures():
+    rng = np.random.default_rng(0)
+    images = [
+        Detections(rng.random(6), ["pit", "dent"] * 3, ["pit", "dent", "pit"], (rng.random((6, 3)) < 0.3).astype(float))
+        for _ in range(5)
+    ]
+    for name, (recall, precision, value) in detection_curves(images).items():
+        assert value == pytest.approx(float(average_precision(rank(images, name, np.array([0.5])))[0]))
+        assert (np.diff(recall) >= 0).all()
+        assert len(precision) == 15
+    shown = [(Sample("x", label), Inspection(PASS, "", 0, [], (1, 1), class_scores=given)) for label, given in [
+        ("pit", {"pit": 0.9, "dent": 0.1}), ("dent", {"pit": 0.6, "dent": 0.4}), ("pit", {"pit": 0.5, "dent": 0.5}),
+    ]]  # fmt: skip
+    recall, precision, value = class_curves(shown)["pit"]
+    assert recall.tolist() == [0.5, 0.5, 1]
+    assert precision.tolist() == pytest.approx([1, 0.5, 2 / 3])
+    assert value == pytest.approx((1 + 2 / 3) / 2)
+    assert draw_curves("pr-x", {"none": (np.zeros(0), np.zeros(0), 0.0), "pit": (recall, precision, value)})
 
 
 @pytest.mark.parametrize("kept", ["good", "pit"])

@@ -13,6 +13,7 @@ from blemish.errors import OptionError
 
 if TYPE_CHECKING:
     from blemish.dataset.sample import Sample
+    from blemish.evaluation.evaluate import Seen as Judged
     from blemish.inspection.result import Inspection
 
 
@@ -34,7 +35,7 @@ def report(
     """Judge BUNDLE on DATA and write one self-contained page: verdicts, curves, misses, false alarms, provenance."""
     from blemish.evaluation.evaluate import evaluate
     from blemish.inspection.inspector import Inspector
-    from blemish.report.gallery import choose, make_card
+    from blemish.report.gallery import choose, make_card, telling
     from blemish.report.page import check_installed, render_page
 
     check_installed()
@@ -43,6 +44,7 @@ def report(
     path = out or inspector.bundle.path.with_name(f"{inspector.bundle.path.stem}-report.html")
     _check_writable(path)
     seen: list[tuple[Sample, Inspection]] = []
+    judged: list[Judged] = []
     with Progress(console=messages, transient=True) as progress:
         task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
 
@@ -51,14 +53,17 @@ def report(
             seen.append((sample, light))
             progress.update(task, description="inspecting", advance=1)
 
-        figures = evaluate(inspector, dataset, speed=speed, watch=watch).to_dict()
-        groups = choose(seen)
+        def keep(own: "Judged") -> None:
+            judged.append(replace(own, pixels=None))
+
+        figures = evaluate(inspector, dataset, speed=speed, watch=watch, keep=keep).to_dict()
+        groups = [*choose(seen), *telling(judged)]
         task = progress.add_task("drawing", total=sum(len(group.samples) for group in groups))
         for group in groups:
             for sample in group.samples:
                 group.cards.append(make_card(sample, inspector.inspect(sample), inspector.manifest.decision))
                 progress.advance(task)
-    page = render_page(figures, inspector.manifest, seen, groups)
+    page = render_page(figures, inspector.manifest, seen, groups, judged)
     path.write_text(page, encoding="utf-8")
     show_unreadable(figures)
     console.print(f"[bold]{path}[/bold]  {len(page.encode()) / 1e6:.1f} MB", highlight=False, soft_wrap=True)

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import GOOD, Sample
+from blemish.dataset.truth import has_mask, mask_of
 from blemish.errors import BlemishError
-from blemish.imaging.read import read_image, read_mask
+from blemish.evaluation.evaluate import Seen as Judged
+from blemish.imaging.read import read_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Measurements, Verdict
 from blemish.report.overlay import (
@@ -86,6 +88,38 @@ def choose(seen: Sequence[Seen], limit: int = 6) -> list[Group]:
     return [Group(title, note, samples[:limit], len(samples)) for title, note, samples in groups if samples]
 
 
+def telling(judged: Sequence[Judged], limit: int = 6) -> list[Group]:
+    """Images of three kinds: called a class that they are not, with missed defects, with regions beside their defects."""
+    wrong = [j for j in judged if j.predicted is not None and j.sample.label not in (None, j.predicted[0])]
+    wrong.sort(key=lambda j: -(j.predicted or ("", 0.0))[1])
+    missed = {i: _largest_missed(j) for i, j in enumerate(judged)}
+    false = {i: max(j.outcome.false, default=None) for i, j in enumerate(judged) if j.outcome and j.sample.defective}
+    by_miss = sorted((i for i in missed if missed[i]), key=lambda i: -missed[i])
+    by_false = sorted((i for i, score in false.items() if score is not None), key=lambda i: -(false[i] or 0.0))
+    groups = [
+        ("Top mistakes", "Called another class than they are, the surest first.", [j.sample for j in wrong]),
+        (
+            "Missed defects",
+            "Images with a defect that no region finds, the largest such defect first.",
+            [judged[i].sample for i in by_miss],
+        ),
+        (
+            "False regions",
+            "Defective parts with a region beside their defects, the highest score first.",
+            [judged[i].sample for i in by_false],
+        ),
+    ]
+    return [Group(title, note, samples[:limit], len(samples)) for title, note, samples in groups if samples]
+
+
+def _largest_missed(judged: Judged) -> float:
+    """Side in px of the largest defect that is not found, 0 where all are."""
+    if judged.outcome is None:
+        return 0.0
+    pairs = zip(judged.outcome.sides, judged.outcome.found, strict=True)
+    return max((side for side, found in pairs if not found), default=0.0)
+
+
 def _typical(pairs: Sequence[Seen]) -> list[Sample]:
     by_class: dict[str, list[Sample]] = {}
     for sample, _ in pairs:
@@ -111,10 +145,10 @@ def make_card(sample: Sample, found: Inspection, decision: Decision) -> Card:
     )
 
 
-def data_uri(picture: Picture) -> str:
-    """A picture as JPEG in a data URI, its longer side at most `SIDE`."""
+def data_uri(picture: Picture, side: int = SIDE) -> str:
+    """A picture as JPEG in a data URI, its longer side at most `side`."""
     height, width = picture.shape[:2]
-    share = SIDE / max(height, width)
+    share = side / max(height, width)
     if share < 1:
         size = max(1, round(width * share)), max(1, round(height * share))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -129,10 +163,10 @@ def _with_truth(image: NDArray[Any], sample: Sample) -> Picture:
     for box in sample.boxes or ():
         corners = [round(zoom * edge) for edge in (box.x0, box.y0, box.x1, box.y1)]
         cv2.rectangle(picture, (corners[0], corners[1]), (corners[2] - 1, corners[3] - 1), TRUTH, line_width(picture))
-    if sample.mask is None:
+    if not sample.defective or not has_mask(sample):
         return picture
     try:
-        mask = read_mask(sample.mask, (image.shape[0], image.shape[1]))
+        mask = mask_of(sample, (image.shape[0], image.shape[1]))
     except BlemishError:  # evaluation has told of it
         return picture
     return outline(picture, mask.repeat(zoom, axis=0).repeat(zoom, axis=1))
