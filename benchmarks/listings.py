@@ -113,6 +113,11 @@ LISTINGS = {
     "magnetic tile, masks": Listing("segmentation", MASKS),
     "instances": Listing("instances", order=("method", "set")),
     **FEW_DEFECTS,
+    "advisor": Listing(
+        "advisor",
+        ("set", "figure", "plan names", "the advisor's order", "measured", "better of two", "pairs", "best measured"),
+        order=(),
+    ),
     "inspector": Listing(
         "inspector",
         ("method", "engine", "threads", "batch", "images", "way", "images a second", "of the bare network"),
