@@ -10,9 +10,12 @@ from torchvision.ops.poolers import LevelMapper
 from blemish.methods.detection import fcos, sim_ota
 from blemish.methods.detection.boxes import points_of
 from blemish.methods.detection.mosaic import mosaic
+from blemish.methods.detection.retinanet import RetinaNetOptions
 from blemish.methods.detection.roi import RegionPool
 from blemish.methods.detection.ssd import hard_negatives
 from blemish.methods.detection.yolo import Yolo, YoloOptions
+from blemish.training.fit import build, fit
+from blemish.training.run import RunConfig
 
 SIDE = 128
 STRIDES = (8, 16, 32)
@@ -166,3 +169,25 @@ def test_what_begins_from_nothing_learns_at_the_full_rate():
 
     assert rates(backbone="csp", learning_rate=1e-2) == {1e-2}
     assert rates(backbone="test_resnet", weights="random", learning_rate=1e-2) == {1e-2}
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+def test_anchors_are_fitted_to_boxes_as_the_network_sees_them(tile, tiny_data, tmp_path):
+    """Defects of 13 px: in tiles of half the image's side, which the network sees enlarged, of 26."""
+    options = {"image_size": 64, "batch_size": 8, "steps": 1, "backbone": "test_resnet", "weights": "random",
+               "width": 16, "depth": 0, "anchors": "fitted", "scales": (1.0,), "ratios": (1.0,),
+               "flip": False, "turn": False, "zoom": 0, "shift": 0}  # fmt: skip
+    config = RunConfig(
+        blemish="0",
+        data="",
+        method="retinanet",
+        options=RetinaNetOptions(**options).model_dump(mode="json"),
+        trainer={"accelerator": "cpu"},
+        tiling=None if tile is None else {"height": tile, "width": tile, "overlap": 0.0},
+    )
+    whole = tiny_data.dataset(("boxes",))
+    pits = whole.with_samples([s for s in whole.samples if s.label == "pit"])
+    method = build(config, pits)
+    fit(method, pits, config, run=tmp_path / "run")
+    largest = method.anchors.shapes.flatten(0, 1).amax(dim=0).tolist()
+    assert largest == pytest.approx([13 if tile is None else 26] * 2)

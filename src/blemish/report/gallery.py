@@ -89,7 +89,7 @@ def choose(seen: Sequence[Seen], limit: int = 6) -> list[Group]:
 
 
 def telling(judged: Sequence[Judged], limit: int = 6) -> list[Group]:
-    """Images of three kinds: called a class that they are not, with missed defects, with regions beside their defects."""
+    """Images called a class that they are not, with missed defects, with regions beside their defects."""
     wrong = [j for j in judged if j.predicted is not None and j.sample.label not in (None, j.predicted[0])]
     wrong.sort(key=lambda j: -(j.predicted or ("", 0.0))[1])
     missed = {i: _largest_missed(j) for i, j in enumerate(judged)}

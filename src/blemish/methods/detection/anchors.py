@@ -5,9 +5,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blemish.dataset.sample import Dataset
-from blemish.dataset.truth import boxes_of, has_boxes
-from blemish.imaging.read import image_header
 from blemish.methods.detection.boxes import points_of
 
 Floats = NDArray[np.float64]
@@ -73,15 +70,3 @@ def size_iou(a: Floats, b: Floats) -> Floats:
     """Intersection over union (M, K) of boxes of sizes (M, 2) and (K, 2) with the same centre."""
     shared = np.minimum(a[:, None], b[None]).prod(axis=2)
     return np.asarray(shared / (a.prod(axis=1)[:, None] + b.prod(axis=1)[None] - shared))
-
-
-def training_sizes(dataset: Dataset, side: int) -> Floats:
-    """Widths and heights (M, 2) of the true boxes when every image is stretched to a square of `side` px."""
-    found = []
-    for image in dataset.samples:
-        if not has_boxes(image):
-            continue
-        header = image_header(image.image)
-        for box in boxes_of(image, (header.height, header.width)):
-            found.append([(box.x1 - box.x0) * side / header.width, (box.y1 - box.y0) * side / header.height])
-    return np.array(found, np.float64).reshape(-1, 2)

@@ -9,15 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
 from blemish.methods.augmentation import Augmentation, augmented
 from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method
-from blemish.methods.detection.anchors import training_sizes
 from blemish.methods.detection.mosaic import mosaic
 from blemish.methods.detection.suppression import Kind, Suppression, detections
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.schedule import cosine_decay, training_batches
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-2
@@ -112,14 +110,16 @@ class Detector(Method):
     def augment(self) -> Callable[[Item], Item]:
         return lambda item: augmented(item, self.options)
 
-    def box_sizes(self, dataset: Dataset) -> Any:
-        """Widths and heights (M, 2) of the training boxes in the network's pixels; DataError where there is none."""
-        sizes = training_sizes(dataset, self.options.image_size)
-        if not len(sizes):
+    def fit_anchors(self) -> None:
+        """To the sizes of the training boxes as the network sees them, tiled, cropped and augmented."""
+        boxes = torch.cat([torch.cat(batch["boxes"]) for batch in training_batches(self)])
+        if not len(boxes):
             raise DataError("no training image has a box to fit anchors to")
-        return sizes
+        self.anchors.fit((boxes[:, 2:4] - boxes[:, :2]).double().cpu().numpy())
 
     def on_train_start(self) -> None:
+        if getattr(self.options, "anchors", "stated") == "fitted" and self.global_step == 0:
+            self.fit_anchors()
         self.to(memory_format=torch.channels_last)
         if self.options.average:
             start = self.averaged or self._learning()

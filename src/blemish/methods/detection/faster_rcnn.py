@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 
-from blemish.dataset.sample import Dataset
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, stated_shapes
 from blemish.methods.detection.boxes import clip, decode
@@ -88,10 +87,6 @@ class FasterRCNN(Detector):
         self.look = TwoMLPHead(options.width * SIDE**2, options.hidden)
         self.name_region = nn.Linear(options.hidden, self.kinds + 1)
         self.place_region = nn.Linear(options.hidden, self.kinds * 4)
-
-    def before_training(self, dataset: Dataset) -> None:
-        if self.options.anchors == "fitted":
-            self.anchors.fit(self.box_sizes(dataset))
 
     def first_stage(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Objectness logits (N, K), offsets (N, K, 4) and anchors (K, 4)."""

@@ -6,7 +6,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.dataset.sample import Dataset
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, stated_shapes
 from blemish.methods.detection.boxes import clip, decode
@@ -55,10 +54,6 @@ class RetinaNet(Detector):
         strides = self.features.strides
         self.anchors = Anchors(stated_shapes(strides, options.scales, options.ratios), strides)
         self.head = DenseHead(options.width, options.depth, len(strides), self.anchors.per_cell, self.kinds)
-
-    def before_training(self, dataset: Dataset) -> None:
-        if self.options.anchors == "fitted":
-            self.anchors.fit(self.box_sizes(dataset))
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.features(images)

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.dataset.sample import Dataset
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors
 from blemish.methods.detection.boxes import clip, decode
@@ -65,10 +64,6 @@ class SSD(Detector):
         count = self.anchors.per_cell
         self.classify = nn.ModuleList(nn.Conv2d(options.width, count * (self.kinds + 1), 3, padding=1) for _ in strides)
         self.locate = nn.ModuleList(nn.Conv2d(options.width, count * 4, 3, padding=1) for _ in strides)
-
-    def before_training(self, dataset: Dataset) -> None:
-        if self.options.anchors == "fitted":
-            self.anchors.fit(self.box_sizes(dataset))
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N, K, 1 + C), background first, offsets (N, K, 4) and default boxes (K, 4)."""

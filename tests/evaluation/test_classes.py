@@ -1,0 +1,45 @@
+"""Figures of classes against scikit-learn and torchmetrics; a class that the bundle does not know."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from blemish.dataset import Box
+from blemish.evaluation.boxes import box_figures, compare
+from blemish.evaluation.classes import calibration_error, class_figures
+from blemish.inspection.result import Candidates
+
+NAMES = ["good", "dent", "pit"]
+
+
+def test_figures_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth = [NAMES[i] for i in rng.integers(0, 3, 80)]
+    called = [t if rng.random() < 0.7 else NAMES[rng.integers(0, 3)] for t in truth]
+    found = class_figures(truth, called)
+    assert found.classes == NAMES
+    assert found.confusion == confusion_matrix(truth, called, labels=NAMES).tolist()
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, called))
+    assert found.macro_f1 == pytest.approx(f1_score(truth, called, average="macro"))
+
+
+def test_calibration_error_is_that_of_torchmetrics():
+    torch.manual_seed(0)
+    scores = (2 * torch.randn(500, 4)).softmax(dim=1)
+    labels = torch.randint(4, (500,))
+    best, called = scores.max(dim=1)
+    expected = multiclass_calibration_error(scores, labels, 4, n_bins=15)
+    assert calibration_error(best.tolist(), (called == labels).tolist()) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_class_that_was_never_learnt_is_missed_not_passed_over():
+    found = class_figures(["pit", "crack", "crack"], ["pit", "pit", "dent"])
+    assert found.accuracy.value == pytest.approx(1 / 3)
+    assert found.recall["crack"].value == 0
+    assert found.precision["crack"] is None
+    assert found.balanced_accuracy == pytest.approx(0.5)
+    boxes = Candidates(np.array([[0.0, 0, 5, 5]]), np.ones(1, np.float32), ["pit"])
+    figures = box_figures([compare(boxes, [Box(0, 0, 5, 5, "pit"), Box(10, 10, 20, 20, "crack")])])
+    assert (figures.per_class["crack"].map, figures.map) == (0, 0.5)
