@@ -25,6 +25,9 @@ from blemish.training.ship import export_graph
 TINY_ENCODER = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
 STILL: dict[str, Any] = {"flip": False, "turn": False, "zoom": 0, "shift": 0, "brightness": 0, "contrast": 0}
 TINY_DETECTOR = {**TINY_ENCODER, **STILL, "batch_size": 8, "steps": 40, "width": 16, "average": 0.8, "min_score": 0.0}
+# Anchors of 12 and 24 px on the finest level: the defects are as small as that.
+TINY_ANCHORS = {**TINY_DETECTOR, "steps": 60, "scales": (1.5, 3.0)}
+TINY_REGIONS = {**TINY_ANCHORS, "hidden": 32, "proposals": 20, "sampled": 32, "positive_share": 0.5}
 TINY_EMBEDDING = {
     **STILL, "backbone": "test_resnet", "weights": "random", "strides": (4, 8), "batch_size": 12, "learning_rate": 5e-3,
 }  # fmt: skip
@@ -62,9 +65,9 @@ TINY = {
     "classifier": {"backbone": "compact", "epochs": 8},
     "cascade": {"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
     "feature-classifier": {"classifier": "logistic", "folds": 2},
-    "faster-rcnn": {**TINY_DETECTOR, "hidden": 32, "proposals": 20, "sampled": 16},
-    "mask-rcnn": {**TINY_DETECTOR, "hidden": 32, "proposals": 20, "sampled": 16, "max_boxes": 10},
-    "retinanet": {**TINY_DETECTOR, "depth": 1},
+    "faster-rcnn": TINY_REGIONS,
+    "mask-rcnn": {**TINY_REGIONS, "max_boxes": 10},
+    "retinanet": {**TINY_ANCHORS, "learning_rate": 5e-3, "depth": 1},
     "fcos": {**TINY_DETECTOR, "depth": 1},
     "ssd": {**TINY_DETECTOR, "steps": 20},
     "yolo": {**TINY_DETECTOR, "mosaic": 0},
