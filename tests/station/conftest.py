@@ -119,7 +119,7 @@ class Server:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # a busy machine takes its time
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 if HTTP.get(f"{self.url}/readyz").status_code == 200:

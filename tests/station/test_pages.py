@@ -8,7 +8,7 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -18,14 +18,17 @@ from conftest import HTTP, SIDE, Server, picture, wait_until
 from graphs import anomaly_bundle
 from selenium.webdriver.common.keys import Keys
 
+from blemish.cli import build_app
 from blemish.dataset.read import read_dataset
 from blemish.dataset.truth import mask_of
+from blemish.errors import DataError
 from blemish.evaluation.intervals import clopper_pearson
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
-from blemish.station import drift, quality, reviewing, thresholds
-from blemish.station.jobs import BusyError, Jobs, train_commands
-from blemish.station.pages import texts
+from blemish.station import auth, drift, quality, reviewing, thresholds
+from blemish.station.jobs import BusyError, Job, Jobs, compare_commands, train_commands
+from blemish.station.pages import dataset_view, job_list, live, review, texts, training_form, trends
+from blemish.station.pages.frame import MENU
 from blemish.station.thresholds import Case
 
 DOUBTFUL_GREY = 140  # between the thresholds of the grey bundle
@@ -202,6 +205,12 @@ def test_a_dataset_is_opened_and_audited(site: Site) -> None:
     page.click("[data-name=audit]")
     page.one(".q-expansion-item", "The same image more than once: 1")
     page.shoot("training")
+    page.click("[data-name=work] button", "Compare methods")
+    page.one("[data-name=start]:not([disabled])")
+    page.click("[data-name=start]")
+    page.one("[data-name=job-running]", "compare (1 / 1)")
+    page.click("[data-name=cancel]")
+    page.one("[data-name=job-cancelled]", "auto · data")
     page.fill("dataset", "/../..")
     page.click("[data-name=open]")
     page.one(".q-notification", "at or below a folder that this station may read")
@@ -212,6 +221,7 @@ def test_a_training_is_promoted_only_past_the_golden_set(site: Site) -> None:
     part = site.send(picture(defect=True, seed=30))
     HTTP.put(f"{site.url}/golden/{part['id']}", json={"label": "scratch"})
     page = site.open("/training")
+    page.one("[data-name=report]")
     assert "report" in HTTP.get(page.one("[data-name=report]").get_attribute("href")).text
     page.click("[data-name=promote]")
     page.click("[data-name=promote-now]")
@@ -304,10 +314,10 @@ def test_a_training_runs_and_ends_with_a_bundle(tmp_path: Path) -> None:
     data = tmp_path / "data"
     job = jobs.start("draw", [["synth", str(data), "--train", "12", "--good", "4", "--defects", "1"]], "anna")
     wait_until(lambda: job.state != "running", 120)
-    job = jobs.start("learn", train_commands(data, ["patchcore"], ["coreset_ratio=0.02"], 10.0), "anna")
+    job = jobs.start("learn", train_commands(data, "patchcore", ["coreset_ratio=0.02"], 10.0), "anna")
     wait_until(lambda: job.state != "running", 300)
     assert job.state == "done", job.lines
-    assert job.bundle is not None
+    assert list(job.bundles) == ["run"]
     assert job.report is not None
 
 
@@ -331,12 +341,41 @@ def test_jobs_run_one_at_a_time_fail_are_cancelled_and_remembered(tmp_path: Path
     assert again == {failing.id: "failed", long.id: "cancelled"}
 
 
-def test_options_of_a_training_are_no_switches() -> None:
-    from blemish.errors import DataError
+def test_jobs_run_commands_that_there_are(tmp_path: Path) -> None:
+    from typer.main import get_command
 
-    with pytest.raises(DataError, match="NAME=VALUE"):
-        train_commands(Path("d"), [], ["--device=cuda"], None)
-    assert train_commands(Path("d"), ["a", "b"], [], None)[0][:4] == ["compare", "d", "--methods", "a,b"]
+    program = get_command(build_app())
+    options = ["image_size=64", "deep-svdd.epochs=2"]
+    by_hand = {"methods": "deep-svdd,fcdd", "budget": "1h30m", "set_": options}
+    for command, wanted in (
+        (train_commands(tmp_path, "fcdd", options, 12.5)[0], {"method": "fcdd", "px_per_mm": "12.5", "set_": options}),
+        (train_commands(tmp_path, None, [], None)[0], {"method": None, "data": str(tmp_path)}),
+        (train_commands(tmp_path, None, [], None)[1], {"data": str(tmp_path)}),
+        (compare_commands(tmp_path, ["deep-svdd", "fcdd"], options, "1h30m")[0], by_hand),
+        (compare_commands(tmp_path, [], [], "")[0], {"methods": "auto", "budget": None}),
+    ):  # fmt: skip
+        name, *arguments = command
+        parsed = program.commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
+        assert {key: parsed[key] for key in wanted} == wanted
+    for wrong in ("--device=cuda", "-x=1", "epochs", "=3"):
+        with pytest.raises(DataError, match="NAME=VALUE"):
+            train_commands(tmp_path, None, [wrong], None)
+        with pytest.raises(DataError, match="NAME=VALUE"):
+            compare_commands(tmp_path, [], [wrong], "")
+
+
+def test_a_comparison_offers_its_choice_first_and_its_own_page(tmp_path: Path) -> None:
+    job = Job(tmp_path, "compare", "anna", [["compare"]], px_per_mm=12.5, state="done")
+    for name in ("runs/fcdd/fcdd", "runs/aae/aae", "choice"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / f"{name}.blemish").touch()
+        (tmp_path / "run" / f"{name.replace('choice', 'comparison')}.html").touch()
+    assert list(job.bundles) == ["choice", "aae", "fcdd"]
+    assert job.report == tmp_path / "run" / "comparison.html"
+    job.folder = tmp_path / "jobs" / "one"
+    job.folder.mkdir(parents=True)
+    job.save()
+    assert Jobs(tmp_path / "jobs").all()[0].px_per_mm == 12.5
 
 
 def test_every_text_is_in_chinese_with_the_same_places() -> None:
@@ -346,6 +385,12 @@ def test_every_text_is_in_chinese_with_the_same_places() -> None:
             name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             if isinstance(node, ast.Call) and name == "t" and node.args:
                 used |= {part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant) and part.value}
+    listed = [name for _, name, _ in MENU] + [meaning for _, meaning in review.KEYS]
+    listed += [*review.QUEUES.values(), *(name for _, name in review.TOOLS.values()), *live.PERIODS.values()]
+    listed += [*(title for _, title, _ in trends.QUALITIES), *(title for _, title in dataset_view.FINDINGS)]
+    listed += [*training_form.HINTS.values(), *job_list.ICONS, *auth.ROLES, *get_args(quality.Kind), "Rejection card"]
+    listed += ["pass", "review", "reject", "api", "folder", "camera", "dataset", "read", "prepare", "network", "decode"]
+    used |= set(listed)
     assert len(used) > 100
     assert {text for text in used if isinstance(text, str)} - set(texts.IN_CHINESE) == set()
     for english, chinese in texts.IN_CHINESE.items():

@@ -1,5 +1,6 @@
 """The station as a process: killed without warning, asked by random requests, sent more than it takes."""
 
+import json
 import random
 import socket
 import sqlite3
@@ -9,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import schemathesis
-from conftest import HTTP, Server, client_of, picture, running
+from conftest import HTTP, Server, client_of, picture, running, wait_until
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from typer.testing import CliRunner
@@ -26,7 +28,8 @@ ServerMaker = Callable[..., Server]
 
 
 def test_every_answered_part_is_recorded_once_though_the_station_is_killed(tmp_path: Path, serve: ServerMaker) -> None:
-    server = serve("s", "--batch-size", "4")
+    sink = tmp_path / "results.jsonl"
+    server = serve("s", "--batch-size", "4", "--sink", f"jsonl:{sink}")
     answers: dict[str, tuple[int, str]] = {}
     numbers, lock = iter(range(PARTS)), threading.Lock()
 
@@ -50,7 +53,7 @@ def test_every_answered_part_is_recorded_once_though_the_station_is_killed(tmp_p
                 if answer.status_code == 200:
                     answers[part] = (answer.json()["id"], answer.json()["verdict"])
 
-    clients = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    clients = [threading.Thread(target=client, daemon=True) for _ in range(CLIENTS)]
     for thread in clients:
         thread.start()
     rng = random.Random(0)
@@ -61,12 +64,23 @@ def test_every_answered_part_is_recorded_once_though_the_station_is_killed(tmp_p
         server.start()
     for thread in clients:
         thread.join()
+    wait_until(lambda: f'{sink}"}} 0.0' in HTTP.get(f"{server.url}/metrics").text)
     assert server.end() == 0
+    delivered = [result["id"] for line in sink.read_text().splitlines() if (result := read_result(line))]
+    assert set(delivered) == {key for key, _ in answers.values()}  # at least once
     with sqlite3.connect(tmp_path / "s" / "station.db") as connection:
         recorded = list(connection.execute("SELECT part_id, id, verdict FROM inspections"))
     assert len(recorded) == PARTS
     assert {part: (key, verdict) for part, key, verdict in recorded} == answers
     assert all(answers[f"p{n}"][1] == ("reject" if n % 3 == 0 else "pass") for n in range(PARTS))
+
+
+def read_result(line: str) -> dict[str, Any] | None:
+    """None for half a line, which a kill may leave."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None
 
 
 def test_a_body_of_a_gigabyte_is_refused_early(tmp_path: Path, serve: ServerMaker) -> None:

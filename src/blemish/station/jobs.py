@@ -1,4 +1,4 @@
-"""Trainings in the background: each a process of its own that runs the commands anybody could type, one at a time."""
+"""Trainings and comparisons in the background, one at a time: each a process that runs commands anybody could type."""
 
 import contextlib
 import json
@@ -41,6 +41,7 @@ class Job:
     title: str
     who: str
     commands: list[list[str]]  # arguments of `blemish`, one command after the other
+    px_per_mm: float | None = None  # of the data; a bundle that bears no scale is promoted with it
     started: datetime = field(default_factory=now)
     ended: datetime | None = None
     state: State = "running"
@@ -54,15 +55,22 @@ class Job:
         return self.folder.name
 
     @property
-    def bundle(self) -> Path | None:
-        return next(iter(sorted((self.folder / "run").glob("**/*.blemish"))), None) if self.state == "done" else None
+    def bundles(self) -> dict[str, Path]:
+        """What a job that is done may be promoted to, by name; of a comparison its choice comes first."""
+        if self.state != "done":
+            return {}
+        run = self.folder / "run"
+        return {path.stem: path for path in [*sorted(run.glob("*.blemish")), *sorted(run.glob("runs/*/*.blemish"))]}
 
     @property
     def report(self) -> Path | None:
-        return next(iter(sorted(self.folder.glob("**/*.html"))), None)
+        """The page of the whole job, not that of one of the methods that it compared."""
+        found = sorted(self.folder.glob("**/*.html"), key=lambda path: (len(path.parts), path))
+        return found[0] if found else None
 
     def save(self) -> None:
-        kept = {"title": self.title, "who": self.who, "commands": self.commands, "state": self.state}
+        kept: dict[str, Any] = {"title": self.title, "who": self.who, "commands": self.commands, "state": self.state}
+        kept["px_per_mm"] = self.px_per_mm
         times = {"started": self.started.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
         (self.folder / "job.json").write_text(json.dumps({**kept, **times}), encoding="utf-8")
         (self.folder / "log.txt").write_text("\n".join(self.lines), encoding="utf-8")
@@ -84,7 +92,7 @@ class Jobs:
     def get(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 
-    def start(self, title: str, commands: Sequence[Sequence[str]], who: str) -> Job:
+    def start(self, title: str, commands: Sequence[Sequence[str]], who: str, px_per_mm: float | None = None) -> Job:
         """Begin; "{folder}" in an argument is the job's own folder. Raises BusyError while another one runs."""
         with self._lock:
             if any(job.state == "running" for job in self._jobs.values()):
@@ -92,7 +100,7 @@ class Jobs:
             folder = self._folder / f"{now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
             folder.mkdir(parents=True)
             filled = [[part.replace("{folder}", str(folder)) for part in command] for command in commands]
-            job = self._jobs[folder.name] = Job(folder, title, who, filled)
+            job = self._jobs[folder.name] = Job(folder, title, who, filled, px_per_mm)
             job.save()
             self._thread = threading.Thread(target=self._run, args=(job,), name="blemish-job", daemon=True)
             self._thread.start()
@@ -195,9 +203,8 @@ def _known(folder: Path) -> list[Job]:
     for path in folder.glob("*/job.json"):
         try:
             kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            job = Job(
-                path.parent, kept["title"], kept["who"], kept["commands"], datetime.fromisoformat(kept["started"])
-            )
+            job = Job(path.parent, kept["title"], kept["who"], kept["commands"], kept.get("px_per_mm"))
+            job.started = datetime.fromisoformat(kept["started"])
             job.state = "interrupted" if kept["state"] == "running" else kept["state"]
             job.ended = datetime.fromisoformat(kept["ended"]) if kept["ended"] else None
             log_file = path.with_name("log.txt")
@@ -209,23 +216,31 @@ def _known(folder: Path) -> list[Job]:
     return found
 
 
-def train_commands(
-    data: Path, methods: Sequence[str], options: Sequence[str], px_per_mm: float | None
-) -> list[list[str]]:
-    """The commands of a training: by the advisor, by one method, or several that are compared.
+def train_commands(data: Path, method: str | None, options: Sequence[str], px_per_mm: float | None) -> list[list[str]]:
+    """The commands of a training, by one method or, without it, by the advisor's.
 
     Raises DataError for options that are none.
     """
-    for option in options:
-        if not re.match(r"^[A-Za-z_][\w.]*=", option):
-            raise DataError(f"'{option[:50]}' is no option; write NAME=VALUE, one a line")
-    if len(methods) > 1:
-        return [["compare", str(data), "--methods", ",".join(methods), "--out", "{folder}/run"]]
-    train = ["train", str(data), "--out", "{folder}/run"]
-    train += ["--method", methods[0]] if methods else []
-    train += [part for option in options for part in ("--set", option)]
+    train = ["train", str(data), "--out", "{folder}/run", *_set(options)]
+    train += ["--method", method] if method else []
     train += ["--px-per-mm", f"{px_per_mm:g}"] if px_per_mm else []
     return [train, ["report", "{folder}/run", str(data), "--out", "{folder}/report.html"]]
+
+
+def compare_commands(data: Path, methods: Sequence[str], options: Sequence[str], budget: str) -> list[list[str]]:
+    """The command of a comparison: of some methods or, without them, of those that the advisor ranks first.
+
+    Options are METHOD.KEY=VALUE, or KEY=VALUE for all methods that have it; `budget` is a time such as 30m, or "".
+    """
+    compare = ["compare", str(data), "--methods", ",".join(methods) or "auto", "--out", "{folder}/run", *_set(options)]
+    return [[*compare, f"--budget={budget}"] if budget else compare]
+
+
+def _set(options: Sequence[str]) -> list[str]:
+    for option in options:
+        if not re.match(r"^[A-Za-z_][\w.-]*=", option):
+            raise DataError(f"'{option[:50]}' is no option; write NAME=VALUE, one a line")
+    return [part for option in options for part in ("--set", option)]
 
 
 def known_methods() -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -20,10 +20,12 @@ DARK, BRIGHT, BLURRED = 0.7, 1.4, 0.5  # of the usual
 SHIFTED = 0.03  # of the picture's longer side
 SURE = 0.3  # phase correlation below it tells of no position: the surface has no mark that every part bears
 
+Kind = Literal["Dark pictures", "Bright pictures", "Blurred pictures", "Shifted pictures"]
+
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    kind: str  # "Dark pictures", "Bright pictures", "Blurred pictures", "Shifted pictures"
+    kind: Kind
     text: str
 
 

@@ -96,7 +96,7 @@ def _facts(visitor: Visitor, row: InspectionRow) -> None:
     facts: Iterable[tuple[str, str]] = (
         ("inspection", str(row.id)),
         ("lot", row.lot or "–"),
-        ("station", f"{row.station} · {row.source}"),
+        ("station", f"{row.station} · {t(row.source)}"),
         ("score", "–" if row.score is None else f"{row.score:.6g}"),
         ("thresholds", _thresholds(visitor, row)),
         ("rules", "; ".join(recipe.decision.get("rules", [])) or "–"),
@@ -106,7 +106,7 @@ def _facts(visitor: Visitor, row: InspectionRow) -> None:
         ("image", f"{row.width} × {row.height} px, {row.image_bytes:,} bytes"),
         ("SHA-256 of the image", row.image_sha256),
         ("SHA-256 of the bundle", bundle.sha256),
-        ("times", ", ".join(f"{name} {ms:.1f} ms" for name, ms in row.timings_ms.items())),
+        ("times", ", ".join(f"{t(name)} {ms:.1f} ms" for name, ms in row.timings_ms.items())),
     )
     with ui.element("table").classes("table"):
         for name, value in facts:

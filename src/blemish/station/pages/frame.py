@@ -35,7 +35,7 @@ MENU = (
 def add_page(station: Station, path: str, title: str, build: Build, role: str = "operator") -> None:
     """Serve a page to those who may see it; others sign in first."""
 
-    @ui.page(path, title=f"{title} · blemish", response_timeout=30)
+    @ui.page(path, response_timeout=30)
     async def shown(request: Request) -> Response | None:
         visitor = visitor_of(station, request)
         user = visitor.user()
@@ -43,8 +43,7 @@ def add_page(station: Station, path: str, title: str, build: Build, role: str = 
             return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
         with frame(visitor, title, request.url.path):
             if not user.may(role):
-                text = visitor.t("This takes the role {role}; you are {mine}.", role=role, mine=user.role)
-                empty("lock", visitor.t("Not for you"), text)
+                empty("lock", visitor.t("Not for you"), visitor.needs(role, user))
                 return None
             try:
                 await build(visitor, request)
@@ -61,6 +60,7 @@ def frame(visitor: Visitor, title: str, path: str) -> Iterator[None]:
     """Head and menu; what is made within is the page's content."""
     t = visitor.t
     ui.add_css(STYLE)
+    ui.page_title(f"{t(title)} · blemish")
     if visitor.language == CHINESE:
         ui.add_head_html("<script>document.documentElement.lang = 'zh-CN'</script>")
     ui.colors(primary=PRIMARY, positive="#16a34a", negative="#dc2626", warning="#d97706")

@@ -8,6 +8,7 @@ from nicegui import ui
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError
+from blemish.inspection.manifest import Scale
 from blemish.station import recipes
 from blemish.station.auth import User
 from blemish.station.jobs import Job
@@ -79,7 +80,7 @@ class JobList:
             ui.button(t("Cancel"), icon="stop", on_click=stop).props("no-caps outline dense data-name=cancel")
         if job.report is not None:
             ui.link(t("Report"), f"/jobs/{job.id}/report", new_tab=True).props("data-name=report")
-        if job.bundle is not None:
+        if job.bundles:
             promote = self.visitor.does("engineer", partial(self._ask_name, job))
             ui.button(t("Promote"), icon="publish", on_click=promote).props("no-caps dense data-name=promote")
 
@@ -96,8 +97,15 @@ class JobList:
             )
             field = ui.input(t("Recipe"), value=name).props("outlined dense data-name=recipe").style("width: 100%")
 
+            found = job.bundles
+            which = ui.select(
+                {name: _named(t, name) for name in found}, value=next(iter(found), None), label=t("Bundle")
+            )
+            which.props("outlined dense options-dense data-name=bundle").style("width: 100%")
+            which.set_visibility(len(found) > 1)
+
             async def promote(user: User) -> None:
-                recipe_id = await self._take_in(job, field.value.strip(), user)
+                recipe_id = await self._take_in(job, which.value, field.value.strip(), user)
                 window.close()
                 await activate(self.visitor, user, recipe_id, f"training {job.id}", self.on_promote)
 
@@ -106,20 +114,23 @@ class JobList:
                 ui.button(t("Promote"), on_click=go).props("no-caps data-name=promote-now")
                 ui.button(t("Close"), on_click=window.close).props("no-caps flat")
 
-    async def _take_in(self, job: Job, name: str, user: User) -> int:
+    async def _take_in(self, job: Job, which: str | None, name: str, user: User) -> int:
         """The bundle of a job as a new version of a recipe, not in use yet."""
         if not name or len(name) > 100 or not all(c.isalnum() or c in "._-" for c in name):
             raise DataError(self.visitor.t("A recipe's name has letters, digits, '.', '_' and '-'."))
-        if job.bundle is None:
+        source = job.bundles.get(which or "")
+        if source is None:
             raise DataError(self.visitor.t("This training left no bundle."))
         station, settings = self.visitor.station, self.visitor.station.settings
-        with job.bundle.open("rb") as stream:
+        with source.open("rb") as stream:
             file = await asyncio.to_thread(take_in, stream, settings.incoming, settings.max_bundle_bytes)
         try:
             bundle = await asyncio.to_thread(recipes.take_bundle, station.database, file, settings.bundles, user.name)
         finally:
             file.path.unlink(missing_ok=True)
-        made = await self.visitor.write(_make, name, bundle, user.name, f"training {job.id}: {job.title}")
+        made = await self.visitor.write(
+            _make, name, bundle, user.name, f"training {job.id}: {job.title}", job.px_per_mm
+        )
         return made.id
 
 
@@ -128,5 +139,11 @@ def _name_in_use(session: Session) -> str:
     return "recipe" if recipe is None else recipe.name
 
 
-def _make(session: Session, name: str, bundle: BundleRow, who: str, note: str) -> RecipeRow:
-    return recipes.make_recipe(session, name, session.merge(bundle), who, note=note)
+def _named(t: Callable[..., str], name: str) -> str:
+    return t("the choice of the comparison") if name == "choice" else name
+
+
+def _make(session: Session, name: str, bundle: BundleRow, who: str, note: str, px_per_mm: float | None) -> RecipeRow:
+    """With the scale of the data, where the bundle bears none: a comparison does not ask for it."""
+    scale = Scale(x=px_per_mm, y=px_per_mm) if px_per_mm and bundle.manifest.get("scale") is None else None
+    return recipes.make_recipe(session, name, session.merge(bundle), who, scale=scale, note=note)

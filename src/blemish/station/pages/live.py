@@ -91,7 +91,7 @@ def _last_part(visitor: Visitor, row: InspectionRow) -> None:
             with ui.element("div"):
                 ui.link(row.part_id or t("part {id}", id=row.id), f"/card/{row.id}").style("font-weight: 600")
                 lot = f" · {t('lot')} {row.lot}" if row.lot else ""
-                ui.label(f"{local(row.created_at)}{lot} · {row.source}").classes("soft")
+                ui.label(f"{local(row.created_at)}{lot} · {t(row.source)}").classes("soft")
         if row.image_path is None:
             no_picture(visitor)
         else:

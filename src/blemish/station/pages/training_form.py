@@ -1,4 +1,4 @@
-"""What a training is started with."""
+"""What a training, or a comparison of methods, is started with."""
 
 import asyncio
 import importlib.util
@@ -14,9 +14,14 @@ from blemish.errors import DataError
 from blemish.inspection.manifest import Manifest, Scale
 from blemish.station import recipes
 from blemish.station.auth import User
-from blemish.station.jobs import known_methods, train_commands
+from blemish.station.jobs import compare_commands, known_methods, train_commands
 from blemish.station.pages.frame import panel
 from blemish.station.pages.visitor import Visitor
+
+HINTS = {
+    "train": "None: the advisor chooses.",
+    "compare": "None: those that the advisor ranks first.",
+}
 
 
 class TrainingForm:
@@ -34,9 +39,14 @@ class TrainingForm:
                 ui.label(t("Learning is not installed here: pip install 'blemish[train]'")).classes("soft")
                 return
             self.which = ui.label(t("Open a dataset first.")).classes("soft")
+            self.work = ui.toggle({"train": t("Train one method"), "compare": t("Compare methods")}, value="train")
+            self.work.props("no-caps dense unelevated toggle-color=primary padding='3px 10px' data-name=work")
             self.methods = ui.select([], label=t("Methods"), multiple=True)
             self.methods.props("dense outlined options-dense use-chips data-name=methods")
-            self.hint = ui.label(t("None: the advisor chooses. Several: they are compared.")).classes("soft")
+            hint = ui.label().classes("soft")
+            hint.bind_text_from(self.work, "value", lambda work: t(HINTS[work]))
+            self.budget = ui.input(t("Time, such as 30m or 2h (no bound if empty)")).props("dense outlined")
+            self.budget.bind_visibility_from(self.work, "value", value="compare")
             scale = await self.visitor.read(_scale_in_use)
             self.scale = ui.number(t("px per mm (if known)"), value=scale, min=0.001).props("dense outlined")
             self.options = ui.textarea(t("Options, NAME=VALUE, one a line")).props("dense outlined autogrow rows=1")
@@ -67,13 +77,19 @@ class TrainingForm:
     async def _start(self, user: User) -> None:
         if self.place is None:
             return
-        methods = list(self.methods.value or [])
-        if len(methods) > 1 and importlib.util.find_spec("blemish.cli.compare") is None:
-            raise DataError(self.visitor.t("This version cannot compare methods; choose one."))
+        methods, scale = list(self.methods.value or []), self.scale.value
         options = [line.strip() for line in (self.options.value or "").splitlines() if line.strip()]
-        commands = train_commands(self.place, methods, options, self.scale.value)
         name = self.place.parent.name if self.place.suffix else self.place.name
-        self.visitor.station.jobs.start(f"{', '.join(methods) or 'auto'} · {name}", commands, user.name)
+        title = f"{', '.join(methods) or 'auto'} · {name}"
+        if self.work.value == "compare":
+            if len(methods) == 1:
+                raise DataError(self.visitor.t("One method is nothing to compare; choose more, or none."))
+            commands = compare_commands(self.place, methods, options, (self.budget.value or "").strip())
+        elif len(methods) > 1:
+            raise DataError(self.visitor.t("Choose one method to train, or compare them."))
+        else:
+            commands = train_commands(self.place, methods[0] if methods else None, options, scale)
+        self.visitor.station.jobs.start(title, commands, user.name, scale)
         self.on_start()
 
 

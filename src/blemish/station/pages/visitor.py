@@ -48,8 +48,11 @@ class Visitor:
         if user is None:
             raise NotAllowedError(self.t("Your token no longer holds; sign in again."))
         if not user.may(role):
-            raise NotAllowedError(self.t("This takes the role {role}; you are {mine}.", role=role, mine=user.role))
+            raise NotAllowedError(self.needs(role, user))
         return user
+
+    def needs(self, role: str, user: User) -> str:
+        return self.t("This takes the role {role}; you are {mine}.", role=self.t(role), mine=self.t(user.role))
 
     def may(self, role: str) -> bool:
         user = self.user()
