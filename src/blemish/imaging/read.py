@@ -149,7 +149,7 @@ def _check_size(path: str | Path, header: _Header, max_pixels: int) -> None:
     if header.height * header.width * max(1, header.channels // 4) > max_pixels:
         raise ImageError(
             f"image {path} claims {header.width}×{header.height} pixels, more than the limit of {max_pixels:,}; "
-            "raise max_pixels if that is right"
+            "cut it into smaller ones"
         )
 
 
