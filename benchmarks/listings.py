@@ -44,6 +44,7 @@ PIXELS = ("method", "options", "seed", "IoU", "mIoU", "with good", "defects foun
 WHOLE = ("image AUROC", "escape", "overkill", "accuracy", "parameters, M")
 MASKS = (*PIXELS, *WHOLE, *COST)
 MARKED = ("images", "boxes", "boxes found", "regions", "regions right")
+GAINS = ("IoU", "gain in IoU", "accuracy", "gain in accuracy", "macro F1", "gain in macro F1")
 FEW = ("image AUROC", "image AP", "pixel AUROC", "pixel AP")
 
 FEW_DEFECTS = {
@@ -56,10 +57,10 @@ FEW_DEFECTS = {
     ),
     "recipes": Listing(
         "few",
-        ("method", "set", "shots", "options", "seed", "IoU", "macro F1", "gain"),
-        lambda row: row["set"] == "tile" and ("gain" in row or row["options"] == "none"),
+        ("method", "set", "shots", "options", "seed", *GAINS),
+        lambda row: row["set"] == "tile" and not {"ways", "image AUROC"} & set(row) and "from" not in row["options"],
         order=("method", "shots"),
-        heads=(("shots", "defects of a class"), ("options", "recipe"), ("gain", "gain over none")),
+        heads=(("shots", "defects of a class"), ("options", "recipe")),
     ),
     "mixed": Listing(
         "few",
@@ -73,11 +74,11 @@ FEW_DEFECTS = {
         ("method", "set", "options", "shots", "seed", *FEW),
         of_set("bottle"),
         order=("method", "shots"),
-        heads=(("shots", "good images"),),
+        heads=(("shots", "good images"), ("options", "they are kept")),
     ),
     "transfer": Listing(
         "few",
-        ("set", "shots", "options", "seed", "accuracy", "macro F1"),
+        ("set", "shots", "options", "seed", *GAINS),
         lambda row: row["options"].startswith("from "),
         order=("set", "shots"),
         heads=(("set", "learns"), ("shots", "images of a class"), ("options", "start")),
