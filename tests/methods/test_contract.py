@@ -81,23 +81,32 @@ METHOD_NAMES = sorted(METHODS)
 
 
 @cache
-def trained(name: str, data, channels: int = 3, seed: int = 0) -> Method:
-    config = config_for(name, data, channels, seed)
+def trained(name: str, data, channels: int = 3) -> Method:
+    """A method that has learned something; trained once for all tests."""
+    return train_anew(name, data, channels)
+
+
+def train_anew(name: str, data, channels: int = 3, brief: bool = False) -> Method:
+    config = config_for(name, data, channels, brief)
     dataset = data.dataset(method_class(name).info.needs)
     method = build(config, dataset)
     fit(method, dataset, config, run=Path(mkdtemp(dir=data.folder)))
     return method.eval()
 
 
-def config_for(name: str, data, channels: int = 3, seed: int = 0) -> RunConfig:
-    options = method_class(name).Options(image_size=SIZE, **{"batch_size": 4, **TINY.get(name, {})})
+def config_for(name: str, data, channels: int = 3, brief: bool = False) -> RunConfig:
+    """Tiny options; `brief` goes through every phase of learning in a few steps."""
+    given = {"batch_size": 4, **TINY.get(name, {})}
+    if brief:
+        lengths = {key: 6 if key.endswith("steps") else 2 for key in given if key.endswith(("steps", "epochs"))}
+        given |= {key: min(given[key], length) for key, length in lengths.items()}
+    options = method_class(name).Options(image_size=SIZE, **given)
     return RunConfig(
         blemish="0",
         data=str(data.folder),
         method=name,
         options=options.model_dump(mode="json"),
         channels=channels,
-        seed=seed,
         trainer={"accelerator": "cpu"},
     )
 
@@ -167,9 +176,7 @@ def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_same_seed_same_result(name, tiny_data):
     images = tiny_data.images("good", "defect", count=3)
-    first = run_torch(trained(name, tiny_data), images)
-    trained.cache_clear()
-    second = run_torch(trained(name, tiny_data), images)
+    first, second = (run_torch(train_anew(name, tiny_data, brief=True), images) for _ in range(2))
     for kind, value in first.items():
         np.testing.assert_allclose(second[kind], value, rtol=1e-5, atol=1e-6)
 
