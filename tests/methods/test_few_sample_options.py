@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from timm.layers import DropPath
 
 from blemish.errors import OptionError
 from blemish.methods.classification.classifier import FEW, Classifier, ClassifierOptions
+from blemish.methods.classification.networks import Trunk
 from blemish.methods.metric_losses import METRIC_LOSSES
 from blemish.methods.mixing import cutmix, mixup
 from blemish.training.options import check_options
@@ -65,3 +67,13 @@ def test_images_of_no_class_alone_are_passed_over():
     method.log = lambda *args, **rest: None
     batch = {"image": torch.rand(4, 3, 32, 32), "label": torch.full((4,), -1)}
     assert float(method.training_step(batch, 0)) == 0
+
+
+@pytest.mark.parametrize(("backbone", "has_it"), [("test_resnet", True), ("dla46_c", False), ("compact", False)])
+def test_stochastic_depth_where_the_network_has_it(backbone, has_it):
+    rates = []
+    for drop_path in (0.0, 0.3):
+        trunk = Trunk(backbone, "random", 3, 32, drop_path)
+        rates.append([m.drop_prob for m in trunk.modules() if isinstance(m, DropPath)])
+    assert not any(rates[0])
+    assert (max(rates[1], default=0) == pytest.approx(0.3)) if has_it else not rates[1]

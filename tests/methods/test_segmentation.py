@@ -11,10 +11,11 @@ from scipy.ndimage import distance_transform_edt
 
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
+from blemish.methods.catalogue import method_class
 from blemish.methods.classification.multitask import MultiTask, depth
 from blemish.methods.segmentation.iou import BestIoU
-from blemish.methods.segmentation.networks import Encoder, bilinear_doubling, deeplabv3plus
-from blemish.methods.segmentation.sampling import balanced_weights, crop
+from blemish.methods.segmentation.networks import Encoder, bilinear_doubling, deeplabv3plus, last_layer
+from blemish.methods.segmentation.sampling import balanced_weights, crop, drawn_places
 from blemish.methods.segmentation.segan import Critic, SegAN, masked
 from blemish.methods.segmentation.unet import UNet
 from blemish.training.options import check_options
@@ -217,3 +218,51 @@ def test_deep_pixels_weigh_more(multitask):
 def test_multitask_without_any_mask_says_so(multitask):
     with pytest.raises(DataError, match="masks beside labels"):
         multitask.before_training(dataset(good=3, pit=3, scratch=3))
+
+
+def test_places_are_drawn_of_each_class_and_where_they_count():
+    torch.manual_seed(0)
+    labels = torch.zeros(2, 32, 32, dtype=torch.long)
+    labels[0, 8:16, 8:16] = 2
+    keep = torch.ones(2, 32, 32, dtype=torch.bool)
+    keep[1] = False
+    grid = labels[:, ::4, ::4]
+    features = torch.stack([grid.float(), torch.arange(128.0).view(2, 8, 8)], dim=1)  # the class, and the place
+    vectors, classes = drawn_places(features, labels, keep, 10)
+    assert classes.bincount().tolist() == [10, 0, 4]
+    assert torch.equal(vectors[:, 0].long(), classes)
+    assert len(vectors[:, 1].unique()) == 14
+    assert float(vectors[:, 1].max()) < 64  # the second image does not count
+    assert len(drawn_places(features, labels, ~keep & (labels < 0), 10)[1]) == 0
+
+
+@pytest.mark.parametrize(("name", "loss"), [
+    ("unet", "supervised-contrastive"), ("fcn", "prototype"), ("fpn", "centre"), ("deeplabv3plus", "triplet"),
+    ("segan", "large-margin-cosine"), ("multitask", "centre"),
+])  # fmt: skip
+def test_embedding_losses_shape_the_features_before_the_last_layer(name, loss):
+    torch.manual_seed(0)
+    kind = method_class(name)
+    weight = {"embedding_loss": loss, "embedding_weight": 10.0}
+    method = kind(kind.Options(backbone="test_resnet", weights="random", image_size=64, **weight), CLASSES)
+    labels = torch.zeros(4, 64, 64, dtype=torch.long)
+    labels[0, :32], labels[1, :, 40:] = 1, 2
+    batch = {"image": torch.rand(4, 3, 64, 64), "valid": torch.ones(4, 64, 64) > 0, "has_mask": torch.ones(4) > 0}
+    batch |= {"mask_labels": labels, "mask": labels > 0}
+    logits = method.network(batch["image"])
+    features = method._features
+    assert features.shape[1] == last_layer(method.network).in_channels
+    with_it, without = method.pixel_loss(logits, batch), method.pixel_loss(logits, batch)  # the features are used up
+    assert float(with_it.detach()) > float(without.detach())
+    assert torch.autograd.grad(with_it - without, features)[0].abs().sum() > 0
+    learnt = {id(p) for group in method.optimizer().param_groups for p in group["params"]}
+    assert {id(p) for p in method.embedding_loss.parameters()} <= learnt
+    with torch.no_grad():
+        method.eval()(batch["image"])
+    assert method._features is None
+
+
+def test_the_preset_for_few_defects_gives_way_to_what_is_said():
+    few = check_options(method_class("unet").Options, {"preset": "few", "noise": 0.1}, "unet")
+    assert (few.noise, few.embedding_loss) == (0.1, "supervised-contrastive")
+    assert check_options(method_class("unet").Options, few.model_dump(mode="json"), "unet") == few

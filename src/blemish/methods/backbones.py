@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -84,17 +85,21 @@ def load_network(
     classes: int | None = None,
     image_size: int | None = None,
     output_stride: int | None = None,
+    drop_path: float = 0.0,
 ) -> nn.Module:
     """A whole timm classification network; `classes` replaces its last layer by a fresh one of that size.
 
-    `image_size` is for vision transformers alone, whose position embedding is then resampled to it.
+    `image_size` is for vision transformers alone, whose position embedding is then resampled to it. `drop_path` is the
+    rate of stochastic depth (Huang et al. 2016) at the last block, where the network has it.
     """
-    size = {} if image_size is None else {"img_size": image_size}
+    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     if output_stride is not None:
         size["output_stride"] = output_stride
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "resnet18, tf_efficientnet_lite0"
         raise OptionError(f"there is no network '{name}' in timm; for example: {near}")
+    if drop_path and _has_stochastic_depth(name):
+        size["drop_path_rate"] = drop_path
     if weights == "auto":
         weights = "embedded" if name in EMBEDDED else "imagenet"
     if weights == "imagenet":
@@ -183,7 +188,15 @@ def _adapt_input(network: nn.Module, state: State) -> State:
     return state
 
 
-def _from_hub(name: str, channels: int, size: dict[str, int]) -> nn.Module:
+def _has_stochastic_depth(name: str) -> bool:
+    try:
+        timm.create_model(name, pretrained=False, drop_path_rate=0.1)
+    except TypeError:
+        return False
+    return True
+
+
+def _from_hub(name: str, channels: int, size: dict[str, Any]) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True, in_chans=channels, **size)
     except Exception as error:  # hub, network and disk errors come in many kinds

@@ -10,6 +10,7 @@ from torchmetrics.functional.classification import multiclass_f1_score, multilab
 
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method, MethodInfo
 from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
@@ -45,6 +46,9 @@ class NetworkOptions(Augmentation):
         "auto", description="keep the statistics of BatchNorm; auto: where the weights are pretrained"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="before the last layer")
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, description="stochastic depth at the deepest block, in networks of timm that have it"
+    )
     loss: Literal["cross-entropy", "focal"] = Field("cross-entropy", description="what is minimised")
     gamma: float = Field(2.0, gt=0, description="of the focal loss")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
@@ -56,8 +60,9 @@ class NetworkOptions(Augmentation):
 
 # What `preset=few` puts in the place of the defaults; options that are given keep their values.
 FEW: dict[str, Any] = {
-    "dropout": 0.4, "label_smoothing": 0.1, "weight_decay": 0.05, "freeze": 0.5, "balance": "sampler", "epochs": 20,
-    "patience": 8, "rotate": 10.0, "noise": 0.02, "mixup": 0.2, "embedding_loss": "supervised-contrastive",
+    "dropout": 0.4, "drop_path": 0.1, "label_smoothing": 0.1, "weight_decay": 0.05, "freeze": 0.5, "balance": "sampler",
+    "epochs": 20, "patience": 8, "rotate": 10.0, "noise": 0.02, "mixup": 0.2, "average": 0.98,
+    "embedding_loss": "supervised-contrastive",
 }  # fmt: skip
 
 
@@ -69,6 +74,7 @@ class ClassifierOptions(NetworkOptions):
         "none", "prototype", "triplet", "supervised-contrastive", "centre", "large-margin-cosine"
     ] = Field("none", description="added on the features before the last layer, for small sets")  # fmt: skip
     embedding_weight: float = Field(0.5, ge=0, description="of that loss beside the other")
+    average: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which ship; 0: the last ones")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup in every other step; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix in every other step; 0: none")
     preset: Literal["none", "few"] = Field("none", description="few: defaults for a handful of images of each class")
@@ -219,10 +225,11 @@ class Classifier(Method):
         return optimizer_of(self, self.trunk, heads, int(self.trainer.estimated_stepping_batches))
 
     def configure_callbacks(self) -> list[Callback]:
-        if not self.options.patience:
-            return []
-        # Without validation images there is nothing to stop by.
-        return [EarlyStopping("val_score", mode="max", patience=self.options.patience, strict=False)]
+        found: list[Callback] = [AveragedWeights(self.options.average)] if self.options.average else []
+        if self.options.patience:
+            # Without validation images there is nothing to stop by.
+            found.append(EarlyStopping("val_score", mode="max", patience=self.options.patience, strict=False))
+        return found
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_epochs": self.options.epochs, "gradient_clip_val": 1.0}
@@ -230,7 +237,7 @@ class Classifier(Method):
 
 def make_trunk(options: NetworkOptions, channels: int) -> Trunk:
     """The network as the options want it; one that starts from random weights has nothing worth freezing."""
-    trunk = Trunk(options.backbone, options.weights, channels, options.image_size)
+    trunk = Trunk(options.backbone, options.weights, channels, options.image_size, options.drop_path)
     norms = trunk.pretrained if options.freeze_norm == "auto" else options.freeze_norm
     trunk.freeze(options.freeze if trunk.pretrained else 0.0, norms)
     return trunk

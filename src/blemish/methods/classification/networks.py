@@ -27,17 +27,18 @@ class Trunk(nn.Module):
     """Images (N, C, H, W) in [0, 1] to vectors (N, F) and maps (N, F, h, w).
 
     The maps are None where the vectors are not their mean: the class map of Zhou et al. 2016 needs that. Whether it
-    is so is tried out, not guessed. `size` is F. Raises OptionError where the network cannot take images of the size.
+    is so is tried out, not guessed. `size` is F. `drop_path` is stochastic depth, for networks of timm that have it.
+    Raises OptionError where the network cannot take images of the size.
     """
 
-    def __init__(self, name: str, weights: str, channels: int, image_size: int) -> None:
+    def __init__(self, name: str, weights: str, channels: int, image_size: int, drop_path: float = 0.0) -> None:
         super().__init__()
         self.frozen_layers, self.frozen_norms = 0.0, False
         self.pretrained = weights != "random" and name != COMPACT
         if name == COMPACT:
             self.network, self.parts = _compact(channels, weights)
         elif timm.is_model(name):
-            self.network, self.parts = _from_timm(name, weights, channels, image_size)
+            self.network, self.parts = _from_timm(name, weights, channels, image_size, drop_path)
         elif name in torchvision.models.list_models(torchvision.models):
             self.network, self.parts = _from_torchvision(name, weights, channels)
         else:
@@ -137,10 +138,10 @@ def _compact(channels: int, weights: str) -> tuple[nn.Module, Parts]:
     return network, parts
 
 
-def _from_timm(name: str, weights: str, channels: int, image_size: int) -> tuple[nn.Module, Parts]:
+def _from_timm(name: str, weights: str, channels: int, image_size: int, drop_path: float) -> tuple[nn.Module, Parts]:
     fixed = timm.get_pretrained_cfg(name)
     size = image_size if fixed is not None and fixed.fixed_input_size else None
-    network = load_network(name, weights, channels, classes=0, image_size=size)
+    network = load_network(name, weights, channels, classes=0, image_size=size, drop_path=drop_path)
 
     def parts(images: Tensor) -> tuple[Tensor, Tensor]:
         maps = network.forward_features(images)

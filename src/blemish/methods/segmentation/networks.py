@@ -120,6 +120,15 @@ class PairForBatchNorm(nn.Module):
         return self.network(images)
 
 
+def last_layer(network: nn.Module) -> nn.Conv2d:
+    """The convolution from the features of each place to its logits; its input is what embeds a place."""
+    if isinstance(network, PairForBatchNorm):
+        network = network.network
+    found = network.scores[-1] if isinstance(network, FCN8s) else getattr(network, "head", None) or network.last
+    assert isinstance(found, nn.Conv2d)
+    return found
+
+
 def unet(encoder: Encoder, outputs: int, width: int = 16) -> EncoderDecoder:
     """U-Net's decoder; `width` channels at full and half size, doubled at each coarser one."""
     widths = [width * 8, width * 4, width * 2, width, width]

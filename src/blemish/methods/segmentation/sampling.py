@@ -3,6 +3,8 @@
 from collections import Counter
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from blemish.dataset.sample import Dataset
 from blemish.methods.base import Item
@@ -36,6 +38,21 @@ def crop(item: Item, side: int, on_defect: float) -> Item:
         top, left = _around(y, side, height), _around(x, side, width)
     cut = {key: item[key][..., top : top + side, left : left + side].contiguous() for key in MAPS if key in item}
     return {**item, **cut}
+
+
+def drawn_places(features: Tensor, labels: Tensor, keep: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Up to `most` random places of each class: their features (M, E) and classes (M,), 0 for no defect.
+
+    Features are (N, E, h, w), labels (N, H, W) int64 and keep (N, H, W) bool, which are seen on the features' grid.
+    """
+    size = features.shape[-2:]
+    seen = F.interpolate(torch.where(keep, labels, -1)[:, None].float(), size=size).long().flatten()
+    chosen = []
+    for name in seen[seen >= 0].unique():
+        own = (seen == name).nonzero()[:, 0]
+        chosen.append(own[torch.randperm(len(own), device=own.device)[:most]])
+    places = torch.cat(chosen) if chosen else seen.new_zeros(0)
+    return features.permute(0, 2, 3, 1).flatten(0, 2)[places], seen[places]
 
 
 def _around(place: int, side: int, size: int) -> int:

@@ -1,10 +1,10 @@
 """What the segmentation methods share: options, how images are drawn and cut, the loss, the optimiser, the outputs."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
@@ -13,13 +13,21 @@ from blemish.methods.augmentation import Augmentation, augmented
 from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method
 from blemish.methods.blocks import check_multiple
+from blemish.methods.metric_losses import metric_loss
 from blemish.methods.schedule import cosine_decay
 from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.losses import LossName, combined, one_hot
-from blemish.methods.segmentation.sampling import balanced_weights, crop
+from blemish.methods.segmentation.networks import last_layer
+from blemish.methods.segmentation.sampling import balanced_weights, crop, drawn_places
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-4
+PLACES = 64  # of a class in a batch, at most, whose features the embedding loss compares
+
+# What `preset=few` puts in the place of the defaults; options that are given keep their values.
+FEW: dict[str, Any] = {
+    "backbone_rate": 0.05, "rotate": 10.0, "contrast": 0.3, "noise": 0.02, "embedding_loss": "supervised-contrastive",
+}  # fmt: skip
 
 
 class SegmenterOptions(Augmentation):
@@ -47,6 +55,18 @@ class SegmenterOptions(Augmentation):
         description="learn from squares of this side, in px of image_size, cut from images; null: whole",
     )
     crop_on_defect: float = Field(0.7, ge=0, le=1, description="share of such squares that hold a defect's pixel")
+
+    embedding_loss: Literal[
+        "none", "prototype", "triplet", "supervised-contrastive", "centre", "large-margin-cosine"
+    ] = Field("none", description="added on the features of places before the last layer, for small sets")  # fmt: skip
+    embedding_weight: float = Field(0.1, ge=0, description="of that loss beside the others")
+    preset: Literal["none", "few"] = Field("none", description="few: defaults for a handful of labelled defects")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        few = isinstance(values, dict) and values.get("preset") == "few"
+        return {**FEW, **values} if few else values
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -84,6 +104,11 @@ class Segmenter(Method):
         # Pixels first, channels last in memory: a third quicker to learn on a CPU.
         self.network = self.build().to(memory_format=torch.channels_last)
         self.val_iou = BestIoU()
+        if options.embedding_loss != "none":
+            last = last_layer(self.network)
+            self.embedding_loss = metric_loss(options.embedding_loss, 1 + len(self.defect_classes), last.in_channels)
+            last.register_forward_pre_hook(self._remember)
+        self._features: Tensor | None = None  # of each place, as the last layer got them
 
     def build(self) -> nn.Module:
         """A network from images (N, C, H, W) to logits (N, layers, H, W)."""
@@ -106,7 +131,20 @@ class Segmenter(Method):
         keep = (batch["valid"] & batch["has_mask"][:, None, None]).float()
         if weight is not None:
             keep = keep * weight
-        return combined(logits, self.truth(batch), keep[:, None], self.options.loss, self.exclusive)
+        loss = combined(logits, self.truth(batch), keep[:, None], self.options.loss, self.exclusive)
+        if self._features is not None:
+            features, self._features = self._features, None
+            loss = loss + self.options.embedding_weight * self.places_loss(features, batch["mask_labels"], keep > 0)
+        return loss
+
+    def places_loss(self, features: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
+        """The embedding loss of some places of each class: features (N, E, h, w), labels and keep (N, H, W)."""
+        vectors, classes = drawn_places(features, labels, keep, PLACES)
+        return self.embedding_loss(vectors.float(), classes) if len(classes) else features.sum() * 0
+
+    def _remember(self, _: nn.Module, inputs: tuple[Tensor]) -> None:
+        if self.training:
+            self._features = inputs[0]
 
     def truth(self, batch: Batch) -> Tensor:
         """Layers (N, layers, H, W) of 0 and 1."""
@@ -131,6 +169,8 @@ class Segmenter(Method):
         pretrained = [] if encoder is None else list(encoder.parameters())
         known = {id(parameter) for parameter in pretrained}
         fresh = [parameter for parameter in self.learners() if id(parameter) not in known]
+        if self.options.embedding_loss != "none":
+            fresh += self.embedding_loss.parameters()
         slow = {"params": pretrained, "lr": rate * self.options.backbone_rate}
         return torch.optim.AdamW([slow, {"params": fresh}], lr=rate, weight_decay=DECAY)
 
