@@ -7,6 +7,7 @@ from sklearn.decomposition import PCA
 
 from blemish.errors import OptionError
 from blemish.methods.losses import hypersphere_loss, pseudo_huber
+from blemish.methods.one_class import deep_svdd as svdd
 from blemish.methods.one_class.deep_svdd import DeepSVDD, DeepSVDDOptions
 from blemish.methods.one_class.dfm import principal_components
 from blemish.methods.one_class.fastflow import Flow, negative_log_likelihood
@@ -98,6 +99,26 @@ def test_deep_svdd_score_is_squared_distance_from_the_centre(objective):
 def _normalised(images):
     centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
     return centred / centred.abs().mean(dim=(1, 2, 3), keepdim=True)
+
+
+def test_deep_svdd_centre_is_the_mean_of_the_good_points_away_from_zero(monkeypatch):
+    method = deep_svdd(nu=0.25).eval()
+    batches = [{"image": torch.rand(count, 3, 32, 32)} for count in (5, 3)]
+    monkeypatch.setattr(svdd, "training_batches", lambda _: batches)
+    with torch.no_grad():
+        points = torch.cat([method.embed(batch["image"]) for batch in batches])
+    method.join.weight.data *= 0.2 / points.mean(dim=0).abs().median()  # some coordinates near zero, some not
+    method._set_center()
+    with torch.no_grad():
+        points = torch.cat([method.eval().embed(batch["image"]) for batch in batches])
+    mean = points.mean(dim=0)
+    near = mean.abs() < 0.1
+    assert near.any()
+    assert not near.all()
+    torch.testing.assert_close(method.center[~near], mean[~near])
+    torch.testing.assert_close(method.center[near], mean[near].sign() * 0.1)
+    inside = (points - method.center).square().sum(dim=1) <= method.squared_radius
+    assert int(inside.sum()) == 6  # all but the share nu
 
 
 def test_deep_svdd_soft_radius_leaves_the_share_nu_outside():
