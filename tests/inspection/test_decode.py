@@ -1,13 +1,15 @@
 """Each kind of output gives the score, label, map and regions that its numbers call for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from graphs import PROVENANCE
 
 from blemish.inspection.assemble import Boxes, Found, without_doubles
-from blemish.inspection.decode import decode
+from blemish.inspection.decode import box_region, decode
 from blemish.inspection.manifest import Decision, InputSpec, Manifest
-from blemish.inspection.result import Outputs
+from blemish.inspection.result import Candidates, Outputs
 
 SIZE = (40, 60)
 CLASSES = ["good", "scratch", "stain"]
@@ -150,6 +152,23 @@ def test_box_masks_and_ignored_pixels():
     decoded = decode(found(box_outputs(), CLASSES), Decision(), SIZE, valid)
     assert (decoded.score, decoded.label) == (pytest.approx(0.6), "scratch")
     assert boxes_of(decoded.regions) == [("scratch", (6, 8, 18, 16))]
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 0.45, 0.8])
+def test_a_mask_is_as_large_as_its_box_wherever_that_begins(shift):
+    """A mask that fills its box of 10 x 6 px has 60 pixels, those whose centres it holds."""
+    corners = np.float64([[10 + shift, 5 + shift, 20 + shift, 11 + shift]])
+    boxes = Candidates(corners, np.ones(1, np.float32), ["scratch"], np.ones((1, 28, 28), np.float32))
+    region = box_region(boxes, 0, SIZE)
+    assert region.mask.sum() == 60
+    columns = np.flatnonzero(region.mask.any(axis=0)) + region.box[0] + 0.5
+    assert columns[0] >= corners[0, 0]
+    assert columns[-1] < corners[0, 2]
+    half = np.zeros((1, 28, 28), np.float32)
+    half[0, :, :14] = 1
+    assert box_region(replace(boxes, masks=half), 0, SIZE).mask.sum() == 30
+    thin = Candidates(np.float64([[3.1, 3.1, 3.3, 9.0]]), np.ones(1, np.float32), ["scratch"], half)
+    assert box_region(thin, 0, SIZE).mask.any()
 
 
 def test_several_kinds_complete_each_other():

@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.inspection.assemble import Boxes, Found, badness, defect_names
 from blemish.inspection.manifest import Decision
 from blemish.inspection.regions import regions_from_map
 from blemish.inspection.result import Bools, Candidates, Floats, Region
 
+Floats64 = NDArray[np.float64]
 PROBABLE = 0.5  # threshold on probabilities where the decision has none
 
 
@@ -152,8 +154,25 @@ def box_region(boxes: Candidates, index: int, size: tuple[int, int]) -> Region:
     x1, y1 = (int(v) for v in np.ceil(boxes.corners[index, 2:]).clip((x0 + 1, y0 + 1), (size[1], size[0])))
     mask = None
     if boxes.masks is not None:
-        mask = cv2.resize(boxes.masks[index], (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR) >= PROBABLE
+        mask = _placed_mask(boxes.masks[index], boxes.corners[index], (x0, y0, x1, y1))
     return Region(boxes.labels[index], float(boxes.scores[index]), (x0, y0, x1, y1), mask)
+
+
+def _placed_mask(mask: Floats, corners: Floats64, pixels: tuple[int, int, int, int]) -> Bools:
+    """Which of the pixels x0 y0 x1 y1 lie in a mask (h, w) that fills a box of any corners (4,), by their centres."""
+    x0, y0, x1, y1 = pixels
+    sides = np.maximum(corners[2:] - corners[:2], 1e-6)
+    across = (np.arange(x0, x1) + 0.5 - corners[0]) / sides[0]
+    along = (np.arange(y0, y1) + 0.5 - corners[1]) / sides[1]
+    inside = ((along >= 0) & (along < 1))[:, None] & ((across >= 0) & (across < 1))
+    if not inside.any():  # a box narrower than a pixel
+        return np.ones(inside.shape, np.bool_)
+    x, y = np.meshgrid(across * mask.shape[1] - 0.5, along * mask.shape[0] - 0.5)
+    found = cv2.remap(
+        np.asarray(mask, np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return np.asarray((found >= PROBABLE) & inside)
 
 
 def _counting(boxes: Boxes, valid: Bools) -> Bools:
