@@ -24,7 +24,7 @@ def k_center_greedy(vectors: Tensor, count: int, progress: Callable[[int], None]
     total = len(vectors)
     count = min(count, total)
     x = vectors.float() - vectors.float().mean(dim=0)  # shorter vectors, smaller rounding errors
-    norms = (x * x).sum(dim=1)
+    norms = torch.linalg.vector_norm(x, dim=1).square()  # without a squared copy
     picked = [int(norms.argmin())]
     farness = torch.full((total,), float("inf"), device=x.device)  # squared distance to the nearest picked vector
     _update(farness, x, norms, torch.tensor(picked, device=x.device))

@@ -101,20 +101,25 @@ class PatchCore(OnePassMethod):
             self._collected.append(vectors)
             self._seen += len(vectors)
         if sum(v.numel() for v in self._collected) * 4 > self._budget():
-            self._collected = [self._condense(torch.cat(self._collected), self._target(self._seen))]
+            self._collected = [self._condense(self._take(), self._target(self._seen))]
 
     def finish(self) -> None:
-        vectors = gather_vectors(torch.cat(self._collected))
+        vectors = gather_vectors(self._take())
         seen = int(gather_vectors(torch.tensor([[self._seen]], device=vectors.device)).sum())
-        self._collected = []
         self.bank = self._condense(vectors, self._target(seen))
         self.bank_neighbours = nearest_within(self.bank, self.options.neighbours)
+
+    def _take(self) -> Tensor:
+        """What was collected, as one tensor; the pieces go, for both would be twice the memory."""
+        vectors = torch.cat(self._collected)
+        self._collected = []
+        return vectors
 
     def _target(self, seen: int) -> int:
         return min(self.options.max_vectors, max(1, math.ceil(self.options.coreset_ratio * seen)))
 
     def _budget(self) -> int:
-        # Selection needs a copy of the features and their projection beside them.
+        # Selection needs the projection of the features, and a centred copy of that, beside them.
         return self.options.memory_mb * 2**20 // 3
 
     def _condense(self, vectors: Tensor, target: int) -> Tensor:
