@@ -85,7 +85,7 @@ def _pictures(visitor: Visitor, row: InspectionRow) -> None:
     with ui.element("div").classes("figures pictures"):
         for name, kind in kinds:
             with panel(t(name)):
-                picture(row.id, kind, 640, "&colours=true" if kind == "heat" else "").classes("wide")
+                picture(visitor, row.id, kind, 640, "&colours=true" if kind == "heat" else "").classes("wide")
 
 
 def _facts(visitor: Visitor, row: InspectionRow) -> None:

@@ -1,5 +1,6 @@
 """What all pages share: the frame around them, and how one is added."""
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -140,10 +141,13 @@ def verdict_badge(visitor: Visitor, verdict: str) -> None:
     ui.label(visitor.t(verdict)).classes(f"verdict {verdict}")
 
 
-def picture(inspection_id: int, kind: str = "overlay", side: int = 640, more: str = "") -> ui.element:
+def picture(visitor: Visitor, inspection_id: int, kind: str = "overlay", side: int = 640, more: str = "") -> ui.element:
     """A picture of an inspection, as the interface for machines gives it; browsers load it when it comes into view."""
     source = f"/inspections/{inspection_id}/{kind}?side={side}{more}"
-    return ui.element("img").props(f'src="{source}" loading=lazy alt="{kind} {inspection_id}"').classes("picture")
+    gone = f"(event) => {{ event.target.alt = {json.dumps(visitor.t('This picture cannot be shown.'))}; "
+    gone += "event.target.classList.add('gone') }"
+    shown = ui.element("img").props(f'src="{source}" loading=lazy alt="{kind} {inspection_id}"').classes("picture")
+    return shown.on("error", js_handler=gone)
 
 
 def no_picture(visitor: Visitor) -> None:

@@ -51,7 +51,7 @@ def _ask_why(visitor: Visitor, recipe_id: int, lost: list[Loss], done: Done) -> 
         with ui.element("div").classes("tiles").style("width: 100%"):
             for loss in lost[:8]:
                 with ui.link(target=f"/card/{loss.inspection_id}", new_tab=True).classes("thumb"):
-                    picture(loss.inspection_id, "picture", 264)
+                    picture(visitor, loss.inspection_id, "picture", 264)
                     with ui.element("div"):
                         verdict_badge(visitor, loss.verdict)
                     ui.label(t("truly {label}", label=t(loss.label)))

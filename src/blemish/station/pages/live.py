@@ -95,7 +95,7 @@ def _last_part(visitor: Visitor, row: InspectionRow) -> None:
         if row.image_path is None:
             no_picture(visitor)
         else:
-            picture(row.id, "overlay", 1024).classes("wide")
+            picture(visitor, row.id, "overlay", 1024).classes("wide")
         for reason in row.reasons:
             ui.label(visitor.reason(reason)).classes("soft")
         if row.regions:

@@ -51,7 +51,7 @@ def thumbnail(visitor: Visitor, row: InspectionRow, target: str | None = None) -
         if row.image_path is None:
             no_picture(visitor)
         else:
-            picture(row.id, "overlay", 264)
+            picture(visitor, row.id, "overlay", 264)
         with ui.element("div"):
             verdict_badge(visitor, row.verdict)
         ui.label(row.part_id or visitor.t("part {id}", id=row.id))

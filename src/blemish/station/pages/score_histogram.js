@@ -54,7 +54,7 @@ export default {
       return found;
     },
     ticks() {
-      const rough = (this.high - this.low) / Math.max(3, this.width / 110);
+      const rough = (this.high - this.low) / Math.max(4, this.width / 80);
       const power = 10 ** Math.floor(Math.log10(rough));
       const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
       const found = [];

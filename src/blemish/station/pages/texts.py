@@ -29,6 +29,7 @@ IN_CHINESE: dict[str, str] = {
     "no recipe": "无配方",
     "recipe in use": "当前配方",
     "image not kept": "未保存图像",
+    "This picture cannot be shown.": "无法显示此图像。",
     # verdicts, classes and figures
     "pass": "合格",
     "review": "待复核",

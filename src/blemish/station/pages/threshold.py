@@ -117,7 +117,7 @@ class Thresholds:
     def _change(self, case: Case, verdict: str) -> None:
         with ui.link(target=f"/card/{case.id}", new_tab=True).classes("thumb"):
             if case.image_kept:
-                picture(case.id, "picture", 264)
+                picture(self.visitor, case.id, "picture", 264)
             else:
                 no_picture(self.visitor)
             with ui.element("div"):
