@@ -115,19 +115,24 @@ def pareto(
     labels: tuple[str, str],
 ) -> str:
     """Quality against cost of each method, labels (x, y); a line joins those that no other beats in both."""
+    from matplotlib.ticker import LogLocator, NullLocator
 
     def draw(axes: Any) -> None:
         axes.step([cost[m] for m in front], [quality[m] for m in front], where="post", color=LEVEL, linewidth=1.2)
         for number, method in enumerate(sorted(quality, key=lambda m: cost[m])):
             colour = LEVEL if method in front else BEHIND
             size, mark = (11, "*") if method == chosen else (7, "o")
-            axes.plot(cost[method], quality[method], mark, color=colour, markersize=size, clip_on=False)
+            order = 4 if method in front else 3
+            axes.plot(cost[method], quality[method], mark, color=colour, markersize=size, zorder=order, clip_on=False)
             # By turns below and above, so that the names of neighbours stand apart.
             below = number % 2 == 0
             axes.annotate(method, (cost[method], quality[method]), (4, -5 if below else 5), textcoords="offset points",
                           fontsize=9, va="top" if below else "bottom")  # fmt: skip
         if max(cost.values()) > WIDE * min(cost.values()) > 0:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.margins(x=0.25, y=0.2)
         axes.set(xlabel=labels[0], ylabel=labels[1])
 

@@ -44,8 +44,8 @@ def finished(run: Path) -> bool:
 
 def learn(
     listed: Path, run: Path, method: str, options: dict[str, Any], tell: Progress, progress: bool, **settings: Any
-) -> Path:
-    """The bundle's run: as it is where it is finished, resumed where it was interrupted, else trained.
+) -> None:
+    """Leave a run as it is where it is finished, resume it where it was interrupted, else train it.
 
     Raises OtherRunError where the folder holds a run of other options.
     """
@@ -55,13 +55,13 @@ def learn(
         _check_same(run, options, settings)
         if finished(run):
             tell(f"{method}: already trained")
-            return run
+            return
         tell(f"{method}: going on where it was interrupted")
-        return resume(run, tell=tell, progress=progress)
+        resume(run, tell=tell, progress=progress)
+        return
     start = time.perf_counter()
     train(listed, out=run, method=method, options=options, tell=tell, progress=progress, **settings)
     (run / TIMING).write_text(json.dumps({"training_s": time.perf_counter() - start}), encoding="utf-8")
-    return run
 
 
 def training_seconds(run: Path) -> float | None:
