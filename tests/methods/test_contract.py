@@ -24,7 +24,8 @@ from blemish.training.ship import export_graph
 
 TINY_ENCODER = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
 STILL: dict[str, Any] = {"flip": False, "turn": False, "zoom": 0, "shift": 0, "brightness": 0, "contrast": 0}
-TINY_DETECTOR = {**TINY_ENCODER, **STILL, "batch_size": 8, "steps": 40, "width": 16, "average": 0.8, "min_score": 0.0}
+# Scores of 1e-40 are no detections: not every processor keeps such numbers.
+TINY_DETECTOR = {**TINY_ENCODER, **STILL, "batch_size": 8, "steps": 40, "width": 16, "average": 0.8, "min_score": 1e-6}
 # Anchors of 12 and 24 px on the finest level: the defects are as small as that.
 TINY_ANCHORS = {**TINY_DETECTOR, "steps": 60, "scales": (1.5, 3.0)}
 TINY_REGIONS = {**TINY_ANCHORS, "hidden": 32, "proposals": 20, "sampled": 32, "positive_share": 0.5}
