@@ -5,9 +5,10 @@ import torch
 from safetensors.torch import load_file
 
 from blemish.errors import OptionError
+from blemish.methods.catalogue import method_class
 from blemish.training.fit import train
 from blemish.training.run import weights_file
-from blemish.training.transfer import LinearProbe, shared, start_from
+from blemish.training.transfer import LinearProbe, pretrained, shared, start_from, taught
 
 NET = {"backbone": "test_resnet", "weights": "random", "image_size": 64, "batch_size": 8}
 
@@ -46,6 +47,31 @@ def test_another_method_starts_from_the_run(first, tiny_data, tmp_path):
     assert len(kernels) > 5
     # All but the last of two steps were a probe, so the network is all but where it started.
     assert max(float((ours[name] - found[name]).abs().max()) for name in kernels) < 5e-3
+
+
+@pytest.mark.parametrize(("name", "options", "fresh"), [
+    ("classifier", {}, {"head.weight", "head.bias"}),
+    ("unet", {"width": 4, "image_size": 64}, {"network.head.weight", "network.head.bias"}),
+    ("prototypical", {"strides": (4, 8)}, set()),
+])  # fmt: skip
+def test_layers_of_the_classes_and_counts_begin_afresh_with_as_many_classes(name, options, fresh):
+    kind = method_class(name)
+    method = kind(kind.Options(backbone="test_resnet", weights="random", **options), ("good", "a", "b"))
+    names = taught(method)
+    assert {n for n, _ in method.named_parameters()} - names == fresh
+    left = {n for n, _ in method.named_buffers()} - names
+    assert not any("running" in n for n in left)
+    assert {"class_weights", "temperature", "prototypes", "counts"}.isdisjoint(names)
+
+
+@pytest.mark.parametrize(("name", "some"), [("classifier", "trunk.network."), ("unet", "network.encoder.backbone.")])
+def test_what_comes_from_imagenet_is_known(name, some):
+    kind = method_class(name)
+    names = pretrained(kind(kind.Options(image_size=32), ("good", "a")))
+    assert len(names) > 50
+    assert all(n.startswith(some) for n in names)
+    for own in ({"weights": "random"}, {"backbone": {"classifier": "compact", "unet": "plain"}[name]}):
+        assert pretrained(kind(kind.Options(image_size=32, **own), ("good", "a"))) == set()
 
 
 def test_no_network_in_common_is_one_line(first, tmp_path):

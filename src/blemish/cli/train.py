@@ -77,8 +77,12 @@ def train(
         Path | None, typer.Option("--from", help="run whose network this one starts from", rich_help_panel=LEARN)
     ] = None,
     probe: Annotated[
-        float, typer.Option(help="share of the steps in which it stays as it is", rich_help_panel=LEARN)
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            help="share of the steps in which the network started from stays [default: 0.1 after --from, else 0]",
+            rich_help_panel=LEARN,
+        ),
+    ] = None,
     synthetic: Annotated[
         Path | None, typer.Option(help="recipe of defects to draw on good images", rich_help_panel=LEARN)
     ] = None,

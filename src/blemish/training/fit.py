@@ -36,7 +36,7 @@ from blemish.training.plan import advise, options_for, run_settings
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.ship import Origin, Progress, ship
 from blemish.training.synthetic import check_recipe, classes_with, synthetic_first, with_drawn
-from blemish.training.transfer import LinearProbe, start_from
+from blemish.training.transfer import PROBE, LinearProbe, pretrained, start_from
 from blemish.training.windows import check_places, learns_windows, thinned, windows_of
 
 CHECKPOINT_EVERY = timedelta(minutes=2)
@@ -221,7 +221,9 @@ def fit(
         )
         callbacks.append(best)
     if config.start is not None:
-        callbacks.append(LinearProbe(start_from(method, config.start), config.probe))
+        callbacks.append(LinearProbe(start_from(method, config.start), PROBE if config.probe is None else config.probe))
+    elif config.probe:
+        callbacks.append(LinearProbe(pretrained(method), config.probe))
     loggers: list[Logger] = [CSVLogger(run, name="log", version="")]
     if tensorboard:
         loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))

@@ -38,7 +38,8 @@ class RunConfig(BaseModel):
     tiling: Tiling | None = None
     windows: WindowRule = WindowRule()  # when a window of a tiled image bears a defect's class, for classifiers
     start: str | None = None  # run folder whose network this one starts from
-    probe: float = Field(0.1, ge=0, lt=1)  # share of the steps in which what was started from stays as it is
+    # Share of the steps in which the network started from stays as it is; none: a tenth after another run, else 0.
+    probe: float | None = Field(None, ge=0, lt=1)
     synthetic: Recipe | None = None  # defects drawn on good images while learning
     scale: Scale | None = None
     calibration: Literal["held-out", "cross-fitted"] = "held-out"

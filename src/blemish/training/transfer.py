@@ -14,9 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
+from blemish.methods.backbones import Backbone
+from blemish.methods.base import Method
+from blemish.methods.classification.networks import Trunk
 from blemish.training.run import read_config, weights_file
 
 State = dict[str, Tensor]
+PROBE = 0.1  # share of the steps that the linear probe takes
 LEAST = 0.1  # share of a network's numbers that must come from the other run
 
 
@@ -30,6 +34,8 @@ def start_from(method: nn.Module, run: str | Path) -> set[str]:
     if not weights_file(run).is_file():
         raise OptionError(f"run '{run}' has no weights yet; finish it with --resume {run}")
     found = shared(load_file(weights_file(run)), method.state_dict())
+    names = taught(method)
+    found = {name: tensor for name, tensor in found.items() if name in names}
     learned = sum(p.numel() for p in method.parameters())
     loaded = sum(p.numel() for name, p in method.named_parameters() if name in found)
     if loaded < LEAST * learned:
@@ -39,6 +45,34 @@ def start_from(method: nn.Module, run: str | Path) -> set[str]:
         )
     method.load_state_dict(found, strict=False)
     return set(found)
+
+
+def pretrained(method: nn.Module) -> set[str]:
+    """Names of the parameters that come from ImageNet or a weights file."""
+    if getattr(getattr(method, "options", None), "weights", "random") == "random":
+        return set()
+    networks = [
+        prefix
+        for prefix, module in method.named_modules()
+        if isinstance(module, Backbone) or (isinstance(module, Trunk) and module.pretrained)
+    ]
+    return {name for name, _ in method.named_parameters() if any(name.startswith(f"{n}.") for n in networks)}
+
+
+def taught(method: nn.Module) -> set[str]:
+    """Names of what one task can teach for another: parameters and statistics of BatchNorm.
+
+    Not the layers that depend on the classes, though two tasks may have as many of them: those begin afresh.
+    """
+    names = {name for name, _ in method.named_parameters()}
+    for prefix, module in method.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            names |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
+    if isinstance(method, Method):
+        wider = type(method)(method.options, (*method.classes, "one more class"), method.channels).state_dict()
+        own = method.state_dict()
+        names = {name for name in names if name in wider and own[name].shape == wider[name].shape}
+    return names
 
 
 def shared(source: State, target: State) -> State:
