@@ -96,6 +96,7 @@ class DeepSVDD(Method):
         else:
             if not bool(self.center.any()):
                 self._set_center()
+                self._forget_first_stage()
             squared = (self.embed(images) - self.center).square().sum(dim=1)
             loss = squared.mean()
             if self.options.objective == "soft-boundary":
@@ -114,6 +115,12 @@ class DeepSVDD(Method):
         # A coordinate near zero could be reached by a network of zero weights.
         self.center = torch.where(center.abs() < 0.1, torch.where(center < 0, -0.1, 0.1), center)
         self._follow_radius((points - self.center).square().sum(dim=1), share=1.0)
+
+    def _forget_first_stage(self) -> None:
+        """Adam begins anew: the autoencoder's slopes are of another size, and would set the steps for long."""
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        optimizer.state.clear()
 
     def _follow_radius(self, squared: Tensor, share: float = 0.1) -> None:
         quantile = torch.quantile(squared, 1 - self.options.nu)
