@@ -9,32 +9,40 @@ episodes  N-way K-shot accuracy over 600 episodes on classes never learnt from: 
           other four learnt from; and, learnt from NEU, the magnetic tile's five.
 recipes   U-Net and classifier on the magnetic tile with K real defects of a class, with and without synthetic ones;
           paired bootstrap of the difference to learning without.
-mixed     SuperSimpleNet on the magnetic tile with K real defects of a class beside all good images, by masks or labels.
-bank      PatchCore and AnomalyDINO with K good images of the bottle.
-transfer  Classifier on one set from ImageNet, from scratch, or from the other set, with K images of a class.
+mixed     SuperSimpleNet on the magnetic tile with K real defects of a class beside all good images, by masks or labels;
+          beside it PatchCore, which takes none, and U-Net, which learns from all of them.
+bank      PatchCore and, with --dino, AnomalyDINO with K good images of the bottle, as they are and turned.
+transfer  Classifier on one set from ImageNet, from scratch, or from the other set, with K images of a class; paired
+          bootstrap of the difference to ImageNet.
 
-With few defects the validation images have no more of a class than the training images.
+With few defects the validation images have no more of a class than the training images. Intervals are of 95 %: normal
+over episodes, DeLong's for AUROC, else the bootstrap over test images. They do not tell of other draws of the training
+images; --seeds does.
 """
 
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from blemish import Dataset, Inspector, Sample, read_dataset, train
+from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
 from blemish.dataset.sample import GOOD
 from blemish.dataset.truth import has_mask, mask_of
 from blemish.dataset.write import write_csv
-from blemish.evaluation.episodes import attention, judge_episodes, nearest_prototype
+from blemish.evaluation.episodes import EPISODES, attention, judge_episodes, nearest_prototype, softmax_regression
 from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.image import average_precision
 from blemish.evaluation.masks import overlap
 from blemish.evaluation.paired import draw_sets, paired_difference
 from blemish.inspection.enroll import embeddings
+from blemish.training.fit import load_method
 from blemish.training.options import parse_settings
 
 PAIRS = ((0, 1), (2, 3), (4, 5))  # NEU's classes by twos, so that each is unseen once
@@ -53,6 +61,7 @@ RECIPES: dict[str, dict[str, Any] | None] = {
     "overlay": {"pick": [1, 1], "steps": [{"kind": "overlay", "mask": "either", "texture": "self", "label": "fray"}]},
 }
 Row = dict[str, Any]
+Pairs = NDArray[np.int64]  # (N, 2), of each test image: pixels in both and in either, or true and told class
 
 
 class Rows:
@@ -109,15 +118,16 @@ def learn(dataset: Dataset, folder: Path, method: str, options: dict[str, Any], 
     )
 
 
-def episodes(data: Path, rows: Rows, seed: int, options: dict[str, Any]) -> None:
+def episodes(data: Path, rows: Rows, seed: int, options: dict[str, Any], maml_episodes: int) -> None:
     """Classes never learnt from, by the bundles' embeddings."""
     surfaces, tiles = neu(data), tile(data)
     names = surfaces.classes
     groups = [tuple(names[i] for i in pair) for pair in PAIRS]
-    for method in ("frozen", "prototypical", "matching", "maml"):
+    for method in ("frozen", "prototypical", "matching", "anil", "maml"):
         # As good as untrained: one step at no rate.
         own = {**options, **({"steps": 1, "learning_rate": 1e-12} if method == "frozen" else {})}
-        name = "prototypical" if method == "frozen" else method
+        own |= {"anil": True} if method == "anil" else {}
+        name = {"frozen": "prototypical", "anil": "maml"}.get(method, method)
         for unseen in [*groups, ()]:
             what = {"method": method, "options": str(options), "set": "neu" if unseen else "neu to tile", "seed": seed}
             what["classes"] = ", ".join(unseen) or "tile's five"
@@ -125,34 +135,38 @@ def episodes(data: Path, rows: Rows, seed: int, options: dict[str, Any]) -> None
                 continue
             known = surfaces.where(lambda s, out=unseen: s.label not in out and s.split != "test")
             asked = surfaces.where(lambda s, out=unseen: s.label in out and s.split == "test")
-            asked = asked if unseen else tiles.where(lambda s: s.label != GOOD and s.split == "test")
+            # Nothing is learnt from the tiles, so that all of them can be asked.
+            asked = asked if unseen else tiles.where(lambda s: s.label != GOOD)
             with tempfile.TemporaryDirectory() as folder:
                 run = learn(known, Path(folder), name, own, seed=seed)
-                inspector = Inspector.open(run)
                 labels = np.array([asked.classes.index(str(s.label)) for s in asked.samples])
-                judge_all(rows, what, method, run, inspector, asked, labels)
+                judge_all(rows, what, method, run, asked, labels, maml_episodes if method == "maml" else EPISODES)
 
 
-def judge_all(rows: Rows, what: Row, method: str, run: Path, inspector: Inspector, asked: Dataset, labels: Any) -> None:
+def judge_all(rows: Rows, what: Row, method: str, run: Path, asked: Dataset, labels: Any, count: int) -> None:
+    inspector = Inspector.open(run)
+    rule: Any = nearest_prototype
+    if method == "maml":  # the whole network adapts to each episode
+        rule = load_method(run).classify
+        shown = np.concatenate([inspector.prepared(s) for s in asked.samples])
+    else:
+        shown = embeddings(inspector, asked.samples)
+    if method == "matching" and inspector.manifest.support is not None:
+        rule = partial(attention, scale=inspector.manifest.support.scale)
+    elif method == "anil":
+        rule = partial(last_layer, options=load_method(run).options)
     ways = len(asked.classes)
     for shots in (1, 5):
-        # The rarest class of the tiles has six test images.
         queries = min(QUERIES, int(np.bincount(labels).min()) - shots)
-        if queries < 1:
-            continue
-        if method == "maml":
-            from blemish.training.fit import load_method
-
-            network: Any = load_method(run)
-            images = np.concatenate([inspector.prepared(s) for s in asked.samples])
-            found = judge_episodes(images, labels, ways, shots, queries, 100, classify=network.classify)
-        else:
-            vectors = embeddings(inspector, asked.samples)
-            support = inspector.manifest.support
-            rule = partial(attention, scale=support.scale) if method == "matching" and support else nearest_prototype
-            found = judge_episodes(vectors, labels, ways, shots, queries, classify=rule)
+        found = judge_episodes(shown, labels, ways, shots, queries, count, classify=rule)
         accuracy = f"{found.mean:.3f} ({found.low:.3f}–{found.high:.3f})"
         rows.add({**what, "ways": ways, "shots": shots, "accuracy": accuracy, "episodes": len(found.accuracies)})
+
+
+def last_layer(support: Any, labels: Any, query: Any, options: Any) -> Any:
+    """ANIL's adaptation, which leaves the embedding as it is."""
+    centre = support.mean(axis=0)
+    return softmax_regression(support - centre, labels, query - centre, options.inner_steps, options.head_rate)
 
 
 def recipes(data: Path, rows: Rows, seed: int, options: dict[str, Any], shots: list[int], methods: list[str]) -> None:
@@ -161,129 +175,173 @@ def recipes(data: Path, rows: Rows, seed: int, options: dict[str, Any], shots: l
     test = [s for s in dataset.samples if s.split == "test" and (s.label == GOOD or has_mask(s))]
     for method in methods:
         for count in shots:
-            base: list[Any] | None = None
+            what = {"method": method, "set": "tile", "shots": count, "seed": seed}
+            if all(rows.has(**what, options=recipe) for recipe in RECIPES):
+                continue
+            base: Pairs | None = None
             for recipe, steps in RECIPES.items():
-                what = {"method": method, "options": recipe, "set": "tile", "shots": count, "seed": seed}
-                if rows.has(**what) and recipe != "none":
+                if rows.has(**what, options=recipe) and recipe != "none":
                     continue
                 with tempfile.TemporaryDirectory() as folder:
                     run = learn(few(dataset, count, seed), Path(folder), method, options, seed=seed, synthetic=steps)
-                    judged = judge_images(Inspector.open(run), test, method)
-                base = judged if base is None else base
-                row: Row = {**what, ("IoU" if method == "unet" else "macro F1"): round(figure(judged), 3)}
-                if recipe != "none":
-                    sets = draw_sets([str(s.label) for s in test], seed=0)
-                    gain = paired_difference(
-                        lambda i, j=judged: figure([j[k] for k in i]), lambda i, b=base: figure([b[k] for k in i]),
-                        sets, len(test),
-                    )  # fmt: skip
-                    row["gain"] = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
-                rows.add(row)
+                    pairs = judge_images(Inspector.open(run), test, method)
+                base = pairs if base is None else base
+                if not rows.has(**what, options=recipe):
+                    rows.add(
+                        {**what, "options": recipe, **figures(pairs, None if pairs is base else base, test, method)}
+                    )
 
 
-def judge_images(inspector: Inspector, test: list[Sample], method: str) -> list[Any]:
-    """Of each image: pixels in both and in either for a segmenter, truth and label for a classifier."""
-    judged: list[Any] = []
+def judge_images(inspector: Inspector, test: list[Sample], method: str) -> Pairs:
+    """Pixels in both and in either of a segmenter's regions and the truth; of a classifier, true and told class."""
+    names = sorted({str(s.label) for s in test} | set(inspector.manifest.classes))
+    pairs = []
     for sample, result in zip(test, inspector.inspect(test), strict=True):
         if method == "unet":
             found = overlap(result.regions, mask_of(sample, result.size))
-            judged.append((found.both, found.either))
+            pairs.append((found.both, found.either))
         else:
             scores = result.class_scores or {}
-            judged.append((str(sample.label), max(scores, key=scores.__getitem__)))
-    return judged
+            pairs.append((names.index(str(sample.label)), names.index(max(scores, key=scores.__getitem__))))
+    return np.array(pairs, np.int64)
 
 
-def figure(judged: list[Any]) -> float:
-    """IoU over all pixels, or the mean F1 of the classes."""
-    if isinstance(judged[0][0], int):
-        either = sum(e for _, e in judged)
-        return sum(b for b, _ in judged) / either if either else float("nan")
-    scores = []
-    for name in sorted({truth for truth, _ in judged}):
-        right = sum(t == p == name for t, p in judged)
-        scores.append(2 * right / (sum(t == name for t, _ in judged) + sum(p == name for _, p in judged)))
-    return float(np.mean(scores))
+def figures(pairs: Pairs, base: Pairs | None, test: list[Sample], method: str) -> Row:
+    """IoU, or accuracy and macro F1, each with its interval, and the gain over `base` on the same images."""
+    sets = draw_sets([str(s.label) for s in test], seed=0)
+    row: Row = {}
+    for name, figure in (
+        {"IoU": iou}.items() if method == "unet" else {"accuracy": accuracy, "macro F1": macro_f1}.items()
+    ):
+        row[name] = bootstrapped(partial(on, figure, pairs), sets, len(test))
+        if base is not None:
+            gain = paired_difference(partial(on, figure, pairs), partial(on, figure, base), sets, len(test))
+            row[f"gain in {name}"] = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    return row
+
+
+def on(figure: Callable[[Pairs], float], pairs: Pairs, drawn: Any) -> float:
+    return figure(pairs[drawn])
+
+
+def bootstrapped(statistic: Callable[[Any], float], sets: Any, count: int) -> str:
+    """The figure on all images and its percentile interval over the drawn sets."""
+    found = [statistic(drawn) for drawn in sets]
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return f"{statistic(np.arange(count)):.3f} ({low:.3f}–{high:.3f})"
+
+
+def iou(pairs: Pairs) -> float:
+    """Of all pixels together."""
+    both, either = pairs.sum(axis=0)
+    return float(both / either) if either else float("nan")
+
+
+def accuracy(pairs: Pairs) -> float:
+    return float((pairs[:, 0] == pairs[:, 1]).mean())
+
+
+def macro_f1(pairs: Pairs) -> float:
+    """Mean F1 of the classes that occur."""
+    most = int(pairs.max()) + 1
+    true, told = (np.bincount(column, minlength=most) for column in pairs.T)
+    right = np.bincount(pairs[pairs[:, 0] == pairs[:, 1], 0], minlength=most)
+    return float((2 * right / np.maximum(true + told, 1))[true > 0].mean())
 
 
 def mixed(data: Path, rows: Rows, seed: int, options: dict[str, Any]) -> None:
+    """How far each further real defect brings; what takes none and what needs all of them on either side."""
     dataset = tile(data)
-    for masks in (True, False):
-        for count in (0, 1, 5, 10, 25, None):
-            shown = "all" if count is None else count
-            what = {"method": "supersimplenet", "set": "tile", "shots": shown, "seed": seed}
-            what["options"] = "masks" if masks else "labels alone"
-            if rows.has(**what) or (count == 0 and not masks):
-                continue
-            part = few(dataset, count, seed)
-            if not masks:
-                part = part.with_samples(
-                    replace(s, mask=None) if s.split == "train" and s.label != GOOD else s for s in part.samples
-                )
-            with tempfile.TemporaryDirectory() as folder:
-                run = learn(part, Path(folder), "supersimplenet", options, seed=seed)
-                result = evaluate(Inspector.open(run), dataset.split("test"), speed=False).to_dict()
-            rows.add({**what, **anomaly_figures(result)})
-    for method, own in (("patchcore", {}),):
-        what = {"method": method, "set": "tile", "shots": 0, "seed": seed, "options": ""}
-        if not rows.has(**what):
-            with tempfile.TemporaryDirectory() as folder:
-                run = learn(few(dataset, 0, seed), Path(folder), method, own, seed=seed)
-                result = evaluate(Inspector.open(run), dataset.split("test"), speed=False).to_dict()
-            rows.add({**what, **anomaly_figures(result)})
+    plan: list[tuple[str, int | None, str]] = [("patchcore", 0, ""), ("unet", None, "")]
+    plan += [("supersimplenet", count, "masks") for count in (0, 1, 5, 10, 25, None)]
+    plan += [("supersimplenet", count, "labels alone") for count in (1, 5, 10, 25, None)]
+    for method, count, truth in plan:
+        shown = "all" if count is None else count
+        what = {"method": method, "set": "tile", "shots": shown, "seed": seed, "options": truth}
+        if rows.has(**what):
+            continue
+        part = few(dataset, count, seed)
+        if truth == "labels alone":
+            part = part.with_samples(
+                replace(s, mask=None) if s.split == "train" and s.label != GOOD else s for s in part.samples
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            run = learn(part, Path(folder), method, options if method == "supersimplenet" else {}, seed=seed)
+            rows.add({**what, **anomaly_figures(run, dataset.split("test"))})
 
 
-def bank(data: Path, rows: Rows, seed: int, options: dict[str, Any]) -> None:
+def bank(data: Path, rows: Rows, seed: int, dino: dict[str, str]) -> None:
+    """A few good images as they are, and with turned copies of them in the bank."""
     dataset = read_dataset(data / "mvtec_ad" / "bottle")
-    for method in ("patchcore", "anomaly-dino"):
-        for count in (1, 2, 4, 8):
-            what = {"method": method, "set": "bottle", "shots": count, "seed": seed, "options": str(options)}
-            if rows.has(**what):
-                continue
-            order = np.random.default_rng(seed).permutation(len(dataset.split("train")))
-            drawn = {dataset.split("train").samples[i].image for i in order[:count]}
-            held = {dataset.split("train").samples[i].image for i in order[count : count + 40]}
-            part = [
-                replace(s, split="val") if s.image in held else s
-                for s in dataset.samples
-                if s.split == "test" or s.image in drawn | held
-            ]
-            with tempfile.TemporaryDirectory() as folder:
-                run = learn(dataset.with_samples(part), Path(folder), method, options, seed=seed)
-                result = evaluate(Inspector.open(run), dataset.split("test"), speed=False).to_dict()
-            rows.add({**what, **anomaly_figures(result)})
+    plan: dict[str, dict[str, Any]] = {"patchcore": {"coreset_ratio": 1.0}}  # nothing to spare of so few
+    if dino:
+        plan["anomaly-dino"] = dino
+    order = np.random.default_rng(seed).permutation(len(dataset.split("train")))
+    images = [dataset.split("train").samples[i].image for i in order]
+    for method, own in plan.items():
+        for rotations in (1, 4):
+            for count in (1, 2, 4, 8):
+                turned = "as they are" if rotations == 1 else "turned"
+                what = {"method": method, "set": "bottle", "shots": count, "seed": seed, "options": turned}
+                if rows.has(**what):
+                    continue
+                drawn, held = set(images[:count]), set(images[count : count + 40])
+                part = [
+                    replace(s, split="val") if s.image in held else s
+                    for s in dataset.samples
+                    if s.split == "test" or s.image in drawn | held
+                ]
+                with tempfile.TemporaryDirectory() as folder:
+                    options = {**own, "rotations": rotations}
+                    run = learn(dataset.with_samples(part), Path(folder), method, options, seed=seed)
+                    rows.add({**what, **anomaly_figures(run, dataset.split("test"))})
 
 
-def anomaly_figures(result: Row) -> Row:
-    image, pixel = result["image"], result["pixel"]
-    estimate = image["auroc"]
-    found: Row = {"image AUROC": f"{estimate['value']:.3f} ({estimate['low']:.3f}–{estimate['high']:.3f})"}
-    found["image AP"] = round(image["ap"], 3)
+def anomaly_figures(run: Path, test: Dataset) -> Row:
+    """AUROC and AP of images with intervals, and of pixels."""
+    scores: list[float] = []
+    defective: list[bool] = []
+
+    def watch(sample: Sample, result: Inspection) -> None:
+        scores.append(result.score)
+        defective.append(bool(sample.defective))
+
+    result = evaluate(Inspector.open(run), test, speed=False, watch=watch).to_dict()
+    area, pixel = result["image"]["auroc"], result["pixel"]
+    ranked, bad = np.array(scores), np.array(defective)
+    found: Row = {"image AUROC": f"{area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})"}
+    found["image AP"] = bootstrapped(lambda i: average_precision(ranked[i], bad[i]), draw_sets(defective), len(bad))
     return found | {f"pixel {name}": round(pixel[key], 3) for name, key in (("AUROC", "auroc"), ("AP", "ap"))}
 
 
 def transfer(data: Path, rows: Rows, seed: int, options: dict[str, Any]) -> None:
+    """What another surface has taught, against ImageNet and against nothing."""
     sets = {"neu": neu(data), "tile": tile(data)}
     for source, target in (("neu", "tile"), ("tile", "neu")):
+        test = list(sets[target].split("test").samples)
         with tempfile.TemporaryDirectory() as folder:
             taught: Path | None = None
             for count in (5, 25):
-                for way in ("scratch", "imagenet", source):
-                    what = {"method": "classifier", "options": f"from {way}", "set": target, "shots": count}
-                    if rows.has(**what, seed=seed):
+                what = {"method": "classifier", "set": target, "shots": count, "seed": seed}
+                ways = ("imagenet", "scratch", source)
+                if all(rows.has(**what, options=f"from {way}") for way in ways):
+                    continue
+                base: Pairs | None = None
+                for way in ways:
+                    if rows.has(**what, options=f"from {way}") and way != "imagenet":
                         continue
                     if way == source and taught is None:
                         taught = learn(sets[source], Path(folder) / "taught", "classifier", options, seed=seed)
-                    own = {**options, **({"weights": "random"} if way == "scratch" else {})}
-                    start = str(taught) if way == source else None
-                    place = Path(folder) / f"{way}-{count}"
                     run = learn(
-                        few(sets[target], count, seed, good=False), place, "classifier", own, seed=seed, start=start
-                    )
-                    judged = judge_images(Inspector.open(run), list(sets[target].split("test").samples), "classifier")
-                    accuracy = float(np.mean([t == p for t, p in judged]))
-                    score = {"accuracy": round(accuracy, 3), "macro F1": round(figure(judged), 3)}
-                    rows.add({**what, "seed": seed, **score})
+                        few(sets[target], count, seed, good=False), Path(folder) / f"{way}-{count}", "classifier",
+                        {**options, **({"weights": "random"} if way == "scratch" else {})},
+                        seed=seed, start=str(taught) if way == source else None,
+                    )  # fmt: skip
+                    pairs = judge_images(Inspector.open(run), test, "classifier")
+                    base = pairs if base is None else base
+                    if not rows.has(**what, options=f"from {way}"):
+                        own = figures(pairs, None if pairs is base else base, test, "classifier")
+                        rows.add({**what, "options": f"from {way}", **own})
 
 
 def main() -> None:
@@ -293,16 +351,24 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--shots", default="1,5,10,25", help="of the part recipes")
     parser.add_argument("--methods", default="unet,classifier", help="of the part recipes")
+    parser.add_argument("--maml-episodes", type=int, default=EPISODES, help="of maml, which learns in each of them")
+    parser.add_argument("--dino", metavar="FILE", help="weights of AnomalyDINO's transformer, for the part bank")
+    parser.add_argument("--dino-backbone", default="vit_small_patch14_reg4_dinov2", help="whose weights they are")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     rows, options = Rows(arguments.json), parse_settings(arguments.set)
+    shots, methods = [int(n) for n in arguments.shots.split(",")], arguments.methods.split(",")
+    dino = {"backbone": arguments.dino_backbone, "weights": arguments.dino} if arguments.dino else {}
+    parts: dict[str, Callable[[int], None]] = {
+        "episodes": lambda seed: episodes(arguments.data, rows, seed, options, arguments.maml_episodes),
+        "recipes": lambda seed: recipes(arguments.data, rows, seed, options, shots, methods),
+        "mixed": lambda seed: mixed(arguments.data, rows, seed, options),
+        "bank": lambda seed: bank(arguments.data, rows, seed, dino),
+        "transfer": lambda seed: transfer(arguments.data, rows, seed, options),
+    }
     for seed in map(int, arguments.seeds.split(",")):
-        if arguments.part == "recipes":
-            shots, methods = [int(n) for n in arguments.shots.split(",")], arguments.methods.split(",")
-            recipes(arguments.data, rows, seed, options, shots, methods)
-        else:
-            globals()[arguments.part](arguments.data, rows, seed, options)
+        parts[arguments.part](seed)
 
 
 if __name__ == "__main__":
