@@ -26,6 +26,12 @@ def test_chessboard(x, y, turn):
     assert found == (pytest.approx(x / 2, rel=5e-3), pytest.approx(y / 2, rel=5e-3))
 
 
+def test_a_turned_target_under_pixels_that_are_not_square():
+    image = chessboard(40.0, 40.0, 8)
+    wide = cv2.resize(image, (round(image.shape[1] * 1.3), image.shape[0]), interpolation=cv2.INTER_LINEAR)
+    assert scale_from_target(wide[..., None], 7, 5, 2.0) == (pytest.approx(26, rel=5e-3), pytest.approx(20, rel=5e-3))
+
+
 def test_circles():
     image = np.full((400, 560, 3), 230, np.uint8)
     for row in range(5):

@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "compare": "Train",
     "inspect": "Inspect",
     "decide": "Inspect",
+    "scale": "Inspect",
     "enroll": "Inspect",
     "evaluate": "Judge",
     "report": "Judge",

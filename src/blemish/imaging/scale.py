@@ -1,6 +1,6 @@
 """Pixels per millimetre from a picture of a known target."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ from blemish.errors import ImageError
 from blemish.imaging.prepare import to_unit
 
 Pattern = Literal["chessboard", "circles"]
+PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
 
 def scale_from_target(
@@ -36,7 +37,9 @@ def scale_from_target(
     turn = np.degrees(np.arctan2(abs(along[1]), abs(along[0])))
     if turn > 10:
         raise ImageError(f"the target is turned by {turn:.0f} degrees; lay it square to the picture")
-    return float(np.hypot(*along) / pitch_mm), float(np.hypot(*down) / pitch_mm)
+    # A step in mm, turned, then stretched by the scales of x and y: what both steps have of x gives its scale.
+    x, y = np.hypot(along, down) / pitch_mm
+    return float(x), float(y)
 
 
 def _step(grid: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
