@@ -1,5 +1,6 @@
 """The machine interface, by the requests that a line, an operator and an engineer would send."""
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -7,12 +8,15 @@ import json
 import math
 import re
 import threading
+import time
 import zipfile
 import zlib
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -24,8 +28,10 @@ from PIL import Image
 from blemish.inspection.manifest import Decision, Support
 from blemish.inspection.support import pack
 from blemish.station import auth
+from blemish.station.api import create_app
 from blemish.station.models import TokenRow
 from blemish.station.station import Station
+from blemish.station.tickets import Outcome, Ticket
 
 
 def send(client: TestClient, content: bytes, key: str | None = None, name: str = "x.png", **fields: str):  # type: ignore[no-untyped-def]
@@ -192,6 +198,50 @@ def test_a_full_queue_says_come_again_and_loses_nothing(tmp_path: Path, bundle_f
         assert "blemish_refused_total 5.0" in client.get("/metrics").text
 
 
+def test_parts_share_a_batch_and_wait_for_others_no_longer_than_stated(tmp_path: Path, bundle_file: Path) -> None:
+    settings = {"batch_size": 4, "batch_wait_ms": 400.0, "runners": 1}
+    with running(tmp_path / "s", bundle_file, **settings) as station:
+        client, gate, sizes = client_of(station), threading.Event(), []
+        inspect = station.service._inspect
+
+        def gated(recipe_id: int, tickets: list[Ticket]) -> list[Outcome]:
+            sizes.append(len(tickets))
+            gate.wait()
+            return inspect(recipe_id, tickets)
+
+        station.service._inspect = gated  # type: ignore[method-assign]
+        with ThreadPoolExecutor(9) as pool:
+            first = pool.submit(send, client, picture())
+            wait_until(lambda: sizes == [1])
+            others = [pool.submit(send, client, picture(seed=i)) for i in range(8)]
+            wait_until(lambda: station.service.depth == 9 and station.service._coming == 0)
+            gate.set()
+            assert {answer.result().status_code for answer in (first, *others)} == {200}
+        assert sizes == [1, 4, 4]
+        station.service.take()  # one is on its way in, and never comes
+        begin = time.monotonic()
+        assert send(client, picture()).json()["verdict"] == "pass"
+        assert time.monotonic() - begin >= 0.4
+        station.service.give_up()
+
+
+def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, bundle_file: Path) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"--x\r\n"
+        await asyncio.sleep(60)
+
+    async def ask(station: Station) -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(station))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            kind = {"Content-Type": "multipart/form-data; boundary=x"}
+            return await client.post("/inspections", content=trickle(), headers=kind)
+
+    with running(tmp_path / "s", bundle_file, time_limit_s=0.3) as station:
+        assert asyncio.run(ask(station)).status_code == 408
+        assert station.service.depth == 0
+        assert client_of(station).get("/readyz").status_code == 200
+
+
 def test_many_at_once_are_answered_each_with_its_own(client: TestClient) -> None:
     def ask(index: int) -> tuple[bool, str, str]:
         answer = send(client, picture(defect=index % 3 == 0, seed=index), part_id=f"p{index}").json()
@@ -307,16 +357,33 @@ def test_a_recipe_that_loses_the_golden_set_needs_a_reason(client: TestClient) -
     assert f"loses 1 of the golden set: {bad}" in client.get("/audit").json()[0]["why"]
 
 
+def zipped_zeros() -> bytes:
+    """A small file that unpacks to 50 MiB."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("graph.onnx", bytes(50 * 2**20))
+    return stream.getvalue()
+
+
+def seal(content: bytes) -> bytes:
+    """A zip with the comment that a bundle ends with, so that its entries are looked at."""
+    mark = b"blemish-sha256:"
+    unsealed = content[:-2] + (len(mark) + 64).to_bytes(2, "little") + mark
+    return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
+
+
 def test_bundles_are_verified_before_they_are_opened(client: TestClient, station: Station, bundle_file: Path) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("graph.onnx", bytes(50 * 2**20))
         archive.writestr("../../evil", "x")
+    bomb = stream.getvalue()
     whole = bundle_file.read_bytes()
     altered = bytearray(whole)
     altered[len(whole) // 2] ^= 1
-    for content in (stream.getvalue(), b"", whole[:-10], bytes(altered), picture()):
+    for content in (bomb, seal(bomb), b"", whole[:-10], bytes(altered), picture()):
         assert client.post("/bundles", files={"bundle": content}).status_code == 422
+    assert "compressed" in client.post("/bundles", files={"bundle": seal(zipped_zeros())}).json()["detail"]
     assert client.post("/bundles", data={"bundle": "text"}).status_code == 422
     assert client.post("/bundles", files={"bundle": whole}).status_code == 200
     assert len(client.get("/bundles").json()) == 1
