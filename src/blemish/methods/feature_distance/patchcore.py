@@ -29,7 +29,7 @@ class PatchCoreOptions(Options):
     )
     neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
     blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
-    memory_mb: int = Field(1024, ge=16, description="features held while fitting; beyond it they are condensed")
+    memory_mb: int = Field(512, ge=16, description="features held while fitting; beyond it they are condensed")
 
 
 class PatchCore(OnePassMethod):
