@@ -14,6 +14,7 @@ from web_page import read_page
 from blemish.cli.report import report
 from blemish.dataset.sample import Polygon, Sample
 from blemish.errors import MissingExtraError, OptionError
+from blemish.evaluation.curves import class_curves, detection_curves
 from blemish.evaluation.detections import Detections, average_precision, rank
 from blemish.evaluation.evaluate import Seen as Judged
 from blemish.evaluation.found import Outcome
@@ -21,7 +22,7 @@ from blemish.evaluation.intervals import prove, share
 from blemish.imaging.read import write_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
-from blemish.report.curves import class_curves, detection_curves, draw_curves
+from blemish.report.curves import draw_curves
 from blemish.report.gallery import choose, make_card, telling
 from blemish.report.page import in_words, percent, verdicts_by_class
 from blemish.report.plots import precision_recall, roc, score_histogram

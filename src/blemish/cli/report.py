@@ -33,6 +33,7 @@ def report(
     speed: Annotated[bool, typer.Option(help="measure speed too")] = True,
 ) -> None:
     """Judge BUNDLE on DATA and write one self-contained page: verdicts, curves, misses, false alarms, provenance."""
+    from blemish.evaluation.curves import curves_by_class
     from blemish.evaluation.evaluate import evaluate
     from blemish.inspection.inspector import Inspector
     from blemish.report.gallery import choose, make_card, telling
@@ -63,7 +64,7 @@ def report(
             for sample in group.samples:
                 group.cards.append(make_card(sample, inspector.inspect(sample), inspector.manifest.decision))
                 progress.advance(task)
-    page = render_page(figures, inspector.manifest, seen, groups, judged)
+    page = render_page(figures, inspector.manifest, seen, groups, judged, curves_by_class(seen, judged))
     path.write_text(page, encoding="utf-8")
     show_unreadable(figures)
     console.print(f"[bold]{path}[/bold]  {len(page.encode()) / 1e6:.1f} MB", highlight=False, soft_wrap=True)

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import Seen
 from blemish.imaging.read import read_image
 from blemish.report.gallery import data_uri
 from blemish.report.overlay import as_picture
+
+if TYPE_CHECKING:  # the figures are made on a floor beside this one
+    from blemish.evaluation.evaluate import Seen
 
 SIDE = 180  # of a picture in a cell, px
 MOST = 8  # pictures of a wrong cell
@@ -33,7 +36,7 @@ class Cell:
     thumbs: list[Thumb]
 
 
-def confusion_cells(judged: Sequence[Seen], names: Sequence[str]) -> list[Cell]:
+def confusion_cells(judged: Sequence["Seen"], names: Sequence[str]) -> list[Cell]:
     """The cells in which there are images, row by row of the table of classes `names`."""
     found: dict[tuple[int, int], list[tuple[float, Seen]]] = {}
     for one in judged:
@@ -49,7 +52,7 @@ def confusion_cells(judged: Sequence[Seen], names: Sequence[str]) -> list[Cell]:
     return cells
 
 
-def _thumb(judged: Seen, probability: float) -> list[Thumb]:
+def _thumb(judged: "Seen", probability: float) -> list[Thumb]:
     """One, or none where the image cannot be read any more."""
     path = judged.sample.image
     try:

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from blemish.dataset.sample import GOOD, Sample
 from blemish.dataset.truth import has_mask, mask_of
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import Seen as Judged
 from blemish.imaging.read import read_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Measurements, Verdict
@@ -27,6 +26,9 @@ from blemish.report.overlay import (
     outline,
     zoom_for,
 )
+
+if TYPE_CHECKING:  # the figures are made on a floor beside this one
+    from blemish.evaluation.evaluate import Seen as Judged
 
 SIDE = 480  # of a picture on the page, in px
 REGIONS = 4  # listed on a card
@@ -88,7 +90,7 @@ def choose(seen: Sequence[Seen], limit: int = 6) -> list[Group]:
     return [Group(title, note, samples[:limit], len(samples)) for title, note, samples in groups if samples]
 
 
-def telling(judged: Sequence[Judged], limit: int = 6) -> list[Group]:
+def telling(judged: Sequence["Judged"], limit: int = 6) -> list[Group]:
     """Images called a class that they are not, with missed defects, with regions beside their defects."""
     wrong = [j for j in judged if j.predicted is not None and j.sample.label not in (None, j.predicted[0])]
     wrong.sort(key=lambda j: -(j.predicted or ("", 0.0))[1])
@@ -112,7 +114,7 @@ def telling(judged: Sequence[Judged], limit: int = 6) -> list[Group]:
     return [Group(title, note, samples[:limit], len(samples)) for title, note, samples in groups if samples]
 
 
-def _largest_missed(judged: Judged) -> float:
+def _largest_missed(judged: "Judged") -> float:
     """Side in px of the largest defect that is not found, 0 where all are."""
     if judged.outcome is None:
         return 0.0

@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from blemish.dataset.sample import GOOD
 from blemish.errors import MissingExtraError
-from blemish.evaluation.evaluate import Seen as Judged
 from blemish.inspection.manifest import Manifest
 from blemish.inspection.result import Verdict
 from blemish.report.confusion import confusion_cells
-from blemish.report.curves import class_curves, detection_curves, draw_curves
+from blemish.report.curves import Curve, draw_curves
 from blemish.report.gallery import Group, Seen
 from blemish.report.plots import precision_recall, roc, score_histogram
+
+if TYPE_CHECKING:  # the figures are made on a floor beside this one
+    from blemish.evaluation.evaluate import Seen as Judged
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -26,9 +28,12 @@ def render_page(
     manifest: Manifest,
     seen: Sequence[Seen],
     gallery: Sequence[Group],
-    judged: Sequence[Judged] = (),
+    judged: Sequence["Judged"] = (),
+    curves: Sequence[tuple[str, dict[str, Curve]]] = (),
 ) -> str:
     """The page of the figures (as `Evaluation.to_dict` gives them), all inspected samples, and the chosen ones' cards.
+
+    `judged` is what the figures rest on of each image, `curves` captions and precision against recall by class.
 
     Raises MissingExtraError where matplotlib or Jinja2 is not installed.
     """
@@ -42,7 +47,7 @@ def render_page(
         verdicts=verdicts_by_class(seen),
         gallery=gallery,
         cells=confusion_cells(judged, figures.get("classes", {}).get("classes", [])),
-        curves=_curves(seen, judged),
+        curves=[(caption, draw_curves(f"pr-{at}", own)) for at, (caption, own) in enumerate(curves)],
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -171,16 +176,6 @@ def verdicts_by_class(seen: Sequence[Seen]) -> list[dict[str, Any]]:
     for row in rows.values():
         row["total"] = sum(row[str(v)] for v in Verdict)
     return sorted(rows.values(), key=lambda row: (not row["good"], row["name"]))
-
-
-def _curves(seen: Sequence[Seen], judged: Sequence[Judged]) -> list[tuple[str, str]]:
-    """Captions and drawings of precision against recall by class."""
-    found = [
-        ("boxes", "Boxes, IoU 0.5", detection_curves([j.boxes for j in judged if j.boxes is not None])),
-        ("masks", "Masks of whole defects, IoU 0.5", detection_curves([j.instances for j in judged if j.instances])),
-        ("classes", "Images of a class against all others", class_curves(seen)),
-    ]
-    return [(caption, draw_curves(f"pr-{name}", curves)) for name, caption, curves in found if curves]
 
 
 def _plots(manifest: Manifest, seen: Sequence[Seen]) -> dict[str, str]:
