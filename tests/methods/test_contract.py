@@ -149,6 +149,8 @@ def test_tells_defects_from_good(name, tiny_data):
     for kind in ("anomaly_map", "mask_scores"):
         if kind in outputs:
             assert outputs[kind].shape[-2:] == (SIZE, SIZE)
+    if method_class(name).info.needs == ("good",):
+        assert {"anomaly_score", "anomaly_map"} <= set(outputs)
 
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
