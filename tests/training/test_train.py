@@ -1,5 +1,6 @@
 """From a folder to a bundle: proven, calibrated, resumable, the same over several processes."""
 
+import signal
 import subprocess
 import sys
 
@@ -72,6 +73,27 @@ def test_resume_ships_what_was_learned_and_learns_what_was_not(run, tiny_data, t
     (other / "weights.safetensors").unlink()
     resume(other, progress=False, tell=lambda _: None)
     torch.testing.assert_close(load_file(other / "weights.safetensors")["bank"], expected)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C, which is heard also where the tests themselves run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda *_: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_says_how_to_go_on(ctrl_c, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(PatchCore, "training_step", ctrl_c)
+    told = []
+    options = {"method": "patchcore", "options": OPTIONS, "progress": False, "tell": told.append}
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_data.folder / "mvtec", out=tmp_path / "cut", **options)
+    assert told[-1] == f"go on with: blemish train --resume {tmp_path / 'cut'}"
+    monkeypatch.undo()
+    assert find_bundle(resume(tmp_path / "cut", progress=False, tell=told.append)).exists()
+    with pytest.raises(KeyboardInterrupt):  # and the next one is heard
+        ctrl_c()
 
 
 def test_a_second_run_never_overwrites_the_first(run, tiny_data):

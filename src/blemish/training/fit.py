@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import signal
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -167,7 +168,11 @@ def _carry_out(
         method.load_state_dict(load_file(weights_file(run)))
     else:
         tell(f"learning from {len(_training(dataset, method))} images")
-        trainer = fit(method, dataset, config, run=run, progress=progress, tensorboard=tensorboard)
+        try:
+            trainer = fit(method, dataset, config, run=run, progress=progress, tensorboard=tensorboard)
+        except KeyboardInterrupt:
+            tell(f"go on with: blemish train --resume {run}")
+            raise
         if not trainer.is_global_zero:
             return run
         _save_weights(method, weights_file(run))
@@ -188,7 +193,7 @@ def fit(
     progress: bool = False,
     tensorboard: bool = False,
 ) -> L.Trainer:
-    """Train a method in place by Lightning; raises DataError when it is interrupted before it has finished."""
+    """Train a method in place by Lightning; KeyboardInterrupt when it is interrupted before it has finished."""
     L.seed_everything(config.seed, workers=True, verbose=False)
     one_pass = isinstance(method, OnePassMethod)
     view = view_of(config)
@@ -245,7 +250,8 @@ def fit(
         )
         checkpoint = checkpoint_file(run)
         method.to(memory_format=torch.channels_last)  # the same numbers, and a third quicker on a CPU
-        trainer.fit(
+        _fit(
+            trainer,
             method,
             loader(
                 training,
@@ -262,8 +268,6 @@ def fit(
             weights_only=True,
         )
     method.to(memory_format=torch.contiguous_format)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if best is not None and best.best_model_path:
         method.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     held_out = dataset.split("val").where(lambda s: s.defective is False)
@@ -305,6 +309,18 @@ def _trainer(**options: Any) -> L.Trainer:
         return L.Trainer(**options)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise OptionError(f"Lightning does not take these options: {' '.join(str(error).split())}") from error
+
+
+def _fit(trainer: L.Trainer, *arguments: Any, **settings: Any) -> None:
+    """Lightning's fit; Ctrl-C, at which Lightning would end the program, is a KeyboardInterrupt as anywhere else."""
+    at_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(*arguments, **settings)
+    except SystemExit as stop:
+        if trainer.received_sigterm:
+            raise
+        signal.signal(signal.SIGINT, at_interrupt)
+        raise KeyboardInterrupt from stop
 
 
 def _training(dataset: Dataset, method: Method) -> Dataset:
