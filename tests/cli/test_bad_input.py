@@ -117,6 +117,7 @@ def mask_of_another_size(folder):
     [
         (empty, "", "empty folder"),
         (only_defects, "list.csv", "learns from good images and there are none"),
+        (lambda folder: good_images(folder, split="defect"), "", "no good ones; put good ones in"),
         (None, "", "does not exist"),
     ],
 )

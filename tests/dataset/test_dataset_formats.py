@@ -314,7 +314,7 @@ def test_an_unclear_folder_names_the_candidates(tmp_path):
     make_mvtec(tmp_path / "other/bolt")
     make_kolektor_name = tmp_path / "other/plain"
     make_kolektor_name.mkdir()
-    with pytest.raises(DataError, match=r"in no layout that is known.*mvtec: .*csv: "):
+    with pytest.raises(DataError, match=r"in no layout that is known.* mvtec, .*csv.*/good and .*/defect"):
         detect_format(tmp_path / "other")
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blemish.dataset.files import WHOLE_SET_MASKS, first_existing, folders_in, images_in
+from blemish.dataset.files import MASK_NAMES, WHOLE_SET_MASKS, first_existing, folders_in, images_in, is_defect_name
 from blemish.dataset.formats import (
     class_masks,
     classes,
@@ -126,8 +126,12 @@ def detect_format(path: Path) -> str:
         raise DataError(f"{path} holds images, but nothing tells good from defective; put the good ones in {path}/good")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise DataError(f"{path} is one image; give a folder of images or a .csv that lists them")
-    layouts = "; ".join(f"{name}: {known.says}" for name, known in FORMATS.items())
-    raise DataError(f"{path} is in no layout that is known; say which with --format, one of: {layouts}")
+    if folders_in(path) and all(is_defect_name(f.name) or f.name.lower() in MASK_NAMES for f in folders_in(path)):
+        raise DataError(f"{path} holds defective images and no good ones; put good ones in {path}/good")
+    raise DataError(
+        f"{path} is in no layout that is known; say which with --format, one of {', '.join(FORMATS)}, or make two "
+        f"folders in it: {path}/good and {path}/defect"
+    )
 
 
 def _check_files(place: Path, samples: list[Sample]) -> None:

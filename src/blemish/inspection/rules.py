@@ -140,5 +140,6 @@ def check_rule(rule: Rule, zones: Iterable[str], classes: Iterable[str] | None =
 
 
 def near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3) or sorted(known)[:8]
+    known = sorted(set(known))
+    near = difflib.get_close_matches(name, known, n=3) or known[:8]
     return f"; did you mean {', '.join(near)}?" if near else "; none is defined"
