@@ -107,6 +107,7 @@ def _split_as_learnt(dataset: "Dataset", bundle: Path) -> "Dataset":
 
     listed = (bundle if bundle.is_dir() else bundle.parent) / "split.csv"
     if not listed.is_file():
+        tell("neither the data nor the bundle's folder has splits: any image that was learnt from counts too")
         return dataset
     known = {sample.image.resolve(): sample.split for sample in read_dataset(listed, "csv").samples}
     splits = [known.get(sample.image.resolve()) for sample in dataset.samples]

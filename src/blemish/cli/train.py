@@ -79,7 +79,8 @@ def train(
     probe: Annotated[
         float | None,
         typer.Option(
-            help="share of the steps in which the network started from stays [default: 0.1 after --from, else 0]",
+            help="share of the steps in which the network started from stays",
+            show_default="0.1 after --from, else 0",
             rich_help_panel=LEARN,
         ),
     ] = None,
