@@ -34,16 +34,17 @@ def regions_from_map(
     )
     peaks = np.full(count, -np.inf, np.float32)
     np.maximum.at(peaks, labels[above].astype(np.intp), window[above])
-    if edge > 0:
-        border = low + edge * (np.where(np.isfinite(peaks), peaks, low) - low)
-        tighter = above & (window >= border[labels])
-        return _offset(regions_from_map(np.where(tighter, window, low - 1), low, high, min_area_px, label), x0, y0)
     keep = (peaks >= high) & (stats[:, cv2.CC_STAT_AREA] >= min_area_px)
     keep[0] = False
-    regions = []
+    regions: list[Region] = []
     for index in np.flatnonzero(keep):
         x, y, width, height = (int(v) for v in stats[index, :4])
         mask = labels[y : y + height, x : x + width] == index
+        if edge > 0:
+            own = np.where(mask, window[y : y + height, x : x + width], np.float32(-np.inf))
+            border = float(low + edge * (peaks[index] - low))
+            regions += _offset(regions_from_map(own, border, high, min_area_px, label), x + x0, y + y0)
+            continue
         box = (x + x0, y + y0, x + x0 + width, y + y0 + height)
         regions.append(Region(label, float(peaks[index]), box, mask))
     return regions
