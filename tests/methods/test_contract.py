@@ -67,7 +67,7 @@ TINY = {
     "cascade": {"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
     "feature-classifier": {"classifier": "logistic", "folds": 2},
     "faster-rcnn": TINY_REGIONS,
-    "mask-rcnn": {**TINY_REGIONS, "max_boxes": 10},
+    "mask-rcnn": {**TINY_REGIONS, "max_boxes": 10, "min_score": 1e-3, "learning_rate": 4e-3},
     "retinanet": {**TINY_ANCHORS, "learning_rate": 5e-3, "depth": 1},
     "fcos": {**TINY_DETECTOR, "depth": 1},
     "ssd": {**TINY_DETECTOR, "steps": 20},

@@ -192,7 +192,7 @@ def test_from_marked_images_to_a_bundle_of_windows(tmp_path):
     run = train(
         tmp_path / "data.csv", out=tmp_path / "run", method="classifier", channels=1, progress=False,
         tell=lambda _: None, trainer={"accelerator": "cpu"}, tiling={"height": 32, "width": 32, "overlap": 0.5},
-        options={"backbone": "compact", "weights": "random", "image_size": 32, "epochs": 6, "batch_size": 16,
+        options={"backbone": "compact", "weights": "random", "image_size": 32, "epochs": 12, "batch_size": 16,
                  "learning_rate": 3e-3},
     )  # fmt: skip
     inspector = Inspector.open(run)

@@ -57,7 +57,7 @@ class SegAN(UNet):
         super().__init__(options, classes, channels)
         self.automatic_optimization = False
         critic = Critic(channels * len(self.defect_classes), options.critic_width)
-        self.critic = critic.to(memory_format=torch.channels_last)
+        self.critic = critic
 
     def training_step(self, batch: Batch, index: int) -> None:
         generator, judge = self.optimizers()

@@ -101,8 +101,7 @@ class Segmenter(Method):
                 raise OptionError(f"crop={options.crop} is larger than image_size={options.image_size}")
         self.exclusive = not options.overlapping
         self.layers = len(self.defect_classes) + int(self.exclusive)  # with the background first, or without it
-        # Pixels first, channels last in memory: a third quicker to learn on a CPU.
-        self.network = self.build().to(memory_format=torch.channels_last)
+        self.network = self.build()
         self.val_iou = BestIoU()
         if options.embedding_loss != "none":
             last = last_layer(self.network)
