@@ -15,18 +15,18 @@ _STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 
 def thin(mask: Bools) -> Bools:
     """Skeleton of a mask (h, w), one pixel wide and connected as the mask is (Guo & Hall 1989)."""
-    image = np.pad(mask, 1).astype(np.float32)
+    image = np.pad(mask, 1).view(np.uint8)
     tables = _removable()
     while True:
         changed = False
         for table in tables:
-            code = cv2.filter2D(image, -1, _CODE, borderType=cv2.BORDER_CONSTANT).astype(np.uint8)
-            remove = table[code] & (image > 0)
-            if remove.any():
-                image[remove] = 0
+            code = cv2.filter2D(image, -1, _CODE, borderType=cv2.BORDER_CONSTANT)
+            remove = cv2.bitwise_and(cv2.LUT(code, table), image)
+            if cv2.countNonZero(remove):
+                image = cv2.subtract(image, remove)
                 changed = True
         if not changed:
-            return image[1:-1, 1:-1] > 0
+            return np.asarray(image[1:-1, 1:-1], np.uint8) > 0
 
 
 def longest_path(skeleton: Bools) -> tuple[Points, float, float]:
@@ -86,9 +86,9 @@ _CODE = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)
 
 
 @cache
-def _removable() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """For the two passes of a round, which of the 256 neighbourhoods let their pixel go."""
-    first, second = np.zeros(256, bool), np.zeros(256, bool)
+def _removable() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """For the two passes of a round, which of the 256 neighbourhoods let their pixel go (1)."""
+    first, second = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
     for code in range(256):
         n, ne, e, se, s, sw, w, nw = (bool(code >> i & 1) for i in range(8))
         arms = (not n and (ne or e)) + (not e and (se or s)) + (not s and (sw or w)) + (not w and (nw or n))
