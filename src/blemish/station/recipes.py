@@ -176,6 +176,10 @@ class Inspectors:
         self._opened: dict[int, Inspector] = {}
         self._engines: dict[str, Engine] = {}
 
+    def opened(self, recipe_id: int) -> Inspector | None:
+        """That of a recipe that was asked for before: no version of one ever changes."""
+        return self._opened.get(recipe_id)
+
     def get(self, recipe: RecipeRow) -> Inspector:
         """Raises BundleError where the bundle is gone or damaged."""
         with self._lock:

@@ -162,7 +162,9 @@ def count(session: Session, where: Filter) -> int:
 
 
 def by_key(session: Session, key: str) -> InspectionRow | None:
-    return session.scalars(select(InspectionRow).where(InspectionRow.key == key)).unique().one_or_none()
+    # A key is nearly always new, and a bare number is found at a quarter of a whole row's cost.
+    known = session.execute(select(InspectionRow.id).where(InspectionRow.key == key)).scalar_one_or_none()
+    return None if known is None else session.get(InspectionRow, known)
 
 
 def _conditions(where: Filter) -> list[ColumnElement[bool]]:

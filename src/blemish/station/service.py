@@ -170,8 +170,7 @@ class Service:
     def _inspect(self, recipe_id: int, tickets: list[Ticket]) -> list[Outcome]:
         files = [ticket.file for ticket in tickets]
         try:
-            with self.database.reading() as session:
-                inspector = self.inspectors.get(session.get_one(RecipeRow, recipe_id))
+            inspector = self._inspector(recipe_id)
             outcomes = list(zip(tickets, _inspected(inspector, files, self.settings.max_pixels), strict=True))
             self._measure_quality(outcomes)
             return outcomes
@@ -181,6 +180,13 @@ class Service:
             log.exception("a part could not be inspected")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             return [(tickets[0], NotAnsweredError(reason))]
+
+    def _inspector(self, recipe_id: int) -> Inspector:
+        opened = self.inspectors.opened(recipe_id)
+        if opened is not None:
+            return opened
+        with self.database.reading() as session:
+            return self.inspectors.get(session.get_one(RecipeRow, recipe_id))
 
     def _measure_quality(self, outcomes: list[Outcome]) -> None:
         """Of one picture among them, if it is time; no part goes without an answer because of it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -60,17 +61,29 @@ async def inspect(
     """
     station.service.take()
     try:
-        async with request.form(max_files=1, max_fields=10, max_part_size=8192) as form:
-            ticket = await run_in_threadpool(_ticket, station, form, key and f"api-{key}")
+        form = await request.form(max_files=1, max_fields=10, max_part_size=8192)
     except BaseException:
         station.service.give_up()
         raise
-    future = await run_in_threadpool(station.service.submit, ticket)
+    try:
+        future = await run_in_threadpool(_submit, station, form, key and f"api-{key}")
+    finally:
+        await form.close()
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), station.settings.time_limit_s)
     except TimeoutError:
         detail = "no answer in time, and so no verdict; ask again with the same Idempotency-Key"
         raise HTTPException(503, detail, {"Retry-After": "1"}) from None
+
+
+def _submit(station: Station, form: FormData, key: str | None) -> "Future[InspectionOut]":
+    """Hand a part in, in the place that was taken for it; whatever fails, the place is free again."""
+    try:
+        ticket = _ticket(station, form, key)
+    except BaseException:
+        station.service.give_up()
+        raise
+    return station.service.submit(ticket)
 
 
 def _ticket(station: Station, form: FormData, key: str | None) -> Ticket:
