@@ -17,7 +17,7 @@ from blemish.imaging.read import write_image
 from blemish.inspection.manifest import InputSpec
 from blemish.methods.classification import fitting
 from blemish.methods.classification.classifier import Classifier, ClassifierOptions, make_trunk
-from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
+from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights, prior_shift
 from blemish.methods.classification.networks import Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
@@ -114,6 +114,18 @@ def test_too_few_classes_or_images_are_one_line():
 def test_the_sampler_draws_every_class_equally_often():
     data = labelled("good", "good", "good", "pit", None)
     np.testing.assert_allclose(balanced_chances(data, ("good", "pit")), [1 / 3, 1 / 3, 1 / 3, 1, 0])
+
+
+def test_prior_shift_turns_posteriors_of_drawn_images_into_those_of_the_set():
+    data, classes = labelled(*["good"] * 90, *["pit"] * 6, *["crack"] * 4), ("good", "pit", "crack")
+    chances = [1.0 if sample.label == "good" else 5.0 for sample in data.samples]
+    likelihood = torch.tensor([0.2, 0.7, 0.4])  # of some feature in each class; by Bayes' rule then:
+    drawn = torch.tensor([90.0, 30.0, 20.0]) * likelihood
+    there = torch.tensor([90.0, 6.0, 4.0]) * likelihood
+    shifted = (drawn / drawn.sum()).log() + prior_shift(data, classes, chances)
+    torch.testing.assert_close(shifted.softmax(dim=0), there / there.sum())
+    assert prior_shift(data, classes, None).tolist() == [0, 0, 0]
+    assert prior_shift(data, (*classes, "scratch"), chances)[3] == 0
 
 
 def test_one_of_many_is_weighted_cross_entropy_of_known_images():

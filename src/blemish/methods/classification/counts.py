@@ -61,3 +61,19 @@ def balanced_chances(dataset: Dataset, classes: Sequence[str], several: bool = F
     labels = [names_of(s, several) for s in dataset.samples]
     found = Counter(name for names in labels for name in names)
     return [max((1 / found[name] for name in names if name in classes), default=0.0) for names in labels]
+
+
+def prior_shift(dataset: Dataset, classes: Sequence[str], chances: Sequence[float] | None) -> Tensor:
+    """What to add to the logits (K,) of a network that learned from images drawn by `chances`, one weight an image.
+
+    The log of each class's share of the images over its share of those drawn (Saerens et al. 2002, "Adjusting the
+    Outputs of a Classifier to New a Priori Probabilities", Neural Computation). 0 for a class that is not there.
+    """
+    drawn, there = torch.zeros(len(classes), dtype=torch.float64), torch.zeros(len(classes), dtype=torch.float64)
+    for sample, chance in zip(dataset.samples, chances or [1.0] * len(dataset), strict=True):
+        label = label_of(sample.label, sample.defective)
+        if label in classes:
+            drawn[classes.index(label)] += chance
+            there[classes.index(label)] += 1
+    shift = (there / there.sum()).log() - (drawn / drawn.sum()).log()
+    return torch.where((there > 0) & (drawn > 0), shift, 0).float()

@@ -15,7 +15,7 @@ from blemish.errors import DataError
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.blocks import conv_block
 from blemish.methods.classification.classifier import macro_f1
-from blemish.methods.classification.counts import class_counts
+from blemish.methods.classification.counts import class_counts, prior_shift
 from blemish.methods.classification.temperature import fit_temperature
 from blemish.methods.gather import gather_vectors
 from blemish.methods.segmentation.networks import Encoder, EncoderDecoder, unet
@@ -50,7 +50,7 @@ class MultiTask(Segmenter):
     weigh more than those at its uncertain border; images with a label but no mask learn the label. Deviations: a
     pretrained encoder with U-Net's decoder at the image's size instead of a network of our own at an eighth; several
     classes; the pixel losses of `unet`; images drawn by the shares of `defect_share` and `class_balance` instead of
-    each good one as often as the other.
+    each good one as often as the other, and the class probabilities set right for it afterwards.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -73,6 +73,7 @@ class MultiTask(Segmenter):
         deepest = self.network.encoder.channels[-1]
         self.head = ClassHead(deepest, self.layers, len(classes), options.head_width)
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("prior_shift", torch.zeros(len(classes)))
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def build(self) -> nn.Module:
@@ -88,6 +89,7 @@ class MultiTask(Segmenter):
                 "multitask learns from masks beside labels and no defective training image has one; "
                 "add some, or use classifier"
             )
+        self.prior_shift = prior_shift(dataset, self.classes, self.sampling_weights(dataset))
 
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the pixels (N, layers, H, W) and of the image (N, K)."""
@@ -97,6 +99,7 @@ class MultiTask(Segmenter):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         pixels, image = self.both(images)
+        image = image + self.prior_shift
         return {"class_scores": (image / self.temperature).softmax(dim=1), "mask_scores": self.probabilities(pixels)}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -113,7 +116,7 @@ class MultiTask(Segmenter):
     def validation_step(self, batch: Batch, index: int) -> None:
         pixels, image = self.both(batch["image"])
         self.judge(self.probabilities(pixels), batch)
-        self._seen.append((image.float(), batch["label"]))
+        self._seen.append((image.float() + self.prior_shift, batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
         """The figure that picks the best epoch, and the temperature (Guo et al. 2017) of the class probabilities."""

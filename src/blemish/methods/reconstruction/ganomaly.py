@@ -15,7 +15,7 @@ from blemish.methods.losses import masked_mean
 class GANomalyOptions(Options):
     image_size: int = Field(64, ge=32, le=1024, description="side of the square that the network sees, in px")
     score: Literal["latent", "residual"] = Field(
-        "latent", description="image score: distance of the two codes, as in the paper, or the map's maximum"
+        "residual", description="image score: the map's maximum, or the distance of the two codes, as in the paper"
     )
     dimensions: int = Field(100, ge=1, description="numbers in the bottleneck")
     width: int = Field(
