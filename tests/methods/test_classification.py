@@ -13,7 +13,9 @@ from sklearn.svm import SVC, LinearSVC
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
+from blemish.evaluation.evaluate import evaluate
 from blemish.imaging.read import write_image
+from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec
 from blemish.methods.classification import fitting
 from blemish.methods.classification.classifier import Classifier, ClassifierOptions, make_trunk
@@ -22,7 +24,7 @@ from blemish.methods.classification.networks import Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
 from blemish.training.data import ImageItems, View
-from blemish.training.fit import build, fit
+from blemish.training.fit import build, fit, train
 from blemish.training.needs import bears
 from blemish.training.run import RunConfig
 
@@ -263,6 +265,15 @@ def test_several_classes_of_an_image_are_learnt(several, tmp_path):
     expected = [[0, 1, 0], [0, 0, 1], [0, 1, 1], [1, 0, 0]]
     assert (scores > 0.5).int().tolist() == expected
     assert [[int(not item["present"].any()), *item["present"].int().tolist()] for item in items] == expected
+
+
+def test_several_classes_of_an_image_are_judged_each_for_itself(several, tmp_path):
+    settings = config(several, multi_label=True, epochs=12, learning_rate=5e-3, flip=False, turn=False)
+    run = train(str(several), out=tmp_path / "run", method="classifier", options=settings.options, progress=False)
+    figures = evaluate(Inspector.open(run), read_dataset(several).split("val"), speed=False).to_dict()["labels"]
+    assert figures["classes"] == ["bright", "dark"]
+    assert figures["exact"]["value"] == figures["micro_f1"] == figures["macro_ap"] == 1.0
+    assert figures["recall"]["dark"]["n"] == 6  # of twelve images, three show it alone and three with the other
 
 
 def test_one_class_alone_is_learnt_where_several_are_not_asked_for(several):

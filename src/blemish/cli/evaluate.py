@@ -41,6 +41,12 @@ FIGURES = {
         "macro_f1": "macro F1",
         "ece": "calibration error",
     },
+    "labels": {
+        "exact": "all classes right",
+        "micro_f1": "micro F1",
+        "macro_f1": "macro F1",
+        "macro_ap": "mean average precision",
+    },
 }
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from blemish.dataset.sample import Box, Dataset, Sample
-from blemish.dataset.truth import boxes_of, class_masks, has_boxes, has_mask, instances_of, mask_of
+from blemish.dataset.truth import boxes_of, class_masks, classes_shown, has_boxes, has_mask, instances_of, mask_of
 from blemish.dataset.write import sha256_of
 from blemish.errors import BlemishError, DataError
 from blemish.evaluation.boxes import BoxFigures, box_figures, compare
@@ -15,6 +15,7 @@ from blemish.evaluation.classes import ClassFigures, class_figures
 from blemish.evaluation.detections import Detections
 from blemish.evaluation.found import Outcome, SizeShare, found_by_size, outcome_of_boxes, outcome_of_masks
 from blemish.evaluation.image import ImageFigures, image_figures
+from blemish.evaluation.labels import LabelFigures, label_figures
 from blemish.evaluation.masks import MaskFigures, Overlap, compare_masks, mask_figures, overlap
 from blemish.evaluation.pixel import PixelFigures, PixelScores, pixel_figures, split_scores
 from blemish.evaluation.speed import Speed, measure_speed
@@ -37,6 +38,7 @@ class Figures:
     masks: MaskFigures | None
     boxes: BoxFigures | None
     sizes: list[SizeShare] | None = None  # share of the defects found by their size
+    labels: LabelFigures | None = None  # where images show several defects at once
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Seen:
     instances: Detections | None  # masks of whole defects against the true ones
     boxes: Detections | None
     outcome: Outcome | None = None  # which true defects the regions find
+    shown: tuple[frozenset[str], dict[str, float]] | None = None  # defect classes, and the probability of each
 
 
 def evaluate(
@@ -135,7 +138,7 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
         if isinstance(result, Unreadable):
             unreadable.append(result.message)
             continue
-        mask, layers, instances, boxes, outcome = None, {}, None, None, None
+        mask, layers, instances, boxes, outcome, shown = None, {}, None, None, None, None
         try:
             mask = _pixel_truth(sample, result)
             if mask is not None:
@@ -144,6 +147,7 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
             if result.candidates is not None and has_boxes(sample):
                 boxes = compare(result.candidates, _true_boxes(sample, result, names), result.valid)
             outcome = _outcome(sample, result, mask)
+            shown = _shown(sample, result, names)
         except BlemishError as error:
             unreadable.append(str(error))
         if watch is not None:
@@ -158,7 +162,15 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
             instances,
             boxes,
             outcome,
+            shown,
         )
+
+
+def _shown(sample: Sample, result: Inspection, names: list[str]) -> tuple[frozenset[str], dict[str, float]] | None:
+    """The defect classes that an image shows and those that the bundle sees in it; None where either is not known."""
+    if result.class_scores is None or (shown := classes_shown(sample)) is None:
+        return None
+    return shown, {name: result.class_scores[name] for name in names}
 
 
 def _pixel_truth(sample: Sample, result: Inspection) -> Bools | None:
@@ -209,6 +221,9 @@ def _figures(inspector: Inspector, seen: list[Seen], product: str | None = None)
     shapes |= inspector.manifest.tiling is not None  # a classifier of windows
     overlaps = [s.overlap for s in seen if s.overlap is not None]
     outcomes = [s.outcome for s in seen if s.outcome is not None]
+    shown = [s.shown for s in seen if s.shown is not None]
+    several = any(len(truth) > 1 for truth, _ in shown)
+    thresholds = inspector.decision_for(product).class_thresholds
     return Figures(
         image=image_figures(scores, defective, [s.verdict for s in known]) if known else None,
         pixel=pixel_figures(pixels, inspector.decision_for(product).map_high),
@@ -216,6 +231,7 @@ def _figures(inspector: Inspector, seen: list[Seen], product: str | None = None)
         masks=mask_figures(overlaps, [s.instances for s in seen if s.instances is not None]) if shapes else None,
         boxes=box_figures([s.boxes for s in seen if s.boxes is not None]),
         sizes=found_by_size(outcomes) or None if shapes or "boxes" in inspector.manifest.outputs else None,
+        labels=label_figures([t for t, _ in shown], [found for _, found in shown], thresholds) if several else None,
     )
 
 
