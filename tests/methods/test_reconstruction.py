@@ -48,8 +48,9 @@ def learn(method, images: torch.Tensor, **trainer) -> L.Trainer:
         ("autoencoder", {"loss": "ssim"}),
         ("vae", {"score": "kl"}),
         ("vae", {"score": "gradient"}),
-        ("ganomaly", {"score": "residual"}),
+        ("ganomaly", {"score": "latent"}),
         ("f-anogan", {"patch": 32}),
+        ("f-anogan", {"patch": 32, "score": "image"}),
     ],
 )
 def test_every_form_exports(name, options):
@@ -129,12 +130,22 @@ def test_sides_that_cannot_be_halved_are_refused(name, options):
 
 
 def test_ganomaly_scores_the_distance_of_the_codes():
-    method = make("ganomaly")
+    method = make("ganomaly", score="latent")
     images = torch.rand(4, 3, SIZE, SIZE)
     with torch.inference_mode():
         first = method.encoder(images)
         second = method.encoder_again(method.decoder(first))
         torch.testing.assert_close(method(images)["anomaly_score"], (first - second).abs().flatten(1).mean(dim=1))
+
+
+def test_f_anogan_scores_residual_and_features_of_the_whole_image():
+    method = make("f-anogan", score="image", feature_weight=0.5)
+    images = torch.rand(4, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        drawn = method.generator(method.encoder(images))
+        by_image = (images - drawn).square().flatten(1).mean(dim=1)
+        by_features = (method.features(images) - method.features(drawn)).square().flatten(1).mean(dim=1)
+        torch.testing.assert_close(method(images)["anomaly_score"], by_image + 0.5 * by_features)
 
 
 def test_f_anogan_freezes_the_gan_while_the_encoder_learns():
