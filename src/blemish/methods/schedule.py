@@ -11,13 +11,18 @@ from torch.utils.data import DataLoader
 from blemish.methods.base import Batch, Method
 
 
-def cosine_decay(optimizer: Optimizer, steps: int, warmup: int = 0, floor: float = 0.0) -> dict[str, Any]:
-    """What `configure_optimizers` returns: linear warm-up, then half a cosine down to `floor` of the learning rate."""
+def cosine_decay(
+    optimizer: Optimizer, steps: int, warmup: int = 0, floor: float = 0.0, hold: int = 0
+) -> dict[str, Any]:
+    """What `configure_optimizers` returns: linear warm-up, then half a cosine down to `floor` of the learning rate.
+
+    `hold` is how many steps lie between the two at the full rate.
+    """
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        done = min(1.0, max(0, step - warmup - hold) / max(1, steps - warmup - hold))
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
