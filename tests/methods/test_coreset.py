@@ -29,6 +29,24 @@ def test_same_picks_as_the_plain_loop(monkeypatch, candidates, clusters):
     assert coreset.k_center_greedy(vectors, 300).tolist() == plain_greedy(vectors, 300)
 
 
+def test_in_place_picks_the_same_without_a_copy():
+    vectors = torch.randn(500, 8, generator=torch.Generator().manual_seed(0)) + 3
+    expected = coreset.k_center_greedy(vectors, 40)
+    assert coreset.k_center_greedy(vectors, 40, in_place=True).tolist() == expected.tolist()
+    torch.testing.assert_close(vectors.mean(dim=0), torch.zeros(8), atol=1e-5, rtol=0)
+
+
+def test_held_vectors_keep_their_order_while_they_outgrow_the_block():
+    pieces = [torch.rand(n, 4) for n in (3, 5, 1, 20)]
+    held = coreset.Held(6)
+    for piece in pieces:
+        held.add(piece)
+    assert len(held) == 29
+    assert torch.equal(held.vectors, torch.cat(pieces))
+    held.replace(held.vectors[[28, 2]])
+    assert torch.equal(held.vectors, torch.cat(pieces)[[28, 2]])
+
+
 def test_covers_within_twice_the_best_and_never_repeats():
     torch.manual_seed(0)
     vectors = torch.randn(500, 3).round()  # many duplicates

@@ -151,14 +151,14 @@ def test_ignored_pixels_count_neither_in_learning_nor_in_the_verdict(tiny_data, 
 def test_features_beyond_the_budget_are_condensed_as_they_come():
     options = PatchCoreOptions(image_size=64, coreset_ratio=0.5, memory_mb=16, max_vectors=300)
     method = PatchCore(options, ("good", "defect")).eval()
-    method._budget = lambda: 400 * 152 * 4  # some six batches' worth
+    method._most = 400  # some three batches' worth
     torch.manual_seed(0)
     held = []
     for _ in range(30):
         method.training_step({"image": torch.rand(2, 3, 64, 64), "valid": torch.ones(2, 64, 64, dtype=torch.bool)}, 0)
-        held.append(sum(len(v) for v in method._collected))
+        held.append(len(method._held))
     method.finish()
-    assert max(held) <= 300 + 400
+    assert max(held) <= 400
     assert method.bank.shape == (300, 152)
 
 

@@ -15,15 +15,18 @@ CANDIDATES = 4096  # vectors refined pick by pick between two full updates
 CHUNK_BYTES = 32 * 2**20  # of one block of distances
 
 
-def k_center_greedy(vectors: Tensor, count: int, progress: Callable[[int], None] | None = None) -> Tensor:
+def k_center_greedy(
+    vectors: Tensor, count: int, progress: Callable[[int], None] | None = None, in_place: bool = False
+) -> Tensor:
     """Indices, in the order of picking, of `count` of the (N, D) vectors; the first is the one nearest to their mean.
 
-    The start does not depend on the order of the vectors. Memory beyond the input: N floats, a centred copy, and
-    CHUNK_BYTES. `progress` is told how many are picked so far.
+    The start does not depend on the order of the vectors. Memory beyond the input: N floats, CHUNK_BYTES, and a centred
+    copy; none with `in_place`, which shifts float32 vectors to a mean of 0. `progress` is told how many are picked.
     """
     total = len(vectors)
     count = min(count, total)
-    x = vectors.float() - vectors.float().mean(dim=0)  # shorter vectors, smaller rounding errors
+    x = vectors.float()
+    x = x.sub_(x.mean(dim=0)) if in_place else x - x.mean(dim=0)  # shorter vectors, smaller rounding errors
     norms = torch.linalg.vector_norm(x, dim=1).square()  # without a squared copy
     picked = [int(norms.argmin())]
     farness = torch.full((total,), float("inf"), device=x.device)  # squared distance to the nearest picked vector
@@ -67,6 +70,42 @@ def _update(farness: Tensor, x: Tensor, norms: Tensor, new: Tensor) -> None:
         squared = torch.addmm(pick_norms[None], x[part], picks.T, alpha=-2.0).amin(dim=1) + norms[part]
         torch.minimum(farness[part], squared.clamp_(min=0), out=farness[part])
     farness[new] = -1.0
+
+
+class Held:
+    """Vectors (N, D) that come batch by batch, in one block of memory.
+
+    Pieces that stay, among tensors that come and go, would leave the memory full of holes that nothing fits in.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._block: Tensor | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def vectors(self) -> Tensor:
+        assert self._block is not None, "nothing was added"
+        return self._block[: self._count]
+
+    def add(self, vectors: Tensor) -> None:
+        needed = self._count + len(vectors)
+        if self._block is None:
+            self._block = vectors.new_empty(max(self._capacity, needed), vectors.shape[1])
+        elif needed > len(self._block):
+            larger = vectors.new_empty(max(2 * len(self._block), needed), vectors.shape[1])
+            larger[: self._count] = self.vectors
+            self._block = larger
+        self._block[self._count : needed] = vectors
+        self._count = needed
+
+    def replace(self, vectors: Tensor) -> None:
+        """Hold these instead."""
+        self._count = 0
+        self.add(vectors)
 
 
 def random_projection(dimensions: int, target: int, seed: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
 from blemish.methods.blocks import GaussianBlur, as_vectors, enlarge, patch_features, turned, valid_patches
-from blemish.methods.feature_distance.coreset import k_center_greedy, random_projection
+from blemish.methods.feature_distance.coreset import Held, k_center_greedy, random_projection
 from blemish.methods.gather import gather_vectors
 
 SEARCH_CHUNK = 4096  # bank vectors compared at a time; bounds the memory of the shipped graph
@@ -62,7 +62,10 @@ class PatchCore(OnePassMethod):
         self.blur = GaussianBlur(options.blur)
         self.register_buffer("bank", torch.empty(0, sum(self.backbone.channels)))
         self.register_buffer("bank_neighbours", torch.empty(0, 0, dtype=torch.int64))
-        self._collected: list[Tensor] = []
+        # A batch's patches go in before the block is found to be full.
+        self._most = max(1, self._budget() // (4 * self.bank.shape[1]))
+        of_image = (options.image_size // min(options.strides)) ** 2
+        self._held = Held(self._most + options.rotations * options.batch_size * of_image)
         self._seen = 0
 
     def features(self, images: Tensor) -> Tensor:
@@ -98,29 +101,23 @@ class PatchCore(OnePassMethod):
             features = self.features(images)
             keep = valid_patches(valid, features.shape[-2:]).flatten()
             vectors = as_vectors(features)[keep]
-            self._collected.append(vectors)
+            self._held.add(vectors)
             self._seen += len(vectors)
-        if sum(v.numel() for v in self._collected) * 4 > self._budget():
-            self._collected = [self._condense(self._take(), self._target(self._seen))]
+        if len(self._held) > self._most:
+            self._held.replace(self._condense(self._held.vectors, self._target(self._seen)))
 
     def finish(self) -> None:
-        vectors = gather_vectors(self._take())
+        vectors, self._held = gather_vectors(self._held.vectors), Held(self._most)
         seen = int(gather_vectors(torch.tensor([[self._seen]], device=vectors.device)).sum())
         self.bank = self._condense(vectors, self._target(seen))
         self.bank_neighbours = nearest_within(self.bank, self.options.neighbours)
-
-    def _take(self) -> Tensor:
-        """What was collected, as one tensor; the pieces go, for both would be twice the memory."""
-        vectors = torch.cat(self._collected)
-        self._collected = []
-        return vectors
 
     def _target(self, seen: int) -> int:
         return min(self.options.max_vectors, max(1, math.ceil(self.options.coreset_ratio * seen)))
 
     def _budget(self) -> int:
-        # Selection needs the projection of the features, and a centred copy of that, beside them.
-        return self.options.memory_mb * 2**20 // 3
+        # Selection needs the projection of the features beside them.
+        return self.options.memory_mb * 2**20 // 2
 
     def _condense(self, vectors: Tensor, target: int) -> Tensor:
         if len(vectors) <= target:
@@ -129,8 +126,8 @@ class PatchCore(OnePassMethod):
         if 0 < dimensions < vectors.shape[1]:
             reduced = vectors @ random_projection(vectors.shape[1], dimensions).to(vectors)
         else:
-            reduced = vectors
-        return vectors[k_center_greedy(reduced, target)].clone()
+            reduced = vectors.clone()
+        return vectors[k_center_greedy(reduced, target, in_place=True)]
 
     def state_summary(self) -> dict[str, Any]:
         return {"bank vectors": len(self.bank), "training patches": self._seen, "dimensions": self.bank.shape[1]}
