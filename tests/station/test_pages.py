@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from browser import Browser
-from conftest import HTTP, SIDE, Server, picture, wait_until
+from conftest import HTTP, SIDE, Server, picture, running, wait_until
 from graphs import anomaly_bundle
 from selenium.webdriver.common.keys import Keys
 
@@ -29,6 +29,7 @@ from blemish.station import auth, drift, quality, reviewing, thresholds
 from blemish.station.jobs import BusyError, Job, Jobs, compare_commands, train_commands
 from blemish.station.pages import dataset_view, job_list, live, review, texts, training_form, trends
 from blemish.station.pages.frame import MENU
+from blemish.station.pages.visitor import Visitor
 from blemish.station.thresholds import Case
 
 DOUBTFUL_GREY = 140  # between the thresholds of the grey bundle
@@ -321,8 +322,11 @@ def test_a_training_runs_and_ends_with_a_bundle(tmp_path: Path) -> None:
     assert job.report is not None
 
 
-def test_jobs_run_one_at_a_time_fail_are_cancelled_and_remembered(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path / "jobs")
+def test_jobs_run_one_at_a_time_fail_are_cancelled_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # "station" is where a station keeps its data by default: below the present folder
+    jobs = Jobs(Path("jobs"))
     failing = jobs.start("inspect", [["inspect", "nowhere.blemish", "none.png"], ["synth", "{folder}/never"]], "anna")
     with pytest.raises(BusyError):
         jobs.start("another", [["synth", "x"]], "anna")
@@ -331,7 +335,7 @@ def test_jobs_run_one_at_a_time_fail_are_cancelled_and_remembered(tmp_path: Path
     assert any("nowhere.blemish" in line for line in failing.lines)
     assert not (failing.folder / "never").exists()
     long = jobs.start("draw", [["synth", "{folder}/data", "--train", "100000"]], "anna")
-    wait_until(lambda: (long.folder / "data").exists(), 60)
+    wait_until(lambda: (tmp_path / "jobs" / long.id / "data").exists(), 60)
     jobs.cancel(long.id)
     wait_until(lambda: long.ended is not None, 30)
     assert long.state == "cancelled"
@@ -474,3 +478,10 @@ def test_dark_blurred_and_shifted_pictures_are_told_apart() -> None:
     assert alarms(cv2.GaussianBlur(usual, (0, 0), 4)[..., None]) == ["Blurred pictures"]
     assert alarms(moved) == ["Shifted pictures"]
     assert quality.measure(moved, reference)["shift"] == pytest.approx(math.hypot(12, 30) / 400, rel=0.15)
+
+
+def test_a_class_may_be_called_with_braces(tmp_path: Path, bundle_file: Path) -> None:
+    with running(tmp_path / "s", bundle_file) as station:
+        visitor = Visitor(station, None, texts.ENGLISH)
+        assert visitor.t("{x}") == "{x}"
+        assert visitor.t("{number} reviewed parts were written as a dataset:", number=3).startswith("3 ")

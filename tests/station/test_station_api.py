@@ -352,7 +352,10 @@ def test_a_recipe_that_loses_the_golden_set_needs_a_reason(client: TestClient) -
     assert str(bad) in refused.json()["detail"]
     assert send(client, picture(defect=True)).json()["verdict"] == "reject"
     assert client.put("/decision", json={"decision": {**decision, "reject": 0.7}}).json()["active"]
-    allowed = client.put("/decision", json={"decision": blind, "why": "trial without parts"}).json()
+    why = "trial without parts"
+    assert client.put("/decision", json={"decision": blind, "why": why}).status_code == 409  # a note is no consent
+    assert client.put("/decision", json={"decision": blind, "accept_losses": True}).status_code == 409
+    allowed = client.put("/decision", json={"decision": blind, "why": why, "accept_losses": True}).json()
     assert allowed["active"]
     assert f"loses 1 of the golden set: {bad}" in client.get("/audit").json()[0]["why"]
 
@@ -481,7 +484,8 @@ def test_a_cookie_needs_its_csrf_token_and_ends_with_its_token(station: Station)
 def test_on_loopback_other_sites_and_names_are_refused(client: TestClient) -> None:
     content = {"files": {"image": ("x.png", picture())}}
     assert client.post("/inspections", **content, headers={"Origin": "http://evil.example"}).status_code == 403
-    assert client.get("/inspections", headers={"Host": "evil.example"}).status_code == 421
+    for name in ("evil.example", "127.evil.example", "127.0.0.1.evil.example"):
+        assert client.get("/inspections", headers={"Host": name}).status_code == 421
     assert client.post("/inspections", **content, headers={"Origin": "http://127.0.0.1"}).status_code == 200
     headers = client.get("/healthz").headers
     assert headers["X-Content-Type-Options"] == "nosniff"

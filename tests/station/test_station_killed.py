@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import schemathesis
 from conftest import HTTP, Server, client_of, picture, running, wait_until
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from typer.testing import CliRunner
 
+from blemish.imaging.read import encode
 from blemish.station.api import create_app
 from blemish.station.station import Station
 
@@ -147,18 +149,40 @@ def test_replay_says_whether_the_answer_is_the_same(tmp_path: Path, bundle_file:
     app.command()(replay)
     with running(tmp_path / "s", bundle_file) as station:
         client = client_of(station)
-        ids = [client.post("/inspections", files={"image": picture(defect=d)}).json()["id"] for d in (True, False)]
+        defects = (True, False, True, True, True)
+        ids = [client.post("/inspections", files={"image": picture(defect=d)}).json()["id"] for d in defects]
         with station.database.writing() as session:
             from blemish.station.models import InspectionRow
 
             session.get_one(InspectionRow, ids[1]).score = 0.9
+            region = session.get_one(InspectionRow, ids[2]).regions[0]
+            region.measurements = {**region.measurements, "length_px": 999.0}
+            region = session.get_one(InspectionRow, ids[3]).regions[0]
+            region.mask = encode(np.eye(region.y1 - region.y0, region.x1 - region.x0, dtype=bool), ".png")
+            session.get_one(InspectionRow, ids[4]).reasons = ["another rule"]
             kept = station.settings.images / str(session.get_one(InspectionRow, ids[0]).image_path)
     run = CliRunner().invoke
-    same, other = (run(app, [str(key), "--data", str(tmp_path / "s")]) for key in ids)
+    same, other, *altered = (run(app, [str(key), "--data", str(tmp_path / "s")]) for key in ids)
     assert (same.exit_code, "the answer is the same" in same.output) == (0, True)
     assert (other.exit_code, "score was 0.9" in other.output) == (1, True)
+    for found, said in zip(altered, ("length_px was 999", "its mask shares", "another rule"), strict=True):
+        assert (found.exit_code, said in found.output) == (1, True), found.output
     kept.write_bytes(picture(seed=3))
     assert "not the one that was inspected" in str(run(app, [str(ids[0]), "--data", str(tmp_path / "s")]).exception)
+
+
+def test_replay_of_a_part_without_an_answer_has_none_again(tmp_path: Path, bundle_file: Path) -> None:
+    from blemish.station.replay import replay
+
+    with running(tmp_path / "s", bundle_file, watch=[tmp_path / "in"]) as station:
+        (tmp_path / "in" / "broken.png").write_bytes(picture()[:200])
+        wait_until(lambda: client_of(station).get("/inspections").json()["total"] == 1)
+        with station.database.reading() as session:
+            from blemish.station.models import InspectionRow
+
+            row = session.get_one(InspectionRow, 1)
+            found = replay(row, station.service.inspectors.get(row.recipe), station.settings.images / row.image_path)
+    assert (found.inspection, found.differences) == (None, [])
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_recipes_are_versioned_and_every_change_is_logged(database: Database, re
 def test_images_go_by_age_and_size_but_not_reviewed_ones(
     database: Database, recipe_id: int, bundle_file: Path, tmp_path: Path
 ) -> None:
-    settings = Settings(data=tmp_path / "s", keep_gib=2500 / 2**30)
+    settings = Settings(data=tmp_path / "s", station="s", keep_gib=2500 / 2**30)
     keys = []
     for index in range(5):
         file = tmp_path / f"{index}"
@@ -217,9 +217,10 @@ def test_images_go_by_age_and_size_but_not_reviewed_ones(
         left = {session.get_one(InspectionRow, key).image_path for key in keys} - {None}
         assert {p.relative_to(settings.images).as_posix() for p in settings.images.glob("*/*")} == left
         assert len(left) == 2
-        assert expired(session, Settings(data=tmp_path / "s", keep_days=1)) == []
-        old = expired(session, Settings(data=tmp_path / "s", keep_days=1e-9))
+        assert expired(session, Settings(data=tmp_path / "s", station="s", keep_days=1)) == []
+        old = expired(session, Settings(data=tmp_path / "s", station="s", keep_days=1e-9))
         assert [row.id for row in old] == [keys[4]]
+        assert expired(session, Settings(data=tmp_path / "t", station="t", keep_days=1e-9)) == []  # not its images
     stray = settings.images / "2020-01-01" / "x.png"
     stray.parent.mkdir()
     stray.touch()

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from conftest import Server, client_of, free_port, picture, running, wait_until
 from fastapi.testclient import TestClient
+from graphs import anomaly_bundle
 
 from blemish.errors import OptionError
+from blemish.inspection.manifest import Decision
 from blemish.station import sinks, sources
 from blemish.station.sinks import check_sink, pending
 from blemish.station.sources import check_camera
@@ -177,13 +179,34 @@ def test_a_broker_that_is_killed_gets_everything_later(tmp_path: Path, bundle_fi
     assert first + list(dict.fromkeys(second)) == ids
 
 
-def test_a_sink_or_camera_that_is_not_understood_is_one_line() -> None:
+def test_a_sink_or_camera_that_is_not_understood_is_one_line(tmp_path: Path) -> None:
     for text in ("csv:", "nowhere", "mqtt://host", "http://", "ftp://host/x"):
         with pytest.raises(OptionError, match="not understood"):
             check_sink(text)
     for text in ("belt.avi", "rtsp:/host", ""):
         with pytest.raises(OptionError, match="no camera or video"):
             check_camera(text)
+    text = tmp_path / "belt.avi"
+    text.write_text("no video")
+    with pytest.raises(OptionError, match="is no video that can be read"):
+        check_camera(str(text))
+
+
+def test_the_outbox_calls_a_sink_by_a_short_name_without_its_secrets() -> None:
+    signed = "https://line:geheim@host/hook?signature=" + "x" * 500
+    assert len(sinks.sink_key("s" * 64, signed)) <= 300
+    assert "geheim" not in sinks.sink_key("s", signed)
+    assert sinks.sink_key("s", signed) != sinks.sink_key("s", signed + "y")
+
+
+def test_a_bundle_that_loses_the_golden_set_does_not_start(tmp_path: Path, bundle_file: Path) -> None:
+    blind = anomaly_bundle(tmp_path / "blind.blemish", decision=Decision(reject=5.0))
+    with running(tmp_path / "s", bundle_file) as station:
+        client = client_of(station)
+        part = client.post("/inspections", files={"image": picture(defect=True)}).json()["id"]
+        client.put(f"/golden/{part}", json={"label": "defect"})
+        assert start_with(station, blind) is None
+        assert client.post("/inspections", files={"image": picture(defect=True)}).json()["verdict"] == "reject"
 
 
 def test_the_outbox_is_counted_and_shows_no_password(tmp_path: Path, bundle_file: Path) -> None:

@@ -38,7 +38,11 @@ def replay(
         found = again.replay(row, Inspectors(settings).get(row.recipe), image or kept_image(row, settings.images))
     console.print(f"then: {row.verdict}, {row.label}, score {row.score}; {len(row.regions)} regions", highlight=False)
     now = found.inspection
-    console.print(f"now:  {now.verdict}, {now.label}, score {now.score:g}; {len(now.regions)} regions", highlight=False)
+    if now is None:
+        console.print("now:  it cannot be inspected, so it is to be reviewed", highlight=False)
+    else:
+        regions = f"{len(now.regions)} regions"
+        console.print(f"now:  {now.verdict}, {now.label}, score {now.score:g}; {regions}", highlight=False)
     if found.same:
         console.print("the answer is the same")
         return

@@ -2,6 +2,7 @@
 
 import heapq
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ _STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 
 def thin(mask: Bools) -> Bools:
     """Skeleton of a mask (h, w), one pixel wide and connected as the mask is (Guo & Hall 1989)."""
-    image = np.pad(mask, 1).view(np.uint8)
+    image: NDArray[Any] = np.pad(mask, 1).view(np.uint8)
     tables = _removable()
     while True:
         changed = False
@@ -26,7 +27,7 @@ def thin(mask: Bools) -> Bools:
                 image = cv2.subtract(image, remove)
                 changed = True
         if not changed:
-            return np.asarray(image[1:-1, 1:-1], np.uint8) > 0
+            return np.asarray(image[1:-1, 1:-1] > 0)
 
 
 def longest_path(skeleton: Bools) -> tuple[Points, float, float]:

@@ -18,11 +18,14 @@ from blemish.station.schemas import Loss
 
 
 class GoldenLossError(BlemishError):
-    """A recipe that loses parts of the golden set, and nobody has said why it shall be used all the same."""
+    """A recipe that loses parts of the golden set, which nobody has accepted and said why."""
 
     def __init__(self, losses: list[Loss]) -> None:
         named = ", ".join(f"{loss.inspection_id} ({loss.label}: {loss.verdict})" for loss in losses[:10])
-        super().__init__(f"the recipe loses {len(losses)} parts of the golden set: {named}; say why to use it anyway")
+        super().__init__(
+            f"the recipe loses {len(losses)} parts of the golden set: {named}; "
+            "accept the losses and say why to use it all the same"
+        )
         self.losses = losses
 
 
@@ -69,16 +72,14 @@ def change_over(
     recipe_id: int,
     who: str,
     why: str,
-    accept_losses: bool | None = None,
+    accept_losses: bool = False,
 ) -> list[Loss]:
-    """Activate a recipe if it keeps the golden set, or its losses are accepted; raises GoldenLossError.
-
-    They are accepted by default where `why` says why.
-    """
+    """Activate a recipe if it keeps the golden set, or its losses are accepted and `why` says why; else raises
+    GoldenLossError."""
     with database.reading() as session:  # takes its time, and nobody shall wait for the lock of the writers
         inspector = inspectors.get(session.get_one(RecipeRow, recipe_id))
         lost = losses(inspector, golden_set(session), images)
-    if lost and not (bool(why.strip()) if accept_losses is None else accept_losses):
+    if lost and not (accept_losses and why.strip()):
         raise GoldenLossError(lost)
     if lost:
         why = f"{why} [loses {len(lost)} of the golden set: {', '.join(str(loss.inspection_id) for loss in lost)}]"

@@ -80,7 +80,7 @@ class Jobs:
     """The jobs of a station, each in a folder below `folder`; they end with the station."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = folder = folder.resolve()  # its processes run in folders of their own
         self._lock = threading.Lock()
         self._jobs = {job.id: job for job in _known(folder)}
         self._process: subprocess.Popen[bytes] | None = None

@@ -130,14 +130,15 @@ def expired(session: Session, settings: Settings, limit: int = 1000) -> list[Ins
     Images that bear a review or belong to the golden set stay: they are the truth of the next training.
     """
     row = InspectionRow
+    own = row.station == settings.station  # others on the same database keep theirs elsewhere
     bound = row.id.in_(select(ReviewRow.inspection_id)) | row.id.in_(select(GoldenRow.inspection_id))
-    free = select(row).where(row.image_path.is_not(None), ~bound).order_by(row.id)
+    free = select(row).where(row.image_path.is_not(None), own, ~bound).order_by(row.id)
     found: dict[int, InspectionRow] = {}
     if settings.keep_days is not None:
         oldest = datetime.now(UTC) - timedelta(days=settings.keep_days)
         found |= {r.id: r for r in session.scalars(free.where(row.created_at < oldest).limit(limit)).unique()}
     if settings.keep_gib is not None:
-        kept = session.scalar(select(func.sum(row.image_bytes)).where(row.image_path.is_not(None))) or 0
+        kept = session.scalar(select(func.sum(row.image_bytes)).where(row.image_path.is_not(None), own)) or 0
         excess = kept - settings.keep_gib * 2**30 - sum(r.image_bytes for r in found.values())
         for candidate in session.scalars(free.limit(limit)).unique():
             if excess <= 0:

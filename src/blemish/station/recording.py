@@ -13,6 +13,7 @@ from blemish.station.database import Database
 from blemish.station.keeping import keep, keeps
 from blemish.station.schemas import InspectionOut, inspection_out
 from blemish.station.settings import Settings
+from blemish.station.sinks import sink_key
 from blemish.station.tickets import NotAnsweredError, Outcome, Ticket
 
 log = logging.getLogger("blemish.station")
@@ -65,7 +66,7 @@ def _store(
         found if isinstance(found, Inspection) else None,
         station=settings.station,
         image_path=path,
-        sinks=[f"{settings.station}/{sink}" for sink in settings.sinks],
+        sinks=[sink_key(settings.station, sink) for sink in settings.sinks],
         error=None if isinstance(found, Inspection) else str(found),
         quality=ticket.quality,
     )

@@ -83,8 +83,9 @@ def reviewed(session: Session) -> list[InspectionRow]:
 def export(rows: Sequence[InspectionRow], images: Path, exports: Path) -> Dataset:
     """Write reviewed parts as a new folder with `dataset.csv`, images and masks, which `read_dataset` reads.
 
-    A part's mask is what a review drew; where nobody drew one, that of a defective part is left unknown. The lot is the
-    group that splits keep together. Raises DataError where there is nothing to write.
+    A part's mask is what the latest review of its final class drew; where nobody drew one, that of a defective part is
+    left unknown, for a class that was confirmed says nothing of the edges. The lot is the group that splits keep
+    together. Raises DataError where there is nothing to write.
     """
     folder = exports / f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     (folder / "images").mkdir(parents=True)
@@ -109,8 +110,8 @@ def export(rows: Sequence[InspectionRow], images: Path, exports: Path) -> Datase
 def _copied(row: InspectionRow, source: Path, folder: Path) -> Sample:
     image = folder / "images" / f"{row.id}{source.suffix}"
     image.write_bytes(source.read_bytes())
-    drawn = [review.mask for review in row.reviews if review.mask is not None]
     label = row.reviews[-1].label
+    drawn = [review.mask for review in row.reviews if review.mask is not None and review.label == label]
     mask = None
     if drawn and label != GOOD:
         mask = folder / "masks" / f"{row.id}.png"

@@ -136,11 +136,11 @@ class RecipeOut(RecipeRef):
 
 class Why(In):
     why: Text = ""
+    accept_losses: bool = Field(default=False, description="use it although it loses parts of the golden set")
 
 
-class DecisionIn(In):
+class DecisionIn(Why):
     decision: Decision
-    why: Text = ""
 
 
 class ReviewIn(In):

@@ -1,5 +1,6 @@
 """What a station is told when it starts. All limits are stated here."""
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -45,6 +46,12 @@ class Settings(BaseModel):
     sinks: list[str] = []  # csv:PATH, jsonl:PATH, http(s)://..., mqtt://host[:port]/topic
 
     secure_cookies: bool = False  # behind HTTPS
+
+    @field_validator("data", mode="after")
+    @classmethod
+    def _fixed(cls, folder: Path) -> Path:
+        """Processes of the station run elsewhere."""
+        return folder.resolve()
 
     @field_validator("image_folders", "watch", mode="after")
     @classmethod
@@ -92,4 +99,8 @@ class Settings(BaseModel):
 
 
 def is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Not by how it begins: 127.evil.example is a name that anybody may have registered."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -4,6 +4,7 @@ A row may be delivered twice when the station is stopped between the two (at lea
 """
 
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -62,6 +63,11 @@ def open_sink(text: str) -> Iterator[Take]:
             yield take
 
 
+def sink_key(station: str, text: str) -> str:
+    """What the outbox calls a sink: short, and without its name and password, so that the record does not tell them."""
+    return f"{station}/{shown(text)[:150]}#{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
 def deliver_in_background(
     text: str, station: str, database: Database, stop: threading.Event, name: str
 ) -> threading.Thread:
@@ -72,7 +78,7 @@ def deliver_in_background(
 def pending(database: Database, station: str = "", texts: Sequence[str] = ()) -> dict[str, int]:
     """How many results each sink has yet to take: those that a station was started with, and those that it once had."""
     query = select(OutboxRow.sink, func.count()).where(OutboxRow.delivered_at.is_(None)).group_by(OutboxRow.sink)
-    found = dict.fromkeys((f"{station}/{text}" for text in texts), 0)
+    found = dict.fromkeys((sink_key(station, text) for text in texts), 0)
     with database.reading() as session:
         return found | {sink: count for sink, count in session.execute(query)}
 
@@ -83,7 +89,7 @@ def _deliver(text: str, station: str, database: Database, stop: threading.Event)
         try:
             with open_sink(text) as take:
                 while not stop.is_set():
-                    if not _deliver_some(f"{station}/{text}", take, database, stop):
+                    if not _deliver_some(sink_key(station, text), take, database, stop):
                         stop.wait(IDLE_S)
                     wait = FIRST_WAIT_S
         except Exception as error:

@@ -136,6 +136,16 @@ def check_camera(text: str) -> None:
     place = Path(text)  # may be a device, too
     if not (text.isdigit() or urlsplit(text).hostname or (place.exists() and not place.is_dir())):
         raise OptionError(f"there is no camera or video '{text}'; give a number, rtsp://... or the path of a file")
+    if place.is_file() and not _opens(text):
+        raise OptionError(f"{text} is no video that can be read; give an AVI or MP4 file, or a camera")
+
+
+def _opens(path: str) -> bool:
+    video = cv2.VideoCapture(path)
+    try:
+        return bool(video.isOpened() and video.grab())
+    finally:
+        video.release()
 
 
 def watch_camera(service: Service, address: str, stop: threading.Event) -> None:

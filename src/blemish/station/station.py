@@ -16,7 +16,7 @@ from blemish.inspection.bundle import find_bundle
 from blemish.station import sinks
 from blemish.station.auth import has_tokens, load_secret
 from blemish.station.database import Database, open_database
-from blemish.station.golden import change_over
+from blemish.station.golden import GoldenLossError, change_over
 from blemish.station.jobs import Jobs
 from blemish.station.keeping import sweep, sweep_strays, take_in
 from blemish.station.known import inspect_known
@@ -81,7 +81,10 @@ def check_access(settings: Settings, database: Database) -> None:
 
 
 def start_with(station: Station, bundle: Path, who: str = "start") -> RecipeRow | None:
-    """Take in a bundle and make it the recipe in use, unless it is known already; raises BundleError."""
+    """Take in a bundle and make it the recipe in use, unless it is known already; raises BundleError.
+
+    One that loses parts of the golden set is kept as a recipe, and not used.
+    """
     with find_bundle(bundle).open("rb") as stream:
         file = take_in(stream, station.settings.incoming, station.settings.max_bundle_bytes)
     try:
@@ -98,7 +101,11 @@ def start_with(station: Station, bundle: Path, who: str = "start") -> RecipeRow 
     finally:
         file.path.unlink(missing_ok=True)
     why = "given when the station was started"
-    change_over(station.database, station.service.inspectors, station.settings.images, recipe.id, who, why)
+    try:
+        change_over(station.database, station.service.inspectors, station.settings.images, recipe.id, who, why)
+    except GoldenLossError as error:
+        log.warning("the recipe in use stays, and recipe %d of %s is not used: %s", recipe.id, bundle, error)
+        return None
     return recipe
 
 

@@ -39,10 +39,16 @@ def add_page(station: Station, path: str, title: str, build: Build, role: str = 
     @ui.page(path, response_timeout=30)
     async def shown(request: Request) -> Response | None:
         visitor = visitor_of(station, request)
-        user = visitor.user()
+        try:
+            user, recipe = visitor.user(), _recipe_in_use(visitor)
+        except SQLAlchemyError:
+            log.exception("a page could not reach the record")
+            with frame(visitor, title, request.url.path, None):
+                empty("cloud_off", visitor.t("The record cannot be reached; try again."), "")
+            return None
         if user is None:
             return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
-        with frame(visitor, title, request.url.path):
+        with frame(visitor, title, request.url.path, recipe):
             if not user.may(role):
                 empty("lock", visitor.t("Not for you"), visitor.needs(role, user))
                 return None
@@ -53,11 +59,14 @@ def add_page(station: Station, path: str, title: str, build: Build, role: str = 
             except SQLAlchemyError:
                 log.exception("a page could not reach the record")
                 empty("cloud_off", visitor.t("The record cannot be reached; try again."), "")
+            except Exception as error:
+                log.exception("a page could not be shown")
+                empty("error_outline", visitor.t("That does not work"), type(error).__name__)
         return None
 
 
 @contextmanager
-def frame(visitor: Visitor, title: str, path: str) -> Iterator[None]:
+def frame(visitor: Visitor, title: str, path: str, recipe: str | None) -> Iterator[None]:
     """Head and menu; what is made within is the page's content."""
     t = visitor.t
     ui.add_css(STYLE)
@@ -78,7 +87,6 @@ def frame(visitor: Visitor, title: str, path: str) -> Iterator[None]:
         ui.label("blemish").classes("brand")
         ui.label(visitor.station.settings.station).classes("station-name")
         ui.space()
-        recipe = _recipe_in_use(visitor)
         ui.label(recipe or t("no recipe")).classes("recipe-name").tooltip(t("recipe in use"))
         other, shown = (ENGLISH, "EN") if visitor.language == CHINESE else (CHINESE, "中文")
         set_language = f"document.cookie='{LANGUAGE_COOKIE}={other};path=/;max-age=31536000;samesite=strict'"

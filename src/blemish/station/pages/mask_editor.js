@@ -12,7 +12,7 @@ export default {
   data() {
     return {
       layer: "position:absolute; inset:0; width:100%; height:100%",
-      past: [], polygon: [], last: null, cursor: null, changed: false,
+      past: [], forgotten: false, polygon: [], last: null, cursor: null, changed: false,
     };
   },
   computed: {
@@ -55,7 +55,7 @@ export default {
     remember() {
       const { width, height } = this.$refs.mask;
       this.past.push(this.$refs.mask.getContext("2d").getImageData(0, 0, width, height));
-      if (this.past.length > 20) this.past.shift();
+      if (this.past.length > 20) { this.past.shift(); this.forgotten = true; }
     },
     down(event) {
       this.$refs.top.setPointerCapture(event.pointerId);
@@ -116,7 +116,7 @@ export default {
       if (this.polygon.length) this.polygon.pop();
       else if (this.past.length) {
         this.$refs.mask.getContext("2d").putImageData(this.past.pop(), 0, 0);
-        if (!this.past.length) { this.changed = false; this.$emit("changed", false); }
+        if (!this.past.length && !this.forgotten) { this.changed = false; this.$emit("changed", false); }
       }
       this.paintTop();
     },

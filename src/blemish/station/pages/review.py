@@ -54,6 +54,8 @@ class Reviewing:
         self.golden: ui.checkbox | None = None
         self.buttons: dict[str, ui.button] = {}
         self.tools: ui.toggle
+        self.width: ui.slider
+        self.heat: ui.switch
         self.other: ui.input
         self.save = visitor.does("operator", self._save)
         self.skip = visitor.does("operator", self._skip)
@@ -107,9 +109,10 @@ class Reviewing:
                 self.tools.on("click", js_handler="() => document.activeElement.blur()")
                 _tool_button(t("undo"), "undo", lambda: self.editor and self.editor.run_method("undo"))
                 _tool_button(t("clear"), "layers_clear", lambda: self.editor and self.editor.run_method("clear"))
-                width = ui.slider(min=1, max=100, value=12, on_change=lambda e: self._set("size", float(e.value)))
-                width.style("width: 110px; margin: 0 8px").props(f'aria-label="{t("width of the brush")}"')
-                ui.switch(t("heat map"), on_change=lambda e: self._set("heatShown", bool(e.value))).props("dense")
+                self.width = ui.slider(min=1, max=100, value=12, on_change=lambda e: self._set("size", float(e.value)))
+                self.width.style("width: 110px; margin: 0 8px").props(f'aria-label="{t("width of the brush")}"')
+                self.heat = ui.switch(t("heat map"), on_change=lambda e: self._set("heatShown", bool(e.value)))
+                self.heat.props("dense data-name=heat")
             heat = bool({"anomaly_map", "mask_scores", "class_map"} & set(row.recipe.bundle.manifest["outputs"]))
             self.editor = MaskEditor(row.id, heat, lambda changed: None).props("data-name=editor")
 
@@ -218,14 +221,14 @@ class Reviewing:
         if key in TOOLS:
             self.tools.value = TOOLS[key][0]
         elif key == "h":
-            editor.set("heatShown", not editor.get("heatShown"))
+            self.heat.value = not self.heat.value
         elif key == "m":
             editor.set("maskShown", not editor.get("maskShown"))
         elif key == "z":
             editor.run_method("undo")
         elif key in ("[", "]"):
-            width = float(editor.get("size"))
-            editor.set("size", max(1.0, width / 1.5) if key == "[" else min(200.0, width * 1.5))
+            width = float(self.width.value)
+            self.width.value = max(1.0, width / 1.5) if key == "[" else min(100.0, width * 1.5)
 
 
 def _tool_button(name: str, icon: str, work: Callable[[], object]) -> None:

@@ -33,8 +33,9 @@ class Visitor:
     language: str
 
     def t(self, text: str, **values: Any) -> str:
-        """A text of the pages in the visitor's language."""
-        return translate(text, self.language).format(**values)
+        """A text of the pages, or a class's name, in the visitor's language."""
+        found = translate(text, self.language)
+        return found.format(**values) if values else found  # a class may be called {x}
 
     def reason(self, text: str) -> str:
         return translate_reason(text, self.language)

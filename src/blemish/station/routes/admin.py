@@ -1,5 +1,6 @@
 """Health, figures, tokens, and signing in by browser."""
 
+from collections import Counter
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Path, Request, Response
@@ -46,8 +47,10 @@ def readyz(station: At) -> Response:
 def metrics(station: At, user: Line) -> Response:
     """For Prometheus."""
     settings = station.settings
-    waiting = sinks.pending(station.database, settings.station, settings.sinks)
-    found = station.metrics.text(station.service.depth, {sinks.shown(sink): count for sink, count in waiting.items()})
+    waiting: Counter[str] = Counter()
+    for key, count in sinks.pending(station.database, settings.station, settings.sinks).items():
+        waiting[key.rpartition("#")[0]] += count  # without the hash
+    found = station.metrics.text(station.service.depth, waiting)
     return Response(found, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

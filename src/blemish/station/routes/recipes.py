@@ -113,8 +113,10 @@ def read_recipe(station: At, user: Line, recipe_id: IdInPath) -> RecipeOut:
 
 @router.post("/recipes/{recipe_id}/activate", responses=problems(404, 409))
 def activate_recipe(station: At, user: Engineer, recipe_id: IdInPath, given: Why | None = None) -> RecipeOut:
-    """Change over. One that loses parts of the golden set is refused (409), unless `why` says why not."""
-    return _change_over(station, recipe_id, user.name, given.why if given else "")
+    """Change over. One that loses parts of the golden set is refused (409) and they are named; it is used all the same
+    where `accept_losses` is true and `why` says why."""
+    given = given or Why()
+    return _change_over(station, recipe_id, user.name, given.why, given.accept_losses)
 
 
 @router.get("/decision", responses=problems(404))
@@ -126,17 +128,18 @@ def read_decision(station: At, user: Operator) -> Decision:
 
 @router.put("/decision", responses=problems(404, 409))
 def change_decision(station: At, user: Engineer, given: DecisionIn) -> RecipeOut:
-    """A new version of the recipe in use, with other thresholds and rules, put to use."""
+    """A new version of the recipe in use, with other thresholds and rules, put to use as `activate` does."""
     with station.database.writing() as session:
         before = _active_or_404(session)
         made = recipes.change_decision(session, before, given.decision, user.name, given.why)
-    return _change_over(station, made.id, user.name, given.why)
+    return _change_over(station, made.id, user.name, given.why, given.accept_losses)
 
 
-def _change_over(station: Station, recipe_id: int, who: str, why: str) -> RecipeOut:
+def _change_over(station: Station, recipe_id: int, who: str, why: str, accept_losses: bool) -> RecipeOut:
     with station.database.reading() as session:
         _recipe_or_404(session, recipe_id)
-    change_over(station.database, station.service.inspectors, station.settings.images, recipe_id, who, why)
+    inspectors, images = station.service.inspectors, station.settings.images
+    change_over(station.database, inspectors, images, recipe_id, who, why, accept_losses)
     with station.database.reading() as session:
         return recipe_out(_recipe_or_404(session, recipe_id), _active_id(session))
 
