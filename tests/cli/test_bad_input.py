@@ -157,6 +157,7 @@ def test_a_mask_of_another_size_is_told_and_the_rest_is_judged(blemish, tmp_path
         (["train", "{set}", "--method", "patchcore", "--roi", "nowhere.yaml"], "cannot be read"),
         (["train", "{set}", "--method", "patchcore", "--fit", "squeeze"], "stretch"),
         (["train", "--resume", "nowhere"], "not a run folder"),
+        (["train", "--resume", "nowhere", "--seed", "3", "--set", "steps=2"], "leave --seed, --set out"),
         (["methods", "patchcor"], "did you mean patchcore"),
         (["evaluate", "nowhere", "{set}", "--split", "train"], "no bundle"),
         (["report", "nowhere", "{set}", "--split", "train"], "no bundle"),

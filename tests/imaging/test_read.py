@@ -242,3 +242,13 @@ def test_a_type_that_cannot_hold_the_pixels_says_so(suffix, channels, dtype):
 def test_unknown_type_to_write(tmp_path):
     with pytest.raises(ImageError, match="cannot write images of type"):
         write_image(tmp_path / "a.xyz", RGB)
+
+
+def test_what_unpacks_to_too_many_bytes_is_refused_whatever_its_pixels(tmp_path):
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(
+        path, np.zeros((20, 20, 7), np.float32), compression="zlib", photometric="minisblack", planarconfig="contig"
+    )
+    with pytest.raises(ImageError, match="7 channels of 32 bits, 11,200 bytes in all, more than the limit of 11,196"):
+        read_image(path, max_pixels=2799)
+    assert read_image(path, max_pixels=2800).shape == (20, 20, 7)

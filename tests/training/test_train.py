@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from blemish import Inspector, Verdict, read_dataset, resume, train
 from blemish.errors import DataError, ExportError, OptionError
+from blemish.imaging.read import write_image
 from blemish.inspection.bundle import find_bundle, open_bundle
 from blemish.methods.feature_distance.patchcore import PatchCore, PatchCoreOptions
 from blemish.training import ship as shipping
@@ -146,6 +147,29 @@ def test_ignored_pixels_count_neither_in_learning_nor_in_the_verdict(tiny_data, 
     assert all(r.verdict == Verdict.REJECT for r in results[12:])
     assert all(region.box[0] >= 32 for r in results for region in r.regions)
     assert min(r.score for r in results[12:]) > max(r.score for r in results[:12])
+    # The line has pictures, not samples: the mask that all have in common is in the bundle.
+    alone = list(Inspector.open(run).inspect([sample.image for sample in samples]))
+    assert [(r.score, r.verdict, len(r.regions)) for r in alone] == [
+        (r.score, r.verdict, len(r.regions)) for r in results
+    ]
+    larger = cv2.resize(cv2.imread(str(samples[12].image)), (128, 128), interpolation=cv2.INTER_NEAREST)
+    assert Inspector.open(run).inspect(larger).valid[:, :64].sum() == 0
+
+
+def test_a_graph_that_comes_to_other_verdicts_is_refused(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "agreement", lambda *_: 0.5)
+    with pytest.raises(ExportError, match="the same verdict on just 50%"):
+        silently(tiny_data.folder / "mvtec", out=tmp_path / "refused")
+    assert not list((tmp_path / "refused").glob("*.blemish"))
+
+
+def test_the_network_sees_all_channels_of_images_that_have_others_than_three(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        image = rng.integers(0, 255, (48, 48, 5), dtype=np.uint8)
+        write_image(tmp_path / "data" / "good" / f"{i}.tif", image)
+    run = silently(tmp_path / "data", out=tmp_path / "run")
+    assert open_bundle(run).manifest.input.channels == 5
 
 
 def test_features_beyond_the_budget_are_condensed_as_they_come():

@@ -55,7 +55,10 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
-    channels: Annotated[int, typer.Option(min=1, help="of the images", rich_help_panel=LEARN)] = 3,
+    channels: Annotated[
+        int | None,
+        typer.Option(min=1, help="that the network sees", show_default="3, or the images' own", rich_help_panel=LEARN),
+    ] = None,
     fit: Annotated[str, typer.Option(help="stretch or letterbox to the input", rich_help_panel=LEARN)] = "stretch",
     tile: Annotated[
         int | None, typer.Option(min=16, help="cut images into squares of this side, in px", rich_help_panel=LEARN)
@@ -115,6 +118,10 @@ def train(
         from blemish.training import fit as training
         from blemish.training.options import parse_settings
     if resume is not None:
+        told_too = [name for name in context.params if name not in ("resume", "tensorboard") and _told(context)(name)]
+        if told_too:
+            named = ", ".join(f"--{name.strip('_').replace('_', '-')}" for name in told_too)
+            raise OptionError(f"a run goes on as it was begun; leave {named} out, or start a new one without --resume")
         run = training.resume(resume, tell=tell, tensorboard=tensorboard)
     elif data is None and plan is None:
         raise OptionError(

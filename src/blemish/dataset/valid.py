@@ -30,11 +30,15 @@ def valid_mask(sample: Sample, size: tuple[int, int], roi_shape: NDArray[np.bool
 
 
 def _scaled(path: object, size: tuple[int, int]) -> NDArray[np.bool_]:
-    mask = read_mask(str(path))
+    return scaled_mask(read_mask(str(path)), size, f"mask {path}")
+
+
+def scaled_mask(mask: NDArray[np.bool_], size: tuple[int, int], name: str) -> NDArray[np.bool_]:
+    """A mask (h, w) at another size (H, W) of the same shape; ImageError, with its name, where the shape is another."""
     if mask.shape == size:
         return mask
     if abs(mask.shape[0] * size[1] / (mask.shape[1] * size[0]) - 1) > _ASPECT_TOLERANCE:
         raise ImageError(
-            f"mask {path} has {mask.shape[1]}×{mask.shape[0]} pixels and does not fit an image of {size[1]}×{size[0]}"
+            f"{name} has {mask.shape[1]}×{mask.shape[0]} pixels and does not fit an image of {size[1]}×{size[0]}"
         )
     return np.asarray(cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0)

@@ -16,6 +16,7 @@ from blemish.errors import ImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2", ".gif")
 MAX_PIXELS = 250_000_000
+BYTES_A_PIXEL = 4  # of an image of as many pixels as are allowed: one of more channels or bits must have fewer
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -146,10 +147,16 @@ def _bytes(path: str | Path) -> bytes:
 def _check_size(path: str | Path, header: _Header, max_pixels: int) -> None:
     if header.height < 1 or header.width < 1:
         raise ImageError(f"cannot read image {path}: it has no pixels")
-    if header.height * header.width * max(1, header.channels // 4) > max_pixels:
+    if header.height * header.width > max_pixels:
         raise ImageError(
             f"image {path} claims {header.width}×{header.height} pixels, more than the limit of {max_pixels:,}; "
             "cut it into smaller ones"
+        )
+    unpacked = header.height * header.width * header.channels * max(8, header.bits) // 8
+    if unpacked > BYTES_A_PIXEL * max_pixels:
+        raise ImageError(
+            f"image {path} claims {header.channels} channels of {header.bits} bits, {unpacked:,} bytes in all, "
+            f"more than the limit of {BYTES_A_PIXEL * max_pixels:,}; cut it into smaller ones"
         )
 
 

@@ -18,7 +18,7 @@ from blemish.inspection.bundle import Bundle, open_bundle
 from blemish.inspection.decision import check_decision, has_thresholds, judge, load_decision
 from blemish.inspection.decode import Decoded, decode
 from blemish.inspection.engines import Engine
-from blemish.inspection.load import Image, Template, load, name_of
+from blemish.inspection.load import Image, Template, load, name_of, standing_mask
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.measure import measure
 from blemish.inspection.pipeline import Failed, Job, Steps, Unreadable, stream
@@ -42,6 +42,7 @@ class Inspector:
         self.engine = engine
         self.manifest = manifest  # as the bundle says, with what was changed on opening
         self.batch_size = batch_size
+        self._load = partial(load, manifest, standing=standing_mask(bundle))
 
     @classmethod
     def open(
@@ -150,12 +151,12 @@ class Inspector:
 
         The channels of a template, where the bundle compares with one, come after the image's own.
         """
-        job = load(self.manifest, image)
+        job = self._load(image)
         return np.stack([self._window(job, index) for index in range(len(job.found.tiles))])
 
     def conclude(self, image: Image, outputs: Outputs, decision: Decision | None = None) -> Inspection:
         """The inspection that follows from the raw outputs for an image's `prepared` windows."""
-        job = load(self.manifest, image)
+        job = self._load(image)
         for index in range(len(job.found.tiles)):
             job.found.add(index, outputs.row(index))
         return self._finish(job, decision)
@@ -169,7 +170,7 @@ class Inspector:
     def _inspect_one(
         self, image: Image, valid: Bools | None, ignore: Bools | None, template: Template | None
     ) -> Inspection:
-        job = load(self.manifest, image, valid, ignore, template)
+        job = self._load(image, valid, ignore, template)
         tiles = len(job.found.tiles)
         prepare_ms = network_ms = 0.0
         for start in range(0, tiles, self.batch_size):
@@ -188,7 +189,7 @@ class Inspector:
     def _inspect_many(
         self, images: Iterable[Image], on_error: OnError, workers: int, template: Template | None
     ) -> Iterator[Inspection | Unreadable]:
-        steps = Steps(partial(load, self.manifest, template=template), self._window, self._run, self._finish, name_of)
+        steps = Steps(partial(self._load, template=template), self._window, self._run, self._finish, name_of)
         for result in stream(steps, images, self.batch_size, workers):
             if not isinstance(result, Failed):
                 yield result

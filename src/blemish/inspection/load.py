@@ -4,17 +4,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import Sample
 from blemish.dataset.template import check_template, read_template
-from blemish.dataset.valid import valid_mask
-from blemish.errors import ImageError
+from blemish.dataset.valid import scaled_mask, valid_mask
+from blemish.errors import BundleError, ImageError
 from blemish.imaging.part import Place, counting, find_part
 from blemish.imaging.read import read_image
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.assemble import Found
+from blemish.inspection.bundle import Bundle
 from blemish.inspection.manifest import Manifest, Roi
 from blemish.inspection.pipeline import Job
 from blemish.inspection.result import Bools
@@ -29,15 +31,21 @@ def load(
     valid: Bools | None = None,
     ignore: Bools | None = None,
     template: Template | None = None,
+    standing: Bools | None = None,
 ) -> Job:
     """Read an image, and its template where the bundle compares with one, and find the windows that the network has to
-    see; raises ImageError."""
+    see; raises ImageError.
+
+    `standing` (H, W) are the pixels that count where neither the image nor the caller brings masks.
+    """
     begin = time.perf_counter()
     sample = image if isinstance(image, Sample) else None
     pixels = _array(image) if isinstance(image, np.ndarray) else read_image(_path(image))
     middle = time.perf_counter()
     size = (pixels.shape[0], pixels.shape[1])
     counts = _counting(sample, size, valid, ignore)
+    if counts is None and standing is not None and not _masked(sample) and valid is None and ignore is None:
+        counts = scaled_mask(standing, size, "the bundle's mask of pixels that count")
     area, turned, view, seen = (0, 0, size[1], size[0]), None, pixels, counts
     if manifest.roi is not None:
         place = _find(pixels, manifest.roi, image)
@@ -110,10 +118,14 @@ def _array(image: NDArray[Any]) -> NDArray[Any]:
     return pixels
 
 
+def _masked(sample: Sample | None) -> bool:
+    return sample is not None and (sample.roi is not None or sample.ignore is not None)
+
+
 def _counting(sample: Sample | None, size: tuple[int, int], valid: Bools | None, ignore: Bools | None) -> Bools | None:
     """The pixels that count by the sample's and the caller's masks; None: all of them."""
     counts = None
-    if sample is not None and (sample.roi is not None or sample.ignore is not None):
+    if sample is not None and _masked(sample):
         counts = valid_mask(sample, size)
     for mask, inverted in ((valid, False), (ignore, True)):
         if mask is None:
@@ -127,3 +139,15 @@ def _counting(sample: Sample | None, size: tuple[int, int], valid: Bools | None,
     if not counts.any():
         raise ImageError("no pixel of the image counts: its masks leave nothing")
     return counts
+
+
+def standing_mask(bundle: Bundle) -> Bools | None:
+    """The pixels (H, W) that count in any image, of a bundle that bears them; BundleError where they cannot be read."""
+    part = bundle.manifest.counting
+    if part is None:
+        return None
+    content = bundle.extras.get(part, b"")
+    mask = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
+    if mask is None or not mask.any():
+        raise BundleError(f"bundle {bundle.path}: {part} is not a picture of the pixels that count")
+    return np.asarray(mask > 127)

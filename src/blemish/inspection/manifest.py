@@ -110,6 +110,8 @@ class Certificate(Part):
     tolerance: float
     score_difference: float  # largest absolute difference, in parts of the score's scale
     map_difference: float
+    score_difference_absolute: float | None = None  # in the score's own unit
+    map_difference_absolute: float | None = None
     detections_matched: float | None = None  # share of boxes that both give: same class, IoU > 0.99
     verdict_agreement: float
     versions: dict[str, str]
@@ -157,6 +159,7 @@ class Manifest(Part):
     score_source: Literal["graph", "map"] = "graph"  # "map": image score is the map's maximum over the valid pixels
     tiling: Tiling | None = None
     roi: Roi | None = None
+    counting: str | None = None  # part: PNG of the pixels that count in any image, scaled to it; see load.py
     scale: Scale | None = None
     support: Support | None = None
     decision: Decision = Decision()

@@ -21,7 +21,8 @@ from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.write import write_csv
-from blemish.errors import BlemishError, DataError, OptionError
+from blemish.errors import BlemishError, DataError, ImageError, OptionError
+from blemish.imaging.read import image_header
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec
 from blemish.inspection.result import Inspection
@@ -69,6 +70,8 @@ def train(
         tell(f"method {method}: {advice.reason}")
         options = options_for(advice, method, options or {})
         settings = {**run_settings(advice), **{key: value for key, value in settings.items() if value is not None}}
+    if settings.get("channels") is None:
+        settings = {**settings, "channels": channels_of(dataset)}
     checked = check_options(method_class(method).Options, options or {}, method)
     config = check_options(
         RunConfig,
@@ -96,6 +99,15 @@ def train(
         if not weights_file(run).exists() and not checkpoint_file(run).exists():
             (run / "run.yaml").unlink(missing_ok=True)  # nothing was learnt: the folder is free for another try
         raise
+
+
+def channels_of(dataset: Dataset) -> int:
+    """What the network sees: 3 of grey and colour images, all of images with other channels, by the first of them."""
+    try:
+        channels = image_header(dataset.samples[0].image).channels if len(dataset) else 3
+    except ImageError:  # the audit's business
+        return 3
+    return 3 if channels in (1, 3) else channels
 
 
 def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, tensorboard: bool = False) -> Path:

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 import blemish
 from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import sha256_of
 from blemish.errors import ExportError
+from blemish.imaging.read import encode, image_header
 from blemish.inspection.bundle import write_bundle
 from blemish.inspection.engines import fed
 from blemish.inspection.inspector import Inspector
@@ -49,7 +51,9 @@ from blemish.training.windows import learns_windows
 
 OPSET = 17
 TOLERANCE = 1e-3  # largest difference that export accepts, in parts of the output's own scale
+LEAST_AGREEMENT = 0.9  # share of the certified images with the same verdict; one may lie right at a threshold
 CERTIFIED_IMAGES = 32  # real validation images that the certificate rests on
+COUNTING = "counting.png"
 LIBRARIES = ("torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 Progress = Callable[[str], None]
@@ -115,6 +119,9 @@ def ship(
     parts = {}
     if known is not None:
         manifest, parts = manifest.model_copy(update={"support": known[0]}), {known[0].part: pack(known[1])}
+    standing = standing_mask(origin.dataset)
+    if standing is not None:
+        manifest, parts = manifest.model_copy(update={"counting": COUNTING}), {**parts, COUNTING: standing}
     with TemporaryDirectory() as folder:  # nothing unproven ever stands where a bundle is looked for
         inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, parts))
 
@@ -143,6 +150,11 @@ def ship(
         own_decision, own_calibration = decided(own)
         products[name] = ProductDecision(decision=own_decision, calibration=own_calibration)
     certificate.verdict_agreement = agreement(compared, decision, inspector)
+    if compared and certificate.verdict_agreement < LEAST_AGREEMENT:
+        raise ExportError(
+            f"the exported graph and the network come to the same verdict on just {certificate.verdict_agreement:.0%} "
+            f"of {len(compared)} images; nothing was shipped"
+        )
     update = {"decision": decision, "calibration": calibration, "certificate": certificate, "products": products}
     return write_bundle(path, graph, manifest.model_copy(update=update), parts)
 
@@ -155,7 +167,7 @@ def certify(
     Detections are compared one by one, whatever their order; all else number by number.
     """
     compared = []
-    worst = {"score": 0.0, "map": 0.0}
+    worst, absolute = {"score": 0.0, "map": 0.0}, {"score": 0.0, "map": 0.0}
     boxes = Agreement()
     for sample in samples:
         batch = inspector.prepared(sample)
@@ -170,7 +182,10 @@ def certify(
             if name.startswith("box"):
                 continue
             kind = "score" if "score" in name and expected.ndim < 3 else "map"
-            worst[kind] = max(worst[kind], relative_difference(expected, getattr(shipped, name)))
+            found = getattr(shipped, name)
+            worst[kind] = max(worst[kind], relative_difference(expected, found))
+            if expected.size:
+                absolute[kind] = max(absolute[kind], float(np.abs(expected - found).max()))
     worst["score"] = max(worst["score"], boxes.score_difference)
     worst["map"] = max(worst["map"], boxes.mask_difference)
     if boxes.share < LEAST_MATCHED:
@@ -188,6 +203,8 @@ def certify(
         tolerance=TOLERANCE,
         score_difference=worst["score"],
         map_difference=worst["map"],
+        score_difference_absolute=max(absolute["score"], boxes.score_difference),
+        map_difference_absolute=max(absolute["map"], boxes.mask_difference),
         detections_matched=boxes.share if boxes.detections else None,
         verdict_agreement=0.0,
         versions=library_versions(),
@@ -220,6 +237,16 @@ def library_versions() -> dict[str, str]:
     for name in LIBRARIES:
         found[name] = version(name)
     return found
+
+
+def standing_mask(dataset: Dataset) -> bytes | None:
+    """PNG of the pixels that count in every image of a dataset; None where there are no masks, or those of an image."""
+    masks = {(sample.roi, sample.ignore) for sample in dataset.samples}
+    if len(masks) != 1 or (None, None) in masks:
+        return None
+    first = dataset.samples[0]
+    drawn_on = image_header(str(first.roi or first.ignore))
+    return encode(valid_mask(first, (drawn_on.height, drawn_on.width)), ".png")
 
 
 def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manifest:
