@@ -58,6 +58,16 @@ def test_a_class_threshold_takes_the_place_of_reject_for_its_class(scores, expec
     assert judge(scores[label], label, regions, decision).verdict == expected
 
 
+def test_class_thresholds_are_held_against_the_classes_probabilities_alone():
+    decision = Decision(review=0.6, reject=0.9, class_thresholds={"scratch": 0.34})
+    found = [region("scratch", 0.99)]  # a value of the class map, no probability
+    assert judge(0.35, "scratch", found, decision, {"scratch": 0.26, "dirt": 0.09}).verdict == PASS  # good: 0.65
+    verdict, reasons, _ = judge(0.45, "scratch", found, decision, {"scratch": 0.36, "dirt": 0.09})
+    assert (verdict, reasons) == (REJECT, ["scratch score 0.36 is at or above the reject threshold 0.34"])
+    # all defects together are likely enough for a look, though no class is for itself
+    assert judge(0.65, "scratch", [], decision, {"scratch": 0.33, "dirt": 0.32}).verdict == REVIEW
+
+
 def test_the_worst_of_thresholds_and_rules_counts_and_says_why():
     regions = [region(area_px=50.0), region(area_px=5.0)]
     decision = Decision(review=0.3, reject=0.7, rules=["review if count > 5", "reject if area_px > 40"])

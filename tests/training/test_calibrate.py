@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
+from blemish.dataset.sample import Sample
+from blemish.inspection.decision import judge
+from blemish.inspection.result import Inspection, Verdict
 from blemish.training.calibrate import (
     Target,
     calibrate,
@@ -11,7 +15,7 @@ from blemish.training.calibrate import (
     good_threshold,
     parts_to_promise,
 )
-from blemish.training.evidence import Evidence
+from blemish.training.evidence import Evidence, class_thresholds
 
 NOTHING = np.empty(0)
 
@@ -109,3 +113,48 @@ def test_without_good_images_nothing_is_promised():
     assert decision.review is None
     assert "no good validation images" in calibration.warnings[0]
     assert calibration.false_alarm is None
+
+
+def labelled_scores(seed: int) -> tuple[list[frozenset[str]], list[dict[str, float]]]:
+    """Images of good parts, scratches, pits and both, with probabilities that tell them apart more often than not."""
+    rng = np.random.default_rng(seed)
+    kinds = [frozenset(["good"]), frozenset(["scratch"]), frozenset(["pit"]), frozenset(["scratch", "pit"])]
+    truth = [kinds[i] for i in rng.integers(0, 4, 120)]
+    scores = [
+        {name: float(np.clip(0.4 * (name in own) + 0.6 * rng.random(), 0, 1)) for name in ("scratch", "pit")}
+        for own in truth
+    ]
+    return truth, [{"good": 1 - max(own.values()), **own} for own in scores]
+
+
+def test_class_thresholds_have_the_highest_f1_there_is():
+    truth, scores = labelled_scores(0)
+    found = class_thresholds(list(zip(truth, scores, strict=True)))
+    assert set(found) == {"scratch", "pit"}
+    for name, threshold in found.items():
+        values = np.array([own[name] for own in scores])
+        right = [name in own for own in truth]
+        best = max(f1_score(right, values >= level) for level in values)
+        assert f1_score(right, values >= threshold) == pytest.approx(best)
+
+
+def test_what_class_thresholds_promise_is_what_the_verdicts_show():
+    truth, scores = labelled_scores(1)
+    evidence = Evidence()
+    for i, (own, given) in enumerate(zip(truth, scores, strict=True)):
+        defects = tuple(sorted(own - {"good"}))
+        sample = Sample(f"{i}.png", label=defects[0] if len(defects) == 1 else None if defects else "good",
+                        labels=defects if len(defects) > 1 else None)  # fmt: skip
+        result = Inspection(Verdict.REVIEW, "", 1 - given["good"], [], (8, 8), class_scores=given)
+        evidence.add(result, sample, ["class_scores"])
+    decision, calibration = calibrate(evidence, Target(per_class=True), "held-out")
+    called = [any(given[name] >= t for name, t in decision.class_thresholds.items()) for given in scores]
+    good = [own == {"good"} for own in truth]
+    assert calibration.false_alarm[0] == pytest.approx(np.mean([c for c, g in zip(called, good, strict=True) if g]))
+    assert any("own thresholds" in line for line in calibration.warnings)
+    rejected = [
+        judge(1 - given["good"], "pit", [], decision, {k: v for k, v in given.items() if k != "good"}).verdict
+        == Verdict.REJECT
+        for given in scores
+    ]
+    assert rejected == called

@@ -46,6 +46,7 @@ FIGURES = {
         "micro_f1": "micro F1",
         "macro_f1": "macro F1",
         "macro_ap": "mean average precision",
+        "ece": "calibration error",
     },
 }
 

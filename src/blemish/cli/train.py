@@ -275,6 +275,12 @@ def _show(run: Path) -> None:
     if calibration is not None:
         limits = f"review from {_number(decision.review)}, reject from {_number(decision.reject)}"
         console.print(f"  {limits}: {calibration.target}")
+        if decision.class_thresholds:
+            each = ", ".join(f"{name} from {_number(value)}" for name, value in decision.class_thresholds.items())
+            console.print(f"  rejected as a class: {escape(each)}")
+            for what, share in (("false alarms", calibration.false_alarm), ("escapes", calibration.escape)):
+                if share is not None:
+                    console.print(f"  {what} on these images: {share[0]:.3f} ({share[1]:.3f}–{share[2]:.3f})")
         for warning in calibration.warnings:
             console.print(f"  [yellow]![/yellow] {warning}", soft_wrap=True)
     for name, own in manifest.products.items():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blemish.evaluation.classes import calibration_error
 from blemish.evaluation.image import average_precision
 from blemish.evaluation.intervals import Estimate, share
 
@@ -23,6 +24,7 @@ class LabelFigures:
     ap: dict[str, float | None]
     precision: dict[str, Estimate | None]
     recall: dict[str, Estimate | None]
+    ece: float  # mean over the classes: how far the stated probabilities are from the shares of images that show it
 
 
 def label_figures(
@@ -51,6 +53,7 @@ def label_figures(
         ap=dict(zip(names, ap, strict=True)),
         precision=_shares(names, hits, said),
         recall=_shares(names, hits, shown),
+        ece=float(np.mean([calibration_error(given[:, i].tolist(), actual[:, i].tolist()) for i in range(len(names))])),
     )
 
 

@@ -153,28 +153,36 @@ def _by_threshold(
 ) -> list[tuple[Verdict, str]]:
     if math.isnan(score):
         return [(Verdict.REVIEW, "the score is not a number")]
-    named = bool(decision.class_thresholds)
-    scores = _class_scores(score, label, regions, class_scores) if named else {label: score}
-    found = []
-    for name, value in scores.items():
-        what = f"{name} score" if named else "score"
-        reject = decision.class_thresholds.get(name, decision.reject)
-        if reject is not None and value >= reject:
-            found.append((Verdict.REJECT, f"{what} {value:.4g} is at or above the reject threshold {reject:.4g}"))
-        elif decision.review is not None and value >= decision.review:
-            found.append(
-                (Verdict.REVIEW, f"{what} {value:.4g} is at or above the review threshold {decision.review:.4g}")
-            )
-    return found
+    own = decision.class_thresholds
+    if not own:
+        return _at_or_above("score", score, decision.reject, decision.review)
+    if class_scores is None:
+        return [
+            line
+            for name, value in _worst_of_classes(score, label, regions).items()
+            for line in _at_or_above(f"{name} score", value, own.get(name, decision.reject), decision.review)
+        ]
+    # The image's score is that of all defects together: it is none of a class, and no region's score is a probability.
+    found = [
+        line
+        for name, value in class_scores.items()
+        for line in _at_or_above(f"{name} score", value, own.get(name, decision.reject), None)
+    ]
+    return found + _at_or_above("score", score, None if label in own else decision.reject, decision.review)
 
 
-def _class_scores(
-    score: float, label: str, regions: list[Region], class_scores: dict[str, float] | None
-) -> dict[str, float]:
-    """The worst score of each defect class that is known of."""
+def _at_or_above(what: str, value: float, reject: float | None, review: float | None) -> list[tuple[Verdict, str]]:
+    for verdict, threshold in ((Verdict.REJECT, reject), (Verdict.REVIEW, review)):
+        if threshold is not None and value >= threshold:
+            return [(verdict, f"{what} {value:.4g} is at or above the {verdict.value} threshold {threshold:.4g}")]
+    return []
+
+
+def _worst_of_classes(score: float, label: str, regions: list[Region]) -> dict[str, float]:
+    """The worst score of each defect class that was found."""
     scores = {label: score}
-    for name, value in [*(class_scores or {}).items(), *((region.label, region.score) for region in regions)]:
-        scores[name] = max(value, scores.get(name, value))
+    for region in regions:
+        scores[region.label] = max(region.score, scores.get(region.label, region.score))
     return scores
 
 

@@ -13,8 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.dataset.sample import GOOD
 from blemish.evaluation.intervals import clopper_pearson
+from blemish.inspection.decision import judge
 from blemish.inspection.manifest import Calibration, Decision
+from blemish.inspection.result import Verdict
 from blemish.training.evidence import Evidence, class_thresholds
 
 Scores = NDArray[np.float64]
@@ -100,15 +103,29 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
         decision.map_high = good_threshold(peaks, target.false_alarm)
         decision.map_low = float(np.median(peaks))
         decision.edge = HALF_HEIGHT
+    rejected = None if reject is None else good >= reject
+    passed = None if review is None else defective < review
+    if decision.class_thresholds:
+        warnings.append("the classes' own thresholds, of highest F1, come before the one that the promise is of")
+        rejected, passed = _verdicts(evidence, decision)
     return decision, Calibration(
         source=source,
         target=words,
         good_images=len(good),
         defect_images=len(defective),
-        false_alarm=None if reject is None else _share(good >= reject),
-        escape=None if review is None else _share(defective < review),
+        false_alarm=None if rejected is None else _share(rejected),
+        escape=None if passed is None else _share(passed),
         warnings=warnings,
     )
+
+
+def _verdicts(evidence: Evidence, decision: Decision) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of the good images which are rejected, of the defective ones which pass, by all thresholds together."""
+    found: dict[bool, list[bool]] = {False: [], True: []}
+    for defective, score, label, every in evidence.judged:
+        verdict = judge(score, label, [], decision, {k: v for k, v in every.items() if k != GOOD}).verdict
+        found[defective].append(verdict == (Verdict.PASS if defective else Verdict.REJECT))
+    return np.array(found[False], np.bool_), np.array(found[True], np.bool_)
 
 
 def _score_thresholds(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import GOOD, Sample
-from blemish.dataset.truth import boxes_of, has_boxes, has_mask, mask_of
+from blemish.dataset.truth import boxes_of, classes_shown, has_boxes, has_mask, mask_of
 from blemish.evaluation.boxes import compare
 from blemish.evaluation.detections import Detections, rank
 from blemish.inspection.result import Inspection
@@ -32,7 +32,8 @@ class Evidence:
     sound_peaks: list[float] = field(default_factory=list)  # of defective images' maps, well away from known defects
     pixels: Counts = field(default_factory=lambda: np.zeros((2, BINS), np.int64))  # sound, defective; by probability
     boxes: list[Detections] = field(default_factory=list)
-    classes: list[tuple[str, dict[str, float]]] = field(default_factory=list)  # true class, probability of every class
+    classes: list[tuple[frozenset[str], dict[str, float]]] = field(default_factory=list)  # true ones, probabilities
+    judged: list[tuple[bool, float, str, dict[str, float]]] = field(default_factory=list)  # defective, score, label ...
 
     def add(self, result: Inspection, sample: Sample, kinds: Collection[str]) -> None:
         """Take in one inspection; `kinds` are what the graph gives."""
@@ -41,8 +42,11 @@ class Evidence:
             self.good_peaks.append(float(result.heat_map.max()))
         if sample.defective and "anomaly_map" in kinds and result.heat_map is not None:
             self.sound_peaks += _sound_peak(result, sample)
-        if result.class_scores is not None and sample.label is not None:
-            self.classes.append((sample.label, result.class_scores))
+        if result.class_scores is not None:
+            worst = max((name for name in result.class_scores if name != GOOD), key=result.class_scores.__getitem__)
+            self.judged.append((bool(sample.defective), result.score, worst, result.class_scores))
+            if (shown := classes_shown(sample)) is not None:
+                self.classes.append((shown or frozenset([GOOD]), result.class_scores))
         if "mask_scores" in kinds and result.heat_map is not None and has_mask(sample):
             mask = mask_of(sample, result.size)
             if mask.any() or not sample.defective:  # an empty mask of a defective part tells nothing
@@ -93,12 +97,12 @@ def best_pixel_threshold(counts: Counts) -> float | None:
     return max(best, 1) / counts.shape[1]
 
 
-def class_thresholds(classes: list[tuple[str, dict[str, float]]]) -> dict[str, float]:
+def class_thresholds(classes: list[tuple[frozenset[str], dict[str, float]]]) -> dict[str, float]:
     """For each defect class that occurs the probability of highest F1, halfway to the next lower one."""
     found = {}
-    for name in sorted({truth for truth, _ in classes} - {GOOD}):
+    for name in sorted({name for truth, _ in classes for name in truth} - {GOOD}):
         scores = np.array([own.get(name, 0.0) for _, own in classes])
-        right = np.array([truth == name for truth, _ in classes])
+        right = np.array([name in truth for truth, _ in classes])
         order = np.argsort(-scores, kind="stable")
         hits = np.cumsum(right[order])
         best = int(np.argmax(2 * hits / (np.arange(1, len(scores) + 1) + right.sum())))
