@@ -4,9 +4,8 @@
 
 DIR holds neu_det, magnetic_tile and splits/. `elpv` is read from the installed package elpv-dataset: all cells,
 defective above a defect probability of 0.5, a quarter of them to test, by cell type and class (as Deitsch et al. 2019
-did), and a sixth of the rest to validate. `cascade` goes with magnetic_tile alone: it takes
-good and several kinds of defect. Times are of this
-machine, and mean little on another.
+did), and a sixth of the rest to validate. `cascade` and `multitask` go with magnetic_tile alone: the one takes good and
+several kinds of defect, the other masks. Times are of this machine, and mean little on another.
 """
 
 import argparse
@@ -23,11 +22,12 @@ from rich.table import Table
 from blemish import Inspector, evaluate, read_dataset, train
 from blemish.dataset.sample import GOOD
 from blemish.dataset.split import ensure_splits
+from blemish.dataset.truth import has_mask
 from blemish.dataset.write import write_csv
 from blemish.training.options import parse_settings
 
 SETS = ("neu", "magnetic_tile", "elpv")
-METHODS = ("feature-classifier", "classifier", "cascade")
+METHODS = ("feature-classifier", "classifier", "cascade", "multitask")
 COLUMNS = (
     "method", "set", "seed", "accuracy", "95 %", "balanced", "macro F1", "AUROC", "AUROC 95 %", "ECE", "fit, s",
     "ms an image", "MB",
@@ -108,7 +108,7 @@ def main() -> None:
     table = Table(*COLUMNS)
     for method in arguments.methods.split(","):
         for name in arguments.sets.split(","):
-            if method == "cascade" and not suits_cascade(name, arguments.data):
+            if not suits(method, name, arguments.data):
                 continue
             for seed in map(int, arguments.seeds.split(",")):
                 row = measure(method, name, seed, arguments.data, parse_settings(arguments.set), arguments.keep)
@@ -119,12 +119,14 @@ def main() -> None:
     Console(width=170).print(table)
 
 
-def suits_cascade(name: str, data: Path) -> bool:
-    """Good, and several kinds of defect."""
+def suits(method: str, name: str, data: Path) -> bool:
+    """For `cascade` good and several kinds of defect, for `multitask` masks."""
     with tempfile.TemporaryDirectory() as folder:
         path, root = source(name, data, Path(folder))
-        classes = read_dataset(path, root=root).classes
-    return GOOD in classes and len(classes) > 2
+        dataset = read_dataset(path, root=root)
+    if method == "cascade":
+        return GOOD in dataset.classes and len(dataset.classes) > 2
+    return method != "multitask" or any(has_mask(sample) for sample in dataset.samples if sample.defective)
 
 
 if __name__ == "__main__":

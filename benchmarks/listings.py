@@ -103,6 +103,9 @@ LISTINGS = {
     "template": Listing("template", ("method", "options", "seed", *MARKED, *COST)),
     "neu": Listing("classification", KINDS, of_set("neu")),
     "magnetic tile, classes": Listing("classification", KINDS, of_set("magnetic_tile")),
+    "gain": Listing(
+        "gain", ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "images"), order=("method",)
+    ),
     "elpv": Listing("classification", KINDS, of_set("elpv")),
     "explain": Listing(
         "explain",

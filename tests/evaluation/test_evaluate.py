@@ -185,3 +185,16 @@ class TestCommand:
             result = run(place, tmp_path / "list.csv", "--no-speed", "--json", "-")
             assert json.loads(result.stdout)["data"]["images"] == 3
         assert "no splits" in result.stderr
+
+
+def test_a_class_that_the_bundle_never_learnt_is_named(tmp_path, parts):
+    bundle = make_bundle(
+        tmp_path / "b.blemish", grey_classes(), ["class_scores"], Decision(reject=0.6), classes=["good", "pit", "dent"]
+    )
+    found = evaluate(Inspector.open(bundle), parts, speed=False).to_dict()
+    assert found["data"]["unknown_classes"] == {"stain": 2}
+    assert found["classes"]["recall"]["stain"]["value"] == 0
+    app = typer.Typer()
+    app.command()(evaluate_command)
+    said = CliRunner().invoke(app, [str(bundle), str(parts.root), "--split", "test", "--no-speed"])
+    assert "class 'stain' (2 images) is not one that the bundle knows" in said.output

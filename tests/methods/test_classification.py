@@ -15,6 +15,7 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
 from blemish.evaluation.evaluate import evaluate
 from blemish.imaging.read import write_image
+from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec
 from blemish.methods.classification import fitting
@@ -27,6 +28,7 @@ from blemish.training.data import ImageItems, View
 from blemish.training.fit import build, fit, train
 from blemish.training.needs import bears
 from blemish.training.run import RunConfig
+from blemish.training.ship import export_graph
 
 
 def clusters(classes: int, seed: int = 0, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -195,6 +197,17 @@ def test_networks_by_name(name, side, pools):
     assert (maps is not None) is pools
     if pools:
         torch.testing.assert_close(maps.mean(dim=(2, 3)), vectors, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11", "googlenet", "inception_v3", "resnet10t"])
+def test_networks_of_every_family_ship_at_the_default_size(name):
+    options = ClassifierOptions(backbone=name, weights="random")
+    method = Classifier(options, ("good", "pit"), 3).eval()
+    graph = export_graph(method, InputSpec(channels=3, height=options.image_size, width=options.image_size))
+    images = torch.rand(2, 3, options.image_size, options.image_size)
+    with torch.inference_mode():
+        expected = method(images)["class_scores"]
+    np.testing.assert_allclose(open_engine(graph).run(images.numpy()).class_scores, expected, atol=1e-4)
 
 
 def test_the_compact_network_is_small():

@@ -72,6 +72,21 @@ def test_methods_that_need_no_gradient(run, method):
     assert 0 <= inspection.heat_map.min() < inspection.heat_map.max() <= 1
 
 
+@pytest.mark.parametrize(("head", "explained"), [("logistic", True), ("forest", False)])
+def test_a_frozen_network_is_explained_where_its_classifier_has_a_gradient(run, tmp_path, head, explained):
+    options = {"classifier": head, "image_size": 96, "weights": "random", "backbone": "resnet10t"}
+    frozen = train(
+        run.parent / "data.csv", out=tmp_path / "frozen", method="feature-classifier", options=options, progress=False,
+        tell=lambda _: None, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    if not explained:
+        with pytest.raises(OptionError, match="have no gradient; take ablation-cam, eigen-cam, score-cam"):
+            Explainer(frozen, "grad-cam")
+        return
+    heat = Explainer(frozen, "grad-cam").explain(picture("bright", 100)[0], "bright")[0].heat_map
+    assert heat.max() > heat.min()
+
+
 def test_transfer_map_by_brute_force():
     torch.manual_seed(0)
     features, prototypes = torch.randn(2, 5, 3, 4), torch.randn(3, 5)

@@ -126,8 +126,16 @@ def _split_as_learnt(dataset: "Dataset", bundle: Path) -> "Dataset":
     )
 
 
+def unknown_class(name: str, images: int) -> str:
+    return (
+        f"class '{name}' ({images} image{'' if images == 1 else 's'}) is not one that the bundle knows; all are missed"
+    )
+
+
 def show_unreadable(result: dict[str, Any]) -> None:
-    """Which images and masks could not be read, on stderr."""
+    """Which images and masks could not be read, and which classes cannot be found, on stderr."""
+    for name, images in result["data"].get("unknown_classes", {}).items():
+        messages.print(f"[yellow]![/yellow] {escape(unknown_class(name, images))}", highlight=False, soft_wrap=True)
     for line in result["data"].get("unreadable", []):
         messages.print(f"[yellow]![/yellow] {escape(line)}", highlight=False, soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """Judge a bundle on images whose truth is known, through the inspector: what is measured is what ships."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -126,9 +127,16 @@ def evaluate(
             "unknown": sum(s.sample.defective is None for s in seen),
             "without_pixel_truth": sum(s.pixels is None for s in seen),
             "unreadable": unreadable,
+            "unknown_classes": _unknown_classes(inspector, seen),
             "sha256": sha256_of(dataset.with_samples([s.sample for s in seen])),
         },
     )
+
+
+def _unknown_classes(inspector: Inspector, seen: list[Seen]) -> dict[str, int]:
+    """Classes of the truth that a bundle which names classes does not know, and how many images are of each."""
+    labels = [s.sample.label for s in seen if s.predicted is not None and s.sample.label is not None]
+    return dict(sorted(Counter(label for label in labels if label not in inspector.manifest.classes).items()))
 
 
 def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watch: Watch | None) -> Iterator[Seen]:

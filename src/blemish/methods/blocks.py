@@ -66,17 +66,21 @@ def turned(images: Tensor, valid: Tensor, turns: int) -> Iterator[tuple[Tensor, 
 
 
 class Frozen(nn.Module):
-    """A pretrained network that neither learns nor moves its BatchNorm statistics, whatever mode its owner is in."""
+    """A pretrained network that neither learns nor moves its BatchNorm statistics, whatever mode its owner is in.
+
+    Gradients end at it, which saves memory, unless `passes_gradients` is set to explain what the network saw.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        self.passes_gradients = False
         self.network = network.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.passes_gradients and torch.is_grad_enabled()):
             return self.network(x)
 
 

@@ -159,6 +159,8 @@ def warnings_of(figures: dict[str, Any], manifest: Manifest) -> list[str]:
     data = figures["data"]
     if data["unreadable"]:
         found.append(f"{_count(len(data['unreadable']), 'file')} could not be read; see the end of the page.")
+    for name, images in data.get("unknown_classes", {}).items():
+        found.append(f"Class {name} ({_count(images, 'image')}) is not one that the bundle knows; all count as missed.")
     if data["unknown"]:
         found.append(f"{data['unknown']} images have no known truth and count in no figure.")
     return found

@@ -26,6 +26,7 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.load import Image
 from blemish.inspection.result import Inspection, Outputs
 from blemish.methods.base import Method
+from blemish.methods.blocks import Frozen
 from blemish.training.data import ImageItems, loader
 from blemish.training.fit import load_method, view_of
 from blemish.training.run import read_config, split_file
@@ -45,6 +46,7 @@ LIBRARY = {
     "ablation-cam": "AblationCAM",
 }
 METHODS = (*OWN, *LIBRARY)
+WITHOUT_GRADIENTS = {"eigen-cam", "score-cam", "ablation-cam"}
 PROTOTYPE_IMAGES = 40  # training images of each class that its prototype is the mean of
 
 
@@ -77,6 +79,16 @@ class Explainer:
         self.classes = self.network.classes
         for parameter in self.network.parameters():
             parameter.requires_grad_(True)  # so that gradients pass through frozen layers
+        for module in self.network.modules():
+            if isinstance(module, Frozen):
+                module.passes_gradients = True
+        if method in LIBRARY and method not in WITHOUT_GRADIENTS:
+            with torch.enable_grad():
+                if not self.network(example)["class_scores"].requires_grad:
+                    raise OptionError(
+                        f"the scores of this {self.network.info.name} have no gradient; take "
+                        f"{', '.join(sorted(WITHOUT_GRADIENTS))} or patch-transfer"
+                    )
         self.layer = None if method == "cam" else find_layer(self.network, example, layer)
         self.prototypes = self._prototypes() if method == "patch-transfer" else None
 

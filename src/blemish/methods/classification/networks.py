@@ -10,6 +10,7 @@ import timm
 import torch
 import torchvision
 from timm.models import adapt_input_conv
+from timm.models.vgg import VGG
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -120,6 +121,17 @@ class GridPool(nn.Module):
         return found
 
 
+class AtLeast(GridPool):
+    """Maps (N, C, h, w) pooled to a side of `side` where they are smaller, as timm's VGG does inside."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__((side, side))
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = int(x.shape[-2]) < self.size[0] or int(x.shape[-1]) < self.size[1]
+        return super().forward(x) if small else x
+
+
 def _compact(channels: int, weights: str) -> tuple[nn.Module, Parts]:
     """Five sizes, two convolutions each: some 0.47 M parameters."""
     if weights not in ("auto", "random"):
@@ -142,6 +154,8 @@ def _from_timm(name: str, weights: str, channels: int, image_size: int, drop_pat
     fixed = timm.get_pretrained_cfg(name)
     size = image_size if fixed is not None and fixed.fixed_input_size else None
     network = load_network(name, weights, channels, classes=0, image_size=size, drop_path=drop_path)
+    if isinstance(network, VGG):  # it enlarges maps below 7 x 7 by a pooling that does not export
+        network.pre_logits = nn.Sequential(AtLeast(7), network.pre_logits)
 
     def parts(images: Tensor) -> tuple[Tensor, Tensor]:
         maps = network.forward_features(images)

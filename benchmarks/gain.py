@@ -1,0 +1,84 @@
+"""What one method gains over another on the same test images: paired bootstrap of the difference in macro F1.
+
+    python benchmarks/gain.py KEPT --data DIR [--methods cascade,multitask] [--over classifier] [--seeds 1,2] [--json F]
+
+KEPT holds runs that benchmarks/classification.py left with --keep, METHOD-SET-SEED each. The figure is the mean over
+the seeds; every draw takes the same images for all runs.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from classification import source
+from rich.console import Console
+from rich.table import Table
+
+from blemish import Inspector, evaluate, read_dataset
+from blemish.evaluation.evaluate import Seen
+from blemish.evaluation.judgement import Judgement, judgement
+from blemish.evaluation.paired import Indices, Statistic, draw_sets, paired_difference
+from blemish.evaluation.resampled import macro_f1
+
+COLUMNS = ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "images")
+
+
+def judged(run: Path, path: str, root: str | None) -> list[Judgement]:
+    """What a run's bundle makes of each test image."""
+    seen: list[Seen] = []
+    evaluate(Inspector.open(run), read_dataset(path, root=root).split("test"), speed=False, keep=seen.append)
+    return [judgement(one) for one in seen]
+
+
+def mean_of(statistics: Sequence[Statistic]) -> Statistic:
+    def figure(drawn: Indices) -> float:
+        return sum(one(drawn) for one in statistics) / len(statistics)
+
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kept", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--methods", default="cascade,multitask")
+    parser.add_argument("--over", default="classifier")
+    parser.add_argument("--set", default="magnetic_tile")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--json", type=Path, help="append each row to this file")
+    given = parser.parse_args()
+    path, root = source(given.set, given.data, given.kept)
+    seeds = given.seeds.split(",")
+    images: list[Judgement] = []
+    figures: dict[str, Statistic] = {}
+    for method in (given.over, *given.methods.split(",")):
+        of_seeds = [judged(given.kept / f"{method}-{given.set}-{seed}", path, root) for seed in seeds]
+        images = of_seeds[0]
+        assert all([one.image for one in other] == [one.image for one in images] for other in of_seeds)
+        found = [macro_f1(own) for own in of_seeds]
+        figures[method] = mean_of([one for one in found if one is not None])
+    sets = draw_sets([image.truth for image in images], [image.group for image in images])
+    table = Table(*COLUMNS)
+    for method in given.methods.split(","):
+        gain = paired_difference(figures[method], figures[given.over], sets, len(images))
+        alone = paired_difference(figures[method], lambda _: 0.0, sets, len(images))
+        row = {
+            "method": method,
+            "over": given.over,
+            "set": given.set,
+            "seeds": ", ".join(seeds),
+            "macro F1": f"{alone.value:.3f} ({alone.low:.3f}–{alone.high:.3f})",
+            "gain": f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
+            "better in": f"{gain.better:.0%} of draws",
+            "images": len(images),
+        }
+        table.add_row(*(str(row[column]) for column in COLUMNS))
+        if given.json is not None:
+            with given.json.open("a") as stream:
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()
