@@ -49,6 +49,7 @@ def main() -> None:
     text = page.read_text()
     for name, listing in LISTINGS.items():
         text = filled(text, name, listed(listing))
+    text = filled(text, "memory bank options", defaults(("patchcore", "padim")))
     page.write_text(text)
 
 
@@ -95,6 +96,16 @@ def options(name: str) -> str:
     ]
     how = f"`blemish train DATA --method {name} --set OPTION=VALUE`, as many as are wanted."
     return f"## Options\n\n{how}\n\n" + markdown(rows, ["option", "default", "values", "meaning"])
+
+
+def defaults(names: tuple[str, ...]) -> str:
+    """One line a method: its options and their defaults."""
+    lines = []
+    for name in names:
+        fields = method_class(name).Options.model_fields.items()
+        values = (f"{option}={written(field.get_default(call_default_factory=True))}" for option, field in fields)
+        lines.append(f"- {linked(name, 'methods/')}: `{' '.join(values)}`")
+    return "\n".join(lines)
 
 
 def written(value: Any) -> str:
