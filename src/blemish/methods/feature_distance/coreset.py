@@ -30,11 +30,14 @@ def k_center_greedy(
     norms = torch.linalg.vector_norm(x, dim=1).square()  # without a squared copy
     picked = [int(norms.argmin())]
     farness = torch.full((total,), float("inf"), device=x.device)  # squared distance to the nearest picked vector
-    _update(farness, x, norms, torch.tensor(picked, device=x.device))
+    scratch = x.new_empty(
+        CHUNK_BYTES // 4
+    )  # one for all: thousands of blocks of ever other sizes tear memory to pieces
+    _update(farness, x, norms, torch.tensor(picked, device=x.device), scratch)
     while len(picked) < count:
         new = _pick_among_farthest(farness, x, norms, count - len(picked))
         picked += new.tolist()
-        _update(farness, x, norms, new)
+        _update(farness, x, norms, new, scratch)
         if progress is not None:
             progress(len(picked))
     return torch.tensor(picked[:count], device=vectors.device)
@@ -60,14 +63,17 @@ def _pick_among_farthest(farness: Tensor, x: Tensor, norms: Tensor, wanted: int)
     return candidates[torch.tensor(new, device=x.device)]
 
 
-def _update(farness: Tensor, x: Tensor, norms: Tensor, new: Tensor) -> None:
+def _update(farness: Tensor, x: Tensor, norms: Tensor, new: Tensor, scratch: Tensor) -> None:
     """Bring the distances of all vectors up to date with the new picks."""
     picks = x[new]
     pick_norms = norms[new]
-    rows = max(1, CHUNK_BYTES // (4 * len(new)))
+    rows = max(1, len(scratch) // len(new))
     for start in range(0, len(x), rows):
         part = slice(start, start + rows)
-        squared = torch.addmm(pick_norms[None], x[part], picks.T, alpha=-2.0).amin(dim=1) + norms[part]
+        size = (len(x[part]), len(new))
+        block = scratch[: size[0] * size[1]].view(size) if size[0] * size[1] <= len(scratch) else x.new_empty(size)
+        torch.addmm(pick_norms[None], x[part], picks.T, alpha=-2.0, out=block)
+        squared = block.amin(dim=1).add_(norms[part])
         torch.minimum(farness[part], squared.clamp_(min=0), out=farness[part])
     farness[new] = -1.0
 
