@@ -137,8 +137,19 @@ def test_find_agrees_with_a_search_by_hand(database: Database, recipe_id: int, b
         ):
             assert [row.id for row in record.find(session, where)] == rejects
         assert record.find(session, Filter(min_area_px=601)) == []
+        assert record.find(session, Filter(min_length_mm=0.1)) == []  # no scale, no millimetres
         assert record.find(session, Filter(since=now() + timedelta(hours=1))) == []
         assert record.count(session, Filter(until=now() + timedelta(hours=1))) == 24
+
+
+def test_parts_are_found_by_millimetres(database: Database, recipe_id: int, bundle_file: Path) -> None:
+    image = np.full((64, 80), 50, np.uint8)
+    image[10:30, 20:50] = 220
+    key = store(database, recipe_id, Inspector.open(bundle_file, px_per_mm=10.0).inspect(image))
+    with database.reading() as session:
+        for least, found in ((Filter(min_length_mm=2.9), [key]), (Filter(min_length_mm=3.1), []),
+                             (Filter(min_area_mm2=6.0), [key]), (Filter(min_area_mm2=6.1), [])):  # fmt: skip
+            assert [row.id for row in record.find(session, least)] == found
 
 
 def test_a_key_is_recorded_once(database: Database, recipe_id: int, bundle_file: Path) -> None:

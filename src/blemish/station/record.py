@@ -49,6 +49,8 @@ class Filter:
     min_area_px: float | None = None  # of the largest region
     min_length_px: float | None = None
     reviewed: bool | None = None
+    min_area_mm2: float | None = None  # where the recipe bore a scale
+    min_length_mm: float | None = None
 
 
 def store(
@@ -191,6 +193,9 @@ def _conditions(where: Filter) -> list[ColumnElement[bool]]:
         found.append(row.regions.any(RegionRow.area_px >= where.min_area_px))
     if where.min_length_px is not None:
         found.append(row.regions.any(RegionRow.length_px >= where.min_length_px))
+    for measure, least in (("area_mm2", where.min_area_mm2), ("length_mm", where.min_length_mm)):
+        if least is not None:
+            found.append(row.regions.any(RegionRow.measurements[measure].as_float() >= least))
     if where.reviewed is not None:
         found.append(row.reviews.any() if where.reviewed else ~row.reviews.any())
     return found

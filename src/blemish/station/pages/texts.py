@@ -232,6 +232,8 @@ IN_CHINESE: dict[str, str] = {
     "until": "到",
     "length from, px": "长度 ≥ px",
     "area from, px²": "面积 ≥ px²",
+    "length from, mm": "长度 ≥ mm",
+    "area from, mm²": "面积 ≥ mm²",
     "Search": "搜索",
     "Nothing found": "没有找到",
     "No recorded part fulfils all of these conditions.": "没有满足全部条件的工件。",

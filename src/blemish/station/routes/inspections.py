@@ -131,13 +131,27 @@ def find(
     until: datetime | None = None,
     min_area_px: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     min_length_px: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+    min_area_mm2: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+    min_length_mm: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     reviewed: bool | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Inspections:
     """The newest inspections that fulfil every condition."""
     where = Filter(
-        part_id, lot, verdict, label, recipe, at_station, _utc(since), _utc(until), min_area_px, min_length_px, reviewed
+        part_id,
+        lot,
+        verdict,
+        label,
+        recipe,
+        at_station,
+        _utc(since),
+        _utc(until),
+        min_area_px,
+        min_length_px,
+        reviewed,
+        min_area_mm2,
+        min_length_mm,
     )
     with station.database.reading() as session:
         rows = record.find(session, where, limit, before)
