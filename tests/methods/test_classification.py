@@ -21,7 +21,7 @@ from blemish.inspection.manifest import InputSpec
 from blemish.methods.classification import fitting
 from blemish.methods.classification.classifier import Classifier, ClassifierOptions, make_trunk
 from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights, prior_shift
-from blemish.methods.classification.networks import Trunk
+from blemish.methods.classification.networks import AtLeast, Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
 from blemish.training.data import ImageItems, View
@@ -199,7 +199,16 @@ def test_networks_by_name(name, side, pools):
         torch.testing.assert_close(maps.mean(dim=(2, 3)), vectors, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg11", "googlenet", "inception_v3", "resnet10t"])
+@pytest.mark.parametrize(("side", "expected"), [((6, 6), (7, 7)), ((5, 9), (7, 9)), ((8, 7), (8, 7))])
+def test_small_maps_are_enlarged_as_timm_does_it(side, expected):
+    maps = torch.rand(2, 3, *side)
+    torch.testing.assert_close(AtLeast(7)(maps), F.adaptive_avg_pool2d(maps, expected))
+
+
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet", "vgg11", "inception_v3")]
+
+
+@pytest.mark.parametrize("name", [*LARGE, "googlenet", "resnet10t"])
 def test_networks_of_every_family_ship_at_the_default_size(name):
     options = ClassifierOptions(backbone=name, weights="random")
     method = Classifier(options, ("good", "pit"), 3).eval()

@@ -108,7 +108,10 @@ class GridPool(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = (self._means(int(n), o).to(x) for n, o in zip(x.shape[-2:], self.size, strict=True))
+        return self._pooled(x, self.size)
+
+    def _pooled(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        rows, columns = (self._means(int(n), o).to(x) for n, o in zip(x.shape[-2:], size, strict=True))
         return rows @ x @ columns.T
 
     @staticmethod
@@ -122,14 +125,15 @@ class GridPool(nn.Module):
 
 
 class AtLeast(GridPool):
-    """Maps (N, C, h, w) pooled to a side of `side` where they are smaller, as timm's VGG does inside."""
+    """Maps (N, C, h, w) whose sides are pooled to `side` where they are shorter, as timm's VGG does inside."""
 
     def __init__(self, side: int) -> None:
         super().__init__((side, side))
 
     def forward(self, x: Tensor) -> Tensor:
-        small = int(x.shape[-2]) < self.size[0] or int(x.shape[-1]) < self.size[1]
-        return super().forward(x) if small else x
+        height, width = int(x.shape[-2]), int(x.shape[-1])
+        size = max(height, self.size[0]), max(width, self.size[1])
+        return x if size == (height, width) else self._pooled(x, size)
 
 
 def _compact(channels: int, weights: str) -> tuple[nn.Module, Parts]:
