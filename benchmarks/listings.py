@@ -129,9 +129,10 @@ LISTINGS = {
     ),
     "station": Listing(
         "station",
-        ("clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio"),
+        ("set", "clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio"),
         lambda row: "clients" in row,
-        order=("clients",),
+        order=("set", "clients"),
+        heads=(("set", "images of"),),
     ),
     "killed": Listing(
         "station",

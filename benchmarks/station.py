@@ -47,7 +47,8 @@ def main() -> None:
         folder = Path(name)
         bundle, images = (given.bundle, given.images) if given.bundle else train(folder)
         files = sorted(images.rglob("*.png"))[:64]
-        rows += throughput(folder, bundle, files, given.seconds, given.clients)
+        of = {"set": given.images.name if given.bundle else "drawn metal, 256 px"}
+        rows += [of | row for row in throughput(folder, bundle, files, given.seconds, given.clients)]
         if given.kill_parts:
             rows.append(killed(folder, bundle, files, given.kill_parts, given.kills))
     if given.json is not None:

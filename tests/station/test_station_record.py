@@ -24,7 +24,7 @@ from blemish.inspection.result import Inspection, Verdict
 from blemish.station import figures, recipes, record
 from blemish.station.database import Database, open_database
 from blemish.station.keeping import expired, keep, sweep, sweep_strays, take_in
-from blemish.station.models import AuditRow, Base, InspectionRow, OutboxRow, now
+from blemish.station.models import AuditRow, Base, InspectionRow, OutboxRow, RecipeRow, now
 from blemish.station.record import Arrival, Filter
 from blemish.station.replay import differences
 from blemish.station.settings import Settings
@@ -183,17 +183,17 @@ def test_reviews_are_the_truth_and_are_checked(database: Database, recipe_id: in
 
 def test_recipes_are_versioned_and_every_change_is_logged(database: Database, recipe_id: int) -> None:
     with database.writing() as session:
-        first = recipes.resolve(session, None)
+        first = session.get_one(RecipeRow, recipes.resolve(session, None))
         second = recipes.change_decision(session, first, Decision(review=0.1, reject=0.2), "anna", "too many escapes")
         assert (second.version, second.activation) == (2, None)
         with pytest.raises(DataError, match="activated"):
             recipes.resolve(session, str(second.id))
-        assert recipes.resolve(session, "plates").id == first.id
+        assert recipes.resolve(session, "plates") == first.id
         recipes.activate(session, second, "anna")
-        assert recipes.resolve(session, None).id == recipes.resolve(session, "plates").id == second.id
-        assert recipes.resolve(session, str(first.id)).id == first.id
+        assert recipes.resolve(session, None) == recipes.resolve(session, "plates") == second.id
+        assert recipes.resolve(session, str(first.id)) == first.id
         recipes.activate(session, first, "otto", "back")
-        assert recipes.resolve(session, None).id == first.id
+        assert recipes.resolve(session, None) == first.id
         assert first.decision != second.decision
     with database.reading() as session:
         log = list(session.scalars(select(AuditRow).order_by(AuditRow.id)))

@@ -135,12 +135,13 @@ def active(session: Session) -> RecipeRow | None:
     return session.scalar(query)
 
 
-def resolve(session: Session, wanted: str | None) -> RecipeRow:
-    """By id, by name (the version of it that was activated last), or the one in use.
+def resolve(session: Session, wanted: str | None) -> int:
+    """Id of a recipe by id, by name (the version of it that was activated last), or of the one in use.
 
-    Raises DataError for none, and for one that was never activated.
+    Raises DataError for none, and for one that was never activated. The id alone: it is asked for with every part, and
+    a recipe's row brings the whole manifest of its bundle.
     """
-    query = select(RecipeRow).where(RecipeRow.activation.is_not(None)).order_by(RecipeRow.activation.desc()).limit(1)
+    query = select(RecipeRow.id).where(RecipeRow.activation.is_not(None)).order_by(RecipeRow.activation.desc()).limit(1)
     if wanted is not None:
         query = query.where(recipe_is(wanted))
     found = session.scalar(query)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, lazyload, load_only
 
 from blemish.dataset.sample import GOOD
 from blemish.errors import DataError
@@ -72,7 +72,9 @@ def store(
         quality=quality,
         **(_unanswered(error) if inspection is None else _answered(inspection)),
     )
-    row.recipe = session.get_one(RecipeRow, arrival.recipe_id)
+    # Its name and version are told in the answer; the rest, the bundle's manifest before all, would only cost time.
+    named = (load_only(RecipeRow.name, RecipeRow.version), lazyload(RecipeRow.bundle))
+    row.recipe = session.get_one(RecipeRow, arrival.recipe_id, options=named)
     row.reviews = []
     session.add(row)
     session.flush()

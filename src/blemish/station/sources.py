@@ -111,7 +111,7 @@ def submit(
         settings = service.settings
         incoming = take_in(stream, settings.incoming, settings.max_image_bytes)
         with service.database.reading() as session:
-            recipe = resolve(session, None).id
+            recipe = resolve(session, None)
         arrival = Arrival(recipe, incoming.sha256, incoming.size, source, part_id=part_id[:200], key=key)
         ticket = Ticket(arrival, incoming.path, record_failure=True)
     except BaseException:

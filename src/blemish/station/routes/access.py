@@ -15,14 +15,19 @@ from blemish.station.station import Station
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
-def get_station(request: Request) -> Station:
+def station_of(request: Request) -> Station:
     station: Station = request.app.state.station
     return station
 
 
+async def get_station(request: Request) -> Station:
+    """Async, so that it takes no thread."""
+    return station_of(request)
+
+
 def who(request: Request) -> User | None:
     """The user of a request, by its token or its cookie; raises HTTPException for a cookie without its CSRF token."""
-    station = get_station(request)
+    station = station_of(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     cookie = request.cookies.get(auth.COOKIE)
     with station.database.reading() as session:

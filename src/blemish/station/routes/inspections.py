@@ -96,7 +96,7 @@ def _ticket(station: Station, form: FormData, key: str | None) -> Ticket:
     if (upload is None) == (path is None):
         raise DataError("give either a file in the field 'image', or 'path'")
     with station.database.reading() as session:
-        recipe = resolve(session, texts["recipe"]).id
+        recipe = resolve(session, texts["recipe"])
     if path is not None:
         with allowed_path(path, settings.image_folders).open("rb") as stream:
             incoming = take_in(stream, settings.incoming, settings.max_image_bytes)
