@@ -66,6 +66,8 @@ def test_class_thresholds_are_held_against_the_classes_probabilities_alone():
     assert (verdict, reasons) == (REJECT, ["scratch score 0.36 is at or above the reject threshold 0.34"])
     # all defects together are likely enough for a look, though no class is for itself
     assert judge(0.65, "scratch", [], decision, {"scratch": 0.33, "dirt": 0.32}).verdict == REVIEW
+    bare = Decision(reject=0.5, class_thresholds={"scratch": 0.9})
+    assert judge(0.85, "scratch", [], bare, {"scratch": 0.45, "dirt": 0.4}).verdict == REVIEW  # never a pass
 
 
 def test_the_worst_of_thresholds_and_rules_counts_and_says_why():

@@ -231,7 +231,8 @@ def test_images_go_by_age_and_size_but_not_reviewed_ones(
         assert expired(session, Settings(data=tmp_path / "s", station="s", keep_days=1)) == []
         old = expired(session, Settings(data=tmp_path / "s", station="s", keep_days=1e-9))
         assert [row.id for row in old] == [keys[4]]
-        assert expired(session, Settings(data=tmp_path / "t", station="t", keep_days=1e-9)) == []  # not its images
+        shared = Settings(data=tmp_path / "t", station="t", db="postgresql://host/shared", keep_days=1e-9)
+        assert expired(session, shared) == []  # not its images
     stray = settings.images / "2020-01-01" / "x.png"
     stray.parent.mkdir()
     stray.touch()

@@ -129,8 +129,10 @@ def labelled_scores(seed: int) -> tuple[list[frozenset[str]], list[dict[str, flo
 
 def test_class_thresholds_have_the_highest_f1_there_is():
     truth, scores = labelled_scores(0)
-    found = class_thresholds(list(zip(truth, scores, strict=True)))
+    unknown = (frozenset(["never learnt"]), scores[0])
+    found = class_thresholds([*zip(truth, scores, strict=True), unknown])
     assert set(found) == {"scratch", "pit"}
+    truth, scores = [*truth, unknown[0]], [*scores, unknown[1]]
     for name, threshold in found.items():
         values = np.array([own[name] for own in scores])
         right = [name in own for own in truth]

@@ -18,6 +18,7 @@ def replay(
         str | None, typer.Option(help="URL of a PostgreSQL database", show_default="SQLite in --data")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="the image, where the station did not keep it")] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="the station's limit")] = 100_000_000,
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino")] = "onnxruntime",
 ) -> None:
     """Do a recorded inspection again, by its own recipe, and say whether the answer is the same (else exit code 1)."""
@@ -35,7 +36,9 @@ def replay(
         row = session.get(InspectionRow, inspection) if 0 < inspection < 2**31 else None
         if row is None:
             raise DataError(f"there is no inspection {inspection} in this record")
-        found = again.replay(row, Inspectors(settings).get(row.recipe), image or kept_image(row, settings.images))
+        found = again.replay(
+            row, Inspectors(settings).get(row.recipe), image or kept_image(row, settings.images), max_pixels
+        )
     console.print(f"then: {row.verdict}, {row.label}, score {row.score}; {len(row.regions)} regions", highlight=False)
     now = found.inspection
     if now is None:

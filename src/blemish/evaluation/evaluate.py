@@ -135,7 +135,7 @@ def evaluate(
 
 def _unknown_classes(inspector: Inspector, seen: list[Seen]) -> dict[str, int]:
     """Classes of the truth that a bundle which names classes does not know, and how many images are of each."""
-    labels = [s.sample.label for s in seen if s.predicted is not None and s.sample.label is not None]
+    labels = [label for s in seen if s.shown is not None for label in s.shown[0]]
     return dict(sorted(Counter(label for label in labels if label not in inspector.manifest.classes).items()))
 
 

@@ -168,7 +168,10 @@ def _by_threshold(
         for name, value in class_scores.items()
         for line in _at_or_above(f"{name} score", value, own.get(name, decision.reject), None)
     ]
-    return found + _at_or_above("score", score, None if label in own else decision.reject, decision.review)
+    reject, review = decision.reject, decision.review
+    if label in own:  # its threshold comes in the place of `reject`; what reaches that all together takes a look
+        reject, review = None, reject if review is None else review
+    return found + _at_or_above("score", score, reject, review)
 
 
 def _at_or_above(what: str, value: float, reject: float | None, review: float | None) -> list[tuple[Verdict, str]]:

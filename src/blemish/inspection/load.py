@@ -46,6 +46,8 @@ def load(
     counts = _counting(sample, size, valid, ignore)
     if counts is None and standing is not None and not _masked(sample) and valid is None and ignore is None:
         counts = scaled_mask(standing, size, "the bundle's mask of pixels that count")
+        if not counts.any():
+            raise ImageError(f"no pixel of {name_of(image)} counts: the bundle's mask leaves nothing at its size")
     area, turned, view, seen = (0, 0, size[1], size[0]), None, pixels, counts
     if manifest.roi is not None:
         place = _find(pixels, manifest.roi, image)

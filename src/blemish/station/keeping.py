@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError, ImageError
@@ -130,7 +130,8 @@ def expired(session: Session, settings: Settings, limit: int = 1000) -> list[Ins
     Images that bear a review or belong to the golden set stay: they are the truth of the next training.
     """
     row = InspectionRow
-    own = row.station == settings.station  # others on the same database keep theirs elsewhere
+    # Others on the same database keep theirs elsewhere; a record in the station's own folder is all its own.
+    own = true() if settings.db is None else row.station == settings.station
     bound = row.id.in_(select(ReviewRow.inspection_id)) | row.id.in_(select(GoldenRow.inspection_id))
     free = select(row).where(row.image_path.is_not(None), own, ~bound).order_by(row.id)
     found: dict[int, InspectionRow] = {}

@@ -6,9 +6,11 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from blemish.errors import DataError, ImageError
+from blemish.errors import BlemishError, DataError, ImageError
+from blemish.imaging.read import MAX_PIXELS
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection, Measurements, Region
+from blemish.station.keeping import check_pixels
 from blemish.station.models import InspectionRow
 from blemish.station.record import as_inspection
 
@@ -28,7 +30,7 @@ class Replay:
         return not self.differences
 
 
-def replay(row: InspectionRow, inspector: Inspector, image: Path) -> Replay:
+def replay(row: InspectionRow, inspector: Inspector, image: Path, max_pixels: int = MAX_PIXELS) -> Replay:
     """Inspect the image of a record again; raises DataError where it is not the same image.
 
     An image that could not be inspected has the same answer, to review it, where it cannot be inspected again.
@@ -38,8 +40,11 @@ def replay(row: InspectionRow, inspector: Inspector, image: Path) -> Replay:
             raise DataError(f"{image} is not the image of inspection {row.id}: its hash is another")
     before = as_inspection(row)
     try:
+        check_pixels(image, max_pixels)
         again = inspector.inspect(image)
-    except ImageError as error:
+    except BlemishError as error:
+        if not (row.error or isinstance(error, ImageError)):
+            raise
         return Replay(None, [] if row.error else [f"the image could be inspected, and cannot be now: {error}"])
     if row.error:
         valid = math.isfinite(again.score)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from blemish.errors import OptionError
 from blemish.station.database import Database
@@ -87,6 +87,7 @@ def _deliver(text: str, station: str, database: Database, stop: threading.Event)
     wait = FIRST_WAIT_S
     while not stop.is_set():
         try:
+            _rename(database, f"{station}/{text}", sink_key(station, text))
             with open_sink(text) as take:
                 while not stop.is_set():
                     if not _deliver_some(sink_key(station, text), take, database, stop):
@@ -96,6 +97,12 @@ def _deliver(text: str, station: str, database: Database, stop: threading.Event)
             log.warning("sink %s takes nothing (%s); next try in %.1f s", shown(text), error, wait)
             stop.wait(wait)
             wait = min(2 * wait, LONGEST_WAIT_S)
+
+
+def _rename(database: Database, before: str, key: str) -> None:
+    """What waits for a sink under the whole of its address, as earlier records name it, waits under its key."""
+    with database.writing() as session:
+        session.execute(update(OutboxRow).where(OutboxRow.sink == before).values(sink=key))
 
 
 def _deliver_some(sink: str, take: Take, database: Database, stop: threading.Event) -> int:

@@ -100,7 +100,8 @@ def best_pixel_threshold(counts: Counts) -> float | None:
 def class_thresholds(classes: list[tuple[frozenset[str], dict[str, float]]]) -> dict[str, float]:
     """For each defect class that occurs the probability of highest F1, halfway to the next lower one."""
     found = {}
-    for name in sorted({name for truth, _ in classes for name in truth} - {GOOD}):
+    known = {name for _, own in classes for name in own}  # a class that is in validation alone has no probability
+    for name in sorted({name for truth, _ in classes for name in truth & known} - {GOOD}):
         scores = np.array([own.get(name, 0.0) for _, own in classes])
         right = np.array([name in truth for truth, _ in classes])
         order = np.argsort(-scores, kind="stable")

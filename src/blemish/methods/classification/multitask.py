@@ -91,7 +91,9 @@ class MultiTask(Segmenter):
                 "multitask learns from masks beside labels and no defective training image has one; "
                 "add some, or use classifier"
             )
-        self.prior_shift = prior_shift(dataset, self.classes, self.sampling_weights(dataset))
+        # Where defects are drawn on good images, those stand here a second time, and no share is that of the set.
+        if len({sample.image for sample in dataset.samples}) == len(dataset):
+            self.prior_shift = prior_shift(dataset, self.classes, self.sampling_weights(dataset))
 
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the pixels (N, layers, H, W) and of the image (N, K)."""

@@ -158,12 +158,12 @@ def _from_timm(name: str, weights: str, channels: int, image_size: int, drop_pat
     fixed = timm.get_pretrained_cfg(name)
     size = image_size if fixed is not None and fixed.fixed_input_size else None
     network = load_network(name, weights, channels, classes=0, image_size=size, drop_path=drop_path)
-    if isinstance(network, VGG):  # it enlarges maps below 7 x 7 by a pooling that does not export
-        network.pre_logits = nn.Sequential(AtLeast(7), network.pre_logits)
+    # VGG enlarges maps below 7 x 7 by a pooling that does not export.
+    enlarged = AtLeast(7) if isinstance(network, VGG) else nn.Identity()
 
     def parts(images: Tensor) -> tuple[Tensor, Tensor]:
         maps = network.forward_features(images)
-        return network.forward_head(maps), maps
+        return network.forward_head(enlarged(maps)), maps
 
     return network, parts
 

@@ -100,7 +100,9 @@ class Held:
     def add(self, vectors: Tensor) -> None:
         needed = self._count + len(vectors)
         if self._block is None:
-            self._block = vectors.new_empty(max(self._capacity, needed), vectors.shape[1])
+            # A processor's memory is taken as it is filled; a GPU's at once, so that the block grows there.
+            rows = max(self._capacity, needed) if vectors.device.type == "cpu" else needed
+            self._block = vectors.new_empty(rows, vectors.shape[1])
         elif needed > len(self._block):
             larger = vectors.new_empty(max(2 * len(self._block), needed), vectors.shape[1])
             larger[: self._count] = self.vectors

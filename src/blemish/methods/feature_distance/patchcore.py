@@ -121,7 +121,7 @@ class PatchCore(OnePassMethod):
 
     def _condense(self, vectors: Tensor, target: int) -> Tensor:
         if len(vectors) <= target:
-            return vectors
+            return vectors.clone()  # else the bank would keep the whole block alive
         dimensions = self.options.projection
         if 0 < dimensions < vectors.shape[1]:
             reduced = vectors @ random_projection(vectors.shape[1], dimensions).to(vectors)

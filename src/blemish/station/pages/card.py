@@ -58,7 +58,7 @@ def _actions(visitor: Visitor, row: InspectionRow) -> None:
     async def again(user: User) -> None:
         inspector = await asyncio.to_thread(visitor.station.service.inspectors.get, row.recipe)
         image = await asyncio.to_thread(kept_image, row, visitor.station.settings.images)
-        found = await asyncio.to_thread(replay, row, inspector, image)
+        found = await asyncio.to_thread(replay, row, inspector, image, visitor.station.settings.max_pixels)
         if found.same:
             visitor.tell(t("Inspected again: the answer is the same."))
         else:

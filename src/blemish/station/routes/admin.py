@@ -49,7 +49,7 @@ def metrics(station: At, user: Line) -> Response:
     settings = station.settings
     waiting: Counter[str] = Counter()
     for key, count in sinks.pending(station.database, settings.station, settings.sinks).items():
-        waiting[key.rpartition("#")[0]] += count  # without the hash
+        waiting[sinks.shown(key.rpartition("#")[0] or key)] += count  # without the hash
     found = station.metrics.text(station.service.depth, waiting)
     return Response(found, media_type="text/plain; version=0.0.4; charset=utf-8")
 
