@@ -175,7 +175,7 @@ def test_replay_of_a_part_without_an_answer_has_none_again(tmp_path: Path, bundl
     from blemish.station.replay import replay
 
     with running(tmp_path / "s", bundle_file, watch=[tmp_path / "in"]) as station:
-        (tmp_path / "in" / "broken.png").write_bytes(picture()[:200])
+        (tmp_path / "in" / "broken.png").write_bytes(picture()[:60])
         wait_until(lambda: client_of(station).get("/inspections").json()["total"] == 1)
         with station.database.reading() as session:
             from blemish.station.models import InspectionRow
