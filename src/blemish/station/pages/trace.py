@@ -51,8 +51,8 @@ class Trace:
         self._field("until", ui.input(t("until")).props("type=datetime-local stack-label"), width=190)
         self._field("min_length_px", ui.number(t("length from, px"), min=0))
         self._field("min_area_px", ui.number(t("area from, px²"), min=0))
-        self._field("min_length_mm", ui.number(t("length from, mm"), min=0))
-        self._field("min_area_mm2", ui.number(t("area from, mm²"), min=0))
+        self._field("min_length_mm", ui.number(t("length from, mm"), min=0), width=160)
+        self._field("min_area_mm2", ui.number(t("area from, mm²"), min=0), width=160)
         search = self.visitor.does("operator", self._search)
         ui.button(t("Search"), icon="search", on_click=search).props("no-caps data-name=search")
 
