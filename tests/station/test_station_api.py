@@ -258,10 +258,10 @@ def test_a_failing_engine_or_record_gives_no_verdict(client: TestClient, station
         raise RuntimeError("broken")
 
     inspectors, database = station.service.inspectors, station.database
-    whole = inspectors.get
-    inspectors.get = fail  # type: ignore[assignment]
+    whole = inspectors.opened
+    inspectors.opened = fail  # type: ignore[method-assign]
     answers = [send(client, picture(), key="a")]
-    inspectors.get = whole  # type: ignore[method-assign]
+    inspectors.opened = whole  # type: ignore[method-assign]
     writing = type(database).writing
     type(database).writing = fail  # type: ignore[assignment]
     answers.append(send(client, picture(), key="b"))
