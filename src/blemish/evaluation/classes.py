@@ -38,8 +38,8 @@ def class_figures(truth: list[str], predicted: list[str], probabilities: Sequenc
         accuracy=share(int(hits.sum()), len(truth)),
         balanced_accuracy=float((hits[occurs] / actual[occurs]).mean()),
         macro_f1=float((2 * hits / (actual + called)).mean()),
-        precision=_shares(names, hits, called),
-        recall=_shares(names, hits, actual),
+        precision=shares_of(names, hits, called),
+        recall=shares_of(names, hits, actual),
         confusion=confusion.tolist(),
         ece=None if probabilities is None else calibration_error(probabilities, [*map(str.__eq__, truth, predicted)]),
     )
@@ -56,7 +56,8 @@ def calibration_error(probabilities: Sequence[float], right: Sequence[bool]) -> 
     return float(np.abs(gaps).sum() / len(stated))
 
 
-def _shares(names: list[str], hits: NDArray[np.int64], totals: NDArray[np.int64]) -> dict[str, Estimate | None]:
+def shares_of(names: list[str], hits: NDArray[np.int64], totals: NDArray[np.int64]) -> dict[str, Estimate | None]:
+    """By class hits over totals, with their intervals; None where the total is 0."""
     return {
         name: share(int(hit), int(total)) if total else None
         for name, hit, total in zip(names, hits, totals, strict=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.evaluation.classes import calibration_error
+from blemish.evaluation.classes import calibration_error, shares_of
 from blemish.evaluation.image import average_precision
 from blemish.evaluation.intervals import Estimate, share
 
@@ -51,12 +51,7 @@ def label_figures(
         macro_f1=float((2 * hits[counted] / (shown + said)[counted]).mean()),
         macro_ap=float(np.mean([value for value in ap if value is not None])),
         ap=dict(zip(names, ap, strict=True)),
-        precision=_shares(names, hits, said),
-        recall=_shares(names, hits, shown),
+        precision=shares_of(names, hits, said),
+        recall=shares_of(names, hits, shown),
         ece=float(np.mean([calibration_error(given[:, i].tolist(), actual[:, i].tolist()) for i in range(len(names))])),
     )
-
-
-def _shares(names: list[str], hits: Sequence[int], totals: Sequence[int]) -> dict[str, Estimate | None]:
-    pairs = zip(names, hits, totals, strict=True)
-    return {name: share(int(hit), int(total)) if total else None for name, hit, total in pairs}

@@ -79,7 +79,7 @@ def differences(before: Inspection, after: Inspection) -> list[str]:
 
 
 def _close(a: float, b: float) -> bool:
-    return a == b or (a != a and b != b) or abs(a - b) <= SCORE_TOLERANCE * max(abs(a), abs(b))
+    return _near(a, b, SCORE_TOLERANCE * max(abs(a), abs(b)))
 
 
 def _near(a: float, b: float, tolerance: float) -> bool:

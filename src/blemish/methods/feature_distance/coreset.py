@@ -30,9 +30,8 @@ def k_center_greedy(
     norms = torch.linalg.vector_norm(x, dim=1).square()  # without a squared copy
     picked = [int(norms.argmin())]
     farness = torch.full((total,), float("inf"), device=x.device)  # squared distance to the nearest picked vector
-    scratch = x.new_empty(
-        CHUNK_BYTES // 4
-    )  # one for all: thousands of blocks of ever other sizes tear memory to pieces
+    # One block for all updates: thousands of them, of ever other sizes, tear memory to pieces.
+    scratch = x.new_empty(CHUNK_BYTES // 4)
     _update(farness, x, norms, torch.tensor(picked, device=x.device), scratch)
     while len(picked) < count:
         new = _pick_among_farthest(farness, x, norms, count - len(picked))
