@@ -1,5 +1,6 @@
 """From a folder to a bundle: proven, calibrated, resumable, the same over several processes."""
 
+import csv
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from blemish.imaging.read import write_image
 from blemish.inspection.bundle import find_bundle, open_bundle
 from blemish.methods.feature_distance.patchcore import PatchCore, PatchCoreOptions
 from blemish.training import ship as shipping
-from blemish.training.fit import load_method
+from blemish.training.fit import MOST_CHECKS, check_interval, load_method
 from blemish.training.one_pass import with_collecting_strategy
 
 OPTIONS = {"image_size": 64, "coreset_ratio": 0.2}
@@ -213,3 +214,26 @@ def test_two_processes_learn_what_one_does(method, learned, tiny_data, tmp_path)
 def test_a_strategy_that_does_not_suit_is_named():
     with pytest.raises(OptionError, match="does not suit a one-pass method"):
         with_collecting_strategy({"devices": 2, "strategy": "fsdp"})
+
+
+@pytest.mark.parametrize(("steps", "batches"), [(1200, 101), (1200, 1), (7, 100), (997, 83), (1, 1), (30, 29)])
+def test_the_last_validation_meets_the_end_of_the_training(steps, batches):
+    every = check_interval(steps, batches)
+    last = steps // every * every
+    assert steps - last < MOST_CHECKS  # as good as the end, where the rate is all but zero
+    assert 1 <= steps // every <= max(MOST_CHECKS, round(steps / batches))
+    if steps // every < MOST_CHECKS - 1 and steps > batches:
+        assert 0.6 * batches < every < 1.6 * batches  # about an epoch
+
+
+def test_a_training_that_ends_within_an_epoch_is_validated_at_its_end(tiny_data, tmp_path):
+    options = {
+        "backbone": "test_resnet", "weights": "random", "image_size": 64, "batch_size": 2, "width": 4, "steps": 3,
+    }  # fmt: skip
+    run = train(
+        tiny_data.folder / "labelled.csv", out=tmp_path / "run", method="unet", options=options,
+        progress=False, tell=str, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    with (run / "log" / "metrics.csv").open() as file:
+        validated = [int(row["step"]) for row in csv.DictReader(file) if row.get("val_iou")]
+    assert validated == [2]  # counted from 0

@@ -42,6 +42,7 @@ from blemish.training.transfer import PROBE, LinearProbe, pretrained, start_from
 from blemish.training.windows import check_places, learns_windows, thinned, windows_of
 
 CHECKPOINT_EVERY = timedelta(minutes=2)
+MOST_CHECKS = 20  # validations of a training that is counted in steps; a small set would have one every few of them
 
 
 def train(
@@ -244,7 +245,11 @@ def fit(
     loggers: list[Logger] = [CSVLogger(run, name="log", version="")]
     if tensorboard:
         loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))
-    trainer_options = {"accelerator": "auto", "devices": 1, **method.trainer_options(), **config.trainer}
+    own = method.trainer_options()
+    steps = getattr(method.options, "steps", None)
+    if best is not None and steps and not {"check_val_every_n_epoch", "val_check_interval"} & set(config.trainer):
+        own |= {"check_val_every_n_epoch": None, "val_check_interval": check_interval(steps, -(-len(training) // batch))}
+    trainer_options = {"accelerator": "auto", "devices": 1, **own, **config.trainer}
     if one_pass:
         trainer_options = with_collecting_strategy(trainer_options)
     with quiet():
@@ -288,6 +293,15 @@ def fit(
         good = ImageItems(learnt_from, view, method.classes, truth=truth, tiles=tiles)
     method.after_training(loader(good, batch, shuffle=False, workers=config.workers, seed=config.seed))
     return trainer
+
+
+def check_interval(steps: int, batches: int) -> int:
+    """Steps between validations: about an epoch of `batches`, so cut that the last one meets the end of the training.
+
+    A training that ends within an epoch would else never have its last and calmest steps looked at.
+    """
+    checks = min(MOST_CHECKS, max(1, round(steps / batches)))
+    return steps // checks
 
 
 def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, progress: bool) -> list[Inspection]:
