@@ -248,7 +248,10 @@ def fit(
     own = method.trainer_options()
     steps = getattr(method.options, "steps", None)
     if best is not None and steps and not {"check_val_every_n_epoch", "val_check_interval"} & set(config.trainer):
-        own |= {"check_val_every_n_epoch": None, "val_check_interval": check_interval(steps, -(-len(training) // batch))}
+        own |= {
+            "check_val_every_n_epoch": None,
+            "val_check_interval": check_interval(steps, -(-len(training) // batch)),
+        }
     trainer_options = {"accelerator": "auto", "devices": 1, **own, **config.trainer}
     if one_pass:
         trainer_options = with_collecting_strategy(trainer_options)
