@@ -4,11 +4,15 @@ import logging
 import shutil
 import signal
 import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -18,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import blemish
 from blemish.dataset.read import read_dataset
-from blemish.dataset.sample import GOOD, Dataset
+from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.write import write_csv
 from blemish.errors import BlemishError, DataError, ImageError, OptionError
@@ -37,6 +41,7 @@ from blemish.training.options import check_options
 from blemish.training.plan import advise, options_for, run_settings
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.ship import Origin, Progress, ship
+from blemish.training.stopping import Course, StopAt, Watched, best_share
 from blemish.training.synthetic import check_recipe, classes_with, synthetic_first, with_drawn
 from blemish.training.transfer import PROBE, LinearProbe, pretrained, start_from
 from blemish.training.windows import check_places, learns_windows, thinned, windows_of
@@ -175,25 +180,30 @@ def _carry_out(
     run: Path, config: RunConfig, dataset: Dataset, tell: Progress, progress: bool, tensorboard: bool
 ) -> Path:
     view = view_of(config)
-    method = build(config, dataset)
-    if weights_file(run).exists():
-        tell("already trained; shipping")
-        method.load_state_dict(load_file(weights_file(run)))
-    else:
-        tell(f"learning from {len(_training(dataset, method))} images")
-        try:
-            trainer = fit(method, dataset, config, run=run, progress=progress, tensorboard=tensorboard)
-        except KeyboardInterrupt:
-            tell(f"go on with: blemish train --resume {run}")
-            raise
-        if not trainer.is_global_zero:
-            return run
-        _save_weights(method, weights_file(run))
+    try:
+        crossed = cross_fit(dataset, config, run, tell, progress) if config.calibration == "cross-fitted" else None
+        method = build(config, dataset)
+        if weights_file(run).exists():
+            tell("already trained; shipping")
+            method.load_state_dict(load_file(weights_file(run)))
+        else:
+            tell(f"learning from {len(_training(dataset, method))} images")
+            stop = [StopAt(crossed.share)] if crossed and crossed.share < 1 else []
+            trainer = fit(method, dataset, config, *stop, run=run, progress=progress, tensorboard=tensorboard)
+            if not trainer.is_global_zero:
+                return run
+            if crossed and crossed.temperature is not None:
+                method.temperature.fill_(crossed.temperature)  # type: ignore[operator]
+            _save_weights(method, weights_file(run))
+    except KeyboardInterrupt:
+        tell(f"go on with: blemish train --resume {run}")
+        raise
     target = Target(config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds)
-    crossed = cross_fit(dataset, config, run, tell, progress) if config.calibration == "cross-fitted" else None
     origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
-    ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, tell=tell, cross_fitted=crossed)
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    results = None if crossed is None else crossed.results
+    ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, tell=tell, cross_fitted=results)
+    for leftover in ("checkpoints", "folds"):
+        shutil.rmtree(run / leftover, ignore_errors=True)
     return run
 
 
@@ -201,12 +211,15 @@ def fit(
     method: Method,
     dataset: Dataset,
     config: RunConfig,
-    *,
+    *more: Callback,
     run: Path,
     progress: bool = False,
     tensorboard: bool = False,
 ) -> L.Trainer:
-    """Train a method in place by Lightning; KeyboardInterrupt when it is interrupted before it has finished."""
+    """Train a method in place by Lightning; KeyboardInterrupt when it is interrupted before it has finished.
+
+    `more` are Lightning's callbacks beside those that every training has.
+    """
     L.seed_everything(config.seed, workers=True, verbose=False)
     one_pass = isinstance(method, OnePassMethod)
     view = view_of(config)
@@ -229,7 +242,9 @@ def fit(
     training = ImageItems(learnt_from, view, method.classes, transform, truth, tiles)
     validation = ImageItems(held, view, method.classes, truth=truth, tiles=held_tiles)
     batch = method.options.batch_size
-    callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
+    callbacks: list[Callback] = [*more]
+    if progress:
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
     if not one_pass:
         callbacks.append(LastCheckpoint(checkpoint_file(run), CHECKPOINT_EVERY))
     best = None
@@ -307,29 +322,59 @@ def check_interval(steps: int, batches: int) -> int:
     return steps // checks
 
 
-def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, progress: bool) -> list[Inspection]:
-    """Inspections of every training image by a method that has not seen it, in the order of the training images."""
+@dataclass(frozen=True)
+class Crossed:
+    """What cross-fitting found, of a method that is monitored: when to stop, and the temperature of its classes."""
+
+    results: list[Inspection]  # of every training image by a method that has not seen it, in their order
+    share: float = 1.0  # of the steps, after which the folds were judged best
+    temperature: float | None = None
+
+
+def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, progress: bool) -> Crossed:
+    """Learn from all folds but one, as often as there are folds, and inspect that one."""
     training = dataset.split("train").samples
-    if len(training) < config.folds:
-        raise DataError(
-            f"cross-fitting in {config.folds} folds needs as many training images; there are {len(training)}"
-        )
-    order = torch.randperm(len(training), generator=torch.Generator().manual_seed(config.seed)).tolist()
     results: dict[int, Inspection] = {}
-    for fold in range(config.folds):
-        held = set(order[fold :: config.folds])
+    courses: list[Course] = []
+    temperatures: list[float] = []
+    for fold, held in enumerate(deal(training, config.folds, config.seed)):
         tell(f"cross-fitting, fold {fold + 1} of {config.folds}")
         part = dataset.with_samples(s for i, s in enumerate(training) if i not in held)
         method = build(config, dataset)
         folder = run / "folds" / str(fold)
-        fit(method, part, config, run=folder, progress=progress)
+        if method.monitor is None:
+            fit(method, part, config, run=folder, progress=progress)
+        else:
+            watched = Watched(method.monitor)
+            judged = dataset.with_samples(replace(s, split="val") if i in held else s for i, s in enumerate(training))
+            fit(method, judged, config, watched, run=folder, progress=progress)
+            courses.append(watched.course)
+            if isinstance(temperature := getattr(method, "temperature", None), torch.Tensor):
+                temperatures.append(float(temperature))
         target = Target(config.false_alarm, config.review)
         origin = Origin(part, config.options, config.seed, f"fold{fold}", config.scale)
         bundle = ship(method, view_of(config), origin, folder / "fold.blemish", target=target, tell=_silent)
         inspected = Inspector.open(bundle).inspect([training[i] for i in sorted(held)])
         results.update(zip(sorted(held), inspected, strict=True))
-    shutil.rmtree(run / "folds", ignore_errors=True)
-    return [results[i] for i in range(len(training))]
+    return Crossed(
+        [results[i] for i in range(len(training))],
+        best_share(courses),
+        float(np.exp(np.mean(np.log(temperatures)))) if temperatures else None,
+    )
+
+
+def deal(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
+    """Indices of each fold: groups stay together, and each class is dealt out evenly; DataError with too few."""
+    parts: defaultdict[str | int, list[int]] = defaultdict(list)
+    for i in torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist():
+        group = samples[i].group
+        parts[i if group is None else group].append(i)
+    if len(parts) < folds:
+        raise DataError(
+            f"cross-fitting in {folds} folds needs as many training images, or groups of them; there are {len(parts)}"
+        )
+    dealt = sorted(parts.values(), key=lambda part: str(samples[part[0]].label))
+    return [{i for part in dealt[fold::folds] for i in part} for fold in range(folds)]
 
 
 def _trainer(**options: Any) -> L.Trainer:
