@@ -11,7 +11,6 @@ digits are equal, and count for neither side. A set with fewer than two such met
 """
 
 import argparse
-import json
 import tempfile
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,6 +22,7 @@ import classification
 import unsupervised
 from rich.console import Console
 from rich.table import Table
+from runs import append
 from table import Row, read_rows
 
 from blemish import BlemishError, read_dataset
@@ -124,9 +124,7 @@ def main() -> None:
             continue
         found.append(row)
         table.add_row(*(str(row[column]) for column in COLUMNS))
-        if arguments.json is not None:
-            with arguments.json.open("a") as stream:
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        append(arguments.json, row)
     Console(width=180).print(table)
     answers = [row["better of two"] for row in found if row["better of two"]]
     print(

@@ -9,22 +9,16 @@ several kinds of defect, the other masks. Times are of this machine, and mean li
 """
 
 import argparse
-import json
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from rich.console import Console
-from rich.table import Table
+from runs import Row, cases, costs, limits, options_of, parser, show, trained
 
-from blemish import Inspector, evaluate, read_dataset, train
+from blemish import Inspector, evaluate, read_dataset
 from blemish.dataset.sample import GOOD
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.truth import has_mask
 from blemish.dataset.write import write_csv
-from blemish.training.options import parse_settings
 
 SETS = ("neu", "magnetic_tile", "elpv")
 METHODS = ("feature-classifier", "classifier", "cascade", "multitask")
@@ -51,72 +45,36 @@ def source(name: str, data: Path, folder: Path) -> tuple[str, str | None]:
     return str(data / "splits" / "magnetic_tile_supervised.csv"), str(data / "magnetic_tile")
 
 
-def measure(
-    method: str, name: str, seed: int, data: Path, options: dict[str, Any], keep: Path | None
-) -> dict[str, Any]:
+def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    marks: list[tuple[str, float, float]] = []
+    options = options_of(given)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        path, root = source(name, data, folder)
-        start, start_cpu = time.perf_counter(), time.process_time()
-        run = train(
-            path,
-            root=root,
-            out=keep / f"{method}-{name}-{seed}" if keep else folder / "run",
-            method=method,
-            options=options,
-            seed=seed,
-            progress=False,
-            tell=lambda message: marks.append((message, time.perf_counter() - start, time.process_time() - start_cpu)),
-        )
-        _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
-        result = evaluate(Inspector.open(run), read_dataset(path, root=root).split("test")).to_dict()
+        path, root = source(name, given.data, folder)
+        run = trained(path, method, name, seed, folder, given.keep, root=root, options=options)
+        result = evaluate(Inspector.open(run.folder), read_dataset(path, root=root).split("test")).to_dict()
     classes, area = result["classes"], result["image"].get("auroc")
     return {
         "method": method,
         "set": name,
         "seed": seed,
         "accuracy": round(classes["accuracy"]["value"], 4),
-        "95 %": f"{classes['accuracy']['low']:.3f}–{classes['accuracy']['high']:.3f}",
+        "95 %": limits(classes["accuracy"]),
         "balanced": round(classes["balanced_accuracy"], 4),
         "macro F1": round(classes["macro_f1"], 4),
         "AUROC": round(area["value"], 4) if area else "",
-        "AUROC 95 %": f"{area['low']:.3f}–{area['high']:.3f}" if area else "",
+        "AUROC 95 %": limits(area) if area else "",
         "ECE": round(classes["ece"], 4),
-        "fit, s": round(fit, 1),
-        "fit, CPU s": round(fit_cpu, 1),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-        "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
-        "MB": round(result["bundle"]["size_mb"], 1),
+        **costs(run, result),
         "options": options,
         "confusion": {"classes": classes["classes"], "counts": classes["confusion"]},
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the runs there, METHOD-SET-SEED each")
-    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
-    arguments = parser.parse_args()
-    table = Table(*COLUMNS)
-    for method in arguments.methods.split(","):
-        for name in arguments.sets.split(","):
-            if not suits(method, name, arguments.data):
-                continue
-            for seed in map(int, arguments.seeds.split(",")):
-                row = measure(method, name, seed, arguments.data, parse_settings(arguments.set), arguments.keep)
-                table.add_row(*(str(row[column]) for column in COLUMNS))
-                if arguments.json is not None:
-                    with arguments.json.open("a") as stream:
-                        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    Console(width=170).print(table)
+    given = parser(__doc__, METHODS, SETS).parse_args()
+    wanted = (case for case in cases(given) if suits(case[0], case[1], given.data))
+    show(COLUMNS, (measure(*case, given) for case in wanted), given.json)
 
 
 def suits(method: str, name: str, data: Path) -> bool:

@@ -10,52 +10,34 @@ through the whole inspector.
 """
 
 import argparse
-import json
 import tempfile
-import time
 from pathlib import Path
 
-import torch
-from rich.console import Console
-from rich.table import Table
+from runs import Row, cases, costs, options_of, parser, show, trained
 
-from blemish import Inspector, evaluate, read_dataset, train
+from blemish import Inspector, evaluate, read_dataset
 from blemish.training.fit import load_method
-from blemish.training.options import parse_settings
 
-METHODS = "faster-rcnn,retinanet,ssd,yolo"
+METHODS = ("faster-rcnn", "retinanet", "ssd", "yolo")
 # What differs from the defaults, for every method alike: DeepPCB's defects are small, its images few and large.
 SETS: dict[str, dict[str, object]] = {
     "neu_det": {},
     "deeppcb": {"image_size": 640, "batch_size": 4, "turn": False},
 }
 COLUMNS = (
-    "method", "set", "seed", "mAP50", "mAP", "mAP75", "found at 1", "parameters, M", "steps", "fit, s", "device",
+    "method", "set", "seed", "mAP50", "mAP", "mAP75", "found at 1", "parameters, M", "steps", "fit, s", "threads",
     "ms an image", "MB",
 )  # fmt: skip
 
 
-def measure(
-    method: str, name: str, seed: int, data: Path, options: dict[str, object], keep: Path | None
-) -> dict[str, object]:
+def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    marks: list[tuple[str, float]] = []
-    path, root = data / "splits" / f"{name}.csv", data / name
+    path, root, options = given.data / "splits" / f"{name}.csv", str(given.data / name), options_of(given)
     with tempfile.TemporaryDirectory() as temporary:
-        start = time.perf_counter()
-        run = train(
-            path,
-            root=str(root),
-            out=keep / f"{method}-{name}-{seed}" if keep else Path(temporary) / "run",
-            method=method,
-            options={**SETS[name], **options},
-            seed=seed,
-            progress=False,
-            tell=lambda message: marks.append((message, time.perf_counter() - start)),
-        )
-        fit = next(seconds for message, seconds in marks if message.startswith("exporting"))
-        network = load_method(run)
-        result = evaluate(Inspector.open(run), read_dataset(path, root=str(root)).split("test")).to_dict()
+        both = {**SETS[name], **options}
+        run = trained(path, method, name, seed, Path(temporary), given.keep, root=root, options=both)
+        network = load_method(run.folder)
+        result = evaluate(Inspector.open(run.folder), read_dataset(path, root=root).split("test")).to_dict()
     boxes = result["boxes"]
     return {
         "method": method,
@@ -68,34 +50,14 @@ def measure(
         "per class": {label: round(figures["map50"], 3) for label, figures in boxes["per_class"].items()},
         "parameters, M": round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 2),
         "steps": getattr(network.options, "steps", ""),
-        "fit, s": round(fit, 1),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads",
-        "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
-        "MB": round(result["bundle"]["size_mb"], 1),
+        **costs(run, result),
         "options": options,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--methods", default=METHODS)
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the runs there, METHOD-SET-SEED each")
-    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
-    arguments = parser.parse_args()
-    table = Table(*COLUMNS)
-    for method in arguments.methods.split(","):
-        for name in arguments.sets.split(","):
-            for seed in map(int, arguments.seeds.split(",")):
-                row = measure(method, name, seed, arguments.data, parse_settings(arguments.set), arguments.keep)
-                table.add_row(*(str(row[column]) for column in COLUMNS))
-                if arguments.json is not None:
-                    with arguments.json.open("a") as stream:
-                        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    Console(width=160).print(table)
+    given = parser(__doc__, METHODS, SETS).parse_args()
+    show(COLUMNS, (measure(*case, given) for case in cases(given)), given.json, width=160)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from runs import Row, append, interval
 
 from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
 from blemish.dataset.sample import GOOD
@@ -60,7 +61,6 @@ RECIPES: dict[str, dict[str, Any] | None] = {
     },
     "overlay": {"pick": [1, 1], "steps": [{"kind": "overlay", "mask": "either", "texture": "self", "label": "fray"}]},
 }
-Row = dict[str, Any]
 Pairs = NDArray[np.int64]  # (N, 2), of each test image: pixels in both and in either, or true and told class
 
 
@@ -78,9 +78,7 @@ class Rows:
     def add(self, row: Row) -> None:
         print(json.dumps(row, ensure_ascii=False), flush=True)
         self.done.add(self._key(row))
-        if self.path is not None:
-            with self.path.open("a") as stream:
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        append(self.path, row)
 
     @staticmethod
     def _key(row: Row) -> tuple[Any, ...]:
@@ -309,7 +307,7 @@ def anomaly_figures(run: Path, test: Dataset) -> Row:
     result = evaluate(Inspector.open(run), test, speed=False, watch=watch).to_dict()
     area, pixel = result["image"]["auroc"], result["pixel"]
     ranked, bad = np.array(scores), np.array(defective)
-    found: Row = {"image AUROC": f"{area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})"}
+    found: Row = {"image AUROC": interval(area)}
     found["image AP"] = bootstrapped(lambda i: average_precision(ranked[i], bad[i]), draw_sets(defective), len(bad))
     return found | {f"pixel {name}": round(pixel[key], 3) for name, key in (("AUROC", "auroc"), ("AP", "ap"))}
 

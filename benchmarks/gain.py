@@ -7,13 +7,13 @@ the seeds; every draw takes the same images for all runs.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from classification import source
 from rich.console import Console
 from rich.table import Table
+from runs import append
 
 from blemish import Inspector, evaluate, read_dataset
 from blemish.evaluation.evaluate import Seen
@@ -74,9 +74,7 @@ def main() -> None:
             "images": len(images),
         }
         table.add_row(*(str(row[column]) for column in COLUMNS))
-        if given.json is not None:
-            with given.json.open("a") as stream:
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        append(given.json, row)
     Console(width=150).print(table)
 
 

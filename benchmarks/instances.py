@@ -13,20 +13,16 @@ import argparse
 import csv
 import json
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from rich.console import Console
-from rich.table import Table
+from runs import Row, cases, costs, interval, options_of, parser, show, shown_options, trained
 
-from blemish import Inspection, Inspector, Region, Sample, evaluate, read_dataset, train
+from blemish import Inspection, Inspector, Region, Sample, evaluate, read_dataset
 from blemish.dataset.synthetic import Counts, write_synthetic
 from blemish.dataset.truth import mask_of
 from blemish.dataset.write import write_csv
-from blemish.training.options import parse_settings
 
 SETS = ("synthetic", "magnetic_tile")
 LEAST_AREA = 100  # px; smaller defects are not measured
@@ -79,51 +75,32 @@ def pixels_shared(mask: np.ndarray, region: Region) -> int:
     return int(own.sum() if region.mask is None else (own & region.mask).sum())
 
 
-def measure(
-    method: str, name: str, seed: int, data: Path | None, options: dict[str, object], keep: Path | None
-) -> dict[str, object]:
+def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    marks: list[tuple[str, float, float]] = []
+    options = options_of(given)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if name == "synthetic":
             path, root = draw(folder / "data"), None
         else:
-            assert data is not None, "magnetic_tile needs --data"
-            path, root = data / "splits" / "magnetic_tile_supervised.csv", str(data / "magnetic_tile")
+            path, root = given.data / "splits" / f"{name}_supervised.csv", str(given.data / name)
         ruler = Ruler(folder / "data" / "sizes.json") if name == "synthetic" else None
-        start, start_cpu = time.perf_counter(), time.process_time()
-        run = train(
-            path,
-            root=root,
-            out=keep / f"{method}-{name}-{seed}" if keep else folder / "run",
-            method=method,
-            options=options,
-            seed=seed,
-            progress=False,
-            tell=lambda message: marks.append((message, time.perf_counter() - start, time.process_time() - start_cpu)),
-        )
-        _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
-        result = evaluate(Inspector.open(run), read_dataset(path, root=root).split("test"), watch=ruler).to_dict()
+        run = trained(path, method, name, seed, folder, given.keep, root=root, options=options)
+        test = read_dataset(path, root=root).split("test")
+        result = evaluate(Inspector.open(run.folder), test, watch=ruler).to_dict()
     masks = result["masks"]
-    found = masks["defects_found"]
     row = {
         "method": method,
-        "options": " ".join(f"{key}={value}" for key, value in options.items()),
+        "options": shown_options(options),
         "set": name,
         "seed": seed,
         "instance AP50": round(masks["instance_ap50"], 3),
         "IoU": round(masks["iou"], 3),
-        "defects found": f"{found['value']:.3f} ({found['low']:.3f}–{found['high']:.3f})",
+        "defects found": interval(masks["defects_found"]),
         "measured": "",
         "area error": "",
         "length error": "",
-        "fit, s": round(fit, 1),
-        "fit, CPU s": round(fit_cpu, 1),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-        "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
-        "MB": round(result["bundle"]["size_mb"], 1),
+        **costs(run, result),
     }
     if ruler is not None and ruler.area:
         row |= {
@@ -135,25 +112,8 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="needed for magnetic_tile")
-    parser.add_argument("--methods", default="mask-rcnn", help="or any that gives masks, such as unet")
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the runs there, METHOD-SET-SEED each")
-    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
-    arguments = parser.parse_args()
-    table = Table(*COLUMNS)
-    for method in arguments.methods.split(","):
-        for name in arguments.sets.split(","):
-            for seed in map(int, arguments.seeds.split(",")):
-                row = measure(method, name, seed, arguments.data, parse_settings(arguments.set), arguments.keep)
-                table.add_row(*(str(row[column]) for column in COLUMNS))
-                if arguments.json is not None:
-                    with arguments.json.open("a") as stream:
-                        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    Console(width=170).print(table)
+    given = parser(__doc__, ("mask-rcnn",), SETS).parse_args()
+    show(COLUMNS, (measure(*case, given) for case in cases(given)), given.json)
 
 
 if __name__ == "__main__":

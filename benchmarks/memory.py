@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from runs import append
 
 from blemish.dataset.read import read_dataset
 from blemish.imaging.surfaces import surface
@@ -76,9 +77,7 @@ def main() -> None:
         **{name: list(b.shape) for name, b in method.named_buffers() if name.startswith("bank")},
     }
     print(json.dumps(row))
-    if arguments.json is not None:
-        with arguments.json.open("a") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    append(arguments.json, row)
 
 
 if __name__ == "__main__":

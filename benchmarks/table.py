@@ -35,8 +35,7 @@ def options_text(options: Any) -> str:
 
 def identity(row: Row) -> tuple[Any, ...]:
     """All that seeds of one measurement have in common; processors count as one, however many threads they ran."""
-    device = str(row.get("device", ""))
-    return (*(row.get(key) for key in KEYS), "" if device.endswith(("thread", "threads")) else device)
+    return (*(row.get(key) for key in KEYS), str(row.get("device", "")))
 
 
 def merged(rows: list[Row], digits: Callable[[str], int] | None = None) -> list[Row]:

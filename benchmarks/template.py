@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from runs import append
 
 from blemish import Inspector, read_dataset
 from blemish.dataset.truth import boxes_of
@@ -55,9 +56,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     Console().print(json.dumps(row, ensure_ascii=False))
-    if arguments.json is not None:
-        with arguments.json.open("a") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    append(arguments.json, row)
 
 
 def judge(inspector: Inspector, test, images: int) -> dict[str, object]:

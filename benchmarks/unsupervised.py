@@ -8,20 +8,15 @@ validate and one fifth to test. Times are of this machine, and mean little on an
 """
 
 import argparse
-import json
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from rich.console import Console
-from rich.table import Table
+from runs import Row, cases, costs, limits, options_of, parser, show, shown_options, trained
 
-from blemish import Inspector, evaluate, read_dataset, train
+from blemish import Inspector, evaluate, read_dataset
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.write import write_csv
-from blemish.training.options import parse_settings
 
 SETS = ("bottle", "wood", "magnetic_tile", "elpv")
 COLUMNS = (
@@ -43,78 +38,36 @@ def source(name: str, data: Path, folder: Path, calibration: str = "held-out") -
     return str(data / {"bottle": "mvtec_ad/bottle", "wood": "wood_anomaly"}[name]), None
 
 
-def measure(
-    method: str, name: str, seed: int, data: Path, options: dict[str, object], calibration: str, keep: Path | None
-) -> dict[str, object]:
+def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    marks: list[tuple[str, float, float]] = []
+    options, calibration = options_of(given), given.calibration
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        path, root = source(name, data, folder, calibration)
-        start, start_cpu = time.perf_counter(), time.process_time()
-        run = train(
-            path,
-            root=root,
-            out=keep / f"{method}-{name}-{seed}" if keep else folder / "run",
-            method=method,
-            options=options,
-            seed=seed,
-            calibration=calibration,
-            progress=False,
-            tell=lambda message: marks.append((message, time.perf_counter() - start, time.process_time() - start_cpu)),
-        )
-        _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
-        result = evaluate(Inspector.open(run), read_dataset(path, root=root).split("test")).to_dict()
+        path, root = source(name, given.data, folder, calibration)
+        run = trained(
+            path, method, name, seed, folder, given.keep, root=root, options=options, calibration=calibration
+        )  # fmt: skip
+        result = evaluate(Inspector.open(run.folder), read_dataset(path, root=root).split("test")).to_dict()
     area, pixel = result["image"]["auroc"], result.get("pixel", {})
     return {
         "method": method,
-        "options": " ".join(f"{key}={value}" for key, value in options.items())
-        + ("" if calibration == "held-out" else f" {calibration}"),
+        "options": shown_options(options) + ("" if calibration == "held-out" else f" {calibration}"),
         "set": name,
         "seed": seed,
         "image AUROC": round(area["value"], 4),
-        "95 %": f"{area['low']:.3f}–{area['high']:.3f}",
+        "95 %": limits(area),
         "pixel AUROC": round(pixel["auroc"], 4) if pixel else "",
         "AUPRO": round(pixel["aupro"], 4) if pixel else "",
         "IoU": round(pixel["iou"], 3) if pixel else "",
-        "fit, s": round(fit, 1),
-        "fit, CPU s": round(fit_cpu, 1),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-        "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
-        "MB": round(result["bundle"]["size_mb"], 1),
+        **costs(run, result),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--methods", default="patchcore,padim")
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
-    parser.add_argument("--calibration", default="held-out", help="cross-fitted learns from all good images")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the runs there, METHOD-SET-SEED each")
-    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
-    arguments = parser.parse_args()
-    table = Table(*COLUMNS)
-    for method in arguments.methods.split(","):
-        for name in arguments.sets.split(","):
-            for seed in map(int, arguments.seeds.split(",")):
-                row = measure(
-                    method,
-                    name,
-                    seed,
-                    arguments.data,
-                    parse_settings(arguments.set),
-                    arguments.calibration,
-                    arguments.keep,
-                )
-                table.add_row(*(str(row[column]) for column in COLUMNS))
-                if arguments.json is not None:
-                    with arguments.json.open("a") as stream:
-                        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    Console(width=140).print(table)
+    arguments = parser(__doc__, ("patchcore", "padim"), SETS)
+    arguments.add_argument("--calibration", default="held-out", help="cross-fitted learns from all good images")
+    given = arguments.parse_args()
+    show(COLUMNS, (measure(*case, given) for case in cases(given)), given.json, width=140)
 
 
 if __name__ == "__main__":

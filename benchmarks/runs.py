@@ -1,0 +1,121 @@
+"""What the benchmarks of trained methods share: the arguments, a training with its times, the costs, rows in a file."""
+
+import argparse
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from blemish import train
+from blemish.inspection.bundle import find_bundle
+from blemish.training.options import parse_settings
+
+Row = dict[str, Any]
+TIMES = "times.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, and how long it learnt: up to the export, in seconds."""
+
+    folder: Path
+    fit: float
+    fit_cpu: float
+
+
+def parser(doc: str | None, methods: Iterable[str], sets: Iterable[str], seeds: str = "0") -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--data", type=Path, required=True)
+    found.add_argument("--methods", default=",".join(methods))
+    found.add_argument("--sets", default=",".join(sets))
+    found.add_argument("--seeds", default=seeds)
+    found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
+    found.add_argument(
+        "--keep", type=Path, metavar="DIR", help="leave runs there, METHOD-SET-SEED; take those there are"
+    )
+    found.add_argument("--json", type=Path, help="append each row to this file as it comes")
+    return found
+
+
+def cases(given: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
+    """Method, set and seed of each training that was asked for."""
+    for method in given.methods.split(","):
+        for name in given.sets.split(","):
+            for seed in map(int, given.seeds.split(",")):
+                yield method, name, seed
+
+
+def options_of(given: argparse.Namespace) -> Row:
+    return parse_settings(given.set)
+
+
+def trained(
+    path: str | Path, method: str, name: str, seed: int, folder: Path, keep: Path | None, **settings: Any
+) -> Run:
+    """Train into `folder`, or into `keep`; one that stands there already is taken with the times that it took."""
+    out = keep / f"{method}-{name}-{seed}" if keep is not None else folder / "run"
+    times = out / TIMES
+    if not times.exists():
+        marks: list[tuple[str, float, float]] = []
+        start, start_cpu = time.perf_counter(), time.process_time()
+        train(
+            path,
+            out=out,
+            method=method,
+            seed=seed,
+            progress=False,
+            tell=lambda message: marks.append((message, time.perf_counter() - start, time.process_time() - start_cpu)),
+            **settings,
+        )
+        _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
+        times.write_text(json.dumps({"fit": fit, "fit_cpu": fit_cpu}))
+    find_bundle(out)
+    return Run(out, **json.loads(times.read_text()))
+
+
+def costs(run: Run, result: Row) -> Row:
+    """Times and size, of a run and what `evaluate` says of it."""
+    return {
+        "fit, s": round(run.fit, 1),
+        "fit, CPU s": round(run.fit_cpu, 1),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
+        "MB": round(result["bundle"]["size_mb"], 1),
+    }
+
+
+def shown_options(options: Row) -> str:
+    return " ".join(f"{key}={value}" for key, value in options.items())
+
+
+def limits(estimate: dict[str, float]) -> str:
+    """The 95 % interval."""
+    return f"{estimate['low']:.3f}–{estimate['high']:.3f}"
+
+
+def interval(estimate: dict[str, float]) -> str:
+    """A value with its 95 % interval."""
+    return f"{estimate['value']:.3f} ({limits(estimate)})"
+
+
+def append(path: Path | None, row: Row) -> None:
+    if path is not None:
+        with path.open("a") as stream:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def show(columns: Iterable[str], rows: Iterable[Row], path: Path | None, width: int = 170) -> None:
+    """Rows as they come into the file, and all of them as a table on the screen."""
+    columns = list(columns)
+    table = Table(*columns)
+    for row in rows:
+        append(path, row)
+        table.add_row(*(str(row[column]) for column in columns))
+    Console(width=width).print(table)
