@@ -8,6 +8,7 @@ from torch import nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import batched_nms, box_iou
 
+from blemish.methods.catalogue import method_class
 from blemish.methods.detection.anchors import Anchors, cluster_sizes, size_iou, stated_shapes
 from blemish.methods.detection.boxes import decode, encode, from_distances, pairwise_iou, points_of, to_distances
 from blemish.methods.detection.losses import focal_softmax
@@ -179,3 +180,21 @@ def test_focal_softmax_without_focus_is_cross_entropy():
     logits, target = torch.randn(20, 4), torch.randint(0, 4, (20,))
     expected = nn.functional.cross_entropy(logits, target, reduction="none")
     torch.testing.assert_close(focal_softmax(logits, target, gamma=0.0), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("retinanet", 0.02), ("faster-rcnn", 0.02), ("mask-rcnn", 0.02), ("ssd", 0.3)]
+)
+def test_default_anchors_come_near_to_long_defects_and_to_square_ones(name, most):
+    """Of boxes six times as long as wide at most, how many no anchor matches: SSD's few maps leave the most."""
+    kind = method_class(name)
+    method = kind(kind.Options(backbone="test_resnet", weights="random"), ("good", "a")).eval()
+    with torch.no_grad():
+        anchors = method.anchors(method.features(torch.zeros(1, 3, 256, 256)))
+    rng = np.random.default_rng(0)
+    side, stretch = np.exp(rng.uniform(np.log(24), np.log(160), 500)), np.exp(rng.uniform(-1.8, 1.8, 500))
+    sides = np.stack([side * np.sqrt(stretch), side / np.sqrt(stretch)], axis=1)
+    sides = sides[(sides < 250).all(axis=1)]
+    corner = rng.uniform(0, 256 - sides)
+    boxes = torch.tensor(np.hstack([corner, corner + sides]), dtype=torch.float32)
+    assert float((box_iou(boxes, anchors).amax(dim=1) < 0.5).float().mean()) < most

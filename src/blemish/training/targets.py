@@ -16,6 +16,7 @@ from blemish.inspection.manifest import InputSpec
 Area = tuple[int, int, int, int]  # x0 y0 x1 y1 in pixels of the image
 Size = tuple[int, int]  # height, width
 LEAST_PART = 0.25  # a defect of which less than this share of its box lies in the area is not looked for there
+LEAST_PIXELS = 4  # of the network; smaller specks, of which hand-drawn masks are full, are no instance to learn
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def instances_in(
         whole[y0:y1, x0:x1] = found.mask
         mask = seen.mask(whole, spec)
         placed, kept = seen.boxes(np.array([found.box], np.float64), spec)
-        if kept[0] and mask.any():
+        if kept[0] and mask.sum() >= LEAST_PIXELS:
             boxes.append([*placed[0], _index(found.label, names)])
             masks.append(mask)
     return (

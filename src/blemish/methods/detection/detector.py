@@ -20,6 +20,7 @@ from blemish.methods.schedule import cosine_decay, training_batches
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-2
 CLIP = 10.0  # largest norm of the gradient
+CANDIDATES: dict[Kind, int] = {"hard": 1000, "soft": 400}  # boxes of an image that take part; soft compares all pairs
 
 Losses = dict[str, Tensor]
 
@@ -60,6 +61,7 @@ class Detector(Method):
         self.suppression = Suppression(
             kind=options.suppression,
             iou=options.suppression_iou,
+            candidates=CANDIDATES[options.suppression],
             most=options.max_boxes,
             min_score=options.min_score,
         )

@@ -29,7 +29,7 @@ class FasterRCNNOptions(DetectorOptions):
     neck: Literal["fpn", "single"] = Field("fpn", description="fpn: a pyramid; single: one map, as in the first paper")
     stride: int = Field(16, ge=4, le=32, description="of the map where neck is single")
     scales: tuple[float, ...] = Field((3.0, 4.5), description="anchor sides, in strides of their level")
-    ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="anchor heights, in widths")
+    ratios: tuple[float, ...] = Field((0.125, 0.35, 1.0, 2.8, 8.0), description="anchor heights, in widths")
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     pooling: Pooling = Field("align", description="features of a region: align (RoIAlign) or pool (RoIPool)")
     class_loss: Literal["cross-entropy", "focal"] = Field("cross-entropy", description="of the second stage")
@@ -56,8 +56,9 @@ class FasterRCNN(Detector):
     On torchvision's region proposal head, box head and pooling, with Lin et al. 2017's feature pyramid by default.
     Kept: anchors matched at IoU 0.7 and 0.3 and sampled 256 an image, half of them positive at most; proposals
     suppressed at 0.7; regions matched at 0.5, a quarter of them defects at most; boxes of each class; the true boxes
-    join the proposals. Deviations: a light backbone and narrower layers, fewer proposals and regions (64 for 512 of
-    the paper), since a surface shows few defects; both stages learn together; AdamW, averaged weights.
+    join the proposals. Deviations: a light backbone and narrower layers, a pyramid from stride 8 on (the paper of the
+    pyramid: 4), anchors of five shapes for long defects (the paper: three, 1 : 2 at most), fewer proposals and regions
+    (64 for 512 of the paper), since a surface shows few defects; both stages learn together; AdamW, averaged weights.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -20,6 +20,7 @@ SIDE = 14  # of the grid of features that the mask head sees; masks have twice t
 
 
 class MaskRCNNOptions(FasterRCNNOptions):
+    scales: tuple[float, ...] = Field((1.5, 3.0, 4.5), description="anchor sides, in strides of their level")
     depth: int = Field(2, ge=1, le=8, description="convolutions of the mask head")
     max_boxes: int = Field(30, ge=1, le=1000, description="most defects that are given of an image, each with a mask")
 
@@ -28,8 +29,9 @@ class MaskRCNN(FasterRCNN):
     """He et al. 2017, "Mask R-CNN", ICCV.
 
     Kept: the stages of Faster R-CNN, RoIAlign, a mask of 28 x 28 for each class, learnt by a sigmoid on the true
-    class's mask alone, within the regions that match a defect. Deviations: as in Faster R-CNN, and a mask head of two
-    convolutions instead of four.
+    class's mask alone, within the regions that match a defect. Deviations: as in Faster R-CNN, with smaller anchors
+    beside its own, and a mask head of two convolutions instead of four. Defects of fewer than 4 px of the network are
+    not learnt.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -19,7 +19,7 @@ from blemish.methods.detection.pyramid import build_features, timm_backbone
 class RetinaNetOptions(DetectorOptions):
     depth: int = Field(2, ge=0, le=8, description="convolutions in each head before its last")
     scales: tuple[float, ...] = Field((4.0, 5.04, 6.35), description="anchor sides, in strides of their level")
-    ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="anchor heights, in widths")
+    ratios: tuple[float, ...] = Field((0.2, 0.5, 1.0, 2.0, 5.0), description="anchor heights, in widths")
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     box_loss: BoxLoss = Field("giou", description="smooth-l1 (the paper's, on offsets), giou or ciou (on boxes)")
     focal_alpha: float = Field(0.25, ge=0, le=1, description="weight of defects against background in the focal loss")
@@ -29,10 +29,11 @@ class RetinaNetOptions(DetectorOptions):
 class RetinaNet(Detector):
     """Lin et al. 2017, "Focal Loss for Dense Object Detection" (RetinaNet), ICCV.
 
-    Kept: a feature pyramid, nine anchors a cell, two shared heads, focal loss over sigmoids (0.25, 2) divided by the
-    number of anchors that find a box, matching at IoU 0.5 and 0.4, prior probability 0.01. Deviations: a light backbone
-    and heads of two convolutions of 96 channels with BatchNorm (the paper: four of 256, without), levels of stride 8 to
-    64 (to 128), GIoU loss by default, AdamW, averaged weights.
+    Kept: a feature pyramid, anchors of three sizes a cell, two shared heads, focal loss over sigmoids (0.25, 2) divided
+    by the number of anchors that find a box, matching at IoU 0.5 and 0.4, prior probability 0.01. Deviations: anchors
+    of five shapes, since scratches are longer than the paper's three (1 : 2 at most) come near to; a light backbone and
+    heads of two convolutions of 96 channels with BatchNorm (the paper: four of 256, without), levels of stride 8 to 64
+    (to 128), GIoU loss by default, AdamW, averaged weights.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

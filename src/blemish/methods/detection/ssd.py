@@ -22,9 +22,12 @@ VARIANCES = (0.1, 0.2)
 
 class SSDOptions(DetectorOptions):
     extra: int = Field(2, ge=0, le=4, description="coarser maps beyond the backbone's strides 8, 16 and 32")
-    least_scale: float = Field(0.1, gt=0, lt=1, description="side of the finest map's boxes, as a share of the image")
-    most_scale: float = Field(0.9, gt=0, le=1, description="side of the coarsest map's boxes, as a share of the image")
-    ratios: tuple[float, ...] = Field((2.0, 3.0), description="stretches of default boxes beside squares, both ways")
+    first_scale: float = Field(0.05, gt=0, lt=1, description="side of the finest map's boxes, as a share of the image")
+    least_scale: float = Field(0.2, gt=0, lt=1, description="of the next map's; those between grow linearly")
+    most_scale: float = Field(0.9, gt=0, le=1, description="of the coarsest map's")
+    ratios: tuple[float, ...] = Field(
+        (2.0, 4.0, 8.0), description="stretches of default boxes beside squares, both ways"
+    )
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     negatives: float = Field(3.0, ge=1, description="background places that count, to each that finds a box")
     box_loss: BoxLoss = Field("smooth-l1", description="smooth-l1 (the paper's, on offsets), giou or ciou (on boxes)")
@@ -33,11 +36,12 @@ class SSDOptions(DetectorOptions):
 class SSD(Detector):
     """Liu et al. 2016, "SSD: Single Shot MultiBox Detector", ECCV.
 
-    Kept: default boxes of linearly spaced scales, with squares of an in-between scale, on five maps; matching at IoU
-    0.5 or best; softmax with background; hard negatives three to one; smooth L1 on offsets with variances 0.1 and 0.2.
-    Deviations: a light pretrained backbone, a 3 x 3 convolution to a common width before each map's predictor (which
-    takes the place of the paper's L2 normalisation), AdamW, averaged weights, no random crops but the common
-    augmentation.
+    Kept: default boxes of linearly spaced scales, but for the finest of the five maps, which has its own, with squares
+    of an in-between scale; matching at IoU 0.5 or best; softmax with background; hard negatives three to one; smooth L1
+    on offsets with variances 0.1 and 0.2. Deviations: half the paper's finest scale, and stretches of 2, 4 and 8 for
+    its 2 and 3, since defects are smaller and longer than things on photographs; a light pretrained backbone, a 3 x 3
+    convolution to a common width before each map's predictor (which takes the place of the paper's L2 normalisation),
+    AdamW, averaged weights, no random crops but the common augmentation.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -57,10 +61,8 @@ class SSD(Detector):
         backbone = timm_backbone(options.backbone, options.weights, channels, (8, 16, 32), options.frozen_stride)
         self.features = SourceMaps(backbone, options.width, options.extra)
         strides = self.features.strides
-        shapes = default_shapes(
-            options.image_size, len(strides), options.least_scale, options.most_scale, options.ratios
-        )
-        self.anchors = Anchors(shapes, strides)
+        scales = [options.first_scale, *linear(options.least_scale, options.most_scale, len(strides) - 1)]
+        self.anchors = Anchors(default_shapes(options.image_size, scales, options.ratios), strides)
         count = self.anchors.per_cell
         self.classify = nn.ModuleList(nn.Conv2d(options.width, count * (self.kinds + 1), 3, padding=1) for _ in strides)
         self.locate = nn.ModuleList(nn.Conv2d(options.width, count * 4, 3, padding=1) for _ in strides)
@@ -109,9 +111,12 @@ class SourceMaps(nn.Module):
         return maps
 
 
-def default_shapes(side: int, levels: int, least: float, most: float, ratios: tuple[float, ...]) -> Tensor:
+def linear(least: float, most: float, count: int) -> list[float]:
+    return [least + (most - least) * step / max(1, count - 1) for step in range(count)]
+
+
+def default_shapes(side: int, scales: list[float], ratios: tuple[float, ...]) -> Tensor:
     """(L, 2 + 2 * ratios, 2) widths and heights in px: the paper's section 2.2."""
-    scales = [least + (most - least) * level / max(1, levels - 1) for level in range(levels)]
     after = [*scales[1:], 1.0]
     shapes = []
     for scale, following in zip(scales, after, strict=True):

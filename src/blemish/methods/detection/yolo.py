@@ -38,7 +38,7 @@ class Yolo(Detector):
     Kept: no anchors, decoupled heads with objectness, SimOTA assignment, class targets scaled by the overlap, a path
     aggregation neck of CSP blocks, strong augmentation that ends before training does, averaged weights. Deviations: a
     pretrained backbone by default (`backbone=csp` is the paper's kind), one width for all levels, CIoU loss, AdamW,
-    mosaics without mixing.
+    mosaics without mixing, no further L1 loss at the end.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
