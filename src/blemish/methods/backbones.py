@@ -220,3 +220,26 @@ def _per_channel(values: Sequence[float], channels: int) -> Tensor:
     if len(tensor) != channels:
         tensor = tensor.mean().repeat(channels)
     return tensor.view(1, -1, 1, 1)
+
+
+def hold_still(backbone: Backbone, stride: int) -> list[str]:
+    """Takes the layers up to a stride out of the learning; returns their names."""
+    names = early_layers(backbone, stride)
+    for name in names:
+        backbone.get_submodule(name).requires_grad_(False)
+    return names
+
+
+def early_layers(backbone: Backbone, stride: int) -> list[str]:
+    """Names of the modules that hold parameters or statistics, from the first to the last one of that stride."""
+    model = backbone.features.model
+    info = model.feature_info
+    entries = info if isinstance(info, list) else info.info
+    last = [entry["module"] for entry in entries if entry["reduction"] <= stride]
+    own = [name for name, module in model.named_modules() if _holds(module)]
+    inside = [i for i, name in enumerate(own) if any(name == m or name.startswith(f"{m}.") for m in last)]
+    return [f"features.model.{name}" for name in own[: inside[-1] + 1]] if inside else []
+
+
+def _holds(module: nn.Module) -> bool:
+    return bool(list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from blemish.dataset.sample import Dataset
 from blemish.dataset.truth import has_mask
 from blemish.errors import DataError
+from blemish.methods.backbones import hold_still
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.blocks import conv_block
 from blemish.methods.classification.classifier import macro_f1
@@ -26,7 +27,9 @@ STRIDE = 32  # of the coarsest map, on which the image is classified
 
 
 class MultiTaskOptions(SegmenterOptions):
-    width: int = Field(16, ge=1, description="channels of the decoder at full size, doubled at each coarser one")
+    width: int = Field(16, ge=1, description="channels of the decoder at half size, doubled at each coarser one")
+    frozen_stride: int = Field(4, ge=0, le=16, description="pretrained layers to this stride stay as they are; 0: none")
+    steps: int = Field(1600, ge=1, description="training steps")
     head_width: int = Field(64, ge=1, description="channels of the classification head")
     class_weight: float = Field(1.0, gt=0, description="weight of the classification loss beside the pixels'")
     least_pixel_weight: float = Field(
@@ -50,9 +53,10 @@ class MultiTask(Segmenter):
     map, with averages and maxima of both; no gradient goes from that head back through the map, so labels alone shape
     the shared features; the weight moves from pixels to labels linearly over the training; pixels deep inside a defect
     weigh more than those at its uncertain border; images with a label but no mask learn the label. Deviations: a
-    pretrained encoder with U-Net's decoder at the image's size instead of a network of our own at an eighth; several
-    classes; the pixel losses of `unet`; images drawn by the shares of `defect_share` and `class_balance` instead of
-    each good one as often as the other, and the class probabilities set right for it afterwards.
+    pretrained encoder, its first layers as they are, with U-Net's decoder to half the image's size instead of a network
+    of our own at an eighth; several classes; the pixel losses of `unet`; images drawn by the shares of `defect_share`
+    and `class_balance` instead of each good one as often as the other, and the class probabilities set right for it
+    afterwards.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -80,7 +84,9 @@ class MultiTask(Segmenter):
 
     def build(self) -> nn.Module:
         encoder = Encoder(self.options.backbone, self.options.weights, self.channels)
-        return unet(encoder, self.layers, self.options.width)
+        if encoder.pretrained:
+            hold_still(encoder.backbone, self.options.frozen_stride)
+        return unet(encoder, self.layers, self.options.width, half=True)
 
     def before_training(self, dataset: Dataset) -> None:
         defective = [sample for sample in dataset.samples if sample.defective]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import Backbone, load_backbone
+from blemish.methods.backbones import Backbone, hold_still, load_backbone
 from blemish.methods.blocks import check_multiple
 
 Neck = Literal["fpn", "pan", "single"]
@@ -125,9 +125,7 @@ class PartlyFrozen(nn.Module):
         super().__init__()
         self.network = backbone
         self.channels, self.strides = backbone.channels, backbone.strides
-        self.still = early_layers(backbone, stride)
-        for name in self.still:
-            backbone.get_submodule(name).requires_grad_(False)
+        self.still = hold_still(backbone, stride)
 
     def train(self, mode: bool = True) -> "PartlyFrozen":
         super().train(mode)
@@ -138,21 +136,6 @@ class PartlyFrozen(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.network(images)
         return maps
-
-
-def early_layers(backbone: Backbone, stride: int) -> list[str]:
-    """Names of the modules that hold parameters or statistics, from the first to the last one of that stride."""
-    model = backbone.features.model
-    info = model.feature_info
-    entries = info if isinstance(info, list) else info.info
-    last = [entry["module"] for entry in entries if entry["reduction"] <= stride]
-    own = [name for name, module in model.named_modules() if _holds(module)]
-    inside = [i for i, name in enumerate(own) if any(name == m or name.startswith(f"{m}.") for m in last)]
-    return [f"features.model.{name}" for name in own[: inside[-1] + 1]] if inside else []
-
-
-def _holds(module: nn.Module) -> bool:
-    return bool(list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
 
 
 def timm_backbone(

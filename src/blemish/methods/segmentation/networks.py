@@ -129,10 +129,13 @@ def last_layer(network: nn.Module) -> nn.Conv2d:
     return found
 
 
-def unet(encoder: Encoder, outputs: int, width: int = 16) -> EncoderDecoder:
-    """U-Net's decoder; `width` channels at full and half size, doubled at each coarser one."""
+def unet(encoder: Encoder, outputs: int, width: int = 16, half: bool = False) -> EncoderDecoder:
+    """U-Net's decoder, to the full or to half the size: `width` channels there, doubled at each coarser map."""
     widths = [width * 8, width * 4, width * 2, width, width]
-    return EncoderDecoder(encoder, UnetDecoder(encoder.channels, widths), widths[-1], outputs)
+    decoder = UnetDecoder(encoder.channels, widths)
+    if half:
+        decoder.blocks = decoder.blocks[:-1]
+    return EncoderDecoder(encoder, decoder, width, outputs)
 
 
 def fpn(encoder: Encoder, outputs: int, width: int = 128) -> EncoderDecoder:
