@@ -182,3 +182,17 @@ def test_aae_pushes_codes_towards_the_prior():
         after = method.train().encoder(images).mean()
     assert before > 2
     assert after < before - 0.5
+
+
+def test_the_autoencoder_begins_with_all_its_layers_awake():
+    """Each convolution's output keeps about the spread of the image, and differs between images."""
+    torch.manual_seed(0)
+    kind = method_class("autoencoder")
+    method = kind(kind.Options(), ("good", "defect"))
+    x = torch.rand(4, 3, 1, 1) + 0.3 * torch.rand(4, 3, 128, 128)
+    with torch.no_grad():
+        for layer in [*method.encoder, *method.decoder]:
+            x = layer(x)
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                assert 0.1 < float(x.std()) < 3
+                assert float((x - x.mean(dim=0)).std()) > 0.03

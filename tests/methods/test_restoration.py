@@ -16,6 +16,7 @@ from blemish.augment.perlin import perlin_mask, perlin_noise
 from blemish.errors import DataError, OptionError
 from blemish.methods.blocks import UNet, mean_filter
 from blemish.methods.catalogue import method_class
+from blemish.methods.textures import confetti
 
 SIZE = 64
 
@@ -109,6 +110,21 @@ def test_coarse_noise_has_its_deviation_and_its_grain():
     inner = (coarse[..., 1:] - coarse[..., :-1]).abs().flatten(0, 2).median()
     assert inner < 0.3 * (fine[..., 1:] - fine[..., :-1]).abs().median()
     assert not torch.equal(coarse[0], coarse[1])
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda images: coarse_noise(images, 8, 0.2), lambda images: confetti(images)[0],
+    lambda images: make("draem").spoil(images)[0],
+])  # fmt: skip
+def test_what_is_put_on_a_grey_image_is_grey(spoil):
+    torch.manual_seed(1)
+    grey, coloured = torch.rand(6, 1, SIZE, SIZE).expand(-1, 3, -1, -1), torch.rand(6, 3, SIZE, SIZE)
+    images = torch.cat([grey, coloured])
+    spoiled = spoil(images)
+    assert not torch.equal(spoiled[:6], grey)
+    assert torch.equal(spoiled[:6].amax(dim=1), spoiled[:6].amin(dim=1))
+    changed = (spoiled[6:] - coloured).abs()
+    assert float((changed.amax(dim=1) - changed.amin(dim=1)).max()) > 0.05  # a colour of its own elsewhere
 
 
 def test_draem_spoils_half_of_the_images_only_where_it_says():

@@ -48,10 +48,17 @@ def _warm_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
 
-def final_drop(optimizer: Optimizer, steps: int, share: float = 0.95, factor: float = 0.1) -> dict[str, Any]:
-    """What `configure_optimizers` returns: a constant rate that falls to `factor` of it at `share` of the steps."""
-    schedule = LambdaLR(optimizer, lambda step: 1.0 if step < share * steps else factor)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+def final_drop(optimizer: Optimizer, *phases: int, share: float = 0.95, factor: float = 0.1) -> dict[str, Any]:
+    """What `configure_optimizers` returns: a constant rate that falls to `factor` of it at `share` of each phase."""
+
+    def rate(step: int) -> float:
+        for length in phases[:-1]:
+            if step < length:
+                return 1.0 if step < share * length else factor
+            step -= length
+        return 1.0 if step < share * phases[-1] else factor
+
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, rate), "interval": "step"}}
 
 
 def training_batches(method: Method) -> Iterator[Batch]:

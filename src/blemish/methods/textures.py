@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blemish.augment.corruption import as_grey_as
 from blemish.dataset.files import images_in
 from blemish.errors import DataError
 from blemish.imaging.prepare import prepare
 from blemish.imaging.read import read_image
 
 LEAVES = 48  # shapes laid over one another in a dead-leaves picture
-POOL = 32  # textures drawn at first; later ones are these turned, mirrored and with their colours exchanged
+POOL = 128  # textures drawn at first; later ones are these turned, mirrored and with their colours exchanged
 
 
 class ForeignImages:
@@ -114,7 +115,7 @@ def confetti(images: Tensor, largest: float = 0.15) -> tuple[Tensor, Tensor]:
     """Images with random specks and strips on them, and where they are (N, H, W) bool.
 
     Each speck is a turned rectangle of one colour or of a texture, up to `largest` of the image's side long; one to
-    eight of them an image (after the confetti noise of Liznerski et al. 2021).
+    eight of them an image (after the confetti noise of Liznerski et al. 2021). On grey images they are grey.
     """
     count, channels, height, width = images.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -132,8 +133,9 @@ def confetti(images: Tensor, largest: float = 0.15) -> tuple[Tensor, Tensor]:
             paint = plain if torch.rand(()) < 0.5 else coloured_noise(1, channels, height)[0]
             if paint.shape[-2:] != (height, width):
                 paint = F.interpolate(paint[None], size=(height, width))[0]
+            paint = as_grey_as(paint[None].to(images), images[i : i + 1])[0]
             strength = 0.3 + 0.7 * opacity
-            mixed = (1 - strength) * changed[i] + strength * paint.to(images)
+            mixed = (1 - strength) * changed[i] + strength * paint
             changed[i] = torch.where(inside, mixed, changed[i])
             masks[i] |= inside.cpu()
     return changed, masks.to(images.device)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from blemish.augment.corruption import as_grey_as
 from blemish.errors import OptionError
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
@@ -106,7 +107,7 @@ class EfficientAD(Method):
 
     def on_train_start(self) -> None:
         if not bool(self.target_deviation.any()):
-            pictures = (x for b in training_batches(self) for x in (b["image"], self._foreign(len(b["image"]))))
+            pictures = (x for b in training_batches(self) for x in (b["image"], self._foreign(b["image"])))
             self.target_mean, self.target_deviation = channel_statistics(self.target(x) for x in pictures)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -123,14 +124,14 @@ class EfficientAD(Method):
         return loss
 
     def _distill(self, images: Tensor) -> Tensor:
-        pictures = self._foreign(len(images)) if self.global_step % 2 == 0 else images
+        pictures = self._foreign(images) if self.global_step % 2 == 0 else images
         target = (self.target(pictures) - self.target_mean) / self.target_deviation
         return F.mse_loss(self.teacher(pictures), target)
 
     def _learn(self, images: Tensor) -> Tensor:
         to_teacher = self.student(images)[:, : self.described]
         hard = hard_feature_loss((self.normalised_teacher(images) - to_teacher).square(), self.options.hard_share)
-        penalty = self.student(self._foreign(len(images)))[:, : self.described].square().mean()
+        penalty = self.student(self._foreign(images))[:, : self.described].square().mean()
         changed = jitter(images)
         rebuilt = self.autoencoder(changed)
         to_autoencoder = self.student(changed)[:, self.described :]
@@ -138,8 +139,9 @@ class EfficientAD(Method):
         following = F.mse_loss(to_autoencoder, rebuilt.detach())
         return hard + penalty + autoencoding + following
 
-    def _foreign(self, count: int) -> Tensor:
-        return self.foreign.draw(count).to(self.device)
+    def _foreign(self, images: Tensor) -> Tensor:
+        """As many pictures of anything else, grey where the images are."""
+        return as_grey_as(self.foreign.draw(len(images)).to(self.device), images)
 
     @torch.no_grad()
     def after_training(self, good: Iterable[Batch]) -> None:
@@ -153,7 +155,7 @@ class EfficientAD(Method):
     def configure_optimizers(self) -> dict[str, Any]:
         learning = [*self.teacher.parameters(), *self.student.parameters(), *self.autoencoder.parameters()]
         optimizer = torch.optim.Adam(learning, lr=self.options.learning_rate, weight_decay=1e-5)
-        return final_drop(optimizer, self.options.distill_steps + self.options.steps)
+        return final_drop(optimizer, self.options.distill_steps, self.options.steps)
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.distill_steps + self.options.steps}

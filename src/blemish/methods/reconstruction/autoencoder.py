@@ -72,6 +72,7 @@ class Autoencoder(Method):
             nn.ConvTranspose2d(widths[0], channels, 4, 2, 1),
             nn.Sigmoid(),
         )
+        self.apply(started)
         self.blur = GaussianBlur(options.blur)
 
     def residual(self, images: Tensor) -> Tensor:
@@ -97,6 +98,19 @@ class Autoencoder(Method):
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.steps}
+
+
+def started(layer: nn.Module) -> None:
+    """He et al. 2015's weights: PyTorch's own let so many layers shrink the image to nothing at first."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        # A pixel is reached by the whole kernel; in enlarging by a stride's share of it, or by one place of it where
+        # a single pixel is spread out.
+        stride, whole = layer.stride[0], layer.kernel_size[0] ** 2
+        reach = whole if not layer.transposed else whole / stride**2 if stride > 1 else 1
+        gain = nn.init.calculate_gain("leaky_relu", 0.2)
+        nn.init.normal_(layer.weight, std=gain / (layer.in_channels * reach) ** 0.5)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def _down(inputs: int, outputs: int) -> list[nn.Module]:

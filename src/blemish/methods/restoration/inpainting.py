@@ -30,9 +30,9 @@ class Inpainting(Method):
 
     Kept: U-Net with skips; squares of 2, 4, 8 and 16 px dealt to three disjoint masks; the image is put together from
     what is drawn under each mask; loss = L2 + MSGMS + SSIM, one size of squares a step; map = MSGMS distance, averaged
-    over the sizes and by a square of 21 px in 256; image score = its maximum. Deviations: images of 128 px, a quarter
-    of the width, few steps, at a rate that starts higher and falls along a cosine. In inspection the masks are the same
-    for every image, so that a result repeats.
+    over the sizes and by a square of 21 px in 256; image score = its maximum. Deviations: images of 128 px, so that
+    the squares are twice as large on the part, a quarter of the width, few steps, at a rate that starts higher and
+    falls along a cosine. In inspection the masks are the same for every image, so that a result repeats.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
