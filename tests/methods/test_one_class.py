@@ -1,11 +1,15 @@
 """What is peculiar to the one-class methods: flows, spheres, subspaces, and the graphs that ship."""
 
+import io
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from sklearn.decomposition import PCA
 
 from blemish.errors import OptionError
+from blemish.methods.blocks import mean_of_image
 from blemish.methods.losses import hypersphere_loss, pseudo_huber
 from blemish.methods.one_class import deep_svdd as svdd
 from blemish.methods.one_class.deep_svdd import DeepSVDD, DeepSVDDOptions
@@ -201,3 +205,18 @@ def test_fcdd_score_is_the_mean_of_its_map_before_enlarging():
     assert heat.shape == (2, 4, 4)
     torch.testing.assert_close(outputs["anomaly_score"], heat.mean(dim=(1, 2)))
     assert float(outputs["anomaly_map"].min()) >= 0
+
+
+class Mean(torch.nn.Module):
+    def forward(self, images):
+        return {"anomaly_score": mean_of_image(images).flatten()}
+
+
+def test_the_mean_of_an_image_is_as_precise_in_the_graph():
+    torch.manual_seed(0)
+    images = 0.7 + 0.1 * torch.rand(2, 3, 256, 256)
+    np.testing.assert_allclose(mean_of_image(images).flatten(), images.double().mean(dim=(1, 2, 3)), rtol=1e-6)
+    buffer = io.BytesIO()
+    torch.onnx.export(Mean(), (images,), buffer, dynamo=False, opset_version=17, input_names=["images"])
+    found = onnxruntime.InferenceSession(buffer.getvalue()).run(None, {"images": images.numpy()})[0]
+    np.testing.assert_allclose(found, images.double().mean(dim=(1, 2, 3)), rtol=2e-6)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import Frozen, sum_of_maps
+from blemish.methods.blocks import Frozen, mean_of_image, sum_of_maps
 from blemish.methods.losses import masked_mean
 from blemish.methods.schedule import cosine_decay
 
@@ -89,8 +89,8 @@ def normalise(features: Tensor) -> Tensor:
 
     Not over the channels of each place: that would raise the noise of a plain background to the level of an edge.
     """
-    centred = features - features.mean(dim=(1, 2, 3), keepdim=True)
-    return centred / (centred.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-5).sqrt()
+    centred = features - mean_of_image(features)
+    return centred / (mean_of_image(centred.square()) + 1e-5).sqrt()
 
 
 def negative_log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:
