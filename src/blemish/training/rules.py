@@ -106,6 +106,12 @@ RULES: tuple[Rule, ...] = (
         points={"patchcore": 30, "padim": 20, "efficientad": 20, "reverse-distillation": 20},
     ),
     Rule(
+        "some labelled defects",
+        lambda f: 0 < f.defective_training < ENOUGH and "good" in f.training_truth,
+        "the few labelled defects need not lie idle: one network learns from good images, drawn defects and these",
+        points={"supersimplenet": 60},
+    ),
+    Rule(
         "few good images",
         lambda f: 0 < f.good_training < MANY_GOOD,
         f"fewer than {MANY_GOOD} good images: a bank of single patches needs fewer than a fitted distribution",
