@@ -16,14 +16,15 @@ transfer  Classifier on one set from ImageNet, from scratch, or from the other s
           bootstrap of the difference to ImageNet.
 
 With few defects the validation images have no more of a class than the training images. Intervals are of 95 %: normal
-over episodes, DeLong's for AUROC, else the bootstrap over test images. They do not tell of other draws of the training
-images; --seeds does.
+over episodes, DeLong's for the bottle's AUROC, else the bootstrap over test images, of the magnetic tile by tiles. The
+tile's splits part tiles, not images, by the rule of tiles.py; an episode never asks about a tile that it shows. They do
+not tell of other draws of the training images; --seeds does.
 """
 
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,14 +33,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from runs import Row, append, interval
+from tiles import split_by_tile
 
 from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
 from blemish.dataset.sample import GOOD
 from blemish.dataset.truth import has_mask, mask_of
 from blemish.dataset.write import write_csv
-from blemish.evaluation.episodes import EPISODES, attention, judge_episodes, nearest_prototype, softmax_regression
+from blemish.evaluation.episodes import (
+    EPISODES,
+    attention,
+    judge_episodes,
+    most_queries,
+    nearest_prototype,
+    softmax_regression,
+)
 from blemish.evaluation.evaluate import evaluate
-from blemish.evaluation.image import average_precision
+from blemish.evaluation.image import auroc, average_precision
 from blemish.evaluation.masks import overlap
 from blemish.evaluation.paired import draw_sets, paired_difference
 from blemish.inspection.enroll import embeddings
@@ -92,7 +101,10 @@ def neu(data: Path) -> Dataset:
 
 
 def tile(data: Path) -> Dataset:
-    return read_dataset(data / "splits" / "magnetic_tile_supervised.csv", root=str(data / "magnetic_tile"))
+    """Split by tiles, not by images as the given split is."""
+    return split_by_tile(
+        read_dataset(data / "splits" / "magnetic_tile_supervised.csv", root=str(data / "magnetic_tile"))
+    )
 
 
 def few(dataset: Dataset, shots: int | None, seed: int, good: bool = True) -> Dataset:
@@ -137,11 +149,12 @@ def episodes(data: Path, rows: Rows, seed: int, options: dict[str, Any], maml_ep
             asked = asked if unseen else tiles.where(lambda s: s.label != GOOD)
             with tempfile.TemporaryDirectory() as folder:
                 run = learn(known, Path(folder), name, own, seed=seed)
-                labels = np.array([asked.classes.index(str(s.label)) for s in asked.samples])
-                judge_all(rows, what, method, run, asked, labels, maml_episodes if method == "maml" else EPISODES)
+                judge_all(rows, what, method, run, asked, maml_episodes if method == "maml" else EPISODES)
 
 
-def judge_all(rows: Rows, what: Row, method: str, run: Path, asked: Dataset, labels: Any, count: int) -> None:
+def judge_all(rows: Rows, what: Row, method: str, run: Path, asked: Dataset, count: int) -> None:
+    labels = np.array([asked.classes.index(str(s.label)) for s in asked.samples])
+    groups = group_numbers(asked.samples)
     inspector = Inspector.open(run)
     rule: Any = nearest_prototype
     if method == "maml":  # the whole network adapts to each episode
@@ -155,10 +168,15 @@ def judge_all(rows: Rows, what: Row, method: str, run: Path, asked: Dataset, lab
         rule = partial(last_layer, options=load_method(run).options)
     ways = len(asked.classes)
     for shots in (1, 5):
-        queries = min(QUERIES, int(np.bincount(labels).min()) - shots)
-        found = judge_episodes(shown, labels, ways, shots, queries, count, classify=rule)
+        queries = min(QUERIES, most_queries(labels, shots, groups))
+        found = judge_episodes(shown, labels, ways, shots, queries, count, classify=rule, groups=groups)
         accuracy = f"{found.mean:.3f} ({found.low:.3f}–{found.high:.3f})"
         rows.add({**what, "ways": ways, "shots": shots, "accuracy": accuracy, "episodes": len(found.accuracies)})
+
+
+def group_numbers(samples: Sequence[Sample]) -> NDArray[np.int64] | None:
+    names = [s.group for s in samples]
+    return None if None in names else np.unique(np.array(names), return_inverse=True)[1]
 
 
 def last_layer(support: Any, labels: Any, query: Any, options: Any) -> Any:
@@ -206,7 +224,7 @@ def judge_images(inspector: Inspector, test: list[Sample], method: str) -> Pairs
 
 def figures(pairs: Pairs, base: Pairs | None, test: list[Sample], method: str) -> Row:
     """IoU, or accuracy and macro F1, each with its interval, and the gain over `base` on the same images."""
-    sets = draw_sets([str(s.label) for s in test], seed=0)
+    sets = draw_sets([str(s.label) for s in test], [s.group for s in test], seed=0)
     row: Row = {}
     for name, figure in (
         {"IoU": iou}.items() if method == "unet" else {"accuracy": accuracy, "macro F1": macro_f1}.items()
@@ -307,8 +325,12 @@ def anomaly_figures(run: Path, test: Dataset) -> Row:
     result = evaluate(Inspector.open(run), test, speed=False, watch=watch).to_dict()
     area, pixel = result["image"]["auroc"], result["pixel"]
     ranked, bad = np.array(scores), np.array(defective)
+    groups = [s.group for s in test.samples]
+    sets = draw_sets(defective, groups)
     found: Row = {"image AUROC": interval(area)}
-    found["image AP"] = bootstrapped(lambda i: average_precision(ranked[i], bad[i]), draw_sets(defective), len(bad))
+    if any(groups):
+        found["image AUROC"] = bootstrapped(lambda i: auroc(ranked[i], bad[i]), sets, len(bad))
+    found["image AP"] = bootstrapped(lambda i: average_precision(ranked[i], bad[i]), sets, len(bad))
     return found | {f"pixel {name}": round(pixel[key], 3) for name, key in (("AUROC", "auroc"), ("AP", "ap"))}
 
 
