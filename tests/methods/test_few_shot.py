@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from blemish.methods.few_shot.embedding import episode_of
 from blemish.methods.few_shot.maml import Maml, MamlOptions
-from blemish.methods.few_shot.prototypical import class_means, mean_square_distance
+from blemish.methods.few_shot.prototypical import class_means, mean_square_distance, square_within
 
 TINY = {"backbone": "test_resnet", "weights": "random", "strides": (4, 8), "image_size": 32}
 
@@ -33,6 +33,14 @@ def test_means_and_distances_by_hand():
     torch.testing.assert_close(means[0], vectors[[1, 4]].mean(0))
     expected = (vectors[:, None] - means[None]).square().mean(2)
     torch.testing.assert_close(mean_square_distance(vectors, means), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_square_within_a_class_is_the_variance_however_few_its_images():
+    torch.manual_seed(0)
+    labels = torch.arange(2000).repeat_interleave(2)
+    vectors = 10 * torch.randn(2000, 8)[labels] + 0.5 * torch.randn(4000, 8)
+    assert square_within(vectors, labels) == pytest.approx(0.25, rel=0.02)
+    assert square_within(vectors[:2], torch.tensor([0, 1])) == 0
 
 
 @pytest.mark.parametrize("anil", [True, False])

@@ -38,7 +38,8 @@ class Maml(FewShotMethod):
     start they began from; `first_order=false` with second derivatives, by default without (FOMAML); `anil=true` adapts
     the last layer alone (Raghu et al. 2020). Deviations: the last layer starts each episode at zero (Kao et al. 2022),
     so that any number of classes will do; it sees features less their mean over the support; a pretrained network with
-    fixed BatchNorm statistics; one episode a step. What ships has been adapted to the training images of all classes.
+    fixed BatchNorm statistics; one episode a step, a batch drawn with replacement, so that of few images one may be
+    learnt from and asked about. What ships has been adapted to the training images of all classes.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
