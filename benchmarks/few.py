@@ -3,51 +3,74 @@
     python benchmarks/few.py --data DIR --part episodes|recipes|mixed|bank|transfer [--json ROWS.jsonl]
 
 DIR holds neu_det, magnetic_tile, mvtec_ad/bottle and splits/. Rows that the file of --json already has are not measured
-again, so an interrupted run goes on. Training images are drawn by the seed; test images are always all real ones.
+again, and what they are compared with is kept beside it (.npz), so an interrupted run goes on. `--set KEY=VALUE` is for
+the methods that know the key, `--set METHOD.KEY=VALUE` for that one. Training images are drawn by the seed, on the
+magnetic tile one of each tile before a second of any; test images are always all real ones.
 
 episodes  N-way K-shot accuracy over 600 episodes on classes never learnt from: two of NEU's six classes by turns, the
-          other four learnt from; and, learnt from NEU, the magnetic tile's five.
+          other four learnt from (without their test images) and all images of the two asked about; and, learnt from
+          NEU, the magnetic tile's five. Every method sees images of 128 px.
 recipes   U-Net and classifier on the magnetic tile with K real defects of a class, with and without synthetic ones;
-          paired bootstrap of the difference to learning without.
+          paired bootstrap of the difference to learning without. The classifier takes no class of one image, and no
+          `overlay`, whose class means nothing.
 mixed     SuperSimpleNet on the magnetic tile with K real defects of a class beside all good images, by masks or labels;
           beside it PatchCore, which takes none, and U-Net, which learns from all of them.
 bank      PatchCore and, with --dino, AnomalyDINO with K good images of the bottle, as they are and turned.
 transfer  Classifier on one set from ImageNet, from scratch, or from the other set, with K images of a class; paired
-          bootstrap of the difference to ImageNet.
+          bootstrap of the difference to ImageNet. Few images make short epochs: there are as many as make 300 steps.
 
 With few defects the validation images have no more of a class than the training images. Intervals are of 95 %: normal
-over episodes, DeLong's for AUROC, else the bootstrap over test images. They do not tell of other draws of the training
-images; --seeds does.
+over episodes, DeLong's for the bottle's AUROC, else the bootstrap over test images, of the magnetic tile by tiles. The
+tile's splits part tiles, not images, by the rule of tiles.py; an episode never asks about a tile that it shows. Images
+with an empty mask are left out of learning from masks and of figures of pixels. Intervals do not tell of other draws of
+the training images; --seeds does.
 """
 
 import argparse
-import json
+import math
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gains import Judged, bootstrapped, figures, judge
+from measured import Measured
 from numpy.typing import NDArray
-from runs import Row, append, interval
+from runs import Row, interval, shown_options
+from tiles import split_by_tile
 
 from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
 from blemish.dataset.sample import GOOD
-from blemish.dataset.truth import has_mask, mask_of
+from blemish.dataset.truth import mask_of
 from blemish.dataset.write import write_csv
-from blemish.evaluation.episodes import EPISODES, attention, judge_episodes, nearest_prototype, softmax_regression
+from blemish.evaluation.episodes import (
+    EPISODES,
+    attention,
+    judge_episodes,
+    most_queries,
+    nearest_prototype,
+    softmax_regression,
+)
 from blemish.evaluation.evaluate import evaluate
-from blemish.evaluation.image import average_precision
-from blemish.evaluation.masks import overlap
-from blemish.evaluation.paired import draw_sets, paired_difference
+from blemish.evaluation.image import auroc, average_precision
+from blemish.evaluation.paired import draw_sets
+from blemish.imaging.read import read_image
 from blemish.inspection.enroll import embeddings
+from blemish.methods.catalogue import method_class
 from blemish.training.fit import load_method
 from blemish.training.options import parse_settings
 
+METHODS = (
+    "prototypical", "matching", "maml", "unet", "classifier", "supersimplenet", "patchcore", "anomaly-dino",
+)  # fmt: skip
 PAIRS = ((0, 1), (2, 3), (4, 5))  # NEU's classes by twos, so that each is unseen once
 QUERIES = 15
+SIDE = 128  # px, of the images of an episode
+LEAST_STEPS, MOST_EPOCHS = 300, 200  # of a classifier that learns from a handful of images
 RECIPES: dict[str, dict[str, Any] | None] = {
     "none": None,
     "paste": {"steps": [{"kind": "paste", "count": [1, 2]}]},
@@ -61,28 +84,6 @@ RECIPES: dict[str, dict[str, Any] | None] = {
     },
     "overlay": {"pick": [1, 1], "steps": [{"kind": "overlay", "mask": "either", "texture": "self", "label": "fray"}]},
 }
-Pairs = NDArray[np.int64]  # (N, 2), of each test image: pixels in both and in either, or true and told class
-
-
-class Rows:
-    """What was measured, kept in a file so that it is measured once."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        lines = path.read_text().splitlines() if path is not None and path.exists() else []
-        self.done = {self._key(json.loads(line)) for line in lines if line.strip()}
-
-    def has(self, **what: Any) -> bool:
-        return self._key(what) in self.done
-
-    def add(self, row: Row) -> None:
-        print(json.dumps(row, ensure_ascii=False), flush=True)
-        self.done.add(self._key(row))
-        append(self.path, row)
-
-    @staticmethod
-    def _key(row: Row) -> tuple[Any, ...]:
-        return tuple(str(row.get(name)) for name in ("method", "options", "set", "classes", "shots", "seed"))
 
 
 def neu(data: Path) -> Dataset:
@@ -92,7 +93,16 @@ def neu(data: Path) -> Dataset:
 
 
 def tile(data: Path) -> Dataset:
-    return read_dataset(data / "splits" / "magnetic_tile_supervised.csv", root=str(data / "magnetic_tile"))
+    """Split by tiles, not by images as the given split is."""
+    images = read_dataset(data / "splits" / "magnetic_tile_supervised.csv", root=str(data / "magnetic_tile"))
+    return split_by_tile(images)
+
+
+def marked(dataset: Dataset, *splits: str) -> Dataset:
+    """Without the defective images of an empty mask in these splits."""
+    return dataset.where(
+        lambda s: s.split not in splits or not s.defective or bool(mask_of(s, read_image(s.image).shape[:2]).any())
+    )
 
 
 def few(dataset: Dataset, shots: int | None, seed: int, good: bool = True) -> Dataset:
@@ -102,13 +112,35 @@ def few(dataset: Dataset, shots: int | None, seed: int, good: bool = True) -> Da
     for split in ("train", "val"):
         for name in dataset.classes:
             own = [s for s in dataset.samples if s.split == split and s.label == name]
-            limit = None if shots is None or (name == GOOD and good) else shots
-            order = rng.permutation(len(own))[:limit]
-            kept += [own[i] for i in sorted(order)]
+            kept += spread(own, rng)[: None if shots is None or (name == GOOD and good) else shots]
     return dataset.with_samples(kept)
 
 
-def learn(dataset: Dataset, folder: Path, method: str, options: dict[str, Any], **settings: Any) -> Path:
+def spread(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
+    """In a random order, but one image of each group before a second of any."""
+    seen: Counter[Any] = Counter()
+    ranked = []
+    for i in rng.permutation(len(samples)):
+        group = samples[i].group or samples[i].image
+        ranked.append((seen[group], samples[i]))
+        seen[group] += 1
+    return [sample for _, sample in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def own_options(given: Row, method: str) -> Row:
+    """Those of the options given that are this method's."""
+    own = {key: value for key, value in given.items() if key in method_class(method).Options.model_fields}
+    return own | {key.removeprefix(f"{method}."): value for key, value in given.items() if key.startswith(f"{method}.")}
+
+
+def unknown_options(given: Row) -> list[str]:
+    known = {name: method_class(name).Options.model_fields for name in METHODS}
+    everywhere = {key for fields in known.values() for key in fields}
+    everywhere |= {f"{name}.{key}" for name, fields in known.items() for key in fields}
+    return sorted(set(given) - everywhere)
+
+
+def learn(dataset: Dataset, folder: Path, method: str, options: Row, **settings: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(dataset, folder / "data.csv")
     return train(
@@ -116,32 +148,35 @@ def learn(dataset: Dataset, folder: Path, method: str, options: dict[str, Any], 
     )
 
 
-def episodes(data: Path, rows: Rows, seed: int, options: dict[str, Any], maml_episodes: int) -> None:
+def episodes(data: Path, rows: Measured, seed: int, given: Row, maml_episodes: int) -> None:
     """Classes never learnt from, by the bundles' embeddings."""
     surfaces, tiles = neu(data), tile(data)
     names = surfaces.classes
     groups = [tuple(names[i] for i in pair) for pair in PAIRS]
     for method in ("frozen", "prototypical", "matching", "anil", "maml"):
-        # As good as untrained: one step at no rate.
-        own = {**options, **({"steps": 1, "learning_rate": 1e-12} if method == "frozen" else {})}
-        own |= {"anil": True} if method == "anil" else {}
         name = {"frozen": "prototypical", "anil": "maml"}.get(method, method)
+        own = own_options(given, name)
+        options = {"image_size": SIDE, **own}
+        # As good as untrained: one step at no rate.
+        options |= {"steps": 1, "learning_rate": 1e-12} if method == "frozen" else {}
+        options |= {"anil": True} if method == "anil" else {}
         for unseen in [*groups, ()]:
-            what = {"method": method, "options": str(options), "set": "neu" if unseen else "neu to tile", "seed": seed}
-            what["classes"] = ", ".join(unseen) or "tile's five"
-            if rows.has(**what, shots=5):
+            what = {"method": method, "settings": shown_options(own), "set": "neu" if unseen else "neu to tile"}
+            what |= {"classes": ", ".join(unseen) or "tile's five", "seed": seed}
+            if all(rows.has({**what, "shots": shots}) for shots in (1, 5)):
                 continue
             known = surfaces.where(lambda s, out=unseen: s.label not in out and s.split != "test")
-            asked = surfaces.where(lambda s, out=unseen: s.label in out and s.split == "test")
-            # Nothing is learnt from the tiles, so that all of them can be asked.
+            # Nothing is learnt from these classes, so that all of their images can be asked about.
+            asked = surfaces.where(lambda s, out=unseen: s.label in out)
             asked = asked if unseen else tiles.where(lambda s: s.label != GOOD)
             with tempfile.TemporaryDirectory() as folder:
-                run = learn(known, Path(folder), name, own, seed=seed)
-                labels = np.array([asked.classes.index(str(s.label)) for s in asked.samples])
-                judge_all(rows, what, method, run, asked, labels, maml_episodes if method == "maml" else EPISODES)
+                run = learn(known, Path(folder), name, options, seed=seed)
+                judge_all(rows, what, method, run, asked, maml_episodes if method == "maml" else EPISODES)
 
 
-def judge_all(rows: Rows, what: Row, method: str, run: Path, asked: Dataset, labels: Any, count: int) -> None:
+def judge_all(rows: Measured, what: Row, method: str, run: Path, asked: Dataset, count: int) -> None:
+    labels = np.array([asked.classes.index(str(s.label)) for s in asked.samples])
+    groups = group_numbers(asked.samples)
     inspector = Inspector.open(run)
     rule: Any = nearest_prototype
     if method == "maml":  # the whole network adapts to each episode
@@ -155,10 +190,17 @@ def judge_all(rows: Rows, what: Row, method: str, run: Path, asked: Dataset, lab
         rule = partial(last_layer, options=load_method(run).options)
     ways = len(asked.classes)
     for shots in (1, 5):
-        queries = min(QUERIES, int(np.bincount(labels).min()) - shots)
-        found = judge_episodes(shown, labels, ways, shots, queries, count, classify=rule)
+        if rows.has({**what, "shots": shots}):
+            continue
+        queries = min(QUERIES, most_queries(labels, shots, groups))
+        found = judge_episodes(shown, labels, ways, shots, queries, count, classify=rule, groups=groups)
         accuracy = f"{found.mean:.3f} ({found.low:.3f}–{found.high:.3f})"
         rows.add({**what, "ways": ways, "shots": shots, "accuracy": accuracy, "episodes": len(found.accuracies)})
+
+
+def group_numbers(samples: Sequence[Sample]) -> NDArray[np.int64] | None:
+    names = [s.group for s in samples]
+    return None if None in names else np.unique(np.array(names), return_inverse=True)[1]
 
 
 def last_layer(support: Any, labels: Any, query: Any, options: Any) -> Any:
@@ -167,96 +209,56 @@ def last_layer(support: Any, labels: Any, query: Any, options: Any) -> Any:
     return softmax_regression(support - centre, labels, query - centre, options.inner_steps, options.head_rate)
 
 
-def recipes(data: Path, rows: Rows, seed: int, options: dict[str, Any], shots: list[int], methods: list[str]) -> None:
+def recipes(data: Path, rows: Measured, seed: int, given: Row, shots: list[int], methods: list[str]) -> None:
     """The gain of each recipe; what is learnt without one is the other side of every pair."""
-    dataset = tile(data)
-    test = [s for s in dataset.samples if s.split == "test" and (s.label == GOOD or has_mask(s))]
+    tiles = tile(data)
     for method in methods:
+        by_pixels = method == "unet"
+        dataset = marked(tiles, "train", "val", "test") if by_pixels else tiles
+        test, options = dataset.split("test").samples, own_options(given, method)
         for count in shots:
-            what = {"method": method, "set": "tile", "shots": count, "seed": seed}
-            if all(rows.has(**what, options=recipe) for recipe in RECIPES):
+            if not by_pixels and count < 2:
                 continue
-            base: Pairs | None = None
-            for recipe, steps in RECIPES.items():
-                if rows.has(**what, options=recipe) and recipe != "none":
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    run = learn(few(dataset, count, seed), Path(folder), method, options, seed=seed, synthetic=steps)
-                    pairs = judge_images(Inspector.open(run), test, method)
-                base = pairs if base is None else base
-                if not rows.has(**what, options=recipe):
-                    rows.add(
-                        {**what, "options": recipe, **figures(pairs, None if pairs is base else base, test, method)}
-                    )
+            what = {"method": method, "settings": shown_options(options), "set": "tile", "shots": count, "seed": seed}
+            part = few(dataset, count, seed)
+            ways = {
+                recipe: partial(learn, part, method=method, options=options, seed=seed, synthetic=steps)
+                for recipe, steps in RECIPES.items()
+                if by_pixels or recipe != "overlay"
+            }
+            compare(rows, what, ways, test, by_pixels)
 
 
-def judge_images(inspector: Inspector, test: list[Sample], method: str) -> Pairs:
-    """Pixels in both and in either of a segmenter's regions and the truth; of a classifier, true and told class."""
-    names = sorted({str(s.label) for s in test} | set(inspector.manifest.classes))
-    pairs = []
-    for sample, result in zip(test, inspector.inspect(test), strict=True):
-        if method == "unet":
-            found = overlap(result.regions, mask_of(sample, result.size))
-            pairs.append((found.both, found.either))
-        else:
-            scores = result.class_scores or {}
-            pairs.append((names.index(str(sample.label)), names.index(max(scores, key=scores.__getitem__))))
-    return np.array(pairs, np.int64)
+def compare(
+    rows: Measured, what: Row, ways: dict[str, Callable[..., Path]], test: Sequence[Sample], by_pixels: bool
+) -> None:
+    """A row for each way of learning, with its gain over the first of them."""
+    first = next(iter(ways))
+    base: Judged | None = rows.array({**what, "options": first})
+    for way, learned in ways.items():
+        row = {**what, "options": way}
+        if rows.has(row) and (way != first or base is not None or all(rows.has({**what, "options": w}) for w in ways)):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            judged = judge(Inspector.open(learned(folder=Path(folder))), test, by_pixels)
+        if way == first:
+            base = judged
+            rows.keep(row, judged)
+        if not rows.has(row):
+            rows.add({**row, **figures(judged, None if way == first else base, test, by_pixels)})
 
 
-def figures(pairs: Pairs, base: Pairs | None, test: list[Sample], method: str) -> Row:
-    """IoU, or accuracy and macro F1, each with its interval, and the gain over `base` on the same images."""
-    sets = draw_sets([str(s.label) for s in test], seed=0)
-    row: Row = {}
-    for name, figure in (
-        {"IoU": iou}.items() if method == "unet" else {"accuracy": accuracy, "macro F1": macro_f1}.items()
-    ):
-        row[name] = bootstrapped(partial(on, figure, pairs), sets, len(test))
-        if base is not None:
-            gain = paired_difference(partial(on, figure, pairs), partial(on, figure, base), sets, len(test))
-            row[f"gain in {name}"] = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
-    return row
-
-
-def on(figure: Callable[[Pairs], float], pairs: Pairs, drawn: Any) -> float:
-    return figure(pairs[drawn])
-
-
-def bootstrapped(statistic: Callable[[Any], float], sets: Any, count: int) -> str:
-    """The figure on all images and its percentile interval over the drawn sets."""
-    found = [statistic(drawn) for drawn in sets]
-    low, high = np.nanquantile(found, [0.025, 0.975])
-    return f"{statistic(np.arange(count)):.3f} ({low:.3f}–{high:.3f})"
-
-
-def iou(pairs: Pairs) -> float:
-    """Of all pixels together."""
-    both, either = pairs.sum(axis=0)
-    return float(both / either) if either else float("nan")
-
-
-def accuracy(pairs: Pairs) -> float:
-    return float((pairs[:, 0] == pairs[:, 1]).mean())
-
-
-def macro_f1(pairs: Pairs) -> float:
-    """Mean F1 of the classes that occur."""
-    most = int(pairs.max()) + 1
-    true, told = (np.bincount(column, minlength=most) for column in pairs.T)
-    right = np.bincount(pairs[pairs[:, 0] == pairs[:, 1], 0], minlength=most)
-    return float((2 * right / np.maximum(true + told, 1))[true > 0].mean())
-
-
-def mixed(data: Path, rows: Rows, seed: int, options: dict[str, Any]) -> None:
+def mixed(data: Path, rows: Measured, seed: int, given: Row) -> None:
     """How far each further real defect brings; what takes none and what needs all of them on either side."""
-    dataset = tile(data)
+    dataset = marked(tile(data), "train", "val")
     plan: list[tuple[str, int | None, str]] = [("patchcore", 0, ""), ("unet", None, "")]
     plan += [("supersimplenet", count, "masks") for count in (0, 1, 5, 10, 25, None)]
     plan += [("supersimplenet", count, "labels alone") for count in (1, 5, 10, 25, None)]
     for method, count, truth in plan:
-        shown = "all" if count is None else count
-        what = {"method": method, "set": "tile", "shots": shown, "seed": seed, "options": truth}
-        if rows.has(**what):
+        options = own_options(given, method)
+        what = {"method": method, "set": "tile", "shots": "all" if count is None else count, "seed": seed}
+        what |= {"options": truth, "settings": shown_options(options)}
+        if rows.has(what):
             continue
         part = few(dataset, count, seed)
         if truth == "labels alone":
@@ -264,24 +266,25 @@ def mixed(data: Path, rows: Rows, seed: int, options: dict[str, Any]) -> None:
                 replace(s, mask=None) if s.split == "train" and s.label != GOOD else s for s in part.samples
             )
         with tempfile.TemporaryDirectory() as folder:
-            run = learn(part, Path(folder), method, options if method == "supersimplenet" else {}, seed=seed)
+            run = learn(part, Path(folder), method, options, seed=seed)
             rows.add({**what, **anomaly_figures(run, dataset.split("test"))})
 
 
-def bank(data: Path, rows: Rows, seed: int, dino: dict[str, str]) -> None:
+def bank(data: Path, rows: Measured, seed: int, given: Row, dino: Row) -> None:
     """A few good images as they are, and with turned copies of them in the bank."""
     dataset = read_dataset(data / "mvtec_ad" / "bottle")
-    plan: dict[str, dict[str, Any]] = {"patchcore": {"coreset_ratio": 1.0}}  # nothing to spare of so few
+    plan: dict[str, Row] = {"patchcore": {"coreset_ratio": 1.0}}  # nothing to spare of so few
     if dino:
         plan["anomaly-dino"] = dino
     order = np.random.default_rng(seed).permutation(len(dataset.split("train")))
     images = [dataset.split("train").samples[i].image for i in order]
-    for method, own in plan.items():
+    for method, fixed in plan.items():
+        own = own_options(given, method)
         for rotations in (1, 4):
             for count in (1, 2, 4, 8):
-                turned = "as they are" if rotations == 1 else "turned"
-                what = {"method": method, "set": "bottle", "shots": count, "seed": seed, "options": turned}
-                if rows.has(**what):
+                what = {"method": method, "set": "bottle", "shots": count, "seed": seed}
+                what |= {"options": "as they are" if rotations == 1 else "turned", "settings": shown_options(own)}
+                if rows.has(what):
                     continue
                 drawn, held = set(images[:count]), set(images[count : count + 40])
                 part = [
@@ -290,7 +293,7 @@ def bank(data: Path, rows: Rows, seed: int, dino: dict[str, str]) -> None:
                     if s.split == "test" or s.image in drawn | held
                 ]
                 with tempfile.TemporaryDirectory() as folder:
-                    options = {**own, "rotations": rotations}
+                    options = {**fixed, **own, "rotations": rotations}
                     run = learn(dataset.with_samples(part), Path(folder), method, options, seed=seed)
                     rows.add({**what, **anomaly_figures(run, dataset.split("test"))})
 
@@ -307,39 +310,47 @@ def anomaly_figures(run: Path, test: Dataset) -> Row:
     result = evaluate(Inspector.open(run), test, speed=False, watch=watch).to_dict()
     area, pixel = result["image"]["auroc"], result["pixel"]
     ranked, bad = np.array(scores), np.array(defective)
+    groups = [s.group for s in test.samples]
+    sets = draw_sets(defective, groups)
     found: Row = {"image AUROC": interval(area)}
-    found["image AP"] = bootstrapped(lambda i: average_precision(ranked[i], bad[i]), draw_sets(defective), len(bad))
+    if any(groups):
+        found["image AUROC"] = bootstrapped(lambda i: auroc(ranked[i], bad[i]), sets, len(bad))
+    found["image AP"] = bootstrapped(lambda i: average_precision(ranked[i], bad[i]), sets, len(bad))
     return found | {f"pixel {name}": round(pixel[key], 3) for name, key in (("AUROC", "auroc"), ("AP", "ap"))}
 
 
-def transfer(data: Path, rows: Rows, seed: int, options: dict[str, Any]) -> None:
+def transfer(data: Path, rows: Measured, seed: int, given: Row) -> None:
     """What another surface has taught, against ImageNet and against nothing."""
     sets = {"neu": neu(data), "tile": tile(data)}
+    own = own_options(given, "classifier")
     for source, target in (("neu", "tile"), ("tile", "neu")):
-        test = list(sets[target].split("test").samples)
-        with tempfile.TemporaryDirectory() as folder:
-            taught: Path | None = None
+        with tempfile.TemporaryDirectory() as kept:
+            taught = Path(kept) / "taught"
+
+            def from_source(folder: Path, part: Dataset, source: str = source, taught: Path = taught) -> Path:
+                if not taught.exists():
+                    learn(sets[source], taught, "classifier", own, seed=seed)
+                options = enough_epochs(part, own)
+                return learn(part, folder, "classifier", options, seed=seed, start=str(taught / "run"))
+
             for count in (5, 25):
-                what = {"method": "classifier", "set": target, "shots": count, "seed": seed}
-                ways = ("imagenet", "scratch", source)
-                if all(rows.has(**what, options=f"from {way}") for way in ways):
-                    continue
-                base: Pairs | None = None
-                for way in ways:
-                    if rows.has(**what, options=f"from {way}") and way != "imagenet":
-                        continue
-                    if way == source and taught is None:
-                        taught = learn(sets[source], Path(folder) / "taught", "classifier", options, seed=seed)
-                    run = learn(
-                        few(sets[target], count, seed, good=False), Path(folder) / f"{way}-{count}", "classifier",
-                        {**options, **({"weights": "random"} if way == "scratch" else {})},
-                        seed=seed, start=str(taught) if way == source else None,
-                    )  # fmt: skip
-                    pairs = judge_images(Inspector.open(run), test, "classifier")
-                    base = pairs if base is None else base
-                    if not rows.has(**what, options=f"from {way}"):
-                        own = figures(pairs, None if pairs is base else base, test, "classifier")
-                        rows.add({**what, "options": f"from {way}", **own})
+                part = few(sets[target], count, seed, good=False)
+                options = enough_epochs(part, own)
+                fresh = partial(learn, part, method="classifier", seed=seed)
+                ways = {
+                    "from imagenet": partial(fresh, options=options),
+                    "from scratch": partial(fresh, options={**options, "weights": "random"}),
+                    f"from {source}": partial(from_source, part=part),
+                }
+                what = {"method": "classifier", "settings": shown_options(own), "set": target, "shots": count}
+                compare(rows, {**what, "seed": seed}, ways, sets[target].split("test").samples, by_pixels=False)
+
+
+def enough_epochs(dataset: Dataset, own: Row) -> Row:
+    """The options with epochs for LEAST_STEPS steps, unless they are given."""
+    usual = method_class("classifier").Options(**own)
+    steps = math.ceil(len(dataset.split("train")) / usual.batch_size)
+    return {"epochs": min(MOST_EPOCHS, max(usual.epochs, math.ceil(LEAST_STEPS / steps))), **own}
 
 
 def main() -> None:
@@ -352,18 +363,22 @@ def main() -> None:
     parser.add_argument("--maml-episodes", type=int, default=EPISODES, help="of maml, which learns in each of them")
     parser.add_argument("--dino", metavar="FILE", help="weights of AnomalyDINO's transformer, for the part bank")
     parser.add_argument("--dino-backbone", default="vit_small_patch14_reg4_dinov2", help="whose weights they are")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="[METHOD.]KEY=VALUE", help="option of the methods"
+    )
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
-    rows, options = Rows(arguments.json), parse_settings(arguments.set)
+    rows, given, data = Measured(arguments.json), parse_settings(arguments.set), arguments.data
+    if unknown := unknown_options(given):
+        parser.error(f"none of {', '.join(METHODS)} has the option {', '.join(unknown)}")
     shots, methods = [int(n) for n in arguments.shots.split(",")], arguments.methods.split(",")
     dino = {"backbone": arguments.dino_backbone, "weights": arguments.dino} if arguments.dino else {}
     parts: dict[str, Callable[[int], None]] = {
-        "episodes": lambda seed: episodes(arguments.data, rows, seed, options, arguments.maml_episodes),
-        "recipes": lambda seed: recipes(arguments.data, rows, seed, options, shots, methods),
-        "mixed": lambda seed: mixed(arguments.data, rows, seed, options),
-        "bank": lambda seed: bank(arguments.data, rows, seed, dino),
-        "transfer": lambda seed: transfer(arguments.data, rows, seed, options),
+        "episodes": lambda seed: episodes(data, rows, seed, given, arguments.maml_episodes),
+        "recipes": lambda seed: recipes(data, rows, seed, given, shots, methods),
+        "mixed": lambda seed: mixed(data, rows, seed, given),
+        "bank": lambda seed: bank(data, rows, seed, given, dino),
+        "transfer": lambda seed: transfer(data, rows, seed, given),
     }
     for seed in map(int, arguments.seeds.split(",")):
         parts[arguments.part](seed)

@@ -44,42 +44,46 @@ PIXELS = ("method", "options", "seed", "IoU", "mIoU", "with good", "defects foun
 WHOLE = ("image AUROC", "escape", "overkill", "accuracy", "parameters, M")
 MASKS = (*PIXELS, *WHOLE, *COST)
 MARKED = ("images", "boxes", "boxes found", "regions", "regions right")
-GAINS = ("IoU", "gain in IoU", "accuracy", "gain in accuracy", "macro F1", "gain in macro F1")
+GAINS = tuple(
+    f"{gain}{figure}"
+    for figure in ("IoU", "mean IoU", "defects found", "accuracy", "macro F1")
+    for gain in ("", "gain in ")
+)
 FEW = ("image AUROC", "image AP", "pixel AUROC", "pixel AP")
 
 FEW_DEFECTS = {
     "episodes": Listing(
         "few",
-        ("set", "classes", "ways", "shots", "method", "seed", "accuracy", "episodes"),
+        ("set", "classes", "ways", "shots", "method", "settings", "seed", "accuracy", "episodes"),
         lambda row: "ways" in row,
         order=("set", "classes", "shots", "method"),
         heads=(("classes", "unseen classes"),),
     ),
     "recipes": Listing(
         "few",
-        ("method", "set", "shots", "options", "seed", *GAINS),
-        lambda row: row["set"] == "tile" and not {"ways", "image AUROC"} & set(row) and "from" not in row["options"],
+        ("method", "set", "shots", "options", "settings", "seed", *GAINS),
+        lambda row: row["set"] == "tile" and {"IoU", "macro F1"} & set(row) and "from" not in row["options"],
         order=("method", "shots"),
         heads=(("shots", "defects of a class"), ("options", "recipe")),
     ),
     "mixed": Listing(
         "few",
-        ("method", "set", "options", "shots", "seed", *FEW),
+        ("method", "set", "options", "shots", "settings", "seed", *FEW),
         lambda row: row["set"] == "tile" and "image AUROC" in row,
         order=("method", "options", "shots"),
         heads=(("shots", "defects of a class"), ("options", "they have")),
     ),
     "bank": Listing(
         "few",
-        ("method", "set", "options", "shots", "seed", *FEW),
+        ("method", "set", "options", "shots", "settings", "seed", *FEW),
         of_set("bottle"),
         order=("method", "shots"),
         heads=(("shots", "good images"), ("options", "they are kept")),
     ),
     "transfer": Listing(
         "few",
-        ("set", "shots", "options", "seed", *GAINS),
-        lambda row: row["options"].startswith("from "),
+        ("set", "shots", "options", "settings", "seed", *GAINS),
+        lambda row: str(row.get("options")).startswith("from "),
         order=("set", "shots"),
         heads=(("set", "learns"), ("shots", "images of a class"), ("options", "start")),
     ),

@@ -16,7 +16,10 @@ from typing import Any
 
 Row = dict[str, Any]
 # What says which measurement it is, beside the seed.
-KEYS = ("method", "program", "coreset", "options", "set", "classes", "shots", "engine", "way", "clients", "images")
+KEYS = (
+    "method", "program", "coreset", "options", "settings", "set", "classes", "shots", "engine", "way", "clients",
+    "images",
+)  # fmt: skip
 WITH_INTERVAL = re.compile(r"([+-]?\d+\.\d+) \(.+\)")
 
 

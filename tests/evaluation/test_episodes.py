@@ -8,6 +8,7 @@ from blemish.evaluation.episodes import (
     attention,
     draw_episode,
     judge_episodes,
+    most_queries,
     nearest_prototype,
     softmax_regression,
     squared_distances,
@@ -31,6 +32,23 @@ def test_support_and_query_never_share_an_image():
         assert len({*episode.support.ravel(), *episode.query.ravel()}) == 21
         assert (LABELS[episode.support] == LABELS[episode.query[:, :1]]).all()
         assert len(np.unique(LABELS[episode.support[:, 0]])) == 3
+
+
+def test_support_and_query_never_share_a_group():
+    rng = np.random.default_rng(0)
+    groups = np.concatenate([10 * c + np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 3]) for c in range(4)])
+    queries = most_queries(LABELS, 2, groups)
+    assert queries == 3  # the groups of four and of three are learnt from
+    for _ in range(50):
+        episode = draw_episode(LABELS, 3, 2, queries, rng, groups)
+        assert episode.query.shape == (3, 3)
+        for known, asked in zip(groups[episode.support], groups[episode.query], strict=True):
+            assert len(set(known)) == 2
+            assert not set(known) & set(asked)
+    with pytest.raises(DataError, match="there are 0"):
+        draw_episode(LABELS, 3, 2, queries + 1, rng, groups)
+    assert most_queries(LABELS, 4, groups) == 0
+    assert most_queries(LABELS, 4) == 6
 
 
 def test_too_few_images_say_so():

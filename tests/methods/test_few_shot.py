@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from blemish.methods.few_shot.embedding import episode_of
 from blemish.methods.few_shot.maml import Maml, MamlOptions
-from blemish.methods.few_shot.prototypical import class_means, mean_square_distance
+from blemish.methods.few_shot.prototypical import class_means, mean_square_distance, square_within
 
 TINY = {"backbone": "test_resnet", "weights": "random", "strides": (4, 8), "image_size": 32}
 
@@ -33,6 +33,14 @@ def test_means_and_distances_by_hand():
     torch.testing.assert_close(means[0], vectors[[1, 4]].mean(0))
     expected = (vectors[:, None] - means[None]).square().mean(2)
     torch.testing.assert_close(mean_square_distance(vectors, means), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_square_within_a_class_is_the_variance_however_few_its_images():
+    torch.manual_seed(0)
+    labels = torch.arange(2000).repeat_interleave(2)
+    vectors = 10 * torch.randn(2000, 8)[labels] + 0.5 * torch.randn(4000, 8)
+    assert square_within(vectors, labels) == pytest.approx(0.25, rel=0.02)
+    assert square_within(vectors[:2], torch.tensor([0, 1])) == 0
 
 
 @pytest.mark.parametrize("anil", [True, False])
@@ -63,6 +71,51 @@ def test_second_order_differs_from_first_and_both_reach_the_start():
         slopes.append(torch.cat([p.grad.flatten() for p in method.embedding.parameters() if p.grad is not None]))
     assert all(slope.abs().sum() > 0 for slope in slopes)
     assert (slopes[0] - slopes[1]).abs().max() > 1e-3 * slopes[0].abs().max()
+
+
+def adapted_as_in_the_paper(method, images, labels, ways, steps, exact):
+    """Every step through the whole network, by nested gradients."""
+    share = 1 / labels.bincount(minlength=ways).to(images)[labels]
+    share = share / share.sum()
+    features = method.embedding(images)
+    centre = (share[:, None] * features).sum(dim=0)
+    fast = {"weight": images.new_zeros(ways, method.embedding.size), "bias": images.new_zeros(ways)}
+    if not method.options.anil:
+        fast |= dict(method.embedding.named_parameters())
+
+    def loss(now):
+        seen = features if method.options.anil else method.embed(now, images)
+        logits = F.linear(seen - centre, now["weight"], now["bias"])
+        return (share * F.cross_entropy(logits, labels, reduction="none")).sum()
+
+    for _ in range(steps):
+        slopes = torch.func.grad(loss)(fast)
+        for name, slope in slopes.items():
+            rate = method.options.head_rate if name in ("weight", "bias") else method.options.inner_rate
+            fast[name] = fast[name] - rate * (slope if exact else slope.detach())
+    return fast, centre
+
+
+@pytest.mark.parametrize(("anil", "first_order"), [(False, True), (False, False), (True, True)])
+def test_short_cuts_change_nothing(anil, first_order):
+    torch.manual_seed(0)
+    options = MamlOptions(**TINY, anil=anil, first_order=first_order, inner_rate=0.2)
+    method = Maml(options, ("a", "b", "c")).double()
+    images, labels = torch.rand(5, 3, 32, 32, dtype=torch.double), torch.tensor([0, 0, 1, 1, 2])
+    query = torch.rand(3, 3, 32, 32, dtype=torch.double)
+    seen = []
+    for adapt in (method.adapt, lambda *a: adapted_as_in_the_paper(method, *a, exact=anil or not first_order)):
+        fast, centre = adapt(images, labels, 3, 3)
+        loss = F.cross_entropy(F.linear(method.embed(fast, query) - centre, fast["weight"], fast["bias"]), labels[2:])
+        slopes = torch.autograd.grad(loss, list(method.embedding.parameters()), materialize_grads=True)
+        seen.append({name: value.detach() for name, value in fast.items()})
+        seen[-1]["slopes"] = torch.cat([slope.flatten() for slope in slopes])
+    assert seen[0]["slopes"].abs().sum() > 0
+    for name, value in seen[0].items():
+        torch.testing.assert_close(value, seen[1][name], rtol=1e-6, atol=1e-9)
+    with torch.no_grad():
+        for name, value in method.adapt(images, labels, 3, 3)[0].items():
+            torch.testing.assert_close(value, seen[1][name], rtol=1e-6, atol=1e-9)
 
 
 def test_second_order_gradient_against_finite_differences():

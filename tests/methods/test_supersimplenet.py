@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from blemish.methods.few_shot.supersimplenet import SuperSimpleNet, SuperSimpleNetOptions, focal, truncated
+from blemish.methods.few_shot.supersimplenet import SuperSimpleNet, SuperSimpleNetOptions, focal, on_grid, truncated
 
 CLASSES = ("good", "crack", "pit")
 
@@ -68,10 +68,31 @@ def test_noise_is_never_put_on_real_defects(method):
     given = batch([1, 1])
     method.training_step(given, 0)
     features, noisy = clean[0].chunk(2)
-    defect = F.adaptive_max_pool2d(given["mask"][:, None].float(), features.shape[-2:])[:, 0] > 0
+    defect = F.interpolate(given["mask"][:, None].float(), features.shape[-2:], mode="bilinear")[:, 0] >= 0.5
     changed = (features != noisy).any(dim=1)
     assert changed.any()
     assert not (changed & defect).any()
+
+
+def test_masks_on_the_grid():
+    masks = torch.zeros(3, 64, 64, dtype=torch.bool)
+    masks[0, 16:32, 16:48] = True
+    masks[1, 5, 6] = masks[1, 40, 60] = True  # two specks
+    found = on_grid(masks, torch.Size((8, 8)))
+    expected = torch.zeros(3, 8, 8, dtype=torch.bool)
+    expected[0, 2:4, 2:6] = True
+    expected[1, 0, 0] = expected[1, 5, 7] = True
+    assert (found == expected).all()
+
+
+def test_defects_alone_are_mirrored_with_their_masks(method):
+    item = {key: value[0] for key, value in batch([1]).items()}
+    item["image"] = item["mask"].float().expand(3, -1, -1)
+    found = [method.flipped(item) for _ in range(40)]
+    assert all((f["image"] == f["mask"]).all() for f in found)
+    assert len({tuple(f["mask"].nonzero()[0].tolist()) for f in found}) == 4
+    good = {key: value[0] for key, value in batch([0]).items()}
+    assert all((method.flipped(good)["image"] == good["image"]).all() for _ in range(10))
 
 
 def test_image_head_teaches_the_map_only_under_supervision(method):
@@ -88,5 +109,5 @@ def test_real_defects_are_drawn_for_their_share(method, tiny_data):
     weights = method.sampling_weights(tiny_data.dataset(("label",)).split("train"))
     dataset = tiny_data.dataset(("label",)).split("train")
     bad = sum(w for w, s in zip(weights, dataset.samples, strict=True) if s.defective)
-    assert bad / sum(weights) == pytest.approx(0.33)
+    assert bad / sum(weights) == pytest.approx(0.5)
     assert method.sampling_weights(dataset.where(lambda s: not s.defective)) is None

@@ -1,5 +1,7 @@
 """Recipes in the data loader: what an item says after its defects were drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -121,6 +123,20 @@ def test_classes_that_are_drawn_alone_are_counted(dataset):
     good = sum(s.label == "good" for s in dataset.samples)
     assert sum(s.label == "dent" for s in counted.samples) == round(good / 4)
     assert len(with_drawn(parse_recipe([{"kind": "blur"}]), dataset)) == len(dataset)
+
+
+def test_counting_sees_the_classes_that_can_be_pasted(dataset):
+    def counts(samples, **step):
+        counted = with_drawn(parse_recipe([{"kind": "paste", **step}]), dataset.with_samples(samples))
+        return {name: sum(s.label == name for s in counted.samples) for name in CLASSES}
+
+    plain = {name: sum(s.label == name for s in dataset.samples) for name in CLASSES}
+    half = round(plain["good"] / 4)  # a half of the good images, shared by two classes
+    assert counts(dataset.samples) == {**plain, "pit": plain["pit"] + half, "scratch": plain["scratch"] + half}
+    assert counts(dataset.samples, classes=["pit"])["scratch"] == plain["scratch"]
+    unmarked = [replace(s, mask=None, boxes=None) if s.label == "pit" else s for s in dataset.samples]
+    assert counts(unmarked)["pit"] == plain["pit"]
+    assert counts(unmarked)["scratch"] > plain["scratch"]
 
 
 @pytest.mark.parametrize("method", ["classifier", "unet"])

@@ -41,21 +41,44 @@ class EpisodeAccuracy:
     accuracies: tuple[float, ...]
 
 
-def draw_episode(labels: Labels, ways: int, shots: int, queries: int, rng: np.random.Generator) -> Episode:
+def draw_episode(
+    labels: Labels, ways: int, shots: int, queries: int, rng: np.random.Generator, groups: Labels | None = None
+) -> Episode:
     """Draw classes, and of each `shots` images to learn from and `queries` others to ask about.
 
-    Negative labels take no part. Raises DataError where fewer than `ways` classes have `shots` + `queries` images.
+    Negative labels take no part. With `groups`, images of the same number in it show the same part: those to learn from
+    are of as many parts, and those to ask about of others still. Raises DataError where fewer than `ways` classes have
+    images enough.
     """
-    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
-    able = classes[counts >= shots + queries]
+    classes = np.unique(labels[labels >= 0])
+    able = np.array([c for c in classes if most_queries(labels, shots, groups, of=c) >= queries])
     if len(able) < ways:
         raise DataError(
             f"an episode of {ways} classes with {shots} + {queries} images needs {ways} classes with that many; "
             f"there are {len(able)}"
         )
     chosen = rng.permutation(able)[:ways]
-    drawn = np.stack([rng.permutation(np.flatnonzero(labels == c))[: shots + queries] for c in chosen])
-    return Episode(drawn[:, :shots], drawn[:, shots:])
+    drawn = [_drawn(rng.permutation(np.flatnonzero(labels == c)), shots, groups) for c in chosen]
+    return Episode(np.stack([known for known, _ in drawn]), np.stack([rest[:queries] for _, rest in drawn]))
+
+
+def most_queries(labels: Labels, shots: int, groups: Labels | None = None, of: int | None = None) -> int:
+    """How many images can be asked about whichever are drawn to learn from; the fewest of any class, or of one."""
+    found = []
+    for name in np.unique(labels[labels >= 0]) if of is None else [of]:
+        own = np.flatnonzero(labels == name)
+        sizes = np.ones(len(own), np.int64) if groups is None else np.unique(groups[own], return_counts=True)[1]
+        found.append(int(np.sort(sizes)[: len(sizes) - shots].sum()) if len(sizes) > shots else 0)
+    return min(found, default=0)
+
+
+def _drawn(order: Labels, shots: int, groups: Labels | None) -> tuple[Labels, Labels]:
+    """Images of one class, in a random order, parted."""
+    if groups is None:
+        return order[:shots], order[shots:]
+    first = np.sort(np.unique(groups[order], return_index=True)[1])  # of each group
+    support = order[first[:shots]]
+    return support, order[~np.isin(groups[order], groups[support])]
 
 
 def judge_episodes(
@@ -67,13 +90,14 @@ def judge_episodes(
     count: int = EPISODES,
     seed: int = 0,
     classify: Classify | None = None,
+    groups: Labels | None = None,
 ) -> EpisodeAccuracy:
-    """Accuracy of `classify` (by default the nearest prototype) over `count` episodes of labelled embeddings."""
+    """Accuracy of `classify` (by default the nearest prototype) over `count` episodes (see `draw_episode`)."""
     rng = np.random.default_rng(seed)
     rule = classify or nearest_prototype
     accuracies = []
     for _ in range(count):
-        episode = draw_episode(labels, ways, shots, queries, rng)
+        episode = draw_episode(labels, ways, shots, queries, rng, groups)
         known = np.repeat(np.arange(ways), shots)
         told = rule(embeddings[episode.support.ravel()], known, embeddings[episode.query.ravel()])
         accuracies.append(float(np.mean(told == np.repeat(np.arange(ways), episode.query.shape[1]))))

@@ -13,9 +13,9 @@ from torch import Tensor
 from blemish.augment.apply import apply
 from blemish.augment.cuts import Cut, cut
 from blemish.augment.geometric import Map, warp_image, warp_mask
-from blemish.augment.recipe import Recipe, labels_of, with_default_label
+from blemish.augment.recipe import Paste, Recipe, labels_of, with_default_label
 from blemish.augment.scene import Defect, main_label
-from blemish.dataset.sample import GOOD, Dataset
+from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 from blemish.dataset.truth import has_mask
 from blemish.errors import DataError, OptionError
 from blemish.methods.base import Item, Method
@@ -54,11 +54,23 @@ def with_drawn(recipe: Recipe, dataset: Dataset) -> Dataset:
 
     Just the labels are changed; it is for counting, not for learning from.
     """
-    names = labels_of(with_default_label(recipe, dataset.defect_classes))
+    names = sorted({*labels_of(with_default_label(recipe, dataset.defect_classes)), *pasted_labels(recipe, dataset)})
     good = [s for s in dataset.samples if s.label == GOOD or s.defective is False]
     count = min(len(good), max(2, round(recipe.share * len(good) / max(1, len(names)))))
     drawn = [replace(good[i], label=name) for name in names for i in range(count)]
     return dataset.with_samples([*dataset.samples, *drawn])
+
+
+def pasted_labels(recipe: Recipe, dataset: Dataset) -> set[str]:
+    """The classes of the defects that the recipe can paste under their own names: those with a mask to cut by."""
+    cuttable = {name for s in dataset.samples if s.defective and has_mask(s) for name in _marked_classes(s)}
+    steps = [step for step in recipe.steps if isinstance(step, Paste) and step.label is None]
+    return {name for step in steps for name in cuttable if not step.classes or name in step.classes}
+
+
+def _marked_classes(sample: Sample) -> set[str]:
+    named = {shape.label for shape in sample.shapes or ()} | set(sample.mask_classes or ())
+    return named or {sample.label or DEFECT}
 
 
 def synthetic_first(

@@ -15,6 +15,7 @@ from blemish.errors import DataError
 from blemish.methods.augmentation import Augmentation, augmented
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Item, Method
+from blemish.methods.classification.classifier import plain
 from blemish.methods.classification.counts import balanced_chances, class_counts
 
 
@@ -91,7 +92,7 @@ def episode_of(labels: Tensor, ways: int, shots: int) -> BatchEpisode | None:
 
 
 class FewShotMethod(Method):
-    """Learns by episodes; classes are drawn equally often."""
+    """Learns by episodes of one batch each; classes are drawn equally often, images with replacement."""
 
     options: FewShotOptions
 
@@ -100,7 +101,7 @@ class FewShotMethod(Method):
 
     def augment(self) -> Callable[[Item], Item]:
         options = self.options
-        return lambda item: augmented(item, options)
+        return lambda item: plain(augmented(plain(item), options))
 
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
         return balanced_chances(dataset, self.classes)

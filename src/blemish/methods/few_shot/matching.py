@@ -27,7 +27,8 @@ class Matching(FewShotMethod):
 
     Kept: episodes; attention by softmax over cosine similarities to the support, whose labels it adds up. Deviations:
     a pretrained network is fine-tuned, its BatchNorm statistics fixed; the cosines have a learned factor, without
-    which the softmax is all but flat; no full-context embeddings, as they change with every image of the support.
+    which the softmax is all but flat; no full-context embeddings, as they change with every image of the support; an
+    episode is one batch, drawn with replacement, so that of few images one may be learnt from and asked about.
     What ships: the embedding as the graph, and vectors of training images beside it for `blemish enroll` to add to.
     """
 

@@ -1,5 +1,6 @@
 """Prototypical network: a class is the mean of its images' embeddings, and an image is of the nearest class."""
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,10 @@ from blemish.methods.schedule import cosine_decay
 
 
 class PrototypicalOptions(FewShotOptions):
-    scale: float = Field(100.0, gt=0, description="first factor of the distances in the softmax; learned")
+    # Four-way five-shot cross-entropy of the frozen network is least at 3.9 on NEU, at 2.4 on magnetic tiles.
+    scale: float = Field(
+        3.0, gt=0, description="first factor of the distances in the softmax, over that within a class; learned"
+    )
 
 
 class Prototypical(FewShotMethod):
@@ -24,7 +28,9 @@ class Prototypical(FewShotMethod):
 
     Kept: episodes; class means of the embedded support; softmax over negative squared Euclidean distances. Deviations:
     a pretrained network, with means of several feature maps, is fine-tuned, its BatchNorm statistics fixed; the mean
-    square takes the place of the sum, times a learned factor; an episode is made of one class-balanced batch.
+    square takes the place of the sum, times a learned factor, which starts from how far images of a class lie apart; an
+    episode is one class-balanced batch, drawn with replacement, so that of few images one may be learnt from and asked
+    about.
     What ships: the embedding as the graph, and the prototypes of the training images beside it, so that
     `blemish enroll` adds classes without training.
     """
@@ -53,6 +59,22 @@ class Prototypical(FewShotMethod):
         logits = -self.log_scale.exp() * mean_square_distance(embedding, self.prototypes)
         logits = logits.masked_fill(self.counts == 0, -1e9)
         return {"class_scores": logits.softmax(dim=1), "embedding": embedding}
+
+    def on_train_start(self) -> None:
+        """The factor's start, by the first hundred images or so: distances depend on the network and its size."""
+        if self.global_step:  # resumed
+            return
+        vectors, labels = [], []
+        with torch.no_grad():
+            for batch in self.trainer.train_dataloader:
+                known = batch["label"] >= 0
+                vectors.append(self.embedding(batch["image"][known].to(self.device)))
+                labels.append(batch["label"][known].to(self.device))
+                if sum(map(len, labels)) >= 100:
+                    break
+            apart = square_within(torch.cat(vectors), torch.cat(labels))
+            if apart > 0:
+                self.log_scale.fill_(math.log(self.options.scale / apart))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         vectors = self.embedding(batch["image"])
@@ -105,6 +127,15 @@ def class_means(vectors: Tensor, labels: Tensor, ways: int) -> Tensor:
     """(ways, E)."""
     member = F.one_hot(labels, ways).to(vectors)
     return (member.T @ vectors) / member.sum(dim=0)[:, None]
+
+
+def square_within(vectors: Tensor, labels: Tensor) -> float:
+    """Mean square distance of vectors (N, E) to their class's true mean, estimated without bias; 0 if none has two."""
+    names, place = labels.unique(return_inverse=True)
+    if len(names) == len(labels):
+        return 0.0
+    distances = (vectors - class_means(vectors, place, len(names))[place]).square().mean(dim=1)
+    return float(distances.sum() / (len(labels) - len(names)))
 
 
 def mean_square_distance(a: Tensor, b: Tensor) -> Tensor:
