@@ -3,7 +3,7 @@
     python benchmarks/gain.py KEPT --data DIR [--methods cascade,multitask] [--over classifier] [--seeds 1,2] [--json F]
 
 KEPT holds runs that benchmarks/classification.py left with --keep, METHOD-SET-SEED each. The figure is the mean over
-the seeds; every draw takes the same images for all runs.
+the seeds; every draw takes the same images for all runs, of the magnetic tiles all images of a tile together.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from classification import source
 from rich.console import Console
 from rich.table import Table
 from runs import append
+from tiles import with_tiles
 
-from blemish import Inspector, evaluate, read_dataset
+from blemish import Dataset, Inspector, evaluate, read_dataset
 from blemish.evaluation.evaluate import Seen
 from blemish.evaluation.judgement import Judgement, judgement
 from blemish.evaluation.paired import Indices, Statistic, draw_sets, paired_difference
@@ -24,10 +25,10 @@ from blemish.evaluation.resampled import macro_f1
 COLUMNS = ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "images")
 
 
-def judged(run: Path, path: str, root: str | None) -> list[Judgement]:
+def judged(run: Path, test: Dataset) -> list[Judgement]:
     """What a run's bundle makes of each test image."""
     seen: list[Seen] = []
-    evaluate(Inspector.open(run), read_dataset(path, root=root).split("test"), speed=False, keep=seen.append)
+    evaluate(Inspector.open(run), test, speed=False, keep=seen.append)
     return [judgement(one) for one in seen]
 
 
@@ -49,11 +50,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="append each row to this file")
     given = parser.parse_args()
     path, root = source(given.set, given.data, given.kept)
+    dataset = read_dataset(path, root=root)
+    test = (with_tiles(dataset) if given.set == "magnetic_tile" else dataset).split("test")
     seeds = given.seeds.split(",")
     images: list[Judgement] = []
     figures: dict[str, Statistic] = {}
     for method in (given.over, *given.methods.split(",")):
-        of_seeds = [judged(given.kept / f"{method}-{given.set}-{seed}", path, root) for seed in seeds]
+        of_seeds = [judged(given.kept / f"{method}-{given.set}-{seed}", test) for seed in seeds]
         images = of_seeds[0]
         assert all([one.image for one in other] == [one.image for one in images] for other in of_seeds)
         found = [macro_f1(own) for own in of_seeds]
