@@ -72,8 +72,10 @@ class Job:
         kept: dict[str, Any] = {"title": self.title, "who": self.who, "commands": self.commands, "state": self.state}
         kept["px_per_mm"] = self.px_per_mm
         times = {"started": self.started.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
-        (self.folder / "job.json").write_text(json.dumps({**kept, **times}), encoding="utf-8")
         (self.folder / "log.txt").write_text("\n".join(self.lines), encoding="utf-8")
+        partial = self.folder / "job.partial"
+        partial.write_text(json.dumps({**kept, **times}), encoding="utf-8")
+        partial.replace(self.folder / "job.json")  # at once: a job that ends is never read half written
 
 
 class Jobs:
