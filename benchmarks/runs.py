@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from blemish import train
-from blemish.inspection.bundle import find_bundle
 from blemish.training.options import parse_settings
 
 Row = dict[str, Any]
@@ -29,12 +28,12 @@ class Run:
     fit_cpu: float
 
 
-def parser(doc: str | None, methods: Iterable[str], sets: Iterable[str], seeds: str = "0") -> argparse.ArgumentParser:
+def parser(doc: str | None, methods: Iterable[str], sets: Iterable[str]) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--data", type=Path, required=True)
     found.add_argument("--methods", default=",".join(methods))
     found.add_argument("--sets", default=",".join(sets))
-    found.add_argument("--seeds", default=seeds)
+    found.add_argument("--seeds", default="0")
     found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of the methods")
     found.add_argument(
         "--keep", type=Path, metavar="DIR", help="leave runs there, METHOD-SET-SEED; take those there are"
@@ -75,7 +74,6 @@ def trained(
         )
         _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
         times.write_text(json.dumps({"fit": fit, "fit_cpu": fit_cpu}))
-    find_bundle(out)
     return Run(out, **json.loads(times.read_text()))
 
 

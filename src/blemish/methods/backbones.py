@@ -39,8 +39,7 @@ class Backbone(nn.Module):
 
     def __init__(self, network: nn.Module, indices: Sequence[int], in_channels: int, norm: bool = False) -> None:
         super().__init__()
-        info = network.feature_info
-        entries = info if isinstance(info, list) else info.info
+        entries = maps_of(network)
         self.channels = [entries[i]["num_chs"] for i in indices]
         self.strides = [entries[i]["reduction"] for i in indices]
         mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
@@ -71,8 +70,7 @@ def load_backbone(
     network = load_network(name, weights, channels, image_size=image_size, output_stride=output_stride)
     if not hasattr(network, "forward_intermediates"):
         raise OptionError(f"the network '{name}' cannot give intermediate features; choose another, such as resnet18")
-    info = network.feature_info
-    reductions = [entry["reduction"] for entry in (info if isinstance(info, list) else info.info)]
+    reductions = [entry["reduction"] for entry in maps_of(network)]
     if indices is None:
         indices = _at_strides(name, reductions, strides or (8, 16))
     return Backbone(network, indices, channels, norm)
@@ -222,6 +220,12 @@ def _per_channel(values: Sequence[float], channels: int) -> Tensor:
     return tensor.view(1, -1, 1, 1)
 
 
+def maps_of(network: nn.Module) -> list[dict[str, Any]]:
+    """What timm says of each feature map of a network, the finest first."""
+    info = network.feature_info
+    return info if isinstance(info, list) else info.info  # type: ignore[return-value]
+
+
 def hold_still(backbone: Backbone, stride: int) -> list[str]:
     """Takes the layers up to a stride out of the learning; returns their names."""
     names = early_layers(backbone, stride)
@@ -233,9 +237,7 @@ def hold_still(backbone: Backbone, stride: int) -> list[str]:
 def early_layers(backbone: Backbone, stride: int) -> list[str]:
     """Names of the modules that hold parameters or statistics, from the first to the last one of that stride."""
     model = backbone.features.model
-    info = model.feature_info
-    entries = info if isinstance(info, list) else info.info
-    last = [entry["module"] for entry in entries if entry["reduction"] <= stride]
+    last = [entry["module"] for entry in maps_of(model) if entry["reduction"] <= stride]
     own = [name for name, module in model.named_modules() if _holds(module)]
     inside = [i for i, name in enumerate(own) if any(name == m or name.startswith(f"{m}.") for m in last)]
     return [f"features.model.{name}" for name in own[: inside[-1] + 1]] if inside else []

@@ -3,6 +3,7 @@
 import math
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -61,7 +62,7 @@ class SSD(Detector):
         backbone = timm_backbone(options.backbone, options.weights, channels, (8, 16, 32), options.frozen_stride)
         self.features = SourceMaps(backbone, options.width, options.extra)
         strides = self.features.strides
-        scales = [options.first_scale, *linear(options.least_scale, options.most_scale, len(strides) - 1)]
+        scales = [options.first_scale, *np.linspace(options.least_scale, options.most_scale, len(strides) - 1).tolist()]
         self.anchors = Anchors(default_shapes(options.image_size, scales, options.ratios), strides)
         count = self.anchors.per_cell
         self.classify = nn.ModuleList(nn.Conv2d(options.width, count * (self.kinds + 1), 3, padding=1) for _ in strides)
@@ -109,10 +110,6 @@ class SourceMaps(nn.Module):
         for layer in self.coarser:
             maps.append(layer(maps[-1]))
         return maps
-
-
-def linear(least: float, most: float, count: int) -> list[float]:
-    return [least + (most - least) * step / max(1, count - 1) for step in range(count)]
 
 
 def default_shapes(side: int, scales: list[float], ratios: tuple[float, ...]) -> Tensor:
