@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from blemish import train
-from blemish.training.options import parse_settings
+from blemish.methods.catalogue import method_class
+from blemish.training.options import check_options, parse_settings
+from blemish.training.run import read_config
 
 Row = dict[str, Any]
 TIMES = "times.json"
@@ -57,7 +59,10 @@ def options_of(given: argparse.Namespace) -> Row:
 def trained(
     path: str | Path, method: str, name: str, seed: int, folder: Path, keep: Path | None, **settings: Any
 ) -> Run:
-    """Train into `folder`, or into `keep`; one that stands there already is taken with the times that it took."""
+    """Train into `folder`, or into `keep`; one that stands there already is taken with the times that it took.
+
+    Ends the program where that one was learnt with other options than it would be now.
+    """
     out = keep / f"{method}-{name}-{seed}" if keep is not None else folder / "run"
     times = out / TIMES
     if not times.exists():
@@ -74,7 +79,16 @@ def trained(
         )
         _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
         times.write_text(json.dumps({"fit": fit, "fit_cpu": fit_cpu}))
+    elif different := different_options(out, method, settings.get("options") or {}):
+        raise SystemExit(f"'{out}' was learnt with other options ({', '.join(different)}): remove it")
     return Run(out, **json.loads(times.read_text()))
+
+
+def different_options(run: Path, method: str, options: Row) -> list[str]:
+    """Names of the method's options that a run was not learnt with."""
+    wanted = check_options(method_class(method).Options, options, method).model_dump(mode="json")
+    kept = read_config(run).options
+    return [name for name, value in wanted.items() if kept.get(name) != value]
 
 
 def costs(run: Run, result: Row) -> Row:
