@@ -108,13 +108,13 @@ class Siamese(Method):
         reach = self.options.tolerance
         height, width = own.shape[-2:]
         padded = F.pad(reference, (reach,) * 4, mode="replicate")
-        shifted = [
-            (own * padded[:, :, y : y + height, x : x + width]).sum(dim=1)
+        # Of differences, not of products: near zero, 2 - 2 cos is nothing but rounding errors.
+        squared = [
+            (own - padded[:, :, y : y + height, x : x + width]).square().sum(dim=1)
             for y in range(2 * reach + 1)
             for x in range(2 * reach + 1)
         ]
-        cosine = torch.stack(shifted).amax(dim=0)
-        return (2 - 2 * cosine).clamp(min=1e-8).sqrt()
+        return torch.stack(squared).amin(dim=0).clamp(min=1e-8).sqrt()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         images = batch["image"]
