@@ -182,6 +182,15 @@ def test_siamese_finds_a_difference_from_the_template_where_it_is():
     assert 4 <= x < 24
 
 
+def test_siamese_measures_the_smallest_distances_as_finely_as_double_precision():
+    torch.manual_seed(7)
+    own = torch.nn.functional.normalize(torch.randn(1, 8, 16, 16), dim=1)
+    near = torch.nn.functional.normalize(own + 1e-3 * torch.randn_like(own), dim=1)
+    method = siamese(tolerance=0)
+    exact = method.distance(own.double(), near.double())
+    torch.testing.assert_close(method.distance(own, near).double(), exact, rtol=1e-4, atol=0)
+
+
 def test_siamese_tolerates_a_small_shift():
     own = torch.nn.functional.normalize(torch.randn(1, 8, 10, 10), dim=1)
     shifted = own.roll((1, -1), dims=(2, 3))

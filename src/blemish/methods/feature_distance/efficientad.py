@@ -57,7 +57,7 @@ class EfficientAD(Method):
         paper="Batzner et al. 2024, EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies",
         needs=("good",),
         answers=("where", "how much"),
-        summary="Student and teacher of a few layers and an autoencoder; fast to run, finds logical defects too.",
+        summary="Teacher, student and autoencoder of a few layers; quick on an accelerator, finds logical defects too.",
     )
     Options: ClassVar[type[Options]] = EfficientADOptions
     options: EfficientADOptions
