@@ -36,6 +36,13 @@ def convert(dataset: Dataset, format: str, out: str | Path) -> list[str]:
     return known.write(dataset, Path(out))
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file at once: whoever reads meanwhile finds the old one or the new one, never a half."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def sha256_of(dataset: Dataset) -> str:
     """Hash of the list of files, whatever their order: relative path, size in bytes, label, split, boxes and shapes."""
     lines = sorted(

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from blemish.dataset.write import write_whole
 from blemish.errors import BlemishError, DataError
 from blemish.station.models import now
 
@@ -73,9 +74,7 @@ class Job:
         kept["px_per_mm"] = self.px_per_mm
         times = {"started": self.started.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
         (self.folder / "log.txt").write_text("\n".join(self.lines), encoding="utf-8")
-        partial = self.folder / "job.partial"
-        partial.write_text(json.dumps({**kept, **times}), encoding="utf-8")
-        partial.replace(self.folder / "job.json")  # at once: a job that ends is never read half written
+        write_whole(self.folder / "job.json", json.dumps({**kept, **times}))
 
 
 class Jobs:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.dataset.read import read_dataset
+from blemish.dataset.write import write_whole
 from blemish.errors import BlemishError, DataError, OptionError
 from blemish.evaluation.comparison import FIGURES, NAMES, figure_for, rank_methods
 from blemish.inspection.bundle import find_bundle
@@ -223,14 +224,8 @@ def _finish(contest: Contest, facts: dict[str, Any], entries: Sequence[Entry]) -
         for name in judged:
             result = judge(contest.out / "runs" / name, test, "test", speed=False).figures
             facts["test"].append({"method": name, "images": result["data"]["images"], "figures": plain_figures(result)})
-    _write(contest.out / "comparison.json", json.dumps(facts, indent=1, ensure_ascii=False))
-    _write(contest.out / "comparison.html", render_comparison(facts))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(contest.out / "comparison.json", json.dumps(facts, indent=1, ensure_ascii=False))
+    write_whole(contest.out / "comparison.html", render_comparison(facts))
 
 
 def _listed(left_out: Sequence[tuple[str, str]]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.dataset.sample import Dataset
-from blemish.dataset.write import sha256_of
+from blemish.dataset.write import sha256_of, write_whole
 from blemish.errors import BundleError, OptionError
 from blemish.evaluation.evaluate import Seen, evaluate
 from blemish.evaluation.judgement import Judgement, judgement
@@ -87,9 +87,7 @@ def judge(run: Path, part: Dataset, name: str, fold: int = 0, speed: bool = True
     judgements = [judgement(own, fold, shapes=result.figures.masks is not None) for own in seen]
     found = Judged(result.to_dict(), judgements)
     content = {"key": key, "figures": found.figures, "judgements": [own.as_dict() for own in judgements]}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(content))
     return found
 
 
