@@ -61,7 +61,7 @@ def trained(
 ) -> Run:
     """Train into `folder`, or into `keep`; one that stands there already is taken with the times that it took.
 
-    Ends the program where that one was learnt with other options than it would be now.
+    Ends the program where that one was learnt with other options or settings than it would be now.
     """
     out = keep / f"{method}-{name}-{seed}" if keep is not None else folder / "run"
     times = out / TIMES
@@ -79,16 +79,17 @@ def trained(
         )
         _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
         times.write_text(json.dumps({"fit": fit, "fit_cpu": fit_cpu}))
-    elif different := different_options(out, method, settings.get("options") or {}):
-        raise SystemExit(f"'{out}' was learnt with other options ({', '.join(different)}): remove it")
+    elif different := different_settings(out, method, settings):
+        raise SystemExit(f"'{out}' was learnt with other settings ({', '.join(different)}): remove it")
     return Run(out, **json.loads(times.read_text()))
 
 
-def different_options(run: Path, method: str, options: Row) -> list[str]:
-    """Names of the method's options that a run was not learnt with."""
-    wanted = check_options(method_class(method).Options, options, method).model_dump(mode="json")
-    kept = read_config(run).options
-    return [name for name, value in wanted.items() if kept.get(name) != value]
+def different_settings(run: Path, method: str, settings: Row) -> list[str]:
+    """Names of the method's options, and of the settings given to `train`, that a run was not learnt with."""
+    kept = read_config(run)
+    wanted = check_options(method_class(method).Options, settings.get("options") or {}, method).model_dump(mode="json")
+    options = [name for name, value in wanted.items() if kept.options.get(name) != value]
+    return options + [name for name, value in settings.items() if name != "options" and getattr(kept, name) != value]
 
 
 def costs(run: Run, result: Row) -> Row:
