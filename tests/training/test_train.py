@@ -204,7 +204,10 @@ def test_two_processes_learn_what_one_does(method, learned, tiny_data, tmp_path)
     command = [sys.executable, str(script), str(data), str(tmp_path / "two"), method]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    train(data, out=tmp_path / "one", method=method, options={"image_size": 64}, progress=False, tell=lambda _: None)
+    alone = {"accelerator": "cpu"}  # as the two, on a machine with an accelerator too
+    train(
+        data, out=tmp_path / "one", method=method, options={"image_size": 64}, trainer=alone, progress=False, tell=str
+    )
     one, two = (load_file(tmp_path / name / "weights.safetensors")[learned] for name in ("one", "two"))
     if method == "patchcore":  # the bank's order is that of picking, which may differ
         one, two = one[one[:, 0].argsort()], two[two[:, 0].argsort()]
