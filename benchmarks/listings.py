@@ -43,6 +43,10 @@ BOXES = ("method", "options", "seed", "mAP50", "mAP", "mAP75", "found at 1", "pa
 PIXELS = ("method", "options", "seed", "IoU", "mIoU", "with good", "defects found")
 WHOLE = ("image AUROC", "escape", "overkill", "accuracy", "parameters, M")
 MASKS = (*PIXELS, *WHOLE, *COST)
+WHOLE_DEFECTS = (
+    "method", "set", "options", "seed", "instance AP50", "IoU", "defects found", "measured", "area error",
+    "length error", *COST,
+)  # fmt: skip
 MARKED = ("images", "boxes", "boxes found", "regions", "regions right")
 GAINS = tuple(
     f"{gain}{figure}"
@@ -119,7 +123,7 @@ LISTINGS = {
     "neu-det": Listing("detection", BOXES, of_set("neu_det")),
     "deeppcb": Listing("detection", BOXES, of_set("deeppcb")),
     "magnetic tile, masks": Listing("segmentation", MASKS),
-    "instances": Listing("instances", order=("method", "set")),
+    "instances": Listing("instances", WHOLE_DEFECTS, order=("method", "set")),
     **FEW_DEFECTS,
     "advisor": Listing(
         "advisor",
@@ -158,7 +162,7 @@ OWN = {
     "Classes": Listing("classification", ("set", *KINDS), order=BY_SET),
     "Boxes": Listing("detection", ("set", *BOXES), order=BY_SET),
     "Masks": Listing("segmentation", ("set", *MASKS), order=BY_SET),
-    "Instances": Listing("instances", order=BY_SET),
+    "Instances": Listing("instances", WHOLE_DEFECTS, order=BY_SET),
     "Classes never learnt from": FEW_DEFECTS["episodes"],
     "Synthetic defects": FEW_DEFECTS["recipes"],
     "Good images with some defects": FEW_DEFECTS["mixed"],
