@@ -65,6 +65,31 @@ def test_cross_entropy_equals_torch_and_leaves_pixels_out(maps):
     torch.testing.assert_close(cross_entropy(logits, truth, keep), F.cross_entropy(logits, ignored))
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_balanced_classes_are_torchs_class_weights(power, maps):
+    logits, labels, keep = maps
+    labels = torch.where(labels == 2, labels, labels.clamp(max=1))  # of unequal numbers, and the last one missing
+    keep = keep.clone()
+    keep[:, :, :5] = 0
+    ignored = labels.clone()
+    ignored[:, :5] = -100
+    counts = torch.stack([(ignored == k).sum() for k in range(CLASSES + 1)]).clamp(min=1)
+    found = combined(logits, one_hot(labels, CLASSES), keep, {"cross_entropy": 1.0}, balance=power)
+    torch.testing.assert_close(found, F.cross_entropy(logits, ignored, weight=counts**-power))
+
+
+def test_balanced_classes_that_overlap_are_balanced_one_by_one(maps):
+    logits, labels, keep = maps
+    truth = one_hot(labels, CLASSES, exclusive=False)
+    layers = []
+    for k in range(CLASSES):
+        yes = truth[:, k].bool()
+        loss = F.binary_cross_entropy_with_logits(logits[:, 1 + k], truth[:, k], reduction="none")
+        layers.append((loss[yes].mean() + loss[~yes].mean()) / 2)  # a power of 1: both sides weigh the same
+    found = combined(logits[:, 1:], truth, keep, {"cross_entropy": 1.0}, exclusive=False, balance=1.0)
+    torch.testing.assert_close(found, torch.stack(layers).mean())
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "tversky", "boundary"])
 def test_pixels_that_do_not_count_get_no_gradient(name, maps):
     logits, labels, keep = maps

@@ -19,9 +19,8 @@ from blemish.methods.classification.classifier import macro_f1
 from blemish.methods.classification.counts import class_counts, prior_shift
 from blemish.methods.classification.temperature import fit_temperature
 from blemish.methods.gather import gather_vectors
-from blemish.methods.schedule import cosine_decay
 from blemish.methods.segmentation.networks import Encoder, EncoderDecoder, unet
-from blemish.methods.segmentation.segmenter import WARMUP, Segmenter, SegmenterOptions
+from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
 
 STRIDE = 32  # of the coarsest map, on which the image is classified
 
@@ -39,7 +38,10 @@ class MultiTaskOptions(SegmenterOptions):
         1.0, ge=0, description="a defect's pixel weighs (its depth / the greatest depth) to this power; 0: all alike"
     )
     positive_weight: float = Field(2.0, gt=0, description="times this")
-    backbone_rate: float = Field(0.3, ge=0, le=1, description="the encoder's learning rate, as a share; 0 freezes it")
+    # The paper's weights of a defect's pixels stand in the place of those that balance the classes.
+    pixel_balance: float = Field(
+        0.0, ge=0, le=1, description="cross_entropy and focal: each of a class's n pixels weighs n^-this; 0: all alike"
+    )
     # As with the classifier: the grey border of a moved image would tell on the class head.
     zoom: float = Field(0.0, ge=0, lt=1, description="largest change of scale, as a share")
     shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the image")
@@ -147,12 +149,6 @@ class MultiTask(Segmenter):
             if mask.any():
                 weight[mask] = self.options.positive_weight * depth(mask)[mask] ** self.options.border_power
         return torch.from_numpy(weights).to(masks.device)
-
-    def configure_optimizers(self) -> Any:
-        """The full rate, which the paper never lowers, for two thirds of the steps: labels weigh most at the end."""
-        steps = self.options.steps
-        warmup = round(WARMUP * steps)
-        return cosine_decay(self.optimizer(), steps, warmup=warmup, hold=2 * steps // 3 - warmup)
 
     def learners(self) -> list[nn.Parameter]:
         return [*self.network.parameters(), *self.head.parameters()]

@@ -54,6 +54,25 @@ def dice(scores: Tensor, truth: Tensor, keep: Tensor) -> Tensor:
     return tversky(scores, truth, keep, 0.5, 0.5)
 
 
+def balanced(truth: Tensor, keep: Tensor, power: float, exclusive: bool = True) -> Tensor:
+    """`keep` times n^-power, where n is how much of the batch has a pixel's class; the sum stays that of `keep`.
+
+    Among exclusive classes that is (N, 1, H, W); else each layer has two classes, yes and no: (N, K, H, W). Median
+    frequency balancing (Eigen & Fergus 2015) and U-Net's weight map have a power of 1.
+    """
+    axes = (0, 1, 2, 3) if exclusive else (0, 2, 3)
+    yes = (truth * keep).sum((0, 2, 3), keepdim=True).clamp(min=1)
+    weight = truth * yes**-power
+    if exclusive:
+        weight = weight.sum(dim=1, keepdim=True)
+    else:
+        no = ((1 - truth) * keep).sum((0, 2, 3), keepdim=True).clamp(min=1)
+        weight = weight + (1 - truth) * no**-power
+    weight = weight * keep
+    total = keep.expand_as(weight).sum(axes, keepdim=True)
+    return weight * total / weight.sum(axes, keepdim=True).clamp(min=1e-12)
+
+
 def boundary(scores: Tensor, distances: Tensor, keep: Tensor) -> Tensor:
     """Kervadec et al. 2019: mean of probability times signed distance from the true border, which may be negative."""
     return _mean(scores * distances, keep)
@@ -75,9 +94,18 @@ def signed_distances(truth: Tensor) -> Tensor:
 
 
 def combined(
-    logits: Tensor, truth: Tensor, keep: Tensor, weights: dict[LossName, float], exclusive: bool = True
+    logits: Tensor,
+    truth: Tensor,
+    keep: Tensor,
+    weights: dict[LossName, float],
+    exclusive: bool = True,
+    balance: float = 0.0,
 ) -> Tensor:
-    """Weighted sum of the named losses. With exclusive classes the first layer is the background (softmax)."""
+    """Weighted sum of the named losses. With exclusive classes the first layer is the background (softmax).
+
+    `balance` is the power of `balanced`, for the losses of single pixels.
+    """
+    even = balanced(truth, keep, balance, exclusive) if balance else keep
     scores = logits.softmax(dim=1) if exclusive else logits.sigmoid()
     total = logits.new_zeros(())
     for name, weight in weights.items():
@@ -85,9 +113,9 @@ def combined(
             continue
         match name:
             case "cross_entropy":
-                loss = cross_entropy(logits, truth, keep, exclusive)
+                loss = cross_entropy(logits, truth, even, exclusive)
             case "focal":
-                loss = focal(logits, truth, keep, exclusive)
+                loss = focal(logits, truth, even, exclusive)
             case "dice":
                 loss = dice(scores, truth, keep)
             case "tversky":
@@ -107,4 +135,4 @@ def one_hot(mask_labels: Tensor, classes: int, exclusive: bool = True) -> Tensor
 
 def _mean(values: Tensor, keep: Tensor) -> Tensor:
     """Weighted mean over pixels, and plain mean over layers."""
-    return (values * keep).sum() / (keep.sum() * values.shape[1]).clamp(min=1e-6)
+    return (values * keep).sum() / keep.expand_as(values).sum().clamp(min=1e-6)

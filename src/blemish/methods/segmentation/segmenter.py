@@ -36,11 +36,17 @@ class SegmenterOptions(Augmentation):
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the encoder")
     weights: str = Field("auto", description="the encoder's: auto, embedded, imagenet, random, or a local weights file")
     steps: int = Field(1200, ge=1, description="training steps")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for what is not pretrained; falls along a cosine")
-    backbone_rate: float = Field(0.1, ge=0, le=1, description="the encoder's learning rate, as a share; 0 freezes it")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for what is not pretrained")
+    full_rate_until: float = Field(
+        0.667, ge=0, le=1, description="share of the steps after which the learning rates fall, along a cosine"
+    )
+    backbone_rate: float = Field(0.3, ge=0, le=1, description="the encoder's learning rate, as a share; 0 freezes it")
     loss: dict[LossName, float] = Field(
         {"cross_entropy": 1.0, "dice": 1.0},
         description="weights of the losses that are added: cross_entropy, focal, dice, tversky, boundary; or one name",
+    )
+    pixel_balance: float = Field(
+        0.5, ge=0, le=1, description="cross_entropy and focal: each of a class's n pixels weighs n^-this; 0: all alike"
     )
     overlapping: bool = Field(False, description="classes may share pixels: a sigmoid each instead of one softmax")
     defect_share: float | None = Field(
@@ -85,7 +91,8 @@ class Segmenter(Method):
     """A network that gives each pixel a probability of each defect class.
 
     A subclass builds the network in `build`. Images are drawn so that those with a defect are not drowned by good ones,
-    and rare classes not by frequent ones; pixels whose truth is unknown count for nothing.
+    and rare classes not by frequent ones; nor are small defects by large ones, whose pixels weigh less each. Pixels
+    whose truth is unknown count for nothing.
     """
 
     Options: ClassVar[type[SegmenterOptions]] = SegmenterOptions
@@ -130,7 +137,8 @@ class Segmenter(Method):
         keep = (batch["valid"] & batch["has_mask"][:, None, None]).float()
         if weight is not None:
             keep = keep * weight
-        loss = combined(logits, self.truth(batch), keep[:, None], self.options.loss, self.exclusive)
+        truth, how = self.truth(batch), self.options
+        loss = combined(logits, truth, keep[:, None], how.loss, self.exclusive, how.pixel_balance)
         if self._features is not None:
             features, self._features = self._features, None
             loss = loss + self.options.embedding_weight * self.places_loss(features, batch["mask_labels"], keep > 0)
@@ -159,7 +167,10 @@ class Segmenter(Method):
         self.log("val_iou", self.val_iou, on_epoch=True, prog_bar=True, batch_size=len(scores))
 
     def configure_optimizers(self) -> Any:
-        return cosine_decay(self.optimizer(), self.options.steps, warmup=round(WARMUP * self.options.steps))
+        steps = self.options.steps
+        warmup = round(WARMUP * steps)
+        hold = max(0, round(self.options.full_rate_until * steps) - warmup)
+        return cosine_decay(self.optimizer(), steps, warmup=warmup, hold=hold)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW, slower for the pretrained encoder."""

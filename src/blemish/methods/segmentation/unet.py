@@ -22,10 +22,11 @@ class UNetOptions(SegmenterOptions):
 class UNet(Segmenter):
     """Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI.
 
-    Kept: decoder of two convolutions a size, fed by the encoder's map of the same size; pixel-wise cross-entropy.
-    Deviations: a pretrained encoder, padded convolutions and BatchNorm, so that the map has the image's size; Dice is
-    added to the loss; the paper's weight map between touching cells is left out. `backbone=plain` is the paper's own
-    network, from scratch; its width is `width`, the paper's 64.
+    Kept: decoder of two convolutions a size, fed by the encoder's map of the same size; pixel-wise cross-entropy whose
+    weights balance the classes. Deviations: a pretrained encoder, padded convolutions and BatchNorm, so that the map
+    has the image's size; Dice is added to the loss; classes are balanced in each batch, and half-way only
+    (`pixel_balance`; the paper's: 1), without further weight between touching cells. `backbone=plain` is the paper's
+    own network, from scratch; its width is `width`, the paper's 64.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
