@@ -16,17 +16,22 @@ class UNetOptions(SegmenterOptions):
     backbone: str = Field(
         DEFAULT_BACKBONE, description="timm name of the encoder; plain: the paper's own, from scratch"
     )
-    width: int = Field(16, ge=1, description="channels at full size, doubled at each coarser one")
+    width: int = Field(16, ge=1, description="channels at the finest size, doubled at each coarser one")
+    full_size: bool = Field(
+        False, description="decode to the image's own size, for which the encoder has no map, not to half of it"
+    )
+    steps: int = Field(2000, ge=1, description="training steps")
 
 
 class UNet(Segmenter):
     """Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI.
 
     Kept: decoder of two convolutions a size, fed by the encoder's map of the same size; pixel-wise cross-entropy whose
-    weights balance the classes. Deviations: a pretrained encoder, padded convolutions and BatchNorm, so that the map
-    has the image's size; Dice is added to the loss; classes are balanced in each batch, and half-way only
-    (`pixel_balance`; the paper's: 1), without further weight between touching cells. `backbone=plain` is the paper's
-    own network, from scratch; its width is `width`, the paper's 64.
+    weights balance the classes. Deviations: a pretrained encoder, padded convolutions and BatchNorm; the map is decoded
+    to half the image's size, where the encoder's finest map is, and enlarged from there (`full_size`); Dice is added to
+    the loss; classes are balanced in each batch, and half-way only (`pixel_balance`; the paper's: 1), without further
+    weight between touching cells. `backbone=plain` is the paper's own network, from scratch; its width is `width`, the
+    paper's 64.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -45,4 +50,5 @@ class UNet(Segmenter):
         options = self.options
         if options.backbone == PLAIN:
             return PlainUNet(self.channels, self.layers, options.width)
-        return unet(Encoder(options.backbone, options.weights, self.channels), self.layers, options.width)
+        encoder = Encoder(options.backbone, options.weights, self.channels)
+        return unet(encoder, self.layers, options.width, half=not options.full_size)
