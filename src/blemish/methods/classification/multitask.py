@@ -56,7 +56,8 @@ class MultiTask(Segmenter):
     the shared features; the weight moves from pixels to labels linearly over the training; pixels deep inside a defect
     weigh more than those at its uncertain border; images with a label but no mask learn the label. Deviations: a
     pretrained encoder, its first layers as they are, with U-Net's decoder to half the image's size instead of a network
-    of our own at an eighth; several classes; the pixel losses of `unet`; images drawn by the shares of `defect_share`
+    of our own at an eighth; several classes; the pixel losses of `unet`; the learning rate, which the paper never
+    lowers, falls at the end, when labels weigh most (`full_rate_until`); images drawn by the shares of `defect_share`
     and `class_balance` instead of each good one as often as the other, and the class probabilities set right for it
     afterwards.
     """
