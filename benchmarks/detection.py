@@ -16,7 +16,7 @@ from pathlib import Path
 from runs import Row, cases, costs, options_of, parser, show, trained
 
 from blemish import Inspector, evaluate, read_dataset
-from blemish.training.fit import load_method
+from blemish.training.train import load_method
 
 METHODS = ("faster-rcnn", "retinanet", "ssd", "yolo")
 # What differs from the defaults, for every method alike: DeepPCB's defects are small, its images few and large.

@@ -21,7 +21,7 @@ from rich.table import Table
 from blemish import read_dataset
 from blemish.dataset.truth import has_mask, mask_of
 from blemish.training.explain import METHODS, Explainer
-from blemish.training.fit import train
+from blemish.training.train import train
 
 SHARES = np.arange(1, 10) / 10
 NEAR = 15  # px

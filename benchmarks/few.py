@@ -61,8 +61,8 @@ from blemish.evaluation.paired import draw_sets
 from blemish.imaging.read import read_image
 from blemish.inspection.enroll import embeddings
 from blemish.methods.catalogue import method_class
-from blemish.training.fit import load_method
 from blemish.training.options import parse_settings
+from blemish.training.train import load_method
 
 METHODS = (
     "prototypical", "matching", "maml", "unet", "classifier", "supersimplenet", "patchcore", "anomaly-dino",

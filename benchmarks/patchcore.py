@@ -21,7 +21,7 @@ OURS = """
 import json, resource, sys, time
 import torch
 from pathlib import Path
-from blemish.training.fit import train
+from blemish.training.train import train
 from blemish import Inspector, read_dataset, evaluate
 data, ratio, out = sys.argv[1:4]
 marks = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from runs import Row, cases, costs, interval, options_of, parser, show, trained
 
 from blemish import Inspector, evaluate, read_dataset
-from blemish.training.fit import load_method
+from blemish.training.train import load_method
 
 METHODS = ("unet", "fcn", "segan", "multitask")
 SETS = ("magnetic_tile",)

@@ -61,7 +61,7 @@ def main() -> None:
 
 def train(folder: Path) -> tuple[Path, Path]:
     from blemish.dataset.synthetic import Counts, write_synthetic
-    from blemish.training.fit import train as fit
+    from blemish.training.train import train as fit
 
     write_synthetic(folder / "data", ("metal",), Counts(40, 16, 4), 256, 0)
     options = {"image_size": 256, "coreset_ratio": 0.02}

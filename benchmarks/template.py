@@ -18,7 +18,7 @@ from runs import append
 
 from blemish import Inspector, read_dataset
 from blemish.dataset.truth import boxes_of
-from blemish.training.fit import train
+from blemish.training.train import train
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blemish.inspection.inspector import Inspector
     from blemish.inspection.manifest import Decision
     from blemish.inspection.result import Inspection, Measurements, Region, Verdict
-    from blemish.training.fit import resume, train
+    from blemish.training.train import resume, train
 
 # Public name -> where it lives; loaded on first use, so that `import blemish` is quick and free of torch.
 _PUBLIC = {
@@ -29,8 +29,8 @@ _PUBLIC = {
     "Verdict": "blemish.inspection.result",
     "evaluate": "blemish.evaluation.evaluate",
     "read_dataset": "blemish.dataset.read",
-    "resume": "blemish.training.fit",
-    "train": "blemish.training.fit",
+    "resume": "blemish.training.train",
+    "train": "blemish.training.train",
 }
 
 __all__ = [

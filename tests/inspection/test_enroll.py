@@ -15,7 +15,7 @@ from blemish.inspection.enroll import ENROLLED, enroll
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Support
 from blemish.inspection.support import class_scores, pack
-from blemish.training.fit import train
+from blemish.training.train import train
 
 OPTIONS = {"image_size": 64, "batch_size": 8, "steps": 2}
 

@@ -125,7 +125,7 @@ def test_old_bundles_have_no_products(tmp_path):
 def test_training_sets_thresholds_for_each_product(tmp_path):
     """Two products, told apart by a folder or a column; the noisier one needs a higher threshold."""
     pytest.importorskip("torch")
-    from blemish.training.fit import train
+    from blemish.training.train import train
 
     rng = np.random.default_rng(0)
     for product, noise in [("calm", 3), ("rough", 12)]:

@@ -160,7 +160,7 @@ def test_on_the_command_line(tmp_path, pair, monkeypatch, capsys):
 def test_siamese_learns_pairs_and_ships_two_inputs(tmp_path, good):
     """From training on pairs, with good images or with boxes alone, to a bundle that compares."""
     pytest.importorskip("torch")
-    from blemish.training.fit import train
+    from blemish.training.train import train
 
     rng = np.random.default_rng(0)
     rows = ["image,label,template,split,boxes"]

@@ -25,10 +25,11 @@ from blemish.methods.classification.networks import AtLeast, Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
 from blemish.training.data import ImageItems, View
-from blemish.training.fit import build, fit, train
+from blemish.training.fit import build, fit
 from blemish.training.needs import bears
 from blemish.training.run import RunConfig
 from blemish.training.ship import export_graph
+from blemish.training.train import train
 
 
 def clusters(classes: int, seed: int = 0, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:

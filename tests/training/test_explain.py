@@ -13,7 +13,7 @@ from blemish.errors import DataError, OptionError
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.regions import regions_by_share
 from blemish.training.explain import Explainer, as_map, find_layer, transfer_map
-from blemish.training.fit import train
+from blemish.training.train import train
 
 
 def picture(kind, seed):

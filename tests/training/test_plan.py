@@ -11,11 +11,11 @@ from blemish.errors import DataError, OptionError
 from blemish.inspection.bundle import open_bundle
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training import plan as planning
-from blemish.training.fit import train
 from blemish.training.plan import advise, advise_for, make_plan, read_plan, run_settings, write_plan
 from blemish.training.probe import Estimate, estimate, images_shown, probe_machine
 from blemish.training.rules import RULES, Rule
 from blemish.training.run import read_config
+from blemish.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import pytest
 from blemish.dataset.sample import Sample
 from blemish.errors import DataError
 from blemish.inspection.bundle import open_bundle
-from blemish.training import fit as fitting
-from blemish.training.fit import deal, train
+from blemish.training import cross_fit as crossing
+from blemish.training.cross_fit import deal
 from blemish.training.stopping import best_share
+from blemish.training.train import train
 
 
 def test_the_best_share_is_that_of_the_mean_course():
@@ -48,7 +49,7 @@ def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny
         seen.extend(courses)
         return 0.5
 
-    monkeypatch.setattr(fitting, "best_share", half)
+    monkeypatch.setattr(crossing, "best_share", half)
     options = {"backbone": "compact", "weights": "random", "image_size": 64, "batch_size": 4, "epochs": 4}
     run = train(
         tiny_data.folder / "labelled.csv", out=tmp_path / "run", method="classifier", options=options,

@@ -13,8 +13,8 @@ from blemish.inspection.bundle import open_bundle
 from blemish.inspection.manifest import InputSpec
 from blemish.methods.catalogue import method_class
 from blemish.training.data import ImageItems, View, collate
-from blemish.training.fit import train
 from blemish.training.synthetic import Synthesiser, check_recipe, classes_with, synthetic_first, with_drawn
+from blemish.training.train import train
 
 CLASSES = ("good", "pit", "scratch")
 TRUTH = ("label", "mask", "boxes")

@@ -17,8 +17,9 @@ from blemish.imaging.read import write_image
 from blemish.inspection.bundle import find_bundle, open_bundle
 from blemish.methods.feature_distance.patchcore import PatchCore, PatchCoreOptions
 from blemish.training import ship as shipping
-from blemish.training.fit import MOST_CHECKS, check_interval, load_method
+from blemish.training.fit import MOST_CHECKS, check_interval
 from blemish.training.one_pass import with_collecting_strategy
+from blemish.training.train import load_method
 
 OPTIONS = {"image_size": 64, "coreset_ratio": 0.2}
 
@@ -189,7 +190,7 @@ def test_features_beyond_the_budget_are_condensed_as_they_come():
 
 TWO_PROCESSES = """
 import sys
-from blemish.training.fit import train
+from blemish.training.train import train
 if __name__ == "__main__":
     train(sys.argv[1], out=sys.argv[2], method=sys.argv[3], progress=False, tell=lambda _: None,
           options={"image_size": 64}, trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"})

@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 from blemish.errors import OptionError
 from blemish.methods.catalogue import method_class
-from blemish.training.fit import train
 from blemish.training.run import weights_file
+from blemish.training.train import train
 from blemish.training.transfer import LinearProbe, pretrained, shared, start_from, taught
 
 NET = {"backbone": "test_resnet", "weights": "random", "image_size": 64, "batch_size": 8}

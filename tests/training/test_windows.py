@@ -17,7 +17,7 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, InputSpec, Roi, Tiling
 from blemish.inspection.result import Verdict
 from blemish.training.data import ImageItems, View
-from blemish.training.fit import train
+from blemish.training.train import train
 from blemish.training.windows import (
     WindowRule,
     Windows,

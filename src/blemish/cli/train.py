@@ -115,7 +115,7 @@ def train(
 ) -> None:
     """Learn from DATA and ship a bundle, with thresholds set on validation images and its export proven."""
     with needs_extra("train"):
-        from blemish.training import fit as training
+        from blemish.training import train as training
         from blemish.training.options import parse_settings
     if resume is not None:
         told_too = [name for name in context.params if name not in ("resume", "tensorboard") and _told(context)(name)]

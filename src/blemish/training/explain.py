@@ -28,8 +28,9 @@ from blemish.inspection.result import Inspection, Outputs
 from blemish.methods.base import Method
 from blemish.methods.blocks import Frozen
 from blemish.training.data import ImageItems, loader
-from blemish.training.fit import load_method, view_of
+from blemish.training.fit import view_of
 from blemish.training.run import read_config, split_file
+from blemish.training.train import load_method
 
 Maps = NDArray[np.float32]
 OWN = ("cam", "patch-transfer")

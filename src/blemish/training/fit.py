@@ -1,132 +1,35 @@
-"""Training: from a dataset to a run folder with its bundle."""
+"""Learning: a method, built for a dataset and trained on it by Lightning."""
 
 import logging
-import shutil
 import signal
 import warnings
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from safetensors.torch import load_file, save_file
 
-import blemish
-from blemish.dataset.read import read_dataset
-from blemish.dataset.sample import GOOD, Dataset, Sample
-from blemish.dataset.split import ensure_splits
-from blemish.dataset.write import write_csv
-from blemish.errors import BlemishError, DataError, ImageError, OptionError
-from blemish.imaging.read import image_header
-from blemish.inspection.inspector import Inspector
+from blemish.dataset.sample import GOOD, Dataset
+from blemish.errors import OptionError
 from blemish.inspection.manifest import InputSpec
-from blemish.inspection.result import Inspection
 from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
-from blemish.training.calibrate import Target
 from blemish.training.checkpoint import LastCheckpoint
 from blemish.training.data import ImageItems, View, loader
-from blemish.training.needs import bears, check_truth, good_alone, good_or_paired
+from blemish.training.needs import bears, good_alone, good_or_paired
 from blemish.training.one_pass import with_collecting_strategy
 from blemish.training.options import check_options
-from blemish.training.plan import advise, options_for, run_settings
-from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
-from blemish.training.ship import Origin, Progress, ship
-from blemish.training.stopping import Course, StopAt, Watched, best_share
-from blemish.training.synthetic import check_recipe, classes_with, synthetic_first, with_drawn
+from blemish.training.run import RunConfig, checkpoint_file
+from blemish.training.synthetic import classes_with, synthetic_first, with_drawn
 from blemish.training.transfer import PROBE, LinearProbe, pretrained, start_from
-from blemish.training.windows import check_places, learns_windows, thinned, windows_of
+from blemish.training.windows import learns_windows, thinned, windows_of
 
 CHECKPOINT_EVERY = timedelta(minutes=2)
 MOST_CHECKS = 20  # validations of a training that is counted in steps; a small set would have one every few of them
-
-
-def train(
-    data: str | Path,
-    *,
-    out: str | Path,
-    method: str | None = None,
-    options: dict[str, Any] | None = None,
-    tell: Progress = print,
-    progress: bool = True,
-    tensorboard: bool = False,
-    **settings: Any,
-) -> Path:
-    """Learn from a dataset, ship and calibrate the bundle; returns the run folder.
-
-    `settings` are the other fields of `RunConfig`: seed, format, root, roi, tiling, trainer, false_alarm and so on.
-    Raises DataError, OptionError or ExportError for what a user can mend.
-    """
-    run = Path(out)
-    if (run / "run.yaml").exists() and is_first_process():
-        raise OptionError(f"'{run}' already holds a run; resume it with --resume {run}, or choose another folder")
-    dataset = read_dataset(data, settings.get("format", "auto"), settings.get("root"))
-    if method is None:
-        advice = advise(dataset)
-        method = advice.method
-        tell(f"method {method}: {advice.reason}")
-        options = options_for(advice, method, options or {})
-        settings = {**run_settings(advice), **{key: value for key, value in settings.items() if value is not None}}
-    if settings.get("channels") is None:
-        settings = {**settings, "channels": channels_of(dataset)}
-    checked = check_options(method_class(method).Options, options or {}, method)
-    config = check_options(
-        RunConfig,
-        {
-            "blemish": blemish.__version__,
-            "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
-            "method": method,
-            "options": checked.model_dump(mode="json"),
-            **{key: value for key, value in settings.items() if value is not None},
-        },
-        "train",
-    )
-    dataset = _split(dataset, config)
-    if config.synthetic is not None:
-        check_recipe(config.synthetic, dataset, method_class(method))
-    if learns_windows(method_class(method), config.tiling is not None):
-        check_places(dataset)
-    else:
-        several = getattr(checked, "multi_label", False)
-        check_truth(dataset, method_class(method), drawn=config.synthetic is not None, several=several)
-    _start(run, config, dataset)
-    try:
-        return _carry_out(run, config, dataset, tell, progress, tensorboard)
-    except BlemishError:
-        if not weights_file(run).exists() and not checkpoint_file(run).exists():
-            (run / "run.yaml").unlink(missing_ok=True)  # nothing was learnt: the folder is free for another try
-        raise
-
-
-def channels_of(dataset: Dataset) -> int:
-    """What the network sees: 3 of grey and colour images, all of images with other channels, by the first of them."""
-    try:
-        channels = image_header(dataset.samples[0].image).channels if len(dataset) else 3
-    except ImageError:  # the audit's business
-        return 3
-    return 3 if channels in (1, 3) else channels
-
-
-def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, tensorboard: bool = False) -> Path:
-    """Go on with an interrupted run: from its last checkpoint, or from its weights when only shipping is left."""
-    run = Path(run)
-    config = read_config(run)
-    dataset = read_dataset(split_file(run), "csv")
-    return _carry_out(run, config, dataset, tell, progress, tensorboard)
-
-
-def is_first_process() -> bool:
-    """False in the further processes of a distributed run, which learn but write and ship nothing."""
-    return bool(rank_zero_only.rank == 0)
 
 
 def build(config: RunConfig, dataset: Dataset) -> Method:
@@ -146,65 +49,9 @@ def build(config: RunConfig, dataset: Dataset) -> Method:
     return kind(options, classes, config.channels)
 
 
-def load_method(run: str | Path) -> Method:
-    """The trained method of a run folder."""
-    run = Path(run)
-    config = read_config(run)
-    if not weights_file(run).is_file():
-        raise OptionError(f"run '{run}' has not finished learning; go on with blemish train --resume {run}")
-    method = build(config, read_dataset(split_file(run), "csv"))
-    method.load_state_dict(load_file(weights_file(run)))
-    return method.eval()
-
-
 def view_of(config: RunConfig) -> View:
     side = config.options["image_size"]
     return View(InputSpec(channels=config.channels, height=side, width=side, fit=config.fit), config.roi, config.tiling)
-
-
-def _split(dataset: Dataset, config: RunConfig) -> Dataset:
-    kind = method_class(config.method)
-    # Pairs of image and template are learnt from where no image is good.
-    good_only = good_alone(kind) and any(s.defective is False for s in dataset.samples)
-    share = 0.0 if config.calibration == "cross-fitted" else 0.2
-    return ensure_splits(dataset, seed=config.seed, val_share=share, need_defects_in_training=not good_only)
-
-
-@rank_zero_only
-def _start(run: Path, config: RunConfig, dataset: Dataset) -> None:
-    write_config(run, config)
-    write_csv(dataset, split_file(run))
-
-
-def _carry_out(
-    run: Path, config: RunConfig, dataset: Dataset, tell: Progress, progress: bool, tensorboard: bool
-) -> Path:
-    view = view_of(config)
-    try:
-        crossed = cross_fit(dataset, config, run, tell, progress) if config.calibration == "cross-fitted" else None
-        method = build(config, dataset)
-        if weights_file(run).exists():
-            tell("already trained; shipping")
-            method.load_state_dict(load_file(weights_file(run)))
-        else:
-            tell(f"learning from {len(_training(dataset, method))} images")
-            stop = [StopAt(crossed.share)] if crossed and crossed.share < 1 else []
-            trainer = fit(method, dataset, config, *stop, run=run, progress=progress, tensorboard=tensorboard)
-            if not trainer.is_global_zero:
-                return run
-            if crossed and crossed.temperature is not None:
-                method.temperature.fill_(crossed.temperature)  # type: ignore[operator]
-            _save_weights(method, weights_file(run))
-    except KeyboardInterrupt:
-        tell(f"go on with: blemish train --resume {run}")
-        raise
-    target = Target(config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds)
-    origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
-    results = None if crossed is None else crossed.results
-    ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, tell=tell, cross_fitted=results)
-    for leftover in ("checkpoints", "folds"):
-        shutil.rmtree(run / leftover, ignore_errors=True)
-    return run
 
 
 def fit(
@@ -224,7 +71,7 @@ def fit(
     one_pass = isinstance(method, OnePassMethod)
     view = view_of(config)
     truth = {*method.info.needs, *method.info.takes}
-    learnt_from, held = _training(dataset, method), dataset.split("val")
+    learnt_from, held = training_part(dataset, method), dataset.split("val")
     tiles = held_tiles = None
     if learns_windows(type(method), view.tiling is not None):
         cut = thinned(windows_of(dataset.split("train"), view, config.windows), config.windows, config.seed)
@@ -322,59 +169,15 @@ def check_interval(steps: int, batches: int) -> int:
     return steps // checks
 
 
-@dataclass(frozen=True)
-class Crossed:
-    """What cross-fitting found, of a method that is monitored: when to stop, and the temperature of its classes."""
-
-    results: list[Inspection]  # of every training image by a method that has not seen it, in their order
-    share: float = 1.0  # of the steps, after which the folds were judged best
-    temperature: float | None = None
-
-
-def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, progress: bool) -> Crossed:
-    """Learn from all folds but one, as often as there are folds, and inspect that one."""
-    training = dataset.split("train").samples
-    results: dict[int, Inspection] = {}
-    courses: list[Course] = []
-    temperatures: list[float] = []
-    for fold, held in enumerate(deal(training, config.folds, config.seed)):
-        tell(f"cross-fitting, fold {fold + 1} of {config.folds}")
-        part = dataset.with_samples(s for i, s in enumerate(training) if i not in held)
-        method = build(config, dataset)
-        folder = run / "folds" / str(fold)
-        if method.monitor is None:
-            fit(method, part, config, run=folder, progress=progress)
-        else:
-            watched = Watched(method.monitor)
-            judged = dataset.with_samples(replace(s, split="val") if i in held else s for i, s in enumerate(training))
-            fit(method, judged, config, watched, run=folder, progress=progress)
-            courses.append(watched.course)
-            if isinstance(temperature := getattr(method, "temperature", None), torch.Tensor):
-                temperatures.append(float(temperature))
-        target = Target(config.false_alarm, config.review)
-        origin = Origin(part, config.options, config.seed, f"fold{fold}", config.scale)
-        bundle = ship(method, view_of(config), origin, folder / "fold.blemish", target=target, tell=_silent)
-        inspected = Inspector.open(bundle).inspect([training[i] for i in sorted(held)])
-        results.update(zip(sorted(held), inspected, strict=True))
-    return Crossed(
-        [results[i] for i in range(len(training))],
-        best_share(courses),
-        float(np.exp(np.mean(np.log(temperatures)))) if temperatures else None,
-    )
-
-
-def deal(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
-    """Indices of each fold: groups stay together, and each class is dealt out evenly; DataError with too few."""
-    parts: defaultdict[str | int, list[int]] = defaultdict(list)
-    for i in torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist():
-        group = samples[i].group
-        parts[i if group is None else group].append(i)
-    if len(parts) < folds:
-        raise DataError(
-            f"cross-fitting in {folds} folds needs as many training images, or groups of them; there are {len(parts)}"
-        )
-    dealt = sorted(parts.values(), key=lambda part: str(samples[part[0]].label))
-    return [{i for part in dealt[fold::folds] for i in part} for fold in range(folds)]
+def training_part(dataset: Dataset, method: Method) -> Dataset:
+    """The training images that bear the truth a method learns from: good ones alone where it needs no other."""
+    training = dataset.split("train")
+    if good_alone(type(method)):
+        return good_or_paired(training, type(method))
+    if method.info.needs == ("good",):
+        return training
+    needed = [need for need in method.info.needs if need != "good"]
+    return training.where(lambda s: all(bears(s, need, method.several_labels) for need in needed))
 
 
 def _trainer(**options: Any) -> L.Trainer:
@@ -395,27 +198,6 @@ def _fit(trainer: L.Trainer, *arguments: Any, **settings: Any) -> None:
             raise
         signal.signal(signal.SIGINT, at_interrupt)
         raise KeyboardInterrupt from stop
-
-
-def _training(dataset: Dataset, method: Method) -> Dataset:
-    """The training images that bear the truth a method learns from: good ones alone where it needs no other."""
-    training = dataset.split("train")
-    if good_alone(type(method)):
-        return good_or_paired(training, type(method))
-    if method.info.needs == ("good",):
-        return training
-    needed = [need for need in method.info.needs if need != "good"]
-    return training.where(lambda s: all(bears(s, need, method.several_labels) for need in needed))
-
-
-def _save_weights(method: Method, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}, partial)
-    partial.replace(path)
-
-
-def _silent(message: str) -> None:
-    pass
 
 
 class quiet:

@@ -15,9 +15,9 @@ from blemish.evaluation.evaluate import Seen, evaluate
 from blemish.evaluation.judgement import Judgement, judgement
 from blemish.inspection.bundle import find_bundle
 from blemish.inspection.inspector import Inspector
-from blemish.training.fit import resume, train
 from blemish.training.run import read_config, split_file
 from blemish.training.ship import Progress
+from blemish.training.train import resume, train
 
 TIMING = "timing.json"
 

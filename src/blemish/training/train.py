@@ -1,0 +1,170 @@
+"""Training: from a dataset to a run folder with its bundle."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from safetensors.torch import load_file, save_file
+
+import blemish
+from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import Dataset
+from blemish.dataset.split import ensure_splits
+from blemish.dataset.write import write_csv
+from blemish.errors import BlemishError, ImageError, OptionError
+from blemish.imaging.read import image_header
+from blemish.methods.base import Method
+from blemish.methods.catalogue import method_class
+from blemish.training.calibrate import Target
+from blemish.training.cross_fit import cross_fit
+from blemish.training.fit import build, fit, training_part, view_of
+from blemish.training.needs import check_truth, good_alone
+from blemish.training.options import check_options
+from blemish.training.plan import advise, options_for, run_settings
+from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
+from blemish.training.ship import Origin, Progress, ship
+from blemish.training.stopping import StopAt
+from blemish.training.synthetic import check_recipe
+from blemish.training.windows import check_places, learns_windows
+
+
+def train(
+    data: str | Path,
+    *,
+    out: str | Path,
+    method: str | None = None,
+    options: dict[str, Any] | None = None,
+    tell: Progress = print,
+    progress: bool = True,
+    tensorboard: bool = False,
+    **settings: Any,
+) -> Path:
+    """Learn from a dataset, ship and calibrate the bundle; returns the run folder.
+
+    `settings` are the other fields of `RunConfig`: seed, format, root, roi, tiling, trainer, false_alarm and so on.
+    Raises DataError, OptionError or ExportError for what a user can mend.
+    """
+    run = Path(out)
+    if (run / "run.yaml").exists() and is_first_process():
+        raise OptionError(f"'{run}' already holds a run; resume it with --resume {run}, or choose another folder")
+    dataset = read_dataset(data, settings.get("format", "auto"), settings.get("root"))
+    if method is None:
+        advice = advise(dataset)
+        method = advice.method
+        tell(f"method {method}: {advice.reason}")
+        options = options_for(advice, method, options or {})
+        settings = {**run_settings(advice), **{key: value for key, value in settings.items() if value is not None}}
+    if settings.get("channels") is None:
+        settings = {**settings, "channels": channels_of(dataset)}
+    checked = check_options(method_class(method).Options, options or {}, method)
+    config = check_options(
+        RunConfig,
+        {
+            "blemish": blemish.__version__,
+            "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
+            "method": method,
+            "options": checked.model_dump(mode="json"),
+            **{key: value for key, value in settings.items() if value is not None},
+        },
+        "train",
+    )
+    dataset = _split(dataset, config)
+    if config.synthetic is not None:
+        check_recipe(config.synthetic, dataset, method_class(method))
+    if learns_windows(method_class(method), config.tiling is not None):
+        check_places(dataset)
+    else:
+        several = getattr(checked, "multi_label", False)
+        check_truth(dataset, method_class(method), drawn=config.synthetic is not None, several=several)
+    _start(run, config, dataset)
+    try:
+        return _carry_out(run, config, dataset, tell, progress, tensorboard)
+    except BlemishError:
+        if not weights_file(run).exists() and not checkpoint_file(run).exists():
+            (run / "run.yaml").unlink(missing_ok=True)  # nothing was learnt: the folder is free for another try
+        raise
+
+
+def channels_of(dataset: Dataset) -> int:
+    """What the network sees: 3 of grey and colour images, all of images with other channels, by the first of them."""
+    try:
+        channels = image_header(dataset.samples[0].image).channels if len(dataset) else 3
+    except ImageError:  # the audit's business
+        return 3
+    return 3 if channels in (1, 3) else channels
+
+
+def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, tensorboard: bool = False) -> Path:
+    """Go on with an interrupted run: from its last checkpoint, or from its weights when only shipping is left."""
+    run = Path(run)
+    config = read_config(run)
+    dataset = read_dataset(split_file(run), "csv")
+    return _carry_out(run, config, dataset, tell, progress, tensorboard)
+
+
+def is_first_process() -> bool:
+    """False in the further processes of a distributed run, which learn but write and ship nothing."""
+    return bool(rank_zero_only.rank == 0)
+
+
+def load_method(run: str | Path) -> Method:
+    """The trained method of a run folder."""
+    run = Path(run)
+    config = read_config(run)
+    if not weights_file(run).is_file():
+        raise OptionError(f"run '{run}' has not finished learning; go on with blemish train --resume {run}")
+    method = build(config, read_dataset(split_file(run), "csv"))
+    method.load_state_dict(load_file(weights_file(run)))
+    return method.eval()
+
+
+def _split(dataset: Dataset, config: RunConfig) -> Dataset:
+    kind = method_class(config.method)
+    # Pairs of image and template are learnt from where no image is good.
+    good_only = good_alone(kind) and any(s.defective is False for s in dataset.samples)
+    share = 0.0 if config.calibration == "cross-fitted" else 0.2
+    return ensure_splits(dataset, seed=config.seed, val_share=share, need_defects_in_training=not good_only)
+
+
+@rank_zero_only
+def _start(run: Path, config: RunConfig, dataset: Dataset) -> None:
+    write_config(run, config)
+    write_csv(dataset, split_file(run))
+
+
+def _carry_out(
+    run: Path, config: RunConfig, dataset: Dataset, tell: Progress, progress: bool, tensorboard: bool
+) -> Path:
+    view = view_of(config)
+    try:
+        crossed = cross_fit(dataset, config, run, tell, progress) if config.calibration == "cross-fitted" else None
+        method = build(config, dataset)
+        if weights_file(run).exists():
+            tell("already trained; shipping")
+            method.load_state_dict(load_file(weights_file(run)))
+        else:
+            tell(f"learning from {len(training_part(dataset, method))} images")
+            stop = [StopAt(crossed.share)] if crossed and crossed.share < 1 else []
+            trainer = fit(method, dataset, config, *stop, run=run, progress=progress, tensorboard=tensorboard)
+            if not trainer.is_global_zero:
+                return run
+            if crossed and crossed.temperature is not None:
+                method.temperature.fill_(crossed.temperature)  # type: ignore[operator]
+            _save_weights(method, weights_file(run))
+    except KeyboardInterrupt:
+        tell(f"go on with: blemish train --resume {run}")
+        raise
+    target = Target(config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds)
+    origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
+    results = None if crossed is None else crossed.results
+    ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, tell=tell, cross_fitted=results)
+    for leftover in ("checkpoints", "folds"):
+        shutil.rmtree(run / leftover, ignore_errors=True)
+    return run
+
+
+def _save_weights(method: Method, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}, partial)
+    partial.replace(path)
