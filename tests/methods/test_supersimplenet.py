@@ -28,6 +28,7 @@ def batch(labels, has_mask=True):
         "image": torch.rand(count, 3, 64, 64),
         "valid": torch.ones(count, 64, 64, dtype=torch.bool),
         "label": torch.tensor(labels),
+        "defective": torch.tensor([int(label > 0) if label >= 0 else -1 for label in labels]),
         "mask": mask,
         "has_mask": torch.tensor([has_mask or label == 0 for label in labels]),
     }
@@ -62,16 +63,38 @@ def test_an_image_labelled_without_a_mask_teaches_its_label_alone(method):
     assert seen["images"].grad[1] > 0
 
 
-def test_noise_is_never_put_on_real_defects(method):
+def test_an_image_of_which_nothing_is_known_teaches_nothing(method):
+    torch.manual_seed(1)
+    known = batch([0, 1], has_mask=False)
+    losses = []
+    for last in (0.0, 50.0):
+        shown = []
+
+        def heads(features, last=last, shown=shown):
+            shown.append(features)
+            pixels, images = torch.zeros(len(features), *features.shape[-2:]), torch.zeros(len(features))
+            pixels[[2, 5]], images[[2, 5]] = last, last  # of the third image, and of its noisy twin
+            return pixels, images
+
+        method.heads = heads
+        given = {key: torch.cat([known[key], batch([-1], has_mask=False)[key]]) for key in known}
+        torch.manual_seed(2)
+        losses.append(float(method.training_step(given, 0)))
+    assert losses[0] == losses[1] > 0
+
+
+def test_noise_is_never_put_on_real_defects_nor_where_nothing_counts(method):
     clean = []
     method.heads = lambda features: (clean.append(features), (features[:, 0], features.mean((1, 2, 3))))[1]
     given = batch([1, 1])
+    given["valid"][:, :, 40:] = False
     method.training_step(given, 0)
     features, noisy = clean[0].chunk(2)
     defect = F.interpolate(given["mask"][:, None].float(), features.shape[-2:], mode="bilinear")[:, 0] >= 0.5
     changed = (features != noisy).any(dim=1)
     assert changed.any()
     assert not (changed & defect).any()
+    assert not changed[:, :, changed.shape[2] * 40 // 64 :].any()
 
 
 def test_masks_on_the_grid():

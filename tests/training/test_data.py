@@ -89,3 +89,19 @@ def test_a_run_keeps_the_way_to_the_part(tmp_path):
     write_config(tmp_path, RunConfig(blemish="0", data="d", method="padim", roi=ROI))
     assert read_config(tmp_path).roi == ROI
     assert json.loads(ROI.model_dump_json())["blob"]["upright"] is True
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_whether_what_is_seen_shows_a_defect(tmp_path, sample, tiled):
+    masked = ImageItems(Dataset((sample,), tmp_path, "csv"), view(tiled), ("good", "pit"))
+    assert [item["defective"] for item in masked] == [int(item["mask"].any()) for item in masked]
+    told = [Sample(sample.image, "pit"), Sample(sample.image, "good"), Sample(sample.image)]
+    several = Sample(sample.image, labels=("pit", "dent"))
+    items = ImageItems(Dataset((*told, several), tmp_path, "csv"), view(tiled), ("good", "pit", "dent"))
+    bad = -1 if tiled else 1  # which of the tiles is defective, a label does not tell
+    found = {places[0]: item["defective"] for places, item in zip(items.places, items, strict=True)}
+    assert [found[i] for i in range(4)] == [bad, 0, -1, bad]
+
+
+def view(tiled):
+    return View(InputSpec(channels=1, height=60, width=60), None, Tiling(height=60, width=60) if tiled else None)

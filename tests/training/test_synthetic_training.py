@@ -46,6 +46,7 @@ def test_all_truth_of_an_item_agrees(items):
     made = Synthesiser(recipe, CLASSES, [])(item)
     assert torch.equal(item["image"], before)
     assert CLASSES[made["label"]] in ("scratch", "pit")
+    assert (item["defective"], made["defective"]) == (0, 1)
     assert torch.equal(made["mask"], made["mask_labels"] > 0)
     assert torch.equal(made["mask"], made["box_masks"].any(dim=0))
     assert (made["image"] - before).abs().sum(dim=0)[made["mask"]].mean() > 0.05

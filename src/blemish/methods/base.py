@@ -20,7 +20,8 @@ Answer = Literal["what", "where", "how much"]
 # What the data loader gives of an image, and stacked (lists stay lists) of a batch:
 # "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
 # "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, where "has_mask" says that they
-# are known. Where all images have templates: "template" (C, H, W), and "differs" (H, W) bool, known defects.
+# are known; "defective" int64, 1 where what is seen shows a defect, 0 where it shows none, -1 unknown.
+# Where all images have templates: "template" (C, H, W), and "differs" (H, W) bool, known defects.
 # Where a method needs labels: "present" (D,) bool, the defect classes that the image shows, where "has_label" says that
 # they are known; "label" is -1 where there are several.
 # Where a method needs or takes masks: "mask_labels" (H, W) int64, 0 no defect, 1 + index of the defect class.

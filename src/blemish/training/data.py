@@ -106,12 +106,14 @@ class ImageItems(TorchDataset[Item]):
         mask = mask_of(sample, size) if known else np.zeros(size, dtype=np.bool_)
         if sample.defective and not mask.any():
             known = False  # an empty mask of a defective part does not tell where its defect is
+        shown = torch.from_numpy(seen.mask(mask & valid, spec))
         item: Item = {
             "image": seen.image(image, spec),
             "valid": torch.from_numpy(seen.mask(valid, spec)),
             "label": label_index(sample, self.classes),
             "mask": torch.from_numpy(seen.mask(mask, spec)),
             "has_mask": known,
+            "defective": int(shown.any()) if known else self._told(sample),
         }
         if "label" in self.truth:
             item["present"], item["has_label"] = present_in(sample, self.classes)
@@ -127,6 +129,12 @@ class ImageItems(TorchDataset[Item]):
             item["template"] = seen.image(read_template(sample, size), spec)
             item["differs"] = torch.from_numpy(seen.mask(known_defects(sample, size), spec))
         return item
+
+    def _told(self, sample: Sample) -> int:
+        """What is known without a mask: 1 defective, 0 good, -1 unknown, as of a part of a defective image."""
+        if sample.defective is None or (sample.defective and self.view.tiling is not None):
+            return -1
+        return int(sample.defective)
 
 
 def place_in(image: Pixels, sample: Sample, roi: Roi) -> Place:

@@ -130,7 +130,7 @@ class Synthesiser:
         return changed
 
     def _add(self, item: Item, defects: list[Defect]) -> None:
-        item["label"] = self.classes.index(main_label(defects))
+        item["label"], item["defective"] = self.classes.index(main_label(defects)), 1
         masks = torch.from_numpy(np.stack([defect.mask for defect in defects]))
         item["mask"] = item["mask"] | masks.any(dim=0)
         numbers = [self.defects.index(defect.label) for defect in defects]
@@ -175,6 +175,8 @@ def _warp(item: Item, where: Map) -> None:
     """Move all that an item says of places, but for the image, as the image was moved."""
     for name in ("valid", "mask"):
         item[name] = torch.from_numpy(warp_mask(item[name].numpy(), where))
+    if item["has_mask"]:
+        item["defective"] = int((item["mask"] & item["valid"]).any())
     if "template" in item:
         item["template"] = _image(warp_image(item["template"].numpy().transpose(1, 2, 0), where))
     if "mask_labels" in item:

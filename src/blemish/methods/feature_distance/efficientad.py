@@ -18,6 +18,7 @@ from blemish.methods.losses import hard_feature_loss
 from blemish.methods.schedule import final_drop, training_batches
 from blemish.methods.textures import ForeignImages
 
+DESCRIBED = 384  # features at most
 MARGIN = 4  # places by which a patch description network's map falls short on each side, for want of padding
 
 
@@ -67,11 +68,14 @@ class EfficientAD(Method):
         if options.image_size % 32 or options.image_size < 64:
             raise OptionError(f"image_size={options.image_size} must be a multiple of 32, and at least 64")
         backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
-        self.described = min(384, sum(backbone.channels))
+        self.described = min(DESCRIBED, sum(backbone.channels))
+        self.enlarged = options.strides[0] / 4  # so that its finest map has the places of the teacher's
         self.teacher = pdn(options.size, channels, self.described, options.width)
         self.student = pdn(options.size, channels, 2 * self.described, options.width)
         self.autoencoder = autoencoder(channels, self.described, options.image_size)
         self.foreign = ForeignImages(options.images, channels, options.image_size)
+        self.register_buffer("mean", backbone.mean.clone())
+        self.register_buffer("deviation", backbone.std.clone())
         self.register_buffer("teacher_mean", torch.zeros(1, self.described, 1, 1))
         self.register_buffer("teacher_deviation", torch.zeros(1, self.described, 1, 1))  # zero: not yet distilled
         self.register_buffer("target_mean", torch.zeros(1, self.described, 1, 1))
@@ -88,19 +92,26 @@ class EfficientAD(Method):
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Unscaled (N, h, w) maps: student against teacher, and student against autoencoder."""
-        student = self.student(images)
-        to_teacher, to_autoencoder = student.split([self.described, self.described], dim=1)
-        first = (self.normalised_teacher(images) - to_teacher).square().mean(dim=1)
-        second = (self.autoencoder(images) - to_autoencoder).square().mean(dim=1)
+        shown = self.standardised(images)
+        to_teacher, to_autoencoder = self.student(shown).split([self.described, self.described], dim=1)
+        first = (self.normalised_teacher(shown) - to_teacher).square().mean(dim=1)
+        second = (self.autoencoder(shown) - to_autoencoder).square().mean(dim=1)
         return first, second
 
-    def normalised_teacher(self, images: Tensor) -> Tensor:
+    def standardised(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as the pretrained network takes them; the small networks learn sooner from these too."""
+        return (images - self.mean) / self.deviation
+
+    def normalised_teacher(self, shown: Tensor) -> Tensor:
         with torch.no_grad():
-            return (self.teacher(images) - self.teacher_mean) / self.teacher_deviation
+            return (self.teacher(shown) - self.teacher_mean) / self.teacher_deviation
 
     def target(self, images: Tensor) -> Tensor:
         """The pretrained network's patch features at the places of the teacher's map."""
-        features = patch_features(self.source(images))[:, : self.described]
+        large = F.interpolate(images, scale_factor=self.enlarged, mode="bilinear", align_corners=False)
+        features = patch_features(self.source(large))
+        if features.shape[1] > self.described:  # neighbouring channels are averaged
+            features = F.adaptive_avg_pool1d(features.flatten(2).mT, self.described).mT.unflatten(2, features.shape[2:])
         size = pdn_size(images.shape[-1])
         grid = F.interpolate(features, size=(size + 2 * MARGIN,) * 2, mode="bilinear", align_corners=False)
         return grid[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -117,7 +128,9 @@ class EfficientAD(Method):
             if not bool(self.teacher_deviation.any()):
                 self.teacher.eval().requires_grad_(False)
                 with torch.no_grad():
-                    statistics = channel_statistics(self.teacher(b["image"]) for b in training_batches(self))
+                    statistics = channel_statistics(
+                        self.teacher(self.standardised(b["image"])) for b in training_batches(self)
+                    )
                 self.teacher_mean, self.teacher_deviation = statistics
             loss = self._learn(batch["image"])
         self.log("loss", loss, prog_bar=True)
@@ -126,17 +139,17 @@ class EfficientAD(Method):
     def _distill(self, images: Tensor) -> Tensor:
         pictures = self._foreign(images) if self.global_step % 2 == 0 else images
         target = (self.target(pictures) - self.target_mean) / self.target_deviation
-        return F.mse_loss(self.teacher(pictures), target)
+        return F.mse_loss(self.teacher(self.standardised(pictures)), target)
 
     def _learn(self, images: Tensor) -> Tensor:
-        to_teacher = self.student(images)[:, : self.described]
-        hard = hard_feature_loss((self.normalised_teacher(images) - to_teacher).square(), self.options.hard_share)
-        penalty = self.student(self._foreign(images))[:, : self.described].square().mean()
-        changed = jitter(images)
+        shown, foreign, changed = map(self.standardised, (images, self._foreign(images), jitter(images)))
+        to_teacher = self.student(shown)[:, : self.described]
+        hard = hard_feature_loss((self.normalised_teacher(shown) - to_teacher).square(), self.options.hard_share)
+        penalty = self.student(foreign)[:, : self.described].square().mean()
         rebuilt = self.autoencoder(changed)
         to_autoencoder = self.student(changed)[:, self.described :]
         autoencoding = F.mse_loss(rebuilt, self.normalised_teacher(changed))
-        following = F.mse_loss(to_autoencoder, rebuilt.detach())
+        following = F.mse_loss(to_autoencoder, rebuilt)
         return hard + penalty + autoencoding + following
 
     def _foreign(self, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.augment.perlin import perlin_noise
-from blemish.dataset.sample import GOOD, Dataset
+from blemish.dataset.sample import Dataset
 from blemish.methods.augmentation import MASKS
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Item, Method, MethodInfo, Options
@@ -31,7 +31,8 @@ class SuperSimpleNetOptions(Options):
     width: int = Field(128, ge=8, description="channels in the heads; paper: 1024 in that of the map")
     noise: float = Field(0.25, gt=0, description="of synthetic anomalies, in deviations of a feature")
     defect_share: float = Field(0.5, ge=0, lt=1, description="of the images drawn, where there are real defects")
-    steps: int = Field(300, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
+    score: Literal["head", "map"] = Field("head", description="image score: of the paper's head, or the map's maximum")
+    steps: int = Field(1000, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW on the heads, half on the adaptor; paper: 2e-4")
 
 
@@ -46,8 +47,9 @@ class SuperSimpleNet(Method):
     lighter network, whose maps are enlarged to the finest and no further unless `upscale=2`, and a narrower
     segmentation head; features are standardised so that the noise has a unit; each image is learnt from once without
     noise and once with it, where the paper leaves that to chance; a defect too small for the grid keeps its best place;
-    of an image labelled without a mask, the pixels teach nothing and the image its label; few steps, at a higher rate
-    that falls in two steps near the end.
+    of an image labelled without a mask, the pixels teach nothing and the image its label (where it is cut into tiles,
+    neither does); an unlabelled image teaches nothing; fewer steps, at a higher rate that falls in two steps near the
+    end.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -102,7 +104,8 @@ class SuperSimpleNet(Method):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         pixels, whole = self.heads(self.adaptor(self.features(images)))
         heat = self.smooth(enlarge(pixels.sigmoid(), images.shape[-2:]))
-        return {"anomaly_score": whole.sigmoid(), "anomaly_map": heat}
+        score = whole.sigmoid() if self.options.score == "head" else heat.flatten(1).amax(dim=1)
+        return {"anomaly_score": score, "anomaly_map": heat}
 
     def before_training(self, dataset: Dataset) -> None:
         self.supervised.fill_(any(sample.defective for sample in dataset.samples))
@@ -112,7 +115,7 @@ class SuperSimpleNet(Method):
 
     def flipped(self, item: Item) -> Item:
         """A labelled defect, mirrored at random either way."""
-        if not (bool(item["mask"].any()) or bool(self.labelled_bad(item["label"]))):
+        if item["defective"] != 1:
             return item
         axes = [axis for axis in (-1, -2) if torch.rand(()) < 0.5]
         return {**item, **{key: item[key].flip(axes) for key in ("image", *MASKS) if key in item}}
@@ -125,14 +128,17 @@ class SuperSimpleNet(Method):
         return [share / sum(bad) if b else (1 - share) / (len(bad) - sum(bad)) for b in bad]
 
     def on_train_start(self) -> None:
-        """Means and deviations of the features, on the first hundred images or so."""
+        """Means and deviations of the features of sound surface, on the first hundred images or so."""
         if bool((self.mean != 0).any()):  # resumed
             return
-        found, seen = [], 0
+        found, seen, step = [], 0, self.options.upscale
         with torch.no_grad():
-            for batch in self.trainer.train_dataloader:
-                features = self.features(batch["image"].to(self.device))
-                found.append(features[..., :: self.options.upscale, :: self.options.upscale].transpose(0, 1).flatten(1))
+            for drawn in self.trainer.train_dataloader:
+                batch = self.transfer_batch_to_device(drawn, self.device, 0)
+                features = self.features(batch["image"])[..., ::step, ::step]
+                sound = valid_patches(batch["valid"] & ~batch["mask"], features.shape[-2:])
+                sound &= ((batch["defective"] == 0) | batch["has_mask"])[:, None, None]
+                found.append(features.transpose(0, 1)[:, sound])
                 seen += len(batch["image"])
                 if seen >= 100:
                     break
@@ -142,24 +148,19 @@ class SuperSimpleNet(Method):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         features = self.adaptor(self.features(batch["image"]))
         size = features.shape[-2:]
-        defect = on_grid(batch["mask"], size)
-        bad = batch["mask"].flatten(1).any(dim=1) | self.labelled_bad(batch["label"])
-        told = valid_patches(batch["valid"], size) & (batch["has_mask"] | ~bad)[:, None, None]
-        where = self.places(len(bad), size).to(defect.device) & ~defect
+        defect, valid = on_grid(batch["mask"], size), valid_patches(batch["valid"], size)
+        bad, known = batch["defective"] == 1, batch["defective"] >= 0
+        told = valid & (batch["has_mask"] | (batch["defective"] == 0))[:, None, None]
+        where = self.places(len(bad), size).to(defect.device) & valid & ~defect
         noisy = features + where[:, None] * self.options.noise * torch.randn_like(features)
         pixels, images = self.heads(torch.cat([features, noisy]))
         truth = torch.cat([defect, defect | where])
-        told = torch.cat([told, told])
+        told, known = torch.cat([told, told]), torch.cat([known, known])
         verdicts = torch.cat([bad, bad | where.flatten(1).any(dim=1)])
         segmentation = masked_mean(focal(pixels, truth), told) + truncated(pixels, truth, told)
-        classification = focal(images, verdicts).mean()
+        classification = (focal(images, verdicts) * known).sum() / known.sum().clamp(min=1)
         self.log_dict({"loss": segmentation + classification, "classification": classification}, prog_bar=True)
         return segmentation + classification
-
-    def labelled_bad(self, labels: Tensor) -> Tensor:
-        """Which labels are of a defect, of any shape."""
-        good = self.classes.index(GOOD) if GOOD in self.classes else -1
-        return (labels >= 0) & (labels != good)
 
     def places(self, count: int, size: torch.Size) -> Tensor:
         """Where noise is added: (count, h, w) bool."""
