@@ -17,7 +17,7 @@ class STFPMOptions(Options):
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the teacher, and of the student's architecture")
     weights: str = Field("auto", description="the teacher's: auto, embedded, imagenet, random, or a local weights file")
     strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps compared, finest first")
-    steps: int = Field(600, ge=1, description="training steps; the paper's 100 epochs of 209 images: 700")
+    steps: int = Field(600, ge=1, description="training steps; the paper's 100 epochs of 209 images, 32 a batch: 700")
     learning_rate: float = Field(0.4, gt=0, description="of the gradient descent with momentum 0.9")
 
 

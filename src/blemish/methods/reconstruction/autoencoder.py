@@ -22,7 +22,7 @@ class AutoencoderOptions(Options):
     loss: Literal["l2", "ssim"] = Field("ssim", description="what is made small in learning, and shown as residual")
     dimensions: int = Field(100, ge=1, description="numbers in the bottleneck")
     width: int = Field(32, ge=1, description="channels of the first layers")
-    steps: int = Field(1000, ge=1, description="training steps; the paper's 200 epochs of 10000 patches: 15600")
+    steps: int = Field(1000, ge=1, description="training steps; the paper's 200 epochs of 10000 patches by 128: 15600")
     learning_rate: float = Field(1e-3, gt=0, description="of Adam; paper, for its long schedule: 2e-4")
     blur: float = Field(2.0, ge=0, description="sigma of the residual's Gaussian, in px of the network's input")
 

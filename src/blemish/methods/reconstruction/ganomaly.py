@@ -48,7 +48,7 @@ class GANomaly(Method):
         paper="Akcay et al. 2018, GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training, ACCV",
         needs=("good",),
         answers=("where",),
-        summary="Encoder, decoder, encoder and a discriminator; the image score compares codes, not pixels.",
+        summary="Encoder, decoder, encoder, discriminator; compares the pixels of image and twin, or their codes.",
     )
     Options: ClassVar[type[Options]] = GANomalyOptions
     options: GANomalyOptions
