@@ -11,8 +11,8 @@ from blemish.training import fit as fitting
 from blemish.training.options import check_options
 from blemish.training.run import RunConfig
 
-# Methods that learn in several phases, by several optimisers, or keep more than their weights; with the calls of
-# `training_step` that a whole training makes, and the one at which it is cut off, where the last phase has begun.
+# With the calls of `training_step` that a whole training makes, and the one at which it is cut off: of methods that
+# learn in several phases, where the last one has begun.
 COMPACT = {"backbone": "compact", "batch_size": 8}
 CASES = {
     "deep-svdd": ({"pretrain_steps": 2, "steps": 3, "width": 4, "batch_size": 8}, 5, 4),
@@ -24,6 +24,26 @@ CASES = {
     "cascade": ({**COMPACT, "first_epochs": 1, "head_epochs": 1, "part_epochs": 0, "whole_epochs": 1}, 12, 10),
     "yolo": ({"steps": 4, "backbone": "test_resnet", "width": 16, "batch_size": 8}, 4, 2),
 }  # fmt: skip
+SMALL = {"steps": 4, "batch_size": 8}
+CASES |= {
+    name: ({**SMALL, **options}, 4, 3)
+    for name, options in {
+        "stfpm": {"backbone": "test_resnet"},
+        "reverse-distillation": {"backbone": "test_resnet", "width": 8},
+        "fastflow": {"backbone": "test_resnet"},
+        "fcdd": {"backbone": "test_resnet"},
+        "patch-svdd": {"patches": 1, "bank": 100},
+        "siamese": {"backbone": "test_resnet", "gallery": 3},
+        "dinomaly": {"backbone": "vit_tiny_patch16_224", "heads": 3},
+        "supersimplenet": {"backbone": "test_resnet", "width": 8},
+        "autoencoder": {"width": 4},
+        "vae": {"width": 4},
+        "denoising-autoencoder": {"width": 4},
+        "deblurring": {"width": 4},
+        "inpainting": {"width": 4},
+        "draem": {"width": 4},
+    }.items()
+}
 
 
 class CutOffError(Exception):
