@@ -39,16 +39,17 @@ class EfficientADOptions(Options):
 class EfficientAD(Method):
     """Batzner et al. 2024, "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV.
 
-    Kept: patch description networks S and M; a teacher distilled from a pretrained network, its channels normalised on
-    the training images; hard-feature loss; penalty on the student's response to foreign pictures; autoencoder whose
-    output the student learns to predict, on images of changed brightness, contrast or saturation; Adam with decay 1e-5
-    and the rate falling to a tenth at 95 % of the steps; maps scaled by the 0.9 and 0.995 quantiles of held-out good
-    images and averaged; image score = maximum. Deviations: the teacher is distilled anew in each run, in
-    `distill_steps`, from `backbone` (paper: WideResNet-101 on ImageNet), on foreign pictures and the training images in
-    turn; without a folder of `images` these pictures are drawn textures; the number of features is that of the chosen
-    maps, at most 384; by default half the channels, few steps and a ten times larger rate, for a processor without an
-    accelerator. The paper's: `width=1 distill_steps=60000 steps=70000 learning_rate=1e-4 images=FOLDER`. Where no good
-    image is held out, the quantiles are those of the training images.
+    Kept: patch description networks S and M; a teacher distilled from a pretrained network, which sees the picture
+    enlarged until its finest map has the teacher's places; teacher's channels normalised on the training images;
+    hard-feature loss; penalty on the student's response to foreign pictures; autoencoder whose output the student
+    learns to predict, on images of changed brightness, contrast or saturation; Adam with decay 1e-5 and the rate
+    falling to a tenth at 95 % of the steps; maps scaled by the 0.9 and 0.995 quantiles of held-out good images and
+    averaged; image score = maximum. Deviations: the teacher is distilled anew in each run, in `distill_steps` of
+    `batch_size` pictures and with that fall of the rate (paper: WideResNet-101, ImageNet, constant rate), on foreign
+    pictures and the training images in turn; without a folder of `images` these pictures are drawn textures; the
+    number of features is that of the chosen maps, at most 384; by default half the channels, few steps and a ten times
+    larger rate, for a processor without an accelerator. The paper's: `width=1 distill_steps=60000 steps=70000
+    learning_rate=1e-4 images=FOLDER`. Where no good image is held out, the quantiles are those of the training images.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
