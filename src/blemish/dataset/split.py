@@ -35,8 +35,7 @@ def ensure_splits(
     Splits that the data bring are kept. Samples without one, among others that have one, go to their group's split,
     or else to training. Without any, groups are shared out, stratified by label within each product; where training
     needs good parts only, groups with a defect all go to test, unless that would take more than half of the good images
-    with it.
-    A missing validation set is cut from training, never from test.
+    with it. A missing validation set is cut from training, never from test.
     """
     samples = dataset.samples
     splits = [s.split for s in samples]
