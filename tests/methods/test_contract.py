@@ -210,6 +210,24 @@ def test_unknown_option_names_the_near_ones(name):
         check_options(method_class(name).Options, {"image_siz": 3}, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("fastflow", {"kernels": (3, 2)}, r"kernels=\[3, 2\]: kernel sizes are odd"),
+        ("fastflow", {"kernels": (-1,)}, "kernel sizes are odd"),
+        ("fastflow", {"kernels": ()}, "at least 1 item"),
+        ("spade", {"grid_stride": SIZE + 1}, f"grid_stride={SIZE + 1} is larger than image_size={SIZE}"),
+        ("padim", {"grid_stride": SIZE + 1}, f"grid_stride={SIZE + 1} is larger than image_size={SIZE}"),
+        ("spade", {"strides": ()}, "at least 1 item"),
+    ],
+)
+def test_options_that_no_network_can_have_are_one_clear_line(name, options, says):
+    kind = method_class(name)
+    with pytest.raises(OptionError, match=says) as caught:
+        kind(check_options(kind.Options, {"image_size": SIZE, **options}, name), (GOOD, "defect"))
+    assert "\n" not in str(caught.value)
+
+
 def test_unknown_method_names_the_near_ones():
     with pytest.raises(OptionError, match="did you mean patchcore"):
         method_class("patchcor")
