@@ -16,6 +16,7 @@ from blemish.inspection.manifest import InputSpec
 from blemish.inspection.result import Outputs
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
+from blemish.methods.textures import ForeignImages
 from blemish.training.fit import build, fit
 from blemish.training.options import check_options
 from blemish.training.parity import Agreement
@@ -88,21 +89,21 @@ def trained(name: str, data) -> Method:
     return train_anew(name, data)
 
 
-def train_anew(name: str, data, channels: int = 3, brief: bool = False) -> Method:
-    config = config_for(name, data, channels, brief)
+def train_anew(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> Method:
+    config = config_for(name, data, channels, brief, **more)
     dataset = data.dataset(method_class(name).info.needs)
     method = build(config, dataset)
     fit(method, dataset, config, run=Path(mkdtemp(dir=data.folder)))
     return method.eval()
 
 
-def config_for(name: str, data, channels: int = 3, brief: bool = False) -> RunConfig:
-    """Tiny options; `brief` goes through every phase of learning in a few steps."""
+def config_for(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> RunConfig:
+    """Tiny options, and `more`; `brief` goes through every phase of learning in a few steps."""
     given = {"batch_size": 4, **TINY.get(name, {})}
     if brief:
         lengths = {key: 6 if key.endswith("steps") else 2 for key in given if key.endswith(("steps", "epochs"))}
         given |= {key: min(given[key], length) for key, length in lengths.items()}
-    options = method_class(name).Options(image_size=SIZE, **given)
+    options = method_class(name).Options(image_size=SIZE, **{**given, **more})
     return RunConfig(
         blemish="0",
         data=str(data.folder),
@@ -183,6 +184,29 @@ def test_same_seed_same_result(name, tiny_data):
     first, second = (run_torch(train_anew(name, tiny_data, brief=True), images) for _ in range(2))
     for kind, value in first.items():
         np.testing.assert_allclose(second[kind], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("efficientad", {"images": "mvtec/train"}),
+        ("deep-svdd", {"objective": "soft-boundary"}),
+        ("dfm", {"score": "nll"}),
+        ("vae", {"score": "kl", "steps": 30}),
+        ("vae", {"score": "gradient"}),
+    ],
+)
+def test_other_choices_learn_too(name, options, tiny_data, monkeypatch):
+    monkeypatch.delattr(ForeignImages, "_texture")  # pictures come from the folder that is named
+    folder = {"images": str(tiny_data.folder / options["images"])} if "images" in options else {}
+    method = train_anew(name, tiny_data, brief=True, **{**options, **folder})
+    images = tiny_data.images("good", "defect", count=8)
+    outputs = run_torch(method, images)
+    assert all(np.isfinite(value).all() for value in outputs.values())
+    assert np.median(outputs["anomaly_score"][8:]) > np.median(outputs["anomaly_score"][:8])
+    shipped = open_engine(export_graph(method, InputSpec(channels=3, height=SIZE, width=SIZE))).run(images)
+    for kind, value in outputs.items():
+        np.testing.assert_allclose(getattr(shipped, kind), value, rtol=1e-3, atol=1e-3 * np.abs(value).max())
 
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
