@@ -1,12 +1,15 @@
 """Splits by property: groups whole, given splits kept, classes in every split, the same whatever the order."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.dataset import GOOD, Dataset, Sample, ensure_splits
+from blemish.dataset.split import fold_numbers
 
 labels = st.sampled_from([GOOD, GOOD, GOOD, "dent", "scratch", None])
 rows = st.lists(
@@ -103,3 +106,58 @@ def test_blank_rows_follow_their_group():
     table = [(GOOD, "1", "test"), (GOOD, "1", None), (GOOD, "2", None), (GOOD, "3", "val")]
     done = ensure_splits(dataset_of(table, True))
     assert [s.split for s in done.samples] == ["test", "test", "train", "val"]
+
+
+def product_table(sizes, split=None):
+    """So many good images of each product, and a dent in each."""
+    return [
+        Sample(Path(f"{name}{i:03}.png"), GOOD if i else "dent", product=name, split=split)
+        for name, count in sizes.items()
+        for i in range(count + 1)
+    ]
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_product_reaches_every_split(split, seed):
+    """Products are stratified each; a label that is too rare in each is shared out over all of them."""
+    sizes = {"large": 120, "middle": 30, "small": 4, "tiny": 3}
+    samples = product_table(sizes, split)
+    done = ensure_splits(Dataset(tuple(samples), Path("/data"), "csv"), seed, need_defects_in_training=True)
+    found = Counter((s.product, s.split) for s in done.samples if s.label == GOOD)
+    shares = {"train": 0.6, "val": 0.2, "test": 0.2} if split is None else {"train": 0.8, "val": 0.2}
+    for product, count in sizes.items():
+        for name, share in shares.items():
+            assert found[product, name] >= 1
+            assert abs(found[product, name] - share * count) <= 1.5
+    assert {s.split for s in done.samples if s.label == "dent"} == set(shares)
+    again = ensure_splits(done, seed + 1)  # splits that are given stay
+    assert again.samples == done.samples
+
+
+def test_folds_share_out_the_images_of_each_product():
+    sizes = {"large": 40, "small": 4}
+    samples = tuple(s for s in product_table(sizes) if s.label == GOOD)
+    for seed in range(5):
+        numbers = fold_numbers(Dataset(samples, Path("/data"), "csv"), 4, seed)
+        found = Counter((s.product, number) for s, number in zip(samples, numbers, strict=True))
+        assert found == {(product, fold): count // 4 for product, count in sizes.items() for fold in range(4)}
+
+
+@pytest.mark.parametrize("product", [None, "all"])
+def test_without_products_or_with_one_alone_the_split_is_by_label_and_group(product):
+    """As it was before products counted: runs must not change their data."""
+    table = [
+        ((GOOD, GOOD, GOOD, "dent", "scratch")[i * i % 11 % 5], str(i % 4) if i % 5 < 2 else None, None)
+        for i in range(40)
+    ]
+    dataset = dataset_of(table, False)
+    dataset = dataset.with_samples(replace(s, product=product) for s in dataset.samples)
+    expected_splits = {
+        False: "xxxxvxxtxxxxtxxxxxxxxxttxxxxxvxxttxxxtxx",
+        True: "vxxvvxttttttttttvvttvxxvxxtxtxttttvtvttt",
+    }
+    for need, expected in expected_splits.items():
+        done = ensure_splits(dataset, seed=2, need_defects_in_training=need)
+        assert "".join({"train": "t", "val": "v", "test": "x"}[str(s.split)] for s in done.samples) == expected
+    assert "".join(map(str, fold_numbers(dataset, 3, seed=2))) == "1212120000021102100012201201110210121202"

@@ -16,7 +16,7 @@ from blemish.imaging.read import write_image
 from blemish.inspection.bundle import open_bundle, replace_manifest, with_decisions
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Calibration, Decision, ProductDecision
-from blemish.inspection.result import Verdict
+from blemish.inspection.result import Outputs, Verdict
 
 LOW, HIGH = Decision(review=0.2, reject=0.3, map_high=0.3), Decision(review=0.7, reject=0.8, map_high=0.8)
 CALIBRATED = Calibration(source="held-out", target="false-alarm rate 0.01", good_images=9)
@@ -122,33 +122,86 @@ def test_old_bundles_have_no_products(tmp_path):
     assert open_bundle(same).manifest.products == {}
 
 
-def test_training_sets_thresholds_for_each_product(tmp_path):
-    """Two products, told apart by a folder or a column; the noisier one needs a higher threshold."""
+def test_graph_and_network_are_compared_by_the_decision_for_each_product(tmp_path, bundle):
+    pytest.importorskip("torch")
+    from blemish.training.ship import agreement
+
+    inspector = Inspector.open(bundle)
+    image = grey(tmp_path, "i", 0.5)
+    for product, below, above in [("dark", 0.29, 0.31), ("light", 0.79, 0.81), (None, 0.59, 0.61)]:
+        trained, shipped = (Outputs(anomaly_score=np.float32([score])) for score in (below, above))
+        compared = [(Sample(image, product=name), trained, shipped) for name in ("dark", "light", None)]
+        differing = [
+            name for name, one in zip(("dark", "light", None), compared, strict=True) if not agreement([one], inspector)
+        ]
+        assert differing == [product]
+        assert agreement(compared, inspector) == pytest.approx(2 / 3)
+
+
+def test_certified_images_are_of_all_products():
+    pytest.importorskip("torch")
+    from blemish.training.ship import spread
+
+    samples = [Sample(f"{i}.png", product=f"p{i // 20}") for i in range(100)]
+    assert {s.product for s in spread(samples, 32)} == {f"p{k}" for k in range(5)}
+    assert len({s.image for s in spread(samples, 32)}) == 32
+    assert spread(samples[:9], 32) == samples[:9]
+
+
+def test_regions_are_found_as_in_all_products_where_the_own_images_tell_no_threshold():
+    pytest.importorskip("torch")
+    from blemish.training.ship import with_regions_of
+
+    pooled = Decision(reject=0.6, map_low=0.3, map_high=0.4, edge=0.5)
+    assert with_regions_of(Decision(reject=0.8), pooled) == pooled.model_copy(update={"reject": 0.8})
+    assert with_regions_of(HIGH, pooled) == HIGH
+
+
+def product_data(folder, products):
+    """A CSV of noisy surfaces: for each product the noise, and how many good and spotted images are in validation."""
+    rng = np.random.default_rng(0)
+    rows = ["image,label,split,product"]
+    for product, (noise, good, spotted) in products.items():
+        for i in range(6 + good + spotted + 4):
+            split = "train" if i < 6 else "val" if i < 6 + good + spotted else "test"
+            spot = 6 + good <= i < 6 + good + spotted or (split == "test" and i % 2)
+            image = rng.normal(120, noise, (64, 64))
+            if spot:
+                image[20:34, 30:44] += 120
+            write_image(folder / f"{product}{i}.png", image.clip(0, 255).astype(np.uint8)[..., None])
+            rows.append(f"{product}{i}.png,{'spot' if spot else 'good'},{split},{product}")
+    (folder / "data.csv").write_text("\n".join(rows) + "\n")
+    return folder / "data.csv"
+
+
+def test_training_sets_thresholds_for_each_product_that_has_good_images_enough(tmp_path):
+    """The noisier product needs a higher threshold; of some, the images in validation cannot tell any."""
     pytest.importorskip("torch")
     from blemish.training.train import train
 
-    rng = np.random.default_rng(0)
-    for product, noise in [("calm", 3), ("rough", 12)]:
-        for i in range(22):
-            split, kind = ("train", "good") if i < 14 else ("test", ("good", "spot")[i % 2])
-            image = rng.normal(120, noise, (64, 64))
-            if kind == "spot":
-                image[20:34, 30:44] += 120
-            path = tmp_path / "data" / product / split / kind / f"{i}.png"
-            write_image(path, image.clip(0, 255).astype(np.uint8)[..., None])
+    noises = {"calm": (3, 9, 0), "rough": (12, 10, 2), "few": (3, 8, 1), "spotted": (3, 0, 3), "unseen": (3, 0, 0)}
+    data, told = product_data(tmp_path, noises), []
     run = train(
-        tmp_path / "data", out=tmp_path / "run", method="padim", channels=1, progress=False, tell=lambda _: None,
+        data, out=tmp_path / "run", method="padim", channels=1, progress=False, tell=told.append,
         options={"image_size": 64, "dimensions": 10}, trainer={"accelerator": "cpu"},
     )  # fmt: skip
     inspector = Inspector.open(run)
-    products = inspector.manifest.products
-    assert set(products) == {"calm", "rough"}
-    held = read_dataset(run / "split.csv", "csv").split("val")
-    for name, own in products.items():
-        scores = [inspector.inspect(s).score for s in held.samples if s.product == name]
+    manifest = inspector.manifest
+    assert set(manifest.products) == {"calm", "rough"}
+    held = read_dataset(data).split("val")
+    for name, own in manifest.products.items():
+        scores = [inspector.inspect(s).score for s in held.samples if s.product == name and s.label == "good"]
         assert own.calibration.good_images == len(scores)
-        assert own.decision.reject == pytest.approx(max(scores), rel=1e-3)
-    assert products["calm"].decision.reject != products["rough"].decision.reject
-    figures = evaluate(inspector, read_dataset(tmp_path / "data").split("test"), speed=False).to_dict()
-    assert set(figures["products"]) == {"calm", "rough"}
+        assert own.decision.review == pytest.approx(max(scores), rel=1e-3)
+    assert manifest.products["calm"].decision.reject < manifest.products["rough"].decision.review
+    lines = [line for line in told if "few, spotted, unseen" in line]
+    assert len(lines) == 1
+    assert lines[0] in manifest.calibration.warnings
+    # The others are judged by those of all together, and not sent to review whatever they show.
+    for sample in read_dataset(data).split("test").samples:
+        if sample.product not in manifest.products:
+            assert inspector.decision_for(sample.product) == manifest.decision
+            assert inspector.inspect(sample).verdict == (Verdict.REJECT if sample.defective else Verdict.PASS)
+    figures = evaluate(inspector, read_dataset(data).split("test"), speed=False).to_dict()
+    assert set(figures["products"]) == set(noises)
     json.dumps(figures)

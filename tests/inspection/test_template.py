@@ -1,6 +1,7 @@
 """Bundles that compare an image with its template: a second input of the graph, by the same way as the image."""
 
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper
 
 import blemish.cli
 from blemish.dataset.sample import Box, Dataset, Sample
-from blemish.errors import ImageError, OptionError
+from blemish.errors import DataError, ImageError, OptionError
 from blemish.imaging.part import Blob
 from blemish.imaging.place import Turned
 from blemish.imaging.read import write_image
@@ -194,6 +195,34 @@ def test_siamese_learns_pairs_and_ships_two_inputs(tmp_path, good):
     assert inspector.manifest.decision.reject is not None
     borrowed = any("stands for them" in line for line in inspector.manifest.calibration.warnings)
     assert borrowed == (not good)
+
+
+@pytest.mark.parametrize(
+    ("bare", "settings", "complete"),
+    [
+        ("val", {}, False),
+        ("test", {}, True),
+        ("train", {}, True),  # a defective image, which is not learnt from
+        ("train", {"calibration": "cross-fitted"}, False),
+        ("val", {"options": {"reference": "gallery"}}, True),
+    ],
+)
+def test_an_image_that_could_not_be_judged_is_named_before_learning(tmp_path, monkeypatch, bare, settings, complete):
+    pytest.importorskip("torch")
+    from blemish.training import train as training
+
+    rows = ["image,label,template,split"]
+    for split in ("train", "val", "test"):
+        for label in ("good", "pit"):
+            write_image(tmp_path / f"{split}-{label}.png", np.zeros((64, 64, 1), np.uint8))
+            template = "" if (split, label) == (bare, "pit") else "train-good.png"
+            rows.append(f"{split}-{label}.png,{label},{template},{split}")
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr(training, "_carry_out", lambda run, *_: run)
+    said = nullcontext() if complete else pytest.raises(DataError, match=f"{bare}-pit.* has no template.*=gallery")
+    with said:
+        training.train(tmp_path / "data.csv", out=tmp_path / "run", method="siamese", tell=str, **settings)
+    assert (tmp_path / "run").exists() == complete
 
 
 def test_known_defects_are_boxes_and_masks_filled(tmp_path):

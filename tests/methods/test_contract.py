@@ -16,6 +16,7 @@ from blemish.inspection.manifest import InputSpec
 from blemish.inspection.result import Outputs
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
+from blemish.methods.textures import ForeignImages
 from blemish.training.fit import build, fit
 from blemish.training.options import check_options
 from blemish.training.parity import Agreement
@@ -88,21 +89,21 @@ def trained(name: str, data) -> Method:
     return train_anew(name, data)
 
 
-def train_anew(name: str, data, channels: int = 3, brief: bool = False) -> Method:
-    config = config_for(name, data, channels, brief)
+def train_anew(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> Method:
+    config = config_for(name, data, channels, brief, **more)
     dataset = data.dataset(method_class(name).info.needs)
     method = build(config, dataset)
     fit(method, dataset, config, run=Path(mkdtemp(dir=data.folder)))
     return method.eval()
 
 
-def config_for(name: str, data, channels: int = 3, brief: bool = False) -> RunConfig:
-    """Tiny options; `brief` goes through every phase of learning in a few steps."""
+def config_for(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> RunConfig:
+    """Tiny options, and `more`; `brief` goes through every phase of learning in a few steps."""
     given = {"batch_size": 4, **TINY.get(name, {})}
     if brief:
         lengths = {key: 6 if key.endswith("steps") else 2 for key in given if key.endswith(("steps", "epochs"))}
         given |= {key: min(given[key], length) for key, length in lengths.items()}
-    options = method_class(name).Options(image_size=SIZE, **given)
+    options = method_class(name).Options(image_size=SIZE, **{**given, **more})
     return RunConfig(
         blemish="0",
         data=str(data.folder),
@@ -185,6 +186,29 @@ def test_same_seed_same_result(name, tiny_data):
         np.testing.assert_allclose(second[kind], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("efficientad", {"images": "mvtec/train"}),
+        ("deep-svdd", {"objective": "soft-boundary"}),
+        ("dfm", {"score": "nll"}),
+        ("vae", {"score": "kl", "steps": 30}),
+        ("vae", {"score": "gradient"}),
+    ],
+)
+def test_other_choices_learn_too(name, options, tiny_data, monkeypatch):
+    monkeypatch.delattr(ForeignImages, "_texture")  # pictures come from the folder that is named
+    folder = {"images": str(tiny_data.folder / options["images"])} if "images" in options else {}
+    method = train_anew(name, tiny_data, brief=True, **{**options, **folder})
+    images = tiny_data.images("good", "defect", count=8)
+    outputs = run_torch(method, images)
+    assert all(np.isfinite(value).all() for value in outputs.values())
+    assert np.median(outputs["anomaly_score"][8:]) > np.median(outputs["anomaly_score"][:8])
+    shipped = open_engine(export_graph(method, InputSpec(channels=3, height=SIZE, width=SIZE))).run(images)
+    for kind, value in outputs.items():
+        np.testing.assert_allclose(getattr(shipped, kind), value, rtol=1e-3, atol=1e-3 * np.abs(value).max())
+
+
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_weights_survive_saving(name, tiny_data):
     method = trained(name, tiny_data)
@@ -208,6 +232,24 @@ def test_missing_truth_is_one_clear_line(name, tiny_data, tmp_path):
 def test_unknown_option_names_the_near_ones(name):
     with pytest.raises(OptionError, match="did you mean image_size"):
         check_options(method_class(name).Options, {"image_siz": 3}, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("fastflow", {"kernels": (3, 2)}, r"kernels=\[3, 2\]: kernel sizes are odd"),
+        ("fastflow", {"kernels": (-1,)}, "kernel sizes are odd"),
+        ("fastflow", {"kernels": ()}, "at least 1 item"),
+        ("spade", {"grid_stride": SIZE + 1}, f"grid_stride={SIZE + 1} is larger than image_size={SIZE}"),
+        ("padim", {"grid_stride": SIZE + 1}, f"grid_stride={SIZE + 1} is larger than image_size={SIZE}"),
+        ("spade", {"strides": ()}, "at least 1 item"),
+    ],
+)
+def test_options_that_no_network_can_have_are_one_clear_line(name, options, says):
+    kind = method_class(name)
+    with pytest.raises(OptionError, match=says) as caught:
+        kind(check_options(kind.Options, {"image_size": SIZE, **options}, name), (GOOD, "defect"))
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_method_names_the_near_ones():

@@ -191,6 +191,15 @@ def test_siamese_measures_the_smallest_distances_as_finely_as_double_precision()
     torch.testing.assert_close(method.distance(own, near).double(), exact, rtol=1e-4, atol=0)
 
 
+def test_siamese_compares_no_image_with_itself():
+    method = siamese()
+    images = torch.rand(9, 3, 64, 64)
+    for batch in (images[:8], images[8:], images[:8], images[8:]):
+        others = method.others(batch)
+        assert all(not torch.equal(other, own) for other, own in zip(others, batch, strict=True))
+        assert all(any(torch.equal(other, one) for one in images) for other in others)
+
+
 def test_siamese_tolerates_a_small_shift():
     own = torch.nn.functional.normalize(torch.randn(1, 8, 10, 10), dim=1)
     shifted = own.roll((1, -1), dims=(2, 3))

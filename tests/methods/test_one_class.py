@@ -9,15 +9,18 @@ import torch
 from sklearn.decomposition import PCA
 
 from blemish.errors import OptionError
+from blemish.inspection.engines import open_engine
+from blemish.inspection.manifest import InputSpec
 from blemish.methods.blocks import mean_of_image
 from blemish.methods.losses import hypersphere_loss, pseudo_huber
 from blemish.methods.one_class import deep_svdd as svdd
 from blemish.methods.one_class.deep_svdd import DeepSVDD, DeepSVDDOptions
-from blemish.methods.one_class.dfm import principal_components
+from blemish.methods.one_class.dfm import DFM, DFMOptions, principal_components
 from blemish.methods.one_class.fastflow import Flow, negative_log_likelihood
 from blemish.methods.one_class.fcdd import FCDD, FCDDOptions
 from blemish.methods.one_class.patch_svdd import NEIGHBOURS, PatchSVDD, PatchSVDDOptions, neighbouring_patches
 from blemish.methods.textures import confetti
+from blemish.training.ship import export_graph
 
 CLASSES = ("good", "defect")
 
@@ -67,6 +70,29 @@ def test_principal_components_are_scikit_learns():
     cosines = np.abs((components.numpy() * reference.components_).sum(axis=1))
     np.testing.assert_allclose(cosines, 1, atol=1e-4)
     np.testing.assert_allclose(deviations.numpy() ** 2, reference.explained_variance_, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [56, 62, 64])  # 3.5, 3.9 and 4 strides, of which the network makes 4 places
+def test_dfm_takes_sides_that_are_no_multiple_of_the_stride(size):
+    torch.manual_seed(0)
+    method = DFM(DFMOptions(image_size=size, blur=0), CLASSES).eval()
+    with torch.inference_mode():
+        method.training_step({"image": torch.rand(5, 3, size, size)}, 0)
+        method.finish()
+        images = torch.rand(2, 3, size, size)
+        outputs = method(images)
+        error = method.features(images).flatten(1) - method.mean
+        error = error - error @ method.components.T @ method.components
+    assert outputs["anomaly_map"].shape == (2, size, size)
+    torch.testing.assert_close(outputs["anomaly_score"], error.square().sum(dim=1), rtol=1e-4, atol=1e-4)
+    shipped = open_engine(export_graph(method, InputSpec(channels=3, height=size, width=size))).run(images.numpy())
+    np.testing.assert_allclose(shipped.anomaly_map, outputs["anomaly_map"], rtol=1e-3, atol=1e-4)
+
+
+def test_dfm_refuses_squares_larger_than_the_map():
+    DFM(DFMOptions(image_size=40, pooling=3), CLASSES)
+    with pytest.raises(OptionError, match="pooling=4 leaves nothing"):
+        DFM(DFMOptions(image_size=40, pooling=4), CLASSES)
 
 
 def deep_svdd(**options) -> DeepSVDD:

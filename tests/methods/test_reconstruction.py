@@ -138,6 +138,20 @@ def test_ganomaly_scores_the_distance_of_the_codes():
         torch.testing.assert_close(method(images)["anomaly_score"], (first - second).abs().flatten(1).mean(dim=1))
 
 
+def test_ganomaly_scores_a_defect_above_good_where_its_code_is_not_found_again():
+    """The decoder knows one good image; the more of a defect there is, the further the codes lie apart."""
+    method = make("ganomaly", score="latent")
+    good = torch.rand(1, 3, SIZE, SIZE)
+    method.decoder.forward = lambda code: good.expand(len(code), -1, -1, -1)
+    method.encoder_again = method.encoder
+    spot = torch.zeros_like(good)
+    spot[:, :, 20:40, 20:40] = 0.5
+    with torch.inference_mode():
+        scores = method(torch.cat([good + strength * spot for strength in (0, 0.25, 0.5, 1)]))["anomaly_score"]
+    assert float(scores[0]) == pytest.approx(0, abs=1e-6)
+    assert float(scores.diff().min()) > 1e-6
+
+
 def test_f_anogan_scores_residual_and_features_of_the_whole_image():
     method = make("f-anogan", score="image", feature_weight=0.5)
     images = torch.rand(4, 3, SIZE, SIZE)

@@ -11,6 +11,7 @@ from blemish.training.calibrate import (
     Target,
     calibrate,
     cost_threshold,
+    decides_alone,
     escape_threshold,
     good_threshold,
     parts_to_promise,
@@ -113,6 +114,19 @@ def test_without_good_images_nothing_is_promised():
     assert decision.review is None
     assert "no good validation images" in calibration.warnings[0]
     assert calibration.false_alarm is None
+
+
+@pytest.mark.parametrize(
+    ("evidence", "enough"),
+    [
+        (Evidence(good=[0.1] * 9), True),
+        (Evidence(good=[0.1] * 8, defective=[0.9] * 50), False),
+        (Evidence(defective=[0.9] * 50), False),
+        (Evidence(defective=[0.9] * 9, sound_peaks=[0.1] * 9), True),
+    ],
+)
+def test_a_product_decides_alone_where_a_tenth_of_false_alarms_can_be_promised(evidence, enough):
+    assert decides_alone(evidence) == enough
 
 
 def labelled_scores(seed: int) -> tuple[list[frozenset[str]], list[dict[str, float]]]:

@@ -35,6 +35,11 @@ def test_folds_hold_each_image_once_groups_together_and_classes_evenly():
     assert sorted(i for fold in folds for i in fold) == list(range(35))
     for fold in folds:
         assert Counter(samples[i].label for i in fold) == {"a": 4, "b": 2, "c": 1}
+    small = {*range(0, 20, 4), *range(20, 30, 2)}
+    products = [replace(sample, product="small" if i in small else "large") for i, sample in enumerate(samples)]
+    for fold in deal(products, 5, seed=3):
+        shown = Counter((products[i].label, products[i].product) for i in fold)
+        assert shown == {("a", "large"): 3, ("a", "small"): 1, ("b", "large"): 1, ("b", "small"): 1, ("c", "large"): 1}
     grouped = [replace(sample, group=f"lot {i // 7}") for i, sample in enumerate(samples)]
     lots = [{grouped[i].group for i in fold} for fold in deal(grouped, 5, seed=3)]
     assert sorted(lot for found in lots for lot in found) == [f"lot {i}" for i in range(5)]

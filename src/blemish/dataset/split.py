@@ -10,6 +10,7 @@ from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
 
 Shares = dict[str, float]
+_Stratum = tuple[str, str]  # product and label
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class _Unit:
     key: str
     members: tuple[int, ...]
     labels: Counter[str]
+    strata: Counter[_Stratum]
 
 
 def ensure_splits(
@@ -31,9 +33,9 @@ def ensure_splits(
     """The dataset with a split for every sample; deterministic, whatever the order of the samples.
 
     Splits that the data bring are kept. Samples without one, among others that have one, go to their group's split,
-    or else to training. Without any, groups are shared out, stratified by label; where training needs good parts only,
-    groups with a defect all go to test, unless that would take more than half of the good images with it.
-    A missing validation set is cut from training, never from test.
+    or else to training. Without any, groups are shared out, stratified by label within each product; where training
+    needs good parts only, groups with a defect all go to test, unless that would take more than half of the good images
+    with it. A missing validation set is cut from training, never from test.
     """
     samples = dataset.samples
     splits = [s.split for s in samples]
@@ -58,7 +60,8 @@ def ensure_splits(
 
 
 def fold_numbers(dataset: Dataset, folds: int, seed: int = 0) -> list[int]:
-    """A fold for every sample: groups stay together, labels are shared out evenly; deterministic, as `ensure_splits`.
+    """A fold for every sample: groups stay together, the labels of each product are shared out evenly; deterministic,
+    as `ensure_splits`.
 
     Raises DataError where a fold would miss good or defective images that there are.
     """
@@ -86,38 +89,48 @@ def _units(dataset: Dataset, indices: Iterable[int]) -> list[_Unit]:
         s = dataset.samples[i]
         key = ("group", s.group) if s.group is not None else ("image", s.image.as_posix())
         members[key].append(i)
-    return [
-        _Unit("/".join(key), tuple(own), Counter(_stratum(dataset.samples[i]) for i in own))
-        for key, own in sorted(members.items())
-    ]
+    found = []
+    for key, own in sorted(members.items()):
+        strata = Counter((dataset.samples[i].product or "", _label(dataset.samples[i])) for i in own)
+        labels = Counter(_label(dataset.samples[i]) for i in own)
+        found.append(_Unit("/".join(key), tuple(own), labels, strata))
+    return found
 
 
-def _stratum(sample: Sample) -> str:
+def _label(sample: Sample) -> str:
     if sample.label is not None:
         return sample.label
     return {True: "defect", False: GOOD, None: ""}[sample.defective]
 
 
 def _assign(splits: list[str | None], units: list[_Unit], shares: Shares, seed: int) -> None:
-    """Give every unit to the split that is furthest from its share of the unit's rarest label.
+    """Give every unit to the split that is furthest from its share of the unit's rarest stratum.
 
-    Rare labels come first and large groups before small ones, so that what is left can even out; a split is given its
-    first unit of a label before any other gets a second, so that rare classes reach every split.
+    A stratum is a label of a product; among splits that are as far from their share of it, the label of all products
+    tells. Rare strata come first and large groups before small ones, so that what is left can even out; a split is
+    given its first unit of a stratum before any other gets a second, so that rare classes reach every split.
     """
     shares = {name: share for name, share in shares.items() if share > 0}
-    totals = Counter[str]()
+    totals = Counter[_Stratum]()
     for unit in units:
-        totals += unit.labels
+        totals += unit.strata
     order = np.random.default_rng(seed).permutation(len(units))
-    rarest = [min(unit.labels, key=lambda label: (totals[label], label)) for unit in units]
+    rarest = [min(unit.strata, key=lambda stratum: (totals[stratum], stratum)) for unit in units]
     queue = sorted(order, key=lambda i: (totals[rarest[i]], rarest[i], -len(units[i].members)))
-    filled: dict[str, Counter[str]] = {name: Counter() for name in shares}
+    filled: dict[str, Counter[_Stratum]] = {name: Counter() for name in shares}
+    labels: dict[str, Counter[str]] = {name: Counter() for name in shares}
     for i in queue:
-        label = rarest[i]
+        stratum = rarest[i]
         chosen = min(
             shares,
-            key=lambda name: (filled[name][label] / shares[name], name != "train", filled[name].total() / shares[name]),
+            key=lambda name: (
+                filled[name][stratum] / shares[name],
+                labels[name][stratum[1]] / shares[name],
+                name != "train",
+                filled[name].total() / shares[name],
+            ),
         )
-        filled[chosen] += units[i].labels
+        filled[chosen] += units[i].strata
+        labels[chosen] += units[i].labels
         for member in units[i].members:
             splits[member] = chosen

@@ -256,7 +256,11 @@ def of_product(manifest: Manifest, product: str) -> Manifest:
         known = ", ".join(sorted(manifest.products))
         raise OptionError(
             f"this bundle has no decision of its own for '{product}'; "
-            + (f"it has for {known}" if known else "it was calibrated for one product only")
+            + (
+                f"it has for {known}, and judges all else as without a product"
+                if known
+                else "it was calibrated for one product only"
+            )
         )
     own = manifest.products[product]
     return manifest.model_copy(update={"decision": own.decision, "calibration": own.calibration})

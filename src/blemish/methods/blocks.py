@@ -96,6 +96,13 @@ def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> n
     )
 
 
+def grid_of(size: int, stride: int) -> tuple[int, int]:
+    """Rows and columns of the places on an image of a side; raises OptionError where there is none."""
+    if stride > size:
+        raise OptionError(f"grid_stride={stride} is larger than image_size={size}")
+    return (size // stride,) * 2
+
+
 def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
     """Resample a feature map to the grid; the paper repeats coarse vectors, and halving bilinearly is averaging."""
     mode = "bilinear" if maps.shape[-1] > grid[1] else "nearest"

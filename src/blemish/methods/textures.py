@@ -96,7 +96,10 @@ def coloured_noise(count: int, channels: int, size: int) -> Tensor:
 
 
 def fractal_noise(count: int, size: int) -> Tensor:
-    """Smooth noise of several octaves with a random roughness and direction: (count, size, size), from 0 to 1."""
+    """Smooth noise of several octaves with a random roughness and direction: (count, size, size), from 0 to 1.
+
+    Beside `blemish.augment.noise.fractal`, which has no direction and draws from a generator of its own.
+    """
     total = torch.zeros(count, 1, size, size)
     roughness = 0.3 + 0.6 * torch.rand(count, 1, 1, 1)
     stretch = 2 ** int(torch.randint(3, ()))  # stripes, along one axis or the other

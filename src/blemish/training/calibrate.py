@@ -25,6 +25,7 @@ Source = Literal["held-out", "cross-fitted", "validation"]
 
 MARGIN = 1e-4  # of the largest score: another engine's rounding must not turn the verdict of the image at the threshold
 SURE = 0.5  # probability from which on a class is likelier than all others together
+OWN_RATE = 0.1  # false-alarm rate that a product's own good images must at least be able to promise
 HALF_HEIGHT = 0.5  # where the edge of a shape lies in a blurred map of it
 
 
@@ -72,6 +73,15 @@ def cost_threshold(good: Scores, defective: Scores, cost_escape: float) -> float
 def parts_to_promise(rate: float) -> int:
     """Good images needed before the threshold for a false-alarm rate can be promised at all."""
     return math.ceil(1 / rate) - 1
+
+
+def decides_alone(evidence: Evidence) -> bool:
+    """Whether a product has good images enough for thresholds of its own: those that can promise OWN_RATE, nine.
+
+    Scores of several products can lie far apart, so few images of its own tell more than many of others; but the
+    largest of very few good scores is soon exceeded. As in `calibrate`, sound surface stands for good images.
+    """
+    return len(evidence.good or evidence.sound_peaks) >= parts_to_promise(OWN_RATE)
 
 
 def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decision, Calibration]:

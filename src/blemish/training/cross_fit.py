@@ -61,7 +61,10 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, pr
 
 
 def deal(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
-    """Indices of each fold: groups stay together, and each class is dealt out evenly; DataError with too few."""
+    """Indices of each fold: groups stay together, each class and, within it, each product is dealt out evenly.
+
+    Raises DataError with too few.
+    """
     parts: defaultdict[str | int, list[int]] = defaultdict(list)
     for i in torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist():
         group = samples[i].group
@@ -70,7 +73,7 @@ def deal(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
         raise DataError(
             f"cross-fitting in {folds} folds needs as many training images, or groups of them; there are {len(parts)}"
         )
-    dealt = sorted(parts.values(), key=lambda part: str(samples[part[0]].label))
+    dealt = sorted(parts.values(), key=lambda part: (str(samples[part[0]].label), samples[part[0]].product or ""))
     return [{i for part in dealt[fold::folds] for i in part} for fold in range(folds)]
 
 

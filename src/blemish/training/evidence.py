@@ -77,14 +77,15 @@ def gather(results: Iterable[Inspection], samples: Iterable[Sample], outputs: It
 def gather_products(
     results: Iterable[Inspection], samples: Iterable[Sample], outputs: Iterable[str]
 ) -> tuple[Evidence, dict[str, Evidence]]:
-    """The evidence of all images together, and of each product's own where there are several."""
+    """The evidence of all images together, and of each product's own."""
     kinds = set(outputs)
-    everything, products = Evidence(), {}
+    everything = Evidence()
+    products: dict[str, Evidence] = {}
     for result, sample in zip(results, samples, strict=True):
         everything.add(result, sample, kinds)
         if sample.product is not None:
             products.setdefault(sample.product, Evidence()).add(result, sample, kinds)
-    return everything, products if len(products) > 1 else {}
+    return everything, products
 
 
 def best_pixel_threshold(counts: Counts) -> float | None:

@@ -29,6 +29,24 @@ def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False, sev
             raise DataError(f"{method.info.name} learns from defects and no training image with {need} truth shows one")
 
 
+def check_templates(dataset: Dataset, method: type[Method], reference: str, crossed: bool) -> None:
+    """Raises DataError where a method would learn to compare with templates, and images that it must judge lack one.
+
+    Those are the validation images, or the training ones where there are none; `crossed`, both. `reference` is the
+    method's option of that name.
+    """
+    learnt = good_or_paired(dataset.split("train"), method).samples
+    if "template" not in method.info.takes or reference == "gallery" or any(s.template is None for s in learnt):
+        return
+    names = ("train", "val") if crossed else ("val",) if len(dataset.split("val")) else ("train",)
+    missing = [s for s in dataset.samples if s.split in names and s.template is None]
+    if missing:
+        raise DataError(
+            f"{missing[0].image} has no template, and {method.info.name} would compare with one, as the images that it "
+            "learns from have theirs; give one in the column 'template', or take reference=gallery"
+        )
+
+
 def good_alone(method: type[Method]) -> bool:
     """Whether a method learns from good images, perhaps beside their templates, and can use no other truth."""
     return method.info.needs == ("good",) and set(method.info.takes) <= {"template"}

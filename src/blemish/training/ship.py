@@ -44,7 +44,7 @@ from blemish.inspection.manifest import (
 from blemish.inspection.result import Inspection, Outputs
 from blemish.inspection.support import pack
 from blemish.methods.base import Method
-from blemish.training.calibrate import Source, Target, calibrate
+from blemish.training.calibrate import OWN_RATE, Source, Target, calibrate, decides_alone, parts_to_promise
 from blemish.training.data import View
 from blemish.training.evidence import Evidence, gather_products
 from blemish.training.parity import LEAST_MATCHED, Agreement
@@ -128,8 +128,9 @@ def ship(
         inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, parts))
 
     samples = list(origin.dataset.split("val").samples or origin.dataset.split("train").samples)
-    tell(f"comparing the graph with the network on {min(len(samples), CERTIFIED_IMAGES)} images")
-    certificate, compared = certify(method, inspector, samples[:CERTIFIED_IMAGES])
+    certified = spread(samples, CERTIFIED_IMAGES)
+    tell(f"comparing the graph with the network on {len(certified)} images")
+    certificate, compared = certify(method, inspector, certified)
 
     tell(f"setting thresholds from {len(cross_fitted or samples)} images")
     results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
@@ -148,17 +149,43 @@ def ship(
 
     decision, calibration = decided(evidence)
     products = {}
-    for name, own in sorted(by_product.items()):
-        own_decision, own_calibration = decided(own)
-        products[name] = ProductDecision(decision=own_decision, calibration=own_calibration)
-    certificate.verdict_agreement = agreement(compared, decision, inspector)
+    names = sorted({sample.product for sample in origin.dataset.samples if sample.product is not None})
+    if len(names) > 1:
+        for name in names:
+            if name in by_product and decides_alone(by_product[name]):
+                own_decision, own_calibration = decided(by_product[name])
+                own_decision = with_regions_of(own_decision, decision)
+                products[name] = ProductDecision(decision=own_decision, calibration=own_calibration)
+        if pooled := [name for name in names if name not in products]:
+            line = (
+                f"fewer than {parts_to_promise(OWN_RATE)} good validation images of {', '.join(pooled)}: "
+                "judged by the thresholds of all products together"
+            )
+            calibration.warnings.append(line)
+            tell(line)
+    decisions = {"decision": decision, "products": products}
+    judging = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
+    certificate.verdict_agreement = agreement(compared, judging)
     if round((1 - certificate.verdict_agreement) * len(compared)) > max(1, MOST_OTHER_VERDICTS * len(compared)):
         raise ExportError(
             f"the exported graph and the network come to the same verdict on just {certificate.verdict_agreement:.0%} "
             f"of {len(compared)} images; nothing was shipped"
         )
-    update = {"decision": decision, "calibration": calibration, "certificate": certificate, "products": products}
+    update = {**decisions, "calibration": calibration, "certificate": certificate}
     return write_bundle(path, graph, manifest.model_copy(update=update), parts)
+
+
+def with_regions_of(own: Decision, pooled: Decision) -> Decision:
+    """A product's decision, with the thresholds for regions of all products where its own images tell none."""
+    if own.map_high is not None:
+        return own
+    return own.model_copy(update={name: getattr(pooled, name) for name in ("map_high", "map_low", "edge")})
+
+
+def spread(samples: list[Sample], most: int) -> list[Sample]:
+    """At most so many of the samples, from all over them: they often come product by product."""
+    count = min(len(samples), most)
+    return [samples[i * len(samples) // count] for i in range(count)]
 
 
 def certify(
@@ -218,10 +245,10 @@ def own_inputs(method: Method, batch: NDArray[np.float32]) -> list[torch.Tensor]
     return [torch.from_numpy(part) for part in fed(batch, 2 if method.compares_with_template else 1)]
 
 
-def agreement(compared: list[tuple[Sample, Outputs, Outputs]], decision: Decision, inspector: Inspector) -> float:
-    """Share of images on which network and graph lead to the same verdict."""
+def agreement(compared: list[tuple[Sample, Outputs, Outputs]], inspector: Inspector) -> float:
+    """Share of images on which network and graph lead to the same verdict, each by the decision for its product."""
     same = [
-        inspector.conclude(sample, trained, decision).verdict == inspector.conclude(sample, shipped, decision).verdict
+        inspector.conclude(sample, trained).verdict == inspector.conclude(sample, shipped).verdict
         for sample, trained, shipped in compared
     ]
     return float(np.mean(same)) if same else 0.0

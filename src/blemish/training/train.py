@@ -19,7 +19,7 @@ from blemish.methods.catalogue import method_class
 from blemish.training.calibrate import Target
 from blemish.training.cross_fit import cross_fit
 from blemish.training.fit import build, fit, training_part, view_of
-from blemish.training.needs import check_truth, good_alone
+from blemish.training.needs import check_templates, check_truth, good_alone
 from blemish.training.options import check_options
 from blemish.training.plan import advise, options_for, run_settings
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
@@ -77,6 +77,8 @@ def train(
     else:
         several = getattr(checked, "multi_label", False)
         check_truth(dataset, method_class(method), drawn=config.synthetic is not None, several=several)
+        reference = getattr(checked, "reference", "auto")
+        check_templates(dataset, method_class(method), reference, crossed=config.calibration == "cross-fitted")
     _start(run, config, dataset)
     try:
         return _carry_out(run, config, dataset, tell, progress, tensorboard)

@@ -73,6 +73,7 @@ class Siamese(Method):
         self.backbone = Frozen(backbone)
         self.blur = GaussianBlur(options.blur)
         side = options.image_size // options.strides[0]
+        self._before: Tensor | None = None  # the last image of the batch before
         self.register_buffer("by_template", torch.zeros((), dtype=torch.bool))
         self.register_buffer("gallery", torch.empty(0, options.dimensions, side, side))
 
@@ -118,7 +119,7 @@ class Siamese(Method):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         images = batch["image"]
-        reference = batch["template"] if self.by_template else images.roll(1, dims=0)
+        reference = batch["template"] if self.by_template else self.others(images)
         spoiled, where = confetti(images)
         distance = self.distance(self.embed(spoiled), self.embed(reference))
         covered = F.adaptive_avg_pool2d(where[:, None].float(), distance.shape[-2:])[:, 0]
@@ -132,6 +133,12 @@ class Siamese(Method):
         total = torch.stack(balanced).sum()
         self.log("loss", total, prog_bar=True)
         return total
+
+    def others(self, images: Tensor) -> Tensor:
+        """Another good image for each: its neighbour in the batch, or for one alone the last of the batch before."""
+        found = images.roll(1, dims=0) if len(images) > 1 or self._before is None else self._before
+        self._before = images[-1:]
+        return found
 
     @torch.no_grad()
     def on_train_end(self) -> None:

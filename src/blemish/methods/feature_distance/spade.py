@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, enlarge, to_grid, valid_patches
+from blemish.methods.blocks import Frozen, GaussianBlur, enlarge, grid_of, to_grid, valid_patches
 from blemish.methods.feature_distance.coreset import k_center_greedy
 from blemish.methods.gather import gather_vectors
 
@@ -18,7 +18,9 @@ FAR = 1e4  # a gallery place that does not count is put this far away; fits into
 class SpadeOptions(Options):
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
     weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
-    strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps compared place by place, finest first")
+    strides: tuple[int, ...] = Field(
+        (4, 8, 16), min_length=1, description="feature maps compared place by place, finest first"
+    )
     image_stride: int = Field(32, ge=1, description="feature map whose mean describes a whole image")
     grid_stride: int = Field(8, ge=1, description="spacing of the places in px of the network's input; paper: 4")
     neighbours: int = Field(50, ge=1, description="most similar good images that are compared place by place")
@@ -52,7 +54,7 @@ class Spade(OnePassMethod):
         super().__init__(options, classes, channels)
         strides = (*options.strides, options.image_stride)
         backbone = load_backbone(options.backbone, options.weights, channels, strides)
-        self.grid = (options.image_size // options.grid_stride,) * 2
+        self.grid = grid_of(options.image_size, options.grid_stride)
         self.blur = GaussianBlur(options.blur)
         self.register_buffer("image_bank", torch.empty(0, backbone.channels[-1]))
         self.register_buffer("place_mean", torch.zeros(sum(backbone.channels[:-1])))

@@ -1,5 +1,6 @@
 """DFM: a subspace of good deep features; what of an image's features lies outside it tells a defect."""
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -50,28 +51,27 @@ class DFM(OnePassMethod):
     def __init__(self, options: DFMOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         backbone = load_backbone(options.backbone, options.weights, channels, (options.stride,))
-        cells = options.image_size // options.stride // options.pooling
-        if cells < 1:
+        if math.ceil(options.image_size / options.stride) < options.pooling:
             raise OptionError(f"pooling={options.pooling} leaves nothing of a map of {options.image_size} px input")
-        self.shape = (backbone.channels[0], cells, cells)
         self.blur = GaussianBlur(options.blur)
-        size = backbone.channels[0] * cells * cells
         self.register_buffer("mean", torch.empty(0))  # (D,)
-        self.register_buffer("components", torch.empty(0, size))  # (K, D), orthonormal rows
+        self.register_buffer("components", torch.empty(0, 0))  # (K, D), orthonormal rows
         self.register_buffer("deviations", torch.empty(0))  # (K,), standard deviation along each component
         self.backbone = Frozen(backbone)
         self._collected: list[Tensor] = []
 
-    def vectors(self, images: Tensor) -> Tensor:
-        """(N, D) features of whole images."""
-        return F.avg_pool2d(self.backbone(images)[0], self.options.pooling).flatten(1)
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, h, w) features of whole images, averaged in small squares; D = C h w."""
+        return F.avg_pool2d(self.backbone(images)[0], self.options.pooling)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        offset = self.vectors(images) - self.mean
+        features = self.features(images)
+        offset = features.flatten(1) - self.mean
         inside = offset @ self.components.T  # (N, K)
         outside = offset - inside @ self.components
         error = outside.square()
-        heat = enlarge(error.view(-1, *self.shape).mean(dim=1).sqrt(), images.shape[-2:])
+        shape = [int(side) for side in features.shape[1:]]
+        heat = enlarge(error.view(-1, *shape).mean(dim=1).sqrt(), images.shape[-2:])
         if self.options.score == "fre":
             score = error.sum(dim=1)
         else:
@@ -80,7 +80,7 @@ class DFM(OnePassMethod):
         return {"anomaly_score": score, "anomaly_map": self.blur(heat)}
 
     def training_step(self, batch: Batch, index: int) -> None:
-        self._collected.append(self.vectors(batch["image"]))
+        self._collected.append(self.features(batch["image"]).flatten(1))
 
     def finish(self) -> None:
         x = gather_vectors(torch.cat(self._collected))

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from blemish.errors import OptionError
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.blocks import Frozen, mean_of_image, sum_of_maps
@@ -19,7 +20,9 @@ class FastFlowOptions(Options):
     weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
     strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps, each with a flow of its own")
     flow_steps: int = Field(8, ge=1, description="coupling steps of a flow")
-    kernels: tuple[int, ...] = Field((3, 1), description="kernel sizes of the couplings' convolutions, in turn")
+    kernels: tuple[int, ...] = Field(
+        (3, 1), min_length=1, description="kernel sizes of the couplings' convolutions, in turn"
+    )
     hidden_ratio: float = Field(1.0, gt=0, description="hidden channels of a coupling, in parts of its input channels")
     clamp: float = Field(2.0, gt=0, description="largest logarithm of a coupling's scale")
     steps: int = Field(400, ge=1, description="training steps; the paper's 500 epochs of 209 images, 32 a batch: 3500")
@@ -51,6 +54,10 @@ class FastFlow(Method):
 
     def __init__(self, options: FastFlowOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
+        if any(kernel < 1 or kernel % 2 == 0 for kernel in options.kernels):
+            raise OptionError(
+                f"kernels={list(options.kernels)}: kernel sizes are odd, so that the maps keep their size"
+            )
         backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
         self.flows = nn.ModuleList(
             Flow(c, options.flow_steps, options.kernels, options.hidden_ratio, options.clamp) for c in backbone.channels
