@@ -189,5 +189,7 @@ def test_anchors_are_fitted_to_boxes_as_the_network_sees_them(tile, tiny_data, t
     pits = whole.with_samples([s for s in whole.samples if s.label == "pit"])
     method = build(config, pits)
     fit(method, pits, config, run=tmp_path / "run")
-    largest = method.anchors.shapes.flatten(0, 1).amax(dim=0).tolist()
-    assert largest == pytest.approx([13 if tile is None else 26] * 2)
+    sides = method.anchors.shapes[:, 0, 0].tolist()  # of strides 8, 16, 32 and 64
+    near = {1: 13} if tile is None else {2: 26}
+    assert [sides[level] for level in near] == pytest.approx(list(near.values()))
+    assert [sides[0], sides[3]] == [8, 64]  # as stated, for no box is near to them

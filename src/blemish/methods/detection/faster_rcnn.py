@@ -28,7 +28,10 @@ SIDE = 7  # of the grid of features that the second stage sees of a region
 class FasterRCNNOptions(DetectorOptions):
     neck: Literal["fpn", "single"] = Field("fpn", description="fpn: a pyramid; single: one map, as in the first paper")
     stride: int = Field(16, ge=4, le=32, description="of the map where neck is single")
-    scales: tuple[float, ...] = Field((3.0, 4.5), description="anchor sides, in strides of their level")
+    scales: tuple[float, ...] = Field((3.0, 4.5), description="anchor sides in a pyramid, in strides of their level")
+    sides: tuple[float, ...] = Field(
+        (0.21, 0.43, 0.85), description="anchor sides on a single map, in sides of the image"
+    )
     ratios: tuple[float, ...] = Field((0.125, 0.35, 1.0, 2.8, 8.0), description="anchor heights, in widths")
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     pooling: Pooling = Field("align", description="features of a region: align (RoIAlign) or pool (RoIPool)")
@@ -81,8 +84,11 @@ class FasterRCNN(Detector):
         self.features = build_features(
             backbone, options.neck, options.width, extra=int(pyramid), image_size=options.image_size
         )
-        strides_of_anchors = self.features.strides
-        self.anchors = Anchors(stated_shapes(strides_of_anchors, options.scales, options.ratios), strides_of_anchors)
+        levels = self.features.strides
+        scales = options.scales
+        if not pyramid:  # one map has to find defects of all sizes
+            scales = tuple(side * options.image_size / options.stride for side in options.sides)
+        self.anchors = Anchors(stated_shapes(levels, scales, options.ratios), levels)
         self.propose = RPNHead(options.width, self.anchors.per_cell)
         self.pool = RegionPool(options.pooling, SIDE, list(strides))
         self.look = TwoMLPHead(options.width * SIDE**2, options.hidden)

@@ -20,7 +20,9 @@ SIDE = 14  # of the grid of features that the mask head sees; masks have twice t
 
 
 class MaskRCNNOptions(FasterRCNNOptions):
-    scales: tuple[float, ...] = Field((1.5, 3.0, 4.5), description="anchor sides, in strides of their level")
+    scales: tuple[float, ...] = Field(
+        (1.5, 3.0, 4.5), description="anchor sides in a pyramid, in strides of their level"
+    )
     depth: int = Field(2, ge=1, le=8, description="convolutions of the mask head")
     max_boxes: int = Field(30, ge=1, le=1000, description="most defects that are given of an image, each with a mask")
 
