@@ -59,9 +59,12 @@ class FasterRCNN(Detector):
     On torchvision's region proposal head, box head and pooling, with Lin et al. 2017's feature pyramid by default.
     Kept: anchors matched at IoU 0.7 and 0.3 and sampled 256 an image, half of them positive at most; proposals
     suppressed at 0.7; regions matched at 0.5, a quarter of them defects at most; boxes of each class; the true boxes
-    join the proposals. Deviations: a light backbone and narrower layers, a pyramid from stride 8 on (the paper of the
-    pyramid: 4), anchors of five shapes for long defects (the paper: three, 1 : 2 at most), fewer proposals and regions
-    (64 for 512 of the paper), since a surface shows few defects; both stages learn together; AdamW, averaged weights.
+    join the proposals. Deviations: anchors that reach beyond the image take part (the paper drops them in training); of
+    all levels together the best 300 go into the suppression of proposals (the pyramid's paper: 1000 to 2000 of each
+    level); smooth L1 is linear from 1/9 on (the paper: 1); a light backbone and narrower layers, a pyramid from stride
+    8 on (the paper of the pyramid: 4), anchors of five shapes for long defects (the paper: three, 1 : 2 at most), fewer
+    proposals and regions (64 for 512 of the paper), since a surface shows few defects; both stages learn together;
+    AdamW, averaged weights.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -30,8 +30,9 @@ class RetinaNet(Detector):
     """Lin et al. 2017, "Focal Loss for Dense Object Detection" (RetinaNet), ICCV.
 
     Kept: a feature pyramid, anchors of three sizes a cell, two shared heads, focal loss over sigmoids (0.25, 2) divided
-    by the number of anchors that find a box, matching at IoU 0.5 and 0.4, prior probability 0.01. Deviations: anchors
-    of five shapes, since scratches are longer than the paper's three (1 : 2 at most) come near to; a light backbone and
+    by the number of anchors that find a box, matching at IoU 0.5 and 0.4, prior probability 0.01. Deviations: the
+    anchors that overlap a box the most find it, however little that is (the paper leaves such a box out); anchors of
+    five shapes, since scratches are longer than the paper's three (1 : 2 at most) come near to; a light backbone and
     heads of two convolutions of 96 channels with BatchNorm (the paper: four of 256, without), levels of stride 8 to 64
     (to 128), GIoU loss by default, AdamW, averaged weights.
     """
