@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 
 import timm
 import torch
+from lightning.pytorch.callbacks import Callback
 from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import DataError
 from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method
 from blemish.methods.detection.mosaic import mosaic
@@ -57,7 +59,6 @@ class Detector(Method):
     def __init__(self, options: DetectorOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         self.kinds = max(1, len(self.defect_classes))
-        self.averaged: dict[str, Tensor] = {}
         self.suppression = Suppression(
             kind=options.suppression,
             iou=options.suppression_iou,
@@ -110,6 +111,9 @@ class Detector(Method):
         return {"max_steps": self.options.steps, "gradient_clip_val": CLIP}
 
     def augment(self) -> Callable[[Item], Item]:
+    def configure_callbacks(self) -> list[Callback]:
+        return [AveragedWeights(self.options.average)] if self.options.average else []
+
         return lambda item: augmented(item, self.options)
 
     def fit_anchors(self) -> None:
@@ -122,37 +126,6 @@ class Detector(Method):
     def on_train_start(self) -> None:
         if getattr(self.options, "anchors", "stated") == "fitted" and self.global_step == 0:
             self.fit_anchors()
-        self.to(memory_format=torch.channels_last)
-        if self.options.average:
-            start = self.averaged or self._learning()
-            self.averaged = {name: value.detach().to(self.device, copy=True) for name, value in start.items()}
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Polyak's average of the weights, over fewer steps while there have been few."""
-        done = self.global_step
-        decay = min(self.options.average, (1 + done) / (10 + done))
-        own = self._learning()
-        for name, mean in self.averaged.items():
-            mean.lerp_(own[name].detach(), 1 - decay)
-
-    def on_train_end(self) -> None:
-        own = self._learning()
-        with torch.no_grad():
-            for name, mean in self.averaged.items():
-                own[name].copy_(mean)
-        self.averaged = {}
-        self.to(memory_format=torch.contiguous_format)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["averaged"] = self.averaged
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.averaged = checkpoint["averaged"]
-
-    def _learning(self) -> dict[str, Tensor]:
-        """What training changes: parameters, and statistics of BatchNorm."""
-        state: dict[str, Tensor] = self.state_dict(keep_vars=True)
-        return {name: value for name, value in state.items() if value.is_floating_point()}
 
 
 def with_known_boxes(batch: Batch) -> Batch:
