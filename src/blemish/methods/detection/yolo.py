@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from blemish.errors import OptionError
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.boxes import clip, points_of
 from blemish.methods.detection.csp import CSPDarknet
@@ -26,7 +27,7 @@ class YoloOptions(DetectorOptions):
     width: int | None = Field(None, ge=8, le=1024, description="channels of the feature maps; null: as the size says")
     backbone: str = Field(
         DetectorOptions.model_fields["backbone"].default,
-        description="timm name, or csp: a CSPDarknet of the size, learnt from scratch",
+        description="timm name, or csp: a CSPDarknet of the size, learnt from scratch, at the full learning rate",
     )
     mosaic: float = Field(0.5, ge=0, le=1, description="share of training images put together from four")
     box_loss: Literal["giou", "ciou"] = Field("ciou", description="how found boxes are compared: giou or ciou")
@@ -60,6 +61,7 @@ class Yolo(Detector):
         backbone: nn.Module
         if options.backbone == "csp":
             backbone = CSPDarknet(channels, width // 4, depth)
+            check_from_scratch(options)
         else:
             backbone = timm_backbone(options.backbone, options.weights, channels, (8, 16, 32), options.frozen_stride)
         self.features = build_features(backbone, "pan", width, image_size=options.image_size, depth=depth)
@@ -128,3 +130,12 @@ class DecoupledHead(nn.Module):
         placed = self.place(x)
         logits = torch.cat([self.present(placed), self.name(x)], dim=1)
         return by_reference(logits, 1 + self.kinds), by_reference(self.box(placed), 4)
+
+
+def check_from_scratch(options: YoloOptions) -> None:
+    """OptionError for options of pretrained backbones that are given with one that is learnt from scratch."""
+    true_of_it = {"weights": "random", "frozen_stride": 0, "backbone_rate": 1.0}
+    for name, meant in true_of_it.items():
+        value = getattr(options, name)
+        if value not in (meant, YoloOptions.model_fields[name].default):
+            raise OptionError(f"{name}={value} is for pretrained backbones; leave it out, or the option backbone=csp")
