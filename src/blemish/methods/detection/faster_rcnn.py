@@ -12,11 +12,11 @@ from torchvision.models.detection.rpn import RPNHead
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, stated_shapes
-from blemish.methods.detection.boxes import clip, decode
+from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss, focal_softmax
-from blemish.methods.detection.matching import match, sample, targets
+from blemish.methods.detection.matching import match, sample, targets, without_ignored
 from blemish.methods.detection.pyramid import build_features, timm_backbone
 from blemish.methods.detection.roi import Pooling, RegionPool
 from blemish.methods.detection.suppression import Suppression, detections
@@ -134,30 +134,35 @@ class FasterRCNN(Detector):
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         maps = self.features(images)
         logits, offsets, anchors = self.first_stage(maps)
-        found = self.first_losses(logits, offsets, anchors, truth)
+        found = self.first_losses(logits, offsets, anchors, truth, batch["valid"])
         with torch.no_grad():
-            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth)
+            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, batch["valid"])
         return found | self.second_losses(*self.second_stage(maps, regions.boxes), regions)
 
-    def first_losses(self, logits: Tensor, offsets: Tensor, anchors: Tensor, truth: list[Tensor]) -> Losses:
+    def first_losses(
+        self, logits: Tensor, offsets: Tensor, anchors: Tensor, truth: list[Tensor], valid: Tensor
+    ) -> Losses:
         present, placed = [], []
+        centres = centres_and_sizes(anchors)[0]
         for i, known in enumerate(truth):
-            matched = match(anchors, known[:, :4], 0.7, 0.3)
+            matched = without_ignored(match(anchors, known[:, :4], 0.7, 0.3), centres, valid[i])
             positive, negative = sample(matched, 256, 0.5)
             chosen = torch.cat([positive, negative])
             wanted = (matched[chosen] >= 0).float()
-            present.append(F.binary_cross_entropy_with_logits(logits[i, chosen], wanted))
+            count = max(1, len(chosen))  # none at all, where no pixel counts
+            present.append(F.binary_cross_entropy_with_logits(logits[i, chosen], wanted, reduction="sum") / count)
             place = box_loss("smooth-l1", offsets[i, positive], anchors[positive], known[matched[positive], :4])
-            placed.append(place.sum() / max(1, len(chosen)))
+            placed.append(place.sum() / count)
         return {"object_loss": torch.stack(present).mean(), "proposal_loss": torch.stack(placed).mean()}
 
-    def sampled(self, proposals: Tensor, real: Tensor, truth: list[Tensor]) -> Regions:
+    def sampled(self, proposals: Tensor, real: Tensor, truth: list[Tensor], valid: Tensor) -> Regions:
         """Regions to learn from: proposals and the true boxes, defects and background in the stated shares."""
         count = self.options.sampled
         boxes, found = [], []
-        for given, usable, known in zip(proposals, real, truth, strict=True):
+        for given, usable, known, counts in zip(proposals, real, truth, valid, strict=True):
             regions = torch.cat([known[:, :4], given[usable]])
             matched = match(regions, known[:, :4], 0.5, 0.5, force=False)
+            matched = without_ignored(matched, centres_and_sizes(regions)[0], counts)
             chosen = torch.cat(sample(matched, count, self.options.positive_share))
             missing = count - len(chosen)
             boxes.append(F.pad(regions[chosen], (0, 0, 0, missing)))

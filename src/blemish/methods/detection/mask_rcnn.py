@@ -67,9 +67,9 @@ class MaskRCNN(FasterRCNN):
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         maps = self.features(images)
         logits, offsets, anchors = self.first_stage(maps)
-        found = self.first_losses(logits, offsets, anchors, truth)
+        found = self.first_losses(logits, offsets, anchors, truth, batch["valid"])
         with torch.no_grad():
-            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth)
+            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, batch["valid"])
         found |= self.second_losses(*self.second_stage(maps, regions.boxes), regions)
         return found | {"mask_loss": self.mask_loss(maps, regions, batch["box_masks"])}
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, stated_shapes
-from blemish.methods.detection.boxes import clip, decode
+from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import BoxLoss, box_loss, focal, one_hot
-from blemish.methods.detection.matching import IGNORED, match, targets
+from blemish.methods.detection.matching import IGNORED, match, targets, without_ignored
 from blemish.methods.detection.pyramid import build_features, timm_backbone
 
 
@@ -68,6 +68,7 @@ class RetinaNet(Detector):
         logits, offsets = self.head(maps)
         anchors = self.anchors(maps)
         matched = torch.stack([match(anchors, boxes[:, :4], 0.5, 0.4) for boxes in truth])
+        matched = without_ignored(matched, centres_and_sizes(anchors)[0], batch["valid"])
         positive = matched >= 0
         count = positive.sum().clamp(min=1)
         labels, wanted = targets(matched, truth)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors
-from blemish.methods.detection.boxes import clip, decode
+from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss
-from blemish.methods.detection.matching import match, targets
+from blemish.methods.detection.matching import BACKGROUND, match, targets, without_ignored
 from blemish.methods.detection.pyramid import conv, timm_backbone
 
 VARIANCES = (0.1, 0.2)
@@ -84,14 +84,15 @@ class SSD(Detector):
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         logits, offsets, anchors = self.predict(images)
         matched = torch.stack([match(anchors, boxes[:, :4], 0.5, 0.5) for boxes in truth])
+        matched = without_ignored(matched, centres_and_sizes(anchors)[0], batch["valid"])
         positive = matched >= 0
         labels, wanted = targets(matched, truth)
         classes = F.cross_entropy(logits.flatten(0, 1), labels.flatten() + 1, reduction="none").view_as(matched)
-        counted = positive | hard_negatives(classes.detach(), positive, self.options.negatives)
+        worst = hard_negatives(classes.detach(), positive, matched == BACKGROUND, self.options.negatives)
         references = anchors.expand(len(truth), -1, -1)[positive]
         places = box_loss(self.options.box_loss, offsets[positive], references, wanted[positive], VARIANCES)
         count = positive.sum().clamp(min=1)
-        return {"class_loss": classes[counted].sum() / count, "box_loss": places.sum() / count}
+        return {"class_loss": classes[positive | worst].sum() / count, "box_loss": places.sum() / count}
 
 
 class SourceMaps(nn.Module):
@@ -127,11 +128,11 @@ def default_shapes(side: int, scales: list[float], ratios: tuple[float, ...]) ->
     return side * torch.tensor(shapes)
 
 
-def hard_negatives(losses: Tensor, positive: Tensor, ratio: float) -> Tensor:
-    """Of losses (N, K), the largest among those not positive: `ratio` times as many in each image as are positive.
+def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
+    """Of losses (N, K), the largest among the negative: `ratio` times as many in each image as are positive.
 
     An image without a defect gives as many as one with a single defect's place would.
     """
     counts = (ratio * positive.sum(dim=1, keepdim=True).clamp(min=1)).long()
-    ranked = losses.masked_fill(positive, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
-    return (ranked < counts) & ~positive
+    ranked = losses.masked_fill(~negative, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
+    return (ranked < counts) & negative

@@ -14,6 +14,7 @@ from blemish.methods.detection.csp import CSPDarknet
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference, prior_bias
 from blemish.methods.detection.losses import one_hot, overlap_loss
+from blemish.methods.detection.matching import counted
 from blemish.methods.detection.pyramid import build_features, conv, timm_backbone
 from blemish.methods.detection.sim_ota import assign
 
@@ -60,8 +61,8 @@ class Yolo(Detector):
         width = options.width or standard
         backbone: nn.Module
         if options.backbone == "csp":
-            backbone = CSPDarknet(channels, width // 4, depth)
             check_from_scratch(options)
+            backbone = CSPDarknet(channels, width // 4, depth)
         else:
             backbone = timm_backbone(options.backbone, options.weights, channels, (8, 16, 32), options.frozen_stride)
         self.features = build_features(backbone, "pan", width, image_size=options.image_size, depth=depth)
@@ -104,7 +105,8 @@ class Yolo(Detector):
         wanted = one_hot(torch.cat(labels), self.kinds) * torch.cat(overlaps)[:, None]
         placed = overlap_loss(self.options.box_loss, boxes[image, place], torch.cat(targets))
         named = F.binary_cross_entropy_with_logits(logits[image, place, 1:], wanted, reduction="sum")
-        present = F.binary_cross_entropy_with_logits(logits[..., 0], objectness, reduction="sum")
+        learnt = (objectness > 0) | counted(points, batch["valid"])
+        present = F.binary_cross_entropy_with_logits(logits[..., 0][learnt], objectness[learnt], reduction="sum")
         return {
             "box_loss": BOX_WEIGHT * placed.sum() / count,
             "class_loss": named / count,
