@@ -150,6 +150,19 @@ def test_what_a_format_holds_comes_back(target, split, data):
         same_shapes(after.shapes, before.shapes)
 
 
+@pytest.mark.parametrize("points", [1, 2])
+def test_an_outline_of_few_points_is_none_the_less_an_outline_in_yolo(points):
+    line = Polygon((((2.0, 3.0), (9.0, 7.0))[:points],), "short")
+    other = Polygon((((1.0, 1.0), (5.0, 1.0), (5.0, 6.0)),), "open")
+    _, (back,), lost, _ = there_and_back([Sample(Path(), shapes=(line, other))], "yolo")
+    assert lost == ["label of 1 images is not kept"] or lost == []
+    assert back.boxes is None
+    for found, expected in zip(back.shapes, (line, other), strict=True):
+        assert found.label == expected.label
+        assert bounds_of(found) == pytest.approx(bounds_of(expected))
+        np.testing.assert_array_equal(pixels_of(found, (HEIGHT, WIDTH)), pixels_of(expected, (HEIGHT, WIDTH)))
+
+
 @given(samples=samples_of(boxes(st.just("short"))))
 @settings(max_examples=12, deadline=None)
 def test_neu_det_comes_back_with_labels_by_name(samples):

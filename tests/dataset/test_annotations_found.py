@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.dataset import FORMATS, Box, Dataset, Polygon, Sample, audit_dataset, class_masks, describe, read_dataset
+from blemish.dataset import (
+    FORMATS,
+    Box,
+    Dataset,
+    Polygon,
+    Sample,
+    audit_dataset,
+    class_masks,
+    convert,
+    describe,
+    read_dataset,
+)
 from blemish.dataset.sample import AnnotationWarning
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import write_image
@@ -314,6 +326,102 @@ def test_broken_annotations_are_named_and_the_rest_is_kept(make, tmp_path):
     found = audit_dataset(dataset)
     assert found.broken_annotations == list(dataset.broken)
     assert found.serious
+
+
+def converted(target):
+    """A good image and two with an outline, all with templates, in a format, and the file of the second."""
+
+    def make(root):
+        outline = Polygon((((5.0, 5.0), (30.0, 5.0), (30.0, 20.0)),), "open")
+        twin = picture(root / "source/twin.png", 9)
+        samples = tuple(
+            Sample(picture(root / f"source/{i}.png", i), label, split, shapes=(outline,) * (i > 0), template=twin)
+            for i, (label, split) in enumerate((("good", "train"), ("open", "test"), ("open", "test")))
+        )
+        place = root / ("set.csv" if target == "csv" else "set")
+        convert(Dataset(samples, root, "csv"), target, place)
+        content = samples[1].image.read_bytes()
+        files = [samples[1].image] if target == "csv" else place.rglob("*.png")
+        return place, next(file for file in files if file.read_bytes() == content)
+
+    return make
+
+
+def listed_in_yolo(root):
+    make_yolo_lists(root)
+    text(root / "train.txt", "./images/0.png\n./images/2.png\n")
+    text(root / "labels/2.txt", "0 0.5 0.5 0.25 0.5\n")
+    return root, picture(root / "images/2.png", 2)
+
+
+def listed_in_elpv(root):
+    text(root / "labels.csv", "a.png 0.0 mono\nb.png 1.0 mono\n")
+    picture(root / "a.png")
+    return root, picture(root / "b.png")
+
+
+def boxes_in_files(root):
+    for i, stem in enumerate("ab"):
+        picture(root / f"{stem}.png", i)
+        text(root / f"{stem}.txt", "dent 0.5 0.5 0.25 0.5\n")
+    text(root / "list.csv", "image,boxes\na.png,a.txt\nb.png,b.txt\n")
+    return root / "list.csv", root / "b.png"
+
+
+def boxes_gone(root):
+    place, image = boxes_in_files(root)
+    return place, image.with_suffix(".txt")
+
+
+def photographs_and_masks(root):
+    for i in range(2):
+        picture(root / f"{i}.jpg", i)
+        write_image(root / f"{i}.png", np.eye(*SIZE, dtype=bool))
+    return root, root / "1.jpg"
+
+
+def tiles(root):
+    place, _ = photographs_and_masks(root / "MT_Blowhole/Imgs")
+    return root, place / "1.jpg"
+
+
+NAMING = (
+    "csv",
+    "coco",
+    "labelme",
+    "yolo",
+    "voc",
+    "deeppcb",
+    "severstal",
+    "mvtec",
+    "masks",
+    "class-masks",
+    "good-defect",
+)
+MISSING = {name: converted(name) for name in NAMING} | {
+    make.__name__: make
+    for make in (listed_in_yolo, listed_in_elpv, boxes_in_files, boxes_gone, photographs_and_masks, tiles)
+}
+
+
+@pytest.mark.filterwarnings("ignore::blemish.dataset.sample.AnnotationWarning")
+@pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
+def test_an_image_that_is_missing_is_left_out_and_listed_by_the_audit(make, tmp_path):
+    place, gone = make(tmp_path)
+    before = read_dataset(place)
+    gone.unlink()
+    with pytest.warns(AnnotationWarning, match=r"not exist"):
+        dataset = read_dataset(place)
+    kept = [s for s in before.samples if s.image != gone.with_suffix(s.image.suffix)]
+    assert len(kept) == len(before) - 1
+    assert list(dataset.samples) == kept
+    (line,) = audit_dataset(dataset).broken_annotations
+    assert re.search(rf"[/ ]{gone.stem.removesuffix('_test')}[._]", line)
+    assert "not exist" in line
+    for sample in dataset.samples:
+        sample.image.unlink()
+    with pytest.raises(DataError):
+        read_dataset(place, before.format)
 
 
 def test_audit_lists_boxes_that_do_not_fit(tmp_path):

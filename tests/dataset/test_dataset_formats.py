@@ -274,7 +274,7 @@ def test_csv_warns_of_columns_and_boxes_it_cannot_read(tmp_path):
         ("image,split\na.png,tset\n", "line 2: split 'tset'"),
         ("image,label\na.png,x\n,y\n", "line 3: the image is missing"),
         ("image\na.png\na.png\n", "twice"),
-        ("image\na.png\nb.png\nc.png\n", r"names 2 files that do not exist: .*b\.png, .*c\.png"),
+        ("image\nb.png\nc.png\n", r"names 2 images, none of .*b\.png does not exist; .*c\.png does not exist"),
         ("image\n", "holds no images"),
     ],
 )

@@ -172,6 +172,48 @@ def test_fitted_anchors_find_the_groups_of_sizes():
     assert anchors.shapes.prod(dim=-1).flatten().diff().min() > 0
 
 
+def placed(sizes: np.ndarray, side: int = 256) -> torch.Tensor:
+    corner = np.random.default_rng(1).uniform(0, side - sizes)
+    return torch.tensor(np.hstack([corner, corner + sizes]), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("sides", [(10, 40), (16, 200), (100, 240)])
+@pytest.mark.parametrize("name", ["retinanet", "ssd", "faster-rcnn"])
+def test_fitted_anchors_match_more_boxes_than_clusters_dealt_out_by_rank(name, sides):
+    kind = method_class(name)
+    method = kind(kind.Options(backbone="test_resnet", weights="random"), ("good", "a")).eval()
+    with torch.no_grad():
+        maps = method.features(torch.zeros(1, 3, 256, 256))
+    rng = np.random.default_rng(0)
+    side, stretch = np.exp(rng.uniform(*np.log(sides), 300)), np.exp(rng.uniform(-1, 1, 300))
+    sizes = np.stack([side * np.sqrt(stretch), side / np.sqrt(stretch)], axis=1)
+    sizes = sizes[(sizes < 250).all(axis=1)]
+    boxes = placed(sizes)
+
+    def found() -> float:
+        return float((box_iou(boxes, method.anchors(maps)).amax(dim=1) >= 0.5).float().mean())
+
+    stated = method.anchors.shapes.clone()
+    method.anchors.fit(sizes)
+    fitted, own = found(), method.anchors.shapes.clone()
+    method.anchors.shapes.copy_(torch.from_numpy(cluster_sizes(sizes, own.shape[0] * own.shape[1])).view_as(own))
+    assert fitted >= max(found(), 0.86)
+    # On the level whose stated shapes they are nearest to; a level without boxes keeps those.
+    assert ((own != stated).flatten(1).any(dim=1)).any()
+    level = (own.log().mean(dim=(1, 2))[:, None] - stated.log().mean(dim=(1, 2))[None]).abs().argmin(dim=1)
+    assert level.tolist() == list(range(len(level)))
+
+
+def test_anchors_of_a_single_map_span_the_image_whatever_its_size():
+    kind = method_class("faster-rcnn")
+    shapes = []
+    for side in (256, 512):
+        options = kind.Options(neck="single", image_size=side, ratios=(1.0,), backbone="test_resnet", weights="random")
+        shapes.append(kind(options, ("good", "a")).anchors.shapes / side)
+    torch.testing.assert_close(shapes[0], shapes[1])
+    torch.testing.assert_close(shapes[0][0, :, 0], torch.tensor([128, 256, 512]) / 600, atol=0.005, rtol=0)
+
+
 def test_fewer_sizes_than_clusters():
     assert cluster_sizes(np.array([[10.0, 10.0], [20.0, 30.0]]), 6).shape == (6, 2)
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from blemish import Inspector, Verdict, read_dataset, resume, train
+from blemish.dataset.sample import AnnotationWarning
 from blemish.errors import DataError, ExportError, OptionError
 from blemish.imaging.read import write_image
 from blemish.inspection.bundle import find_bundle, open_bundle
@@ -76,6 +77,10 @@ def test_resume_ships_what_was_learned_and_learns_what_was_not(run, tiny_data, t
     (other / "weights.safetensors").unlink()
     resume(other, progress=False, tell=lambda _: None)
     torch.testing.assert_close(load_file(other / "weights.safetensors")["bank"], expected)
+    listed = (other / "split.csv").read_text()
+    (other / "split.csv").write_text(listed.replace("train/good/", "lost/good/", 1))
+    with pytest.raises(DataError, match="files that are gone"), pytest.warns(AnnotationWarning):
+        resume(other, progress=False, tell=lambda _: None)
 
 
 @pytest.fixture

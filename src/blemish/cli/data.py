@@ -46,7 +46,7 @@ def audit(path: Data, format: FormatOption = "auto", root: Root = None, json: Js
     annotations that are broken.
 
     Exit code 1 when something serious is found (unreadable files, masks of another size, the same file in two splits
-    or under two labels, a group in two splits, annotations that had to be left out), 0 otherwise.
+    or under two labels, a group in two splits, annotations or images that had to be left out), 0 otherwise.
     """
     from blemish.dataset.audit import audit_dataset
 
@@ -178,7 +178,7 @@ def _print_audit(path: str, found: "Audit") -> None:
     section("the same file in two splits", _lines(found.duplicates_across_splits), True)
     section("the same file under two labels", _lines(found.duplicates_across_labels), True)
     section("groups in two splits", found.groups_across_splits, True)
-    section("annotations that had to be left out", found.broken_annotations, True)
+    section("annotations and images that had to be left out", found.broken_annotations, True)
     section("boxes or outlines of no area, or outside their image: dropped", found.boxes_empty, False)
     section("boxes or outlines that reach beyond their image: cut", found.boxes_outside, False)
     section("boxes of another class than their image", found.boxes_of_other_class, False)

@@ -21,6 +21,13 @@ def left_out(line: str) -> None:
     warnings.warn(line, AnnotationWarning, stacklevel=3)
 
 
+def lone_masks(masks: dict[str, Path], images: Iterable[Path]) -> None:
+    """Tell of masks, as of `masks_in`, that are of none of the images."""
+    own = {masks[image.stem] for image in images if image.stem in masks}
+    for mask in sorted(set(masks.values()) - own):
+        left_out(f"{mask}: its image does not exist")
+
+
 def number(value: Any) -> float:
     """A finite number; ValueError otherwise."""
     found = float(value)

@@ -43,7 +43,7 @@ class Audit:
     duplicates_across_splits: list[Twins] = field(default_factory=list)  # identical files
     duplicates_across_labels: list[Twins] = field(default_factory=list)
     groups_across_splits: list[str] = field(default_factory=list)
-    broken_annotations: list[str] = field(default_factory=list)  # what the reader left out
+    broken_annotations: list[str] = field(default_factory=list)  # what the reader left out, missing images included
     empty_masks: list[str] = field(default_factory=list)  # of defective images
     masks_on_good: list[str] = field(default_factory=list)  # defect pixels on images labelled good
     boxes_outside: list[str] = field(default_factory=list)  # boxes and outlines that are cut to the image

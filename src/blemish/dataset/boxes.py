@@ -21,8 +21,6 @@ def read_boxes(path: Path, image: Path) -> tuple[Box, ...]:
 
     A .txt is YOLO's where it has numbers with a point or a name for the class first, otherwise DeepPCB's.
     """
-    if not path.is_file():
-        raise DataError(f"boxes of {image} are to be in {path}, which does not exist")
     reader = BOX_READERS.get(path.suffix.lower())
     if reader is None:
         known = ", ".join(BOX_READERS) or "none"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from blemish.dataset.annotations import left_out
 from blemish.dataset.files import MASK_NAMES, WHOLE_SET_MASKS, first_existing, folders_in, images_in, is_defect_name
 from blemish.dataset.formats import (
     class_masks,
@@ -65,8 +66,9 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
     `path` "elpv" is the installed package elpv-dataset; format "elpv:0.5" counts cells as defective from a defect
     probability of 0.5 on (otherwise 1 is defective and what is between 0 and 1 is left out). `root` is where a CSV's
     relative paths start. Files roi.png and ignore.png in the dataset's folder hold for all images that have none of
-    their own. Annotations that cannot be used are left out: `Dataset.broken` lists them. Raises DataError for what is
-    missing, empty or unclear.
+    their own. Annotations that cannot be used are left out, and so are images that are named but do not exist, or whose
+    mask, template, ROI or ignore mask does not: `Dataset.broken` lists them. Raises DataError for what is empty or
+    unclear, and where no image is left.
     """
     name, _, option = format.partition(":")
     if name not in ("auto", *FORMATS):
@@ -89,9 +91,9 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
             samples = elpv.read(place, option)
         else:
             samples = FORMATS[name].read(place)
-    if not samples:
-        raise DataError(f"{place} holds no images in the layout {name} ({FORMATS[name].says})")
-    _check_files(place, samples)
+        if not samples:
+            raise DataError(f"{place} holds no images in the layout {name} ({FORMATS[name].says})")
+        samples = _with_files(place, samples)
     return Dataset(tuple(_with_whole_set_masks(samples, base)), base, name, tuple(broken))
 
 
@@ -134,14 +136,22 @@ def detect_format(path: Path) -> str:
     )
 
 
-def _check_files(place: Path, samples: list[Sample]) -> None:
-    files = (p for s in samples for p in (s.image, s.mask, s.template, s.roi, s.ignore) if p is not None)
-    missing = [str(p) for p in files if not p.is_file()]
-    if missing:
-        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+def _with_files(place: Path, samples: list[Sample]) -> list[Sample]:
+    """The samples whose files exist; the others are left out with a warning. DataError where there are no others."""
+    lines = [f"{', '.join(files)} does not exist" if (files := _missing(s)) else "" for s in samples]
+    if all(lines):
+        shown = "; ".join(lines[:3]) + ("; …" if len(lines) > 3 else "")
         raise DataError(
-            f"{place} names {len(missing)} files that do not exist: {shown}; give --root if they are elsewhere"
+            f"{place} names {len(lines)} images, none of which can be used: {shown}; give --root if they are elsewhere"
         )
+    for line in filter(None, lines):
+        left_out(line)
+    return [s for s, line in zip(samples, lines, strict=True) if not line]
+
+
+def _missing(sample: Sample) -> list[str]:
+    files = (sample.image, sample.mask, sample.template, sample.roi, sample.ignore)
+    return [str(file) for file in files if file is not None and not file.is_file()]
 
 
 def _with_whole_set_masks(samples: list[Sample], base: Path) -> list[Sample]:

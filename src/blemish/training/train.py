@@ -12,7 +12,7 @@ from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.write import write_csv
-from blemish.errors import BlemishError, ImageError, OptionError
+from blemish.errors import BlemishError, DataError, ImageError, OptionError
 from blemish.imaging.read import image_header
 from blemish.methods.base import Method
 from blemish.methods.catalogue import method_class
@@ -101,7 +101,7 @@ def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, te
     """Go on with an interrupted run: from its last checkpoint, or from its weights when only shipping is left."""
     run = Path(run)
     config = read_config(run)
-    dataset = read_dataset(split_file(run), "csv")
+    dataset = _images_of(run)
     return _carry_out(run, config, dataset, tell, progress, tensorboard)
 
 
@@ -116,9 +116,17 @@ def load_method(run: str | Path) -> Method:
     config = read_config(run)
     if not weights_file(run).is_file():
         raise OptionError(f"run '{run}' has not finished learning; go on with blemish train --resume {run}")
-    method = build(config, read_dataset(split_file(run), "csv"))
+    method = build(config, _images_of(run))
     method.load_state_dict(load_file(weights_file(run)))
     return method.eval()
+
+
+def _images_of(run: Path) -> Dataset:
+    """What the run learns from; DataError where some of it is gone, for then the run would not be the same."""
+    dataset = read_dataset(split_file(run), "csv")
+    if dataset.broken:
+        raise DataError(f"the run '{run}' learns from files that are gone, such as: {dataset.broken[0]}")
+    return dataset
 
 
 def _split(dataset: Dataset, config: RunConfig) -> Dataset:

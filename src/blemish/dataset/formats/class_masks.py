@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.dataset.annotations import all_split, left_out, read_text
+from blemish.dataset.annotations import all_split, left_out, lone_masks, read_text
 from blemish.dataset.files import (
     class_label,
     copy_image,
@@ -56,6 +56,8 @@ def read(path: Path) -> list[Sample]:
                 left_out(f"{mask}: pixel values without a name: {', '.join(str(v) for v in unknown[:5])}")
             label = label_from(names[v - 1] for v in values if v <= len(names))
             samples.append(Sample(image, label=label, split=split, mask=mask, mask_classes=names))
+        for place, found in by_place.items():
+            lone_masks(found, images_in(images / place.relative_to(masks)))
     if not listed:
         longest = max((s.mask_classes or () for s in samples), key=len, default=())
         samples = [s if s.mask is None else _named(s, longest) for s in samples]

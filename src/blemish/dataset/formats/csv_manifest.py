@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blemish.dataset.annotations import left_out
 from blemish.dataset.annotations import number as finite
 from blemish.dataset.boxes import BOX_READERS, read_boxes
 from blemish.dataset.files import SPLIT_NAMES, class_label, losses
@@ -64,12 +65,8 @@ def read(path: Path, root: Path | None = None) -> list[Sample]:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
     boxes = _box_files(path, base, table)
     samples = [_sample(path, number, row, base) for number, row in table]
-    samples = [
-        replace(s, boxes=read_boxes(file, s.image)) if file else s for s, file in zip(samples, boxes, strict=True)
-    ]
-    samples = [_labelled(s) for s in samples]
     _check_once(path, samples)
-    return samples
+    return [_labelled(s) for s in _with_boxes(samples, boxes)]
 
 
 def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
@@ -175,6 +172,23 @@ def _as_json(values: tuple[Any, ...]) -> str:
         return value
 
     return json.dumps([plain(value) for value in values], ensure_ascii=False, separators=(",", ":"))
+
+
+def _with_boxes(samples: list[Sample], files: list[Path | None]) -> list[Sample]:
+    """The samples with the boxes of their files; one whose file does not exist is left out, all of them a DataError."""
+    found, missing = [], []
+    for sample, file in zip(samples, files, strict=True):
+        if file is None or not sample.image.is_file():  # of missing images the caller tells
+            found.append(sample)
+        elif file.is_file():
+            found.append(replace(sample, boxes=read_boxes(file, sample.image)))
+        else:
+            missing.append(f"boxes of {sample.image} are to be in {file}, which does not exist")
+    if missing and not found:
+        raise DataError("; ".join(missing[:3]))
+    for line in missing:
+        left_out(line)
+    return found
 
 
 def _labelled(sample: Sample) -> Sample:

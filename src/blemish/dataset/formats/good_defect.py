@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from blemish.dataset.annotations import lone_masks
 from blemish.dataset.files import (
     MASK_NAMES,
     class_label,
@@ -64,6 +65,9 @@ def _read_product(path: Path) -> list[Sample]:
                     places = [masks / folder.name / inside, masks / inside, masks] if masks else []
                     mask = next((m for place in places if (m := by_place.get(place, {}).get(image.stem))), None)
                     samples.append(Sample(image, label=label, split=split, mask=mask))
+        shown = [image for folder in folders if folder != masks for image in images_in(folder, deep=True)]
+        for found in by_place.values():
+            lone_masks(found, shown)
     return samples
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from blemish.dataset.annotations import left_out
 from blemish.dataset.files import folders_in, images_in
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import DataError, ImageError
@@ -24,6 +25,8 @@ def read(path: Path) -> list[Sample]:
         by_stem = {path.stem.lower(): path for path in images_in(folder)}
         for stem, image in by_stem.items():
             if stem.endswith("_label"):
+                if stem.removesuffix("_label") not in by_stem:
+                    left_out(f"{image}: its image does not exist")
                 continue
             mask = by_stem.get(f"{stem}_label")
             samples.append(Sample(image, label=_label_of(mask), mask=mask, group=folder.name))

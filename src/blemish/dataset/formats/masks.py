@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from blemish.dataset.annotations import left_out, lone_masks
 from blemish.dataset.files import (
     class_label,
     copy_image,
@@ -74,6 +75,8 @@ def _read_tiles(path: Path) -> list[Sample]:
             if image.suffix.lower() in _PHOTO:
                 mask = image.with_suffix(".png")
                 samples.append(Sample(image, label=label, mask=mask if mask.is_file() else None))
+            elif not _has_photo(image):
+                left_out(f"{image}: its image does not exist")
     return samples
 
 
@@ -97,6 +100,8 @@ def _read_pair(part: Path, split: str | None) -> list[Sample]:
         mask = by_place.get(masks / inside, {}).get(image.stem)
         label = class_label(inside.parts[0]) if inside.parts else _label_of(mask)
         samples.append(Sample(image, label=label, split=split, mask=mask))
+    for place, found in by_place.items():
+        lone_masks(found, images_in(images / place.relative_to(masks)))
     return samples
 
 
@@ -112,7 +117,13 @@ def _read_same_named(path: Path) -> list[Sample]:
         if image.suffix.lower() in _PHOTO:
             mask = image.with_suffix(".png") if image.with_suffix(".png").is_file() else None
             samples.append(Sample(image, label=_label_of(mask), mask=mask))
+        elif not _has_photo(image):
+            left_out(f"{image}: its image does not exist")
     return samples
+
+
+def _has_photo(mask: Path) -> bool:
+    return any(mask.with_suffix(suffix).is_file() for suffix in _PHOTO)
 
 
 def _label_of(mask: Path | None) -> str:

@@ -1,8 +1,10 @@
 """The layout of MVTec AD: train/good, test/<type>, ground_truth/<type>/<stem>_mask.*; or a folder of such."""
 
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+from blemish.dataset.annotations import lone_masks
 from blemish.dataset.files import (
     MASK_NAMES,
     class_label,
@@ -70,10 +72,14 @@ def _is_category(path: Path) -> bool:
 def _read_category(path: Path) -> list[Sample]:
     masks = next((folder for folder in folders_in(path) if folder.name.lower() in MASK_NAMES), None)
     samples = []
+    of_kind: defaultdict[str, list[Path]] = defaultdict(list)
     for split, folders in split_folders(path).items():
         for kind in (kind for folder in folders for kind in folders_in(folder)):
             label = class_label(kind.name)
             by_stem = masks_in(masks / kind.name) if masks and label != GOOD else {}
             for image in images_in(kind):
+                of_kind[kind.name].append(image)
                 samples.append(Sample(image, label=label, split=split, mask=by_stem.get(image.stem)))
+    for folder in folders_in(masks) if masks else ():
+        lone_masks(masks_in(folder), of_kind[folder.name])
     return samples

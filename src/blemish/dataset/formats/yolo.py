@@ -60,7 +60,7 @@ def read(path: Path) -> list[Sample]:
         else:
             pairs = [(image, _label_file(image)) for image in images]
         for image, label_file in pairs:
-            boxes, shapes = read_lines(label_file, image, names) if label_file else ([], [])
+            boxes, shapes = read_lines(label_file, image, names) if label_file and image.is_file() else ([], [])
             samples.append(Sample(image, split=split, **known(boxes, shapes)))
     return samples
 
@@ -126,7 +126,9 @@ def _line(item: Box | Shape, number_: int, size: tuple[int, int]) -> str:
         values = [x, y, (item.x1 - item.x0) / width, (item.y1 - item.y0) / height]
     else:
         assert isinstance(item, Polygon)
-        values = [v for x, y in item.rings[0] for v in (x / width, y / height)]
+        ring = item.rings[0]
+        ring += ring[-1:] * (3 - len(ring))  # two points would read back as a box; one of them twice changes nothing
+        values = [v for x, y in ring for v in (x / width, y / height)]
     return " ".join([str(number_), *(repr(float(v)) for v in values)])
 
 

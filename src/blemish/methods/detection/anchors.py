@@ -22,6 +22,7 @@ class Anchors(nn.Module):
         super().__init__()
         self.strides = strides
         self.register_buffer("shapes", shapes.float())
+        self.sizes = shapes.log().mean(dim=(1, 2)).numpy()  # logarithm of the mean side of each level, as stated
 
     @property
     def per_cell(self) -> int:
@@ -37,10 +38,14 @@ class Anchors(nn.Module):
         return torch.cat(found)
 
     def fit(self, sizes: Floats) -> None:
-        """Take shapes from the sizes (M, 2) of boxes: k-means, the smallest clusters to the finest level."""
-        levels, count = self.shapes.shape[:2]
-        clusters = cluster_sizes(sizes, int(levels * count))
-        self.shapes.copy_(torch.from_numpy(clusters).view(levels, count, 2))
+        """Take shapes from the sizes (M, 2) of boxes: k-means in each level of those that are nearest to its own size.
+
+        That is the mean side of its stated shapes, so that a box is looked for on a map whose stride suits it. A level
+        that no box is near to keeps the stated shapes.
+        """
+        nearest = np.abs(np.log(sizes).mean(axis=1)[:, None] - self.sizes).argmin(axis=1)
+        for level in np.unique(nearest):
+            self.shapes[level] = torch.from_numpy(cluster_sizes(sizes[nearest == level], self.per_cell))
 
 
 def stated_shapes(strides: list[int], scales: tuple[float, ...], ratios: tuple[float, ...]) -> Tensor:
@@ -52,7 +57,10 @@ def stated_shapes(strides: list[int], scales: tuple[float, ...], ratios: tuple[f
 
 
 def cluster_sizes(sizes: Floats, count: int, rounds: int = 100) -> Floats:
-    """k-means of box sizes (M, 2) with the distance 1 - IoU (Redmon and Farhadi 2017): (count, 2), by rising area."""
+    """k-means of box sizes (M, 2) with the distance 1 - IoU (Redmon and Farhadi 2017): (count, 2), by rising area.
+
+    A centre is the median width and height of its boxes, which a few odd ones move less than their mean.
+    """
     by_area = sizes[np.argsort(sizes.prod(axis=1), kind="stable")]
     centres = by_area[np.linspace(0, len(by_area) - 1, count).round().astype(int)]
     for _ in range(rounds):

@@ -6,13 +6,17 @@ from typing import Any, ClassVar
 
 import timm
 import torch
+from lightning.pytorch.callbacks import Callback
 from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import DataError
 from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method
+from blemish.methods.detection.boxes import centres_and_sizes
+from blemish.methods.detection.matching import counted
 from blemish.methods.detection.mosaic import mosaic
 from blemish.methods.detection.suppression import Kind, Suppression, detections
 from blemish.methods.schedule import cosine_decay, training_batches
@@ -20,6 +24,7 @@ from blemish.methods.schedule import cosine_decay, training_batches
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-2
 CLIP = 10.0  # largest norm of the gradient
+BOXED = ("boxes", "box_masks")  # what a batch has an entry of for each box
 CANDIDATES: dict[Kind, int] = {"hard": 1000, "soft": 400}  # boxes of an image that take part; soft compares all pairs
 
 Losses = dict[str, Tensor]
@@ -48,7 +53,8 @@ class Detector(Method):
     """A network that gives boxes, each with a score and a defect class.
 
     A subclass builds itself, gives raw boxes and scores in `raw`, and its losses in `losses`. Images of which no boxes
-    are known count for nothing; good images are all background.
+    are known count for nothing; good images are all background. Where pixels do not count, outside the region of
+    interest or ignored, boxes with their centre there are not learnt, and nothing there is background.
     """
 
     Options: ClassVar[type[DetectorOptions]] = DetectorOptions
@@ -57,7 +63,6 @@ class Detector(Method):
     def __init__(self, options: DetectorOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         self.kinds = max(1, len(self.defect_classes))
-        self.averaged: dict[str, Tensor] = {}
         self.suppression = Suppression(
             kind=options.suppression,
             iou=options.suppression_iou,
@@ -79,7 +84,7 @@ class Detector(Method):
         return detections(boxes, scores, self.suppression)
 
     def training_step(self, batch: Batch, index: int) -> Tensor | None:
-        batch = with_known_boxes(batch)
+        batch = with_counted_boxes(with_known_boxes(batch))
         if not len(batch["image"]):
             return None
         if self.options.mosaic and self.global_step < (1 - self.options.calm_end) * self.options.steps:
@@ -106,6 +111,9 @@ class Detector(Method):
         )
         return cosine_decay(optimizer, options.steps, warmup=round(WARMUP * options.steps))
 
+    def configure_callbacks(self) -> list[Callback]:
+        return [AveragedWeights(self.options.average)] if self.options.average else []
+
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.steps, "gradient_clip_val": CLIP}
 
@@ -114,7 +122,7 @@ class Detector(Method):
 
     def fit_anchors(self) -> None:
         """To the sizes of the training boxes as the network sees them, tiled, cropped and augmented."""
-        boxes = torch.cat([torch.cat(batch["boxes"]) for batch in training_batches(self)])
+        boxes = torch.cat([torch.cat(batch["boxes"]) for batch in map(with_counted_boxes, training_batches(self))])
         if not len(boxes):
             raise DataError("no training image has a box to fit anchors to")
         self.anchors.fit((boxes[:, 2:4] - boxes[:, :2]).double().cpu().numpy())
@@ -122,37 +130,6 @@ class Detector(Method):
     def on_train_start(self) -> None:
         if getattr(self.options, "anchors", "stated") == "fitted" and self.global_step == 0:
             self.fit_anchors()
-        self.to(memory_format=torch.channels_last)
-        if self.options.average:
-            start = self.averaged or self._learning()
-            self.averaged = {name: value.detach().to(self.device, copy=True) for name, value in start.items()}
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Polyak's average of the weights, over fewer steps while there have been few."""
-        done = self.global_step
-        decay = min(self.options.average, (1 + done) / (10 + done))
-        own = self._learning()
-        for name, mean in self.averaged.items():
-            mean.lerp_(own[name].detach(), 1 - decay)
-
-    def on_train_end(self) -> None:
-        own = self._learning()
-        with torch.no_grad():
-            for name, mean in self.averaged.items():
-                own[name].copy_(mean)
-        self.averaged = {}
-        self.to(memory_format=torch.contiguous_format)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["averaged"] = self.averaged
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.averaged = checkpoint["averaged"]
-
-    def _learning(self) -> dict[str, Tensor]:
-        """What training changes: parameters, and statistics of BatchNorm."""
-        state: dict[str, Tensor] = self.state_dict(keep_vars=True)
-        return {name: value for name, value in state.items() if value.is_floating_point()}
 
 
 def with_known_boxes(batch: Batch) -> Batch:
@@ -161,3 +138,12 @@ def with_known_boxes(batch: Batch) -> Batch:
     if len(keep) == len(batch["image"]):
         return batch
     return {key: [value[i] for i in keep] if isinstance(value, list) else value[keep] for key, value in batch.items()}
+
+
+def with_counted_boxes(batch: Batch) -> Batch:
+    """The batch without boxes whose centre lies on pixels that do not count."""
+    keep = [
+        counted(centres_and_sizes(boxes)[0], valid) for boxes, valid in zip(batch["boxes"], batch["valid"], strict=True)
+    ]
+    lists = {key: [own[k] for own, k in zip(batch[key], keep, strict=True)] for key in BOXED if key in batch}
+    return {**batch, **lists}

@@ -12,11 +12,11 @@ from torchvision.models.detection.rpn import RPNHead
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, stated_shapes
-from blemish.methods.detection.boxes import clip, decode
+from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss, focal_softmax
-from blemish.methods.detection.matching import match, sample, targets
+from blemish.methods.detection.matching import match, sample, targets, without_ignored
 from blemish.methods.detection.pyramid import build_features, timm_backbone
 from blemish.methods.detection.roi import Pooling, RegionPool
 from blemish.methods.detection.suppression import Suppression, detections
@@ -28,7 +28,10 @@ SIDE = 7  # of the grid of features that the second stage sees of a region
 class FasterRCNNOptions(DetectorOptions):
     neck: Literal["fpn", "single"] = Field("fpn", description="fpn: a pyramid; single: one map, as in the first paper")
     stride: int = Field(16, ge=4, le=32, description="of the map where neck is single")
-    scales: tuple[float, ...] = Field((3.0, 4.5), description="anchor sides, in strides of their level")
+    scales: tuple[float, ...] = Field((3.0, 4.5), description="anchor sides in a pyramid, in strides of their level")
+    sides: tuple[float, ...] = Field(
+        (0.21, 0.43, 0.85), description="anchor sides on a single map, in sides of the image"
+    )
     ratios: tuple[float, ...] = Field((0.125, 0.35, 1.0, 2.8, 8.0), description="anchor heights, in widths")
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     pooling: Pooling = Field("align", description="features of a region: align (RoIAlign) or pool (RoIPool)")
@@ -56,9 +59,12 @@ class FasterRCNN(Detector):
     On torchvision's region proposal head, box head and pooling, with Lin et al. 2017's feature pyramid by default.
     Kept: anchors matched at IoU 0.7 and 0.3 and sampled 256 an image, half of them positive at most; proposals
     suppressed at 0.7; regions matched at 0.5, a quarter of them defects at most; boxes of each class; the true boxes
-    join the proposals. Deviations: a light backbone and narrower layers, a pyramid from stride 8 on (the paper of the
-    pyramid: 4), anchors of five shapes for long defects (the paper: three, 1 : 2 at most), fewer proposals and regions
-    (64 for 512 of the paper), since a surface shows few defects; both stages learn together; AdamW, averaged weights.
+    join the proposals. Deviations: anchors that reach beyond the image take part (the paper drops them in training); of
+    all levels together the best 300 go into the suppression of proposals (the pyramid's paper: 1000 to 2000 of each
+    level); smooth L1 is linear from 1/9 on (the paper: 1); a light backbone and narrower layers, a pyramid from stride
+    8 on (the paper of the pyramid: 4), anchors of five shapes for long defects (the paper: three, 1 : 2 at most), fewer
+    proposals and regions (64 for 512 of the paper), since a surface shows few defects; both stages learn together;
+    AdamW, averaged weights.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -81,8 +87,11 @@ class FasterRCNN(Detector):
         self.features = build_features(
             backbone, options.neck, options.width, extra=int(pyramid), image_size=options.image_size
         )
-        strides_of_anchors = self.features.strides
-        self.anchors = Anchors(stated_shapes(strides_of_anchors, options.scales, options.ratios), strides_of_anchors)
+        levels = self.features.strides
+        scales = options.scales
+        if not pyramid:  # one map has to find defects of all sizes
+            scales = tuple(side * options.image_size / options.stride for side in options.sides)
+        self.anchors = Anchors(stated_shapes(levels, scales, options.ratios), levels)
         self.propose = RPNHead(options.width, self.anchors.per_cell)
         self.pool = RegionPool(options.pooling, SIDE, list(strides))
         self.look = TwoMLPHead(options.width * SIDE**2, options.hidden)
@@ -125,30 +134,35 @@ class FasterRCNN(Detector):
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         maps = self.features(images)
         logits, offsets, anchors = self.first_stage(maps)
-        found = self.first_losses(logits, offsets, anchors, truth)
+        found = self.first_losses(logits, offsets, anchors, truth, batch["valid"])
         with torch.no_grad():
-            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth)
+            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, batch["valid"])
         return found | self.second_losses(*self.second_stage(maps, regions.boxes), regions)
 
-    def first_losses(self, logits: Tensor, offsets: Tensor, anchors: Tensor, truth: list[Tensor]) -> Losses:
+    def first_losses(
+        self, logits: Tensor, offsets: Tensor, anchors: Tensor, truth: list[Tensor], valid: Tensor
+    ) -> Losses:
         present, placed = [], []
+        centres = centres_and_sizes(anchors)[0]
         for i, known in enumerate(truth):
-            matched = match(anchors, known[:, :4], 0.7, 0.3)
+            matched = without_ignored(match(anchors, known[:, :4], 0.7, 0.3), centres, valid[i])
             positive, negative = sample(matched, 256, 0.5)
             chosen = torch.cat([positive, negative])
             wanted = (matched[chosen] >= 0).float()
-            present.append(F.binary_cross_entropy_with_logits(logits[i, chosen], wanted))
+            count = max(1, len(chosen))  # none at all, where no pixel counts
+            present.append(F.binary_cross_entropy_with_logits(logits[i, chosen], wanted, reduction="sum") / count)
             place = box_loss("smooth-l1", offsets[i, positive], anchors[positive], known[matched[positive], :4])
-            placed.append(place.sum() / max(1, len(chosen)))
+            placed.append(place.sum() / count)
         return {"object_loss": torch.stack(present).mean(), "proposal_loss": torch.stack(placed).mean()}
 
-    def sampled(self, proposals: Tensor, real: Tensor, truth: list[Tensor]) -> Regions:
+    def sampled(self, proposals: Tensor, real: Tensor, truth: list[Tensor], valid: Tensor) -> Regions:
         """Regions to learn from: proposals and the true boxes, defects and background in the stated shares."""
         count = self.options.sampled
         boxes, found = [], []
-        for given, usable, known in zip(proposals, real, truth, strict=True):
+        for given, usable, known, counts in zip(proposals, real, truth, valid, strict=True):
             regions = torch.cat([known[:, :4], given[usable]])
             matched = match(regions, known[:, :4], 0.5, 0.5, force=False)
+            matched = without_ignored(matched, centres_and_sizes(regions)[0], counts)
             chosen = torch.cat(sample(matched, count, self.options.positive_share))
             missing = count - len(chosen)
             boxes.append(F.pad(regions[chosen], (0, 0, 0, missing)))

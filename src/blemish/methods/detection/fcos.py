@@ -12,7 +12,7 @@ from blemish.methods.detection.boxes import clip, from_distances, points_of, to_
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import focal, one_hot, overlap_loss
-from blemish.methods.detection.matching import BACKGROUND, targets
+from blemish.methods.detection.matching import BACKGROUND, IGNORED, targets, without_ignored
 from blemish.methods.detection.pyramid import build_features, timm_backbone
 
 REACH = 8.0  # strides: a level finds boxes whose farthest side is at most this away, the one below half of it
@@ -75,6 +75,7 @@ class FCOS(Detector):
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         logits, boxes, centreness, points, strides = self.predict(images)
         matched = torch.stack([find(points, strides, known[:, :4]) for known in truth])
+        matched = without_ignored(matched, points, batch["valid"])
         positive = matched >= 0
         labels, wanted = targets(matched, truth)
         classes = focal(logits, one_hot(labels, self.kinds))
@@ -82,7 +83,7 @@ class FCOS(Detector):
         placed = overlap_loss(self.options.box_loss, boxes[positive], wanted[positive])
         count = positive.sum().clamp(min=1)
         return {
-            "class_loss": classes.sum() / count,
+            "class_loss": classes[matched != IGNORED].sum() / count,
             "box_loss": (placed * central).sum() / central.sum().clamp(min=1e-6),
             "centre_loss": F.binary_cross_entropy_with_logits(centreness[positive], central, reduction="sum") / count,
         }

@@ -20,7 +20,9 @@ SIDE = 14  # of the grid of features that the mask head sees; masks have twice t
 
 
 class MaskRCNNOptions(FasterRCNNOptions):
-    scales: tuple[float, ...] = Field((1.5, 3.0, 4.5), description="anchor sides, in strides of their level")
+    scales: tuple[float, ...] = Field(
+        (1.5, 3.0, 4.5), description="anchor sides in a pyramid, in strides of their level"
+    )
     depth: int = Field(2, ge=1, le=8, description="convolutions of the mask head")
     max_boxes: int = Field(30, ge=1, le=1000, description="most defects that are given of an image, each with a mask")
 
@@ -65,28 +67,24 @@ class MaskRCNN(FasterRCNN):
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         maps = self.features(images)
         logits, offsets, anchors = self.first_stage(maps)
-        found = self.first_losses(logits, offsets, anchors, truth)
+        found = self.first_losses(logits, offsets, anchors, truth, batch["valid"])
         with torch.no_grad():
-            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth)
+            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, batch["valid"])
         found |= self.second_losses(*self.second_stage(maps, regions.boxes), regions)
         return found | {"mask_loss": self.mask_loss(maps, regions, batch["box_masks"])}
 
     def mask_loss(self, maps: list[Tensor], regions: Regions, masks: list[Tensor]) -> Tensor:
-        """Cross-entropy of the true class's mask over the regions that match a defect.
-
-        Only the first regions can match one, those drawn as such.
-        """
-        most = max(1, int((regions.found >= 0).sum(dim=1).max()))
-        boxes, index, labels = regions.boxes[:, :most], regions.found[:, :most], regions.labels[:, :most]
-        positive = (index >= 0).flatten()
-        logits = self.mask_head(self.mask_pool(maps, boxes))[positive]
-        own = logits[torch.arange(len(logits), device=logits.device), labels.flatten()[positive]]
-        if not len(own):
-            return logits.sum() * 0.0
+        """Cross-entropy of the true class's mask over the regions that match a defect; no other region is looked at."""
+        positive = regions.found >= 0
+        if not positive.any():
+            return torch.stack([weights.sum() for weights in self.mask_head.parameters()]).sum() * 0.0
+        cut = with_image(regions.boxes)[positive.flatten()]
+        logits = self.mask_head(self.mask_pool.pool(maps, cut))
+        own = logits[torch.arange(len(logits), device=logits.device), regions.labels[positive]]
         side = int(own.shape[-1])
-        cut = with_image(boxes)[positive]
         start = torch.tensor([0, *(len(m) for m in masks)], device=cut.device).cumsum(0)[:-1]
-        cut[:, 0] = (start[:, None] + index).flatten()[positive]  # the mask of the very defect
+        which = (start[:, None] + regions.found)[positive]  # the mask of the very defect
+        cut = torch.cat([which[:, None], cut[:, 1:]], dim=1)
         every = torch.cat(masks)[:, None].float()
         wanted = roi_align(every, cut, (side, side), 1.0, -1, aligned=True)[:, 0] >= 0.5
         return F.binary_cross_entropy_with_logits(own, wanted.float())

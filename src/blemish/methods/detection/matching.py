@@ -37,6 +37,21 @@ def sample(matched: Tensor, count: int, positive_share: float) -> tuple[Tensor, 
     return positive, negative
 
 
+def counted(points: Tensor, valid: Tensor) -> Tensor:
+    """Which points (K, 2), x and y in px, lie on pixels that count: (..., K) bool of masks (..., H, W)."""
+    height, width = valid.shape[-2:]
+    x, y = points[:, 0].long().clamp(0, width - 1), points[:, 1].long().clamp(0, height - 1)
+    return valid[..., y, x]
+
+
+def without_ignored(matched: Tensor, points: Tensor, valid: Tensor) -> Tensor:
+    """Matches (..., K) of references with centres (K, 2): IGNORED for BACKGROUND on pixels that do not count.
+
+    What lies there may be a defect that nobody has marked. `valid` (..., H, W) says which pixels count.
+    """
+    return torch.where((matched == BACKGROUND) & ~counted(points, valid), IGNORED, matched)
+
+
 def targets(matched: Tensor, truth: list[Tensor]) -> tuple[Tensor, Tensor]:
     """For matches (N, K): classes (N, K) int64, -1 where none is to be found, and boxes (N, K, 4) to be found."""
     labels, boxes = torch.full_like(matched, -1), matched.new_zeros((*matched.shape, 4), dtype=torch.float32)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, stated_shapes
-from blemish.methods.detection.boxes import clip, decode
+from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import BoxLoss, box_loss, focal, one_hot
-from blemish.methods.detection.matching import IGNORED, match, targets
+from blemish.methods.detection.matching import IGNORED, match, targets, without_ignored
 from blemish.methods.detection.pyramid import build_features, timm_backbone
 
 
@@ -30,8 +30,9 @@ class RetinaNet(Detector):
     """Lin et al. 2017, "Focal Loss for Dense Object Detection" (RetinaNet), ICCV.
 
     Kept: a feature pyramid, anchors of three sizes a cell, two shared heads, focal loss over sigmoids (0.25, 2) divided
-    by the number of anchors that find a box, matching at IoU 0.5 and 0.4, prior probability 0.01. Deviations: anchors
-    of five shapes, since scratches are longer than the paper's three (1 : 2 at most) come near to; a light backbone and
+    by the number of anchors that find a box, matching at IoU 0.5 and 0.4, prior probability 0.01. Deviations: the
+    anchors that overlap a box the most find it, however little that is (the paper leaves such a box out); anchors of
+    five shapes, since scratches are longer than the paper's three (1 : 2 at most) come near to; a light backbone and
     heads of two convolutions of 96 channels with BatchNorm (the paper: four of 256, without), levels of stride 8 to 64
     (to 128), GIoU loss by default, AdamW, averaged weights.
     """
@@ -67,6 +68,7 @@ class RetinaNet(Detector):
         logits, offsets = self.head(maps)
         anchors = self.anchors(maps)
         matched = torch.stack([match(anchors, boxes[:, :4], 0.5, 0.4) for boxes in truth])
+        matched = without_ignored(matched, centres_and_sizes(anchors)[0], batch["valid"])
         positive = matched >= 0
         count = positive.sum().clamp(min=1)
         labels, wanted = targets(matched, truth)

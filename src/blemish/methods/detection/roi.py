@@ -20,7 +20,10 @@ class RegionPool(nn.Module):
 
     def forward(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
         """Boxes (N, R, 4) of N images to (N * R, C, side, side)."""
-        regions = with_image(boxes)
+        return self.pool(maps, with_image(boxes))
+
+    def pool(self, maps: list[Tensor], regions: Tensor) -> Tensor:
+        """Boxes (P, 5), the image's index first, to (P, C, side, side)."""
         if len(self.strides) == 1:
             return self._pool(maps[0], regions, self.strides[0])
         level = self.level_of(regions[:, 1:])

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors
-from blemish.methods.detection.boxes import clip, decode
+from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss
-from blemish.methods.detection.matching import match, targets
+from blemish.methods.detection.matching import BACKGROUND, match, targets, without_ignored
 from blemish.methods.detection.pyramid import conv, timm_backbone
 
 VARIANCES = (0.1, 0.2)
@@ -39,10 +39,11 @@ class SSD(Detector):
 
     Kept: default boxes of linearly spaced scales, but for the finest of the five maps, which has its own, with squares
     of an in-between scale; matching at IoU 0.5 or best; softmax with background; hard negatives three to one; smooth L1
-    on offsets with variances 0.1 and 0.2. Deviations: half the paper's finest scale, and stretches of 2, 4 and 8 for
-    its 2 and 3, since defects are smaller and longer than things on photographs; a light pretrained backbone, a 3 x 3
-    convolution to a common width before each map's predictor (which takes the place of the paper's L2 normalisation),
-    AdamW, averaged weights, no random crops but the common augmentation.
+    on offsets with variances 0.1 and 0.2. Deviations: smooth L1 is linear from 1/9 on (the paper: 1); half the paper's
+    finest scale, and stretches of 2, 4 and 8 for its 2 and 3, since defects are smaller and longer than things on
+    photographs; a light pretrained backbone, a 3 x 3 convolution to a common width before each map's predictor (which
+    takes the place of the paper's L2 normalisation), AdamW, averaged weights, no random crops but the common
+    augmentation.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -83,14 +84,15 @@ class SSD(Detector):
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         logits, offsets, anchors = self.predict(images)
         matched = torch.stack([match(anchors, boxes[:, :4], 0.5, 0.5) for boxes in truth])
+        matched = without_ignored(matched, centres_and_sizes(anchors)[0], batch["valid"])
         positive = matched >= 0
         labels, wanted = targets(matched, truth)
         classes = F.cross_entropy(logits.flatten(0, 1), labels.flatten() + 1, reduction="none").view_as(matched)
-        counted = positive | hard_negatives(classes.detach(), positive, self.options.negatives)
+        worst = hard_negatives(classes.detach(), positive, matched == BACKGROUND, self.options.negatives)
         references = anchors.expand(len(truth), -1, -1)[positive]
         places = box_loss(self.options.box_loss, offsets[positive], references, wanted[positive], VARIANCES)
         count = positive.sum().clamp(min=1)
-        return {"class_loss": classes[counted].sum() / count, "box_loss": places.sum() / count}
+        return {"class_loss": classes[positive | worst].sum() / count, "box_loss": places.sum() / count}
 
 
 class SourceMaps(nn.Module):
@@ -126,11 +128,11 @@ def default_shapes(side: int, scales: list[float], ratios: tuple[float, ...]) ->
     return side * torch.tensor(shapes)
 
 
-def hard_negatives(losses: Tensor, positive: Tensor, ratio: float) -> Tensor:
-    """Of losses (N, K), the largest among those not positive: `ratio` times as many in each image as are positive.
+def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
+    """Of losses (N, K), the largest among the negative: `ratio` times as many in each image as are positive.
 
     An image without a defect gives as many as one with a single defect's place would.
     """
     counts = (ratio * positive.sum(dim=1, keepdim=True).clamp(min=1)).long()
-    ranked = losses.masked_fill(positive, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
-    return (ranked < counts) & ~positive
+    ranked = losses.masked_fill(~negative, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
+    return (ranked < counts) & negative

@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from blemish.errors import OptionError
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.boxes import clip, points_of
 from blemish.methods.detection.csp import CSPDarknet
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference, prior_bias
 from blemish.methods.detection.losses import one_hot, overlap_loss
+from blemish.methods.detection.matching import counted
 from blemish.methods.detection.pyramid import build_features, conv, timm_backbone
 from blemish.methods.detection.sim_ota import assign
 
@@ -26,7 +28,7 @@ class YoloOptions(DetectorOptions):
     width: int | None = Field(None, ge=8, le=1024, description="channels of the feature maps; null: as the size says")
     backbone: str = Field(
         DetectorOptions.model_fields["backbone"].default,
-        description="timm name, or csp: a CSPDarknet of the size, learnt from scratch",
+        description="timm name, or csp: a CSPDarknet of the size, learnt from scratch, at the full learning rate",
     )
     mosaic: float = Field(0.5, ge=0, le=1, description="share of training images put together from four")
     box_loss: Literal["giou", "ciou"] = Field("ciou", description="how found boxes are compared: giou or ciou")
@@ -59,6 +61,7 @@ class Yolo(Detector):
         width = options.width or standard
         backbone: nn.Module
         if options.backbone == "csp":
+            check_from_scratch(options)
             backbone = CSPDarknet(channels, width // 4, depth)
         else:
             backbone = timm_backbone(options.backbone, options.weights, channels, (8, 16, 32), options.frozen_stride)
@@ -102,7 +105,8 @@ class Yolo(Detector):
         wanted = one_hot(torch.cat(labels), self.kinds) * torch.cat(overlaps)[:, None]
         placed = overlap_loss(self.options.box_loss, boxes[image, place], torch.cat(targets))
         named = F.binary_cross_entropy_with_logits(logits[image, place, 1:], wanted, reduction="sum")
-        present = F.binary_cross_entropy_with_logits(logits[..., 0], objectness, reduction="sum")
+        learnt = (objectness > 0) | counted(points, batch["valid"])
+        present = F.binary_cross_entropy_with_logits(logits[..., 0][learnt], objectness[learnt], reduction="sum")
         return {
             "box_loss": BOX_WEIGHT * placed.sum() / count,
             "class_loss": named / count,
@@ -128,3 +132,12 @@ class DecoupledHead(nn.Module):
         placed = self.place(x)
         logits = torch.cat([self.present(placed), self.name(x)], dim=1)
         return by_reference(logits, 1 + self.kinds), by_reference(self.box(placed), 4)
+
+
+def check_from_scratch(options: YoloOptions) -> None:
+    """OptionError for options of pretrained backbones that are given with one that is learnt from scratch."""
+    true_of_it = {"weights": "random", "frozen_stride": 0, "backbone_rate": 1.0}
+    for name, meant in true_of_it.items():
+        value = getattr(options, name)
+        if value not in (meant, YoloOptions.model_fields[name].default):
+            raise OptionError(f"{name}={value} is for pretrained backbones; leave it out, or the option backbone=csp")
