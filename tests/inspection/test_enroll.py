@@ -130,8 +130,26 @@ def test_prototype_scores_by_hand():
 def test_attention_scores_by_hand():
     rng = np.random.default_rng(0)
     queries, vectors = rng.random((5, 4)).astype(np.float32), rng.random((4, 4)).astype(np.float32)
-    support = Support(classes=[0, 1, 1, 0], weights=[1] * 4, rule="attention", metric="cosine", scale=9.0)
+    support = Support(classes=[0, 1, 0, 0], weights=[1] * 4, rule="attention", metric="cosine", scale=9.0)
     cosine = np.array([[q @ v / np.linalg.norm(q) / np.linalg.norm(v) for v in vectors] for q in queries])
     weights = softmax(9 * cosine, axis=1)
-    expected = np.stack([weights[:, [0, 3]].sum(axis=1), weights[:, [1, 2]].sum(axis=1)], axis=1)
+    means = np.stack([weights[:, [0, 2, 3]].mean(axis=1), weights[:, 1]], axis=1)
+    expected = means / means.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(class_scores(queries, vectors, support, 2), expected, atol=1e-6)
+
+
+def test_a_class_is_no_likelier_for_the_number_of_its_examples():
+    import torch
+
+    from blemish.methods.few_shot.matching import Matching, MatchingOptions
+
+    corner = np.eye(3, dtype=np.float32)
+    vectors, owners = np.concatenate([corner[[0] * 50], corner[[1] * 5]]), [0] * 50 + [1] * 5
+    query = np.array([[1, 1, 1], [0.9, 1, 0]], np.float32)
+    support = Support(classes=owners, weights=[1] * 55, rule="attention", metric="cosine", scale=4.0)
+    scores = class_scores(query, vectors, support, 2)
+    assert scores[0].tolist() == pytest.approx([0.5, 0.5])
+    assert scores[1, 1] > 0.5
+    method = Matching(MatchingOptions(backbone="test_resnet", weights="random", strides=(4,), scale=4.0), ("a", "b"))
+    shares = method.attend(torch.from_numpy(query), torch.from_numpy(vectors), torch.tensor(owners))
+    np.testing.assert_allclose(shares.detach(), scores, atol=1e-6)
