@@ -13,7 +13,7 @@ from blemish.errors import BundleError, ImageError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.enroll import ENROLLED, enroll
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Support
+from blemish.inspection.manifest import ProductDecision, Support
 from blemish.inspection.support import class_scores, pack
 from blemish.training.train import train
 
@@ -55,6 +55,19 @@ def test_a_class_is_added_without_training(run, tiny_data, tmp_path):
     found = [result.class_scores for result in Inspector.open(out).inspect(images[4:])]
     assert all(sum(scores.values()) == pytest.approx(1, abs=1e-5) for scores in found)
     assert np.mean([max(scores, key=scores.get) == "pit" for scores in found]) >= 0.75
+
+
+def test_every_product_is_told_of_the_class_that_came_later(run, tiny_data, tmp_path):
+    bundle = open_bundle(run)
+    own = ProductDecision(decision=bundle.manifest.decision, calibration=bundle.manifest.calibration)
+    manifest = bundle.manifest.model_copy(update={"products": {"a": own, "b": own}})
+    path = tmp_path / "products.blemish"
+    write_bundle(path, bundle.graph, manifest, bundle.extras)
+    for _ in range(2):
+        enroll(path, "pit", pits(tiny_data)[:1])
+    for found in open_bundle(path).manifest.products.values():
+        assert found.decision == own.decision
+        assert found.calibration.warnings == [*own.calibration.warnings, ENROLLED]
 
 
 def test_graph_and_examples_give_what_the_graph_alone_gives(run, tiny_data):
