@@ -13,6 +13,7 @@ from blemish.errors import DataError
 from blemish.inspection.bundle import open_bundle
 from blemish.training import cross_fit as crossing
 from blemish.training.cross_fit import deal
+from blemish.training.ship import FOLDS_CHOSE
 from blemish.training.stopping import best_share
 from blemish.training.train import train
 
@@ -64,4 +65,5 @@ def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny
     assert steps[-1] == 2 * batches - 1  # counted from 0
     assert manifest.calibration.source == "cross-fitted"
     assert manifest.calibration.temperature != 1.0
+    assert FOLDS_CHOSE in manifest.calibration.warnings
     assert not (run / "folds").exists()

@@ -1,4 +1,8 @@
-"""Cross-fitting: each training image judged by a method that has not seen it."""
+"""Cross-fitting: each training image judged by a method that has not learnt from it.
+
+A method that is monitored takes its best epoch, and a classifier its temperature, by the very fold that it then judges.
+So a little of that fold has gone into its scores, and what is promised by them may flatter; the calibration says so.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,7 +27,7 @@ from blemish.training.stopping import Course, Watched, best_share
 class Crossed:
     """What cross-fitting found, of a method that is monitored: when to stop, and the temperature of its classes."""
 
-    results: list[Inspection]  # of every training image by a method that has not seen it, in their order
+    results: list[Inspection]  # of every training image by a method that has not learnt from it, in their order
     share: float = 1.0  # of the steps, after which the folds were judged best
     temperature: float | None = None
 

@@ -56,6 +56,10 @@ MOST_OTHER_VERDICTS = 0.1  # share of the certified images that graph and networ
 # thresholds lie at these very images' scores, and rounding may put one on either side
 CERTIFIED_IMAGES = 32  # real validation images that the certificate rests on
 COUNTING = "counting.png"
+FOLDS_CHOSE = (
+    "the best epoch, and of a classifier the temperature, was chosen in each fold on the images that it then scored, "
+    "so what is promised may flatter"
+)
 LIBRARIES = ("torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 Progress = Callable[[str], None]
@@ -144,6 +148,8 @@ def ship(
             evidence.good_peaks.clear()
         decision, calibration = calibrate(evidence, target, source)
         calibration.temperature = None if temperature is None else float(temperature)
+        if cross_fitted is not None and method.monitor is not None:
+            calibration.warnings.append(FOLDS_CHOSE)
         return decision, calibration
 
     decision, calibration = decided(evidence)
