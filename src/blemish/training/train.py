@@ -50,7 +50,7 @@ def train(
         raise OptionError(f"'{run}' already holds a run; resume it with --resume {run}, or choose another folder")
     dataset = read_dataset(data, settings.get("format", "auto"), settings.get("root"))
     if method is None:
-        advice = advise(dataset)
+        advice = advise(dataset, seed=settings.get("seed") or 0)
         method = advice.method
         tell(f"method {method}: {advice.reason}")
         options = options_for(advice, method, options or {})

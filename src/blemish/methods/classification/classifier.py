@@ -179,9 +179,9 @@ class Classifier(Method):
         return loss
 
     def mixed(self, images: Tensor, step: int) -> tuple[Tensor, Tensor | None, float]:
-        """In every other step of the training, images mixed of two: with the places of the second, and the first's share.
+        """In every other step, images mixed of two: with the places of the second, and the share of the first.
 
-        Not of the epoch: a small set has one batch in each.
+        Steps are those of the training: an epoch of a small set has just one.
         """
         ways = [(way, alpha) for way, alpha in ((mixup, self.options.mixup), (cutmix, self.options.cutmix)) if alpha]
         if not ways or step % 2 == 0:
