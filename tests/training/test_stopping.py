@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemish.augment.recipe import parse_recipe
+from blemish.augment.write import write_augmented
+from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Sample
 from blemish.errors import DataError
 from blemish.inspection.bundle import open_bundle
@@ -41,6 +44,28 @@ def test_folds_hold_each_image_once_groups_together_and_classes_evenly():
     assert sorted(lot for found in lots for lot in found) == [f"lot {i}" for i in range(5)]
     with pytest.raises(DataError, match="6 folds needs as many training images, or groups of them; there are 5"):
         deal(grouped, 6, seed=3)
+
+
+def test_synthetic_images_are_in_no_fold(tiny_data, tmp_path, monkeypatch):
+    recipe, seen = parse_recipe([{"kind": "scratch"}]), []
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    write_augmented(data, tmp_path / "more", recipe, 6, include=True)
+    learn = crossing.fit
+    monkeypatch.setattr(crossing, "fit", lambda m, part, *a, **k: seen.append(part) or learn(m, part, *a, **k))
+    options = {"backbone": "compact", "weights": "random", "image_size": 64, "batch_size": 16, "epochs": 1}
+    run = train(
+        tmp_path / "more" / "dataset.csv", out=tmp_path / "run", method="classifier", options=options,
+        calibration="cross-fitted", folds=2, progress=False, tell=str, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    for part in seen:
+        held = {s.image for s in part.split("val").samples}
+        extra = [s for s in part.samples if s.sources is not None]
+        assert 0 < len(extra) < 6
+        assert not held & {path for s in extra for path in (s.image, *s.sources)}
+    calibration = open_bundle(run).manifest.calibration
+    training = data.split("train").samples
+    assert calibration.good_images == sum(s.label == "good" for s in training)
+    assert calibration.defect_images == sum(s.label != "good" for s in training)
 
 
 def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny_data, tmp_path, monkeypatch):

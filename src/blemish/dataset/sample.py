@@ -74,6 +74,7 @@ class Sample:
     group: str | None = None  # part or lot; one group never spans two splits
     product: str | None = None
     labels: tuple[str, ...] | None = None  # all defect classes, of an image that shows several; its label is then None
+    sources: tuple[Path, ...] | None = None  # of a synthetic image: those whose surface and defects it shows
 
     @property
     def defective(self) -> bool | None:

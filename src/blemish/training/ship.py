@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 import blemish
+from blemish.dataset.drawn import parted
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import sha256_of
@@ -116,7 +117,8 @@ def ship(
 ) -> Path:
     """Write the bundle of a trained method; raises ExportError when the graph does not agree with the network.
 
-    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on the training ones.
+    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on the real training
+    ones.
     """
     tell("exporting the graph")
     graph = export_graph(method, view.input)
@@ -137,7 +139,7 @@ def ship(
 
     tell(f"setting thresholds from {len(cross_fitted or samples)} images")
     results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
-    truth = samples if cross_fitted is None else list(origin.dataset.split("train").samples)
+    truth = samples if cross_fitted is None else list(parted(origin.dataset.split("train"))[0].samples)
     source: Source = "held-out" if cross_fitted is None else "cross-fitted"
     kinds = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
     evidence, by_product = gather_products(results, truth, kinds)

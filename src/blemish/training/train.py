@@ -69,7 +69,9 @@ def train(
         },
         "train",
     )
-    dataset = _split(dataset, config)
+    count, dataset = len(dataset), _split(dataset, config)
+    if len(dataset) < count:
+        tell(f"{count - len(dataset)} synthetic images are left out: what they show is in images that are held out")
     if config.synthetic is not None:
         check_recipe(config.synthetic, dataset, method_class(method))
     if learns_windows(method_class(method), config.tiling is not None):
