@@ -1,5 +1,6 @@
 """Synthetic defects: exact masks, on the part, the same from the same seed; steps against what they claim to do."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -217,6 +218,26 @@ def test_affine_against_a_turn_by_hand():
     image = np.random.default_rng(0).random((31, 31, 1), np.float32)
     warped = geometric.warp_image(image, geometric.affine((31, 31), step, np.random.default_rng(0)))
     np.testing.assert_allclose(warped, np.rot90(image, -1), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["affine", "elastic"])
+@pytest.mark.parametrize("gap", [0, 3])
+def test_a_defect_near_the_border_is_there_once(kind, gap):
+    """A bright square on a dark ground is moved inwards: where it is bright, there is one defect, and its mask."""
+    steps = {"affine": {"shift": [0.1, 0.1], "turn": [5, 5]}, "elastic": {"reach": [0.02, 0.02]}}
+    image = np.zeros((64, 64, 1), np.float32)
+    image[10:20, gap : gap + 10] = 1
+    mask = image[..., 0] > 0
+    recipe = parse_recipe([{"kind": kind, **steps[kind]}])
+    for seed in range(5):
+        where = apply(recipe, image, (seed,), defects=False).warps[0]
+        warped, moved = geometric.warp_image(image, where)[..., 0] > 0.5, geometric.warp_mask(mask, where)
+        assert cv2.connectedComponents(moved.astype(np.uint8), connectivity=8)[0] == 2  # the ground is one of them
+        assert (warped ^ moved).sum() <= 0.15 * moved.sum()
+        assert moved.sum() < 1.5 * mask.sum() or not gap
+        count = geometric.warp_valid(np.ones((64, 64), bool), where)
+        inside = [(np.rint(w) >= 0) & (np.rint(w) <= 63) for w in where]
+        np.testing.assert_array_equal(count, inside[0] & inside[1])
 
 
 def test_photometric_steps():

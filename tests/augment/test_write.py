@@ -1,6 +1,8 @@
 """`blemish augment`: what is written reads back, and agrees with the lines that tell of it."""
 
 import json
+from dataclasses import replace
+from itertools import product
 
 import cv2
 import numpy as np
@@ -13,10 +15,12 @@ from blemish.augment.recipe import parse_recipe, read_recipe
 from blemish.augment.write import write_augmented
 from blemish.cli import build_app
 from blemish.dataset.read import read_dataset
+from blemish.dataset.split import ensure_splits
 from blemish.dataset.truth import class_masks
-from blemish.errors import DataError
+from blemish.errors import DataError, ImageError
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image
+from blemish.inspection.manifest import Roi
 
 RECIPE = parse_recipe({"steps": [{"kind": "scratch"}, {"kind": "pit", "p": 0.7}, {"kind": "paste"}], "visible": 0.01})
 
@@ -63,18 +67,58 @@ def test_only_training_images_lend_surfaces_and_defects(written):
         assert found.get("from", found["surface"]) in training
 
 
+def test_what_an_image_was_made_of_stands_in_the_list(written):
+    _, out, _ = written
+    lines = [json.loads(line) for line in (out / "defects.jsonl").read_text().splitlines()]
+    for sample in read_dataset(out / "dataset.csv").samples:
+        own = [line for line in lines if line["image"] == sample.image.relative_to(out).as_posix()]
+        expected = {line["surface"] for line in own} | {line["from"] for line in own if "from" in line}
+        assert {str(path) for path in sample.sources} == expected
+    assert any(len(sample.sources) > 1 for sample in read_dataset(out / "dataset.csv").samples)
+
+
+def test_data_without_splits_are_split_before_they_lend(tiny_data, tmp_path):
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    bare = data.with_samples(replace(s, split=None) for s in data.samples)
+    write_augmented(bare, tmp_path / "out", RECIPE, 4, include=True)
+    found = read_dataset(tmp_path / "out" / "dataset.csv")
+    real = [s for s in found.samples if s.sources is None]
+    assert {s.image for s in real} == {s.image for s in data.samples}
+    assert {(s.split, bool(s.defective)) for s in real} == set(product(("train", "val", "test"), (False, True)))
+    lending = {path for s in found.samples for path in s.sources or ()}
+    assert lending <= {s.image for s in real if s.split == "train"}
+    assert ensure_splits(found, seed=5) == found.with_samples([*real, *found.samples[:4]])
+
+
+def test_defects_lie_in_the_region_of_interest(tiny_data, tmp_path):
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    roi = Roi(image_height=64, image_width=64, rectangle=(8, 0, 64, 40))
+    made = write_augmented(data, tmp_path / "out", parse_recipe([{"kind": "pit", "count": [3, 3]}]), 6, roi=roi)
+    masks = np.stack([read_image(s.mask)[..., 0] for s in made.dataset.samples])
+    assert masks.any(axis=(1, 2)).all()
+    assert not masks[:, 40:].any()
+    assert not masks[:, :, :8].any()
+    with pytest.raises(ImageError, match=r"good.*\.png: "):
+        write_augmented(data, tmp_path / "none", RECIPE, 1, roi=Roi(blob={"level": 1.0}))
+
+
 def test_command_writes_a_set_to_train_on_and_a_contact_sheet(tiny_data, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("[{kind: scratch}]")
     args = ["augment", str(tiny_data.folder / "labelled.csv"), str(tmp_path / "out"), "--recipe", str(recipe)]
     result = CliRunner().invoke(build_app(), [*args, "--count", "5", "--include-data"])
     assert result.exit_code == 0, result.output
+    assert f"next: blemish train {tmp_path / 'out' / 'dataset.csv'}" in result.output
     assert len(read_dataset(tmp_path / "out" / "dataset.csv")) == 5 + len(
         read_dataset(tiny_data.folder / "labelled.csv")
     )
     sheet = cv2.imread(str(tmp_path / "out" / "contact-sheet.png"))
     assert sheet.shape[1] == 4 * (2 * 224 + 6)
     assert sheet.std() > 10
+    args[2], drawn = str(tmp_path / "drawn"), str(tiny_data.folder / "labelled.csv")
+    result = CliRunner().invoke(build_app(), [*args, "--count", "1"])
+    assert "holds no good image" in result.output
+    assert f"next: blemish train {drawn} --method unet --synthetic {recipe}" in result.output
 
 
 def test_same_seed_writes_the_same_files(written, tmp_path):

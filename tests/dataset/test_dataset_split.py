@@ -96,6 +96,40 @@ def test_parts_that_nearly_all_have_a_defect_still_leave_good_ones_to_train():
     assert all(len(splits) == 1 for splits in groups_of(done).values())
 
 
+@given(rows, st.booleans(), st.lists(st.lists(st.integers(0, 90), min_size=1, max_size=3), max_size=40), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_synthetic_images_are_learnt_from_alone_and_show_nothing_held_out(table, with_splits, made_of, need):
+    real = dataset_of(table, with_splits)
+    drawn = [
+        Sample(Path(f"drawn{n}.png"), "dent", "train", sources=tuple(Path(f"{i:03}.png") for i in own))
+        for n, own in enumerate(made_of)
+    ]
+    alone = ensure_splits(real, 1, need_defects_in_training=need)
+    done = ensure_splits(real.with_samples([*drawn, *real.samples]), 1, need_defects_in_training=need)
+    if not any(s.split in (None, "train") for s in real.samples):
+        return  # nothing real to learn from
+    assert [s for s in done.samples if s.sources is None] == list(alone.samples)
+    held = {s.image for s in alone.samples if s.split != "train"}
+    kept = [s for s in drawn if not held & set(s.sources)]
+    assert [s for s in done.samples if s.sources is not None] == kept
+
+
+def test_no_fold_holds_a_synthetic_image_or_what_one_shows():
+    from blemish.training.contest import folds_of
+
+    real = [Sample(Path(f"{i}.png"), ("good", "dent")[i % 2], "train") for i in range(40)]
+    drawn = [Sample(Path(f"drawn{i}.png"), "dent", "train", sources=(Path(f"{i}.png"),)) for i in range(40)]
+    seen = Counter()
+    for part in folds_of(Dataset((*real, *drawn), Path("/data"), "csv"), 4, 0):
+        held = {s.image for s in part.samples if s.split != "train"}
+        extra = [s for s in part.samples if s.sources is not None]
+        assert {s.split for s in extra} == {"train"}
+        assert not held & {s.image for s in extra}
+        assert {s.sources[0] for s in extra} == {s.image for s in part.split("train").samples if s.sources is None}
+        seen.update(s.image for s in part.split("test").samples)
+    assert seen == {s.image: 1 for s in real}
+
+
 def test_seeds_differ():
     table = [(GOOD, None, None)] * 50
     splits = [[s.split for s in ensure_splits(dataset_of(table, False), seed).samples] for seed in range(3)]

@@ -1,11 +1,14 @@
 """Fingerprints against what was drawn: alignment, kind, sizes of defects, counts, twins."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from blemish.dataset.fingerprint import alignment, fingerprint, kind_of
 from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 
 
@@ -50,7 +53,8 @@ def test_alignment_and_kind_of_what_was_drawn():
 
 def test_counts_and_sizes_of_the_tiny_set(tiny_data):
     found = fingerprint(read_dataset(tiny_data.folder / "mvtec"))
-    assert (found.setting, found.good_training, found.defects_test, found.defective_training) == ("unknown", 16, 16, 0)
+    assert (found.setting, found.good_training, found.defects_test, found.defective_training) == ("unknown", 13, 16, 0)
+    assert (found.good_validation, found.splits_given) == (3, ("test", "train"))  # a fifth is held out
     assert (found.height, found.width, found.channels, found.bits) == (64, 64, 3, 8)
     # A pit is a disc of radius 6, about 11 px of side; a scratch is at most 40 px long and 3 wide.
     assert 5 < found.small_defect_side < found.defect_side < 12
@@ -75,6 +79,39 @@ def test_twins_are_counted_across_splits(tiny_data, tmp_path):
     assert (found.near_duplicates, found.duplicates_across_splits) == (1, 1)
     assert found.defect_side is None
     assert found.side_in_view(256) is None
+
+
+def test_test_images_have_no_say_in_alignment_and_kind(tmp_path):
+    lines = ["image,label,split"]
+    for split, images in (("train", parts(6, 0)), ("val", textures(6)), ("test", textures(12))):
+        for i, image in enumerate(images):
+            cv2.imwrite(str(tmp_path / f"{split}{i}.png"), image.clip(0, 255))
+            lines.append(f"{split}{i}.png,good,{split}")
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    found = fingerprint(read_dataset(tmp_path / "data.csv"))
+    assert found.alignment > 0.9
+    assert found.kind == "object"
+
+
+def test_classes_of_several_labels_and_of_class_masks_are_counted(tmp_path):
+    mask = np.zeros((32, 32), np.uint8)
+    mask[4:8, 4:8] = 2
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    for i in range(5):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.random.default_rng(i).integers(0, 255, (32, 32), np.uint8))
+    places = [tmp_path / f"{i}.png" for i in range(5)]
+    samples = (
+        Sample(places[0], "good", "train"),
+        Sample(places[1], "good", "val"),
+        Sample(places[2], None, "train", labels=("crack", "dent")),
+        Sample(places[3], "dent", "train"),
+        Sample(places[4], None, "train", mask=tmp_path / "mask.png", mask_classes=("crack", "stain")),
+    )
+    found = fingerprint(Dataset(samples, tmp_path, "csv"))
+    assert found.defects_training == {"crack": 1, "dent": 2, "stain": 1}
+    many = Dataset((samples[2],) * 30, tmp_path, "csv")
+    assert many.setting == "known"
+    assert many.with_samples([*many.samples, replace(samples[2], labels=("dent", "stain"))]).setting == "few"
 
 
 def test_nothing_readable_is_one_line(tmp_path):

@@ -123,6 +123,13 @@ CASES = {
     "no cheaper": ([standing("fast", 0.9), standing("best", 0.89, -0.03, 0.01)], "fast", "cannot be told apart"),
     "as fast, smaller": ([BEST, SMALL], "small", "smaller (3 against 50 MB)"),
     "as fast and small": ([BEST, standing("like", 0.89, -0.03, 0.01)], "best", "cannot be told apart"),
+    "far below": (
+        [BEST, standing("fast", 0.87, -0.12, 0.04)],
+        "best",
+        "fast apart from it, but is more than 0.02 below",
+    ),
+    "just within": ([BEST, standing("fast", 0.88, -0.12, 0.04)], "fast", "the two lie within 0.02"),
+    "one of two": ([BEST, SMALL, standing("fast", 0.5, -0.9, 0.1)], "small", "smaller (3 against 50 MB)"),
     "alone": ([BEST], "best", "the only method"),
 }
 

@@ -13,7 +13,7 @@ from blemish.errors import BundleError, ImageError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.enroll import ENROLLED, enroll
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Support
+from blemish.inspection.manifest import ProductDecision, Support
 from blemish.inspection.support import class_scores, pack
 from blemish.training.train import train
 
@@ -55,6 +55,19 @@ def test_a_class_is_added_without_training(run, tiny_data, tmp_path):
     found = [result.class_scores for result in Inspector.open(out).inspect(images[4:])]
     assert all(sum(scores.values()) == pytest.approx(1, abs=1e-5) for scores in found)
     assert np.mean([max(scores, key=scores.get) == "pit" for scores in found]) >= 0.75
+
+
+def test_every_product_is_told_of_the_class_that_came_later(run, tiny_data, tmp_path):
+    bundle = open_bundle(run)
+    own = ProductDecision(decision=bundle.manifest.decision, calibration=bundle.manifest.calibration)
+    manifest = bundle.manifest.model_copy(update={"products": {"a": own, "b": own}})
+    path = tmp_path / "products.blemish"
+    write_bundle(path, bundle.graph, manifest, bundle.extras)
+    for _ in range(2):
+        enroll(path, "pit", pits(tiny_data)[:1])
+    for found in open_bundle(path).manifest.products.values():
+        assert found.decision == own.decision
+        assert found.calibration.warnings == [*own.calibration.warnings, ENROLLED]
 
 
 def test_graph_and_examples_give_what_the_graph_alone_gives(run, tiny_data):
@@ -130,8 +143,26 @@ def test_prototype_scores_by_hand():
 def test_attention_scores_by_hand():
     rng = np.random.default_rng(0)
     queries, vectors = rng.random((5, 4)).astype(np.float32), rng.random((4, 4)).astype(np.float32)
-    support = Support(classes=[0, 1, 1, 0], weights=[1] * 4, rule="attention", metric="cosine", scale=9.0)
+    support = Support(classes=[0, 1, 0, 0], weights=[1] * 4, rule="attention", metric="cosine", scale=9.0)
     cosine = np.array([[q @ v / np.linalg.norm(q) / np.linalg.norm(v) for v in vectors] for q in queries])
     weights = softmax(9 * cosine, axis=1)
-    expected = np.stack([weights[:, [0, 3]].sum(axis=1), weights[:, [1, 2]].sum(axis=1)], axis=1)
+    means = np.stack([weights[:, [0, 2, 3]].mean(axis=1), weights[:, 1]], axis=1)
+    expected = means / means.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(class_scores(queries, vectors, support, 2), expected, atol=1e-6)
+
+
+def test_a_class_is_no_likelier_for_the_number_of_its_examples():
+    import torch
+
+    from blemish.methods.few_shot.matching import Matching, MatchingOptions
+
+    corner = np.eye(3, dtype=np.float32)
+    vectors, owners = np.concatenate([corner[[0] * 50], corner[[1] * 5]]), [0] * 50 + [1] * 5
+    query = np.array([[1, 1, 1], [0.9, 1, 0]], np.float32)
+    support = Support(classes=owners, weights=[1] * 55, rule="attention", metric="cosine", scale=4.0)
+    scores = class_scores(query, vectors, support, 2)
+    assert scores[0].tolist() == pytest.approx([0.5, 0.5])
+    assert scores[1, 1] > 0.5
+    method = Matching(MatchingOptions(backbone="test_resnet", weights="random", strides=(4,), scale=4.0), ("a", "b"))
+    shares = method.attend(torch.from_numpy(query), torch.from_numpy(vectors), torch.tensor(owners))
+    np.testing.assert_allclose(shares.detach(), scores, atol=1e-6)

@@ -1,5 +1,8 @@
 """Mixing of images, and the classifier's options for small sets."""
 
+import importlib
+
+import lightning
 import pytest
 import torch
 from timm.layers import DropPath
@@ -47,18 +50,36 @@ def test_preset_gives_way_to_what_is_said():
 
 
 @pytest.mark.parametrize("name", METRIC_LOSSES)
-def test_embedding_losses_teach_the_network(name):
+def test_embedding_losses_teach_the_network(name, monkeypatch):
     torch.manual_seed(0)
     options = ClassifierOptions(backbone="compact", image_size=32, embedding_loss=name, mixup=0.4, cutmix=0.4)
     method = Classifier(options, ("good", "a", "b"))
     logged = {}
     method.log = lambda name, value, **rest: logged.update({name: float(value)})
     batch = {"image": torch.rand(8, 3, 32, 32), "label": torch.tensor([0, 0, 0, 1, 1, 2, 2, -1])}
-    losses = [method.training_step(batch, index) for index in range(4)]
+    losses = []
+    for step in range(4):
+        monkeypatch.setattr(Classifier, "global_step", step)
+        losses.append(method.training_step(batch, step))
     assert all(torch.isfinite(loss) for loss in losses)
     assert "embedding_loss" in logged
     losses[0].backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.trunk.parameters())
+
+
+def test_mixing_takes_turns_where_an_epoch_has_one_batch(monkeypatch):
+    module, mixed = importlib.import_module("blemish.methods.classification.classifier"), []
+    for name, way in (("mixup", mixup), ("cutmix", cutmix)):
+        monkeypatch.setattr(module, name, lambda *a, n=name, w=way: mixed.append((n, method.global_step)) or w(*a))
+    options = ClassifierOptions(backbone="compact", image_size=32, mixup=0.4, cutmix=0.4)
+    method = Classifier(options, ("good", "a"))
+    batch = {"image": torch.rand(4, 3, 32, 32), "label": torch.tensor([0, 0, 1, 1])}
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=5, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(method, torch.utils.data.DataLoader([batch], batch_size=None))
+    assert mixed == [("mixup", 1), ("cutmix", 3)]
 
 
 def test_images_of_no_class_alone_are_passed_over():

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from blemish.methods.few_shot.embedding import episode_of
 from blemish.methods.few_shot.maml import Maml, MamlOptions
+from blemish.methods.few_shot.matching import drawn_of_each
 from blemish.methods.few_shot.prototypical import class_means, mean_square_distance, square_within
 
 TINY = {"backbone": "test_resnet", "weights": "random", "strides": (4, 8), "image_size": 32}
@@ -24,6 +25,16 @@ def test_episodes_of_a_batch():
                 assert len(labels[places[own == number]].unique()) == 1
         assert set(labels[episode.support].tolist()) <= {0, 1, 3}  # 2 has one image, -1 no class
     assert episode_of(torch.tensor([0, 0, 1, -1]), 2, 1) is None
+
+
+def test_what_is_remembered_of_a_class_is_drawn_from_all_of_it():
+    labels = torch.tensor([0] * 100 + [1] * 3)
+    kept = drawn_of_each(labels, 10)
+    assert kept.tolist() == sorted(set(kept.tolist()))
+    assert labels[kept].bincount().tolist() == [10, 3]
+    assert kept[:10].min() < 40
+    assert kept[:10].max() > 60
+    assert torch.equal(kept, drawn_of_each(labels, 10))
 
 
 def test_means_and_distances_by_hand():

@@ -14,7 +14,7 @@ from blemish.errors import DataError, OptionError
 from blemish.inspection.bundle import open_bundle
 from blemish.training.budget import parse_time
 from blemish.training.compare import compare, own_options
-from blemish.training.judge import OtherRunError
+from blemish.training.judge import OtherRunError, learn
 
 QUICK = {"image_size": 64}
 
@@ -95,6 +95,21 @@ def test_a_folder_of_another_comparison_is_refused(done, tiny_data, tmp_path):
     (tmp_path / "mine.txt").write_text("not to be touched")
     with pytest.raises(OptionError, match="holds no comparison"):
         quietly(data, tmp_path, ["patchcore"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tiling": {"height": 32, "width": 32, "overlap": 0.25}}, "with tiling None, not .*32"),
+        ({"trainer": {"precision": "bf16-mixed"}}, "with trainer {}, not .*bf16-mixed"),
+        ({"fit": "letterbox"}, "with fit stretch, not letterbox"),
+    ],
+)
+def test_a_run_under_other_settings_is_not_taken_as_finished(done, tiny_data, settings, words):
+    run, listed = done[0] / "runs" / "padim", done[0] / "split.csv"
+    learn(listed, run, "padim", QUICK, lambda _: None, False, trainer={"accelerator": "cpu"})
+    with pytest.raises(OtherRunError, match=words):
+        learn(listed, run, "padim", QUICK, lambda _: None, False, **settings)
 
 
 def test_a_budget_of_nothing_names_what_was_left_out(tiny_data, tmp_path):

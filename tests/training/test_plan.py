@@ -1,5 +1,6 @@
 """The advisor: its table is whole, its ranking follows the points, and a plan that is written is what is run."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from blemish import read_dataset
 from blemish.dataset.fingerprint import fingerprint
+from blemish.dataset.split import ensure_splits
 from blemish.errors import DataError, OptionError
 from blemish.inspection.bundle import open_bundle
 from blemish.methods.catalogue import METHODS, method_class
@@ -76,7 +78,7 @@ def test_a_plan_is_read_as_it_was_written_and_run(tiny_data, tmp_path):
     assert about["ranking"][0]["method"] == advice.method == made.train["method"]
     assert about["ranking"][0]["estimate"]["training_s"] == 120
     assert sum(about["ranking"][0]["rules"].values()) == about["ranking"][0]["points"]
-    assert about["fingerprint"]["good_training"] == 16
+    assert about["fingerprint"]["good_training"] == 13  # three are held out
     run = train(**read_plan(tmp_path / "plan.yaml"), out=tmp_path / "run", progress=False, tell=lambda _: None)
     config = read_config(run)
     assert (config.seed, config.false_alarm, config.options["image_size"]) == (3, 0.05, 64)
@@ -96,11 +98,34 @@ def test_the_probe_counts_what_the_schedule_shows():
 
 
 def test_what_more_images_would_buy(good_only):
-    lines = planning.more_data(replace(good_only, good_validation=0, good_training=100, defects_test=60), 0.01, 0.01)
+    lines = planning.more_data(replace(good_only, good_validation=20, good_training=80, defects_test=60), 0.01, 0.01)
     assert "there are 20: 395 more good images" in lines[0]
     assert "cross-fitted" in lines[0]
     assert "60 defective test images prove an escape rate of at most 4.9%" in lines[1]  # 1 - 0.05 ** (1 / 60)
     assert "299: 239 more" in lines[1]
+    own = replace(good_only, good_validation=20, good_training=100, splits_given=("test", "train", "val"))
+    assert "there are 20: 79 more good validation images; or train" in planning.more_data(own, 0.01, 0.01)[0]
+
+
+def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
+    lines = [line.rpartition(",")[0] for line in (tiny_data.folder / "labelled.csv").read_text().splitlines()]
+    (tmp_path / "unsplit.csv").write_text("\n".join(lines) + "\n")
+    dataset = read_dataset(tmp_path / "unsplit.csv", root=str(tiny_data.folder))
+    assert not any(s.split for s in dataset.samples)
+    everything = Rule("all", lambda f: True, "a wish", points={"unet": 1})
+    advice = advise(dataset, seed=1)
+    found, split = advice.fingerprint, ensure_splits(dataset, 1, need_defects_in_training=True)
+    assert found.defective_training == sum(bool(s.defective) for s in split.split("train").samples) < found.defects
+    assert found.defects_training == Counter(s.label for s in split.split("train").samples if s.defective)
+    assert found.defects_test == sum(bool(s.defective) for s in split.split("test").samples) > 0
+
+    def promise(advice):
+        return make_plan("data", advice, {}).about["more_data"][1]
+
+    assert promise(advice_of := advise_for(found, [everything])).startswith(f"{found.defects_test} defective test")
+    assert advice_of.method == "unet"
+    assert advice.method == "patchcore"  # learns from good images alone, so all defects are left to test it
+    assert promise(advice).startswith(f"{found.defects} defective test")
 
 
 @pytest.mark.parametrize(

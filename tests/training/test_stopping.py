@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemish.augment.recipe import parse_recipe
+from blemish.augment.write import write_augmented
+from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Sample
 from blemish.errors import DataError
 from blemish.inspection.bundle import open_bundle
 from blemish.training import cross_fit as crossing
 from blemish.training.cross_fit import deal
+from blemish.training.ship import FOLDS_CHOSE
 from blemish.training.stopping import best_share
 from blemish.training.train import train
 
@@ -47,6 +51,28 @@ def test_folds_hold_each_image_once_groups_together_and_classes_evenly():
         deal(grouped, 6, seed=3)
 
 
+def test_synthetic_images_are_in_no_fold(tiny_data, tmp_path, monkeypatch):
+    recipe, seen = parse_recipe([{"kind": "scratch"}]), []
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    write_augmented(data, tmp_path / "more", recipe, 6, include=True)
+    learn = crossing.fit
+    monkeypatch.setattr(crossing, "fit", lambda m, part, *a, **k: seen.append(part) or learn(m, part, *a, **k))
+    options = {"backbone": "compact", "weights": "random", "image_size": 64, "batch_size": 16, "epochs": 1}
+    run = train(
+        tmp_path / "more" / "dataset.csv", out=tmp_path / "run", method="classifier", options=options,
+        calibration="cross-fitted", folds=2, progress=False, tell=str, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    for part in seen:
+        held = {s.image for s in part.split("val").samples}
+        extra = [s for s in part.samples if s.sources is not None]
+        assert 0 < len(extra) < 6
+        assert not held & {path for s in extra for path in (s.image, *s.sources)}
+    calibration = open_bundle(run).manifest.calibration
+    training = data.split("train").samples
+    assert calibration.good_images == sum(s.label == "good" for s in training)
+    assert calibration.defect_images == sum(s.label != "good" for s in training)
+
+
 def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny_data, tmp_path, monkeypatch):
     seen = []
 
@@ -69,4 +95,5 @@ def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny
     assert steps[-1] == 2 * batches - 1  # counted from 0
     assert manifest.calibration.source == "cross-fitted"
     assert manifest.calibration.temperature != 1.0
+    assert FOLDS_CHOSE in manifest.calibration.warnings
     assert not (run / "folds").exists()

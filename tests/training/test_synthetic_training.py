@@ -78,6 +78,24 @@ def test_geometric_steps_move_the_truth_of_every_image(items):
     assert made["boxes"][0].tolist() == [64 - y1, x0, 64 - y0, x1, number]
 
 
+def test_what_comes_in_from_outside_does_not_count_and_adds_to_no_box(items):
+    recipe = parse_recipe([{"kind": "affine", "turn": [0, 0], "shift": [0.25, 0.25], "scale": [1, 1], "shear": [0, 0]}])
+    item = first_defective(items)
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[8:16, 4:20] = True
+    item |= {
+        "mask": mask,
+        "mask_labels": 2 * mask,
+        "box_masks": mask[None],
+        "boxes": torch.tensor([[4, 8, 20, 16, 1.0]]),
+    }
+    made = Synthesiser(recipe, CLASSES, [])(item)
+    assert made["boxes"].tolist() == [[20, 24, 36, 32, 1]]
+    assert torch.equal(made["mask"], torch.roll(mask, (16, 16), (0, 1)))
+    assert made["valid"].sum() == 48 * 48
+    assert made["valid"][16:, 16:].all()
+
+
 def test_real_defects_are_pasted_in_the_networks_geometry(dataset):
     view = View(InputSpec(height=48, width=80))
     recipe = parse_recipe({"steps": [{"kind": "paste"}], "share": 1.0})

@@ -122,6 +122,7 @@ def test_cross_fitting_uses_every_good_image(tiny_data, tmp_path):
     manifest = open_bundle(run).manifest
     assert manifest.calibration.source == "cross-fitted"
     assert manifest.calibration.good_images == 16
+    assert shipping.FOLDS_CHOSE not in manifest.calibration.warnings  # nothing is monitored
     assert manifest.provenance.data["counts"]["train"] == 16
     assert not (run / "folds").exists()
 

@@ -86,7 +86,7 @@ def chosen(recipe: Recipe, rng: np.random.Generator) -> list[int]:
 def warped_scene(scene: Scene, where: geometric.Map) -> None:
     """Move the scene's image, part and defects; a defect that is moved off the picture is dropped."""
     scene.warps.append(where)
-    scene.image, scene.part = geometric.warp_image(scene.image, where), geometric.warp_mask(scene.part, where)
+    scene.image, scene.part = geometric.warp_image(scene.image, where), geometric.warp_valid(scene.part, where)
     moved = []
     for defect in scene.defects:
         mask = geometric.warp_mask(defect.mask, where)

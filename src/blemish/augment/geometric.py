@@ -1,6 +1,7 @@
 """Steps that move pixels: a map of where each pixel comes from, which image and masks share.
 
-What a warp brings in from beyond the border is the mirrored image, and its defects are mirrored with it in the masks.
+What a warp brings in from beyond the border goes on as the border's pixels are, in image and masks alike, and does not
+count. Mirrored instead, a defect near the border would be there twice, and its box would hold both.
 """
 
 import math
@@ -50,11 +51,17 @@ def elastic(size: tuple[int, int], step: Elastic, rng: np.random.Generator) -> M
 
 def warp_image(image: Floats, where: Map) -> Floats:
     """Image (H, W, C) warped, linear."""
-    warped = cv2.remap(image, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    warped = cv2.remap(image, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped.reshape(image.shape), np.float32)
 
 
 def warp_mask(mask: Bools, where: Map) -> Bools:
-    """Mask (H, W) warped, nearest pixel."""
+    """Mask (H, W) of defects warped, nearest pixel."""
     values = mask.astype(np.uint8)
-    return np.asarray(cv2.remap(values, *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101) > 0)
+    return np.asarray(cv2.remap(values, *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) > 0)
+
+
+def warp_valid(valid: Bools, where: Map) -> Bools:
+    """Mask (H, W) of the pixels that count warped, nearest pixel; False for what lay beyond the border."""
+    values = valid.astype(np.uint8)
+    return np.asarray(cv2.remap(values, *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT) > 0)

@@ -16,11 +16,14 @@ from blemish.augment.recipe import Recipe, with_default_label
 from blemish.augment.scene import Scene, main_label
 from blemish.augment.sheet import cell, contact_sheet
 from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.split import ensure_splits
 from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import write_csv
-from blemish.errors import DataError
+from blemish.errors import DataError, ImageError
+from blemish.imaging.part import Place, counting, find_part
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
+from blemish.inspection.manifest import Roi
 
 ATTEMPTS = 25  # good images and seeds tried for one image with a defect
 SHEET = 24  # images on the contact sheet
@@ -41,22 +44,27 @@ def write_augmented(
     seed: int = 0,
     *,
     include: bool = False,
+    roi: Roi | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Written:
     """Write `count` images with synthetic defects on good training images of `data`; the same seed, the same files.
 
-    OUT/dataset.csv lists them (split train), and with `include` the images of `data` too; OUT/defects.jsonl has one
-    line a defect: image, class, step of the recipe, seed, box, area and what was drawn. Only training images lend their
-    surface or their defects. Raises DataError where there is nothing good to draw on or nothing can be made.
+    OUT/dataset.csv lists them (split train, each with the images that it was made of as its `sources`), and with
+    `include` the images of `data` too, which are split first where they are not; OUT/defects.jsonl has one line a
+    defect: image, class, step of the recipe, seed, box, area and what was drawn. Only training images lend their
+    surface or their defects, and defects lie within `roi`. Raises DataError where there is nothing good to draw on or
+    nothing can be made, ImageError where `roi` is to be found in an image and is not.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise DataError(f"'{out}' is not empty; choose a new folder, so that nothing is mixed or overwritten")
+    if include:
+        data = ensure_splits(data, seed, need_defects_in_training=True)
     training = [s for s in data.samples if s.split in (None, "train")]
     good = [s for s in training if s.defective is False]
     if not good:
         raise DataError("there are no good training images to put defects on; label some 'good'")
-    cuts = cuts_of(training) if recipe.pastes else []
+    cuts = cuts_of(s for s in training if s.sources is None) if recipe.pastes else []
     if recipe.pastes and not cuts:
         raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
     recipe = with_default_label(recipe, data.defect_classes)
@@ -66,7 +74,7 @@ def write_augmented(
     samples, cells = [], []
     with (out / "defects.jsonl").open("w", encoding="utf-8") as lines:
         for number in range(count):
-            source, own_seed, scene = _one(good, recipe, cuts, seed, number)
+            source, own_seed, scene = _one(good, recipe, cuts, roi, seed, number)
             sample = _write_image(out, number, source, scene)
             samples.append(sample)
             for line in _lines(out, sample, source, own_seed, scene):
@@ -83,14 +91,16 @@ def write_augmented(
 
 
 def _one(
-    good: list[Sample], recipe: Recipe, cuts: list[Any], seed: int, number: int
+    good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, seed: int, number: int
 ) -> tuple[Sample, tuple[int, ...], Scene]:
     for attempt in range(ATTEMPTS):
         own = (seed, number, attempt)
         sample = good[int(np.random.default_rng(own).integers(len(good)))]
-        image = to_unit(read_image(sample.image))
-        size = (image.shape[0], image.shape[1])
-        valid = valid_mask(sample, size) if sample.roi or sample.ignore else None
+        pixels = read_image(sample.image)
+        image, size = to_unit(pixels), (pixels.shape[0], pixels.shape[1])
+        valid = valid_mask(sample, size) if sample.roi or sample.ignore or roi else None
+        if valid is not None and roi is not None:
+            valid &= counting(_found(pixels, sample, roi), size)
         scene = apply(recipe, image, own, valid=valid, cuts=cuts)
         if scene.defects:
             return sample, own, scene
@@ -98,6 +108,13 @@ def _one(
         f"{ATTEMPTS} attempts at a defect made none that fits on the part and can be seen; make the recipe's lengths "
         "smaller, its strengths larger, or its probabilities higher"
     )
+
+
+def _found(pixels: Any, sample: Sample, roi: Roi) -> Place:
+    try:
+        return find_part(pixels, roi)
+    except ImageError as error:
+        raise ImageError(f"{sample.image}: {error}") from error
 
 
 def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample:
@@ -110,7 +127,9 @@ def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample
         values[defect.mask] = 255 if len(names) == 1 else names.index(defect.label) + 1
     write_image(mask_path, values[..., None])
     classes = tuple(names) if len(names) > 1 else None
-    return Sample(path, main_label(scene.defects), "train", mask_path, classes, group=source.group)
+    pasted = {Path(defect.details["from"]) for defect in scene.defects if "from" in defect.details}
+    sources = (source.image, *sorted(pasted - {source.image}))
+    return Sample(path, main_label(scene.defects), "train", mask_path, classes, group=source.group, sources=sources)
 
 
 def _lines(out: Path, sample: Sample, source: Sample, seed: tuple[int, ...], scene: Scene) -> list[dict[str, Any]]:

@@ -15,6 +15,9 @@ def augment(
     count: Annotated[int, typer.Option(min=1, help="images to write")] = 100,
     seed: Annotated[int, typer.Option(help="the same seed writes the same files")] = 0,
     include_data: Annotated[bool, typer.Option(help="list DATA's own images in the CSV too, to train on both")] = False,
+    roi: Annotated[
+        Path | None, typer.Option(help="YAML/JSON: rectangle or polygon defects lie in, or how the part is found")
+    ] = None,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
 ) -> None:
@@ -25,9 +28,19 @@ def augment(
     from blemish.augment.recipe import read_recipe
     from blemish.augment.write import write_augmented
     from blemish.dataset.read import read_dataset
+    from blemish.inspection.roi_file import read_roi
 
-    steps = read_recipe(recipe)
-    written = write_augmented(read_dataset(data, format_, root), out, steps, count, seed, include=include_data)
+    steps, place = read_recipe(recipe), None if roi is None else read_roi(roi)
+    dataset = read_dataset(data, format_, root)
+    written = write_augmented(dataset, out, steps, count, seed, include=include_data, roi=place)
     found = ", ".join(f"{number} {name}" for name, number in written.counts.items())
     console.print(f"[bold]{out}[/bold]: {found}; look at {written.sheet}", highlight=False)
-    console.print(f"next: blemish train {out / 'dataset.csv'}", highlight=False)
+    if include_data:
+        console.print(f"next: blemish train {out / 'dataset.csv'}", highlight=False, soft_wrap=True)
+        return
+    console.print(
+        f"{out / 'dataset.csv'} holds no good image to learn from; to train on these images beside those of {data}, "
+        "write them with --include-data, or let them be drawn while learning",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    console.print(f"next: blemish train {data} --method unet --synthetic {recipe}", highlight=False, soft_wrap=True)

@@ -45,7 +45,7 @@ def plan(
     dataset = read_dataset(data, format_, root)
     with Progress(console=messages, transient=True) as progress:
         task = progress.add_task("looking at images", total=len(dataset))
-        advice = advise(dataset, lambda done: progress.advance(task, done))
+        advice = advise(dataset, lambda done: progress.advance(task, done), seed)
         task = progress.add_task("timing the first methods", total=None)
         estimates = probe_first(advice, dataset.classes, TOP) if probe else {}
     made = make_plan(

@@ -140,7 +140,19 @@ def losses(samples: Iterable[Sample], kept: Iterable[str]) -> list[str]:
     layered = sum(s.mask_classes is not None for s in samples)
     if layered and "mask" in kept and "shapes" not in kept:
         lines.append(f"classes in the masks of {layered} images are not kept")
-    for kind in ("label", "labels", "split", "mask", "boxes", "template", "roi", "ignore", "group", "product"):
+    for kind in (
+        "label",
+        "labels",
+        "split",
+        "mask",
+        "boxes",
+        "template",
+        "roi",
+        "ignore",
+        "group",
+        "product",
+        "sources",
+    ):
         count = sum(getattr(s, kind) is not None for s in samples)
         if count and kind not in kept:
             lines.append(f"{kind} of {count} images is not kept")

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures, small_grey
 from blemish.dataset.info import DatasetInfo, Progress, describe, in_threads
-from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
+from blemish.dataset.sample import DEFECT, Dataset, Sample, setting_of
+from blemish.dataset.split import ensure_splits
+from blemish.dataset.truth import classes_shown
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_image
 
@@ -43,7 +45,8 @@ class Fingerprint:
     defective_training: int
     defects_training: dict[str, int]  # class -> images to learn from that show it
     defects_test: int
-    split_given: bool
+    defects: int
+    splits_given: tuple[str, ...]  # those that the data bring; the others are made as training makes them
     height: int  # of the middle image
     width: int
     sizes: int  # different ones
@@ -80,26 +83,32 @@ class Fingerprint:
         return asdict(self)
 
 
-def fingerprint(dataset: Dataset, progress: Progress = lambda done: None) -> Fingerprint:
+def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: int = 0) -> Fingerprint:
     """Look at every header and mask, and decode at most LOOKED_AT images, evenly spread.
 
+    Splits that the data do not bring are made first, by the seed, as for a method that learns from defects.
     Raises DataError where there is no readable image.
     """
+    given = {s.split for s in dataset.samples if s.split is not None}
+    dataset = ensure_splits(dataset, seed, need_defects_in_training=True)
     own = dataset.where(lambda s: s.split != "test")
     sizes_from_test = not any(s.defective for s in own.samples)
     info = describe(dataset, progress)
     if not info.sizes:
         raise DataError("no image of the data can be read" + (f": {info.unreadable[0]}" if info.unreadable else ""))
-    training = dataset.where(lambda s: s.split in (None, "train"))
+    training = dataset.split("train")
     chosen = _spread_out(dataset.samples, LOOKED_AT)
     looks = [look for look in in_threads(_look, chosen, lambda done: None) if look is not None]
-    reference = [grey for sample, grey, _, _ in looks if sample.defective is not True] or [look[1] for look in looks]
+    learnt_from = [look for look in looks if look[0].split == "train"] or looks
+    sound = [look for look in learnt_from if look[0].defective is not True] or learnt_from
+    reference = [grey for _, grey, _, _ in sound]
     pairs = _pairs(looks)
+    shown = Counter(name for s in training.samples for name in _classes_of(s))
     height, width = _middle_size(info)
     sides = _defect_sides(info if sizes_from_test else describe(own))
     return Fingerprint(
         images=len(dataset),
-        setting=dataset.setting,
+        setting=setting_of(shown.values()),
         truth=tuple(sorted(dataset.truth)),
         training_truth=tuple(sorted(training.truth)),
         defect_classes=dataset.defect_classes,
@@ -107,9 +116,10 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None) -> Fin
         good_training=sum(s.defective is False for s in training.samples),
         good_validation=sum(s.defective is False for s in dataset.split("val").samples),
         defective_training=sum(s.defective is True for s in training.samples),
-        defects_training=dict(sorted(Counter(name for s in training.samples for name in _classes_of(s)).items())),
+        defects_training=dict(sorted(shown.items())),
         defects_test=sum(s.defective is True for s in dataset.split("test").samples),
-        split_given=any(s.split for s in dataset.samples),
+        defects=sum(s.defective is True for s in dataset.samples),
+        splits_given=tuple(sorted(given)),
         height=height,
         width=width,
         sizes=len(info.sizes),
@@ -179,9 +189,12 @@ def _pairs(looks: Sequence[_Look]) -> list[tuple[Sample, Sample]]:
 
 def _classes_of(sample: Sample) -> set[str]:
     """The defect classes that an image shows, as far as known."""
-    if sample.label is not None or not sample.defective:
-        return {sample.label or GOOD} - {GOOD}
-    return {found.label for found in (*(sample.boxes or ()), *(sample.shapes or ()))} or {DEFECT}
+    if not sample.defective:
+        return set()
+    try:
+        return set(classes_shown(sample) or {DEFECT})
+    except ImageError:  # counted by `describe`
+        return {DEFECT}
 
 
 def _spread_out(samples: Sequence[Sample], most: int) -> list[Sample]:

@@ -1,7 +1,7 @@
 """One image and what is known about it; many of them with their class names."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -74,6 +74,7 @@ class Sample:
     group: str | None = None  # part or lot; one group never spans two splits
     product: str | None = None
     labels: tuple[str, ...] | None = None  # all defect classes, of an image that shows several; its label is then None
+    sources: tuple[Path, ...] | None = None  # of a synthetic image: those whose surface and defects it shows
 
     @property
     def defective(self) -> bool | None:
@@ -85,6 +86,13 @@ class Sample:
         if self.boxes is not None or self.shapes is not None:
             return bool(self.boxes or self.shapes)
         return True if self.mask is not None else None
+
+
+def setting_of(counts: Collection[int]) -> Setting:
+    """What so many training images of each defect class tell of defects: nothing, a handful, or enough."""
+    if not counts:
+        return "unknown"
+    return "few" if min(counts) < FEW else "known"
 
 
 @dataclass(frozen=True)
@@ -129,12 +137,10 @@ class Dataset:
 
     @property
     def setting(self) -> Setting:
-        """What the training images tell of defects: nothing (unknown), a handful (few), or enough (known)."""
+        """What the training images tell of defects, by the classes of their labels."""
         training = [s for s in self.samples if s.split in (None, "train")]
-        counts = Counter(s.label for s in training if s.defective)
-        if not counts:
-            return "unknown"
-        return "few" if min(counts.values()) < FEW else "known"
+        counts = Counter(name for s in training if s.defective for name in (s.labels or (s.label,)))
+        return setting_of(counts.values())
 
     def where(self, keep: Callable[[Sample], bool]) -> "Dataset":
         return replace(self, samples=tuple(s for s in self.samples if keep(s)))

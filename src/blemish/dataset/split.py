@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from blemish.dataset.drawn import not_of, parted
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
 
@@ -35,8 +36,14 @@ def ensure_splits(
     Splits that the data bring are kept. Samples without one, among others that have one, go to their group's split,
     or else to training. Without any, groups are shared out, stratified by label within each product; where training
     needs good parts only, groups with a defect all go to test, unless that would take more than half of the good images
-    with it. A missing validation set is cut from training, never from test.
+    with it. A missing validation set is cut from training, never from test. Synthetic images go to training, and those
+    that show something of an image held out are left out.
     """
+    real, drawn = parted(dataset)
+    if drawn:
+        real = ensure_splits(real, seed, val_share, test_share, need_defects_in_training)
+        held = real.where(lambda s: s.split != "train").samples
+        return real.with_samples([*real.samples, *(replace(s, split="train") for s in not_of(held, drawn))])
     samples = dataset.samples
     splits = [s.split for s in samples]
     if any(splits):

@@ -18,6 +18,9 @@ FIGURES: dict[str, Callable[[Sequence[Judgement]], Statistic | None]] = {
     "iou": resampled.iou,
 }
 NAMES = {"auroc": "image AUROC", "macro-f1": "macro F1", "map50": "mAP50", "iou": "IoU of regions"}
+# What a method may lie below the best and still be taken for its speed. That the images do not tell two apart is not
+# enough: few images tell nothing apart.
+MARGIN = 0.02
 ALIKE = 1.2  # times the least latency, or size, up to which methods count as equally fast, or small
 
 
@@ -48,7 +51,7 @@ class Cost:
 @dataclass(frozen=True)
 class Choice:
     method: str
-    equals: tuple[str, ...]  # other methods that are not told apart from the best, the best among them
+    equals: tuple[str, ...]  # other methods within MARGIN of the best and not told apart from it, the best among them
     reason: str
 
 
@@ -98,15 +101,22 @@ def rank_methods(judged: Mapping[str, list[Judgement]], figure: str, seed: int =
 
 
 def choose(standings: Sequence[Standing], costs: Mapping[str, Cost], figure: str) -> Choice:
-    """The best method, or the fastest of those that cannot be told apart from it; of equally fast ones the smallest."""
+    """The best method, or the fastest of its equals: within MARGIN of it, and not told apart from it by the images.
+
+    Of equally fast ones the smallest.
+    """
     best = standings[0]
-    tied = [s for s in standings if not s.behind]
+    tied = [s for s in standings if _equal(s, best)]
     least = min(costs[s.method].latency_ms for s in tied)
     fast = [s for s in tied if costs[s.method].latency_ms <= ALIKE * least]
     smallest = min(costs[s.method].size_mb for s in fast)
     taken = next(s for s in fast if costs[s.method].size_mb <= ALIKE * smallest)  # the best of these
     others = tuple(s.method for s in tied if s is not taken)
     return Choice(taken.method, others, _reason(taken, best, tied, standings, costs, NAMES[figure]))
+
+
+def _equal(standing: Standing, best: Standing) -> bool:
+    return not standing.behind and best.value - standing.value <= MARGIN + 1e-9
 
 
 def _reason(
@@ -129,17 +139,26 @@ def _reason(
             else f"smaller ({cost.size_mb:.3g} against {other.size_mb:.3g} MB) and about as fast"
         )
         return (
-            f"{best.method} has the highest {name}, {best.value:.3f} against {taken.value:.3f}, but these images do "
-            f"not tell the two apart: the 95 % interval of the difference, {interval(taken.difference)}, includes "
-            f"zero. {taken.method} is {than}"
+            f"{best.method} has the highest {name}, {best.value:.3f} against {taken.value:.3f}, but the two lie within "
+            f"{MARGIN:g} and these images do not tell them apart: the 95 % interval of the difference, "
+            f"{interval(taken.difference)}, includes zero. {taken.method} is {than}"
         )
+    reasons = [f"the highest {name}, {best.value:.3f}"]
     equal = [s.method for s in tied if s is not best]
-    if not equal:
-        return f"the highest {name}, {best.value:.3f}; no interval of a difference to it includes zero"
-    return (
-        f"the highest {name}, {best.value:.3f}; {_listed(equal)} cannot be told apart from it on these images, but "
-        f"{'is' if len(equal) == 1 else 'are'} neither clearly faster nor, at the same speed, smaller"
-    )
+    if equal:
+        reasons.append(
+            f"{_listed(equal)} cannot be told apart from it on these images, but {_are(equal)} neither clearly faster "
+            "nor, at the same speed, smaller"
+        )
+    unsure = [s.method for s in standings if not s.behind and s not in tied]
+    if unsure:
+        reasons.append(
+            f"these images are too few to tell {_listed(unsure)} apart from it, but {_are(unsure)} more than "
+            f"{MARGIN:g} below it and so not taken for {'its' if len(unsure) == 1 else 'their'} speed"
+        )
+    if len(reasons) == 1:
+        reasons.append("no interval of a difference to it includes zero")
+    return "; ".join(reasons)
 
 
 def interval(difference: Difference) -> str:
@@ -153,6 +172,10 @@ def front(quality: Mapping[str, float], cost: Mapping[str, float]) -> list[str]:
         if not found or quality[name] > quality[found[-1]]:
             found.append(name)
     return found
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _listed(names: Sequence[str]) -> str:

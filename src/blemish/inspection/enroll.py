@@ -9,7 +9,7 @@ from blemish.errors import BundleError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.load import Image
-from blemish.inspection.manifest import Manifest
+from blemish.inspection.manifest import Calibration, Manifest
 from blemish.inspection.result import Floats
 from blemish.inspection.support import pack, unpack
 
@@ -39,20 +39,28 @@ def enroll(bundle: str | Path, name: str, images: Sequence[Image], out: str | Pa
         fresh, weights = fresh.mean(axis=0, keepdims=True), [len(fresh)]
     classes = opened.manifest.classes + ([] if name in opened.manifest.classes else [name])
     owners = [*support.classes, *[classes.index(name)] * len(fresh)]
-    calibration = opened.manifest.calibration
-    if calibration is not None:
-        notes = [line for line in calibration.warnings if line != ENROLLED]
-        calibration = calibration.model_copy(update={"warnings": [*notes, ENROLLED]})
+    products = {
+        product: own.model_copy(update={"calibration": _warned(own.calibration)})
+        for product, own in opened.manifest.products.items()
+    }
     manifest = opened.manifest.model_copy(
         update={
             "classes": classes,
             "support": support.model_copy(update={"classes": owners, "weights": [*support.weights, *weights]}),
-            "calibration": calibration,
+            "calibration": _warned(opened.manifest.calibration),
+            "products": products,
         }
     )
     parts = {**opened.extras, support.part: pack(np.concatenate([vectors, fresh]))}
     write_bundle(out or opened.path, opened.graph, manifest, parts)
     return manifest
+
+
+def _warned(calibration: Calibration | None) -> Calibration | None:
+    if calibration is None:
+        return None
+    notes = [line for line in calibration.warnings if line != ENROLLED]
+    return calibration.model_copy(update={"warnings": [*notes, ENROLLED]})
 
 
 def embeddings(inspector: Inspector, images: Sequence[Image]) -> Floats:

@@ -88,7 +88,7 @@ def compare(
     check_folder(place)
     dataset = read_dataset(data, format, root)
     tell("looking at the data")
-    advice = advise(dataset)
+    advice = advise(dataset, seed=seed)
     names = _in_order(methods, advice, budget is not None)
     settings = {**run_settings(advice), "seed": seed, **({} if trainer is None else {"trainer": trainer})}
     own = own_options(options or {}, names)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 
 import blemish
+from blemish.dataset.drawn import parted
 from blemish.dataset.sample import Dataset
 from blemish.dataset.split import ensure_splits, fold_numbers
 from blemish.dataset.write import sha256_of, write_csv
@@ -45,7 +46,7 @@ def basis_of(split: Dataset, folds: int) -> Basis:
     """What the choice rests on; raises DataError where nothing can tell methods apart."""
     held, test = split.split("val"), split.split("test")
     if folds:
-        if _ranks(split.where(lambda s: s.split != "test"), split):
+        if _ranks(parted(split.where(lambda s: s.split != "test"))[0], split):
             return "folds"
         raise DataError(
             "folds are made of the training and validation images, and those hold no defective ones to rank methods "
@@ -68,15 +69,18 @@ def _ranks(part: Dataset, whole: Dataset) -> bool:
 
 
 def folds_of(split: Dataset, folds: int, seed: int) -> list[Dataset]:
-    """For each fold the training and validation images, the fold's own as "test" and a new validation set."""
+    """For each fold the training and validation images, the fold's own as "test" and a new validation set.
+
+    Synthetic images are in no fold; each is learnt from where nothing that it shows is held out.
+    """
     if not folds:
         return []
-    pool = split.where(lambda s: s.split != "test")
+    pool, drawn = parted(split.where(lambda s: s.split != "test"))
     numbers = fold_numbers(pool, folds, seed)
     parts = []
     for k in range(folds):
         marked = [replace(s, split="test" if n == k else "train") for s, n in zip(pool.samples, numbers, strict=True)]
-        parts.append(ensure_splits(pool.with_samples(marked), seed, VAL_SHARE))
+        parts.append(ensure_splits(pool.with_samples([*marked, *drawn]), seed, VAL_SHARE))
     return parts
 
 

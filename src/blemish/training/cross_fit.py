@@ -1,4 +1,8 @@
-"""Cross-fitting: each training image judged by a method that has not seen it."""
+"""Cross-fitting: each training image judged by a method that has not learnt from it.
+
+A method that is monitored takes its best epoch, and a classifier its temperature, by the very fold that it then judges.
+So a little of that fold has gone into its scores, and what is promised by them may flatter; the calibration says so.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from blemish.dataset.drawn import not_of, parted
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 from blemish.inspection.inspector import Inspector
@@ -23,28 +28,30 @@ from blemish.training.stopping import Course, Watched, best_share
 class Crossed:
     """What cross-fitting found, of a method that is monitored: when to stop, and the temperature of its classes."""
 
-    results: list[Inspection]  # of every training image by a method that has not seen it, in their order
+    results: list[Inspection]  # of every real training image by a method that has not learnt from it, in their order
     share: float = 1.0  # of the steps, after which the folds were judged best
     temperature: float | None = None
 
 
 def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, progress: bool) -> Crossed:
     """Learn from all folds but one, as often as there are folds, and inspect that one."""
-    training = dataset.split("train").samples
+    real, drawn = parted(dataset.split("train"))
+    training = real.samples
     results: dict[int, Inspection] = {}
     courses: list[Course] = []
     temperatures: list[float] = []
     for fold, held in enumerate(deal(training, config.folds, config.seed)):
         tell(f"cross-fitting, fold {fold + 1} of {config.folds}")
-        part = dataset.with_samples(s for i, s in enumerate(training) if i not in held)
+        extra = not_of([training[i] for i in held], drawn)
+        part = dataset.with_samples([*(s for i, s in enumerate(training) if i not in held), *extra])
         method = build(config, dataset)
         folder = run / "folds" / str(fold)
         if method.monitor is None:
             fit(method, part, config, run=folder, progress=progress)
         else:
             watched = Watched(method.monitor)
-            judged = dataset.with_samples(replace(s, split="val") if i in held else s for i, s in enumerate(training))
-            fit(method, judged, config, watched, run=folder, progress=progress)
+            marked = (replace(s, split="val") if i in held else s for i, s in enumerate(training))
+            fit(method, dataset.with_samples([*marked, *extra]), config, watched, run=folder, progress=progress)
             courses.append(watched.course)
             if isinstance(temperature := getattr(method, "temperature", None), torch.Tensor):
                 temperatures.append(float(temperature))

@@ -66,7 +66,7 @@ def facts_of(
         "data": {
             "name": contest.dataset.root.name,
             "root": str(contest.dataset.root),
-            "setting": advice.fingerprint.setting,
+            "setting": contest.dataset.setting,
             "counts": {
                 split: {
                     "images": len(contest.dataset.split(split)),

@@ -15,7 +15,7 @@ from blemish.evaluation.evaluate import Seen, evaluate
 from blemish.evaluation.judgement import Judgement, judgement
 from blemish.inspection.bundle import find_bundle
 from blemish.inspection.inspector import Inspector
-from blemish.training.run import read_config, split_file
+from blemish.training.run import RunConfig, read_config, split_file
 from blemish.training.ship import Progress
 from blemish.training.train import resume, train
 
@@ -99,11 +99,15 @@ def _check_same(run: Path, options: dict[str, Any], settings: dict[str, Any]) ->
                 f"'{run}' was trained with {name}={config.options.get(name)}, not {value}; "
                 "take another folder with --out, or remove this one"
             )
-    asked = config.model_dump(mode="json")
-    for name in ("seed", "fit", "channels"):
-        if name in settings and asked[name] != settings[name]:
+    wanted = RunConfig.model_validate({"blemish": "", "data": "", "method": config.method, **settings})
+    known, asked = (c.model_dump(mode="json") for c in (config, wanted))
+    for own in (known, asked):
+        own["trainer"].pop("accelerator", None)  # where it learns is not what it learns
+    for name in ("seed", "fit", "channels", "tiling", "trainer"):
+        # Channels that nobody asked for are those of the images.
+        if known[name] != asked[name] and (name in settings or name != "channels"):
             raise OtherRunError(
-                f"'{run}' was trained with {name} {asked[name]}, not {settings[name]}; take another folder with --out"
+                f"'{run}' was trained with {name} {known[name]}, not {asked[name]}; take another folder with --out"
             )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from blemish.evaluation.intervals import clopper_pearson, parts_needed
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.calibrate import parts_to_promise
+from blemish.training.needs import good_alone
 from blemish.training.probe import Estimate, estimate, probe_machine
 from blemish.training.rules import RULES, Rule
 
-HELD_OUT = 0.2  # share of the training images that calibrates where the data have no validation images
+HELD_OUT = 0.2  # share of the good images that calibrates where the data have no validation images
 OVERLAP = 0.25  # of tiles
 TOP = 3  # methods that are probed, and that `compare --methods auto` takes
 
@@ -62,9 +63,12 @@ class Plan:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-def advise(dataset: Dataset, progress: Progress = lambda done: None) -> Advice:
-    """Rank the methods for a dataset by its training images; DataError where none of them can learn from it."""
-    return advise_for(fingerprint(dataset, progress))
+def advise(dataset: Dataset, progress: Progress = lambda done: None, seed: int = 0) -> Advice:
+    """Rank the methods for a dataset by its training images; DataError where none of them can learn from it.
+
+    Data without splits are split first, by the seed: what goes to validation and test is not learnt from.
+    """
+    return advise_for(fingerprint(dataset, progress, seed))
 
 
 def advise_for(found: Fingerprint, rules: Sequence[Rule] = RULES) -> Advice:
@@ -156,7 +160,7 @@ def make_plan(
         "because": list(advice.ranking[0].reasons),
         "warnings": [rule.reason for rule in advice.rules if rule.warns],
         "settings": [f"{_settings_of(rule, advice)}: {rule.reason}" for rule in advice.rules if rule.settings],
-        "more_data": more_data(advice.fingerprint, false_alarm, escape),
+        "more_data": more_data(_tested(advice), false_alarm, escape),
         "ranking": [
             {
                 "method": ranked.method,
@@ -174,16 +178,26 @@ def make_plan(
     return Plan(train, about)
 
 
+def _tested(advice: Advice) -> Fingerprint:
+    """The fingerprint with the test set that the first method gets: where it learns from good images alone and the data
+    bring no splits, all defects."""
+    found = advice.fingerprint
+    if found.splits_given or not good_alone(method_class(advice.method)):
+        return found
+    return replace(found, defects_test=found.defects)
+
+
 def more_data(found: Fingerprint, false_alarm: float, escape: float) -> list[str]:
     """What more images would buy, each line with its numbers."""
     lines = []
     needed = parts_to_promise(false_alarm)
-    held = found.good_validation or math.floor(HELD_OUT * found.good_training)
+    held = found.good_validation
     if found.good_training and held < needed:
-        more = needed - held if found.good_validation else math.ceil(needed / HELD_OUT) - found.good_training
-        where = "good validation images" if found.good_validation else f"good images ({HELD_OUT:.0%} are held out)"
+        given = "val" in found.splits_given
+        more = needed - held if given else math.ceil((needed - held) / HELD_OUT)
+        where = "good validation images" if given else f"good images ({HELD_OUT:.0%} are held out)"
         other = ""
-        if found.good_training >= needed:
+        if found.good_training + (0 if given else held) >= needed:
             other = "; or train with --calibration cross-fitted, which holds out each of them once"
         lines.append(
             f"a false-alarm rate of {false_alarm:g} can be promised from {needed} held-out good images on, and there "

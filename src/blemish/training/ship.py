@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 import blemish
+from blemish.dataset.drawn import parted
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import sha256_of
@@ -56,6 +57,10 @@ MOST_OTHER_VERDICTS = 0.1  # share of the certified images that graph and networ
 # thresholds lie at these very images' scores, and rounding may put one on either side
 CERTIFIED_IMAGES = 32  # real validation images that the certificate rests on
 COUNTING = "counting.png"
+FOLDS_CHOSE = (
+    "the best epoch, and of a classifier the temperature, was chosen in each fold on the images that it then scored, "
+    "so what is promised may flatter"
+)
 LIBRARIES = ("torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 Progress = Callable[[str], None]
@@ -112,7 +117,8 @@ def ship(
 ) -> Path:
     """Write the bundle of a trained method; raises ExportError when the graph does not agree with the network.
 
-    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on the training ones.
+    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on the real training
+    ones.
     """
     tell("exporting the graph")
     graph = export_graph(method, view.input)
@@ -134,7 +140,7 @@ def ship(
 
     tell(f"setting thresholds from {len(cross_fitted or samples)} images")
     results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
-    truth = samples if cross_fitted is None else list(origin.dataset.split("train").samples)
+    truth = samples if cross_fitted is None else list(parted(origin.dataset.split("train"))[0].samples)
     source: Source = "held-out" if cross_fitted is None else "cross-fitted"
     kinds = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
     evidence, by_product = gather_products(results, truth, kinds)
@@ -145,6 +151,8 @@ def ship(
             evidence.good_peaks.clear()
         decision, calibration = calibrate(evidence, target, source)
         calibration.temperature = None if temperature is None else float(temperature)
+        if cross_fitted is not None and method.monitor is not None:
+            calibration.warnings.append(FOLDS_CHOSE)
         return decision, calibration
 
     decision, calibration = decided(evidence)

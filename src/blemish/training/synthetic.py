@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blemish.augment.apply import apply
 from blemish.augment.cuts import Cut, cut
-from blemish.augment.geometric import Map, warp_image, warp_mask
+from blemish.augment.geometric import Map, warp_image, warp_mask, warp_valid
 from blemish.augment.recipe import Paste, Recipe, labels_of, with_default_label
 from blemish.augment.scene import Defect, main_label
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
@@ -173,8 +173,8 @@ def cuts_from(items: ImageItems, defects: tuple[str, ...]) -> list[Cut]:
 
 def _warp(item: Item, where: Map) -> None:
     """Move all that an item says of places, but for the image, as the image was moved."""
-    for name in ("valid", "mask"):
-        item[name] = torch.from_numpy(warp_mask(item[name].numpy(), where))
+    item["valid"] = torch.from_numpy(warp_valid(item["valid"].numpy(), where))
+    item["mask"] = torch.from_numpy(warp_mask(item["mask"].numpy(), where))
     if item["has_mask"]:
         item["defective"] = int((item["mask"] & item["valid"]).any())
     if "template" in item:

@@ -50,7 +50,7 @@ def train(
         raise OptionError(f"'{run}' already holds a run; resume it with --resume {run}, or choose another folder")
     dataset = read_dataset(data, settings.get("format", "auto"), settings.get("root"))
     if method is None:
-        advice = advise(dataset)
+        advice = advise(dataset, seed=settings.get("seed") or 0)
         method = advice.method
         tell(f"method {method}: {advice.reason}")
         options = options_for(advice, method, options or {})
@@ -69,7 +69,9 @@ def train(
         },
         "train",
     )
-    dataset = _split(dataset, config)
+    count, dataset = len(dataset), _split(dataset, config)
+    if len(dataset) < count:
+        tell(f"{count - len(dataset)} synthetic images are left out: what they show is in images that are held out")
     if config.synthetic is not None:
         check_recipe(config.synthetic, dataset, method_class(method))
     if learns_windows(method_class(method), config.tiling is not None):

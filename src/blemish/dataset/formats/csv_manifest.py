@@ -3,7 +3,8 @@
 `label` is a class, or several with | between them for an image that shows defects of several. `boxes` names a file of
 annotations, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` holds [{"label": …, "rings": [[[x, y], …], …]},
 {"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's short form; `mask_classes` holds the names
-["…", …] of the mask's pixel values 1, 2, ….
+["…", …] of the mask's pixel values 1, 2, …. `sources` marks a synthetic image, which is for learning alone: it holds
+["…", …], the images whose surface and defects it shows.
 """
 
 import csv
@@ -25,10 +26,10 @@ from blemish.errors import DataError
 SAYS = "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore"
 COLUMNS = (
     "image", "label", "mask", "mask_classes", "boxes", "shapes", "template", "split", "group", "product", "roi",
-    "ignore",
+    "ignore", "sources",
 )  # fmt: skip
 _FILES = ("mask", "template", "roi", "ignore")
-_JSON = ("boxes", "shapes", "mask_classes")
+_JSON = ("boxes", "shapes", "mask_classes", "sources")
 
 
 def looks_like(path: Path) -> bool:
@@ -83,6 +84,8 @@ def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
         if name == "label" and sample.labels:
             return "|".join(sample.labels)
         value = getattr(sample, name)
+        if name == "sources" and value is not None:
+            value = tuple(text(path) for path in value)
         if name == "image" or name in _FILES:
             return text(value)
         return (_as_json(value) if name in _JSON and value is not None else value) or ""
@@ -116,7 +119,7 @@ def _sample(path: Path, number: int, row: dict[str, str], base: Path) -> Sample:
         group=row.get("group") or None,
         product=row.get("product") or None,
         mask=_place(base, row.get("mask")),
-        **_inline(path, number, row),
+        **_inline(path, number, row, base),
         template=_place(base, row.get("template")),
         roi=_place(base, row.get("roi")),
         ignore=_place(base, row.get("ignore")),
@@ -132,8 +135,8 @@ def _box_files(path: Path, base: Path, table: list[tuple[int, dict[str, str]]]) 
     return [file if file and file.suffix.lower() in BOX_READERS else None for file in files]
 
 
-def _inline(path: Path, number: int, row: dict[str, str]) -> dict[str, Any]:
-    """Boxes, shapes and mask classes that stand in the cells themselves."""
+def _inline(path: Path, number: int, row: dict[str, str], base: Path) -> dict[str, Any]:
+    """Boxes, shapes, mask classes and sources that stand in the cells themselves."""
     found: dict[str, Any] = {}
     for name in _JSON:
         if not row.get(name, "").startswith("["):
@@ -142,6 +145,8 @@ def _inline(path: Path, number: int, row: dict[str, str]) -> dict[str, Any]:
             content = json.loads(row[name])
             if name == "mask_classes":
                 found[name] = tuple(str(value) for value in content)
+            elif name == "sources":
+                found[name] = tuple(base / _posix(str(value)) for value in content)
             elif name == "boxes":
                 found[name] = tuple(
                     Box(finite(x0), finite(y0), finite(x1), finite(y1), str(label)) for x0, y0, x1, y1, label in content

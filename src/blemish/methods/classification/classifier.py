@@ -164,7 +164,7 @@ class Classifier(Method):
         return lambda item: plain(augmented(plain(item), options))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        images, partner, share = self.mixed(batch["image"], index)
+        images, partner, share = self.mixed(batch["image"], self.global_step)
         vectors = self.trunk(quick(images))[0]
         logits = self.head(self.dropout(vectors))
         loss = self.loss(logits, batch)
@@ -178,12 +178,15 @@ class Classifier(Method):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def mixed(self, images: Tensor, index: int) -> tuple[Tensor, Tensor | None, float]:
-        """In every other step, images mixed of two: with the places of the second, and the share of the first."""
+    def mixed(self, images: Tensor, step: int) -> tuple[Tensor, Tensor | None, float]:
+        """In every other step, images mixed of two: with the places of the second, and the share of the first.
+
+        Steps are those of the training: an epoch of a small set has just one.
+        """
         ways = [(way, alpha) for way, alpha in ((mixup, self.options.mixup), (cutmix, self.options.cutmix)) if alpha]
-        if not ways or index % 2 == 0:
+        if not ways or step % 2 == 0:
             return images, None, 1.0
-        way, alpha = ways[index // 2 % len(ways)]
+        way, alpha = ways[step // 2 % len(ways)]
         return way(images, alpha)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -27,7 +27,8 @@ class Matching(FewShotMethod):
 
     Kept: episodes; attention by softmax over cosine similarities to the support, whose labels it adds up. Deviations:
     a pretrained network is fine-tuned, its BatchNorm statistics fixed; the cosines have a learned factor, without
-    which the softmax is all but flat; no full-context embeddings, as they change with every image of the support; an
+    which the softmax is all but flat; what a class adds up is divided by the number of its images, as they are not
+    equally many in what ships; no full-context embeddings, as they change with every image of the support; an
     episode is one batch, drawn with replacement, so that of few images one may be learnt from and asked about.
     What ships: the embedding as the graph, and vectors of training images beside it for `blemish enroll` to add to.
     """
@@ -56,10 +57,14 @@ class Matching(FewShotMethod):
         return {"class_scores": self.attend(embedding, self.vectors, self.owners), "embedding": embedding}
 
     def attend(self, queries: Tensor, vectors: Tensor, owners: Tensor) -> Tensor:
-        """(N, K) shares of attention; of the classes in `owners` (S,) when they number fewer."""
+        """(N, K) shares of attention; of the classes in `owners` (S,) when they number fewer.
+
+        A class has the mean of its vectors' softmax weights, not their sum, so that many vectors make it no likelier.
+        """
         cosine = F.normalize(queries, dim=1) @ F.normalize(vectors, dim=1).T
         member = (owners[:, None] == torch.arange(len(self.classes), device=owners.device)).to(queries)
-        return (self.log_scale.exp() * cosine).softmax(dim=1) @ member
+        own_count = member @ member.sum(dim=0)  # (S,)
+        return (self.log_scale.exp() * cosine - own_count.log()).softmax(dim=1) @ member
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         vectors = self.embedding(batch["image"])
@@ -75,16 +80,12 @@ class Matching(FewShotMethod):
     def on_train_end(self) -> None:
         self.eval()
         vectors, owners = [], []
-        held = [0] * len(self.classes)
         with torch.no_grad():
             for batch in self.labelled_batches():
-                for vector, label in zip(self.embedding(batch["image"]), batch["label"].tolist(), strict=True):
-                    held[label] += 1
-                    if held[label] <= self.options.remembered:
-                        vectors.append(vector)
-                        owners.append(label)
-        self.vectors = torch.stack(vectors)
-        self.owners = torch.tensor(owners, device=self.vectors.device)
+                vectors.append(self.embedding(batch["image"]))
+                owners.append(batch["label"])
+        kept = drawn_of_each(torch.cat(owners), self.options.remembered)
+        self.vectors, self.owners = torch.cat(vectors)[kept], torch.cat(owners)[kept]
 
     def examples(self) -> tuple[Support, NDArray[np.float32]]:
         support = Support(
@@ -98,3 +99,10 @@ class Matching(FewShotMethod):
 
     def configure_optimizers(self) -> dict[str, Any]:
         return few_shot_optimizer(self, self.log_scale)
+
+
+def drawn_of_each(labels: Tensor, most: int, seed: int = 0) -> Tensor:
+    """Indices of up to `most` items of each label (N,), drawn at random and in order: a file's place tells nothing."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
+    kept = [order[labels[order] == name][:most] for name in labels.unique()]
+    return torch.cat(kept).sort().values
