@@ -1,0 +1,102 @@
+"""What a condition of the data does to methods that learn from good images: cases behind the advisor's rules.
+
+    python benchmarks/conditions.py --data DIR [--methods patchcore,padim,dfm] [--seeds 0,1,2] [--json ROWS.jsonl]
+
+DIR holds mvtec_ad/bottle and wood_anomaly. Conditions: `as it is`; `moved`, every image and mask, to learn from and to
+test, shifted by up to an eighth of its sides either way, with what comes in from beyond the border as the border is;
+`10 good`, so many good images to learn from, drawn by the seed (the others are held out for thresholds).
+"""
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from measured import Measured
+from numpy.typing import NDArray
+from runs import limits
+
+from blemish import Dataset, Inspector, evaluate, read_dataset, train
+from blemish.dataset.split import ensure_splits
+from blemish.dataset.write import write_csv
+from blemish.imaging.read import read_image, write_image
+
+FOLDERS = {"bottle": "mvtec_ad/bottle", "wood": "wood_anomaly"}
+MOVED = 1 / 8  # of a side, at most
+FEW = 10
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--data", type=Path, required=True)
+    arguments.add_argument("--methods", default="patchcore,padim,dfm")
+    arguments.add_argument("--sets", default="bottle,wood")
+    arguments.add_argument("--seeds", default="0,1,2")
+    arguments.add_argument("--json", type=Path, help="append each row to this file; what it has is not measured again")
+    given = arguments.parse_args()
+    rows = Measured(given.json)
+    for name in given.sets.split(","):
+        for seed in map(int, given.seeds.split(",")):
+            with tempfile.TemporaryDirectory() as folder:
+                measure(given.data / FOLDERS[name], name, seed, given.methods.split(","), Path(folder), rows)
+
+
+def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, rows: Measured) -> None:
+    """Every method under every condition, on one draw."""
+    whole = ensure_splits(read_dataset(data), seed=seed)
+    conditions = {"as it is": whole, "moved": moved(whole, folder / "moved", seed), f"{FEW} good": few(whole, seed)}
+    for condition, dataset in conditions.items():
+        path = folder / f"{condition}.csv"
+        write_csv(dataset, path)
+        for method in methods:
+            what = {"method": method, "set": name, "options": condition, "seed": seed}
+            if rows.has(what):
+                continue
+            run = train(path, out=folder / condition / method, method=method, seed=seed, progress=False, tell=str)
+            result = evaluate(Inspector.open(run), dataset.split("test"), speed=False).to_dict()
+            area, pixel = result["image"]["auroc"], result["pixel"]
+            rows.add({
+                **what, "image AUROC": round(area["value"], 4), "95 %": limits(area),
+                "pixel AUROC": round(pixel["auroc"], 4), "AUPRO": round(pixel["aupro"], 4),
+            })  # fmt: skip
+
+
+def few(dataset: Dataset, seed: int) -> Dataset:
+    """With FEW of its good images to learn from; the rest of them are validated on."""
+    training = [i for i, s in enumerate(dataset.samples) if s.split == "train"]
+    kept = set(np.random.default_rng(seed).permutation(training)[:FEW].tolist())
+    return dataset.with_samples(
+        replace(s, split="val") if s.split == "train" and i not in kept else s for i, s in enumerate(dataset.samples)
+    )
+
+
+def moved(dataset: Dataset, folder: Path, seed: int) -> Dataset:
+    """Copies of the images and masks, each pair shifted by as much as the seed says."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    samples = []
+    for number, sample in enumerate(dataset.samples):
+        image = read_image(sample.image)
+        share = rng.uniform(-MOVED, MOVED, 2)
+        across, down = (round(float(s) * side) for s, side in zip(share, image.shape[1::-1], strict=True))
+        path, mask = folder / f"{number:04}.png", None
+        write_image(path, shifted(image, across, down))
+        if sample.mask is not None:
+            mask = folder / f"{number:04}_mask.png"
+            write_image(mask, shifted(read_image(sample.mask), across, down))
+        samples.append(replace(sample, image=path, mask=mask))
+    return dataset.with_samples(samples)
+
+
+def shifted(image: NDArray[np.generic], across: int, down: int) -> NDArray[np.generic]:
+    """(H, W, C) moved by whole pixels; the border goes on."""
+    height, width = image.shape[:2]
+    where = np.float32([[1, 0, across], [0, 1, down]])
+    found = cv2.warpAffine(image, where, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return found.reshape(image.shape)
+
+
+if __name__ == "__main__":
+    main()
