@@ -125,6 +125,12 @@ LISTINGS = {
     "magnetic tile, masks": Listing("segmentation", MASKS),
     "instances": Listing("instances", WHOLE_DEFECTS, order=("method", "set")),
     **FEW_DEFECTS,
+    "conditions": Listing(
+        "conditions",
+        ("set", "options", "method", "seed", "image AUROC", "95 %", "pixel AUROC", "AUPRO"),
+        order=("set", "options", "method"),
+        heads=(("options", "images"),),
+    ),
     "advisor": Listing(
         "advisor",
         ("set", "figure", "plan names", "the advisor's order", "measured", "better of two", "pairs", "best measured"),
