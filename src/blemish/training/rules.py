@@ -79,8 +79,8 @@ GOOD_CASE = (
     "image AUROC on bottle, wood, magnetic tile: patchcore 1.000, 0.900, 0.960; padim 0.996, 0.900, 0.960; dfm 1.000, "
     "0.855, 0.991; reverse-distillation 0.998, 0.921; patch-svdd 0.969, 0.942; stfpm 0.999, 0.896; draem 0.970, 0.917, "
     "0.781; siamese 1.000, 0.785, 0.794; fastflow 0.992, 0.770, 0.773; fcdd 0.997, 0.670, 0.863; spade 0.995, 0.732, "
-    "0.754; vae 0.905, 0.925, 0.607; autoencoder 0.975, 0.671, 0.654; efficientad 0.985; inpainting 0.990; solar cells: "
-    "patchcore 0.956, padim 0.948 (benchmarks/unsupervised.py)"
+    "0.754; vae 0.905, 0.925, 0.607; autoencoder 0.975, 0.671, 0.654; efficientad 0.985; inpainting 0.990; solar "
+    "cells: patchcore 0.956, padim 0.948 (benchmarks/unsupervised.py)"
 )
 LABELS_CASE = (
     "macro F1 of classifier and feature-classifier: NEU 1.000 and 0.997, magnetic tile 0.922 and 0.944 (three seeds), "
