@@ -9,6 +9,7 @@ test, shifted by up to an eighth of its sides either way, with what comes in fro
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,14 +47,19 @@ def main() -> None:
 def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, rows: Measured) -> None:
     """Every method under every condition, on one draw."""
     whole = ensure_splits(read_dataset(data), seed=seed)
-    conditions = {"as it is": whole, "moved": moved(whole, folder / "moved", seed), f"{FEW} good": few(whole, seed)}
-    for condition, dataset in conditions.items():
-        path = folder / f"{condition}.csv"
+    conditions: dict[str, Callable[[], Dataset]] = {
+        "as it is": lambda: whole,
+        "moved": lambda: moved(whole, folder / "moved", seed),
+        f"{FEW} good": lambda: few(whole, seed),
+    }
+    for condition, made in conditions.items():
+        wanted = {method: {"method": method, "set": name, "options": condition, "seed": seed} for method in methods}
+        wanted = {method: what for method, what in wanted.items() if not rows.has(what)}
+        if not wanted:
+            continue
+        dataset, path = made(), folder / f"{condition}.csv"
         write_csv(dataset, path)
-        for method in methods:
-            what = {"method": method, "set": name, "options": condition, "seed": seed}
-            if rows.has(what):
-                continue
+        for method, what in wanted.items():
             run = train(path, out=folder / condition / method, method=method, seed=seed, progress=False, tell=str)
             result = evaluate(Inspector.open(run), dataset.split("test"), speed=False).to_dict()
             area, pixel = result["image"]["auroc"], result["pixel"]

@@ -57,11 +57,13 @@ def warp_image(image: Floats, where: Map) -> Floats:
 
 def warp_mask(mask: Bools, where: Map) -> Bools:
     """Mask (H, W) of defects warped, nearest pixel."""
-    values = mask.astype(np.uint8)
-    return np.asarray(cv2.remap(values, *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) > 0)
+    return _nearest(mask, where, cv2.BORDER_REPLICATE)
 
 
 def warp_valid(valid: Bools, where: Map) -> Bools:
     """Mask (H, W) of the pixels that count warped, nearest pixel; False for what lay beyond the border."""
-    values = valid.astype(np.uint8)
-    return np.asarray(cv2.remap(values, *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT) > 0)
+    return _nearest(valid, where, cv2.BORDER_CONSTANT)
+
+
+def _nearest(mask: Bools, where: Map, beyond: int) -> Bools:
+    return np.asarray(cv2.remap(mask.astype(np.uint8), *where, cv2.INTER_NEAREST, borderMode=beyond) > 0)

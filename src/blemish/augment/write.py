@@ -19,10 +19,11 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import write_csv
-from blemish.errors import DataError, ImageError
-from blemish.imaging.part import Place, counting, find_part
+from blemish.errors import DataError
+from blemish.imaging.part import counting
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
+from blemish.inspection.load import place_in
 from blemish.inspection.manifest import Roi
 
 ATTEMPTS = 25  # good images and seeds tried for one image with a defect
@@ -100,7 +101,7 @@ def _one(
         image, size = to_unit(pixels), (pixels.shape[0], pixels.shape[1])
         valid = valid_mask(sample, size) if sample.roi or sample.ignore or roi else None
         if valid is not None and roi is not None:
-            valid &= counting(_found(pixels, sample, roi), size)
+            valid &= counting(place_in(pixels, sample, roi), size)
         scene = apply(recipe, image, own, valid=valid, cuts=cuts)
         if scene.defects:
             return sample, own, scene
@@ -108,13 +109,6 @@ def _one(
         f"{ATTEMPTS} attempts at a defect made none that fits on the part and can be seen; make the recipe's lengths "
         "smaller, its strengths larger, or its probabilities higher"
     )
-
-
-def _found(pixels: Any, sample: Sample, roi: Roi) -> Place:
-    try:
-        return find_part(pixels, roi)
-    except ImageError as error:
-        raise ImageError(f"{sample.image}: {error}") from error
 
 
 def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample:

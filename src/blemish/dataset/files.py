@@ -141,18 +141,8 @@ def losses(samples: Iterable[Sample], kept: Iterable[str]) -> list[str]:
     if layered and "mask" in kept and "shapes" not in kept:
         lines.append(f"classes in the masks of {layered} images are not kept")
     for kind in (
-        "label",
-        "labels",
-        "split",
-        "mask",
-        "boxes",
-        "template",
-        "roi",
-        "ignore",
-        "group",
-        "product",
-        "sources",
-    ):
+        "label", "labels", "split", "mask", "boxes", "template", "roi", "ignore", "group", "product", "sources",
+    ):  # fmt: skip
         count = sum(getattr(s, kind) is not None for s in samples)
         if count and kind not in kept:
             lines.append(f"{kind} of {count} images is not kept")

@@ -20,8 +20,14 @@ class _Unit:
 
     key: str
     members: tuple[int, ...]
-    labels: Counter[str]
     strata: Counter[_Stratum]
+
+    @property
+    def labels(self) -> Counter[str]:
+        found = Counter[str]()
+        for (_, label), count in self.strata.items():
+            found[label] += count
+        return found
 
 
 def ensure_splits(
@@ -96,18 +102,15 @@ def _units(dataset: Dataset, indices: Iterable[int]) -> list[_Unit]:
         s = dataset.samples[i]
         key = ("group", s.group) if s.group is not None else ("image", s.image.as_posix())
         members[key].append(i)
-    found = []
-    for key, own in sorted(members.items()):
-        strata = Counter((dataset.samples[i].product or "", _label(dataset.samples[i])) for i in own)
-        labels = Counter(_label(dataset.samples[i]) for i in own)
-        found.append(_Unit("/".join(key), tuple(own), labels, strata))
-    return found
+    return [
+        _Unit("/".join(key), tuple(own), Counter(_stratum(dataset.samples[i]) for i in own))
+        for key, own in sorted(members.items())
+    ]
 
 
-def _label(sample: Sample) -> str:
-    if sample.label is not None:
-        return sample.label
-    return {True: "defect", False: GOOD, None: ""}[sample.defective]
+def _stratum(sample: Sample) -> _Stratum:
+    label = {True: "defect", False: GOOD, None: ""}[sample.defective] if sample.label is None else sample.label
+    return sample.product or "", label
 
 
 def _assign(splits: list[str | None], units: list[_Unit], shares: Shares, seed: int) -> None:

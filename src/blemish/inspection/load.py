@@ -50,7 +50,7 @@ def load(
             raise ImageError(f"no pixel of {name_of(image)} counts: the bundle's mask leaves nothing at its size")
     area, turned, view, seen = (0, 0, size[1], size[0]), None, pixels, counts
     if manifest.roi is not None:
-        place = _find(pixels, manifest.roi, image)
+        place = place_in(pixels, image, manifest.roi)
         inside = counting(place, size)
         counts = inside if counts is None else inside & counts
         if not counts.any():
@@ -90,8 +90,8 @@ def _twin(image: Image, template: Template | None, size: tuple[int, int]) -> NDA
     return read_template(image if template is None and isinstance(image, Sample) else Path(str(template)), size)
 
 
-def _find(pixels: NDArray[Any], roi: Roi, image: Image) -> Place:
-    """Where the part is; an ImageError names the file."""
+def place_in(pixels: NDArray[Any], image: Image, roi: Roi) -> Place:
+    """Where the part is in the pixels of an image; an ImageError names its file."""
     try:
         return find_part(pixels, roi)
     except ImageError as error:

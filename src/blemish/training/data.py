@@ -15,10 +15,10 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.template import read_template
 from blemish.dataset.truth import boxes_of, has_boxes, has_mask, mask_of
 from blemish.dataset.valid import valid_mask
-from blemish.errors import ImageError
-from blemish.imaging.part import Place, counting, find_part
+from blemish.imaging.part import counting
 from blemish.imaging.read import image_header, read_image
 from blemish.imaging.tiling import tile_boxes
+from blemish.inspection.load import place_in
 from blemish.inspection.manifest import InputSpec, Roi, Tiling
 from blemish.methods.base import Item
 from blemish.training.targets import Seen, boxes_in, instances_in, label_index, mask_labels_in, present_in
@@ -106,15 +106,14 @@ class ImageItems(TorchDataset[Item]):
         mask = mask_of(sample, size) if known else np.zeros(size, dtype=np.bool_)
         if sample.defective and not mask.any():
             known = False  # an empty mask of a defective part does not tell where its defect is
-        shown = torch.from_numpy(seen.mask(mask & valid, spec))
         item: Item = {
             "image": seen.image(image, spec),
             "valid": torch.from_numpy(seen.mask(valid, spec)),
             "label": label_index(sample, self.classes),
             "mask": torch.from_numpy(seen.mask(mask, spec)),
             "has_mask": known,
-            "defective": int(shown.any()) if known else self._told(sample),
         }
+        item["defective"] = shows_defect(item) if known else self._told(sample)
         if "label" in self.truth:
             item["present"], item["has_label"] = present_in(sample, self.classes)
         if "mask" in self.truth:
@@ -137,12 +136,9 @@ class ImageItems(TorchDataset[Item]):
         return int(sample.defective)
 
 
-def place_in(image: Pixels, sample: Sample, roi: Roi) -> Place:
-    """Where the part is in a sample's image; an ImageError names the file."""
-    try:
-        return find_part(image, roi)
-    except ImageError as error:
-        raise ImageError(f"{sample.image}: {error}") from error
+def shows_defect(item: Item) -> int:
+    """Of an item whose mask is known, "defective": 1 where any pixel that counts is of a defect, else 0."""
+    return int((item["mask"] & item["valid"]).any())
 
 
 def known_defects(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:

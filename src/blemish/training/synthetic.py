@@ -19,7 +19,7 @@ from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 from blemish.dataset.truth import has_mask
 from blemish.errors import DataError, OptionError
 from blemish.methods.base import Item, Method
-from blemish.training.data import ImageItems, View
+from blemish.training.data import ImageItems, View, shows_defect
 from blemish.training.needs import good_alone
 
 Bools = NDArray[np.bool_]
@@ -176,7 +176,7 @@ def _warp(item: Item, where: Map) -> None:
     item["valid"] = torch.from_numpy(warp_valid(item["valid"].numpy(), where))
     item["mask"] = torch.from_numpy(warp_mask(item["mask"].numpy(), where))
     if item["has_mask"]:
-        item["defective"] = int((item["mask"] & item["valid"]).any())
+        item["defective"] = shows_defect(item)
     if "template" in item:
         item["template"] = _image(warp_image(item["template"].numpy().transpose(1, 2, 0), where))
     if "mask_labels" in item:

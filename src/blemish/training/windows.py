@@ -14,8 +14,9 @@ from blemish.errors import DataError
 from blemish.imaging.part import counting
 from blemish.imaging.read import image_header, read_image
 from blemish.imaging.tiling import tile_boxes
+from blemish.inspection.load import place_in
 from blemish.methods.base import Method
-from blemish.training.data import View, place_in
+from blemish.training.data import View
 
 Bools = NDArray[np.bool_]
 NO_PLACES: dict[str, None] = dict.fromkeys(("mask", "mask_classes", "boxes", "shapes"))

@@ -1,5 +1,6 @@
 """What the segmentation methods share: options, how images are drawn and cut, the loss, the optimiser, the outputs."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -116,9 +117,9 @@ class Segmenter(Method):
             last.register_forward_pre_hook(self._remember)
         self._features: Tensor | None = None  # of each place, as the last layer got them
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """A network from images (N, C, H, W) to logits (N, layers, H, W)."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return {"mask_scores": self.probabilities(self.network(images))}
