@@ -44,6 +44,22 @@ def test_losses_by_hand():
     assert truncated(logits, truth, ~told).item() == 0
 
 
+@pytest.mark.parametrize(
+    ("score", "supervised", "by_head"),
+    [("auto", False, False), ("auto", True, True), ("map", True, False), ("head", False, True)],
+)
+def test_the_head_judges_images_where_it_learnt_from_real_defects(method, score, supervised, by_head):
+    method.options = method.options.model_copy(update={"score": score})
+    method.supervised.fill_(supervised)
+    method.eval()
+    images = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        out = method(images)
+        _, whole = method.heads(method.adaptor(method.features(images)))
+    expected = whole.sigmoid() if by_head else out["anomaly_map"].flatten(1).amax(dim=1)
+    torch.testing.assert_close(out["anomaly_score"], expected)
+
+
 def test_an_image_labelled_without_a_mask_teaches_its_label_alone(method):
     method.supervised.fill_(True)
     seen = {}

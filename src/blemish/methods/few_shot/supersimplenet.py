@@ -29,10 +29,12 @@ class SuperSimpleNetOptions(Options):
     # At 256 px a step takes three times as long with 2, an inspection nearly twice.
     upscale: Literal[1, 2] = Field(1, description="times that feature maps are enlarged; paper: 2")
     width: int = Field(128, ge=8, description="channels in the heads; paper: 1024 in that of the map")
-    noise: float = Field(0.25, gt=0, description="of synthetic anomalies, in deviations of a feature")
+    noise: float = Field(1.0, gt=0, description="of synthetic anomalies, in deviations of a feature")
     defect_share: float = Field(0.5, ge=0, lt=1, description="of the images drawn, where there are real defects")
-    score: Literal["head", "map"] = Field("head", description="image score: of the paper's head, or the map's maximum")
-    steps: int = Field(1000, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
+    score: Literal["auto", "head", "map"] = Field(
+        "auto", description="image score: of the paper's head, or the map's maximum; auto: the head's with real defects"
+    )
+    steps: int = Field(500, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW on the heads, half on the adaptor; paper: 2e-4")
 
 
@@ -45,7 +47,8 @@ class SuperSimpleNet(Method):
     classification head; truncated L1 and focal losses, clipped gradients; the classification head does not teach the
     segmentation head where there are good images only; as many defective images as good ones, mirrored. Deviations: a
     lighter network, whose maps are enlarged to the finest and no further unless `upscale=2`, and a narrower
-    segmentation head; features are standardised so that the noise has a unit; each image is learnt from once without
+    segmentation head; features are standardised so that the noise has a unit; from good images alone the image score is
+    the map's maximum, since a head that has seen no defect but noise ranks real ones far worse; each image is learnt from once without
     noise and once with it, where the paper leaves that to chance; a defect too small for the grid keeps its best place;
     of an image labelled without a mask, the pixels teach nothing and the image its label (where it is cut into tiles,
     neither does); an unlabelled image teaches nothing; fewer steps, at a higher rate that falls in two steps near the
@@ -104,8 +107,12 @@ class SuperSimpleNet(Method):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         pixels, whole = self.heads(self.adaptor(self.features(images)))
         heat = self.smooth(enlarge(pixels.sigmoid(), images.shape[-2:]))
-        score = whole.sigmoid() if self.options.score == "head" else heat.flatten(1).amax(dim=1)
+        score = whole.sigmoid() if self.by_head else heat.flatten(1).amax(dim=1)
         return {"anomaly_score": score, "anomaly_map": heat}
+
+    @property
+    def by_head(self) -> bool:
+        return self.options.score == "head" or (self.options.score == "auto" and bool(self.supervised))
 
     def before_training(self, dataset: Dataset) -> None:
         self.supervised.fill_(any(sample.defective for sample in dataset.samples))
