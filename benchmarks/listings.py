@@ -131,6 +131,12 @@ LISTINGS = {
         order=("set", "options", "method"),
         heads=(("options", "images"),),
     ),
+    "views": Listing(
+        "views",
+        ("set", "options", "method", "seed", "image AUROC", "95 %", "pixel AUROC", "AUPRO", "ms an image"),
+        order=("set", "method", "options"),
+        heads=(("options", "looked at"),),
+    ),
     "advisor": Listing(
         "advisor",
         ("set", "figure", "plan names", "the advisor's order", "measured", "better of two", "pairs", "best measured"),

@@ -4,8 +4,8 @@
 
 DIR holds mvtec_ad/bottle and wood_anomaly, of whose images other ones are made by the seed, with the same split:
 
-long      the middle of each bottle, 512 by 192 px; stretched to the network's square, or with bars beside it. A bottle
-          whose defects lie elsewhere is left out.
+long      the middle of each bottle, 512 by 192 px; stretched to the network's square, with bars beside it, or in square
+          tiles. A bottle whose defects lie elsewhere is left out.
 fine      two by two pictures of wood as one of 512 px, the test images each with one of the set's own and three good
           ones; seen at 256 px, and at the side that the rule on small defects takes.
 large     five by five of them, 1280 px; seen whole at 256 and 512 px, in the tiles of the rule on tiny defects, which
@@ -97,6 +97,7 @@ def long(data: Path, seed: int, folder: Path) -> Iterator[Way]:
     bands = whole.with_samples(samples)
     for fit in ("stretch", "letterbox"):
         yield Way(fit, bands, {"fit": fit}, {})
+    yield Way(f"tiles of {BAND} px", bands, {"tiling": tiling(BAND)}, {})
 
 
 def fine(data: Path, seed: int, folder: Path) -> Iterator[Way]:
@@ -115,7 +116,7 @@ def large(data: Path, seed: int, folder: Path) -> Iterator[Way]:
         settings = of_rule(rule, known)
         side = settings["tile"]
         yield Way(
-            f"tiles of {side} px, by the rule on {rule}", dataset, {"tiling": {"height": side, "width": side, "overlap": OVERLAP}},
+            f"tiles of {side} px, by the rule on {rule}", dataset, {"tiling": tiling(side)},
             {"image_size": settings["image_size"]},
         )  # fmt: skip
 
@@ -142,6 +143,10 @@ SETS: dict[str, Callable[[Path, int, Path], Iterator[Way]]] = {
     "large": large,
     "channels": channels,
 }
+
+
+def tiling(side: int) -> dict[str, Any]:
+    return {"height": side, "width": side, "overlap": OVERLAP}
 
 
 def of_rule(name: str, found: Fingerprint) -> dict[str, Any]:

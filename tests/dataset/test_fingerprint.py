@@ -10,6 +10,7 @@ from blemish.dataset.fingerprint import alignment, fingerprint, kind_of
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
+from blemish.training.rules import side_in_view
 
 
 def parts(count, shift):
@@ -58,7 +59,7 @@ def test_counts_and_sizes_of_the_tiny_set(tiny_data):
     assert (found.height, found.width, found.channels, found.bits) == (64, 64, 3, 8)
     # A pit is a disc of radius 6, about 11 px of side; a scratch is at most 40 px long and 3 wide.
     assert 5 < found.small_defect_side < found.defect_side < 12
-    assert found.side_in_view(128) == pytest.approx(2 * found.small_defect_side)
+    assert side_in_view(found, 128) == pytest.approx(2 * found.small_defect_side)
     assert found.kind == "texture"
     assert found.near_duplicates == 0
     labelled = fingerprint(read_dataset(tiny_data.folder / "labelled.csv"))
@@ -78,7 +79,7 @@ def test_twins_are_counted_across_splits(tiny_data, tmp_path):
     found = fingerprint(read_dataset(tmp_path / "twins.csv"))
     assert (found.near_duplicates, found.duplicates_across_splits) == (1, 1)
     assert found.defect_side is None
-    assert found.side_in_view(256) is None
+    assert side_in_view(found, 256) is None
 
 
 def test_test_images_have_no_say_in_alignment_and_kind(tmp_path):

@@ -62,8 +62,24 @@ def test_small_defects_are_looked_at_larger(good_only):
     tiles = advise_for(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
     side = run_settings(tiles)["tiling"]["width"]
     assert 10 * tiles.settings["image_size"] / side == pytest.approx(8, abs=0.1)
-    assert settings(None, 1100, 500)["fit"] == "letterbox"
-    assert "tile" in settings(None, 1100, 500)
+    assert settings(None, 1100, 1000)["tile"] == 512
+
+
+def test_long_images_are_cut_into_squares(good_only):
+    def settings(side, height, width, **changes):
+        long = replace(good_only, small_defect_side=side, height=height, width=width, **changes)
+        return advise_for(long).settings
+
+    assert settings(None, 1100, 500) == {"tile": 500}
+    assert settings(None, 500, 1100) == {"tile": 500}
+    assert "tile" not in settings(None, 900, 500)
+    assert settings(20.0, 4000, 500) == {"tile": 500}  # 10 px in each tile, 1 px in the whole
+    assert settings(12.0, 4000, 500) == {"image_size": 384, "tile": 500}
+    assert settings(None, 60, 500) == {"tile": 128}
+    labelled = {"training_truth": ("label",), "defective_training": 30, "defects_training": {"a": 15, "b": 15}}
+    # Nothing tells in which tile a defect is.
+    assert "tile" not in settings(None, 1100, 500, **labelled)
+    assert settings(None, 1100, 1100, **labelled)["image_size"] == 512
 
 
 def test_a_plan_is_read_as_it_was_written_and_run(tiny_data, tmp_path):

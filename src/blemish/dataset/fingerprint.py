@@ -74,11 +74,6 @@ class Fingerprint:
         """Images to learn from of the rarest class that has any; 0 without defects."""
         return min(self.defects_training.values(), default=0)
 
-    def side_in_view(self, image_size: int, side: float | None = None) -> float | None:
-        """Side of a defect (the small ones' where none is given) in px of a square view of the whole image."""
-        side = self.small_defect_side if side is None else side
-        return None if side is None else side * image_size / max(self.height, self.width)
-
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -169,7 +169,7 @@ class Found:
 
 
 def cut_down(score: float, peak: float, counted: float) -> float:
-    """The score of a map whose `peak` may lie where nothing counts: it shrinks as the peak does to the `counted` one."""
+    """The score of a map whose `peak` may lie where nothing counts: it shrinks as that does to the `counted` peak."""
     return score * counted / peak if score > 0 and 0 < counted < peak else score
 
 

@@ -48,11 +48,11 @@ class SuperSimpleNet(Method):
     segmentation head where there are good images only; as many defective images as good ones, mirrored. Deviations: a
     lighter network, whose maps are enlarged to the finest and no further unless `upscale=2`, and a narrower
     segmentation head; features are standardised so that the noise has a unit; from good images alone the image score is
-    the map's maximum, since a head that has seen no defect but noise ranks real ones far worse; each image is learnt from once without
-    noise and once with it, where the paper leaves that to chance; a defect too small for the grid keeps its best place;
-    of an image labelled without a mask, the pixels teach nothing and the image its label (where it is cut into tiles,
-    neither does); an unlabelled image teaches nothing; fewer steps, at a higher rate that falls in two steps near the
-    end.
+    the map's maximum, for a head that has seen no defect but noise ranks real ones far worse; each image is learnt from
+    once without noise and once with it, where the paper leaves that to chance; a defect too small for the grid keeps
+    its best place; of an image labelled without a mask, the pixels teach nothing and the image its label (where it is
+    cut into tiles, neither does); an unlabelled image teaches nothing; fewer steps, at a higher rate that falls in two
+    steps near the end.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
