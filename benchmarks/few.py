@@ -11,8 +11,8 @@ episodes  N-way K-shot accuracy over 600 episodes on classes never learnt from: 
           other four learnt from (without their test images) and all images of the two asked about; and, learnt from
           NEU, the magnetic tile's five. Every method sees images of 128 px.
 recipes   U-Net and classifier on the magnetic tile with K real defects of a class, with and without synthetic ones;
-          paired bootstrap of the difference to learning without. The classifier takes no class of one image, and no
-          `overlay`, whose class means nothing.
+          paired bootstrap of the difference to learning without. The classifier takes no class of one image, and
+          neither `overlay` nor `cuts`, whose classes mean nothing.
 mixed     SuperSimpleNet on the magnetic tile with K real defects of a class beside all good images, by masks or labels;
           beside it PatchCore, which takes none, and U-Net, which learns from all of them.
 bank      PatchCore and, with --dino, AnomalyDINO with K good images of the bottle, as they are and turned.
@@ -82,8 +82,21 @@ RECIPES: dict[str, dict[str, Any] | None] = {
             {"kind": "stain", "label": "uneven", "p": 0.5},
         ],
     },
+    "warps": {
+        "steps": [
+            {"kind": "affine"},
+            {"kind": "elastic", "p": 0.5},
+            {"kind": "blur", "p": 0.2},
+            {"kind": "motion-blur", "p": 0.2},
+            {"kind": "noise", "p": 0.3},
+            {"kind": "salt-and-pepper", "p": 0.1},
+            {"kind": "light"},
+        ]
+    },
     "overlay": {"pick": [1, 1], "steps": [{"kind": "overlay", "mask": "either", "texture": "self", "label": "fray"}]},
+    "cuts": {"pick": [1, 1], "steps": [{"kind": "cutpaste", "label": "fray"}, {"kind": "scar", "label": "crack"}]},
 }
+OF_PIXELS = ("overlay", "cuts")  # recipes whose defects are of no class, and teach only where one is
 
 
 def neu(data: Path) -> Dataset:
@@ -224,7 +237,7 @@ def recipes(data: Path, rows: Measured, seed: int, given: Row, shots: list[int],
             ways = {
                 recipe: partial(learn, part, method=method, options=options, seed=seed, synthetic=steps)
                 for recipe, steps in RECIPES.items()
-                if by_pixels or recipe != "overlay"
+                if by_pixels or recipe not in OF_PIXELS
             }
             compare(rows, what, ways, test, by_pixels)
 
