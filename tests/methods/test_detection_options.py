@@ -1,5 +1,6 @@
 """Detectors learn with each of their options, from what counts alone, and ship their averaged weights."""
 
+import math
 from datetime import timedelta
 
 import lightning as L
@@ -7,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.ops import roi_align
 
 from blemish.errors import OptionError
 from blemish.methods.catalogue import method_class
-from blemish.methods.detection.faster_rcnn import Regions
+from blemish.methods.detection.faster_rcnn import Regions, matched_anew
 from blemish.methods.detection.matching import BACKGROUND, IGNORED, without_ignored
 from blemish.training.checkpoint import LastCheckpoint
 
@@ -57,6 +59,8 @@ CASES = [
     ("faster-rcnn", {"neck": "single"}),
     ("faster-rcnn", {"class_loss": "focal"}),
     ("faster-rcnn", {"pooling": "pool"}),
+    ("faster-rcnn", {"cascade": 3}),
+    ("mask-rcnn", {"cascade": 2}),
     ("mask-rcnn", {"neck": "single", "pooling": "pool"}),
 ]
 
@@ -78,6 +82,43 @@ def test_learns_with_each_option(name, options):
         found = method.eval()(TWO["image"])
     assert all(value.isfinite().all() for value in found.values())
     assert (found["box_scores"].diff(dim=1) <= 0).all()
+
+
+def test_a_stage_of_a_cascade_corrects_the_boxes_of_the_one_before():
+    method = detector("faster-rcnn", cascade=2).eval()
+    names = torch.tensor([[0.0, 1.0, 3.0], [0.0, 2.0, 1.0]])
+    moves = torch.zeros(2, 2, 4)
+    moves[0, 1, 0] = 1.0  # the first stage's likeliest class: a tenth of the width to the right
+    moves[1, 0, 3] = 2.0  # a tenth of exp() higher, about the middle
+    for head, name, move in zip(method.heads, names, moves, strict=True):
+        for layer, bias in ((head.name_region, name), (head.place_region, move.flatten())):
+            nn.init.zeros_(layer.weight)
+            layer.bias.data.copy_(bias)
+    images = TWO["image"]
+    with torch.no_grad():
+        maps = method.features(images)
+        given, real = method.proposals(images, *method.first_stage(maps))
+        boxes, scores = method.raw_from(maps, images)
+    x0, y0, x1, y1 = given.unbind(dim=2)
+    x0, x1 = (x0 + 0.1 * (x1 - x0)).clamp(max=SIDE), (x1 + 0.1 * (x1 - x0)).clamp(max=SIDE)
+    taller = (y1 - y0) * (math.exp(0.2) - 1) / 2
+    expected = torch.stack([x0, (y0 - taller).clamp(min=0), x1, (y1 + taller).clamp(max=SIDE)], dim=2)
+    torch.testing.assert_close(boxes[real][:, 0], expected[real], atol=1e-3, rtol=1e-4)
+    both = names.softmax(dim=1)[:, 1:].mean(dim=0)
+    torch.testing.assert_close(scores[real], both.expand(int(real.sum()), 2))
+
+
+def test_a_later_stage_asks_for_a_closer_fit():
+    truth = [torch.tensor([[0.0, 0.0, 20.0, 20.0, 1.0]])]
+    fits = torch.tensor([[[0.0, 0, 20, 20], [0, 0, 20, 13], [0, 0, 20, 11], [40, 40, 60, 60], [0, 0, 20, 20]]])
+    before = torch.tensor([[BACKGROUND, 0, 0, BACKGROUND, IGNORED]])
+    valid = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
+    regions = Regions(torch.zeros(1, 5, 4), before, before, torch.zeros(1, 5, 4))
+    for overlap, third in ((0.5, 0), (0.6, BACKGROUND)):  # 11 of 20 rows are an IoU of 0.55
+        found = matched_anew(fits, regions, truth, valid, overlap)
+        assert found.found.tolist() == [[0, 0, third, BACKGROUND, IGNORED]]
+        assert found.labels[0, :2].tolist() == [1, 1]
+        assert torch.equal(found.boxes, fits)
 
 
 @pytest.mark.parametrize("idle", [{"weights": "imagenet"}, {"frozen_stride": 8}, {"backbone_rate": 0.1}])

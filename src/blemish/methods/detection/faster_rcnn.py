@@ -16,12 +16,13 @@ from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss, focal_softmax
-from blemish.methods.detection.matching import match, sample, targets, without_ignored
+from blemish.methods.detection.matching import IGNORED, match, sample, targets, without_ignored
 from blemish.methods.detection.pyramid import build_features, timm_backbone
 from blemish.methods.detection.roi import Pooling, RegionPool
 from blemish.methods.detection.suppression import Suppression, detections
 
-VARIANCES = (0.1, 0.2)  # of the second stage's offsets
+OVERLAPS = (0.5, 0.6, 0.7)  # with a true box, from which on a region of each stage after the first is to find it
+VARIANCES = tuple((0.1 / n, 0.2 / n) for n in (1, 2, 3))  # of those stages' offsets
 SIDE = 7  # of the grid of features that the second stage sees of a region
 
 
@@ -41,6 +42,7 @@ class FasterRCNNOptions(DetectorOptions):
     proposals: int = Field(100, ge=1, le=2000, description="regions of an image that the second stage looks at")
     sampled: int = Field(64, ge=4, le=2048, description="regions of an image that the second stage learns from")
     positive_share: float = Field(0.25, gt=0, le=1, description="most of these that may be defects, as a share")
+    cascade: int = Field(1, ge=1, le=3, description="second stages one after the other, each for a closer fit")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,21 @@ class Regions:
     found: Tensor  # (N, R) index of the true box
     labels: Tensor  # (N, R) class, -1 where there is none
     wanted: Tensor  # (N, R, 4) true box
+
+
+class RegionHead(nn.Module):
+    """Names a region, and corrects its box."""
+
+    def __init__(self, channels: int, hidden: int, kinds: int) -> None:
+        super().__init__()
+        self.look = TwoMLPHead(channels * SIDE**2, hidden)
+        self.name_region = nn.Linear(hidden, kinds + 1)
+        self.place_region = nn.Linear(hidden, kinds * 4)
+
+    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (R, D, SIDE, SIDE) of regions to logits (R, 1 + C), background first, and offsets (R, C * 4)."""
+        x = self.look(seen)
+        return self.name_region(x), self.place_region(x)
 
 
 class FasterRCNN(Detector):
@@ -65,6 +82,11 @@ class FasterRCNN(Detector):
     8 on (the paper of the pyramid: 4), anchors of five shapes for long defects (the paper: three, 1 : 2 at most), fewer
     proposals and regions (64 for 512 of the paper), since a surface shows few defects; both stages learn together;
     AdamW, averaged weights.
+
+    `cascade` = 2 or 3 adds the heads of Cai & Vasconcelos 2018, "Cascade R-CNN: Delving into High Quality Object
+    Detection", CVPR: each learns from the boxes of the one before, at IoU 0.6 and 0.7 with offsets on a finer scale;
+    the last one's boxes are given, with the mean of all scores. Deviation: boxes of each class, as in the one head; a
+    region goes on as the box of its likeliest class.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -94,9 +116,8 @@ class FasterRCNN(Detector):
         self.anchors = Anchors(stated_shapes(levels, scales, options.ratios), levels)
         self.propose = RPNHead(options.width, self.anchors.per_cell)
         self.pool = RegionPool(options.pooling, SIDE, list(strides))
-        self.look = TwoMLPHead(options.width * SIDE**2, options.hidden)
-        self.name_region = nn.Linear(options.hidden, self.kinds + 1)
-        self.place_region = nn.Linear(options.hidden, self.kinds * 4)
+        heads = [RegionHead(options.width, options.hidden, self.kinds) for _ in range(options.cascade)]
+        self.heads = nn.ModuleList(heads)
 
     def first_stage(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Objectness logits (N, K), offsets (N, K, 4) and anchors (K, 4)."""
@@ -111,14 +132,16 @@ class FasterRCNN(Detector):
         found = detections(boxes, logits.sigmoid()[..., None], how)
         return found["boxes"], found["box_scores"] > 0
 
-    def second_stage(self, maps: list[Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
+    def second_stage(self, stage: int, maps: list[Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, R, 1 + C), background first, and offsets (N, R, C, 4) of regions (N, R, 4)."""
-        seen = self.look(self.pool(maps, regions))
+        logits, offsets = self.heads[stage](self.pool(maps, regions))
         count = int(regions.shape[1])
-        return (
-            self.name_region(seen).view(-1, count, self.kinds + 1),
-            self.place_region(seen).view(-1, count, self.kinds, 4),
-        )
+        return logits.view(-1, count, self.kinds + 1), offsets.view(-1, count, self.kinds, 4)
+
+    def corrected(self, stage: int, images: Tensor, offsets: Tensor, regions: Tensor) -> Tensor:
+        """Boxes (N, R, C, 4) of each class."""
+        boxes = decode(offsets, regions[:, :, None], VARIANCES[stage])
+        return clip(boxes, int(images.shape[2]), int(images.shape[3]))
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.raw_from(self.features(images), images)
@@ -126,10 +149,14 @@ class FasterRCNN(Detector):
     def raw_from(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
         """As `raw`, from the feature maps of the images."""
         regions, real = self.proposals(images, *self.first_stage(maps))
-        logits, offsets = self.second_stage(maps, regions)
-        boxes = decode(offsets, regions[:, :, None], VARIANCES)
-        scores = logits.softmax(dim=2)[..., 1:] * real[..., None]
-        return clip(boxes, int(images.shape[2]), int(images.shape[3])), scores
+        scores, boxes = [], regions[:, :, None]
+        for stage in range(len(self.heads)):
+            if stage:
+                regions = of_likeliest(boxes, scores[-1])
+            logits, offsets = self.second_stage(stage, maps, regions)
+            boxes = self.corrected(stage, images, offsets, regions)
+            scores.append(logits.softmax(dim=2)[..., 1:])
+        return boxes, torch.stack(scores).mean(dim=0) * real[..., None]
 
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         maps = self.features(images)
@@ -137,7 +164,7 @@ class FasterRCNN(Detector):
         found = self.first_losses(logits, offsets, anchors, truth, batch["valid"])
         with torch.no_grad():
             regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, batch["valid"])
-        return found | self.second_losses(*self.second_stage(maps, regions.boxes), regions)
+        return found | self.second_losses(images, maps, regions, truth, batch["valid"])
 
     def first_losses(
         self, logits: Tensor, offsets: Tensor, anchors: Tensor, truth: list[Tensor], valid: Tensor
@@ -161,22 +188,57 @@ class FasterRCNN(Detector):
         boxes, found = [], []
         for given, usable, known, counts in zip(proposals, real, truth, valid, strict=True):
             regions = torch.cat([known[:, :4], given[usable]])
-            matched = match(regions, known[:, :4], 0.5, 0.5, force=False)
+            matched = match(regions, known[:, :4], OVERLAPS[0], OVERLAPS[0], force=False)
             matched = without_ignored(matched, centres_and_sizes(regions)[0], counts)
             chosen = torch.cat(sample(matched, count, self.options.positive_share))
             missing = count - len(chosen)
             boxes.append(F.pad(regions[chosen], (0, 0, 0, missing)))
-            found.append(F.pad(matched[chosen], (0, missing), value=-2))
+            found.append(F.pad(matched[chosen], (0, missing), value=IGNORED))
         matches = torch.stack(found)
         labels, wanted = targets(matches, truth)
         return Regions(torch.stack(boxes), matches, labels, wanted)
 
-    def second_losses(self, logits: Tensor, offsets: Tensor, regions: Regions) -> Losses:
+    def second_losses(
+        self, images: Tensor, maps: list[Tensor], regions: Regions, truth: list[Tensor], valid: Tensor
+    ) -> Losses:
+        """The sum over the stages, each of which learns from what the one before has made of the regions."""
+        named, placed = [], []
+        for stage in range(len(self.heads)):
+            logits, offsets = self.second_stage(stage, maps, regions.boxes)
+            losses = self.stage_losses(stage, logits, offsets, regions)
+            named.append(losses[0])
+            placed.append(losses[1])
+            if stage + 1 < len(self.heads):
+                with torch.no_grad():
+                    boxes = self.corrected(stage, images, offsets, regions.boxes)
+                    boxes = of_likeliest(boxes, logits.softmax(dim=2)[..., 1:])
+                    regions = matched_anew(boxes, regions, truth, valid, OVERLAPS[stage + 1])
+        return {"class_loss": torch.stack(named).sum(), "box_loss": torch.stack(placed).sum()}
+
+    def stage_losses(self, stage: int, logits: Tensor, offsets: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
         real, positive = regions.found >= -1, regions.found >= 0
         named = focal_softmax(
             logits[real], regions.labels[real] + 1, 2.0 if self.options.class_loss == "focal" else 0.0
         )
         own = offsets[positive][torch.arange(int(positive.sum()), device=offsets.device), regions.labels[positive]]
-        placed = box_loss(self.options.box_loss, own, regions.boxes[positive], regions.wanted[positive], VARIANCES)
+        kind, boxes, wanted = self.options.box_loss, regions.boxes[positive], regions.wanted[positive]
+        placed = box_loss(kind, own, boxes, wanted, VARIANCES[stage])
         count = real.sum().clamp(min=1)
-        return {"class_loss": named.sum() / count, "box_loss": placed.sum() / count}
+        return named.sum() / count, placed.sum() / count
+
+
+def of_likeliest(boxes: Tensor, scores: Tensor) -> Tensor:
+    """Boxes (N, R, C, 4) and scores (N, R, C) of the classes to the likeliest one's box (N, R, 4)."""
+    best = scores.argmax(dim=2)[..., None, None].expand(-1, -1, 1, 4)
+    return boxes.gather(2, best)[:, :, 0]
+
+
+def matched_anew(boxes: Tensor, regions: Regions, truth: list[Tensor], valid: Tensor, overlap: float) -> Regions:
+    """The regions moved to those boxes (N, R, 4), with what each is to find at that overlap; padding stays padding."""
+    found = []
+    for given, before, known, counts in zip(boxes, regions.found, truth, valid, strict=True):
+        matched = match(given, known[:, :4], overlap, overlap, force=False)
+        matched = without_ignored(matched, centres_and_sizes(given)[0], counts)
+        found.append(torch.where(before == IGNORED, IGNORED, matched))
+    matches = torch.stack(found)
+    return Regions(boxes, matches, *targets(matches, truth))

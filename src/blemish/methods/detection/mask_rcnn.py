@@ -70,7 +70,7 @@ class MaskRCNN(FasterRCNN):
         found = self.first_losses(logits, offsets, anchors, truth, batch["valid"])
         with torch.no_grad():
             regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, batch["valid"])
-        found |= self.second_losses(*self.second_stage(maps, regions.boxes), regions)
+        found |= self.second_losses(images, maps, regions, truth, batch["valid"])
         return found | {"mask_loss": self.mask_loss(maps, regions, batch["box_masks"])}
 
     def mask_loss(self, maps: list[Tensor], regions: Regions, masks: list[Tensor]) -> Tensor:
