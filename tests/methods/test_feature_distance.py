@@ -205,7 +205,7 @@ def test_siamese_tolerates_a_small_shift():
     shifted = own.roll((1, -1), dims=(2, 3))
     strict, tolerant = siamese(tolerance=0), siamese(tolerance=1)
     assert float(strict.distance(own, shifted)[:, 1:-1, 1:-1].mean()) > 0.5
-    assert float(tolerant.distance(own, shifted)[:, 1:-1, 1:-1].max()) < 1e-2
+    assert float(tolerant.distance(own, shifted).max()) < 1e-2  # what came in at the border has no counterpart
 
 
 def test_linear_attention_is_attention_with_the_kernel_elu_plus_one():

@@ -1,5 +1,7 @@
 """Thresholds keep what they promise, on scores drawn from known distributions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
@@ -114,6 +116,18 @@ def test_without_good_images_nothing_is_promised():
     assert decision.review is None
     assert "no good validation images" in calibration.warnings[0]
     assert calibration.false_alarm is None
+
+
+def test_regions_are_seeded_by_known_defects_where_no_image_is_good():
+    """One image with a false peak above all defects does not hide these; of it, verdicts alone take account."""
+    sound, defects = [0.1] * 30 + [0.2] * 9 + [0.95], [0.5, 0.6, 0.7] * 20
+    found = Evidence(defective=[0.95] * 40, sound_peaks=sound, defect_peaks=defects)
+    decision, _ = calibrate(found, Target(), "held-out")
+    assert 0.2 < decision.map_high < 0.5
+    assert decision.map_low == 0.1
+    assert decision.reject > 0.95 - 1e-9
+    decision, _ = calibrate(replace(found, good=sound, good_peaks=sound), Target(), "held-out")
+    assert decision.map_high > 0.95 - 1e-9
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blemish.evaluation.detections import Detections
-from blemish.training.evidence import BINS, best_box_threshold, best_pixel_threshold
+from blemish.training.evidence import BINS, best_box_threshold, best_peak_threshold, best_pixel_threshold
 
 
 def f1(scores, truth, threshold, missed=0):
@@ -54,3 +54,13 @@ def test_box_threshold_has_the_highest_f1(seed):
 def test_without_a_hit_there_is_no_box_threshold():
     assert best_box_threshold([Detections(np.array([0.9]), ["pit"], ["pit"], np.zeros((1, 1)))]) is None
     assert best_box_threshold([Detections(np.array([0.9]), ["pit"], [], np.zeros((1, 0)))]) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_peak_threshold_has_the_highest_f1(seed):
+    rng = np.random.default_rng(seed)
+    defects, sound = rng.beta(5, 3, 80), rng.beta(2, 5, 40)
+    scores, truth = np.concatenate([defects, sound]), np.arange(120) < 80
+    chosen = f1(scores, truth, best_peak_threshold(list(defects), list(sound)))
+    assert chosen >= max(f1(scores, truth, t) for t in [*scores, *np.linspace(0, 1, 201)]) - 1e-12
+    assert best_peak_threshold([], [0.5]) is None

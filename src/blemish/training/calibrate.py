@@ -18,7 +18,7 @@ from blemish.evaluation.intervals import clopper_pearson
 from blemish.inspection.decision import judge
 from blemish.inspection.manifest import Calibration, Decision
 from blemish.inspection.result import Verdict
-from blemish.training.evidence import Evidence, class_thresholds
+from blemish.training.evidence import Evidence, best_peak_threshold, class_thresholds
 
 Scores = NDArray[np.float64]
 Source = Literal["held-out", "cross-fitted", "validation"]
@@ -89,7 +89,8 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
 
     Where truth tells which pixels or boxes are defects, that sets the threshold for regions. Else they are seeded where
     the map exceeds what good images show, and reach to half their height above the median of the good peaks. Without
-    good images, an anomaly map's values away from known defects stand for them; else nothing can be promised of false
+    good images, an anomaly map's values away from known defects stand for them, and regions are seeded where as many
+    known defects are found as false regions allow (highest F1); else nothing can be promised of false
     alarms: any region rejects, and where there are no regions, no threshold is set, and every image goes to review. A
     classifier that knows no good class never passes an image: it rejects from a probability of SURE on, and what it is
     less sure of goes to review.
@@ -110,8 +111,9 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
         decision.map_high = decision.map_low = evidence.region_threshold
     elif evidence.good_peaks:
         peaks = np.asarray(evidence.good_peaks)
-        decision.map_high = good_threshold(peaks, target.false_alarm)
-        decision.map_low = float(np.median(peaks))
+        found = best_peak_threshold(evidence.defect_peaks, evidence.sound_peaks) if sound else None
+        decision.map_high = good_threshold(peaks, target.false_alarm) if found is None else found
+        decision.map_low = min(decision.map_high, float(np.median(peaks)))
         decision.edge = HALF_HEIGHT
     rejected = None if reject is None else good >= reject
     passed = None if review is None else defective < review

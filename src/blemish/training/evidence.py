@@ -30,6 +30,7 @@ class Evidence:
     defective: list[float] = field(default_factory=list)
     good_peaks: list[float] = field(default_factory=list)  # largest values of good images' heat maps
     sound_peaks: list[float] = field(default_factory=list)  # of defective images' maps, well away from known defects
+    defect_peaks: list[float] = field(default_factory=list)  # of those maps, within each known defect
     pixels: Counts = field(default_factory=lambda: np.zeros((2, BINS), np.int64))  # sound, defective; by probability
     boxes: list[Detections] = field(default_factory=list)
     classes: list[tuple[frozenset[str], dict[str, float]]] = field(default_factory=list)  # true ones, probabilities
@@ -42,6 +43,7 @@ class Evidence:
             self.good_peaks.append(float(result.heat_map.max()))
         if sample.defective and "anomaly_map" in kinds and result.heat_map is not None:
             self.sound_peaks += _sound_peak(result, sample)
+            self.defect_peaks += _defect_peaks(result, sample)
         if result.class_scores is not None:
             worst = max((name for name in result.class_scores if name != GOOD), key=result.class_scores.__getitem__)
             self.judged.append((bool(sample.defective), result.score, worst, result.class_scores))
@@ -128,6 +130,17 @@ def best_box_threshold(images: list[Detections]) -> float | None:
     return _just_below(scores[order], best)
 
 
+def best_peak_threshold(defect_peaks: list[float], sound_peaks: list[float]) -> float | None:
+    """The map's value from which on known defects and images with a false region have the highest F1."""
+    if not defect_peaks or not sound_peaks:
+        return None
+    scores = np.array([*defect_peaks, *sound_peaks])
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(order < len(defect_peaks))
+    best = int(np.argmax(2 * hits / (np.arange(1, len(scores) + 1) + len(defect_peaks))))
+    return _just_below(scores[order], best)
+
+
 def _just_below(falling: Scores, last: int) -> float:
     """The middle between the last score that is to count and the next one that is not."""
     following = falling[last + 1] if last + 1 < len(falling) else 0.0
@@ -145,6 +158,19 @@ def _sound_peak(result: Inspection, sample: Sample) -> list[float]:
         y0, x0 = max(0, int(box.y0 - reach)), max(0, int(box.x0 - reach))
         sound[y0 : int(box.y1 + reach) + 1, x0 : int(box.x1 + reach) + 1] = False
     return [float(result.heat_map[sound].max())] if sound.any() else []
+
+
+def _defect_peaks(result: Inspection, sample: Sample) -> list[float]:
+    """The map's largest value in the box of each known defect, of those pixels that count."""
+    if not has_boxes(sample):
+        return []
+    assert result.heat_map is not None
+    found = []
+    for box in boxes_of(sample, result.size):
+        where = slice(int(box.y0), int(box.y1) + 1), slice(int(box.x0), int(box.x1) + 1)
+        values = result.heat_map[where] if result.valid is None else result.heat_map[where][result.valid[where]]
+        found += [float(values.max())] if values.size else []
+    return found
 
 
 def _pixel_counts(result: Inspection, mask: NDArray[np.bool_]) -> Counts:

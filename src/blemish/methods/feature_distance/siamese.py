@@ -44,6 +44,8 @@ class Siamese(Method):
     image of the batch; where confetti was pasted on it, places are to be at least `margin` apart, elsewhere they are to
     agree. In use, each place is compared with the same place of the reference and those `tolerance` around it; without
     a template the references are a gallery of good images, of which the nearest counts. So the parts must be aligned.
+    What a shift has brought in at the border has no counterpart in the reference: the outermost `tolerance` + 1 places
+    take the distance of the next ones further in.
     Map = distance, smoothed; image score = its maximum. `forward(images, template)` compares with templates.
     """
 
@@ -115,7 +117,7 @@ class Siamese(Method):
             for y in range(2 * reach + 1)
             for x in range(2 * reach + 1)
         ]
-        return torch.stack(squared).amin(dim=0).clamp(min=1e-8).sqrt()
+        return without_edge(torch.stack(squared).amin(dim=0).clamp(min=1e-8).sqrt(), reach + 1 if reach else 0)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         images = batch["image"]
@@ -161,3 +163,12 @@ class Siamese(Method):
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.steps}
+
+
+def without_edge(distance: Tensor, edge: int) -> Tensor:
+    """Maps (N, h, w) whose outermost `edge` places have the values of the next ones further in."""
+    edge = min(edge, (min(int(side) for side in distance.shape[-2:]) - 1) // 2)
+    if edge < 1:
+        return distance
+    inner = distance[:, None, edge:-edge, edge:-edge]
+    return F.pad(inner, (edge,) * 4, mode="replicate")[:, 0]
