@@ -16,13 +16,13 @@ CLASSES = ["good", "scratch", "stain"]
 WHOLE = (0, 0, 60, 40)
 
 
-def found(outputs, classes=("good", "defect"), area=WHOLE, side=20, score_source="graph", fit="stretch"):
+def found(outputs, classes=("good", "defect"), area=WHOLE, side=20, score_source="graph"):
     """One window over the area, seen at side × side."""
     manifest = Manifest(
         name="x",
         classes=list(classes),
         outputs=outputs.kinds(),
-        input=InputSpec(height=side, width=side, fit=fit),
+        input=InputSpec(height=side, width=side),
         score_source=score_source,
         provenance=PROVENANCE,
     )
@@ -57,20 +57,6 @@ def test_the_one_defect_class_gives_the_name():
     outputs = Outputs(anomaly_score=np.float32([3.0]))
     assert decode(found(outputs, ["good", "crack"]), Decision(), SIZE, None).label == "crack"
     assert decode(found(outputs, CLASSES), Decision(), SIZE, None).label == "defect"
-
-
-@pytest.mark.parametrize(("fit", "score"), [("letterbox", 2 * 0.3), ("stretch", 2 * 0.9)])
-def test_what_stands_out_in_the_bars_of_a_letterbox_is_no_defect(fit, score):
-    """40 × 60 px are seen as 13 rows of 20 px, with 3 rows of padding above and 4 below."""
-    values = np.full((20, 20), 0.1, np.float32)
-    values[:3] = values[16:] = 0.9
-    values[6:9, 5:8] = 0.3
-    outputs = Outputs(anomaly_score=2 * values.max(keepdims=True)[0], anomaly_map=values[None])
-    decoded = decode(found(outputs, fit=fit), Decision(), SIZE, None)
-    assert decoded.score == pytest.approx(score)
-    values[:3] = values[16:] = 0.1  # nothing in the bars: the graph's own score
-    outputs = Outputs(anomaly_score=np.float32([0.7]), anomaly_map=values[None])
-    assert decode(found(outputs, fit=fit), Decision(), SIZE, None).score == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("source", ["map", "graph"])

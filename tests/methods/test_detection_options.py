@@ -111,9 +111,10 @@ def test_a_stage_of_a_cascade_corrects_the_boxes_of_the_one_before():
 def test_a_later_stage_asks_for_a_closer_fit():
     truth = [torch.tensor([[0.0, 0.0, 20.0, 20.0, 1.0]])]
     fits = torch.tensor([[[0.0, 0, 20, 20], [0, 0, 20, 13], [0, 0, 20, 11], [40, 40, 60, 60], [0, 0, 20, 20]]])
-    before = torch.tensor([[BACKGROUND, 0, 0, BACKGROUND, IGNORED]])
+    before = torch.tensor([[IGNORED, 0, 0, BACKGROUND, IGNORED]])
+    real = torch.tensor([[True, True, True, True, False]])
     valid = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
-    regions = Regions(torch.zeros(1, 5, 4), before, before, torch.zeros(1, 5, 4))
+    regions = Regions(torch.zeros(1, 5, 4), real, before, before, torch.zeros(1, 5, 4))
     for overlap, third in ((0.5, 0), (0.6, BACKGROUND)):  # 11 of 20 rows are an IoU of 0.55
         found = matched_anew(fits, regions, truth, valid, overlap)
         assert found.found.tolist() == [[0, 0, third, BACKGROUND, IGNORED]]
@@ -159,7 +160,7 @@ def test_background_is_ignored_where_no_pixel_counts():
 
 
 def regions_of(found, labels, boxes):
-    return Regions(boxes, found, labels, torch.zeros_like(boxes))
+    return Regions(boxes, torch.ones_like(found, dtype=torch.bool), found, labels, torch.zeros_like(boxes))
 
 
 def test_masks_are_learnt_from_regions_with_a_defect_alone():

@@ -8,7 +8,7 @@ from blemish.errors import DataError, OptionError
 from blemish.methods.catalogue import method_class
 from blemish.methods.feature_distance.efficientad import EfficientAD, EfficientADOptions, channel_statistics, jitter
 from blemish.methods.feature_distance.pdn import RECEPTIVE_FIELD, autoencoder, pdn, pdn_size
-from blemish.methods.feature_distance.siamese import Siamese, SiameseOptions
+from blemish.methods.feature_distance.siamese import Siamese, SiameseOptions, inside, without_edge
 from blemish.methods.feature_distance.spade import Spade, SpadeOptions
 from blemish.methods.feature_distance.stfpm import STFPM, STFPMOptions
 from blemish.methods.feature_distance.vit import LinearAttention, check_side, loose_cosine_loss
@@ -205,7 +205,24 @@ def test_siamese_tolerates_a_small_shift():
     shifted = own.roll((1, -1), dims=(2, 3))
     strict, tolerant = siamese(tolerance=0), siamese(tolerance=1)
     assert float(strict.distance(own, shifted)[:, 1:-1, 1:-1].mean()) > 0.5
-    assert float(tolerant.distance(own, shifted).max()) < 1e-2  # what came in at the border has no counterpart
+    assert float(tolerant.distance(own, shifted)[:, 1:-1, 1:-1].max()) < 1e-2
+
+
+def test_what_a_shift_brings_in_at_the_border_is_no_difference_from_the_template():
+    distance = torch.rand(2, 40, 40)
+    method = siamese(tolerance=1)
+    assert [method.edge(distance), siamese(tolerance=0).edge(distance), siamese(tolerance=8).edge(distance)] == [
+        2,
+        0,
+        2,
+    ]
+    found = without_edge(distance, 2)
+    kept = inside(distance, 2)
+    assert torch.equal(found[:, kept], distance[:, kept])
+    assert torch.equal(found[:, 0], found[:, 2])
+    assert torch.equal(found[:, :, -1], found[:, :, -3])
+    assert torch.equal(found[:, 0, 0], distance[:, 2, 2])
+    assert int(kept.sum()) == 36**2
 
 
 def test_linear_attention_is_attention_with_the_kernel_elu_plus_one():

@@ -45,12 +45,13 @@ def test_losses_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("score", "supervised", "by_head"),
-    [("auto", False, False), ("auto", True, True), ("map", True, False), ("head", False, True)],
+    ("score", "labels", "by_head"),
+    [("auto", [0, -1], False), ("auto", [0, 1], True), ("map", [0, 1], False), ("head", [0, 0], True)],
 )
-def test_the_head_judges_images_where_it_learnt_from_real_defects(method, score, supervised, by_head):
+def test_the_head_judges_images_where_it_learnt_from_real_defects(method, score, labels, by_head):
     method.options = method.options.model_copy(update={"score": score})
-    method.supervised.fill_(supervised)
+    method.supervised.fill_(True)
+    method.training_step(batch(labels), 0)
     method.eval()
     images = torch.rand(3, 3, 64, 64)
     with torch.no_grad():

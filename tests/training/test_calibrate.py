@@ -120,7 +120,7 @@ def test_without_good_images_nothing_is_promised():
 
 def test_regions_are_seeded_by_known_defects_where_no_image_is_good():
     """One image with a false peak above all defects does not hide these; of it, verdicts alone take account."""
-    sound, defects = [0.1] * 30 + [0.2] * 9 + [0.95], [0.5, 0.6, 0.7] * 20
+    sound, defects = [0.1] * 30 + [0.2] * 9 + [0.95], [[0.5, 0.6, 0.7]] * 40
     found = Evidence(defective=[0.95] * 40, sound_peaks=sound, defect_peaks=defects)
     decision, _ = calibrate(found, Target(), "held-out")
     assert 0.2 < decision.map_high < 0.5

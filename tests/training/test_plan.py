@@ -65,17 +65,28 @@ def test_small_defects_are_looked_at_larger(good_only):
     assert settings(None, 1100, 1000)["tile"] == 512
 
 
+def test_a_setting_stands_by_the_rule_that_had_the_last_word(good_only):
+    advice = advise_for(replace(good_only, small_defect_side=6.0, height=4000, width=500, channels=5))
+    about = make_plan("data", advice, {}).about
+    lines = {line.split(": ")[0] for line in about["settings"]}
+    assert lines == {"channels 5", "image_size 256, tile 192"}
+    assert {"channels", "long images", "tiny defects", "good images"} <= set(about["evidence"])
+
+
 def test_long_images_are_cut_into_squares(good_only):
     def settings(side, height, width, **changes):
         long = replace(good_only, small_defect_side=side, height=height, width=width, **changes)
         return advise_for(long).settings
 
-    assert settings(None, 1100, 500) == {"tile": 500}
-    assert settings(None, 500, 1100) == {"tile": 500}
+    assert settings(None, 1000, 400) == {"tile": 400}
+    assert settings(None, 400, 1000) == {"tile": 400}
+    assert settings(None, 1100, 500) == {"image_size": 256, "tile": 500}
+    assert settings(None, 9000, 1000) == settings(None, 1900, 1000) == {"image_size": 256, "tile": 512}
     assert "tile" not in settings(None, 900, 500)
     assert settings(20.0, 4000, 500) == {"tile": 500}  # 10 px in each tile, 1 px in the whole
     assert settings(12.0, 4000, 500) == {"image_size": 384, "tile": 500}
     assert settings(None, 60, 500) == {"tile": 128}
+    assert settings(3.0, 60, 1000) == {"image_size": 384, "tile": 128}  # 6 px in a tile seen at 256
     labelled = {"training_truth": ("label",), "defective_training": 30, "defects_training": {"a": 15, "b": 15}}
     # Nothing tells in which tile a defect is.
     assert "tile" not in settings(None, 1100, 500, **labelled)

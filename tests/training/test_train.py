@@ -133,6 +133,21 @@ def test_without_good_images_there_is_nothing_to_learn(tiny_data, tmp_path):
         silently(tmp_path / "all.csv", out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_the_bars_of_a_letterbox_have_no_say_in_the_score(tmp_path, fit):
+    """Good images in shades of their own, and so bars, which PatchCore does not learn: they would score the highest."""
+    rng = np.random.default_rng(0)
+    rows = ["image,label,split"]
+    for i in range(12):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), rng.normal(128, 40, (40, 128)).clip(0, 255))
+        rows.append(f"{i}.png,good,{'val' if i >= 8 else 'train'}")
+    (tmp_path / "data.csv").write_text("\n".join(rows))
+    run = silently(tmp_path / "data.csv", out=tmp_path / "run", fit=fit)
+    assert open_bundle(run).manifest.score_source == ("map" if fit == "letterbox" else "graph")
+    for result in Inspector.open(run).inspect(read_dataset(tmp_path / "data.csv").samples[8:]):
+        assert result.score == pytest.approx(float(result.heat_map.max())) or fit == "stretch"
+
+
 def test_ignored_pixels_count_neither_in_learning_nor_in_the_verdict(tiny_data, tmp_path):
     rows = ["image,label,split,ignore"]
     mask = np.zeros((64, 64), np.uint8)

@@ -132,20 +132,11 @@ def map_back(values: NDArray[np.float32], how: FitTransform | Fit, image_size: t
     transform = (
         how if isinstance(how, FitTransform) else fit_transform(image_size, values.shape[0], values.shape[1], how)
     )
-    inner = np.ascontiguousarray(_inside(values, transform, image_size), np.float32)
+    rows, columns = _inner(transform, image_size)
+    inner = np.ascontiguousarray(values[rows, columns], np.float32)
     if inner.shape == image_size:
         return inner
     return np.asarray(cv2.resize(inner, (image_size[1], image_size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def without_bars(values: NDArray[np.float32], fit: Fit, image_size: tuple[int, int]) -> NDArray[np.float32]:
-    """The part of a map (h, w) in the network's geometry that shows the image (H, W), not a letterbox's padding."""
-    return _inside(values, fit_transform(image_size, values.shape[0], values.shape[1], fit), image_size)
-
-
-def _inside(values: NDArray[np.float32], transform: FitTransform, image_size: tuple[int, int]) -> NDArray[np.float32]:
-    rows, columns = _inner(transform, image_size)
-    return values[rows, columns]
 
 
 def _inner(transform: FitTransform, size: tuple[int, int]) -> tuple[slice, slice]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blemish.dataset.sample import GOOD
 from blemish.imaging.place import Turned
-from blemish.imaging.prepare import fit_transform, map_back, without_bars
+from blemish.imaging.prepare import fit_transform, map_back
 from blemish.imaging.tiling import Stitcher
 from blemish.inspection.manifest import Manifest, Tiling
 from blemish.inspection.result import Floats, Outputs
@@ -61,7 +61,7 @@ class Found:
     def add(self, index: int, row: Outputs) -> None:
         """Take in the outputs (with a leading axis of one) of one window."""
         if row.anomaly_score is not None:
-            score = self._without_bars(index, row)
+            score = float(row.anomaly_score[0])
             self.anomaly_score = score if self.anomaly_score is None else max(score, self.anomaly_score)
         if row.class_scores is not None:
             scores = row.class_scores[0]
@@ -103,17 +103,6 @@ class Found:
             masks = None if self.boxes.masks is None else _turned_masks(crop, self.boxes, corners)
             self.boxes = Boxes(corners, self.boxes.scores, self.boxes.labels, masks)[kept]
         self.area, self.turned = (0, 0, size[1], size[0]), None
-
-    def _without_bars(self, index: int, row: Outputs) -> float:
-        """The graph's score, which knows nothing of a letterbox's bars, cut down to what the image itself shows."""
-        assert row.anomaly_score is not None
-        score = float(row.anomaly_score[0])
-        if row.anomaly_map is None or self.manifest.input.fit == "stretch":
-            return score
-        x0, y0, x1, y1 = self.tiles[index]
-        values = np.asarray(row.anomaly_map[0])
-        inner = without_bars(values, self.manifest.input.fit, (y1 - y0, x1 - x0))
-        return cut_down(score, float(values.max()), float(inner.max()))
 
     def _slides(self, row: Outputs) -> bool:
         """Whether this is a classifier under the tiler, whose map is made of the windows' probabilities."""
@@ -166,11 +155,6 @@ class Found:
         found = Boxes(corners, row.box_scores[0], labels, None if row.box_masks is None else row.box_masks[0])
         # Rows of padding have score 0; a box that was all in a letterbox's padding has no area.
         return found[(found.scores > 0) & (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])]
-
-
-def cut_down(score: float, peak: float, counted: float) -> float:
-    """The score of a map whose `peak` may lie where nothing counts: it shrinks as that does to the `counted` peak."""
-    return score * counted / peak if score > 0 and 0 < counted < peak else score
 
 
 def defect_indices(manifest: Manifest) -> list[int]:

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.inspection.assemble import Boxes, Found, badness, cut_down, defect_names
+from blemish.inspection.assemble import Boxes, Found, badness, defect_names
 from blemish.inspection.manifest import Decision
 from blemish.inspection.regions import regions_from_map
 from blemish.inspection.result import Bools, Candidates, Floats, Region
@@ -231,9 +231,10 @@ def _of_valid(score: float, found: Found, scene: Scene) -> float:
 
     Where the map's peak lies on a pixel that does not count, the score shrinks as the peak does.
     """
-    if scene.valid is None or scene.heat is None or found.heat is None:
+    if scene.valid is None or scene.heat is None or found.heat is None or score <= 0:
         return score
-    return cut_down(score, float(found.heat.max()), _peak(scene.heat, scene.valid))
+    peak, counted = float(found.heat.max()), _peak(scene.heat, scene.valid)
+    return score * max(0.0, counted / peak) if 0 < counted < peak else score
 
 
 def _defect(found: Found) -> str:

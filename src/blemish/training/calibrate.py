@@ -89,11 +89,10 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
 
     Where truth tells which pixels or boxes are defects, that sets the threshold for regions. Else they are seeded where
     the map exceeds what good images show, and reach to half their height above the median of the good peaks. Without
-    good images, an anomaly map's values away from known defects stand for them, and regions are seeded where as many
-    known defects are found as false regions allow (highest F1); else nothing can be promised of false
-    alarms: any region rejects, and where there are no regions, no threshold is set, and every image goes to review. A
-    classifier that knows no good class never passes an image: it rejects from a probability of SURE on, and what it is
-    less sure of goes to review.
+    good images, an anomaly map's values away from known defects stand for them, and regions are seeded by the defects
+    (`best_peak_threshold`); else nothing can be promised of false alarms: any region rejects, and where there are no
+    regions, no threshold is set, and every image goes to review. A classifier that knows no good class never passes an
+    image: it rejects from a probability of SURE on, and what it is less sure of goes to review.
     """
     sound = not evidence.good and bool(evidence.sound_peaks)
     if sound:  # each peak is the score that its image would have without its defects
@@ -113,7 +112,7 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
         peaks = np.asarray(evidence.good_peaks)
         found = best_peak_threshold(evidence.defect_peaks, evidence.sound_peaks) if sound else None
         decision.map_high = good_threshold(peaks, target.false_alarm) if found is None else found
-        decision.map_low = min(decision.map_high, float(np.median(peaks)))
+        decision.map_low = float(np.median(peaks))
         decision.edge = HALF_HEIGHT
     rejected = None if reject is None else good >= reject
     passed = None if review is None else defective < review

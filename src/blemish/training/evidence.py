@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.dataset.sample import GOOD, Sample
+from blemish.dataset.sample import GOOD, Box, Sample
 from blemish.dataset.truth import boxes_of, classes_shown, has_boxes, has_mask, mask_of
 from blemish.evaluation.boxes import compare
 from blemish.evaluation.detections import Detections, rank
@@ -30,7 +30,7 @@ class Evidence:
     defective: list[float] = field(default_factory=list)
     good_peaks: list[float] = field(default_factory=list)  # largest values of good images' heat maps
     sound_peaks: list[float] = field(default_factory=list)  # of defective images' maps, well away from known defects
-    defect_peaks: list[float] = field(default_factory=list)  # of those maps, within each known defect
+    defect_peaks: list[list[float]] = field(default_factory=list)  # of each such image's map, in its known defects
     pixels: Counts = field(default_factory=lambda: np.zeros((2, BINS), np.int64))  # sound, defective; by probability
     boxes: list[Detections] = field(default_factory=list)
     classes: list[tuple[frozenset[str], dict[str, float]]] = field(default_factory=list)  # true ones, probabilities
@@ -41,9 +41,10 @@ class Evidence:
         (self.defective if sample.defective else self.good).append(result.score)
         if not sample.defective and result.heat_map is not None:
             self.good_peaks.append(float(result.heat_map.max()))
-        if sample.defective and "anomaly_map" in kinds and result.heat_map is not None:
-            self.sound_peaks += _sound_peak(result, sample)
-            self.defect_peaks += _defect_peaks(result, sample)
+        if sample.defective and "anomaly_map" in kinds and result.heat_map is not None and has_boxes(sample):
+            known = boxes_of(sample, result.size)
+            self.sound_peaks += _sound_peak(result, known)
+            self.defect_peaks += _defect_peaks(result, known)
         if result.class_scores is not None:
             worst = max((name for name in result.class_scores if name != GOOD), key=result.class_scores.__getitem__)
             self.judged.append((bool(sample.defective), result.score, worst, result.class_scores))
@@ -130,15 +131,27 @@ def best_box_threshold(images: list[Detections]) -> float | None:
     return _just_below(scores[order], best)
 
 
-def best_peak_threshold(defect_peaks: list[float], sound_peaks: list[float]) -> float | None:
-    """The map's value from which on known defects and images with a false region have the highest F1."""
+def best_peak_threshold(defect_peaks: list[list[float]], sound_peaks: list[float]) -> float | None:
+    """The map's value from which on most known defects are found in fewest images with a false region (highest F1).
+
+    All defects of an image weigh as much as an image. Above the median of the sound peaks, for what half of the sound
+    surfaces reach is no defect; None where no defect lies there.
+    """
     if not defect_peaks or not sound_peaks:
         return None
-    scores = np.array([*defect_peaks, *sound_peaks])
+    scores = np.array([*(peak for image in defect_peaks for peak in image), *sound_peaks])
+    weights = np.array([*(1 / len(image) for image in defect_peaks for _ in image), *(1.0 for _ in sound_peaks)])
     order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(order < len(defect_peaks))
-    best = int(np.argmax(2 * hits / (np.arange(1, len(scores) + 1) + len(defect_peaks))))
-    return _just_below(scores[order], best)
+    falling, weights = scores[order], weights[order]
+    hits = np.cumsum(weights * (order < len(scores) - len(sound_peaks)))
+    f1 = 2 * hits / (np.cumsum(weights) + len(defect_peaks))
+    complete = np.append(falling[1:] < falling[:-1], True)  # equal scores are found together
+    usable = complete & (falling > np.median(sound_peaks)) & (hits > 0)
+    if not usable.any():
+        return None
+    best = int(np.argmax(np.where(usable, f1, -1)))
+    following = falling[best + 1] if best + 1 < len(falling) else falling[best]
+    return float((falling[best] + following) / 2)
 
 
 def _just_below(falling: Scores, last: int) -> float:
@@ -147,30 +160,26 @@ def _just_below(falling: Scores, last: int) -> float:
     return float((falling[last] + following) / 2)
 
 
-def _sound_peak(result: Inspection, sample: Sample) -> list[float]:
-    """The map's largest value more than AWAY from every defect, where all places of defects are known."""
-    if not has_boxes(sample):
-        return []
+def _sound_peak(result: Inspection, known: tuple[Box, ...]) -> list[float]:
+    """The map's largest value more than AWAY from every known defect."""
     assert result.heat_map is not None
     sound = np.ones(result.size, np.bool_) if result.valid is None else result.valid.copy()
     reach = AWAY * min(result.size)
-    for box in boxes_of(sample, result.size):
+    for box in known:
         y0, x0 = max(0, int(box.y0 - reach)), max(0, int(box.x0 - reach))
         sound[y0 : int(box.y1 + reach) + 1, x0 : int(box.x1 + reach) + 1] = False
     return [float(result.heat_map[sound].max())] if sound.any() else []
 
 
-def _defect_peaks(result: Inspection, sample: Sample) -> list[float]:
+def _defect_peaks(result: Inspection, known: tuple[Box, ...]) -> list[list[float]]:
     """The map's largest value in the box of each known defect, of those pixels that count."""
-    if not has_boxes(sample):
-        return []
     assert result.heat_map is not None
     found = []
-    for box in boxes_of(sample, result.size):
+    for box in known:
         where = slice(int(box.y0), int(box.y1) + 1), slice(int(box.x0), int(box.x1) + 1)
         values = result.heat_map[where] if result.valid is None else result.heat_map[where][result.valid[where]]
         found += [float(values.max())] if values.size else []
-    return found
+    return [found] if found else []
 
 
 def _pixel_counts(result: Inspection, mask: NDArray[np.bool_]) -> Counts:

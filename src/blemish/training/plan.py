@@ -43,7 +43,7 @@ class Advice:
 
     fingerprint: Fingerprint
     ranking: tuple[Ranked, ...]
-    settings: dict[str, Any]  # image_size, tile, fit, channels where they should differ from the defaults
+    settings: dict[str, Any]  # image_size, tile, channels where they should differ from the defaults
     rules: tuple[Rule, ...]
 
     @property
@@ -111,8 +111,8 @@ def options_for(advice: Advice, method: str, given: dict[str, Any]) -> dict[str,
 
 
 def run_settings(advice: Advice) -> dict[str, Any]:
-    """Fields of RunConfig that the rules set: tiling, fit, channels."""
-    found = {key: advice.settings[key] for key in ("fit", "channels") if key in advice.settings}
+    """Fields of RunConfig that the rules set: tiling, channels."""
+    found = {key: advice.settings[key] for key in ("channels",) if key in advice.settings}
     if "tile" in advice.settings:
         tile = advice.settings["tile"]
         found["tiling"] = {"height": tile, "width": tile, "overlap": OVERLAP}
@@ -159,7 +159,7 @@ def make_plan(
     about = {
         "because": list(advice.ranking[0].reasons),
         "warnings": [rule.reason for rule in advice.rules if rule.warns],
-        "settings": [f"{_settings_of(rule, advice)}: {rule.reason}" for rule in advice.rules if rule.settings],
+        "settings": _settings_lines(advice),
         "more_data": more_data(_tested(advice), false_alarm, escape),
         "ranking": [
             {
@@ -172,7 +172,7 @@ def make_plan(
             }
             for ranked in advice.ranking
         ],
-        "evidence": {rule.name: rule.case or "not measured yet" for rule in advice.rules if rule.points},
+        "evidence": {rule.name: rule.case or "not measured yet" for rule in advice.rules if not rule.warns},
         "fingerprint": _plain(advice.fingerprint.as_dict()),
     }
     return Plan(train, about)
@@ -258,9 +258,15 @@ def read_plan(path: Path) -> dict[str, Any]:
     return train
 
 
-def _settings_of(rule: Rule, advice: Advice) -> str:
-    assert rule.settings is not None
-    return ", ".join(f"{key} {value}" for key, value in rule.settings(advice.fingerprint).items())
+def _settings_lines(advice: Advice) -> list[str]:
+    """What the rules set and why; a setting stands by the rule that had the last word on it."""
+    given = [(rule, rule.settings(advice.fingerprint)) for rule in advice.rules if rule.settings is not None]
+    last = {key: rule.name for rule, settings in given for key in settings}
+    lines = []
+    for rule, settings in given:
+        own = ", ".join(f"{key} {value}" for key, value in settings.items() if last[key] == rule.name)
+        lines += [f"{own}: {rule.reason}"] if own else []
+    return lines
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ VIEWS = (256, 320, 384, 512)
 DEFAULT_VIEW = VIEWS[0]
 LARGEST_VIEW = VIEWS[-1]
 LARGE = 4  # times the view, from which on an image with defects of unknown size is tiled
+LEAST_TILE = DEFAULT_VIEW // 2  # px
 LONG = 2  # times as long as wide, from which on an image is cut into squares
 
 
@@ -29,7 +30,7 @@ class Rule:
     reason: str
     case: str | None = None
     points: dict[str, int] = field(default_factory=dict)  # method -> points
-    settings: Callable[[Fingerprint], dict[str, Any]] | None = None  # of the run: image_size, tile, fit, channels
+    settings: Callable[[Fingerprint], dict[str, Any]] | None = None  # of the run: image_size, tile, channels
     warns: bool = False
 
 
@@ -55,13 +56,13 @@ def long(f: Fingerprint) -> bool:
 
 
 def cut_along(f: Fingerprint) -> bool:
-    """Long images are cut into square tiles, unless nothing tells in which of them a defect is."""
+    """Long images are cut into square tiles, unless labels of whole images are all there is to learn from."""
     return long(f) and not labels_only(f)
 
 
 def side_at_once(f: Fingerprint) -> int:
     """Side of what the network sees at once, in px of the image: of all of it, or of a tile of a long one."""
-    return min(f.height, f.width) if cut_along(f) else max(f.height, f.width)
+    return max(LEAST_TILE, min(f.height, f.width)) if cut_along(f) else max(f.height, f.width)
 
 
 def side_in_view(f: Fingerprint, image_size: int) -> float | None:
@@ -80,11 +81,11 @@ def tiny_defects(f: Fingerprint) -> bool:
 
 
 def large_image_unknown_defects(f: Fingerprint) -> bool:
-    return f.small_defect_side is None and side_at_once(f) > LARGE * DEFAULT_VIEW
+    return f.small_defect_side is None and max(f.height, f.width) > LARGE * DEFAULT_VIEW
 
 
 def square_tiles(f: Fingerprint) -> dict[str, Any]:
-    return {"tile": max(DEFAULT_VIEW // 2, min(f.height, f.width))}
+    return {"tile": side_at_once(f)}
 
 
 def larger_view(f: Fingerprint) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def larger_view(f: Fingerprint) -> dict[str, Any]:
 
 
 def tiles(f: Fingerprint) -> dict[str, Any]:
-    """Tiles in which small defects have SEEN px in the default view; never smaller than half of it.
+    """Tiles in which small defects have SEEN px in the default view.
 
     Where only whole images are labelled, nothing tells which tile shows the defect: the largest view, then.
     """
@@ -101,7 +102,7 @@ def tiles(f: Fingerprint) -> dict[str, Any]:
         return {"image_size": LARGEST_VIEW}
     side = f.small_defect_side
     tile = LARGE * DEFAULT_VIEW // 2 if side is None else int(side * DEFAULT_VIEW / SEEN)
-    return {"image_size": DEFAULT_VIEW, "tile": max(DEFAULT_VIEW // 2, tile)}
+    return {"image_size": DEFAULT_VIEW, "tile": max(LEAST_TILE, min(tile, side_at_once(f)))}
 
 
 GOOD_CASE = (
@@ -265,7 +266,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "tiny defects",
         tiny_defects,
-        f"small defects would have fewer than {SEEN:.0f} px even in a view of {LARGEST_VIEW}: tiles show them",
+        f"small defects would have fewer than {SEEN:.0f} px even in a view of {LARGEST_VIEW}: tiles show them, or at "
+        "least that view where only whole images are labelled",
         LARGE_CASE,
         settings=tiles,
     ),

@@ -297,11 +297,11 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         classes=list(method.classes),
         outputs=graph_outputs,
         input=view.input,
-        # A graph knows nothing of pixels that do not count; where there are such, the map's maximum over the others
-        # is the score, for every image alike.
         windows=learns_windows(type(method), view.tiling is not None),
         template=method.compares_with_template,
-        score_source="map" if has_map and (masked or shaped) else "graph",
+        # A graph knows nothing of pixels that do not count, a letterbox's bars among them; where there are such, the
+        # map's maximum over the others is the score, for every image alike.
+        score_source="map" if has_map and (masked or shaped or view.input.fit == "letterbox") else "graph",
         tiling=view.tiling,
         roi=view.roi,
         scale=origin.scale,

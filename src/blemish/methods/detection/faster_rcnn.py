@@ -47,10 +47,11 @@ class FasterRCNNOptions(DetectorOptions):
 
 @dataclass(frozen=True)
 class Regions:
-    """What the second stage learns from: regions (N, R, 4), the defect each is to find (-1 background, -2 padding)."""
+    """What the second stage learns from: regions (N, R, 4), and the defect each is to find."""
 
     boxes: Tensor
-    found: Tensor  # (N, R) index of the true box
+    real: Tensor  # (N, R) or else padding
+    found: Tensor  # (N, R) index of the true box, else BACKGROUND or IGNORED
     labels: Tensor  # (N, R) class, -1 where there is none
     wanted: Tensor  # (N, R, 4) true box
 
@@ -85,8 +86,8 @@ class FasterRCNN(Detector):
 
     `cascade` = 2 or 3 adds the heads of Cai & Vasconcelos 2018, "Cascade R-CNN: Delving into High Quality Object
     Detection", CVPR: each learns from the boxes of the one before, at IoU 0.6 and 0.7 with offsets on a finer scale;
-    the last one's boxes are given, with the mean of all scores. Deviation: boxes of each class, as in the one head; a
-    region goes on as the box of its likeliest class.
+    the last one's boxes are given, with the mean of all scores. Deviations: boxes of each class, as in the one head; a
+    region goes on as the box of its likeliest class; the true boxes take part in the first stage alone.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -185,18 +186,19 @@ class FasterRCNN(Detector):
     def sampled(self, proposals: Tensor, real: Tensor, truth: list[Tensor], valid: Tensor) -> Regions:
         """Regions to learn from: proposals and the true boxes, defects and background in the stated shares."""
         count = self.options.sampled
-        boxes, found = [], []
-        for given, usable, known, counts in zip(proposals, real, truth, valid, strict=True):
-            regions = torch.cat([known[:, :4], given[usable]])
+        boxes, usable, found = [], [], []
+        for given, kept, known, counts in zip(proposals, real, truth, valid, strict=True):
+            regions = torch.cat([known[:, :4], given[kept]])
             matched = match(regions, known[:, :4], OVERLAPS[0], OVERLAPS[0], force=False)
             matched = without_ignored(matched, centres_and_sizes(regions)[0], counts)
             chosen = torch.cat(sample(matched, count, self.options.positive_share))
             missing = count - len(chosen)
             boxes.append(F.pad(regions[chosen], (0, 0, 0, missing)))
             found.append(F.pad(matched[chosen], (0, missing), value=IGNORED))
+            usable.append(torch.arange(count, device=regions.device) < len(chosen))
         matches = torch.stack(found)
         labels, wanted = targets(matches, truth)
-        return Regions(torch.stack(boxes), matches, labels, wanted)
+        return Regions(torch.stack(boxes), torch.stack(usable), matches, labels, wanted)
 
     def second_losses(
         self, images: Tensor, maps: list[Tensor], regions: Regions, truth: list[Tensor], valid: Tensor
@@ -234,11 +236,11 @@ def of_likeliest(boxes: Tensor, scores: Tensor) -> Tensor:
 
 
 def matched_anew(boxes: Tensor, regions: Regions, truth: list[Tensor], valid: Tensor, overlap: float) -> Regions:
-    """The regions moved to those boxes (N, R, 4), with what each is to find at that overlap; padding stays padding."""
+    """The regions moved to those boxes (N, R, 4), with what each is to find at that overlap."""
     found = []
-    for given, before, known, counts in zip(boxes, regions.found, truth, valid, strict=True):
+    for given, real, known, counts in zip(boxes, regions.real, truth, valid, strict=True):
         matched = match(given, known[:, :4], overlap, overlap, force=False)
         matched = without_ignored(matched, centres_and_sizes(given)[0], counts)
-        found.append(torch.where(before == IGNORED, IGNORED, matched))
+        found.append(torch.where(real, matched, IGNORED))
     matches = torch.stack(found)
-    return Regions(boxes, matches, *targets(matches, truth))
+    return Regions(boxes, regions.real, matches, *targets(matches, truth))

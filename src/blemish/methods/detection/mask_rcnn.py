@@ -32,7 +32,8 @@ class MaskRCNN(FasterRCNN):
 
     Kept: the stages of Faster R-CNN, RoIAlign, a mask of 28 x 28 for each class, learnt by a sigmoid on the true
     class's mask alone, within the regions that match a defect. Deviations: as in Faster R-CNN, with smaller anchors
-    beside its own, and a mask head of two convolutions instead of four. Defects of fewer than 4 px of the network are
+    beside its own, and a mask head of two convolutions instead of four, which with `cascade` learns from the first
+    stage's regions. Defects of fewer than 4 px of the network are
     not learnt.
     """
 

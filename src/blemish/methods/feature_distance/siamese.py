@@ -44,8 +44,8 @@ class Siamese(Method):
     image of the batch; where confetti was pasted on it, places are to be at least `margin` apart, elsewhere they are to
     agree. In use, each place is compared with the same place of the reference and those `tolerance` around it; without
     a template the references are a gallery of good images, of which the nearest counts. So the parts must be aligned.
-    What a shift has brought in at the border has no counterpart in the reference: the outermost `tolerance` + 1 places
-    take the distance of the next ones further in.
+    What a shift has brought in at the border has no counterpart in a template: the outermost `tolerance` + 1 places, at
+    most a sixteenth of the side, are not learnt from and take the distance of the next ones further in.
     Map = distance, smoothed; image score = its maximum. `forward(images, template)` compares with templates.
     """
 
@@ -100,6 +100,7 @@ class Siamese(Method):
         own = self.embed(images)
         if template is not None:
             distance = self.distance(own, self.embed(template))
+            distance = without_edge(distance, self.edge(distance))
         else:
             every = [self.distance(own, reference[None]) for reference in self.gallery]
             distance = torch.stack(every).amin(dim=0)
@@ -117,7 +118,12 @@ class Siamese(Method):
             for y in range(2 * reach + 1)
             for x in range(2 * reach + 1)
         ]
-        return without_edge(torch.stack(squared).amin(dim=0).clamp(min=1e-8).sqrt(), reach + 1 if reach else 0)
+        return torch.stack(squared).amin(dim=0).clamp(min=1e-8).sqrt()
+
+    def edge(self, distance: Tensor) -> int:
+        """Places at the border of a map (N, h, w) that show what a shift within the tolerance may have brought in."""
+        reach = self.options.tolerance
+        return min(reach + 1, min(int(side) for side in distance.shape[-2:]) // 16) if reach else 0
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         images = batch["image"]
@@ -126,6 +132,8 @@ class Siamese(Method):
         distance = self.distance(self.embed(spoiled), self.embed(reference))
         covered = F.adaptive_avg_pool2d(where[:, None].float(), distance.shape[-2:])[:, 0]
         keep = valid_patches(batch["valid"], distance.shape[-2:])
+        if self.by_template:
+            keep &= inside(distance, self.edge(distance))
         if "differs" in batch:  # real defects are neither: they are not to be learnt from, nor taken for sound
             keep &= F.adaptive_max_pool2d(batch["differs"][:, None].float(), distance.shape[-2:])[:, 0] == 0
         different, same = (covered > 0.5) & keep, (covered == 0) & keep
@@ -167,8 +175,13 @@ class Siamese(Method):
 
 def without_edge(distance: Tensor, edge: int) -> Tensor:
     """Maps (N, h, w) whose outermost `edge` places have the values of the next ones further in."""
-    edge = min(edge, (min(int(side) for side in distance.shape[-2:]) - 1) // 2)
     if edge < 1:
         return distance
-    inner = distance[:, None, edge:-edge, edge:-edge]
-    return F.pad(inner, (edge,) * 4, mode="replicate")[:, 0]
+    return F.pad(distance[:, None, edge:-edge, edge:-edge], (edge,) * 4, mode="replicate")[:, 0]
+
+
+def inside(distance: Tensor, edge: int) -> Tensor:
+    """Which places (h, w) of maps (N, h, w) lie further in than the outermost `edge`."""
+    found = torch.zeros(distance.shape[-2:], dtype=torch.bool, device=distance.device)
+    found[edge : found.shape[0] - edge, edge : found.shape[1] - edge] = True
+    return found

@@ -77,6 +77,7 @@ class SuperSimpleNet(Method):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
         self.register_buffer("supervised", torch.tensor(False))
+        self.register_buffer("taught", torch.tensor(False))  # whether the head has learnt from any defect but noise
         self.adaptor = nn.Conv2d(size, size, 1)
         self.segment = nn.Sequential(
             nn.Conv2d(size, width, 1), nn.BatchNorm2d(width), nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 1, bias=False)
@@ -112,7 +113,7 @@ class SuperSimpleNet(Method):
 
     @property
     def by_head(self) -> bool:
-        return self.options.score == "head" or (self.options.score == "auto" and bool(self.supervised))
+        return self.options.score == "head" or (self.options.score == "auto" and bool(self.taught))
 
     def before_training(self, dataset: Dataset) -> None:
         self.supervised.fill_(any(sample.defective for sample in dataset.samples))
@@ -157,6 +158,7 @@ class SuperSimpleNet(Method):
         size = features.shape[-2:]
         defect, valid = on_grid(batch["mask"], size), valid_patches(batch["valid"], size)
         bad, known = batch["defective"] == 1, batch["defective"] >= 0
+        self.taught |= bad.any()
         told = valid & (batch["has_mask"] | (batch["defective"] == 0))[:, None, None]
         where = self.places(len(bad), size).to(defect.device) & valid & ~defect
         noisy = features + where[:, None] * self.options.noise * torch.randn_like(features)
