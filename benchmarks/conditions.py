@@ -7,7 +7,6 @@ test, shifted by up to an eighth of its sides either way, with what comes in fro
 `10 good`, so many good images to learn from, drawn by the seed (the others are held out for thresholds).
 """
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measured import Measured
+from measured import Measured, arguments
 from numpy.typing import NDArray
 from runs import limits
 
@@ -30,13 +29,7 @@ FEW = 10
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--data", type=Path, required=True)
-    arguments.add_argument("--methods", default="patchcore,padim,dfm")
-    arguments.add_argument("--sets", default="bottle,wood")
-    arguments.add_argument("--seeds", default="0,1,2")
-    arguments.add_argument("--json", type=Path, help="append each row to this file; what it has is not measured again")
-    given = arguments.parse_args()
+    given = arguments(__doc__, "patchcore,padim,dfm", FOLDERS)
     rows = Measured(given.json)
     for name in given.sets.split(","):
         for seed in map(int, given.seeds.split(",")):

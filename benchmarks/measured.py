@@ -1,6 +1,8 @@
 """What was measured, kept in files so that it is measured once and an interrupted run goes on."""
 
+import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,17 @@ from numpy.typing import NDArray
 from runs import Row, append
 
 KEYS = ("method", "options", "settings", "set", "classes", "shots", "seed")
+
+
+def arguments(doc: str | None, methods: str, sets: Iterable[str]) -> argparse.Namespace:
+    """Those of a benchmark that keeps its rows: data, methods, sets, seeds and the file of the rows."""
+    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--data", type=Path, required=True)
+    found.add_argument("--methods", default=methods)
+    found.add_argument("--sets", default=",".join(sets))
+    found.add_argument("--seeds", default="0,1,2")
+    found.add_argument("--json", type=Path, help="append each row to this file; what it has is not measured again")
+    return found.parse_args()
 
 
 class Measured:

@@ -14,7 +14,6 @@ channels  bottles with four channels, three of another, good bottle and the four
           them learnt from, or the first three.
 """
 
-import argparse
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import Measured
+from measured import Measured, arguments
 from numpy.typing import NDArray
 from runs import limits
 
@@ -51,13 +50,7 @@ class Way:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--data", type=Path, required=True)
-    arguments.add_argument("--methods", default="patchcore")
-    arguments.add_argument("--sets", default=",".join(SETS))
-    arguments.add_argument("--seeds", default="0,1,2")
-    arguments.add_argument("--json", type=Path, help="append each row to this file; what it has is not measured again")
-    given = arguments.parse_args()
+    given = arguments(__doc__, "patchcore", SETS)
     rows = Measured(given.json)
     for name in given.sets.split(","):
         for seed in map(int, given.seeds.split(",")):
