@@ -171,7 +171,8 @@ RULES: tuple[Rule, ...] = (
         GOOD_CASE,
         {"patchcore": 50, "padim": 32, "dfm": 32, "reverse-distillation": 28, "supersimplenet": 25, "draem": 24,
          "stfpm": 23, "efficientad": 21, "siamese": 18, "fastflow": 17, "fcdd": 16, "patch-svdd": 15, "inpainting": 14,
-         "spade": 13, "ganomaly": 12, "vae": 11, "f-anogan": 10, "aae": 10, "denoising-autoencoder": 9, "autoencoder": 6},
+         "spade": 13, "ganomaly": 12, "vae": 11, "f-anogan": 10, "aae": 10, "autoencoder": 6,
+         "denoising-autoencoder": 9},
     ),
     Rule(
         "no or few labelled defects",
