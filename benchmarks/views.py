@@ -34,7 +34,7 @@ from blemish.imaging.read import read_image, write_image
 from blemish.training.rules import RULES
 
 BAND = 192  # px, height of a long image
-COUNTS = {"train": 56, "val": 14}  # images put together; 20 and 10 of the large ones
+COUNTS = {"train": 56, "val": 14}  # pictures put together
 LARGE_COUNTS = {"train": 20, "val": 10}
 OVERLAP = 0.25  # of tiles, as `blemish train --tile` takes it
 

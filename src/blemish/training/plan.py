@@ -112,7 +112,7 @@ def options_for(advice: Advice, method: str, given: dict[str, Any]) -> dict[str,
 
 def run_settings(advice: Advice) -> dict[str, Any]:
     """Fields of RunConfig that the rules set: tiling, channels."""
-    found = {key: advice.settings[key] for key in ("channels",) if key in advice.settings}
+    found = {"channels": advice.settings["channels"]} if "channels" in advice.settings else {}
     if "tile" in advice.settings:
         tile = advice.settings["tile"]
         found["tiling"] = {"height": tile, "width": tile, "overlap": OVERLAP}

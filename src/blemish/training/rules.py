@@ -51,13 +51,9 @@ def labels_only(f: Fingerprint) -> bool:
     return enough and not {"mask", "boxes"} & set(f.training_truth)
 
 
-def long(f: Fingerprint) -> bool:
-    return max(f.height, f.width) >= LONG * min(f.height, f.width)
-
-
 def cut_along(f: Fingerprint) -> bool:
     """Long images are cut into square tiles, unless labels of whole images are all there is to learn from."""
-    return long(f) and not labels_only(f)
+    return max(f.height, f.width) >= LONG * min(f.height, f.width) and not labels_only(f)
 
 
 def side_at_once(f: Fingerprint) -> int:
