@@ -160,12 +160,17 @@ class FasterRCNN(Detector):
         return boxes, torch.stack(scores).mean(dim=0) * real[..., None]
 
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
-        maps = self.features(images)
+        return self.losses_from(self.features(images), images, truth, batch["valid"])[0]
+
+    def losses_from(
+        self, maps: list[Tensor], images: Tensor, truth: list[Tensor], valid: Tensor
+    ) -> tuple[Losses, Regions]:
+        """Of both stages, from the feature maps of the images, and the regions that the second one learns from."""
         logits, offsets, anchors = self.first_stage(maps)
-        found = self.first_losses(logits, offsets, anchors, truth, batch["valid"])
+        found = self.first_losses(logits, offsets, anchors, truth, valid)
         with torch.no_grad():
-            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, batch["valid"])
-        return found | self.second_losses(images, maps, regions, truth, batch["valid"])
+            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, valid)
+        return found | self.second_losses(images, maps, regions, truth, valid), regions
 
     def first_losses(
         self, logits: Tensor, offsets: Tensor, anchors: Tensor, truth: list[Tensor], valid: Tensor

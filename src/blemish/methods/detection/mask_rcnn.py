@@ -67,11 +67,7 @@ class MaskRCNN(FasterRCNN):
 
     def losses(self, images: Tensor, truth: list[Tensor], batch: Batch) -> Losses:
         maps = self.features(images)
-        logits, offsets, anchors = self.first_stage(maps)
-        found = self.first_losses(logits, offsets, anchors, truth, batch["valid"])
-        with torch.no_grad():
-            regions = self.sampled(*self.proposals(images, logits, offsets, anchors), truth, batch["valid"])
-        found |= self.second_losses(images, maps, regions, truth, batch["valid"])
+        found, regions = self.losses_from(maps, images, truth, batch["valid"])
         return found | {"mask_loss": self.mask_loss(maps, regions, batch["box_masks"])}
 
     def mask_loss(self, maps: list[Tensor], regions: Regions, masks: list[Tensor]) -> Tensor:
