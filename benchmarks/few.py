@@ -296,7 +296,8 @@ def bank(data: Path, rows: Measured, seed: int, given: Row, dino: Row) -> None:
         for rotations in (1, 4):
             for count in (1, 2, 4, 8):
                 what = {"method": method, "set": "bottle", "shots": count, "seed": seed}
-                what |= {"options": "as they are" if rotations == 1 else "turned", "settings": shown_options(own)}
+                shown = shown_options({**dino, **own} if method == "anomaly-dino" else own)
+                what |= {"options": "as they are" if rotations == 1 else "turned", "settings": shown}
                 if rows.has(what):
                     continue
                 drawn, held = set(images[:count]), set(images[count : count + 40])
