@@ -15,11 +15,12 @@ from blemish.augment.recipe import parse_recipe, read_recipe
 from blemish.augment.write import write_augmented
 from blemish.cli import build_app
 from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.truth import class_masks
 from blemish.errors import DataError, ImageError
 from blemish.imaging.prepare import to_unit
-from blemish.imaging.read import read_image
+from blemish.imaging.read import read_image, write_image
 from blemish.inspection.manifest import Roi
 
 RECIPE = parse_recipe({"steps": [{"kind": "scratch"}, {"kind": "pit", "p": 0.7}, {"kind": "paste"}], "visible": 0.01})
@@ -100,6 +101,29 @@ def test_defects_lie_in_the_region_of_interest(tiny_data, tmp_path):
     assert not masks[:, :, :8].any()
     with pytest.raises(ImageError, match=r"good.*\.png: "):
         write_augmented(data, tmp_path / "none", RECIPE, 1, roi=Roi(blob={"level": 1.0}))
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_the_surface_tells_goes_with_it(moved, tmp_path):
+    rng = np.random.default_rng(0)
+    roi = np.zeros((64, 64, 1), np.uint8)
+    roi[12:52, 10:44] = 255
+    write_image(tmp_path / "roi.png", roi)
+    for name in ("a", "b"):  # bright where it counts and black elsewhere
+        write_image(tmp_path / f"{name}.png", (rng.integers(150, 200, (64, 64, 1)) * (roi > 0)).astype(np.uint8))
+    told = {"roi": tmp_path / "roi.png", "product": "plate", "template": tmp_path / "b.png", "group": "lot 7"}
+    data = Dataset((Sample(tmp_path / "a.png", "good", "train", **told),), tmp_path, "csv")
+    steps = [{"kind": "pit", "strength": [0.2, 0.3]}, *([{"kind": "affine", "shift": (-0.2, 0.2)}] if moved else [])]
+    recipe = parse_recipe({"steps": steps, "part": "whole"})
+    write_augmented(data, tmp_path / "out", recipe, 6)
+    for sample in read_dataset(tmp_path / "out" / "dataset.csv").samples:
+        assert (sample.product, sample.group) == ("plate", "lot 7")
+        assert sample.template == (None if moved else told["template"])
+        counts = read_image(sample.roi)[..., 0] > 0
+        assert (counts != (roi[..., 0] > 0)).any() == moved
+        inner = cv2.erode(counts.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+        assert inner.sum() > 300
+        assert read_image(sample.image)[..., 0][inner].min() > 75
 
 
 def test_command_writes_a_set_to_train_on_and_a_contact_sheet(tiny_data, tmp_path):

@@ -9,9 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from blemish.augment.apply import apply
 from blemish.augment.cuts import cuts_of
+from blemish.augment.geometric import warp_valid
 from blemish.augment.recipe import Recipe, with_default_label
 from blemish.augment.scene import Scene, main_label
 from blemish.augment.sheet import cell, contact_sheet
@@ -50,11 +52,12 @@ def write_augmented(
 ) -> Written:
     """Write `count` images with synthetic defects on good training images of `data`; the same seed, the same files.
 
-    OUT/dataset.csv lists them (split train, each with the images that it was made of as its `sources`), and with
-    `include` the images of `data` too, which are split first where they are not; OUT/defects.jsonl has one line a
-    defect: image, class, step of the recipe, seed, box, area and what was drawn. Only training images lend their
-    surface or their defects, and defects lie within `roi`. Raises DataError where there is nothing good to draw on or
-    nothing can be made, ImageError where `roi` is to be found in an image and is not.
+    OUT/dataset.csv lists them (split train, each with the images that it was made of as its `sources`, and what its
+    surface tells: group, product, template, pixels that count), and with `include` the images of `data` too, which are
+    split first where they are not; OUT/defects.jsonl has one line a defect: image, class, step of the recipe, seed,
+    box, area and what was drawn. Only training images lend their surface or their defects, and defects lie within
+    `roi`. Raises DataError where there is nothing good to draw on or nothing can be made, ImageError where `roi` is to
+    be found in an image and is not.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir()):
@@ -120,10 +123,35 @@ def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample
     for defect in scene.defects:
         values[defect.mask] = 255 if len(names) == 1 else names.index(defect.label) + 1
     write_image(mask_path, values[..., None])
-    classes = tuple(names) if len(names) > 1 else None
+    valid = _counting(source, scene)
+    roi = None if valid.all() else out / "rois" / f"{number:05}.png"
+    if roi is not None:
+        roi.parent.mkdir(exist_ok=True)
+        write_image(roi, 255 * valid.astype(np.uint8)[..., None])
     pasted = {Path(defect.details["from"]) for defect in scene.defects if "from" in defect.details}
-    sources = (source.image, *sorted(pasted - {source.image}))
-    return Sample(path, main_label(scene.defects), "train", mask_path, classes, group=source.group, sources=sources)
+    return Sample(
+        path,
+        main_label(scene.defects),
+        "train",
+        mask_path,
+        tuple(names) if len(names) > 1 else None,
+        template=None if scene.warps else source.template,
+        roi=roi,
+        group=source.group,
+        product=source.product,
+        sources=(source.image, *sorted(pasted - {source.image})),
+    )
+
+
+def _counting(source: Sample, scene: Scene) -> NDArray[np.bool_]:
+    """Pixels (H, W) that count where the source's region of interest and ignored pixels have moved with the image.
+
+    What a step moved in from beyond the border does not count, as on the fly.
+    """
+    valid = valid_mask(source, scene.image.shape[:2])
+    for where in scene.warps:
+        valid = warp_valid(valid, where)
+    return valid
 
 
 def _lines(out: Path, sample: Sample, source: Sample, seed: tuple[int, ...], scene: Scene) -> list[dict[str, Any]]:
