@@ -11,7 +11,7 @@ from blemish.errors import OptionError
 from blemish.methods.classification.classifier import FEW, Classifier, ClassifierOptions
 from blemish.methods.classification.networks import Trunk
 from blemish.methods.metric_losses import METRIC_LOSSES
-from blemish.methods.mixing import cutmix, mixup
+from blemish.methods.mixing import cutmix, cutmix_pixels, mixup
 from blemish.training.options import check_options
 
 IMAGES = torch.rand(6, 3, 20, 30)
@@ -37,6 +37,26 @@ def test_cutmix_takes_a_rectangle_of_that_area():
         rows, columns = other.nonzero().T if other.any() else (torch.zeros(0), torch.zeros(0))
         if other.any():
             assert other.sum() == (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
+
+
+def test_masks_are_mixed_as_images_are():
+    """Each image says itself which of its pixels are defective and which are known."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        labels = torch.randint(0, 3, (4, 20, 30))
+        known = torch.tensor([True, True, False, True])
+        valid = torch.rand(4, 20, 30) > 0.3
+        image = torch.stack([labels.float(), (valid & known[:, None, None]).float(), torch.rand(4, 20, 30)], dim=1)
+        batch = {"image": image, "mask": labels > 0, "mask_labels": labels, "valid": valid, "has_mask": known}
+        mixed, partner, share = cutmix_pixels(batch, 1.0)
+        assert torch.equal(mixed["image"][:, 0], mixed["mask_labels"].float())
+        assert torch.equal(mixed["mask"], mixed["mask_labels"] > 0)
+        counted = mixed["valid"] & mixed["has_mask"][:, None, None]
+        assert torch.equal(mixed["image"][:, 1] > 0, counted)
+        own = mixed["image"][:, 2] == image[:, 2]
+        for i in (partner != torch.arange(4)).nonzero().ravel().tolist():
+            assert own[i].float().mean().item() == pytest.approx(share, abs=1e-6)
+        assert torch.equal(batch["valid"], valid)
 
 
 def test_preset_gives_way_to_what_is_said():

@@ -1,8 +1,10 @@
 """What the segmentation methods are made of: networks, drawing and cutting of images, the critic, the two heads."""
 
+import importlib
 from collections import Counter
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,12 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
 from blemish.methods.catalogue import method_class
 from blemish.methods.classification.multitask import MultiTask, depth
+from blemish.methods.mixing import cutmix_pixels
 from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.networks import Encoder, bilinear_doubling, deeplabv3plus, last_layer
 from blemish.methods.segmentation.sampling import balanced_weights, crop, drawn_places
 from blemish.methods.segmentation.segan import Critic, SegAN, masked
+from blemish.methods.segmentation.segmenter import FEW
 from blemish.methods.segmentation.unet import UNet
 from blemish.training.options import check_options
 
@@ -262,7 +266,58 @@ def test_embedding_losses_shape_the_features_before_the_last_layer(name, loss):
     assert method._features is None
 
 
+@pytest.mark.parametrize("name", ["unet", "fcn", "fpn", "deeplabv3plus", "segan", "multitask"])
+def test_dropout_leaves_whole_maps_out_while_learning_alone(name):
+    kind, seen = method_class(name), []
+    options = {"backbone": "test_resnet", "weights": "random", "image_size": 64}
+    method = kind(kind.Options(**options, dropout=0.5), CLASSES)
+    last_layer(method.network).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.rand(4, 3, 64, 64)
+    torch.manual_seed(0)
+    method.network(images)
+    gone = (seen[-1] == 0).all(dim=(2, 3))
+    assert 0.25 < gone.float().mean() < 0.75
+    plain = kind(kind.Options(**options), CLASSES)
+    plain.load_state_dict(method.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(method.eval()(images), plain.eval()(images))
+
+
+@pytest.mark.parametrize("name", ["unet", "segan", "multitask"])
+def test_every_other_step_learns_from_images_mixed_of_two(name, monkeypatch):
+    kind, shares = method_class(name), []
+    options = kind.Options(backbone="test_resnet", weights="random", image_size=64, cutmix=1.0, average=0.9, steps=4)
+    method = kind(options, CLASSES)
+    module = importlib.import_module("blemish.methods.segmentation.segmenter")
+    monkeypatch.setattr(module, "cutmix_pixels", lambda *a: shares.append(cutmix_pixels(*a)) or shares[-1])
+    truth = torch.zeros(4, 64, 64, dtype=torch.long)
+    truth[0, :32], truth[1, :, 40:] = 1, 2
+    batch = {"image": torch.rand(4, 3, 64, 64), "valid": torch.ones(4, 64, 64) > 0, "has_mask": torch.ones(4) > 0}
+    batch |= {"mask_labels": truth, "mask": truth > 0, "label": torch.tensor([1, 2, 0, 0])}
+    trainer = lightning.Trainer(
+        accelerator="cpu", **method.trainer_options(), logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    last = []
+    trainer.callbacks.append(Watch(last))
+    trainer.fit(method, torch.utils.data.DataLoader([batch] * 4, batch_size=None))
+    assert len(shares) == 2
+    weight = last_layer(method.network).weight
+    assert not torch.equal(weight, last[-1])  # what ships is the average, not the last step's
+    assert all(torch.isfinite(p).all() for p in method.parameters())
+
+
+class Watch(lightning.Callback):
+    """Keeps the last layer's weights after each step."""
+
+    def __init__(self, kept: list) -> None:
+        self.kept = kept
+
+    def on_train_batch_end(self, trainer, method, *_) -> None:
+        self.kept.append(last_layer(method.network).weight.detach().clone())
+
+
 def test_the_preset_for_few_defects_gives_way_to_what_is_said():
     few = check_options(method_class("unet").Options, {"preset": "few", "noise": 0.1}, "unet")
-    assert (few.noise, few.embedding_loss) == (0.1, "supervised-contrastive")
+    assert (few.noise, few.embedding_loss, few.cutmix) == (0.1, "supervised-contrastive", FEW["cutmix"])
     assert check_options(method_class("unet").Options, few.model_dump(mode="json"), "unet") == few

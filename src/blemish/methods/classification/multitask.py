@@ -116,11 +116,13 @@ class MultiTask(Segmenter):
         return {"class_scores": (image / self.temperature).softmax(dim=1), "mask_scores": self.probabilities(pixels)}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        batch, partner, kept = self.mixed(batch, self.global_step)
         pixels, image = self.both(batch["image"])
         weight = self.border_weights(batch["mask"])
         by_pixel = self.pixel_loss(pixels, batch, weight)
-        known = batch["label"] >= 0
-        by_label = F.cross_entropy(image[known], batch["label"][known]) if known.any() else image.sum() * 0
+        by_label = label_loss(image, batch["label"])
+        if partner is not None:
+            by_label = kept * by_label + (1 - kept) * label_loss(image, batch["label"][partner])
         share = self.pixel_share(self.global_step / self.options.steps)
         loss = share * by_pixel + (1 - share) * self.options.class_weight * by_label
         self.log_dict({"loss": loss, "pixels": by_pixel, "labels": by_label}, prog_bar=True)
@@ -178,3 +180,9 @@ def depth(mask: np.ndarray) -> np.ndarray:
     greatest = np.full(count, 1e-6, np.float32)
     np.maximum.at(greatest, labels.ravel(), inside.ravel())
     return np.asarray(inside / greatest[labels], np.float32)
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the images (N,) whose label is known, that is, not negative."""
+    known = labels >= 0
+    return F.cross_entropy(logits[known], labels[known]) if known.any() else logits.sum() * 0

@@ -61,6 +61,7 @@ class SegAN(UNet):
 
     def training_step(self, batch: Batch, index: int) -> None:
         generator, judge = self.optimizers()
+        batch, _, _ = self.mixed(batch, self.global_step // 2)  # Lightning counts the steps of both optimisers
         images = batch["image"]
         known = (batch["valid"] & batch["has_mask"][:, None, None])[:, None].float()
         logits = self.network(images)

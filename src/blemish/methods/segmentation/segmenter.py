@@ -5,16 +5,20 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import OptionError
 from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method
 from blemish.methods.blocks import check_multiple
 from blemish.methods.metric_losses import metric_loss
+from blemish.methods.mixing import cutmix_pixels
 from blemish.methods.schedule import cosine_decay
 from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.losses import LossName, combined, one_hot
@@ -28,6 +32,7 @@ PLACES = 64  # of a class in a batch, at most, whose features the embedding loss
 # What `preset=few` puts in the place of the defaults; options that are given keep their values.
 FEW: dict[str, Any] = {
     "backbone_rate": 0.05, "rotate": 10.0, "contrast": 0.3, "noise": 0.02, "embedding_loss": "supervised-contrastive",
+    "dropout": 0.2, "cutmix": 1.0, "average": 0.99,
 }  # fmt: skip
 
 
@@ -67,6 +72,9 @@ class SegmenterOptions(Augmentation):
         "none", "prototype", "triplet", "supervised-contrastive", "centre", "large-margin-cosine"
     ] = Field("none", description="added on the features of places before the last layer, for small sets")  # fmt: skip
     embedding_weight: float = Field(0.1, ge=0, description="of that loss beside the others")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the features before the last layer left out")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix, of images and masks, in every other step; 0: none")
+    average: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which ship; 0: the last ones")
     preset: Literal["none", "few"] = Field("none", description="few: defaults for a handful of labelled defects")
 
     @model_validator(mode="before")
@@ -111,10 +119,12 @@ class Segmenter(Method):
         self.layers = len(self.defect_classes) + int(self.exclusive)  # with the background first, or without it
         self.network = self.build()
         self.val_iou = BestIoU()
+        last = last_layer(self.network)
         if options.embedding_loss != "none":
-            last = last_layer(self.network)
             self.embedding_loss = metric_loss(options.embedding_loss, 1 + len(self.defect_classes), last.in_channels)
             last.register_forward_pre_hook(self._remember)
+        if options.dropout:
+            last.register_forward_pre_hook(self._drop)
         self._features: Tensor | None = None  # of each place, as the last layer got them
 
     @abstractmethod
@@ -129,9 +139,16 @@ class Segmenter(Method):
         return logits.softmax(dim=1)[:, 1:] if self.exclusive else logits.sigmoid()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        batch, _, _ = self.mixed(batch, self.global_step)
         loss = self.pixel_loss(self.network(batch["image"]), batch)
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def mixed(self, batch: Batch, step: int) -> tuple[Batch, Tensor | None, float]:
+        """In every other step, images and masks mixed of two: the places of the second, and the share of the first."""
+        if not self.options.cutmix or step % 2 == 0:
+            return batch, None, 1.0
+        return cutmix_pixels(batch, self.options.cutmix)
 
     def pixel_loss(self, logits: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
         """The loss that the options name; `weight` (N, H, W) is each pixel's beyond whether it counts."""
@@ -153,6 +170,10 @@ class Segmenter(Method):
     def _remember(self, _: nn.Module, inputs: tuple[Tensor]) -> None:
         if self.training:
             self._features = inputs[0]
+
+    def _drop(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        """Whole feature maps at a time, since neighbours tell nearly the same (Tompson et al. 2015)."""
+        return (F.dropout2d(inputs[0], self.options.dropout, self.training),)
 
     def truth(self, batch: Batch) -> Tensor:
         """Layers (N, layers, H, W) of 0 and 1."""
@@ -188,6 +209,9 @@ class Segmenter(Method):
     def learners(self) -> list[nn.Parameter]:
         """What the optimiser moves."""
         return list(self.network.parameters())
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [AveragedWeights(self.options.average)] if self.options.average else []
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.steps}
