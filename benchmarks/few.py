@@ -222,7 +222,9 @@ def last_layer(support: Any, labels: Any, query: Any, options: Any) -> Any:
     return softmax_regression(support - centre, labels, query - centre, options.inner_steps, options.head_rate)
 
 
-def recipes(data: Path, rows: Measured, seed: int, given: Row, shots: list[int], methods: list[str]) -> None:
+def recipes(
+    data: Path, rows: Measured, seed: int, given: Row, shots: list[int], methods: list[str], names: list[str]
+) -> None:
     """The gain of each recipe; what is learnt without one is the other side of every pair."""
     tiles = tile(data)
     for method in methods:
@@ -237,7 +239,7 @@ def recipes(data: Path, rows: Measured, seed: int, given: Row, shots: list[int],
             ways = {
                 recipe: partial(learn, part, method=method, options=options, seed=seed, synthetic=steps)
                 for recipe, steps in RECIPES.items()
-                if by_pixels or recipe not in OF_PIXELS
+                if recipe in names and (by_pixels or recipe not in OF_PIXELS)
             }
             compare(rows, what, ways, test, by_pixels)
 
@@ -374,6 +376,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--shots", default="1,5,10,25", help="of the part recipes")
     parser.add_argument("--methods", default="unet,classifier", help="of the part recipes")
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="of the part recipes, none among them")
     parser.add_argument("--maml-episodes", type=int, default=EPISODES, help="of maml, which learns in each of them")
     parser.add_argument("--dino", metavar="FILE", help="weights of AnomalyDINO's transformer, for the part bank")
     parser.add_argument("--dino-backbone", default="vit_small_patch14_reg4_dinov2", help="whose weights they are")
@@ -386,10 +389,13 @@ def main() -> None:
     if unknown := unknown_options(given):
         parser.error(f"none of {', '.join(METHODS)} has the option {', '.join(unknown)}")
     shots, methods = [int(n) for n in arguments.shots.split(",")], arguments.methods.split(",")
+    names = arguments.recipes.split(",")
+    if set(names) - set(RECIPES) or "none" not in names:
+        parser.error(f"--recipes takes none, which the others are compared with, and any of {', '.join(RECIPES)}")
     dino = {"backbone": arguments.dino_backbone, "weights": arguments.dino} if arguments.dino else {}
     parts: dict[str, Callable[[int], None]] = {
         "episodes": lambda seed: episodes(data, rows, seed, given, arguments.maml_episodes),
-        "recipes": lambda seed: recipes(data, rows, seed, given, shots, methods),
+        "recipes": lambda seed: recipes(data, rows, seed, given, shots, methods, names),
         "mixed": lambda seed: mixed(data, rows, seed, given),
         "bank": lambda seed: bank(data, rows, seed, given, dino),
         "transfer": lambda seed: transfer(data, rows, seed, given),
