@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from measured import Measured, arguments
 from numpy.typing import NDArray
-from runs import limits
+from runs import anomalies
 
 from blemish import Dataset, Inspector, evaluate, read_dataset, train
 from blemish.dataset.split import ensure_splits
@@ -55,11 +55,7 @@ def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, 
         for method, what in wanted.items():
             run = train(path, out=folder / condition / method, method=method, seed=seed, progress=False, tell=str)
             result = evaluate(Inspector.open(run), dataset.split("test"), speed=False).to_dict()
-            area, pixel = result["image"]["auroc"], result["pixel"]
-            rows.add({
-                **what, "image AUROC": round(area["value"], 4), "95 %": limits(area),
-                "pixel AUROC": round(pixel["auroc"], 4), "AUPRO": round(pixel["aupro"], 4),
-            })  # fmt: skip
+            rows.add({**what, **anomalies(result)})
 
 
 def few(dataset: Dataset, seed: int) -> Dataset:

@@ -104,6 +104,17 @@ def costs(run: Run, result: Row) -> Row:
     }
 
 
+def anomalies(result: Row) -> Row:
+    """How well images and pixels are ranked, of what `evaluate` says; of pixels nothing where no mask is known."""
+    area, pixel = result["image"]["auroc"], result.get("pixel", {})
+    return {
+        "image AUROC": round(area["value"], 4),
+        "95 %": limits(area),
+        "pixel AUROC": round(pixel["auroc"], 4) if pixel else "",
+        "AUPRO": round(pixel["aupro"], 4) if pixel else "",
+    }
+
+
 def shown_options(options: Row) -> str:
     return " ".join(f"{key}={value}" for key, value in options.items())
 

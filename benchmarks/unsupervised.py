@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from runs import Row, cases, costs, limits, options_of, parser, show, shown_options, trained
+from runs import Row, anomalies, cases, costs, options_of, parser, show, shown_options, trained
 
 from blemish import Inspector, evaluate, read_dataset
 from blemish.dataset.split import ensure_splits
@@ -48,16 +48,13 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
             path, method, name, seed, folder, given.keep, root=root, options=options, calibration=calibration
         )  # fmt: skip
         result = evaluate(Inspector.open(run.folder), read_dataset(path, root=root).split("test")).to_dict()
-    area, pixel = result["image"]["auroc"], result.get("pixel", {})
+    pixel = result.get("pixel", {})
     return {
         "method": method,
         "options": shown_options(options) + ("" if calibration == "held-out" else f" {calibration}"),
         "set": name,
         "seed": seed,
-        "image AUROC": round(area["value"], 4),
-        "95 %": limits(area),
-        "pixel AUROC": round(pixel["auroc"], 4) if pixel else "",
-        "AUPRO": round(pixel["aupro"], 4) if pixel else "",
+        **anomalies(result),
         "IoU": round(pixel["iou"], 3) if pixel else "",
         **costs(run, result),
     }

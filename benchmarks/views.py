@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from measured import Measured, arguments
 from numpy.typing import NDArray
-from runs import limits
+from runs import anomalies
 
 from blemish import Dataset, Inspector, Sample, evaluate, read_dataset, train
 from blemish.dataset.fingerprint import Fingerprint, fingerprint
@@ -71,11 +71,7 @@ def measure(way: Way, method: str, name: str, seed: int, folder: Path, rows: Mea
         **way.settings,
     )  # fmt: skip
     result = evaluate(Inspector.open(run), way.dataset.split("test")).to_dict()
-    area, pixel = result["image"]["auroc"], result["pixel"]
-    rows.add({
-        **what, "image AUROC": round(area["value"], 4), "95 %": limits(area), "pixel AUROC": round(pixel["auroc"], 4),
-        "AUPRO": round(pixel["aupro"], 4), "ms an image": round(result["speed"]["latency_ms"]["median"], 1),
-    })  # fmt: skip
+    rows.add({**what, **anomalies(result), "ms an image": round(result["speed"]["latency_ms"]["median"], 1)})
 
 
 def long(data: Path, seed: int, folder: Path) -> Iterator[Way]:

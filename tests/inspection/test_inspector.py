@@ -238,7 +238,6 @@ def test_raw_outputs_lead_to_the_same_inspection(grey):
         direct, indirect = inspector.inspect(picture()), inspector.conclude(picture(), inspector.engine.run(batch))
         assert [r.box for r in direct.regions] == [r.box for r in indirect.regions]
         assert direct.score == indirect.score
-        assert inspector.conclude(picture(), inspector.engine.run(batch), Decision(reject=2)).verdict == Verdict.PASS
 
 
 def test_a_classifier_under_the_tiler_shows_where(tmp_path):

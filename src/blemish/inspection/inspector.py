@@ -154,12 +154,12 @@ class Inspector:
         job = self._load(image)
         return np.stack([self._window(job, index) for index in range(len(job.found.tiles))])
 
-    def conclude(self, image: Image, outputs: Outputs, decision: Decision | None = None) -> Inspection:
+    def conclude(self, image: Image, outputs: Outputs) -> Inspection:
         """The inspection that follows from the raw outputs for an image's `prepared` windows."""
         job = self._load(image)
         for index in range(len(job.found.tiles)):
             job.found.add(index, outputs.row(index))
-        return self._finish(job, decision)
+        return self._finish(job)
 
     def _checked(self, template: Template | None) -> Template | None:
         if template is not None and not self.manifest.template:
@@ -216,9 +216,9 @@ class Inspector:
         except Exception as error:  # engines' errors have no common type
             raise BundleError(f"the graph cannot run on its input: {' '.join(str(error).split())[:200]}") from error
 
-    def _finish(self, job: Job, decision: Decision | None = None) -> Inspection:
+    def _finish(self, job: Job) -> Inspection:
         begin = time.perf_counter()
-        decision = decision or self.decision_for(job.product)
+        decision = self.decision_for(job.product)
         size = (job.image.shape[0], job.image.shape[1])
         job.found.finish()
         decoded = decode(job.found, decision, size, job.valid)
