@@ -264,6 +264,7 @@ def test_a_part_is_found_again_and_its_card_shows_everything(site: Site) -> None
 
 
 def test_trends_and_chinese(site: Site) -> None:
+    site.send(picture(defect=True, seed=61), part_id="for the trends")
     page = site.open("/trends")
     page.one(".panel", "Where defects lie on the part")
     page.click("button", "中文")
