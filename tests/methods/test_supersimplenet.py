@@ -1,10 +1,20 @@
 """SuperSimpleNet: its losses by hand, and what labels without masks teach."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from blemish.methods.few_shot.supersimplenet import SuperSimpleNet, SuperSimpleNetOptions, focal, on_grid, truncated
+from blemish.dataset.sample import Dataset, Sample
+from blemish.methods.few_shot.supersimplenet import (
+    HEAD_FROM,
+    SuperSimpleNet,
+    SuperSimpleNetOptions,
+    focal,
+    on_grid,
+    truncated,
+)
 
 CLASSES = ("good", "crack", "pit")
 
@@ -50,7 +60,7 @@ def test_losses_by_hand():
 )
 def test_the_head_judges_images_where_it_learnt_from_real_defects(method, score, labels, by_head):
     method.options = method.options.model_copy(update={"score": score})
-    method.supervised.fill_(True)
+    method.before_training(counted(HEAD_FROM))
     method.training_step(batch(labels), 0)
     method.eval()
     images = torch.rand(3, 3, 64, 64)
@@ -59,6 +69,19 @@ def test_the_head_judges_images_where_it_learnt_from_real_defects(method, score,
         _, whole = method.heads(method.adaptor(method.features(images)))
     expected = whole.sigmoid() if by_head else out["anomaly_map"].flatten(1).amax(dim=1)
     torch.testing.assert_close(out["anomaly_score"], expected)
+
+
+def test_fewer_real_defects_leave_the_score_to_the_map(method):
+    method.before_training(counted(HEAD_FROM - 1))
+    method.training_step(batch([0, 1]), 0)
+    assert method.supervised
+    assert not method.by_head
+
+
+def counted(defects):
+    """Training images, so many of them defective."""
+    labels = ["good"] * 3 + ["pit"] * defects
+    return Dataset(tuple(Sample(Path(str(i)), label) for i, label in enumerate(labels)), Path(), "csv")
 
 
 def test_an_image_labelled_without_a_mask_teaches_its_label_alone(method):

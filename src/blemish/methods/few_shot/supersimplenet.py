@@ -19,6 +19,7 @@ from blemish.methods.losses import masked_mean
 PERLIN_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
 MARGIN = 0.5  # of the truncated L1
 GAMMA = 4.0  # of the focal losses
+HEAD_FROM = 10  # defective training images from which on the paper's head ranks images better than the map
 
 
 class SuperSimpleNetOptions(Options):
@@ -32,7 +33,8 @@ class SuperSimpleNetOptions(Options):
     noise: float = Field(1.0, gt=0, description="of synthetic anomalies, in deviations of a feature")
     defect_share: float = Field(0.5, ge=0, lt=1, description="of the images drawn, where there are real defects")
     score: Literal["auto", "head", "map"] = Field(
-        "auto", description="image score: of the paper's head, or the map's maximum; auto: the head's with real defects"
+        "auto",
+        description=f"image score: the paper's head, or the map's maximum; auto: head from {HEAD_FROM} defects on",
     )
     steps: int = Field(500, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW on the heads, half on the adaptor; paper: 2e-4")
@@ -47,12 +49,12 @@ class SuperSimpleNet(Method):
     classification head; truncated L1 and focal losses, clipped gradients; the classification head does not teach the
     segmentation head where there are good images only; as many defective images as good ones, mirrored. Deviations: a
     lighter network, whose maps are enlarged to the finest and no further unless `upscale=2`, and a narrower
-    segmentation head; features are standardised so that the noise has a unit; from good images alone the image score is
-    the map's maximum, for a head that has seen no defect but noise ranks real ones far worse; each image is learnt from
-    once without noise and once with it, where the paper leaves that to chance; a defect too small for the grid keeps
-    its best place; of an image labelled without a mask, the pixels teach nothing and the image its label (where it is
-    cut into tiles, neither does); an unlabelled image teaches nothing; fewer steps, at a higher rate that falls in two
-    steps near the end.
+    segmentation head; features are standardised so that the noise has a unit; with few real defects or none the image
+    score is the map's maximum, for a head that has seen hardly any defect but noise ranks real ones worse; each image
+    is learnt from once without noise and once with it, where the paper leaves that to chance; a defect too small for
+    the grid keeps its best place; of an image labelled without a mask, the pixels teach nothing and the image its label
+    (where it is cut into tiles, neither does); an unlabelled image teaches nothing; fewer steps, at a higher rate that
+    falls in two steps near the end.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -77,7 +79,8 @@ class SuperSimpleNet(Method):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
         self.register_buffer("supervised", torch.tensor(False))
-        self.register_buffer("taught", torch.tensor(False))  # whether the head has learnt from any defect but noise
+        self.register_buffer("taught", torch.tensor(False))  # whether the head has learnt from defects enough
+        self.enough = True  # defective images in training; told before it
         self.adaptor = nn.Conv2d(size, size, 1)
         self.segment = nn.Sequential(
             nn.Conv2d(size, width, 1), nn.BatchNorm2d(width), nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 1, bias=False)
@@ -116,7 +119,9 @@ class SuperSimpleNet(Method):
         return self.options.score == "head" or (self.options.score == "auto" and bool(self.taught))
 
     def before_training(self, dataset: Dataset) -> None:
-        self.supervised.fill_(any(sample.defective for sample in dataset.samples))
+        count = sum(bool(sample.defective) for sample in dataset.samples)
+        self.supervised.fill_(count > 0)
+        self.enough = count >= HEAD_FROM
 
     def augment(self) -> Callable[[Item], Item]:
         return self.flipped
@@ -158,7 +163,7 @@ class SuperSimpleNet(Method):
         size = features.shape[-2:]
         defect, valid = on_grid(batch["mask"], size), valid_patches(batch["valid"], size)
         bad, known = batch["defective"] == 1, batch["defective"] >= 0
-        self.taught |= bad.any()
+        self.taught |= bad.any() & self.enough
         told = valid & (batch["has_mask"] | (batch["defective"] == 0))[:, None, None]
         where = self.places(len(bad), size).to(defect.device) & valid & ~defect
         noisy = features + where[:, None] * self.options.noise * torch.randn_like(features)
