@@ -21,7 +21,7 @@ from blemish.training.train import load_method
 METHODS = ("faster-rcnn", "retinanet", "ssd", "yolo")
 # What differs from the defaults, for every method alike: DeepPCB's defects are small, its images few and large.
 SETS: dict[str, dict[str, object]] = {
-    "neu_det": {},
+    "neu_det": {"turn": False},  # rolled steel has a direction, and so have its defects
     "deeppcb": {"image_size": 640, "batch_size": 4, "turn": False},
 }
 COLUMNS = (

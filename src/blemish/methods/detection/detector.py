@@ -39,6 +39,7 @@ class DetectorOptions(Augmentation):
     width: int = Field(96, ge=8, le=1024, description="channels of the feature maps that the heads see")
     steps: int = Field(1500, ge=1, description="training steps, each of one batch")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for what is not pretrained; falls along a cosine")
+    full_rate_until: float = Field(0.5, ge=0, lt=1, description="share of the steps before the rate begins to fall")
     backbone_rate: float = Field(0.3, ge=0, le=1, description="the backbone's learning rate, as a share")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that ship; 0: the last ones")
     mosaic: float = Field(0.0, ge=0, le=1, description="share of training images put together from four")
@@ -109,7 +110,9 @@ class Detector(Method):
         optimizer = torch.optim.AdamW(
             [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
         )
-        return cosine_decay(optimizer, options.steps, warmup=round(WARMUP * options.steps))
+        warmup = round(WARMUP * options.steps)
+        hold = max(0, round(options.full_rate_until * options.steps) - warmup)
+        return cosine_decay(optimizer, options.steps, warmup=warmup, hold=hold)
 
     def configure_callbacks(self) -> list[Callback]:
         return [AveragedWeights(self.options.average)] if self.options.average else []

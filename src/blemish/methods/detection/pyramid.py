@@ -116,21 +116,25 @@ def build_features(
 
 
 class PartlyFrozen(nn.Module):
-    """A pretrained backbone whose layers up to a stride stay as they are, BatchNorm statistics too.
+    """A pretrained backbone whose layers up to a stride stay as they are, and the statistics of BatchNorm everywhere.
 
-    They are general (edges, textures), work on the largest maps, and so cost most of the training time.
+    The first layers are general (edges, textures), work on the largest maps, and so cost most of the training time.
+    Statistics of a few images of one surface are worse than those of the pretraining.
     """
 
     def __init__(self, backbone: Backbone, stride: int) -> None:
         super().__init__()
         self.network = backbone
         self.channels, self.strides = backbone.channels, backbone.strides
-        self.still = hold_still(backbone, stride)
+        self.still = hold_still(backbone, stride) if stride > 1 else []
 
     def train(self, mode: bool = True) -> "PartlyFrozen":
         super().train(mode)
         for name in self.still:
             self.network.get_submodule(name).eval()
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -143,7 +147,7 @@ def timm_backbone(
 ) -> PartlyFrozen | Backbone:
     """A timm network for a detector; random weights are never frozen."""
     backbone = load_backbone(name, weights, channels, strides)
-    if weights == "random" or frozen_stride < 2:
+    if weights == "random":
         return backbone
     if frozen_stride >= strides[-1]:
         raise OptionError(f"frozen_stride={frozen_stride} would leave nothing of {name} to learn; take 4, or 0")
