@@ -53,7 +53,7 @@ GAINS = tuple(
     for figure in ("IoU", "mean IoU", "defects found", "accuracy", "macro F1")
     for gain in ("", "gain in ")
 )
-FEW = ("image AUROC", "image AP", "pixel AUROC", "pixel AP")
+FEW = ("image AUROC", "image AP", "by the map", "pixel AUROC", "pixel AP")
 
 FEW_DEFECTS = {
     "episodes": Listing(

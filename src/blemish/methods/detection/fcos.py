@@ -53,9 +53,8 @@ class FCOS(Detector):
         self.features = build_features(backbone, "fpn", options.width, extra=1, image_size=options.image_size)
         levels = len(self.features.strides)
         self.head = DenseHead(options.width, options.depth, levels, 1, self.kinds, numbers=5)
-        self.scales = nn.Parameter(
-            torch.full((levels,), math.log(FIRST_REACH))
-        )  # of each level's distances, as logarithms
+        # Of each level's distances, as logarithms.
+        self.scales = nn.Parameter(torch.full((levels,), math.log(FIRST_REACH)))
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Class logits (N, K, C), boxes (N, K, 4), centreness logits (N, K), points (K, 2) and strides (K,)."""

@@ -23,8 +23,8 @@ VARIANCES = (0.1, 0.2)
 
 class SSDOptions(DetectorOptions):
     extra: int = Field(2, ge=0, le=4, description="coarser maps beyond the backbone's strides 8, 16 and 32")
-    first_scale: float = Field(0.15, gt=0, lt=1, description="side of the finest map's boxes, as a share of the image")
-    least_scale: float = Field(0.25, gt=0, lt=1, description="of the next map's; those between grow linearly")
+    first_scale: float = Field(0.05, gt=0, lt=1, description="side of the finest map's boxes, as a share of the image")
+    least_scale: float = Field(0.2, gt=0, lt=1, description="of the next map's; those between grow linearly")
     most_scale: float = Field(0.9, gt=0, le=1, description="of the coarsest map's")
     ratios: tuple[float, ...] = Field(
         (2.0, 4.0, 8.0), description="stretches of default boxes beside squares, both ways"
