@@ -151,8 +151,8 @@ HANDFUL_CASE = (
 )
 MIXED_CASE = (
     "magnetic tile, image AUROC and pixel AUROC: patchcore, from good images alone, 0.906 and 0.824; supersimplenet "
-    "0.838 and 0.621 from these, with a mask of 1 of each kind 0.851 and 0.870, of 5 0.838 and 0.907, of 25 0.927 and 0.934; "
-    "unet, from all masks, 0.743 and 0.959 (benchmarks/few.py, seed 0)"
+    "0.838 and 0.621 from these, with a mask of 1 of each kind 0.851 and 0.870, of 5 0.838 and 0.907, of 25 0.927 and "
+    "0.934; unet, from all masks, 0.743 and 0.959 (benchmarks/few.py, seed 0)"
 )
 PIXELS_CASE = (
     "magnetic tile: IoU of unet 0.666 (one seed), multitask 0.635 (two), and with an earlier schedule segan 0.526, fcn "
