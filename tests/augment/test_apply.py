@@ -41,6 +41,19 @@ def made(kind, image, seed=3, **fields):
     return apply(recipe, image, (seed,), cuts=[one_cut(image.shape[2])])
 
 
+@pytest.mark.parametrize("kind", [*DEFECTS, "noise", "salt-and-pepper", "light", "blur", "affine"])
+def test_a_grey_image_of_several_channels_stays_grey(kind):
+    grey = surface(1)
+    recipe = parse_recipe({"steps": [{"kind": kind}], "visible": 0.01})
+    for seed in range(3):
+        scene = apply(recipe, np.repeat(grey, 3, axis=2), (seed,), cuts=[one_cut()])
+        assert scene.image.shape == (*SIZE, 3)
+        assert np.ptp(scene.image, axis=2).max() == 0
+        assert np.abs(scene.image - grey).max() > 0.01
+        alone = apply(recipe, grey, (seed,), cuts=[one_cut()])
+        np.testing.assert_array_equal(scene.image[..., :1], alone.image)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", DEFECTS)
 def test_mask_is_where_the_image_changed(kind, channels):

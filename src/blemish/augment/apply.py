@@ -1,6 +1,7 @@
 """Carrying out a recipe on one image: the same seed gives the same image, and each step has a seed of its own."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -56,9 +57,13 @@ def apply(
 ) -> Scene:
     """The scene that a recipe makes of an image (H, W, C) float32 in [0, 1]; the image is not changed.
 
+    A grey image of several channels stays grey: colour would give every synthetic defect away, and teach nothing else.
     `valid` (H, W) limits where defects may lie; `cuts` are what "paste" takes from; without `defects` only geometric
     and photometric steps are done. A defect that fits nowhere or cannot be seen is left out, so there may be none.
     """
+    channels = image.shape[2]
+    grey = channels > 1 and bool((image == image[..., :1]).all())
+    image = image[..., :1] if grey else image
     rng = np.random.default_rng(seed)
     part = part_mask(image) if recipe.part == "auto" and defects else np.ones(image.shape[:2], np.bool_)
     scene = Scene(image, part if valid is None else part & valid, light=float(rng.uniform(0, 2 * np.pi)))
@@ -68,6 +73,8 @@ def apply(
             _add_defects(scene, recipe, number, own, cuts)
         elif not isinstance(step, DefectStep):
             _change(scene, step, np.random.default_rng(own))
+    if grey:
+        scene.image = np.repeat(scene.image, channels, axis=2)
     return scene
 
 
@@ -203,13 +210,16 @@ def _rectangle(scene: Scene, step: CutPaste | Scar, rng: np.random.Generator, sc
 
 def _paste(scene: Scene, step: Paste, rng: np.random.Generator, scale: float, cuts: Sequence[Cut]) -> Made | None:
     eligible = [c for c in cuts if not step.classes or c.label in step.classes]
-    eligible = [c for c in eligible if c.pixels.shape[2] == scene.image.shape[2]]
+    channels = scene.image.shape[2]
+    eligible = [c for c in eligible if channels in (1, c.pixels.shape[2])]
     if not eligible:
         return None
     labels = sorted({c.label for c in eligible})  # a class with many examples is not pasted more often
     label = labels[int(rng.integers(len(labels)))]
     same = [c for c in eligible if c.label == label]
     piece = same[int(rng.integers(len(same)))]
+    if channels == 1:
+        piece = replace(piece, pixels=piece.pixels.mean(axis=2, keepdims=True))
     piece, details = posed(piece, step, rng, scale)
     at = place(piece, scene.free, rng) if piece.mask.any() else None
     if at is None:
