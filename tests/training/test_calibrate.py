@@ -1,6 +1,7 @@
 """Thresholds keep what they promise, on scores drawn from known distributions."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +48,24 @@ def test_parts_to_promise_is_where_the_rank_first_exists(rate, parts):
 
 def test_the_rank_is_not_one_too_high_by_rounding():
     assert 58 <= good_threshold(np.arange(1.0, 100.0), 0.42) < 59  # 100 * (1 - 0.42) is a little above 58
+
+
+def test_good_parts_on_which_nothing_is_found_pass():
+    """A detector's images without a box all score 0."""
+    scores = Evidence([0.0] * 120, [0.0, 0.4, 0.8, 0.9])
+    decision, _ = calibrate(scores, Target(), "held-out")
+    assert judge(0.0, "good", [], decision, None).verdict == Verdict.PASS
+    assert judge(0.4, "pit", [], decision, None).verdict == Verdict.REJECT
+
+
+def test_images_of_which_nothing_is_known_do_not_count_as_good():
+    found = Evidence()
+    for label, score in (("good", 0.1), (None, 0.7), ("pit", 0.9)):
+        found.add(Inspection(Verdict.PASS, "good", score, [], (8, 8)), Sample(Path("x.png"), label), ())
+    assert (found.good, found.defective, found.unknown) == ([0.1], [0.9], 1)
+    _, kept = calibrate(found, Target(), "held-out")
+    assert kept.good_images == 1
+    assert any("not labelled" in line for line in kept.warnings)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.03, 0.1, 0.5])

@@ -134,6 +134,17 @@ def test_what_cannot_use_a_recipe_says_so(dataset):
         check_recipe(recipe, dataset.where(lambda s: bool(s.defective)), method_class("unet"))
     with pytest.raises(DataError, match="pastes"):
         check_recipe(paste, dataset.where(lambda s: s.label == "good"), method_class("unet"))
+    ghost = parse_recipe([{"kind": "paste", "classes": ["ghost"]}])
+    with pytest.raises(OptionError, match=r"defects of ghost .* it marks pit, scratch"):
+        check_recipe(ghost, dataset, method_class("unet"))
+    with pytest.raises(OptionError, match="draws no defect"):
+        check_recipe(
+            parse_recipe([{"kind": "light"}]), dataset.where(lambda s: s.label == "good"), method_class("unet")
+        )
+    dent = parse_recipe([{"kind": "dent"}])
+    with pytest.raises(OptionError, match="none of dent; give the step the label"):
+        check_recipe(dent, dataset, method_class("prototypical"))
+    check_recipe(parse_recipe([{"kind": "dent", "label": "pit"}]), dataset, method_class("prototypical"))
 
 
 def test_classes_that_are_drawn_alone_are_counted(dataset):

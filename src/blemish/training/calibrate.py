@@ -44,11 +44,12 @@ def good_threshold(scores: Scores, rate: float) -> float:
     """The threshold that a new good part reaches with probability at most `rate`, if there are scores enough.
 
     With n good scores the rank is ceil((n + 1)(1 - rate)); beyond n no threshold can promise the rate and the largest
-    score is taken. At or above the threshold counts, so it lies above the score of that rank, by MARGIN.
+    score is taken. At or above the threshold counts, so it lies above the score of that rank, by MARGIN; of a detector
+    that finds nothing on good parts, whose scores are all 0, too.
     """
     ordered = np.sort(scores)
     rank = math.ceil((len(ordered) + 1) * (1 - rate) - 1e-9)  # 100 * (1 - 0.42) is not quite 58
-    return float(ordered[min(rank, len(ordered)) - 1] + MARGIN * np.abs(ordered).max())
+    return float(ordered[min(rank, len(ordered)) - 1] + MARGIN * (np.abs(ordered).max() or 1.0))
 
 
 def escape_threshold(defective: Scores, rate: float) -> float:
@@ -103,6 +104,8 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
         warnings.append("no good validation image: the surface beside the known defects stands for them")
     if len(defective) and (target.escape is not None or target.cost_escape is not None):
         source = "validation"
+    if evidence.unknown:
+        warnings.append(f"{evidence.unknown} validation images are not labelled and say nothing of the thresholds")
     decision = Decision(review=review, reject=reject)
     if target.per_class:
         decision.class_thresholds = class_thresholds(evidence.classes)

@@ -34,10 +34,14 @@ class Evidence:
     pixels: Counts = field(default_factory=lambda: np.zeros((2, BINS), np.int64))  # sound, defective; by probability
     boxes: list[Detections] = field(default_factory=list)
     classes: list[tuple[frozenset[str], dict[str, float]]] = field(default_factory=list)  # true ones, probabilities
+    unknown: int = 0  # images of which nothing tells whether they are good
     judged: list[tuple[bool, float, str, dict[str, float]]] = field(default_factory=list)  # defective, score, label ...
 
     def add(self, result: Inspection, sample: Sample, kinds: Collection[str]) -> None:
         """Take in one inspection; `kinds` are what the graph gives."""
+        if sample.defective is None:
+            self.unknown += 1
+            return
         (self.defective if sample.defective else self.good).append(result.score)
         if not sample.defective and result.heat_map is not None:
             self.good_peaks.append(float(result.heat_map.max()))

@@ -16,9 +16,10 @@ from blemish.augment.geometric import Map, warp_image, warp_mask, warp_valid
 from blemish.augment.recipe import Paste, Recipe, labels_of, with_default_label
 from blemish.augment.scene import Defect, main_label
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
-from blemish.dataset.truth import has_mask
+from blemish.dataset.truth import classes_shown, has_mask
 from blemish.errors import DataError, OptionError
 from blemish.methods.base import Item, Method
+from blemish.methods.few_shot.embedding import FewShotMethod
 from blemish.training.data import ImageItems, View, shows_defect
 from blemish.training.needs import good_alone
 
@@ -47,6 +48,22 @@ def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None
         raise DataError("synthetic defects are put on good images and there are none in training; label some 'good'")
     if recipe.pastes and not any(s.defective and has_mask(s) for s in training):
         raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
+    known = {name for s in training if s.defective and has_mask(s) for name in _marked_classes(s)}
+    wanted = {name for step in recipe.steps if isinstance(step, Paste) for name in step.classes or ()}
+    if missing := sorted(wanted - known):
+        raise OptionError(
+            f"the recipe pastes defects of {', '.join(missing)} and no training image marks one; it marks "
+            f"{', '.join(sorted(known))}"
+        )
+    real = {name for s in training if s.defective for name in classes_shown(s) or ()}
+    drawn = labels_of(with_default_label(recipe, dataset.defect_classes))
+    if not (real or drawn):
+        raise OptionError("the recipe draws no defect and there are none to learn from; add a step such as scratch")
+    if issubclass(method, FewShotMethod) and (alone := sorted(set(drawn) - real)):
+        raise OptionError(
+            f"{method.info.name} compares with real images in the end, and there are none of {', '.join(alone)}; give "
+            "the step the label of a class that has some, or choose a method such as classifier"
+        )
 
 
 def with_drawn(recipe: Recipe, dataset: Dataset) -> Dataset:
