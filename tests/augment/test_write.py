@@ -156,6 +156,8 @@ def test_bad_requests_are_one_line(written, tiny_data, tmp_path):
     _, out, data = written
     with pytest.raises(DataError, match="not empty"):
         write_augmented(data, out, RECIPE, 1)
+    with pytest.raises(DataError, match="is a file"):
+        write_augmented(data, out / "recipe.yaml", RECIPE, 1)
     defective = data.where(lambda s: bool(s.defective))
     with pytest.raises(DataError, match="no good training"):
         write_augmented(defective, tmp_path / "a", RECIPE, 1)

@@ -51,6 +51,8 @@ def test_comes_back_as_it_was_written(tmp_path):
     assert bundle.manifest == manifest.model_copy(update={"parts": bundle.manifest.parts})
     assert set(bundle.manifest.parts) == {GRAPH, "notes.txt"}
     assert [p.name for p in path.parent.iterdir()] == ["x.blemish"]
+    with pytest.raises(BundleError, match="is a folder"):
+        write_bundle(tmp_path / "deep", b"graph", manifest)
     again = write_bundle(tmp_path / "again.blemish", b"graph", manifest, {"notes.txt": b"extra"})
     assert again.read_bytes() == path.read_bytes()
 

@@ -58,6 +58,15 @@ def test_good_parts_on_which_nothing_is_found_pass():
     assert judge(0.4, "pit", [], decision, None).verdict == Verdict.REJECT
 
 
+def test_images_that_were_learnt_from_promise_nothing():
+    scores = Evidence([0.1] * 120, [0.9])
+    assert calibrate(scores, Target(), "held-out")[1].false_alarm is not None
+    for target in (Target(), Target(escape=0.0)):
+        _, kept = calibrate(scores, target, "training")
+        assert (kept.source, kept.false_alarm, kept.escape) == ("training", None, None)
+        assert any("learnt from" in line for line in kept.warnings)
+
+
 def test_images_of_which_nothing_is_known_do_not_count_as_good():
     found = Evidence()
     for label, score in (("good", 0.1), (None, 0.7), ("pit", 0.9)):

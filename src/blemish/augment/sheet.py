@@ -28,8 +28,10 @@ def cell(scene: Scene) -> Picture:
         grown = cv2.dilate(mask, np.ones((5, 5), np.uint8))
         outlines, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(marked, outlines, -1, OUTLINE, 1)
-    for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(marked, caption(scene.defects), (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, thick, cv2.LINE_AA)
+    # White with a black edge; thicker strokes are wider, too, and would not lie beneath it.
+    edge = [(x, y, 0) for x in (3, 5) for y in (13, 15)]
+    for x, y, grey in (*edge, (4, 14, 255)):
+        cv2.putText(marked, caption(scene.defects), (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (grey,) * 3, 1, cv2.LINE_AA)
     found = np.full((CELL, 2 * CELL, 3), 255, np.uint8)
     found[: size[1], : size[0]], found[: size[1], CELL : CELL + size[0]] = picture, marked
     return found

@@ -60,6 +60,8 @@ def write_augmented(
     be found in an image and is not.
     """
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"'{out}' is a file; name a folder to write to")
     if out.exists() and any(out.iterdir()):
         raise DataError(f"'{out}' is not empty; choose a new folder, so that nothing is mixed or overwritten")
     if include:

@@ -61,6 +61,8 @@ def find_bundle(path: str | Path) -> Path:
 def write_bundle(path: str | Path, graph: bytes, manifest: Manifest, extra: dict[str, bytes] | None = None) -> Path:
     """Write a bundle, at once or not at all; the manifest's list of parts is filled in."""
     path = Path(path)
+    if path.is_dir():
+        raise BundleError(f"'{path}' is a folder; name a file for the bundle, such as {path / 'name.blemish'}")
     parts = {GRAPH: graph, **(extra or {})}
     for name in parts:
         if not _PART_NAME.fullmatch(name) or name == MANIFEST:

@@ -93,7 +93,7 @@ class Decision(Part):
 class Calibration(Part):
     """How the thresholds were chosen, on which images, and what they promise."""
 
-    source: Literal["held-out", "cross-fitted", "validation"]
+    source: Literal["held-out", "cross-fitted", "validation", "training"]
     target: str  # in words: "false-alarm rate 0.01", "escape rate 0.01", "lowest cost"
     good_images: int
     defect_images: int = 0

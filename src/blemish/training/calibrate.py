@@ -21,11 +21,15 @@ from blemish.inspection.result import Verdict
 from blemish.training.evidence import Evidence, best_peak_threshold, class_thresholds
 
 Scores = NDArray[np.float64]
-Source = Literal["held-out", "cross-fitted", "validation"]
+Source = Literal["held-out", "cross-fitted", "validation", "training"]
 
 MARGIN = 1e-4  # of the largest score: another engine's rounding must not turn the verdict of the image at the threshold
 SURE = 0.5  # probability from which on a class is likelier than all others together
 OWN_RATE = 0.1  # false-alarm rate that a product's own good images must at least be able to promise
+LEARNT_FROM = (
+    "no validation images: the thresholds are those of images that were learnt from and promise nothing; "
+    "take --calibration cross-fitted, or more images or groups"
+)
 HALF_HEIGHT = 0.5  # where the edge of a shape lies in a blurred map of it
 
 
@@ -93,7 +97,8 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
     good images, an anomaly map's values away from known defects stand for them, and regions are seeded by the defects
     (`best_peak_threshold`); else nothing can be promised of false alarms: any region rejects, and where there are no
     regions, no threshold is set, and every image goes to review. A classifier that knows no good class never passes an
-    image: it rejects from a probability of SURE on, and what it is less sure of goes to review.
+    image: it rejects from a probability of SURE on, and what it is less sure of goes to review. The source "training"
+    says that there is nothing but images that were learnt from.
     """
     sound = not evidence.good and bool(evidence.sound_peaks)
     if sound:  # each peak is the score that its image would have without its defects
@@ -102,7 +107,7 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
     review, reject, words, warnings = _score_thresholds(good, defective, evidence, target)
     if sound:
         warnings.append("no good validation image: the surface beside the known defects stands for them")
-    if len(defective) and (target.escape is not None or target.cost_escape is not None):
+    if source != "training" and len(defective) and (target.escape is not None or target.cost_escape is not None):
         source = "validation"
     if evidence.unknown:
         warnings.append(f"{evidence.unknown} validation images are not labelled and say nothing of the thresholds")
@@ -122,6 +127,9 @@ def calibrate(evidence: Evidence, target: Target, source: Source) -> tuple[Decis
     if decision.class_thresholds:
         warnings.append("the classes' own thresholds, of highest F1, come before the one that the promise is of")
         rejected, passed = _verdicts(evidence, decision)
+    if source == "training":
+        warnings = [*warnings, LEARNT_FROM]
+        rejected = passed = None  # of what was learnt from, shares tell nothing
     return decision, Calibration(
         source=source,
         target=words,

@@ -133,7 +133,8 @@ def ship(
     with TemporaryDirectory() as folder:  # nothing unproven ever stands where a bundle is looked for
         inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, parts))
 
-    samples = list(origin.dataset.split("val").samples or origin.dataset.split("train").samples)
+    held = origin.dataset.split("val").samples
+    samples = list(held or origin.dataset.split("train").samples)
     certified = spread(samples, CERTIFIED_IMAGES)
     tell(f"comparing the graph with the network on {len(certified)} images")
     certificate, compared = certify(method, inspector, certified)
@@ -141,7 +142,7 @@ def ship(
     tell(f"setting thresholds from {len(cross_fitted or samples)} images")
     results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
     truth = samples if cross_fitted is None else list(parted(origin.dataset.split("train"))[0].samples)
-    source: Source = "held-out" if cross_fitted is None else "cross-fitted"
+    source: Source = "cross-fitted" if cross_fitted is not None else "held-out" if held else "training"
     kinds = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
     evidence, by_product = gather_products(results, truth, kinds)
     temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
