@@ -57,7 +57,7 @@ def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None
         )
     real = {name for s in training if s.defective for name in classes_shown(s) or ()}
     drawn = labels_of(with_default_label(recipe, dataset.defect_classes))
-    if not (real or drawn):
+    if not drawn and not any(s.defective for s in training):
         raise OptionError("the recipe draws no defect and there are none to learn from; add a step such as scratch")
     if issubclass(method, FewShotMethod) and (alone := sorted(set(drawn) - real)):
         raise OptionError(

@@ -80,7 +80,7 @@ class SuperSimpleNet(Method):
         self.register_buffer("deviation", torch.ones(size))
         self.register_buffer("supervised", torch.tensor(False))
         self.register_buffer("taught", torch.tensor(False))  # whether the head has learnt from defects enough
-        self.enough = True  # defective images in training; told before it
+        self.enough = True  # whether there are defective images enough for it; told before training
         self.adaptor = nn.Conv2d(size, size, 1)
         self.segment = nn.Sequential(
             nn.Conv2d(size, width, 1), nn.BatchNorm2d(width), nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 1, bias=False)
