@@ -1,6 +1,5 @@
 """FCOS: every place inside a defect tells how far it is to the defect's four sides; no anchors."""
 
-import math
 from typing import ClassVar, Literal
 
 import torch
@@ -18,7 +17,6 @@ from blemish.methods.detection.pyramid import build_features, timm_backbone
 
 REACH = 8.0  # strides: a level finds boxes whose farthest side is at most this away, the one below half of it
 RADIUS = 1.5  # strides around a box's centre in which places are to find it
-FIRST_REACH = 3.0  # strides from a place to the sides of its box before anything is learnt
 MOST_GROWTH = 8.0  # of the logarithm of a distance in strides: keeps exp() finite
 
 
@@ -53,8 +51,7 @@ class FCOS(Detector):
         self.features = build_features(backbone, "fpn", options.width, extra=1, image_size=options.image_size)
         levels = len(self.features.strides)
         self.head = DenseHead(options.width, options.depth, levels, 1, self.kinds, numbers=5)
-        # Of each level's distances, as logarithms.
-        self.scales = nn.Parameter(torch.full((levels,), math.log(FIRST_REACH)))
+        self.scales = nn.Parameter(torch.zeros(levels))  # of each level's distances, as logarithms
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Class logits (N, K, C), boxes (N, K, 4), centreness logits (N, K), points (K, 2) and strides (K,)."""

@@ -1,6 +1,5 @@
 """YOLO without anchors: every place of three maps says whether there is a defect, which, and how far it reaches."""
 
-import math
 from typing import ClassVar, Literal
 
 import torch
@@ -21,7 +20,6 @@ from blemish.methods.detection.sim_ota import assign
 
 SIZES = {"nano": (64, 1), "small": (96, 1), "medium": (160, 2)}  # width of the maps, depth of the blocks
 BOX_WEIGHT = 5.0
-FIRST_SIDE = 6.0  # strides: of a box before anything is learnt, so that each level begins with boxes of its own sizes
 MOST_GROWTH = 8.0  # of the logarithm of a side in strides: keeps exp() finite
 
 
@@ -128,8 +126,6 @@ class DecoupledHead(nn.Module):
         self.box, self.present = nn.Conv2d(width, 4, 1), nn.Conv2d(width, 1, 1)
         for last in (self.name[-1], self.present):
             nn.init.constant_(last.bias, prior_bias())
-        with torch.no_grad():
-            self.box.bias.copy_(torch.tensor([0.0, 0.0, math.log(FIRST_SIDE), math.log(FIRST_SIDE)]))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.enter(x)
