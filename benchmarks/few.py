@@ -327,14 +327,14 @@ def anomaly_figures(run: Path, test: Dataset) -> Row:
 
     result = evaluate(Inspector.open(run), test, speed=False, watch=watch).to_dict()
     area, pixel = result["image"]["auroc"], result["pixel"]
-    ranked, bad = np.array(scores), np.array(defective)
+    ranked, by_map, bad = np.array(scores), np.array(peaks), np.array(defective)
     groups = [s.group for s in test.samples]
     sets = draw_sets(defective, groups)
     found: Row = {"image AUROC": interval(area)}
     if any(groups):
         found["image AUROC"] = bootstrapped(lambda i: auroc(ranked[i], bad[i]), sets, len(bad))
     found["image AP"] = bootstrapped(lambda i: average_precision(ranked[i], bad[i]), sets, len(bad))
-    found["by the map"] = bootstrapped(lambda i: auroc(np.array(peaks)[i], bad[i]), sets, len(bad))
+    found["by the map"] = bootstrapped(lambda i: auroc(by_map[i], bad[i]), sets, len(bad))
     return found | {f"pixel {name}": round(pixel[key], 3) for name, key in (("AUROC", "auroc"), ("AP", "ap"))}
 
 

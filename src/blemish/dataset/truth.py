@@ -29,7 +29,7 @@ def has_mask(sample: Sample) -> bool:
 
 def has_boxes(sample: Sample) -> bool:
     """Whether every defect's place is known; not where a defective image has no box left."""
-    return bool(sample.boxes) or (sample.boxes is not None and not sample.defective) or has_mask(sample)
+    return bool(sample.boxes) or has_mask(sample)
 
 
 def mask_of(sample: Sample, size: tuple[int, int]) -> Bools:

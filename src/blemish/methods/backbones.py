@@ -234,6 +234,16 @@ def hold_still(backbone: Backbone, stride: int) -> list[str]:
     return names
 
 
+def hold_statistics(network: nn.Module) -> None:
+    """Keeps the pretrained statistics of BatchNorm: those of a few images of one batch are worse.
+
+    Lasts until the next `train()` of the network.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
 def early_layers(backbone: Backbone, stride: int) -> list[str]:
     """Names of the modules that hold parameters or statistics, from the first to the last one of that stride."""
     model = backbone.features.model

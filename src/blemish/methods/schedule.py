@@ -28,6 +28,12 @@ def cosine_decay(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
 
+def held_cosine(optimizer: Optimizer, steps: int, warmup: float, full_until: float) -> dict[str, Any]:
+    """`cosine_decay` by shares of the steps: a warm-up over the first, then the full rate up to `full_until`."""
+    rising = round(warmup * steps)
+    return cosine_decay(optimizer, steps, warmup=rising, hold=max(0, round(full_until * steps) - rising))
+
+
 def cosine_phases(optimizer: Optimizer, phases: Sequence[int], warmup: float = 0.1) -> dict[str, Any]:
     """What `configure_optimizers` returns: for each phase of so many steps a warm-up over that share, then a cosine."""
 

@@ -1,6 +1,6 @@
 """Synthetic defects while learning: the steps of a recipe on the items of the data loader."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,9 +46,9 @@ def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None
     training = dataset.split("train").samples
     if not any(s.defective is False for s in training):
         raise DataError("synthetic defects are put on good images and there are none in training; label some 'good'")
-    if recipe.pastes and not any(s.defective and has_mask(s) for s in training):
+    known = cuttable(training)
+    if recipe.pastes and not known:
         raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
-    known = {name for s in training if s.defective and has_mask(s) for name in _marked_classes(s)}
     wanted = {name for step in recipe.steps if isinstance(step, Paste) for name in step.classes or ()}
     if missing := sorted(wanted - known):
         raise OptionError(
@@ -80,9 +80,14 @@ def with_drawn(recipe: Recipe, dataset: Dataset) -> Dataset:
 
 def pasted_labels(recipe: Recipe, dataset: Dataset) -> set[str]:
     """The classes of the defects that the recipe can paste under their own names: those with a mask to cut by."""
-    cuttable = {name for s in dataset.samples if s.defective and has_mask(s) for name in _marked_classes(s)}
+    marked = cuttable(dataset.samples)
     steps = [step for step in recipe.steps if isinstance(step, Paste) and step.label is None]
-    return {name for step in steps for name in cuttable if not step.classes or name in step.classes}
+    return {name for step in steps for name in marked if not step.classes or name in step.classes}
+
+
+def cuttable(samples: Iterable[Sample]) -> set[str]:
+    """The classes of the defects with a mask to cut by."""
+    return {name for s in samples if s.defective and has_mask(s) for name in _marked_classes(s)}
 
 
 def _marked_classes(sample: Sample) -> set[str]:

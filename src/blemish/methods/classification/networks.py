@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import load_network, load_strictly, read_weights
+from blemish.methods.backbones import hold_statistics, load_network, load_strictly, read_weights
 from blemish.methods.blocks import conv_block
 
 COMPACT = "compact"
@@ -68,9 +68,7 @@ class Trunk(nn.Module):
         if self.frozen_layers >= 1:
             self.network.train(False)
         if self.frozen_norms:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            hold_statistics(self.network)
         return self
 
     def layers(self, first_rate: float) -> list[tuple[nn.Parameter, float]]:

@@ -19,7 +19,7 @@ from blemish.methods.detection.boxes import centres_and_sizes
 from blemish.methods.detection.matching import counted
 from blemish.methods.detection.mosaic import mosaic
 from blemish.methods.detection.suppression import Kind, Suppression, detections
-from blemish.methods.schedule import cosine_decay, training_batches
+from blemish.methods.schedule import held_cosine, training_batches
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-2
@@ -110,9 +110,7 @@ class Detector(Method):
         optimizer = torch.optim.AdamW(
             [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
         )
-        warmup = round(WARMUP * options.steps)
-        hold = max(0, round(options.full_rate_until * options.steps) - warmup)
-        return cosine_decay(optimizer, options.steps, warmup=warmup, hold=hold)
+        return held_cosine(optimizer, options.steps, WARMUP, options.full_rate_until)
 
     def configure_callbacks(self) -> list[Callback]:
         return [AveragedWeights(self.options.average)] if self.options.average else []

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import Backbone, hold_still, load_backbone
+from blemish.methods.backbones import Backbone, hold_statistics, hold_still, load_backbone
 from blemish.methods.blocks import check_multiple
 
 Neck = Literal["fpn", "pan", "single"]
@@ -119,22 +119,19 @@ class PartlyFrozen(nn.Module):
     """A pretrained backbone whose layers up to a stride stay as they are, and the statistics of BatchNorm everywhere.
 
     The first layers are general (edges, textures), work on the largest maps, and so cost most of the training time.
-    Statistics of a few images of one surface are worse than those of the pretraining.
     """
 
     def __init__(self, backbone: Backbone, stride: int) -> None:
         super().__init__()
         self.network = backbone
         self.channels, self.strides = backbone.channels, backbone.strides
-        self.still = hold_still(backbone, stride) if stride > 1 else []
+        self.still = hold_still(backbone, stride)
 
     def train(self, mode: bool = True) -> "PartlyFrozen":
         super().train(mode)
         for name in self.still:
             self.network.get_submodule(name).eval()
-        for module in self.network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+        hold_statistics(self.network)
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:

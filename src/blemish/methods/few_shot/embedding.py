@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
 from blemish.methods.augmentation import Augmentation, augmented
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.backbones import DEFAULT_BACKBONE, hold_statistics, load_backbone
 from blemish.methods.base import Batch, Item, Method
 from blemish.methods.classification.classifier import plain
 from blemish.methods.classification.counts import balanced_chances, class_counts
@@ -45,9 +45,7 @@ class Embedding(nn.Module):
 
     def train(self, mode: bool = True) -> "Embedding":
         super().train(mode)
-        for module in self.modules():  # episodes are too small to measure means and deviations by
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        hold_statistics(self)  # episodes are too small to measure means and deviations by
         return self
 
 

@@ -10,7 +10,7 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import load_backbone
+from blemish.methods.backbones import hold_statistics, load_backbone
 from blemish.methods.blocks import conv_block
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -49,12 +49,9 @@ class Encoder(nn.Module):
         self.channels = [channels, *added, *self.backbone.channels]
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Keeps the pretrained statistics of BatchNorm: those of a few images of one batch are worse."""
         super().train(mode)
         if self.pretrained:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            hold_statistics(self.backbone)
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -19,7 +19,7 @@ from blemish.methods.base import Batch, Item, Method
 from blemish.methods.blocks import check_multiple
 from blemish.methods.metric_losses import metric_loss
 from blemish.methods.mixing import cutmix_pixels
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.schedule import held_cosine
 from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.losses import LossName, combined, one_hot
 from blemish.methods.segmentation.networks import last_layer
@@ -189,10 +189,7 @@ class Segmenter(Method):
         self.log("val_iou", self.val_iou, on_epoch=True, prog_bar=True, batch_size=len(scores))
 
     def configure_optimizers(self) -> Any:
-        steps = self.options.steps
-        warmup = round(WARMUP * steps)
-        hold = max(0, round(self.options.full_rate_until * steps) - warmup)
-        return cosine_decay(self.optimizer(), steps, warmup=warmup, hold=hold)
+        return held_cosine(self.optimizer(), self.options.steps, WARMUP, self.options.full_rate_until)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW, slower for the pretrained encoder."""
