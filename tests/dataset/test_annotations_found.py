@@ -310,15 +310,22 @@ def make_broken_severstal(root):
 
 
 @pytest.mark.parametrize(
-    "make",
-    [make_broken_voc, make_broken_coco, make_broken_yolo, make_broken_labelme, make_broken_deeppcb,
-     make_broken_severstal],
-    ids=lambda m: m.__name__,
-)  # fmt: skip
-def test_broken_annotations_are_named_and_the_rest_is_kept(make, tmp_path):
+    ("make", "spoilt", "defective"),
+    [
+        (make_broken_voc, "2", None),
+        (make_broken_coco, "a", True),  # one annotation of it is left
+        (make_broken_yolo, "0", True),
+        (make_broken_labelme, "a", None),
+        (make_broken_deeppcb, "01_test", None),
+        (make_broken_severstal, "0", None),
+    ],
+)
+def test_broken_annotations_are_named_and_the_rest_is_kept(make, spoilt, defective, tmp_path):
     expected = make(tmp_path)
     with pytest.warns(AnnotationWarning, match=f"{len(expected)} annotations are left out"):
         dataset = read_dataset(tmp_path)
+    (sample,) = (s for s in dataset.samples if s.image.stem == spoilt)
+    assert sample.defective is defective  # without its annotations, an image that had some is not a good one
     assert len(dataset) >= 1
     assert len(dataset.broken) == len(expected)
     for words in expected:
@@ -441,19 +448,25 @@ def test_audit_lists_boxes_that_do_not_fit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("make", "name", "content", "words"),
     [
-        ("Annotations/0.xml", "<annotation><object>", "not readable as XML"),
-        ("Annotations/0.xml", "<html></html>", "no Pascal VOC annotation"),
-        ("Annotations/0.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "defines XML entities"),
+        (make_voc, "Annotations/0.xml", "<annotation><object>", "not readable as XML"),
+        (make_voc, "Annotations/0.xml", "<html></html>", "no Pascal VOC annotation"),
+        (make_voc, "Annotations/0.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "XML entities"),
+        (make_labelme, "a.json", '{"shapes": [', "not readable as JSON"),
+        (make_labelme, "a.json", '{"shapes": 5}', "no list of shapes"),
+        (make_deeppcb, "group0/0_not/01.txt", "\udcff", "not readable as text"),
     ],
 )
-def test_a_damaged_file_is_one_line(name, content, words, tmp_path):
-    make_voc(tmp_path)
-    text(tmp_path / name, content)
-    with pytest.raises(DataError, match=words) as caught:
-        read_dataset(tmp_path)
-    assert "\n" not in str(caught.value)
+def test_a_damaged_file_is_one_line_and_leaves_its_image_unknown(make, name, content, words, tmp_path):
+    make(tmp_path)
+    (tmp_path / name).write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.warns(AnnotationWarning, match=words):
+        dataset = read_dataset(tmp_path)
+    (line,) = dataset.broken
+    assert "\n" not in line
+    (sample,) = (s for s in dataset.samples if s.image.stem.removesuffix("_test") == Path(name).stem)
+    assert (sample.defective, sample.boxes, sample.shapes) == (None, None, None)
 
 
 @pytest.mark.parametrize(

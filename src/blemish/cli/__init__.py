@@ -1,7 +1,9 @@
 """The `blemish` command: one file a command, each importing what it needs only when it runs."""
 
 import sys
+import warnings
 from importlib import import_module
+from typing import Any
 
 import typer
 
@@ -51,8 +53,14 @@ def build_app() -> typer.Typer:
     return app
 
 
+def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A line without the place in the program, which tells a user nothing."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
+    warnings.showwarning = show_warning
     try:
         build_app()()
     except BlemishError as error:

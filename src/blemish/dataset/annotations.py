@@ -6,19 +6,30 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 from blemish.dataset.files import losses, unique_stems
 from blemish.dataset.sample import AnnotationWarning, Box, Dataset, Polygon, Sample, Shape
 from blemish.dataset.truth import boxes_of, cut, has_boxes, label_from, shapes_of
-from blemish.errors import DataError
+from blemish.errors import DataError, ImageError
 from blemish.imaging.read import image_header
 
+T = TypeVar("T")
 
-def left_out(line: str) -> None:
-    """Tell of an annotation that cannot be used."""
-    warnings.warn(line, AnnotationWarning, stacklevel=3)
+
+def left_out(line: str, image: Path | None = None) -> None:
+    """Tell of an annotation that cannot be used, and of which image, if there is one."""
+    warnings.warn(AnnotationWarning(line, image), stacklevel=3)
+
+
+def readable(read: Callable[..., T], file: Path, image: Path, *more: Any) -> T | None:
+    """What `read` makes of an image's file of annotations; None for a file that it cannot read, which is left out."""
+    try:
+        return read(file, image, *more)
+    except (DataError, ImageError) as error:
+        left_out(str(error), image)
+        return None
 
 
 def lone_masks(masks: dict[str, Path], images: Iterable[Path]) -> None:

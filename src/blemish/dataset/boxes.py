@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from blemish.dataset.annotations import read_text
+from blemish.dataset.annotations import read_text, readable
 from blemish.dataset.formats import deeppcb, labelme, voc, yolo
 from blemish.dataset.sample import Box
 from blemish.errors import DataError
@@ -16,16 +16,17 @@ BOX_READERS: dict[str, Callable[[Path, Path], tuple[Box, ...]]] = {
 }
 
 
-def read_boxes(path: Path, image: Path) -> tuple[Box, ...]:
-    """Boxes of the annotation file of an image; DataError for a file or format that is not understood.
+def read_boxes(path: Path, image: Path) -> tuple[Box, ...] | None:
+    """Boxes of the annotation file of an image; None with a warning for a file that is damaged.
 
-    A .txt is YOLO's where it has numbers with a point or a name for the class first, otherwise DeepPCB's.
+    DataError for a format that is not understood. A .txt is YOLO's where it has numbers with a point or a name for the
+    class first, otherwise DeepPCB's.
     """
     reader = BOX_READERS.get(path.suffix.lower())
     if reader is None:
         known = ", ".join(BOX_READERS) or "none"
         raise DataError(f"boxes in {path} cannot be read; formats understood: {known}")
-    return reader(path, image)
+    return readable(reader, path, image)
 
 
 def _in_parts(path: Path) -> bool:

@@ -25,7 +25,7 @@ from blemish.dataset.formats import (
     voc,
     yolo,
 )
-from blemish.dataset.sample import AnnotationWarning, Dataset, Sample
+from blemish.dataset.sample import GOOD, AnnotationWarning, Dataset, Sample
 from blemish.errors import DataError
 from blemish.imaging.read import IMAGE_SUFFIXES
 
@@ -94,24 +94,26 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
         if not samples:
             raise DataError(f"{place} holds no images in the layout {name} ({FORMATS[name].says})")
         samples = _with_files(place, samples)
-    return Dataset(tuple(_with_whole_set_masks(samples, base)), base, name, tuple(broken))
+    spoilt = {warning.image for warning in broken}
+    samples = [_of_unknown_truth(s) if s.image in spoilt else s for s in samples]
+    return Dataset(tuple(_with_whole_set_masks(samples, base)), base, name, tuple(map(str, broken)))
 
 
 @contextmanager
-def _broken(place: Path) -> Iterator[list[str]]:
+def _broken(place: Path) -> Iterator[list[AnnotationWarning]]:
     """Collect the annotations that a reader leaves out: one warning for all of them; other warnings go on."""
-    lines: list[str] = []
+    lines: list[AnnotationWarning] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield lines
     for warning in caught:
-        if issubclass(warning.category, AnnotationWarning):
-            lines.append(str(warning.message))
+        if isinstance(warning.message, AnnotationWarning):
+            lines.append(warning.message)
         else:
             warnings.warn(warning.message, warning.category, stacklevel=4)
     if lines:
         more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-        shown = "; ".join(lines[:3])
+        shown = "; ".join(map(str, lines[:3]))
         warnings.warn(f"{place}: {len(lines)} annotations are left out: {shown}{more}", AnnotationWarning, stacklevel=4)
 
 
@@ -134,6 +136,13 @@ def detect_format(path: Path) -> str:
         f"{path} is in no layout that is known; say which with --format, one of {', '.join(FORMATS)}, or make two "
         f"folders in it: {path}/good and {path}/defect"
     )
+
+
+def _of_unknown_truth(sample: Sample) -> Sample:
+    """An image of which annotations were left out: where none remains, that does not make it good."""
+    if sample.boxes or sample.shapes:
+        return sample
+    return replace(sample, label=None if sample.label == GOOD else sample.label, boxes=None, shapes=None)
 
 
 def _with_files(place: Path, samples: list[Sample]) -> list[Sample]:

@@ -51,7 +51,11 @@ Shape = Polygon | Rle
 
 
 class AnnotationWarning(UserWarning):
-    """An annotation that a reader had to leave out, one line each."""
+    """An annotation that a reader had to leave out, in one line, and the image whose truth it was part of."""
+
+    def __init__(self, line: str, image: Path | None = None) -> None:
+        super().__init__(line)
+        self.image = image
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def read(path: Path) -> list[Sample]:
             names = listed or tuple(str(v) for v in range(1, max(values, default=0) + 1))
             unknown = [v for v in values if v > len(names)]
             if unknown:
-                left_out(f"{mask}: pixel values without a name: {', '.join(str(v) for v in unknown[:5])}")
+                left_out(f"{mask}: pixel values without a name: {', '.join(str(v) for v in unknown[:5])}", image)
             label = label_from(names[v - 1] for v in values if v <= len(names))
             samples.append(Sample(image, label=label, split=split, mask=mask, mask_classes=names))
         for place, found in by_place.items():

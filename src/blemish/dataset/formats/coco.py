@@ -101,14 +101,16 @@ def _read_file(file: Path, root: Path) -> list[Sample]:
         if image is None:
             left_out(f"{file}: image {name} does not exist")
             continue
-        items = [item for row in by_image[key] if (item := _item(row, names, f"{file}: annotation {row.get('id')}"))]
+        items = [
+            item for row in by_image[key] if (item := _item(row, names, f"{file}: annotation {row.get('id')}", image))
+        ]
         boxes = [item for item in items if isinstance(item, Box)]
         shapes = [item for item in items if not isinstance(item, Box)]
         samples.append(Sample(image, split=split, **(known(boxes, shapes) if rows is not None else {})))
     return samples
 
 
-def _item(row: dict[str, Any], names: dict[Any, str], where: str) -> Box | Shape | None:
+def _item(row: dict[str, Any], names: dict[Any, str], where: str, image: Path) -> Box | Shape | None:
     try:
         if row["category_id"] not in names:
             raise ValueError(f"category {row['category_id']!r} is unknown")
@@ -127,7 +129,7 @@ def _item(row: dict[str, Any], names: dict[Any, str], where: str) -> Box | Shape
         x, y, width, height = (number(v) for v in row["bbox"])
         return Box(x, y, x + width, y + height, label)
     except (KeyError, TypeError, ValueError, DataError) as error:
-        left_out(f"{where} is left out: {' '.join(str(error).split())}")
+        left_out(f"{where} is left out: {' '.join(str(error).split())}", image)
         return None
 
 

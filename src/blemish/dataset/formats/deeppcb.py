@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blemish.dataset.annotations import entries, known, left_out, no_shape, number, read_text, text_of
+from blemish.dataset.annotations import entries, known, left_out, no_shape, number, read_text, readable, text_of
 from blemish.dataset.files import copy_image, folders_in, images_in, new_folder
 from blemish.dataset.sample import Box, Dataset, Sample
 
@@ -34,9 +34,9 @@ def read(path: Path) -> list[Sample]:
             name = stem.removesuffix("_test")
             seen.add(name)
             file = annotations / f"{name}.txt"
-            boxes = read_boxes(file, image) if file.is_file() else ()
-            template = images.get(f"{name}_temp")
-            samples.append(Sample(image, split=splits.get(name), template=template, **known(boxes, ())))
+            boxes = readable(read_boxes, file, image) if file.is_file() else ()
+            truth = {} if boxes is None else known(boxes, ())
+            samples.append(Sample(image, split=splits.get(name), template=images.get(f"{name}_temp"), **truth))
         for file in sorted(annotations.glob("*.txt")):
             if file.stem not in seen:
                 left_out(f"{file}: its image does not exist in {part}")
@@ -53,10 +53,10 @@ def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
         try:
             x0, y0, x1, y1, kind = (number(word) for word in words)
         except ValueError:
-            left_out(f"{path}, line {at}: expected x1 y1 x2 y2 class, not {line.strip()!r}")
+            left_out(f"{path}, line {at}: expected x1 y1 x2 y2 class, not {line.strip()!r}", image)
             continue
         if kind not in range(1, len(CLASSES) + 1):
-            left_out(f"{path}, line {at}: class {words[4]} is unknown; they go from 1 to {len(CLASSES)}")
+            left_out(f"{path}, line {at}: class {words[4]} is unknown; they go from 1 to {len(CLASSES)}", image)
             continue
         boxes.append(Box(x0, y0, x1, y1, CLASSES[int(kind) - 1]))
     return tuple(boxes)

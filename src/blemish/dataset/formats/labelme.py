@@ -19,6 +19,7 @@ from blemish.dataset.annotations import (
     left_out,
     number,
     read_json,
+    readable,
     starts_with_key,
 )
 from blemish.dataset.files import class_label, copy_image, folders_in, images_in, new_folder, parts_by_split
@@ -50,7 +51,8 @@ def read(path: Path) -> list[Sample]:
         for image in images_in(images):
             file = files.get(image.stem)
             seen.add(image.stem)
-            samples.append(Sample(image, split=split, **(known(*read_shapes(file, image)) if file else {})))
+            found = readable(read_shapes, file, image) if file else None
+            samples.append(Sample(image, split=split, **(known(*found) if found else {})))
         for stem in files.keys() - seen:
             left_out(f"{files[stem]}: its image does not exist in {images}")
     return samples
@@ -85,7 +87,7 @@ def read_shapes(path: Path, image: Path) -> tuple[list[Box], list[Shape]]:
             else:
                 raise ValueError(f"shapes of type {kind} are not understood")
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, binascii.Error, cv2.error) as error:
-            left_out(f"{path}: shape {at}: {' '.join(str(error).split())}")
+            left_out(f"{path}: shape {at}: {' '.join(str(error).split())}", image)
     return boxes, [Polygon(tuple(rings[s]), s[0]) if isinstance(s, tuple) else s for s in shapes]
 
 

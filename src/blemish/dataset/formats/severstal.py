@@ -97,7 +97,7 @@ def _shapes(file: Path, image: Path, runs: dict[str, str]) -> list[Shape]:
             header = image_header(image)
             found.append(_runs(text, (header.height, header.width), label))
         except (ValueError, DataError, ImageError) as error:
-            left_out(f"{file}: {image.name}, class {label}: {error}")
+            left_out(f"{file}: {image.name}, class {label}: {error}", image)
     return found
 
 

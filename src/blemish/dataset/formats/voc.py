@@ -6,7 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from blemish.dataset.annotations import Entry, all_split, entries, known, left_out, no_shape, number, read_xml, text_of
+from blemish.dataset.annotations import (
+    Entry,
+    all_split,
+    entries,
+    known,
+    left_out,
+    no_shape,
+    number,
+    read_xml,
+    readable,
+    text_of,
+)
 from blemish.dataset.files import class_label, copy_image, folders_in, images_in, new_folder, parts_by_split
 from blemish.dataset.sample import SPLITS, Box, Dataset, Sample
 from blemish.errors import DataError
@@ -47,7 +58,8 @@ def read_pair(images: Path, annotations: Path) -> Iterator[Sample]:
     for image in images_in(images, deep=images != annotations):
         file = files.get(image.stem)
         seen.add(image.stem)
-        yield Sample(image, **known(read_boxes(file), ())) if file else Sample(image)
+        boxes = readable(read_boxes, file, image) if file else None
+        yield Sample(image) if boxes is None else Sample(image, **known(boxes, ()))
     for stem in files.keys() - seen:
         left_out(f"{files[stem]}: its image does not exist in {images}")
 
@@ -66,10 +78,10 @@ def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
         try:
             x0, y0, x1, y1 = (number(found.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax"))
         except (TypeError, ValueError):
-            left_out(f"{path}: object {at} has no box of four numbers")
+            left_out(f"{path}: object {at} has no box of four numbers", image)
             continue
         if not label:
-            left_out(f"{path}: object {at} has no name")
+            left_out(f"{path}: object {at} has no name", image)
             continue
         boxes.append(Box(x0 - 1, y0 - 1, x1, y1, label))
     return tuple(boxes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from blemish.dataset.annotations import all_split, entries, known, left_out, number, read_text, single_ring
+from blemish.dataset.annotations import all_split, entries, known, left_out, number, read_text, readable, single_ring
 from blemish.dataset.files import (
     class_label,
     copy_image,
@@ -60,8 +60,8 @@ def read(path: Path) -> list[Sample]:
         else:
             pairs = [(image, _label_file(image)) for image in images]
         for image, label_file in pairs:
-            boxes, shapes = read_lines(label_file, image, names) if label_file and image.is_file() else ([], [])
-            samples.append(Sample(image, split=split, **known(boxes, shapes)))
+            truth = readable(read_lines, label_file, image, names) if label_file and image.is_file() else ([], [])
+            samples.append(Sample(image, split=split, **(known(*truth) if truth else {})))
     return samples
 
 
@@ -81,7 +81,7 @@ def read_lines(path: Path, image: Path, names: Names = None) -> tuple[list[Box],
             label = _label(words[0], names)
             values = [number(word) for word in words[1:]]
         except ValueError as error:
-            left_out(f"{path}, line {at}: {error}")
+            left_out(f"{path}, line {at}: {error}", image)
             continue
         if len(values) in (4, 5):  # five with a confidence
             x, y, w, h = values[0] * width, values[1] * height, values[2] * width, values[3] * height
@@ -90,7 +90,7 @@ def read_lines(path: Path, image: Path, names: Names = None) -> tuple[list[Box],
             ring = tuple((x * width, y * height) for x, y in zip(values[::2], values[1::2], strict=True))
             shapes.append(Polygon((ring,), label))
         else:
-            left_out(f"{path}, line {at}: {len(values)} numbers are neither a box nor an outline")
+            left_out(f"{path}, line {at}: {len(values)} numbers are neither a box nor an outline", image)
     return boxes, shapes
 
 
@@ -231,5 +231,5 @@ def read_boxes(path: Path, image: Path) -> tuple[Box, ...]:
     """Boxes of one file without a list of names; outlines are not read this way."""
     boxes, shapes = read_lines(path, image, _listed_names(path.parent))
     if shapes:
-        left_out(f"{path}: {len(shapes)} outlines; read the set as yolo to keep them")
+        left_out(f"{path}: {len(shapes)} outlines; read the set as yolo to keep them", image)
     return tuple(replace(box) for box in boxes)
