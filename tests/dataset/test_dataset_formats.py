@@ -8,6 +8,7 @@ import pytest
 
 from blemish.dataset import FORMATS, GOOD, convert, detect_format, read_dataset, sha256_of, write_csv
 from blemish.dataset.formats import elpv
+from blemish.dataset.sample import Sample
 from blemish.errors import DataError
 from blemish.imaging.read import read_mask, write_image
 
@@ -327,6 +328,16 @@ def test_convert_refuses_to_overwrite_and_to_write_the_unknown(tmp_path):
         convert(dataset, "elpv", tmp_path / "out")
     with pytest.raises(DataError, match=r"ends in \.csv"):
         convert(dataset, "csv", tmp_path / "out")
+
+
+def test_convert_refuses_a_layout_that_can_hold_no_image(tmp_path):
+    make_mvtec(tmp_path / "data")
+    dataset = read_dataset(tmp_path / "data")
+    unknown = dataset.with_samples(Sample(s.image) for s in dataset.samples)
+    for format, words in (("deeppcb", "has a template"), ("severstal", "pixels known"), ("neu-det", "has a label")):
+        with pytest.raises(DataError, match=words):
+            convert(unknown, format, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_hash_tells_label_split_and_content_but_not_order(tmp_path):

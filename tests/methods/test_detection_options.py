@@ -17,6 +17,7 @@ from blemish.methods.catalogue import method_class
 from blemish.methods.detection.faster_rcnn import Regions, matched_anew
 from blemish.methods.detection.matching import BACKGROUND, IGNORED, without_ignored
 from blemish.training.checkpoint import LastCheckpoint
+from blemish.training.options import check_options
 
 SIDE = 64
 DETECTORS = ("retinanet", "ssd", "fcos", "yolo", "faster-rcnn", "mask-rcnn")
@@ -221,3 +222,16 @@ def test_averaged_weights_are_those_of_a_plain_loop_also_when_interrupted(tmp_pa
         mean = {key: decay * value + (1 - decay) * own[key] for key, value in mean.items()}
     for key, value in method.named_parameters():
         torch.testing.assert_close(value.detach(), mean[key])
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [-1.0, 2.0], [float("inf")]])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("retinanet", "ratios"), ("retinanet", "scales"), ("faster-rcnn", "sides"), ("mask-rcnn", "scales"),
+     ("ssd", "ratios")],
+)  # fmt: skip
+def test_sizes_of_anchors_are_positive_and_some(name, option, values):
+    if name == "ssd" and not values:
+        values = [-0.5]  # SSD needs none: it has squares
+    with pytest.raises(OptionError, match=f"option {option}"):
+        check_options(method_class(name).Options, {option: values}, name)

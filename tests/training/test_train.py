@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from blemish import Inspector, Verdict, read_dataset, resume, train
+from blemish.cli.train import _show
 from blemish.dataset.sample import AnnotationWarning
 from blemish.errors import DataError, ExportError, OptionError
 from blemish.imaging.read import write_image
@@ -262,3 +263,25 @@ def test_a_training_that_ends_within_an_epoch_is_validated_at_its_end(tiny_data,
     with (run / "log" / "metrics.csv").open() as file:
         validated = [int(row["step"]) for row in csv.DictReader(file) if row.get("val_iou")]
     assert validated == [2]  # counted from 0
+
+
+@pytest.mark.parametrize(("min_score", "some"), [(0.001, True), (0.99, False)])
+def test_the_certificate_tells_how_many_boxes_it_compared(min_score, some, tiny_data, tmp_path, capsys):
+    options = {"backbone": "test_resnet", "weights": "random", "image_size": 64, "width": 16, "steps": 2}
+    run = train(
+        tiny_data.folder / "labelled.csv",
+        out=tmp_path / "run",
+        method="retinanet",
+        options={**options, "min_score": min_score},
+        progress=False,
+        tell=str,
+    )
+    certificate = open_bundle(run).manifest.certificate
+    assert (certificate.detections > 0) is some
+    assert (certificate.detections_matched is not None) is some
+    _show(run)
+    assert ("no box was compared" in capsys.readouterr().out) is not some
+
+
+def test_the_certificate_of_a_map_tells_nothing_of_boxes(run):
+    assert open_bundle(run).manifest.certificate.detections is None

@@ -272,6 +272,8 @@ def _show(run: Path) -> None:
             f"  graph equals network within {max(certificate.score_difference, certificate.map_difference):.1e} "
             f"on {certificate.images} images, verdicts agree on {certificate.verdict_agreement:.0%}"
         )
+        if certificate.detections == 0:
+            console.print("  [yellow]![/yellow] nothing was detected on these images, so no box was compared")
     if calibration is not None:
         limits = f"review from {_number(decision.review)}, reject from {_number(decision.reject)}"
         console.print(f"  {limits}: {calibration.target}")

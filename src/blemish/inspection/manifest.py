@@ -112,6 +112,7 @@ class Certificate(Part):
     map_difference: float
     score_difference_absolute: float | None = None  # in the score's own unit
     map_difference_absolute: float | None = None
+    detections: int | None = None  # boxes compared; 0 says that none was found, and none compared
     detections_matched: float | None = None  # share of boxes that both give: same class, IoU > 0.99
     verdict_agreement: float
     versions: dict[str, str]

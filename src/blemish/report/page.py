@@ -156,6 +156,8 @@ def warnings_of(figures: dict[str, Any], manifest: Manifest) -> list[str]:
         found.append("The bundle has no threshold and no rule: every part passes. Set them with `blemish decide`.")
     if manifest.certificate is None:
         found.append("The bundle has no certificate that its graph agrees with the network it was made from.")
+    elif manifest.certificate.detections == 0:
+        found.append("Nothing was detected on the images of the certificate, so it says nothing of boxes.")
     data = figures["data"]
     if data["unreadable"]:
         found.append(f"{_count(len(data['unreadable']), 'file')} could not be read; see the end of the page.")

@@ -5,6 +5,7 @@ from pathlib import Path
 from blemish.dataset.annotations import entries, known, left_out, no_shape, number, read_text, readable, text_of
 from blemish.dataset.files import copy_image, folders_in, images_in, new_folder
 from blemish.dataset.sample import Box, Dataset, Sample
+from blemish.errors import DataError
 
 SAYS = "group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt"
 CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # of numbers 1 to 6
@@ -65,6 +66,8 @@ def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write images that have a template, with their boxes; returns what could not be kept, a line each."""
     paired = dataset.where(lambda s: s.template is not None)
+    if not len(paired):
+        raise DataError("no image has a template, and the layout deeppcb holds images with their templates alone")
     found, lost = entries(paired, no_shape, {"template", "split"})
     if len(paired) < len(dataset):
         lost.append(f"{len(dataset) - len(paired)} images without a template are left out")

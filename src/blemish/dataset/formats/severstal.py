@@ -53,6 +53,8 @@ def read(path: Path) -> list[Sample]:
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write masks as run lengths, one row an image and class; returns what could not be kept, a line each."""
     samples = [s for s in dataset.samples if has_mask(s)]
+    if not samples:
+        raise DataError("of no image are the defect pixels known, and the layout severstal holds nothing else")
     lost = losses(samples, {"mask", "shapes", "label"})
     if len(samples) < len(dataset):
         lost.append(f"{len(dataset) - len(samples)} images whose defect pixels are not known are left out")

@@ -1,13 +1,18 @@
 """Reference boxes of a pyramid of feature maps: stated by scale and ratio, or fitted to the training boxes."""
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.detection.boxes import points_of
 
 Floats = NDArray[np.float64]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]  # of anchors, or their ratios, as an option
 
 
 class Anchors(nn.Module):

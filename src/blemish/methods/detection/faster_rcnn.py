@@ -11,7 +11,7 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 
 from blemish.methods.base import Batch, MethodInfo
-from blemish.methods.detection.anchors import Anchors, stated_shapes
+from blemish.methods.detection.anchors import Anchors, Sizes, stated_shapes
 from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
@@ -29,11 +29,9 @@ SIDE = 7  # of the grid of features that the second stage sees of a region
 class FasterRCNNOptions(DetectorOptions):
     neck: Literal["fpn", "single"] = Field("fpn", description="fpn: a pyramid; single: one map, as in the first paper")
     stride: int = Field(16, ge=4, le=32, description="of the map where neck is single")
-    scales: tuple[float, ...] = Field((3.0, 4.5), description="anchor sides in a pyramid, in strides of their level")
-    sides: tuple[float, ...] = Field(
-        (0.21, 0.43, 0.85), description="anchor sides on a single map, in sides of the image"
-    )
-    ratios: tuple[float, ...] = Field((0.125, 0.35, 1.0, 2.8, 8.0), description="anchor heights, in widths")
+    scales: Sizes = Field((3.0, 4.5), description="anchor sides in a pyramid, in strides of their level")
+    sides: Sizes = Field((0.21, 0.43, 0.85), description="anchor sides on a single map, in sides of the image")
+    ratios: Sizes = Field((0.125, 0.35, 1.0, 2.8, 8.0), description="anchor heights, in widths")
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     pooling: Pooling = Field("align", description="features of a region: align (RoIAlign) or pool (RoIPool)")
     class_loss: Literal["cross-entropy", "focal"] = Field("cross-entropy", description="of the second stage")

@@ -10,6 +10,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.ops import roi_align
 
 from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.detection.anchors import Sizes
 from blemish.methods.detection.detector import DetectorOptions, Losses
 from blemish.methods.detection.faster_rcnn import FasterRCNN, FasterRCNNOptions, Regions
 from blemish.methods.detection.pyramid import conv
@@ -20,9 +21,7 @@ SIDE = 14  # of the grid of features that the mask head sees; masks have twice t
 
 
 class MaskRCNNOptions(FasterRCNNOptions):
-    scales: tuple[float, ...] = Field(
-        (1.5, 3.0, 4.5), description="anchor sides in a pyramid, in strides of their level"
-    )
+    scales: Sizes = Field((1.5, 3.0, 4.5), description="anchor sides in a pyramid, in strides of their level")
     depth: int = Field(2, ge=1, le=8, description="convolutions of the mask head")
     max_boxes: int = Field(30, ge=1, le=1000, description="most defects that are given of an image, each with a mask")
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo
-from blemish.methods.detection.anchors import Anchors, stated_shapes
+from blemish.methods.detection.anchors import Anchors, Sizes, stated_shapes
 from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import DenseHead
@@ -18,8 +18,8 @@ from blemish.methods.detection.pyramid import build_features, timm_backbone
 
 class RetinaNetOptions(DetectorOptions):
     depth: int = Field(2, ge=0, le=8, description="convolutions in each head before its last")
-    scales: tuple[float, ...] = Field((4.0, 5.04, 6.35), description="anchor sides, in strides of their level")
-    ratios: tuple[float, ...] = Field((0.2, 0.5, 1.0, 2.0, 5.0), description="anchor heights, in widths")
+    scales: Sizes = Field((4.0, 5.04, 6.35), description="anchor sides, in strides of their level")
+    ratios: Sizes = Field((0.2, 0.5, 1.0, 2.0, 5.0), description="anchor heights, in widths")
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     box_loss: BoxLoss = Field("giou", description="smooth-l1 (the paper's, on offsets), giou or ciou (on boxes)")
     focal_alpha: float = Field(0.25, ge=0, le=1, description="weight of defects against background in the focal loss")

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, MethodInfo
-from blemish.methods.detection.anchors import Anchors
+from blemish.methods.detection.anchors import Anchors, Positive
 from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
@@ -26,7 +26,7 @@ class SSDOptions(DetectorOptions):
     first_scale: float = Field(0.05, gt=0, lt=1, description="side of the finest map's boxes, as a share of the image")
     least_scale: float = Field(0.2, gt=0, lt=1, description="of the next map's; those between grow linearly")
     most_scale: float = Field(0.9, gt=0, le=1, description="of the coarsest map's")
-    ratios: tuple[float, ...] = Field(
+    ratios: tuple[Positive, ...] = Field(
         (2.0, 4.0, 8.0), description="stretches of default boxes beside squares, both ways"
     )
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
