@@ -84,8 +84,9 @@ class FasterRCNN(Detector):
 
     `cascade` = 2 or 3 adds the heads of Cai & Vasconcelos 2018, "Cascade R-CNN: Delving into High Quality Object
     Detection", CVPR: each learns from the boxes of the one before, at IoU 0.6 and 0.7 with offsets on a finer scale;
-    the last one's boxes are given, with the mean of all scores. Deviations: boxes of each class, as in the one head; a
-    region goes on as the box of its likeliest class; the true boxes take part in the first stage alone.
+    the last one's boxes are given, with the mean of all scores; the stages' losses weigh alike. Deviations: boxes of
+    each class, as in the one head; a region goes on as the box of its likeliest class; the true boxes take part in the
+    first stage alone.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -40,7 +40,8 @@ class Yolo(Detector):
     Kept: no anchors, decoupled heads with objectness, SimOTA assignment, class targets scaled by the overlap, a path
     aggregation neck of CSP blocks, strong augmentation that ends before training does, averaged weights. Deviations: a
     pretrained backbone by default (`backbone=csp` is the paper's kind), one width for all levels, CIoU loss, AdamW,
-    mosaics without mixing, no further L1 loss at the end.
+    mosaics of half the images, of which each part is shrunk twofold at most (the paper: all, at scales from 0.1 to 2),
+    without mixing; images of one size (the paper: of several); no further L1 loss at the end.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -34,7 +34,8 @@ class SegAN(UNet):
     enlarge it, with clipped weights, and the segmentation network to shrink it, in turns. One critic sees the masked
     images of all classes as further channels (the paper's S1-1C). Deviations: the generator is the `unet` of this
     package, so that the gain over it can be measured; its pixel losses stay, without which few labelled images do not
-    suffice; AdamW for the critic too.
+    suffice; both masked images pass the critic as one batch, so that its BatchNorm shifts them alike; AdamW for the
+    critic too.
 
     Semi-balanced: good images are part of the training as they are part of production, but of the images drawn
     `defect_share` show a defect, and classes are drawn half-way between as often as they occur and equally often. Both
