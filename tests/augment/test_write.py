@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from blemish.augment import write
 from blemish.augment.apply import apply
 from blemish.augment.cuts import cuts_of
 from blemish.augment.recipe import parse_recipe, read_recipe
@@ -18,7 +19,7 @@ from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.truth import class_masks
-from blemish.errors import DataError, ImageError
+from blemish.errors import DataError, ImageError, OptionError
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.manifest import Roi
@@ -167,3 +168,23 @@ def test_bad_requests_are_one_line(written, tiny_data, tmp_path):
     hopeless = parse_recipe([{"kind": "stain", "p": 0.0}])
     with pytest.raises(DataError, match="attempts"):
         write_augmented(good, tmp_path / "c", hopeless, 1)
+    pictures = parse_recipe([{"kind": "scratch"}, {"kind": "overlay", "texture": str(tmp_path / "pictures"), "p": 0.0}])
+    with pytest.raises(OptionError, match="folder that holds pictures"):
+        write_augmented(good, tmp_path / "d", pictures, 1)
+    assert not list(tmp_path.iterdir())  # nothing stands in the way of the next attempt
+
+
+def test_what_could_be_made_is_kept(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "ATTEMPTS", 1)
+    rare = parse_recipe([{"kind": "scratch", "p": 0.3}])
+    for seed in range(20):
+        data = read_dataset(tiny_data.folder / "mvtec")
+        try:
+            made = write_augmented(data, tmp_path / str(seed), rare, 50, seed)
+        except DataError:
+            continue
+        break
+    assert 0 < made.number < 50
+    again = read_dataset(tmp_path / str(seed) / "dataset.csv")
+    assert len(again) == made.number
+    assert all(s.defective and s.mask.is_file() for s in again.samples)

@@ -1,5 +1,6 @@
 """Recipes in the data loader: what an item says after its defects were drawn."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,22 @@ def test_real_defects_are_pasted_in_the_networks_geometry(dataset):
     torch.manual_seed(0)
     made = transform(first_good(ImageItems(dataset, view, CLASSES, truth=("mask",))))
     assert made["mask"].any()
+
+
+@pytest.mark.parametrize(
+    ("step", "fits"),
+    [
+        ({"kind": "scratch"}, True),
+        ({"kind": "scratch", "p": 0.001}, True),  # rare, but it can be drawn
+        ({"kind": "scratch", "strength": [0.0, 0.0]}, False),
+        ({"kind": "overlay", "area": [0.98, 0.99]}, False),  # no such patch
+        ({"kind": "light"}, True),  # nothing to fit
+    ],
+)
+def test_a_recipe_whose_defects_fit_nowhere_is_refused_before_learning(step, fits, dataset):
+    recipe = parse_recipe([{"label": "pit", **step} if step["kind"] != "light" else step])
+    with nullcontext() if fits else pytest.raises(DataError, match="64 px wide"):
+        synthetic_first(recipe, dataset, View(InputSpec(height=64, width=64)), CLASSES, None)
 
 
 def test_same_seed_same_item(items):

@@ -87,7 +87,11 @@ class Dent(ShapeStep):
 
 
 class Overlay(DefectStep):
-    """A texture blended in where a random mask says so (Zavrtanik et al. 2021, DRAEM)."""
+    """A texture blended in where a random mask says so (Zavrtanik et al. 2021, DRAEM).
+
+    Deviations: one patch of the mask, with a soft edge (the paper: all of them, hard); drawn textures where no folder
+    of pictures is given (the paper: a set of texture photographs).
+    """
 
     kind: Literal["overlay"]
     mask: Literal["perlin", "free-form", "either"] = "perlin"
@@ -98,7 +102,11 @@ class Overlay(DefectStep):
 
 
 class CutPaste(DefectStep):
-    """A rectangle of the image copied to another place, its colours changed a little (Li et al. 2021)."""
+    """A rectangle of the image copied to another place, its colours changed a little (Li et al. 2021).
+
+    Deviation: the colours change by a gain of each channel and an offset of all (the paper: brightness, contrast,
+    saturation and hue), and the rectangle stays on the part.
+    """
 
     kind: Literal["cutpaste"]
     area: Lengths = Field((0.02, 0.15), description="of the rectangle, share of the part")

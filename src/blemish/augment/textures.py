@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.augment.noise import fractal
+from blemish.augment.recipe import Overlay, Recipe
 from blemish.dataset.files import images_in
 from blemish.errors import OptionError
 from blemish.imaging.prepare import match_channels, resize, to_unit
@@ -48,6 +49,13 @@ def displaced(image: Floats, rng: np.random.Generator) -> Floats:
     moved = np.roll(moved, (int(rng.integers(height)), int(rng.integers(width))), (0, 1))
     gain, offset = rng.uniform(0.6, 1.4, image.shape[2]), rng.uniform(-0.2, 0.2)
     return np.asarray(np.clip(gain * moved + offset, 0, 1), np.float32)
+
+
+def check_textures(recipe: Recipe) -> None:
+    """Raises OptionError where a step takes its texture from a folder that holds no pictures."""
+    for step in recipe.steps:
+        if isinstance(step, Overlay) and step.texture not in ("drawn", "self"):
+            pictures_of(step.texture)
 
 
 @lru_cache(maxsize=8)

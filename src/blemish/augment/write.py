@@ -1,8 +1,9 @@
 """A data set of synthetic defects on disk: images, masks, a CSV manifest, what made each defect, a contact sheet."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from blemish.augment.geometric import warp_valid
 from blemish.augment.recipe import Recipe, with_default_label
 from blemish.augment.scene import Scene, main_label
 from blemish.augment.sheet import cell, contact_sheet
+from blemish.augment.textures import check_textures
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.valid import valid_mask
@@ -28,8 +30,10 @@ from blemish.imaging.read import read_image, write_image
 from blemish.inspection.load import place_in
 from blemish.inspection.manifest import Roi
 
-ATTEMPTS = 25  # good images and seeds tried for one image with a defect
+ATTEMPTS = 50  # good images and seeds tried for one image with a defect
 SHEET = 24  # images on the contact sheet
+
+Drawn = tuple[Sample, tuple[int, ...], Scene]  # good image, seed, and what became of it
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Written:
     dataset: Dataset
     counts: dict[str, int]  # images by class
     sheet: Path
+
+    @property
+    def number(self) -> int:
+        return sum(self.counts.values())
 
 
 def write_augmented(
@@ -56,8 +64,9 @@ def write_augmented(
     surface tells: group, product, template, pixels that count), and with `include` the images of `data` too, which are
     split first where they are not; OUT/defects.jsonl has one line a defect: image, class, step of the recipe, seed,
     box, area and what was drawn. Only training images lend their surface or their defects, and defects lie within
-    `roi`. Raises DataError where there is nothing good to draw on or nothing can be made, ImageError where `roi` is to
-    be found in an image and is not.
+    `roi`. Where no more can be made, those that were are still listed. Raises DataError where there is nothing good to
+    draw on or nothing can be made, OptionError for a texture that is not there, ImageError where `roi` is to be found
+    in an image and is not.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -74,13 +83,15 @@ def write_augmented(
     if recipe.pastes and not cuts:
         raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
     recipe = with_default_label(recipe, data.defect_classes)
+    check_textures(recipe)
+    drawn = drawings(good, recipe, cuts, roi, seed, count)
+    first = next(drawn)  # it may be that no defect fits, and then nothing is written
     for folder in ("images", "masks"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     samples, cells = [], []
     with (out / "defects.jsonl").open("w", encoding="utf-8") as lines:
-        for number in range(count):
-            source, own_seed, scene = _one(good, recipe, cuts, roi, seed, number)
+        for number, (source, own_seed, scene) in enumerate(chain([first], drawn)):
             sample = _write_image(out, number, source, scene)
             samples.append(sample)
             for line in _lines(out, sample, source, own_seed, scene):
@@ -96,9 +107,27 @@ def write_augmented(
     return Written(dataset, {name: sum(s.label == name for s in samples) for name in labels}, sheet)
 
 
-def _one(
-    good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, seed: int, number: int
-) -> tuple[Sample, tuple[int, ...], Scene]:
+def drawings(
+    good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, seed: int, count: int
+) -> Iterator[Drawn]:
+    """A good image, the seed and the scene with a defect, `count` times or until no more can be made.
+
+    DataError where not even the first can be.
+    """
+    for number in range(count):
+        found = _one(good, recipe, cuts, roi, seed, number)
+        if found is not None:
+            yield found
+        elif number == 0:
+            raise DataError(
+                f"{ATTEMPTS} attempts at a defect made none that fits on the part and can be seen; make the recipe's "
+                "lengths smaller, its strengths larger, or its probabilities higher"
+            )
+        else:
+            return
+
+
+def _one(good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, seed: int, number: int) -> Drawn | None:
     for attempt in range(ATTEMPTS):
         own = (seed, number, attempt)
         sample = good[int(np.random.default_rng(own).integers(len(good)))]
@@ -110,10 +139,7 @@ def _one(
         scene = apply(recipe, image, own, valid=valid, cuts=cuts)
         if scene.defects:
             return sample, own, scene
-    raise DataError(
-        f"{ATTEMPTS} attempts at a defect made none that fits on the part and can be seen; make the recipe's lengths "
-        "smaller, its strengths larger, or its probabilities higher"
-    )
+    return None
 
 
 def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample:

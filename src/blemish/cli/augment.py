@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import console
+from blemish.cli.console import console, counted
 
 
 def augment(
@@ -32,7 +32,15 @@ def augment(
 
     steps, place = read_recipe(recipe), None if roi is None else read_roi(roi)
     dataset = read_dataset(data, format_, root)
-    written = write_augmented(dataset, out, steps, count, seed, include=include_data, roi=place)
+    with counted("drawing", count) as progress:
+        written = write_augmented(
+            dataset, out, steps, count, seed, include=include_data, roi=place, progress=lambda: progress(1)
+        )
+    if written.number < count:
+        console.print(
+            f"just {written.number} of {count} images could be made; make the recipe's lengths smaller, its strengths "
+            "larger, or its probabilities higher", style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
     found = ", ".join(f"{number} {name}" for name, number in written.counts.items())
     console.print(f"[bold]{out}[/bold]: {found}; look at {written.sheet}", highlight=False)
     if include_data:
@@ -43,4 +51,8 @@ def augment(
         "write them with --include-data, or let them be drawn while learning",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    console.print(f"next: blemish train {data} --method unet --synthetic {recipe}", highlight=False, soft_wrap=True)
+    where = "" if format_ == "auto" else f" --format {format_}"
+    where += "" if root is None else f" --root {root}"
+    console.print(
+        f"next: blemish train {data}{where} --method unet --synthetic {recipe}", highlight=False, soft_wrap=True
+    )

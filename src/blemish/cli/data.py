@@ -2,12 +2,13 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from blemish.cli.console import counted, write_json
 
 if TYPE_CHECKING:
     from blemish.dataset.audit import Audit, Twins
@@ -32,10 +33,10 @@ def info(path: Data, format: FormatOption = "auto", root: Root = None, json: Jso
     from blemish.dataset.info import describe
 
     dataset = _read(path, format, root)
-    with _progress("looking at images", len(dataset)) as progress:
+    with counted("looking at images", len(dataset)) as progress:
         found = describe(dataset, progress)
     if json is not None:
-        _write_json(found.as_dict(), json)
+        write_json(found.as_dict(), json)
     if json is None or str(json) != "-":
         _print_info(path, found)
 
@@ -51,10 +52,10 @@ def audit(path: Data, format: FormatOption = "auto", root: Root = None, json: Js
     from blemish.dataset.audit import audit_dataset
 
     dataset = _read(path, format, root)
-    with _progress("reading images", len(dataset)) as progress:
+    with counted("reading images", len(dataset)) as progress:
         found = audit_dataset(dataset, progress)
     if json is not None:
-        _write_json(found.as_dict(), json)
+        write_json(found.as_dict(), json)
     if json is None or str(json) != "-":
         _print_audit(path, found)
     if found.serious:
@@ -90,26 +91,6 @@ def _read(path: str, format: str, root: Path | None) -> "Dataset":
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     return dataset
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.advance(task, done)
-
-
-def _write_json(content: dict[str, object], target: Path) -> None:
-    import json
-
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    if str(target) == "-":
-        print(text)
-    else:
-        target.write_text(text + "\n", encoding="utf-8")
 
 
 def _print_info(path: str, found: "DatasetInfo") -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 from blemish.augment.apply import apply
 from blemish.augment.cuts import Cut, cut
 from blemish.augment.geometric import Map, warp_image, warp_mask, warp_valid
-from blemish.augment.recipe import Paste, Recipe, labels_of, with_default_label
+from blemish.augment.recipe import DefectStep, Paste, Recipe, labels_of, with_default_label
 from blemish.augment.scene import Defect, main_label
+from blemish.augment.textures import check_textures
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 from blemish.dataset.truth import classes_shown, has_mask
 from blemish.errors import DataError, OptionError
@@ -25,6 +26,7 @@ from blemish.training.needs import good_alone
 
 Bools = NDArray[np.bool_]
 Transform = Callable[[Item], Item]
+TRIALS = 25  # attempts at a defect before learning
 MOST_CUTS = 400  # real defects of a class held for pasting
 
 
@@ -43,6 +45,7 @@ def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None
             f"{method.info.name} learns from good images alone and would take synthetic defects for good; "
             "leave --synthetic out, or choose a method that learns from defects, such as unet"
         )
+    check_textures(recipe)
     training = dataset.split("train").samples
     if not any(s.defective is False for s in training):
         raise DataError("synthetic defects are put on good images and there are none in training; label some 'good'")
@@ -100,9 +103,32 @@ def synthetic_first(
 ) -> Transform:
     """Synthetic defects on the items of the training images, and then the method's own augmentation, if any."""
     defects = tuple(name for name in classes if name != GOOD)
-    cuts = cuts_from(ImageItems(dataset, view, classes, truth=("mask",)), defects) if recipe.pastes else []
+    items = ImageItems(dataset, view, classes, truth=("mask",))
+    cuts = cuts_from(items, defects) if recipe.pastes else []
+    check_fits(recipe, items, cuts)
     synthesise = Synthesiser(recipe, classes, cuts)
     return synthesise if then is None else Chain(synthesise, then)
+
+
+def check_fits(recipe: Recipe, items: ImageItems, cuts: list[Cut]) -> None:
+    """Raises DataError where no step draws a defect, on any of some good images, that fits and can be seen.
+
+    Learning would go on without a defect, and not say so.
+    """
+    steps = [step.model_copy(update={"p": 1.0}) for step in recipe.steps if isinstance(step, DefectStep) and step.p]
+    good = [i for i, (sample, *_) in enumerate(items.places) if items.samples[sample].defective is False]
+    if not steps or not good:
+        return
+    certain = recipe.model_copy(update={"steps": tuple(steps), "pick": None})
+    for attempt in range(TRIALS):
+        item = items[good[attempt % len(good)]]
+        image, valid = item["image"].numpy().transpose(1, 2, 0), item["valid"].numpy()
+        if apply(certain, image, (attempt,), valid=valid, cuts=cuts).defects:
+            return
+    raise DataError(
+        f"the recipe made no defect that fits on the part and can be seen, on {min(TRIALS, len(good))} good images as "
+        f"the network sees them, {image.shape[1]} px wide; make its lengths smaller or its strengths larger"
+    )
 
 
 @dataclass(frozen=True)
