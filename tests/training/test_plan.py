@@ -47,10 +47,23 @@ def test_what_the_data_cannot_teach_is_never_ranked(good_only):
     everything = Rule("all", lambda f: True, "a wish", points=dict.fromkeys(METHODS, 1))
     ranked = {r.method for r in advise_for(good_only, [everything]).ranking}
     assert ranked == {name for name in METHODS if method_class(name).info.needs == ("good",)}
-    taught = replace(good_only, training_truth=("good", "label", "mask"), defective_training=30)
+    truth = {"training_truth": ("good", "label", "mask"), "defective_training": 30, "defects_training": {"pit": 30}}
+    taught = replace(good_only, **truth)
     assert {"unet", "faster-rcnn", "classifier"} <= {r.method for r in advise_for(taught, [everything]).ranking}
     with pytest.raises(DataError, match="no method can learn"):
         advise_for(replace(good_only, training_truth=()))
+
+
+@pytest.mark.parametrize(("kinds", "compared"), [(("pit",), False), (("pit", "scratch"), True)])
+def test_a_few_masks_and_nothing_else_are_segmented(kinds, compared, tiny_data):
+    """Of one kind, there is nothing that a classifier could tell it from."""
+    marked = read_dataset(tiny_data.folder / "labelled.csv").where(lambda s: s.label in kinds)
+    advice = advise(marked)
+    assert advice.method == "unet"
+    ranked = {r.method for r in advice.ranking}
+    assert ("prototypical" in ranked) is compared
+    assert ("classifier" in ranked) is False  # too few for its rule
+    assert "patchcore" not in ranked
 
 
 def test_small_defects_are_looked_at_larger(good_only):

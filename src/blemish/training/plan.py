@@ -100,6 +100,8 @@ def teachable(found: Fingerprint, method: type[Method]) -> bool:
     if "good" in truth:
         truth.add("label")
     needs = set(method.info.needs)
+    if "label" in needs and len(found.defects_training) + ("good" in truth) < 2:
+        return False  # there is nothing to tell it from
     return needs <= truth and (needs == {"good"} or found.defective_training > 0)
 
 

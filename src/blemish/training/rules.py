@@ -38,17 +38,21 @@ def few_or_no_defects(f: Fingerprint) -> bool:
     return f.defective_training < ENOUGH and "good" in f.training_truth
 
 
+def defects_to_learn(f: Fingerprint) -> bool:
+    """Whether there are defects enough, or nothing else to learn from."""
+    return f.defective_training >= ENOUGH or (f.defective_training > 0 and "good" not in f.training_truth)
+
+
 def masks_enough(f: Fingerprint) -> bool:
-    return "mask" in f.training_truth and f.defective_training >= ENOUGH
+    return "mask" in f.training_truth and defects_to_learn(f)
 
 
 def boxes_only(f: Fingerprint) -> bool:
-    return "boxes" in f.training_truth and "mask" not in f.training_truth and f.defective_training >= ENOUGH
+    return "boxes" in f.training_truth and "mask" not in f.training_truth and defects_to_learn(f)
 
 
 def labels_only(f: Fingerprint) -> bool:
-    enough = f.defective_training >= ENOUGH or (f.defective_training > 0 and "good" not in f.training_truth)
-    return enough and not {"mask", "boxes"} & set(f.training_truth)
+    return defects_to_learn(f) and not {"mask", "boxes"} & set(f.training_truth)
 
 
 def cut_along(f: Fingerprint) -> bool:
@@ -213,7 +217,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "masks of enough defects",
         masks_enough,
-        f"masks of {ENOUGH} defective images or more: a segmenter learns what the defects are, where and how much",
+        f"masks of {ENOUGH} defective images, or there is nothing else: a segmenter learns what the defects are, where "
+        "and how much",
         PIXELS_CASE,
         points={"unet": 100, "multitask": 96, "fpn": 94, "deeplabv3plus": 92, "fcn": 80, "segan": 78, "patchcore": 20},
     ),
