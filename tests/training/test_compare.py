@@ -15,6 +15,7 @@ from blemish.inspection.bundle import open_bundle
 from blemish.training.budget import parse_time
 from blemish.training.compare import compare, own_options
 from blemish.training.judge import OtherRunError, learn
+from blemish.training.run import read_config
 
 QUICK = {"image_size": 64}
 
@@ -110,6 +111,24 @@ def test_a_run_under_other_settings_is_not_taken_as_finished(done, tiny_data, se
     learn(listed, run, "padim", QUICK, lambda _: None, False, trainer={"accelerator": "cpu"})
     with pytest.raises(OtherRunError, match=words):
         learn(listed, run, "padim", QUICK, lambda _: None, False, **settings)
+
+
+def test_tiles_are_for_all_and_synthetic_defects_for_those_that_learn_from_defects(tiny_data, tmp_path):
+    tiling, recipe = {"height": 48, "width": 48, "overlap": 0.25}, {"steps": [{"kind": "pit", "label": "pit"}]}
+    options = {**QUICK, "unet.steps": 2, "unet.backbone": "test_resnet", "unet.weights": "random"}
+    out, methods = tmp_path / "out", ["patchcore", "unet"]
+    facts = quietly(tiny_data.folder / "mvtec", out, methods, options, tiling=tiling, synthetic=recipe)
+    assert {row["method"] for row in facts["standings"]} == set(methods)  # unet, too, from drawn defects alone
+    runs = {name: read_config(out / "runs" / name) for name in methods}
+    assert runs["patchcore"].synthetic is None
+    assert runs["unet"].synthetic.steps[0].kind == "pit"
+    assert {run.tiling.width for run in runs.values()} == {48}
+    _, words = read_page(out / "comparison.html")
+    assert "tiles of 48 × 48 px" in words
+    assert "methods that learn from defects: pit" in words
+    other = {"steps": [{"kind": "dent", "label": "pit"}]}
+    with pytest.raises(OtherRunError, match="trained with synthetic"):
+        quietly(tiny_data.folder / "mvtec", out, methods, options, tiling=tiling, synthetic=other)
 
 
 def test_a_budget_of_nothing_names_what_was_left_out(tiny_data, tmp_path):

@@ -29,6 +29,16 @@ def compare(
     seed: Annotated[int, typer.Option(help="of splits and of learning")] = 0,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=16, help="side of square tiles, in px", show_default="as the advisor says")
+    ] = None,
+    overlap: Annotated[float, typer.Option(min=0, max=0.89, help="share of a tile")] = 0.25,
+    roi: Annotated[
+        Path | None, typer.Option(help="YAML/JSON: rectangle or polygon inspected, or how the part is found")
+    ] = None,
+    synthetic: Annotated[
+        Path | None, typer.Option(help="recipe of defects drawn while learning, by the methods that learn from defects")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """Train and judge methods on the same images of DATA; name the one to take, and write one page that shows why."""
@@ -36,7 +46,7 @@ def compare(
         from blemish.training.budget import parse_time
         from blemish.training.compare import compare as run
         from blemish.training.options import parse_settings
-    from blemish.cli.train import trainer_options
+    from blemish.cli.train import read_recipe_of, read_roi_of, tiling_of, trainer_options
 
     named = [name.strip() for name in methods.split(",") if name.strip()]
     facts = run(
@@ -51,6 +61,9 @@ def compare(
         format=format_,
         root=str(root.resolve()) if root else None,
         trainer=trainer_options(device),
+        tiling=tiling_of(tile, overlap),
+        roi=read_roi_of(roi),
+        synthetic=read_recipe_of(synthetic),
         tell=tell,
     )
     show(facts, out)

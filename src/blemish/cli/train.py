@@ -135,10 +135,10 @@ def train(
             "root": str(root.resolve()) if root else None,
             "channels": channels,
             "fit": fit,
-            "tiling": {"height": tile, "width": tile, "overlap": overlap} if tile else None,
+            "tiling": tiling_of(tile, overlap),
             "windows": {"of_window": window_share, "of_defect": defect_share} if tile or plan else None,
-            "roi": _read_roi(roi),
-            "synthetic": _read_recipe(synthetic),
+            "roi": read_roi_of(roi),
+            "synthetic": read_recipe_of(synthetic),
             "start": None if from_ is None else str(from_.resolve()),
             "probe": probe,
             "scale": _scale(px_per_mm),
@@ -226,7 +226,11 @@ def trainer_options(
     }
 
 
-def _read_roi(path: Path | None) -> "Roi | None":
+def tiling_of(tile: int | None, overlap: float) -> dict[str, Any] | None:
+    return {"height": tile, "width": tile, "overlap": overlap} if tile else None
+
+
+def read_roi_of(path: Path | None) -> "Roi | None":
     if path is None:
         return None
     from blemish.inspection.roi_file import read_roi
@@ -234,7 +238,7 @@ def _read_roi(path: Path | None) -> "Roi | None":
     return read_roi(path)
 
 
-def _read_recipe(path: Path | None) -> dict[str, Any] | None:
+def read_recipe_of(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     from blemish.augment.recipe import read_recipe

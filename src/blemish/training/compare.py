@@ -36,6 +36,7 @@ from blemish.training.contest import (
     check_folder,
     folds_of,
     places_of,
+    settings_for,
     split_for,
     start,
 )
@@ -69,11 +70,14 @@ def compare(
     trainer: dict[str, Any] | None = None,
     tell: Progress = print,
     progress: bool = True,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Compare methods on a dataset; returns what `comparison.json` holds.
 
     Without `methods`, the advisor's first TOP, or with a `budget` (seconds) all of its ranking that fit. `options` are
-    `METHOD.KEY` or, for every method that has it, `KEY`. Raises DataError or OptionError for what a user can mend.
+    `METHOD.KEY` or, for every method that has it, `KEY`. `settings` are fields of `RunConfig` for all of them: roi,
+    tiling, and synthetic, which is for those that learn from defects. Raises DataError or OptionError for what a user
+    can mend.
     """
     check_installed()
     if by is not None and by not in FIGURES:
@@ -90,20 +94,21 @@ def compare(
     tell("looking at the data")
     advice = advise(dataset, seed=seed)
     names = _in_order(methods, advice, budget is not None)
-    settings = {**run_settings(advice), "seed": seed, **({} if trainer is None else {"trainer": trainer})}
+    given = {key: value for key, value in {"trainer": trainer, **settings}.items() if value is not None}
+    shared = {**run_settings(advice), "seed": seed, **given}
     own = own_options(options or {}, names)
     entries = [Entry(name, _checked(advice, name, own[name])) for name in names]
     split = split_for(dataset, names, folds, seed)
     basis = basis_of(split, folds)
     left_out: LeftOut = []
-    entries = [e for e in entries if can_learn(e.method, split, "tiling" in settings, left_out)]
+    entries = [e for e in entries if can_learn(e.method, split, shared, left_out)]
     if not entries:
         raise DataError(f"none of the methods can learn from this data: {_listed(left_out)}")
-    contest = Contest(place, split, basis, folds_of(split, folds, seed), settings, tell, progress)
+    contest = Contest(place, split, basis, folds_of(split, folds, seed), shared, tell, progress)
     start(contest, data, seed, folds)
     found = _ranked(_run_all(contest, entries, advice, budget, left_out), by, left_out)
-    given = {entry.method: entry.options for entry in entries}
-    facts = facts_of(contest, advice, given, found, left_out, seed)
+    chosen = {entry.method: entry.options for entry in entries}
+    facts = facts_of(contest, advice, chosen, found, left_out, seed)
     _finish(contest, facts, entries)
     return facts
 
@@ -145,7 +150,7 @@ def _checked(advice: Advice, name: str, given: dict[str, Any]) -> dict[str, Any]
 def _learn(contest: Contest, entry: Entry, listed: Path, run: Path) -> None:
     learn(
         listed, run, entry.method, entry.options, contest.tell, contest.progress,
-        root=str(contest.dataset.root), format="csv", **contest.settings,
+        root=str(contest.dataset.root), format="csv", **settings_for(entry.method, contest.settings),
     )  # fmt: skip
 
 

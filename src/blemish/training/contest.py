@@ -84,14 +84,21 @@ def folds_of(split: Dataset, folds: int, seed: int) -> list[Dataset]:
     return parts
 
 
-def can_learn(name: str, split: Dataset, tiled: bool, left_out: LeftOut) -> bool:
+def settings_for(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those that are a method's: synthetic defects are not for one that learns from good images alone."""
+    if good_alone(method_class(name)):
+        return {key: value for key, value in settings.items() if key != "synthetic"}
+    return settings
+
+
+def can_learn(name: str, split: Dataset, settings: dict[str, Any], left_out: LeftOut) -> bool:
     """Whether a method can learn from the training images; else it is left out with the reason."""
     kind = method_class(name)
     try:
-        if learns_windows(kind, tiled):
+        if learns_windows(kind, "tiling" in settings):
             check_places(split)
         else:
-            check_truth(split, kind)
+            check_truth(split, kind, drawn="synthetic" in settings)
     except DataError as error:
         left_out.append((name, str(error)))
         return False

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import blemish
+from blemish.augment.recipe import Recipe
 from blemish.evaluation.comparison import FIGURES, NAMES, Cost, Standing, choose, front
 from blemish.evaluation.judgement import Judgement
 from blemish.methods.catalogue import method_class
@@ -83,6 +84,7 @@ def facts_of(
             "defective": sum(i.defective is True for i in images),
             "words": _basis_in_words(contest, len(images), len(rows)),
         },
+        "view": _view_in_words(contest.settings),
         "standings": rows,
         "fronts": {key: front(quality, {row["method"]: row[key] for row in rows}) for key in ("latency_ms", "size_mb")},
         "choice": {"method": choice.method, "equals": list(choice.equals), "reason": choice.reason},
@@ -93,6 +95,20 @@ def facts_of(
         "blemish": blemish.__version__,
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _view_in_words(settings: dict[str, Any]) -> list[str]:
+    """What all methods share of how they look and what they learn from, where it is not the usual."""
+    found = []
+    if "tiling" in settings:
+        tiling = settings["tiling"]
+        found.append(f"tiles of {tiling['width']} × {tiling['height']} px, {tiling['overlap']:.0%} of them overlapping")
+    if "roi" in settings:
+        found.append("inside a region of interest")
+    if "synthetic" in settings:
+        steps = Recipe.model_validate(settings["synthetic"]).steps
+        found.append(f"synthetic defects for methods that learn from defects: {', '.join(s.kind for s in steps)}")
+    return found
 
 
 def _figures(evaluations: Sequence[Judged], images: Sequence[Judgement]) -> dict[str, float]:

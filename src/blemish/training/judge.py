@@ -103,7 +103,7 @@ def _check_same(run: Path, options: dict[str, Any], settings: dict[str, Any]) ->
     known, asked = (c.model_dump(mode="json") for c in (config, wanted))
     for own in (known, asked):
         own["trainer"].pop("accelerator", None)  # where it learns is not what it learns
-    for name in ("seed", "fit", "channels", "tiling", "trainer"):
+    for name in ("seed", "fit", "channels", "tiling", "roi", "synthetic", "trainer"):
         # Channels that nobody asked for are those of the images.
         if known[name] != asked[name] and (name in settings or name != "channels"):
             raise OtherRunError(
