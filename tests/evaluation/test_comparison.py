@@ -130,6 +130,11 @@ CASES = {
     ),
     "just within": ([BEST, standing("fast", 0.88, -0.12, 0.04)], "fast", "the two lie within 0.02"),
     "one of two": ([BEST, SMALL, standing("fast", 0.5, -0.9, 0.1)], "small", "smaller (3 against 50 MB)"),
+    "the same": (
+        [BEST, standing("fast", 0.9, 0.0, 0.0)],
+        "fast",
+        "best and fast have the same image AUROC, 0.900. fast is faster",
+    ),
     "alone": ([BEST], "best", "the only method"),
 }
 

@@ -138,8 +138,11 @@ def _reason(
             if faster
             else f"smaller ({cost.size_mb:.3g} against {other.size_mb:.3g} MB) and about as fast"
         )
+        values = f"{best.value:.3f}", f"{taken.value:.3f}"
+        if values[0] == values[1]:
+            return f"{best.method} and {taken.method} have the same {name}, {values[0]}. {taken.method} is {than}"
         return (
-            f"{best.method} has the highest {name}, {best.value:.3f} against {taken.value:.3f}, but the two lie within "
+            f"{best.method} has the highest {name}, {values[0]} against {values[1]}, but the two lie within "
             f"{MARGIN:g} and these images do not tell them apart: the 95 % interval of the difference, "
             f"{interval(taken.difference)}, includes zero. {taken.method} is {than}"
         )
