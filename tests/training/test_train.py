@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from blemish import Inspector, Verdict, read_dataset, resume, train
 from blemish.cli.train import _show
 from blemish.dataset.sample import AnnotationWarning
+from blemish.dataset.write import write_csv
 from blemish.errors import DataError, ExportError, OptionError
 from blemish.imaging.read import write_image
 from blemish.inspection.bundle import find_bundle, open_bundle
@@ -285,3 +286,22 @@ def test_the_certificate_tells_how_many_boxes_it_compared(min_score, some, tiny_
 
 def test_the_certificate_of_a_map_tells_nothing_of_boxes(run):
     assert open_bundle(run).manifest.certificate.detections is None
+
+
+def test_a_bank_of_a_single_image_is_certified_although_it_knows_that_image_by_heart(tiny_data, tmp_path):
+    one = read_dataset(tiny_data.folder / "mvtec")
+    good = next(s for s in one.samples if s.split == "train")
+    one = one.with_samples([good, *one.split("test").samples])
+    write_csv(one, tmp_path / "one.csv")
+    run = train(
+        tmp_path / "one.csv",
+        out=tmp_path / "run",
+        method="patchcore",
+        options={"image_size": 64, "coreset_ratio": 1.0},
+        progress=False,
+        tell=str,
+    )
+    certificate = open_bundle(run).manifest.certificate
+    assert certificate.images == 1
+    assert certificate.map_difference < 1e-3
+    assert certificate.map_difference_absolute > 0  # it compared something
