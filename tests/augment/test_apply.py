@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from blemish.augment import geometric, photometric
+from blemish.augment import geometric, photometric, shapes
 from blemish.augment.apply import apply, chosen
 from blemish.augment.cuts import Cut, cut
 from blemish.augment.noise import perlin
@@ -279,3 +279,24 @@ def test_a_cut_of_other_channels_is_not_pasted():
     recipe = parse_recipe([{"kind": "paste"}])
     piece = Cut(np.zeros((9, 9, 1), np.float32), np.ones((9, 9), bool), "a", "")
     assert not apply(recipe, surface(3), (0,), cuts=[piece]).defects
+
+
+@pytest.mark.parametrize("kind", ["scratch", "crack"])
+def test_thin_lines_stay_in_one_piece(kind):
+    """Of 40 lines about a pixel wide hardly one falls apart, and their masks are no wider than what is drawn."""
+    pieces, wider = [], []
+    for seed in range(40):
+        cover = getattr(shapes, kind)(np.random.default_rng(seed), 80.0, 1.2)
+        mask = shapes.mask_of(kind, cover)
+        pieces.append(cv2.connectedComponents(mask.astype(np.uint8))[0] - 1)
+        wider.append(mask.sum() / cover.sum())
+        assert not mask[cover == 0].any()
+    assert np.mean(pieces) < 1.25
+    assert 0.9 < np.mean(wider) < 1.25
+
+
+@pytest.mark.parametrize("kind", ["scratch", "crack", "pit", "dent"])
+def test_wide_shapes_are_where_half_is_covered(kind):
+    cover = getattr(shapes, kind)(np.random.default_rng(0), 60.0, 30.0)
+    mask = shapes.mask_of(kind, cover)
+    assert (mask != (cover >= 0.5)).sum() <= 0.02 * mask.sum()

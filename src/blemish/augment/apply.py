@@ -141,7 +141,7 @@ def _shape(scene: Scene, step: Any, rng: np.random.Generator, scale: float) -> M
     across = rng.uniform(*step.width)
     width = across * (scene.extent if step.kind in ("scratch", "crack") else length)
     cover = getattr(shapes, step.kind)(rng, max(2.0, length), max(1.0, width))
-    mask = cover >= 0.5
+    mask = shapes.mask_of(step.kind, cover)
     at = find_place(rng, mask, scene.free)
     if at is None:
         return None

@@ -1,6 +1,6 @@
 """Shapes of parametric defects: fields of coverage (h, w) from 0 to 1, drawn finely and shrunk.
 
-Every one takes lengths in px and returns a patch just large enough for it. Its mask is where coverage is one half.
+Every one takes lengths in px and returns a patch just large enough for it. `mask_of` says which pixels are the shape.
 """
 
 import math
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from blemish.augment.noise import fractal
 
 Floats = NDArray[Any]
+Bools = NDArray[np.bool_]
 Points = NDArray[np.float64]
 FINE = 4  # drawn so many times larger
 MARGIN = 3  # px around the shape
+FAINT = 0.25  # coverage of a line's middle, from which on it is seen as part of the line
 
 
 def scratch(rng: np.random.Generator, length: float, width: float) -> Floats:
@@ -59,6 +61,15 @@ def stain(rng: np.random.Generator, length: float, width: float) -> Floats:
 def dent(rng: np.random.Generator, length: float, width: float) -> Floats:
     """An oval outline."""
     return _blob(rng, length, width, waves=0.05)
+
+
+def mask_of(kind: str, cover: Floats) -> Bools:
+    """Where coverage is one half, or, of lines, half of the most among a pixel and its neighbours.
+
+    A line thinner than a pixel covers none by half, where it lies between two; its mask would fall apart.
+    """
+    most = cv2.dilate(cover, np.ones((3, 3), np.uint8)) if kind in ("scratch", "crack") else np.ones_like(cover)
+    return np.asarray(cover >= 0.5 * np.maximum(most, FAINT))
 
 
 def _blob(rng: np.random.Generator, length: float, width: float, waves: float) -> Floats:
