@@ -29,7 +29,7 @@ def test_every_rule_names_known_methods_and_its_reason():
     for rule in RULES:
         assert set(rule.points) <= set(METHODS), rule.name
         assert rule.reason
-        assert rule.points or rule.settings or rule.warns
+        assert rule.points or rule.settings or rule.warns or rule.suggests
     assert len({rule.name for rule in RULES}) == len(RULES)
 
 
@@ -64,6 +64,11 @@ def test_a_few_masks_and_nothing_else_are_segmented(kinds, compared, tiny_data):
     assert ("prototypical" in ranked) is compared
     assert ("classifier" in ranked) is False  # too few for its rule
     assert "patchcore" not in ranked
+    assert not make_plan("data", advice, {}).about["worth_trying"]  # nothing good to paste on
+    whole = advise(read_dataset(tiny_data.folder / "labelled.csv"))
+    (line,) = make_plan("data", whole, {}).about["worth_trying"]
+    assert "--synthetic" in line
+    assert "few defects to cut out" in make_plan("data", whole, {}).about["evidence"]
 
 
 def test_small_defects_are_looked_at_larger(good_only):

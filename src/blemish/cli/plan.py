@@ -95,6 +95,10 @@ def show(made: "Plan") -> None:
     for key, mark in (("settings", "·"), ("warnings", "[yellow]![/yellow]")):
         for line in about[key]:
             console.print(f"{mark} {escape(line)}", highlight=False)
+    if about["worth_trying"]:
+        console.print("\n[bold]worth a try[/bold]")
+    for line in about["worth_trying"]:
+        console.print(f"· {escape(line)}", highlight=False)
     console.print("\n[bold]what more images would buy[/bold]")
     for line in about["more_data"]:
         console.print(f"· {escape(line)}", highlight=False)

@@ -161,6 +161,7 @@ def make_plan(
     about = {
         "because": list(advice.ranking[0].reasons),
         "warnings": [rule.reason for rule in advice.rules if rule.warns],
+        "worth_trying": [rule.reason for rule in advice.rules if rule.suggests],
         "settings": _settings_lines(advice),
         "more_data": more_data(_tested(advice), false_alarm, escape),
         "ranking": [
