@@ -309,9 +309,22 @@ def make_broken_severstal(root):
     return ["class 1: run lengths do not fit", "class 2: run lengths are pairs", "class 3", "class 4", "lost.jpg"]
 
 
+def make_broken_class_masks(root):
+    for i, low in enumerate((1, 0)):
+        picture(root / f"images/{i}.png", i)
+        values = np.zeros(SIZE, np.uint8)
+        values[3:5, 3:9], values[20:, 60:] = low, 7
+        (root / "masks").mkdir(exist_ok=True)
+        Image.fromarray(values).save(root / f"masks/{i}.png")
+    text(root / "classes.txt", "dent\n")
+    return ["0.png: pixel values without a name: 7", "1.png: pixel values without a name: 7"]
+
+
 @pytest.mark.parametrize(
     ("make", "spoilt", "defective"),
     [
+        (make_broken_class_masks, "0", True),  # it has a dent beside them
+        (make_broken_class_masks, "1", None),
         (make_broken_voc, "2", None),
         (make_broken_coco, "a", True),  # one annotation of it is left
         (make_broken_yolo, "0", True),

@@ -330,13 +330,17 @@ def test_convert_refuses_to_overwrite_and_to_write_the_unknown(tmp_path):
         convert(dataset, "csv", tmp_path / "out")
 
 
-def test_convert_refuses_a_layout_that_can_hold_no_image(tmp_path):
+@pytest.mark.parametrize(
+    ("format", "words"),
+    [("deeppcb", "template"), ("severstal", "mask"), ("class-masks", "mask"), ("neu-det", "label"), ("mvtec", "label"),
+     ("classes", "label"), ("good-defect", "label"), ("masks", "label")],
+)  # fmt: skip
+def test_convert_refuses_a_layout_that_can_hold_no_image(format, words, tmp_path):
     make_mvtec(tmp_path / "data")
     dataset = read_dataset(tmp_path / "data")
     unknown = dataset.with_samples(Sample(s.image) for s in dataset.samples)
-    for format, words in (("deeppcb", "has a template"), ("severstal", "pixels known"), ("neu-det", "has a label")):
-        with pytest.raises(DataError, match=words):
-            convert(unknown, format, tmp_path / "out")
+    with pytest.raises(DataError, match=f"none of the images has a {words}"):
+        convert(unknown, format, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -126,7 +126,7 @@ CASES = {
     "far below": (
         [BEST, standing("fast", 0.87, -0.12, 0.04)],
         "best",
-        "fast apart from it, but is more than 0.02 below",
+        "fast apart from it, but it is more than 0.02 below",
     ),
     "just within": ([BEST, standing("fast", 0.88, -0.12, 0.04)], "fast", "the two lie within 0.02"),
     "one of two": ([BEST, SMALL, standing("fast", 0.5, -0.9, 0.1)], "small", "smaller (3 against 50 MB)"),

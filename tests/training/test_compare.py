@@ -114,7 +114,7 @@ def test_a_run_under_other_settings_is_not_taken_as_finished(done, tiny_data, se
 
 
 def test_tiles_are_for_all_and_synthetic_defects_for_those_that_learn_from_defects(tiny_data, tmp_path):
-    tiling, recipe = {"height": 48, "width": 48, "overlap": 0.25}, {"steps": [{"kind": "pit", "label": "pit"}]}
+    tiling, recipe = {"height": 48, "width": 48}, {"steps": [{"kind": "pit", "label": "pit"}]}
     options = {**QUICK, "unet.steps": 2, "unet.backbone": "test_resnet", "unet.weights": "random"}
     out, methods = tmp_path / "out", ["patchcore", "unet"]
     facts = quietly(tiny_data.folder / "mvtec", out, methods, options, tiling=tiling, synthetic=recipe)
@@ -124,10 +124,12 @@ def test_tiles_are_for_all_and_synthetic_defects_for_those_that_learn_from_defec
     assert runs["unet"].synthetic.steps[0].kind == "pit"
     assert {run.tiling.width for run in runs.values()} == {48}
     _, words = read_page(out / "comparison.html")
-    assert "tiles of 48 × 48 px" in words
+    assert "tiles of 48 × 48 px, which overlap by" in words
     assert "methods that learn from defects: pit" in words
+    with pytest.raises(OptionError, match="patchcore learns from good images alone"):
+        quietly(tiny_data.folder / "mvtec", tmp_path / "no", ["patchcore"], synthetic=recipe)
     other = {"steps": [{"kind": "dent", "label": "pit"}]}
-    with pytest.raises(OtherRunError, match="trained with synthetic"):
+    with pytest.raises(OtherRunError, match="trained with another recipe"):
         quietly(tiny_data.folder / "mvtec", out, methods, options, tiling=tiling, synthetic=other)
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,11 +10,15 @@ import torch
 
 from blemish.augment.recipe import parse_recipe
 from blemish.dataset.read import read_dataset
+from blemish.dataset.write import write_csv
 from blemish.errors import DataError, OptionError
+from blemish.imaging.read import write_image
 from blemish.inspection.bundle import open_bundle
-from blemish.inspection.manifest import InputSpec
+from blemish.inspection.manifest import InputSpec, Tiling
 from blemish.methods.catalogue import method_class
+from blemish.training import fit as fitting
 from blemish.training.data import ImageItems, View, collate
+from blemish.training.run import RunConfig
 from blemish.training.synthetic import Synthesiser, check_recipe, classes_with, synthetic_first, with_drawn
 from blemish.training.train import train
 
@@ -122,6 +127,45 @@ def test_a_recipe_whose_defects_fit_nowhere_is_refused_before_learning(step, fit
     recipe = parse_recipe([{"label": "pit", **step} if step["kind"] != "light" else step])
     with nullcontext() if fits else pytest.raises(DataError, match="64 px wide"):
         synthetic_first(recipe, dataset, View(InputSpec(height=64, width=64)), CLASSES, None)
+
+
+def test_tiles_outside_the_region_of_interest_say_nothing_of_a_recipe(dataset, tmp_path):
+    half = np.zeros((64, 64, 1), np.uint8)
+    half[40:] = 255  # of the many tiles of an image just those of the lower rows count
+    write_image(tmp_path / "roi.png", half)
+    placed = dataset.with_samples(replace(s, roi=tmp_path / "roi.png") for s in dataset.samples)
+    view = View(InputSpec(height=16, width=16), tiling=Tiling(height=16, width=16, overlap=0.75))
+    for step in ({"kind": "pit", "length": [0.3, 0.5]}, {"kind": "paste"}):
+        synthetic_first(parse_recipe([{"label": "pit", **step}]), placed, view, CLASSES, None)
+
+
+def test_real_defects_are_pasted_for_a_classifier_of_tiles_too(dataset, tmp_path):
+    """Its windows bear labels alone; what is pasted comes from the whole images, which have masks."""
+    options = {"image_size": 32, "backbone": "test_resnet", "weights": "random", "flips": False}
+    tiling, recipe = {"height": 32, "width": 32, "overlap": 0.0}, {"steps": [{"kind": "paste"}], "share": 0.5}
+    config = RunConfig(
+        blemish="0", data="", method="feature-classifier", tiling=tiling, synthetic=recipe,
+        options=method_class("feature-classifier").Options(**options).model_dump(mode="json"),
+    )  # fmt: skip
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "synthetic_first", lambda *a: kept.append(synthetic_first(*a)) or kept[0])
+        fitting.fit(fitting.build(config, dataset), dataset, config, run=tmp_path / "run")
+    assert {c.label for c in kept[0].cuts} == {"pit", "scratch"}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_class_that_is_never_drawn_is_one_line(share, dataset, tmp_path):
+    options = {"image_size": 32, "backbone": "test_resnet", "weights": "random", "flips": False}
+    write_csv(dataset, tmp_path / "list.csv")
+    recipe = {"steps": [{"kind": "dent"}, {"kind": "pit", "p": 0.0}], "share": share}
+    learn = partial(train, tmp_path / "list.csv", out=tmp_path / "run", method="feature-classifier", progress=False,
+                    options=options, tell=str, synthetic=recipe)  # fmt: skip
+    if share:
+        learn()
+    else:
+        with pytest.raises(DataError, match="dent was seen fewer than 2 times"):
+            learn()
 
 
 def test_same_seed_same_item(items):

@@ -40,6 +40,7 @@ def test_the_bundle_is_proven_and_tells_where_it_came_from(run, tiny_data):
     manifest = open_bundle(run).manifest
     assert manifest.certificate.verdict_agreement == 1
     assert manifest.certificate.score_difference < 1e-4
+    assert manifest.certificate.noise == 0
     assert manifest.certificate.images == 3  # the validation images cut from the sixteen for training
     assert manifest.provenance.data["counts"] == {"train": 13, "val": 3, "test": 20}
     assert manifest.provenance.options["coreset_ratio"] == 0.2
@@ -302,6 +303,6 @@ def test_a_bank_of_a_single_image_is_certified_although_it_knows_that_image_by_h
         tell=str,
     )
     certificate = open_bundle(run).manifest.certificate
-    assert certificate.images == 1
+    assert (certificate.images, certificate.noise) == (1, 0.02)
     assert certificate.map_difference < 1e-3
     assert certificate.map_difference_absolute > 0  # it compared something

@@ -1,9 +1,8 @@
 """A data set of synthetic defects on disk: images, masks, a CSV manifest, what made each defect, a contact sheet."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import write_csv
-from blemish.errors import DataError
+from blemish.errors import BlemishError, DataError
 from blemish.imaging.part import counting
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
@@ -41,10 +40,7 @@ class Written:
     dataset: Dataset
     counts: dict[str, int]  # images by class
     sheet: Path
-
-    @property
-    def number(self) -> int:
-        return sum(self.counts.values())
+    stopped: str  # why there are fewer than were asked for, if so
 
 
 def write_augmented(
@@ -64,9 +60,9 @@ def write_augmented(
     surface tells: group, product, template, pixels that count), and with `include` the images of `data` too, which are
     split first where they are not; OUT/defects.jsonl has one line a defect: image, class, step of the recipe, seed,
     box, area and what was drawn. Only training images lend their surface or their defects, and defects lie within
-    `roi`. Where no more can be made, those that were are still listed. Raises DataError where there is nothing good to
-    draw on or nothing can be made, OptionError for a texture that is not there, ImageError where `roi` is to be found
-    in an image and is not.
+    `roi`. Where one cannot be made, those before it are still listed, and `stopped` says why. Raises DataError where
+    there is nothing good to draw on or not even the first can be made, OptionError for a texture that is not there,
+    ImageError where `roi` is to be found in the first image and is not.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -84,14 +80,19 @@ def write_augmented(
         raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
     recipe = with_default_label(recipe, data.defect_classes)
     check_textures(recipe)
-    drawn = drawings(good, recipe, cuts, roi, seed, count)
-    first = next(drawn)  # it may be that no defect fits, and then nothing is written
+    first = _one(good, recipe, cuts, roi, seed, 0)  # it may be that no defect fits, and then nothing is written
     for folder in ("images", "masks"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     samples, cells = [], []
+    stopped = ""
     with (out / "defects.jsonl").open("w", encoding="utf-8") as lines:
-        for number, (source, own_seed, scene) in enumerate(chain([first], drawn)):
+        for number in range(count):
+            try:
+                source, own_seed, scene = first if number == 0 else _one(good, recipe, cuts, roi, seed, number)
+            except BlemishError as error:
+                stopped = str(error)
+                break
             sample = _write_image(out, number, source, scene)
             samples.append(sample)
             for line in _lines(out, sample, source, own_seed, scene):
@@ -104,30 +105,10 @@ def write_augmented(
     sheet = out / "contact-sheet.png"
     write_image(sheet, contact_sheet(cells))
     labels = sorted({str(s.label) for s in samples})
-    return Written(dataset, {name: sum(s.label == name for s in samples) for name in labels}, sheet)
+    return Written(dataset, {name: sum(s.label == name for s in samples) for name in labels}, sheet, stopped)
 
 
-def drawings(
-    good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, seed: int, count: int
-) -> Iterator[Drawn]:
-    """A good image, the seed and the scene with a defect, `count` times or until no more can be made.
-
-    DataError where not even the first can be.
-    """
-    for number in range(count):
-        found = _one(good, recipe, cuts, roi, seed, number)
-        if found is not None:
-            yield found
-        elif number == 0:
-            raise DataError(
-                f"{ATTEMPTS} attempts at a defect made none that fits on the part and can be seen; make the recipe's "
-                "lengths smaller, its strengths larger, or its probabilities higher"
-            )
-        else:
-            return
-
-
-def _one(good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, seed: int, number: int) -> Drawn | None:
+def _one(good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, seed: int, number: int) -> Drawn:
     for attempt in range(ATTEMPTS):
         own = (seed, number, attempt)
         sample = good[int(np.random.default_rng(own).integers(len(good)))]
@@ -139,7 +120,10 @@ def _one(good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, s
         scene = apply(recipe, image, own, valid=valid, cuts=cuts)
         if scene.defects:
             return sample, own, scene
-    return None
+    raise DataError(
+        f"{ATTEMPTS} attempts at a defect made none that fits on the part and can be seen; make the recipe's lengths "
+        "smaller, its strengths larger, or its probabilities higher"
+    )
 
 
 def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample:

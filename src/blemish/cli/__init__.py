@@ -55,7 +55,7 @@ def build_app() -> typer.Typer:
 
 def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """A line without the place in the program, which tells a user nothing."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def main() -> None:

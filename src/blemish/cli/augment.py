@@ -36,11 +36,14 @@ def augment(
         written = write_augmented(
             dataset, out, steps, count, seed, include=include_data, roi=place, progress=lambda: progress(1)
         )
-    if written.number < count:
+    if written.stopped:
+        made = sum(written.counts.values())
         console.print(
-            f"just {written.number} of {count} images could be made; make the recipe's lengths smaller, its strengths "
-            "larger, or its probabilities higher", style="yellow", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            f"stopped after {made} of {count} images: {written.stopped}",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     found = ", ".join(f"{number} {name}" for name, number in written.counts.items())
     console.print(f"[bold]{out}[/bold]: {found}; look at {written.sheet}", highlight=False)
     if include_data:
@@ -53,6 +56,7 @@ def augment(
     )  # fmt: skip
     where = "" if format_ == "auto" else f" --format {format_}"
     where += "" if root is None else f" --root {root}"
+    where += "" if roi is None else f" --roi {roi}"
     console.print(
         f"next: blemish train {data}{where} --method unet --synthetic {recipe}", highlight=False, soft_wrap=True
     )

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
 
 from blemish.dataset.sample import DEFECT, GOOD, Sample
@@ -93,8 +93,10 @@ def masks_in(folder: Path) -> dict[str, Path]:
     return {_MASK_TAIL.sub("", path.stem): path for path in files} | {path.stem: path for path in files}
 
 
-def new_folder(out: Path) -> Path:
-    """The folder, made; DataError where there already is something in it."""
+def new_folder(out: Path, written: Sized, truth: str = "a file") -> Path:
+    """The folder, made; DataError where there already is something in it, or no image with the `truth` to write."""
+    if not written:
+        raise DataError(f"none of the images has {truth}, and the layout holds no others; take another layout")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} already exists and is not an empty folder; give another place to write to")
     out.mkdir(parents=True, exist_ok=True)

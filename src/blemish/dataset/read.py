@@ -142,7 +142,9 @@ def _of_unknown_truth(sample: Sample) -> Sample:
     """An image of which annotations were left out: where none remains, that does not make it good."""
     if sample.boxes or sample.shapes:
         return sample
-    return replace(sample, label=None if sample.label == GOOD else sample.label, boxes=None, shapes=None)
+    if sample.label == GOOD:
+        sample = replace(sample, label=None, mask=None, mask_classes=None)
+    return replace(sample, boxes=None, shapes=None)
 
 
 def _with_files(place: Path, samples: list[Sample]) -> list[Sample]:

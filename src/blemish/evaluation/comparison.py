@@ -156,8 +156,8 @@ def _reason(
     unsure = [s.method for s in standings if not s.behind and s not in tied]
     if unsure:
         reasons.append(
-            f"these images are too few to tell {_listed(unsure)} apart from it, but {_are(unsure)} more than "
-            f"{MARGIN:g} below it and so not taken for {'its' if len(unsure) == 1 else 'their'} speed"
+            f"these images are too few to tell {_listed(unsure)} apart from it, but {_they_are(unsure)} more "
+            f"than {MARGIN:g} below it and so not taken for {'its' if len(unsure) == 1 else 'their'} speed"
         )
     if len(reasons) == 1:
         reasons.append("no interval of a difference to it includes zero")
@@ -175,6 +175,10 @@ def front(quality: Mapping[str, float], cost: Mapping[str, float]) -> list[str]:
         if not found or quality[name] > quality[found[-1]]:
             found.append(name)
     return found
+
+
+def _they_are(names: Sequence[str]) -> str:
+    return f"{'it' if len(names) == 1 else 'they'} {_are(names)}"
 
 
 def _are(names: Sequence[str]) -> str:

@@ -104,9 +104,13 @@ class Calibration(Part):
 
 
 class Certificate(Part):
-    """Agreement of the shipped graph with the network it was made from, on real validation images."""
+    """Agreement of the shipped graph with the network it was made from, on real validation images.
+
+    Where there are none, on training images with a little noise (`noise`, share of full scale).
+    """
 
     images: int
+    noise: float = 0.0
     tolerance: float
     score_difference: float  # largest absolute difference, in parts of the score's scale
     map_difference: float

@@ -135,7 +135,7 @@ def pareto(
             axes.xaxis.set_minor_locator(NullLocator())
         axes.margins(x=0.25, y=0.2)
         bounds = axes.get_ylim()
-        axes.set_yticks([tick for tick in axes.get_yticks() if bounds[0] <= tick <= 1])  # there is no more than 1
+        axes.set_yticks([tick for tick in axes.get_yticks() if bounds[0] <= tick < 1 + 1e-9])  # there is no more than 1
         axes.set(xlabel=labels[0], ylabel=labels[1], ylim=bounds)
 
     return _svg(name, (5.3, 3.7), draw)

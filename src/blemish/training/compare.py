@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blemish.augment.recipe import Recipe
 from blemish.dataset.read import read_dataset
 from blemish.dataset.write import write_whole
 from blemish.errors import BlemishError, DataError, OptionError
 from blemish.evaluation.comparison import FIGURES, NAMES, figure_for, rank_methods
 from blemish.inspection.bundle import find_bundle
+from blemish.inspection.manifest import Roi, Tiling
 from blemish.methods.catalogue import method_class
 from blemish.report.comparison import render_comparison
 from blemish.report.page import check_installed, duration
@@ -42,6 +44,7 @@ from blemish.training.contest import (
 )
 from blemish.training.facts import Outcome, facts_of, plain_figures
 from blemish.training.judge import Judged, OtherRunError, finished, judge, learn
+from blemish.training.needs import good_alone
 from blemish.training.options import check_options
 from blemish.training.plan import TOP, Advice, advise, options_for, run_settings
 from blemish.training.ship import Progress
@@ -70,14 +73,15 @@ def compare(
     trainer: dict[str, Any] | None = None,
     tell: Progress = print,
     progress: bool = True,
-    **settings: Any,
+    tiling: Tiling | dict[str, Any] | None = None,
+    roi: Roi | None = None,
+    synthetic: Recipe | dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Compare methods on a dataset; returns what `comparison.json` holds.
 
     Without `methods`, the advisor's first TOP, or with a `budget` (seconds) all of its ranking that fit. `options` are
-    `METHOD.KEY` or, for every method that has it, `KEY`. `settings` are fields of `RunConfig` for all of them: roi,
-    tiling, and synthetic, which is for those that learn from defects. Raises DataError or OptionError for what a user
-    can mend.
+    `METHOD.KEY` or, for every method that has it, `KEY`. `tiling` and `roi` are for all of them, `synthetic` for
+    those that learn from defects. Raises DataError or OptionError for what a user can mend.
     """
     check_installed()
     if by is not None and by not in FIGURES:
@@ -94,8 +98,13 @@ def compare(
     tell("looking at the data")
     advice = advise(dataset, seed=seed)
     names = _in_order(methods, advice, budget is not None)
-    given = {key: value for key, value in {"trainer": trainer, **settings}.items() if value is not None}
-    shared = {**run_settings(advice), "seed": seed, **given}
+    if synthetic is not None and all(good_alone(method_class(name)) for name in names):
+        raise OptionError(
+            f"synthetic defects are for methods that learn from defects, and {', '.join(names)} learns from good "
+            "images alone; name one such as unet with --methods, or leave --synthetic out"
+        )
+    given = {"trainer": trainer, "tiling": tiling, "roi": roi, "synthetic": synthetic}
+    shared = {**run_settings(advice), "seed": seed, **{key: own for key, own in given.items() if own is not None}}
     own = own_options(options or {}, names)
     entries = [Entry(name, _checked(advice, name, own[name])) for name in names]
     split = split_for(dataset, names, folds, seed)

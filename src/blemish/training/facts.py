@@ -11,6 +11,7 @@ import blemish
 from blemish.augment.recipe import Recipe
 from blemish.evaluation.comparison import FIGURES, NAMES, Cost, Standing, choose, front
 from blemish.evaluation.judgement import Judgement
+from blemish.inspection.manifest import Tiling
 from blemish.methods.catalogue import method_class
 from blemish.training.contest import Contest, LeftOut, places_of
 from blemish.training.judge import Judged, training_seconds
@@ -101,8 +102,8 @@ def _view_in_words(settings: dict[str, Any]) -> list[str]:
     """What all methods share of how they look and what they learn from, where it is not the usual."""
     found = []
     if "tiling" in settings:
-        tiling = settings["tiling"]
-        found.append(f"tiles of {tiling['width']} × {tiling['height']} px, {tiling['overlap']:.0%} of them overlapping")
+        tiling = Tiling.model_validate(settings["tiling"])
+        found.append(f"tiles of {tiling.width} × {tiling.height} px, which overlap by {tiling.overlap:.0%}")
     if "roi" in settings:
         found.append("inside a region of interest")
     if "synthetic" in settings:

@@ -85,7 +85,8 @@ def fit(
     method.before_training(counted)
     transform = method.augment()
     if config.synthetic is not None:
-        transform = synthetic_first(config.synthetic, learnt_from, view, method.classes, transform)
+        whole = dataset.split("train") if tiles is not None else learnt_from  # windows keep no masks to cut out by
+        transform = synthetic_first(config.synthetic, whole, view, method.classes, transform)
     training = ImageItems(learnt_from, view, method.classes, transform, truth, tiles)
     validation = ImageItems(held, view, method.classes, truth=truth, tiles=held_tiles)
     batch = method.options.batch_size

@@ -20,6 +20,7 @@ from blemish.training.ship import Progress
 from blemish.training.train import resume, train
 
 TIMING = "timing.json"
+LONG = {"roi": "region of interest", "synthetic": "recipe of synthetic defects"}  # settings too long to be shown
 
 
 class OtherRunError(OptionError):
@@ -106,9 +107,8 @@ def _check_same(run: Path, options: dict[str, Any], settings: dict[str, Any]) ->
     for name in ("seed", "fit", "channels", "tiling", "roi", "synthetic", "trainer"):
         # Channels that nobody asked for are those of the images.
         if known[name] != asked[name] and (name in settings or name != "channels"):
-            raise OtherRunError(
-                f"'{run}' was trained with {name} {known[name]}, not {asked[name]}; take another folder with --out"
-            )
+            what = f"{name} {known[name]}, not {asked[name]}" if name not in LONG else f"another {LONG[name]}"
+            raise OtherRunError(f"'{run}' was trained with {what}; take another folder with --out")
 
 
 def _read(path: Path) -> dict[str, Any]:

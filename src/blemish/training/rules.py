@@ -44,11 +44,11 @@ def defects_to_learn(f: Fingerprint) -> bool:
     return f.defective_training >= ENOUGH or (f.defective_training > 0 and "good" not in f.training_truth)
 
 
-def masks_enough(f: Fingerprint) -> bool:
+def masks_given(f: Fingerprint) -> bool:
     return "mask" in f.training_truth and defects_to_learn(f)
 
 
-def boxes_only(f: Fingerprint) -> bool:
+def boxes_given(f: Fingerprint) -> bool:
     return "boxes" in f.training_truth and "mask" not in f.training_truth and defects_to_learn(f)
 
 
@@ -221,16 +221,16 @@ RULES: tuple[Rule, ...] = (
         points={"padim": -20, "siamese": -10},
     ),
     Rule(
-        "masks of enough defects",
-        masks_enough,
+        "masks of defects",
+        masks_given,
         f"masks of {ENOUGH} defective images, or there is nothing else: a segmenter learns what the defects are, where "
         "and how much",
         PIXELS_CASE,
         points={"unet": 100, "multitask": 96, "fpn": 94, "deeplabv3plus": 92, "fcn": 80, "segan": 78, "patchcore": 20},
     ),
     Rule(
-        "boxes of enough defects",
-        boxes_only,
+        "boxes of defects",
+        boxes_given,
         "defects are marked by boxes: a detector learns what they are and where",
         BOXES_CASE,
         points={"faster-rcnn": 100, "retinanet": 98, "ssd": 88, "yolo": 84},

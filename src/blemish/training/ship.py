@@ -55,7 +55,7 @@ OPSET = 17
 TOLERANCE = 1e-3  # largest difference that export accepts, in parts of the output's own scale
 MOST_OTHER_VERDICTS = 0.1  # share of the certified images that graph and network may judge otherwise, or one of them:
 # thresholds lie at these very images' scores, and rounding may put one on either side
-CERTIFIED_IMAGES = 32  # real validation images that the certificate rests on
+CERTIFIED_IMAGES = 32  # real images that the certificate rests on
 NOISE = 0.02  # share of full scale
 COUNTING = "counting.png"
 FOLDS_CHOSE = (
@@ -243,6 +243,7 @@ def certify(
         )
     return Certificate(
         images=len(samples),
+        noise=NOISE if learnt else 0.0,
         tolerance=TOLERANCE,
         score_difference=worst["score"],
         map_difference=worst["map"],

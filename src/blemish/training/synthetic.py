@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.augment.apply import apply
-from blemish.augment.cuts import Cut, cut
+from blemish.augment.cuts import LARGEST, Cut, cut
 from blemish.augment.geometric import Map, warp_image, warp_mask, warp_valid
 from blemish.augment.recipe import DefectStep, Paste, Recipe, labels_of, with_default_label
 from blemish.augment.scene import Defect, main_label
@@ -26,7 +26,7 @@ from blemish.training.needs import good_alone
 
 Bools = NDArray[np.bool_]
 Transform = Callable[[Item], Item]
-TRIALS = 25  # attempts at a defect before learning
+TRIALS = 50  # attempts at a defect before learning
 MOST_CUTS = 400  # real defects of a class held for pasting
 
 
@@ -105,6 +105,11 @@ def synthetic_first(
     defects = tuple(name for name in classes if name != GOOD)
     items = ImageItems(dataset, view, classes, truth=("mask",))
     cuts = cuts_from(items, defects) if recipe.pastes else []
+    if recipe.pastes and not cuts:
+        raise DataError(
+            f"the recipe pastes real defects, and all that are marked are too small to cut out, or cover more than "
+            f"{LARGEST:.0%} of what the network sees"
+        )
     check_fits(recipe, items, cuts)
     synthesise = Synthesiser(recipe, classes, cuts)
     return synthesise if then is None else Chain(synthesise, then)
@@ -116,18 +121,24 @@ def check_fits(recipe: Recipe, items: ImageItems, cuts: list[Cut]) -> None:
     Learning would go on without a defect, and not say so.
     """
     steps = [step.model_copy(update={"p": 1.0}) for step in recipe.steps if isinstance(step, DefectStep) and step.p]
-    good = [i for i, (sample, *_) in enumerate(items.places) if items.samples[sample].defective is False]
+    good = [i for i, (sample, _) in enumerate(items.places) if items.samples[sample].defective is False]
     if not steps or not good:
         return
     certain = recipe.model_copy(update={"steps": tuple(steps), "pick": None})
-    for attempt in range(TRIALS):
-        item = items[good[attempt % len(good)]]
+    tried = 0
+    for view in np.resize(np.random.default_rng(0).permutation(good), max(TRIALS, len(good))):
+        item = items[int(view)]
         image, valid = item["image"].numpy().transpose(1, 2, 0), item["valid"].numpy()
-        if apply(certain, image, (attempt,), valid=valid, cuts=cuts).defects:
+        if not valid.any():  # a tile outside the region of interest
+            continue
+        if apply(certain, image, (tried,), valid=valid, cuts=cuts).defects:
             return
+        tried += 1
+        if tried == TRIALS:
+            break
     raise DataError(
-        f"the recipe made no defect that fits on the part and can be seen, on {min(TRIALS, len(good))} good images as "
-        f"the network sees them, {image.shape[1]} px wide; make its lengths smaller or its strengths larger"
+        f"{tried} attempts at a defect by the recipe made none that fits on the part and can be seen, on good images "
+        f"as the network sees them, {image.shape[1]} px wide; make its lengths smaller or its strengths larger"
     )
 
 

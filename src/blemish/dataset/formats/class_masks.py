@@ -36,7 +36,8 @@ def read(path: Path) -> list[Sample]:
     """Samples with class masks, grey or with a palette; the label is that of the mask's only class, or good.
 
     Without classes.txt, classes are called by their pixel value. An image without a mask is of unknown truth. Pixel
-    values without a name count as good, and are named in a warning.
+    values without a name count as good beside others that have one, and are named in a warning; an image with nothing
+    else is of unknown truth.
     """
     file = _names_file(path)
     listed = tuple(class_label(line) for line in read_text(file).splitlines() if line.strip()) if file else ()
@@ -76,7 +77,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
         lost.append(f"{len(dataset) - len(samples)} images whose defect pixels are not known are left out")
     if any(not (isinstance(shape, Rle) and shape.many) for s in samples for shape in s.shapes or ()):
         lost.append("defects of one class that touch become one")
-    new_folder(out)
+    new_folder(out, samples, "a mask or outlines")
     (out / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     overlaps = unlike = 0
     for sample, stem in zip(samples, unique_stems(samples), strict=True):

@@ -49,7 +49,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     """Write boxes, outlines and masks as annotations/instances[_split].json; returns what could not be kept."""
     split = all_split(dataset.samples)
     found, lost = entries(dataset, any_shape, {"split"} if split else ())
-    new_folder(out)
+    new_folder(out, found)
     labels = {item.label for entry in found for item in entry.items or ()}
     names = sorted(labels | {name for name in dataset.classes if name != GOOD})
     categories = {name: i for i, name in enumerate(names, 1)}

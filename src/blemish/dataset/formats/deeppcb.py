@@ -5,7 +5,6 @@ from pathlib import Path
 from blemish.dataset.annotations import entries, known, left_out, no_shape, number, read_text, readable, text_of
 from blemish.dataset.files import copy_image, folders_in, images_in, new_folder
 from blemish.dataset.sample import Box, Dataset, Sample
-from blemish.errors import DataError
 
 SAYS = "group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt"
 CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # of numbers 1 to 6
@@ -66,8 +65,6 @@ def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write images that have a template, with their boxes; returns what could not be kept, a line each."""
     paired = dataset.where(lambda s: s.template is not None)
-    if not len(paired):
-        raise DataError("no image has a template, and the layout deeppcb holds images with their templates alone")
     found, lost = entries(paired, no_shape, {"template", "split"})
     if len(paired) < len(dataset):
         lost.append(f"{len(dataset) - len(paired)} images without a template are left out")
@@ -77,7 +74,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     undecided = sum(entry.items is None for entry in found)
     if undecided:
         lost.append(f"{undecided} images whose defects are not known read back as good")
-    new_folder(out)
+    new_folder(out, found, "a template")
     part, annotations = out / "group00000" / "00000", out / "group00000" / "00000_not"
     annotations.mkdir(parents=True)
     lists: dict[str, list[str]] = {}

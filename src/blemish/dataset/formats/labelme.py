@@ -102,7 +102,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     """Write boxes, outlines and masks as a file beside each image; returns what could not be kept, a line each."""
     split = all_split(dataset.samples)
     found, lost = entries(dataset, any_shape, {"split"} if split else ())
-    new_folder(out)
+    new_folder(out, found)
     for entry in found:
         folder = out / str(entry.sample.split) if split else out
         name = entry.stem + entry.sample.image.suffix.lower()

@@ -53,7 +53,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     samples = [s for s, _ in pairs]
     split = bool(samples) and all(s.split for s in samples)
     lost += losses(samples, {"label", "mask", "split"} if split else {"label", "mask"})
-    new_folder(out)
+    new_folder(out, samples, "a label")
     for (sample, label), stem in zip(pairs, unique_stems(samples), strict=True):
         base = out / str(sample.split) if split else out
         copy_image(sample.image, base / "images" / label / (stem + sample.image.suffix.lower()))

@@ -48,7 +48,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     products = {s.product for s in samples if s.product is not None}
     by_product = len(products) > 1 and all(s.product for s in samples)
     lost += losses(samples, {"label", "split", "mask"} | ({"product"} if by_product else set()))
-    new_folder(out)
+    new_folder(out, samples, "a label")
     for (sample, label), stem in zip(pairs, unique_stems(samples), strict=True):
         base = out / (sample.product or "") if by_product else out
         copy_image(sample.image, base / str(sample.split) / label / (stem + sample.image.suffix.lower()))

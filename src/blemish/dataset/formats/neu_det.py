@@ -9,7 +9,6 @@ from blemish.dataset.annotations import entries, no_shape
 from blemish.dataset.files import class_label, copy_image, new_folder
 from blemish.dataset.formats import voc
 from blemish.dataset.sample import Dataset, Sample
-from blemish.errors import DataError
 
 SAYS = "IMAGES/<class>_<number>.jpg with ANNOTATIONS/<class>_<number>.xml, in capitals"
 looks_like = voc.numbered_in_capitals
@@ -39,13 +38,11 @@ def read(path: Path) -> list[Sample]:
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write labels and boxes as this layout; returns what could not be kept, a line each."""
     labelled = dataset.where(lambda s: s.label is not None)
-    if not len(labelled):
-        raise DataError("no image has a label of one class, by which the layout neu-det names its images")
     found, lost = entries(labelled, no_shape, {"label"})
     if len(labelled) < len(dataset):
         lost.append(f"{len(dataset) - len(labelled)} images without a label are left out")
     lost.append("images are named by their class and a number")
-    new_folder(out)
+    new_folder(out, found, "a label of one class")
     numbers: Counter[str] = Counter()
     for entry in found:
         label = str(entry.sample.label)

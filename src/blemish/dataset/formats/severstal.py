@@ -53,15 +53,13 @@ def read(path: Path) -> list[Sample]:
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write masks as run lengths, one row an image and class; returns what could not be kept, a line each."""
     samples = [s for s in dataset.samples if has_mask(s)]
-    if not samples:
-        raise DataError("of no image are the defect pixels known, and the layout severstal holds nothing else")
     lost = losses(samples, {"mask", "shapes", "label"})
     if len(samples) < len(dataset):
         lost.append(f"{len(dataset) - len(samples)} images whose defect pixels are not known are left out")
     if any(not (isinstance(shape, Rle) and shape.many) for s in samples for shape in s.shapes or ()):
         lost.append("defects of one class in one image become one mask")
     classes = [name for name in dataset.classes if name != GOOD]
-    new_folder(out)
+    new_folder(out, samples, "a mask or outlines")
     unlike = 0
     (out / "train_images").mkdir()
     with (out / "train.csv").open("w", encoding="utf-8", newline="") as file:

@@ -91,7 +91,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     """Write boxes as JPEGImages, Annotations and ImageSets/Main; returns what could not be kept, a line each."""
     split = all_split(dataset.samples)
     found, lost = entries(dataset, no_shape, {"split"} if split else ())
-    new_folder(out)
+    new_folder(out, found)
     for entry in found:
         name = entry.stem + entry.sample.image.suffix.lower()
         copy_image(entry.sample.image, out / "JPEGImages" / name)

@@ -98,7 +98,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     """Write boxes and outlines as images/, labels/ and data.yaml; returns what could not be kept, a line each."""
     split = all_split(dataset.samples)
     found, lost = entries(dataset, single_ring, {"split"} if split else ())
-    new_folder(out)
+    new_folder(out, found)
     labels = {item.label for entry in found for item in entry.items or ()}
     names = sorted(labels | {name for name in dataset.classes if name != GOOD})
     place = {name: i for i, name in enumerate(names)}

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.dataset.sample import Dataset
+from blemish.errors import DataError
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
 from blemish.methods.blocks import Frozen
@@ -15,6 +16,7 @@ from blemish.methods.classification.fitting import CLASSIFIERS, HEADS, all_views
 from blemish.methods.gather import gather_vectors
 
 KINDS = sorted(CLASSIFIERS)
+LEAST = 2  # images of a class: one to learn from, and one to judge by
 
 
 class FeatureClassifierOptions(Options):
@@ -91,7 +93,13 @@ class FeatureClassifier(OnePassMethod):
         vectors = ((x - self.mean) / self.deviation).cpu().numpy()
         y = labels.cpu().numpy()
         names = KINDS if self.options.classifier == "auto" else [self.options.classifier]
-        folds = min(self.options.folds, int(labels.bincount().min()))
+        counts = labels.bincount(minlength=len(self.classes)).tolist()
+        if rare := [name for name, count in zip(self.classes, counts, strict=True) if count < LEAST]:
+            raise DataError(
+                f"{' and '.join(rare)} was seen fewer than {LEAST} times, too seldom to judge a classifier by; change "
+                "the recipe's `share`, or give more images"
+            )
+        folds = min(self.options.folds, min(counts))
         seed = torch.initial_seed() % 2**31
         found = choose(vectors, y, names, folds, seed)
         best = found[0]
