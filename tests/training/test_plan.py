@@ -13,7 +13,16 @@ from blemish.errors import DataError, OptionError
 from blemish.inspection.bundle import open_bundle
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training import plan as planning
-from blemish.training.plan import advise, advise_for, make_plan, read_plan, run_settings, write_plan
+from blemish.training.plan import (
+    advise,
+    advise_for,
+    make_plan,
+    probe_first,
+    read_plan,
+    run_settings,
+    tiles_an_image,
+    write_plan,
+)
 from blemish.training.probe import Estimate, estimate, images_shown, probe_machine
 from blemish.training.rules import RULES, Rule
 from blemish.training.run import read_config
@@ -137,9 +146,22 @@ def test_the_probe_counts_what_the_schedule_shows():
     once = estimate("padim", {"image_size": 64}, classes, 40, machine)
     assert once.images == 40
     assert estimate("padim", {"image_size": 64}, classes, 80, machine).training_s == pytest.approx(2 * once.training_s)
+    cut = estimate("padim", {"image_size": 64}, classes, 40, machine, tiles=9)
+    assert (cut.training_s, cut.latency_ms) == pytest.approx((9 * once.training_s, 9 * once.latency_ms))
+    assert (cut.images, cut.memory_mb) == (9 * once.images, once.memory_mb)
     kind = method_class("stfpm")
     method = kind(kind.Options(weights="random", steps=7, batch_size=8), classes)
     assert images_shown(method, 40, 8) == 7 * 8
+
+
+def test_an_image_costs_as_much_as_its_tiles(good_only):
+    found = replace(good_only, height=100, width=200)
+    assert tiles_an_image(found, None) == 1
+    assert tiles_an_image(found, {"height": 50, "width": 50, "overlap": 0.0}) == 8
+    tiled = advise_for(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
+    whole = replace(tiled, settings={k: v for k, v in tiled.settings.items() if k != "tile"})
+    costs = [probe_first(advice, ("good", "defect"), 1)["patchcore"] for advice in (tiled, whole)]
+    assert costs[0].images == costs[1].images * tiles_an_image(tiled.fingerprint, run_settings(tiled)["tiling"])
 
 
 def test_what_more_images_would_buy(good_only):

@@ -2,11 +2,13 @@
 
 import re
 import time
+from typing import Any
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import OptionError
+from blemish.inspection.manifest import Tiling
 from blemish.report.page import duration
-from blemish.training.plan import Advice
+from blemish.training.plan import Advice, tiles_an_image
 from blemish.training.probe import Machine, estimate, probe_machine
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
@@ -24,11 +26,19 @@ def parse_time(text: str) -> float:
 class Budget:
     """A time that runs from now on. Methods are asked for one after another; each is timed once it is done."""
 
-    def __init__(self, seconds: float, dataset: Dataset, advice: Advice, folds: int) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        dataset: Dataset,
+        advice: Advice,
+        folds: int,
+        tiling: Tiling | dict[str, Any] | None = None,
+    ) -> None:
         self.end = time.perf_counter() + seconds
         self.dataset = dataset
         self.channels = advice.settings.get("channels", 3)
         self.folds = folds
+        self.tiles = tiles_an_image(advice.fingerprint, tiling)
         self.expected: dict[str, float] = {}  # seconds of all trainings of a method, by the probe
         self.taken: dict[str, float] = {}
         self.refused: list[str] = []
@@ -61,5 +71,6 @@ class Budget:
         if side not in self._machines:
             self._machines[side] = probe_machine(side, self.channels)
         training = len(self.dataset.split("train"))
-        cost = estimate(method, options, self.dataset.classes, training, self._machines[side], self.channels)
+        machine, classes = self._machines[side], self.dataset.classes
+        cost = estimate(method, options, classes, training, machine, self.channels, self.tiles)
         return cost.training_s + (len(self.dataset) - training) * cost.latency_ms / 1000

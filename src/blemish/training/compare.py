@@ -171,7 +171,11 @@ def _run_all(
     left_out: LeftOut,
 ) -> dict[str, list[Judged]]:
     """Train and judge all methods that fit into the budget, in order; for each what its bundles made of the images."""
-    purse = None if seconds is None else Budget(seconds, contest.dataset, advice, len(contest.folds))
+    purse = (
+        None
+        if seconds is None
+        else Budget(seconds, contest.dataset, advice, len(contest.folds), contest.settings.get("tiling"))
+    )
     found: dict[str, list[Judged]] = {}
     for number, entry in enumerate(entries):
         known = all(finished(run) for _, run in places_of(contest, entry.method))

@@ -14,6 +14,8 @@ from blemish.dataset.info import Progress
 from blemish.dataset.sample import FEW, Dataset
 from blemish.errors import DataError, OptionError
 from blemish.evaluation.intervals import clopper_pearson, parts_needed
+from blemish.imaging.tiling import tile_boxes
+from blemish.inspection.manifest import Tiling
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.calibrate import parts_to_promise
@@ -131,8 +133,17 @@ def probe_first(advice: Advice, classes: tuple[str, ...], count: int = TOP) -> d
         good_only = kind.info.needs == ("good",)
         images = found.good_training if good_only else found.good_training + found.defective_training
         machine = probe_machine(side, channels)
-        estimates[ranked.method] = estimate(ranked.method, options, classes, images, machine, channels)
+        tiles = tiles_an_image(found, run_settings(advice).get("tiling"))
+        estimates[ranked.method] = estimate(ranked.method, options, classes, images, machine, channels, tiles)
     return estimates
+
+
+def tiles_an_image(found: Fingerprint, tiling: Tiling | dict[str, Any] | None) -> int:
+    """How many a typical image is cut into."""
+    if tiling is None:
+        return 1
+    by = Tiling.model_validate(tiling)
+    return len(tile_boxes(found.height, found.width, by.height, by.width, by.overlap))
 
 
 def make_plan(

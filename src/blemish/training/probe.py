@@ -31,9 +31,9 @@ class Estimate:
     """Rough, and for the CPU: the machine was perhaps busy, and each method has costs of its own."""
 
     training_s: float
-    latency_ms: float  # of the network, one image, in PyTorch; the shipped graph is often faster
+    latency_ms: float  # of the network, one image with all its tiles, in PyTorch; the shipped graph is often faster
     memory_mb: float  # of weights and activations while learning, beside what the libraries take
-    images: int  # shown while learning, each repetition counted
+    images: int  # shown while learning, each tile and each repetition counted
 
     def rounded(self) -> dict[str, Any]:
         """Two figures are all that an estimate is worth."""
@@ -112,14 +112,20 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def estimate(
-    name: str, options: dict[str, Any], classes: tuple[str, ...], images: int, machine: Machine, channels: int = 3
+    name: str,
+    options: dict[str, Any],
+    classes: tuple[str, ...],
+    images: int,
+    machine: Machine,
+    channels: int = 3,
+    tiles: int = 1,
 ) -> Estimate:
-    """What a method would cost with `images` training images; classes as in Dataset.classes."""
+    """What a method would cost with `images` training images, cut into `tiles` each; classes as in Dataset.classes."""
     kind = method_class(name)
     checked = check_options(kind.Options, _without_downloads(kind, options), name)
     method = kind(checked, classes, channels)
     batch = checked.batch_size
-    shown = images_shown(method, images, batch)
+    shown = images_shown(method, images * tiles, batch)
     if isinstance(method, OnePassMethod):  # its forward pass waits for what it has not learnt yet
         own = machine.backbone
         training = shown * own.forward_s
@@ -128,7 +134,7 @@ def estimate(
         own = cost_of(method, method, checked.image_size, channels)
         training = shown * own.forward_s * machine.backward
         memory = batch * own.activations + ADAM_COPIES * own.weights
-    return Estimate(training, 1000 * own.single_s, memory / MB, shown)
+    return Estimate(training, 1000 * own.single_s * tiles, memory / MB, shown)
 
 
 def images_shown(method: Method, images: int, batch: int) -> int:
