@@ -444,6 +444,16 @@ def test_an_image_that_is_missing_is_left_out_and_listed_by_the_audit(make, tmp_
         read_dataset(place, before.format)
 
 
+def test_a_coco_file_that_broke_off_is_listed(tmp_path):
+    make_coco(tmp_path)
+    text(tmp_path / "annotations/instances_more.json", "{")
+    text(tmp_path / "annotations/licences.json", '{"licences": []}')
+    with pytest.warns(AnnotationWarning):
+        dataset = read_dataset(tmp_path)
+    (line,) = dataset.broken
+    assert re.search(r"instances_more\.json is not readable as JSON", line)
+
+
 def test_audit_lists_boxes_that_do_not_fit(tmp_path):
     image = picture(tmp_path / "a.png")
     beyond = Polygon((((70.0, 5.0), (90.0, 5.0), (90.0, 9.0)),), "a")

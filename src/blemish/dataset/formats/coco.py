@@ -22,6 +22,7 @@ from blemish.errors import DataError
 
 SAYS = "a COCO .json, or a folder with such files in it, in annotations/ or in train/, val/ and test/"
 _FOLDERS = ("annotations", "labels", *SPLIT_NAMES)
+_OTHERS = ("shapes", "caption")  # keys of LabelMe's files, and of COCO's own of another kind
 _MOST = 20  # files of a folder that are looked into; a file an image is another format
 
 
@@ -37,6 +38,11 @@ def read(path: Path) -> list[Sample]:
     file does not exist.
     """
     samples: dict[Path, Sample] = {}
+    for file in _unread(path):
+        try:
+            read_json(file)
+        except DataError as error:  # else it holds something else, such as licences
+            left_out(str(error))
     for file in _files(path) if path.is_dir() else [path]:
         for sample in _read_file(file, path if path.is_dir() else path.parent):
             if sample.image in samples:
@@ -74,11 +80,20 @@ def write(dataset: Dataset, out: Path) -> list[str]:
 
 
 def _files(path: Path) -> list[Path]:
-    places = [path, *(f for f in folders_in(path) if f.name.lower() in _FOLDERS)] if path.is_dir() else []
-    found = [file for place in places for file in sorted(place.glob("*.json"))[:_MOST]]
-    if path.is_file() and path.suffix.lower() == ".json":
-        found = [path]
-    return [f for f in found if starts_with_key(f, "images") and not starts_with_key(f, "shapes", "caption")]
+    return [f for f in _candidates(path) if starts_with_key(f, "images") and not starts_with_key(f, *_OTHERS)]
+
+
+def _unread(path: Path) -> list[Path]:
+    """Files beside those of the format that are not known to be something else: perhaps damaged."""
+    known = set(_files(path))
+    return [f for f in _candidates(path) if f not in known and not starts_with_key(f, *_OTHERS)]
+
+
+def _candidates(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".json" else []
+    places = [path, *(f for f in folders_in(path) if f.name.lower() in _FOLDERS)]
+    return [file for place in places for file in sorted(place.glob("*.json"))[:_MOST]]
 
 
 def _read_file(file: Path, root: Path) -> list[Sample]:
