@@ -30,6 +30,7 @@ class YoloOptions(DetectorOptions):
         DetectorOptions.model_fields["backbone"].default,
         description="timm name, or csp: a CSPDarknet of the size, learnt from scratch, at the full learning rate",
     )
+    steps: int = Field(3000, ge=1, description="training steps, each of one batch")
     mosaic: float = Field(0.5, ge=0, le=1, description="share of training images put together from four")
     box_loss: Literal["giou", "ciou"] = Field("ciou", description="how found boxes are compared: giou or ciou")
 
