@@ -139,7 +139,7 @@ def _make(scene: Scene, step: Any, rng: np.random.Generator, scale: float, cuts:
 def _shape(scene: Scene, step: Any, rng: np.random.Generator, scale: float) -> Made | None:
     length = scale * rng.uniform(*step.length) * scene.extent
     across = rng.uniform(*step.width)
-    width = across * (scene.extent if step.kind in ("scratch", "crack") else length)
+    width = across * (scene.extent if step.kind in shapes.LINES else length)
     cover = getattr(shapes, step.kind)(rng, max(2.0, length), max(1.0, width))
     mask = shapes.mask_of(step.kind, cover)
     at = find_place(rng, mask, scene.free)

@@ -17,6 +17,7 @@ Bools = NDArray[np.bool_]
 Points = NDArray[np.float64]
 FINE = 4  # drawn so many times larger
 MARGIN = 3  # px around the shape
+LINES = ("scratch", "crack")  # whose width is a length of its own, not a share of theirs
 FAINT = 0.25  # coverage of a line's middle, from which on it is seen as part of the line
 
 
@@ -68,8 +69,9 @@ def mask_of(kind: str, cover: Floats) -> Bools:
 
     A line thinner than a pixel covers none by half, where it lies between two; its mask would fall apart.
     """
-    most = cv2.dilate(cover, np.ones((3, 3), np.uint8)) if kind in ("scratch", "crack") else np.ones_like(cover)
-    return np.asarray(cover >= 0.5 * np.maximum(most, FAINT))
+    if kind not in LINES:
+        return np.asarray(cover >= 0.5)
+    return np.asarray(cover >= 0.5 * np.maximum(cv2.dilate(cover, np.ones((3, 3), np.uint8)), FAINT))
 
 
 def _blob(rng: np.random.Generator, length: float, width: float, waves: float) -> Floats:

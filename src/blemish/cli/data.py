@@ -1,7 +1,6 @@
 """`blemish data`: look into a dataset, find what is wrong with it, write it in another layout."""
 
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,6 @@ from blemish.cli.console import counted, write_json
 if TYPE_CHECKING:
     from blemish.dataset.audit import Audit, Twins
     from blemish.dataset.info import DatasetInfo, Spread
-    from blemish.dataset.sample import Dataset
 
 data = typer.Typer(help="Look into a dataset, find what is wrong with it, convert it.", no_args_is_help=True)
 
@@ -31,8 +29,9 @@ Json = Annotated[
 def info(path: Data, format: FormatOption = "auto", root: Root = None, json: Json = None) -> None:
     """What is in DATA: classes, splits, sizes, depths, truth and the sizes of the defects."""
     from blemish.dataset.info import describe
+    from blemish.dataset.read import read_dataset
 
-    dataset = _read(path, format, root)
+    dataset = read_dataset(path, format, root)
     with counted("looking at images", len(dataset)) as progress:
         found = describe(dataset, progress)
     if json is not None:
@@ -50,8 +49,9 @@ def audit(path: Data, format: FormatOption = "auto", root: Root = None, json: Js
     or under two labels, a group in two splits, annotations or images that had to be left out), 0 otherwise.
     """
     from blemish.dataset.audit import audit_dataset
+    from blemish.dataset.read import read_dataset
 
-    dataset = _read(path, format, root)
+    dataset = read_dataset(path, format, root)
     with counted("reading images", len(dataset)) as progress:
         found = audit_dataset(dataset, progress)
     if json is not None:
@@ -73,24 +73,14 @@ def convert(
     """Write DATA in another layout; what that layout cannot hold is named."""
     from rich.console import Console
 
+    from blemish.dataset.read import read_dataset
     from blemish.dataset.write import convert as convert_dataset
 
-    dataset = _read(path, format, root)
+    dataset = read_dataset(path, format, root)
     lost = convert_dataset(dataset, to, out)
     for line in lost:
         print(f"warning: {to}: {line}", file=sys.stderr)
     Console().print(f"{len(dataset)} images read as {dataset.format}, written as {to} to {out}", highlight=False)
-
-
-def _read(path: str, format: str, root: Path | None) -> "Dataset":
-    from blemish.dataset.read import read_dataset
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        dataset = read_dataset(path, format, root)
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
-    return dataset
 
 
 def _print_info(path: str, found: "DatasetInfo") -> None:

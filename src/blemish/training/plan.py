@@ -126,6 +126,7 @@ def run_settings(advice: Advice) -> dict[str, Any]:
 def probe_first(advice: Advice, classes: tuple[str, ...], count: int = TOP) -> dict[str, Estimate]:
     """What the methods that stand first would cost on this machine, with the advised view; classes as in Dataset."""
     found, channels = advice.fingerprint, advice.settings.get("channels", 3)
+    tiles = tiles_an_image(found, run_settings(advice).get("tiling"))
     estimates = {}
     for ranked in advice.ranking[:count]:
         kind, options = method_class(ranked.method), options_for(advice, ranked.method, {})
@@ -133,7 +134,6 @@ def probe_first(advice: Advice, classes: tuple[str, ...], count: int = TOP) -> d
         good_only = kind.info.needs == ("good",)
         images = found.good_training if good_only else found.good_training + found.defective_training
         machine = probe_machine(side, channels)
-        tiles = tiles_an_image(found, run_settings(advice).get("tiling"))
         estimates[ranked.method] = estimate(ranked.method, options, classes, images, machine, channels, tiles)
     return estimates
 

@@ -249,7 +249,7 @@ def certify(
         map_difference=worst["map"],
         score_difference_absolute=max(absolute["score"], boxes.score_difference),
         map_difference_absolute=max(absolute["map"], boxes.mask_difference),
-        detections=boxes.detections if any(trained.boxes is not None for _, trained, _ in compared) else None,
+        detections=boxes.detections if "boxes" in inspector.manifest.outputs else None,
         detections_matched=boxes.share if boxes.detections else None,
         verdict_agreement=0.0,
         versions=library_versions(),
