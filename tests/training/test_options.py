@@ -3,8 +3,10 @@
 import pytest
 
 from blemish.errors import OptionError
+from blemish.methods.catalogue import METHODS, method_class
+from blemish.methods.detection.faster_rcnn import FasterRCNN
 from blemish.methods.feature_distance.patchcore import PatchCoreOptions
-from blemish.training.options import check_options, parse_settings
+from blemish.training.options import check_options, idle_options, parse_settings
 from blemish.training.run import RunConfig, read_config, write_config
 
 
@@ -40,3 +42,20 @@ def test_the_run_file_comes_back_as_it_was_written(tmp_path):
         read_config(tmp_path / "run")
     with pytest.raises(OptionError, match="not a run folder"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_without_effect_are_told(name):
+    kind = method_class(name).Options
+    assert not idle_options(kind(), [])
+    for option, field in kind.model_fields.items():
+        for other, values in ((field.json_schema_extra or {}).get("idle_where", {})).items():
+            for value in values:
+                told = idle_options(kind(**{other: value}), [other, option])
+                assert f"option {option} has no effect where {other} is {value}" in told
+
+
+def test_an_option_that_has_an_effect_is_not_told_of():
+    options = FasterRCNN.Options(neck="single", sides=(0.3,))
+    assert idle_options(options, ["neck", "sides"]) == []
+    assert idle_options(options, ["scales"]) == ["option scales has no effect where neck is single"]

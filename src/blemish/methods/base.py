@@ -45,6 +45,11 @@ class MethodInfo:
     takes: tuple[Need, ...] = ()  # truth that it also uses where some images have it
 
 
+def idle_where(option: str, *values: Any) -> dict[str, Any]:
+    """Of an option that has no effect where another has one of these values: the field's `json_schema_extra`."""
+    return {"idle_where": {option: list(values)}}
+
+
 class Options(BaseModel):
     """Options common to all methods; each method adds its own."""
 

@@ -24,6 +24,17 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     return parsed
 
 
+def idle_options(options: BaseModel, given: Iterable[str]) -> list[str]:
+    """A line for each option given that has no effect beside the others."""
+    found = []
+    for name in given:
+        extra: Any = type(options).model_fields[name].json_schema_extra or {}
+        for other, values in extra.get("idle_where", {}).items():
+            if getattr(options, other) in values:
+                found.append(f"option {name} has no effect where {other} is {getattr(options, other)}")
+    return found
+
+
 T = TypeVar("T", bound=BaseModel)
 
 

@@ -20,7 +20,7 @@ from blemish.training.calibrate import Target
 from blemish.training.cross_fit import cross_fit
 from blemish.training.fit import build, fit, training_part, view_of
 from blemish.training.needs import check_templates, check_truth, good_alone
-from blemish.training.options import check_options
+from blemish.training.options import check_options, idle_options
 from blemish.training.plan import advise, options_for, run_settings
 from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.ship import Origin, Progress, ship
@@ -58,6 +58,8 @@ def train(
     if settings.get("channels") is None:
         settings = {**settings, "channels": channels_of(dataset)}
     checked = check_options(method_class(method).Options, options or {}, method)
+    for line in idle_options(checked, options or {}):
+        tell(line)
     config = check_options(
         RunConfig,
         {

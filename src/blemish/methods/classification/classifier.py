@@ -12,7 +12,7 @@ from blemish.dataset.sample import GOOD, Dataset
 from blemish.methods.augmentation import Augmentation, augmented
 from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
-from blemish.methods.base import Batch, Item, Method, MethodInfo
+from blemish.methods.base import Batch, Item, Method, MethodInfo, idle_where
 from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
 from blemish.methods.classification.networks import Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
@@ -54,12 +54,20 @@ class NetworkOptions(Augmentation):
         0.0, ge=0, lt=1, description="stochastic depth at the deepest block, in networks of timm that have it"
     )
     loss: Literal["cross-entropy", "focal"] = Field("cross-entropy", description="what is minimised")
-    gamma: float = Field(2.0, gt=0, description="of the focal loss")
+    gamma: float = Field(
+        2.0, gt=0, description="of the focal loss", json_schema_extra=idle_where("loss", "cross-entropy")
+    )
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
     balance: Literal["none", "weights", "sampler"] = Field(
         "weights", description="unbalanced classes: nothing, weights by their effective number, or equal drawing"
     )
-    beta: float = Field(0.99, ge=0, lt=1, description="of the effective number; 0: all alike, to 1: inverse counts")
+    beta: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        description="of the effective number; 0: all alike, to 1: inverse counts",
+        json_schema_extra=idle_where("balance", "none", "sampler"),
+    )
 
 
 # What `preset=few` puts in the place of the defaults; options that are given keep their values.
@@ -77,7 +85,12 @@ class ClassifierOptions(NetworkOptions):
     embedding_loss: Literal[
         "none", "prototype", "triplet", "supervised-contrastive", "centre", "large-margin-cosine"
     ] = Field("none", description="added on the features before the last layer, for small sets")  # fmt: skip
-    embedding_weight: float = Field(0.5, ge=0, description="of that loss beside the other")
+    embedding_weight: float = Field(
+        0.5,
+        ge=0,
+        description="of that loss beside the other",
+        json_schema_extra=idle_where("embedding_loss", "none"),
+    )
     average: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which ship; 0: the last ones")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup in every other step; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix in every other step; 0: none")

@@ -14,7 +14,7 @@ from blemish.errors import DataError
 from blemish.methods.augmentation import Augmentation, augmented
 from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
-from blemish.methods.base import Batch, Item, Method
+from blemish.methods.base import Batch, Item, Method, idle_where
 from blemish.methods.detection.boxes import centres_and_sizes
 from blemish.methods.detection.matching import counted
 from blemish.methods.detection.mosaic import mosaic
@@ -43,9 +43,21 @@ class DetectorOptions(Augmentation):
     backbone_rate: float = Field(0.3, ge=0, le=1, description="the backbone's learning rate, as a share")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that ship; 0: the last ones")
     mosaic: float = Field(0.0, ge=0, le=1, description="share of training images put together from four")
-    calm_end: float = Field(0.2, ge=0, le=1, description="share of the steps, the last, without mosaics")
+    calm_end: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of the steps, the last, without mosaics",
+        json_schema_extra=idle_where("mosaic", 0.0),
+    )
     suppression: Kind = Field("hard", description="boxes on one defect: hard keeps the best, soft lowers the others")
-    suppression_iou: float = Field(0.5, gt=0, lt=1, description="boxes of a class that overlap by more are one defect")
+    suppression_iou: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="boxes of a class that overlap by more are one defect",
+        json_schema_extra=idle_where("suppression", "soft"),
+    )
     min_score: float = Field(0.01, ge=0, lt=1, description="boxes that score less are not given at all")
     max_boxes: int = Field(100, ge=1, le=1000, description="most boxes that are given of an image")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 
-from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.base import Batch, MethodInfo, idle_where
 from blemish.methods.detection.anchors import Anchors, Sizes, stated_shapes
 from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
@@ -28,9 +28,19 @@ SIDE = 7  # of the grid of features that the second stage sees of a region
 
 class FasterRCNNOptions(DetectorOptions):
     neck: Literal["fpn", "single"] = Field("fpn", description="fpn: a pyramid; single: one map, as in the first paper")
-    stride: int = Field(16, ge=4, le=32, description="of the map where neck is single")
-    scales: Sizes = Field((3.0, 4.5), description="anchor sides in a pyramid, in strides of their level")
-    sides: Sizes = Field((0.21, 0.43, 0.85), description="anchor sides on a single map, in sides of the image")
+    stride: int = Field(
+        16, ge=4, le=32, description="of the map where neck is single", json_schema_extra=idle_where("neck", "fpn")
+    )
+    scales: Sizes = Field(
+        (3.0, 4.5),
+        description="anchor sides in a pyramid, in strides of their level",
+        json_schema_extra=idle_where("neck", "single"),
+    )
+    sides: Sizes = Field(
+        (0.21, 0.43, 0.85),
+        description="anchor sides on a single map, in sides of the image",
+        json_schema_extra=idle_where("neck", "fpn"),
+    )
     ratios: Sizes = Field((0.125, 0.35, 1.0, 2.8, 8.0), description="anchor heights, in widths")
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     pooling: Pooling = Field("align", description="features of a region: align (RoIAlign) or pool (RoIPool)")

@@ -39,11 +39,11 @@ class SSD(Detector):
 
     Kept: default boxes of linearly spaced scales, but for the finest of the five maps, which has its own, with squares
     of an in-between scale; matching at IoU 0.5 or best; softmax with background; hard negatives three to one; smooth L1
-    on offsets with variances 0.1 and 0.2. Deviations: smooth L1 is linear from 1/9 on (the paper: 1); half the paper's
-    finest scale, and stretches of 2, 4 and 8 for its 2 and 3, since defects are smaller and longer than things on
-    photographs; a light pretrained backbone, a 3 x 3 convolution to a common width before each map's predictor (which
-    takes the place of the paper's L2 normalisation), AdamW, averaged weights, no random crops but the common
-    augmentation.
+    on offsets with variances 0.1 and 0.2. Deviations: the default box that fits a defect best learns the defect that it
+    overlaps most, should that be another; smooth L1 is linear from 1/9 on (the paper: 1); half the paper's finest
+    scale, and stretches of 2, 4 and 8 for its 2 and 3, since defects are smaller and longer than things on photographs;
+    a light pretrained backbone, a 3 x 3 convolution to a common width before each map's predictor (which takes the
+    place of the paper's L2 normalisation), AdamW, averaged weights, no random crops but the common augmentation.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
 
-from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.base import Batch, MethodInfo, idle_where
 from blemish.methods.few_shot.embedding import Embedding, FewShotMethod, FewShotOptions, episode_of
 from blemish.methods.schedule import cosine_decay
 
@@ -24,10 +24,17 @@ class MamlOptions(FewShotOptions):
     batch_size: int = Field(24, ge=4, description="images in a batch, of which an episode is made")
     anil: bool = Field(False, description="only the last layer is adapted (Raghu et al. 2020, ANIL); much faster")
     first_order: bool = Field(
-        True, description="leave out second derivatives; false: the paper's own, slower; anil has them anyway"
+        True,
+        description="leave out second derivatives; false: the paper's own, slower; anil has them anyway",
+        json_schema_extra=idle_where("anil", True),
     )
     inner_steps: int = Field(5, ge=1, description="steps of adaptation to an episode")
-    inner_rate: float = Field(0.01, gt=0, description="learning rate of the network's adaptation")
+    inner_rate: float = Field(
+        0.01,
+        gt=0,
+        description="learning rate of the network's adaptation",
+        json_schema_extra=idle_where("anil", True),
+    )
     head_rate: float = Field(2.0, gt=0, description="learning rate of the last layer's adaptation")
     final_images: int = Field(20, ge=1, description="images of a class, at most, that the shipped network adapts to")
     final_steps: int = Field(20, ge=1, description="steps of that adaptation")

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.base import Batch, Method, MethodInfo, Options, idle_where
 from blemish.methods.blocks import GaussianBlur, enlarge, mean_of_image
 from blemish.methods.schedule import training_batches
 
@@ -19,7 +19,13 @@ LAST_GRID = 8  # places along a side at which the last convolution's map is join
 class DeepSVDDOptions(Options):
     image_size: int = Field(128, ge=32, le=512, description="side of the square that the network sees, in px")
     objective: Literal["one-class", "soft-boundary"] = Field("one-class", description="the paper's two losses")
-    nu: float = Field(0.1, gt=0, lt=1, description="soft boundary: share of the training images allowed outside")
+    nu: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="soft boundary: share of the training images allowed outside",
+        json_schema_extra=idle_where("objective", "one-class"),
+    )
     dimensions: int = Field(128, ge=1, description="dimensions of the space of the sphere")
     width: int = Field(16, ge=1, description="channels of the first layer, doubled at each of the next three")
     pretrain_steps: int = Field(400, ge=1, description="steps of the autoencoder that the network starts from")

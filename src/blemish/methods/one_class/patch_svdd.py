@@ -40,8 +40,10 @@ class PatchSVDD(Method):
     loss that pulls jittered neighbours together, the self-supervised task of telling in which of eight directions a
     neighbouring patch lies, distance to the nearest good embedding at both levels, product of the two maps, image score
     = its maximum. Both encoders have only unpadded convolutions, so the whole image is embedded at once, with the very
-    results of patch after patch. Deviations: a bank of `bank` embeddings (a k-centre coreset) for all of them, patches
-    every `map_stride` px at both levels, fewer steps at a higher rate that falls along a cosine, a final Gaussian.
+    results of patch after patch. Deviations: neighbours lie three quarters of a side away, an eighth more or less (the
+    authors' code: three quarters to a whole side, straight or diagonal); a bank of `bank` embeddings (a k-centre
+    coreset) for all of them, patches every `map_stride` px at both levels, fewer steps at a higher rate that falls
+    along a cosine, a final Gaussian.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -38,7 +38,8 @@ class FAnoGAN(Method):
     Kept: Wasserstein GAN with gradient penalty 10, five critic steps to one of the generator; then, both frozen, an
     encoder learns by the izi_f loss (image to code to image: mean squared residual of the image, plus kappa times that
     of the critic's features); image score = the same sum, an option; map = absolute residual. Nothing is searched in
-    inspection, so all of it is one graph. Deviations: DCGAN's layers in place of residual ones, normalised in the
+    inspection, so all of it is one graph. Deviations: codes are drawn evenly from -1 to 1, the range of the encoder's
+    tanh (the authors' code: from a normal distribution); DCGAN's layers in place of residual ones, normalised in the
     critic by layer and not by batch; images of 64 px whole by default, or patches, whose scores are averaged; far fewer
     steps; the image score is the map's maximum, for in the sum over a whole picture a small defect drowns among the
     edges that the generator does not meet.

@@ -15,7 +15,7 @@ from blemish.errors import OptionError
 from blemish.methods.augmentation import Augmentation, augmented
 from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
-from blemish.methods.base import Batch, Item, Method
+from blemish.methods.base import Batch, Item, Method, idle_where
 from blemish.methods.blocks import check_multiple
 from blemish.methods.metric_losses import metric_loss
 from blemish.methods.mixing import cutmix_pixels
@@ -59,19 +59,34 @@ class SegmenterOptions(Augmentation):
         0.5, gt=0, le=1, description="share of training images drawn from those with a defect; null: as they come"
     )
     class_balance: float = Field(
-        0.5, ge=0, le=1, description="among them, 0 draws each image equally often, 1 each class, 0.5 half-way"
+        0.5,
+        ge=0,
+        le=1,
+        description="among them, 0 draws each image equally often, 1 each class, 0.5 half-way",
+        json_schema_extra=idle_where("defect_share", None),
     )
     crop: int | None = Field(
         None,
         ge=32,
         description="learn from squares of this side, in px of image_size, cut from images; null: whole",
     )
-    crop_on_defect: float = Field(0.7, ge=0, le=1, description="share of such squares that hold a defect's pixel")
+    crop_on_defect: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="share of such squares that hold a defect's pixel",
+        json_schema_extra=idle_where("crop", None),
+    )
 
     embedding_loss: Literal[
         "none", "prototype", "triplet", "supervised-contrastive", "centre", "large-margin-cosine"
     ] = Field("none", description="added on the features of places before the last layer, for small sets")  # fmt: skip
-    embedding_weight: float = Field(0.1, ge=0, description="of that loss beside the others")
+    embedding_weight: float = Field(
+        0.1,
+        ge=0,
+        description="of that loss beside the others",
+        json_schema_extra=idle_where("embedding_loss", "none"),
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the features before the last layer left out")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix, of images and masks, in every other step; 0: none")
     average: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which ship; 0: the last ones")
