@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,11 @@ from blemish.dataset import (
     class_masks,
     convert,
     describe,
+    mask_of,
     read_dataset,
 )
 from blemish.dataset.sample import AnnotationWarning
+from blemish.dataset.truth import known_boxes
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import write_image
 
@@ -467,7 +471,143 @@ def test_audit_lists_boxes_that_do_not_fit(tmp_path):
     found = audit_dataset(Dataset(samples, tmp_path, "csv"))
     assert found.boxes_outside == ["a.png: 1", "c.png: 1"]
     assert found.boxes_empty == ["b.png: 3", "c.png: 1"]
-    assert not found.serious
+    assert found.serious
+
+
+def test_a_defective_image_without_a_box_left_is_of_unknown_truth(tmp_path):
+    image = picture(tmp_path / "a.png")
+    outside = Sample(image, label="a", boxes=(Box(90, 0, 95, 5, "a"),))
+    assert known_boxes(outside, SIZE) is None
+    assert known_boxes(replace(outside, boxes=(*outside.boxes, Box(1, 1, 2, 2, "a"))), SIZE) == (Box(1, 1, 2, 2, "a"),)
+    assert known_boxes(Sample(image, label="good", boxes=()), SIZE) == ()
+    assert known_boxes(Sample(image, label="a"), SIZE) is None
+
+
+def test_labels_without_any_mask_are_no_masks(tmp_path):
+    for i in range(30):
+        picture(tmp_path / f"images/{i:02d}.png", i)
+        text(tmp_path / f"labels/{i:02d}.txt", "")
+    text(tmp_path / "labels/07.txt", "0 300 200 30 40\n")  # in pixels: of no layout that is known
+    with pytest.raises(DataError, match="in no layout"):
+        read_dataset(tmp_path)
+    text(tmp_path / "labels/29.txt", "0 0.5 0.5 0.25 0.5\n")
+    dataset = read_dataset(tmp_path)  # the one file of boxes is found among those of good images
+    assert dataset.format == "yolo"
+    assert dataset.samples[29].boxes == (Box(30, 10, 50, 30, "0"),)
+
+
+def test_rectangles_of_four_corners(tmp_path):
+    picture(tmp_path / "a.png")
+    corners = [[3, 4], [20, 4], [20, 9], [3, 9]]
+    shapes = [{"label": "dent", "shape_type": "rectangle", "points": corners}]
+    # Parts in the order of the alphabet: the picture comes before the shapes.
+    text(tmp_path / "a.json", json.dumps({"imageData": "A" * 100000, "shapes": shapes}))
+    (sample,) = read_dataset(tmp_path).samples
+    assert sample.boxes == (Box(3, 4, 20, 9, "dent"),)
+
+
+def test_voc_files_of_one_name_belong_to_their_folders(tmp_path):
+    for at, folder in enumerate("ab"):
+        picture(tmp_path / f"images/{folder}/0.png", at)
+        text(tmp_path / f"annotations/{folder}/0.xml", voc_xml(("dent", (at + 1, 1, 9, 9))))
+        picture(tmp_path / f"images/{folder}/{folder}1.png", at)
+        text(tmp_path / f"annotations/{folder}1.xml", voc_xml(("pit", (at + 1, 1, 9, 9))))
+        picture(tmp_path / f"images/{folder}/2.png", at)
+    text(tmp_path / "annotations/2.xml", voc_xml())  # of which of the two?
+    with pytest.warns(AnnotationWarning, match="several images or files have its name"):
+        dataset = read_dataset(tmp_path)
+    boxes = {f"{s.image.parent.name}/{s.image.stem}": s.boxes for s in dataset.samples}
+    assert boxes == {
+        "a/0": (Box(0, 0, 9, 9, "dent"),), "a/a1": (Box(0, 0, 9, 9, "pit"),), "a/2": None,
+        "b/0": (Box(1, 0, 9, 9, "dent"),), "b/b1": (Box(1, 0, 9, 9, "pit"),), "b/2": None,
+    }  # fmt: skip
+
+
+def test_coco_in_any_order_and_with_images_elsewhere(tmp_path):
+    picture(tmp_path / "pictures/a.png")
+    annotations = [
+        {"id": i, "image_id": 5, "category_id": 3, "bbox": [0, 0, 8, 9], "note": "x" * 999} for i in range(99)
+    ]
+    ordered = json.dumps(json.loads(coco_of(["a.png"], annotations)), sort_keys=True)
+    text(tmp_path / "truth/all.json", ordered)
+    assert ordered.index('"images"') > 65536
+    with pytest.raises(DataError, match=r"holds no images.*image a.png does not exist"):
+        read_dataset(tmp_path / "truth")
+    (sample,) = read_dataset(tmp_path / "truth", root=tmp_path / "pictures").samples
+    assert len(sample.boxes) == 99
+
+
+def test_severstal_rows_of_one_class_are_all_kept(tmp_path):
+    picture(tmp_path / "train_images/a.png")
+    text(tmp_path / "train.csv", "ImageId,ClassId,EncodedPixels\na.png,1,1 3\na.png,1,41 2\n")
+    (sample,) = read_dataset(tmp_path).samples
+    assert mask_of(sample, SIZE).sum() == 5
+
+
+def make_bad_yolo(root):
+    picture(root / "images/a.png")
+    text(root / "data.yaml", "names: [a]\ntrain: 5\n")
+
+
+def make_bad_coco(annotation, name="a.png"):
+    def make(root):
+        picture(root / "images/a.png")
+        text(root / "all.json", coco_of([name], [{"id": 1, "image_id": 5, "category_id": 3, **annotation}]))
+
+    return make
+
+
+def make_bad_severstal(content):
+    def make(root):
+        picture(root / "train_images/a.png")
+        (root / "train.csv").write_bytes(b"ImageId,ClassId,EncodedPixels\n" + content)
+
+    return make
+
+
+def make_bad_voc(root):
+    make_voc(root)
+    (root / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe0")
+
+
+def make_bad_voc_encoding(root):
+    make_voc(root)
+    text(root / "Annotations/0.xml", '<?xml version="1.0" encoding="foo"?><annotation/>')
+
+
+def make_bad_csv(root):
+    picture(root / "a.png")
+    rings = "[[[1,1],[9,1],[9,9]]]"
+    text(root / "all.csv", f'image,shapes\na.png,"[{{""label"":[1],""rings"":{rings}}}]"\n')
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_bad_yolo,
+        make_bad_coco({"segmentation": {"size": [40, 80], "counts": [float("inf")]}}),
+        make_bad_coco({"segmentation": {"size": [10**5, 10**6], "counts": [10**11]}}),
+        make_bad_coco({"segmentation": {"size": [20, 80], "counts": [1600]}}),
+        make_bad_coco({"bbox": [1, 2, 3, 4]}, "a" * 5000 + ".png"),
+        make_bad_severstal(b"\xff\xfe.png,1,1 5\n"),
+        make_bad_severstal(b"a.png,1,99999999999999999999999 5\n"),
+        make_bad_voc,
+        make_bad_voc_encoding,
+        make_bad_csv,
+    ],
+)
+def test_content_that_no_file_should_hold_is_refused_or_left_out(make, tmp_path):
+    make(tmp_path)
+    place = tmp_path / "all.csv" if (tmp_path / "all.csv").exists() else tmp_path
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            broken = read_dataset(place).broken
+        except DataError as error:
+            broken = [str(error)]
+    assert broken
+    assert all("\n" not in line for line in broken)
+    assert all(isinstance(w.message, AnnotationWarning) for w in caught)
 
 
 @pytest.mark.parametrize(

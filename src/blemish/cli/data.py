@@ -150,7 +150,7 @@ def _print_audit(path: str, found: "Audit") -> None:
     section("the same file under two labels", _lines(found.duplicates_across_labels), True)
     section("groups in two splits", found.groups_across_splits, True)
     section("annotations and images that had to be left out", found.broken_annotations, True)
-    section("boxes or outlines of no area, or outside their image: dropped", found.boxes_empty, False)
+    section("boxes or outlines of no area, or outside their image: dropped", found.boxes_empty, True)
     section("boxes or outlines that reach beyond their image: cut", found.boxes_outside, False)
     section("boxes of another class than their image", found.boxes_of_other_class, False)
     section("empty masks of defective images", found.empty_masks, False)

@@ -70,7 +70,7 @@ def read_xml(path: Path) -> ElementTree.Element:
         if b"<!ENTITY" in data:
             raise DataError(f"{path} defines XML entities; an annotation has no use for them")
         return ElementTree.fromstring(data)
-    except (OSError, ElementTree.ParseError) as error:
+    except (OSError, LookupError, ValueError, ElementTree.ParseError) as error:  # of an encoding, too
         raise DataError(f"{path} is not readable as XML: {error}") from error
 
 

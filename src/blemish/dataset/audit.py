@@ -35,7 +35,7 @@ class Twins:
 
 @dataclass
 class Audit:
-    """Findings; paths are relative to the dataset's root. The first six lists are serious."""
+    """Findings; paths are relative to the dataset's root. The first seven lists are serious."""
 
     images: int
     unreadable: list[str] = field(default_factory=list)
@@ -44,10 +44,10 @@ class Audit:
     duplicates_across_labels: list[Twins] = field(default_factory=list)
     groups_across_splits: list[str] = field(default_factory=list)
     broken_annotations: list[str] = field(default_factory=list)  # what the reader left out, missing images included
+    boxes_empty: list[str] = field(default_factory=list)  # of no area, or wholly outside: they are dropped
     empty_masks: list[str] = field(default_factory=list)  # of defective images
     masks_on_good: list[str] = field(default_factory=list)  # defect pixels on images labelled good
     boxes_outside: list[str] = field(default_factory=list)  # boxes and outlines that are cut to the image
-    boxes_empty: list[str] = field(default_factory=list)  # of no area, or wholly outside: they are dropped
     boxes_of_other_class: list[str] = field(default_factory=list)  # than their image's label
     tiny: list[str] = field(default_factory=list)
     unlabelled: int = 0
@@ -63,6 +63,7 @@ class Audit:
             or self.duplicates_across_labels
             or self.groups_across_splits
             or self.broken_annotations
+            or self.boxes_empty
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -83,8 +83,16 @@ def class_label(name: str) -> str:
     return GOOD if is_good_name(name) else name.strip()
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; not one of a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def first_existing(candidates: Iterable[Path]) -> Path | None:
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
 
 
 def masks_in(folder: Path) -> dict[str, Path]:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blemish.dataset.annotations import left_out
-from blemish.dataset.files import MASK_NAMES, WHOLE_SET_MASKS, first_existing, folders_in, images_in, is_defect_name
+from blemish.dataset.files import (
+    MASK_NAMES,
+    WHOLE_SET_MASKS,
+    first_existing,
+    folders_in,
+    images_in,
+    is_defect_name,
+    is_file,
+)
 from blemish.dataset.formats import (
     class_masks,
     classes,
@@ -64,11 +72,11 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
     """Samples of a folder or a CSV manifest; format "auto" finds out what it is.
 
     `path` "elpv" is the installed package elpv-dataset; format "elpv:0.5" counts cells as defective from a defect
-    probability of 0.5 on (otherwise 1 is defective and what is between 0 and 1 is left out). `root` is where a CSV's
-    relative paths start. Files roi.png and ignore.png in the dataset's folder hold for all images that have none of
-    their own. Annotations that cannot be used are left out, and so are images that are named but do not exist, or whose
-    mask, template, ROI or ignore mask does not: `Dataset.broken` lists them. Raises DataError for what is empty or
-    unclear, and where no image is left.
+    probability of 0.5 on (otherwise 1 is defective and what is between 0 and 1 is left out). `root` is where the
+    relative paths of a CSV or COCO file start. Files roi.png and ignore.png in the dataset's folder hold for all images
+    that have none of their own. Annotations that cannot be used are left out, and so are images that are named but do
+    not exist, or whose mask, template, ROI or ignore mask does not: `Dataset.broken` lists them. Raises DataError for
+    what is empty or unclear, and where no image is left.
     """
     name, _, option = format.partition(":")
     if name not in ("auto", *FORMATS):
@@ -81,14 +89,16 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
     name = detect_format(place) if name == "auto" else name
     if option and name != "elpv":
         raise DataError(f"format {name} takes no option, but was given {option!r}")
-    if root is not None and name != "csv":
-        raise DataError(f"root is where the paths of a CSV start; {place} is read as {name} and needs none")
+    if root is not None and name not in ("csv", "coco"):
+        raise DataError(f"root is where the paths of a CSV or COCO file start; {place} is read as {name}: needs none")
     base = Path(root) if root is not None else place if place.is_dir() else place.parent
     with _broken(place) as broken:
         if name == "csv":
             samples = csv_manifest.read(place, base)
         elif name == "elpv":
             samples = elpv.read(place, option)
+        elif name == "coco":
+            samples = coco.read(place, None if root is None else Path(root))
         else:
             samples = FORMATS[name].read(place)
         if not samples:
@@ -105,7 +115,11 @@ def _broken(place: Path) -> Iterator[list[AnnotationWarning]]:
     lines: list[AnnotationWarning] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield lines
+        try:
+            yield lines
+        except DataError as error:  # that nothing is left follows, perhaps, from what was left out
+            told = [str(warning.message) for warning in caught if isinstance(warning.message, AnnotationWarning)]
+            raise DataError("; ".join([str(error), *told[:3]])) from error
     for warning in caught:
         if isinstance(warning.message, AnnotationWarning):
             lines.append(warning.message)
@@ -162,7 +176,7 @@ def _with_files(place: Path, samples: list[Sample]) -> list[Sample]:
 
 def _missing(sample: Sample) -> list[str]:
     files = (sample.image, sample.mask, sample.template, sample.roi, sample.ignore)
-    return [str(file) for file in files if file is not None and not file.is_file()]
+    return [str(file) for file in files if file is not None and not is_file(file)]
 
 
 def _with_whole_set_masks(samples: list[Sample], base: Path) -> list[Sample]:

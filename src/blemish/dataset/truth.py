@@ -28,8 +28,14 @@ def has_mask(sample: Sample) -> bool:
 
 
 def has_boxes(sample: Sample) -> bool:
-    """Whether every defect's place is known; not where a defective image has no box left."""
+    """Whether something tells every defect's place; `known_boxes` looks whether any of a defective image is left."""
     return bool(sample.boxes) or has_mask(sample)
+
+
+def known_boxes(sample: Sample, size: tuple[int, int]) -> tuple[Box, ...] | None:
+    """As `boxes_of`; None where no box is known, or a defective image has none with any area in it."""
+    found = boxes_of(sample, size) if has_boxes(sample) else None
+    return None if sample.defective and not found else found
 
 
 def mask_of(sample: Sample, size: tuple[int, int]) -> Bools:

@@ -1,14 +1,14 @@
 """Judge a bundle on images whose truth is known, through the inspector: what is measured is what ships."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from blemish.dataset.sample import Box, Dataset, Sample
-from blemish.dataset.truth import boxes_of, class_masks, classes_shown, has_boxes, has_mask, instances_of, mask_of
+from blemish.dataset.truth import class_masks, classes_shown, has_mask, instances_of, known_boxes, mask_of
 from blemish.dataset.write import sha256_of
 from blemish.errors import BlemishError, DataError
 from blemish.evaluation.boxes import BoxFigures, box_figures, compare
@@ -152,9 +152,10 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
             if mask is not None:
                 layers = dict(zip(names, class_masks(sample, names, result.size), strict=True))
                 instances = _compare_instances(sample, result, names)
-            if result.candidates is not None and has_boxes(sample):
-                boxes = compare(result.candidates, _true_boxes(sample, result, names), result.valid)
-            outcome = _outcome(sample, result, mask)
+            known = None if result.candidates is None else known_boxes(sample, result.size)
+            if result.candidates is not None and known is not None:
+                boxes = compare(result.candidates, _as_named(known, names), result.valid)
+            outcome = _outcome(sample, result, mask, known)
             shown = _shown(sample, result, names)
         except BlemishError as error:
             unreadable.append(str(error))
@@ -189,20 +190,19 @@ def _pixel_truth(sample: Sample, result: Inspection) -> Bools | None:
     return mask if mask.any() or sample.defective is False else None
 
 
-def _true_boxes(sample: Sample, result: Inspection, names: list[str]) -> list[Box]:
+def _as_named(boxes: Sequence[Box], names: list[str]) -> list[Box]:
     """Where the bundle knows one class, all defects are it."""
-    found = boxes_of(sample, result.size)
-    return [replace(box, label=names[0]) for box in found] if len(names) == 1 else list(found)
+    return [replace(box, label=names[0]) for box in boxes] if len(names) == 1 else list(boxes)
 
 
-def _outcome(sample: Sample, result: Inspection, mask: Bools | None) -> Outcome | None:
+def _outcome(sample: Sample, result: Inspection, mask: Bools | None, boxes: Sequence[Box] | None) -> Outcome | None:
     """By masks where both sides have them, else by boxes where the bundle gives some; None where nothing tells."""
     boxes_alone = result.candidates is not None and result.candidates.masks is None
     if mask is not None and not boxes_alone:
         truth = instances_of(sample, result.size) if sample.defective is not False else []
         return outcome_of_masks(result.regions, truth, result.valid, result.size)
-    if result.candidates is not None and has_boxes(sample):
-        return outcome_of_boxes(result.regions, boxes_of(sample, result.size), result.valid)
+    if result.candidates is not None and boxes is not None:
+        return outcome_of_boxes(result.regions, boxes, result.valid)
     return None
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.template import read_template
-from blemish.dataset.truth import boxes_of, has_boxes, has_mask, mask_of
+from blemish.dataset.truth import has_mask, known_boxes, mask_of
 from blemish.dataset.valid import valid_mask
 from blemish.imaging.part import counting
 from blemish.imaging.read import image_header, read_image
@@ -123,7 +123,7 @@ class ImageItems(TorchDataset[Item]):
             item["has_boxes"] = known
         elif "boxes" in self.truth:
             item["boxes"] = boxes_in(sample, self.classes, seen, spec)
-            item["has_boxes"] = has_boxes(sample)
+            item["has_boxes"] = known_boxes(sample, size) is not None
         if self.with_template:
             item["template"] = seen.image(read_template(sample, size), spec)
             item["differs"] = torch.from_numpy(seen.mask(known_defects(sample, size), spec))
@@ -144,7 +144,7 @@ def shows_defect(item: Item) -> int:
 def known_defects(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Pixels (H, W) that are defective as far as masks and boxes tell, boxes all filled."""
     found = mask_of(sample, size) if has_mask(sample) else np.zeros(size, np.bool_)
-    for box in boxes_of(sample, size) if has_boxes(sample) else ():
+    for box in known_boxes(sample, size) or ():
         found[int(box.y0) : int(np.ceil(box.y1)), int(box.x0) : int(np.ceil(box.x1))] = True
     return found
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import GOOD, Box, Sample
-from blemish.dataset.truth import boxes_of, classes_shown, has_boxes, has_mask, mask_of
+from blemish.dataset.truth import classes_shown, has_mask, known_boxes, mask_of
 from blemish.evaluation.boxes import compare
 from blemish.evaluation.detections import Detections, rank
 from blemish.inspection.result import Inspection
@@ -43,12 +43,12 @@ class Evidence:
             self.unknown += 1
             return
         (self.defective if sample.defective else self.good).append(result.score)
+        boxes = known_boxes(sample, result.size) if result.candidates is not None or "anomaly_map" in kinds else None
         if not sample.defective and result.heat_map is not None:
             self.good_peaks.append(float(result.heat_map.max()))
-        if sample.defective and "anomaly_map" in kinds and result.heat_map is not None and has_boxes(sample):
-            known = boxes_of(sample, result.size)
-            self.sound_peaks += _sound_peak(result, known)
-            self.defect_peaks += _defect_peaks(result, known)
+        if sample.defective and "anomaly_map" in kinds and result.heat_map is not None and boxes:
+            self.sound_peaks += _sound_peak(result, boxes)
+            self.defect_peaks += _defect_peaks(result, boxes)
         if result.class_scores is not None:
             worst = max((name for name in result.class_scores if name != GOOD), key=result.class_scores.__getitem__)
             self.judged.append((bool(sample.defective), result.score, worst, result.class_scores))
@@ -58,8 +58,8 @@ class Evidence:
             mask = mask_of(sample, result.size)
             if mask.any() or not sample.defective:  # an empty mask of a defective part tells nothing
                 self.pixels += _pixel_counts(result, mask)
-        if result.candidates is not None and has_boxes(sample):
-            self.boxes.append(compare(result.candidates, boxes_of(sample, result.size), result.valid))
+        if result.candidates is not None and boxes is not None:
+            self.boxes.append(compare(result.candidates, boxes, result.valid))
 
     @property
     def only_defects(self) -> bool:

@@ -15,13 +15,15 @@ from blemish.dataset.annotations import (
     read_json,
     starts_with_key,
 )
-from blemish.dataset.files import SPLIT_NAMES, class_label, copy_image, folders_in, new_folder
+from blemish.dataset.files import SPLIT_NAMES, class_label, copy_image, first_existing, folders_in, new_folder
 from blemish.dataset.sample import GOOD, Box, Dataset, Polygon, Rle, Sample, Shape
 from blemish.dataset.shapes import bounds_of, pixels_of, runs_from_text, runs_to_text
-from blemish.errors import DataError
+from blemish.errors import DataError, ImageError
+from blemish.imaging.read import image_header
 
 SAYS = "a COCO .json, or a folder with such files in it, in annotations/ or in train/, val/ and test/"
 _FOLDERS = ("annotations", "labels", *SPLIT_NAMES)
+_OWN = ("images", "category_id")  # keys of which one stands early, whatever the order of the file's parts
 _OTHERS = ("shapes", "caption")  # keys of LabelMe's files, and of COCO's own of another kind
 _MOST = 20  # files of a folder that are looked into; a file an image is another format
 
@@ -30,12 +32,12 @@ def looks_like(path: Path) -> bool:
     return bool(_files(path))
 
 
-def read(path: Path) -> list[Sample]:
+def read(path: Path, root: Path | None = None) -> list[Sample]:
     """Samples with boxes, and shapes for annotations that have a segmentation; images without any are good.
 
     An annotation with a segmentation is a shape, and its box is that of the shape. `iscrowd` makes it a mask of many
     defects. Left out with a warning: annotations of an unknown image or category, or without a box, and images whose
-    file does not exist.
+    file does not exist: below `root`, beside the JSON file, or in the usual folders.
     """
     samples: dict[Path, Sample] = {}
     for file in _unread(path):
@@ -44,7 +46,8 @@ def read(path: Path) -> list[Sample]:
         except DataError as error:  # else it holds something else, such as licences
             left_out(str(error))
     for file in _files(path) if path.is_dir() else [path]:
-        for sample in _read_file(file, path if path.is_dir() else path.parent):
+        bases = [root] if root else [file.parent, path if path.is_dir() else path.parent, file.parent.parent]
+        for sample in _read_file(file, bases):
             if sample.image in samples:
                 raise DataError(f"{path}: {file.name} and another file list {sample.image}; give one of the files")
             samples[sample.image] = sample
@@ -80,7 +83,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
 
 
 def _files(path: Path) -> list[Path]:
-    return [f for f in _candidates(path) if starts_with_key(f, "images") and not starts_with_key(f, *_OTHERS)]
+    return [f for f in _candidates(path) if starts_with_key(f, *_OWN) and not starts_with_key(f, *_OTHERS)]
 
 
 def _unread(path: Path) -> list[Path]:
@@ -96,7 +99,7 @@ def _candidates(path: Path) -> list[Path]:
     return [file for place in places for file in sorted(place.glob("*.json"))[:_MOST]]
 
 
-def _read_file(file: Path, root: Path) -> list[Sample]:
+def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
     content = read_json(file)
     try:
         names = {c["id"]: class_label(str(c["name"])) for c in content["categories"]}
@@ -112,7 +115,7 @@ def _read_file(file: Path, root: Path) -> list[Sample]:
     split = _split_of(file)
     samples = []
     for key, name in images.items():
-        image = _find(name, file, root, split)
+        image = _find(name, bases, split)
         if image is None:
             left_out(f"{file}: image {name} does not exist")
             continue
@@ -134,8 +137,8 @@ def _item(row: dict[str, Any], names: dict[Any, str], where: str, image: Path) -
         if isinstance(segmentation, dict):
             counts, (height, width) = segmentation["counts"], segmentation["size"]
             runs = runs_from_text(counts) if isinstance(counts, str) else tuple(int(c) for c in counts)
-            rle = Rle(runs, int(height), int(width), label, bool(row.get("iscrowd")))
-            pixels_of(rle, (rle.height, rle.width))  # complains now rather than in training
+            rle, header = Rle(runs, int(height), int(width), label, bool(row.get("iscrowd"))), image_header(image)
+            pixels_of(rle, (header.height, header.width))  # complains now rather than in training
             return rle
         if segmentation:
             values = [[number(v) for v in ring] for ring in segmentation]
@@ -143,7 +146,7 @@ def _item(row: dict[str, Any], names: dict[Any, str], where: str, image: Path) -
             return Polygon(rings, label)
         x, y, width, height = (number(v) for v in row["bbox"])
         return Box(x, y, x + width, y + height, label)
-    except (KeyError, TypeError, ValueError, DataError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, DataError, ImageError) as error:
         left_out(f"{where} is left out: {' '.join(str(error).split())}", image)
         return None
 
@@ -167,11 +170,10 @@ def _split_of(file: Path) -> str | None:
     return named[-1] if named else SPLIT_NAMES.get(file.parent.name.lower())
 
 
-def _find(name: str, file: Path, root: Path, split: str | None) -> Path | None:
-    """The image, beside the file or in the usual folders."""
+def _find(name: str, bases: list[Path], split: str | None) -> Path | None:
+    """The image, in these folders or the usual ones in them."""
     relative = Path(name.replace("\\", "/"))
-    bases = [file.parent, root, file.parent.parent]
-    bases += [base / "images" for base in bases]
+    bases = [*bases, *(base / "images" for base in bases)]
     if split:
         bases += [folder for base in bases for folder in folders_in(base) if folder.name.lower().startswith(split)]
-    return next((place / relative for place in bases if (place / relative).is_file()), None)
+    return first_existing(place / relative for place in bases)

@@ -159,6 +159,8 @@ def _inline(path: Path, number: int, row: dict[str, str], base: Path) -> dict[st
 
 
 def _shape(item: dict[str, Any]) -> Shape:
+    if not isinstance(item["label"], str):
+        raise TypeError(f"the label {item['label']!r} is no text")
     if "rings" in item:
         return Polygon(tuple(tuple((finite(x), finite(y)) for x, y in ring) for ring in item["rings"]), item["label"])
     height, width = item["size"]

@@ -74,8 +74,9 @@ def read_shapes(path: Path, image: Path) -> tuple[list[Box], list[Shape]]:
             if not label:
                 raise ValueError("it has no label")
             if kind == "rectangle":
-                (xa, ya), (xb, yb) = points[0], points[-1]
-                boxes.append(Box(min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb), label))
+                # Two opposite corners, or all four, as other programs of the format write them.
+                xs, ys = zip(*points, strict=True)
+                boxes.append(Box(min(xs), min(ys), max(xs), max(ys), label))
             elif kind == "polygon":
                 group = row.get("group_id")
                 key = (label, f"shape {at}" if group is None else group)
@@ -174,4 +175,5 @@ def _places(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
 
 
 def _has_shapes(folder: Path) -> bool:
-    return any(starts_with_key(file, "shapes") for file in sorted(folder.glob("*.json"))[:3])
+    # The picture itself may stand before the shapes, and is long.
+    return any(starts_with_key(file, "shapes", "imageData") for file in sorted(folder.glob("*.json"))[:3])

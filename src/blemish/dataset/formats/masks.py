@@ -36,7 +36,7 @@ def looks_like(path: Path) -> bool:
         return True
     if class_masks.looks_like(path) or yolo.looks_like(path):
         return False
-    return any(_pair(part) for _, part in parts_by_split(path)) or _has_same_named(path)
+    return any(_has_masks(part) for _, part in parts_by_split(path)) or _has_same_named(path)
 
 
 def read(path: Path) -> list[Sample]:
@@ -86,6 +86,12 @@ def _pair(part: Path) -> tuple[Path, Path] | None:
     images = next((by_name[name] for name in _IMAGES if name in by_name), None)
     masks = next((by_name[name] for name in _MASKS if name in by_name), None)
     return (images, masks) if images and masks else None
+
+
+def _has_masks(part: Path) -> bool:
+    """Whether there is any mask: without one, labels of another kind would make every image a good one."""
+    pair = _pair(part)
+    return pair is not None and bool(images_in(pair[1], deep=True))
 
 
 def _read_pair(part: Path, split: str | None) -> list[Sample]:

@@ -1,12 +1,13 @@
 """The layout of Severstal steel: train.csv of ImageId, ClassId, EncodedPixels, and train_images/."""
 
 import csv
+import io
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from blemish.dataset.annotations import known, left_out
+from blemish.dataset.annotations import known, left_out, read_text
 from blemish.dataset.files import class_label, copy_image, images_in, losses, new_folder, unique_stems
 from blemish.dataset.sample import GOOD, Dataset, Rle, Sample, Shape
 from blemish.dataset.shapes import decode_runs, encode_mask
@@ -28,7 +29,7 @@ def looks_like(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Sample]:
-    """Samples with a mask of run lengths a class; images without a row, or with an empty one, are good.
+    """Samples with a mask of run lengths for each row; images without a row, or with an empty one, are good.
 
     Left out with a warning: rows of images that do not exist, and run lengths that do not fit their image.
     """
@@ -37,17 +38,20 @@ def read(path: Path) -> list[Sample]:
         raise DataError(f"{path} holds no train.csv")
     images = {image.name: image for image in _images(file.parent)}
     csv.field_size_limit(1 << 30)
-    runs: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        for row in csv.DictReader(lines):
-            name, kind = row.get("ImageId"), row.get("ClassId")
-            if name is None or kind is None:
-                name, _, kind = (row.get("ImageId_ClassId") or "").rpartition("_")
-            if name not in images:
-                left_out(f"{file}: image {name or '(none)'} does not exist")
-            elif (row.get("EncodedPixels") or "").strip():
-                runs[name][class_label(kind)] = row["EncodedPixels"]
-    return [Sample(image, **known((), _shapes(file, image, runs.get(name, {})))) for name, image in images.items()]
+    runs: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(file), newline="")))
+    except csv.Error as error:
+        raise DataError(f"{file} is not readable as CSV: {error}") from error
+    for row in rows:
+        name, kind = row.get("ImageId"), row.get("ClassId")
+        if name is None or kind is None:
+            name, _, kind = (row.get("ImageId_ClassId") or "").rpartition("_")
+        if name not in images:
+            left_out(f"{file}: image {name or '(none)'} does not exist")
+        elif (row.get("EncodedPixels") or "").strip():
+            runs[name].append((class_label(kind), row["EncodedPixels"]))
+    return [Sample(image, **known((), _shapes(file, image, runs[name]))) for name, image in images.items()]
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:
@@ -90,13 +94,13 @@ def _images(root: Path) -> list[Path]:
     return images_in(folder if folder.is_dir() else root)
 
 
-def _shapes(file: Path, image: Path, runs: dict[str, str]) -> list[Shape]:
+def _shapes(file: Path, image: Path, runs: list[tuple[str, str]]) -> list[Shape]:
     found: list[Shape] = []
-    for label, text in runs.items():
+    for label, text in runs:
         try:
             header = image_header(image)
             found.append(_runs(text, (header.height, header.width), label))
-        except (ValueError, DataError, ImageError) as error:
+        except (ValueError, OverflowError, DataError, ImageError) as error:
             left_out(f"{file}: {image.name}, class {label}: {error}", image)
     return found
 

@@ -1,6 +1,7 @@
 """Pascal VOC: an XML file an image, with boxes whose pixels count from 1 and whose last pixel belongs to them."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from blemish.dataset.annotations import (
     left_out,
     no_shape,
     number,
+    read_text,
     read_xml,
     readable,
     text_of,
@@ -53,15 +55,22 @@ def read(path: Path) -> list[Sample]:
 
 def read_pair(images: Path, annotations: Path) -> Iterator[Sample]:
     """Samples of a folder of images and one of XML files of the same names (that may be the same folder)."""
-    files = {file.stem: file for file in sorted(annotations.rglob("*.xml"))}
-    seen = set()
-    for image in images_in(images, deep=images != annotations):
-        file = files.get(image.stem)
-        seen.add(image.stem)
+    found, files = images_in(images, deep=images != annotations), sorted(annotations.rglob("*.xml"))
+    there, named = set(files), Counter(file.stem for file in files)
+    pictured = Counter(image.stem for image in found)
+    # The file at the image's own place in the folders; or one elsewhere, if it cannot be another image's.
+    alone = {file.stem: file for file in files if named[file.stem] == 1 == pictured[file.stem]}
+    used = set()
+    for image in found:
+        beside = annotations / image.relative_to(images).with_suffix(".xml")
+        file = beside if beside in there else alone.get(image.stem)
+        used.add(file)
         boxes = readable(read_boxes, file, image) if file else None
         yield Sample(image) if boxes is None else Sample(image, **known(boxes, ()))
-    for stem in files.keys() - seen:
-        left_out(f"{files[stem]}: its image does not exist in {images}")
+    for file in files:
+        if file not in used:
+            why = "several images or files have its name" if pictured[file.stem] else "its image does not exist"
+            left_out(f"{file}: {why} in {images}")
 
 
 def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
@@ -149,5 +158,5 @@ def _has_annotated_image(folder: Path) -> bool:
 def _image_sets(path: Path) -> dict[str, str]:
     """Split by stem, of ImageSets/Main/train.txt and so on."""
     lists = ((split, path / "ImageSets" / "Main" / f"{split}.txt") for split in SPLITS)
-    lines = ((split, file.read_text(encoding="utf-8").splitlines()) for split, file in lists if file.is_file())
+    lines = ((split, read_text(file).splitlines()) for split, file in lists if file.is_file())
     return {line.split()[0]: split for split, names in lines for line in names if line.strip()}

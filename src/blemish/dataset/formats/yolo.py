@@ -174,9 +174,12 @@ def _places_of(content: dict[str, Any], root: Path) -> Iterator[Place]:
     base = root / str(content.get("path") or "")
     base = base if base.is_dir() else root  # `path` is often that of another computer
     for split in SPLITS:
-        given = content.get(split) or ()
-        for text in [given] if isinstance(given, str) else given:
-            place = next((p for p in (base / text, root / text, root / str(text).lstrip("./")) if p.exists()), None)
+        given = content.get(split) or []
+        listed = [given] if isinstance(given, str) else given
+        if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+            raise DataError(f"{root}: {split} of a YOLO data.yaml is a folder or a list of them, not {given!r}")
+        for text in listed:
+            place = next((p for p in (base / text, root / text, root / text.lstrip("./")) if p.exists()), None)
             if place is None:
                 left_out(f"{root}: the {split} images {text} do not exist")
             elif place.is_dir():
@@ -215,9 +218,12 @@ def _label_file(image: Path) -> Path | None:
 
 
 def _has_labels(folder: Path) -> bool:
-    """Whether there is a text file that begins like a box: a class and at least four numbers from 0 to 1."""
-    files = (f for f in folder.rglob("*.txt") if f.name.lower() not in _NO_LABELS) if folder.is_dir() else iter(())
-    for file, _ in zip(files, range(20), strict=False):
+    """Whether there is a text file that begins like a box: a class and at least four numbers from 0 to 1.
+
+    Looks into twenty that are not empty, as those of good images are.
+    """
+    files = sorted(f for f in folder.rglob("*.txt") if f.name.lower() not in _NO_LABELS and f.stat().st_size)
+    for file in files[:20]:
         words = file.read_text(encoding="utf-8", errors="replace").partition("\n")[0].split()
         try:
             if len(words) >= 5 and all(-0.5 <= number(word) <= 1.5 for word in words[1:5]):
