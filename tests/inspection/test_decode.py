@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from graphs import PROVENANCE
 
-from blemish.inspection.assemble import Boxes, Found, without_doubles
+from blemish.inspection.assemble import Found
 from blemish.inspection.decode import box_region, decode
 from blemish.inspection.manifest import Decision, InputSpec, Manifest
 from blemish.inspection.result import Candidates, Outputs
@@ -183,10 +183,3 @@ def test_several_kinds_complete_each_other():
     assert (decoded.score, decoded.label) == (7, "scratch")
     assert decoded.class_scores is not None
     assert len(decoded.regions) == 1
-
-
-def test_doubles_from_neighbouring_tiles_are_one():
-    corners = np.float64([[0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [30, 0, 40, 10], [0, 0, 5, 10]])
-    boxes = Boxes(corners, np.float32([0.7, 0.9, 0.8, 0.6, 0.5]), np.int64([0, 0, 1, 0, 0]))
-    kept = without_doubles(boxes)
-    assert kept.scores.tolist() == pytest.approx([0.9, 0.8, 0.6])

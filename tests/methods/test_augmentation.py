@@ -88,3 +88,22 @@ def test_brightness_leaves_the_truth_alone() -> None:
     assert torch.equal(after["mask"], before["mask"])
     assert after["image"].min() >= 0
     assert after["image"].max() <= 1
+
+
+def test_a_turned_defect_keeps_a_close_box():
+    """At 45 degrees the turned box of a diagonal line is about as wide as high, the line itself is flat."""
+    mask = torch.eye(64, dtype=torch.bool)
+    mask = mask | mask.roll(1, 0) | mask.roll(-1, 0)
+    item = {
+        "image": torch.zeros(3, 64, 64),
+        "valid": torch.ones(64, 64, dtype=torch.bool),
+        "boxes": torch.tensor([[0.0, 0, 64, 64, 0]]),
+        "box_masks": mask[None],
+    }
+    how = Augmentation(flip=False, turn=False, rotate=45, zoom=0, shift=0)
+    torch.manual_seed(0)
+    for _ in range(10):
+        after = augmented(item, how)
+        rows, columns = after["box_masks"][0].nonzero().unbind(1)
+        bounds = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert after["boxes"][0, :4].tolist() == [float(b) for b in bounds]

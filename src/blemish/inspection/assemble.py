@@ -1,7 +1,6 @@
 """From the raw outputs of an image's windows to raw results in the image's own geometry."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,23 +12,7 @@ from blemish.imaging.prepare import fit_transform, map_back
 from blemish.imaging.tiling import Stitcher
 from blemish.inspection.manifest import Manifest, Tiling
 from blemish.inspection.result import Floats, Outputs
-
-Area = tuple[int, int, int, int]  # x0 y0 x1 y1, x1 and y1 exclusive
-_SAME_BOX = 0.5  # two boxes of neighbouring tiles that share more than this of the smaller one are one defect
-
-
-@dataclass(slots=True)
-class Boxes:
-    """Boxes (M, 4) in pixels of the image, their scores (M,), indices of defect classes (M,) and masks (M, h, w)."""
-
-    corners: NDArray[np.float64]
-    scores: Floats
-    labels: NDArray[np.int64]
-    masks: Floats | None = None
-
-    def __getitem__(self, keep: Any) -> "Boxes":
-        masks = None if self.masks is None else self.masks[keep]
-        return Boxes(self.corners[keep], self.scores[keep], self.labels[keep], masks)
+from blemish.inspection.seams import Area, Boxes, across_seams
 
 
 @dataclass(slots=True)
@@ -53,6 +36,7 @@ class Found:
     boxes: Boxes | None = None
     _stitchers: dict[str, Stitcher] = field(default_factory=dict)
     _seen_boxes: list[Boxes] = field(default_factory=list)
+    _seen: list[Area] = field(default_factory=list)  # the tiles that they are of
 
     @property
     def size(self) -> tuple[int, int]:
@@ -77,13 +61,13 @@ class Found:
             self.masks = self._placed("masks", index, row.mask_scores[0])
         if row.boxes is not None:
             self._seen_boxes.append(self._window_boxes(index, row))
+            self._seen.append(self.tiles[index])
 
     def finish(self) -> None:
         """After the last window: maps and boxes of all of them as one."""
         if self._seen_boxes:
-            self.boxes = (
-                self._seen_boxes[0] if len(self._seen_boxes) == 1 else without_doubles(joined(self._seen_boxes))
-            )
+            several = len(self._seen_boxes) > 1
+            self.boxes = across_seams(self._seen_boxes, self._seen, self.area) if several else self._seen_boxes[0]
         if self.turned is not None and self.image_size is not None:
             self._lay_into_image(self.turned, self.image_size)
 
@@ -188,28 +172,3 @@ def _turned_masks(crop: Turned, boxes: Boxes, corners: NDArray[np.float64]) -> F
             own, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
         )
     return turned
-
-
-def joined(parts: list[Boxes]) -> Boxes:
-    masks = [part.masks for part in parts if part.masks is not None]
-    return Boxes(
-        np.concatenate([part.corners for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate(masks) if masks else None,
-    )
-
-
-def without_doubles(boxes: Boxes) -> Boxes:
-    """Of boxes of one class that mostly cover each other, as a defect on the seam of two tiles gives, the best."""
-    boxes = boxes[np.argsort(-boxes.scores, kind="stable")]
-    area = (boxes.corners[:, 2] - boxes.corners[:, 0]) * (boxes.corners[:, 3] - boxes.corners[:, 1])
-    keep = np.ones(len(area), bool)
-    for i in range(len(area)):
-        if not keep[i]:
-            continue
-        rest = boxes.corners[i + 1 :]
-        overlap = np.minimum(boxes.corners[i, 2:], rest[:, 2:]) - np.maximum(boxes.corners[i, :2], rest[:, :2])
-        shared = overlap.clip(min=0).prod(axis=1) / np.minimum(area[i], area[i + 1 :])
-        keep[i + 1 :] &= (shared <= _SAME_BOX) | (boxes.labels[i + 1 :] != boxes.labels[i])
-    return boxes[keep]

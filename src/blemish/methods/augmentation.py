@@ -4,6 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torchvision import tv_tensors
+from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
@@ -69,10 +70,20 @@ def _unwrapped(item: Item, moved: Item) -> Item:
     found |= {key: moved[key].as_subclass(torch.Tensor).to(item[key].dtype) for key in MASKS if key in moved}
     if "boxes" in moved:
         boxes, kept = _still_there(moved["boxes"])
-        found["boxes"] = torch.cat([boxes, item["boxes"][:, 4:]], dim=1)[kept]
         if "box_masks" in found:
+            boxes, kept = _about(found["box_masks"], item["box_masks"])
             found["box_masks"] = found["box_masks"][kept]
+        found["boxes"] = torch.cat([boxes[kept], item["boxes"][kept, 4:]], dim=1)
     return found
+
+
+def _about(masks: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (M, 4) about masks (M, H, W), for a turned box is larger than its defect; and which show enough of it."""
+    kept = (masks.sum(dim=(1, 2)) >= LEAST_PART * before.sum(dim=(1, 2))) & masks.flatten(1).any(dim=1)
+    boxes = torch.zeros(len(masks), 4)
+    if kept.any():
+        boxes[kept] = masks_to_boxes(masks[kept]) + torch.tensor([0.0, 0.0, 1.0, 1.0])  # it gives the last pixels
+    return boxes, kept
 
 
 def _still_there(boxes: tv_tensors.BoundingBoxes) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.dataset.sample import GOOD, Sample
+from blemish.dataset.shapes import bounds_of_mask
 from blemish.dataset.truth import boxes_of, class_masks, classes_shown, has_mask, instances_of
 from blemish.imaging.place import Turned
 from blemish.imaging.prepare import fit_mask_to, fit_transform, prepare
@@ -15,7 +16,8 @@ from blemish.inspection.manifest import InputSpec
 
 Area = tuple[int, int, int, int]  # x0 y0 x1 y1 in pixels of the image
 Size = tuple[int, int]  # height, width
-LEAST_PART = 0.25  # a defect of which less than this share of its box lies in the area is not looked for there
+# A defect of which less than this share lies in the area is not looked for there, unless it spans so much of a side.
+LEAST_PART, LEAST_SPAN = 0.25, 0.5
 LEAST_PIXELS = 4  # of the network; smaller specks, of which hand-drawn masks are full, are no instance to learn
 
 
@@ -27,6 +29,11 @@ class Seen:
     area: Area
     turned: Turned | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is the image as it is."""
+        return self.turned is None and self.area == (0, 0, self.size[1], self.size[0])
+
     def image(self, image: NDArray[Any], spec: InputSpec) -> torch.Tensor:
         """Image (H, W, C) as (channels, height, width) float32 of the network."""
         x0, y0, x1, y1 = self.area
@@ -35,9 +42,12 @@ class Seen:
 
     def mask(self, mask: NDArray[np.bool_], spec: InputSpec) -> NDArray[np.bool_]:
         """Mask (H, W) of the image as (height, width) of the network."""
+        return fit_mask_to(self.part(mask), spec.height, spec.width, spec.fit)
+
+    def part(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Mask (H, W) of the image cut to the area."""
         x0, y0, x1, y1 = self.area
-        whole = mask if self.turned is None else self.turned.crop_mask(mask)
-        return fit_mask_to(whole[y0:y1, x0:x1], spec.height, spec.width, spec.fit)
+        return (mask if self.turned is None else self.turned.crop_mask(mask))[y0:y1, x0:x1]
 
     def boxes(self, corners: NDArray[np.float64], spec: InputSpec) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Boxes (M, 4) cut to the area, in pixels of the network, and which still show enough of their defect."""
@@ -48,9 +58,20 @@ class Seen:
         cut[:, 1::2] = corners[:, 1::2].clip(y0, y1)
         whole = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
         left = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
-        kept = (left > 0) & (left >= LEAST_PART * whole)
-        transform = fit_transform((y1 - y0, x1 - x0), spec.height, spec.width, spec.fit)
-        return transform.to_network(cut - np.array([x0, y0, x0, y0])), kept
+        inside = cut - np.array([x0, y0, x0, y0])
+        kept = (left > 0) & ((left >= LEAST_PART * whole) | self.spanned(inside))
+        return self.to_network(inside, spec), kept
+
+    def spanned(self, inside: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which boxes (M, 4), in pixels of the area, reach over much of one of its sides."""
+        x0, y0, x1, y1 = self.area
+        sides = np.array([x1 - x0, y1 - y0])
+        return np.asarray(((inside[:, 2:] - inside[:, :2]) >= LEAST_SPAN * sides).any(axis=1))
+
+    def to_network(self, inside: NDArray[np.float64], spec: InputSpec) -> NDArray[np.float64]:
+        """Boxes (M, 4) in pixels of the area as pixels of the network."""
+        x0, y0, x1, y1 = self.area
+        return fit_transform((y1 - y0, x1 - x0), spec.height, spec.width, spec.fit).to_network(inside)
 
 
 def label_index(sample: Sample, classes: tuple[str, ...]) -> int:
@@ -75,7 +96,12 @@ def mask_labels_in(sample: Sample, classes: tuple[str, ...], seen: Seen, spec: I
 
 
 def boxes_in(sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSpec) -> torch.Tensor:
-    """(M, 5) float32: x0 y0 x1 y1 and index of the defect class; of a part without known boxes none."""
+    """(M, 5) float32: x0 y0 x1 y1 and index of the defect class; of a part without known boxes none.
+
+    Where pixels are known and only a part is seen, a box is drawn about the pixels that are seen.
+    """
+    if not seen.whole and has_mask(sample) and not sample.boxes:
+        return instances_in(sample, classes, seen, spec)[0]
     names = _defects(classes)
     found = [
         ((box.x0, box.y0, box.x1, box.y1), _index(box.label, names))
@@ -100,10 +126,13 @@ def instances_in(
         x0, y0, x1, y1 = found.box
         whole = np.zeros(seen.size, np.bool_)
         whole[y0:y1, x0:x1] = found.mask
-        mask = seen.mask(whole, spec)
-        placed, kept = seen.boxes(np.array([found.box], np.float64), spec)
-        if kept[0] and mask.sum() >= LEAST_PIXELS:
-            boxes.append([*placed[0], _index(found.label, names)])
+        part, mask = seen.part(whole), seen.mask(whole, spec)
+        bounds = bounds_of_mask(part)
+        if bounds is None or mask.sum() < LEAST_PIXELS:
+            continue
+        box = np.array([bounds])
+        if part.sum() >= LEAST_PART * found.mask.sum() or seen.spanned(box)[0]:
+            boxes.append([*seen.to_network(box, spec)[0], _index(found.label, names)])
             masks.append(mask)
     return (
         torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5),
