@@ -235,3 +235,13 @@ def test_sizes_of_anchors_are_positive_and_some(name, option, values):
         values = [-0.5]  # SSD needs none: it has squares
     with pytest.raises(OptionError, match=f"option {option}"):
         check_options(method_class(name).Options, {option: values}, name)
+
+
+@pytest.mark.parametrize("name", ["faster-rcnn", "retinanet", "fcos", "ssd", "yolo"])
+def test_one_small_image_is_enough_for_a_step(name):
+    """Its coarsest map is a single place, of which BatchNorm would have no spread."""
+    method = detector(name).train()
+    batch = {key: value[1:] for key, value in TWO.items()}
+    loss = method.training_step(batch, 0)
+    loss.backward()
+    assert torch.isfinite(loss)

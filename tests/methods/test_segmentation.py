@@ -83,18 +83,10 @@ def test_encoder_without_a_pyramid_is_refused():
         Encoder("vit_tiny_patch16_224", "random", 3)
 
 
-def test_dilated_encoder_ends_at_stride_16_and_learns_from_one_image():
+def test_dilated_encoder_ends_at_stride_16():
     encoder = Encoder("test_resnet", "random", 3, output_stride=16)
     assert encoder(torch.rand(1, 3, 64, 64))[-1].shape[-1] == 4
-    network = deeplabv3plus(encoder, 2, 16).train()
-    assert network(torch.rand(1, 3, 64, 64)).shape == (1, 2, 64, 64)
-
-
-def test_overlapping_classes_may_all_be_likely():
-    method = UNet(check_options(UNet.Options, {**SMALL, "overlapping": True}, "unet"), CLASSES).eval()
-    with torch.inference_mode():
-        assert method(torch.rand(1, 3, 64, 64))["mask_scores"].shape == (1, 2, 64, 64)
-        assert float(method.probabilities(torch.full((1, 2, 4, 4), 9.0)).min()) > 0.99
+    assert deeplabv3plus(encoder, 2, 16)(torch.rand(2, 3, 64, 64)).shape == (2, 2, 64, 64)
 
 
 @pytest.mark.parametrize(

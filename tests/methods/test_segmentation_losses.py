@@ -41,14 +41,7 @@ def test_overlaps_equal_the_library(maps, false_alarm, escape):
         torch.testing.assert_close(dice(scores, truth, keep), expected)
 
 
-def test_focal_of_overlapping_classes_equals_the_library(maps):
-    logits, labels, keep = maps
-    truth = one_hot(labels, CLASSES, exclusive=False)
-    expected = smp.losses.FocalLoss("multilabel", gamma=2.0)(logits[:, 1:], truth)
-    torch.testing.assert_close(focal(logits[:, 1:], truth, keep, exclusive=False), expected)
-
-
-def test_focal_of_exclusive_classes_by_arithmetic(maps):
+def test_focal_by_arithmetic(maps):
     logits, labels, keep = maps
     p = logits.softmax(dim=1).gather(1, labels[:, None])
     torch.testing.assert_close(focal(logits, one_hot(labels, CLASSES), keep), (-((1 - p) ** 2) * p.log()).mean())
@@ -78,18 +71,6 @@ def test_balanced_classes_are_torchs_class_weights(power, maps):
     torch.testing.assert_close(found, F.cross_entropy(logits, ignored, weight=counts**-power))
 
 
-def test_balanced_classes_that_overlap_are_balanced_one_by_one(maps):
-    logits, labels, keep = maps
-    truth = one_hot(labels, CLASSES, exclusive=False)
-    layers = []
-    for k in range(CLASSES):
-        yes = truth[:, k].bool()
-        loss = F.binary_cross_entropy_with_logits(logits[:, 1 + k], truth[:, k], reduction="none")
-        layers.append((loss[yes].mean() + loss[~yes].mean()) / 2)  # a power of 1: both sides weigh the same
-    found = combined(logits[:, 1:], truth, keep, {"cross_entropy": 1.0}, exclusive=False, balance=1.0)
-    torch.testing.assert_close(found, torch.stack(layers).mean())
-
-
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "tversky", "boundary"])
 def test_pixels_that_do_not_count_get_no_gradient(name, maps):
     logits, labels, keep = maps
@@ -107,14 +88,12 @@ def test_nothing_known_is_no_loss(maps):
     assert float(combined(logits, one_hot(labels, CLASSES), 0 * keep, weights)) == 0
 
 
-@pytest.mark.parametrize("exclusive", [True, False])
-def test_combined_is_the_weighted_sum(maps, exclusive):
+def test_combined_is_the_weighted_sum(maps):
     logits, labels, keep = maps
-    truth = one_hot(labels, CLASSES, exclusive)
-    logits = logits[:, -truth.shape[1] :]
+    truth = one_hot(labels, CLASSES)
     parts = {"dice": 0.5, "focal": 2.0, "boundary": 0.01}
-    alone = sum(weight * combined(logits, truth, keep, {name: 1.0}, exclusive) for name, weight in parts.items())
-    torch.testing.assert_close(combined(logits, truth, keep, parts, exclusive), alone)
+    alone = sum(weight * combined(logits, truth, keep, {name: 1.0}) for name, weight in parts.items())
+    torch.testing.assert_close(combined(logits, truth, keep, parts), alone)
 
 
 def test_a_class_without_a_pixel_does_not_count_for_overlap():

@@ -16,7 +16,9 @@ from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, InputSpec, Roi, Tiling
 from blemish.inspection.result import Verdict
+from blemish.methods.catalogue import method_class
 from blemish.training.data import ImageItems, View
+from blemish.training.fit import _sampling_weights
 from blemish.training.train import train
 from blemish.training.windows import (
     WindowRule,
@@ -24,6 +26,7 @@ from blemish.training.windows import (
     label_of_window,
     labels_of_windows,
     thinned,
+    tiles_as_samples,
     windows_of,
 )
 
@@ -204,3 +207,26 @@ def test_from_marked_images_to_a_bundle_of_windows(tmp_path):
     for sample, result in zip(test.samples, inspector.inspect(test.samples), strict=True):
         assert {region.label for region in result.regions} <= {sample.label}
         assert bool(result.regions) == (sample.label != GOOD)
+
+
+@pytest.mark.parametrize("truth", ["mask", "boxes"])
+def test_tiles_are_drawn_by_what_they_show(tmp_path, truth):
+    """Of two large images, one with a small defect, half of the tiles drawn are to show it."""
+    mask = np.zeros((128, 160, 1), np.uint8)
+    mask[70:76, 40:50] = 255
+    write_image(tmp_path / "mask.png", mask)
+    for name in "ab":
+        write_image(tmp_path / f"{name}.png", np.zeros((128, 160, 1), np.uint8))
+    own = {"mask": tmp_path / "mask.png"} if truth == "mask" else {"boxes": (Box(40, 70, 50, 76, "pit"),)}
+    dataset = Dataset((Sample(tmp_path / "a.png", "pit", **own), Sample(tmp_path / "b.png", GOOD)), tmp_path, "csv")
+    items = ImageItems(dataset, VIEW, (GOOD, "pit"), truth=("mask", "boxes") if truth == "mask" else ("boxes",))
+    shown = [bool(len(item["boxes"])) for item in items]
+    assert 1 < sum(shown) < 5
+    tiles = tiles_as_samples(dataset, VIEW)
+    assert [s.defective for s in tiles.samples] == shown
+    unet = method_class("unet")
+    method = unet(unet.Options(image_size=32, backbone="plain"), (GOOD, "pit"))
+    weights = np.array(_sampling_weights(method, dataset, VIEW, cut=False))
+    assert weights[shown].sum() == pytest.approx(0.5 * weights.sum())
+    untold = Dataset((Sample(tmp_path / "a.png", "pit"),), tmp_path, "csv")
+    assert [s.label for s in tiles_as_samples(untold, VIEW).samples] == ["pit"] * (len(items) // 2)

@@ -255,3 +255,16 @@ def early_layers(backbone: Backbone, stride: int) -> list[str]:
 
 def _holds(module: nn.Module) -> bool:
     return bool(list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
+
+
+def check_from_scratch(options: Any, true_of_it: dict[str, Any]) -> None:
+    """OptionError for options of pretrained backbones that are given with one that is learnt from scratch.
+
+    `true_of_it` is what they would have to be; their defaults are what nobody has given.
+    """
+    for name, meant in true_of_it.items():
+        value = getattr(options, name)
+        if value not in (meant, type(options).model_fields[name].default):
+            raise OptionError(
+                f"{name}={value} is for pretrained backbones; leave it out, or the option backbone={options.backbone}"
+            )

@@ -31,6 +31,13 @@ Item = dict[str, Any]
 Batch = dict[str, Any]
 
 
+def at_least_two(batch: Batch) -> Batch:
+    """A batch of one image as that image twice: BatchNorm cannot learn from a single value a channel."""
+    if len(batch["image"]) != 1:
+        return batch
+    return {key: value * 2 if isinstance(value, list) else torch.cat([value, value]) for key, value in batch.items()}
+
+
 @dataclass(frozen=True)
 class MethodInfo:
     """What a user and the advisor need to know of a method."""

@@ -153,7 +153,9 @@ def warnings_of(figures: dict[str, Any], manifest: Manifest) -> list[str]:
     found = list(manifest.calibration.warnings) if manifest.calibration is not None else []
     decision = manifest.decision
     if decision.review is None and decision.reject is None and not decision.class_thresholds and not decision.rules:
-        found.append("The bundle has no threshold and no rule: every part passes. Set them with `blemish decide`.")
+        found.append(
+            "The bundle has no threshold and no rule: every part goes to review. Set them with `blemish decide`."
+        )
     if manifest.certificate is None:
         found.append("The bundle has no certificate that its graph agrees with the network it was made from.")
     elif manifest.certificate.detections == 0:

@@ -173,12 +173,11 @@ def loader(
     seed: int,
     weights: Sequence[float] | None = None,
 ) -> DataLoader[Item]:
-    """Batches of items: in order; shuffled by the seed; or drawn by the weights of the images, as many as there are."""
+    """Batches of items: in order; shuffled by the seed; or drawn by the weights of the items, as many as there are."""
     generator = torch.Generator().manual_seed(seed)
     sampler: Sampler[int] | None = None if shuffle else RankSampler(items)
     if weights is not None:
-        drawn = [weights[image] for image, _ in items.places]
-        sampler = WeightedRandomSampler(drawn, len(drawn), generator=generator)
+        sampler = WeightedRandomSampler(weights, len(items), generator=generator)
     return DataLoader(
         items,
         batch_size=batch_size,

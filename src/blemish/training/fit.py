@@ -26,7 +26,7 @@ from blemish.training.options import check_options
 from blemish.training.run import RunConfig, checkpoint_file
 from blemish.training.synthetic import classes_with, synthetic_first, with_drawn
 from blemish.training.transfer import PROBE, LinearProbe, pretrained, start_from
-from blemish.training.windows import learns_windows, thinned, windows_of
+from blemish.training.windows import learns_windows, thinned, tiles_as_samples, windows_of
 
 CHECKPOINT_EVERY = timedelta(minutes=2)
 MOST_CHECKS = 20  # validations of a training that is counted in steps; a small set would have one every few of them
@@ -142,7 +142,7 @@ def fit(
                 shuffle=not one_pass,
                 workers=config.workers,
                 seed=config.seed,
-                weights=method.sampling_weights(learnt_from),
+                weights=_sampling_weights(method, learnt_from, view, cut=tiles is not None),
             ),
             loader(validation, batch, shuffle=False, workers=config.workers, seed=config.seed)
             if len(validation)
@@ -159,6 +159,14 @@ def fit(
         good = ImageItems(learnt_from, view, method.classes, truth=truth, tiles=tiles)
     method.after_training(loader(good, batch, shuffle=False, workers=config.workers, seed=config.seed))
     return trainer
+
+
+def _sampling_weights(method: Method, dataset: Dataset, view: View, cut: bool) -> list[float] | None:
+    """How often each item is drawn, which is a tile where images are tiled, unless they are `cut` to windows."""
+    weights = method.sampling_weights(dataset)
+    if weights is None or view.tiling is None or cut:
+        return weights
+    return method.sampling_weights(tiles_as_samples(dataset, view))
 
 
 def check_interval(steps: int, batches: int) -> int:

@@ -36,6 +36,9 @@ class WindowRule(BaseModel):
     most_good: float = Field(3.0, ge=0)  # good windows learnt from, for each defective one, drawn by the seed; 0: all
 
 
+ANY_PIXEL = WindowRule(of_window=1e-9)
+
+
 @dataclass(frozen=True)
 class Windows:
     """A dataset of one sample a window, labelled as the window is, and which tile of its image each is."""
@@ -80,6 +83,19 @@ def windows_of(dataset: Dataset, view: View, rule: WindowRule, need_defects: boo
             "add such truth, take other --tile or --window-share, or leave --tile out to classify whole images"
         )
     return Windows(dataset.with_samples(samples), tuple(tiles))
+
+
+def tiles_as_samples(dataset: Dataset, view: View) -> Dataset:
+    """A sample for each tile of each image, in order, of the class of the defects that it shows, or good.
+
+    Those of an image whose defects have no known place are as the image is.
+    """
+    samples: list[Sample] = []
+    for sample in dataset.samples:
+        known = has_boxes(sample) or has_mask(sample)
+        for label in labels_of_windows(sample, view, ANY_PIXEL):
+            samples.append(replace(sample, label=label or GOOD, labels=None, **NO_PLACES) if known else sample)
+    return dataset.with_samples(samples)
 
 
 def thinned(windows: Windows, rule: WindowRule, seed: int) -> Windows:

@@ -14,7 +14,7 @@ from blemish.errors import DataError
 from blemish.methods.augmentation import Augmentation, augmented
 from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
-from blemish.methods.base import Batch, Item, Method, idle_where
+from blemish.methods.base import Batch, Item, Method, at_least_two, idle_where
 from blemish.methods.detection.boxes import centres_and_sizes
 from blemish.methods.detection.matching import counted
 from blemish.methods.detection.mosaic import mosaic
@@ -100,6 +100,7 @@ class Detector(Method):
         batch = with_counted_boxes(with_known_boxes(batch))
         if not len(batch["image"]):
             return None
+        batch = at_least_two(batch)
         if self.options.mosaic and self.global_step < (1 - self.options.calm_end) * self.options.steps:
             batch = mosaic(batch, self.options.mosaic)
         images = batch["image"].contiguous(memory_format=torch.channels_last)  # half the time on a CPU

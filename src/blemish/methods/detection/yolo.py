@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.errors import OptionError
+from blemish.methods.backbones import check_from_scratch
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.boxes import clip, points_of
 from blemish.methods.detection.csp import CSPDarknet
@@ -63,7 +63,7 @@ class Yolo(Detector):
         width = options.width or standard
         backbone: nn.Module
         if options.backbone == "csp":
-            check_from_scratch(options)
+            check_from_scratch(options, {"weights": "random", "frozen_stride": 0, "backbone_rate": 1.0})
             backbone = CSPDarknet(channels, width // 4, depth)
         else:
             backbone = timm_backbone(options.backbone, options.weights, channels, (8, 16, 32), options.frozen_stride)
@@ -134,12 +134,3 @@ class DecoupledHead(nn.Module):
         placed = self.place(x)
         logits = torch.cat([self.present(placed), self.name(x)], dim=1)
         return by_reference(logits, 1 + self.kinds), by_reference(self.box(placed), 4)
-
-
-def check_from_scratch(options: YoloOptions) -> None:
-    """OptionError for options of pretrained backbones that are given with one that is learnt from scratch."""
-    true_of_it = {"weights": "random", "frozen_stride": 0, "backbone_rate": 1.0}
-    for name, meant in true_of_it.items():
-        value = getattr(options, name)
-        if value not in (meant, YoloOptions.model_fields[name].default):
-            raise OptionError(f"{name}={value} is for pretrained backbones; leave it out, or the option backbone=csp")

@@ -16,21 +16,19 @@ LossName = Literal["cross_entropy", "focal", "dice", "tversky", "boundary"]
 SMOOTH = 1.0  # pixels: keeps the ratios of overlap defined, and calm where a class has few pixels
 
 
-def log_likelihood(logits: Tensor, truth: Tensor, exclusive: bool) -> Tensor:
-    """Log of the probability given to the truth: (N, 1, H, W) of the class, or (N, K, H, W) each yes or no."""
-    if exclusive:
-        return (F.log_softmax(logits, dim=1) * truth).sum(dim=1, keepdim=True)
-    return -F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+def log_likelihood(logits: Tensor, truth: Tensor) -> Tensor:
+    """Log of the probability given to each pixel's true class: (N, 1, H, W)."""
+    return (F.log_softmax(logits, dim=1) * truth).sum(dim=1, keepdim=True)
 
 
-def cross_entropy(logits: Tensor, truth: Tensor, keep: Tensor, exclusive: bool = True) -> Tensor:
-    """Mean over pixels (and classes, where they do not exclude each other) of -log p."""
-    return _mean(-log_likelihood(logits, truth, exclusive), keep)
+def cross_entropy(logits: Tensor, truth: Tensor, keep: Tensor) -> Tensor:
+    """Mean over pixels of -log p."""
+    return _mean(-log_likelihood(logits, truth), keep)
 
 
-def focal(logits: Tensor, truth: Tensor, keep: Tensor, exclusive: bool = True, gamma: float = 2.0) -> Tensor:
+def focal(logits: Tensor, truth: Tensor, keep: Tensor, gamma: float = 2.0) -> Tensor:
     """Lin et al. 2017: mean of -(1 - p)^gamma log p, so that what is easy weighs little."""
-    log_p = log_likelihood(logits, truth, exclusive)
+    log_p = log_likelihood(logits, truth)
     return _mean(-((1 - log_p.exp()) ** gamma) * log_p, keep)
 
 
@@ -54,23 +52,14 @@ def dice(scores: Tensor, truth: Tensor, keep: Tensor) -> Tensor:
     return tversky(scores, truth, keep, 0.5, 0.5)
 
 
-def balanced(truth: Tensor, keep: Tensor, power: float, exclusive: bool = True) -> Tensor:
+def balanced(truth: Tensor, keep: Tensor, power: float) -> Tensor:
     """`keep` times n^-power, where n is how much of the batch has a pixel's class; the sum stays that of `keep`.
 
-    Among exclusive classes that is (N, 1, H, W); else each layer has two classes, yes and no: (N, K, H, W). Median
-    frequency balancing (Eigen & Fergus 2015) and U-Net's weight map have a power of 1.
+    Median frequency balancing (Eigen & Fergus 2015) and U-Net's weight map have a power of 1.
     """
-    axes = (0, 1, 2, 3) if exclusive else (0, 2, 3)
-    yes = (truth * keep).sum((0, 2, 3), keepdim=True).clamp(min=1)
-    weight = truth * yes**-power
-    if exclusive:
-        weight = weight.sum(dim=1, keepdim=True)
-    else:
-        no = ((1 - truth) * keep).sum((0, 2, 3), keepdim=True).clamp(min=1)
-        weight = weight + (1 - truth) * no**-power
-    weight = weight * keep
-    total = keep.expand_as(weight).sum(axes, keepdim=True)
-    return weight * total / weight.sum(axes, keepdim=True).clamp(min=1e-12)
+    counts = (truth * keep).sum((0, 2, 3), keepdim=True).clamp(min=1)
+    weight = (truth * counts**-power).sum(dim=1, keepdim=True) * keep
+    return weight * keep.sum() / weight.sum().clamp(min=1e-12)
 
 
 def boundary(scores: Tensor, distances: Tensor, keep: Tensor) -> Tensor:
@@ -94,43 +83,37 @@ def signed_distances(truth: Tensor) -> Tensor:
 
 
 def combined(
-    logits: Tensor,
-    truth: Tensor,
-    keep: Tensor,
-    weights: dict[LossName, float],
-    exclusive: bool = True,
-    balance: float = 0.0,
+    logits: Tensor, truth: Tensor, keep: Tensor, weights: dict[LossName, float], balance: float = 0.0
 ) -> Tensor:
-    """Weighted sum of the named losses. With exclusive classes the first layer is the background (softmax).
+    """Weighted sum of the named losses; the first layer is the background.
 
     `balance` is the power of `balanced`, for the losses of single pixels.
     """
-    even = balanced(truth, keep, balance, exclusive) if balance else keep
-    scores = logits.softmax(dim=1) if exclusive else logits.sigmoid()
+    even = balanced(truth, keep, balance) if balance else keep
+    scores = logits.softmax(dim=1)
     total = logits.new_zeros(())
     for name, weight in weights.items():
         if weight == 0:
             continue
         match name:
             case "cross_entropy":
-                loss = cross_entropy(logits, truth, even, exclusive)
+                loss = cross_entropy(logits, truth, even)
             case "focal":
-                loss = focal(logits, truth, even, exclusive)
+                loss = focal(logits, truth, even)
             case "dice":
                 loss = dice(scores, truth, keep)
             case "tversky":
                 loss = tversky(scores, truth, keep)
             case "boundary":
-                first = 1 if exclusive else 0  # the background's border is the defects' own
-                loss = boundary(scores[:, first:], signed_distances(truth[:, first:]), keep)
+                # Without the background, whose border is the defects' own.
+                loss = boundary(scores[:, 1:], signed_distances(truth[:, 1:]), keep)
         total = total + weight * loss
     return total
 
 
-def one_hot(mask_labels: Tensor, classes: int, exclusive: bool = True) -> Tensor:
-    """(N, H, W) int64, 0 no defect, 1 + k class k, to float layers: (N, 1 + classes, H, W), or without the first."""
-    layers = F.one_hot(mask_labels, classes + 1).permute(0, 3, 1, 2).float()
-    return layers if exclusive else layers[:, 1:]
+def one_hot(mask_labels: Tensor, classes: int) -> Tensor:
+    """(N, H, W) int64, 0 no defect, 1 + k class k, to float layers (N, 1 + classes, H, W)."""
+    return F.one_hot(mask_labels, classes + 1).permute(0, 3, 1, 2).float()
 
 
 def _mean(values: Tensor, keep: Tensor) -> Tensor:

@@ -100,27 +100,8 @@ class FCN8s(nn.Module):
         return full_size(x, images)
 
 
-class PairForBatchNorm(nn.Module):
-    """Lets a network that normalises single numbers over the batch learn from a batch of one, which it sees twice."""
-
-    def __init__(self, network: EncoderDecoder) -> None:
-        super().__init__()
-        self.network = network
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.network.encoder
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.training and len(images) == 1:
-            return self.network(torch.cat([images, images]))[:1]
-        return self.network(images)
-
-
 def last_layer(network: nn.Module) -> nn.Conv2d:
     """The convolution from the features of each place to its logits; its input is what embeds a place."""
-    if isinstance(network, PairForBatchNorm):
-        network = network.network
     found = network.scores[-1] if isinstance(network, FCN8s) else getattr(network, "head", None) or network.last
     assert isinstance(found, nn.Conv2d)
     return found
@@ -141,7 +122,7 @@ def fpn(encoder: Encoder, outputs: int, width: int = 128) -> EncoderDecoder:
     return EncoderDecoder(encoder, decoder, width // 2, outputs)
 
 
-def deeplabv3plus(encoder: Encoder, outputs: int, width: int = 128) -> PairForBatchNorm:
+def deeplabv3plus(encoder: Encoder, outputs: int, width: int = 128) -> EncoderDecoder:
     """Atrous pyramid on the map of stride 16, joined with that of stride 4."""
     decoder = DeepLabV3PlusDecoder(
         encoder.channels,
@@ -152,7 +133,7 @@ def deeplabv3plus(encoder: Encoder, outputs: int, width: int = 128) -> PairForBa
         aspp_separable=True,
         aspp_dropout=0.1,
     )
-    return PairForBatchNorm(EncoderDecoder(encoder, decoder, width, outputs))
+    return EncoderDecoder(encoder, decoder, width, outputs)
 
 
 def bilinear_doubling(channels: int) -> nn.ConvTranspose2d:

@@ -15,14 +15,14 @@ from blemish.errors import OptionError
 from blemish.methods.augmentation import Augmentation, augmented
 from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
-from blemish.methods.base import Batch, Item, Method, idle_where
+from blemish.methods.base import Batch, Item, Method, at_least_two, idle_where
 from blemish.methods.blocks import check_multiple
 from blemish.methods.metric_losses import metric_loss
 from blemish.methods.mixing import cutmix_pixels
 from blemish.methods.schedule import held_cosine
 from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.losses import LossName, combined, one_hot
-from blemish.methods.segmentation.networks import last_layer
+from blemish.methods.segmentation.networks import PLAIN, last_layer
 from blemish.methods.segmentation.sampling import balanced_weights, crop, drawn_places
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
@@ -46,7 +46,13 @@ class SegmenterOptions(Augmentation):
     full_rate_until: float = Field(
         0.667, ge=0, le=1, description="share of the steps after which the learning rates fall, along a cosine"
     )
-    backbone_rate: float = Field(0.3, ge=0, le=1, description="the encoder's learning rate, as a share; 0 freezes it")
+    backbone_rate: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="the encoder's learning rate, as a share; 0 freezes it",
+        json_schema_extra=idle_where("backbone", PLAIN),
+    )
     loss: dict[LossName, float] = Field(
         {"cross_entropy": 1.0, "dice": 1.0},
         description="weights of the losses that are added: cross_entropy, focal, dice, tversky, boundary; or one name",
@@ -54,7 +60,6 @@ class SegmenterOptions(Augmentation):
     pixel_balance: float = Field(
         0.5, ge=0, le=1, description="cross_entropy and focal: each of a class's n pixels weighs n^-this; 0: all alike"
     )
-    overlapping: bool = Field(False, description="classes may share pixels: a sigmoid each instead of one softmax")
     defect_share: float | None = Field(
         0.5, gt=0, le=1, description="share of training images drawn from those with a defect; null: as they come"
     )
@@ -115,8 +120,8 @@ class Segmenter(Method):
     """A network that gives each pixel a probability of each defect class.
 
     A subclass builds the network in `build`. Images are drawn so that those with a defect are not drowned by good ones,
-    and rare classes not by frequent ones; nor are small defects by large ones, whose pixels weigh less each. Pixels
-    whose truth is unknown count for nothing.
+    and rare classes not by frequent ones; nor are small defects by large ones, whose pixels weigh less each. A pixel is
+    of one class; where masks of several overlap, of the last. Pixels whose truth is unknown count for nothing.
     """
 
     Options: ClassVar[type[SegmenterOptions]] = SegmenterOptions
@@ -130,8 +135,7 @@ class Segmenter(Method):
             check_multiple(options.crop, 32)
             if options.crop > options.image_size:
                 raise OptionError(f"crop={options.crop} is larger than image_size={options.image_size}")
-        self.exclusive = not options.overlapping
-        self.layers = len(self.defect_classes) + int(self.exclusive)  # with the background first, or without it
+        self.layers = 1 + len(self.defect_classes)  # the background first
         self.network = self.build()
         self.val_iou = BestIoU()
         last = last_layer(self.network)
@@ -151,7 +155,7 @@ class Segmenter(Method):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of the defect classes alone: (N, D, H, W)."""
-        return logits.softmax(dim=1)[:, 1:] if self.exclusive else logits.sigmoid()
+        return logits.softmax(dim=1)[:, 1:]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         batch, _, _ = self.mixed(batch, self.global_step)
@@ -161,6 +165,7 @@ class Segmenter(Method):
 
     def mixed(self, batch: Batch, step: int) -> tuple[Batch, Tensor | None, float]:
         """In every other step, images and masks mixed of two: the places of the second, and the share of the first."""
+        batch = at_least_two(batch)
         if not self.options.cutmix or step % 2 == 0:
             return batch, None, 1.0
         return cutmix_pixels(batch, self.options.cutmix)
@@ -171,7 +176,7 @@ class Segmenter(Method):
         if weight is not None:
             keep = keep * weight
         truth, how = self.truth(batch), self.options
-        loss = combined(logits, truth, keep[:, None], how.loss, self.exclusive, how.pixel_balance)
+        loss = combined(logits, truth, keep[:, None], how.loss, how.pixel_balance)
         if self._features is not None:
             features, self._features = self._features, None
             loss = loss + self.options.embedding_weight * self.places_loss(features, batch["mask_labels"], keep > 0)
@@ -192,7 +197,7 @@ class Segmenter(Method):
 
     def truth(self, batch: Batch) -> Tensor:
         """Layers (N, layers, H, W) of 0 and 1."""
-        return one_hot(batch["mask_labels"], len(self.defect_classes), self.exclusive)
+        return one_hot(batch["mask_labels"], len(self.defect_classes))
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self.judge(self.probabilities(self.network(batch["image"])), batch)
@@ -210,7 +215,7 @@ class Segmenter(Method):
         """AdamW, slower for the pretrained encoder."""
         rate = self.options.learning_rate
         encoder = getattr(self.network, "encoder", None)
-        pretrained = [] if encoder is None else list(encoder.parameters())
+        pretrained = list(encoder.backbone.parameters()) if encoder is not None and encoder.pretrained else []
         known = {id(parameter) for parameter in pretrained}
         fresh = [parameter for parameter in self.learners() if id(parameter) not in known]
         if self.options.embedding_loss != "none":

@@ -5,8 +5,8 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from blemish.methods.backbones import DEFAULT_BACKBONE
-from blemish.methods.base import MethodInfo
+from blemish.methods.backbones import DEFAULT_BACKBONE, check_from_scratch
+from blemish.methods.base import MethodInfo, idle_where
 from blemish.methods.blocks import UNet as PlainUNet
 from blemish.methods.segmentation.networks import PLAIN, Encoder, unet
 from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
@@ -18,7 +18,9 @@ class UNetOptions(SegmenterOptions):
     )
     width: int = Field(16, ge=1, description="channels at the finest size, doubled at each coarser one")
     full_size: bool = Field(
-        False, description="decode to the image's own size, for which the encoder has no map, not to half of it"
+        False,
+        description="decode to the image's own size, for which the encoder has no map, not to half of it",
+        json_schema_extra=idle_where("backbone", PLAIN),
     )
     steps: int = Field(2000, ge=1, description="training steps")
 
@@ -49,6 +51,7 @@ class UNet(Segmenter):
     def build(self) -> nn.Module:
         options = self.options
         if options.backbone == PLAIN:
+            check_from_scratch(options, {"weights": "random"})
             return PlainUNet(self.channels, self.layers, options.width)
         encoder = Encoder(options.backbone, options.weights, self.channels)
         return unet(encoder, self.layers, options.width, half=not options.full_size)
