@@ -1,17 +1,18 @@
 """A bundle of known behaviour judged on drawn images: the figures are known in advance."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
-from graphs import anomaly_bundle, grey_classes, make_bundle
+from graphs import anomaly_bundle, fixed_boxes, grey_classes, make_bundle, two_masks
 from typer.testing import CliRunner
 
 from blemish.cli.evaluate import evaluate as evaluate_command
 from blemish.dataset.read import read_dataset
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Box, Dataset, Polygon, Sample
 from blemish.errors import DataError
 from blemish.evaluation.evaluate import evaluate
 from blemish.imaging.read import write_image
@@ -198,3 +199,29 @@ def test_a_class_that_the_bundle_never_learnt_is_named(tmp_path, parts):
     app.command()(evaluate_command)
     said = CliRunner().invoke(app, [str(bundle), str(parts.root), "--split", "test", "--no-speed"])
     assert "class 'stain' (2 images) is not one that the bundle knows" in said.output
+
+
+def test_pixels_and_boxes_of_an_unknown_class_are_missed_ones(tmp_path):
+    """A perfect judge of a and b, and two images of c: c is named, and counts as a class of which nothing is found."""
+    square = Polygon((((10, 10), (30, 10), (30, 30), (10, 30)),), "")
+    decision, classes = Decision(review=0.5, reject=0.5, map_high=0.5, map_low=0.5), ["good", "a", "b"]
+    masked, boxed = [], []
+    for at, label in enumerate("abcc"):
+        image = np.zeros((64, 64, 2), np.uint8)
+        if label != "c":
+            image[10:30, 10:30, "ab".index(label)] = 255
+        write_image(tmp_path / f"{at}.tif", image)
+        write_image(tmp_path / f"{at}.png", image[..., :1])
+        masked.append(Sample(tmp_path / f"{at}.tif", label, shapes=(replace(square, label=label),)))
+        boxed.append(Sample(tmp_path / f"{at}.png", label, boxes=(Box(10, 10, 30, 30, label),)))
+    bundle = make_bundle(tmp_path / "m", two_masks(), ["mask_scores"], decision, classes=classes, channels=2)
+    found = evaluate(Inspector.open(bundle), Dataset(tuple(masked), tmp_path, "csv"), speed=False).to_dict()
+    assert found["data"]["unknown_classes"] == {"c": 2}
+    assert {name: own["iou"] for name, own in found["masks"]["per_class"].items()} == {"a": 1, "b": 1, "c": 0}
+    assert found["masks"]["miou"] == pytest.approx(2 / 3)
+    graph = fixed_boxes([[10, 10, 30, 30]], [0.9], [0])
+    bundle = make_bundle(tmp_path / "b", graph, ["boxes", "box_scores", "box_labels"], decision, classes=classes)
+    inspector = Inspector.open(bundle, batch_size=1)
+    found = evaluate(inspector, Dataset(tuple(boxed), tmp_path, "csv"), speed=False).to_dict()
+    assert found["data"]["unknown_classes"] == {"c": 2}
+    assert {name: own["map50"] for name, own in found["boxes"]["per_class"].items()} == {"a": 1, "b": 0, "c": 0}

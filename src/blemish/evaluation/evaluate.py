@@ -75,7 +75,8 @@ class Seen:
     instances: Detections | None  # masks of whole defects against the true ones
     boxes: Detections | None
     outcome: Outcome | None = None  # which true defects the regions find
-    shown: tuple[frozenset[str], dict[str, float]] | None = None  # defect classes, and the probability of each
+    told: frozenset[str] | None = None  # defect classes of the truth
+    shown: tuple[frozenset[str], dict[str, float]] | None = None  # these, and the probability of each of the bundle's
 
 
 def evaluate(
@@ -135,7 +136,8 @@ def evaluate(
 
 def _unknown_classes(inspector: Inspector, seen: list[Seen]) -> dict[str, int]:
     """Classes of the truth that a bundle which names classes does not know, and how many images are of each."""
-    labels = [label for s in seen if s.shown is not None for label in s.shown[0]]
+    several = len(defect_names(inspector.manifest)) > 1  # the only class of boxes or masks is any defect's
+    labels = [label for s in seen if s.told is not None and (several or s.shown is not None) for label in s.told]
     return dict(sorted(Counter(label for label in labels if label not in inspector.manifest.classes).items()))
 
 
@@ -146,17 +148,21 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
         if isinstance(result, Unreadable):
             unreadable.append(result.message)
             continue
-        mask, layers, instances, boxes, outcome, shown = None, {}, None, None, None, None
+        mask, layers, instances, boxes, outcome, told, shown = None, {}, None, None, None, None, None
         try:
+            told = classes_shown(sample)
             mask = _pixel_truth(sample, result)
             if mask is not None:
-                layers = dict(zip(names, class_masks(sample, names, result.size), strict=True))
+                # Pixels of a class that the bundle does not know are missed ones of that class.
+                every = [*names, *sorted((told or frozenset()) - set(names))] if len(names) > 1 else names
+                layers = dict(zip(every, class_masks(sample, every, result.size), strict=True))
                 instances = _compare_instances(sample, result, names)
             known = None if result.candidates is None else known_boxes(sample, result.size)
             if result.candidates is not None and known is not None:
                 boxes = compare(result.candidates, _as_named(known, names), result.valid)
             outcome = _outcome(sample, result, mask, known)
-            shown = _shown(sample, result, names)
+            if told is not None and result.class_scores is not None:
+                shown = told, {name: result.class_scores[name] for name in names}
         except BlemishError as error:
             unreadable.append(str(error))
         if watch is not None:
@@ -171,15 +177,9 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
             instances,
             boxes,
             outcome,
+            told,
             shown,
         )
-
-
-def _shown(sample: Sample, result: Inspection, names: list[str]) -> tuple[frozenset[str], dict[str, float]] | None:
-    """The defect classes that an image shows and those that the bundle sees in it; None where either is not known."""
-    if result.class_scores is None or (shown := classes_shown(sample)) is None:
-        return None
-    return shown, {name: result.class_scores[name] for name in names}
 
 
 def _pixel_truth(sample: Sample, result: Inspection) -> Bools | None:
