@@ -19,7 +19,9 @@ _SHOWN = 5  # findings of a kind that are printed; --json has all
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Folder, .csv manifest, or elpv.", show_default=False)]
 FormatOption = Annotated[str, typer.Option("--format", help="Layout of the data; auto finds out.")]
-Root = Annotated[Path | None, typer.Option(help="Where the relative paths of a CSV or COCO file start.", show_default="its folder")]
+Root = Annotated[
+    Path | None, typer.Option(help="Where the relative paths of a CSV or COCO file start.", show_default="its folder")
+]
 Json = Annotated[
     Path | None, typer.Option("--json", help="Write everything as JSON to this file; - is the screen.", metavar="FILE")
 ]
