@@ -17,6 +17,7 @@ from blemish.training.plan import (
     advise,
     advise_for,
     make_plan,
+    options_for,
     probe_first,
     read_plan,
     run_settings,
@@ -57,6 +58,7 @@ def test_what_the_data_cannot_teach_is_never_ranked(good_only):
     ranked = {r.method for r in advise_for(good_only, [everything]).ranking}
     assert ranked == {name for name in METHODS if method_class(name).info.needs == ("good",)}
     truth = {"training_truth": ("good", "label", "mask"), "defective_training": 30, "defects_training": {"pit": 30}}
+    truth |= {"masked_training": 30, "boxed_training": 30, "labelled_training": {"good": 9, "pit": 30}}
     taught = replace(good_only, **truth)
     assert {"unet", "faster-rcnn", "classifier"} <= {r.method for r in advise_for(taught, [everything]).ranking}
     with pytest.raises(DataError, match="no method can learn"):
@@ -115,6 +117,7 @@ def test_long_images_are_cut_into_squares(good_only):
     assert settings(None, 60, 500) == {"tile": 128}
     assert settings(3.0, 60, 1000) == {"image_size": 384, "tile": 128}  # 6 px in a tile seen at 256
     labelled = {"training_truth": ("label",), "defective_training": 30, "defects_training": {"a": 15, "b": 15}}
+    labelled["labelled_training"] = labelled["defects_training"]
     # Nothing tells in which tile a defect is.
     assert "tile" not in settings(None, 1100, 500, **labelled)
     assert settings(None, 1100, 1100, **labelled)["image_size"] == 512
@@ -210,3 +213,49 @@ def test_a_plan_that_cannot_be_run_is_one_line(tmp_path, text, words):
         read_plan(tmp_path / "plan.yaml")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def labelled_as(good_only, **changes):
+    """A set of 60 good images and 25 defective ones of each of two kinds, by their labels."""
+    counts = {"pit": 25, "scratch": 25}
+    told = {"training_truth": ("good", "label"), "good_training": 60, "defective_training": 50}
+    told |= {"defects_training": counts, "labelled_training": {"good": 60, **counts}}
+    return replace(good_only, **told, **changes)
+
+
+@pytest.mark.parametrize("marked", ["mask", "boxes"])
+def test_one_mask_or_box_does_not_turn_the_advice(good_only, marked):
+    truth, count = ("good", "label", marked), "masked_training" if marked == "mask" else "boxed_training"
+    first = {n: advise_for(replace(labelled_as(good_only, **{count: n}), training_truth=truth)).method for n in (1, 50)}
+    assert first == {1: "classifier", 50: {"mask": "unet", "boxes": "faster-rcnn"}[marked]}
+
+
+def test_no_method_of_labels_where_a_class_has_a_single_image(good_only):
+    rare = labelled_as(good_only)
+    rare = replace(rare, labelled_training={**rare.labelled_training, "rare": 1}, defects_training={
+        **rare.defects_training, "rare": 1,
+    })  # fmt: skip
+    advice = advise_for(rare)
+    assert "label" not in {need for r in advice.ranking for need in method_class(r.method).info.needs}
+    assert "too rare a class" in {rule.name for rule in advice.rules}
+    assert "too rare a class" not in {rule.name for rule in advise_for(labelled_as(good_only)).rules}
+
+
+def test_images_of_several_classes_are_for_what_tells_several(good_only):
+    several = labelled_as(good_only, several_training=40)
+    several = replace(several, labelled_training={"good": 60, "pit": 10})
+    advice = advise_for(several)
+    assert advice.method == "classifier"
+    assert options_for(advice, "classifier", {})["multi_label"] is True
+    assert "feature-classifier" not in {r.method for r in advice.ranking}
+    assert "multi_label" not in options_for(advise_for(labelled_as(good_only)), "classifier", {})
+
+
+def test_the_advised_view_is_one_that_the_method_takes(good_only):
+    advice = advise_for(replace(good_only, small_defect_side=10.0, height=512, width=512))
+    assert advice.settings["image_size"] == 512
+    for name in METHODS:
+        given = options_for(advice, name, {})
+        assert given["image_size"] % (14 if "dino" in name else 32) == 0
+        kind = method_class(name)
+        assert kind.Options(**given).image_size >= kind.Options().image_size

@@ -48,6 +48,9 @@ def test_another_method_starts_from_the_run(probe, first, tiny_data, tmp_path):
     assert len(kernels) > 5
     moved = max(float((ours[name] - found[name]).abs().max()) for name in kernels)
     assert moved < 1e-7 if probe else moved > 1e-5
+    means = [name for name in found if name.endswith("running_mean")]
+    assert len(means) > 5
+    assert all(torch.equal(ours[name], found[name]) == bool(probe) for name in means)
 
 
 @pytest.mark.parametrize(("name", "options", "fresh"), [
@@ -83,16 +86,31 @@ def test_no_network_in_common_is_one_line(first, tmp_path):
 
 
 def test_probe_holds_and_lets_go():
-    method = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    method = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 1))
 
     class Trainer:
         global_step = 0
         estimated_stepping_batches = 10
 
-    probe, trainer = LinearProbe({"0.weight", "0.bias"}, 0.3), Trainer()
-    probe.on_train_start(trainer, method)
-    assert [p.requires_grad for p in method.parameters()] == [False, False, True, True]
+    probe, trainer = LinearProbe({"0.weight", "0.bias", "1.weight", "1.bias"}, 0.3), Trainer()
+    method.train()
     for step in range(5):
         trainer.global_step = step
+        if step == 1:  # a new epoch, at which a method may let learn what it likes
+            probe.on_train_epoch_start(trainer, method)
+            method.requires_grad_(True)
         probe.on_train_batch_start(trainer, method, None, step)
-        assert method[0].weight.requires_grad == (step >= 3)
+        assert [p.requires_grad for p in method.parameters()] == [step >= 3] * 4 + [True] * 2
+        before = method[1].running_mean.clone()
+        method(torch.rand(8, 2))
+        assert torch.equal(before, method[1].running_mean) == (step < 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("patchcore", {}), ("classifier", {"weights": "random", "image_size": 32})]
+)
+def test_a_probe_of_nothing_is_refused(name, options, tiny_data, tmp_path):
+    with pytest.raises(OptionError, match="has none that learn"):
+        train(
+            tiny_data.folder / "labelled.csv", out=tmp_path / "run", method=name, options=options, tell=str, probe=0.5
+        )

@@ -1,7 +1,7 @@
 """A recipe for synthetic defects: a YAML list of steps, each with a probability, validated on reading.
 
 Lengths of shapes are shares of the part's shorter side, so that a recipe holds for images of any size. A pair of
-numbers is a range that is drawn from evenly.
+numbers is a range that is drawn from evenly; one number stands for a range from it to it.
 """
 
 import difflib
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from blemish.dataset.files import is_good_name
 from blemish.errors import OptionError
 
 
@@ -20,16 +21,21 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _as_pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, (int, float)) else value
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Between = Annotated[tuple[float, float], AfterValidator(_ordered)]
-Shares = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
-Lengths = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
-Counts = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)]
+Count = Annotated[int, Field(ge=1)]
+Between = Annotated[tuple[float, float], BeforeValidator(_as_pair), AfterValidator(_ordered)]
+Shares = Annotated[tuple[Share, Share], BeforeValidator(_as_pair), AfterValidator(_ordered)]
+Lengths = Annotated[tuple[Positive, Positive], BeforeValidator(_as_pair), AfterValidator(_ordered)]
+Counts = Annotated[tuple[Count, Count], BeforeValidator(_as_pair), AfterValidator(_ordered)]
 
 
 class Step(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     p: Share = Field(1.0, description="probability of the step in an image; its weight where the recipe says `pick`")
 
@@ -37,6 +43,13 @@ class Step(BaseModel):
 class DefectStep(Step):
     label: str | None = Field(None, min_length=1, description="class of the defect; none: the step's own name for it")
     count: Counts = Field((1, 1), description="how many of them in an image")
+
+    @field_validator("label")
+    @classmethod
+    def _of_a_defect(cls, label: str | None) -> str | None:
+        if label is not None and (is_good_name(label) or "|" in label or label != label.strip()):
+            raise ValueError(f"'{label}' cannot be the class of a defect")
+        return label
 
 
 class ShapeStep(DefectStep):
@@ -208,6 +221,11 @@ class Recipe(BaseModel):
     def changes(self) -> bool:
         """Whether it has geometric or photometric steps, which are for good and defective images alike."""
         return any(not isinstance(step, DefectStep) for step in self.steps)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it has steps that make defects."""
+        return any(isinstance(step, DefectStep) for step in self.steps)
 
     @property
     def pastes(self) -> bool:

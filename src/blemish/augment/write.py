@@ -22,7 +22,7 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import write_csv
-from blemish.errors import BlemishError, DataError
+from blemish.errors import BlemishError, DataError, OptionError
 from blemish.imaging.part import counting
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
@@ -61,8 +61,8 @@ def write_augmented(
     split first where they are not; OUT/defects.jsonl has one line a defect: image, class, step of the recipe, seed,
     box, area and what was drawn. Only training images lend their surface or their defects, and defects lie within
     `roi`. Where one cannot be made, those before it are still listed, and `stopped` says why. Raises DataError where
-    there is nothing good to draw on or not even the first can be made, OptionError for a texture that is not there,
-    ImageError where `roi` is to be found in the first image and is not.
+    there is nothing good to draw on or not even the first can be made, OptionError for a texture that is not there or
+    a recipe without defects, ImageError where `roi` is to be found in the first image and is not.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -75,6 +75,11 @@ def write_augmented(
     good = [s for s in training if s.defective is False]
     if not good:
         raise DataError("there are no good training images to put defects on; label some 'good'")
+    if not recipe.draws:
+        raise OptionError(
+            "the recipe makes no defect, for all its steps change whole images; add one such as {kind: scratch}, or "
+            "give the recipe to `blemish train --synthetic`, which changes the images it learns from"
+        )
     cuts = cuts_of(s for s in training if s.sources is None) if recipe.pastes else []
     if recipe.pastes and not cuts:
         raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")

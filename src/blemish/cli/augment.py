@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import console, counted
+from blemish.cli.console import MOST_SEED, console, counted
 
 
 def augment(
@@ -13,7 +13,7 @@ def augment(
     out: Annotated[Path, typer.Argument(help="new folder to write to")],
     recipe: Annotated[Path, typer.Option(help="YAML of steps; see the page on synthetic defects")],
     count: Annotated[int, typer.Option(min=1, help="images to write")] = 100,
-    seed: Annotated[int, typer.Option(help="the same seed writes the same files")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="the same seed writes the same files")] = 0,
     include_data: Annotated[bool, typer.Option(help="list DATA's own images in the CSV too, to train on both")] = False,
     roi: Annotated[
         Path | None, typer.Option(help="YAML/JSON: rectangle or polygon defects lie in, or how the part is found")

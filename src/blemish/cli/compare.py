@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from blemish.cli.console import console, needs_extra, tell
+from blemish.cli.console import MOST_SEED, console, needs_extra, tell
 
 
 def compare(
@@ -26,7 +26,7 @@ def compare(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE, or KEY=VALUE for all that have it; repeatable")
     ] = None,
-    seed: Annotated[int, typer.Option(help="of splits and of learning")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="of splits and of learning")] = 0,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
     tile: Annotated[

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from blemish.errors import MissingExtraError
 
+MOST_SEED = 2**32 - 1  # that NumPy takes
+
 console = Console()
 messages = Console(stderr=True)
 

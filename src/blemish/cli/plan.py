@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from blemish.cli.console import console, messages, needs_extra
+from blemish.cli.console import MOST_SEED, console, messages, needs_extra
 from blemish.errors import OptionError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def plan(
     out: Annotated[Path, typer.Option(help="the plan, YAML; an older one is replaced")] = Path("plan.yaml"),
     false_alarm: Annotated[float, typer.Option(help="share of good parts that may be rejected")] = 0.01,
     escape_rate: Annotated[float, typer.Option("--escape", help="escape rate that is to be proven")] = 0.01,
-    seed: Annotated[int, typer.Option(help="of splits and of learning")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="of splits and of learning")] = 0,
     format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
     root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
     probe: Annotated[bool, typer.Option(help="time the first methods on this machine")] = True,

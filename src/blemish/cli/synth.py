@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import console
+from blemish.cli.console import MOST_SEED, console
 
 
 def synth(
@@ -15,7 +15,7 @@ def synth(
     good: Annotated[int, typer.Option(min=0, help="good images to test on, a surface")] = 20,
     defects: Annotated[int, typer.Option(min=0, help="images of each defect class to test on, a surface")] = 8,
     size: Annotated[int, typer.Option(min=64, max=4096, help="side of the images in px")] = 256,
-    seed: Annotated[int, typer.Option(help="the same seed writes the same files")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="the same seed writes the same files")] = 0,
 ) -> None:
     """Write a data set with drawn defects: scratch, pit, crack, stain, blob, of known mask, length and width.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import console, needs_extra, tell
+from blemish.cli.console import MOST_SEED, console, needs_extra, tell
 from blemish.errors import OptionError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def train(
     method: Annotated[str | None, typer.Option(help="see `blemish methods`; without it the advisor chooses")] = None,
     out: Annotated[Path | None, typer.Option(help="run folder", show_default="runs/METHOD-N")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="option of the method, key=value; repeatable")] = None,
-    seed: Annotated[int, typer.Option(help="of splits and of learning")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="of splits and of learning")] = 0,
     plan: Annotated[
         Path | None, typer.Option(help="run what `blemish plan` wrote; options given here override it")
     ] = None,

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures, small_grey
 from blemish.dataset.info import DatasetInfo, Progress, describe, in_threads
-from blemish.dataset.sample import DEFECT, Dataset, Sample, setting_of
+from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample, setting_of
 from blemish.dataset.split import ensure_splits
-from blemish.dataset.truth import classes_shown
+from blemish.dataset.truth import classes_shown, has_boxes, has_mask
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_image
 
@@ -43,7 +43,11 @@ class Fingerprint:
     good_training: int
     good_validation: int
     defective_training: int
+    masked_training: int  # of these, with their pixels known
+    boxed_training: int  # with at least their places known
+    several_training: int  # that show more than one class
     defects_training: dict[str, int]  # class -> images to learn from that show it
+    labelled_training: dict[str, int]  # class, the good one among them -> images to learn from that show it alone
     defects_test: int
     defects: int
     splits_given: tuple[str, ...]  # those that the data bring; the others are made as training makes them
@@ -111,7 +115,11 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
         good_training=sum(s.defective is False for s in training.samples),
         good_validation=sum(s.defective is False for s in dataset.split("val").samples),
         defective_training=sum(s.defective is True for s in training.samples),
+        masked_training=sum(s.defective is True and has_mask(s) for s in training.samples),
+        boxed_training=sum(s.defective is True and has_boxes(s) for s in training.samples),
+        several_training=sum(len(_classes_of(s)) > 1 for s in training.samples),
         defects_training=dict(sorted(shown.items())),
+        labelled_training=dict(sorted(Counter(filter(None, map(_only_class, training.samples))).items())),
         defects_test=sum(s.defective is True for s in dataset.split("test").samples),
         defects=sum(s.defective is True for s in dataset.samples),
         splits_given=tuple(sorted(given)),
@@ -190,6 +198,10 @@ def _classes_of(sample: Sample) -> set[str]:
         return set(classes_shown(sample) or {DEFECT})
     except ImageError:  # counted by `describe`
         return {DEFECT}
+
+
+def _only_class(sample: Sample) -> str | None:
+    return GOOD if sample.defective is False else sample.label
 
 
 def _spread_out(samples: Sequence[Sample], most: int) -> list[Sample]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.dataset.files import class_label
 from blemish.errors import BundleError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.inspector import Inspector
@@ -29,8 +30,12 @@ def enroll(bundle: str | Path, name: str, images: Sequence[Image], out: str | Pa
             f"bundle {opened.path} ({opened.manifest.provenance.method}) cannot take classes without training; "
             "train 'prototypical' or 'matching' for that"
         )
-    if not name.strip() or name != name.strip():
+    if not name.strip() or name != name.strip() or "|" in name:
         raise OptionError(f"'{name}' cannot be the name of a class")
+    name = class_label(name)
+    near = next((own for own in opened.manifest.classes if own.casefold() == name.casefold()), name)
+    if near != name:
+        raise OptionError(f"the bundle knows '{near}'; give that name, or one that differs in more than capitals")
     if not images:
         raise OptionError(f"no images of {name}; give one or more")
     vectors, fresh = unpack(opened), embeddings(Inspector.open(bundle), images)

@@ -25,7 +25,7 @@ from blemish.training.one_pass import with_collecting_strategy
 from blemish.training.options import check_options
 from blemish.training.run import RunConfig, checkpoint_file
 from blemish.training.synthetic import classes_with, synthetic_first, with_drawn
-from blemish.training.transfer import PROBE, LinearProbe, pretrained, start_from
+from blemish.training.transfer import PROBE, LinearProbe, learning, pretrained, start_from
 from blemish.training.windows import learns_windows, thinned, tiles_as_samples, windows_of
 
 CHECKPOINT_EVERY = timedelta(minutes=2)
@@ -104,6 +104,10 @@ def fit(
     if config.start is not None:
         callbacks.append(LinearProbe(start_from(method, config.start), PROBE if config.probe is None else config.probe))
     elif config.probe:
+        if not learning(method, pretrained(method)):
+            raise OptionError(
+                f"--probe holds pretrained layers still at first, and {config.method} has none that learn; leave it out"
+            )
         callbacks.append(LinearProbe(pretrained(method), config.probe))
     loggers: list[Logger] = [CSVLogger(run, name="log", version="")]
     if tensorboard:

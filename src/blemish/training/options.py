@@ -25,10 +25,13 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def idle_options(options: BaseModel, given: Iterable[str]) -> list[str]:
-    """A line for each option given that has no effect beside the others."""
+    """A line for each option given, and not as it is anyway, that has no effect beside the others."""
     found = []
     for name in given:
-        extra: Any = type(options).model_fields[name].json_schema_extra or {}
+        own = type(options).model_fields[name]
+        extra: Any = own.json_schema_extra or {}
+        if getattr(options, name) == own.default:
+            continue
         for other, values in extra.get("idle_where", {}).items():
             if getattr(options, other) in values:
                 found.append(f"option {name} has no effect where {other} is {getattr(options, other)}")

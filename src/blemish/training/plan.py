@@ -21,10 +21,11 @@ from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.calibrate import parts_to_promise
 from blemish.training.needs import good_alone
 from blemish.training.probe import Estimate, estimate, probe_machine
-from blemish.training.rules import RULES, Rule
+from blemish.training.rules import LEAST_OF_CLASS, RULES, Rule, several_classes
 
 HELD_OUT = 0.2  # share of the good images that calibrates where the data have no validation images
 OVERLAP = 0.25  # of tiles
+PATCH = 14  # px, of the transformers that methods take by default
 TOP = 3  # methods that are probed, and that `compare --methods auto` takes
 
 
@@ -102,16 +103,42 @@ def teachable(found: Fingerprint, method: type[Method]) -> bool:
     if "good" in truth:
         truth.add("label")
     needs = set(method.info.needs)
-    if "label" in needs and len(found.defects_training) + ("good" in truth) < 2:
-        return False  # there is nothing to tell it from
+    if "label" in needs and not names_taught(found, method):
+        return False
     return needs <= truth and (needs == {"good"} or found.defective_training > 0)
 
 
+def names_taught(found: Fingerprint, method: type[Method]) -> bool:
+    """Whether there are classes to tell apart, with images enough of each for a method that learns labels."""
+    several = several_classes(found)
+    if several and not takes_several(method):
+        return False
+    images = dict(found.labelled_training)
+    if several:
+        images |= found.defects_training
+    known = {*found.defects_training, *found.labelled_training}
+    return len(known) > 1 and all(images.get(name, 0) >= LEAST_OF_CLASS for name in known)
+
+
+def takes_several(method: type[Method]) -> bool:
+    return "multi_label" in method.Options.model_fields
+
+
 def options_for(advice: Advice, method: str, given: dict[str, Any]) -> dict[str, Any]:
-    """A method's options: the advised view, but never smaller than the method's own, and what the user gave."""
+    """A method's options: the advised view, but never smaller than the method's own, and what the user gave.
+
+    A vision transformer's view is a multiple of its patches. Where images show several classes, a method that can tell
+    so does.
+    """
+    kind = method_class(method)
+    fields, found = kind.Options.model_fields, dict[str, Any]()
     size = advice.settings.get("image_size")
-    own = method_class(method).Options.model_fields["image_size"].default
-    return ({"image_size": size} if size is not None and size > own else {}) | given
+    if size is not None and size > fields["image_size"].default:
+        transformer = "backbone" in fields and str(fields["backbone"].default).startswith("vit_")
+        found["image_size"] = math.ceil(size / PATCH) * PATCH if transformer else size
+    if several_classes(advice.fingerprint) and takes_several(kind):
+        found["multi_label"] = True
+    return found | given
 
 
 def run_settings(advice: Advice) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 from blemish.dataset.fingerprint import Fingerprint
 from blemish.dataset.sample import FEW
 
+SEVERAL = 0.1  # share of the defective images with more than one class, above which that is no exception
+LEAST_OF_CLASS = 2  # images without which a class cannot be learnt by its label
 ENOUGH = 25  # defective images from which on it is worth to train a network on them
 MANY_GOOD = 50
 SEEN = 8.0  # px that a small defect must have in the network's view: one cell of a map with stride 8
@@ -35,6 +37,11 @@ class Rule:
     suggests: bool = False  # the reason says what else is worth a try
 
 
+def several_classes(f: Fingerprint) -> bool:
+    """Whether it is usual that an image shows more than one class."""
+    return f.several_training > SEVERAL * f.defective_training
+
+
 def few_or_no_defects(f: Fingerprint) -> bool:
     return f.defective_training < ENOUGH and "good" in f.training_truth
 
@@ -44,16 +51,21 @@ def defects_to_learn(f: Fingerprint) -> bool:
     return f.defective_training >= ENOUGH or (f.defective_training > 0 and "good" not in f.training_truth)
 
 
+def enough_marked(f: Fingerprint, marked: int) -> bool:
+    """Whether so many defective images are enough, or, where none is good, as many as tell of most defects."""
+    return marked >= ENOUGH or ("good" not in f.training_truth and marked > 0.5 * f.defective_training)
+
+
 def masks_given(f: Fingerprint) -> bool:
-    return "mask" in f.training_truth and defects_to_learn(f)
+    return enough_marked(f, f.masked_training)
 
 
 def boxes_given(f: Fingerprint) -> bool:
-    return "boxes" in f.training_truth and "mask" not in f.training_truth and defects_to_learn(f)
+    return enough_marked(f, f.boxed_training) and not masks_given(f)
 
 
 def labels_only(f: Fingerprint) -> bool:
-    return defects_to_learn(f) and not {"mask", "boxes"} & set(f.training_truth)
+    return defects_to_learn(f) and not masks_given(f) and not boxes_given(f)
 
 
 def cut_along(f: Fingerprint) -> bool:
@@ -297,13 +309,21 @@ RULES: tuple[Rule, ...] = (
     # What else to try.
     Rule(
         "few defects to cut out",
-        lambda f: 0 < f.rarest < FEW and {"mask", "good"} <= set(f.training_truth),
+        lambda f: 0 < f.rarest < FEW and f.masked_training > 0 and "good" in f.training_truth,
         "real defects pasted on good images are seen on many surfaces: for a method that learns from defects, try "
         "--synthetic with a recipe of one step, {kind: paste}",
         PASTE_CASE,
         suggests=True,
     ),
     # What to beware of.
+    Rule(
+        "too rare a class",
+        lambda f: any(f.labelled_training.get(name, 0) < LEAST_OF_CLASS for name in f.defects_training)
+        and not several_classes(f),
+        f"a class has fewer than {LEAST_OF_CLASS} images to learn from that show it alone: what learns labels does "
+        "not take it; add some, or leave the class out",
+        warns=True,
+    ),
     Rule(
         "twins across splits",
         lambda f: f.duplicates_across_splits > 0,

@@ -31,7 +31,7 @@ class RunConfig(BaseModel):
     root: str | None = None
     method: str
     options: dict[str, Any] = {}
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     channels: int = Field(3, ge=1)
     fit: Literal["stretch", "letterbox"] = "stretch"
     roi: Roi | None = None

@@ -109,27 +109,48 @@ def _beginnings(first: str, second: str) -> tuple[str, str]:
     return tuple("".join(f"{part}." for part in parts[: len(parts) - same]) for parts in (a, b))  # type: ignore[return-value]
 
 
+def learning(method: nn.Module, names: set[str]) -> list[nn.Parameter]:
+    """The parameters among these that learn."""
+    return [parameter for name, parameter in method.named_parameters() if name in names and parameter.requires_grad]
+
+
 class LinearProbe(Callback):
-    """Keeps what was loaded as it is for the first share of the steps, while the fresh layers learn to use it."""
+    """Keeps what was loaded as it is for the first share of the steps, while the fresh layers learn to use it.
+
+    Parameters do not learn, and BatchNorm keeps its statistics. What a method itself lets learn, which may change from
+    epoch to epoch, is held anew with each batch.
+    """
 
     def __init__(self, loaded: set[str], share: float) -> None:
         self.loaded, self.share = loaded, share
         self.held: list[nn.Parameter] = []
 
-    def on_train_start(self, trainer: L.Trainer, method: L.LightningModule) -> None:
-        if self._over(trainer):
-            return
-        self.held = [p for name, p in method.named_parameters() if name in self.loaded and p.requires_grad]
-        if sum(p.requires_grad for p in method.parameters()) == len(self.held):
-            self.held = []  # nothing fresh is there to learn
-        for parameter in self.held:
-            parameter.requires_grad_(False)
+    def on_train_epoch_start(self, trainer: L.Trainer, method: L.LightningModule) -> None:
+        self._release()
 
     def on_train_batch_start(self, trainer: L.Trainer, method: L.LightningModule, batch: Any, index: int) -> None:
-        if self.held and self._over(trainer):
-            for parameter in self.held:
-                parameter.requires_grad_(True)
-            self.held = []
+        if self._over(trainer):
+            if self.held:
+                self._release()
+                method.train()
+            return
+        own = learning(method, self.loaded)
+        if sum(p.requires_grad for p in method.parameters()) == len(own):
+            return  # nothing fresh is there to learn
+        self.held += own
+        for parameter in own:
+            parameter.requires_grad_(False)
+        for name, module in method.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and self._is_loaded(name):
+                module.eval()
+
+    def _is_loaded(self, norm: str) -> bool:
+        return f"{norm}.weight" in self.loaded or f"{norm}.running_mean" in self.loaded
+
+    def _release(self) -> None:
+        for parameter in self.held:
+            parameter.requires_grad_(True)
+        self.held = []
 
     def _over(self, trainer: L.Trainer) -> bool:
         return trainer.global_step >= self.share * float(trainer.estimated_stepping_batches)

@@ -14,6 +14,7 @@ from blemish.methods.blocks import GaussianBlur, as_vectors, enlarge, patch_feat
 from blemish.methods.feature_distance.coreset import Held, k_center_greedy, random_projection
 from blemish.methods.gather import gather_vectors
 
+LEAST_BANK = 2000  # vectors that the bank keeps, if there are so many
 SEARCH_CHUNK = 4096  # bank vectors compared at a time; bounds the memory of the shipped graph
 
 
@@ -21,7 +22,9 @@ class PatchCoreOptions(Options):
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
     weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
     strides: tuple[int, ...] = Field((8, 16), description="feature maps used, finest first")
-    coreset_ratio: float = Field(0.01, gt=0, le=1, description="share of the training patches kept in the bank")
+    coreset_ratio: float = Field(
+        0.01, gt=0, le=1, description="share of the training patches kept in the bank, 2000 of them at least"
+    )
     max_vectors: int = Field(32768, ge=1, description="upper limit of the bank, whatever the ratio")
     projection: int = Field(128, ge=0, description="dimensions in which the coreset is chosen; 0 for all")
     rotations: Literal[1, 2, 4] = Field(
@@ -36,11 +39,11 @@ class PatchCore(OnePassMethod):
     """Roth et al. 2022, "Towards Total Recall in Industrial Anomaly Detection" (PatchCore).
 
     Kept from the paper: locally aware patch features of two middle layers, greedy k-centre coreset chosen in a random
-    projection, nearest-neighbour distance, re-weighted image score, bilinear map smoothed with sigma 4. Deviations:
-    the default backbone is a light one (the paper's is WideResNet-50, `backbone=wide_resnet50_2`); its channels are
-    used as they are, not pooled to 1024; the whole image is used, not its central crop; the coreset starts from the
-    vector nearest to the mean. When the features outgrow `memory_mb` they are condensed as they come: a coreset of
-    coresets, no longer the exact greedy choice.
+    projection, nearest-neighbour distance, re-weighted image score, bilinear map smoothed with sigma 4. Deviations: the
+    default backbone is a light one (the paper's is WideResNet-50, `backbone=wide_resnet50_2`); its channels are used as
+    they are, not pooled to 1024; the whole image is used, not its central crop; the coreset starts from the vector
+    nearest to the mean, and has 2000 vectors at least. When the features outgrow `memory_mb` they are condensed as they
+    come: a coreset of coresets, no longer the exact greedy choice.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -113,7 +116,8 @@ class PatchCore(OnePassMethod):
         self.bank_neighbours = nearest_within(self.bank, self.options.neighbours)
 
     def _target(self, seen: int) -> int:
-        return min(self.options.max_vectors, max(1, math.ceil(self.options.coreset_ratio * seen)))
+        # A ratio made for hundreds of images would leave little of a few.
+        return min(self.options.max_vectors, max(LEAST_BANK, math.ceil(self.options.coreset_ratio * seen)))
 
     def _budget(self) -> int:
         # Selection needs the projection of the features beside them.
