@@ -33,12 +33,20 @@ def test_every_kind_has_defaults_and_survives_its_own_yaml():
         (["scratch"], "steps"),
         ({"steps": [{"kind": "pit"}], "pick": [0, 1]}, "pick"),
         ({"steps": 3}, "steps"),
+        ([{"kind": "scratch", "length": [0.1, float("inf")]}], "finite"),
+        ([{"kind": "scratch", "label": "OK"}], "cannot be the class of a defect"),
+        ([{"kind": "scratch", "label": "a|b"}], "cannot be the class of a defect"),
     ],
 )
 def test_what_is_wrong_is_one_line(content, words):
     with pytest.raises(OptionError, match=words) as caught:
         parse_recipe(content)
     assert "\n" not in str(caught.value)
+
+
+def test_one_number_is_a_range_of_itself():
+    recipe = parse_recipe({"steps": [{"kind": "pit", "length": 0.2, "count": 3}], "pick": 1})
+    assert recipe == parse_recipe({"steps": [{"kind": "pit", "length": [0.2, 0.2], "count": [3, 3]}], "pick": [1, 1]})
 
 
 def test_a_missing_file_is_one_line(tmp_path):

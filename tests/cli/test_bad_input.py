@@ -177,6 +177,14 @@ def test_one_clear_line(blemish, tmp_path, monkeypatch, arguments, words):
     assert not list(tmp_path.glob("runs/*/run.yaml"))  # the next try may have the same folder
 
 
+@pytest.mark.parametrize("command", ["train", "plan", "compare", "augment", "synth"])
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_is_one_that_numpy_takes(blemish, tmp_path, command, seed):
+    code, lines = blemish(command, tmp_path / "set", "--seed", str(seed))
+    assert code == 2
+    assert "than or equal to " in " ".join(lines)
+
+
 def test_a_demo_without_its_libraries_draws_nothing(blemish, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning", None)  # as if it were not installed
     line = complaint(*blemish("demo", "--out", tmp_path / "demo"))

@@ -112,8 +112,12 @@ def test_bad_requests_leave_the_bundle_alone(run, tiny_data, tmp_path):
         enroll(run, "pit", [pits(tiny_data)[0], tmp_path / "no.png"])
     with pytest.raises(OptionError, match="no images"):
         enroll(run, "pit", [])
-    with pytest.raises(OptionError, match="name of a class"):
-        enroll(run, " ", pits(tiny_data)[:1])
+    for name in (" ", "a|b"):
+        with pytest.raises(OptionError, match="name of a class"):
+            enroll(run, name, pits(tiny_data)[:1])
+    with pytest.raises(OptionError, match="knows 'scratch'"):
+        enroll(run, "Scratch", pits(tiny_data)[:1])
+    assert "OK" not in enroll(run, "OK", pits(tiny_data)[:1], tmp_path / "good.blemish").classes  # that is good
     assert open_bundle(run).manifest == before
 
 
