@@ -1,6 +1,5 @@
 """What is peculiar to methods that spoil good images and learn to restore them."""
 
-import itertools
 from math import comb
 
 import numpy as np
@@ -12,7 +11,6 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 from torch import nn
 
 from blemish.augment.corruption import coarse_noise, disjoint_masks
-from blemish.augment.perlin import perlin_mask, perlin_noise
 from blemish.errors import DataError, OptionError
 from blemish.methods.blocks import UNet, mean_filter
 from blemish.methods.catalogue import method_class
@@ -68,36 +66,6 @@ def test_inpainting_keeps_its_masks_with_its_weights():
     assert not torch.equal(first(images)["anomaly_map"], second(images)["anomaly_map"])
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(images)["anomaly_map"], second(images)["anomaly_map"])
-
-
-@pytest.mark.parametrize("cells", [(1, 1), (2, 4), (8, 2)])
-def test_perlin_noise_by_brute_force(cells):
-    size = 16
-    torch.manual_seed(0)
-    found = perlin_noise(size, cells).numpy()
-    torch.manual_seed(0)
-    angle = (2 * torch.pi * torch.rand(cells[0] + 1, cells[1] + 1)).numpy()
-    fade = np.polynomial.Polynomial([0, 0, 0, 10, -15, 6])
-    for row, column in itertools.product(range(size), range(size)):
-        y, x = row * cells[0] / size, column * cells[1] / size
-        total = 0.0
-        for node_y, node_x in itertools.product((int(y), int(y) + 1), (int(x), int(x) + 1)):
-            direction = np.array([np.sin(angle[node_y, node_x]), np.cos(angle[node_y, node_x])])
-            offset = np.array([y - node_y, x - node_x])
-            total += direction @ offset * fade(1 - abs(offset[0])) * fade(1 - abs(offset[1]))
-        assert found[row, column] == pytest.approx(2**0.5 * total, abs=1e-5)
-    assert np.abs(found[:: size // cells[0], :: size // cells[1]]).max() < 1e-6
-
-
-def test_perlin_patches_are_patches():
-    torch.manual_seed(0)
-    masks = torch.stack([perlin_mask(SIZE) for _ in range(60)])
-    assert masks.dtype == torch.bool
-    shares = masks.float().mean(dim=(1, 2))
-    assert 0.01 < shares.mean() < 0.4
-    assert shares.std() > 0.01
-    neighbours = (masks[:, 1:] == masks[:, :-1]).float().mean()
-    assert neighbours > 0.9
 
 
 def test_coarse_noise_has_its_deviation_and_its_grain():

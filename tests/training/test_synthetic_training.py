@@ -4,12 +4,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from blemish.augment.recipe import parse_recipe
 from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.write import write_csv
 from blemish.errors import DataError, OptionError
 from blemish.imaging.read import write_image
@@ -243,3 +245,32 @@ def test_learning_from_drawn_defects_alone(method, tiny_data, tmp_path):
     )  # fmt: skip
     assert open_bundle(run).manifest.classes[:1] == ["good"]
     assert "scratch" in open_bundle(run).manifest.classes
+
+
+def test_in_tiles_defects_lie_on_the_part_and_are_as_large_as_on_the_whole(tmp_path):
+    """A bright disc on black: a tile of pure black shows no part, and lengths are shares of the disc's width."""
+    image = np.zeros((256, 256, 1), np.uint8)
+    cv2.circle(image, (128, 128), 90, 170, -1)
+    write_image(tmp_path / "disc.png", image)
+    good = Dataset((Sample(tmp_path / "disc.png", GOOD, "train"),), tmp_path, "csv")
+    tiled = View(InputSpec(channels=1, height=64, width=64), None, Tiling(height=64, width=64, overlap=0.0))
+    recipe = parse_recipe({"steps": [{"kind": "pit", "length": 0.1, "width": 1, "strength": [0.8, 0.8]}], "share": 1})
+    recipe = recipe.model_copy(update={"steps": (recipe.steps[0].model_copy(update={"label": "pit"}),)})
+    drawn = ImageItems(
+        good, tiled, (GOOD, "pit"), synthetic_first(recipe, good, tiled, (GOOD, "pit"), None), {"mask"}, None, True
+    )
+    torch.manual_seed(0)
+    disc = image[..., 0] > 0
+    sides = []
+    for _ in range(4):
+        for index, item in enumerate(drawn):
+            assert "part" not in item
+            row, column = divmod(index, 4)
+            own = disc[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
+            mask = item["mask"].numpy()
+            assert not (mask & ~own).any()
+            if mask.any():
+                sides.append(float(np.sqrt(mask.sum())))
+    assert len(sides) > 20
+    # A pit's outline is ragged; its side is some 0.1 of the disc's 180 px, not of the tile's 64.
+    assert 9 < np.median(sides) < 20

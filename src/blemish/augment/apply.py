@@ -1,5 +1,6 @@
 """Carrying out a recipe on one image: the same seed gives the same image, and each step has a seed of its own."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,7 @@ from blemish.augment.recipe import (
     Step,
     own_label,
 )
-from blemish.augment.scene import Defect, Scene, find_place, part_mask, visible
+from blemish.augment.scene import Defect, Part, Scene, find_place, part_mask, visible
 from blemish.augment.shading import change, tinted
 from blemish.augment.textures import components, texture
 
@@ -35,6 +36,7 @@ Bools = NDArray[np.bool_]
 DRAWS = 6  # attempts at a defect that fits and can be seen
 SMALLER = 0.8  # each further attempt, of the size
 SMALLEST = 3  # px in a mask
+DARK = 1 / 8  # of full scale: an image that is nowhere brighter has a scale of its own
 
 Made = tuple[Floats, Bools, str, dict[str, Any]]  # image, mask (H, W), class, details
 PHOTOMETRIC: dict[str, Callable[[Floats, Any, np.random.Generator], Floats]] = {
@@ -54,19 +56,26 @@ def apply(
     valid: Bools | None = None,
     cuts: Sequence[Cut] = (),
     defects: bool = True,
+    part: Part | None = None,
 ) -> Scene:
     """The scene that a recipe makes of an image (H, W, C) float32 in [0, 1]; the image is not changed.
 
     A grey image of several channels stays grey: colour would give every synthetic defect away, and teach nothing else.
     `valid` (H, W) limits where defects may lie; `cuts` are what "paste" takes from; without `defects` only geometric
-    and photometric steps are done. A defect that fits nowhere or cannot be seen is left out, so there may be none.
+    and photometric steps are done; `part` is that of the whole image, where this is a tile of one. A defect that fits
+    nowhere or cannot be seen is left out, so there may be none.
     """
+    level = scale_used(image)
+    image = image / level
     channels = image.shape[2]
     grey = channels > 1 and bool((image == image[..., :1]).all())
     image = image[..., :1] if grey else image
     rng = np.random.default_rng(seed)
-    part = part_mask(image) if recipe.part == "auto" and defects else np.ones(image.shape[:2], np.bool_)
-    scene = Scene(image, part if valid is None else part & valid, light=float(rng.uniform(0, 2 * np.pi)))
+    light = float(rng.uniform(0, 2 * np.pi))
+    if part is None:
+        sought = recipe.part == "auto" and defects
+        part = Part(part_mask(image) if sought else np.ones(image.shape[:2], np.bool_))
+    scene = Scene(image, part.mask if valid is None else part.mask & valid, light, level, part.extent)
     for number in chosen(recipe, rng):
         step, own = recipe.steps[number], (*seed, number)
         if isinstance(step, DefectStep) and defects:
@@ -75,7 +84,17 @@ def apply(
             _change(scene, step, np.random.default_rng(own))
     if grey:
         scene.image = np.repeat(scene.image, channels, axis=2)
+    scene.image = scene.image * np.float32(level)
     return scene
+
+
+def scale_used(image: Floats) -> float:
+    """How much of full scale the image uses, where that is little, as 12 of 16 bits: a power of one half; else 1.
+
+    Light and what can be seen are measured by it.
+    """
+    top = float(image.max(initial=0.0))
+    return 2.0 ** math.ceil(math.log2(top)) if 0 < top < DARK else 1.0
 
 
 def chosen(recipe: Recipe, rng: np.random.Generator) -> list[int]:
@@ -220,6 +239,7 @@ def _paste(scene: Scene, step: Paste, rng: np.random.Generator, scale: float, cu
     piece = same[int(rng.integers(len(same)))]
     if channels == 1:
         piece = replace(piece, pixels=piece.pixels.mean(axis=2, keepdims=True))
+    piece = replace(piece, pixels=piece.pixels / np.float32(scene.level))
     piece, details = posed(piece, step, rng, scale)
     at = place(piece, scene.free, rng) if piece.mask.any() else None
     if at is None:

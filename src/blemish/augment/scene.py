@@ -36,6 +36,8 @@ class Scene:
     image: Floats
     part: Bools
     light: float = 0.0  # direction that light comes from, in radians
+    level: float = 1.0  # of full scale, which is 1 in the image while it is made
+    given_extent: float | None = None  # of the whole part, where the image is a tile
     defects: list[Defect] = field(default_factory=list)
     warps: list[tuple[Floats, Floats]] = field(default_factory=list)
 
@@ -50,8 +52,21 @@ class Scene:
     @property
     def extent(self) -> float:
         """Shorter side of the part's bounding box in px: the unit of lengths in recipes."""
-        _, _, width, height = cv2.boundingRect(self.part.astype(np.uint8))
-        return float(min(width, height))
+        return extent_of(self.part) if self.given_extent is None else self.given_extent
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Pixels (H, W) of the part in an image, and the unit of lengths in px where the image does not show all of it."""
+
+    mask: Bools
+    extent: float | None = None
+
+
+def extent_of(part: Bools) -> float:
+    """Shorter side of the bounding box of pixels (H, W)."""
+    _, _, width, height = cv2.boundingRect(part.astype(np.uint8))
+    return float(min(width, height))
 
 
 def part_mask(image: Floats) -> Bools:

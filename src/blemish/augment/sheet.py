@@ -20,12 +20,13 @@ def cell(scene: Scene) -> Picture:
     height, width = scene.image.shape[:2]
     scale = CELL / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    whole = as_picture(np.round(255 * scene.image).astype(np.uint8))
+    whole = as_picture(np.round(255 * np.clip(scene.image / scene.level, 0, 1)).astype(np.uint8))
     picture = cv2.resize(whole, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     marked = picture.copy()
     for defect in scene.defects:
-        mask = cv2.resize(defect.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        grown = cv2.dilate(mask, np.ones((5, 5), np.uint8))
+        # By area, for between pixels taken singly a small defect gets lost.
+        share = cv2.resize(defect.mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        grown = cv2.dilate((share > 0).astype(np.uint8), np.ones((5, 5), np.uint8))
         outlines, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(marked, outlines, -1, OUTLINE, 1)
     # White with a black edge; thicker strokes are wider, too, and would not lie beneath it.

@@ -22,7 +22,7 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.valid import valid_mask
 from blemish.dataset.write import write_csv
-from blemish.errors import BlemishError, DataError, OptionError
+from blemish.errors import BlemishError, DataError, ImageError, OptionError
 from blemish.imaging.part import counting
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
@@ -117,7 +117,10 @@ def _one(good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, s
     for attempt in range(ATTEMPTS):
         own = (seed, number, attempt)
         sample = good[int(np.random.default_rng(own).integers(len(good)))]
-        pixels = read_image(sample.image)
+        try:
+            pixels = read_image(sample.image)
+        except ImageError:  # the audit's business; others are there
+            continue
         image, size = to_unit(pixels), (pixels.shape[0], pixels.shape[1])
         valid = valid_mask(sample, size) if sample.roi or sample.ignore or roi else None
         if valid is not None and roi is not None:
@@ -132,9 +135,12 @@ def _one(good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, s
 
 
 def _write_image(out: Path, number: int, source: Sample, scene: Scene) -> Sample:
-    path, mask_path = out / "images" / f"{number:05}.png", out / "masks" / f"{number:05}.png"
-    depth = 65535 if read_image(source.image).dtype == np.uint16 else 255
-    write_image(path, np.round(scene.image * depth).astype(np.uint16 if depth > 255 else np.uint8))
+    mask_path, kind = out / "masks" / f"{number:05}.png", read_image(source.image).dtype
+    # A TIFF where a PNG holds no such pixels: they shall not tell a drawn image from a real one.
+    suffix = ".png" if kind.kind == "u" and scene.image.shape[2] in (1, 3) else ".tif"
+    path = out / "images" / f"{number:05}{suffix}"
+    depth = {"uint8": 255, "uint16": 65535}.get(str(kind))
+    write_image(path, scene.image if depth is None else np.round(scene.image * depth).astype(kind))
     names = sorted({defect.label for defect in scene.defects})
     values = np.zeros(scene.image.shape[:2], np.uint8)
     for defect in scene.defects:

@@ -11,7 +11,7 @@ from blemish.cli.console import MOST_SEED, console, counted
 def augment(
     data: Annotated[str, typer.Argument(help="dataset whose good training images are drawn on")],
     out: Annotated[Path, typer.Argument(help="new folder to write to")],
-    recipe: Annotated[Path, typer.Option(help="YAML of steps; see the page on synthetic defects")],
+    recipe: Annotated[Path, typer.Option(help="YAML of steps; see docs/few-defects.md")],
     count: Annotated[int, typer.Option(min=1, help="images to write")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="the same seed writes the same files")] = 0,
     include_data: Annotated[bool, typer.Option(help="list DATA's own images in the CSV too, to train on both")] = False,

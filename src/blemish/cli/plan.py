@@ -81,7 +81,7 @@ def show(made: "Plan") -> None:
         cost = own.get("estimate")
         costs = ("", "", "")
         if cost is not None:
-            costs = (_time(cost["training_s"]), f"{cost['memory_mb']:.0f} MB", f"{cost['latency_ms']:.3g} ms")
+            costs = (_time(cost["training_s"]), f"{cost['memory_mb']:.0f} MB", _latency(cost["latency_ms"]))
         name = f"[bold]{own['method']}[/bold]" if rank == 0 else own["method"]
         rules = ", ".join(f"{rule} {points:+d}" for rule, points in own["rules"].items())
         table.add_row(name, *costs, f"{own['points']}: {rules}")
@@ -123,6 +123,10 @@ def _view(train: dict[str, Any]) -> str:
     tile = train.get("tiling")
     cut = f"tiles of {tile['width']} px seen at {side}" if tile else f"the whole image seen at {side}, no tiles"
     return f"{cut}; {train.get('fit', 'stretch')}"
+
+
+def _latency(milliseconds: float) -> str:
+    return f"{milliseconds:.3g} ms" if milliseconds < 999.5 else f"{milliseconds / 1000:.3g} s"
 
 
 def _time(seconds: float) -> str:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
+from blemish.augment.scene import Part, extent_of, part_mask
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.template import read_template
 from blemish.dataset.truth import has_mask, known_boxes, mask_of
 from blemish.dataset.valid import valid_mask
 from blemish.imaging.part import counting
+from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import image_header, read_image
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.load import place_in
@@ -47,12 +49,17 @@ class ImageItems(TorchDataset[Item]):
         transform: Callable[[Item], Item] | None = None,
         truth: Collection[str] = (),
         tiles: Sequence[int] | None = None,
+        with_part: bool = False,
     ) -> None:
-        """`tiles` names the one tile of each sample that is an item; without it, all of them are."""
+        """`tiles` names the one tile of each sample that is an item; without it, all of them are.
+
+        `with_part` gives items a "part", as of synthetic defects, for the transform to take away.
+        """
         self.view = view
         self.classes = classes
         self.truth = frozenset(truth)
         self.transform = transform
+        self.with_part = with_part
         self.samples = dataset.samples
         self.with_template = all(sample.template is not None for sample in self.samples)
         if tiles is not None:
@@ -124,6 +131,8 @@ class ImageItems(TorchDataset[Item]):
         elif "boxes" in self.truth:
             item["boxes"] = boxes_in(sample, self.classes, seen, spec)
             item["has_boxes"] = known_boxes(sample, size) is not None
+        if self.with_part:
+            item["part"] = seen_part(image, valid, seen, spec)
         if self.with_template:
             item["template"] = seen.image(read_template(sample, size), spec)
             item["differs"] = torch.from_numpy(seen.mask(known_defects(sample, size), spec))
@@ -134,6 +143,14 @@ class ImageItems(TorchDataset[Item]):
         if sample.defective is None or (sample.defective and self.view.tiling is not None):
             return -1
         return int(sample.defective)
+
+
+def seen_part(image: Pixels, valid: NDArray[np.bool_], seen: Seen, spec: InputSpec) -> Part:
+    """The part of a whole image as far as it is seen, and its extent as large as the network sees it."""
+    whole = part_mask(to_unit(image)) & valid
+    x0, y0, x1, y1 = seen.area
+    scale = (spec.height / (y1 - y0) + spec.width / (x1 - x0)) / 2
+    return Part(seen.mask(whole, spec), scale * extent_of(whole))
 
 
 def shows_defect(item: Item) -> int:

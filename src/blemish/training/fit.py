@@ -24,7 +24,7 @@ from blemish.training.needs import bears, good_alone, good_or_paired
 from blemish.training.one_pass import with_collecting_strategy
 from blemish.training.options import check_options
 from blemish.training.run import RunConfig, checkpoint_file
-from blemish.training.synthetic import classes_with, synthetic_first, with_drawn
+from blemish.training.synthetic import classes_with, part_of_tiles, synthetic_first, with_drawn
 from blemish.training.transfer import PROBE, LinearProbe, learning, pretrained, start_from
 from blemish.training.windows import learns_windows, thinned, tiles_as_samples, windows_of
 
@@ -87,7 +87,9 @@ def fit(
     if config.synthetic is not None:
         whole = dataset.split("train") if tiles is not None else learnt_from  # windows keep no masks to cut out by
         transform = synthetic_first(config.synthetic, whole, view, method.classes, transform)
-    training = ImageItems(learnt_from, view, method.classes, transform, truth, tiles)
+    training = ImageItems(
+        learnt_from, view, method.classes, transform, truth, tiles, part_of_tiles(config.synthetic, view)
+    )
     validation = ImageItems(held, view, method.classes, truth=truth, tiles=held_tiles)
     batch = method.options.batch_size
     callbacks: list[Callback] = [*more]

@@ -103,7 +103,7 @@ def synthetic_first(
 ) -> Transform:
     """Synthetic defects on the items of the training images, and then the method's own augmentation, if any."""
     defects = tuple(name for name in classes if name != GOOD)
-    items = ImageItems(dataset, view, classes, truth=("mask",))
+    items = ImageItems(dataset, view, classes, truth=("mask",), with_part=part_of_tiles(recipe, view))
     cuts = cuts_from(items, defects) if recipe.pastes else []
     if recipe.pastes and not cuts:
         raise DataError(
@@ -113,6 +113,11 @@ def synthetic_first(
     check_fits(recipe, items, cuts)
     synthesise = Synthesiser(recipe, classes, cuts)
     return synthesise if then is None else Chain(synthesise, then)
+
+
+def part_of_tiles(recipe: Recipe | None, view: View) -> bool:
+    """Whether items must tell of the part: in a tile it cannot be made out, nor how large all of it is."""
+    return recipe is not None and recipe.part == "auto" and view.tiling is not None
 
 
 def check_fits(recipe: Recipe, items: ImageItems, cuts: list[Cut]) -> None:
@@ -131,7 +136,7 @@ def check_fits(recipe: Recipe, items: ImageItems, cuts: list[Cut]) -> None:
         image, valid = item["image"].numpy().transpose(1, 2, 0), item["valid"].numpy()
         if not valid.any():  # a tile outside the region of interest
             continue
-        if apply(certain, image, (tried,), valid=valid, cuts=cuts).defects:
+        if apply(certain, image, (tried,), valid=valid, cuts=cuts, part=item.get("part")).defects:
             return
         tried += 1
         if tried == TRIALS:
@@ -174,11 +179,14 @@ class Synthesiser:
         draws = torch.rand(()).item()
         seed = int(torch.randint(2**62, ()))
         defects = int(item["label"]) == self.classes.index(GOOD) and draws < self.recipe.share
+        part = item.get("part")
+        if part is not None:
+            item = {key: value for key, value in item.items() if key != "part"}
         if not defects and not self.recipe.changes:
             return item
         image = item["image"].numpy().transpose(1, 2, 0)
         scene = apply(
-            self.recipe, image, (seed,), valid=item["valid"].numpy(), cuts=self.cuts, defects=defects
+            self.recipe, image, (seed,), valid=item["valid"].numpy(), cuts=self.cuts, defects=defects, part=part
         )  # "valid" is False in a letterbox's border, too
         changed = dict(item)
         for where in scene.warps:

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.augment.perlin import perlin_noise
+from blemish.augment.noise import perlin
 from blemish.dataset.sample import Dataset
 from blemish.methods.augmentation import MASKS
 from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
@@ -180,7 +181,8 @@ class SuperSimpleNet(Method):
         """Where noise is added: (count, h, w) bool."""
         side = max(size)
         cells = [2 ** int(torch.randint(max(1, side.bit_length() - 1), ())) for _ in range(2 * count)]
-        noise = [perlin_noise(side, (cells[2 * i], cells[2 * i + 1])) for i in range(count)]
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        noise = [torch.from_numpy(perlin(rng, side, side, (cells[2 * i], cells[2 * i + 1]))) for i in range(count)]
         threshold = SUPERVISED_THRESHOLD if self.supervised else PERLIN_THRESHOLD
         return torch.stack(noise)[:, : size[0], : size[1]] > threshold
 

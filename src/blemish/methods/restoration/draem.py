@@ -2,13 +2,14 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2 import RandAugment
 
 from blemish.augment.corruption import as_grey_as
-from blemish.augment.perlin import perlin_mask
+from blemish.augment.noise import perlin_mask
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.blocks import UNet, check_multiple, mean_filter
 from blemish.methods.losses import focal_map, masked_mean, ssim_map
@@ -82,7 +83,9 @@ class Draem(Method):
     def spoil(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images of which half have synthetic defects, and where (N, H, W) bool."""
         count, size = len(images), self.options.image_size
-        masks = torch.stack([perlin_mask(size) & (torch.rand(()) < 0.5) for _ in range(count)]).to(images.device)
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        drawn = np.stack([perlin_mask(rng, size, size) & (rng.random() < 0.5) for _ in range(count)])
+        masks = torch.from_numpy(drawn).to(images.device)
         textures = as_grey_as(varied(self.textures.draw(count)).to(images.device), images)
         opacity = 0.1 + 0.9 * torch.rand(count, 1, 1, 1, device=images.device)
         blended = (1 - opacity) * images + opacity * textures
