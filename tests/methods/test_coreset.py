@@ -82,3 +82,12 @@ def test_neighbours_within_the_bank():
     expected = NearestNeighbors(n_neighbors=9, algorithm="brute").fit(bank.numpy()).kneighbors(bank.numpy())[1]
     assert [set(row) for row in found] == [set(row) for row in expected]
     assert (found[:, 0] == np.arange(120)).all()
+
+
+@pytest.mark.parametrize(("patches", "kept"), [(512, 512), (3000, 2000), (300_000, 3000)])
+def test_a_few_images_leave_a_bank_that_tells_something(patches, kept):
+    """One in a hundred is for hundreds of images; of two it would leave five patches."""
+    method = patchcore.PatchCore(
+        patchcore.PatchCoreOptions(image_size=64, weights="random", backbone="test_resnet"), ()
+    )
+    assert min(patches, method._target(patches)) == kept

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -10,6 +11,7 @@ from blemish import read_dataset
 from blemish.dataset.fingerprint import fingerprint
 from blemish.dataset.split import ensure_splits
 from blemish.errors import DataError, OptionError
+from blemish.imaging.read import write_image
 from blemish.inspection.bundle import open_bundle
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training import plan as planning
@@ -259,3 +261,14 @@ def test_the_advised_view_is_one_that_the_method_takes(good_only):
         assert given["image_size"] % (14 if "dino" in name else 32) == 0
         kind = method_class(name)
         assert kind.Options(**given).image_size >= kind.Options().image_size
+
+
+def test_few_of_sixteen_bits_are_warned_of(tmp_path):
+    """Twelve bits in files of sixteen, against the same picture on the full scale."""
+    told = {}
+    for scale in (1, 16):
+        for i in range(6):
+            image = np.random.default_rng(i).integers(0, 4096, (64, 64, 1)).astype(np.uint16)
+            write_image(tmp_path / str(scale) / "good" / f"{i}.png", image * scale)
+        told[scale] = {rule.name for rule in advise(read_dataset(tmp_path / str(scale), "good-defect")).rules}
+    assert ("few of the bits" in told[1], "few of the bits" in told[16]) == (True, False)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from blemish.cli.console import MOST_SEED, console, messages, needs_extra
 from blemish.errors import OptionError
+from blemish.imaging.tiling import tile_boxes
 
 if TYPE_CHECKING:
     from blemish.training.plan import Plan
@@ -91,7 +92,7 @@ def show(made: "Plan") -> None:
     reasons = {rule: why for own in ranking[:SHOWN] for rule, why in zip(own["rules"], own["reasons"], strict=True)}
     for rule, why in reasons.items():
         console.print(f"· [italic]{rule}[/italic]: {escape(why)}", highlight=False)
-    console.print(f"\n[bold]how to look[/bold]  {_view(train)}", highlight=False)
+    console.print(f"\n[bold]how to look[/bold]  {_view(train, found)}", highlight=False)
     for key, mark in (("settings", "·"), ("warnings", "[yellow]![/yellow]")):
         for line in about[key]:
             console.print(f"{mark} {escape(line)}", highlight=False)
@@ -117,11 +118,14 @@ def _data_line(found: dict[str, Any]) -> str:
     )
 
 
-def _view(train: dict[str, Any]) -> str:
+def _view(train: dict[str, Any], found: dict[str, Any]) -> str:
     size = train["options"].get("image_size")
     side = f"{size} px" if size is not None else "the method's own size"
     tile = train.get("tiling")
-    cut = f"tiles of {tile['width']} px seen at {side}" if tile else f"the whole image seen at {side}, no tiles"
+    cut = f"the whole image seen at {side}, no tiles"
+    if tile:
+        count = len(tile_boxes(found["height"], found["width"], tile["height"], tile["width"], tile["overlap"]))
+        cut = f"tiles of {tile['width']} px seen at {side}, {count} to an image"
     return f"{cut}; {train.get('fit', 'stretch')}"
 
 

@@ -56,6 +56,7 @@ class Fingerprint:
     sizes: int  # different ones
     channels: int
     bits: int
+    brightest: float  # pixel of the images looked at, share of full scale
     # Square root of a defect's area: the median, and what three in four exceed; means over classes, by their defects.
     defect_side: float | None
     small_defect_side: float | None
@@ -100,7 +101,7 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
     looks = [look for look in in_threads(_look, chosen, lambda done: None) if look is not None]
     learnt_from = [look for look in looks if look[0].split == "train"] or looks
     sound = [look for look in learnt_from if look[0].defective is not True] or learnt_from
-    reference = [grey for _, grey, _, _ in sound]
+    reference = [look[1] for look in sound]
     pairs = _pairs(looks)
     shown = Counter(name for s in training.samples for name in _classes_of(s))
     height, width = _middle_size(info)
@@ -128,6 +129,7 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
         sizes=len(info.sizes),
         channels=3 if any("RGB" in depth for depth in info.depths) else _number(next(iter(info.depths)), 1),
         bits=_number(next(iter(info.depths)), 0),
+        brightest=max((look[4] for look in looks), default=1.0),
         defect_side=None if sides is None else sides[0],
         small_defect_side=None if sides is None else sides[1],
         defect_share=None if sides is None else sides[2],
@@ -171,7 +173,7 @@ def structure(images: Floats) -> Floats:
     return np.stack([cv2.GaussianBlur(i, (0, 0), FINE) - cv2.GaussianBlur(i, (0, 0), COARSE) for i in images])
 
 
-_Look = tuple[Sample, Floats, Floats, Floats]  # grey, hash, fine structure
+_Look = tuple[Sample, Floats, Floats, Floats, float]  # grey, hash, fine structure, brightest pixel
 
 
 def _look(sample: Sample) -> _Look | None:
@@ -179,7 +181,9 @@ def _look(sample: Sample) -> _Look | None:
         image = read_image(sample.image)
     except ImageError:
         return None  # counted by `describe`
-    return sample, small_grey(image, SIDE), perceptual_hash(image), fine_structure(image)
+    full = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    brightest = float(image.max()) / full
+    return sample, small_grey(image, SIDE), perceptual_hash(image), fine_structure(image), brightest
 
 
 def _pairs(looks: Sequence[_Look]) -> list[tuple[Sample, Sample]]:

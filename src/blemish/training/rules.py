@@ -12,6 +12,7 @@ from typing import Any
 from blemish.dataset.fingerprint import Fingerprint
 from blemish.dataset.sample import FEW
 
+DARK = 1 / 8  # of full scale
 SEVERAL = 0.1  # share of the defective images with more than one class, above which that is no exception
 LEAST_OF_CLASS = 2  # images without which a class cannot be learnt by its label
 ENOUGH = 25  # defective images from which on it is worth to train a network on them
@@ -328,6 +329,13 @@ RULES: tuple[Rule, ...] = (
         "twins across splits",
         lambda f: f.duplicates_across_splits > 0,
         "nearly the same image lies on both sides of a split, so figures may flatter; see `blemish data audit`",
+        warns=True,
+    ),
+    Rule(
+        "few of the bits",
+        lambda f: f.bits == 16 and f.brightest < DARK,
+        f"no pixel is brighter than {DARK:.1%} of full scale, as of 12 bits in files of 16: networks see such images "
+        "nearly black; multiply them to the full range, here and on the line",
         warns=True,
     ),
     Rule(

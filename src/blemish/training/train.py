@@ -60,6 +60,8 @@ def train(
     checked = check_options(method_class(method).Options, options or {}, method)
     for line in idle_options(checked, options or {}):
         tell(line)
+    if getattr(checked, "rotations", 1) == 4 and settings.get("fit", "stretch") == "stretch" and not _square(dataset):
+        tell("images that are not square are stretched before they are turned; take --fit letterbox with rotations=4")
     config = check_options(
         RunConfig,
         {
@@ -90,6 +92,15 @@ def train(
         if not weights_file(run).exists() and not checkpoint_file(run).exists():
             (run / "run.yaml").unlink(missing_ok=True)  # nothing was learnt: the folder is free for another try
         raise
+
+
+def _square(dataset: Dataset) -> bool:
+    """Whether the first image is square, or cannot be read."""
+    try:
+        header = image_header(dataset.samples[0].image) if len(dataset) else None
+    except ImageError:  # the audit's business
+        return True
+    return header is None or header.height == header.width
 
 
 def channels_of(dataset: Dataset) -> int:

@@ -73,7 +73,7 @@ class NetworkOptions(Augmentation):
 # What `preset=few` puts in the place of the defaults; options that are given keep their values.
 FEW: dict[str, Any] = {
     "dropout": 0.4, "drop_path": 0.1, "label_smoothing": 0.1, "weight_decay": 0.05, "freeze": 0.5, "balance": "sampler",
-    "epochs": 20, "patience": 8, "rotate": 10.0, "noise": 0.02, "mixup": 0.2, "average": 0.98,
+    "epochs": 20, "patience": 8, "noise": 0.02, "mixup": 0.2, "average": 0.98,
     "embedding_loss": "supervised-contrastive",
 }  # fmt: skip
 

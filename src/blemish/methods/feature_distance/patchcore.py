@@ -28,7 +28,7 @@ class PatchCoreOptions(Options):
     max_vectors: int = Field(32768, ge=1, description="upper limit of the bank, whatever the ratio")
     projection: int = Field(128, ge=0, description="dimensions in which the coreset is chosen; 0 for all")
     rotations: Literal[1, 2, 4] = Field(
-        1, description="turns of each good image, for few of them that lie any way round"
+        1, description="turns of each good image, for few of them that lie any way round; 4: square ones, or letterbox"
     )
     neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
     blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")

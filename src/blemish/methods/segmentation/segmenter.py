@@ -31,7 +31,7 @@ PLACES = 64  # of a class in a batch, at most, whose features the embedding loss
 
 # What `preset=few` puts in the place of the defaults; options that are given keep their values.
 FEW: dict[str, Any] = {
-    "backbone_rate": 0.05, "rotate": 10.0, "contrast": 0.3, "noise": 0.02, "embedding_loss": "supervised-contrastive",
+    "backbone_rate": 0.05, "contrast": 0.3, "noise": 0.02, "embedding_loss": "supervised-contrastive",
     "dropout": 0.2, "cutmix": 1.0, "average": 0.99,
 }  # fmt: skip
 
