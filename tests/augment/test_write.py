@@ -165,6 +165,8 @@ def test_bad_requests_are_one_line(written, tiny_data, tmp_path):
     good = data.where(lambda s: s.defective is False)
     with pytest.raises(DataError, match="pastes real defects"):
         write_augmented(good, tmp_path / "b", RECIPE, 1)
+    with pytest.raises(OptionError, match="pastes defects of hole and no training image marks one; it marks"):
+        write_augmented(data, tmp_path / "c", parse_recipe([{"kind": "paste", "classes": ["hole"]}]), 1)
     with pytest.raises(OptionError, match="makes no defect"):
         write_augmented(good, tmp_path / "c", parse_recipe([{"kind": "blur"}]), 1)
     hopeless = parse_recipe([{"kind": "stain", "p": 0.0}])

@@ -5,6 +5,7 @@ numbers is a range that is drawn from evenly; one number stands for a range from
 """
 
 import difflib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from blemish.dataset.files import is_good_name
-from blemish.errors import OptionError
+from blemish.errors import DataError, OptionError
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
@@ -230,6 +231,18 @@ class Recipe(BaseModel):
     @property
     def pastes(self) -> bool:
         return any(isinstance(step, Paste) for step in self.steps)
+
+
+def check_pastes(recipe: Recipe, known: Collection[str]) -> None:
+    """DataError where there is nothing to paste, of all that is `known` to have a mask; OptionError for some classes."""
+    if recipe.pastes and not known:
+        raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
+    wanted = {name for step in recipe.steps if isinstance(step, Paste) for name in step.classes}
+    if missing := sorted(wanted - set(known)):
+        raise OptionError(
+            f"the recipe pastes defects of {', '.join(missing)} and no training image marks one; it marks "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 def own_label(step: DefectStep) -> str | None:

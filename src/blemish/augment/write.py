@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blemish.augment.apply import apply
 from blemish.augment.cuts import cuts_of
 from blemish.augment.geometric import warp_valid
-from blemish.augment.recipe import Recipe, with_default_label
+from blemish.augment.recipe import Recipe, check_pastes, with_default_label
 from blemish.augment.scene import Scene, main_label
 from blemish.augment.sheet import cell, contact_sheet
 from blemish.augment.textures import check_textures
@@ -81,8 +81,7 @@ def write_augmented(
             "give the recipe to `blemish train --synthetic`, which changes the images it learns from"
         )
     cuts = cuts_of(s for s in training if s.sources is None) if recipe.pastes else []
-    if recipe.pastes and not cuts:
-        raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
+    check_pastes(recipe, {piece.label for piece in cuts})
     recipe = with_default_label(recipe, data.defect_classes)
     check_textures(recipe)
     first = _one(good, recipe, cuts, roi, seed, 0)  # it may be that no defect fits, and then nothing is written

@@ -13,7 +13,7 @@ from torch import Tensor
 from blemish.augment.apply import apply
 from blemish.augment.cuts import LARGEST, Cut, cut
 from blemish.augment.geometric import Map, warp_image, warp_mask, warp_valid
-from blemish.augment.recipe import DefectStep, Paste, Recipe, labels_of, with_default_label
+from blemish.augment.recipe import DefectStep, Paste, Recipe, check_pastes, labels_of, with_default_label
 from blemish.augment.scene import Defect, main_label
 from blemish.augment.textures import check_textures
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
@@ -49,15 +49,7 @@ def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None
     training = dataset.split("train").samples
     if not any(s.defective is False for s in training):
         raise DataError("synthetic defects are put on good images and there are none in training; label some 'good'")
-    known = cuttable(training)
-    if recipe.pastes and not known:
-        raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
-    wanted = {name for step in recipe.steps if isinstance(step, Paste) for name in step.classes or ()}
-    if missing := sorted(wanted - known):
-        raise OptionError(
-            f"the recipe pastes defects of {', '.join(missing)} and no training image marks one; it marks "
-            f"{', '.join(sorted(known))}"
-        )
+    check_pastes(recipe, cuttable(training))
     real = {name for s in training if s.defective for name in classes_shown(s) or ()}
     drawn = labels_of(with_default_label(recipe, dataset.defect_classes))
     if not drawn and not any(s.defective for s in training):
