@@ -234,7 +234,7 @@ class Recipe(BaseModel):
 
 
 def check_pastes(recipe: Recipe, known: Collection[str]) -> None:
-    """DataError where there is nothing to paste, of all that is `known` to have a mask; OptionError for some classes."""
+    """DataError where nothing `known` to have a mask can be pasted, OptionError where a class that is named cannot."""
     if recipe.pastes and not known:
         raise DataError("the recipe pastes real defects and no training image has a mask to cut one out by")
     wanted = {name for step in recipe.steps if isinstance(step, Paste) for name in step.classes}
