@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from blemish.augment import geometric, photometric, shapes
-from blemish.augment.apply import apply, chosen
+from blemish.augment.apply import apply, chosen, scale_used
 from blemish.augment.cuts import Cut, cut
 from blemish.augment.noise import perlin, perlin_mask
 from blemish.augment.paste import blended, matched, mirrored
@@ -335,7 +335,10 @@ def test_twelve_of_sixteen_bits_are_drawn_on_as_all_bits_are(kind):
     image = surface()
     recipe, cuts = parse_recipe([{"kind": kind}]), [one_cut(image.shape[2])]
     dark = [replace(piece, pixels=piece.pixels / 16) for piece in cuts]
-    bright, dim = apply(recipe, image, (3,), cuts=cuts), apply(recipe, image / 16, (3,), cuts=dark)
+    bright, dim = (
+        apply(recipe, image, (3,), cuts=cuts),
+        apply(recipe, image / 16, (3,), cuts=dark, level=scale_used(image / 16, dark)),
+    )
     assert len(bright.defects) == 1
     np.testing.assert_array_equal(dim.defects[0].mask, bright.defects[0].mask)
     np.testing.assert_allclose(16 * dim.image, bright.image, atol=1e-5)

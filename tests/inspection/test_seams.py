@@ -57,6 +57,11 @@ LEFT, RIGHT, BOTH = (0, 0, 60, 60), (40, 0, 100, 60), (0, 0, 100, 60)
         ([(10, 5, 60, 20, 0.9)], [(40, 5, 99, 20, 0.1)], 2),  # too unlikely to be the rest of it
         ([(10, 5, 60, 20, 0.9)], [(40, 5, 90, 20, 0.7)], 1),
         ([(10, 5, 50, 20, 0.9)], [(40, 5, 50, 20, 0.95)], 1),  # a part and the whole
+        (
+            [(10, 5, 60, 20, 0.8), (44, 7, 52, 18, 0.6)],
+            [(40, 5, 90, 20, 0.9)],
+            1,
+        ),  # with a fragment
     ],
 )
 def test_what_is_one_defect(left, right, expected):
@@ -83,3 +88,8 @@ def test_masks_of_pieces_are_laid_together():
 
 def test_nothing_found_anywhere():
     assert len(across_seams([boxes(), boxes()], [LEFT, RIGHT], BOTH).scores) == 0
+
+
+def test_a_fragment_does_not_stand_for_the_whole():
+    parts = [boxes((10, 5, 60, 20, 0.8), (44, 7, 52, 18, 0.6)), boxes((40, 5, 90, 20, 0.9))]
+    assert across_seams(parts, [LEFT, RIGHT], BOTH).corners.tolist() == [[10, 5, 90, 20]]

@@ -37,6 +37,9 @@ def test_the_run_file_comes_back_as_it_was_written(tmp_path):
     )
     write_config(tmp_path / "run", config)
     assert read_config(tmp_path / "run") == config
+    older = config.model_copy(update={"options": {"strides": [4, 8], "overlapping": False}})
+    write_config(tmp_path / "older", older)
+    assert read_config(tmp_path / "older") == config  # an option that is gone, as it was by default
     (tmp_path / "run" / "run.yaml").write_text("method: [")
     with pytest.raises(OptionError, match="cannot be understood"):
         read_config(tmp_path / "run")

@@ -114,3 +114,20 @@ def test_a_probe_of_nothing_is_refused(name, options, tiny_data, tmp_path):
         train(
             tiny_data.folder / "labelled.csv", out=tmp_path / "run", method=name, options=options, tell=str, probe=0.5
         )
+
+
+def test_statistics_move_again_when_the_probe_ends_with_an_epoch():
+    method = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 1)).train()
+
+    class Trainer:
+        global_step = 0
+        estimated_stepping_batches = 10
+
+    probe, trainer = LinearProbe({"0.weight", "0.bias"}, 0.2), Trainer()
+    probe.on_train_batch_start(trainer, method, None, 0)
+    assert not method[0].training
+    trainer.global_step = 2
+    probe.on_train_epoch_start(trainer, method)
+    probe.on_train_batch_start(trainer, method, None, 0)
+    assert method[0].training
+    assert method[0].weight.requires_grad

@@ -57,15 +57,16 @@ def apply(
     cuts: Sequence[Cut] = (),
     defects: bool = True,
     part: Part | None = None,
+    level: float = 1.0,
 ) -> Scene:
     """The scene that a recipe makes of an image (H, W, C) float32 in [0, 1]; the image is not changed.
 
     A grey image of several channels stays grey: colour would give every synthetic defect away, and teach nothing else.
     `valid` (H, W) limits where defects may lie; `cuts` are what "paste" takes from; without `defects` only geometric
-    and photometric steps are done; `part` is that of the whole image, where this is a tile of one. A defect that fits
-    nowhere or cannot be seen is left out, so there may be none.
+    and photometric steps are done; `part` is that of the whole image, where this is a tile of one; `level` is how
+    much of full scale images use, as of `scale_used`. A defect that fits nowhere or cannot be seen is left out, so
+    there may be none.
     """
-    level = scale_used(image)
     image = image / level
     channels = image.shape[2]
     grey = channels > 1 and bool((image == image[..., :1]).all())
@@ -88,12 +89,12 @@ def apply(
     return scene
 
 
-def scale_used(image: Floats) -> float:
-    """How much of full scale the image uses, where that is little, as 12 of 16 bits: a power of one half; else 1.
+def scale_used(image: Floats, cuts: Sequence[Cut] = ()) -> float:
+    """How much of full scale image and cuts use, where that is little, as 12 of 16 bits: a power of one half; else 1.
 
     Light and what can be seen are measured by it.
     """
-    top = float(image.max(initial=0.0))
+    top = max(float(pixels.max(initial=0.0)) for pixels in (image, *(piece.pixels for piece in cuts)))
     return 2.0 ** math.ceil(math.log2(top)) if 0 < top < DARK else 1.0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from blemish.augment.apply import apply
+from blemish.augment.apply import apply, scale_used
 from blemish.augment.cuts import cuts_of
 from blemish.augment.geometric import warp_valid
 from blemish.augment.recipe import Recipe, check_pastes, with_default_label
@@ -124,7 +124,9 @@ def _one(good: list[Sample], recipe: Recipe, cuts: list[Any], roi: Roi | None, s
         valid = valid_mask(sample, size) if sample.roi or sample.ignore or roi else None
         if valid is not None and roi is not None:
             valid &= counting(place_in(pixels, sample, roi), size)
-        scene = apply(recipe, image, own, valid=valid, cuts=cuts)
+        # Files of 16 bits often hold 12; a dark picture of 8 bits is just dark.
+        level = scale_used(image, cuts) if pixels.dtype == np.uint16 else 1.0
+        scene = apply(recipe, image, own, valid=valid, cuts=cuts, level=level)
         if scene.defects:
             return sample, own, scene
     raise DataError(

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import cv2
@@ -66,11 +65,12 @@ def _links(parts: list[Boxes], tiles: list[Area]) -> defaultdict[int, list[int]]
     """Which boxes, counted over all parts, are one defect as far as two tiles see the same."""
     first = np.cumsum([0, *(len(part.scores) for part in parts)])
     links: defaultdict[int, list[int]] = defaultdict(list)
-    for a, b in combinations(range(len(parts)), 2):
-        # A pixel more on all sides, so that tiles without an overlap meet as well.
-        zone = np.array([np.maximum(tiles[a], tiles[b])[:2] - 1, np.minimum(tiles[a], tiles[b])[2:] + 1]).ravel()
-        if (zone[2:] <= zone[:2]).any():
-            continue
+    # A pixel more on all sides, so that tiles without an overlap meet as well.
+    grown = np.array(tiles) + np.array([-1, -1, 1, 1])
+    filled = np.array([len(part.scores) > 0 for part in parts])
+    meeting = np.triu(_crossing(grown, grown) > 0, 1) & filled & filled[:, None]
+    for a, b in np.argwhere(meeting).tolist():
+        zone = np.concatenate([np.maximum(grown[a], grown[b])[:2], np.minimum(grown[a], grown[b])[2:]])
         seen = [_inside(parts[k].corners + np.array([-1, -1, 1, 1]), zone) for k in (a, b)]
         small = np.minimum.outer(_areas(seen[0]), _areas(seen[1]))
         same = parts[a].labels[:, None] == parts[b].labels
@@ -82,8 +82,10 @@ def _links(parts: list[Boxes], tiles: list[Area]) -> defaultdict[int, list[int]]
 
 
 def _merged(boxes: Boxes, members: list[int], cut: NDArray[np.bool_]) -> Boxes:
-    """One box, with the first member's score: the first of those that no tile cuts, or that about all."""
-    whole = [member for member in members if not cut[member]]
+    """One box, with the first member's score: the first that is whole and no part of that one, or that about all."""
+    leader = boxes.corners[members[:1]]
+    holds = _crossing(leader, boxes.corners[members])[0] > _SAME * _areas(leader)
+    whole = [member for member, most in zip(members, holds, strict=True) if most and not cut[member]]
     found = boxes[[whole[0] if whole else members[0]]]
     if not whole and len(members) > 1:
         corners = boxes.corners[members]

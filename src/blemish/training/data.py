@@ -149,7 +149,8 @@ def seen_part(image: Pixels, valid: NDArray[np.bool_], seen: Seen, spec: InputSp
     """The part of a whole image as far as it is seen, and its extent as large as the network sees it."""
     whole = part_mask(to_unit(image)) & valid
     x0, y0, x1, y1 = seen.area
-    scale = (spec.height / (y1 - y0) + spec.width / (x1 - x0)) / 2
+    scales = spec.height / (y1 - y0), spec.width / (x1 - x0)
+    scale = min(scales) if spec.fit == "letterbox" else sum(scales) / 2
     return Part(seen.mask(whole, spec), scale * extent_of(whole))
 
 

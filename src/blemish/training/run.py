@@ -77,6 +77,10 @@ def read_config(run: Path) -> RunConfig:
     if not path.is_file():
         raise OptionError(f"'{run}' is not a run folder: it has no run.yaml")
     try:
-        return RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = RunConfig.model_validate(content)
+        if config.options.get("overlapping") is False:  # of older runs; there is just this kind now
+            del config.options["overlapping"]
+        return config
     except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
         raise OptionError(f"'{path}' cannot be understood: {str(error).splitlines()[0]}; start a new run") from error

@@ -101,7 +101,7 @@ def boxes_in(sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSp
     Where pixels are known and only a part is seen, a box is drawn about the pixels that are seen.
     """
     if not seen.whole and has_mask(sample) and not sample.boxes:
-        return instances_in(sample, classes, seen, spec)[0]
+        return instances_in(sample, classes, seen, spec, least=1)[0]
     names = _defects(classes)
     found = [
         ((box.x0, box.y0, box.x1, box.y1), _index(box.label, names))
@@ -115,9 +115,9 @@ def boxes_in(sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSp
 
 
 def instances_in(
-    sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSpec
+    sample: Sample, classes: tuple[str, ...], seen: Seen, spec: InputSpec, least: int = LEAST_PIXELS
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes (M, 5) float32 as of `boxes_in`, and the pixels (M, H, W) bool of each one's defect."""
+    """Boxes (M, 5) float32 as of `boxes_in`, and the pixels (M, H, W) bool, `least` or more, of each one's defect."""
     names = _defects(classes)
     boxes, masks = [], []
     for found in instances_of(sample, seen.size) if has_mask(sample) and sample.defective is not False else []:
@@ -128,7 +128,7 @@ def instances_in(
         whole[y0:y1, x0:x1] = found.mask
         part, mask = seen.part(whole), seen.mask(whole, spec)
         bounds = bounds_of_mask(part)
-        if bounds is None or mask.sum() < LEAST_PIXELS:
+        if bounds is None or mask.sum() < least:
             continue
         box = np.array([bounds])
         if part.sum() >= LEAST_PART * found.mask.sum() or seen.spanned(box)[0]:

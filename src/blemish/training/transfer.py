@@ -124,20 +124,22 @@ class LinearProbe(Callback):
     def __init__(self, loaded: set[str], share: float) -> None:
         self.loaded, self.share = loaded, share
         self.held: list[nn.Parameter] = []
+        self.still = False  # whether BatchNorm keeps its statistics
 
     def on_train_epoch_start(self, trainer: L.Trainer, method: L.LightningModule) -> None:
         self._release()
 
     def on_train_batch_start(self, trainer: L.Trainer, method: L.LightningModule, batch: Any, index: int) -> None:
         if self._over(trainer):
-            if self.held:
-                self._release()
+            self._release()
+            if self.still:
                 method.train()
+                self.still = False
             return
         own = learning(method, self.loaded)
         if sum(p.requires_grad for p in method.parameters()) == len(own):
             return  # nothing fresh is there to learn
-        self.held += own
+        self.held, self.still = [*self.held, *own], True
         for parameter in own:
             parameter.requires_grad_(False)
         for name, module in method.named_modules():

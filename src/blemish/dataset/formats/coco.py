@@ -83,7 +83,15 @@ def write(dataset: Dataset, out: Path) -> list[str]:
 
 
 def _files(path: Path) -> list[Path]:
-    return [f for f in _candidates(path) if starts_with_key(f, *_OWN) and not starts_with_key(f, *_OTHERS)]
+    return [
+        f for f in _candidates(path) if starts_with_key(f, *_OWN) and not starts_with_key(f, *_OTHERS) and _table(f)
+    ]
+
+
+def _table(path: Path) -> bool:
+    """Whether the JSON is an object, and no list, as results of a detector are."""
+    with path.open("rb") as file:
+        return file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
 
 
 def _unread(path: Path) -> list[Path]:

@@ -222,7 +222,9 @@ def _has_labels(folder: Path) -> bool:
 
     Looks into twenty that are not empty, as those of good images are.
     """
-    files = sorted(f for f in folder.rglob("*.txt") if f.name.lower() not in _NO_LABELS and f.stat().st_size)
+    files = sorted(
+        f for f in folder.rglob("*.txt") if f.name.lower() not in _NO_LABELS and f.is_file() and f.stat().st_size
+    )
     for file in files[:20]:
         words = file.read_text(encoding="utf-8", errors="replace").partition("\n")[0].split()
         try:
