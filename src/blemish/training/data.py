@@ -130,7 +130,8 @@ class ImageItems(TorchDataset[Item]):
             item["has_boxes"] = known
         elif "boxes" in self.truth:
             item["boxes"] = boxes_in(sample, self.classes, seen, spec)
-            item["has_boxes"] = known_boxes(sample, size) is not None
+            # Boxes that are seen are known; only where none is, the whole image is asked.
+            item["has_boxes"] = len(item["boxes"]) > 0 or known_boxes(sample, size) is not None
         if self.with_part:
             item["part"] = seen_part(image, valid, seen, spec)
         if self.with_template:

@@ -13,7 +13,7 @@ from blemish.dataset.sample import Dataset
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.write import write_csv
 from blemish.errors import BlemishError, DataError, ImageError, OptionError
-from blemish.imaging.read import image_header
+from blemish.imaging.read import ImageHeader, image_header
 from blemish.methods.base import Method
 from blemish.methods.catalogue import method_class
 from blemish.training.calibrate import Target
@@ -94,22 +94,23 @@ def train(
         raise
 
 
+def channels_of(dataset: Dataset) -> int:
+    """What the network sees: 3 of grey and colour images, all of images with other channels, by the first of them."""
+    header = _first_header(dataset)
+    return 3 if header is None or header.channels in (1, 3) else header.channels
+
+
 def _square(dataset: Dataset) -> bool:
-    """Whether the first image is square, or cannot be read."""
-    try:
-        header = image_header(dataset.samples[0].image) if len(dataset) else None
-    except ImageError:  # the audit's business
-        return True
+    """Whether the first image is square, as far as it can be read."""
+    header = _first_header(dataset)
     return header is None or header.height == header.width
 
 
-def channels_of(dataset: Dataset) -> int:
-    """What the network sees: 3 of grey and colour images, all of images with other channels, by the first of them."""
+def _first_header(dataset: Dataset) -> ImageHeader | None:
     try:
-        channels = image_header(dataset.samples[0].image).channels if len(dataset) else 3
+        return image_header(dataset.samples[0].image) if len(dataset) else None
     except ImageError:  # the audit's business
-        return 3
-    return 3 if channels in (1, 3) else channels
+        return None
 
 
 def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, tensorboard: bool = False) -> Path:
