@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.augmentation import Augmentation, augmented, cut_out
 
 SIZE = 96
 
@@ -107,3 +107,38 @@ def test_a_turned_defect_keeps_a_close_box():
         rows, columns = after["box_masks"][0].nonzero().unbind(1)
         bounds = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert after["boxes"][0, :4].tolist() == [float(b) for b in bounds]
+
+
+@pytest.mark.parametrize(("share", "canvas"), [(1.0, 1.0), (0.0, 3.0), (1.0, 3.0)])
+def test_what_is_cut_out_keeps_its_truth(share: float, canvas: float) -> None:
+    before = item_with_rectangle(30, 40, 70, 60)
+    areas = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        after = cut_out(before, share, canvas)
+        assert {key: value.shape[-2:] for key, value in after.items() if key in ("image", "valid", "mask")} == {
+            key: (SIZE, SIZE) for key in ("image", "valid", "mask")
+        }
+        assert len(after["boxes"]) == len(after["box_masks"]) == 1
+        seen = after["image"][0] > 0.75
+        areas.append(int(seen.sum()))
+        assert (seen & after["mask"]).sum() >= 0.85 * areas[-1]
+        assert torch.equal(after["mask_labels"], after["mask"].long() * 2)
+        assert torch.equal(after["box_masks"][0], after["mask"])
+        assert (after["image"][0][~after["valid"]] - 0.5).abs().median() < 0.01 or after["valid"].all()
+        rows, columns = torch.where(after["mask"])
+        found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        assert (after["boxes"][0, :4] - found).abs().max() <= 1.5
+    whole = 40 * 20
+    assert (max(areas) > 1.5 * whole) == (share > 0), "a part shows its defect larger"
+    assert (min(areas) < 0.5 * whole) == (canvas > 1) or share > 0, "a canvas shows it smaller"
+    assert whole in areas, "some stay as they are"
+
+
+def test_an_image_without_boxes_can_be_cut_out() -> None:
+    item = item_with_rectangle(30, 40, 70, 60)
+    item |= {"boxes": torch.zeros(0, 5), "box_masks": torch.zeros(0, SIZE, SIZE, dtype=torch.bool)}
+    after = cut_out(item, 1.0, 2.0)
+    assert after["boxes"].shape == (0, 5)
+    assert after["box_masks"].shape == (0, SIZE, SIZE)
+    assert after["image"].shape == item["image"].shape

@@ -12,6 +12,8 @@ from blemish.methods.base import Item, Options
 
 LEAST_PART = 0.25  # a box of which less than this share is left in the picture goes
 MASKS = ("valid", "mask", "mask_labels", "box_masks")
+# What comes in from outside the picture is grey, and does not count.
+FILL = {tv_tensors.Image: 0.5, tv_tensors.Mask: 0, "others": 0}
 
 
 class Augmentation(Options):
@@ -32,6 +34,28 @@ def augmented(item: Item, how: Augmentation) -> Item:
     """An item, as of `blemish.methods.base`, changed at random by torch's generator; the item itself stays as it is."""
     moved = _moved(_wrapped(item), how)
     return {**item, **_unwrapped(item, moved), "image": _recoloured(torch.Tensor(moved["image"]), how)}
+
+
+def cut_out(item: Item, share: float, canvas: float) -> Item:
+    """An item, of its own size, that shows a random part: the crops of SSD (Liu et al. 2016, sections 2.2 and 3.6).
+
+    Half of all images are first laid on a grey canvas with sides up to `canvas` times as long. Then a `share` of them
+    is cut to a part that overlaps some box by a drawn share (one in seven stays whole); its sides are 0.3 to
+    1 of the image's, each by itself, so shapes change. A box stays whose centre is in the part, one with a mask if
+    enough of that is left.
+    """
+    parts = _wrapped(item)
+    if canvas > 1:
+        parts = v2.RandomZoomOut(FILL, (1.0, canvas))(parts)
+    if torch.rand(()) < share:
+        parts = v2.RandomIoUCrop()(parts)
+    return _resized({**item, **_unwrapped(item, parts)}, list(item["image"].shape[-2:]))
+
+
+def _resized(item: Item, size: list[int]) -> Item:
+    found = {key: F.resize(value, size) for key, value in _wrapped(item).items()}
+    boxes = torch.cat([found.pop("boxes").as_subclass(torch.Tensor), item["boxes"][:, 4:]], dim=1)
+    return {**item, "boxes": boxes, **_unwrapped(item, found)}
 
 
 def _wrapped(item: Item) -> Item:
@@ -56,10 +80,8 @@ def _moved(parts: Item, how: Augmentation) -> Item:
         angle = 90.0 * int(torch.randint(4, ()))
         parts = {key: F.rotate(value, angle) for key, value in parts.items()}
     if how.rotate or how.zoom or how.shift:
-        # What comes in from outside the picture is grey, and does not count.
-        fill = {tv_tensors.Image: 0.5, tv_tensors.Mask: 0, "others": 0}
         scale = (1 - how.zoom, 1 + how.zoom)
-        parts = v2.RandomAffine(how.rotate, (how.shift, how.shift), scale, None, v2.InterpolationMode.BILINEAR, fill)(
+        parts = v2.RandomAffine(how.rotate, (how.shift, how.shift), scale, None, v2.InterpolationMode.BILINEAR, FILL)(
             parts
         )
     return parts

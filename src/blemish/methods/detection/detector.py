@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import DataError
-from blemish.methods.augmentation import Augmentation, augmented
+from blemish.methods.augmentation import Augmentation, augmented, cut_out
 from blemish.methods.averaging import AveragedWeights
 from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method, at_least_two, idle_where
@@ -42,6 +42,10 @@ class DetectorOptions(Augmentation):
     full_rate_until: float = Field(0.5, ge=0, lt=1, description="share of the steps before the rate begins to fall")
     backbone_rate: float = Field(0.3, ge=0, le=1, description="the backbone's learning rate, as a share")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that ship; 0: the last ones")
+    crop: float = Field(0.0, ge=0, le=1, description="share of training images cut to a random part, as SSD's are")
+    canvas: float = Field(
+        1.0, ge=1, le=8, description="longest sides, in its own, of the grey canvas that half of the images are laid on"
+    )
     mosaic: float = Field(0.0, ge=0, le=1, description="share of training images put together from four")
     calm_end: float = Field(
         0.2,
@@ -132,7 +136,10 @@ class Detector(Method):
         return {"max_steps": self.options.steps, "gradient_clip_val": CLIP}
 
     def augment(self) -> Callable[[Item], Item]:
-        return lambda item: augmented(item, self.options)
+        options = self.options
+        if options.crop or options.canvas > 1:
+            return lambda item: augmented(cut_out(item, options.crop, options.canvas), options)
+        return lambda item: augmented(item, options)
 
     def fit_anchors(self) -> None:
         """To the sizes of the training boxes as the network sees them, tiled, cropped and augmented."""

@@ -16,12 +16,15 @@ from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss
 from blemish.methods.detection.matching import BACKGROUND, match, targets, without_ignored
-from blemish.methods.detection.pyramid import conv, timm_backbone
+from blemish.methods.detection.pyramid import build_features, conv, timm_backbone
 
 VARIANCES = (0.1, 0.2)
 
 
 class SSDOptions(DetectorOptions):
+    neck: Literal["source", "fpn"] = Field(
+        "source", description="source: each map by itself, as in the paper; fpn: coarse maps add to finer ones"
+    )
     extra: int = Field(2, ge=0, le=4, description="coarser maps beyond the backbone's strides 8, 16 and 32")
     first_scale: float = Field(0.05, gt=0, lt=1, description="side of the finest map's boxes, as a share of the image")
     least_scale: float = Field(0.2, gt=0, lt=1, description="of the next map's; those between grow linearly")
@@ -61,7 +64,11 @@ class SSD(Detector):
     def __init__(self, options: SSDOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         backbone = timm_backbone(options.backbone, options.weights, channels, (8, 16, 32), options.frozen_stride)
-        self.features = SourceMaps(backbone, options.width, options.extra)
+        self.features = (
+            SourceMaps(backbone, options.width, options.extra)
+            if options.neck == "source"
+            else build_features(backbone, options.neck, options.width, options.extra, options.image_size)
+        )
         strides = self.features.strides
         scales = [options.first_scale, *np.linspace(options.least_scale, options.most_scale, len(strides) - 1).tolist()]
         self.anchors = Anchors(default_shapes(options.image_size, scales, options.ratios), strides)
