@@ -58,6 +58,8 @@ def _spread(group: list[Row], digits: Callable[[str], int] | None) -> Row:
             continue
         if name in ("threads", "device"):
             found[name] = ", ".join(sorted({str(value) for value in values if value is not None}))
+        elif all(isinstance(value, int) for value in values) and len(set(values)) == 1:
+            continue  # a count, such as of steps
         elif all(isinstance(value, int | float) for value in values):
             found[name] = _mean_and_deviation([str(value) for value in values], digits and digits(name))
         elif all(WITH_INTERVAL.fullmatch(str(value)) for value in values):

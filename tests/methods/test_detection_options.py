@@ -52,6 +52,7 @@ CASES = [
     *((name, {"suppression": "soft"}) for name in DETECTORS),
     *(("retinanet", {"box_loss": kind}) for kind in ("smooth-l1", "ciou")),
     *(("ssd", {"box_loss": kind}) for kind in ("giou", "ciou")),
+    *(("ssd", {"neck": neck}) for neck in ("source", "fpn")),
     *(("faster-rcnn", {"box_loss": kind}) for kind in ("giou", "ciou")),
     ("fcos", {"box_loss": "ciou"}),
     ("yolo", {"box_loss": "giou"}),
@@ -83,6 +84,22 @@ def test_learns_with_each_option(name, options):
         found = method.eval()(TWO["image"])
     assert all(value.isfinite().all() for value in found.values())
     assert (found["box_scores"].diff(dim=1) <= 0).all()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_canvas_and_crops_change_what_is_learnt_from(name):
+    """A crop shows the pit larger, a canvas smaller; by default, with nothing else that scales, it keeps its size."""
+    one = {key: value[1] for key, value in TWO.items()} | {"label": torch.tensor(1)}
+    sizes = {}
+    for options in ({}, {"crop": 1.0}, {"canvas": 4.0}):
+        change = detector(name, **options, flip=False, turn=False, zoom=0.0, shift=0.0).augment()
+        torch.manual_seed(0)
+        boxes = torch.cat([change(one)["boxes"] for _ in range(30)])
+        sizes[tuple(options)] = (boxes[boxes[:, 4] == 0, 2:4] - boxes[boxes[:, 4] == 0, :2])[:, 0]
+    assert set(sizes[()].tolist()) == {22.0}
+    assert sizes["crop",].max() > 30
+    assert sizes["canvas",].max() == 22
+    assert sizes["canvas",].min() < 11
 
 
 def test_a_stage_of_a_cascade_corrects_the_boxes_of_the_one_before():
