@@ -179,8 +179,8 @@ PASTE_CASE = (
 )
 PIXELS_CASE = (
     "magnetic tile: IoU of fpn 0.747 and deeplabv3plus 0.731 (one seed each), unet 0.681 (four), segan 0.666 (two), "
-    "fcn 0.664 (three), multitask 0.635 (two); of the defective images fpn let 13 % pass, deeplabv3plus 9 %, unet 11 %, "
-    "fcn 12 %, multitask 2 %, segan 50 % (benchmarks/segmentation.py)"
+    "fcn 0.664 (three), multitask 0.635 (two); of the defective images fpn let 13 % pass, deeplabv3plus 9 %, "
+    "unet 11 %, fcn 12 %, multitask 2 %, segan 50 % (benchmarks/segmentation.py)"
 )
 MASKS_CASE = (
     "macro F1 on magnetic tile: feature-classifier 0.944, multitask, which learns from masks too, 0.942 (two seeds), "
