@@ -72,7 +72,7 @@ def test_a_few_masks_and_nothing_else_are_segmented(kinds, compared, tiny_data):
     """Of one kind, there is nothing that a classifier could tell it from."""
     marked = read_dataset(tiny_data.folder / "labelled.csv").where(lambda s: s.label in kinds)
     advice = advise(marked)
-    assert advice.method == "fpn"
+    assert advice.method == "deeplabv3plus"
     ranked = {r.method for r in advice.ranking}
     assert ("prototypical" in ranked) is compared
     assert ("classifier" in ranked) is False  # too few for its rule
@@ -229,7 +229,7 @@ def labelled_as(good_only, **changes):
 def test_one_mask_or_box_does_not_turn_the_advice(good_only, marked):
     truth, count = ("good", "label", marked), "masked_training" if marked == "mask" else "boxed_training"
     first = {n: advise_for(replace(labelled_as(good_only, **{count: n}), training_truth=truth)).method for n in (1, 50)}
-    assert first == {1: "classifier", 50: {"mask": "fpn", "boxes": "faster-rcnn"}[marked]}
+    assert first == {1: "classifier", 50: {"mask": "deeplabv3plus", "boxes": "faster-rcnn"}[marked]}
 
 
 def test_no_method_of_labels_where_a_class_has_a_single_image(good_only):
