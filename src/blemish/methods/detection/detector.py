@@ -30,6 +30,17 @@ CANDIDATES: dict[Kind, int] = {"hard": 1000, "soft": 400}  # boxes of an image t
 Losses = dict[str, Tensor]
 
 
+def overlap_option(usual: float) -> Any:
+    """The option `suppression_iou`, of which papers differ in what is usual."""
+    return Field(
+        usual,
+        gt=0,
+        lt=1,
+        description="boxes of a class that overlap by more are one defect",
+        json_schema_extra=idle_where("suppression", "soft"),
+    )
+
+
 class DetectorOptions(Augmentation):
     image_size: int = Field(256, ge=32, le=4096, description="side of the square that the network sees, in px")
     batch_size: int = Field(16, ge=1, description="images in a training batch")
@@ -55,13 +66,7 @@ class DetectorOptions(Augmentation):
         json_schema_extra=idle_where("mosaic", 0.0),
     )
     suppression: Kind = Field("hard", description="boxes on one defect: hard keeps the best, soft lowers the others")
-    suppression_iou: float = Field(
-        0.5,
-        gt=0,
-        lt=1,
-        description="boxes of a class that overlap by more are one defect",
-        json_schema_extra=idle_where("suppression", "soft"),
-    )
+    suppression_iou: float = overlap_option(0.5)
     min_score: float = Field(0.01, ge=0, lt=1, description="boxes that score less are not given at all")
     max_boxes: int = Field(100, ge=1, le=1000, description="most boxes that are given of an image")
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.methods.base import Batch, MethodInfo, idle_where
+from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, Positive
 from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
-from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
+from blemish.methods.detection.detector import Detector, DetectorOptions, Losses, overlap_option
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss
 from blemish.methods.detection.matching import BACKGROUND, match, targets, without_ignored
@@ -40,13 +40,7 @@ class SSDOptions(DetectorOptions):
     )
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     negatives: float = Field(3.0, ge=1, description="background places that count, to each that finds a box")
-    suppression_iou: float = Field(
-        0.45,
-        gt=0,
-        lt=1,
-        description="boxes of a class that overlap by more are one defect",
-        json_schema_extra=idle_where("suppression", "soft"),
-    )
+    suppression_iou: float = overlap_option(0.45)
     box_loss: BoxLoss = Field("smooth-l1", description="smooth-l1 (the paper's, on offsets), giou or ciou (on boxes)")
 
 
