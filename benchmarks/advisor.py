@@ -26,7 +26,7 @@ from runs import append
 from table import Row, read_rows
 
 from blemish import BlemishError, read_dataset
-from blemish.training.plan import Advice, advise
+from blemish.training.advice.plan import Advice, advise
 
 HERE = Path(__file__).parent
 COLUMNS = ("set", "figure", "plan names", "the advisor's order", "measured", "better of two", "pairs", "best measured")

@@ -15,9 +15,9 @@ from pathlib import Path
 from runs import Row, cases, costs, limits, options_of, parser, show, trained
 
 from blemish import Inspector, evaluate, read_dataset
+from blemish.dataset.ground_truth import has_mask
 from blemish.dataset.sample import GOOD
 from blemish.dataset.split import ensure_splits
-from blemish.dataset.truth import has_mask
 from blemish.dataset.write import write_csv
 
 SETS = ("neu", "magnetic_tile", "elpv")

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blemish import read_dataset
-from blemish.dataset.truth import has_mask, mask_of
+from blemish.dataset.ground_truth import has_mask, mask_of
 from blemish.training.explain import METHODS, Explainer
 from blemish.training.train import train
 

@@ -44,8 +44,8 @@ from runs import Row, interval, shown_options
 from tiles import split_by_tile
 
 from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
+from blemish.dataset.ground_truth import mask_of
 from blemish.dataset.sample import GOOD
-from blemish.dataset.truth import mask_of
 from blemish.dataset.write import write_csv
 from blemish.evaluation.episodes import (
     EPISODES,
@@ -61,7 +61,7 @@ from blemish.evaluation.paired import draw_sets
 from blemish.imaging.read import read_image
 from blemish.inspection.enroll import embeddings
 from blemish.methods.catalogue import method_class
-from blemish.training.options import parse_settings
+from blemish.training.learn.options import parse_settings
 from blemish.training.train import load_method
 
 METHODS = (

@@ -18,8 +18,8 @@ from tiles import with_tiles
 
 from blemish import Dataset, Inspector, evaluate, read_dataset
 from blemish.evaluation.evaluate import Seen
-from blemish.evaluation.judgement import Judgement, judgement
 from blemish.evaluation.paired import Indices, Statistic, draw_sets, paired_difference
+from blemish.evaluation.predictions import Judgement, judgement
 from blemish.evaluation.resampled import macro_f1
 
 COLUMNS = ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "images")

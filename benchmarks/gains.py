@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from runs import Row
 
 from blemish import Inspector, Sample
+from blemish.dataset.ground_truth import mask_of
 from blemish.dataset.sample import GOOD
-from blemish.dataset.truth import mask_of
 from blemish.evaluation.masks import overlap
 from blemish.evaluation.paired import draw_sets, paired_difference
 

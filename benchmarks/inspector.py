@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blemish import Inspector
-from blemish.dataset.files import images_in
+from blemish.dataset.image_files import images_in
 from blemish.imaging.read import read_image
 
 

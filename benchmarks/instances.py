@@ -20,9 +20,9 @@ import numpy as np
 from runs import Row, cases, costs, interval, options_of, parser, show, shown_options, trained
 
 from blemish import Inspection, Inspector, Region, Sample, evaluate, read_dataset
-from blemish.dataset.synthetic import Counts, write_synthetic
-from blemish.dataset.truth import mask_of
+from blemish.dataset.ground_truth import mask_of
 from blemish.dataset.write import write_csv
+from blemish.synthesis.synthetic_set import Counts, write_synthetic
 
 SETS = ("synthetic", "magnetic_tile")
 LEAST_AREA = 100  # px; smaller defects are not measured

@@ -19,11 +19,11 @@ import torch
 from runs import append
 
 from blemish.dataset.read import read_dataset
-from blemish.imaging.surfaces import surface
 from blemish.methods.catalogue import method_class
-from blemish.training.fit import build, fit
-from blemish.training.options import check_options, parse_settings
-from blemish.training.run import RunConfig
+from blemish.synthesis.surfaces import surface
+from blemish.training.learn.fit import build, fit
+from blemish.training.learn.options import check_options, parse_settings
+from blemish.training.learn.run import RunConfig
 
 
 def draw(folder: Path, count: int, size: int) -> Path:

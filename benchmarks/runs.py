@@ -14,8 +14,8 @@ from rich.table import Table
 
 from blemish import train
 from blemish.methods.catalogue import method_class
-from blemish.training.options import check_options, parse_settings
-from blemish.training.run import read_config
+from blemish.training.learn.options import check_options, parse_settings
+from blemish.training.learn.run import read_config
 
 Row = dict[str, Any]
 TIMES = "times.json"

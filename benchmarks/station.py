@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def train(folder: Path) -> tuple[Path, Path]:
-    from blemish.dataset.synthetic import Counts, write_synthetic
+    from blemish.synthesis.synthetic_set import Counts, write_synthetic
     from blemish.training.train import train as fit
 
     write_synthetic(folder / "data", ("metal",), Counts(40, 16, 4), 256, 0)

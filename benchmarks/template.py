@@ -17,7 +17,7 @@ from rich.console import Console
 from runs import append
 
 from blemish import Inspector, read_dataset
-from blemish.dataset.truth import boxes_of
+from blemish.dataset.ground_truth import boxes_of
 from blemish.training.train import train
 
 

@@ -27,11 +27,11 @@ from runs import anomalies
 
 from blemish import Dataset, Inspector, Sample, evaluate, read_dataset, train
 from blemish.dataset.fingerprint import Fingerprint, fingerprint
+from blemish.dataset.ground_truth import mask_of
 from blemish.dataset.split import ensure_splits
-from blemish.dataset.truth import mask_of
 from blemish.dataset.write import write_csv
 from blemish.imaging.read import read_image, write_image
-from blemish.training.rules import RULES
+from blemish.training.advice.rules import RULES
 
 BAND = 192  # px, height of a long image
 COUNTS = {"train": 56, "val": 14}  # pictures put together

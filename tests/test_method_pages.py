@@ -44,7 +44,7 @@ def test_every_table_has_its_place(pages):
 
 
 def test_options_can_be_set_as_they_are_written(pages):
-    from blemish.training.options import check_options, parse_settings
+    from blemish.training.learn.options import check_options, parse_settings
 
     for name in METHODS:
         kind = method_class(name).Options

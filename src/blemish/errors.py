@@ -1,5 +1,17 @@
 """The errors a user can mend. Every one carries a single line: what is wrong, and how to mend it."""
 
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that is not known: `unknown method 'patchcor'; did you mean patchcore?`."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        return f"unknown {kind} '{name}'; did you mean {', '.join(near)}?"
+    return f"unknown {kind} '{name}'; known are {', '.join(names) or 'none'}"
+
 
 class BlemishError(Exception):
     """Bad input or a missing piece; the command line prints it as one line and leaves with exit code 2."""

@@ -11,7 +11,7 @@ from blemish.cli import build_app
 from blemish.cli.train import merge
 from blemish.errors import BlemishError
 from blemish.inspection.bundle import open_bundle
-from blemish.training.run import read_config
+from blemish.training.learn.run import read_config
 
 
 def blemish(*arguments):

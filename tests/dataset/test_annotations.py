@@ -28,7 +28,9 @@ from blemish.dataset import (
     read_dataset,
 )
 from blemish.dataset.formats.deeppcb import CLASSES
-from blemish.dataset.shapes import (
+from blemish.dataset.ground_truth import label_from
+from blemish.errors import DataError
+from blemish.geometry import (
     bounds_of,
     bounds_of_mask,
     decode_runs,
@@ -38,8 +40,6 @@ from blemish.dataset.shapes import (
     runs_from_text,
     runs_to_text,
 )
-from blemish.dataset.truth import label_from
-from blemish.errors import DataError
 from blemish.imaging.read import write_image
 
 HEIGHT, WIDTH = 14, 18

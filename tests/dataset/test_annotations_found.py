@@ -25,8 +25,8 @@ from blemish.dataset import (
     mask_of,
     read_dataset,
 )
+from blemish.dataset.ground_truth import known_boxes
 from blemish.dataset.sample import AnnotationWarning
-from blemish.dataset.truth import known_boxes
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import write_image
 

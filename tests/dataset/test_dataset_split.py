@@ -115,7 +115,7 @@ def test_synthetic_images_are_learnt_from_alone_and_show_nothing_held_out(table,
 
 
 def test_no_fold_holds_a_synthetic_image_or_what_one_shows():
-    from blemish.training.contest import folds_of
+    from blemish.training.comparison.setup import folds_of
 
     real = [Sample(Path(f"{i}.png"), ("good", "dent")[i % 2], "train") for i in range(40)]
     drawn = [Sample(Path(f"drawn{i}.png"), "dent", "train", sources=(Path(f"{i}.png"),)) for i in range(40)]

@@ -10,7 +10,7 @@ from blemish.dataset.fingerprint import alignment, fingerprint, kind_of
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
-from blemish.training.rules import side_in_view
+from blemish.training.advice.rules import side_in_view
 
 
 def parts(count, shift):

@@ -13,8 +13,8 @@ from blemish.evaluation.classes import class_figures
 from blemish.evaluation.comparison import Cost, Standing, choose, common, figure_for, front, rank_methods
 from blemish.evaluation.detections import Detections
 from blemish.evaluation.image import auroc
-from blemish.evaluation.judgement import Judgement, judgement
 from blemish.evaluation.paired import Difference, draw_sets
+from blemish.evaluation.predictions import Judgement, judgement
 
 
 def image(number, **known):

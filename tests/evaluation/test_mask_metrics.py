@@ -12,10 +12,10 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchmetrics.functional.segmentation import dice_score
 
 from blemish.dataset import Box, Dataset, Sample
-from blemish.dataset.shapes import encode_mask
-from blemish.dataset.truth import Instance
+from blemish.dataset.ground_truth import Instance
 from blemish.evaluation.evaluate import evaluate
 from blemish.evaluation.masks import compare_masks, mask_figures, overlap
+from blemish.geometry import encode_mask
 from blemish.imaging.read import write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision

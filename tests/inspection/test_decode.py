@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from graphs import PROVENANCE
 
-from blemish.inspection.assemble import Found
 from blemish.inspection.decode import box_region, decode
 from blemish.inspection.manifest import Decision, InputSpec, Manifest
 from blemish.inspection.result import Candidates, Outputs
+from blemish.inspection.stitching import Found
 
 SIZE = (40, 60)
 CLASSES = ["good", "scratch", "stain"]

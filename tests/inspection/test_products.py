@@ -124,7 +124,7 @@ def test_old_bundles_have_no_products(tmp_path):
 
 def test_graph_and_network_are_compared_by_the_decision_for_each_product(tmp_path, bundle):
     pytest.importorskip("torch")
-    from blemish.training.ship import agreement
+    from blemish.training.ship.export import agreement
 
     inspector = Inspector.open(bundle)
     image = grey(tmp_path, "i", 0.5)
@@ -140,7 +140,7 @@ def test_graph_and_network_are_compared_by_the_decision_for_each_product(tmp_pat
 
 def test_certified_images_are_of_all_products():
     pytest.importorskip("torch")
-    from blemish.training.ship import spread
+    from blemish.training.ship.export import spread
 
     samples = [Sample(f"{i}.png", product=f"p{i // 20}") for i in range(100)]
     assert {s.product for s in spread(samples, 32)} == {f"p{k}" for k in range(5)}
@@ -150,7 +150,7 @@ def test_certified_images_are_of_all_products():
 
 def test_regions_are_found_as_in_all_products_where_the_own_images_tell_no_threshold():
     pytest.importorskip("torch")
-    from blemish.training.ship import with_regions_of
+    from blemish.training.ship.export import with_regions_of
 
     pooled = Decision(reject=0.6, map_low=0.3, map_high=0.4, edge=0.5)
     assert with_regions_of(Decision(reject=0.8), pooled) == pooled.model_copy(update={"reject": 0.8})

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper
 import blemish.cli
 from blemish.dataset.sample import Box, Dataset, Sample
 from blemish.errors import DataError, ImageError, OptionError
-from blemish.imaging.part import Blob
-from blemish.imaging.place import Turned
+from blemish.imaging.part_locator import Blob
 from blemish.imaging.read import write_image
 from blemish.imaging.roi import polygon_mask
+from blemish.imaging.rotated_crop import Turned
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Roi
@@ -227,7 +227,7 @@ def test_an_image_that_could_not_be_judged_is_named_before_learning(tmp_path, mo
 
 def test_known_defects_are_boxes_and_masks_filled(tmp_path):
     pytest.importorskip("torch")
-    from blemish.training.data import known_defects
+    from blemish.training.learn.data import known_defects
 
     write_image(tmp_path / "m.png", np.pad(np.full((4, 4, 1), 255, np.uint8), ((2, 14), (3, 13), (0, 0))))
     boxes = Dataset((Sample(tmp_path / "i.png", boxes=(Box(2, 3, 6.5, 8, "pit"),)),), tmp_path, "csv").samples[0]

@@ -24,11 +24,11 @@ from blemish.methods.classification.counts import balanced_chances, class_counts
 from blemish.methods.classification.networks import AtLeast, Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
-from blemish.training.data import ImageItems, View
-from blemish.training.fit import build, fit
-from blemish.training.needs import bears
-from blemish.training.run import RunConfig
-from blemish.training.ship import export_graph
+from blemish.training.learn.data import ImageItems, View
+from blemish.training.learn.fit import build, fit
+from blemish.training.learn.run import RunConfig
+from blemish.training.learn.supervision import bears
+from blemish.training.ship.export import export_graph
 from blemish.training.train import train
 
 

@@ -16,12 +16,12 @@ from blemish.inspection.manifest import InputSpec
 from blemish.inspection.result import Outputs
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
-from blemish.methods.textures import ForeignImages
-from blemish.training.fit import build, fit
-from blemish.training.options import check_options
-from blemish.training.parity import Agreement
-from blemish.training.run import RunConfig
-from blemish.training.ship import export_graph
+from blemish.methods.common.textures import ForeignImages
+from blemish.training.learn.fit import build, fit
+from blemish.training.learn.options import check_options
+from blemish.training.learn.run import RunConfig
+from blemish.training.ship.export import export_graph
+from blemish.training.ship.parity import Agreement
 from blemish.training.train import train
 
 TINY_ENCODER = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}

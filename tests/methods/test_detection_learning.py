@@ -14,8 +14,8 @@ from blemish.methods.detection.retinanet import RetinaNetOptions
 from blemish.methods.detection.roi import RegionPool
 from blemish.methods.detection.ssd import hard_negatives
 from blemish.methods.detection.yolo import Yolo, YoloOptions
-from blemish.training.fit import build, fit
-from blemish.training.run import RunConfig
+from blemish.training.learn.fit import build, fit
+from blemish.training.learn.run import RunConfig
 
 SIDE = 128
 STRIDES = (8, 16, 32)

@@ -16,8 +16,8 @@ from blemish.errors import OptionError
 from blemish.methods.catalogue import method_class
 from blemish.methods.detection.faster_rcnn import Regions, matched_anew
 from blemish.methods.detection.matching import BACKGROUND, IGNORED, without_ignored
-from blemish.training.checkpoint import LastCheckpoint
-from blemish.training.options import check_options
+from blemish.training.learn.checkpoint import LastCheckpoint
+from blemish.training.learn.options import check_options
 
 SIDE = 64
 DETECTORS = ("retinanet", "ssd", "fcos", "yolo", "faster-rcnn", "mask-rcnn")

@@ -6,14 +6,14 @@ import torch
 
 from blemish.errors import DataError, OptionError
 from blemish.methods.catalogue import method_class
+from blemish.methods.common.losses import contrastive_loss, hard_feature_loss, masked_mean, squared_unit_distance
+from blemish.methods.common.textures import ForeignImages, textures
 from blemish.methods.feature_distance.efficientad import EfficientAD, EfficientADOptions, channel_statistics, jitter
 from blemish.methods.feature_distance.pdn import RECEPTIVE_FIELD, autoencoder, pdn, pdn_size
 from blemish.methods.feature_distance.siamese import Siamese, SiameseOptions, inside, without_edge
 from blemish.methods.feature_distance.spade import Spade, SpadeOptions
 from blemish.methods.feature_distance.stfpm import STFPM, STFPMOptions
 from blemish.methods.feature_distance.vit import LinearAttention, check_side, loose_cosine_loss
-from blemish.methods.losses import contrastive_loss, hard_feature_loss, masked_mean, squared_unit_distance
-from blemish.methods.textures import ForeignImages, textures
 
 CLASSES = ("good", "defect")
 

@@ -10,9 +10,9 @@ from timm.layers import DropPath
 from blemish.errors import OptionError
 from blemish.methods.classification.classifier import FEW, Classifier, ClassifierOptions
 from blemish.methods.classification.networks import Trunk
-from blemish.methods.metric_losses import METRIC_LOSSES
-from blemish.methods.mixing import cutmix, cutmix_pixels, mixup
-from blemish.training.options import check_options
+from blemish.methods.common.metric_losses import METRIC_LOSSES
+from blemish.methods.common.mixup import cutmix, cutmix_pixels, mixup
+from blemish.training.learn.options import check_options
 
 IMAGES = torch.rand(6, 3, 20, 30)
 

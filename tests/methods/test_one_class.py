@@ -11,16 +11,16 @@ from sklearn.decomposition import PCA
 from blemish.errors import OptionError
 from blemish.inspection.engines import open_engine
 from blemish.inspection.manifest import InputSpec
-from blemish.methods.blocks import mean_of_image
-from blemish.methods.losses import hypersphere_loss, pseudo_huber
+from blemish.methods.common.blocks import mean_of_image
+from blemish.methods.common.losses import hypersphere_loss, pseudo_huber
+from blemish.methods.common.textures import confetti
 from blemish.methods.one_class import deep_svdd as svdd
 from blemish.methods.one_class.deep_svdd import DeepSVDD, DeepSVDDOptions
 from blemish.methods.one_class.dfm import DFM, DFMOptions, principal_components
 from blemish.methods.one_class.fastflow import Flow, negative_log_likelihood
 from blemish.methods.one_class.fcdd import FCDD, FCDDOptions
 from blemish.methods.one_class.patch_svdd import NEIGHBOURS, PatchSVDD, PatchSVDDOptions, neighbouring_patches
-from blemish.methods.textures import confetti
-from blemish.training.ship import export_graph
+from blemish.training.ship.export import export_graph
 
 CLASSES = ("good", "defect")
 

@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 from blemish.errors import OptionError
 from blemish.inspection.engines import open_engine
 from blemish.inspection.manifest import InputSpec
-from blemish.methods.blocks import Patches, decoder, encoder
 from blemish.methods.catalogue import method_class
-from blemish.methods.losses import kl_to_standard_normal
-from blemish.training.ship import export_graph
+from blemish.methods.common.blocks import Patches, decoder, encoder
+from blemish.methods.common.losses import kl_to_standard_normal
+from blemish.training.ship.export import export_graph
 
 SIZE = 64
 CLASSES = ("good", "defect")

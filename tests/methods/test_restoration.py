@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, uniform_filter
 from torch import nn
 
-from blemish.augment.corruption import coarse_noise, disjoint_masks
 from blemish.errors import DataError, OptionError
-from blemish.methods.blocks import UNet, mean_filter
 from blemish.methods.catalogue import method_class
-from blemish.methods.textures import confetti
+from blemish.methods.common.blocks import UNet, mean_filter
+from blemish.methods.common.textures import confetti
+from blemish.synthesis.corruption import coarse_noise, disjoint_masks
 
 SIZE = 64
 

@@ -15,14 +15,14 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
 from blemish.methods.catalogue import method_class
 from blemish.methods.classification.multitask import MultiTask, depth
-from blemish.methods.mixing import cutmix_pixels
+from blemish.methods.common.mixup import cutmix_pixels
 from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.networks import Encoder, bilinear_doubling, deeplabv3plus, last_layer
 from blemish.methods.segmentation.sampling import balanced_weights, crop, drawn_places
 from blemish.methods.segmentation.segan import Critic, SegAN, masked
 from blemish.methods.segmentation.segmenter import FEW
 from blemish.methods.segmentation.unet import UNet
-from blemish.training.options import check_options
+from blemish.training.learn.options import check_options
 
 CLASSES = ("good", "pit", "scratch")
 SMALL = {"image_size": 64, "backbone": "test_resnet", "weights": "random", "width": 4}

@@ -15,9 +15,9 @@ from blemish.cli.report import report
 from blemish.dataset.sample import Polygon, Sample
 from blemish.errors import MissingExtraError, OptionError
 from blemish.evaluation.curves import class_curves, detection_curves
+from blemish.evaluation.defect_recall import Outcome
 from blemish.evaluation.detections import Detections, average_precision, rank
 from blemish.evaluation.evaluate import Seen as Judged
-from blemish.evaluation.found import Outcome
 from blemish.evaluation.intervals import prove, share
 from blemish.imaging.read import write_image
 from blemish.inspection.manifest import Decision

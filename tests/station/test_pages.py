@@ -19,8 +19,8 @@ from graphs import anomaly_bundle
 from selenium.webdriver.common.keys import Keys
 
 from blemish.cli import build_app
+from blemish.dataset.ground_truth import mask_of
 from blemish.dataset.read import read_dataset
-from blemish.dataset.truth import mask_of
 from blemish.errors import DataError
 from blemish.evaluation.intervals import clopper_pearson
 from blemish.inspection.manifest import Decision
@@ -29,7 +29,7 @@ from blemish.station import auth, drift, quality, reviewing, thresholds
 from blemish.station.jobs import BusyError, Job, Jobs, compare_commands, train_commands
 from blemish.station.pages import dataset_view, job_list, live, review, texts, training_form, trends
 from blemish.station.pages.frame import MENU
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
 from blemish.station.thresholds import Case
 
 DOUBTFUL_GREY = 140  # between the thresholds of the grey bundle

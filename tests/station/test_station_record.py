@@ -21,12 +21,14 @@ from blemish.errors import DataError, OptionError
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
-from blemish.station import figures, recipes, record
+from blemish.station import production_counts as figures
+from blemish.station import recipes
+from blemish.station import repository as record
 from blemish.station.database import Database, open_database
-from blemish.station.keeping import expired, keep, sweep, sweep_strays, take_in
+from blemish.station.image_store import expired, keep, sweep, sweep_strays, take_in
 from blemish.station.models import AuditRow, Base, InspectionRow, OutboxRow, RecipeRow, now
-from blemish.station.record import Arrival, Filter
 from blemish.station.replay import differences
+from blemish.station.repository import Arrival, Filter
 from blemish.station.settings import Settings
 
 

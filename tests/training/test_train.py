@@ -19,9 +19,9 @@ from blemish.errors import DataError, ExportError, OptionError
 from blemish.imaging.read import write_image
 from blemish.inspection.bundle import find_bundle, open_bundle
 from blemish.methods.feature_distance.patchcore import PatchCore, PatchCoreOptions
-from blemish.training import ship as shipping
-from blemish.training.fit import MOST_CHECKS, check_interval
-from blemish.training.one_pass import with_collecting_strategy
+from blemish.training.learn.fit import MOST_CHECKS, check_interval
+from blemish.training.learn.one_pass import with_collecting_strategy
+from blemish.training.ship import export as shipping
 from blemish.training.train import load_method
 
 OPTIONS = {"image_size": 64, "coreset_ratio": 0.2}

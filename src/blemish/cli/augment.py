@@ -25,10 +25,10 @@ def augment(
 
     OUT/defects.jsonl tells of every defect which step and seed made it; OUT/contact-sheet.png shows the first images.
     """
-    from blemish.augment.recipe import read_recipe
-    from blemish.augment.write import write_augmented
     from blemish.dataset.read import read_dataset
     from blemish.inspection.roi_file import read_roi
+    from blemish.synthesis.recipe import read_recipe
+    from blemish.synthesis.write import write_augmented
 
     steps, place = read_recipe(recipe), None if roi is None else read_roi(roi)
     dataset = read_dataset(data, format_, root)

@@ -43,9 +43,9 @@ def compare(
 ) -> None:
     """Train and judge methods on the same images of DATA; name the one to take, and write one page that shows why."""
     with needs_extra("train"):
-        from blemish.training.budget import parse_time
-        from blemish.training.compare import compare as run
-        from blemish.training.options import parse_settings
+        from blemish.training.comparison.budget import parse_time
+        from blemish.training.comparison.compare import compare as run
+        from blemish.training.learn.options import parse_settings
     from blemish.cli.train import read_recipe_of, read_roi_of, tiling_of, trainer_options
 
     named = [name.strip() for name in methods.split(",") if name.strip()]

@@ -39,7 +39,7 @@ def decide(
     all their decisions are changed, or that of --product alone.
     """
     from blemish.inspection.bundle import open_bundle, with_decisions, write_bundle
-    from blemish.inspection.decision import check_decision, load_decision, update_decision
+    from blemish.inspection.decide import check_decision, load_decision, update_decision
     from blemish.inspection.inspector import of_product
 
     opened = open_bundle(bundle)
@@ -106,7 +106,7 @@ def _show(decision: "Decision") -> None:
 
 def _warn_of_scale(decision: "Decision", manifest: "Manifest") -> None:
     from blemish.errors import DecisionError
-    from blemish.inspection.decision import check_decision
+    from blemish.inspection.decide import check_decision
 
     if manifest.scale is None:
         try:

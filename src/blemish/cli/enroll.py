@@ -15,7 +15,7 @@ def enroll(
     out: Annotated[Path | None, typer.Option(help="write another bundle and leave this one as it is")] = None,
 ) -> None:
     """Teach a bundle a new defect class from a few images: no training, no PyTorch, a second or two."""
-    from blemish.dataset.files import images_in
+    from blemish.dataset.image_files import images_in
     from blemish.inspection.enroll import enroll as add
 
     paths = [path for given in images for path in (images_in(given) if given.is_dir() else [given])]

@@ -184,7 +184,7 @@ def parse_scale(text: str | None) -> tuple[float, float] | None:
 
 def find_images(sources: Iterable[str], names: Names) -> Iterator[Path]:
     """Image files of the given files, folders (with all below), patterns and, for "-", lines on stdin; none twice."""
-    from blemish.dataset.files import images_in
+    from blemish.dataset.image_files import images_in
 
     for source in sources:
         path = Path(source)

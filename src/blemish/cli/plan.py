@@ -13,7 +13,7 @@ from blemish.errors import OptionError
 from blemish.imaging.tiling import tile_boxes
 
 if TYPE_CHECKING:
-    from blemish.training.plan import Plan
+    from blemish.training.advice.plan import Plan
 
 SHOWN = 5  # methods of the ranking; the file has all
 SETTINGS = {
@@ -40,7 +40,7 @@ def plan(
     if out.suffix.lower() not in (".yaml", ".yml"):
         raise OptionError(f"--out {out}: a plan is YAML; give a name that ends in .yaml")
     with needs_extra("train"):
-        from blemish.training.plan import TOP, advise, make_plan, probe_first, write_plan
+        from blemish.training.advice.plan import TOP, advise, make_plan, probe_first, write_plan
     from blemish.dataset.read import read_dataset
 
     dataset = read_dataset(data, format_, root)

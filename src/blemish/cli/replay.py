@@ -25,7 +25,7 @@ def replay(
     with needs_extra("station"):
         from blemish.station import replay as again
         from blemish.station.database import open_database
-        from blemish.station.keeping import kept_image
+        from blemish.station.image_store import kept_image
         from blemish.station.models import InspectionRow
         from blemish.station.recipes import Inspectors
         from blemish.station.settings import Settings

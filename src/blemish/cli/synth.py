@@ -21,7 +21,7 @@ def synth(
 
     OUT/truth.csv holds the geometry of every defect in px, and in mm at 10 px a millimetre.
     """
-    from blemish.dataset.synthetic import PX_PER_MM, Counts, write_synthetic
+    from blemish.synthesis.synthetic_set import PX_PER_MM, Counts, write_synthetic
 
     names = tuple(name.strip() for name in surfaces.split(",") if name.strip())
     dataset = write_synthetic(out, names, Counts(train, good, defects), size, seed)

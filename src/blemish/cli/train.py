@@ -116,7 +116,7 @@ def train(
     """Learn from DATA and ship a bundle, with thresholds set on validation images and its export proven."""
     with needs_extra("train"):
         from blemish.training import train as training
-        from blemish.training.options import parse_settings
+        from blemish.training.learn.options import parse_settings
     if resume is not None:
         told_too = [name for name in context.params if name not in ("resume", "tensorboard") and _told(context)(name)]
         if told_too:
@@ -153,7 +153,7 @@ def train(
             "trainer": trainer_options(device, devices, num_nodes, strategy, precision),
         }
         if plan is not None:
-            from blemish.training.plan import read_plan
+            from blemish.training.advice.plan import read_plan
 
             told = {key for key, names in TOLD_BY.items() if any(map(_told(context), names))}
             data, method, options, settings = merge(
@@ -241,7 +241,7 @@ def read_roi_of(path: Path | None) -> "Roi | None":
 def read_recipe_of(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
-    from blemish.augment.recipe import read_recipe
+    from blemish.synthesis.recipe import read_recipe
 
     return dict(read_recipe(path).model_dump(mode="json"))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
-from blemish.dataset.files import losses, unique_stems
+from blemish.dataset.ground_truth import boxes_of, cut, has_boxes, label_from, shapes_of
+from blemish.dataset.image_files import losses, unique_stems
 from blemish.dataset.sample import AnnotationWarning, Box, Dataset, Polygon, Sample, Shape
-from blemish.dataset.truth import boxes_of, cut, has_boxes, label_from, shapes_of
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import image_header
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures
+from blemish.dataset.ground_truth import cut, read_class_mask
 from blemish.dataset.info import Progress, in_threads
 from blemish.dataset.sample import Box, Dataset, Rle, Sample
-from blemish.dataset.shapes import bounds_of
-from blemish.dataset.truth import cut, read_class_mask
 from blemish.errors import ImageError
+from blemish.geometry import bounds_of
 from blemish.imaging.read import read_image, read_mask
 
 SMALL_SIDE = 8  # px; an image with a shorter side can hardly be meant

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures, small_grey
+from blemish.dataset.ground_truth import classes_shown, has_boxes, has_mask
 from blemish.dataset.info import DatasetInfo, Progress, describe, in_threads
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample, setting_of
 from blemish.dataset.split import ensure_splits
-from blemish.dataset.truth import classes_shown, has_boxes, has_mask
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_image
 

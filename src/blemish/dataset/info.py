@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.dataset.ground_truth import shapes_of
 from blemish.dataset.sample import Dataset, Sample
-from blemish.dataset.shapes import pixels_of
-from blemish.dataset.truth import shapes_of
 from blemish.errors import DataError, ImageError
+from blemish.geometry import pixels_of
 from blemish.imaging.read import ImageHeader, image_header, read_mask
 
 Item = TypeVar("Item")

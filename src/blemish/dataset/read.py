@@ -7,15 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blemish.dataset.annotations import left_out
-from blemish.dataset.files import (
-    MASK_NAMES,
-    WHOLE_SET_MASKS,
-    first_existing,
-    folders_in,
-    images_in,
-    is_defect_name,
-    is_file,
-)
 from blemish.dataset.formats import (
     class_masks,
     classes,
@@ -32,6 +23,15 @@ from blemish.dataset.formats import (
     severstal,
     voc,
     yolo,
+)
+from blemish.dataset.image_files import (
+    MASK_NAMES,
+    WHOLE_SET_MASKS,
+    first_existing,
+    folders_in,
+    images_in,
+    is_defect_name,
+    is_file,
 )
 from blemish.dataset.sample import GOOD, AnnotationWarning, Dataset, Sample
 from blemish.errors import DataError

@@ -62,7 +62,7 @@ class AnnotationWarning(UserWarning):
 class Sample:
     """One image file and what is known about it; None means not known.
 
-    A defect is either a box or a shape, never both; `blemish.dataset.truth` makes boxes and masks of whatever is here.
+    A defect is either a box or a shape, never both; `ground_truth` makes boxes and masks of whatever is here.
     """
 
     image: Path

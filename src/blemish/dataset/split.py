@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from blemish.dataset.drawn import not_of, parted
 from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.dataset.synthetic_samples import not_of, parted
 from blemish.errors import DataError
 
 Shares = dict[str, float]

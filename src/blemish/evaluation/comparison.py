@@ -7,8 +7,8 @@ import numpy as np
 
 from blemish.errors import DataError
 from blemish.evaluation import resampled
-from blemish.evaluation.judgement import Judgement
 from blemish.evaluation.paired import Difference, Statistic, draw_sets, paired_difference
+from blemish.evaluation.predictions import Judgement
 
 # By preference, where all methods have it: whether a part is good matters most, and every method ranks parts.
 FIGURES: dict[str, Callable[[Sequence[Judgement]], Statistic | None]] = {

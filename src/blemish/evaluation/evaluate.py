@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from blemish.dataset.ground_truth import class_masks, classes_shown, has_mask, instances_of, known_boxes, mask_of
 from blemish.dataset.sample import Box, Dataset, Sample
-from blemish.dataset.truth import class_masks, classes_shown, has_mask, instances_of, known_boxes, mask_of
 from blemish.dataset.write import sha256_of
 from blemish.errors import BlemishError, DataError
 from blemish.evaluation.boxes import BoxFigures, box_figures, compare
 from blemish.evaluation.classes import ClassFigures, class_figures
+from blemish.evaluation.defect_recall import Outcome, SizeShare, found_by_size, outcome_of_boxes, outcome_of_masks
 from blemish.evaluation.detections import Detections
-from blemish.evaluation.found import Outcome, SizeShare, found_by_size, outcome_of_boxes, outcome_of_masks
 from blemish.evaluation.image import ImageFigures, image_figures
 from blemish.evaluation.labels import LabelFigures, label_figures
 from blemish.evaluation.masks import MaskFigures, Overlap, compare_masks, mask_figures, overlap
 from blemish.evaluation.pixel import PixelFigures, PixelScores, pixel_figures, split_scores
 from blemish.evaluation.speed import Speed, measure_speed
-from blemish.inspection.assemble import defect_names
 from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import Unreadable
 from blemish.inspection.result import Bools, Inspection, Verdict
+from blemish.inspection.stitching import defect_names
 
 Watch = Callable[[Sample, Inspection], None]
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.dataset.truth import Instance
+from blemish.dataset.ground_truth import Instance
 from blemish.evaluation.detections import Detections, average_precision, rank
 from blemish.evaluation.intervals import Estimate, share
 from blemish.inspection.result import Region

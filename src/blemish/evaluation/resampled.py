@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.evaluation.detections import RECALLS
-from blemish.evaluation.judgement import Judgement
 from blemish.evaluation.paired import Indices, Statistic
+from blemish.evaluation.predictions import Judgement
 
 Counts = NDArray[np.int64]
 

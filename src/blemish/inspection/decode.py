@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.inspection.assemble import Found, badness, defect_names
 from blemish.inspection.manifest import Decision
 from blemish.inspection.regions import regions_from_map
 from blemish.inspection.result import Bools, Candidates, Floats, Region
-from blemish.inspection.seams import Boxes
+from blemish.inspection.stitching import Found, badness, defect_names
+from blemish.inspection.tile_merging import Boxes
 
 Floats64 = NDArray[np.float64]
 PROBABLE = 0.5  # threshold on probabilities where the decision has none

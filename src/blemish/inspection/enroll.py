@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.dataset.files import class_label
+from blemish.dataset.image_files import class_label
 from blemish.errors import BundleError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.inspector import Inspector

@@ -13,9 +13,8 @@ from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import BlemishError, BundleError, ImageError, OptionError
 from blemish.imaging.prepare import prepare
 from blemish.imaging.read import read_image
-from blemish.inspection.assemble import defect_names
 from blemish.inspection.bundle import Bundle, open_bundle
-from blemish.inspection.decision import check_decision, has_thresholds, judge, load_decision
+from blemish.inspection.decide import check_decision, has_thresholds, judge, load_decision
 from blemish.inspection.decode import Decoded, decode
 from blemish.inspection.engines import Engine
 from blemish.inspection.load import Image, Template, load, name_of, standing_mask
@@ -23,6 +22,7 @@ from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.measure import measure
 from blemish.inspection.pipeline import Failed, Job, Steps, Unreadable, stream
 from blemish.inspection.result import Bools, Floats, Inspection, Outputs, Region, Verdict
+from blemish.inspection.stitching import defect_names
 from blemish.inspection.support import engine_of
 
 OnError = Literal["raise", "report"]

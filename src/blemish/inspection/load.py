@@ -8,18 +8,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.dataset.reference_image import check_template, read_template
 from blemish.dataset.sample import Sample
-from blemish.dataset.template import check_template, read_template
-from blemish.dataset.valid import scaled_mask, valid_mask
+from blemish.dataset.valid_mask import scaled_mask, valid_mask
 from blemish.errors import BundleError, ImageError
-from blemish.imaging.part import Place, counting, find_part
+from blemish.imaging.part_locator import Place, counting, find_part
 from blemish.imaging.read import read_image
 from blemish.imaging.tiling import tile_boxes
-from blemish.inspection.assemble import Found
 from blemish.inspection.bundle import Bundle
 from blemish.inspection.manifest import Manifest, Roi
 from blemish.inspection.pipeline import Job
 from blemish.inspection.result import Bools
+from blemish.inspection.stitching import Found
 
 Image = str | Path | NDArray[Any] | Sample
 Template = str | Path | NDArray[Any]

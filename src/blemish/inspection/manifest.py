@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from blemish.imaging.part import Blob, Contour, Mark
+from blemish.imaging.part_locator import Blob, Contour, Mark
 
 SCHEMA_VERSION = 1
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from blemish.errors import BlemishError
-from blemish.inspection.assemble import Found
 from blemish.inspection.result import Bools, Floats, Inspection, Outputs
+from blemish.inspection.stitching import Found
 
 MAX_BATCH_BYTES = 128 * 2**20  # of images that are held for one batch
 Item = TypeVar("Item")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from blemish.errors import ImageError, OptionError
 from blemish.imaging.blob import grey_of
-from blemish.imaging.part import encode_mark
+from blemish.imaging.part_locator import encode_mark
 from blemish.imaging.read import read_image
 from blemish.inspection.manifest import Roi
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.dataset.ground_truth import has_mask, mask_of
 from blemish.dataset.sample import GOOD, Sample
-from blemish.dataset.truth import has_mask, mask_of
 from blemish.errors import BlemishError
 from blemish.imaging.read import read_image
 from blemish.inspection.manifest import Decision

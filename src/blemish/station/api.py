@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect
 import blemish
 from blemish.errors import BlemishError, ImageError
 from blemish.station.golden import GoldenLossError
-from blemish.station.guard import Guard
-from blemish.station.keeping import NotKeptError
+from blemish.station.image_store import NotKeptError
+from blemish.station.middleware import Guard
 from blemish.station.routes import admin, inspections, jobs, recipes, reviews
 from blemish.station.station import Station
 from blemish.station.tickets import NotAnsweredError, QueueFullError

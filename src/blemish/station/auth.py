@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from blemish.errors import OptionError
 from blemish.station.models import TokenRow, now
-from blemish.station.record import audit
+from blemish.station.repository import audit
 
 ROLES = ("line", "operator", "engineer", "admin")  # each may do what those before it may
 COOKIE, CSRF_HEADER = "blemish_session", "x-csrf-token"

@@ -10,10 +10,10 @@ from blemish.errors import BlemishError
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Verdict
 from blemish.station.database import Database
-from blemish.station.keeping import kept_image
+from blemish.station.image_store import kept_image
 from blemish.station.models import GoldenRow, InspectionRow, RecipeRow
 from blemish.station.recipes import Inspectors, activate
-from blemish.station.record import audit
+from blemish.station.repository import audit
 from blemish.station.schemas import Loss
 
 

@@ -9,9 +9,9 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Floats
 from blemish.report.overlay import as_picture, draw_overlay, heat_image, heat_range
-from blemish.station.keeping import NotKeptError, kept_image
+from blemish.station.image_store import NotKeptError, kept_image
 from blemish.station.models import InspectionRow
-from blemish.station.record import as_inspection, decode_mask
+from blemish.station.repository import as_inspection, decode_mask
 from blemish.station.settings import Settings
 
 

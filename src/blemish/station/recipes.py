@@ -10,15 +10,15 @@ from sqlalchemy.orm import Session
 
 from blemish.errors import BundleError, DataError
 from blemish.inspection.bundle import SUFFIX, open_bundle, with_decision
-from blemish.inspection.decision import check_decision
+from blemish.inspection.decide import check_decision
 from blemish.inspection.engines import Engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Manifest, Roi, Scale
 from blemish.inspection.support import engine_of
 from blemish.station.database import Database
-from blemish.station.keeping import Incoming
+from blemish.station.image_store import Incoming
 from blemish.station.models import BundleRow, RecipeRow
-from blemish.station.record import audit, recipe_is
+from blemish.station.repository import audit, recipe_is
 from blemish.station.settings import Settings
 
 

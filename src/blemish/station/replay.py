@@ -10,9 +10,9 @@ from blemish.errors import BlemishError, DataError, ImageError
 from blemish.imaging.read import MAX_PIXELS
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection, Measurements, Region
-from blemish.station.keeping import check_pixels
+from blemish.station.image_store import check_pixels
 from blemish.station.models import InspectionRow
-from blemish.station.record import as_inspection
+from blemish.station.repository import as_inspection
 
 SCORE_TOLERANCE = 1e-4  # of the score: engines round differently with other batches and processors
 BOX_TOLERANCE_PX = 2

@@ -14,9 +14,9 @@ from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.write import write_csv
 from blemish.errors import BlemishError, DataError
 from blemish.imaging.read import encode
-from blemish.station.keeping import kept_image
+from blemish.station.image_store import kept_image
 from blemish.station.models import InspectionRow, ReviewRow
-from blemish.station.record import decode_mask
+from blemish.station.repository import decode_mask
 
 QUEUES = ("zone", "disputed", "rejects")
 MOST = 500  # parts of a queue that are listed

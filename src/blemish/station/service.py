@@ -14,13 +14,13 @@ from blemish.imaging.read import read_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import Unreadable
 from blemish.inspection.result import Inspection
-from blemish.station import record
+from blemish.station import repository as record
 from blemish.station.database import Database
-from blemish.station.keeping import check_pixels, unnamed
+from blemish.station.image_store import check_pixels, unnamed
 from blemish.station.models import RecipeRow
+from blemish.station.persist import record_all, unrecorded
 from blemish.station.quality import References
 from blemish.station.recipes import Inspectors
-from blemish.station.recording import record_all, unrecorded
 from blemish.station.schemas import InspectionOut, inspection_out
 from blemish.station.settings import Settings
 from blemish.station.tickets import NotAnsweredError, Outcome, QueueFullError, Ticket, new_future

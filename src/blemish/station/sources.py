@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError, OptionError
 from blemish.imaging.read import IMAGE_SUFFIXES, encode
-from blemish.station.keeping import take_in
+from blemish.station.image_store import take_in
 from blemish.station.recipes import active, resolve
-from blemish.station.record import Arrival
+from blemish.station.repository import Arrival
 from blemish.station.schemas import InspectionOut
 from blemish.station.service import Service
 from blemish.station.tickets import NotAnsweredError, QueueFullError, Ticket

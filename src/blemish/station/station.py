@@ -17,12 +17,12 @@ from blemish.station import sinks
 from blemish.station.auth import has_tokens, load_secret
 from blemish.station.database import Database, open_database
 from blemish.station.golden import GoldenLossError, change_over
+from blemish.station.image_store import sweep, sweep_strays, take_in
 from blemish.station.jobs import Jobs
-from blemish.station.keeping import sweep, sweep_strays, take_in
-from blemish.station.known import inspect_known
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.recipes import active, make_recipe, take_bundle
+from blemish.station.seed_reviews import inspect_known
 from blemish.station.service import Service
 from blemish.station.settings import Settings
 from blemish.station.sources import watch_camera, watch_folder

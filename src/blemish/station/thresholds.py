@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from blemish.dataset.sample import GOOD
 from blemish.evaluation.intervals import Estimate, Proof, prove, share
-from blemish.inspection.decision import judge
+from blemish.inspection.decide import judge
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
 from blemish.station.models import InspectionRow, RecipeRow
-from blemish.station.record import as_inspection, truth
+from blemish.station.repository import as_inspection, truth
 
 NEWEST = 5000  # parts that are judged anew
 RATES = (0.05, 0.01, 0.001)  # escape rates that one may want to prove

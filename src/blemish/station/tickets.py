@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blemish.errors import BlemishError
 from blemish.inspection.result import Inspection
-from blemish.station.record import Arrival
+from blemish.station.repository import Arrival
 from blemish.station.schemas import InspectionOut
 
 

@@ -26,10 +26,10 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.load import Image
 from blemish.inspection.result import Inspection, Outputs
 from blemish.methods.base import Method
-from blemish.methods.blocks import Frozen
-from blemish.training.data import ImageItems, loader
-from blemish.training.fit import view_of
-from blemish.training.run import read_config, split_file
+from blemish.methods.common.blocks import Frozen
+from blemish.training.learn.data import ImageItems, loader
+from blemish.training.learn.fit import view_of
+from blemish.training.learn.run import read_config, split_file
 from blemish.training.train import load_method
 
 Maps = NDArray[np.float32]

@@ -16,17 +16,17 @@ from blemish.errors import BlemishError, DataError, ImageError, OptionError
 from blemish.imaging.read import ImageHeader, image_header
 from blemish.methods.base import Method
 from blemish.methods.catalogue import method_class
-from blemish.training.calibrate import Target
-from blemish.training.cross_fit import cross_fit
-from blemish.training.fit import build, fit, training_part, view_of
-from blemish.training.needs import check_templates, check_truth, good_alone
-from blemish.training.options import check_options, idle_options
-from blemish.training.plan import advise, options_for, run_settings
-from blemish.training.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
-from blemish.training.ship import Origin, Progress, ship
-from blemish.training.stopping import StopAt
-from blemish.training.synthetic import check_recipe
-from blemish.training.windows import check_places, learns_windows
+from blemish.training.advice.plan import advise, options_for, run_settings
+from blemish.training.learn.fit import build, fit, training_part, view_of
+from blemish.training.learn.options import check_options, idle_options
+from blemish.training.learn.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
+from blemish.training.learn.stopping import StopAt
+from blemish.training.learn.supervision import check_templates, check_truth, good_alone
+from blemish.training.learn.synthetic import check_recipe
+from blemish.training.learn.windows import check_places, learns_windows
+from blemish.training.ship.calibrate import Target
+from blemish.training.ship.cross_fit import cross_fit
+from blemish.training.ship.export import Origin, Progress, ship
 
 
 def train(

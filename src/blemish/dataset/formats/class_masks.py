@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from blemish.dataset.annotations import all_split, left_out, lone_masks, read_text
-from blemish.dataset.files import (
+from blemish.dataset.ground_truth import class_masks, has_mask, label_from, read_class_mask
+from blemish.dataset.image_files import (
     class_label,
     copy_image,
     first_existing,
@@ -19,7 +20,6 @@ from blemish.dataset.files import (
     unique_stems,
 )
 from blemish.dataset.sample import Dataset, Rle, Sample
-from blemish.dataset.truth import class_masks, has_mask, label_from, read_class_mask
 from blemish.errors import DataError
 from blemish.imaging.read import image_header, write_image
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from blemish.dataset.files import (
+from blemish.dataset.formats import kolektor, mvtec
+from blemish.dataset.image_files import (
     MASK_NAMES,
     class_label,
     copy_image,
@@ -17,7 +18,6 @@ from blemish.dataset.files import (
     parts_by_split,
     unique_stems,
 )
-from blemish.dataset.formats import kolektor, mvtec
 from blemish.dataset.sample import Dataset, Sample
 
 SAYS = "<class>/*.png, or train/<class>/*.png with val and test beside it"

@@ -15,10 +15,10 @@ from blemish.dataset.annotations import (
     read_json,
     starts_with_key,
 )
-from blemish.dataset.files import SPLIT_NAMES, class_label, copy_image, first_existing, folders_in, new_folder
+from blemish.dataset.image_files import SPLIT_NAMES, class_label, copy_image, first_existing, folders_in, new_folder
 from blemish.dataset.sample import GOOD, Box, Dataset, Polygon, Rle, Sample, Shape
-from blemish.dataset.shapes import bounds_of, pixels_of, runs_from_text, runs_to_text
 from blemish.errors import DataError, ImageError
+from blemish.geometry import bounds_of, pixels_of, runs_from_text, runs_to_text
 from blemish.imaging.read import image_header
 
 SAYS = "a COCO .json, or a folder with such files in it, in annotations/ or in train/, val/ and test/"

@@ -16,12 +16,12 @@ from typing import Any
 
 from blemish.dataset.annotations import left_out
 from blemish.dataset.annotations import number as finite
-from blemish.dataset.boxes import BOX_READERS, read_boxes
-from blemish.dataset.files import SPLIT_NAMES, class_label, losses
+from blemish.dataset.box_files import BOX_READERS, read_boxes
+from blemish.dataset.ground_truth import label_from
+from blemish.dataset.image_files import SPLIT_NAMES, class_label, losses
 from blemish.dataset.sample import GOOD, Box, Dataset, Polygon, Rle, Sample, Shape
-from blemish.dataset.shapes import runs_from_text, runs_to_text
-from blemish.dataset.truth import label_from
 from blemish.errors import DataError
+from blemish.geometry import runs_from_text, runs_to_text
 
 SAYS = "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore"
 COLUMNS = (

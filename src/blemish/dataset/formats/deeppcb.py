@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from blemish.dataset.annotations import entries, known, left_out, no_shape, number, read_text, readable, text_of
-from blemish.dataset.files import copy_image, folders_in, images_in, new_folder
+from blemish.dataset.image_files import copy_image, folders_in, images_in, new_folder
 from blemish.dataset.sample import Box, Dataset, Sample
 
 SAYS = "group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt"

@@ -4,7 +4,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from blemish.dataset.files import first_existing
+from blemish.dataset.image_files import first_existing
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import DataError
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.annotations import lone_masks
-from blemish.dataset.files import (
+from blemish.dataset.formats import mvtec
+from blemish.dataset.image_files import (
     MASK_NAMES,
     class_label,
     copy_image,
@@ -20,7 +21,6 @@ from blemish.dataset.files import (
     parts_by_split,
     unique_stems,
 )
-from blemish.dataset.formats import mvtec
 from blemish.dataset.sample import GOOD, Dataset, Sample
 
 DEFECT = "defect"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from blemish.dataset.annotations import left_out
-from blemish.dataset.files import folders_in, images_in
+from blemish.dataset.image_files import folders_in, images_in
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_mask

@@ -22,11 +22,11 @@ from blemish.dataset.annotations import (
     readable,
     starts_with_key,
 )
-from blemish.dataset.files import class_label, copy_image, folders_in, images_in, new_folder, parts_by_split
+from blemish.dataset.ground_truth import boxes_of
+from blemish.dataset.image_files import class_label, copy_image, folders_in, images_in, new_folder, parts_by_split
 from blemish.dataset.sample import Box, Dataset, Polygon, Ring, Rle, Sample, Shape
-from blemish.dataset.shapes import bounds_of_mask, encode_mask, pixels_of
-from blemish.dataset.truth import boxes_of
 from blemish.errors import DataError
+from blemish.geometry import bounds_of_mask, encode_mask, pixels_of
 from blemish.imaging.read import image_header
 
 SAYS = "<stem>.json of shapes beside each <stem>.png; or images/ and annotations/; train/, val/ and test/ above them"

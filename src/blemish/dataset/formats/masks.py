@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from blemish.dataset.annotations import left_out, lone_masks
-from blemish.dataset.files import (
+from blemish.dataset.formats import class_masks, yolo
+from blemish.dataset.image_files import (
     class_label,
     copy_image,
     copy_mask,
@@ -17,7 +18,6 @@ from blemish.dataset.files import (
     parts_by_split,
     unique_stems,
 )
-from blemish.dataset.formats import class_masks, yolo
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_mask

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.annotations import lone_masks
-from blemish.dataset.files import (
+from blemish.dataset.image_files import (
     MASK_NAMES,
     class_label,
     copy_image,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.annotations import entries, no_shape
-from blemish.dataset.files import class_label, copy_image, new_folder
 from blemish.dataset.formats import voc
+from blemish.dataset.image_files import class_label, copy_image, new_folder
 from blemish.dataset.sample import Dataset, Sample
 
 SAYS = "IMAGES/<class>_<number>.jpg with ANNOTATIONS/<class>_<number>.xml, in capitals"

@@ -20,7 +20,7 @@ from blemish.dataset.annotations import (
     readable,
     text_of,
 )
-from blemish.dataset.files import class_label, copy_image, folders_in, images_in, new_folder, parts_by_split
+from blemish.dataset.image_files import class_label, copy_image, folders_in, images_in, new_folder, parts_by_split
 from blemish.dataset.sample import SPLITS, Box, Dataset, Sample
 from blemish.errors import DataError
 from blemish.imaging.read import IMAGE_SUFFIXES

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from blemish.dataset.annotations import all_split, entries, known, left_out, number, read_text, readable, single_ring
-from blemish.dataset.files import (
+from blemish.dataset.formats import deeppcb
+from blemish.dataset.image_files import (
     class_label,
     copy_image,
     first_existing,
@@ -17,7 +18,6 @@ from blemish.dataset.files import (
     new_folder,
     parts_by_split,
 )
-from blemish.dataset.formats import deeppcb
 from blemish.dataset.sample import GOOD, SPLITS, Box, Dataset, Polygon, Sample, Shape
 from blemish.errors import DataError
 from blemish.imaging.read import image_header

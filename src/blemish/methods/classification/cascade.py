@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError
-from blemish.methods.augmentation import augmented
 from blemish.methods.base import Batch, Method, MethodInfo
 from blemish.methods.classification.classifier import NetworkOptions, macro_f1, make_trunk, optimizer_of, plain, quick
 from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
 from blemish.methods.classification.objectives import evidence, one_of_many
 from blemish.methods.classification.temperature import fit_temperature
-from blemish.methods.gather import gather_vectors
+from blemish.methods.common.augmentation import augmented
+from blemish.methods.common.distributed import gather_vectors
 
 
 class CascadeOptions(NetworkOptions):

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_f1_score, multilabel_f1_score
 
 from blemish.dataset.sample import GOOD, Dataset
-from blemish.methods.augmentation import Augmentation, augmented
-from blemish.methods.averaging import AveragedWeights
-from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method, MethodInfo, idle_where
 from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
 from blemish.methods.classification.networks import Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
-from blemish.methods.gather import gather_vectors
-from blemish.methods.metric_losses import metric_loss
-from blemish.methods.mixing import cutmix, mixup
-from blemish.methods.schedule import cosine_phases
+from blemish.methods.common.augmentation import Augmentation, augmented
+from blemish.methods.common.backbones import DEFAULT_BACKBONE
+from blemish.methods.common.distributed import gather_vectors
+from blemish.methods.common.ema import AveragedWeights
+from blemish.methods.common.metric_losses import metric_loss
+from blemish.methods.common.mixup import cutmix, mixup
+from blemish.methods.common.schedule import cosine_phases
 
 TRUTH = ("label", "present", "has_label")  # of an item, as a classifier needs it
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from blemish.dataset.ground_truth import classes_shown
 from blemish.dataset.sample import GOOD, Dataset, Sample
-from blemish.dataset.truth import classes_shown
 from blemish.errors import DataError
 
 

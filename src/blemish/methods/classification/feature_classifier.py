@@ -8,12 +8,12 @@ from torch import Tensor
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import Frozen
 from blemish.methods.classification.counts import class_counts
 from blemish.methods.classification.fitting import CLASSIFIERS, HEADS, all_views, choose
-from blemish.methods.gather import gather_vectors
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import Frozen
+from blemish.methods.common.distributed import gather_vectors
 
 KINDS = sorted(CLASSIFIERS)
 LEAST = 2  # images of a class: one to learn from, and one to judge by

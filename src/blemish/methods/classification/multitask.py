@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from blemish.dataset.ground_truth import has_mask
 from blemish.dataset.sample import Dataset
-from blemish.dataset.truth import has_mask
 from blemish.errors import DataError
-from blemish.methods.backbones import hold_still
 from blemish.methods.base import Batch, MethodInfo
-from blemish.methods.blocks import conv_block
 from blemish.methods.classification.classifier import macro_f1
 from blemish.methods.classification.counts import class_counts, prior_shift
 from blemish.methods.classification.temperature import fit_temperature
-from blemish.methods.gather import gather_vectors
+from blemish.methods.common.backbones import hold_still
+from blemish.methods.common.blocks import conv_block
+from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.segmentation.networks import Encoder, EncoderDecoder, unet
 from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
 

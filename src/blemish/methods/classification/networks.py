@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import hold_statistics, load_network, load_strictly, read_weights
-from blemish.methods.blocks import conv_block
+from blemish.methods.common.backbones import hold_statistics, load_network, load_strictly, read_weights
+from blemish.methods.common.blocks import conv_block
 
 COMPACT = "compact"
 COMPACT_WIDTHS = (16, 32, 64, 96, 128)

@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import DataError
-from blemish.methods.augmentation import Augmentation, augmented, cut_out
-from blemish.methods.averaging import AveragedWeights
-from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method, at_least_two, idle_where
+from blemish.methods.common.augmentation import Augmentation, augmented, cut_out
+from blemish.methods.common.backbones import DEFAULT_BACKBONE
+from blemish.methods.common.ema import AveragedWeights
+from blemish.methods.common.schedule import held_cosine, training_batches
 from blemish.methods.detection.boxes import centres_and_sizes
 from blemish.methods.detection.matching import counted
 from blemish.methods.detection.mosaic import mosaic
 from blemish.methods.detection.suppression import Kind, Suppression, detections
-from blemish.methods.schedule import held_cosine, training_batches
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-2

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import Backbone, hold_statistics, hold_still, load_backbone
-from blemish.methods.blocks import check_multiple
+from blemish.methods.common.backbones import Backbone, hold_statistics, hold_still, load_backbone
+from blemish.methods.common.blocks import check_multiple
 
 Neck = Literal["fpn", "pan", "single"]
 

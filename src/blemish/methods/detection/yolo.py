@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.methods.backbones import check_from_scratch
 from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.common.backbones import check_from_scratch
 from blemish.methods.detection.boxes import clip, points_of
 from blemish.methods.detection.csp import CSPDarknet
 from blemish.methods.detection.detector import Detector, DetectorOptions, Losses

@@ -6,12 +6,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.methods.backbones import load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, as_vectors, enlarge, turned, valid_patches
+from blemish.methods.common.backbones import load_backbone
+from blemish.methods.common.blocks import Frozen, GaussianBlur, as_vectors, enlarge, turned, valid_patches
+from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.feature_distance.coreset import k_center_greedy, random_projection
 from blemish.methods.feature_distance.vit import check_side
-from blemish.methods.gather import gather_vectors
 
 SEARCH_CHUNK = 4096  # bank vectors compared at a time; bounds the memory of the shipped graph
 

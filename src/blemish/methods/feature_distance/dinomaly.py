@@ -7,12 +7,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, sum_of_maps
+from blemish.methods.common.backbones import load_backbone
+from blemish.methods.common.blocks import Frozen, GaussianBlur, sum_of_maps
+from blemish.methods.common.losses import squared_unit_distance
+from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.feature_distance.vit import DecoderBlock, check_side, loose_cosine_loss
-from blemish.methods.losses import squared_unit_distance
-from blemish.methods.schedule import cosine_decay
 
 EASY_SHARE = 0.9  # share of the places that counts as well rebuilt, once the loss has been loosened
 

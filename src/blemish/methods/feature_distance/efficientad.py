@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from blemish.augment.corruption import as_grey_as
 from blemish.errors import OptionError
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import Frozen, enlarge, patch_features
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import Frozen, enlarge, patch_features
+from blemish.methods.common.losses import hard_feature_loss
+from blemish.methods.common.schedule import final_drop, training_batches
+from blemish.methods.common.textures import ForeignImages
 from blemish.methods.feature_distance.pdn import autoencoder, pdn, pdn_size
-from blemish.methods.losses import hard_feature_loss
-from blemish.methods.schedule import final_drop, training_batches
-from blemish.methods.textures import ForeignImages
+from blemish.synthesis.corruption import as_grey_as
 
 DESCRIBED = 384  # features at most
 MARGIN = 4  # places by which a patch description network's map falls short on each side, for want of padding

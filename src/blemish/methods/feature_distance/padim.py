@@ -7,10 +7,10 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.errors import DataError
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import GaussianBlur, enlarge, grid_of, to_grid, valid_patches
-from blemish.methods.gather import sum_over_ranks
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import GaussianBlur, enlarge, grid_of, to_grid, valid_patches
+from blemish.methods.common.distributed import sum_over_ranks
 
 
 class PadimOptions(Options):

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import GaussianBlur, as_vectors, enlarge, patch_features, turned, valid_patches
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import GaussianBlur, as_vectors, enlarge, patch_features, turned, valid_patches
+from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.feature_distance.coreset import Held, k_center_greedy, random_projection
-from blemish.methods.gather import gather_vectors
 
 LEAST_BANK = 2000  # vectors that the bank keeps, if there are so many
 SEARCH_CHUNK = 4096  # bank vectors compared at a time; bounds the memory of the shipped graph

@@ -8,11 +8,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, conv_block, sum_of_maps
-from blemish.methods.losses import masked_mean, squared_unit_distance
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import Frozen, GaussianBlur, conv_block, sum_of_maps
+from blemish.methods.common.losses import masked_mean, squared_unit_distance
+from blemish.methods.common.schedule import cosine_decay
 
 
 class ReverseDistillationOptions(Options):

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, enlarge, patch_features, valid_patches
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge, patch_features, valid_patches
+from blemish.methods.common.distributed import gather_vectors
+from blemish.methods.common.losses import contrastive_loss
+from blemish.methods.common.schedule import cosine_decay, training_batches
+from blemish.methods.common.textures import confetti
 from blemish.methods.feature_distance.coreset import k_center_greedy
-from blemish.methods.gather import gather_vectors
-from blemish.methods.losses import contrastive_loss
-from blemish.methods.schedule import cosine_decay, training_batches
-from blemish.methods.textures import confetti
 
 
 class SiameseOptions(Options):

@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, enlarge, grid_of, to_grid, valid_patches
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge, grid_of, to_grid, valid_patches
+from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.feature_distance.coreset import k_center_greedy
-from blemish.methods.gather import gather_vectors
 
 FAR = 1e4  # a gallery place that does not count is put this far away; fits into half precision
 

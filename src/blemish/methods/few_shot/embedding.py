@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
-from blemish.methods.augmentation import Augmentation, augmented
-from blemish.methods.backbones import DEFAULT_BACKBONE, hold_statistics, load_backbone
 from blemish.methods.base import Batch, Item, Method
 from blemish.methods.classification.classifier import plain
 from blemish.methods.classification.counts import balanced_chances, class_counts
+from blemish.methods.common.augmentation import Augmentation, augmented
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, hold_statistics, load_backbone
 
 
 class FewShotOptions(Augmentation):

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from blemish.methods.base import Batch, MethodInfo, idle_where
+from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.few_shot.embedding import Embedding, FewShotMethod, FewShotOptions, episode_of
-from blemish.methods.schedule import cosine_decay
 
 Parameters = dict[str, Tensor]
 HEAD = ("weight", "bias")  # of the last layer, among the parameters that are adapted

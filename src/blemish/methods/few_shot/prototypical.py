@@ -12,8 +12,8 @@ from torch import Tensor
 
 from blemish.inspection.manifest import Support
 from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.few_shot.embedding import Embedding, FewShotMethod, FewShotOptions, episode_of
-from blemish.methods.schedule import cosine_decay
 
 
 class PrototypicalOptions(FewShotOptions):

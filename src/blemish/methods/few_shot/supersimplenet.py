@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.augment.noise import perlin
 from blemish.dataset.sample import Dataset
-from blemish.methods.augmentation import MASKS
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Item, Method, MethodInfo, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, enlarge, valid_patches
-from blemish.methods.losses import masked_mean
+from blemish.methods.common.augmentation import MASKS
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge, valid_patches
+from blemish.methods.common.losses import masked_mean
+from blemish.synthesis.noise import perlin
 
 PERLIN_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
 MARGIN = 0.5  # of the truncated L1

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options, idle_where
-from blemish.methods.blocks import GaussianBlur, enlarge, mean_of_image
-from blemish.methods.schedule import training_batches
+from blemish.methods.common.blocks import GaussianBlur, enlarge, mean_of_image
+from blemish.methods.common.schedule import training_batches
 
 LAST_GRID = 8  # places along a side at which the last convolution's map is joined to one vector
 

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.errors import DataError, OptionError
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, enlarge
-from blemish.methods.gather import gather_vectors
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge
+from blemish.methods.common.distributed import gather_vectors
 
 
 class DFMOptions(Options):

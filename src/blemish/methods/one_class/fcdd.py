@@ -8,12 +8,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import Frozen, GaussianBlur, conv_block, enlarge
-from blemish.methods.losses import hypersphere_loss, pseudo_huber
-from blemish.methods.schedule import cosine_decay
-from blemish.methods.textures import confetti
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.blocks import Frozen, GaussianBlur, conv_block, enlarge
+from blemish.methods.common.losses import hypersphere_loss, pseudo_huber
+from blemish.methods.common.schedule import cosine_decay
+from blemish.methods.common.textures import confetti
 
 
 class FCDDOptions(Options):

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import GaussianBlur, as_vectors, enlarge, valid_patches
+from blemish.methods.common.blocks import GaussianBlur, as_vectors, enlarge, valid_patches
+from blemish.methods.common.distributed import gather_vectors
+from blemish.methods.common.schedule import cosine_decay, training_batches
 from blemish.methods.feature_distance.coreset import k_center_greedy
 from blemish.methods.feature_distance.patchcore import nearest_distance
-from blemish.methods.gather import gather_vectors
-from blemish.methods.schedule import cosine_decay, training_batches
 
 SMALL = 32  # px, side of the patches of the finer level
 SIDES = (SMALL, 2 * SMALL)  # of both levels

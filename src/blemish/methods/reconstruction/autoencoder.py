@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import GaussianBlur, Patches, halvings
-from blemish.methods.losses import masked_mean, ssim_map
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.common.blocks import GaussianBlur, Patches, halvings
+from blemish.methods.common.losses import masked_mean, ssim_map
+from blemish.methods.common.schedule import cosine_decay
 
 COARSEST = 8  # places along a side that the last convolution joins to one vector
 

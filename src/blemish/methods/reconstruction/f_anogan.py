@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import GaussianBlur, Patches, decoder, encoder
-from blemish.methods.losses import gradient_penalty, masked_mean
+from blemish.methods.common.blocks import GaussianBlur, Patches, decoder, encoder
+from blemish.methods.common.losses import gradient_penalty, masked_mean
 
 CRITIC_STEPS = 5  # steps of the critic for one of the generator
 PENALTY = 10.0

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import GaussianBlur, decoder, encoder
-from blemish.methods.losses import masked_mean
+from blemish.methods.common.blocks import GaussianBlur, decoder, encoder
+from blemish.methods.common.losses import masked_mean
 
 
 class GANomalyOptions(Options):

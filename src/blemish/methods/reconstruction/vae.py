@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import GaussianBlur, decoder, encoder
-from blemish.methods.losses import kl_to_standard_normal, masked_mean
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.common.blocks import GaussianBlur, decoder, encoder
+from blemish.methods.common.losses import kl_to_standard_normal, masked_mean
+from blemish.methods.common.schedule import cosine_decay
 
 
 class VAEOptions(Options):

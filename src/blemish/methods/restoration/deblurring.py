@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import GaussianBlur, UNet, check_multiple
-from blemish.methods.losses import masked_mean, msgms_map
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.common.blocks import GaussianBlur, UNet, check_multiple
+from blemish.methods.common.losses import masked_mean, msgms_map
+from blemish.methods.common.schedule import cosine_decay
 
 LEVELS = 4
 

@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.augment.corruption import coarse_noise
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import GaussianBlur, UNet, check_multiple
-from blemish.methods.losses import masked_mean
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.common.blocks import GaussianBlur, UNet, check_multiple
+from blemish.methods.common.losses import masked_mean
+from blemish.methods.common.schedule import cosine_decay
+from blemish.synthesis.corruption import coarse_noise
 
 LEVELS = 4
 

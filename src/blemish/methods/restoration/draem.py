@@ -8,13 +8,13 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2 import RandAugment
 
-from blemish.augment.corruption import as_grey_as
-from blemish.augment.noise import perlin_mask
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import UNet, check_multiple, mean_filter
-from blemish.methods.losses import focal_map, masked_mean, ssim_map
-from blemish.methods.schedule import cosine_decay
-from blemish.methods.textures import ForeignImages
+from blemish.methods.common.blocks import UNet, check_multiple, mean_filter
+from blemish.methods.common.losses import focal_map, masked_mean, ssim_map
+from blemish.methods.common.schedule import cosine_decay
+from blemish.methods.common.textures import ForeignImages
+from blemish.synthesis.corruption import as_grey_as
+from blemish.synthesis.noise import perlin_mask
 
 LEVELS = 4
 

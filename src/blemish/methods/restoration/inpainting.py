@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.augment.corruption import disjoint_masks
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.blocks import UNet, check_multiple, mean_filter
-from blemish.methods.losses import masked_mean, msgms_map, ssim_map
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.common.blocks import UNet, check_multiple, mean_filter
+from blemish.methods.common.losses import masked_mean, msgms_map, ssim_map
+from blemish.methods.common.schedule import cosine_decay
+from blemish.synthesis.corruption import disjoint_masks
 
 LEVELS = 4
 

@@ -10,8 +10,8 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.backbones import hold_statistics, load_backbone
-from blemish.methods.blocks import conv_block
+from blemish.methods.common.backbones import hold_statistics, load_backbone
+from blemish.methods.common.blocks import conv_block
 
 STRIDES = (2, 4, 8, 16, 32)
 STEM = 32  # channels of the map at stride 2 that we add to an encoder which begins at 4

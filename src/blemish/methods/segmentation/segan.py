@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from blemish.methods.base import Batch, MethodInfo
-from blemish.methods.schedule import cosine_decay
+from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.segmentation.unet import UNet, UNetOptions
 
 SLOPE = 0.2  # of the critic's leaky ReLU

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import OptionError
-from blemish.methods.augmentation import Augmentation, augmented
-from blemish.methods.averaging import AveragedWeights
-from blemish.methods.backbones import DEFAULT_BACKBONE
 from blemish.methods.base import Batch, Item, Method, at_least_two, idle_where
-from blemish.methods.blocks import check_multiple
-from blemish.methods.metric_losses import metric_loss
-from blemish.methods.mixing import cutmix_pixels
-from blemish.methods.schedule import held_cosine
+from blemish.methods.common.augmentation import Augmentation, augmented
+from blemish.methods.common.backbones import DEFAULT_BACKBONE
+from blemish.methods.common.blocks import check_multiple
+from blemish.methods.common.ema import AveragedWeights
+from blemish.methods.common.metric_losses import metric_loss
+from blemish.methods.common.mixup import cutmix_pixels
+from blemish.methods.common.schedule import held_cosine
 from blemish.methods.segmentation.iou import BestIoU
 from blemish.methods.segmentation.losses import LossName, combined, one_hot
 from blemish.methods.segmentation.networks import PLAIN, last_layer

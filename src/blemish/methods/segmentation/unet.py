@@ -5,9 +5,9 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from blemish.methods.backbones import DEFAULT_BACKBONE, check_from_scratch
 from blemish.methods.base import MethodInfo, idle_where
-from blemish.methods.blocks import UNet as PlainUNet
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, check_from_scratch
+from blemish.methods.common.blocks import UNet as PlainUNet
 from blemish.methods.segmentation.networks import PLAIN, Encoder, unet
 from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
 

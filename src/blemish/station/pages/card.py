@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from blemish.inspection.manifest import Manifest, Scale
 from blemish.station.auth import User
-from blemish.station.keeping import kept_image
+from blemish.station.image_store import kept_image
 from blemish.station.models import InspectionRow
 from blemish.station.pages.frame import empty, no_picture, panel, picture
-from blemish.station.pages.parts import local, measurement_table
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
+from blemish.station.pages.widgets import local, measurement_table
 from blemish.station.replay import replay
 from blemish.station.schemas import MAX_ID
 

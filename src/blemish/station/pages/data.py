@@ -6,8 +6,8 @@ from nicegui import ui
 from blemish.station.pages.dataset_view import DatasetView
 from blemish.station.pages.job_list import JobList
 from blemish.station.pages.recipe_list import RecipeList
+from blemish.station.pages.session import Visitor
 from blemish.station.pages.training_form import TrainingForm
-from blemish.station.pages.visitor import Visitor
 
 
 async def build(visitor: Visitor, request: Request) -> None:

@@ -11,17 +11,17 @@ import numpy as np
 from nicegui import ui
 
 from blemish.dataset.audit import Audit, audit_dataset
+from blemish.dataset.ground_truth import has_mask, mask_of
 from blemish.dataset.info import DatasetInfo, describe
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Dataset, Sample
-from blemish.dataset.truth import has_mask, mask_of
 from blemish.errors import BlemishError
 from blemish.imaging.read import encode, read_image
 from blemish.report.overlay import as_picture, outline
 from blemish.station.auth import User
-from blemish.station.keeping import allowed_dataset
+from blemish.station.image_store import allowed_dataset
 from blemish.station.pages.frame import figure, panel
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
 
 TILES, SIDE = 18, 200
 MOST = 8  # findings of a kind that are listed

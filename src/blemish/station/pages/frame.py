@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from blemish.errors import BlemishError
 from blemish.station import recipes
+from blemish.station.pages.session import LANGUAGE_COOKIE, Visitor, visitor_of
 from blemish.station.pages.texts import CHINESE, ENGLISH
-from blemish.station.pages.visitor import LANGUAGE_COOKIE, Visitor, visitor_of
 from blemish.station.station import Station
 
 log = logging.getLogger("blemish.station")

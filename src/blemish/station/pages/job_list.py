@@ -11,13 +11,13 @@ from blemish.errors import DataError
 from blemish.inspection.manifest import Scale
 from blemish.station import recipes
 from blemish.station.auth import User
+from blemish.station.image_store import take_in
 from blemish.station.jobs import Job
-from blemish.station.keeping import take_in
 from blemish.station.models import BundleRow, RecipeRow
+from blemish.station.pages.activate_dialog import activate
 from blemish.station.pages.frame import dialog, panel
-from blemish.station.pages.gate import activate
-from blemish.station.pages.parts import local
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
+from blemish.station.pages.widgets import local
 
 LOOK_S = 1.0
 SHOWN, TAIL = 8, 14

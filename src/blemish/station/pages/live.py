@@ -8,14 +8,16 @@ from fastapi import Request
 from nicegui import ui
 from sqlalchemy.orm import Session
 
-from blemish.station import figures, quality, record
-from blemish.station.figures import Counts
+from blemish.station import production_counts as figures
+from blemish.station import quality
+from blemish.station import repository as record
 from blemish.station.models import InspectionRow
 from blemish.station.pages.frame import empty, figure, no_picture, panel, picture
-from blemish.station.pages.parts import local, measurement_table, thumbnail
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
+from blemish.station.pages.widgets import local, measurement_table, thumbnail
+from blemish.station.production_counts import Counts
 from blemish.station.quality import Alarm
-from blemish.station.record import Filter
+from blemish.station.repository import Filter
 
 PERIODS = {1: "last hour", 8: "last 8 hours", 24: "last 24 hours", 168: "last 7 days"}
 LOOK_S = 1.0

@@ -4,7 +4,7 @@ from fastapi import Request
 from nicegui import ui
 
 from blemish.station.pages.frame import PRIMARY, STYLE
-from blemish.station.pages.visitor import visitor_of
+from blemish.station.pages.session import visitor_of
 from blemish.station.station import Station
 
 # The token goes to the interface for machines, whose answer sets a cookie that no script can read.

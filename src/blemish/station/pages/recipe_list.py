@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from blemish.station import recipes
 from blemish.station.auth import User
 from blemish.station.models import GoldenRow, RecipeRow
+from blemish.station.pages.activate_dialog import activate
 from blemish.station.pages.frame import panel
-from blemish.station.pages.gate import activate
-from blemish.station.pages.parts import local
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
+from blemish.station.pages.widgets import local
 
 SHOWN = 12
 

@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session
 
 from blemish.dataset.sample import DEFECT, GOOD
 from blemish.errors import DataError
-from blemish.station import golden, record, reviewing
+from blemish.station import golden, reviewing
+from blemish.station import repository as record
 from blemish.station.auth import User
 from blemish.station.models import InspectionRow, ReviewRow
 from blemish.station.pages.frame import dialog, empty, no_picture, panel
 from blemish.station.pages.mask_editor import MaskEditor, Tool
-from blemish.station.pages.parts import local, measurement_table
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
+from blemish.station.pages.widgets import local, measurement_table
 
 QUEUES = {"zone": "Between the thresholds", "disputed": "Disagreements", "rejects": "Rejects"}
 TOOLS: dict[str, tuple[Tool, str]] = {

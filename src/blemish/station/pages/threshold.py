@@ -11,10 +11,10 @@ from blemish.inspection.manifest import Decision
 from blemish.station import recipes, thresholds
 from blemish.station.auth import User
 from blemish.station.models import RecipeRow
+from blemish.station.pages.activate_dialog import activate
 from blemish.station.pages.frame import empty, figure, no_picture, panel, picture, verdict_badge
-from blemish.station.pages.gate import activate
 from blemish.station.pages.score_histogram import ScoreHistogram
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
 from blemish.station.thresholds import Case, Outcome
 
 SHOWN = 24  # parts whose verdict would change

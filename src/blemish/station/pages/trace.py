@@ -11,13 +11,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError
-from blemish.station import record
+from blemish.station import repository as record
 from blemish.station.auth import User
 from blemish.station.models import InspectionRow, RegionRow
 from blemish.station.pages.frame import empty, panel
-from blemish.station.pages.parts import local, measured, thumbnail
-from blemish.station.pages.visitor import Visitor
-from blemish.station.record import Filter
+from blemish.station.pages.session import Visitor
+from blemish.station.pages.widgets import local, measured, thumbnail
+from blemish.station.repository import Filter
 
 PAGE = 24
 

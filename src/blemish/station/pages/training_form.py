@@ -16,7 +16,7 @@ from blemish.station import recipes
 from blemish.station.auth import User
 from blemish.station.jobs import compare_commands, known_methods, train_commands
 from blemish.station.pages.frame import panel
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
 
 HINTS = {
     "train": "None: the advisor chooses.",

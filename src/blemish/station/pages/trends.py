@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from blemish.station import drift, quality, recipes
 from blemish.station.models import RecipeRow
 from blemish.station.pages.frame import empty, panel
-from blemish.station.pages.visitor import Visitor
+from blemish.station.pages.session import Visitor
 from blemish.station.quality import Alarm
 
 QUALITIES = (

@@ -11,10 +11,11 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from blemish.errors import DataError
-from blemish.station import pictures, record
-from blemish.station.keeping import allowed_path, kept_image, take_in
+from blemish.station import pictures
+from blemish.station import repository as record
+from blemish.station.image_store import allowed_path, kept_image, take_in
 from blemish.station.recipes import resolve
-from blemish.station.record import Arrival, Filter
+from blemish.station.repository import Arrival, Filter
 from blemish.station.routes.access import At, IdInPath, Line, Operator, inspection_or_404, problems
 from blemish.station.schemas import MAX_ID, InspectionOut, Inspections, inspection_out, is_storable
 from blemish.station.station import Station

@@ -12,7 +12,7 @@ from blemish.errors import BundleError, DataError
 from blemish.inspection.manifest import Decision
 from blemish.station import recipes
 from blemish.station.golden import change_over
-from blemish.station.keeping import take_in, unnamed
+from blemish.station.image_store import take_in, unnamed
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.routes.access import At, Engineer, IdInPath, Line, Operator, problems
 from blemish.station.schemas import (

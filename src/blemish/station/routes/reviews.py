@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Response
 
 from blemish.errors import DataError
-from blemish.station import golden, record
+from blemish.station import golden
+from blemish.station import repository as record
 from blemish.station.models import GoldenRow
 from blemish.station.routes.access import At, Engineer, IdInPath, Operator, inspection_or_404, problems
 from blemish.station.schemas import (

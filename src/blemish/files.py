@@ -1,0 +1,66 @@
+"""Files that are whole or absent, and YAML or JSON that becomes a checked model or one clear line."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from blemish.errors import BlemishError, OptionError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; what is written there takes the name of `path` when the block ends well.
+
+    Whoever reads meanwhile finds the old file or the new one, never a half; after an error nothing is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole text (UTF-8) or binary file at once, making its folder where that is missing."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def load_yaml(path: Path, name: str, error_type: type[BlemishError] = OptionError) -> Any:
+    """The content of a YAML or JSON file; `error_type` in one line, which begins with `name`, where it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise error_type(f"{name} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise error_type(f"{name} is neither YAML nor JSON: {' '.join(str(error).split())[:200]}") from error
+
+
+def validate(
+    model: type[Model], content: Any, name: str, error_type: type[BlemishError] = OptionError, context: Any = None
+) -> Model:
+    """`content` as a model; `error_type` in one line for the first thing that is wrong: `name`, the field, the reason."""
+    try:
+        return model.model_validate(content, context=context)
+    except ValidationError as error:
+        raise error_type(f"{name}: {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic found, as `field.name: what is wrong`."""
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{where}: {message}" if where else message

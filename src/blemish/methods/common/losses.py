@@ -1,0 +1,116 @@
+"""Losses that several methods share: small functions of tensors."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blemish.methods.common.blocks import sum_of_maps, valid_patches
+
+PREWITT = [[1 / 3, 0.0, -1 / 3]] * 3
+GMS_CONSTANT = 0.0026  # keeps the similarity of two flat regions at 1; for images in [0, 1]
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of an (N, h, w) map over the places whose pixels count; `valid` is (N, H, W) bool. 0 where none counts."""
+    keep = valid_patches(valid, values.shape[-2:]).to(values.dtype)
+    return (values * keep).sum() / keep.sum().clamp(min=1)
+
+
+def squared_unit_distance(a: Tensor, b: Tensor) -> Tensor:
+    """(N, C, h, w) twice: half the squared distance of the features brought to unit length, (N, h, w), 0 to 2.
+
+    It equals the cosine distance, 1 - cos.
+    """
+    return 0.5 * (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(dim=1)
+
+
+def hard_feature_loss(squared: Tensor, share: float) -> Tensor:
+    """Mean of the elements at or above the `share` quantile (Batzner et al. 2024, "hard feature loss")."""
+    flat = squared.flatten()
+    kept = max(1, round(flat.numel() * (1 - share)))
+    return flat.topk(kept).values.mean()
+
+
+def pseudo_huber(x: Tensor) -> Tensor:
+    """sqrt(x^2 + 1) - 1, elementwise: quadratic near zero, linear far from it."""
+    return (x.square() + 1).sqrt() - 1
+
+
+def hypersphere_loss(distance: Tensor, anomalous: Tensor) -> Tensor:
+    """Hypersphere classification (Ruff et al. 2020; Liznerski et al. 2021) of (N,) distances, `anomalous` (N,) bool."""
+    away = -torch.log(-torch.expm1(-distance.clamp(min=1e-6)))
+    return torch.where(anomalous, away, distance).mean()
+
+
+def contrastive_loss(distance: Tensor, different: Tensor, margin: float) -> Tensor:
+    """Hadsell et al. 2006, elementwise: squared distance of equal things, squared shortfall to the margin of others."""
+    return torch.where(different, (margin - distance).clamp(min=0), distance).square()
+
+
+def ssim_map(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """Structural similarity (Wang et al. 2004) of (N, C, H, W) images in [0, 1], mean over channels: (N, H, W), to 1.
+
+    Gaussian window, full scale 1, K1 = 0.01, K2 = 0.03.
+    """
+    offsets = torch.arange(window, dtype=a.dtype, device=a.device) - window // 2
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    planes = torch.cat([a, b, a * a, b * b, a * b], dim=1)
+    channels = int(planes.shape[1])
+    kernels = torch.stack([kernel] * channels)[:, None]  # grouped: far faster to learn than one channel
+    padded = F.pad(planes, (window // 2,) * 4, mode="reflect")
+    rows = F.conv2d(padded, kernels[:, :, None], groups=channels)
+    means = F.conv2d(rows, kernels[:, :, :, None], groups=channels)
+    mean_a, mean_b, mean_aa, mean_bb, mean_ab = means.chunk(5, dim=1)
+    covariance = mean_ab - mean_a * mean_b
+    variances = mean_aa + mean_bb - mean_a.square() - mean_b.square()
+    first, second = 0.01**2, 0.03**2
+    similarity = (2 * mean_a * mean_b + first) * (2 * covariance + second)
+    return (similarity / ((mean_a.square() + mean_b.square() + first) * (variances + second))).mean(dim=1)
+
+
+def gradient_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Gradient magnitude similarity (Xue et al. 2014) of (N, 1, H, W) images in [0, 1]: (N, H, W), 0 to 1."""
+    kernels = torch.tensor([PREWITT, [list(row) for row in zip(*PREWITT, strict=True)]], dtype=a.dtype, device=a.device)
+    magnitudes = []
+    for image in (a, b):
+        gradients = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels[:, None])
+        magnitudes.append((gradients.square().sum(dim=1) + 1e-12).sqrt())
+    first, second = magnitudes
+    return (2 * first * second + GMS_CONSTANT) / (first.square() + second.square() + GMS_CONSTANT)
+
+
+def msgms_map(a: Tensor, b: Tensor, scales: int = 4) -> Tensor:
+    """Multi-scale gradient magnitude distance (Zavrtanik et al. 2021) of (N, C, H, W) images in [0, 1]: (N, H, W).
+
+    1 - GMS of the channels' mean at full, half, quarter ... size, enlarged and averaged; from 0.
+    """
+    size = a.shape[-2:]
+    a, b = a.mean(dim=1, keepdim=True), b.mean(dim=1, keepdim=True)
+    maps = []
+    for scale in range(scales):
+        if scale:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        maps.append(1 - gradient_similarity(a, b))
+    return sum_of_maps(maps, size) / scales
+
+
+def focal_map(logits: Tensor, defect: Tensor, gamma: float = 2.0) -> Tensor:
+    """Focal loss (Lin et al. 2017) of each pixel: (N, 2, H, W) logits and (N, H, W) bool to (N, H, W)."""
+    log_likelihood = -F.cross_entropy(logits, defect.long(), reduction="none")
+    return -((1 - log_likelihood.exp()) ** gamma) * log_likelihood
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of diagonal normals (N, D) from the standard normal, in nats: (N,)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """WGAN-GP (Gulrajani et al. 2017): mean of (norm of the critic's gradient - 1)^2 between real and fake images."""
+    share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+    between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return ((gradient.flatten(1).square().sum(dim=1) + 1e-12).sqrt() - 1).square().mean()

@@ -1,0 +1,188 @@
+"""Verdicts: thresholds, classes' own thresholds, rules, zones; and decisions read from files."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blemish.errors import DecisionError
+from blemish.inspection.decide import check_decision, inside, judge, load_decision
+from blemish.inspection.manifest import Decision
+from blemish.inspection.measure import measure
+from blemish.inspection.result import Measurements, Region, Verdict
+
+PASS, REVIEW, REJECT = Verdict.PASS, Verdict.REVIEW, Verdict.REJECT
+BLANK = Measurements(*[0.0] * 14)
+EDGE = {"edge": [(0.0, 0.0), (10.0, 0.0), (10.0, 100.0), (0.0, 100.0)]}
+
+
+def region(label="defect", score=0.5, x=50.0, y=50.0, **measurements):
+    return Region(label, score, (0, 0, 5, 5), None, replace(BLANK, centroid_x=x, centroid_y=y, **measurements))
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [(0.0, PASS), (0.2999, PASS), (0.3, REVIEW), (0.69, REVIEW), (0.7, REJECT), (math.inf, REJECT), (math.nan, REVIEW)],
+)
+def test_at_or_above_a_threshold_counts(score, expected):
+    verdict, reasons, _ = judge(score, "defect", [], Decision(review=0.3, reject=0.7))
+    assert verdict == expected
+    assert len(reasons) == (expected != PASS)
+
+
+def test_without_thresholds_and_rules_it_takes_a_look():
+    assert judge(9.0, "defect", [], Decision())[:2] == (REVIEW, ["no threshold set"])
+    assert judge(9.0, "defect", [], Decision(rules=["ignore if area_px < 3"])).verdict == REVIEW
+    assert judge(9.0, "defect", [], Decision(rules=["reject if count > 3"])).verdict == PASS
+    assert judge(9.0, "defect", [], Decision(review=10)).verdict == PASS
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({"scratch": 0.75, "dirt": 0.1}, REVIEW),  # below its own threshold, above the one for review
+        ({"scratch": 0.95, "dirt": 0.1}, REJECT),
+        ({"scratch": 0.1, "dirt": 0.75}, REJECT),  # no own threshold
+        ({"scratch": 0.2, "dirt": 0.2}, PASS),
+    ],
+)
+def test_a_class_threshold_takes_the_place_of_reject_for_its_class(scores, expected):
+    decision = Decision(review=0.3, reject=0.7, class_thresholds={"scratch": 0.9})
+    label = max(scores, key=scores.get)
+    assert judge(scores[label], label, [], decision, scores).verdict == expected
+    regions = [region(name, score) for name, score in scores.items()]
+    assert judge(scores[label], label, regions, decision).verdict == expected
+
+
+def test_class_thresholds_are_held_against_the_classes_probabilities_alone():
+    decision = Decision(review=0.6, reject=0.9, class_thresholds={"scratch": 0.34})
+    found = [region("scratch", 0.99)]  # a value of the class map, no probability
+    assert judge(0.35, "scratch", found, decision, {"scratch": 0.26, "dirt": 0.09}).verdict == PASS  # good: 0.65
+    verdict, reasons, _ = judge(0.45, "scratch", found, decision, {"scratch": 0.36, "dirt": 0.09})
+    assert (verdict, reasons) == (REJECT, ["scratch score 0.36 is at or above the reject threshold 0.34"])
+    # all defects together are likely enough for a look, though no class is for itself
+    assert judge(0.65, "scratch", [], decision, {"scratch": 0.33, "dirt": 0.32}).verdict == REVIEW
+    bare = Decision(reject=0.5, class_thresholds={"scratch": 0.9})
+    assert judge(0.85, "scratch", [], bare, {"scratch": 0.45, "dirt": 0.4}).verdict == REVIEW  # never a pass
+
+
+def test_the_worst_of_thresholds_and_rules_counts_and_says_why():
+    regions = [region(area_px=50.0), region(area_px=5.0)]
+    decision = Decision(review=0.3, reject=0.7, rules=["review if count > 5", "reject if area_px > 40"])
+    verdict, reasons, kept = judge(0.4, "defect", regions, decision)
+    assert (verdict, reasons, kept) == (REJECT, ["rule: reject if area_px > 40"], regions)
+    assert judge(0.8, "defect", regions, Decision(reject=0.7, rules=["review if count > 1"])).verdict == REJECT
+
+
+def test_ignored_regions_are_gone_before_the_other_rules():
+    big, small = region(area_px=50.0), region(area_px=2.0)
+    rules = ["review if count > 1", "ignore if area_px < 5"]
+    assert judge(0.1, "defect", [big, small], Decision(reject=0.7, rules=rules))[::2] == (PASS, [big])
+    # where nothing is left, the image passes, whatever its score
+    verdict, reasons, kept = judge(0.9, "defect", [small, small], Decision(reject=0.7, rules=rules))
+    assert (verdict, kept) == (PASS, [])
+    assert "ignored" in reasons[0]
+    # but not where there was nothing to begin with
+    assert judge(0.9, "defect", [], Decision(reject=0.7, rules=rules)).verdict == REJECT
+
+
+def test_a_zone_limits_a_rule_to_regions_whose_centroid_is_in_it():
+    decision = Decision(reject=2.0, rules=["reject if area_px > 3 in zone edge"], zones=EDGE)
+    assert judge(1.0, "defect", [region(x=5.0, area_px=4.0)], decision).verdict == REJECT
+    assert judge(1.0, "defect", [region(x=50.0, area_px=4.0)], decision).verdict == PASS
+    assert judge(1.0, "defect", [region(x=5.0, area_px=2.0), region(x=50.0, area_px=9.0)], decision).verdict == PASS
+    many = Decision(reject=2.0, rules=["review if count >= 2 in zone edge"], zones=EDGE)
+    assert judge(1.0, "defect", [region(x=5.0), region(x=50.0)], many).verdict == PASS
+    assert judge(1.0, "defect", [region(x=5.0), region(x=6.0)], many).verdict == REVIEW
+    ignore = Decision(reject=2.0, rules=["ignore if count > 0 in zone edge", "reject if count > 0"], zones=EDGE)
+    assert judge(1.0, "defect", [region(x=5.0)], ignore).verdict == PASS
+    assert judge(1.0, "defect", [region(x=5.0), region(x=50.0)], ignore).verdict == REJECT
+
+
+def test_a_zone_ends_at_the_edge_of_a_pixel_measured_or_not():
+    decision = Decision(reject=2.0, rules=["reject if count > 0 in zone edge"], zones=EDGE)  # up to x = 10
+    for x, verdict in ((9, REJECT), (10, PASS)):
+        box = (x, 3, x + 1, 4)
+        bare = Region("defect", 0.5, box)
+        measured = Region("defect", 0.5, box, measurements=measure(np.ones((1, 1), bool), (x, 3)))
+        assert [judge(1.0, "defect", [found], decision).verdict for found in (bare, measured)] == [verdict, verdict]
+
+
+@given(st.floats(-5, 15), st.floats(-5, 15))
+def test_a_point_is_in_a_rectangle_or_not(x, y):
+    assert inside(x, y, [(0, 0), (10, 0), (10, 8), (0, 8)]) == (0 <= x < 10 and 0 <= y < 8)
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        (Decision(review=0.8, reject=0.7), "above the reject"),
+        (Decision(map_low=0.8, map_high=0.7), "map_low"),
+        (Decision(reject=math.nan), "reject is nan"),
+        (Decision(class_thresholds={"scrach": 0.3}), "did you mean scratch"),
+        (Decision(class_thresholds={"scratch": math.inf}), "inf"),
+        (Decision(zones={"edge": [(0, 0), (1, 1)]}), "takes three"),
+        (Decision(rules=["reject if count > 3 in zone edge"]), "no zone 'edge'; none is defined"),
+        (Decision(rules=["reject if pit.area_px > 3"]), "no class 'pit'"),
+        (Decision(rules=["reject if length_mm > 3"]), "px_per_mm"),
+        (Decision(rules=["reject when count > 3"]), "'if' is missing"),
+    ],
+)
+def test_what_is_wrong_is_told_before_any_image(decision, words):
+    with pytest.raises(DecisionError, match=words) as caught:
+        check_decision(decision, ["scratch", "stain"], scaled=False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_a_file_changes_what_it_names(tmp_path, form):
+    data = {"reject": 0.9, "rules": ["reject if area_px > 3 in zone edge"], "zones": {"edge": [[0, 0], [9, 0], [9, 9]]}}
+    text = (
+        json.dumps(data)
+        if form == "json"
+        else "reject: 0.9\nrules:\n  - reject if area_px > 3 in zone edge\nzones:\n  edge: [[0, 0], [9, 0], [9, 9]]\n"
+    )
+    (tmp_path / "rules").write_text(text)
+    decision = load_decision(tmp_path / "rules", Decision(review=0.2, reject=0.5, min_area_px=7))
+    assert (decision.review, decision.reject, decision.min_area_px) == (0.2, 0.9, 7)
+    assert decision.rules == data["rules"]
+    assert decision.zones == {"edge": [(0, 0), (9, 0), (9, 9)]}
+
+
+def test_a_bare_list_is_one_of_rules(tmp_path):
+    (tmp_path / "rules.yaml").write_text("- reject if count > 3\n- ignore if area_px < 5\n")
+    assert load_decision(tmp_path / "rules.yaml").rules == ["reject if count > 3", "ignore if area_px < 5"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "give a list of rules"),
+        (b"just words", "give a list of rules"),
+        (b"rejct: 3", "did you mean reject"),
+        (b"reject: high", "reject"),
+        (b"min_area_px: -3", "min_area_px"),
+        (b"rules: [1, 2]", "rules"),
+        (b"rules: [", "neither YAML nor JSON"),
+        (b"\xff\xfe\x00", "neither YAML nor JSON"),
+        (b"!!python/object/apply:os.system ['true']", "neither YAML nor JSON"),
+        (b"- reject if length > 3", "did you mean"),
+        (b"review: 3\nreject: 2", "above the reject"),
+        (b"#" * 2_000_000, "larger"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(tmp_path, content, words):
+    path = tmp_path / "rules.yaml"
+    path.write_bytes(content)
+    with pytest.raises(DecisionError, match=words) as caught:
+        load_decision(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_at_all(tmp_path):
+    with pytest.raises(DecisionError, match="cannot be read"):
+        load_decision(tmp_path / "none.yaml")

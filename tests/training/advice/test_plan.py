@@ -1,0 +1,274 @@
+"""The advisor: its table is whole, its ranking follows the points, and a plan that is written is what is run."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from blemish import read_dataset
+from blemish.dataset.fingerprint import fingerprint
+from blemish.dataset.split import ensure_splits
+from blemish.errors import DataError, OptionError
+from blemish.imaging.read import write_image
+from blemish.inspection.bundle import open_bundle
+from blemish.methods.catalogue import METHODS, method_class
+from blemish.training.advice import plan as planning
+from blemish.training.advice.plan import (
+    advise,
+    advise_for,
+    make_plan,
+    options_for,
+    probe_first,
+    read_plan,
+    run_settings,
+    tiles_an_image,
+    write_plan,
+)
+from blemish.training.advice.probe import Estimate, estimate, images_shown, probe_machine
+from blemish.training.advice.rules import RULES, Rule
+from blemish.training.learn.run import read_config
+from blemish.training.train import train
+
+
+@pytest.fixture(scope="module")
+def good_only(tiny_data):
+    return fingerprint(read_dataset(tiny_data.folder / "mvtec"))
+
+
+def test_every_rule_names_known_methods_and_its_reason():
+    for rule in RULES:
+        assert set(rule.points) <= set(METHODS), rule.name
+        assert rule.reason
+        assert rule.points or rule.settings or rule.warns or rule.suggests
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_points_add_up_and_order_the_ranking(good_only):
+    advice = advise_for(good_only)
+    for ranked in advice.ranking:
+        holding = [rule for rule in RULES if rule.when(good_only) and ranked.method in rule.points]
+        assert ranked.points == sum(rule.points[ranked.method] for rule in holding)
+        assert set(ranked.reasons) == {rule.reason for rule in holding}
+    points = [ranked.points for ranked in advice.ranking]
+    assert points == sorted(points, reverse=True)
+
+
+def test_what_the_data_cannot_teach_is_never_ranked(good_only):
+    everything = Rule("all", lambda f: True, "a wish", points=dict.fromkeys(METHODS, 1))
+    ranked = {r.method for r in advise_for(good_only, [everything]).ranking}
+    assert ranked == {name for name in METHODS if method_class(name).info.needs == ("good",)}
+    truth = {"training_truth": ("good", "label", "mask"), "defective_training": 30, "defects_training": {"pit": 30}}
+    truth |= {"masked_training": 30, "boxed_training": 30, "labelled_training": {"good": 9, "pit": 30}}
+    taught = replace(good_only, **truth)
+    assert {"unet", "faster-rcnn", "classifier"} <= {r.method for r in advise_for(taught, [everything]).ranking}
+    with pytest.raises(DataError, match="no method can learn"):
+        advise_for(replace(good_only, training_truth=()))
+
+
+@pytest.mark.parametrize(("kinds", "compared"), [(("pit",), False), (("pit", "scratch"), True)])
+def test_a_few_masks_and_nothing_else_are_segmented(kinds, compared, tiny_data):
+    """Of one kind, there is nothing that a classifier could tell it from."""
+    marked = read_dataset(tiny_data.folder / "labelled.csv").where(lambda s: s.label in kinds)
+    advice = advise(marked)
+    assert advice.method == "deeplabv3plus"
+    ranked = {r.method for r in advice.ranking}
+    assert ("prototypical" in ranked) is compared
+    assert ("classifier" in ranked) is False  # too few for its rule
+    assert "patchcore" not in ranked
+    assert not make_plan("data", advice, {}).about["worth_trying"]  # nothing good to paste on
+    whole = advise(read_dataset(tiny_data.folder / "labelled.csv"))
+    (line,) = make_plan("data", whole, {}).about["worth_trying"]
+    assert "--synthetic" in line
+    assert "few defects to cut out" in make_plan("data", whole, {}).about["evidence"]
+
+
+def test_small_defects_are_looked_at_larger(good_only):
+    def settings(side, height, width):
+        return advise_for(replace(good_only, small_defect_side=side, height=height, width=width)).settings
+
+    assert "image_size" not in settings(20.0, 256, 256)
+    assert settings(10.0, 400, 400)["image_size"] == 320  # 10 px of 400 are 8 px of 320
+    tiles = advise_for(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
+    side = run_settings(tiles)["tiling"]["width"]
+    assert 10 * tiles.settings["image_size"] / side == pytest.approx(8, abs=0.1)
+    assert settings(None, 1100, 1000)["tile"] == 512
+
+
+def test_a_setting_stands_by_the_rule_that_had_the_last_word(good_only):
+    advice = advise_for(replace(good_only, small_defect_side=6.0, height=4000, width=500, channels=5))
+    about = make_plan("data", advice, {}).about
+    lines = {line.split(": ")[0] for line in about["settings"]}
+    assert lines == {"channels 5", "image_size 256, tile 192"}
+    assert {"channels", "long images", "tiny defects", "good images"} <= set(about["evidence"])
+
+
+def test_long_images_are_cut_into_squares(good_only):
+    def settings(side, height, width, **changes):
+        long = replace(good_only, small_defect_side=side, height=height, width=width, **changes)
+        return advise_for(long).settings
+
+    assert settings(None, 1000, 400) == {"tile": 400}
+    assert settings(None, 400, 1000) == {"tile": 400}
+    assert settings(None, 1100, 500) == {"image_size": 256, "tile": 500}
+    assert settings(None, 9000, 1000) == settings(None, 1900, 1000) == {"image_size": 256, "tile": 512}
+    assert "tile" not in settings(None, 900, 500)
+    assert settings(20.0, 4000, 500) == {"tile": 500}  # 10 px in each tile, 1 px in the whole
+    assert settings(12.0, 4000, 500) == {"image_size": 384, "tile": 500}
+    assert settings(None, 60, 500) == {"tile": 128}
+    assert settings(3.0, 60, 1000) == {"image_size": 384, "tile": 128}  # 6 px in a tile seen at 256
+    labelled = {"training_truth": ("label",), "defective_training": 30, "defects_training": {"a": 15, "b": 15}}
+    labelled["labelled_training"] = labelled["defects_training"]
+    # Nothing tells in which tile a defect is.
+    assert "tile" not in settings(None, 1100, 500, **labelled)
+    assert settings(None, 1100, 1100, **labelled)["image_size"] == 512
+
+
+def test_a_plan_is_read_as_it_was_written_and_run(tiny_data, tmp_path):
+    data = tiny_data.folder / "mvtec"
+    advice = advise(read_dataset(data))
+    estimates = {advice.method: Estimate(123.4, 5.678, 90.1, 16)}
+    made = make_plan(str(data), advice, estimates, seed=3, false_alarm=0.05)
+    made.train["options"] = {"image_size": 64}
+    write_plan(made, tmp_path / "plan.yaml")
+    assert read_plan(tmp_path / "plan.yaml") == made.train
+    about = yaml.safe_load((tmp_path / "plan.yaml").read_text())["about"]
+    assert about["ranking"][0]["method"] == advice.method == made.train["method"]
+    assert about["ranking"][0]["estimate"]["training_s"] == 120
+    assert sum(about["ranking"][0]["rules"].values()) == about["ranking"][0]["points"]
+    assert about["fingerprint"]["good_training"] == 13  # three are held out
+    run = train(**read_plan(tmp_path / "plan.yaml"), out=tmp_path / "run", progress=False, tell=lambda _: None)
+    config = read_config(run)
+    assert (config.seed, config.false_alarm, config.options["image_size"]) == (3, 0.05, 64)
+    assert open_bundle(run).manifest.provenance.method == advice.method
+
+
+def test_the_probe_counts_what_the_schedule_shows():
+    machine = probe_machine(64)
+    assert machine.backward >= 1
+    classes = ("good", "defect")
+    once = estimate("padim", {"image_size": 64}, classes, 40, machine)
+    assert once.images == 40
+    assert estimate("padim", {"image_size": 64}, classes, 80, machine).training_s == pytest.approx(2 * once.training_s)
+    cut = estimate("padim", {"image_size": 64}, classes, 40, machine, tiles=9)
+    assert (cut.training_s, cut.latency_ms) == pytest.approx((9 * once.training_s, 9 * once.latency_ms))
+    assert (cut.images, cut.memory_mb) == (9 * once.images, once.memory_mb)
+    kind = method_class("stfpm")
+    method = kind(kind.Options(weights="random", steps=7, batch_size=8), classes)
+    assert images_shown(method, 40, 8) == 7 * 8
+
+
+def test_an_image_costs_as_much_as_its_tiles(good_only):
+    found = replace(good_only, height=100, width=200)
+    assert tiles_an_image(found, None) == 1
+    assert tiles_an_image(found, {"height": 50, "width": 50, "overlap": 0.0}) == 8
+    tiled = advise_for(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
+    whole = replace(tiled, settings={k: v for k, v in tiled.settings.items() if k != "tile"})
+    costs = [probe_first(advice, ("good", "defect"), 1)["patchcore"] for advice in (tiled, whole)]
+    assert costs[0].images == costs[1].images * tiles_an_image(tiled.fingerprint, run_settings(tiled)["tiling"])
+
+
+def test_what_more_images_would_buy(good_only):
+    lines = planning.more_data(replace(good_only, good_validation=20, good_training=80, defects_test=60), 0.01, 0.01)
+    assert "there are 20: 395 more good images" in lines[0]
+    assert "cross-fitted" in lines[0]
+    assert "60 defective test images prove an escape rate of at most 4.9%" in lines[1]  # 1 - 0.05 ** (1 / 60)
+    assert "299: 239 more" in lines[1]
+    own = replace(good_only, good_validation=20, good_training=100, splits_given=("test", "train", "val"))
+    assert "there are 20: 79 more good validation images; or train" in planning.more_data(own, 0.01, 0.01)[0]
+
+
+def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
+    lines = [line.rpartition(",")[0] for line in (tiny_data.folder / "labelled.csv").read_text().splitlines()]
+    (tmp_path / "unsplit.csv").write_text("\n".join(lines) + "\n")
+    dataset = read_dataset(tmp_path / "unsplit.csv", root=str(tiny_data.folder))
+    assert not any(s.split for s in dataset.samples)
+    everything = Rule("all", lambda f: True, "a wish", points={"unet": 1})
+    advice = advise(dataset, seed=1)
+    found, split = advice.fingerprint, ensure_splits(dataset, 1, need_defects_in_training=True)
+    assert found.defective_training == sum(bool(s.defective) for s in split.split("train").samples) < found.defects
+    assert found.defects_training == Counter(s.label for s in split.split("train").samples if s.defective)
+    assert found.defects_test == sum(bool(s.defective) for s in split.split("test").samples) > 0
+
+    def promise(advice):
+        return make_plan("data", advice, {}).about["more_data"][1]
+
+    assert promise(advice_of := advise_for(found, [everything])).startswith(f"{found.defects_test} defective test")
+    assert advice_of.method == "unet"
+    assert advice.method == "patchcore"  # learns from good images alone, so all defects are left to test it
+    assert promise(advice).startswith(f"{found.defects} defective test")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: [1", "cannot be read"),
+        ("about: {}", "needs a part `train`"),
+        ("train: {data: x, method: patchcore, colour: red}", "colour: extra inputs are not permitted"),
+        ("train: {data: x, method: patchcore, seed: many}", "seed: input should be a valid integer"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_one_line(tmp_path, text, words):
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(OptionError, match="plan") as caught:
+        read_plan(tmp_path / "plan.yaml")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def labelled_as(good_only, **changes):
+    """A set of 60 good images and 25 defective ones of each of two kinds, by their labels."""
+    counts = {"pit": 25, "scratch": 25}
+    told = {"training_truth": ("good", "label"), "good_training": 60, "defective_training": 50}
+    told |= {"defects_training": counts, "labelled_training": {"good": 60, **counts}}
+    return replace(good_only, **told, **changes)
+
+
+@pytest.mark.parametrize("marked", ["mask", "boxes"])
+def test_one_mask_or_box_does_not_turn_the_advice(good_only, marked):
+    truth, count = ("good", "label", marked), "masked_training" if marked == "mask" else "boxed_training"
+    first = {n: advise_for(replace(labelled_as(good_only, **{count: n}), training_truth=truth)).method for n in (1, 50)}
+    assert first == {1: "classifier", 50: {"mask": "deeplabv3plus", "boxes": "faster-rcnn"}[marked]}
+
+
+def test_no_method_of_labels_where_a_class_has_a_single_image(good_only):
+    rare = labelled_as(good_only)
+    rare = replace(rare, labelled_training={**rare.labelled_training, "rare": 1}, defects_training={
+        **rare.defects_training, "rare": 1,
+    })  # fmt: skip
+    advice = advise_for(rare)
+    assert "label" not in {need for r in advice.ranking for need in method_class(r.method).info.needs}
+    assert "too rare a class" in {rule.name for rule in advice.rules}
+    assert "too rare a class" not in {rule.name for rule in advise_for(labelled_as(good_only)).rules}
+
+
+def test_images_of_several_classes_are_for_what_tells_several(good_only):
+    several = labelled_as(good_only, several_training=40)
+    several = replace(several, labelled_training={"good": 60, "pit": 10})
+    advice = advise_for(several)
+    assert advice.method == "classifier"
+    assert options_for(advice, "classifier", {})["multi_label"] is True
+    assert "feature-classifier" not in {r.method for r in advice.ranking}
+    assert "multi_label" not in options_for(advise_for(labelled_as(good_only)), "classifier", {})
+
+
+def test_the_advised_view_is_one_that_the_method_takes(good_only):
+    advice = advise_for(replace(good_only, small_defect_side=10.0, height=512, width=512))
+    assert advice.settings["image_size"] == 512
+    for name in METHODS:
+        given = options_for(advice, name, {})
+        assert given["image_size"] % (14 if "dino" in name else 32) == 0
+        kind = method_class(name)
+        assert kind.Options(**given).image_size >= kind.Options().image_size
+
+
+def test_few_of_sixteen_bits_are_warned_of(tmp_path):
+    """Twelve bits in files of sixteen, against the same picture on the full scale."""
+    told = {}
+    for scale in (1, 16):
+        for i in range(6):
+            image = np.random.default_rng(i).integers(0, 4096, (64, 64, 1)).astype(np.uint16)
+            write_image(tmp_path / str(scale) / "good" / f"{i}.png", image * scale)
+        told[scale] = {rule.name for rule in advise(read_dataset(tmp_path / str(scale), "good-defect")).rules}
+    assert ("few of the bits" in told[1], "few of the bits" in told[16]) == (True, False)

@@ -1,0 +1,84 @@
+"""A training that was cut off goes on where it was: nothing is learnt twice, and nothing that was learnt is lost."""
+
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+import torch
+
+from blemish.methods.catalogue import method_class
+from blemish.training.learn import fit as fitting
+from blemish.training.learn.options import check_options
+from blemish.training.learn.run import RunConfig
+
+# With the calls of `training_step` that a whole training makes, and the one at which it is cut off: of methods that
+# learn in several phases, where the last one has begun.
+COMPACT = {"backbone": "compact", "batch_size": 8}
+CASES = {
+    "deep-svdd": ({"pretrain_steps": 2, "steps": 3, "width": 4, "batch_size": 8}, 5, 4),
+    "efficientad": ({"distill_steps": 2, "steps": 3, "width": 0.1, "backbone": "test_resnet"}, 5, 4),
+    "f-anogan": ({"gan_steps": 1, "steps": 3, "width": 4, "batch_size": 8}, 8, 7),
+    "aae": ({"steps": 4, "width": 4, "batch_size": 8}, 4, 2),
+    "ganomaly": ({"steps": 4, "width": 4, "batch_size": 8}, 4, 2),
+    "segan": ({"steps": 4, "width": 4, "critic_width": 2, "backbone": "test_resnet"}, 4, 2),
+    "cascade": ({**COMPACT, "first_epochs": 1, "head_epochs": 1, "part_epochs": 0, "whole_epochs": 1}, 12, 10),
+    "yolo": ({"steps": 4, "backbone": "test_resnet", "width": 16, "batch_size": 8}, 4, 2),
+}  # fmt: skip
+SMALL = {"steps": 4, "batch_size": 8}
+CASES |= {
+    name: ({**SMALL, **options}, 4, 3)
+    for name, options in {
+        "stfpm": {"backbone": "test_resnet"},
+        "reverse-distillation": {"backbone": "test_resnet", "width": 8},
+        "fastflow": {"backbone": "test_resnet"},
+        "fcdd": {"backbone": "test_resnet"},
+        "patch-svdd": {"patches": 1, "bank": 100},
+        "siamese": {"backbone": "test_resnet", "gallery": 3},
+        "dinomaly": {"backbone": "vit_tiny_patch16_224", "heads": 3},
+        "supersimplenet": {"backbone": "test_resnet", "width": 8},
+        "autoencoder": {"width": 4},
+        "vae": {"width": 4},
+        "denoising-autoencoder": {"width": 4},
+        "deblurring": {"width": 4},
+        "inpainting": {"width": 4},
+        "draem": {"width": 4},
+    }.items()
+}
+
+
+class CutOffError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_goes_on_where_it_was(name, tiny_data, tmp_path, monkeypatch):
+    options, calls, cut = CASES[name]
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", timedelta(0))
+    kind = method_class(name)
+    given = {"image_size": 64, **options} | ({"weights": "random"} if "backbone" in options else {})
+    config = RunConfig(
+        blemish="0", data="", method=name, trainer={"accelerator": "cpu"},
+        options=check_options(kind.Options, given, name).model_dump(mode="json"),
+    )  # fmt: skip
+    dataset = tiny_data.dataset(kind.info.needs)
+
+    def learn(fail_at: int | None):
+        method = fitting.build(config, dataset)
+        step, states = method.training_step, []
+
+        def counted(*batch):
+            states.append({key: value.clone() for key, value in method.state_dict().items()})
+            if len(states) == fail_at:
+                raise CutOffError
+            return step(*batch)
+
+        method.training_step = counted
+        with suppress(CutOffError):
+            fitting.fit(method, dataset, config, run=tmp_path)
+        return states
+
+    before, after = learn(cut), learn(None)
+    assert len(before) == cut
+    assert len(after) == calls - cut + 1
+    for key, value in before[-1].items():
+        torch.testing.assert_close(after[0][key], value, msg=f"{key} was not kept")

@@ -1,0 +1,41 @@
+"""Methods learn under mixed precision and give finite results in full precision after it."""
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.methods.catalogue import method_class
+from blemish.training.learn.fit import build, fit
+from blemish.training.learn.run import RunConfig
+
+NETWORK = {"backbone": "test_resnet", "weights": "random", "image_size": 64, "batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("yolo", {**NETWORK, "steps": 2, "width": 16}),
+        ("mask-rcnn", {**NETWORK, "steps": 2, "width": 16, "hidden": 16, "proposals": 10}),
+        ("multitask", {**NETWORK, "steps": 2, "width": 4}),
+        ("classifier", {**NETWORK, "epochs": 1, "loss": "focal"}),
+    ],
+)
+def test_learns_in_bfloat16(name, options, tiny_data, tmp_path):
+    kind = method_class(name)
+    config = RunConfig(
+        blemish="0",
+        data="",
+        method=name,
+        options=kind.Options(**options).model_dump(mode="json"),
+        trainer={"accelerator": "cpu", "precision": "bf16-mixed"},
+    )
+    data = tiny_data.dataset(kind.info.needs)
+    method = build(config, data)
+    before = {key: value.clone() for key, value in method.named_parameters()}
+    fit(method, data, config, run=tmp_path / "run")
+    assert any(not torch.equal(value, before[key]) for key, value in method.named_parameters())
+    with torch.inference_mode():
+        outputs = method.eval()(torch.from_numpy(tiny_data.images("defect", count=2)))
+    for value in outputs.values():
+        assert value.dtype in (torch.float32, torch.int64)
+        assert np.isfinite(value.numpy()).all()

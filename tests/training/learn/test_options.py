@@ -1,0 +1,66 @@
+"""Options given as text: what they mean, and the one line for what is wrong."""
+
+import pytest
+
+from blemish.errors import OptionError
+from blemish.methods.catalogue import METHODS, method_class
+from blemish.methods.detection.faster_rcnn import FasterRCNN
+from blemish.methods.feature_distance.patchcore import PatchCoreOptions
+from blemish.training.learn.options import check_options, idle_options, parse_settings
+from blemish.training.learn.run import RunConfig, read_config, write_config
+
+
+def test_values_mean_what_they_look_like():
+    parsed = parse_settings(["a=3", "b=0.1", "c=[8, 16]", "d=true", "e=resnet18", "f=x=y"])
+    assert parsed == {"a": 3, "b": 0.1, "c": [8, 16], "d": True, "e": "resnet18", "f": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("coreset_ration=1", "did you mean coreset_ratio"),
+        ("coreset_ratio=much", "coreset_ratio='much' of patchcore: input should be a valid number"),
+        ("coreset_ratio=2", "less than or equal to 1"),
+        ("coreset_ratio", "not of the form key=value"),
+        ("strides=[8", "cannot be read"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(setting, message):
+    with pytest.raises(OptionError, match=message.replace("[", r"\[")) as caught:
+        check_options(PatchCoreOptions, parse_settings([setting]), "patchcore")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_run_file_comes_back_as_it_was_written(tmp_path):
+    config = RunConfig(
+        blemish="0.1", data="somewhere", method="padim", options={"strides": [4, 8]}, tiling={"height": 64, "width": 64}
+    )
+    write_config(tmp_path / "run", config)
+    assert read_config(tmp_path / "run") == config
+    older = config.model_copy(update={"options": {"strides": [4, 8], "overlapping": False}})
+    write_config(tmp_path / "older", older)
+    assert read_config(tmp_path / "older") == config  # an option that is gone, as it was by default
+    (tmp_path / "run" / "run.yaml").write_text("method: [")
+    with pytest.raises(OptionError, match="cannot be understood"):
+        read_config(tmp_path / "run")
+    with pytest.raises(OptionError, match="not a run folder"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_without_effect_are_told(name):
+    kind = method_class(name).Options
+    assert not idle_options(kind(), [])
+    for option, field in kind.model_fields.items():
+        for other, values in ((field.json_schema_extra or {}).get("idle_where", {})).items():
+            for value in values:
+                kind(**{other: value})  # is one that the other option may have
+                given = kind.model_construct(**{other: value, option: "something"})
+                assert f"option {option} has no effect where {other} is {value}" in idle_options(given, [option])
+                assert not idle_options(kind(**{other: value}), [option])  # as it is anyway
+
+
+def test_an_option_that_has_an_effect_is_not_told_of():
+    options = FasterRCNN.Options(neck="single", sides=(0.3,), scales=(2.0,))
+    assert idle_options(options, ["neck", "sides"]) == []
+    assert idle_options(options, ["scales"]) == ["option scales has no effect where neck is single"]

@@ -1,0 +1,233 @@
+"""Sliding windows: their classes by the stated rule, learning from them, and their joining into a map and boxes."""
+
+import numpy as np
+import pytest
+from graphs import make_bundle, model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import GOOD, Box, Dataset, Sample
+from blemish.errors import DataError
+from blemish.evaluation.evaluate import evaluate
+from blemish.imaging.read import write_image
+from blemish.imaging.tiling import tile_boxes
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Decision, InputSpec, Roi, Tiling
+from blemish.inspection.result import Verdict
+from blemish.methods.catalogue import method_class
+from blemish.training.learn.data import ImageItems, View
+from blemish.training.learn.fit import _sampling_weights
+from blemish.training.learn.windows import (
+    WindowRule,
+    Windows,
+    label_of_window,
+    labels_of_windows,
+    thinned,
+    tiles_as_samples,
+    windows_of,
+)
+from blemish.training.train import train
+
+VIEW = View(InputSpec(channels=1, height=32, width=32), None, Tiling(height=32, width=32, overlap=0.5))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 30), st.integers(1, 30)), max_size=3),
+    st.floats(0.01, 1),
+    st.floats(0.01, 1),
+)
+def test_the_rule_by_counting_pixels(boxes, of_window, of_defect):
+    rule = WindowRule(of_window=of_window, of_defect=of_defect)
+    size, tile = (60, 70), (16, 8, 48, 40)
+    defects = []
+    for i, (x, y, w, h) in enumerate(boxes):
+        mask = np.zeros(size, bool)
+        mask[y : y + h, x : x + w] = True
+        defects.append((f"c{i % 2}", mask))
+    inside = {(y, x) for y in range(8, 40) for x in range(16, 48)}
+    pixels = [{tuple(p) for p in np.argwhere(mask)} for _, mask in defects]
+    shares = {}
+    counts = set()
+    for (label, _), own in zip(defects, pixels, strict=True):
+        shares[label] = shares.get(label, 0) + len(own & inside)
+        if own & inside and len(own & inside) >= of_defect * len(own):
+            counts.add(label)
+    counts |= {label for label, n in shares.items() if n and n >= of_window * len(inside)}
+    found = label_of_window(tile, defects, rule)
+    if not any(shares.values()):
+        assert found == GOOD
+    elif not counts:
+        assert found is None
+    else:
+        assert found in counts
+        assert shares[found] == max(shares[label] for label in counts)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two images of 96 x 96: one with a marked defect, by mask and by box; one good."""
+    rng = np.random.default_rng(0)
+    for name in ("bad", "good"):
+        image = rng.integers(90, 110, (96, 96, 1)).astype(np.uint8)
+        if name == "bad":
+            image[10:22, 40:52] = 250
+        write_image(tmp_path / f"{name}.png", image)
+    mask = np.zeros((96, 96, 1), np.uint8)
+    mask[10:22, 40:52] = 255
+    write_image(tmp_path / "mask.png", mask)
+    return tmp_path
+
+
+def samples(folder):
+    return (
+        Sample(folder / "bad.png", "spot", mask=folder / "mask.png"),
+        Sample(folder / "bad.png", None, boxes=(Box(40, 10, 52, 22, "spot"),)),
+        Sample(folder / "good.png", GOOD),
+        Sample(folder / "bad.png", "spot"),  # nothing tells where
+    )
+
+
+def test_masks_and_boxes_give_the_same_windows(folder):
+    by_mask, by_box, good, _ = samples(folder)
+    rule = WindowRule(of_window=0.2, of_defect=0.6)
+    expected = []
+    for x0, y0, x1, y1 in tile_boxes(96, 96, 32, 32, 0.5):
+        pixels = max(0, min(x1, 52) - max(x0, 40)) * max(0, min(y1, 22) - max(y0, 10))
+        expected.append(GOOD if pixels == 0 else "spot" if pixels >= min(0.2 * 1024, 0.6 * 144) else None)
+    assert set(expected) == {GOOD, "spot", None}
+    assert labels_of_windows(by_mask, VIEW, rule) == expected
+    assert labels_of_windows(by_box, VIEW, rule) == expected
+    assert labels_of_windows(good, VIEW, rule) == [GOOD] * len(expected)
+
+
+def test_items_are_the_windows_and_nothing_unknown_is_learnt(folder):
+    data = Dataset(samples(folder), folder, "csv")
+    cut = windows_of(data, VIEW, WindowRule())
+    items = ImageItems(cut.dataset, VIEW, (GOOD, "spot"), tiles=cut.tiles)
+    assert len(items) == len(cut.tiles) == len(cut.dataset)
+    for item, sample in zip(items, cut.dataset.samples, strict=True):
+        assert item["label"] == (sample.label == "spot")
+        assert (item["image"].max() > 0.9) == (sample.label == "spot")  # just windows that show it bear it
+    few = thinned(cut, WindowRule(most_good=2), seed=0)
+    labels = [sample.label for sample in few.dataset.samples]
+    assert labels.count(GOOD) == 2 * labels.count("spot")
+    assert thinned(cut, WindowRule(most_good=0), seed=0) == cut
+    assert isinstance(few, Windows)
+
+
+def test_only_the_region_of_interest_is_cut_up(folder):
+    view = View(VIEW.input, Roi(image_height=96, image_width=96, rectangle=(0, 40, 96, 96)), VIEW.tiling)
+    labels = labels_of_windows(samples(folder)[0], view, WindowRule())
+    assert labels == [GOOD] * len(tile_boxes(56, 96, 32, 32, 0.5))
+
+
+def test_without_the_place_of_a_defect_there_is_nothing_to_learn(folder):
+    data = Dataset(samples(folder)[2:], folder, "csv")
+    with pytest.raises(DataError, match="masks or boxes"):
+        windows_of(data, VIEW, WindowRule())
+
+
+def bright_or_dark():
+    """P(bright) = mean grey above one half, P(dark) = that below, each times two; the rest is good."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Sub", ["mean", "half"], ["over"]),
+        helper.make_node("Relu", ["over"], ["above"]),
+        helper.make_node("Neg", ["over"], ["under"]),
+        helper.make_node("Relu", ["under"], ["below"]),
+        helper.make_node("Mul", ["above", "two"], ["bright"]),
+        helper.make_node("Mul", ["below", "two"], ["dark"]),
+        helper.make_node("Add", ["bright", "dark"], ["bad"]),
+        helper.make_node("Sub", ["one", "bad"], ["good"]),
+        helper.make_node("Concat", ["good", "bright", "dark"], ["class_scores"], axis=1),
+    ]
+    constants = [("half", np.float32([0.5])), ("two", np.float32([2])), ("one", np.float32([1]))]
+    return model(nodes, {"class_scores": ["n", 3]}, constants=constants)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_windows_are_joined_into_a_map_of_classes_and_boxes(tmp_path, batch_size):
+    path = make_bundle(
+        tmp_path / "w.blemish", bright_or_dark(), ["class_scores"], Decision(review=0.5, reject=0.5, map_high=0.5),
+        classes=[GOOD, "bright", "dark"], side=16, tiling=Tiling(height=16, width=16, overlap=0.5), windows=True,
+    )  # fmt: skip
+    image = np.full((128, 160), 128, np.uint8)
+    image[16:48, 32:64] = 255
+    image[16:48, 64:96] = 0  # side by side: two regions, not one
+    image[96:112, 128:144] = 255
+    result = Inspector.open(path, batch_size=batch_size).inspect(image)
+    assert result.verdict == Verdict.REJECT
+    found = {(region.label, region.box[0] // 32, region.box[1] // 32) for region in result.regions}
+    assert ("dark", 2, 0) in found
+    boxes = {region.label: region.box for region in result.regions if region.box[1] < 64}
+    np.testing.assert_allclose(boxes["bright"], (32, 16, 64, 48), atol=5)
+    np.testing.assert_allclose(boxes["dark"], (64, 16, 96, 48), atol=5)
+    far = [region for region in result.regions if region.box[1] > 64]
+    assert [region.label for region in far] == ["bright"]
+    # The map where just one window's weight counts: its corner of the image.
+    corner = np.full((128, 160), 128, np.uint8)
+    corner[:16, :16] = 200
+    heat = Inspector.open(path).inspect(corner).heat_map
+    assert heat[0, 0] == pytest.approx(2 * (200 / 255 - 0.5), abs=0.01)
+    assert heat[60, 100] == pytest.approx(2 * (128 / 255 - 0.5), abs=0.01)
+
+
+def test_from_marked_images_to_a_bundle_of_windows(tmp_path):
+    """A small network learns bright and dark spots from windows, and finds them by class in whole images."""
+    rng = np.random.default_rng(0)
+    rows = ["image,label,mask,split"]
+    for i in range(24):
+        kind = ("good", "bright", "dark")[i % 3]
+        image = rng.normal(128, 6, (96, 96))
+        mask = np.zeros((96, 96), np.uint8)
+        if kind != "good":
+            x, y = rng.integers(8, 70, 2)
+            mask[y : y + 16, x : x + 16] = 255
+            image[mask > 0] = 230 if kind == "bright" else 25
+        write_image(tmp_path / f"{i}.png", image.clip(0, 255).astype(np.uint8)[..., None])
+        write_image(tmp_path / f"{i}m.png", mask[..., None])
+        split = "test" if i >= 18 else "val" if i >= 12 else "train"
+        rows.append(f"{i}.png,{kind},{'' if kind == 'good' else f'{i}m.png'},{split}")
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
+    run = train(
+        tmp_path / "data.csv", out=tmp_path / "run", method="classifier", channels=1, progress=False,
+        tell=lambda _: None, trainer={"accelerator": "cpu"}, tiling={"height": 32, "width": 32, "overlap": 0.5},
+        options={"backbone": "compact", "weights": "random", "image_size": 32, "epochs": 12, "batch_size": 16,
+                 "learning_rate": 3e-3},
+    )  # fmt: skip
+    inspector = Inspector.open(run)
+    assert inspector.manifest.windows
+    test = read_dataset(tmp_path / "data.csv").split("test")
+    figures = evaluate(inspector, test, speed=False).to_dict()
+    assert figures["image"]["auroc"]["value"] == 1
+    assert figures["pixel"]["auroc"] > 0.9
+    for sample, result in zip(test.samples, inspector.inspect(test.samples), strict=True):
+        assert {region.label for region in result.regions} <= {sample.label}
+        assert bool(result.regions) == (sample.label != GOOD)
+
+
+@pytest.mark.parametrize("truth", ["mask", "boxes"])
+def test_tiles_are_drawn_by_what_they_show(tmp_path, truth):
+    """Of two large images, one with a small defect, half of the tiles drawn are to show it."""
+    mask = np.zeros((128, 160, 1), np.uint8)
+    mask[70:76, 40:50] = 255
+    write_image(tmp_path / "mask.png", mask)
+    for name in "ab":
+        write_image(tmp_path / f"{name}.png", np.zeros((128, 160, 1), np.uint8))
+    own = {"mask": tmp_path / "mask.png"} if truth == "mask" else {"boxes": (Box(40, 70, 50, 76, "pit"),)}
+    dataset = Dataset((Sample(tmp_path / "a.png", "pit", **own), Sample(tmp_path / "b.png", GOOD)), tmp_path, "csv")
+    places = tile_boxes(128, 160, 32, 32, 0.5)
+    touched = [x0 < 50 and x1 > 40 and y0 < 76 and y1 > 70 for x0, y0, x1, y1 in places]
+    shown = touched + [False] * len(places)
+    assert len(ImageItems(dataset, VIEW, (GOOD, "pit"))) == len(shown)
+    tiles = tiles_as_samples(dataset, VIEW)
+    assert [s.defective for s in tiles.samples] == shown
+    unet = method_class("unet")
+    method = unet(unet.Options(image_size=32, backbone="plain"), (GOOD, "pit"))
+    weights = np.array(_sampling_weights(method, dataset, VIEW, cut=False))
+    assert weights[shown].sum() == pytest.approx(0.5 * weights.sum())
+    untold = Dataset((Sample(tmp_path / "a.png", "pit"),), tmp_path, "csv")
+    assert [s.label for s in tiles_as_samples(untold, VIEW).samples] == ["pit"] * len(places)
