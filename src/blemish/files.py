@@ -38,7 +38,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def load_yaml(path: Path, name: str, error_type: type[BlemishError] = OptionError) -> Any:
-    """The content of a YAML or JSON file; `error_type` in one line, which begins with `name`, where it cannot be read."""
+    """The content of a YAML or JSON file; `error_type`, one line beginning with `name`, where it cannot be read."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -50,7 +50,7 @@ def load_yaml(path: Path, name: str, error_type: type[BlemishError] = OptionErro
 def validate(
     model: type[Model], content: Any, name: str, error_type: type[BlemishError] = OptionError, context: Any = None
 ) -> Model:
-    """`content` as a model; `error_type` in one line for the first thing that is wrong: `name`, the field, the reason."""
+    """`content` as a model; `error_type` names the first problem: `name`, the field, the reason."""
     try:
         return model.model_validate(content, context=context)
     except ValidationError as error:
