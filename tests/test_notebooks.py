@@ -1,0 +1,19 @@
+"""The notebooks in docs/notebooks, executed as they are."""
+
+from pathlib import Path
+
+import pytest
+
+jupytext = pytest.importorskip("jupytext", reason="the notebooks need the extra 'docs'")
+nbclient = pytest.importorskip("nbclient", reason="the notebooks need the extra 'docs'")
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "notebooks").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs_to_its_end(path, tmp_path):
+    notebook = jupytext.read(path)
+    assert sum(cell.cell_type == "code" for cell in notebook.cells) >= 4
+    nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
