@@ -1,0 +1,81 @@
+"""The gettext catalogues: complete, with the placeholders of their texts, and without texts that nothing uses."""
+
+import ast
+import string
+from pathlib import Path
+
+import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+
+import blemish
+from blemish import translation
+from blemish.errors import OptionError
+from blemish.translation import language_name, languages, negotiate_language, translator
+
+SOURCE = Path(blemish.__file__).parent
+TRANSLATED = [language for language in languages() if language != translation.ENGLISH]
+METHODS = [("**.py", "python"), ("**.html", "jinja2.ext:babel_extract")]
+
+
+@pytest.fixture(params=TRANSLATED)
+def catalogue(request: pytest.FixtureRequest) -> Catalog:
+    file = translation.LOCALE / request.param / "LC_MESSAGES" / "blemish.po"
+    with file.open("rb") as stream:
+        return read_po(stream, abort_invalid=True)
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_every_literal_text_is_translated(catalogue: Catalog) -> None:
+    """What source files and templates pass to `t(...)` as a literal."""
+    found = {str(text) for _, _, text, _, _ in extract_from_dir(SOURCE, METHODS, keywords={"t": None})}
+    assert len(found) > 100
+    assert {text for text in found if text not in catalogue} == set()
+
+
+def test_translations_have_the_placeholders_of_their_texts(catalogue: Catalog) -> None:
+    for message in catalogue:
+        if message.id:
+            assert message.string, message.id
+            assert placeholders(str(message.string)) == placeholders(str(message.id)), message.id
+
+
+def test_no_translation_is_left_of_a_text_that_is_gone(catalogue: Catalog) -> None:
+    """Every text stands in the source: as a literal of its own, or in a template."""
+    literals, templates = set(), ""
+    for file in SOURCE.rglob("*.py"):
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        literals |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    for file in [*SOURCE.rglob("*.html"), *SOURCE.rglob("*.js")]:
+        templates += file.read_text(encoding="utf-8")
+    stale = {str(m.id) for m in catalogue if m.id and m.id not in literals and str(m.id) not in templates}
+    assert stale == set()
+
+
+def test_a_catalogue_file_is_all_that_a_language_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "de" / "LC_MESSAGES" / "blemish.po"
+    file.parent.mkdir(parents=True)
+    file.write_text('msgid "{number} sizes"\nmsgstr "{number} Größen"\n', encoding="utf-8")
+    monkeypatch.setattr(translation, "LOCALE", tmp_path)
+    assert languages() == ["en", "de"]
+    t = translator("de")
+    assert t("{number} sizes", number=3) == "3 Größen"
+    assert t("not {translated}") == "not {translated}"
+    assert language_name("de") == "Deutsch"
+
+
+def test_an_unknown_language_is_refused() -> None:
+    with pytest.raises(OptionError, match="unknown language 'xx'; known are en, zh"):
+        translator("xx")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("en-GB,zh;q=0.5", "en"), ("fr, zh;q=0.3", "zh"), ("", "en"), ("*", "en")],
+)
+def test_the_browser_s_first_known_language_is_taken(accepted: str, language: str) -> None:
+    assert negotiate_language(accepted) == language
