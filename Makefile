@@ -10,7 +10,7 @@ setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e ".[train,openvino,report,station,dev]"
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e ".[train,openvino,report,station,dev,docs]"
 	touch $@
 
 demo: setup
@@ -36,9 +36,10 @@ test: setup lint
 test-slow: setup
 	$(BIN)/pytest -m slow
 
-# The generated parts of docs/: after a change of a method's declaration, or new rows in benchmarks/rows/.
+# The generated parts of docs/ (method pages, benchmark tables), then the site in build/site, which opens from disk.
 docs: setup
 	$(BIN)/python benchmarks/pages.py
+	$(BIN)/mkdocs build --quiet --strict
 
 # After a change of the dependencies in pyproject.toml.
 constraints:
