@@ -75,8 +75,8 @@ def declaration(name: str) -> str:
     lines = {
         "method": f"`{name}` ({info.branch.replace('_', ' ')})",
         "paper": info.paper,
-        "learns from": ", ".join(TRUTH[need] for need in info.needs),
-        "uses besides, where images have it": ", ".join(TRUTH[need] for need in info.takes),
+        "learns from": ", ".join(TRUTH[need] for need in info.requires),
+        "uses besides, where images have it": ", ".join(TRUTH[need] for need in info.optional),
         "answers": ", ".join(info.answers),
     }
     table = ["| | |", "| --- | --- |", *(f"| {head} | {line} |" for head, line in lines.items() if line)]
@@ -147,7 +147,7 @@ def method_list() -> str:
         rows = [
             {
                 "method": linked(info.name, ""),
-                "learns from": ", ".join(TRUTH[need] for need in info.needs),
+                "learns from": ", ".join(TRUTH[need] for need in info.requires),
                 "answers": ", ".join(info.answers),
                 "in short": info.summary,
             }

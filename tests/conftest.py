@@ -47,9 +47,9 @@ class TinyData:
 
     folder: Path
 
-    def dataset(self, needs: tuple[str, ...]) -> Dataset:
+    def dataset(self, requires: tuple[str, ...]) -> Dataset:
         """Good images to train on, or, for a method that needs labels, defects too."""
-        if needs == ("good",):
+        if requires == ("good",):
             return read_dataset(self.folder / "mvtec")
         return ensure_splits(read_dataset(self.folder / "labelled.csv"), seed=0, need_defects_in_training=True)
 

@@ -24,61 +24,6 @@ from blemish.training.ship.export import export_graph
 from blemish.training.ship.parity import Agreement
 from blemish.training.train import train
 
-TINY_ENCODER = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
-STILL: dict[str, Any] = {"flip": False, "turn": False, "zoom": 0, "shift": 0, "brightness": 0, "contrast": 0}
-# Scores of 1e-40 are no detections: not every processor keeps such numbers.
-TINY_DETECTOR = {**TINY_ENCODER, **STILL, "batch_size": 8, "steps": 40, "width": 16, "average": 0.8, "min_score": 1e-6}
-# Anchors of 12 and 24 px on the finest level: the defects are as small as that.
-TINY_ANCHORS = {**TINY_DETECTOR, "steps": 60, "scales": (1.5, 3.0)}
-TINY_REGIONS = {**TINY_ANCHORS, "hidden": 32, "proposals": 20, "sampled": 32, "positive_share": 0.5}
-TINY_EMBEDDING = {
-    **STILL, "backbone": "test_resnet", "weights": "random", "strides": (4, 8), "batch_size": 12, "learning_rate": 5e-3,
-}  # fmt: skip
-# Options that let a method learn something from a handful of small images within seconds.
-TINY = {
-    "patchcore": {"coreset_ratio": 0.2},
-    "padim": {"dimensions": 20},
-    "stfpm": {"steps": 40},
-    "reverse-distillation": {"steps": 30, "width": 64},
-    "efficientad": {"distill_steps": 40, "steps": 40, "width": 0.2},
-    "spade": {"neighbours": 4},
-    "siamese": {"steps": 20, "gallery": 3},
-    "anomaly-dino": {"backbone": "vit_tiny_patch16_224", "weights": "random", "max_vectors": 100},
-    "dinomaly": {"backbone": "vit_tiny_patch16_224", "weights": "random", "heads": 3, "steps": 40},
-    "dfm": {"pooling": 1},
-    "fastflow": {"steps": 30},
-    "fcdd": {"steps": 40},
-    "patch-svdd": {"steps": 30, "patches": 1, "bank": 500},
-    "deep-svdd": {"pretrain_steps": 40, "steps": 20},
-    "autoencoder": {"steps": 80, "width": 8, "learning_rate": 3e-3},
-    "vae": {"steps": 60, "width": 8},
-    "aae": {"steps": 60, "width": 8},
-    "ganomaly": {"steps": 60, "width": 8, "learning_rate": 1e-3},
-    "f-anogan": {"gan_steps": 8, "steps": 40, "width": 8},
-    "denoising-autoencoder": {"steps": 40, "width": 4},
-    "deblurring": {"steps": 30, "width": 4},
-    "inpainting": {"steps": 12, "width": 4},
-    "draem": {"steps": 30, "width": 4},
-    "unet": {**TINY_ENCODER, "steps": 40, "width": 8},
-    "fcn": {**TINY_ENCODER, "steps": 30},
-    "fpn": {**TINY_ENCODER, "steps": 15, "width": 64},
-    "deeplabv3plus": {**TINY_ENCODER, "steps": 15, "width": 16},
-    "segan": {**TINY_ENCODER, "steps": 35, "width": 8, "critic_width": 4},
-    "multitask": {**TINY_ENCODER, "steps": 30, "width": 4, "class_weight": 2.0},
-    "classifier": {"backbone": "compact", "epochs": 8},
-    "cascade": {"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
-    "feature-classifier": {"classifier": "logistic", "folds": 2},
-    "faster-rcnn": TINY_REGIONS,
-    "mask-rcnn": {**TINY_REGIONS, "max_boxes": 10, "min_score": 1e-3, "learning_rate": 4e-3},
-    "retinanet": {**TINY_ANCHORS, "learning_rate": 5e-3, "depth": 1},
-    "fcos": {**TINY_DETECTOR, "depth": 1},
-    "ssd": {**TINY_DETECTOR, "steps": 20},
-    "yolo": {**TINY_DETECTOR, "mosaic": 0},
-    "prototypical": {**TINY_EMBEDDING, "steps": 12},
-    "matching": {**TINY_EMBEDDING, "steps": 12},
-    "supersimplenet": {"steps": 40, "width": 16, "learning_rate": 5e-3},
-    "maml": {**TINY_EMBEDDING, "steps": 4, "final_images": 6, "final_steps": 10},
-}
 SIZE = 64
 METHOD_NAMES = sorted(METHODS)
 
@@ -91,7 +36,7 @@ def trained(name: str, data) -> Method:
 
 def train_anew(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> Method:
     config = config_for(name, data, channels, brief, **more)
-    dataset = data.dataset(method_class(name).info.needs)
+    dataset = data.dataset(method_class(name).info.requires)
     method = build(config, dataset)
     fit(method, dataset, config, run=Path(mkdtemp(dir=data.folder)))
     return method.eval()
@@ -99,7 +44,7 @@ def train_anew(name: str, data, channels: int = 3, brief: bool = False, **more: 
 
 def config_for(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> RunConfig:
     """Tiny options, and `more`; `brief` goes through every phase of learning in a few steps."""
-    given = {"batch_size": 4, **TINY.get(name, {})}
+    given = {"batch_size": 4, **method_class(name).info.smoke}
     if brief:
         lengths = {key: 6 if key.endswith("steps") else 2 for key in given if key.endswith(("steps", "epochs"))}
         given |= {key: min(given[key], length) for key, length in lengths.items()}
@@ -151,7 +96,7 @@ def test_tells_defects_from_good(name, tiny_data):
     for kind in ("anomaly_map", "mask_scores"):
         if kind in outputs:
             assert outputs[kind].shape[-2:] == (SIZE, SIZE)
-    if method_class(name).info.needs == ("good",):
+    if method_class(name).info.requires == ("good",):
         assert {"anomaly_score", "anomaly_map"} <= set(outputs)
 
 
@@ -212,7 +157,7 @@ def test_other_choices_learn_too(name, options, tiny_data, monkeypatch):
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_weights_survive_saving(name, tiny_data):
     method = trained(name, tiny_data)
-    dataset = tiny_data.dataset(method.info.needs)
+    dataset = tiny_data.dataset(method.info.requires)
     fresh = build(config_for(name, tiny_data), dataset)
     fresh.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
     images = tiny_data.images("defect", count=2)

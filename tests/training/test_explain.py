@@ -37,7 +37,7 @@ def run(tmp_path_factory):
     (folder / "data.csv").write_text("\n".join(rows) + "\n")
     options = {"backbone": "compact", "weights": "random", "image_size": 192, "epochs": 10, "batch_size": 6}
     return train(
-        folder / "data.csv", out=folder / "run", method="classifier", channels=1, progress=False, tell=lambda _: None,
+        folder / "data.csv", out=folder / "run", method="classifier", channels=1, progress=False,
         options={**options, "learning_rate": 4e-3}, trainer={"accelerator": "cpu"},
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_a_frozen_network_is_explained_where_its_classifier_has_a_gradient(run, 
     options = {"classifier": head, "image_size": 96, "weights": "random", "backbone": "resnet10t"}
     frozen = train(
         run.parent / "data.csv", out=tmp_path / "frozen", method="feature-classifier", options=options, progress=False,
-        tell=lambda _: None, trainer={"accelerator": "cpu"},
+        trainer={"accelerator": "cpu"},
     )  # fmt: skip
     if not explained:
         with pytest.raises(OptionError, match="have no gradient; take ablation-cam, eigen-cam, score-cam"):
@@ -160,7 +160,7 @@ def test_on_the_command_line(run, tmp_path, monkeypatch, capsys):
 
 def test_a_run_without_class_scores(tiny_data, tmp_path):
     folder = train(
-        tiny_data.folder / "mvtec", out=tmp_path / "run", method="padim", progress=False, tell=lambda _: None,
+        tiny_data.folder / "mvtec", out=tmp_path / "run", method="padim", progress=False,
         options={"image_size": 64, "dimensions": 10}, trainer={"accelerator": "cpu"},
     )  # fmt: skip
     with pytest.raises(DataError, match="no class scores"):

@@ -28,7 +28,7 @@ OPTIONS = {"image_size": 64, "coreset_ratio": 0.2}
 
 
 def silently(*arguments, **settings):
-    return train(*arguments, method="patchcore", options=OPTIONS, progress=False, tell=lambda _: None, **settings)
+    return train(*arguments, method="patchcore", options=OPTIONS, progress=False, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +74,16 @@ def test_resume_ships_what_was_learned_and_learns_what_was_not(run, tiny_data, t
     other = silently(tiny_data.folder / "mvtec", out=tmp_path / "bank")
     expected = load_file(other / "weights.safetensors")["bank"]
     find_bundle(other).unlink()
-    resume(other, progress=False, tell=lambda _: None)
+    resume(other, progress=False)
     assert open_bundle(other).graph == open_bundle(run).graph
     find_bundle(other).unlink()
     (other / "weights.safetensors").unlink()
-    resume(other, progress=False, tell=lambda _: None)
+    resume(other, progress=False)
     torch.testing.assert_close(load_file(other / "weights.safetensors")["bank"], expected)
     listed = (other / "split.csv").read_text()
     (other / "split.csv").write_text(listed.replace("train/good/", "lost/good/", 1))
     with pytest.raises(DataError, match="files that are gone"), pytest.warns(AnnotationWarning):
-        resume(other, progress=False, tell=lambda _: None)
+        resume(other, progress=False)
 
 
 @pytest.fixture
@@ -94,15 +94,15 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interruption_says_how_to_go_on(ctrl_c, tiny_data, tmp_path, monkeypatch):
+def test_an_interruption_says_how_to_go_on(ctrl_c, tiny_data, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(PatchCore, "training_step", ctrl_c)
-    told = []
-    options = {"method": "patchcore", "options": OPTIONS, "progress": False, "tell": told.append}
+    caplog.set_level("INFO", "blemish")
+    options = {"method": "patchcore", "options": OPTIONS, "progress": False}
     with pytest.raises(KeyboardInterrupt):
         train(tiny_data.folder / "mvtec", out=tmp_path / "cut", **options)
-    assert told[-1] == f"go on with: blemish train --resume {tmp_path / 'cut'}"
+    assert caplog.messages[-1] == f"go on with: blemish train --resume {tmp_path / 'cut'}"
     monkeypatch.undo()
-    assert find_bundle(resume(tmp_path / "cut", progress=False, tell=told.append)).exists()
+    assert find_bundle(resume(tmp_path / "cut", progress=False)).exists()
     with pytest.raises(KeyboardInterrupt):  # and the next one is heard
         ctrl_c()
 
@@ -216,7 +216,7 @@ TWO_PROCESSES = """
 import sys
 from blemish.training.train import train
 if __name__ == "__main__":
-    train(sys.argv[1], out=sys.argv[2], method=sys.argv[3], progress=False, tell=lambda _: None,
+    train(sys.argv[1], out=sys.argv[2], method=sys.argv[3], progress=False,
           options={"image_size": 64}, trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
 """
 
@@ -230,9 +230,7 @@ def test_two_processes_learn_what_one_does(method, learned, tiny_data, tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     alone = {"accelerator": "cpu"}  # as the two, on a machine with an accelerator too
-    train(
-        data, out=tmp_path / "one", method=method, options={"image_size": 64}, trainer=alone, progress=False, tell=str
-    )
+    train(data, out=tmp_path / "one", method=method, options={"image_size": 64}, trainer=alone, progress=False)
     one, two = (load_file(tmp_path / name / "weights.safetensors")[learned] for name in ("one", "two"))
     if method == "patchcore":  # the bank's order is that of picking, which may differ
         one, two = one[one[:, 0].argsort()], two[two[:, 0].argsort()]
@@ -260,7 +258,7 @@ def test_a_training_that_ends_within_an_epoch_is_validated_at_its_end(tiny_data,
     }  # fmt: skip
     run = train(
         tiny_data.folder / "labelled.csv", out=tmp_path / "run", method="unet", options=options,
-        progress=False, tell=str, trainer={"accelerator": "cpu"},
+        progress=False, trainer={"accelerator": "cpu"},
     )  # fmt: skip
     with (run / "log" / "metrics.csv").open() as file:
         validated = [int(row["step"]) for row in csv.DictReader(file) if row.get("val_iou")]
@@ -276,7 +274,6 @@ def test_the_certificate_tells_how_many_boxes_it_compared(min_score, some, tiny_
         method="retinanet",
         options={**options, "min_score": min_score},
         progress=False,
-        tell=str,
     )
     certificate = open_bundle(run).manifest.certificate
     assert (certificate.detections > 0) is some
@@ -300,7 +297,6 @@ def test_a_bank_of_a_single_image_is_certified_although_it_knows_that_image_by_h
         method="patchcore",
         options={"image_size": 64, "coreset_ratio": 1.0},
         progress=False,
-        tell=str,
     )
     certificate = open_bundle(run).manifest.certificate
     assert (certificate.images, certificate.noise) == (1, 0.02)

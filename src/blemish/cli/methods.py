@@ -23,14 +23,14 @@ def methods(
         table = Table("method", "branch", "learns from", "answers", "in short", box=None, header_style="bold")
         for known in METHODS:
             info = method_class(known).info
-            table.add_row(known, info.branch, ", ".join(info.needs), ", ".join(info.answers), info.summary)
+            table.add_row(known, info.branch, ", ".join(info.requires), ", ".join(info.answers), info.summary)
         console.print(table)
         return
     kind = method_class(name)
     console.print(f"[bold]{kind.info.title}[/bold]  ({kind.info.name}, {kind.info.branch})")
     console.print(kind.info.summary)
     console.print(f"paper: {kind.info.paper}")
-    console.print(f"learns from: {', '.join(kind.info.needs)}; answers: {', '.join(kind.info.answers)}\n")
+    console.print(f"learns from: {', '.join(kind.info.requires)}; answers: {', '.join(kind.info.answers)}\n")
     table = Table("option", "default", "meaning", box=None, header_style="bold")
     for option, field in kind.Options.model_fields.items():
         table.add_row(option, str(field.default), field.description or "")
@@ -42,7 +42,7 @@ def _as_dict(name: str, info: Any) -> dict[str, Any]:
         "name": name,
         "title": info.title,
         "branch": info.branch,
-        "needs": list(info.needs),
+        "requires": list(info.requires),
         "answers": list(info.answers),
         "summary": info.summary,
     }

@@ -1,8 +1,8 @@
 """What every method is: a Lightning module whose `forward` is the graph that ships."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import lightning as L
@@ -15,7 +15,7 @@ from torch import Tensor
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.inspection.manifest import Support
 
-Need = Literal["good", "label", "mask", "boxes", "template"]
+Requirement = Literal["good", "label", "mask", "boxes", "template"]
 Answer = Literal["what", "where", "how much"]
 # What the data loader gives of an image, and stacked (lists stay lists) of a batch:
 # "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
@@ -46,15 +46,17 @@ class MethodInfo:
     branch: str
     title: str
     paper: str
-    needs: tuple[Need, ...]
+    requires: tuple[Requirement, ...]
     answers: tuple[Answer, ...]
     summary: str
-    takes: tuple[Need, ...] = ()  # truth that it also uses where some images have it
+    optional: tuple[Requirement, ...] = ()  # annotations that it also uses where some images have them
+    smoke: Mapping[str, Any] = field(default_factory=dict)  # options with which it learns 28 small images in seconds
+    never_advised: str | None = None  # why no rule of the advisor names it
 
 
-def idle_where(option: str, *values: Any) -> dict[str, Any]:
+def ignored_when(option: str, *values: Any) -> dict[str, Any]:
     """Of an option that has no effect where another has one of these values: the field's `json_schema_extra`."""
-    return {"idle_where": {option: list(values)}}
+    return {"ignored_when": {option: list(values)}}
 
 
 class Options(BaseModel):

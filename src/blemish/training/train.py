@@ -1,9 +1,11 @@
 """Training: from a dataset to a run folder with its bundle."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file, save_file
 
@@ -18,7 +20,8 @@ from blemish.methods.base import Method
 from blemish.methods.catalogue import method_class
 from blemish.training.advice.plan import advise, options_for, run_settings
 from blemish.training.learn.fit import build, fit, training_part, view_of
-from blemish.training.learn.options import check_options, idle_options
+from blemish.training.learn.options import check_options, ineffective_options
+from blemish.training.learn.progress import ProgressLog, progress_file
 from blemish.training.learn.run import RunConfig, checkpoint_file, read_config, split_file, weights_file, write_config
 from blemish.training.learn.stopping import StopAt
 from blemish.training.learn.supervision import check_templates, check_truth, good_alone
@@ -26,7 +29,9 @@ from blemish.training.learn.synthetic import check_recipe
 from blemish.training.learn.windows import check_places, learns_windows
 from blemish.training.ship.calibrate import Target
 from blemish.training.ship.cross_fit import cross_fit
-from blemish.training.ship.export import Origin, Progress, ship
+from blemish.training.ship.export import Origin, ship
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -35,7 +40,6 @@ def train(
     out: str | Path,
     method: str | None = None,
     options: dict[str, Any] | None = None,
-    tell: Progress = print,
     progress: bool = True,
     tensorboard: bool = False,
     **settings: Any,
@@ -52,16 +56,18 @@ def train(
     if method is None:
         advice = advise(dataset, seed=settings.get("seed") or 0)
         method = advice.method
-        tell(f"method {method}: {advice.reason}")
+        log.info(f"method {method}: {advice.reason}")
         options = options_for(advice, method, options or {})
         settings = {**run_settings(advice), **{key: value for key, value in settings.items() if value is not None}}
     if settings.get("channels") is None:
         settings = {**settings, "channels": channels_of(dataset)}
     checked = check_options(method_class(method).Options, options or {}, method)
-    for line in idle_options(checked, options or {}):
-        tell(line)
+    for line in ineffective_options(checked, options or {}):
+        log.warning(line)
     if getattr(checked, "rotations", 1) == 4 and settings.get("fit", "stretch") == "stretch" and not _square(dataset):
-        tell("images that are not square are stretched before they are turned; take --fit letterbox with rotations=4")
+        log.warning(
+            "images that are not square are stretched before they are turned; take --fit letterbox with rotations=4"
+        )
     config = check_options(
         RunConfig,
         {
@@ -75,7 +81,9 @@ def train(
     )
     count, dataset = len(dataset), _split(dataset, config)
     if len(dataset) < count:
-        tell(f"{count - len(dataset)} synthetic images are left out: what they show is in images that are held out")
+        log.warning(
+            f"{count - len(dataset)} synthetic images are left out: what they show is in images that are held out"
+        )
     if config.synthetic is not None:
         check_recipe(config.synthetic, dataset, method_class(method))
     if learns_windows(method_class(method), config.tiling is not None):
@@ -87,7 +95,7 @@ def train(
         check_templates(dataset, method_class(method), reference, crossed=config.calibration == "cross-fitted")
     _start(run, config, dataset)
     try:
-        return _carry_out(run, config, dataset, tell, progress, tensorboard)
+        return _carry_out(run, config, dataset, progress, tensorboard)
     except BlemishError:
         if not weights_file(run).exists() and not checkpoint_file(run).exists():
             (run / "run.yaml").unlink(missing_ok=True)  # nothing was learnt: the folder is free for another try
@@ -113,12 +121,12 @@ def _first_header(dataset: Dataset) -> ImageHeader | None:
         return None
 
 
-def resume(run: str | Path, *, tell: Progress = print, progress: bool = True, tensorboard: bool = False) -> Path:
+def resume(run: str | Path, *, progress: bool = True, tensorboard: bool = False) -> Path:
     """Go on with an interrupted run: from its last checkpoint, or from its weights when only shipping is left."""
     run = Path(run)
     config = read_config(run)
     dataset = _images_of(run)
-    return _carry_out(run, config, dataset, tell, progress, tensorboard)
+    return _carry_out(run, config, dataset, progress, tensorboard)
 
 
 def is_first_process() -> bool:
@@ -159,32 +167,32 @@ def _start(run: Path, config: RunConfig, dataset: Dataset) -> None:
     write_csv(dataset, split_file(run))
 
 
-def _carry_out(
-    run: Path, config: RunConfig, dataset: Dataset, tell: Progress, progress: bool, tensorboard: bool
-) -> Path:
+def _carry_out(run: Path, config: RunConfig, dataset: Dataset, progress: bool, tensorboard: bool) -> Path:
     view = view_of(config)
     try:
-        crossed = cross_fit(dataset, config, run, tell, progress) if config.calibration == "cross-fitted" else None
+        crossed = cross_fit(dataset, config, run, progress) if config.calibration == "cross-fitted" else None
         method = build(config, dataset)
         if weights_file(run).exists():
-            tell("already trained; shipping")
+            log.info("already trained; shipping")
             method.load_state_dict(load_file(weights_file(run)))
         else:
-            tell(f"learning from {len(training_part(dataset, method))} images")
-            stop = [StopAt(crossed.share)] if crossed and crossed.share < 1 else []
-            trainer = fit(method, dataset, config, *stop, run=run, progress=progress, tensorboard=tensorboard)
+            log.info(f"learning from {len(training_part(dataset, method))} images")
+            trainings = config.folds + 1 if crossed else 1
+            more: list[Callback] = [ProgressLog(progress_file(run), index=trainings - 1, count=trainings)]
+            more += [StopAt(crossed.share)] if crossed and crossed.share < 1 else []
+            trainer = fit(method, dataset, config, *more, run=run, progress=progress, tensorboard=tensorboard)
             if not trainer.is_global_zero:
                 return run
             if crossed and crossed.temperature is not None:
                 method.temperature.fill_(crossed.temperature)  # type: ignore[operator]
             _save_weights(method, weights_file(run))
     except KeyboardInterrupt:
-        tell(f"go on with: blemish train --resume {run}")
+        log.info(f"go on with: blemish train --resume {run}")
         raise
     target = Target(config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds)
     origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
     results = None if crossed is None else crossed.results
-    ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, tell=tell, cross_fitted=results)
+    ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, cross_fitted=results)
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)
     return run

@@ -58,7 +58,7 @@ def test_points_add_up_and_order_the_ranking(good_only):
 def test_what_the_data_cannot_teach_is_never_ranked(good_only):
     everything = Rule("all", lambda f: True, "a wish", points=dict.fromkeys(METHODS, 1))
     ranked = {r.method for r in advise_for(good_only, [everything]).ranking}
-    assert ranked == {name for name in METHODS if method_class(name).info.needs == ("good",)}
+    assert ranked == {name for name in METHODS if method_class(name).info.requires == ("good",)}
     truth = {"training_truth": ("good", "label", "mask"), "defective_training": 30, "defects_training": {"pit": 30}}
     truth |= {"masked_training": 30, "boxed_training": 30, "labelled_training": {"good": 9, "pit": 30}}
     taught = replace(good_only, **truth)
@@ -138,7 +138,7 @@ def test_a_plan_is_read_as_it_was_written_and_run(tiny_data, tmp_path):
     assert about["ranking"][0]["estimate"]["training_s"] == 120
     assert sum(about["ranking"][0]["rules"].values()) == about["ranking"][0]["points"]
     assert about["fingerprint"]["good_training"] == 13  # three are held out
-    run = train(**read_plan(tmp_path / "plan.yaml"), out=tmp_path / "run", progress=False, tell=lambda _: None)
+    run = train(**read_plan(tmp_path / "plan.yaml"), out=tmp_path / "run", progress=False)
     config = read_config(run)
     assert (config.seed, config.false_alarm, config.options["image_size"]) == (3, 0.05, 64)
     assert open_bundle(run).manifest.provenance.method == advice.method
@@ -238,7 +238,7 @@ def test_no_method_of_labels_where_a_class_has_a_single_image(good_only):
         **rare.defects_training, "rare": 1,
     })  # fmt: skip
     advice = advise_for(rare)
-    assert "label" not in {need for r in advice.ranking for need in method_class(r.method).info.needs}
+    assert "label" not in {need for r in advice.ranking for need in method_class(r.method).info.requires}
     assert "too rare a class" in {rule.name for rule in advice.rules}
     assert "too rare a class" not in {rule.name for rule in advise_for(labelled_as(good_only)).rules}
 

@@ -21,7 +21,7 @@ QUICK = {"image_size": 64}
 
 
 def quietly(data, out, methods, options=QUICK, **settings):
-    return compare(data, out=out, methods=methods, options=options, progress=False, tell=lambda _: None, **settings)
+    return compare(data, out=out, methods=methods, options=options, progress=False, **settings)
 
 
 @pytest.fixture(scope="module")

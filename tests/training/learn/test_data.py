@@ -8,12 +8,11 @@ import pytest
 import torch
 from graphs import anomaly_bundle
 
-from blemish.dataset.sample import Box, Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
-from blemish.geometry import encode_mask
+from blemish.geometry import Box, encode_mask, polygon_mask
 from blemish.imaging.part_locator import Blob
 from blemish.imaging.read import write_image
-from blemish.imaging.roi import polygon_mask
 from blemish.imaging.rotated_crop import Turned
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec, Roi, Tiling

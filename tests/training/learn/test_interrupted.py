@@ -60,7 +60,7 @@ def test_goes_on_where_it_was(name, tiny_data, tmp_path, monkeypatch):
         blemish="0", data="", method=name, trainer={"accelerator": "cpu"},
         options=check_options(kind.Options, given, name).model_dump(mode="json"),
     )  # fmt: skip
-    dataset = tiny_data.dataset(kind.info.needs)
+    dataset = tiny_data.dataset(kind.info.requires)
 
     def learn(fail_at: int | None):
         method = fitting.build(config, dataset)

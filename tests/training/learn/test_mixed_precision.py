@@ -29,7 +29,7 @@ def test_learns_in_bfloat16(name, options, tiny_data, tmp_path):
         options=kind.Options(**options).model_dump(mode="json"),
         trainer={"accelerator": "cpu", "precision": "bf16-mixed"},
     )
-    data = tiny_data.dataset(kind.info.needs)
+    data = tiny_data.dataset(kind.info.requires)
     method = build(config, data)
     before = {key: value.clone() for key, value in method.named_parameters()}
     fit(method, data, config, run=tmp_path / "run")

@@ -6,7 +6,7 @@ from blemish.errors import OptionError
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.methods.detection.faster_rcnn import FasterRCNN
 from blemish.methods.feature_distance.patchcore import PatchCoreOptions
-from blemish.training.learn.options import check_options, idle_options, parse_settings
+from blemish.training.learn.options import check_options, ineffective_options, parse_settings
 from blemish.training.learn.run import RunConfig, read_config, write_config
 
 
@@ -50,17 +50,17 @@ def test_the_run_file_comes_back_as_it_was_written(tmp_path):
 @pytest.mark.parametrize("name", METHODS)
 def test_options_without_effect_are_told(name):
     kind = method_class(name).Options
-    assert not idle_options(kind(), [])
+    assert not ineffective_options(kind(), [])
     for option, field in kind.model_fields.items():
-        for other, values in ((field.json_schema_extra or {}).get("idle_where", {})).items():
+        for other, values in ((field.json_schema_extra or {}).get("ignored_when", {})).items():
             for value in values:
                 kind(**{other: value})  # is one that the other option may have
                 given = kind.model_construct(**{other: value, option: "something"})
-                assert f"option {option} has no effect where {other} is {value}" in idle_options(given, [option])
-                assert not idle_options(kind(**{other: value}), [option])  # as it is anyway
+                assert f"option {option} has no effect where {other} is {value}" in ineffective_options(given, [option])
+                assert not ineffective_options(kind(**{other: value}), [option])  # as it is anyway
 
 
 def test_an_option_that_has_an_effect_is_not_told_of():
     options = FasterRCNN.Options(neck="single", sides=(0.3,), scales=(2.0,))
-    assert idle_options(options, ["neck", "sides"]) == []
-    assert idle_options(options, ["scales"]) == ["option scales has no effect where neck is single"]
+    assert ineffective_options(options, ["neck", "sides"]) == []
+    assert ineffective_options(options, ["scales"]) == ["option scales has no effect where neck is single"]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blemish.synthesis.recipe import parse_defect_spec
+from blemish.synthesis.write import write_augmented
 
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Sample
 from blemish.errors import DataError
 from blemish.inspection.bundle import open_bundle
-from blemish.synthesis.recipe import parse_recipe
-from blemish.synthesis.write import write_augmented
 from blemish.training.learn.stopping import best_share
 from blemish.training.ship import cross_fit as crossing
 from blemish.training.ship.cross_fit import deal
@@ -52,7 +52,7 @@ def test_folds_hold_each_image_once_groups_together_and_classes_evenly():
 
 
 def test_synthetic_images_are_in_no_fold(tiny_data, tmp_path, monkeypatch):
-    recipe, seen = parse_recipe([{"kind": "scratch"}]), []
+    recipe, seen = parse_defect_spec([{"kind": "scratch"}]), []
     data = read_dataset(tiny_data.folder / "labelled.csv")
     write_augmented(data, tmp_path / "more", recipe, 6, include=True)
     learn = crossing.fit
@@ -60,7 +60,7 @@ def test_synthetic_images_are_in_no_fold(tiny_data, tmp_path, monkeypatch):
     options = {"backbone": "compact", "weights": "random", "image_size": 64, "batch_size": 16, "epochs": 1}
     run = train(
         tmp_path / "more" / "dataset.csv", out=tmp_path / "run", method="classifier", options=options,
-        calibration="cross-fitted", folds=2, progress=False, tell=str, trainer={"accelerator": "cpu"},
+        calibration="cross-fitted", folds=2, progress=False, trainer={"accelerator": "cpu"},
     )  # fmt: skip
     for part in seen:
         held = {s.image for s in part.split("val").samples}
@@ -84,7 +84,7 @@ def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny
     options = {"backbone": "compact", "weights": "random", "image_size": 64, "batch_size": 4, "epochs": 4}
     run = train(
         tiny_data.folder / "labelled.csv", out=tmp_path / "run", method="classifier", options=options,
-        calibration="cross-fitted", folds=3, progress=False, tell=str, trainer={"accelerator": "cpu"},
+        calibration="cross-fitted", folds=3, progress=False, trainer={"accelerator": "cpu"},
     )  # fmt: skip
     assert [len(course) for course in seen] == [4, 4, 4]
     assert [share for share, _ in seen[0]] == pytest.approx([0.25, 0.5, 0.75, 1.0])

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from blemish.synthesis.recipe import parse_defect_spec
 
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Dataset, Sample
@@ -17,7 +18,6 @@ from blemish.imaging.read import write_image
 from blemish.inspection.bundle import open_bundle
 from blemish.inspection.manifest import InputSpec, Tiling
 from blemish.methods.catalogue import method_class
-from blemish.synthesis.recipe import parse_recipe
 from blemish.training.learn import fit as fitting
 from blemish.training.learn.data import ImageItems, View, collate
 from blemish.training.learn.run import RunConfig
@@ -47,7 +47,7 @@ def first_defective(items):
 
 
 def test_all_truth_of_an_item_agrees(items):
-    recipe = parse_recipe({"steps": [{"kind": "scratch"}, {"kind": "pit", "count": [2, 2]}], "share": 1.0})
+    recipe = parse_defect_spec({"steps": [{"kind": "scratch"}, {"kind": "pit", "count": [2, 2]}], "share": 1.0})
     torch.manual_seed(0)
     item = first_good(items)
     before = item["image"].clone()
@@ -66,7 +66,7 @@ def test_all_truth_of_an_item_agrees(items):
 
 
 def test_share_of_good_images_and_no_defective_ones(items):
-    recipe = parse_recipe({"steps": [{"kind": "pit"}], "share": 0.3})
+    recipe = parse_defect_spec({"steps": [{"kind": "pit"}], "share": 0.3})
     synthesise = Synthesiser(recipe, CLASSES, [])
     torch.manual_seed(1)
     good, defective = first_good(items), first_defective(items)
@@ -76,7 +76,9 @@ def test_share_of_good_images_and_no_defective_ones(items):
 
 
 def test_geometric_steps_move_the_truth_of_every_image(items):
-    recipe = parse_recipe([{"kind": "affine", "turn": [90, 90], "shift": [0, 0], "scale": [1, 1], "shear": [0, 0]}])
+    recipe = parse_defect_spec(
+        [{"kind": "affine", "turn": [90, 90], "shift": [0, 0], "scale": [1, 1], "shear": [0, 0]}]
+    )
     item = first_defective(items)
     made = Synthesiser(recipe, CLASSES, [])(item)
     assert torch.equal(made["mask"], torch.rot90(item["mask"], -1))
@@ -87,7 +89,9 @@ def test_geometric_steps_move_the_truth_of_every_image(items):
 
 
 def test_what_comes_in_from_outside_does_not_count_and_adds_to_no_box(items):
-    recipe = parse_recipe([{"kind": "affine", "turn": [0, 0], "shift": [0.25, 0.25], "scale": [1, 1], "shear": [0, 0]}])
+    recipe = parse_defect_spec(
+        [{"kind": "affine", "turn": [0, 0], "shift": [0.25, 0.25], "scale": [1, 1], "shear": [0, 0]}]
+    )
     item = first_defective(items)
     mask = torch.zeros(64, 64, dtype=torch.bool)
     mask[8:16, 4:20] = True
@@ -106,7 +110,7 @@ def test_what_comes_in_from_outside_does_not_count_and_adds_to_no_box(items):
 
 def test_real_defects_are_pasted_in_the_networks_geometry(dataset):
     view = View(InputSpec(height=48, width=80))
-    recipe = parse_recipe({"steps": [{"kind": "paste"}], "share": 1.0})
+    recipe = parse_defect_spec({"steps": [{"kind": "paste"}], "share": 1.0})
     transform = synthetic_first(recipe, dataset, view, CLASSES, None)
     assert {c.label for c in transform.cuts} == {"pit", "scratch"}
     assert len(transform.cuts) == sum(bool(s.defective) for s in dataset.samples)
@@ -126,7 +130,7 @@ def test_real_defects_are_pasted_in_the_networks_geometry(dataset):
     ],
 )
 def test_a_recipe_whose_defects_fit_nowhere_is_refused_before_learning(step, fits, dataset):
-    recipe = parse_recipe([{"label": "pit", **step} if step["kind"] != "light" else step])
+    recipe = parse_defect_spec([{"label": "pit", **step} if step["kind"] != "light" else step])
     with nullcontext() if fits else pytest.raises(DataError, match="64 px wide"):
         synthetic_first(recipe, dataset, View(InputSpec(height=64, width=64)), CLASSES, None)
 
@@ -138,7 +142,7 @@ def test_tiles_outside_the_region_of_interest_say_nothing_of_a_recipe(dataset, t
     placed = dataset.with_samples(replace(s, roi=tmp_path / "roi.png") for s in dataset.samples)
     view = View(InputSpec(height=16, width=16), tiling=Tiling(height=16, width=16, overlap=0.75))
     for step in ({"kind": "pit", "length": [0.3, 0.5]}, {"kind": "paste"}):
-        synthetic_first(parse_recipe([{"label": "pit", **step}]), placed, view, CLASSES, None)
+        synthetic_first(parse_defect_spec([{"label": "pit", **step}]), placed, view, CLASSES, None)
 
 
 def test_real_defects_are_pasted_for_a_classifier_of_tiles_too(dataset, tmp_path):
@@ -162,7 +166,7 @@ def test_a_class_that_is_never_drawn_is_one_line(share, dataset, tmp_path):
     write_csv(dataset, tmp_path / "list.csv")
     recipe = {"steps": [{"kind": "dent"}, {"kind": "pit", "p": 0.0}], "share": share}
     learn = partial(train, tmp_path / "list.csv", out=tmp_path / "run", method="feature-classifier", progress=False,
-                    options=options, tell=str, synthetic=recipe)  # fmt: skip
+                    options=options, synthetic=recipe)  # fmt: skip
     if share:
         learn()
     else:
@@ -171,7 +175,7 @@ def test_a_class_that_is_never_drawn_is_one_line(share, dataset, tmp_path):
 
 
 def test_same_seed_same_item(items):
-    recipe = parse_recipe({"steps": [{"kind": "scratch"}], "share": 1.0})
+    recipe = parse_defect_spec({"steps": [{"kind": "scratch"}], "share": 1.0})
     pictures = []
     for _ in range(2):
         torch.manual_seed(7)
@@ -180,7 +184,7 @@ def test_same_seed_same_item(items):
 
 
 def test_classes_of_recipe_and_data(dataset):
-    recipe = parse_recipe([{"kind": "dent"}, {"kind": "scratch"}])
+    recipe = parse_defect_spec([{"kind": "dent"}, {"kind": "scratch"}])
     assert classes_with(recipe, dataset) == ("good", "dent", "pit", "scratch")
     good = dataset.where(lambda s: s.label == "good")
     assert classes_with(recipe, good) == ("good", "dent", "scratch")
@@ -190,37 +194,37 @@ def test_classes_of_recipe_and_data(dataset):
 
 
 def test_what_cannot_use_a_recipe_says_so(dataset):
-    recipe, paste = parse_recipe([{"kind": "dent"}]), parse_recipe([{"kind": "paste"}])
+    recipe, paste = parse_defect_spec([{"kind": "dent"}]), parse_defect_spec([{"kind": "paste"}])
     with pytest.raises(OptionError, match="good images alone"):
         check_recipe(recipe, dataset, method_class("patchcore"))
     with pytest.raises(DataError, match="good"):
         check_recipe(recipe, dataset.where(lambda s: bool(s.defective)), method_class("unet"))
     with pytest.raises(DataError, match="pastes"):
         check_recipe(paste, dataset.where(lambda s: s.label == "good"), method_class("unet"))
-    ghost = parse_recipe([{"kind": "paste", "classes": ["ghost"]}])
+    ghost = parse_defect_spec([{"kind": "paste", "classes": ["ghost"]}])
     with pytest.raises(OptionError, match=r"defects of ghost .* it marks pit, scratch"):
         check_recipe(ghost, dataset, method_class("unet"))
     with pytest.raises(OptionError, match="draws no defect"):
         check_recipe(
-            parse_recipe([{"kind": "light"}]), dataset.where(lambda s: s.label == "good"), method_class("unet")
+            parse_defect_spec([{"kind": "light"}]), dataset.where(lambda s: s.label == "good"), method_class("unet")
         )
-    dent = parse_recipe([{"kind": "dent"}])
+    dent = parse_defect_spec([{"kind": "dent"}])
     with pytest.raises(OptionError, match="none of dent; give the step the label"):
         check_recipe(dent, dataset, method_class("prototypical"))
-    check_recipe(parse_recipe([{"kind": "dent", "label": "pit"}]), dataset, method_class("prototypical"))
+    check_recipe(parse_defect_spec([{"kind": "dent", "label": "pit"}]), dataset, method_class("prototypical"))
 
 
 def test_classes_that_are_drawn_alone_are_counted(dataset):
-    recipe = parse_recipe({"steps": [{"kind": "dent"}, {"kind": "scratch"}], "share": 0.5})
+    recipe = parse_defect_spec({"steps": [{"kind": "dent"}, {"kind": "scratch"}], "share": 0.5})
     counted = with_drawn(recipe, dataset)
     good = sum(s.label == "good" for s in dataset.samples)
     assert sum(s.label == "dent" for s in counted.samples) == round(good / 4)
-    assert len(with_drawn(parse_recipe([{"kind": "blur"}]), dataset)) == len(dataset)
+    assert len(with_drawn(parse_defect_spec([{"kind": "blur"}]), dataset)) == len(dataset)
 
 
 def test_counting_sees_the_classes_that_can_be_pasted(dataset):
     def counts(samples, **step):
-        counted = with_drawn(parse_recipe([{"kind": "paste", **step}]), dataset.with_samples(samples))
+        counted = with_drawn(parse_defect_spec([{"kind": "paste", **step}]), dataset.with_samples(samples))
         return {name: sum(s.label == name for s in counted.samples) for name in CLASSES}
 
     plain = {name: sum(s.label == name for s in dataset.samples) for name in CLASSES}
@@ -241,7 +245,7 @@ def test_learning_from_drawn_defects_alone(method, tiny_data, tmp_path):
     recipe = {"steps": [{"kind": "scratch"}], "share": 0.8}
     run = train(
         tiny_data.folder / "mvtec", out=tmp_path / "run", method=method, options={"image_size": 64, **options},
-        synthetic=recipe, progress=False, tell=str, trainer={"accelerator": "cpu"},
+        synthetic=recipe, progress=False, trainer={"accelerator": "cpu"},
     )  # fmt: skip
     assert open_bundle(run).manifest.classes[:1] == ["good"]
     assert "scratch" in open_bundle(run).manifest.classes
@@ -254,7 +258,9 @@ def test_in_tiles_defects_lie_on_the_part_and_are_as_large_as_on_the_whole(tmp_p
     write_image(tmp_path / "disc.png", image)
     good = Dataset((Sample(tmp_path / "disc.png", GOOD, "train"),), tmp_path, "csv")
     tiled = View(InputSpec(channels=1, height=64, width=64), None, Tiling(height=64, width=64, overlap=0.0))
-    recipe = parse_recipe({"steps": [{"kind": "pit", "length": 0.1, "width": 1, "strength": [0.8, 0.8]}], "share": 1})
+    recipe = parse_defect_spec(
+        {"steps": [{"kind": "pit", "length": 0.1, "width": 1, "strength": [0.8, 0.8]}], "share": 1}
+    )
     recipe = recipe.model_copy(update={"steps": (recipe.steps[0].model_copy(update={"label": "pit"}),)})
     drawn = ImageItems(
         good, tiled, (GOOD, "pit"), synthetic_first(recipe, good, tiled, (GOOD, "pit"), None), {"mask"}, None, True

@@ -17,7 +17,7 @@ NET = {"backbone": "test_resnet", "weights": "random", "image_size": 64, "batch_
 def first(tiny_data, tmp_path_factory):
     return train(
         tiny_data.folder / "labelled.csv", out=tmp_path_factory.mktemp("first") / "run", method="prototypical",
-        options={**NET, "strides": [4, 8, 16, 32], "steps": 2}, progress=False, tell=str,
+        options={**NET, "strides": [4, 8, 16, 32], "steps": 2}, progress=False,
         trainer={"accelerator": "cpu"},
     )  # fmt: skip
 
@@ -40,7 +40,7 @@ def test_another_method_starts_from_the_run(probe, first, tiny_data, tmp_path):
     options = {**NET, "steps": 2, "width": 8}
     run = train(
         tiny_data.folder / "labelled.csv", out=tmp_path / "unet", method="unet", options=options, progress=False,
-        tell=str, trainer={"accelerator": "cpu"}, start=str(first), probe=probe,
+        trainer={"accelerator": "cpu"}, start=str(first), probe=probe,
     )  # fmt: skip
     theirs, ours = load_file(weights_file(first)), load_file(weights_file(run))
     found = shared(theirs, ours)
@@ -111,9 +111,7 @@ def test_probe_holds_and_lets_go():
 )
 def test_a_probe_of_nothing_is_refused(name, options, tiny_data, tmp_path):
     with pytest.raises(OptionError, match="has none that learn"):
-        train(
-            tiny_data.folder / "labelled.csv", out=tmp_path / "run", method=name, options=options, tell=str, probe=0.5
-        )
+        train(tiny_data.folder / "labelled.csv", out=tmp_path / "run", method=name, options=options, probe=0.5)
 
 
 def test_statistics_move_again_when_the_probe_ends_with_an_epoch():

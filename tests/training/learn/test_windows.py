@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from blemish.dataset.read import read_dataset
-from blemish.dataset.sample import GOOD, Box, Dataset, Sample
+from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
 from blemish.evaluation.evaluate import evaluate
+from blemish.geometry import Box
 from blemish.imaging.read import write_image
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.inspector import Inspector
@@ -194,7 +195,7 @@ def test_from_marked_images_to_a_bundle_of_windows(tmp_path):
     (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
     run = train(
         tmp_path / "data.csv", out=tmp_path / "run", method="classifier", channels=1, progress=False,
-        tell=lambda _: None, trainer={"accelerator": "cpu"}, tiling={"height": 32, "width": 32, "overlap": 0.5},
+        trainer={"accelerator": "cpu"}, tiling={"height": 32, "width": 32, "overlap": 0.5},
         options={"backbone": "compact", "weights": "random", "image_size": 32, "epochs": 12, "batch_size": 16,
                  "learning_rate": 3e-3},
     )  # fmt: skip

@@ -42,9 +42,10 @@ class Cascade(Method):
         title="Cascade",
         paper="Tao, Hou & Xu 2021, A Survey of Surface Defect Detection Methods Based on Deep Learning, Acta "
         "Automatica Sinica; Howard & Ruder 2018, Universal Language Model Fine-tuning, ACL",
-        needs=("good", "label"),
+        requires=("good", "label"),
         answers=("what", "where"),
         summary="Good or defective first, then the kind, on one network; for sets with few images of some defects.",
+        smoke={"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
     )
     Options: ClassVar[type[CascadeOptions]] = CascadeOptions
     monitor: ClassVar[str | None] = "val_score"

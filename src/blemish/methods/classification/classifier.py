@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_f1_score, multilabel_f1_score
 
 from blemish.dataset.sample import GOOD, Dataset
-from blemish.methods.base import Batch, Item, Method, MethodInfo, idle_where
+from blemish.methods.base import Batch, Item, Method, MethodInfo, ignored_when
 from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
 from blemish.methods.classification.networks import Trunk
 from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
@@ -55,7 +55,7 @@ class NetworkOptions(Augmentation):
     )
     loss: Literal["cross-entropy", "focal"] = Field("cross-entropy", description="what is minimised")
     gamma: float = Field(
-        2.0, gt=0, description="of the focal loss", json_schema_extra=idle_where("loss", "cross-entropy")
+        2.0, gt=0, description="of the focal loss", json_schema_extra=ignored_when("loss", "cross-entropy")
     )
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
     balance: Literal["none", "weights", "sampler"] = Field(
@@ -66,7 +66,7 @@ class NetworkOptions(Augmentation):
         ge=0,
         lt=1,
         description="of the effective number; 0: all alike, to 1: inverse counts",
-        json_schema_extra=idle_where("balance", "none", "sampler"),
+        json_schema_extra=ignored_when("balance", "none", "sampler"),
     )
 
 
@@ -89,7 +89,7 @@ class ClassifierOptions(NetworkOptions):
         0.5,
         ge=0,
         description="of that loss beside the other",
-        json_schema_extra=idle_where("embedding_loss", "none"),
+        json_schema_extra=ignored_when("embedding_loss", "none"),
     )
     average: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which ship; 0: the last ones")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup in every other step; 0: none")
@@ -118,9 +118,10 @@ class Classifier(Method):
         title="Classifier",
         paper="Zhou et al. 2016, Learning Deep Features for Discriminative Localization, CVPR; Guo et al. 2017, "
         "On Calibration of Modern Neural Networks, ICML",
-        needs=("label",),
+        requires=("label",),
         answers=("what", "where"),
         summary="Any network of timm or torchvision, fine-tuned on labelled images; heat map where it pools last.",
+        smoke={"backbone": "compact", "epochs": 8},
     )
     Options: ClassVar[type[ClassifierOptions]] = ClassifierOptions
     monitor: ClassVar[str | None] = "val_score"

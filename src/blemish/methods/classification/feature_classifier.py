@@ -45,9 +45,10 @@ class FeatureClassifier(OnePassMethod):
         branch="classification",
         title="Feature classifier",
         paper="Sharif Razavian et al. 2014, CNN Features Off-the-Shelf: an Astounding Baseline for Recognition, CVPR-W",
-        needs=("label",),
+        requires=("label",),
         answers=("what",),
         summary="SVM, logistic regression, k-NN, forest or Gaussians on frozen features; ready in a minute or two.",
+        smoke={"classifier": "logistic", "folds": 2},
     )
     Options: ClassVar[type[Options]] = FeatureClassifierOptions
     options: FeatureClassifierOptions

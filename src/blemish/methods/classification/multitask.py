@@ -20,7 +20,7 @@ from blemish.methods.common.backbones import hold_still
 from blemish.methods.common.blocks import conv_block
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.segmentation.networks import Encoder, EncoderDecoder, unet
-from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+from blemish.methods.segmentation.segmenter import SMOKE, Segmenter, SegmenterOptions
 
 STRIDE = 32  # of the coarsest map, on which the image is classified
 
@@ -67,10 +67,11 @@ class MultiTask(Segmenter):
         branch="classification",
         title="Multi-task network",
         paper="Božič et al. 2021, Mixed supervision for surface-defect detection, Computers in Industry",
-        needs=("label",),
+        requires=("label",),
         answers=("what", "where", "how much"),
-        takes=("mask",),
+        optional=("mask",),
         summary="Segmentation and classification on one encoder; for many labelled images of which some have masks.",
+        smoke={**SMOKE, "steps": 30, "width": 4, "class_weight": 2.0},
     )
     Options: ClassVar[type[MultiTaskOptions]] = MultiTaskOptions
     monitor: ClassVar[str | None] = "val_score"

@@ -1,5 +1,7 @@
 """Random changes of a training image that leave its truth true: image, masks and boxes move together."""
 
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -12,6 +14,8 @@ from blemish.methods.base import Item, Options
 
 LEAST_PART = 0.25  # a box of which less than this share is left in the picture goes
 MASKS = ("valid", "mask", "mask_labels", "box_masks")
+# Options of an augmentation that changes nothing.
+UNCHANGED: dict[str, Any] = {"flip": False, "turn": False, "zoom": 0, "shift": 0, "brightness": 0, "contrast": 0}
 # What comes in from outside the picture is grey, and does not count.
 FILL = {tv_tensors.Image: 0.5, tv_tensors.Mask: 0, "others": 0}
 

@@ -14,7 +14,7 @@ from blemish.dataset.image_files import images_in
 from blemish.errors import DataError
 from blemish.imaging.prepare import prepare
 from blemish.imaging.read import read_image
-from blemish.synthesis.corruption import as_grey_as
+from blemish.synthesis.corruption import match_grey
 
 LEAVES = 48  # shapes laid over one another in a dead-leaves picture
 POOL = 128  # textures drawn at first; later ones are these turned, mirrored and with their colours exchanged
@@ -136,7 +136,7 @@ def confetti(images: Tensor, largest: float = 0.15) -> tuple[Tensor, Tensor]:
             paint = plain if torch.rand(()) < 0.5 else coloured_noise(1, channels, height)[0]
             if paint.shape[-2:] != (height, width):
                 paint = F.interpolate(paint[None], size=(height, width))[0]
-            paint = as_grey_as(paint[None].to(images), images[i : i + 1])[0]
+            paint = match_grey(paint[None].to(images), images[i : i + 1])[0]
             strength = 0.3 + 0.7 * opacity
             mixed = (1 - strength) * changed[i] + strength * paint
             changed[i] = torch.where(inside, mixed, changed[i])

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import DataError
-from blemish.methods.base import Batch, Item, Method, at_least_two, idle_where
-from blemish.methods.common.augmentation import Augmentation, augmented, cut_out
+from blemish.methods.base import Batch, Item, Method, at_least_two, ignored_when
+from blemish.methods.common.augmentation import UNCHANGED, Augmentation, augmented, cut_out
 from blemish.methods.common.backbones import DEFAULT_BACKBONE
 from blemish.methods.common.ema import AveragedWeights
 from blemish.methods.common.schedule import held_cosine, training_batches
@@ -28,6 +28,15 @@ BOXED = ("boxes", "box_masks")  # what a batch has an entry of for each box
 CANDIDATES: dict[Kind, int] = {"hard": 1000, "soft": 400}  # boxes of an image that take part; soft compares all pairs
 
 Losses = dict[str, Tensor]
+# Options with which a detector learns something from a handful of small images within seconds.
+SMOKE: dict[str, Any] = {
+    **UNCHANGED, "backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0,
+    "batch_size": 8, "steps": 40, "width": 16, "average": 0.8,
+    "min_score": 1e-6,  # scores of 1e-40 are no detections: not every processor keeps such numbers
+}  # fmt: skip
+# Anchors of 12 and 24 px on the finest level: the defects are as small as that.
+SMOKE_ANCHORS = {**SMOKE, "steps": 60, "scales": (1.5, 3.0)}
+SMOKE_REGIONS = {**SMOKE_ANCHORS, "hidden": 32, "proposals": 20, "sampled": 32, "positive_share": 0.5}
 
 
 def overlap_option(usual: float) -> Any:
@@ -37,7 +46,7 @@ def overlap_option(usual: float) -> Any:
         gt=0,
         lt=1,
         description="boxes of a class that overlap by more are one defect",
-        json_schema_extra=idle_where("suppression", "soft"),
+        json_schema_extra=ignored_when("suppression", "soft"),
     )
 
 
@@ -63,7 +72,7 @@ class DetectorOptions(Augmentation):
         ge=0,
         le=1,
         description="share of the steps, the last, without mosaics",
-        json_schema_extra=idle_where("mosaic", 0.0),
+        json_schema_extra=ignored_when("mosaic", 0.0),
     )
     suppression: Kind = Field("hard", description="boxes on one defect: hard keeps the best, soft lowers the others")
     suppression_iou: float = overlap_option(0.5)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 
-from blemish.methods.base import Batch, MethodInfo, idle_where
+from blemish.methods.base import Batch, MethodInfo, ignored_when
 from blemish.methods.detection.anchors import Anchors, Sizes, stated_shapes
 from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
-from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
+from blemish.methods.detection.detector import SMOKE_REGIONS, Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss, focal_softmax
 from blemish.methods.detection.matching import IGNORED, match, sample, targets, without_ignored
@@ -29,17 +29,17 @@ SIDE = 7  # of the grid of features that the second stage sees of a region
 class FasterRCNNOptions(DetectorOptions):
     neck: Literal["fpn", "single"] = Field("fpn", description="fpn: a pyramid; single: one map, as in the first paper")
     stride: int = Field(
-        16, ge=4, le=32, description="of the map where neck is single", json_schema_extra=idle_where("neck", "fpn")
+        16, ge=4, le=32, description="of the map where neck is single", json_schema_extra=ignored_when("neck", "fpn")
     )
     scales: Sizes = Field(
         (3.0, 4.5),
         description="anchor sides in a pyramid, in strides of their level",
-        json_schema_extra=idle_where("neck", "single"),
+        json_schema_extra=ignored_when("neck", "single"),
     )
     sides: Sizes = Field(
         (0.21, 0.43, 0.85),
         description="anchor sides on a single map, in sides of the image",
-        json_schema_extra=idle_where("neck", "fpn"),
+        json_schema_extra=ignored_when("neck", "fpn"),
     )
     ratios: Sizes = Field((0.125, 0.35, 1.0, 2.8, 8.0), description="anchor heights, in widths")
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
@@ -104,9 +104,10 @@ class FasterRCNN(Detector):
         branch="detection",
         title="Faster R-CNN",
         paper="Ren et al. 2015, Faster R-CNN: Towards Real-Time Object Detection, NeurIPS",
-        needs=("boxes",),
+        requires=("boxes",),
         answers=("what", "where"),
         summary="Two-stage detector: proposes regions, then names each and corrects its box.",
+        smoke=SMOKE_REGIONS,
     )
     Options: ClassVar[type[DetectorOptions]] = FasterRCNNOptions
     options: FasterRCNNOptions

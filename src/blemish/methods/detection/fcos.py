@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.boxes import clip, from_distances, points_of, to_distances
-from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
+from blemish.methods.detection.detector import SMOKE, Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import focal, one_hot, overlap_loss
 from blemish.methods.detection.matching import BACKGROUND, IGNORED, targets, without_ignored
@@ -38,9 +38,10 @@ class FCOS(Detector):
         branch="detection",
         title="FCOS",
         paper="Tian et al. 2019, FCOS: Fully Convolutional One-Stage Object Detection, ICCV",
-        needs=("boxes",),
+        requires=("boxes",),
         answers=("what", "where"),
         summary="One-stage detector without anchors: nothing to tune to the defects' shapes.",
+        smoke={**SMOKE, "depth": 1},
     )
     Options: ClassVar[type[DetectorOptions]] = FCOSOptions
     options: FCOSOptions

@@ -11,7 +11,7 @@ from torchvision.ops import roi_align
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Sizes
-from blemish.methods.detection.detector import DetectorOptions, Losses
+from blemish.methods.detection.detector import SMOKE_REGIONS, DetectorOptions, Losses
 from blemish.methods.detection.faster_rcnn import FasterRCNN, FasterRCNNOptions, Regions
 from blemish.methods.detection.pyramid import conv
 from blemish.methods.detection.roi import RegionPool, with_image
@@ -41,9 +41,11 @@ class MaskRCNN(FasterRCNN):
         branch="detection",
         title="Mask R-CNN",
         paper="He et al. 2017, Mask R-CNN, ICCV",
-        needs=("boxes", "mask"),
+        requires=("boxes", "mask"),
         answers=("what", "where", "how much"),
         summary="Two-stage detector that also draws each defect, and so tells touching ones apart and measures them.",
+        smoke={**SMOKE_REGIONS, "max_boxes": 10, "min_score": 1e-3, "learning_rate": 4e-3},
+        never_advised="the slowest detector; only for touching defects that must be counted and measured one by one",
     )
     Options: ClassVar[type[DetectorOptions]] = MaskRCNNOptions
     options: MaskRCNNOptions

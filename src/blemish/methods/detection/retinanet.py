@@ -9,7 +9,7 @@ from torch import Tensor
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, Sizes, stated_shapes
 from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
-from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
+from blemish.methods.detection.detector import SMOKE_ANCHORS, Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import BoxLoss, box_loss, focal, one_hot
 from blemish.methods.detection.matching import IGNORED, match, targets, without_ignored
@@ -42,9 +42,10 @@ class RetinaNet(Detector):
         branch="detection",
         title="RetinaNet",
         paper="Lin et al. 2017, Focal Loss for Dense Object Detection, ICCV",
-        needs=("boxes",),
+        requires=("boxes",),
         answers=("what", "where"),
         summary="One-stage detector with anchors; a focal loss keeps easy background from drowning rare defects.",
+        smoke={**SMOKE_ANCHORS, "learning_rate": 5e-3, "depth": 1},
     )
     Options: ClassVar[type[DetectorOptions]] = RetinaNetOptions
     options: RetinaNetOptions

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.anchors import Anchors, Positive
 from blemish.methods.detection.boxes import centres_and_sizes, clip, decode
-from blemish.methods.detection.detector import Detector, DetectorOptions, Losses, overlap_option
+from blemish.methods.detection.detector import SMOKE, Detector, DetectorOptions, Losses, overlap_option
 from blemish.methods.detection.heads import by_reference
 from blemish.methods.detection.losses import BoxLoss, box_loss
 from blemish.methods.detection.matching import BACKGROUND, match, targets, without_ignored
@@ -63,9 +63,10 @@ class SSD(Detector):
         branch="detection",
         title="SSD",
         paper="Liu et al. 2016, SSD: Single Shot MultiBox Detector, ECCV",
-        needs=("boxes",),
+        requires=("boxes",),
         answers=("what", "where"),
         summary="One-stage detector with default boxes on maps of several scales; light and quick.",
+        smoke={**SMOKE, "steps": 20},
     )
     Options: ClassVar[type[DetectorOptions]] = SSDOptions
     options: SSDOptions

@@ -11,7 +11,7 @@ from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.common.backbones import check_from_scratch
 from blemish.methods.detection.boxes import clip, points_of
 from blemish.methods.detection.csp import CSPDarknet
-from blemish.methods.detection.detector import Detector, DetectorOptions, Losses
+from blemish.methods.detection.detector import SMOKE, Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import by_reference, prior_bias
 from blemish.methods.detection.losses import one_hot, overlap_loss
 from blemish.methods.detection.matching import counted
@@ -50,9 +50,10 @@ class Yolo(Detector):
         branch="detection",
         title="YOLO",
         paper="Ge et al. 2021, YOLOX: Exceeding YOLO Series in 2021, arXiv 2107.08430",
-        needs=("boxes",),
+        requires=("boxes",),
         answers=("what", "where"),
         summary="One-stage detector without anchors, small and quick; in three sizes.",
+        smoke={**SMOKE, "mosaic": 0},
     )
     Options: ClassVar[type[DetectorOptions]] = YoloOptions
     options: YoloOptions

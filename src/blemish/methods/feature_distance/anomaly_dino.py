@@ -42,9 +42,11 @@ class AnomalyDINO(OnePassMethod):
         branch="feature_distance",
         title="AnomalyDINO",
         paper="Damm et al. 2025, AnomalyDINO: Boosting Patch-based Few-shot Anomaly Detection with DINOv2, WACV",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Memory bank of vision-transformer patches; works from a few good images. Needs DINO weights.",
+        smoke={"backbone": "vit_tiny_patch16_224", "weights": "random", "max_vectors": 100},
+        never_advised="its weights, DINOv2, must be fetched from the hub or given as a file",
     )
     Options: ClassVar[type[Options]] = AnomalyDINOOptions
     options: AnomalyDINOOptions

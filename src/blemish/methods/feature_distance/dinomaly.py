@@ -49,9 +49,11 @@ class Dinomaly(Method):
         branch="feature_distance",
         title="Dinomaly",
         paper="Guo et al. 2025, Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="A transformer rebuilds DINOv2 features; one model for several products. Needs DINO weights.",
+        smoke={"backbone": "vit_tiny_patch16_224", "weights": "random", "heads": 3, "steps": 40},
+        never_advised="its weights, DINOv2, must be fetched from the hub or given as a file",
     )
     Options: ClassVar[type[Options]] = DinomalyOptions
     options: DinomalyOptions

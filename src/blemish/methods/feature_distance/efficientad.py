@@ -16,7 +16,7 @@ from blemish.methods.common.losses import hard_feature_loss
 from blemish.methods.common.schedule import final_drop, training_batches
 from blemish.methods.common.textures import ForeignImages
 from blemish.methods.feature_distance.pdn import autoencoder, pdn, pdn_size
-from blemish.synthesis.corruption import as_grey_as
+from blemish.synthesis.corruption import match_grey
 
 DESCRIBED = 384  # features at most
 MARGIN = 4  # places by which a patch description network's map falls short on each side, for want of padding
@@ -57,9 +57,10 @@ class EfficientAD(Method):
         branch="feature_distance",
         title="EfficientAD",
         paper="Batzner et al. 2024, EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Teacher, student and autoencoder of a few layers; quick on an accelerator, finds logical defects too.",
+        smoke={"distill_steps": 40, "steps": 40, "width": 0.2},
     )
     Options: ClassVar[type[Options]] = EfficientADOptions
     options: EfficientADOptions
@@ -155,7 +156,7 @@ class EfficientAD(Method):
 
     def _foreign(self, images: Tensor) -> Tensor:
         """As many pictures of anything else, grey where the images are."""
-        return as_grey_as(self.foreign.draw(len(images)).to(self.device), images)
+        return match_grey(self.foreign.draw(len(images)).to(self.device), images)
 
     @torch.no_grad()
     def after_training(self, good: Iterable[Batch]) -> None:

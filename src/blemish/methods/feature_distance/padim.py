@@ -39,9 +39,10 @@ class Padim(OnePassMethod):
         branch="feature_distance",
         title="PaDiM",
         paper="Defard et al. 2021, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection, ICPR",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="A Gaussian of good features at each place; for aligned parts. Fits in one pass in constant memory.",
+        smoke={"dimensions": 20},
     )
     Options: ClassVar[type[Options]] = PadimOptions
     options: PadimOptions

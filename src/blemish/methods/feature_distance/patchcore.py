@@ -51,9 +51,10 @@ class PatchCore(OnePassMethod):
         branch="feature_distance",
         title="PatchCore",
         paper="Roth et al. 2022, Towards Total Recall in Industrial Anomaly Detection, CVPR",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Memory bank of good patch features; learns in one pass, no tuning. The first choice with good images.",
+        smoke={"coreset_ratio": 0.2},
     )
     Options: ClassVar[type[Options]] = PatchCoreOptions
     options: PatchCoreOptions

@@ -41,9 +41,10 @@ class ReverseDistillation(Method):
         branch="feature_distance",
         title="Reverse distillation",
         paper="Deng & Li 2022, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="A decoder rebuilds a teacher's features through a bottleneck that lets only good ones pass.",
+        smoke={"steps": 30, "width": 64},
     )
     Options: ClassVar[type[Options]] = ReverseDistillationOptions
     options: ReverseDistillationOptions

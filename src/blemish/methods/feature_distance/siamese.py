@@ -54,10 +54,11 @@ class Siamese(Method):
         branch="feature_distance",
         title="Siamese comparison",
         paper="Hadsell, Chopra & LeCun 2006, Dimensionality Reduction by Learning an Invariant Mapping, CVPR",
-        needs=("good",),
-        takes=("template",),
+        requires=("good",),
+        optional=("template",),
         answers=("where", "how much"),
         summary="Compares an aligned part with a template or good images, by features that ignore what varies.",
+        smoke={"steps": 20, "gallery": 3},
     )
     Options: ClassVar[type[Options]] = SiameseOptions
     options: SiameseOptions

@@ -43,9 +43,10 @@ class Spade(OnePassMethod):
         branch="feature_distance",
         title="SPADE",
         paper="Cohen & Hoshen 2020, Sub-Image Anomaly Detection with Deep Pyramid Correspondences",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Nearest good images, then nearest places in them; nothing is learnt, but the gallery is large.",
+        smoke={"neighbours": 4},
     )
     Options: ClassVar[type[Options]] = SpadeOptions
     options: SpadeOptions

@@ -35,9 +35,10 @@ class STFPM(Method):
         branch="feature_distance",
         title="STFPM",
         paper="Wang et al. 2021, Student-Teacher Feature Pyramid Matching for Anomaly Detection, BMVC",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="A student network repeats a teacher's features of good images; fast to run, small to ship.",
+        smoke={"steps": 40},
     )
     Options: ClassVar[type[Options]] = STFPMOptions
     options: STFPMOptions

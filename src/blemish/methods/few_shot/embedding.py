@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,14 @@ from blemish.errors import DataError
 from blemish.methods.base import Batch, Item, Method
 from blemish.methods.classification.classifier import plain
 from blemish.methods.classification.counts import balanced_chances, class_counts
-from blemish.methods.common.augmentation import Augmentation, augmented
+from blemish.methods.common.augmentation import UNCHANGED, Augmentation, augmented
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, hold_statistics, load_backbone
+
+# Options with which a few-shot method learns something from a handful of small images within seconds.
+SMOKE: dict[str, Any] = {
+    **UNCHANGED, "backbone": "test_resnet", "weights": "random", "strides": (4, 8), "batch_size": 12,
+    "learning_rate": 5e-3,
+}  # fmt: skip
 
 
 class FewShotOptions(Augmentation):

@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
 
-from blemish.methods.base import Batch, MethodInfo, idle_where
+from blemish.methods.base import Batch, MethodInfo, ignored_when
 from blemish.methods.common.schedule import cosine_decay
-from blemish.methods.few_shot.embedding import Embedding, FewShotMethod, FewShotOptions, episode_of
+from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, episode_of
 
 Parameters = dict[str, Tensor]
 HEAD = ("weight", "bias")  # of the last layer, among the parameters that are adapted
@@ -26,14 +26,14 @@ class MamlOptions(FewShotOptions):
     first_order: bool = Field(
         True,
         description="leave out second derivatives; false: the paper's own, slower; anil has them anyway",
-        json_schema_extra=idle_where("anil", True),
+        json_schema_extra=ignored_when("anil", True),
     )
     inner_steps: int = Field(5, ge=1, description="steps of adaptation to an episode")
     inner_rate: float = Field(
         0.01,
         gt=0,
         description="learning rate of the network's adaptation",
-        json_schema_extra=idle_where("anil", True),
+        json_schema_extra=ignored_when("anil", True),
     )
     head_rate: float = Field(2.0, gt=0, description="learning rate of the last layer's adaptation")
     final_images: int = Field(20, ge=1, description="images of a class, at most, that the shipped network adapts to")
@@ -57,9 +57,11 @@ class Maml(FewShotMethod):
         branch="few_shot",
         title="MAML",
         paper="Finn et al. 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML",
-        needs=("label",),
+        requires=("label",),
         answers=("what",),
         summary="Learns a start from which a few gradient steps on a few images suffice; ANIL and first-order forms.",
+        smoke={**SMOKE, "steps": 4, "final_images": 6, "final_steps": 10},
+        never_advised="slower than prototypical, and its bundle cannot be given further classes",
     )
     Options: ClassVar[type[FewShotOptions]] = MamlOptions
     options: MamlOptions

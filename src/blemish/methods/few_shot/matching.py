@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blemish.inspection.manifest import Support
 from blemish.methods.base import Batch, MethodInfo
-from blemish.methods.few_shot.embedding import Embedding, FewShotMethod, FewShotOptions, episode_of
+from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, episode_of
 from blemish.methods.few_shot.prototypical import few_shot_optimizer
 
 LEAST = 1e-6  # share of attention, so that its logarithm is finite
@@ -38,9 +38,10 @@ class Matching(FewShotMethod):
         branch="few_shot",
         title="Matching network",
         paper="Vinyals et al. 2016, Matching Networks for One Shot Learning, NeurIPS",
-        needs=("label",),
+        requires=("label",),
         answers=("what",),
         summary="Compares with single labelled images, for classes that look different among themselves.",
+        smoke={**SMOKE, "steps": 12},
     )
     Options: ClassVar[type[FewShotOptions]] = MatchingOptions
     options: MatchingOptions

@@ -13,7 +13,7 @@ from torch import Tensor
 from blemish.inspection.manifest import Support
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.common.schedule import cosine_decay
-from blemish.methods.few_shot.embedding import Embedding, FewShotMethod, FewShotOptions, episode_of
+from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, episode_of
 
 
 class PrototypicalOptions(FewShotOptions):
@@ -40,9 +40,10 @@ class Prototypical(FewShotMethod):
         branch="few_shot",
         title="Prototypical network",
         paper="Snell et al. 2017, Prototypical Networks for Few-shot Learning, NeurIPS",
-        needs=("label",),
+        requires=("label",),
         answers=("what",),
         summary="Classes from a handful of images each; new ones are added later without training.",
+        smoke={**SMOKE, "steps": 12},
     )
     Options: ClassVar[type[FewShotOptions]] = PrototypicalOptions
     options: PrototypicalOptions

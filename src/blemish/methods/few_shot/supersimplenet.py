@@ -15,7 +15,7 @@ from blemish.methods.common.augmentation import MASKS
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge, valid_patches
 from blemish.methods.common.losses import masked_mean
-from blemish.synthesis.noise import perlin
+from blemish.synthesis.noise import perlin_noise
 
 PERLIN_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
 MARGIN = 0.5  # of the truncated L1
@@ -64,10 +64,11 @@ class SuperSimpleNet(Method):
         title="SuperSimpleNet",
         paper="Rolih et al. 2024, SuperSimpleNet: Unifying Unsupervised and Supervised Learning for Fast and Reliable "
         "Surface Defect Detection, ICPR",
-        needs=("good",),
-        takes=("label", "mask"),
+        requires=("good",),
+        optional=("label", "mask"),
         answers=("where", "how much"),
         summary="Good images, and any number of real defects with masks or with labels alone; small and quick.",
+        smoke={"steps": 40, "width": 16, "learning_rate": 5e-3},
     )
     Options: ClassVar[type[Options]] = SuperSimpleNetOptions
     options: SuperSimpleNetOptions
@@ -182,7 +183,7 @@ class SuperSimpleNet(Method):
         side = max(size)
         cells = [2 ** int(torch.randint(max(1, side.bit_length() - 1), ())) for _ in range(2 * count)]
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
-        noise = [torch.from_numpy(perlin(rng, side, side, (cells[2 * i], cells[2 * i + 1]))) for i in range(count)]
+        noise = [torch.from_numpy(perlin_noise(rng, side, side, (cells[2 * i], cells[2 * i + 1]))) for i in range(count)]
         threshold = SUPERVISED_THRESHOLD if self.supervised else PERLIN_THRESHOLD
         return torch.stack(noise)[:, : size[0], : size[1]] > threshold
 

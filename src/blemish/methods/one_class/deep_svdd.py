@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Method, MethodInfo, Options, idle_where
+from blemish.methods.base import Batch, Method, MethodInfo, Options, ignored_when
 from blemish.methods.common.blocks import GaussianBlur, enlarge, mean_of_image
 from blemish.methods.common.schedule import training_batches
 
@@ -24,7 +24,7 @@ class DeepSVDDOptions(Options):
         gt=0,
         lt=1,
         description="soft boundary: share of the training images allowed outside",
-        json_schema_extra=idle_where("objective", "one-class"),
+        json_schema_extra=ignored_when("objective", "one-class"),
     )
     dimensions: int = Field(128, ge=1, description="dimensions of the space of the sphere")
     width: int = Field(16, ge=1, description="channels of the first layer, doubled at each of the next three")
@@ -52,9 +52,11 @@ class DeepSVDD(Method):
         branch="one_class",
         title="Deep SVDD",
         paper="Ruff et al. 2018, Deep One-Class Classification, ICML",
-        needs=("good",),
+        requires=("good",),
         answers=("where",),
         summary="Good images are drawn into a small sphere; needs no pretrained network. A baseline.",
+        smoke={"pretrain_steps": 40, "steps": 20},
+        never_advised="a baseline: one vector for a whole image loses small defects; patch-svdd and fcdd keep them",
     )
     Options: ClassVar[type[Options]] = DeepSVDDOptions
     options: DeepSVDDOptions

@@ -41,9 +41,10 @@ class DFM(OnePassMethod):
         title="Deep feature modelling",
         paper="Ahuja et al. 2019, Probabilistic Modeling of Deep Features for Out-of-Distribution and Adversarial "
         "Detection; Ndiour et al. 2022, Subspace Modeling for Fast Out-of-Distribution and Anomaly Detection, ICIP",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="PCA and a Gaussian on deep features of aligned images; fits in seconds, runs as fast as its backbone.",
+        smoke={"pooling": 1},
     )
     Options: ClassVar[type[Options]] = DFMOptions
     options: DFMOptions

@@ -45,9 +45,10 @@ class FastFlow(Method):
         branch="one_class",
         title="FastFlow",
         paper="Yu et al. 2021, FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="The likelihood of good features, learnt by 2-D normalising flows; sharp maps, no memory bank.",
+        smoke={"steps": 30},
     )
     Options: ClassVar[type[Options]] = FastFlowOptions
     options: FastFlowOptions

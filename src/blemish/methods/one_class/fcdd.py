@@ -43,9 +43,10 @@ class FCDD(Method):
         branch="one_class",
         title="FCDD",
         paper="Liznerski et al. 2021, Explainable Deep One-Class Classification, ICLR",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="One-class classifier whose map explains its score; learns against confetti pasted on good images.",
+        smoke={"steps": 40},
     )
     Options: ClassVar[type[Options]] = FCDDOptions
     options: FCDDOptions

@@ -51,9 +51,10 @@ class PatchSVDD(Method):
         branch="one_class",
         title="Patch-SVDD",
         paper="Yi & Yoon 2020, Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation, ACCV",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Patch embeddings learnt from the good images alone, without any pretrained network; slow to learn.",
+        smoke={"steps": 30, "patches": 1, "bank": 500},
     )
     Options: ClassVar[type[Options]] = PatchSVDDOptions
     options: PatchSVDDOptions

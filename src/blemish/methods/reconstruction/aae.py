@@ -41,9 +41,10 @@ class AAE(Method):
         title="Adversarial autoencoder",
         paper="Makhzani et al. 2016, Adversarial Autoencoders; Baur et al. 2018, Deep Autoencoding Models for "
         "Unsupervised Anomaly Segmentation in Brain MR Images",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Autoencoder and GAN over the codes: only what looks good can be rebuilt.",
+        smoke={"steps": 60, "width": 8},
     )
     Options: ClassVar[type[Options]] = AAEOptions
     options: AAEOptions

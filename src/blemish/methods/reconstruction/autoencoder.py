@@ -42,9 +42,10 @@ class Autoencoder(Method):
         branch="reconstruction",
         title="Autoencoder",
         paper="Bergmann et al. 2018, Improving Unsupervised Defect Segmentation by Applying Structural Similarity",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Rebuilds the image from a hundred numbers and shows what is lost; the plain baseline.",
+        smoke={"steps": 80, "width": 8, "learning_rate": 3e-3},
     )
     Options: ClassVar[type[Options]] = AutoencoderOptions
     options: AutoencoderOptions

@@ -50,9 +50,10 @@ class FAnoGAN(Method):
         branch="reconstruction",
         title="f-AnoGAN",
         paper="Schlegl et al. 2019, f-AnoGAN: Fast Unsupervised Anomaly Detection with Generative Adversarial Networks",
-        needs=("good",),
+        requires=("good",),
         answers=("where",),
         summary="A GAN draws the nearest good image; needs long training to draw well.",
+        smoke={"gan_steps": 8, "steps": 40, "width": 8},
     )
     Options: ClassVar[type[Options]] = FAnoGANOptions
     options: FAnoGANOptions

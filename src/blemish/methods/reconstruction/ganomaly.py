@@ -46,9 +46,10 @@ class GANomaly(Method):
         branch="reconstruction",
         title="GANomaly",
         paper="Akcay et al. 2018, GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training, ACCV",
-        needs=("good",),
+        requires=("good",),
         answers=("where",),
         summary="Encoder, decoder, encoder, discriminator; compares the pixels of image and twin, or their codes.",
+        smoke={"steps": 60, "width": 8, "learning_rate": 1e-3},
     )
     Options: ClassVar[type[Options]] = GANomalyOptions
     options: GANomalyOptions

@@ -44,9 +44,10 @@ class VAE(Method):
         title="Variational autoencoder",
         paper="Kingma & Welling 2014, Auto-Encoding Variational Bayes; Baur et al. 2018, Deep Autoencoding Models for "
         "Unsupervised Anomaly Segmentation in Brain MR Images",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="An autoencoder whose bottleneck is a distribution; blurred good twins, no sharp detail.",
+        smoke={"steps": 60, "width": 8},
     )
     Options: ClassVar[type[Options]] = VAEOptions
     options: VAEOptions

@@ -38,9 +38,11 @@ class Deblurring(Method):
         branch="restoration",
         title="Deblurring",
         paper="after Kascenas et al. 2022, Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="A U-Net learns to sharpen blurred good images; sees fine defects, not large soft ones.",
+        smoke={"steps": 30, "width": 4},
+        never_advised="a variant of denoising-autoencoder, which is advised",
     )
     Options: ClassVar[type[Options]] = DeblurringOptions
     options: DeblurringOptions

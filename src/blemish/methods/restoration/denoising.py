@@ -41,9 +41,10 @@ class DenoisingAutoencoder(Method):
         branch="restoration",
         title="Denoising autoencoder",
         paper="Kascenas et al. 2022, Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI, MIDL",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="A U-Net learns to take off coarse noise and takes defects for such.",
+        smoke={"steps": 40, "width": 4},
     )
     Options: ClassVar[type[Options]] = DenoisingOptions
     options: DenoisingOptions

@@ -13,7 +13,7 @@ from blemish.methods.common.blocks import UNet, check_multiple, mean_filter
 from blemish.methods.common.losses import focal_map, masked_mean, ssim_map
 from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.common.textures import ForeignImages
-from blemish.synthesis.corruption import as_grey_as
+from blemish.synthesis.corruption import match_grey
 from blemish.synthesis.noise import perlin_mask
 
 LEVELS = 4
@@ -45,9 +45,10 @@ class Draem(Method):
         title="DRAEM",
         paper="Zavrtanik et al. 2021, DRAEM: A Discriminatively Trained Reconstruction Embedding for Surface Anomaly "
         "Detection, ICCV",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Learns on synthetic defects to restore the image and to outline what was restored; sharp maps.",
+        smoke={"steps": 30, "width": 4},
     )
     Options: ClassVar[type[Options]] = DraemOptions
     options: DraemOptions
@@ -86,7 +87,7 @@ class Draem(Method):
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         drawn = np.stack([perlin_mask(rng, size, size) & (rng.random() < 0.5) for _ in range(count)])
         masks = torch.from_numpy(drawn).to(images.device)
-        textures = as_grey_as(varied(self.textures.draw(count)).to(images.device), images)
+        textures = match_grey(varied(self.textures.draw(count)).to(images.device), images)
         opacity = 0.1 + 0.9 * torch.rand(count, 1, 1, 1, device=images.device)
         blended = (1 - opacity) * images + opacity * textures
         return torch.where(masks[:, None], blended, images), masks

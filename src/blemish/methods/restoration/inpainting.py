@@ -40,9 +40,10 @@ class Inpainting(Method):
         branch="restoration",
         title="RIAD (inpainting)",
         paper="Zavrtanik et al. 2021, Reconstruction by Inpainting for Visual Anomaly Detection, Pattern Recognition",
-        needs=("good",),
+        requires=("good",),
         answers=("where", "how much"),
         summary="Covers the image in squares and draws them from their surroundings; precise, slow in inspection.",
+        smoke={"steps": 12, "width": 4},
     )
     Options: ClassVar[type[Options]] = InpaintingOptions
     options: InpaintingOptions

@@ -7,7 +7,7 @@ from torch import nn
 
 from blemish.methods.base import MethodInfo
 from blemish.methods.segmentation.networks import Encoder, deeplabv3plus
-from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+from blemish.methods.segmentation.segmenter import SMOKE, Segmenter, SegmenterOptions
 
 
 class DeepLabV3PlusOptions(SegmenterOptions):
@@ -27,9 +27,10 @@ class DeepLabV3Plus(Segmenter):
         branch="segmentation",
         title="DeepLabV3+",
         paper="Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution for Semantic Segmentation, ECCV",
-        needs=("mask",),
+        requires=("mask",),
         answers=("what", "where", "how much"),
         summary="Sees far around each pixel; good for large, faint defects that only their surroundings tell.",
+        smoke={**SMOKE, "steps": 15, "width": 16},
     )
     Options: ClassVar[type[SegmenterOptions]] = DeepLabV3PlusOptions
     options: DeepLabV3PlusOptions

@@ -6,7 +6,7 @@ from torch import nn
 
 from blemish.methods.base import MethodInfo
 from blemish.methods.segmentation.networks import Encoder, FCN8s
-from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+from blemish.methods.segmentation.segmenter import SMOKE, Segmenter, SegmenterOptions
 
 
 class FCN(Segmenter):
@@ -23,9 +23,10 @@ class FCN(Segmenter):
         branch="segmentation",
         title="FCN-8s",
         paper="Long et al. 2015, Fully Convolutional Networks for Semantic Segmentation, CVPR",
-        needs=("mask",),
+        requires=("mask",),
         answers=("what", "where", "how much"),
         summary="Scores of three strides added up; the lightest, but coarse at borders and on thin defects.",
+        smoke={**SMOKE, "steps": 30},
     )
     Options: ClassVar[type[SegmenterOptions]] = SegmenterOptions
     options: SegmenterOptions

@@ -7,7 +7,7 @@ from torch import nn
 
 from blemish.methods.base import MethodInfo
 from blemish.methods.segmentation.networks import Encoder, fpn
-from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+from blemish.methods.segmentation.segmenter import SMOKE, Segmenter, SegmenterOptions
 
 
 class FPNOptions(SegmenterOptions):
@@ -26,9 +26,10 @@ class FPN(Segmenter):
         branch="segmentation",
         title="FPN",
         paper="Kirillov et al. 2019, Panoptic Feature Pyramid Networks, CVPR",
-        needs=("mask",),
+        requires=("mask",),
         answers=("what", "where", "how much"),
         summary="A feature pyramid with a light head; good where defects come in very different sizes.",
+        smoke={**SMOKE, "steps": 15, "width": 64},
     )
     Options: ClassVar[type[SegmenterOptions]] = FPNOptions
     options: FPNOptions

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.common.schedule import cosine_decay
+from blemish.methods.segmentation.segmenter import SMOKE
 from blemish.methods.segmentation.unet import UNet, UNetOptions
 
 SLOPE = 0.2  # of the critic's leaky ReLU
@@ -47,9 +48,10 @@ class SegAN(UNet):
         branch="segmentation",
         title="SegAN",
         paper="Xue et al. 2018, SegAN: Adversarial Network with Multi-scale L1 Loss for Medical Image Segmentation",
-        needs=("mask",),
+        requires=("mask",),
         answers=("what", "where", "how much"),
         summary="A U-Net that also learns from a critic of its masks; ships the same graph as a U-Net.",
+        smoke={**SMOKE, "steps": 35, "width": 8, "critic_width": 4},
     )
     Options: ClassVar[type[UNetOptions]] = SegANOptions
     options: SegANOptions

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Item, Method, at_least_two, idle_where
+from blemish.methods.base import Batch, Item, Method, at_least_two, ignored_when
 from blemish.methods.common.augmentation import Augmentation, augmented
 from blemish.methods.common.backbones import DEFAULT_BACKBONE
 from blemish.methods.common.blocks import check_multiple
@@ -29,6 +29,8 @@ WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-4
 PLACES = 64  # of a class in a batch, at most, whose features the embedding loss compares
 
+# Options with which a segmenter learns something from a handful of small images within seconds.
+SMOKE: dict[str, Any] = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
 # What `preset=few` puts in the place of the defaults; options that are given keep their values.
 FEW: dict[str, Any] = {
     "backbone_rate": 0.05, "contrast": 0.3, "noise": 0.02, "embedding_loss": "supervised-contrastive",
@@ -51,7 +53,7 @@ class SegmenterOptions(Augmentation):
         ge=0,
         le=1,
         description="the encoder's learning rate, as a share; 0 freezes it",
-        json_schema_extra=idle_where("backbone", PLAIN),
+        json_schema_extra=ignored_when("backbone", PLAIN),
     )
     loss: dict[LossName, float] = Field(
         {"cross_entropy": 1.0, "dice": 1.0},
@@ -68,7 +70,7 @@ class SegmenterOptions(Augmentation):
         ge=0,
         le=1,
         description="among them, 0 draws each image equally often, 1 each class, 0.5 half-way",
-        json_schema_extra=idle_where("defect_share", None),
+        json_schema_extra=ignored_when("defect_share", None),
     )
     crop: int | None = Field(
         None,
@@ -80,7 +82,7 @@ class SegmenterOptions(Augmentation):
         ge=0,
         le=1,
         description="share of such squares that hold a defect's pixel",
-        json_schema_extra=idle_where("crop", None),
+        json_schema_extra=ignored_when("crop", None),
     )
 
     embedding_loss: Literal[
@@ -90,7 +92,7 @@ class SegmenterOptions(Augmentation):
         0.1,
         ge=0,
         description="of that loss beside the others",
-        json_schema_extra=idle_where("embedding_loss", "none"),
+        json_schema_extra=ignored_when("embedding_loss", "none"),
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the features before the last layer left out")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix, of images and masks, in every other step; 0: none")

@@ -5,11 +5,11 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from blemish.methods.base import MethodInfo, idle_where
+from blemish.methods.base import MethodInfo, ignored_when
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, check_from_scratch
 from blemish.methods.common.blocks import UNet as PlainUNet
 from blemish.methods.segmentation.networks import PLAIN, Encoder, unet
-from blemish.methods.segmentation.segmenter import Segmenter, SegmenterOptions
+from blemish.methods.segmentation.segmenter import SMOKE, Segmenter, SegmenterOptions
 
 
 class UNetOptions(SegmenterOptions):
@@ -20,7 +20,7 @@ class UNetOptions(SegmenterOptions):
     full_size: bool = Field(
         False,
         description="decode to the image's own size, for which the encoder has no map, not to half of it",
-        json_schema_extra=idle_where("backbone", PLAIN),
+        json_schema_extra=ignored_when("backbone", PLAIN),
     )
     steps: int = Field(2000, ge=1, description="training steps")
 
@@ -41,9 +41,10 @@ class UNet(Segmenter):
         branch="segmentation",
         title="U-Net",
         paper="Ronneberger et al. 2015, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI",
-        needs=("mask",),
+        requires=("mask",),
         answers=("what", "where", "how much"),
         summary="Encoder and decoder with a skip at every size; the first choice where defects are labelled by pixel.",
+        smoke={**SMOKE, "steps": 40, "width": 8},
     )
     Options: ClassVar[type[SegmenterOptions]] = UNetOptions
     options: UNetOptions

@@ -71,7 +71,7 @@ class TrainingForm:
                 self.catalogue = await asyncio.to_thread(known_methods)
             finally:
                 self.methods.props(remove="loading")
-        able = {m["name"]: f"{m['name']}: {m['summary']}" for m in self.catalogue if set(m["needs"]) <= self.truth}
+        able = {m["name"]: f"{m['name']}: {m['summary']}" for m in self.catalogue if set(m["requires"]) <= self.truth}
         self.methods.set_options(able, value=[name for name in self.methods.value or [] if name in able])
 
     async def _start(self, user: User) -> None:

@@ -13,7 +13,7 @@ from blemish.dataset.fingerprint import Fingerprint, fingerprint
 from blemish.dataset.info import Progress
 from blemish.dataset.sample import FEW, Dataset
 from blemish.errors import DataError, OptionError
-from blemish.evaluation.intervals import clopper_pearson, parts_needed
+from blemish.evaluation.intervals import clopper_pearson, required_parts
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.manifest import Tiling
 from blemish.methods.base import Method
@@ -102,10 +102,10 @@ def teachable(found: Fingerprint, method: type[Method]) -> bool:
         truth.add("boxes")
     if "good" in truth:
         truth.add("label")
-    needs = set(method.info.needs)
-    if "label" in needs and not names_taught(found, method):
+    requires = set(method.info.requires)
+    if "label" in requires and not names_taught(found, method):
         return False
-    return needs <= truth and (needs == {"good"} or found.defective_training > 0)
+    return requires <= truth and (requires == {"good"} or found.defective_training > 0)
 
 
 def names_taught(found: Fingerprint, method: type[Method]) -> bool:
@@ -158,7 +158,7 @@ def probe_first(advice: Advice, classes: tuple[str, ...], count: int = TOP) -> d
     for ranked in advice.ranking[:count]:
         kind, options = method_class(ranked.method), options_for(advice, ranked.method, {})
         side = options.get("image_size", kind.Options.model_fields["image_size"].default)
-        good_only = kind.info.needs == ("good",)
+        good_only = kind.info.requires == ("good",)
         images = found.good_training if good_only else found.good_training + found.defective_training
         machine = probe_machine(side, channels)
         estimates[ranked.method] = estimate(ranked.method, options, classes, images, machine, channels, tiles)
@@ -246,7 +246,7 @@ def more_data(found: Fingerprint, false_alarm: float, escape: float) -> list[str
         )
     elif found.good_training:
         lines.append(f"{held} held-out good images are enough to promise a false-alarm rate of {false_alarm:g}")
-    wanted, there = parts_needed(escape), found.defects_test
+    wanted, there = required_parts(escape), found.defects_test
     if there:
         proven = clopper_pearson(0, there, 0.90)[1]
         lines.append(

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -41,7 +42,7 @@ def build(config: RunConfig, dataset: Dataset) -> Method:
     """
     L.seed_everything(config.seed, workers=True, verbose=False)
     kind = method_class(config.method)
-    learnt_from = dataset.split("train") if "label" in kind.info.needs else dataset
+    learnt_from = dataset.split("train") if "label" in kind.info.requires else dataset
     classes = (GOOD, "defect") if good_alone(kind) else classes_with(config.synthetic, learnt_from)
     if learns_windows(kind, config.tiling is not None) and GOOD not in classes:
         classes = (GOOD, *classes)  # what no defect touches
@@ -70,7 +71,7 @@ def fit(
     L.seed_everything(config.seed, workers=True, verbose=False)
     one_pass = isinstance(method, OnePassMethod)
     view = view_of(config)
-    truth = {*method.info.needs, *method.info.takes}
+    truth = {*method.info.requires, *method.info.optional}
     learnt_from, held = training_part(dataset, method), dataset.split("val")
     tiles = held_tiles = None
     if learns_windows(type(method), view.tiling is not None):
@@ -80,7 +81,7 @@ def fit(
             cut = windows_of(held, view, config.windows, need_defects=False)
             held, held_tiles = cut.dataset, cut.tiles
     counted = learnt_from
-    if config.synthetic is not None and not {"mask", "boxes"} & set(method.info.needs):
+    if config.synthetic is not None and not {"mask", "boxes"} & set(method.info.requires):
         counted = with_drawn(config.synthetic, learnt_from)
     method.before_training(counted)
     transform = method.augment()
@@ -93,7 +94,7 @@ def fit(
     validation = ImageItems(held, view, method.classes, truth=truth, tiles=held_tiles)
     batch = method.options.batch_size
     callbacks: list[Callback] = [*more]
-    if progress:
+    if progress and sys.stderr.isatty():
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
     if not one_pass:
         callbacks.append(LastCheckpoint(checkpoint_file(run), CHECKPOINT_EVERY))
@@ -128,7 +129,7 @@ def fit(
         trainer = _trainer(
             callbacks=callbacks,
             logger=loggers,
-            enable_progress_bar=progress,
+            enable_progress_bar=progress and sys.stderr.isatty(),
             enable_checkpointing=not one_pass,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -189,9 +190,9 @@ def training_part(dataset: Dataset, method: Method) -> Dataset:
     training = dataset.split("train")
     if good_alone(type(method)):
         return good_or_paired(training, type(method))
-    if method.info.needs == ("good",):
+    if method.info.requires == ("good",):
         return training
-    needed = [need for need in method.info.needs if need != "good"]
+    needed = [need for need in method.info.requires if need != "good"]
     return training.where(lambda s: all(bears(s, need, method.several_labels) for need in needed))
 
 

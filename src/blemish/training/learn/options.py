@@ -24,7 +24,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     return parsed
 
 
-def idle_options(options: BaseModel, given: Iterable[str]) -> list[str]:
+def ineffective_options(options: BaseModel, given: Iterable[str]) -> list[str]:
     """A line for each option given, and not as it is anyway, that has no effect beside the others."""
     found = []
     for name in given:
@@ -32,7 +32,7 @@ def idle_options(options: BaseModel, given: Iterable[str]) -> list[str]:
         extra: Any = own.json_schema_extra or {}
         if getattr(options, name) == own.default:
             continue
-        for other, values in extra.get("idle_where", {}).items():
+        for other, values in extra.get("ignored_when", {}).items():
             if getattr(options, other) in values:
                 found.append(f"option {name} has no effect where {other} is {getattr(options, other)}")
     return found

@@ -3,7 +3,7 @@
 from blemish.dataset.ground_truth import classes_shown, has_boxes, has_mask
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
-from blemish.methods.base import Method, Need
+from blemish.methods.base import Method, Requirement
 
 
 def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False, several: bool = False) -> None:
@@ -16,7 +16,7 @@ def check_truth(dataset: Dataset, method: type[Method], drawn: bool = False, sev
         return
     if not len(training):
         raise DataError("there are no training images; give some the split 'train'")
-    for need in method.info.needs:
+    for need in method.info.requires:
         bearing = [s for s in training.samples if bears(s, need, several)]
         if need == "good" and not bearing:
             raise DataError(
@@ -36,7 +36,7 @@ def check_templates(dataset: Dataset, method: type[Method], reference: str, cros
     method's option of that name.
     """
     learnt = good_or_paired(dataset.split("train"), method).samples
-    if "template" not in method.info.takes or reference == "gallery" or any(s.template is None for s in learnt):
+    if "template" not in method.info.optional or reference == "gallery" or any(s.template is None for s in learnt):
         return
     names = ("train", "val") if crossed else ("val",) if len(dataset.split("val")) else ("train",)
     missing = [s for s in dataset.samples if s.split in names and s.template is None]
@@ -49,19 +49,19 @@ def check_templates(dataset: Dataset, method: type[Method], reference: str, cros
 
 def good_alone(method: type[Method]) -> bool:
     """Whether a method learns from good images, perhaps beside their templates, and can use no other truth."""
-    return method.info.needs == ("good",) and set(method.info.takes) <= {"template"}
+    return method.info.requires == ("good",) and set(method.info.optional) <= {"template"}
 
 
 def good_or_paired(dataset: Dataset, method: type[Method]) -> Dataset:
     """The good images; where there are none and the method compares with templates, those that have one and whose
     defects are known by their place, so that all else of them is known to be sound."""
     good = dataset.where(lambda s: s.defective is False)
-    if len(good) or "template" not in method.info.takes:
+    if len(good) or "template" not in method.info.optional:
         return good
     return dataset.where(lambda s: s.template is not None and (has_boxes(s) or has_mask(s)))
 
 
-def bears(sample: Sample, need: Need, several: bool = False) -> bool:
+def bears(sample: Sample, need: Requirement, several: bool = False) -> bool:
     """Whether a sample has a kind of truth; with `several`, labels may be several classes."""
     if need == "good":
         return sample.defective is False

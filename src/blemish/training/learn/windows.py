@@ -50,7 +50,7 @@ class Windows:
 def learns_windows(method: type[Method], view_tiled: bool) -> bool:
     """Whether a method learns the classes of windows: it learns from labels alone, and images are tiled."""
     info = method.info
-    return view_tiled and "label" in info.needs and not {"mask", "boxes"} & {*info.needs, *info.takes}
+    return view_tiled and "label" in info.requires and not {"mask", "boxes"} & {*info.requires, *info.optional}
 
 
 def check_places(dataset: Dataset) -> None:
