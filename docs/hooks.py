@@ -62,7 +62,7 @@ def schema_page() -> str:
 
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False)
     return (
-        "# Inspection schema\n\nThe JSON of one inspection, as `blemish inspect --json`, the station's REST API and its "
+        "# Inspection schema\n\nThe JSON of one inspection, as `blemish inspect --json`, the REST API and the "
         "sinks write it. A reader refuses a newer `schema_version` in one line.\n\n"
         f"```json\n{schema}\n```\n"
     )
