@@ -7,9 +7,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from blemish.dataset.read import read_dataset
-    from blemish.dataset.sample import Box, Dataset, Sample
+    from blemish.dataset.sample import Dataset, Sample
     from blemish.errors import BlemishError
     from blemish.evaluation.evaluate import evaluate
+    from blemish.geometry import Box
     from blemish.inspection.inspector import Inspector
     from blemish.inspection.manifest import Decision
     from blemish.inspection.result import Inspection, Measurements, Region, Verdict
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 # Public name -> where it lives; loaded on first use, so that `import blemish` is quick and free of torch.
 _PUBLIC = {
     "BlemishError": "blemish.errors",
-    "Box": "blemish.dataset.sample",
+    "Box": "blemish.geometry",
     "Dataset": "blemish.dataset.sample",
     "Decision": "blemish.inspection.manifest",
     "Inspection": "blemish.inspection.result",

@@ -31,14 +31,14 @@ from blemish.dataset.formats.deeppcb import CLASSES
 from blemish.dataset.ground_truth import label_from
 from blemish.errors import DataError
 from blemish.geometry import (
-    bounds_of,
-    bounds_of_mask,
     decode_runs,
     encode_mask,
-    fill,
-    pixels_of,
+    mask_bounds,
+    polygon_mask,
     runs_from_text,
     runs_to_text,
+    shape_bounds,
+    shape_mask,
 )
 from blemish.imaging.read import write_image
 
@@ -159,8 +159,8 @@ def test_an_outline_of_few_points_is_none_the_less_an_outline_in_yolo(points):
     assert back.boxes is None
     for found, expected in zip(back.shapes, (line, other), strict=True):
         assert found.label == expected.label
-        assert bounds_of(found) == pytest.approx(bounds_of(expected))
-        np.testing.assert_array_equal(pixels_of(found, (HEIGHT, WIDTH)), pixels_of(expected, (HEIGHT, WIDTH)))
+        assert shape_bounds(found) == pytest.approx(shape_bounds(expected))
+        np.testing.assert_array_equal(shape_mask(found, (HEIGHT, WIDTH)), shape_mask(expected, (HEIGHT, WIDTH)))
 
 
 @given(samples=samples_of(boxes(st.just("short"))))
@@ -240,30 +240,30 @@ def test_outlines_fill_the_pixels_whose_centre_is_inside(ring):
     for a, b in edges:
         along = np.clip(((centres - a) @ (b - a)) / max(((b - a) ** 2).sum(), 1e-12), 0, 1)
         near |= np.linalg.norm(centres - a - along[:, None] * (b - a), axis=1) < 1e-6
-    differ = fill(tuple(ring), (HEIGHT, WIDTH)) != expected
+    differ = polygon_mask(tuple(ring), HEIGHT, WIDTH) != expected
     assert not (differ & ~near.reshape(HEIGHT, WIDTH)).any()
 
 
 @given(st.integers(0, 10), st.integers(0, 8), st.integers(1, 7), st.integers(1, 5))
 def test_a_rectangle_fills_exactly_its_pixels_and_has_its_bounds(x, y, width, height):
     ring = ((x, y), (x + width, y), (x + width, y + height), (x, y + height))
-    filled = fill(ring, (HEIGHT, WIDTH))
+    filled = polygon_mask(ring, HEIGHT, WIDTH)
     assert filled.sum() == width * height
     assert filled[y : y + height, x : x + width].all()
-    assert bounds_of(Polygon((ring,), "a")) == bounds_of_mask(filled) == (x, y, x + width, y + height)
+    assert shape_bounds(Polygon((ring,), "a")) == mask_bounds(filled) == (x, y, x + width, y + height)
 
 
 @given(runs())
 @settings(max_examples=100, deadline=None)
 def test_run_lengths_are_those_of_pycocotools(rle):
-    mask = pixels_of(rle, (HEIGHT, WIDTH))
+    mask = shape_mask(rle, (HEIGHT, WIDTH))
     reference = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     text = runs_to_text(rle.counts)
     assert text == reference["counts"].decode()
     assert runs_from_text(text) == rle.counts
     np.testing.assert_array_equal(decode_runs(rle.counts, (HEIGHT, WIDTH)), coco_mask.decode(reference) > 0)
     x, y, width, height = coco_mask.toBbox(reference)
-    assert bounds_of(rle) == (x, y, x + width, y + height)
+    assert shape_bounds(rle) == (x, y, x + width, y + height)
 
 
 @given(st.lists(st.integers(0, 100_000), max_size=30))
@@ -288,7 +288,7 @@ def test_a_coco_file_is_understood_by_pycocotools(tmp_path):
     by_name = {c["name"]: reference.loadAnns(reference.getAnnIds(catIds=[c["id"]])) for c in reference.cats.values()}
     assert by_name["open"][0]["bbox"] == [1, 2, 4, 7]
     np.testing.assert_array_equal(reference.annToMask(by_name["spur"][0]) > 0, blob)
-    np.testing.assert_array_equal(reference.annToMask(by_name["short"][0]) > 0, pixels_of(outline, blob.shape))
+    np.testing.assert_array_equal(reference.annToMask(by_name["short"][0]) > 0, shape_mask(outline, blob.shape))
     assert by_name["spur"][0]["area"] == blob.sum()
 
 

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from blemish.cli.evaluate import evaluate as evaluate_command
 from blemish.dataset.read import read_dataset
-from blemish.dataset.sample import Box, Dataset, Polygon, Sample
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 from blemish.evaluation.evaluate import evaluate
+from blemish.geometry import Box, Polygon
 from blemish.imaging.read import write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Roi

@@ -12,11 +12,11 @@ from skimage.feature import match_template
 from skimage.filters import threshold_otsu
 
 from blemish.errors import ImageError
+from blemish.geometry import polygon_mask
 from blemish.imaging.blob import find_blob, otsu_level
 from blemish.imaging.contour import find_contour
 from blemish.imaging.part_locator import Blob, Contour, Mark, counting, encode_mark, find_part
 from blemish.imaging.pattern_match import correlation, find_mark, turned
-from blemish.imaging.roi import polygon_mask
 from blemish.imaging.rotated_crop import Turned
 from blemish.inspection.manifest import Roi
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import ImageError
-from blemish.imaging.roi import locate, polygon_mask
+from blemish.geometry import polygon_mask
+from blemish.imaging.roi import locate
 from blemish.inspection.manifest import Roi
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blemish.errors import DecisionError
-from blemish.inspection.decide import check_decision, inside, judge, load_decision
+from blemish.geometry import polygon_contains
+from blemish.inspection.decide import check_decision, decide, load_decision
 from blemish.inspection.manifest import Decision
 from blemish.inspection.measure import measure
-from blemish.inspection.result import Measurements, Region, Verdict
+from blemish.inspection.result import Measurements, Reason, ReasonKind, Region, Verdict
 
 PASS, REVIEW, REJECT = Verdict.PASS, Verdict.REVIEW, Verdict.REJECT
 BLANK = Measurements(*[0.0] * 14)
@@ -29,16 +30,17 @@ def region(label="defect", score=0.5, x=50.0, y=50.0, **measurements):
     [(0.0, PASS), (0.2999, PASS), (0.3, REVIEW), (0.69, REVIEW), (0.7, REJECT), (math.inf, REJECT), (math.nan, REVIEW)],
 )
 def test_at_or_above_a_threshold_counts(score, expected):
-    verdict, reasons, _ = judge(score, "defect", [], Decision(review=0.3, reject=0.7))
+    verdict, reasons, _ = decide(score, "defect", [], Decision(review=0.3, reject=0.7))
     assert verdict == expected
     assert len(reasons) == (expected != PASS)
 
 
 def test_without_thresholds_and_rules_it_takes_a_look():
-    assert judge(9.0, "defect", [], Decision())[:2] == (REVIEW, ["no threshold set"])
-    assert judge(9.0, "defect", [], Decision(rules=["ignore if area_px < 3"])).verdict == REVIEW
-    assert judge(9.0, "defect", [], Decision(rules=["reject if count > 3"])).verdict == PASS
-    assert judge(9.0, "defect", [], Decision(review=10)).verdict == PASS
+    undecided = decide(9.0, "defect", [], Decision())
+    assert (undecided.verdict, [*map(str, undecided.reasons)]) == (REVIEW, ["no threshold set"])
+    assert decide(9.0, "defect", [], Decision(rules=["ignore if area_px < 3"])).verdict == REVIEW
+    assert decide(9.0, "defect", [], Decision(rules=["reject if count > 3"])).verdict == PASS
+    assert decide(9.0, "defect", [], Decision(review=10)).verdict == PASS
 
 
 @pytest.mark.parametrize(
@@ -53,54 +55,56 @@ def test_without_thresholds_and_rules_it_takes_a_look():
 def test_a_class_threshold_takes_the_place_of_reject_for_its_class(scores, expected):
     decision = Decision(review=0.3, reject=0.7, class_thresholds={"scratch": 0.9})
     label = max(scores, key=scores.get)
-    assert judge(scores[label], label, [], decision, scores).verdict == expected
+    assert decide(scores[label], label, [], decision, scores).verdict == expected
     regions = [region(name, score) for name, score in scores.items()]
-    assert judge(scores[label], label, regions, decision).verdict == expected
+    assert decide(scores[label], label, regions, decision).verdict == expected
 
 
 def test_class_thresholds_are_held_against_the_classes_probabilities_alone():
     decision = Decision(review=0.6, reject=0.9, class_thresholds={"scratch": 0.34})
     found = [region("scratch", 0.99)]  # a value of the class map, no probability
-    assert judge(0.35, "scratch", found, decision, {"scratch": 0.26, "dirt": 0.09}).verdict == PASS  # good: 0.65
-    verdict, reasons, _ = judge(0.45, "scratch", found, decision, {"scratch": 0.36, "dirt": 0.09})
-    assert (verdict, reasons) == (REJECT, ["scratch score 0.36 is at or above the reject threshold 0.34"])
+    assert decide(0.35, "scratch", found, decision, {"scratch": 0.26, "dirt": 0.09}).verdict == PASS  # good: 0.65
+    verdict, reasons, _ = decide(0.45, "scratch", found, decision, {"scratch": 0.36, "dirt": 0.09})
+    assert (verdict, reasons) == (REJECT, [Reason(ReasonKind.THRESHOLD, REJECT, "scratch", 0.36, 0.34)])
+    assert str(reasons[0]) == "scratch score 0.36 is at or above the reject threshold 0.34"
     # all defects together are likely enough for a look, though no class is for itself
-    assert judge(0.65, "scratch", [], decision, {"scratch": 0.33, "dirt": 0.32}).verdict == REVIEW
+    assert decide(0.65, "scratch", [], decision, {"scratch": 0.33, "dirt": 0.32}).verdict == REVIEW
     bare = Decision(reject=0.5, class_thresholds={"scratch": 0.9})
-    assert judge(0.85, "scratch", [], bare, {"scratch": 0.45, "dirt": 0.4}).verdict == REVIEW  # never a pass
+    assert decide(0.85, "scratch", [], bare, {"scratch": 0.45, "dirt": 0.4}).verdict == REVIEW  # never a pass
 
 
 def test_the_worst_of_thresholds_and_rules_counts_and_says_why():
     regions = [region(area_px=50.0), region(area_px=5.0)]
     decision = Decision(review=0.3, reject=0.7, rules=["review if count > 5", "reject if area_px > 40"])
-    verdict, reasons, kept = judge(0.4, "defect", regions, decision)
-    assert (verdict, reasons, kept) == (REJECT, ["rule: reject if area_px > 40"], regions)
-    assert judge(0.8, "defect", regions, Decision(reject=0.7, rules=["review if count > 1"])).verdict == REJECT
+    verdict, reasons, kept = decide(0.4, "defect", regions, decision)
+    assert (verdict, [*map(str, reasons)], kept) == (REJECT, ["rule: reject if area_px > 40"], regions)
+    assert decide(0.8, "defect", regions, Decision(reject=0.7, rules=["review if count > 1"])).verdict == REJECT
 
 
 def test_ignored_regions_are_gone_before_the_other_rules():
     big, small = region(area_px=50.0), region(area_px=2.0)
     rules = ["review if count > 1", "ignore if area_px < 5"]
-    assert judge(0.1, "defect", [big, small], Decision(reject=0.7, rules=rules))[::2] == (PASS, [big])
+    assert decide(0.1, "defect", [big, small], Decision(reject=0.7, rules=rules))[::2] == (PASS, [big])
     # where nothing is left, the image passes, whatever its score
-    verdict, reasons, kept = judge(0.9, "defect", [small, small], Decision(reject=0.7, rules=rules))
+    verdict, reasons, kept = decide(0.9, "defect", [small, small], Decision(reject=0.7, rules=rules))
     assert (verdict, kept) == (PASS, [])
-    assert "ignored" in reasons[0]
+    assert [(reason.kind, reason.value) for reason in reasons] == [(ReasonKind.IGNORED, 2)]
+    assert "ignored" in str(reasons[0])
     # but not where there was nothing to begin with
-    assert judge(0.9, "defect", [], Decision(reject=0.7, rules=rules)).verdict == REJECT
+    assert decide(0.9, "defect", [], Decision(reject=0.7, rules=rules)).verdict == REJECT
 
 
 def test_a_zone_limits_a_rule_to_regions_whose_centroid_is_in_it():
     decision = Decision(reject=2.0, rules=["reject if area_px > 3 in zone edge"], zones=EDGE)
-    assert judge(1.0, "defect", [region(x=5.0, area_px=4.0)], decision).verdict == REJECT
-    assert judge(1.0, "defect", [region(x=50.0, area_px=4.0)], decision).verdict == PASS
-    assert judge(1.0, "defect", [region(x=5.0, area_px=2.0), region(x=50.0, area_px=9.0)], decision).verdict == PASS
+    assert decide(1.0, "defect", [region(x=5.0, area_px=4.0)], decision).verdict == REJECT
+    assert decide(1.0, "defect", [region(x=50.0, area_px=4.0)], decision).verdict == PASS
+    assert decide(1.0, "defect", [region(x=5.0, area_px=2.0), region(x=50.0, area_px=9.0)], decision).verdict == PASS
     many = Decision(reject=2.0, rules=["review if count >= 2 in zone edge"], zones=EDGE)
-    assert judge(1.0, "defect", [region(x=5.0), region(x=50.0)], many).verdict == PASS
-    assert judge(1.0, "defect", [region(x=5.0), region(x=6.0)], many).verdict == REVIEW
+    assert decide(1.0, "defect", [region(x=5.0), region(x=50.0)], many).verdict == PASS
+    assert decide(1.0, "defect", [region(x=5.0), region(x=6.0)], many).verdict == REVIEW
     ignore = Decision(reject=2.0, rules=["ignore if count > 0 in zone edge", "reject if count > 0"], zones=EDGE)
-    assert judge(1.0, "defect", [region(x=5.0)], ignore).verdict == PASS
-    assert judge(1.0, "defect", [region(x=5.0), region(x=50.0)], ignore).verdict == REJECT
+    assert decide(1.0, "defect", [region(x=5.0)], ignore).verdict == PASS
+    assert decide(1.0, "defect", [region(x=5.0), region(x=50.0)], ignore).verdict == REJECT
 
 
 def test_a_zone_ends_at_the_edge_of_a_pixel_measured_or_not():
@@ -109,12 +113,12 @@ def test_a_zone_ends_at_the_edge_of_a_pixel_measured_or_not():
         box = (x, 3, x + 1, 4)
         bare = Region("defect", 0.5, box)
         measured = Region("defect", 0.5, box, measurements=measure(np.ones((1, 1), bool), (x, 3)))
-        assert [judge(1.0, "defect", [found], decision).verdict for found in (bare, measured)] == [verdict, verdict]
+        assert [decide(1.0, "defect", [found], decision).verdict for found in (bare, measured)] == [verdict, verdict]
 
 
 @given(st.floats(-5, 15), st.floats(-5, 15))
 def test_a_point_is_in_a_rectangle_or_not(x, y):
-    assert inside(x, y, [(0, 0), (10, 0), (10, 8), (0, 8)]) == (0 <= x < 10 and 0 <= y < 8)
+    assert polygon_contains([(0, 0), (10, 0), (10, 8), (0, 8)], x, y) == (0 <= x < 10 and 0 <= y < 8)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +130,8 @@ def test_a_point_is_in_a_rectangle_or_not(x, y):
         (Decision(class_thresholds={"scrach": 0.3}), "did you mean scratch"),
         (Decision(class_thresholds={"scratch": math.inf}), "inf"),
         (Decision(zones={"edge": [(0, 0), (1, 1)]}), "takes three"),
-        (Decision(rules=["reject if count > 3 in zone edge"]), "no zone 'edge'; none is defined"),
-        (Decision(rules=["reject if pit.area_px > 3"]), "no class 'pit'"),
+        (Decision(rules=["reject if count > 3 in zone edge"]), "unknown zone 'edge'"),
+        (Decision(rules=["reject if pit.area_px > 3"]), "unknown class 'pit'"),
         (Decision(rules=["reject if length_mm > 3"]), "px_per_mm"),
         (Decision(rules=["reject when count > 3"]), "'if' is missing"),
     ],

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from blemish.cli import build_app
 from blemish.dataset.sample import Sample
 from blemish.errors import ImageError, OptionError
+from blemish.geometry import polygon_mask
 from blemish.imaging.part_locator import Blob, Mark, encode_mark
 from blemish.imaging.read import read_image, write_image
-from blemish.imaging.roi import polygon_mask
 from blemish.imaging.rotated_crop import Turned
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Roi

@@ -10,11 +10,11 @@ from graphs import anomaly_bundle, make_bundle
 from onnx import TensorProto, helper
 
 import blemish.cli
-from blemish.dataset.sample import Box, Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError, OptionError
+from blemish.geometry import Box, polygon_mask
 from blemish.imaging.part_locator import Blob
 from blemish.imaging.read import write_image
-from blemish.imaging.roi import polygon_mask
 from blemish.imaging.rotated_crop import Turned
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
@@ -181,7 +181,7 @@ def test_siamese_learns_pairs_and_ships_two_inputs(tmp_path, good):
     options = {"image_size": 64, "batch_size": 4, "steps": 30, "weights": "random", "backbone": "resnet10t"}
     run = train(
         tmp_path / "data.csv", out=tmp_path / "run", method="siamese", options=options, channels=1,
-        progress=False, tell=lambda _: None, trainer={"accelerator": "cpu"},
+        progress=False, trainer={"accelerator": "cpu"},
     )  # fmt: skip
     inspector = Inspector.open(run)
     assert inspector.manifest.template
@@ -221,7 +221,7 @@ def test_an_image_that_could_not_be_judged_is_named_before_learning(tmp_path, mo
     monkeypatch.setattr(training, "_carry_out", lambda run, *_: run)
     said = nullcontext() if complete else pytest.raises(DataError, match=f"{bare}-pit.* has no template.*=gallery")
     with said:
-        training.train(tmp_path / "data.csv", out=tmp_path / "run", method="siamese", tell=str, **settings)
+        training.train(tmp_path / "data.csv", out=tmp_path / "run", method="siamese", **settings)
     assert (tmp_path / "run").exists() == complete
 
 

@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 from web_page import read_page
 
 from blemish.cli.report import report
-from blemish.dataset.sample import Polygon, Sample
+from blemish.dataset.sample import Sample
 from blemish.errors import MissingExtraError, OptionError
 from blemish.evaluation.curves import class_curves, detection_curves
-from blemish.evaluation.defect_recall import Outcome
-from blemish.evaluation.detections import Detections, average_precision, rank
+from blemish.evaluation.defect_recall import DefectMatches
+from blemish.evaluation.detections import Detections, average_precision, match_detections
 from blemish.evaluation.evaluate import Seen as Judged
-from blemish.evaluation.intervals import prove, share
+from blemish.evaluation.intervals import prove_escape_rate, estimate_rate
+from blemish.geometry import Polygon
 from blemish.imaging.read import write_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
@@ -121,8 +122,8 @@ def test_telling_images_come_first():
 
     found = telling([
         judged(0, "pit", ("good", 0.6)), judged(1, "pit", ("pit", 0.9)), judged(2, None, ("pit", 0.9)),
-        judged(3, "dent", ("pit", 0.7), Outcome([4.0, 30.0], [False, True], [0.8])),
-        judged(4, "pit", None, Outcome([9.0], [False], [0.2, 0.9])), judged(5, "pit", None, Outcome([9.0], [True], [])),
+        judged(3, "dent", ("pit", 0.7), DefectMatches([4.0, 30.0], [False, True], [0.8])),
+        judged(4, "pit", None, DefectMatches([9.0], [False], [0.2, 0.9])), judged(5, "pit", None, DefectMatches([9.0], [True], [])),
     ])  # fmt: skip
     assert {group.title: [int(sample.image[:-4]) for sample in group.samples] for group in found} == {
         "Top mistakes": [3, 0], "Missed defects": [4, 3], "False regions": [4, 3],
@@ -144,7 +145,7 @@ def test_curves_by_class_are_those_of_their_figures():
         for _ in range(5)
     ]
     for name, (recall, precision, value) in detection_curves(images).items():
-        assert value == pytest.approx(float(average_precision(rank(images, name, np.array([0.5])))[0]))
+        assert value == pytest.approx(float(average_precision(match_detections(images, name, np.array([0.5])))[0]))
         assert (np.diff(recall) >= 0).all()
         assert len(precision) == 15
     shown = [(Sample("x", label), Inspection(PASS, "", 0, [], (1, 1), class_scores=given)) for label, given in [
@@ -218,8 +219,8 @@ def test_verdicts_by_class_counts_every_image_of_known_truth():
 
 
 def test_words_for_a_proof():
-    estimate = share(0, 63).__dict__
-    image = {"escape_rate": estimate, "proof": prove(0, 63, (0.05, 0.01)).__dict__, "review_rate": {"value": 0}}
+    estimate = estimate_rate(0, 63).__dict__
+    image = {"escape_rate": estimate, "proof": prove_escape_rate(0, 63, (0.05, 0.01)).__dict__, "review_rate": {"value": 0}}
     words = " ".join(in_words({"image": image})).replace("\N{NO-BREAK SPACE}", " ")
     assert "None of 63 defective parts passed." in words
     assert "With 95 % confidence this proves an escape rate of at most 4.6 %." in words

@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 
 from blemish.dataset.ground_truth import boxes_of, cut, has_boxes, label_from, shapes_of
 from blemish.dataset.image_files import losses, unique_stems
-from blemish.dataset.sample import AnnotationWarning, Box, Dataset, Polygon, Sample, Shape
+from blemish.dataset.sample import AnnotationWarning, Dataset, Sample
 from blemish.errors import DataError, ImageError
+from blemish.geometry import Box, Polygon, Shape
 from blemish.imaging.read import image_header
 
 T = TypeVar("T")

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures
 from blemish.dataset.ground_truth import cut, read_class_mask
 from blemish.dataset.info import Progress, in_threads
-from blemish.dataset.sample import Box, Dataset, Rle, Sample
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
-from blemish.geometry import bounds_of
+from blemish.geometry import Box, Rle, shape_bounds
 from blemish.imaging.read import read_image, read_mask
 
 SMALL_SIDE = 8  # px; an image with a shorter side can hardly be meant
@@ -137,7 +137,7 @@ def _look_at(sample: Sample) -> _Look:
         if isinstance(item, Rle) and (item.height, item.width) != size:
             mask_error = f"{sample.image}: run lengths of {item.width}×{item.height}, its image {size[1]}×{size[0]}"
             continue
-        bounds = (item.x0, item.y0, item.x1, item.y1) if isinstance(item, Box) else bounds_of(item)
+        bounds = item.bounds if isinstance(item, Box) else shape_bounds(item)
         whole = None if bounds is None else Box(*bounds, item.label)
         inside = None if whole is None else cut(whole, size)
         no_area += inside is None

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from blemish.dataset.annotations import read_text, readable
 from blemish.dataset.formats import deeppcb, labelme, voc, yolo
-from blemish.dataset.sample import Box
 from blemish.errors import DataError
+from blemish.geometry import Box
 
 # Each takes the annotation file and its image, and returns the boxes in pixels of the image.
 BOX_READERS: dict[str, Callable[[Path, Path], tuple[Box, ...]]] = {

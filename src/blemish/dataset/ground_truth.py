@@ -12,9 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.dataset.sample import DEFECT, GOOD, Box, Rle, Sample, Shape
+from blemish.dataset.sample import DEFECT, GOOD, Sample
 from blemish.errors import DataError, ImageError
-from blemish.geometry import bounds_of, bounds_of_mask, encode_mask, pixels_of, regions_of
+from blemish.geometry import (
+    Bounds,
+    Box,
+    Rle,
+    Shape,
+    connected_regions,
+    encode_mask,
+    mask_bounds,
+    shape_bounds,
+    shape_mask,
+)
 from blemish.imaging.read import image_header, read_image, read_mask
 
 Bools = NDArray[np.bool_]
@@ -84,14 +94,14 @@ def instances_of(sample: Sample, size: tuple[int, int]) -> list[Instance]:
         raise DataError(f"nothing tells which pixels of {sample.image} are defective")
     masks: list[tuple[str, Bools]] = []
     for shape in shapes_of(sample, size):
-        pixels = pixels_of(shape, size)
+        pixels = shape_mask(shape, size)
         many = isinstance(shape, Rle) and shape.many
-        masks += [(shape.label, part) for part in (regions_of(pixels) if many else [pixels])]
+        masks += [(shape.label, part) for part in (connected_regions(pixels) if many else [pixels])]
     found = []
     for label, pixels in masks:
-        bounds = bounds_of_mask(pixels)
+        bounds = mask_bounds(pixels)
         if bounds is not None:
-            x0, y0, x1, y1 = (int(v) for v in bounds)
+            x0, y0, x1, y1 = bounds
             found.append(Instance(label, (x0, y0, x1, y1), pixels[y0:y1, x0:x1]))
     return found
 
@@ -154,11 +164,11 @@ def read_class_mask(path: Path) -> NDArray[np.int64]:
 def _all_boxes(sample: Sample, size: tuple[int, int]) -> Iterable[Box]:
     yield from sample.boxes or ()
     for shape in shapes_of(sample, size) if sample.shapes is not None or not sample.boxes else ():
+        found: list[Bounds | None] = [shape_bounds(shape)]
         if isinstance(shape, Rle) and shape.many:
-            boundaries = [bounds_of_mask(region) for region in regions_of(pixels_of(shape, size))]
-        else:
-            boundaries = [bounds_of(shape)]
-        yield from (Box(*bounds, shape.label) for bounds in boundaries if bounds is not None)
+            found = [mask_bounds(region) for region in connected_regions(shape_mask(shape, size))]
+        for x0, y0, x1, y1 in filter(None, found):
+            yield Box(float(x0), float(y0), float(x1), float(y1), shape.label)
 
 
 def _layers(sample: Sample, size: tuple[int, int]) -> Iterable[tuple[str, Bools]]:
@@ -178,4 +188,4 @@ def _layers(sample: Sample, size: tuple[int, int]) -> Iterable[tuple[str, Bools]
     elif not has_mask(sample):
         raise DataError(f"nothing tells which pixels of {sample.image} are defective")
     for shape in sample.shapes or ():
-        yield shape.label, pixels_of(shape, size)
+        yield shape.label, shape_mask(shape, size)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blemish.dataset.ground_truth import shapes_of
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
-from blemish.geometry import pixels_of
+from blemish.geometry import shape_mask
 from blemish.imaging.read import ImageHeader, image_header, read_mask
 
 Item = TypeVar("Item")
@@ -132,7 +132,7 @@ def _look_at(sample: Sample) -> tuple[ImageHeader | None, list[tuple[str, float]
         if sample.mask is not None and sample.mask_classes is None:
             return header, [("", pixels) for pixels in region_sizes(read_mask(sample.mask))], ""
         shapes = shapes_of(sample, (header.height, header.width))
-        masks = [(shape.label, pixels_of(shape, (header.height, header.width))) for shape in shapes]
+        masks = [(shape.label, shape_mask(shape, (header.height, header.width))) for shape in shapes]
         return header, [(label, pixels) for label, mask in masks for pixels in region_sizes(mask)], ""
     except (DataError, ImageError) as error:
         return header, [], str(error)

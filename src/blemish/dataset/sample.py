@@ -6,48 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from blemish.geometry import Box, Shape
+
 GOOD = "good"
 DEFECT = "defect"  # a defect of which nothing tells the class
 SPLITS = ("train", "val", "test")
 FEW = 25  # a defect class with fewer training images than this puts the data in the "few" setting
 
 Setting = Literal["known", "unknown", "few"]
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A labelled box in pixels; x1 and y1 are exclusive."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    label: str
-
-
-Ring = tuple[tuple[float, float], ...]  # points x y of an outline, in pixels; (0, 0) is the image's upper left corner
-
-
-@dataclass(frozen=True, slots=True)
-class Polygon:
-    """One labelled defect by its outline; several rings are parts of the same defect, all of them filled."""
-
-    rings: tuple[Ring, ...]
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rle:
-    """A labelled mask (height, width) as run lengths down its columns, background first, as in COCO."""
-
-    counts: tuple[int, ...]
-    height: int
-    width: int
-    label: str
-    many: bool = False  # all defects of the class in one mask, not just one defect
-
-
-Shape = Polygon | Rle
 
 
 class AnnotationWarning(UserWarning):

@@ -7,23 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from blemish.arrays import Mask
 from blemish.dataset.ground_truth import class_masks, classes_shown, has_mask, instances_of, known_boxes, mask_of
-from blemish.dataset.sample import Box, Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.write import sha256_of
 from blemish.errors import BlemishError, DataError
-from blemish.evaluation.boxes import BoxFigures, box_figures, compare
-from blemish.evaluation.classes import ClassFigures, class_figures
-from blemish.evaluation.defect_recall import Outcome, SizeShare, found_by_size, outcome_of_boxes, outcome_of_masks
+from blemish.evaluation.box_metrics import BoxMetrics, box_metrics, match_boxes
+from blemish.evaluation.class_metrics import ClassMetrics, class_metrics
+from blemish.evaluation.defect_recall import (
+    DefectMatches,
+    SizeRecall,
+    match_regions_to_boxes,
+    match_regions_to_masks,
+    recall_by_size,
+)
 from blemish.evaluation.detections import Detections
-from blemish.evaluation.image import ImageFigures, image_figures
-from blemish.evaluation.labels import LabelFigures, label_figures
-from blemish.evaluation.masks import MaskFigures, Overlap, compare_masks, mask_figures, overlap
-from blemish.evaluation.pixel import PixelFigures, PixelScores, pixel_figures, split_scores
+from blemish.evaluation.image_metrics import ImageMetrics, image_metrics
+from blemish.evaluation.label_metrics import LabelMetrics, label_metrics
+from blemish.evaluation.mask_metrics import MaskMetrics, RegionOverlap, mask_metrics, match_masks, measure_overlap
+from blemish.evaluation.pixel_metrics import PixelMetrics, PixelScores, pixel_metrics, split_scores
 from blemish.evaluation.speed import Speed, measure_speed
+from blemish.geometry import Box
 from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import Unreadable
-from blemish.inspection.result import Bools, Inspection, Verdict
+from blemish.inspection.result import Inspection, Verdict
 from blemish.inspection.stitching import defect_names
 
 Watch = Callable[[Sample, Inspection], None]
@@ -33,13 +41,13 @@ Watch = Callable[[Sample, Inspection], None]
 class Figures:
     """Figures of one set of images; None where there is no truth for them or no such output."""
 
-    image: ImageFigures | None
-    pixel: PixelFigures | None
-    classes: ClassFigures | None
-    masks: MaskFigures | None
-    boxes: BoxFigures | None
-    sizes: list[SizeShare] | None = None  # share of the defects found by their size
-    labels: LabelFigures | None = None  # where images show several defects at once
+    image: ImageMetrics | None
+    pixel: PixelMetrics | None
+    classes: ClassMetrics | None
+    masks: MaskMetrics | None
+    boxes: BoxMetrics | None
+    sizes: list[SizeRecall] | None = None  # share of the defects found by their size
+    labels: LabelMetrics | None = None  # where images show several defects at once
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class EvaluatedImage:
     """What evaluation keeps of one inspected image."""
 
     sample: Sample
@@ -71,10 +79,10 @@ class Seen:
     score: float
     predicted: tuple[str, float] | None  # the likeliest class and its probability
     pixels: PixelScores | None
-    overlap: Overlap | None
+    measure_overlap: RegionOverlap | None
     instances: Detections | None  # masks of whole defects against the true ones
     boxes: Detections | None
-    outcome: Outcome | None = None  # which true defects the regions find
+    outcome: DefectMatches | None = None  # which true defects the regions find
     told: frozenset[str] | None = None  # defect classes of the truth
     shown: tuple[frozenset[str], dict[str, float]] | None = None  # these, and the probability of each of the bundle's
 
@@ -85,7 +93,7 @@ def evaluate(
     *,
     speed: bool = True,
     watch: Watch | None = None,
-    keep: Callable[[Seen], None] | None = None,
+    keep: Callable[[EvaluatedImage], None] | None = None,
 ) -> Evaluation:
     """Figures of a bundle on a dataset, all of whose images are used.
 
@@ -134,14 +142,14 @@ def evaluate(
     )
 
 
-def _unknown_classes(inspector: Inspector, seen: list[Seen]) -> dict[str, int]:
+def _unknown_classes(inspector: Inspector, seen: list[EvaluatedImage]) -> dict[str, int]:
     """Classes of the truth that a bundle which names classes does not know, and how many images are of each."""
     several = len(defect_names(inspector.manifest)) > 1  # the only class of boxes or masks is any defect's
     labels = [label for s in seen if s.told is not None and (several or s.shown is not None) for label in s.told]
     return dict(sorted(Counter(label for label in labels if label not in inspector.manifest.classes).items()))
 
 
-def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watch: Watch | None) -> Iterator[Seen]:
+def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watch: Watch | None) -> Iterator[EvaluatedImage]:
     results = inspector.inspect(dataset.samples, on_error="report")
     names = defect_names(inspector.manifest)
     for sample, result in zip(dataset.samples, results, strict=True):
@@ -159,7 +167,7 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
                 instances = _compare_instances(sample, result, names)
             known = None if result.candidates is None else known_boxes(sample, result.size)
             if result.candidates is not None and known is not None:
-                boxes = compare(result.candidates, _as_named(known, names), result.valid)
+                boxes = match_boxes(result.candidates, _as_named(known, names), result.valid)
             outcome = _outcome(sample, result, mask, known)
             if told is not None and result.class_scores is not None:
                 shown = told, {name: result.class_scores[name] for name in names}
@@ -167,13 +175,13 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
             unreadable.append(str(error))
         if watch is not None:
             watch(sample, result)
-        yield Seen(
+        yield EvaluatedImage(
             sample,
             result.verdict,
             result.score,
             max(result.class_scores.items(), key=lambda own: own[1]) if result.class_scores else None,
             None if mask is None or result.heat_map is None else split_scores(result.heat_map, mask, result.valid),
-            None if mask is None else overlap(result.regions, mask, result.valid, layers),
+            None if mask is None else measure_overlap(result.regions, mask, result.valid, layers),
             instances,
             boxes,
             outcome,
@@ -182,7 +190,7 @@ def _inspect(inspector: Inspector, dataset: Dataset, unreadable: list[str], watc
         )
 
 
-def _pixel_truth(sample: Sample, result: Inspection) -> Bools | None:
+def _pixel_truth(sample: Sample, result: Inspection) -> Mask | None:
     """Defect pixels (H, W) of an image; None where they are not known, as with an empty mask of a defective image."""
     if not has_mask(sample):
         return None
@@ -195,14 +203,14 @@ def _as_named(boxes: Sequence[Box], names: list[str]) -> list[Box]:
     return [replace(box, label=names[0]) for box in boxes] if len(names) == 1 else list(boxes)
 
 
-def _outcome(sample: Sample, result: Inspection, mask: Bools | None, boxes: Sequence[Box] | None) -> Outcome | None:
+def _outcome(sample: Sample, result: Inspection, mask: Mask | None, boxes: Sequence[Box] | None) -> DefectMatches | None:
     """By masks where both sides have them, else by boxes where the bundle gives some; None where nothing tells."""
     boxes_alone = result.candidates is not None and result.candidates.masks is None
     if mask is not None and not boxes_alone:
         truth = instances_of(sample, result.size) if sample.defective is not False else []
-        return outcome_of_masks(result.regions, truth, result.valid, result.size)
+        return match_regions_to_masks(result.regions, truth, result.valid, result.size)
     if result.candidates is not None and boxes is not None:
-        return outcome_of_boxes(result.regions, boxes, result.valid)
+        return match_regions_to_boxes(result.regions, boxes, result.valid)
     return None
 
 
@@ -216,10 +224,10 @@ def _compare_instances(sample: Sample, result: Inspection, names: list[str]) -> 
     truth = instances_of(sample, result.size) if sample.defective is not False else []
     if len(names) == 1:
         truth = [replace(t, label=names[0]) for t in truth]
-    return compare_masks(regions, truth, result.valid)
+    return match_masks(regions, truth, result.valid)
 
 
-def _figures(inspector: Inspector, seen: list[Seen], product: str | None = None) -> Figures:
+def _figures(inspector: Inspector, seen: list[EvaluatedImage], product: str | None = None) -> Figures:
     known = [s for s in seen if s.sample.defective is not None]
     scores = np.array([s.score for s in known], np.float64)
     defective = np.array([bool(s.sample.defective) for s in known], np.bool_)
@@ -227,19 +235,19 @@ def _figures(inspector: Inspector, seen: list[Seen], product: str | None = None)
     named = [(s.sample.label, *s.predicted) for s in seen if s.sample.label is not None and s.predicted is not None]
     shapes = bool({"anomaly_map", "class_map", "mask_scores", "box_masks"} & set(inspector.manifest.outputs))
     shapes |= inspector.manifest.tiling is not None  # a classifier of windows
-    overlaps = [s.overlap for s in seen if s.overlap is not None]
+    overlaps = [s.measure_overlap for s in seen if s.measure_overlap is not None]
     outcomes = [s.outcome for s in seen if s.outcome is not None]
     shown = [s.shown for s in seen if s.shown is not None]
     several = any(len(truth) > 1 for truth, _ in shown)
     thresholds = inspector.decision_for(product).class_thresholds
     return Figures(
-        image=image_figures(scores, defective, [s.verdict for s in known]) if known else None,
-        pixel=pixel_figures(pixels, inspector.decision_for(product).map_high),
-        classes=class_figures(*map(list, zip(*named, strict=True))) if named else None,
-        masks=mask_figures(overlaps, [s.instances for s in seen if s.instances is not None]) if shapes else None,
-        boxes=box_figures([s.boxes for s in seen if s.boxes is not None]),
-        sizes=found_by_size(outcomes) or None if shapes or "boxes" in inspector.manifest.outputs else None,
-        labels=label_figures([t for t, _ in shown], [found for _, found in shown], thresholds) if several else None,
+        image=image_metrics(scores, defective, [s.verdict for s in known]) if known else None,
+        pixel=pixel_metrics(pixels, inspector.decision_for(product).map_high),
+        classes=class_metrics(*map(list, zip(*named, strict=True))) if named else None,
+        masks=mask_metrics(overlaps, [s.instances for s in seen if s.instances is not None]) if shapes else None,
+        boxes=box_metrics([s.boxes for s in seen if s.boxes is not None]),
+        sizes=recall_by_size(outcomes) or None if shapes or "boxes" in inspector.manifest.outputs else None,
+        labels=label_metrics([t for t, _ in shown], [found for _, found in shown], thresholds) if several else None,
     )
 
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from blemish.errors import ImageError
+from blemish.geometry import mask_bounds, polygon_mask
 from blemish.imaging.blob import Side, find_blob, grey_of
 from blemish.imaging.contour import find_contour
 from blemish.imaging.pattern_match import check_mark, find_mark
-from blemish.imaging.roi import Bools, Box, RoiShape, locate, polygon_mask
+from blemish.imaging.roi import Bools, Box, RoiShape, locate
 from blemish.imaging.rotated_crop import Turned
 
 Counts = Literal["box", "hull", "outline"]
@@ -162,10 +163,10 @@ def _by_patch(image: NDArray[Any], box: Box, roi: PartShape, counts: Bools) -> P
         counts = counts & (hull > 0)
     if how.upright:
         return _turned(_smallest_rectangle(outline, how.margin), counts)
-    rows, columns = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
-    m = how.margin
-    left, right = max(x0, int(columns[0]) - m), min(x1, int(columns[-1]) + 1 + m)
-    top, bottom = max(y0, int(rows[0]) - m), min(y1, int(rows[-1]) + 1 + m)
+    bounds, m = mask_bounds(whole), how.margin
+    assert bounds is not None
+    left, right = max(x0, bounds[0] - m), min(x1, bounds[2] + m)
+    top, bottom = max(y0, bounds[1] - m), min(y1, bounds[3] + m)
     return Place((left, top, right, bottom), counts[top:bottom, left:right])
 
 

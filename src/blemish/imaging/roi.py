@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import ImageError
+from blemish.geometry import mask_bounds, polygon_mask
 
 Bools = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # x0 y0 x1 y1, x1 and y1 exclusive
@@ -47,20 +48,6 @@ def locate(image: NDArray[Any], roi: RoiShape | None) -> tuple[Box, Bools]:
     return _drawn(height, width, roi.image_height, roi.image_width, roi.rectangle, polygon, ignore)
 
 
-def polygon_mask(points: Sequence[tuple[float, float]], height: int, width: int) -> Bools:
-    """Pixels (height, width) whose centre is inside a closed polygon, by the even-odd rule."""
-    crossings = np.zeros((height, width + 1), np.uint8)
-    for (xa, ya), (xb, yb) in zip(points, [*points[1:], points[0]], strict=True):
-        if ya == yb:
-            continue
-        (xa, ya), (xb, yb) = sorted([(xa, ya), (xb, yb)], key=lambda point: point[1])
-        rows = np.arange(max(0, int(np.ceil(ya - 0.5))), min(height, int(np.ceil(yb - 0.5))))
-        x = xa + (rows + 0.5 - ya) * (xb - xa) / (yb - ya)
-        columns = np.clip(np.ceil(x - 0.5), 0, width).astype(np.intp)
-        crossings[rows, columns] ^= 1
-    return np.bitwise_xor.accumulate(crossings, axis=1)[:, :width].astype(bool)
-
-
 @lru_cache(maxsize=4)
 def _whole(height: int, width: int) -> Bools:
     return _read_only(np.ones((height, width), bool))
@@ -81,11 +68,10 @@ def _drawn(
     inside = None
     if polygon is not None:
         inside = polygon_mask(_scaled(polygon, scale_x, scale_y), height, width)
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        if not len(rows):
+        bounds = mask_bounds(inside)
+        if bounds is None:
             raise _outside(width, height)
-        x0, y0 = max(x0, int(columns[0])), max(y0, int(rows[0]))
-        x1, y1 = min(x1, int(columns[-1]) + 1), min(y1, int(rows[-1]) + 1)
+        x0, y0, x1, y1 = max(x0, bounds[0]), max(y0, bounds[1]), min(x1, bounds[2]), min(y1, bounds[3])
     x0, y0, x1, y1 = max(0, x0), max(0, y0), min(width, x1), min(height, y1)
     if x0 >= x1 or y0 >= y1:
         raise _outside(width, height)

@@ -1,56 +1,60 @@
-"""From what was found to pass, review or reject: thresholds and rules, which are data beside the graph.
+"""Turn scores and regions into a verdict, by thresholds and rules that are data next to the graph.
 
-The verdict is the worst of what the thresholds and the rules say. A score at or above `reject` rejects, at or above
-`review` asks for review. A class's own threshold takes the place of `reject` for the score of that class. When `ignore`
-rules have dropped every region of an image that had some, there is nothing left to hold against it: it passes.
+The verdict is the worst that thresholds and rules ask for. A score at or above `reject` rejects, at or above `review`
+asks for review. A class's own threshold replaces `reject` for the score of that class. Where `ignore` rules have
+dropped every region of an image that had some, the image passes.
 """
 
-import difflib
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-from pydantic import ValidationError
-
-from blemish.errors import DecisionError
+from blemish.errors import DecisionError, unknown
+from blemish.files import load_yaml, validate
+from blemish.geometry import polygon_contains
 from blemish.inspection.manifest import Decision
-from blemish.inspection.result import Region, Verdict
+from blemish.inspection.result import Reason, ReasonKind, Region, Verdict
 from blemish.inspection.rule_parser import parse_rule
-from blemish.inspection.rules import Rule, check_rule
+from blemish.inspection.rules import DecisionRule, check_rule
 
-_ORDER = {Verdict.PASS: 0, Verdict.REVIEW: 1, Verdict.REJECT: 2}
+_SEVERITY = {Verdict.PASS: 0, Verdict.REVIEW: 1, Verdict.REJECT: 2}
 _MAX_FILE_BYTES = 2**20
-Points = Sequence[tuple[float, float]]
 
 
-class Judgement(NamedTuple):
+class DecisionResult(NamedTuple):
     verdict: Verdict
-    reasons: list[str]  # a line each
+    reasons: list[Reason]  # those that ask for this verdict
     regions: list[Region]  # those that no rule ignores
 
 
-def judge(
+def decide(
     score: float,
     label: str,
     regions: Sequence[Region],
     decision: Decision,
     class_scores: dict[str, float] | None = None,
-) -> Judgement:
-    """The verdict on an image whose worst finding is of class `label`, and why.
+) -> DecisionResult:
+    """The verdict on an image, and the reasons for it.
 
-    `class_scores` holds the scores of defect classes where the graph gives them.
+    `label` is the class of the worst finding; `class_scores` holds the scores of defect classes where the graph gives
+    them.
     """
     rules = [parse_rule(text) for text in decision.rules]
-    kept = _keep(regions, rules, decision)
+    kept = _drop_ignored(regions, rules, decision)
     if regions and not kept:
-        return Judgement(Verdict.PASS, [f"all {len(regions)} regions are ignored by a rule"], [])
-    found = [*_by_threshold(score, label, kept, decision, class_scores), *_by_rules(kept, rules, decision)]
-    if not has_thresholds(decision) and all(rule.action == "ignore" for rule in rules):
-        found = found or [(Verdict.REVIEW, "no threshold set")]
-    worst = max((verdict for verdict, _ in found), key=_ORDER.__getitem__, default=Verdict.PASS)
-    return Judgement(worst, [reason for verdict, reason in found if verdict == worst], kept)
+        ignored = Reason(ReasonKind.IGNORED, Verdict.PASS, value=float(len(regions)))
+        return DecisionResult(Verdict.PASS, [ignored], [])
+    reasons = _threshold_reasons(score, label, kept, decision, class_scores)
+    reasons += [
+        Reason(ReasonKind.RULE, Verdict(rule.action), rule=rule.text)
+        for rule in rules
+        if rule.action != "ignore" and rule.holds(_in_zone(kept, rule, decision))
+    ]
+    if not reasons and not has_thresholds(decision) and all(rule.action == "ignore" for rule in rules):
+        reasons = [Reason(ReasonKind.NO_THRESHOLD, Verdict.REVIEW)]
+    worst = max((reason.verdict for reason in reasons), key=_SEVERITY.__getitem__, default=Verdict.PASS)
+    return DecisionResult(worst, [reason for reason in reasons if reason.verdict == worst], kept)
 
 
 def has_thresholds(decision: Decision) -> bool:
@@ -58,7 +62,10 @@ def has_thresholds(decision: Decision) -> bool:
 
 
 def check_decision(decision: Decision, classes: Iterable[str] | None = None, scaled: bool = True) -> None:
-    """Raise DecisionError for what can be known to be wrong before any image is seen."""
+    """Raise DecisionError for every mistake that can be found before an image is seen.
+
+    `classes` are the classes that may be named, None: any. Not `scaled`: measurements in mm are an error.
+    """
     known = None if classes is None else list(classes)
     for name in ("review", "reject", "map_low", "map_high"):
         value = getattr(decision, name)
@@ -66,16 +73,15 @@ def check_decision(decision: Decision, classes: Iterable[str] | None = None, sca
             raise DecisionError(f"{name} is {value}; give a number")
     if decision.review is not None and decision.reject is not None and decision.review > decision.reject:
         raise DecisionError(
-            f"the review threshold {decision.review:g} lies above the reject threshold {decision.reject:g}; lower it"
+            f"the review threshold {decision.review:g} is above the reject threshold {decision.reject:g}; lower it"
         )
     if decision.map_low is not None and decision.map_high is not None and decision.map_low > decision.map_high:
-        raise DecisionError(f"map_low {decision.map_low:g} lies above map_high {decision.map_high:g}; lower it")
+        raise DecisionError(f"map_low {decision.map_low:g} is above map_high {decision.map_high:g}; lower it")
     for name, value in decision.class_thresholds.items():
         if not math.isfinite(value):
             raise DecisionError(f"the threshold of class {name} is {value}; give a number")
         if known is not None and name not in known:
-            near = difflib.get_close_matches(name, known, n=3) or known
-            raise DecisionError(f"there is no class '{name}' to set a threshold for; did you mean {', '.join(near)}?")
+            raise DecisionError(f"class_thresholds: {unknown('class', name, known)}")
     for name, points in decision.zones.items():
         if len(points) < 3:
             raise DecisionError(f"zone '{name}' has {len(points)} points; a polygon takes three")
@@ -84,19 +90,14 @@ def check_decision(decision: Decision, classes: Iterable[str] | None = None, sca
 
 
 def load_decision(file: str | Path, base: Decision | None = None) -> Decision:
-    """Thresholds and rules from a YAML or JSON file: a mapping of `Decision`'s fields, or just a list of rules.
+    """Thresholds and rules from a YAML or JSON file: a mapping of `Decision`'s fields, or a bare list of rules.
 
-    What the file does not name is taken from `base`. Raises DecisionError.
+    Fields that the file does not name keep their value in `base`. Raises DecisionError.
     """
     file = Path(file)
-    try:
-        if file.stat().st_size > _MAX_FILE_BYTES:
-            raise DecisionError(f"{file} is larger than a file of rules can be")
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DecisionError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DecisionError(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())[:200]}") from error
+    if file.exists() and file.stat().st_size > _MAX_FILE_BYTES:
+        raise DecisionError(f"{file} is larger than a file of rules can be")
+    data = load_yaml(file, str(file), DecisionError)
     if isinstance(data, list):
         data = {"rules": data}
     if not isinstance(data, dict):
@@ -105,100 +106,66 @@ def load_decision(file: str | Path, base: Decision | None = None) -> Decision:
 
 
 def update_decision(base: Decision, changes: dict[str, Any], where: str) -> Decision:
-    """A decision with some fields changed and checked; `where` says in an error where they came from."""
+    """A decision with some fields changed and checked; error messages begin with `where`, the source of the changes."""
     for name in changes:
         if name not in Decision.model_fields:
-            near = difflib.get_close_matches(str(name), Decision.model_fields, n=2) or list(Decision.model_fields)
-            raise DecisionError(f"{where}: '{name}' is not known; did you mean {', '.join(near)}?")
-    try:
-        decision = Decision.model_validate({**base.model_dump(), **changes})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DecisionError(f"{where}: {place}: {first['msg']}") from error
+            raise DecisionError(f"{where}: {unknown('field', str(name), Decision.model_fields)}")
+    decision = validate(Decision, {**base.model_dump(), **changes}, where, DecisionError)
     check_decision(decision)
     return decision
 
 
-def inside(x: float, y: float, points: Points) -> bool:
-    """Whether a point lies in a closed polygon, by the even-odd rule."""
-    crossed = False
-    for (xa, ya), (xb, yb) in zip(points, [*points[1:], points[0]], strict=True):
-        if (ya > y) != (yb > y) and x < xa + (y - ya) * (xb - xa) / (yb - ya):
-            crossed = not crossed
-    return crossed
-
-
-def _keep(regions: Sequence[Region], rules: list[Rule], decision: Decision) -> list[Region]:
-    """The regions that no ignore rule holds for."""
+def _drop_ignored(regions: Sequence[Region], rules: list[DecisionRule], decision: Decision) -> list[Region]:
     kept = list(regions)
     for rule in rules:
         if rule.action == "ignore":
-            reached = _in_zone(kept, rule, decision)
-            dropped = {id(region) for region in reached if rule.holds_for(region, reached)}
+            candidates = _in_zone(kept, rule, decision)
+            dropped = {id(region) for region in candidates if rule.holds_for(region, candidates)}
             kept = [region for region in kept if id(region) not in dropped]
     return kept
 
 
-def _by_rules(regions: list[Region], rules: list[Rule], decision: Decision) -> list[tuple[Verdict, str]]:
-    return [
-        (Verdict(rule.action), f"rule: {rule.text}")
-        for rule in rules
-        if rule.action != "ignore" and rule.holds(_in_zone(regions, rule, decision))
-    ]
-
-
-def _by_threshold(
+def _threshold_reasons(
     score: float, label: str, regions: list[Region], decision: Decision, class_scores: dict[str, float] | None
-) -> list[tuple[Verdict, str]]:
+) -> list[Reason]:
     if math.isnan(score):
-        return [(Verdict.REVIEW, "the score is not a number")]
-    own = decision.class_thresholds
+        return [Reason(ReasonKind.INVALID_SCORE, Verdict.REVIEW)]
+    own, reject, review = decision.class_thresholds, decision.reject, decision.review
     if not own:
-        return _at_or_above("score", score, decision.reject, decision.review)
+        return _reached(None, score, reject, review)
     if class_scores is None:
+        scores = {label: score}
+        for region in regions:
+            scores[region.label] = max(region.score, scores.get(region.label, region.score))
         return [
-            line
-            for name, value in _worst_of_classes(score, label, regions).items()
-            for line in _at_or_above(f"{name} score", value, own.get(name, decision.reject), decision.review)
+            reason for name, value in scores.items() for reason in _reached(name, value, own.get(name, reject), review)
         ]
-    # The image's score is that of all defects together: it is none of a class, and no region's score is a probability.
-    found = [
-        line
-        for name, value in class_scores.items()
-        for line in _at_or_above(f"{name} score", value, own.get(name, decision.reject), None)
+    # The image's score is the probability of any defect, not of one class; and no region's score is a probability.
+    reasons = [
+        reason for name, value in class_scores.items() for reason in _reached(name, value, own.get(name, reject), None)
     ]
-    reject, review = decision.reject, decision.review
-    if label in own:  # its threshold comes in the place of `reject`; what reaches that all together takes a look
+    if label in own:  # its threshold replaces `reject`; what reaches `reject` by all classes together goes to review
         reject, review = None, reject if review is None else review
-    return found + _at_or_above("score", score, reject, review)
+    return reasons + _reached(None, score, reject, review)
 
 
-def _at_or_above(what: str, value: float, reject: float | None, review: float | None) -> list[tuple[Verdict, str]]:
+def _reached(label: str | None, value: float, reject: float | None, review: float | None) -> list[Reason]:
     for verdict, threshold in ((Verdict.REJECT, reject), (Verdict.REVIEW, review)):
         if threshold is not None and value >= threshold:
-            return [(verdict, f"{what} {value:.4g} is at or above the {verdict.value} threshold {threshold:.4g}")]
+            return [Reason(ReasonKind.THRESHOLD, verdict, label, float(value), threshold)]
     return []
 
 
-def _worst_of_classes(score: float, label: str, regions: list[Region]) -> dict[str, float]:
-    """The worst score of each defect class that was found."""
-    scores = {label: score}
-    for region in regions:
-        scores[region.label] = max(region.score, scores.get(region.label, region.score))
-    return scores
-
-
-def _in_zone(regions: Sequence[Region], rule: Rule, decision: Decision) -> list[Region]:
+def _in_zone(regions: Sequence[Region], rule: DecisionRule, decision: Decision) -> list[Region]:
     if rule.zone is None:
         return list(regions)
     check_rule(rule, decision.zones)
     points = decision.zones[rule.zone]
-    return [region for region in regions if inside(*_centre(region), points)]
+    return [region for region in regions if polygon_contains(points, *_centre(region))]
 
 
 def _centre(region: Region) -> tuple[float, float]:
-    if region.measurements is not None:  # where a pixel's centre is a whole number; zones are drawn at pixel edges
+    if region.measurements is not None:  # a pixel's centre is a whole number there; zones are given at pixel edges
         return region.measurements.centroid_x + 0.5, region.measurements.centroid_y + 0.5
     x0, y0, x1, y1 = region.box
     return (x0 + x1) / 2, (y0 + y1) / 2

@@ -3,16 +3,18 @@
 import cv2
 import numpy as np
 
-from blemish.inspection.result import Bools, Floats, Region
+from blemish.arrays import FloatMap, Mask
+from blemish.geometry import mask_bounds
+from blemish.inspection.result import Region
 
 
 def regions_from_map(
-    heat_map: Floats,
+    heat_map: FloatMap,
     low: float,
     high: float,
     min_area_px: float,
     label: str,
-    valid: Bools | None = None,
+    valid: Mask | None = None,
     edge: float = 0.0,
 ) -> list[Region]:
     """Hysteresis on a map (H, W): 8-connected regions at or above `low` that hold a pixel at or above `high`.
@@ -24,9 +26,10 @@ def regions_from_map(
     above = heat_map >= low
     if valid is not None:
         above &= valid
-    y0, y1, x0, x1 = _bounds(above)
-    if y0 == y1:
+    bounds = mask_bounds(above)
+    if bounds is None:
         return []
+    x0, y0, x1, y1 = bounds
     window = heat_map[y0:y1, x0:x1]
     above = above[y0:y1, x0:x1]
     # Of OpenCV's algorithms this one gathers the statistics twice as fast as the default.
@@ -51,7 +54,7 @@ def regions_from_map(
     return regions
 
 
-def regions_by_share(heat_map: Floats, share: float, label: str, valid: Bools | None = None) -> list[Region]:
+def regions_by_share(heat_map: FloatMap, share: float, label: str, valid: Mask | None = None) -> list[Region]:
     """The regions of a map (H, W) at or above a share of its peak over its least value, strongest first: weakly
     supervised boxes (Zhou et al. 2016, who take a fifth and keep the largest). None where the map is level."""
     counted = heat_map if valid is None else heat_map[valid]
@@ -62,7 +65,7 @@ def regions_by_share(heat_map: Floats, share: float, label: str, valid: Bools | 
     return sorted(regions_from_map(heat_map, level, level, 0.0, label, valid), key=lambda region: -region.score)
 
 
-def regions_from_mask(mask: Bools, label: str, scores: Floats | None = None) -> list[Region]:
+def regions_from_mask(mask: Mask, label: str, scores: FloatMap | None = None) -> list[Region]:
     """The 8-connected regions of a mask (H, W); score 1, or the largest of the scores (H, W) in it."""
     heat = mask.astype(np.float32) if scores is None else np.where(mask, scores, -np.inf).astype(np.float32)
     least = 1.0 if scores is None else float(np.finfo(np.float32).min)
@@ -74,12 +77,3 @@ def _offset(regions: list[Region], x: int, y: int) -> list[Region]:
         x0, y0, x1, y1 = region.box
         region.box = (x0 + x, y0 + y, x1 + x, y1 + y)
     return regions
-
-
-def _bounds(above: Bools) -> tuple[int, int, int, int]:
-    """First and one past the last row and column with a pixel set; all 0 where there is none."""
-    rows = np.flatnonzero(above.any(axis=1))
-    if not len(rows):
-        return 0, 0, 0, 0
-    columns = np.flatnonzero(above[rows[0] : rows[-1] + 1].any(axis=0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

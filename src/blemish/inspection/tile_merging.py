@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.inspection.result import Floats
+from blemish.arrays import FloatMap
+from blemish.geometry import box_areas, box_intersections
 
 Area = tuple[int, int, int, int]  # x0 y0 x1 y1, x1 and y1 exclusive
 Corners = NDArray[np.float64]
@@ -22,9 +23,9 @@ class Boxes:
     """Boxes (M, 4) in pixels of the image, their scores (M,), indices of defect classes (M,) and masks (M, h, w)."""
 
     corners: Corners
-    scores: Floats
+    scores: FloatMap
     labels: NDArray[np.int64]
-    masks: Floats | None = None
+    masks: FloatMap | None = None
 
     def __getitem__(self, keep: Any) -> "Boxes":
         masks = None if self.masks is None else self.masks[keep]
@@ -55,7 +56,9 @@ def across_seams(parts: list[Boxes], tiles: list[Area], area: Area) -> Boxes:
         # What it covers has found the same; what it leaves out is told of by itself.
         gone[members[1:]] = False
         beside = np.array([*members[1:], *(n for member in members for n in links[member])], np.intp)
-        covered = _crossing(found[-1].corners, boxes.corners[beside])[0] > _SAME * _areas(boxes.corners[beside])
+        covered = box_intersections(found[-1].corners, boxes.corners[beside])[0] > _SAME * box_areas(
+            boxes.corners[beside]
+        )
         gone[beside[covered]] = True
         gone[leader] = True
     return _joined(found) if found else boxes
@@ -68,13 +71,13 @@ def _links(parts: list[Boxes], tiles: list[Area]) -> defaultdict[int, list[int]]
     # A pixel more on all sides, so that tiles without an overlap meet as well.
     grown = np.array(tiles) + np.array([-1, -1, 1, 1])
     filled = np.array([len(part.scores) > 0 for part in parts])
-    meeting = np.triu(_crossing(grown, grown) > 0, 1) & filled & filled[:, None]
+    meeting = np.triu(box_intersections(grown, grown) > 0, 1) & filled & filled[:, None]
     for a, b in np.argwhere(meeting).tolist():
         zone = np.concatenate([np.maximum(grown[a], grown[b])[:2], np.minimum(grown[a], grown[b])[2:]])
         seen = [_inside(parts[k].corners + np.array([-1, -1, 1, 1]), zone) for k in (a, b)]
-        small = np.minimum.outer(_areas(seen[0]), _areas(seen[1]))
+        small = np.minimum.outer(box_areas(seen[0]), box_areas(seen[1]))
         same = parts[a].labels[:, None] == parts[b].labels
-        same &= _crossing(seen[0], seen[1]) > _SAME * small
+        same &= box_intersections(seen[0], seen[1]) > _SAME * small
         for i, j in np.argwhere(same).tolist():
             links[int(first[a]) + i].append(int(first[b]) + j)
             links[int(first[b]) + j].append(int(first[a]) + i)
@@ -84,7 +87,7 @@ def _links(parts: list[Boxes], tiles: list[Area]) -> defaultdict[int, list[int]]
 def _merged(boxes: Boxes, members: list[int], cut: NDArray[np.bool_]) -> Boxes:
     """One box, with the first member's score: the first that is whole and no part of that one, or that about all."""
     leader = boxes.corners[members[:1]]
-    holds = _crossing(leader, boxes.corners[members])[0] > _SAME * _areas(leader)
+    holds = box_intersections(leader, boxes.corners[members])[0] > _SAME * box_areas(leader)
     whole = [member for member, most in zip(members, holds, strict=True) if most and not cut[member]]
     found = boxes[[whole[0] if whole else members[0]]]
     if not whole and len(members) > 1:
@@ -97,7 +100,7 @@ def _merged(boxes: Boxes, members: list[int], cut: NDArray[np.bool_]) -> Boxes:
     return found
 
 
-def _laid_into(mask: Floats, corners: Corners, target: Corners) -> Floats:
+def _laid_into(mask: FloatMap, corners: Corners, target: Corners) -> FloatMap:
     """A box's mask (h, w) as one of the same size inside a larger box."""
     height, width = mask.shape
     sides, wanted = corners[2:] - corners[:2], target[2:] - target[:2]
@@ -116,17 +119,6 @@ def _cut(corners: Corners, tile: Area, area: Area) -> NDArray[np.bool_]:
 
 def _inside(corners: Corners, zone: NDArray[Any]) -> Corners:
     return np.hstack([np.maximum(corners[:, :2], zone[:2]), np.minimum(corners[:, 2:], zone[2:])])
-
-
-def _areas(corners: Corners) -> NDArray[np.float64]:
-    return np.asarray((corners[:, 2:] - corners[:, :2]).clip(min=0).prod(axis=1))
-
-
-def _crossing(a: Corners, b: Corners) -> NDArray[np.float64]:
-    """Pixels (M, K) that boxes (M, 4) and (K, 4) share; none where either has turned inside out."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.asarray((high - low).clip(min=0).prod(axis=2))
 
 
 def _joined(parts: list[Boxes]) -> Boxes:

@@ -10,8 +10,10 @@ from typing import Any, Protocol, Self, TextIO
 
 import numpy as np
 
+from blemish.arrays import Mask
 from blemish.errors import OptionError
-from blemish.inspection.result import Bools, Inspection, Measurements, Region
+from blemish.geometry import encode_runs
+from blemish.inspection.result import Inspection, Measurements, Region
 
 IMAGE_COLUMNS = ["source", "verdict", "label", "score", "height", "width", "regions"]
 REGION_COLUMNS = ["region", "region_label", "region_score", "x0", "y0", "x1", "y1"]
@@ -149,14 +151,10 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
 
 def run_lengths(region: Region, size: tuple[int, int]) -> list[int]:
     """COCO's run lengths of a region's mask in the whole image (height, width), column by column, background first."""
-    whole: Bools = np.zeros(size, np.bool_)
+    whole: Mask = np.zeros(size, np.bool_)
     x0, y0, x1, y1 = region.box
     whole[y0:y1, x0:x1] = True if region.mask is None else region.mask
-    flat = whole.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    ends = [0, *changes.tolist(), flat.size]
-    lengths = np.diff(ends).tolist()
-    return [0, *lengths] if flat[0] else lengths
+    return encode_runs(whole)
 
 
 def _plain(value: Any) -> Any:

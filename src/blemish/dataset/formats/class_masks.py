@@ -19,8 +19,9 @@ from blemish.dataset.image_files import (
     parts_by_split,
     unique_stems,
 )
-from blemish.dataset.sample import Dataset, Rle, Sample
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
+from blemish.geometry import Rle
 from blemish.imaging.read import image_header, write_image
 
 SAYS = "images/*.png with masks/*.png whose pixel value k is line k of classes.txt (0 is good), split folders above"

@@ -16,9 +16,9 @@ from blemish.dataset.annotations import (
     starts_with_key,
 )
 from blemish.dataset.image_files import SPLIT_NAMES, class_label, copy_image, first_existing, folders_in, new_folder
-from blemish.dataset.sample import GOOD, Box, Dataset, Polygon, Rle, Sample, Shape
+from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError, ImageError
-from blemish.geometry import bounds_of, pixels_of, runs_from_text, runs_to_text
+from blemish.geometry import Box, Polygon, Rle, Shape, runs_from_text, runs_to_text, shape_bounds, shape_mask
 from blemish.imaging.read import image_header
 
 SAYS = "a COCO .json, or a folder with such files in it, in annotations/ or in train/, val/ and test/"
@@ -146,7 +146,7 @@ def _item(row: dict[str, Any], names: dict[Any, str], where: str, image: Path) -
             counts, (height, width) = segmentation["counts"], segmentation["size"]
             runs = runs_from_text(counts) if isinstance(counts, str) else tuple(int(c) for c in counts)
             rle, header = Rle(runs, int(height), int(width), label, bool(row.get("iscrowd"))), image_header(image)
-            pixels_of(rle, (header.height, header.width))  # complains now rather than in training
+            shape_mask(rle, (header.height, header.width))  # complains now rather than in training
             return rle
         if segmentation:
             values = [[number(v) for v in ring] for ring in segmentation]
@@ -163,8 +163,8 @@ def _annotation(item: Box | Shape, size: tuple[int, int]) -> dict[str, Any]:
     if isinstance(item, Box):
         width, height = item.x1 - item.x0, item.y1 - item.y0
         return {"bbox": [item.x0, item.y0, width, height], "area": width * height, "iscrowd": 0}
-    x0, y0, x1, y1 = bounds_of(item) or (0.0, 0.0, 0.0, 0.0)
-    found = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(pixels_of(item, size).sum()), "iscrowd": 0}
+    x0, y0, x1, y1 = shape_bounds(item) or (0.0, 0.0, 0.0, 0.0)
+    found = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(shape_mask(item, size).sum()), "iscrowd": 0}
     if isinstance(item, Polygon):
         return found | {"segmentation": [[v for point in ring for v in point] for ring in item.rings]}
     runs = {"size": [item.height, item.width], "counts": runs_to_text(item.counts)}

@@ -19,9 +19,9 @@ from blemish.dataset.annotations import number as finite
 from blemish.dataset.box_files import BOX_READERS, read_boxes
 from blemish.dataset.ground_truth import label_from
 from blemish.dataset.image_files import SPLIT_NAMES, class_label, losses
-from blemish.dataset.sample import GOOD, Box, Dataset, Polygon, Rle, Sample, Shape
+from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
-from blemish.geometry import runs_from_text, runs_to_text
+from blemish.geometry import Box, Polygon, Rle, Shape, runs_from_text, runs_to_text
 
 SAYS = "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore"
 COLUMNS = (

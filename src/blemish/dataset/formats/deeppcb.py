@@ -4,7 +4,8 @@ from pathlib import Path
 
 from blemish.dataset.annotations import entries, known, left_out, no_shape, number, read_text, readable, text_of
 from blemish.dataset.image_files import copy_image, folders_in, images_in, new_folder
-from blemish.dataset.sample import Box, Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample
+from blemish.geometry import Box
 
 SAYS = "group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt"
 CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # of numbers 1 to 6

@@ -24,9 +24,9 @@ from blemish.dataset.annotations import (
 )
 from blemish.dataset.ground_truth import boxes_of
 from blemish.dataset.image_files import class_label, copy_image, folders_in, images_in, new_folder, parts_by_split
-from blemish.dataset.sample import Box, Dataset, Polygon, Ring, Rle, Sample, Shape
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
-from blemish.geometry import bounds_of_mask, encode_mask, pixels_of
+from blemish.geometry import Box, Polygon, Ring, Rle, Shape, encode_mask, mask_bounds, shape_mask
 from blemish.imaging.read import image_header
 
 SAYS = "<stem>.json of shapes beside each <stem>.png; or images/ and annotations/; train/, val/ and test/ above them"
@@ -136,11 +136,11 @@ def _rows(entry: Entry) -> Iterator[dict[str, Any]]:
                 points = [list(point) for point in ring]
                 yield {**common, "points": points, "group_id": group, "shape_type": "polygon"}
         else:
-            pixels = pixels_of(item, entry.size)
-            bounds = bounds_of_mask(pixels)
+            pixels = shape_mask(item, entry.size)
+            bounds = mask_bounds(pixels)
             if bounds is None:
                 continue
-            x0, y0, x1, y1 = (int(v) for v in bounds)
+            x0, y0, x1, y1 = bounds
             png = cv2.imencode(".png", pixels[y0:y1, x0:x1].astype(np.uint8) * 255)[1].tobytes()
             corners = [[float(x0), float(y0)], [float(x1 - 1), float(y1 - 1)]]  # LabelMe's last pixel is inside
             yield {**common, "points": corners, "shape_type": "mask", "mask": base64.b64encode(png).decode()}

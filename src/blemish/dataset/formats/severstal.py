@@ -10,9 +10,9 @@ import numpy as np
 from blemish.dataset.annotations import known, left_out, read_text
 from blemish.dataset.ground_truth import class_masks, has_mask, label_from
 from blemish.dataset.image_files import class_label, copy_image, images_in, losses, new_folder, unique_stems
-from blemish.dataset.sample import GOOD, Dataset, Rle, Sample, Shape
+from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError, ImageError
-from blemish.geometry import decode_runs, encode_mask
+from blemish.geometry import Rle, Shape, decode_runs, encode_mask
 from blemish.imaging.read import image_header
 
 SAYS = "train.csv of ImageId, ClassId, EncodedPixels (or ImageId_ClassId, EncodedPixels), and train_images/"

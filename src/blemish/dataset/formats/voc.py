@@ -21,8 +21,9 @@ from blemish.dataset.annotations import (
     text_of,
 )
 from blemish.dataset.image_files import class_label, copy_image, folders_in, images_in, new_folder, parts_by_split
-from blemish.dataset.sample import SPLITS, Box, Dataset, Sample
+from blemish.dataset.sample import SPLITS, Dataset, Sample
 from blemish.errors import DataError
+from blemish.geometry import Box
 from blemish.imaging.read import IMAGE_SUFFIXES
 
 SAYS = "JPEGImages/*.jpg with Annotations/*.xml and perhaps ImageSets/Main/<split>.txt; or *.xml beside the images"

@@ -18,8 +18,9 @@ from blemish.dataset.image_files import (
     new_folder,
     parts_by_split,
 )
-from blemish.dataset.sample import GOOD, SPLITS, Box, Dataset, Polygon, Sample, Shape
+from blemish.dataset.sample import GOOD, SPLITS, Dataset, Sample
 from blemish.errors import DataError
+from blemish.geometry import Box, Polygon, Shape
 from blemish.imaging.read import image_header
 
 SAYS = "a data.yaml of names and train, val, test; or images/ and labels/*.txt with perhaps data.yaml or classes.txt"

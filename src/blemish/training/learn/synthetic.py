@@ -13,32 +13,32 @@ from torch import Tensor
 from blemish.dataset.ground_truth import classes_shown, has_mask
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 from blemish.errors import DataError, OptionError
+from blemish.geometry import mask_bounds
 from blemish.methods.base import Item, Method
 from blemish.methods.few_shot.embedding import FewShotMethod
 from blemish.synthesis.apply import apply
-from blemish.synthesis.cuts import LARGEST, Cut, cut
-from blemish.synthesis.geometric import Map, warp_image, warp_mask, warp_valid
-from blemish.synthesis.recipe import DefectStep, Paste, Recipe, check_pastes, labels_of, with_default_label
-from blemish.synthesis.scene import Defect, main_label
+from blemish.synthesis.cutouts import DefectCutout, cut_out
+from blemish.synthesis.defect_spec import DefectSpec, DefectStep, Paste, check_pastes, spec_labels, with_default_label
+from blemish.synthesis.geometric import WarpMap, warp_image, warp_mask, warp_valid
+from blemish.synthesis.scene import SyntheticDefect, dominant_label
 from blemish.synthesis.textures import check_textures
 from blemish.training.learn.data import ImageItems, View, shows_defect
 from blemish.training.learn.supervision import good_alone
 
-Bools = NDArray[np.bool_]
 Transform = Callable[[Item], Item]
 TRIALS = 50  # attempts at a defect before learning
 MOST_CUTS = 400  # real defects of a class held for pasting
 
 
-def classes_with(recipe: Recipe | None, dataset: Dataset) -> tuple[str, ...]:
+def classes_with(recipe: DefectSpec | None, dataset: Dataset) -> tuple[str, ...]:
     """The data's classes and those that the recipe adds, sorted, GOOD first."""
     if recipe is None:
         return dataset.classes
-    added = labels_of(with_default_label(recipe, dataset.defect_classes))
+    added = spec_labels(with_default_label(recipe, dataset.defect_classes))
     return tuple(sorted({*dataset.classes, *added}, key=lambda name: (name != GOOD, name)))
 
 
-def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None:
+def check_recipe(recipe: DefectSpec, dataset: Dataset, method: type[Method]) -> None:
     """Raises OptionError or DataError where the method, or the training images, cannot do with the recipe."""
     if good_alone(method):
         raise OptionError(
@@ -51,7 +51,7 @@ def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None
         raise DataError("synthetic defects are put on good images and there are none in training; label some 'good'")
     check_pastes(recipe, cuttable(training))
     real = {name for s in training if s.defective for name in classes_shown(s) or ()}
-    drawn = labels_of(with_default_label(recipe, dataset.defect_classes))
+    drawn = spec_labels(with_default_label(recipe, dataset.defect_classes))
     if not drawn and not any(s.defective for s in training):
         raise OptionError("the recipe draws no defect and there are none to learn from; add a step such as scratch")
     if issubclass(method, FewShotMethod) and (alone := sorted(set(drawn) - real)):
@@ -61,19 +61,19 @@ def check_recipe(recipe: Recipe, dataset: Dataset, method: type[Method]) -> None
         )
 
 
-def with_drawn(recipe: Recipe, dataset: Dataset) -> Dataset:
+def with_drawn(recipe: DefectSpec, dataset: Dataset) -> Dataset:
     """The training images as methods that count labels will see them: a share of the good ones under the drawn classes.
 
     Just the labels are changed; it is for counting, not for learning from.
     """
-    names = sorted({*labels_of(with_default_label(recipe, dataset.defect_classes)), *pasted_labels(recipe, dataset)})
+    names = sorted({*spec_labels(with_default_label(recipe, dataset.defect_classes)), *pasted_labels(recipe, dataset)})
     good = [s for s in dataset.samples if s.label == GOOD or s.defective is False]
     count = min(len(good), max(2, round(recipe.share * len(good) / max(1, len(names)))))
     drawn = [replace(good[i], label=name) for name in names for i in range(count)]
     return dataset.with_samples([*dataset.samples, *drawn])
 
 
-def pasted_labels(recipe: Recipe, dataset: Dataset) -> set[str]:
+def pasted_labels(recipe: DefectSpec, dataset: Dataset) -> set[str]:
     """The classes of the defects that the recipe can paste under their own names: those with a mask to cut by."""
     marked = cuttable(dataset.samples)
     steps = [step for step in recipe.steps if isinstance(step, Paste) and step.label is None]
@@ -91,7 +91,7 @@ def _marked_classes(sample: Sample) -> set[str]:
 
 
 def synthetic_first(
-    recipe: Recipe, dataset: Dataset, view: View, classes: tuple[str, ...], then: Transform | None
+    recipe: DefectSpec, dataset: Dataset, view: View, classes: tuple[str, ...], then: Transform | None
 ) -> Transform:
     """Synthetic defects on the items of the training images, and then the method's own augmentation, if any."""
     defects = tuple(name for name in classes if name != GOOD)
@@ -107,12 +107,12 @@ def synthetic_first(
     return synthesise if then is None else Chain(synthesise, then)
 
 
-def part_of_tiles(recipe: Recipe | None, view: View) -> bool:
+def part_of_tiles(recipe: DefectSpec | None, view: View) -> bool:
     """Whether items must tell of the part: in a tile it cannot be made out, nor how large all of it is."""
     return recipe is not None and recipe.part == "auto" and view.tiling is not None
 
 
-def check_fits(recipe: Recipe, items: ImageItems, cuts: list[Cut]) -> None:
+def check_fits(recipe: DefectSpec, items: ImageItems, cuts: list[DefectCutout]) -> None:
     """Raises DataError where no step draws a defect, on any of some good images, that fits and can be seen.
 
     Learning would go on without a defect, and not say so.
@@ -156,11 +156,11 @@ class Synthesiser:
     Its randomness is torch's global one, so that the loader's workers differ and a seeded run repeats.
     """
 
-    def __init__(self, recipe: Recipe, classes: tuple[str, ...], cuts: list[Cut]) -> None:
+    def __init__(self, recipe: DefectSpec, classes: tuple[str, ...], cuts: list[DefectCutout]) -> None:
         defects = tuple(name for name in classes if name != GOOD)
         self.recipe, self.cuts = with_default_label(recipe, defects), cuts
         self.classes, self.defects = classes, defects
-        unknown = [name for name in labels_of(self.recipe) if name not in defects]
+        unknown = [name for name in spec_labels(self.recipe) if name not in defects]
         if unknown or GOOD not in classes:
             raise OptionError(
                 f"the recipe makes {', '.join(unknown) or 'defects'} and the method knows {', '.join(classes)}; "
@@ -188,8 +188,8 @@ class Synthesiser:
             self._add(changed, scene.defects)
         return changed
 
-    def _add(self, item: Item, defects: list[Defect]) -> None:
-        item["label"], item["defective"] = self.classes.index(main_label(defects)), 1
+    def _add(self, item: Item, defects: list[SyntheticDefect]) -> None:
+        item["label"], item["defective"] = self.classes.index(dominant_label(defects)), 1
         masks = torch.from_numpy(np.stack([defect.mask for defect in defects]))
         item["mask"] = item["mask"] | masks.any(dim=0)
         numbers = [self.defects.index(defect.label) for defect in defects]
@@ -201,15 +201,15 @@ class Synthesiser:
                 labels[mask] = number + 1
             item["mask_labels"] = labels
         if "boxes" in item:
-            boxes = [[*_bounds(d.mask), float(n)] for n, d in zip(numbers, defects, strict=True)]
+            boxes = [[*(mask_bounds(d.mask) or (0, 0, 0, 0)), float(n)] for n, d in zip(numbers, defects, strict=True)]
             item["boxes"] = torch.cat([item["boxes"], torch.tensor(boxes, dtype=torch.float32)])
         if "box_masks" in item:
             item["box_masks"] = torch.cat([item["box_masks"], masks])
 
 
-def cuts_from(items: ImageItems, defects: tuple[str, ...]) -> list[Cut]:
+def cuts_from(items: ImageItems, defects: tuple[str, ...]) -> list[DefectCutout]:
     """Real defects in the network's own geometry, cut out of items with "mask_labels"."""
-    found: list[Cut] = []
+    found: list[DefectCutout] = []
     held = dict.fromkeys(defects, 0)
     for index in range(len(items)):
         sample = items.samples[items.places[index][0]]
@@ -223,14 +223,14 @@ def cuts_from(items: ImageItems, defects: tuple[str, ...]) -> list[Cut]:
         for number, name in enumerate(defects, 1):
             count, regions = cv2.connectedComponents((labels == number).astype(np.uint8))
             for region in range(1, count):
-                piece = cut(image, regions == region, name, str(sample.image)) if held[name] < MOST_CUTS else None
+                piece = cut_out(image, regions == region, name, str(sample.image)) if held[name] < MOST_CUTS else None
                 if piece is not None:
                     held[name] += 1
                     found.append(piece)
     return found
 
 
-def _warp(item: Item, where: Map) -> None:
+def _warp(item: Item, where: WarpMap) -> None:
     """Move all that an item says of places, but for the image, as the image was moved."""
     item["valid"] = torch.from_numpy(warp_valid(item["valid"].numpy(), where))
     item["mask"] = torch.from_numpy(warp_mask(item["mask"].numpy(), where))
@@ -248,7 +248,7 @@ def _warp(item: Item, where: Map) -> None:
         _warp_boxes(item, where)
 
 
-def _warp_boxes(item: Item, where: Map) -> None:
+def _warp_boxes(item: Item, where: WarpMap) -> None:
     """Boxes round their moved defects, or round their moved selves; one that is moved off the picture is dropped."""
     height, width = item["image"].shape[-2:]
     boxes, masks = [], []
@@ -260,17 +260,13 @@ def _warp_boxes(item: Item, where: Map) -> None:
             x0, y0, x1, y1 = (round(v) for v in box[:4].tolist())
             mask[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)] = True
         mask = warp_mask(mask, where)
-        if mask.any():
-            boxes.append([*_bounds(mask), float(box[4])])
+        bounds = mask_bounds(mask)
+        if bounds is not None:
+            boxes.append([*bounds, float(box[4])])
             masks.append(torch.from_numpy(mask))
     item["boxes"] = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5)
     if "box_masks" in item:
         item["box_masks"] = torch.stack(masks) if masks else item["box_masks"][:0]
-
-
-def _bounds(mask: Bools) -> tuple[float, float, float, float]:
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    return float(x), float(y), float(x + width), float(y + height)
 
 
 def _image(pixels: NDArray[Any]) -> Tensor:

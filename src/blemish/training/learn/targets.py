@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blemish.dataset.ground_truth import boxes_of, class_masks, classes_shown, has_mask, instances_of
 from blemish.dataset.sample import GOOD, Sample
-from blemish.geometry import bounds_of_mask
+from blemish.geometry import mask_bounds
 from blemish.imaging.prepare import fit_mask_to, fit_transform, prepare
 from blemish.imaging.rotated_crop import Turned
 from blemish.inspection.manifest import InputSpec
@@ -127,10 +127,10 @@ def instances_in(
         whole = np.zeros(seen.size, np.bool_)
         whole[y0:y1, x0:x1] = found.mask
         part, mask = seen.part(whole), seen.mask(whole, spec)
-        bounds = bounds_of_mask(part)
+        bounds = mask_bounds(part)
         if bounds is None or mask.sum() < least:
             continue
-        box = np.array([bounds])
+        box = np.array([bounds], np.float64)
         if part.sum() >= LEAST_PART * found.mask.sum() or seen.spanned(box)[0]:
             boxes.append([*seen.to_network(box, spec)[0], _index(found.label, names)])
             masks.append(mask)

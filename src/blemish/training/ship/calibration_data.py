@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.dataset.ground_truth import classes_shown, has_mask, known_boxes, mask_of
-from blemish.dataset.sample import GOOD, Box, Sample
-from blemish.evaluation.boxes import compare
-from blemish.evaluation.detections import Detections, rank
+from blemish.dataset.sample import GOOD, Sample
+from blemish.evaluation.box_metrics import match_boxes
+from blemish.evaluation.detections import Detections, match_detections
+from blemish.geometry import Box
 from blemish.inspection.result import Inspection
 
 BINS = 1000  # steps of a pixel's probability
@@ -59,7 +60,7 @@ class Evidence:
             if mask.any() or not sample.defective:  # an empty mask of a defective part tells nothing
                 self.pixels += _pixel_counts(result, mask)
         if result.candidates is not None and boxes is not None:
-            self.boxes.append(compare(result.candidates, boxes, result.valid))
+            self.boxes.append(match_boxes(result.candidates, boxes, result.valid))
 
     @property
     def only_defects(self) -> bool:
@@ -121,7 +122,7 @@ def class_thresholds(classes: list[tuple[frozenset[str], dict[str, float]]]) -> 
 
 def best_box_threshold(images: list[Detections]) -> float | None:
     """The score from which on boxes of all classes together have the highest F1; None without a defect or a hit."""
-    classes = [rank(images, name, np.array([SAME_DEFECT])) for name in sorted({n for i in images for n in i.truth})]
+    classes = [match_detections(images, name, np.array([SAME_DEFECT])) for name in sorted({n for i in images for n in i.truth})]
     truths = sum(found.truths for found in classes)
     known = {n for i in images for n in i.truth}
     false = [s for i in images for s, n in zip(i.scores, i.labels, strict=True) if n not in known]

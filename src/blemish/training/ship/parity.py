@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.evaluation.boxes import box_iou
+from blemish.geometry import box_iou
 from blemish.inspection.result import Outputs
 
 SAME_BOX = 0.99  # IoU above which two boxes of one class are the same detection

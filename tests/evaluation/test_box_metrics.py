@@ -1,0 +1,145 @@
+"""Average precision of boxes and masks against COCO's own code; recall at a number of false alarms by brute force."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from blemish.dataset import Box
+from blemish.evaluation.box_metrics import box_metrics, match_boxes
+from blemish.evaluation.detections import Detections, recall_at
+from blemish.geometry import box_iou
+from blemish.inspection.result import Candidates
+
+NAMES = ("dent", "pit", "scratch")
+
+
+def random_boxes(rng, count, crowded):
+    """Whole coordinates, so that overlaps tie; in a crowd many of them fall on the same few places."""
+    places = rng.integers(0, 12 if crowded else 200, (count, 2))
+    sizes = rng.integers(8, 14, (count, 2)) if crowded else rng.integers(1, 60, (count, 2))
+    return np.concatenate([places, places + sizes], axis=1).astype(float)
+
+
+def scene(rng, kind):
+    """(true boxes, detections) of an image."""
+    crowded = kind == "crowded"
+    truths = 0 if kind == "empty" else int(rng.integers(0, 40 if crowded else 6))
+    true = random_boxes(rng, truths, crowded)
+    labels = rng.integers(0, 3, truths)
+    moved = true + rng.integers(-3, 4, true.shape) * (kind != "exact")
+    moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
+    false = random_boxes(rng, 150 if crowded else int(rng.integers(0, 8)), crowded)
+    corners = np.concatenate([moved, false])
+    guess = np.concatenate([np.where(rng.random(truths) < 0.8, labels, 0), rng.integers(0, 3, len(false))]).astype(int)
+    steps = 5 if kind == "ties" else 10**6
+    scores = (rng.integers(1, steps + 1, len(corners)) / steps).astype(np.float32)
+    truth = [Box(*box, NAMES[k]) for box, k in zip(true.tolist(), labels, strict=True)]
+    return truth, Candidates(corners, scores, [NAMES[k] for k in guess])
+
+
+def coco_figures(truths, results, kind="bbox"):
+    """COCO's (map, map50, map75) and average precision (T, K) with its own code."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO()
+        reference.dataset = {
+            "images": [{"id": i, "height": 300, "width": 300} for i in range(1, len(truths) + 1)],
+            "categories": [{"id": k, "name": name} for k, name in enumerate(NAMES, 1)],
+            "annotations": [
+                {"id": n, "iscrowd": 0, **row} for n, row in enumerate((r for rows in truths for r in rows), 1)
+            ],
+        }
+        reference.createIndex()
+        found = reference.loadRes([row for rows in results for row in rows])
+        judge = COCOeval(reference, found, kind)
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    precision = judge.eval["precision"][:, :, :, 0, -1]  # T, R, K
+    return judge.stats[:3], np.where((precision > -1).all(axis=1), precision.mean(axis=1), np.nan)
+
+
+def row(i, label, box, **more):
+    x0, y0, x1, y1 = box
+    size = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
+    return {"image_id": i, "category_id": NAMES.index(label) + 1, **size, **more}
+
+
+@pytest.mark.parametrize("kind", ["plain", "ties", "exact", "crowded", "empty images among others"])
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_agree_with_coco(kind, seed):
+    rng = np.random.default_rng(seed)
+    kinds = ["empty", "plain"] * 6 if kind.startswith("empty") else [kind] * (4 if kind == "crowded" else 12)
+    scenes = [scene(rng, k) for k in kinds]
+    truths = [[row(i, b.label, (b.x0, b.y0, b.x1, b.y1)) for b in truth] for i, (truth, _) in enumerate(scenes, 1)]
+    results = [
+        [row(i, n, c, score=float(s)) for c, s, n in zip(f.corners.tolist(), f.scores, f.labels, strict=True)]
+        for i, (_, f) in enumerate(scenes, 1)
+    ]
+    overall, by_class = coco_figures(truths, results)
+    found = box_metrics([match_boxes(f, truth) for truth, f in scenes])
+    np.testing.assert_allclose([found.map, found.map50, found.map75], overall, atol=1e-9)
+    for k, name in enumerate(NAMES):
+        if name in found.per_class:
+            np.testing.assert_allclose(found.per_class[name].map50, by_class[0, k], atol=1e-9)
+            np.testing.assert_allclose(found.per_class[name].map, by_class[:, k].mean(), atol=1e-9)
+        else:
+            assert np.isnan(by_class[:, k]).all()
+
+
+def test_overlap_agrees_with_coco():
+    rng = np.random.default_rng(0)
+    a, b = random_boxes(rng, 50, True), random_boxes(rng, 40, True) + rng.random((40, 4))
+
+    def sized(boxes):
+        return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+    np.testing.assert_allclose(box_iou(a, b), coco_mask.iou(sized(a), sized(b), np.zeros(len(b))), atol=1e-12)
+
+
+@pytest.mark.parametrize("alarms", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize("kind", ["plain", "ties", "crowded"])
+def test_recall_at_false_alarms_is_that_of_trying_every_threshold(kind, alarms):
+    rng = np.random.default_rng(3)
+    scenes = [scene(rng, kind) for _ in range(6)]
+    images = [match_boxes(f, truth) for truth, f in scenes]
+    best = 0.0
+    for threshold in np.unique(np.concatenate([f.scores for _, f in scenes])):
+        hits = false = 0
+        for truth, f in scenes:
+            for name in NAMES:
+                taken = set()
+                order = [i for i in np.argsort(-f.scores, kind="stable") if f.labels[i] == name][:100]
+                for i in (i for i in order if f.scores[i] >= threshold):
+                    own = [j for j, b in enumerate(truth) if b.label == name and j not in taken]
+                    boxes = np.array([(truth[j].x0, truth[j].y0, truth[j].x1, truth[j].y1) for j in own]).reshape(-1, 4)
+                    iou = box_iou(f.corners[i : i + 1], boxes)[0]
+                    if len(own) and iou.max() >= 0.5:
+                        taken.add(own[len(own) - 1 - int(iou[::-1].argmax())])
+                        hits += 1
+                    else:
+                        false += 1
+        if false <= alarms * len(scenes):
+            best = max(best, hits / sum(len(truth) for truth, _ in scenes))
+    assert recall_at(images, NAMES, alarms) == pytest.approx(best)
+
+
+def test_nothing_to_find_has_no_figures():
+    nothing = Candidates(np.zeros((0, 4)), np.zeros(0, np.float32), [])
+    assert box_metrics([match_boxes(nothing, ())]) is None
+    assert box_metrics([Detections(np.ones(1), ["pit"], [], np.zeros((1, 0)))]) is None
+    missed = box_metrics([match_boxes(nothing, (Box(0, 0, 5, 5, "pit"),))])
+    assert (missed.map, missed.recall_at_1_fp_per_image) == (0, 0)
+
+
+def test_boxes_on_pixels_that_do_not_count_are_not_asked_for():
+    valid = np.ones((50, 50), bool)
+    valid[:, 25:] = False
+    truth = (Box(2, 2, 10, 10, "pit"), Box(20, 20, 40, 30, "pit"))
+    found = Candidates(np.array([[2.0, 2, 10, 10]]), np.ones(1, np.float32), ["pit"])
+    assert box_metrics([match_boxes(found, truth)]).map == pytest.approx(51 / 101)
+    assert box_metrics([match_boxes(found, truth, valid)]).map == 1
