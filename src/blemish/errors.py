@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known: `unknown method 'patchcor'; did you mean patchcore?`."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return f"unknown {kind} '{name}'; did you mean {', '.join(near)}?"

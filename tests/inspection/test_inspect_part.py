@@ -10,9 +10,9 @@ from blemish.cli import build_app
 from blemish.dataset.sample import Sample
 from blemish.errors import ImageError, OptionError
 from blemish.geometry import polygon_mask
-from blemish.imaging.part_locator import Blob, Mark, encode_mark
+from blemish.imaging.part_locator import BlobLocator, PatternLocator, encode_pattern
 from blemish.imaging.read import read_image, write_image
-from blemish.imaging.rotated_crop import Turned
+from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Roi
 from blemish.inspection.pipeline import Unreadable
@@ -24,12 +24,12 @@ PART = (70, 120)  # height, width
 DEFECT = np.array([[80, 15], [104, 15], [104, 27], [80, 27]], np.float64)  # in the part
 SPECK = (slice(150, 170), slice(5, 40))  # bright like a defect, but not on the part
 AT_HALF = Decision(review=0.5, reject=0.6, map_low=0.64, map_high=0.66)
-UPRIGHT = Roi(blob=Blob(level=0.2, upright=True))
+UPRIGHT = Roi(blob=BlobLocator(level=0.2, upright=True))
 
 
 def picture(degrees=0.0, centre=(130.0, 88.0), defect=DEFECT):
     """A grey part on black, perhaps with a white defect; and the mask of the defect."""
-    crop = Turned(centre, degrees, *PART)
+    crop = RotatedCrop(centre, degrees, *PART)
     image = np.zeros(SIZE, np.uint8)
     image[polygon_mask([tuple(p) for p in crop.corners()], *SIZE)] = 90
     mask = np.zeros(SIZE, bool)
@@ -100,7 +100,7 @@ def test_masks_of_classes_and_boxes_are_laid_back(tmp_path):
         tmp_path / "b.blemish", boxes, names, Decision(reject=0.5), roi=UPRIGHT, fit="letterbox", side=120
     )
     result = Inspector.open(path, batch_size=1).inspect(image)
-    crop = Turned((130, 88), 20, *PART)
+    crop = RotatedCrop((130, 88), 20, *PART)
     upper = np.array([[80, 15], [104, 15], [104, 21], [80, 21]], np.float64)
     expected = polygon_mask([tuple(p) for p in crop.to_image(upper)], *SIZE)
     assert overlap(pixels_of(result), expected) > 0.75
@@ -113,23 +113,23 @@ def test_a_part_that_moves_under_a_mark(tmp_path):
     rng = np.random.default_rng(0)
     mark = cv2.GaussianBlur(rng.random((40, 50)), (0, 0), 2.5).astype(np.float32)
     mark = ((mark - mark.min()) / np.ptp(mark) * 0.35).astype(np.float32)
-    roi = Roi(mark=Mark(png=encode_mark(mark), degrees=45, part=(0, 0, 120, 70)))
+    roi = Roi(mark=PatternLocator(png=encode_pattern(mark), degrees=45, part=(0, 0, 120, 70)))
     path = anomaly_bundle(tmp_path / "g.blemish", AT_HALF, side=120, roi=roi, score_source="map")
     inspector = Inspector.open(path)
     for centre, degrees in [((120, 90), 0), ((140, 84), 17), ((118.5, 95), -38)]:
         image, mask = picture(degrees, centre)
-        part = Turned(centre, degrees, *PART)
+        part = RotatedCrop(centre, degrees, *PART)
         middle = part.to_image(np.array([25.0, 20.0]))
-        spot = Turned((middle[0], middle[1]), degrees, 40, 50)
+        spot = RotatedCrop((middle[0], middle[1]), degrees, 40, 50)
         inside = polygon_mask([tuple(p) for p in spot.corners()], *SIZE)
-        image[inside] = (spot.map_back(mark, SIZE) * 255)[inside].astype(np.uint8)
+        image[inside] = (spot.map_to_image(mark, SIZE) * 255)[inside].astype(np.uint8)
         result = inspector.inspect(image)
         assert overlap(pixels_of(result), mask) > 0.8, degrees
 
 
 @pytest.mark.parametrize("empty", [np.zeros(SIZE, np.uint8), np.full(SIZE, 255, np.uint8)])
 def test_no_part_is_an_error_and_never_a_pass(tmp_path, empty):
-    path = anomaly_bundle(tmp_path / "g.blemish", AT_HALF, roi=Roi(blob=Blob()))
+    path = anomaly_bundle(tmp_path / "g.blemish", AT_HALF, roi=Roi(blob=BlobLocator()))
     inspector = Inspector.open(path)
     with pytest.raises(ImageError, match="no part was found"):
         inspector.inspect(empty)
@@ -193,7 +193,7 @@ def test_a_bad_roi_file_is_one_clear_line(tmp_path, text, words):
     with pytest.raises((OptionError, ImageError), match=words) as caught:
         read_roi(tmp_path / "roi.yaml")
     assert "\n" not in str(caught.value)
-    assert read_roi_ok(tmp_path).blob == Blob()
+    assert read_roi_ok(tmp_path).blob == BlobLocator()
 
 
 def read_roi_ok(folder):

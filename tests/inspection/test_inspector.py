@@ -255,7 +255,7 @@ def test_a_classifier_under_the_tiler_shows_where(tmp_path):
     assert (whole.heat_map, whole.label) == (None, "bright")
     assert Inspector.open(path).inspect(picture(box=None)).label == "good"
     undecided = Inspector.open(path, decision=Decision()).inspect(picture(box=None))
-    assert (undecided.label, undecided.reasons) == ("good", ["no threshold set"])
+    assert (undecided.label, [*map(str, undecided.reasons)]) == ("good", ["no threshold set"])
 
 
 @pytest.mark.parametrize("tile", [None, 64])
@@ -323,7 +323,7 @@ def test_an_engine_that_is_not_installed(monkeypatch):
         ({"px_per_mm": -1}, OptionError, "px_per_mm"),
         ({"batch_size": 0}, OptionError, "batch_size"),
         ({"decision": Decision(review=2, reject=1)}, DecisionError, "above"),
-        ({"decision": Decision(rules=["reject if pit.area_px > 3"])}, DecisionError, "no class 'pit'"),
+        ({"decision": Decision(rules=["reject if pit.area_px > 3"])}, DecisionError, "unknown class 'pit'"),
         ({"decision": "missing.yaml"}, DecisionError, "cannot be read"),
     ],
 )

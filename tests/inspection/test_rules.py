@@ -95,7 +95,7 @@ def test_the_whole_line_is_understood():
         ("reject if length > 3", "did you mean .*length_px"),
         ("reject if scratch.lenght_mm > 3", "did you mean length_mm"),
         ("reject if scratch.area > 3", "did you mean .*area_px"),
-        ("reject if max(count) > 3", "no measurement 'count'"),
+        ("reject if max(count) > 3", "unknown measurement 'count'"),
         ("reject if count => 3", "'=' is not understood"),
         ("reject if count > 3; import os", "';' is not understood"),
         ("reject if __import__('os').count > 3", "__import__|not understood"),

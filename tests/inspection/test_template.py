@@ -13,9 +13,9 @@ import blemish.cli
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError, OptionError
 from blemish.geometry import Box, polygon_mask
-from blemish.imaging.part_locator import Blob
+from blemish.imaging.part_locator import BlobLocator
 from blemish.imaging.read import write_image
-from blemish.imaging.rotated_crop import Turned
+from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Roi
@@ -104,13 +104,13 @@ def test_samples_bring_their_template_and_one_serves_for_all(tmp_path, pair):
 
 
 def test_a_turned_part_is_compared_with_the_same_part_of_the_template(tmp_path):
-    crop = Turned((64, 48), 25, 40, 70)
+    crop = RotatedCrop((64, 48), 25, 40, 70)
     template = np.zeros(SIZE, np.uint8)
     template[polygon_mask([tuple(p) for p in crop.corners()], *SIZE)] = 90
     image = template.copy()
     defect = polygon_mask([tuple(p) for p in crop.to_image(np.array([[40, 8], [60, 8], [60, 20], [40, 20]]))], *SIZE)
     image[defect] = 240
-    roi = Roi(blob=Blob(level=0.2, upright=True))
+    roi = Roi(blob=BlobLocator(level=0.2, upright=True))
     path = bundle(tmp_path / "d.blemish", roi=roi, score_source="map")
     result = Inspector.open(path).inspect(image, template=template)
     found = np.zeros(SIZE, bool)
@@ -193,7 +193,7 @@ def test_siamese_learns_pairs_and_ships_two_inputs(tmp_path, good):
         assert own.verdict == Verdict.PASS
         assert inspector.inspect(sample).score > 2 * own.score
     assert inspector.manifest.decision.reject is not None
-    borrowed = any("stands for them" in line for line in inspector.manifest.calibration.warnings)
+    borrowed = any("stands in for them" in line for line in inspector.manifest.calibration.warnings)
     assert borrowed == (not good)
 
 

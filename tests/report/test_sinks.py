@@ -8,7 +8,7 @@ import pytest
 
 from blemish.errors import OptionError
 from blemish.inspection.measure import measure
-from blemish.inspection.result import Inspection, Region, Verdict
+from blemish.inspection.result import Inspection, Reason, ReasonKind, Region, Verdict
 from blemish.report.sinks import CocoSink, CsvSink, JsonSink
 
 
@@ -21,7 +21,8 @@ def inspections():
         Region("crack", np.float32(1 / 3), (2, 3, 11, 9), mask, measure(mask, (2, 3), np.zeros((20, 30, 1), np.uint8))),
         Region("pit", 0.25, (0, 0, 30, 20)),
     ]
-    found = Inspection(Verdict.REJECT, "crack", np.float32(0.9), regions, (20, 30), reasons=["ü"], source="a,b.png")
+    reasons = [Reason(ReasonKind.RULE, Verdict.REJECT, rule="ü")]
+    found = Inspection(Verdict.REJECT, "crack", np.float32(0.9), regions, (20, 30), reasons=reasons, source="a,b.png")
     return [found, Inspection(Verdict.PASS, "good", 0.1, [], (5, 5), source="c.png", timings_ms={"read": 1.23456})]
 
 
@@ -46,7 +47,7 @@ def test_json_lines(tmp_path, inspections):
         sink.append(inspections[0])
         half_way = (tmp_path / "r.jsonl").read_text(encoding="utf-8")
         sink.append(inspections[1])
-    assert json.loads(half_way)["reasons"] == ["ü"]  # written as it comes
+    assert [reason["rule"] for reason in json.loads(half_way)["reasons"]] == ["ü"]  # written as it comes
     first, second = map(json.loads, (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines())
     assert first["regions"][0]["box"] == [2, 3, 11, 9]
     assert first["regions"][0]["measurements"]["area_mm2"] is None

@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import FloatMap, Mask
 from blemish.inspection.manifest import Decision
 from blemish.inspection.regions import regions_from_map
-from blemish.inspection.result import Bools, Candidates, Floats, Region
+from blemish.inspection.result import Candidates, Region
 from blemish.inspection.stitching import Found, badness, defect_names
 from blemish.inspection.tile_merging import Boxes
 
@@ -35,7 +36,7 @@ class Decoded:
     score: float
     label: str  # of the worst finding: what the image is called unless it passes
     regions: list[Region] = field(default_factory=list)
-    heat_map: Floats | None = None  # (H, W) of the whole image
+    heat_map: FloatMap | None = None  # (H, W) of the whole image
     class_scores: dict[str, float] | None = None  # of all classes
     candidates: Candidates | None = None  # boxes, whatever their score
 
@@ -45,12 +46,12 @@ class Scene:
     """What the decoders share: the image's size, the pixels that count (None: all), and the heat map, if any."""
 
     size: tuple[int, int]
-    valid: Bools | None
-    heat: Floats | None
+    valid: Mask | None
+    heat: FloatMap | None
     decision: Decision
 
 
-def decode(found: Found, decision: Decision, size: tuple[int, int], valid: Bools | None) -> Decoded:
+def decode(found: Found, decision: Decision, size: tuple[int, int], valid: Mask | None) -> Decoded:
     """Results of an image of `size` (height, width) in which only `valid` pixels (H, W; None: all) count."""
     raw = found.heat if found.heat is not None or found.masks is None else found.masks.max(axis=0)
     heat = None if raw is None else _whole(raw, found, size, valid)
@@ -159,7 +160,7 @@ def box_region(boxes: Candidates, index: int, size: tuple[int, int]) -> Region:
     return Region(boxes.labels[index], float(boxes.scores[index]), (x0, y0, x1, y1), mask)
 
 
-def _placed_mask(mask: Floats, corners: Floats64, pixels: tuple[int, int, int, int]) -> Bools:
+def _placed_mask(mask: FloatMap, corners: Floats64, pixels: tuple[int, int, int, int]) -> Mask:
     """Which of the pixels x0 y0 x1 y1 lie in a mask (h, w) that fills a box of any corners (4,), by their centres."""
     x0, y0, x1, y1 = pixels
     sides = np.maximum(corners[2:] - corners[:2], 1e-6)
@@ -176,7 +177,7 @@ def _placed_mask(mask: Floats, corners: Floats64, pixels: tuple[int, int, int, i
     return np.asarray((found >= PROBABLE) & inside)
 
 
-def _counting(boxes: Boxes, valid: Bools) -> Bools:
+def _counting(boxes: Boxes, valid: Mask) -> Mask:
     """Which boxes lie, by half at least, on pixels that count."""
     corners = boxes.corners.round().astype(int)
     shares = [valid[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)].mean() for x0, y0, x1, y1 in corners]
@@ -201,7 +202,7 @@ def _heat_regions(scene: Scene, label: str) -> list[Region]:
     return regions_from_map(scene.heat, low, high, decision.min_area_px, label, scene.valid, decision.edge)
 
 
-def _whole(values: Floats, found: Found, size: tuple[int, int], valid: Bools | None) -> Floats:
+def _whole(values: FloatMap, found: Found, size: tuple[int, int], valid: Mask | None) -> FloatMap:
     """The area's map as one of the whole image; pixels that do not count get the least value of those that do."""
     x0, y0, x1, y1 = found.area
     if valid is None and (y1 - y0, x1 - x0) == size:
@@ -213,14 +214,14 @@ def _whole(values: Floats, found: Found, size: tuple[int, int], valid: Bools | N
     return whole
 
 
-def _peak(values: Floats | None, valid: Bools | None) -> float:
+def _peak(values: FloatMap | None, valid: Mask | None) -> float:
     """Maximum over the pixels that count."""
     if values is None:
         return 0.0
     return float(values.max()) if valid is None else _range(values, valid)[1]
 
 
-def _range(values: Floats, valid: Bools | None) -> tuple[float, float]:
+def _range(values: FloatMap, valid: Mask | None) -> tuple[float, float]:
     """Least and largest value over the pixels that count."""
     counts = None if valid is None else np.ascontiguousarray(valid).view(np.uint8)
     low, high, _, _ = cv2.minMaxLoc(values, counts)

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import FloatMap
 from blemish.errors import BundleError, MissingExtraError, OptionError
-from blemish.inspection.result import Floats, Outputs
+from blemish.inspection.result import Outputs
 
 ENGINES = ("onnxruntime", "openvino")
 _KINDS = tuple(f.name for f in fields(Outputs))
@@ -21,7 +22,7 @@ class Engine(Protocol):
     name: str
     threads: int | None  # None: as the engine sees fit
 
-    def run(self, batch: Floats) -> Outputs:
+    def run(self, batch: FloatMap) -> Outputs:
         """Raw outputs for (N, C, H, W) float32 images; a graph with a second input, the template, takes (N, 2 C, H, W),
         the template's channels after the image's."""
 
@@ -55,7 +56,7 @@ class OnnxRuntime:
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         self._kinds = _known([output.name for output in self._session.get_outputs()])
 
-    def run(self, batch: Floats) -> Outputs:
+    def run(self, batch: FloatMap) -> Outputs:
         return _outputs(
             self._kinds, self._session.run(None, dict(zip(self._inputs, fed(batch, len(self._inputs)), strict=True)))
         )
@@ -80,7 +81,7 @@ class OpenVino:
         self._kinds = _known([output.get_any_name() for output in self._model.outputs])
         self._local = threading.local()  # an infer request serves one thread at a time
 
-    def run(self, batch: Floats) -> Outputs:
+    def run(self, batch: FloatMap) -> Outputs:
         if not hasattr(self._local, "request"):
             self._local.request = self._model.create_infer_request()
         found = self._local.request.infer(fed(batch, len(self._model.inputs)))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.arrays import FloatMap
 from blemish.dataset.image_files import class_label
 from blemish.errors import BundleError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.load import Image
 from blemish.inspection.manifest import Calibration, Manifest
-from blemish.inspection.result import Floats
 from blemish.inspection.support import pack, unpack
 
 ENROLLED = "classes were enrolled after calibration; its promises do not hold for them"
@@ -68,7 +68,7 @@ def _warned(calibration: Calibration | None) -> Calibration | None:
     return calibration.model_copy(update={"warnings": [*notes, ENROLLED]})
 
 
-def embeddings(inspector: Inspector, images: Sequence[Image]) -> Floats:
+def embeddings(inspector: Inspector, images: Sequence[Image]) -> FloatMap:
     """The graph's embeddings (N, E) of whole images; BundleError where it gives none, or cuts images into tiles."""
     if inspector.manifest.tiling is not None:
         raise BundleError("the bundle cuts images into tiles; enroll with a bundle that sees images whole")

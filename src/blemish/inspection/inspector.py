@@ -9,19 +9,20 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import FloatMap, Mask
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import BlemishError, BundleError, ImageError, OptionError
 from blemish.imaging.prepare import prepare
 from blemish.imaging.read import read_image
 from blemish.inspection.bundle import Bundle, open_bundle
-from blemish.inspection.decide import check_decision, has_thresholds, judge, load_decision
+from blemish.inspection.decide import check_decision, decide, has_thresholds, load_decision
 from blemish.inspection.decode import Decoded, decode
 from blemish.inspection.engines import Engine
 from blemish.inspection.load import Image, Template, load, name_of, standing_mask
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.measure import measure
 from blemish.inspection.pipeline import Failed, Job, Steps, Unreadable, stream
-from blemish.inspection.result import Bools, Floats, Inspection, Outputs, Region, Verdict
+from blemish.inspection.result import Inspection, Outputs, Region, Verdict
 from blemish.inspection.stitching import defect_names
 from blemish.inspection.support import engine_of
 
@@ -91,8 +92,8 @@ class Inspector:
         image: Image,
         *,
         template: Template | None = None,
-        valid: Bools | None = None,
-        ignore: Bools | None = None,
+        valid: Mask | None = None,
+        ignore: Mask | None = None,
     ) -> Inspection: ...
     @overload
     def inspect(
@@ -117,8 +118,8 @@ class Inspector:
         image: Image | Iterable[Image],
         *,
         template: Template | None = None,
-        valid: Bools | None = None,
-        ignore: Bools | None = None,
+        valid: Mask | None = None,
+        ignore: Mask | None = None,
         on_error: OnError = "raise",
         workers: int = 1,
     ) -> Any:
@@ -146,7 +147,7 @@ class Inspector:
         own = self.manifest.products.get(product) if product is not None else None
         return self.manifest.decision if own is None else own.decision
 
-    def prepared(self, image: Image) -> Floats:
+    def prepared(self, image: Image) -> FloatMap:
         """What the network sees of an image: its windows (N, channels, height, width), float32, full scale 1.
 
         The channels of a template, where the bundle compares with one, come after the image's own.
@@ -168,7 +169,7 @@ class Inspector:
         return template
 
     def _inspect_one(
-        self, image: Image, valid: Bools | None, ignore: Bools | None, template: Template | None
+        self, image: Image, valid: Mask | None, ignore: Mask | None, template: Template | None
     ) -> Inspection:
         job = self._load(image, valid, ignore, template)
         tiles = len(job.found.tiles)
@@ -198,7 +199,7 @@ class Inspector:
             else:
                 yield Unreadable(result.source, str(result.error))
 
-    def _window(self, job: Job, index: int) -> Floats:
+    def _window(self, job: Job, index: int) -> FloatMap:
         x0, y0, x1, y1 = job.found.tiles[index]
         spec = self.manifest.input
         try:
@@ -208,7 +209,7 @@ class Inspector:
         except ImageError as error:
             raise ImageError(f"{job.source}: {error}" if job.source else str(error)) from error
 
-    def _run(self, windows: Floats) -> Outputs:
+    def _run(self, windows: FloatMap) -> Outputs:
         try:
             return self.engine.run(windows)
         except BlemishError:
@@ -227,7 +228,7 @@ class Inspector:
         defects = defect_names(self.manifest)
         class_scores = decoded.class_scores
         defect_scores = None if class_scores is None else {name: class_scores[name] for name in defects}
-        verdict, reasons, regions = judge(decoded.score, decoded.label, decoded.regions, decision, defect_scores)
+        verdict, reasons, regions = decide(decoded.score, decoded.label, decoded.regions, decision, defect_scores)
         job.timings_ms["decode"] = 1000 * (time.perf_counter() - begin)
         return Inspection(
             verdict=verdict,

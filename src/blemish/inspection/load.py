@@ -8,17 +8,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import Mask
 from blemish.dataset.reference_image import check_template, read_template
 from blemish.dataset.sample import Sample
 from blemish.dataset.valid_mask import scaled_mask, valid_mask
 from blemish.errors import BundleError, ImageError
-from blemish.imaging.part_locator import Place, counting, find_part
+from blemish.imaging.part_locator import PartLocation, counting, locate_part
 from blemish.imaging.read import read_image
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.bundle import Bundle
 from blemish.inspection.manifest import Manifest, Roi
 from blemish.inspection.pipeline import Job
-from blemish.inspection.result import Bools
 from blemish.inspection.stitching import Found
 
 Image = str | Path | NDArray[Any] | Sample
@@ -28,10 +28,10 @@ Template = str | Path | NDArray[Any]
 def load(
     manifest: Manifest,
     image: Image,
-    valid: Bools | None = None,
-    ignore: Bools | None = None,
+    valid: Mask | None = None,
+    ignore: Mask | None = None,
     template: Template | None = None,
-    standing: Bools | None = None,
+    standing: Mask | None = None,
 ) -> Job:
     """Read an image, and its template where the bundle compares with one, and find the windows that the network has to
     see; raises ImageError.
@@ -90,10 +90,10 @@ def _twin(image: Image, template: Template | None, size: tuple[int, int]) -> NDA
     return read_template(image if template is None and isinstance(image, Sample) else Path(str(template)), size)
 
 
-def place_in(pixels: NDArray[Any], image: Image, roi: Roi) -> Place:
+def place_in(pixels: NDArray[Any], image: Image, roi: Roi) -> PartLocation:
     """Where the part is in the pixels of an image; an ImageError names its file."""
     try:
-        return find_part(pixels, roi)
+        return locate_part(pixels, roi)
     except ImageError as error:
         raise ImageError(f"{name_of(image)}: {error}") from error
 
@@ -124,7 +124,7 @@ def _masked(sample: Sample | None) -> bool:
     return sample is not None and (sample.roi is not None or sample.ignore is not None)
 
 
-def _counting(sample: Sample | None, size: tuple[int, int], valid: Bools | None, ignore: Bools | None) -> Bools | None:
+def _counting(sample: Sample | None, size: tuple[int, int], valid: Mask | None, ignore: Mask | None) -> Mask | None:
     """The pixels that count by the sample's and the caller's masks; None: all of them."""
     counts = None
     if sample is not None and _masked(sample):
@@ -143,7 +143,7 @@ def _counting(sample: Sample | None, size: tuple[int, int], valid: Bools | None,
     return counts
 
 
-def standing_mask(bundle: Bundle) -> Bools | None:
+def standing_mask(bundle: Bundle) -> Mask | None:
     """The pixels (H, W) that count in any image, of a bundle that bears them; BundleError where they cannot be read."""
     part = bundle.manifest.counting
     if part is None:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from blemish.imaging.part_locator import Blob, Contour, Mark
+from blemish.imaging.part_locator import BlobLocator, ContourLocator, PatternLocator
 
 SCHEMA_VERSION = 1
 
@@ -39,9 +39,9 @@ class Roi(Part):
     rectangle: tuple[int, int, int, int] | None = None  # x0 y0 x1 y1; the part is looked for in it
     polygon: list[tuple[float, float]] | None = None
     ignore: list[list[tuple[float, float]]] = []  # polygons that do not count
-    blob: Blob | None = None
-    contour: Contour | None = None
-    mark: Mark | None = None
+    blob: BlobLocator | None = None
+    contour: ContourLocator | None = None
+    mark: PatternLocator | None = None
 
     @property
     def found_in_image(self) -> bool:

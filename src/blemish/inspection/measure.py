@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import Mask, Points
 from blemish.inspection.manifest import Scale
-from blemish.inspection.result import Bools, Measurements
-from blemish.inspection.skeleton import Points, longest_path, thin
+from blemish.inspection.result import Measurements
+from blemish.inspection.skeleton import longest_path, thin
 
 CONVEX = 0.9  # share of its hull that a region fills to be measured as convex
 MAX_HALF_WIDTH = 16.0  # px; thicker regions are thinned at a smaller size
@@ -41,7 +42,7 @@ class Geometry:
 
 
 def measure(
-    mask: Bools, offset: tuple[int, int] = (0, 0), image: NDArray[Any] | None = None, scale: Scale | None = None
+    mask: Mask, offset: tuple[int, int] = (0, 0), image: NDArray[Any] | None = None, scale: Scale | None = None
 ) -> Measurements:
     """Measure a region (h, w), cut out of an image (H, W, C) at `offset` (x, y); at least one pixel is set.
 
@@ -68,7 +69,7 @@ def measure(
     )
 
 
-def measure_geometry(mask: Bools) -> Geometry:
+def measure_geometry(mask: Mask) -> Geometry:
     """All measures that depend on the unit of length, for square pixels."""
     area = float(np.count_nonzero(mask))
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -95,7 +96,7 @@ def measure_geometry(mask: Bools) -> Geometry:
     )
 
 
-def perimeter(mask: Bools) -> float:
+def perimeter(mask: Mask) -> float:
     """Length of the border, holes included, by counting how often lines in four directions cross it (Crofton)."""
     m = np.pad(mask, 1)
     along_axes = np.count_nonzero(m[:, 1:] != m[:, :-1]) + np.count_nonzero(m[1:] != m[:-1])
@@ -103,7 +104,7 @@ def perimeter(mask: Bools) -> float:
     return float(math.pi / 8 * (along_axes + diagonal / math.sqrt(2)))
 
 
-def contrast(mask: Bools, offset: tuple[int, int], image: NDArray[Any]) -> float:
+def contrast(mask: Mask, offset: tuple[int, int], image: NDArray[Any]) -> float:
     """Mean grey of the region less that of a ring around it, in parts of full scale; 0 where there is no ring."""
     x, y = offset
     height, width = mask.shape
@@ -127,13 +128,13 @@ def _mean_grey(image: NDArray[Any], mask: NDArray[Any]) -> float:
     return sum(sums) / (1 if image.ndim == 2 else image.shape[2])
 
 
-def _half_width(mask: Bools) -> float:
+def _half_width(mask: Mask) -> float:
     """Largest distance of a pixel's centre to the nearest one outside."""
     inside = np.pad(mask, 1).astype(np.uint8)
     return float(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
 
 
-def _along_the_centre(mask: Bools, at_least: float) -> tuple[float, float, float]:
+def _along_the_centre(mask: Mask, at_least: float) -> tuple[float, float, float]:
     """(length, length of the centre line with all branches, largest width) of a region that is not convex."""
     padded = np.pad(mask, 1)
     half_width = _half_width(mask)
@@ -151,7 +152,7 @@ def _along_the_centre(mask: Bools, at_least: float) -> tuple[float, float, float
     return length, length * total / max(line_length, 1.0), max_width
 
 
-def _without_small_holes(mask: Bools, half_width: float) -> tuple[Bools, float | None]:
+def _without_small_holes(mask: Mask, half_width: float) -> tuple[Mask, float | None]:
     """The mask with its small holes filled; and, where a large hole makes it a ring, the length of the centre line."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     outside = labels[0, 0]
@@ -175,7 +176,7 @@ def _smoothed(line: Points) -> Points:
     return mean
 
 
-def _centred(line: Points, mask: Bools, half_width: float) -> Points:
+def _centred(line: Points, mask: Mask, half_width: float) -> Points:
     """Each point moved to the middle between the borders to its left and right, by a pixel at most.
 
     Thinning takes from one side first, and smoothing cuts bends; both draw the line off the centre.
@@ -196,7 +197,7 @@ def _centred(line: Points, mask: Bools, half_width: float) -> Points:
     return centred
 
 
-def _prolonged(line: Points, mask: Bools) -> Points:
+def _prolonged(line: Points, mask: Mask) -> Points:
     """A centre line led on to the border of the mask.
 
     A skeleton forks into the corners of a blunt end, so the line is first cut back by the half width there and then
@@ -217,7 +218,7 @@ def _prolonged(line: Points, mask: Bools) -> Points:
     return line
 
 
-def _border(start: Points, middle: Points, back: Points, mask: Bools) -> Points:
+def _border(start: Points, middle: Points, back: Points, mask: Mask) -> Points:
     """Where a line that came through three points (x, y), the last `start`, leaves the mask if it turns on evenly."""
     first, last = middle - back, start - middle
     lengths = float(np.hypot(*first)), float(np.hypot(*last))
@@ -266,14 +267,14 @@ def _orientation(moments: dict[str, float]) -> float:
     return angle + 180 if angle <= -90 else angle
 
 
-def _stretched(mask: Bools, x: float, y: float) -> Bools:
+def _stretched(mask: Mask, x: float, y: float) -> Mask:
     height, width = mask.shape
     size = max(1, round(width * x)), max(1, round(height * y))
-    found: Bools = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
+    found: Mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
     return found if found.any() else np.ones((1, 1), np.bool_)
 
 
-def _resized(mask: Bools, factor: float) -> Bools:
+def _resized(mask: Mask, factor: float) -> Mask:
     size = max(3, round(mask.shape[1] * factor)), max(3, round(mask.shape[0] * factor))
-    found: Bools = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
+    found: Mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
     return found

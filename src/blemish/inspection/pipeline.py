@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from blemish.arrays import FloatMap, Mask
 from blemish.errors import BlemishError
-from blemish.inspection.result import Bools, Floats, Inspection, Outputs
+from blemish.inspection.result import Inspection, Outputs
 from blemish.inspection.stitching import Found
 
 MAX_BATCH_BYTES = 128 * 2**20  # of images that are held for one batch
@@ -36,7 +37,7 @@ class Job:
 
     image: np.ndarray[Any, Any]
     view: np.ndarray[Any, Any]  # what windows are cut from: the image, or a turned crop of it
-    valid: Bools | None
+    valid: Mask | None
     found: Found
     source: str | None
     timings_ms: dict[str, float]
@@ -61,7 +62,7 @@ class Batch:
 
     begun: list[Job | Failed] = field(default_factory=list)
     places: list[tuple[Job, int]] = field(default_factory=list)
-    windows: list[Floats] = field(default_factory=list)
+    windows: list[FloatMap] = field(default_factory=list)
     held: int = 0
 
 
@@ -70,8 +71,8 @@ class Steps:
     """What is done to an image, each step safe to call from another thread."""
 
     load: Callable[[Any], Job]
-    window: Callable[[Job, int], Floats]
-    run: Callable[[Floats], Outputs]
+    window: Callable[[Job, int], FloatMap]
+    run: Callable[[FloatMap], Outputs]
     finish: Callable[[Job], Inspection]
     name: Callable[[Any], str]
 

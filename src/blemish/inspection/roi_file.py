@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from blemish.errors import ImageError, OptionError
-from blemish.imaging.blob import grey_of
-from blemish.imaging.part_locator import encode_mark
+from blemish.imaging.blob import to_grey
+from blemish.imaging.part_locator import encode_pattern
 from blemish.imaging.read import read_image
 from blemish.inspection.manifest import Roi
 
@@ -46,7 +46,7 @@ def _with_picture(mark: dict[str, Any], path: Path) -> dict[str, Any]:
     """A mark's fields with the picture itself in the place of its file."""
     fields = dict(mark)
     file = path.parent / str(fields.pop("file"))
-    picture = grey_of(read_image(file))
+    picture = to_grey(read_image(file))
     height, width = picture.shape
     cut = fields.pop("cut", None) or (0, 0, width, height)
     x0, y0, x1, y1 = _box(cut, f"--roi {path}: mark.cut")
@@ -54,7 +54,7 @@ def _with_picture(mark: dict[str, Any], path: Path) -> dict[str, Any]:
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise OptionError(f"--roi {path}: mark.cut {list(cut)} does not lie in {file}, of {width}×{height} pixels")
     try:
-        fields["png"] = encode_mark(picture[y0:y1, x0:x1])
+        fields["png"] = encode_pattern(picture[y0:y1, x0:x1])
     except ImageError as error:
         raise ImageError(f"--roi {path}: {error}") from error
     if fields.get("part") is not None:

@@ -1,21 +1,20 @@
-"""Rules such as `reject if scratch.length_mm > 0.5`, parsed by hand and never evaluated as Python.
+"""Parse rules such as `reject if scratch.length_mm > 0.5`, by hand: they are never evaluated as Python.
 
-    rule      := (reject | review | ignore) if test [in zone NAME]
-    test      := clause {or clause}
-    clause    := part {and part}
-    part      := not part | ( test ) | value (> | >= | < | <= | == | !=) value
+    rule      := (reject | review | ignore) if condition [in zone NAME]
+    condition := clause {or clause}
+    clause    := term {and term}
+    term      := not term | ( condition ) | value (> | >= | < | <= | == | !=) value
     value     := NUMBER | [CLASS .] MEASUREMENT | [CLASS .] count | (sum|max|min|mean) ( [CLASS .] MEASUREMENT )
 
-MEASUREMENT is a field of `Measurements` (length_mm, area_px, ...) or `score`. A name with spaces or dots stands in
-quotes: `"deep pit".area_px`. Keywords are not case-sensitive, names are. What a
-rule means is told in `rules`.
+MEASUREMENT is a field of `Measurements` (length_mm, area_px, ...) or `score`. Names with spaces or dots are quoted:
+`"deep pit".area_px`. Keywords are not case-sensitive, names are. See `rules` for what a rule means.
 """
 
 import re
 from functools import lru_cache
 
-from blemish.errors import DecisionError
-from blemish.inspection.rules import AGGREGATES, MEASUREMENTS, Combination, Comparison, Rule, Test, Value, near
+from blemish.errors import DecisionError, unknown
+from blemish.inspection.rules import AGGREGATES, MEASUREMENTS, Combination, Comparison, Condition, DecisionRule, Operand
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<op>>=|<=|==|!=|>|<)|(?P<mark>[().])"""
@@ -25,8 +24,8 @@ _MAX_LENGTH, _MAX_DEPTH = 2000, 50
 
 
 @lru_cache(maxsize=256)
-def parse_rule(text: str) -> Rule:
-    """The rule that a line of text says; raises DecisionError that shows where it is not understood."""
+def parse_rule(text: str) -> DecisionRule:
+    """Parse one rule; raises DecisionError that names the word where parsing stopped."""
     return _Parser(text).rule()
 
 
@@ -38,13 +37,13 @@ class _Parser:
         self.at = 0
         self.depth = 0
 
-    def rule(self) -> Rule:
+    def rule(self) -> DecisionRule:
         action = self._word("reject", "review", "ignore")
         if action is None:
             raise self._error("a rule begins with reject, review or ignore")
         if self._word("if") is None:
             raise self._error("'if' is missing")
-        test = self._test()
+        condition = self._condition()
         zone = None
         if self._word("in") is not None:
             if self._word("zone") is None:
@@ -52,9 +51,9 @@ class _Parser:
             zone = self._name("the name of a zone")
         if self.at < len(self.tokens):
             raise self._error("the rule should end here, or go on with 'and', 'or' or 'in zone'")
-        return Rule(self.line, action, test, zone)  # type: ignore[arg-type]
+        return DecisionRule(self.line, action, condition, zone)  # type: ignore[arg-type]
 
-    def _test(self) -> Test:
+    def _condition(self) -> Condition:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise self._error("too many parentheses")
@@ -64,15 +63,15 @@ class _Parser:
         self.depth -= 1
         return clauses[0] if len(clauses) == 1 else Combination("or", tuple(clauses))
 
-    def _clause(self) -> Test:
-        parts = [self._part()]
+    def _clause(self) -> Condition:
+        terms = [self._term()]
         while self._word("and") is not None:
-            parts.append(self._part())
-        return parts[0] if len(parts) == 1 else self._one_class(Combination("and", tuple(parts)))
+            terms.append(self._term())
+        return terms[0] if len(terms) == 1 else self._one_class(Combination("and", tuple(terms)))
 
     def _one_class(self, clause: Combination) -> Combination:
-        direct = [value for part in clause.parts if isinstance(part, Comparison) for value in part.values()]
-        labels = sorted({value.label for value in direct if value.of_one_region and value.label is not None})
+        direct = [value for term in clause.terms if isinstance(term, Comparison) for value in term.values()]
+        labels = sorted({value.label for value in direct if value.is_per_region and value.label is not None})
         if len(labels) > 1:
             raise DecisionError(
                 f"rule '{self.line}': one region cannot be both {labels[0]} and {labels[1]}; "
@@ -80,18 +79,18 @@ class _Parser:
             )
         return clause
 
-    def _part(self) -> Test:
+    def _term(self) -> Condition:
         if self._word("not") is not None:
             self.depth += 1
             if self.depth > _MAX_DEPTH:
                 raise self._error("too many 'not'")
-            part = self._part().negated()
+            term = self._term().negated()
             self.depth -= 1
-            return part
+            return term
         if self._mark("("):
-            test = self._test()
+            condition = self._condition()
             self._expect(")")
-            return test
+            return condition
         left = self._value()
         kind, sign = self._peek()
         if kind != "op":
@@ -99,19 +98,19 @@ class _Parser:
         self.at += 1
         return Comparison(left, sign, self._value())
 
-    def _value(self) -> Value:
+    def _value(self) -> Operand:
         kind, text = self._peek()
         if kind == "number":
             self.at += 1
-            return Value(number=float(text))
+            return Operand(number=float(text))
         name = self._name("a measurement or a number")
         if kind == "word" and name in AGGREGATES and self._mark("("):
             label, inner = self._measurement()
             self._expect(")")
-            return Value(name=inner, label=label, aggregate=name)
+            return Operand(name=inner, label=label, aggregate=name)
         self.at -= 1
         label, name = self._measurement(count=True)
-        return Value(label=label, aggregate="count") if name == "count" else Value(name=name, label=label)
+        return Operand(label=label, aggregate="count") if name == "count" else Operand(name=name, label=label)
 
     def _measurement(self, count: bool = False) -> tuple[str | None, str]:
         label, name = None, self._name("a measurement")
@@ -119,7 +118,7 @@ class _Parser:
             label, name = name, self._name("a measurement")
         known = [*MEASUREMENTS, "count"] if count else list(MEASUREMENTS)
         if name not in known:
-            raise DecisionError(f"rule '{self.line}': there is no measurement '{name}'{near(name, known)}")
+            raise DecisionError(f"rule '{self.line}': {unknown('measurement', name, known)}")
         return label, name
 
     def _name(self, what: str) -> str:

@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.inspection.result import Bools
+from blemish.arrays import Mask, Points
 
-Points = NDArray[np.float64]  # (n, 2) x y
 _STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 
 
-def thin(mask: Bools) -> Bools:
+def thin(mask: Mask) -> Mask:
     """Skeleton of a mask (h, w), one pixel wide and connected as the mask is (Guo & Hall 1989)."""
     image: NDArray[Any] = np.pad(mask, 1).view(np.uint8)
     tables = _removable()
@@ -30,7 +29,7 @@ def thin(mask: Bools) -> Bools:
             return np.asarray(image[1:-1, 1:-1] > 0)
 
 
-def longest_path(skeleton: Bools) -> tuple[Points, float, float]:
+def longest_path(skeleton: Mask) -> tuple[Points, float, float]:
     """The longest of the shortest ways between two skeleton pixels, its length, and the length of the whole skeleton.
 
     Lengths count 1 for a step along an axis and the square root of 2 for a diagonal one.

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import FloatMap
 from blemish.dataset.sample import GOOD
-from blemish.imaging.prepare import fit_transform, map_back
-from blemish.imaging.rotated_crop import Turned
+from blemish.imaging.prepare import fit_transform, map_to_image
+from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.imaging.tiling import Stitcher
 from blemish.inspection.manifest import Manifest, Tiling
-from blemish.inspection.result import Floats, Outputs
+from blemish.inspection.result import Outputs
 from blemish.inspection.tile_merging import Area, Boxes, across_seams
 
 
@@ -26,13 +27,13 @@ class Found:
     area: Area
     tiles: list[Area]  # in pixels of the image
     tiling: Tiling | None = None
-    turned: Turned | None = None
+    turned: RotatedCrop | None = None
     image_size: tuple[int, int] | None = None
     anomaly_score: float | None = None
-    class_scores: Floats | None = None  # (K,) of the worst window
-    heat: Floats | None = None  # (H, W) anomaly map, or the worst defect class's map
-    masks: Floats | None = None  # (K, H, W)
-    class_map: Floats | None = None  # (K, H, W) probabilities of the defect classes, of a classifier of windows
+    class_scores: FloatMap | None = None  # (K,) of the worst window
+    heat: FloatMap | None = None  # (H, W) anomaly map, or the worst defect class's map
+    masks: FloatMap | None = None  # (K, H, W)
+    class_map: FloatMap | None = None  # (K, H, W) probabilities of the defect classes, of a classifier of windows
     boxes: Boxes | None = None
     _stitchers: dict[str, Stitcher] = field(default_factory=dict)
     _seen_boxes: list[Boxes] = field(default_factory=list)
@@ -71,16 +72,16 @@ class Found:
         if self.turned is not None and self.image_size is not None:
             self._lay_into_image(self.turned, self.image_size)
 
-    def _lay_into_image(self, crop: Turned, size: tuple[int, int]) -> None:
+    def _lay_into_image(self, crop: RotatedCrop, size: tuple[int, int]) -> None:
         """From pixels of a turned crop to those of the image."""
         if self.heat is not None:
-            self.heat = crop.map_back(self.heat, size)
+            self.heat = crop.map_to_image(self.heat, size)
         if self.masks is not None:
-            self.masks = np.stack([crop.map_back(layer, size) for layer in self.masks])
+            self.masks = np.stack([crop.map_to_image(layer, size) for layer in self.masks])
         if self.class_map is not None:
-            self.class_map = np.stack([crop.map_back(layer, size) for layer in self.class_map])
+            self.class_map = np.stack([crop.map_to_image(layer, size) for layer in self.class_map])
         if self.boxes is not None:
-            corners = crop.boxes_back(self.boxes.corners)
+            corners = crop.boxes_to_image(self.boxes.corners)
             height, width = size
             corners = corners.clip(0, [width, height, width, height])
             kept = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
@@ -96,7 +97,7 @@ class Found:
             return False
         return row.class_map is None or self.manifest.windows
 
-    def _window_heat(self, row: Outputs) -> Floats | None:
+    def _window_heat(self, row: Outputs) -> FloatMap | None:
         if row.class_scores is not None and self._slides(row):
             return np.full((1, 1), badness(row.class_scores[0], self.manifest), np.float32)
         if row.anomaly_map is not None:
@@ -105,7 +106,7 @@ class Found:
             return np.asarray(row.class_map[0, defect_indices(self.manifest)].max(axis=0))
         return None
 
-    def _placed(self, name: str, index: int, values: Floats) -> Floats:
+    def _placed(self, name: str, index: int, values: FloatMap) -> FloatMap:
         """Window's map (..., h, w) into the area's map (..., H, W), which is returned."""
         x0, y0, x1, y1 = self.tiles[index]
         size = (y1 - y0, x1 - x0)
@@ -122,9 +123,11 @@ class Found:
         self._stitchers[name].add((x0 - left, y0 - top, x1 - left, y1 - top), full)
         return self._stitchers[name].result()
 
-    def _whole_window(self, values: Floats, size: tuple[int, int]) -> Floats:
+    def _whole_window(self, values: FloatMap, size: tuple[int, int]) -> FloatMap:
         return (
-            np.full(size, values[0, 0]) if values.shape == (1, 1) else map_back(values, self.manifest.input.fit, size)
+            np.full(size, values[0, 0])
+            if values.shape == (1, 1)
+            else map_to_image(values, self.manifest.input.fit, size)
         )
 
     def _window_boxes(self, index: int, row: Outputs) -> Boxes:
@@ -150,14 +153,14 @@ def defect_names(manifest: Manifest) -> list[str]:
     return [name for name in manifest.classes if name != GOOD]
 
 
-def badness(class_scores: Floats, manifest: Manifest) -> float:
+def badness(class_scores: FloatMap, manifest: Manifest) -> float:
     """1 - P(good), or the largest probability where every class is a defect."""
     if GOOD in manifest.classes:
         return 1.0 - float(class_scores[manifest.classes.index(GOOD)])
     return float(class_scores.max())
 
 
-def _turned_masks(crop: Turned, boxes: Boxes, corners: NDArray[np.float64]) -> Floats:
+def _turned_masks(crop: RotatedCrop, boxes: Boxes, corners: NDArray[np.float64]) -> FloatMap:
     """Masks (M, h, w) inside boxes of a turned crop as masks inside the upright boxes (M, 4) of the image."""
     assert boxes.masks is not None
     _, height, width = boxes.masks.shape

@@ -11,14 +11,15 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import FloatMap
 from blemish.errors import BundleError
 from blemish.inspection.bundle import Bundle
 from blemish.inspection.engines import Engine, open_engine
 from blemish.inspection.manifest import Support
-from blemish.inspection.result import Floats, Outputs
+from blemish.inspection.result import Outputs
 
 
-def class_scores(embeddings: Floats, vectors: Floats, support: Support, classes: int) -> Floats:
+def class_scores(embeddings: FloatMap, vectors: FloatMap, support: Support, classes: int) -> FloatMap:
     """Probabilities (N, classes) of embeddings (N, E), given the support's vectors (S, E).
 
     A class without any vector has probability 0.
@@ -36,14 +37,14 @@ def class_scores(embeddings: Floats, vectors: Floats, support: Support, classes:
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
 
 
-def pack(vectors: Floats) -> bytes:
+def pack(vectors: FloatMap) -> bytes:
     """Vectors (S, E) as the bytes of a .npy file."""
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
     return stream.getvalue()
 
 
-def unpack(bundle: Bundle) -> Floats:
+def unpack(bundle: Bundle) -> FloatMap:
     """The vectors (S, E) of a bundle; BundleError where they are missing or do not go with its manifest."""
     support = bundle.manifest.support
     if support is None or support.part not in bundle.extras:
@@ -70,11 +71,11 @@ def engine_of(bundle: Bundle, engine: str = "onnxruntime", threads: int | None =
 class SupportEngine:
     """An engine whose graph gives embeddings; the class scores follow from them and the vectors beside it."""
 
-    def __init__(self, engine: Engine, vectors: Floats, support: Support, classes: int) -> None:
+    def __init__(self, engine: Engine, vectors: FloatMap, support: Support, classes: int) -> None:
         self.name, self.threads = engine.name, engine.threads
         self._engine, self._vectors, self._support, self._classes = engine, vectors, support, classes
 
-    def run(self, batch: Floats) -> Outputs:
+    def run(self, batch: FloatMap) -> Outputs:
         outputs = self._engine.run(batch)
         if outputs.embedding is None or outputs.embedding.shape[1:] != self._vectors.shape[1:]:
             raise BundleError("the graph gives no embedding that goes with the bundle's vectors")

@@ -139,7 +139,7 @@ def make_card(sample: Sample, found: Inspection, decision: Decision) -> Card:
         verdict=str(found.verdict),
         label=found.label,
         score=found.score,
-        reasons=found.reasons,
+        reasons=[*map(str, found.reasons)],
         regions=[{"label": r.label, "score": f"{r.score:.4g}", **_size(r.measurements)} for r in regions[:REGIONS]],
         more=max(0, len(regions) - REGIONS),
         image=data_uri(_with_truth(image, sample)),

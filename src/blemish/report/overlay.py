@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import FloatMap, Mask
 from blemish.inspection.manifest import Decision
-from blemish.inspection.result import Bools, Floats, Inspection, Region, Verdict
+from blemish.inspection.result import Inspection, Region, Verdict
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # RGB
@@ -61,13 +62,13 @@ def heat_range(decision: Decision) -> tuple[float, float] | None:
     return low - 2 * (high - low), low + 2 * (high - low)
 
 
-def heat_image(heat_map: Floats, low: float, high: float) -> Picture:
+def heat_image(heat_map: FloatMap, low: float, high: float) -> Picture:
     """A map (H, W) as colours from `low` to `high`; RGB uint8."""
     shares = ((heat_map - low) / max(high - low, 1e-12)).clip(0, 1)
     return np.ascontiguousarray(cv2.applyColorMap((shares * HOTTEST).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1])
 
 
-def blend_heat(picture: Picture, heat_map: Floats, heat_range: tuple[float, float] | None = None) -> Picture:
+def blend_heat(picture: Picture, heat_map: FloatMap, heat_range: tuple[float, float] | None = None) -> Picture:
     """Lay a heat map (H, W) over a picture; the cooler half of its range stays clear."""
     low, high = heat_range or (float(heat_map.min()), float(heat_map.max()))
     shares = ((heat_map - low) / max(high - low, 1e-12)).clip(0, 1)
@@ -85,7 +86,7 @@ def enlarge(picture: Picture, zoom: int) -> Picture:
     return np.ascontiguousarray(picture.repeat(zoom, axis=0).repeat(zoom, axis=1) if zoom > 1 else picture)
 
 
-def outline(picture: Picture, mask: Bools, colour: Colour = TRUTH) -> Picture:
+def outline(picture: Picture, mask: Mask, colour: Colour = TRUTH) -> Picture:
     """Draw the outline of a mask (H, W) into the picture, in place, and return it."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, colour, line_width(picture))

@@ -134,7 +134,7 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
         "label": inspection.label,
         "score": _plain(inspection.score),
         "size": list(inspection.size),
-        "reasons": inspection.reasons,
+        "reasons": [asdict(reason) for reason in inspection.reasons],
         "class_scores": inspection.class_scores and {k: _plain(v) for k, v in inspection.class_scores.items()},
         "regions": [
             {

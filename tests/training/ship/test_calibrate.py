@@ -8,24 +8,24 @@ import pytest
 from sklearn.metrics import f1_score
 
 from blemish.dataset.sample import Sample
-from blemish.inspection.decide import judge
+from blemish.inspection.decide import decide
 from blemish.inspection.result import Inspection, Verdict
 from blemish.training.ship.calibrate import (
-    Target,
+    CalibrationTarget,
     calibrate,
     cost_threshold,
-    decides_alone,
     escape_threshold,
     good_threshold,
-    parts_to_promise,
+    has_own_thresholds,
+    min_good_images,
 )
-from blemish.training.ship.calibration_data import Evidence, class_thresholds
+from blemish.training.ship.calibration_data import CalibrationData, class_thresholds
 
 NOTHING = np.empty(0)
 
 
 def evidence(good, defective, peaks):
-    return Evidence(good.tolist(), defective.tolist(), peaks.tolist())
+    return CalibrationData(good.tolist(), defective.tolist(), peaks.tolist())
 
 
 @pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (199, 0.05), (1000, 0.02)])
@@ -40,7 +40,7 @@ def test_new_good_parts_exceed_the_threshold_no_more_often_than_promised(count, 
 
 @pytest.mark.parametrize(("rate", "parts"), [(0.01, 99), (0.05, 19), (0.001, 999)])
 def test_parts_to_promise_is_where_the_rank_first_exists(rate, parts):
-    assert parts_to_promise(rate) == parts
+    assert min_good_images(rate) == parts
     scores = np.arange(parts, dtype=np.float32)
     assert good_threshold(scores, rate) > scores[-1]
     assert good_threshold(np.arange(2 * parts + 1, dtype=np.float32), rate) < 2 * parts
@@ -52,27 +52,27 @@ def test_the_rank_is_not_one_too_high_by_rounding():
 
 def test_good_parts_on_which_nothing_is_found_pass():
     """A detector's images without a box all score 0."""
-    scores = Evidence([0.0] * 120, [0.0, 0.4, 0.8, 0.9])
-    decision, _ = calibrate(scores, Target(), "held-out")
-    assert judge(0.0, "good", [], decision, None).verdict == Verdict.PASS
-    assert judge(0.4, "pit", [], decision, None).verdict == Verdict.REJECT
+    scores = CalibrationData([0.0] * 120, [0.0, 0.4, 0.8, 0.9])
+    decision, _ = calibrate(scores, CalibrationTarget(), "held-out")
+    assert decide(0.0, "good", [], decision, None).verdict == Verdict.PASS
+    assert decide(0.4, "pit", [], decision, None).verdict == Verdict.REJECT
 
 
 def test_images_that_were_learnt_from_promise_nothing():
-    scores = Evidence([0.1] * 120, [0.9])
-    assert calibrate(scores, Target(), "held-out")[1].false_alarm is not None
-    for target in (Target(), Target(escape=0.0)):
+    scores = CalibrationData([0.1] * 120, [0.9])
+    assert calibrate(scores, CalibrationTarget(), "held-out")[1].false_alarm is not None
+    for target in (CalibrationTarget(), CalibrationTarget(escape=0.0)):
         _, kept = calibrate(scores, target, "training")
         assert (kept.source, kept.false_alarm, kept.escape) == ("training", None, None)
-        assert any("learnt from" in line for line in kept.warnings)
+        assert any("training images" in line for line in kept.warnings)
 
 
 def test_images_of_which_nothing_is_known_do_not_count_as_good():
-    found = Evidence()
+    found = CalibrationData()
     for label, score in (("good", 0.1), (None, 0.7), ("pit", 0.9)):
         found.add(Inspection(Verdict.PASS, "good", score, [], (8, 8)), Sample(Path("x.png"), label), ())
     assert (found.good, found.defective, found.unknown) == ([0.1], [0.9], 1)
-    _, kept = calibrate(found, Target(), "held-out")
+    _, kept = calibrate(found, CalibrationTarget(), "held-out")
     assert kept.good_images == 1
     assert any("not labelled" in line for line in kept.warnings)
 
@@ -100,7 +100,7 @@ def test_cost_threshold_is_no_dearer_than_any_other(cost):
 
 def test_good_only_gives_two_thresholds_and_warns_when_images_are_too_few():
     few = np.random.default_rng(3).gamma(3, size=20).astype(np.float32)
-    decision, calibration = calibrate(evidence(few, NOTHING, few * 2), Target(), "held-out")
+    decision, calibration = calibrate(evidence(few, NOTHING, few * 2), CalibrationTarget(), "held-out")
     assert decision.review <= decision.reject
     assert decision.map_low <= decision.map_high
     assert "cannot promise" in calibration.warnings[0]
@@ -109,13 +109,13 @@ def test_good_only_gives_two_thresholds_and_warns_when_images_are_too_few():
     assert low == 0
     assert 0.1 < high < 0.2  # 20 of 20 below: the 95 % interval reaches 1 - 0.025 ** (1 / 20) = 0.168
     many = np.random.default_rng(3).gamma(3, size=500).astype(np.float32)
-    assert not calibrate(evidence(many, NOTHING, many), Target(), "held-out")[1].warnings
+    assert not calibrate(evidence(many, NOTHING, many), CalibrationTarget(), "held-out")[1].warnings
 
 
 def test_with_defects_what_escapes_stays_below_the_target():
     rng = np.random.default_rng(4)
     good, defective = rng.normal(0, 1, 300), rng.normal(4, 1, 200)
-    decision, calibration = calibrate(evidence(good, defective, NOTHING), Target(escape=0.02), "held-out")
+    decision, calibration = calibrate(evidence(good, defective, NOTHING), CalibrationTarget(escape=0.02), "held-out")
     assert calibration.source == "validation"
     assert (defective < decision.review).mean() <= 0.02
     assert decision.reject >= decision.review
@@ -125,21 +125,21 @@ def test_with_defects_what_escapes_stays_below_the_target():
 
 def test_an_escape_target_without_defects_says_so():
     good = np.random.default_rng(5).normal(size=200)
-    _, calibration = calibrate(evidence(good, NOTHING, NOTHING), Target(escape=0.01), "held-out")
+    _, calibration = calibrate(evidence(good, NOTHING, NOTHING), CalibrationTarget(escape=0.01), "held-out")
     assert "no defective validation images" in calibration.warnings[0]
 
 
 def test_the_threshold_moves_up_to_the_next_defect_and_lets_no_more_escape():
     good, defective = np.linspace(0, 1, 200), np.array([0.4, 3.0, 4.0])
-    alone, _ = calibrate(evidence(good, NOTHING, NOTHING), Target(), "held-out")
-    both, figures = calibrate(evidence(good, defective, NOTHING), Target(), "held-out")
+    alone, _ = calibrate(evidence(good, NOTHING, NOTHING), CalibrationTarget(), "held-out")
+    both, figures = calibrate(evidence(good, defective, NOTHING), CalibrationTarget(), "held-out")
     assert both.reject == pytest.approx((alone.reject + 3.0) / 2)
     assert both.review == alone.review
     assert figures.escape[0] == pytest.approx(1 / 3)
 
 
 def test_without_good_images_nothing_is_promised():
-    decision, calibration = calibrate(evidence(NOTHING, np.ones(5), NOTHING), Target(), "held-out")
+    decision, calibration = calibrate(evidence(NOTHING, np.ones(5), NOTHING), CalibrationTarget(), "held-out")
     assert decision.reject is None
     assert decision.review is None
     assert "no good validation images" in calibration.warnings[0]
@@ -149,26 +149,26 @@ def test_without_good_images_nothing_is_promised():
 def test_regions_are_seeded_by_known_defects_where_no_image_is_good():
     """One image with a false peak above all defects does not hide these; of it, verdicts alone take account."""
     sound, defects = [0.1] * 30 + [0.2] * 9 + [0.95], [[0.5, 0.6, 0.7]] * 40
-    found = Evidence(defective=[0.95] * 40, sound_peaks=sound, defect_peaks=defects)
-    decision, _ = calibrate(found, Target(), "held-out")
+    found = CalibrationData(defective=[0.95] * 40, sound_peaks=sound, defect_peaks=defects)
+    decision, _ = calibrate(found, CalibrationTarget(), "held-out")
     assert 0.2 < decision.map_high < 0.5
     assert decision.map_low == 0.1
     assert decision.reject > 0.95 - 1e-9
-    decision, _ = calibrate(replace(found, good=sound, good_peaks=sound), Target(), "held-out")
+    decision, _ = calibrate(replace(found, good=sound, good_peaks=sound), CalibrationTarget(), "held-out")
     assert decision.map_high > 0.95 - 1e-9
 
 
 @pytest.mark.parametrize(
     ("evidence", "enough"),
     [
-        (Evidence(good=[0.1] * 9), True),
-        (Evidence(good=[0.1] * 8, defective=[0.9] * 50), False),
-        (Evidence(defective=[0.9] * 50), False),
-        (Evidence(defective=[0.9] * 9, sound_peaks=[0.1] * 9), True),
+        (CalibrationData(good=[0.1] * 9), True),
+        (CalibrationData(good=[0.1] * 8, defective=[0.9] * 50), False),
+        (CalibrationData(defective=[0.9] * 50), False),
+        (CalibrationData(defective=[0.9] * 9, sound_peaks=[0.1] * 9), True),
     ],
 )
 def test_a_product_decides_alone_where_a_tenth_of_false_alarms_can_be_promised(evidence, enough):
-    assert decides_alone(evidence) == enough
+    assert has_own_thresholds(evidence) == enough
 
 
 def labelled_scores(seed: int) -> tuple[list[frozenset[str]], list[dict[str, float]]]:
@@ -198,20 +198,20 @@ def test_class_thresholds_have_the_highest_f1_there_is():
 
 def test_what_class_thresholds_promise_is_what_the_verdicts_show():
     truth, scores = labelled_scores(1)
-    evidence = Evidence()
+    evidence = CalibrationData()
     for i, (own, given) in enumerate(zip(truth, scores, strict=True)):
         defects = tuple(sorted(own - {"good"}))
         sample = Sample(f"{i}.png", label=defects[0] if len(defects) == 1 else None if defects else "good",
                         labels=defects if len(defects) > 1 else None)  # fmt: skip
         result = Inspection(Verdict.REVIEW, "", 1 - given["good"], [], (8, 8), class_scores=given)
         evidence.add(result, sample, ["class_scores"])
-    decision, calibration = calibrate(evidence, Target(per_class=True), "held-out")
+    decision, calibration = calibrate(evidence, CalibrationTarget(per_class=True), "held-out")
     called = [any(given[name] >= t for name, t in decision.class_thresholds.items()) for given in scores]
     good = [own == {"good"} for own in truth]
     assert calibration.false_alarm[0] == pytest.approx(np.mean([c for c, g in zip(called, good, strict=True) if g]))
     assert any("own thresholds" in line for line in calibration.warnings)
     rejected = [
-        judge(1 - given["good"], "pit", [], decision, {k: v for k, v in given.items() if k != "good"}).verdict
+        decide(1 - given["good"], "pit", [], decision, {k: v for k, v in given.items() if k != "good"}).verdict
         == Verdict.REJECT
         for given in scores
     ]
