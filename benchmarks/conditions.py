@@ -53,7 +53,7 @@ def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, 
         dataset, path = made(), folder / f"{condition}.csv"
         write_csv(dataset, path)
         for method, what in wanted.items():
-            run = train(path, out=folder / condition / method, method=method, seed=seed, progress=False, tell=str)
+            run = train(path, out=folder / condition / method, method=method, seed=seed, progress=False)
             result = evaluate(Inspector.open(run), dataset.split("test"), speed=False).to_dict()
             rows.add({**what, **anomalies(result)})
 

@@ -47,17 +47,17 @@ from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
 from blemish.dataset.ground_truth import mask_of
 from blemish.dataset.sample import GOOD
 from blemish.dataset.write import write_csv
+from blemish.evaluation.bootstrap import draw_resamples
 from blemish.evaluation.episodes import (
     EPISODES,
     attention,
-    judge_episodes,
+    evaluate_episodes,
     most_queries,
     nearest_prototype,
     softmax_regression,
 )
 from blemish.evaluation.evaluate import evaluate
-from blemish.evaluation.image import auroc, average_precision
-from blemish.evaluation.paired import draw_sets
+from blemish.evaluation.ranking import auroc, average_precision
 from blemish.imaging.read import read_image
 from blemish.inspection.enroll import embeddings
 from blemish.methods.catalogue import method_class
@@ -156,9 +156,7 @@ def unknown_options(given: Row) -> list[str]:
 def learn(dataset: Dataset, folder: Path, method: str, options: Row, **settings: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(dataset, folder / "data.csv")
-    return train(
-        folder / "data.csv", out=folder / "run", method=method, options=options, progress=False, tell=str, **settings
-    )
+    return train(folder / "data.csv", out=folder / "run", method=method, options=options, progress=False, **settings)
 
 
 def episodes(data: Path, rows: Measured, seed: int, given: Row, maml_episodes: int) -> None:
@@ -206,7 +204,7 @@ def judge_all(rows: Measured, what: Row, method: str, run: Path, asked: Dataset,
         if rows.has({**what, "shots": shots}):
             continue
         queries = min(QUERIES, most_queries(labels, shots, groups))
-        found = judge_episodes(shown, labels, ways, shots, queries, count, classify=rule, groups=groups)
+        found = evaluate_episodes(shown, labels, ways, shots, queries, count, classify=rule, groups=groups)
         accuracy = f"{found.mean:.3f} ({found.low:.3f}–{found.high:.3f})"
         rows.add({**what, "ways": ways, "shots": shots, "accuracy": accuracy, "episodes": len(found.accuracies)})
 
@@ -325,11 +323,11 @@ def anomaly_figures(run: Path, test: Dataset) -> Row:
         peaks.append(result.score if result.heat_map is None else float(result.heat_map.max()))
         defective.append(bool(sample.defective))
 
-    result = evaluate(Inspector.open(run), test, speed=False, watch=watch).to_dict()
+    result = evaluate(Inspector.open(run), test, speed=False, on_inspection=watch).to_dict()
     area, pixel = result["image"]["auroc"], result["pixel"]
     ranked, by_map, bad = np.array(scores), np.array(peaks), np.array(defective)
     groups = [s.group for s in test.samples]
-    sets = draw_sets(defective, groups)
+    sets = draw_resamples(defective, groups)
     found: Row = {"image AUROC": interval(area)}
     if any(groups):
         found["image AUROC"] = bootstrapped(lambda i: auroc(ranked[i], bad[i]), sets, len(bad))

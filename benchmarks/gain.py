@@ -17,19 +17,18 @@ from runs import append
 from tiles import with_tiles
 
 from blemish import Dataset, Inspector, evaluate, read_dataset
-from blemish.evaluation.evaluate import Seen
-from blemish.evaluation.paired import Indices, Statistic, draw_sets, paired_difference
-from blemish.evaluation.predictions import Judgement, judgement
-from blemish.evaluation.resampled import macro_f1
+from blemish.evaluation.bootstrap import Indices, Statistic, draw_resamples, macro_f1_statistic, paired_difference
+from blemish.evaluation.evaluate import EvaluatedImage
+from blemish.evaluation.predictions import Prediction, make_prediction
 
 COLUMNS = ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "images")
 
 
-def judged(run: Path, test: Dataset) -> list[Judgement]:
+def judged(run: Path, test: Dataset) -> list[Prediction]:
     """What a run's bundle makes of each test image."""
-    seen: list[Seen] = []
-    evaluate(Inspector.open(run), test, speed=False, keep=seen.append)
-    return [judgement(one) for one in seen]
+    seen: list[EvaluatedImage] = []
+    evaluate(Inspector.open(run), test, speed=False, on_evaluated=seen.append)
+    return [make_prediction(one) for one in seen]
 
 
 def mean_of(statistics: Sequence[Statistic]) -> Statistic:
@@ -53,15 +52,15 @@ def main() -> None:
     dataset = read_dataset(path, root=root)
     test = (with_tiles(dataset) if given.set == "magnetic_tile" else dataset).split("test")
     seeds = given.seeds.split(",")
-    images: list[Judgement] = []
+    images: list[Prediction] = []
     figures: dict[str, Statistic] = {}
     for method in (given.over, *given.methods.split(",")):
         of_seeds = [judged(given.kept / f"{method}-{given.set}-{seed}", test) for seed in seeds]
         images = of_seeds[0]
         assert all([one.image for one in other] == [one.image for one in images] for other in of_seeds)
-        found = [macro_f1(own) for own in of_seeds]
+        found = [macro_f1_statistic(own) for own in of_seeds]
         figures[method] = mean_of([one for one in found if one is not None])
-    sets = draw_sets([image.truth for image in images], [image.group for image in images])
+    sets = draw_resamples([image.true_label for image in images], [image.group for image in images])
     table = Table(*COLUMNS)
     for method in given.methods.split(","):
         gain = paired_difference(figures[method], figures[given.over], sets, len(images))

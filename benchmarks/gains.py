@@ -11,8 +11,8 @@ from runs import Row
 from blemish import Inspector, Sample
 from blemish.dataset.ground_truth import mask_of
 from blemish.dataset.sample import GOOD
-from blemish.evaluation.masks import overlap
-from blemish.evaluation.paired import draw_sets, paired_difference
+from blemish.evaluation.bootstrap import draw_resamples, paired_difference
+from blemish.evaluation.mask_metrics import measure_overlap
 
 # (N, 2): true and told class of each test image; or (N, 5): true class, pixels in regions and truth both and in either,
 # defects and those touched. The good class is -1.
@@ -28,8 +28,8 @@ def judge(inspector: Inspector, test: Sequence[Sample], by_pixels: bool) -> Judg
     for sample, result in zip(test, inspector.inspect(test), strict=True):
         label = number[str(sample.label)]
         if by_pixels:
-            own = overlap(result.regions, mask_of(sample, result.size))
-            found.append((label, own.both, own.either, own.defects, own.touched))
+            own = measure_overlap(result.regions, mask_of(sample, result.size))
+            found.append((label, own.pixels.intersection, own.pixels.union, own.defects, own.touched))
         else:
             scores = result.class_scores or {}
             found.append((label, number[max(scores, key=scores.__getitem__)]))
@@ -38,7 +38,7 @@ def judge(inspector: Inspector, test: Sequence[Sample], by_pixels: bool) -> Judg
 
 def figures(judged: Judged, base: Judged | None, test: Sequence[Sample], by_pixels: bool) -> Row:
     """Each figure with its 95 % interval by the bootstrap, images of a group together, and its gain over `base`."""
-    sets = draw_sets([str(s.label) for s in test], [s.group for s in test], seed=0)
+    sets = draw_resamples([str(s.label) for s in test], [s.group for s in test], seed=0)
     row: Row = {}
     for name, figure in (OF_PIXELS if by_pixels else OF_IMAGES).items():
         row[name] = bootstrapped(partial(on, figure, judged), sets, len(test))

@@ -22,7 +22,7 @@ from runs import Row, cases, costs, interval, options_of, parser, show, shown_op
 from blemish import Inspection, Inspector, Region, Sample, evaluate, read_dataset
 from blemish.dataset.ground_truth import mask_of
 from blemish.dataset.write import write_csv
-from blemish.synthesis.synthetic_set import Counts, write_synthetic
+from blemish.synthesis.synthetic_set import SetSize, write_synthetic
 
 SETS = ("synthetic", "magnetic_tile")
 LEAST_AREA = 100  # px; smaller defects are not measured
@@ -36,7 +36,7 @@ def draw(folder: Path) -> Path:
     """A manifest of drawn defects, each part of it from a seed of its own, with the true sizes beside it."""
     samples, sizes = [], {}
     for seed, (split, defects) in enumerate({"train": 60, "val": 15, "test": 25}.items()):
-        drawn = write_synthetic(folder / split, counts=Counts(0, defects, defects), seed=seed)
+        drawn = write_synthetic(folder / split, counts=SetSize(0, defects, defects), seed=seed)
         samples += [replace(sample, split=split) for sample in drawn.samples]
         with (folder / split / "truth.csv").open() as stream:
             sizes |= {str(folder / split / row["image"]): row for row in csv.DictReader(stream)}
@@ -87,7 +87,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         ruler = Ruler(folder / "data" / "sizes.json") if name == "synthetic" else None
         run = trained(path, method, name, seed, folder, given.keep, root=root, options=options)
         test = read_dataset(path, root=root).split("test")
-        result = evaluate(Inspector.open(run.folder), test, watch=ruler).to_dict()
+        result = evaluate(Inspector.open(run.folder), test, on_inspection=ruler).to_dict()
     masks = result["masks"]
     row = {
         "method": method,

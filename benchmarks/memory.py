@@ -20,7 +20,7 @@ from runs import append
 
 from blemish.dataset.read import read_dataset
 from blemish.methods.catalogue import method_class
-from blemish.synthesis.surfaces import surface
+from blemish.synthesis.surfaces import render_surface
 from blemish.training.learn.fit import build, fit
 from blemish.training.learn.options import check_options, parse_settings
 from blemish.training.learn.run import RunConfig
@@ -33,7 +33,7 @@ def draw(folder: Path, count: int, size: int) -> Path:
     rows = ["image,label,split"]
     for i in range(count):
         if i % 100 == 0:
-            piece = surface("metal", rng, 2 * size)
+            piece = render_surface("metal", rng, 2 * size)
         y, x = rng.integers(0, size, 2)
         part = piece[y : y + size, x : x + size][:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
         grey = np.clip(part * rng.uniform(0.95, 1.05) + rng.normal(0, 0.01, part.shape), 0, 1)

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -56,6 +58,26 @@ def options_of(given: argparse.Namespace) -> Row:
     return parse_settings(given.set)
 
 
+class FitTimer(logging.Handler):
+    """Wall and CPU seconds from entering until the training logs that it exports the graph."""
+
+    wall_s = cpu_s = math.nan
+
+    def __enter__(self) -> "FitTimer":
+        self.start, self.start_cpu = time.perf_counter(), time.process_time()
+        logger = logging.getLogger("blemish.training")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        return self
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("exporting"):
+            self.wall_s, self.cpu_s = time.perf_counter() - self.start, time.process_time() - self.start_cpu
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("blemish.training").removeHandler(self)
+
+
 def trained(
     path: str | Path, method: str, name: str, seed: int, folder: Path, keep: Path | None, **settings: Any
 ) -> Run:
@@ -66,19 +88,9 @@ def trained(
     out = keep / f"{method}-{name}-{seed}" if keep is not None else folder / "run"
     times = out / TIMES
     if not times.exists():
-        marks: list[tuple[str, float, float]] = []
-        start, start_cpu = time.perf_counter(), time.process_time()
-        train(
-            path,
-            out=out,
-            method=method,
-            seed=seed,
-            progress=False,
-            tell=lambda message: marks.append((message, time.perf_counter() - start, time.process_time() - start_cpu)),
-            **settings,
-        )
-        _, fit, fit_cpu = next(mark for mark in marks if mark[0].startswith("exporting"))
-        times.write_text(json.dumps({"fit": fit, "fit_cpu": fit_cpu}))
+        with FitTimer() as timer:
+            train(path, out=out, method=method, seed=seed, progress=False, **settings)
+        times.write_text(json.dumps({"fit": timer.wall_s, "fit_cpu": timer.cpu_s}))
     elif different := different_settings(out, method, settings):
         raise SystemExit(f"'{out}' was learnt with other settings ({', '.join(different)}): remove it")
     return Run(out, **json.loads(times.read_text()))

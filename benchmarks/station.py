@@ -60,10 +60,10 @@ def main() -> None:
 
 
 def train(folder: Path) -> tuple[Path, Path]:
-    from blemish.synthesis.synthetic_set import Counts, write_synthetic
+    from blemish.synthesis.synthetic_set import SetSize, write_synthetic
     from blemish.training.train import train as fit
 
-    write_synthetic(folder / "data", ("metal",), Counts(40, 16, 4), 256, 0)
+    write_synthetic(folder / "data", ("metal",), SetSize(40, 16, 4), 256, 0)
     options = {"image_size": 256, "coreset_ratio": 0.02}
     fit(
         str(folder / "data"),
@@ -71,7 +71,6 @@ def train(folder: Path) -> tuple[Path, Path]:
         method="patchcore",
         options=options,
         progress=False,
-        tell=lambda _: None,
     )
     return folder / "run", folder / "data"
 

@@ -67,7 +67,7 @@ def measure(way: Way, method: str, name: str, seed: int, folder: Path, rows: Mea
     path = folder / f"{way.name}.csv"
     write_csv(way.dataset, path)
     run = train(
-        path, out=folder / way.name / method, method=method, seed=seed, options=way.options, progress=False, tell=str,
+        path, out=folder / way.name / method, method=method, seed=seed, options=way.options, progress=False,
         **way.settings,
     )  # fmt: skip
     result = evaluate(Inspector.open(run), way.dataset.split("test")).to_dict()

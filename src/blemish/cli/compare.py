@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from blemish.cli.console import MOST_SEED, console, needs_extra, tell
+from blemish.cli.console import MOST_SEED, console, needs_extra
 
 
 def compare(
@@ -46,7 +46,7 @@ def compare(
         from blemish.training.comparison.budget import parse_time
         from blemish.training.comparison.compare import compare as run
         from blemish.training.learn.options import parse_settings
-    from blemish.cli.train import read_recipe_of, read_roi_of, tiling_of, trainer_options
+    from blemish.cli.train import read_spec_option, read_roi_of, tiling_of, trainer_options
 
     named = [name.strip() for name in methods.split(",") if name.strip()]
     facts = run(
@@ -63,8 +63,7 @@ def compare(
         trainer=trainer_options(device),
         tiling=tiling_of(tile, overlap),
         roi=read_roi_of(roi),
-        synthetic=read_recipe_of(synthetic),
-        tell=tell,
+        synthetic=read_spec_option(synthetic),
     )
     show(facts, out)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import MOST_SEED, console, needs_extra, tell
+from blemish.cli.console import MOST_SEED, console, needs_extra
 from blemish.errors import OptionError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def train(
         if told_too:
             named = ", ".join(f"--{name.strip('_').replace('_', '-')}" for name in told_too)
             raise OptionError(f"a run goes on as it was begun; leave {named} out, or start a new one without --resume")
-        run = training.resume(resume, tell=tell, tensorboard=tensorboard)
+        run = training.resume(resume, tensorboard=tensorboard)
     elif data is None and plan is None:
         raise OptionError(
             "name the dataset to learn from, a plan with --plan FILE, or an interrupted run with --resume RUN"
@@ -138,7 +138,7 @@ def train(
             "tiling": tiling_of(tile, overlap),
             "windows": {"of_window": window_share, "of_defect": defect_share} if tile or plan else None,
             "roi": read_roi_of(roi),
-            "synthetic": read_recipe_of(synthetic),
+            "synthetic": read_spec_option(synthetic),
             "start": None if from_ is None else str(from_.resolve()),
             "probe": probe,
             "scale": _scale(px_per_mm),
@@ -164,7 +164,6 @@ def train(
             out=out or _fresh_folder(method or "auto"),
             method=method,
             options=options,
-            tell=tell,
             tensorboard=tensorboard,
             **settings,
         )
@@ -238,12 +237,12 @@ def read_roi_of(path: Path | None) -> "Roi | None":
     return read_roi(path)
 
 
-def read_recipe_of(path: Path | None) -> dict[str, Any] | None:
+def read_spec_option(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
-    from blemish.synthesis.recipe import read_recipe
+    from blemish.synthesis.defect_spec import read_defect_spec
 
-    return dict(read_recipe(path).model_dump(mode="json"))
+    return dict(read_defect_spec(path).model_dump(mode="json"))
 
 
 def _scale(text: str | None) -> dict[str, float] | None:

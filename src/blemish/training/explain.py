@@ -26,7 +26,7 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.load import Image
 from blemish.inspection.result import Inspection, Outputs
 from blemish.methods.base import Method
-from blemish.methods.common.blocks import Frozen
+from blemish.methods.common.blocks import FrozenNetwork
 from blemish.training.learn.data import ImageItems, loader
 from blemish.training.learn.fit import view_of
 from blemish.training.learn.run import read_config, split_file
@@ -61,7 +61,7 @@ class Explainer:
             raise OptionError(f"there is no method '{method}' to explain with; choose one of {', '.join(METHODS)}")
         self.run, self.method = Path(run), method
         self.network = load_method(run).cpu().eval()
-        if self.network.compares_with_template:
+        if self.network.uses_template:
             raise DataError(f"{self.network.info.name} compares with a template and gives no class scores to explain")
         bundle = Inspector.open(run)
         # The map that is given takes the place of the graph's own, windows' probabilities too.
@@ -81,7 +81,7 @@ class Explainer:
         for parameter in self.network.parameters():
             parameter.requires_grad_(True)  # so that gradients pass through frozen layers
         for module in self.network.modules():
-            if isinstance(module, Frozen):
+            if isinstance(module, FrozenNetwork):
                 module.passes_gradients = True
         if method in LIBRARY and method not in WITHOUT_GRADIENTS:
             with torch.enable_grad():

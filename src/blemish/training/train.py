@@ -27,7 +27,7 @@ from blemish.training.learn.stopping import StopAt
 from blemish.training.learn.supervision import check_templates, check_truth, good_alone
 from blemish.training.learn.synthetic import check_recipe
 from blemish.training.learn.windows import check_places, learns_windows
-from blemish.training.ship.calibrate import Target
+from blemish.training.ship.calibrate import CalibrationTarget
 from blemish.training.ship.cross_fit import cross_fit
 from blemish.training.ship.export import Origin, ship
 
@@ -81,9 +81,7 @@ def train(
     )
     count, dataset = len(dataset), _split(dataset, config)
     if len(dataset) < count:
-        log.warning(
-            f"{count - len(dataset)} synthetic images are left out: what they show is in images that are held out"
-        )
+        log.warning(f"{count - len(dataset)} synthetic images are left out: their source images are held out")
     if config.synthetic is not None:
         check_recipe(config.synthetic, dataset, method_class(method))
     if learns_windows(method_class(method), config.tiling is not None):
@@ -189,7 +187,9 @@ def _carry_out(run: Path, config: RunConfig, dataset: Dataset, progress: bool, t
     except KeyboardInterrupt:
         log.info(f"go on with: blemish train --resume {run}")
         raise
-    target = Target(config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds)
+    target = CalibrationTarget(
+        config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds
+    )
     origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
     results = None if crossed is None else crossed.results
     ship(method, view, origin, run / f"{run.resolve().name}.blemish", target=target, cross_fitted=results)

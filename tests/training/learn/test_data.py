@@ -11,17 +11,17 @@ from graphs import anomaly_bundle
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
 from blemish.geometry import Box, encode_mask, polygon_mask
-from blemish.imaging.part_locator import Blob
+from blemish.imaging.part_locator import BlobLocator
 from blemish.imaging.read import write_image
-from blemish.imaging.rotated_crop import Turned
+from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec, Roi, Tiling
 from blemish.training.learn.data import ImageItems, View
 
 SIZE = (180, 260)
-CROP = Turned((130, 88), 30, 70, 120)
+CROP = RotatedCrop((130, 88), 30, 70, 120)
 DEFECT = np.array([[80, 15], [104, 15], [104, 27], [80, 27]], np.float64)
-ROI = Roi(blob=Blob(level=0.2, upright=True))
+ROI = Roi(blob=BlobLocator(level=0.2, upright=True))
 
 
 def corners(points):

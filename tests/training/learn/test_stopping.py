@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blemish.synthesis.recipe import parse_defect_spec
-from blemish.synthesis.write import write_augmented
+from blemish.synthesis.defect_spec import parse_defect_spec
+from blemish.synthesis.augmented_set import write_augmented
 
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Sample

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from blemish.synthesis.recipe import parse_defect_spec
+from blemish.synthesis.defect_spec import parse_defect_spec
 
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Dataset, Sample

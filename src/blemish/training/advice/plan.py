@@ -21,7 +21,7 @@ from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.advice.probe import Estimate, estimate, probe_machine
 from blemish.training.advice.rules import LEAST_OF_CLASS, RULES, Rule, several_classes
 from blemish.training.learn.supervision import good_alone
-from blemish.training.ship.calibrate import parts_to_promise
+from blemish.training.ship.calibrate import min_good_images
 
 HELD_OUT = 0.2  # share of the good images that calibrates where the data have no validation images
 OVERLAP = 0.25  # of tiles
@@ -231,7 +231,7 @@ def _tested(advice: Advice) -> Fingerprint:
 def more_data(found: Fingerprint, false_alarm: float, escape: float) -> list[str]:
     """What more images would buy, each line with its numbers."""
     lines = []
-    needed = parts_to_promise(false_alarm)
+    needed = min_good_images(false_alarm)
     held = found.good_validation
     if found.good_training and held < needed:
         given = "val" in found.splits_given

@@ -12,6 +12,7 @@ OUT/comparison.json, comparison.html
 """
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,13 +23,13 @@ from typing import Any
 from blemish.dataset.read import read_dataset
 from blemish.dataset.write import write_whole
 from blemish.errors import BlemishError, DataError, OptionError
-from blemish.evaluation.comparison import FIGURES, NAMES, figure_for, rank_methods
+from blemish.evaluation.comparison import METRICS, METRIC_NAMES, rank_methods, select_metric
 from blemish.inspection.bundle import find_bundle
 from blemish.inspection.manifest import Roi, Tiling
 from blemish.methods.catalogue import method_class
 from blemish.report.comparison import render_comparison
 from blemish.report.page import check_installed, duration
-from blemish.synthesis.recipe import Recipe
+from blemish.synthesis.defect_spec import DefectSpec
 from blemish.training.advice.plan import TOP, Advice, advise, options_for, run_settings
 from blemish.training.comparison.budget import Budget
 from blemish.training.comparison.runs import Judged, OtherRunError, finished, judge, learn
@@ -47,7 +48,8 @@ from blemish.training.comparison.setup import (
 from blemish.training.comparison.summary import Outcome, facts_of, plain_figures
 from blemish.training.learn.options import check_options
 from blemish.training.learn.supervision import good_alone
-from blemish.training.ship.export import Progress
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,10 @@ def compare(
     format: str = "auto",
     root: str | None = None,
     trainer: dict[str, Any] | None = None,
-    tell: Progress = print,
     progress: bool = True,
     tiling: Tiling | dict[str, Any] | None = None,
     roi: Roi | None = None,
-    synthetic: Recipe | dict[str, Any] | None = None,
+    synthetic: DefectSpec | dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Compare methods on a dataset; returns what `comparison.json` holds.
 
@@ -84,7 +85,7 @@ def compare(
     those that learn from defects. Raises DataError or OptionError for what a user can mend.
     """
     check_installed()
-    if by is not None and by not in FIGURES:
+    if by is not None and by not in METRICS:
         raise OptionError(f"there is no figure '{by}' to compare by; take one of {', '.join(FIGURES)}")
     if folds == 1 or folds < 0:
         raise OptionError("cross-validation takes 2 folds or more; leave --folds out to do without")
@@ -95,7 +96,7 @@ def compare(
     place = Path(out)
     check_folder(place)
     dataset = read_dataset(data, format, root)
-    tell("looking at the data")
+    log.info("looking at the data")
     advice = advise(dataset, seed=seed)
     names = _in_order(methods, advice, budget is not None)
     if synthetic is not None and all(good_alone(method_class(name)) for name in names):
@@ -113,7 +114,7 @@ def compare(
     entries = [e for e in entries if can_learn(e.method, split, shared, left_out)]
     if not entries:
         raise DataError(f"none of the methods can learn from this data: {_listed(left_out)}")
-    contest = Contest(place, split, basis, folds_of(split, folds, seed), shared, tell, progress)
+    contest = Contest(place, split, basis, folds_of(split, folds, seed), shared, progress)
     start(contest, data, seed, folds)
     found = _ranked(_run_all(contest, entries, advice, budget, left_out), by, left_out)
     chosen = {entry.method: entry.options for entry in entries}
@@ -158,7 +159,7 @@ def _checked(advice: Advice, name: str, given: dict[str, Any]) -> dict[str, Any]
 
 def _learn(contest: Contest, entry: Entry, listed: Path, run: Path) -> None:
     learn(
-        listed, run, entry.method, entry.options, contest.tell, contest.progress,
+        listed, run, entry.method, entry.options, contest.progress,
         root=str(contest.dataset.root), format="csv", **settings_for(entry.method, contest.settings),
     )  # fmt: skip
 
@@ -183,9 +184,9 @@ def _run_all(
             reason = purse.refuses(entry.method, entry.options)
             if reason is not None:
                 left_out.append((entry.method, reason))
-                contest.tell(f"{entry.method}: left out, {reason}")
+                log.info(f"{entry.method}: left out, {reason}")
                 continue
-        contest.tell(f"{entry.method} ({number + 1} of {len(entries)})")
+        log.info(f"{entry.method} ({number + 1} of {len(entries)})")
         begin = time.perf_counter()
         try:
             found[entry.method] = _try(contest, entry)
@@ -210,7 +211,7 @@ def _try(contest: Contest, entry: Entry) -> list[Judged]:
     judged = []
     for k, ((listed, run), part) in enumerate(zip(places_of(contest, entry.method), parts, strict=True)):
         _learn(contest, entry, listed, run)
-        contest.tell(f"{entry.method}: judging {len(part)} images")
+        log.info(f"{entry.method}: judging {len(part)} images")
         judged.append(judge(run, part, name, k, speed=k == 0))
     return judged
 
@@ -218,7 +219,7 @@ def _try(contest: Contest, entry: Entry) -> list[Judged]:
 def _ranked(evaluations: dict[str, list[Judged]], by: str | None, left_out: LeftOut) -> Outcome:
     """The figure to compare by, and how the methods stand by it."""
     judgements = {name: [i for one in own for i in one.images] for name, own in evaluations.items()}
-    figure = figure_for(judgements, by)
+    figure = select_metric(judgements, by)
     standings = rank_methods(judgements, figure)
     for name in set(judgements) - {s.method for s in standings}:
         left_out.append((name, f"it answers nothing that {NAMES[figure]} could be told of"))
@@ -230,7 +231,7 @@ def _finish(contest: Contest, facts: dict[str, Any], entries: Sequence[Entry]) -
     chosen = facts["choice"]["method"]
     run = contest.out / "runs" / chosen
     if contest.folds:
-        contest.tell(f"{chosen}: learning from all training images")
+        log.info(f"{chosen}: learning from all training images")
         _learn(contest, next(e for e in entries if e.method == chosen), contest.out / "split.csv", run)
     bundle = contest.out / "choice.blemish"
     shutil.copyfile(find_bundle(run), bundle)
@@ -238,7 +239,7 @@ def _finish(contest: Contest, facts: dict[str, Any], entries: Sequence[Entry]) -
     test = contest.dataset.split("test")
     if contest.basis != "test" and any(s.defective is not None for s in test.samples):
         judged = [chosen] if contest.folds else [row["method"] for row in facts["standings"]]
-        contest.tell(f"judging {', '.join(judged)} on the test images, which had no say")
+        log.info(f"judging {', '.join(judged)} on the test images, which had no say")
         for name in judged:
             result = judge(contest.out / "runs" / name, test, "test", speed=False).figures
             facts["test"].append({"method": name, "images": result["data"]["images"], "figures": plain_figures(result)})

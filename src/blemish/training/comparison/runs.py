@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from dataclasses import dataclass
@@ -11,14 +12,14 @@ from typing import Any
 from blemish.dataset.sample import Dataset
 from blemish.dataset.write import sha256_of, write_whole
 from blemish.errors import BundleError, OptionError
-from blemish.evaluation.evaluate import Seen, evaluate
-from blemish.evaluation.predictions import Judgement, judgement
+from blemish.evaluation.evaluate import EvaluatedImage, evaluate
+from blemish.evaluation.predictions import Prediction, make_prediction
 from blemish.inspection.bundle import find_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.training.learn.run import RunConfig, read_config, split_file
-from blemish.training.ship.export import Progress
 from blemish.training.train import resume, train
 
+log = logging.getLogger(__name__)
 TIMING = "timing.json"
 LONG = {"roi": "region of interest", "synthetic": "recipe of synthetic defects"}  # settings too long to be shown
 
@@ -32,7 +33,7 @@ class Judged:
     """What a bundle made of a set of images: the figures of `evaluate`, and the judgement of every image."""
 
     figures: dict[str, Any]
-    images: list[Judgement]
+    images: list[Prediction]
 
 
 def finished(run: Path) -> bool:
@@ -43,9 +44,7 @@ def finished(run: Path) -> bool:
         return False
 
 
-def learn(
-    listed: Path, run: Path, method: str, options: dict[str, Any], tell: Progress, progress: bool, **settings: Any
-) -> None:
+def learn(listed: Path, run: Path, method: str, options: dict[str, Any], progress: bool, **settings: Any) -> None:
     """Leave a run as it is where it is finished, resume it where it was interrupted, else train it.
 
     Raises OtherRunError where the folder holds a run of other options.
@@ -55,13 +54,13 @@ def learn(
     if (run / "run.yaml").exists():
         _check_same(run, options, settings)
         if finished(run):
-            tell(f"{method}: already trained")
+            log.info(f"{method}: already trained")
             return
-        tell(f"{method}: going on where it was interrupted")
-        resume(run, tell=tell, progress=progress)
+        log.info(f"{method}: going on where it was interrupted")
+        resume(run, progress=progress)
         return
     start = time.perf_counter()
-    train(listed, out=run, method=method, options=options, tell=tell, progress=progress, **settings)
+    train(listed, out=run, method=method, options=options, progress=progress, **settings)
     (run / TIMING).write_text(json.dumps({"training_s": time.perf_counter() - start}), encoding="utf-8")
 
 
@@ -82,12 +81,12 @@ def judge(run: Path, part: Dataset, name: str, fold: int = 0, speed: bool = True
     path = run / f"judged-{name}.json"
     kept = _read(path)
     if kept.get("key") == key:
-        return Judged(kept["figures"], [Judgement.of(own) for own in kept["judgements"]])
-    seen: list[Seen] = []
-    result = evaluate(inspector, part, speed=speed, keep=seen.append)
-    judgements = [judgement(own, fold, shapes=result.figures.masks is not None) for own in seen]
+        return Judged(kept["figures"], [Prediction.from_dict(own) for own in kept["judgements"]])
+    seen: list[EvaluatedImage] = []
+    result = evaluate(inspector, part, speed=speed, on_evaluated=seen.append)
+    judgements = [make_prediction(own, fold, shapes=result.metrics.masks is not None) for own in seen]
     found = Judged(result.to_dict(), judgements)
-    content = {"key": key, "figures": found.figures, "judgements": [own.as_dict() for own in judgements]}
+    content = {"key": key, "figures": found.figures, "judgements": [own.to_dict() for own in judgements]}
     write_whole(path, json.dumps(content))
     return found
 

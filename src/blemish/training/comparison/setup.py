@@ -16,7 +16,6 @@ from blemish.errors import DataError, OptionError
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.supervision import check_truth, good_alone
 from blemish.training.learn.windows import check_places, learns_windows
-from blemish.training.ship.export import Progress
 
 VAL_SHARE = TEST_SHARE = 0.2  # where the data has no splits
 Basis = Literal["folds", "validation", "test"]
@@ -32,7 +31,6 @@ class Contest:
     basis: Basis
     folds: list[Dataset]  # each with its held images as the split "test"; empty without folds
     settings: dict[str, Any]  # of RunConfig
-    tell: Progress
     progress: bool
 
 

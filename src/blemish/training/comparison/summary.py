@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 import blemish
-from blemish.evaluation.comparison import FIGURES, NAMES, Cost, Standing, choose, front
-from blemish.evaluation.predictions import Judgement
+from blemish.evaluation.comparison import METRICS, METRIC_NAMES, MethodCost, RankedMethod, choose_method, pareto_front
+from blemish.evaluation.predictions import Prediction
 from blemish.inspection.manifest import Tiling
 from blemish.methods.catalogue import method_class
-from blemish.synthesis.recipe import Recipe
+from blemish.synthesis.defect_spec import DefectSpec
 from blemish.training.advice.plan import Advice
 from blemish.training.comparison.runs import Judged, training_seconds
 from blemish.training.comparison.setup import Contest, LeftOut, places_of
@@ -23,8 +23,8 @@ class Outcome:
     """What the choice rests on."""
 
     figure: str
-    standings: list[Standing]
-    judgements: dict[str, list[Judgement]]
+    standings: list[RankedMethod]
+    judgements: dict[str, list[Prediction]]
     evaluations: dict[str, list[Judged]]  # one for each fold
 
 
@@ -51,7 +51,7 @@ def facts_of(
                 "low": standing.low,
                 "high": standing.high,
                 "difference": None if standing.difference is None else asdict(standing.difference),
-                "behind": standing.behind,
+                "behind": standing.significantly_worse,
                 "latency_ms": speed["latency_ms"]["median"],
                 "images_per_second": speed["images_per_second"],
                 "size_mb": max(sizes),
@@ -60,8 +60,8 @@ def facts_of(
                 "options": options[name],
             }
         )
-    costs = {row["method"]: Cost(row["latency_ms"], row["size_mb"]) for row in rows}
-    choice = choose(found.standings, costs, found.figure)
+    costs = {row["method"]: MethodCost(row["latency_ms"], row["size_mb"]) for row in rows}
+    choice = choose_method(found.standings, costs, found.figure)
     quality = {row["method"]: row["value"] for row in rows}
     images = next(iter(found.judgements.values()))
     return {
@@ -77,7 +77,7 @@ def facts_of(
                 for split in ("train", "val", "test")
             },
         },
-        "figure": {"key": found.figure, "name": NAMES[found.figure]},
+        "figure": {"key": found.figure, "name": METRIC_NAMES[found.figure]},
         "basis": {
             "kind": contest.basis,
             "folds": len(contest.folds),
@@ -87,7 +87,9 @@ def facts_of(
         },
         "view": _view_in_words(contest.settings),
         "standings": rows,
-        "fronts": {key: front(quality, {row["method"]: row[key] for row in rows}) for key in ("latency_ms", "size_mb")},
+        "fronts": {
+            key: pareto_front(quality, {row["method"]: row[key] for row in rows}) for key in ("latency_ms", "size_mb")
+        },
         "choice": {"method": choice.method, "equals": list(choice.equals), "reason": choice.reason},
         "test": [],
         "left_out": [{"method": name, "reason": reason} for name, reason in left_out],
@@ -107,18 +109,18 @@ def _view_in_words(settings: dict[str, Any]) -> list[str]:
     if "roi" in settings:
         found.append("inside a region of interest")
     if "synthetic" in settings:
-        steps = Recipe.model_validate(settings["synthetic"]).steps
+        steps = DefectSpec.model_validate(settings["synthetic"]).steps
         found.append(f"synthetic defects for methods that learn from defects: {', '.join(s.kind for s in steps)}")
     return found
 
 
-def _figures(evaluations: Sequence[Judged], images: Sequence[Judgement]) -> dict[str, float]:
+def _figures(evaluations: Sequence[Judged], images: Sequence[Prediction]) -> dict[str, float]:
     """Every figure to compare by that the method has, and, of a single bundle, those of pixels and verdicts."""
     found: dict[str, float] = {}
-    for key, make in FIGURES.items():
+    for key, make in METRICS.items():
         statistic = make(images)
         if statistic is not None:
-            found[NAMES[key]] = statistic(np.arange(len(images), dtype=np.int64))
+            found[METRIC_NAMES[key]] = statistic(np.arange(len(images), dtype=np.int64))
     if len(evaluations) == 1:
         found |= plain_figures(evaluations[0].figures)
     return found
@@ -128,10 +130,10 @@ def plain_figures(result: dict[str, Any]) -> dict[str, float]:
     """Of what `evaluate` gives: the figures of a table."""
     image, pixel = result.get("image", {}), result.get("pixel", {})
     values = {
-        NAMES["auroc"]: image.get("auroc", {}).get("value"),
-        NAMES["macro-f1"]: result.get("classes", {}).get("macro_f1"),
-        NAMES["map50"]: result.get("boxes", {}).get("map50"),
-        NAMES["iou"]: result.get("masks", {}).get("iou"),
+        METRIC_NAMES["auroc"]: image.get("auroc", {}).get("value"),
+        METRIC_NAMES["macro-f1"]: result.get("classes", {}).get("macro_f1"),
+        METRIC_NAMES["map50"]: result.get("boxes", {}).get("map50"),
+        METRIC_NAMES["iou"]: result.get("masks", {}).get("iou"),
         "pixel AUROC": pixel.get("auroc"),
         "AUPRO": pixel.get("aupro"),
         "escape rate": image.get("escape_rate", {}).get("value"),

@@ -22,7 +22,7 @@ from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.load import place_in
 from blemish.inspection.manifest import InputSpec, Roi, Tiling
 from blemish.methods.base import Item
-from blemish.synthesis.scene import Part, extent_of, part_mask
+from blemish.synthesis.scene import PartMask, find_part_mask, part_extent
 from blemish.training.learn.targets import Seen, boxes_in, instances_in, label_index, mask_labels_in, present_in
 
 Pixels = NDArray[Any]
@@ -146,13 +146,13 @@ class ImageItems(TorchDataset[Item]):
         return int(sample.defective)
 
 
-def seen_part(image: Pixels, valid: NDArray[np.bool_], seen: Seen, spec: InputSpec) -> Part:
+def seen_part(image: Pixels, valid: NDArray[np.bool_], seen: Seen, spec: InputSpec) -> PartMask:
     """The part of a whole image as far as it is seen, and its extent as large as the network sees it."""
-    whole = part_mask(to_unit(image)) & valid
+    whole = find_part_mask(to_unit(image)) & valid
     x0, y0, x1, y1 = seen.area
     scales = spec.height / (y1 - y0), spec.width / (x1 - x0)
     scale = min(scales) if spec.fit == "letterbox" else sum(scales) / 2
-    return Part(seen.mask(whole, spec), scale * extent_of(whole))
+    return PartMask(seen.mask(whole, spec), scale * part_extent(whole))
 
 
 def shows_defect(item: Item) -> int:

@@ -84,7 +84,7 @@ def fit(
     if config.synthetic is not None and not {"mask", "boxes"} & set(method.info.requires):
         counted = with_drawn(config.synthetic, learnt_from)
     method.before_training(counted)
-    transform = method.augment()
+    transform = method.train_transform()
     if config.synthetic is not None:
         whole = dataset.split("train") if tiles is not None else learnt_from  # windows keep no masks to cut out by
         transform = synthetic_first(config.synthetic, whole, view, method.classes, transform)
@@ -193,7 +193,7 @@ def training_part(dataset: Dataset, method: Method) -> Dataset:
     if method.info.requires == ("good",):
         return training
     needed = [need for need in method.info.requires if need != "good"]
-    return training.where(lambda s: all(bears(s, need, method.several_labels) for need in needed))
+    return training.where(lambda s: all(bears(s, need, method.multi_label) for need in needed))
 
 
 def _trainer(**options: Any) -> L.Trainer:

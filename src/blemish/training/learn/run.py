@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blemish.errors import OptionError
 from blemish.inspection.manifest import Roi, Scale, Tiling
-from blemish.synthesis.recipe import Recipe
+from blemish.synthesis.defect_spec import DefectSpec
 from blemish.training.learn.windows import WindowRule
 
 
@@ -40,7 +40,7 @@ class RunConfig(BaseModel):
     start: str | None = None  # run folder whose network this one starts from
     # Share of the steps in which the network started from stays as it is; none: a tenth after another run, else 0.
     probe: float | None = Field(None, ge=0, lt=1)
-    synthetic: Recipe | None = None  # defects drawn on good images while learning
+    synthetic: DefectSpec | None = None  # defects drawn on good images while learning
     scale: Scale | None = None
     calibration: Literal["held-out", "cross-fitted"] = "held-out"
     folds: int = Field(5, ge=2)

@@ -96,8 +96,8 @@ def synthetic_first(
     """Synthetic defects on the items of the training images, and then the method's own augmentation, if any."""
     defects = tuple(name for name in classes if name != GOOD)
     items = ImageItems(dataset, view, classes, truth=("mask",), with_part=part_of_tiles(recipe, view))
-    cuts = cuts_from(items, defects) if recipe.pastes else []
-    if recipe.pastes and not cuts:
+    cuts = cuts_from(items, defects) if recipe.has_paste else []
+    if recipe.has_paste and not cuts:
         raise DataError(
             f"the recipe pastes real defects, and all that are marked are too small to cut out, or cover more than "
             f"{LARGEST:.0%} of what the network sees"
@@ -174,7 +174,7 @@ class Synthesiser:
         part = item.get("part")
         if part is not None:
             item = {key: value for key, value in item.items() if key != "part"}
-        if not defects and not self.recipe.changes:
+        if not defects and not self.recipe.changes_images:
             return item
         image = item["image"].numpy().transpose(1, 2, 0)
         scene = apply(

@@ -11,7 +11,7 @@ from blemish.dataset.ground_truth import boxes_of, class_masks, classes_shown, h
 from blemish.dataset.sample import GOOD, Sample
 from blemish.geometry import mask_bounds
 from blemish.imaging.prepare import fit_mask_to, fit_transform, prepare
-from blemish.imaging.rotated_crop import Turned
+from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.manifest import InputSpec
 
 Area = tuple[int, int, int, int]  # x0 y0 x1 y1 in pixels of the image
@@ -27,7 +27,7 @@ class Seen:
 
     size: Size
     area: Area
-    turned: Turned | None = None
+    turned: RotatedCrop | None = None
 
     @property
     def whole(self) -> bool:
@@ -52,7 +52,7 @@ class Seen:
     def boxes(self, corners: NDArray[np.float64], spec: InputSpec) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Boxes (M, 4) cut to the area, in pixels of the network, and which still show enough of their defect."""
         x0, y0, x1, y1 = self.area
-        corners = corners if self.turned is None else self.turned.boxes_into(corners)
+        corners = corners if self.turned is None else self.turned.boxes_to_crop(corners)
         cut = corners.copy()
         cut[:, 0::2] = corners[:, 0::2].clip(x0, x1)
         cut[:, 1::2] = corners[:, 1::2].clip(y0, y1)

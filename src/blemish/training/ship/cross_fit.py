@@ -4,6 +4,7 @@ A method that is monitored takes its best epoch, and a classifier its temperatur
 So a little of that fold has gone into its scores, and what is promised by them may flatter; the calibration says so.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +19,13 @@ from blemish.errors import DataError
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection
 from blemish.training.learn.fit import build, fit, view_of
+from blemish.training.learn.progress import ProgressLog, progress_file
 from blemish.training.learn.run import RunConfig
 from blemish.training.learn.stopping import Course, Watched, best_share
-from blemish.training.ship.calibrate import Target
-from blemish.training.ship.export import Origin, Progress, ship
+from blemish.training.ship.calibrate import CalibrationTarget
+from blemish.training.ship.export import Origin, ship
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Crossed:
     temperature: float | None = None
 
 
-def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, progress: bool) -> Crossed:
+def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) -> Crossed:
     """Learn from all folds but one, as often as there are folds, and inspect that one."""
     real, drawn = parted(dataset.split("train"))
     training = real.samples
@@ -41,23 +45,25 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, tell: Progress, pr
     courses: list[Course] = []
     temperatures: list[float] = []
     for fold, held in enumerate(deal(training, config.folds, config.seed)):
-        tell(f"cross-fitting, fold {fold + 1} of {config.folds}")
+        stage = f"fold {fold + 1} of {config.folds}"
+        log.info(f"cross-fitting, {stage}")
+        report = ProgressLog(progress_file(run), stage, fold, config.folds + 1)
         extra = not_of([training[i] for i in held], drawn)
         part = dataset.with_samples([*(s for i, s in enumerate(training) if i not in held), *extra])
         method = build(config, dataset)
         folder = run / "folds" / str(fold)
         if method.monitor is None:
-            fit(method, part, config, run=folder, progress=progress)
+            fit(method, part, config, report, run=folder, progress=progress)
         else:
             watched = Watched(method.monitor)
             marked = (replace(s, split="val") if i in held else s for i, s in enumerate(training))
-            fit(method, dataset.with_samples([*marked, *extra]), config, watched, run=folder, progress=progress)
+            fit(method, dataset.with_samples([*marked, *extra]), config, report, watched, run=folder, progress=progress)
             courses.append(watched.course)
             if isinstance(temperature := getattr(method, "temperature", None), torch.Tensor):
                 temperatures.append(float(temperature))
-        target = Target(config.false_alarm, config.review)
+        target = CalibrationTarget(config.false_alarm, config.review)
         origin = Origin(part, config.options, config.seed, f"fold{fold}", config.scale)
-        bundle = ship(method, view_of(config), origin, folder / "fold.blemish", target=target, tell=_silent)
+        bundle = ship(method, view_of(config), origin, folder / "fold.blemish", target=target, log_level=logging.DEBUG)
         inspected = Inspector.open(bundle).inspect([training[i] for i in sorted(held)])
         results.update(zip(sorted(held), inspected, strict=True))
     return Crossed(
@@ -82,7 +88,3 @@ def deal(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
         )
     dealt = sorted(parts.values(), key=lambda part: (str(samples[part[0]].label), samples[part[0]].product or ""))
     return [{i for part in dealt[fold::folds] for i in part} for fold in range(folds)]
-
-
-def _silent(message: str) -> None:
-    pass

@@ -6,10 +6,10 @@ Everything after the export goes through the Inspector on the exported graph, so
 import hashlib
 import io
 import json
+import logging
 import platform
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -47,8 +47,15 @@ from blemish.inspection.support import pack
 from blemish.methods.base import Method
 from blemish.training.learn.data import View
 from blemish.training.learn.windows import learns_windows
-from blemish.training.ship.calibrate import OWN_RATE, Source, Target, calibrate, decides_alone, parts_to_promise
-from blemish.training.ship.calibration_data import Evidence, gather_products
+from blemish.training.ship.calibrate import (
+    PRODUCT_RATE,
+    CalibrationTarget,
+    Source,
+    calibrate,
+    has_own_thresholds,
+    min_good_images,
+)
+from blemish.training.ship.calibration_data import CalibrationData, collect_by_product
 from blemish.training.ship.parity import LEAST_MATCHED, Agreement
 
 OPSET = 17
@@ -64,7 +71,7 @@ FOLDS_CHOSE = (
 )
 LIBRARIES = ("torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
-Progress = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class Origin:
 def export_graph(method: Method, spec: InputSpec) -> bytes:
     """The ONNX graph of a method, for any number of images at the input's fixed size."""
     method = method.eval().cpu()
-    inputs = ["images", "template"] if method.compares_with_template else ["images"]
+    inputs = ["images", "template"] if method.uses_template else ["images"]
     example = tuple(torch.rand(2, spec.channels, spec.height, spec.width) for _ in inputs)
     with torch.inference_mode():
         names = list(method(*example))
@@ -112,19 +119,19 @@ def ship(
     origin: Origin,
     path: Path,
     *,
-    target: Target,
-    tell: Progress = print,
+    target: CalibrationTarget,
     cross_fitted: list[Inspection] | None = None,
+    log_level: int = logging.INFO,
 ) -> Path:
     """Write the bundle of a trained method; raises ExportError when the graph does not agree with the network.
 
     Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on the real training
     ones.
     """
-    tell("exporting the graph")
+    log.log(log_level, "exporting the graph")
     graph = export_graph(method, view.input)
     manifest = _manifest(method, view, origin, graph)
-    known = method.examples()
+    known = method.support_set()
     parts = {}
     if known is not None:
         manifest, parts = manifest.model_copy(update={"support": known[0]}), {known[0].part: pack(known[1])}
@@ -137,18 +144,18 @@ def ship(
     held = origin.dataset.split("val").samples
     samples = list(held or origin.dataset.split("train").samples)
     certified = spread(samples, CERTIFIED_IMAGES)
-    tell(f"comparing the graph with the network on {len(certified)} images")
+    log.log(log_level, f"comparing the graph with the network on {len(certified)} images")
     certificate, compared = certify(method, inspector, certified, learnt=not held)
 
-    tell(f"setting thresholds from {len(cross_fitted or samples)} images")
+    log.log(log_level, f"setting thresholds from {len(cross_fitted or samples)} images")
     results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
     truth = samples if cross_fitted is None else list(parted(origin.dataset.split("train"))[0].samples)
     source: Source = "cross-fitted" if cross_fitted is not None else "held-out" if held else "training"
     kinds = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
-    evidence, by_product = gather_products(results, truth, kinds)
+    evidence, by_product = collect_by_product(results, truth, kinds)
     temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
 
-    def decided(evidence: Evidence) -> tuple[Decision, Calibration]:
+    def decided(evidence: CalibrationData) -> tuple[Decision, Calibration]:
         if manifest.windows:  # their map is a probability like that of a mask, not one to be held against good images
             evidence.good_peaks.clear()
         decision, calibration = calibrate(evidence, target, source)
@@ -162,17 +169,17 @@ def ship(
     names = sorted({sample.product for sample in origin.dataset.samples if sample.product is not None})
     if len(names) > 1:
         for name in names:
-            if name in by_product and decides_alone(by_product[name]):
+            if name in by_product and has_own_thresholds(by_product[name]):
                 own_decision, own_calibration = decided(by_product[name])
                 own_decision = with_regions_of(own_decision, decision)
                 products[name] = ProductDecision(decision=own_decision, calibration=own_calibration)
         if pooled := [name for name in names if name not in products]:
             line = (
-                f"fewer than {parts_to_promise(OWN_RATE)} good validation images of {', '.join(pooled)}: "
-                "judged by the thresholds of all products together"
+                f"fewer than {min_good_images(PRODUCT_RATE)} good validation images of {', '.join(pooled)}: "
+                "decided by the thresholds of all products together"
             )
             calibration.warnings.append(line)
-            tell(line)
+            log.warning(line)
     decisions = {"decision": decision, "products": products}
     judging = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
     certificate.verdict_agreement = agreement(compared, judging)
@@ -258,7 +265,7 @@ def certify(
 
 def own_inputs(method: Method, batch: NDArray[np.float32]) -> list[torch.Tensor]:
     """What a method's `forward` takes, from what the inspector prepared."""
-    return [torch.from_numpy(part) for part in fed(batch, 2 if method.compares_with_template else 1)]
+    return [torch.from_numpy(part) for part in fed(batch, 2 if method.uses_template else 1)]
 
 
 def agreement(compared: list[tuple[Sample, Outputs, Outputs]], inspector: Inspector) -> float:
@@ -306,7 +313,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         outputs=graph_outputs,
         input=view.input,
         windows=learns_windows(type(method), view.tiling is not None),
-        template=method.compares_with_template,
+        template=method.uses_template,
         # A graph knows nothing of pixels that do not count, a letterbox's bars among them; where there are such, the
         # map's maximum over the others is the score, for every image alike.
         score_source="map" if has_map and (masked or shaped or view.input.fit == "letterbox") else "graph",
