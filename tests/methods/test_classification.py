@@ -18,11 +18,21 @@ from blemish.imaging.read import write_image
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec
-from blemish.methods.classification import fitting
+from blemish.methods.classification import classical
+from blemish.methods.classification.class_balance import (
+    class_balanced_weights,
+    class_counts,
+    effective_number_weights,
+    prior_correction,
+)
 from blemish.methods.classification.classifier import Classifier, ClassifierOptions, make_trunk
-from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights, prior_shift
-from blemish.methods.classification.networks import AtLeast, Trunk
-from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
+from blemish.methods.classification.losses import (
+    class_activation_map,
+    multi_label_probabilities,
+    sigmoid_loss,
+    softmax_loss,
+)
+from blemish.methods.classification.networks import MinSizePool, Trunk
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
 from blemish.training.learn.data import ImageItems, View
 from blemish.training.learn.fit import build, fit
@@ -51,20 +61,20 @@ class TestHeads:
     def test_linear(self, classes):
         x, y = clusters(classes)
         new = clusters(classes, seed=1)[0]
-        scores = fitting.logistic(x, y, 0, cost=0.5)(torch.from_numpy(new))
+        scores = classical.logistic(x, y, 0, cost=0.5)(torch.from_numpy(new))
         known = LogisticRegression(C=0.5, class_weight="balanced", max_iter=500).fit(x, y)
         np.testing.assert_allclose(scores.softmax(dim=1), known.predict_proba(new), atol=1e-5)
-        scores = fitting.gaussian(x, y, 0)(torch.from_numpy(new))
+        scores = classical.gaussian(x, y, 0)(torch.from_numpy(new))
         known = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=np.full(classes, 1 / classes))
         np.testing.assert_allclose(scores.softmax(dim=1), known.fit(x, y).predict_proba(new), atol=1e-4)
-        scores = fitting.linear_svm(x, y, 0, cost=0.1)(torch.from_numpy(new))
+        scores = classical.linear_svm(x, y, 0, cost=0.1)(torch.from_numpy(new))
         known = LinearSVC(C=0.1, class_weight="balanced", random_state=0, dual="auto", max_iter=5000).fit(x, y)
         assert scores.argmax(dim=1).tolist() == known.predict(new).tolist()
 
     def test_kernel(self, classes):
         x, y = clusters(classes)
         new = clusters(classes, seed=1)[0]
-        scores = fitting.rbf_svm(x, y, 0, cost=1.0, width=1.0)(torch.from_numpy(new))
+        scores = classical.rbf_svm(x, y, 0, cost=1.0, width=1.0)(torch.from_numpy(new))
         for k in range(classes):
             known = SVC(C=1.0, gamma=1 / 5, class_weight="balanced").fit(x, y == k)
             np.testing.assert_allclose(scores[:, k], known.decision_function(new), atol=1e-4)
@@ -72,28 +82,28 @@ class TestHeads:
     def test_neighbours(self, classes):
         x, y = clusters(classes)
         new = clusters(classes, seed=1)[0]
-        share = fitting.neighbours(x, y, 0, count=5)(torch.from_numpy(new)).exp() - 1e-3
+        share = classical.neighbours(x, y, 0, count=5)(torch.from_numpy(new)).exp() - 1e-3
         known = KNeighborsClassifier(5, weights="distance").fit(x, y)
         np.testing.assert_allclose(share, known.predict_proba(new), atol=1e-3)
 
     def test_forest(self, classes):
         x, y = clusters(classes)
         new = clusters(classes, seed=1)[0]
-        share = fitting.forest(x, y, 3, trees=12)(torch.from_numpy(new)).exp() - 1e-3
+        share = classical.forest(x, y, 3, trees=12)(torch.from_numpy(new)).exp() - 1e-3
         known = RandomForestClassifier(12, class_weight="balanced_subsample", min_samples_leaf=2, random_state=3)
         np.testing.assert_allclose(share, known.fit(x, y).predict_proba(new), atol=1e-5)
 
 
 def test_the_classifier_is_chosen_by_cross_validation():
     x, y = rings()
-    found = fitting.choose(x[:, None], y, ["linear-svm", "rbf-svm"], 4, seed=0)
+    found = classical.select_classifier(x[:, None], y, ["linear-svm", "rbf-svm"], 4, seed=0)
     assert (found[0].name, found[-1].name) == ("rbf-svm", "linear-svm")
     assert found[0].macro_f1 > 0.95 > 0.7 > found[-1].macro_f1
 
 
 def test_every_kind_is_tried_and_has_a_head():
-    assert {"linear-svm", "rbf-svm", "logistic", "neighbours", "forest", "gaussian"} == set(fitting.CLASSIFIERS)
-    assert set(fitting.HEADS) == set(fitting.CLASSIFIERS)
+    assert {"linear-svm", "rbf-svm", "logistic", "neighbours", "forest", "gaussian"} == set(classical.CLASSIFIERS)
+    assert set(classical.HEADS) == set(classical.CLASSIFIERS)
 
 
 def test_effective_number_goes_from_all_alike_to_inverse_counts():
@@ -118,7 +128,7 @@ def test_too_few_classes_or_images_are_one_line():
 
 def test_the_sampler_draws_every_class_equally_often():
     data = labelled("good", "good", "good", "pit", None)
-    np.testing.assert_allclose(balanced_chances(data, ("good", "pit")), [1 / 3, 1 / 3, 1 / 3, 1, 0])
+    np.testing.assert_allclose(class_balanced_weights(data, ("good", "pit")), [1 / 3, 1 / 3, 1 / 3, 1, 0])
 
 
 def test_prior_shift_turns_posteriors_of_drawn_images_into_those_of_the_set():
@@ -127,41 +137,41 @@ def test_prior_shift_turns_posteriors_of_drawn_images_into_those_of_the_set():
     likelihood = torch.tensor([0.2, 0.7, 0.4])  # of some feature in each class; by Bayes' rule then:
     drawn = torch.tensor([90.0, 30.0, 20.0]) * likelihood
     there = torch.tensor([90.0, 6.0, 4.0]) * likelihood
-    shifted = (drawn / drawn.sum()).log() + prior_shift(data, classes, chances)
+    shifted = (drawn / drawn.sum()).log() + prior_correction(data, classes, chances)
     torch.testing.assert_close(shifted.softmax(dim=0), there / there.sum())
-    assert prior_shift(data, classes, None).tolist() == [0, 0, 0]
-    assert prior_shift(data, (*classes, "scratch"), chances)[3] == 0
+    assert prior_correction(data, classes, None).tolist() == [0, 0, 0]
+    assert prior_correction(data, (*classes, "scratch"), chances)[3] == 0
 
 
 def test_one_of_many_is_weighted_cross_entropy_of_known_images():
     torch.manual_seed(0)
     logits, labels, weights = torch.randn(6, 3), torch.tensor([0, 1, 2, -1, 1, -1]), torch.tensor([0.5, 1.0, 1.5])
     expected = F.cross_entropy(logits, labels, weights, ignore_index=-1)
-    torch.testing.assert_close(one_of_many(logits, labels, weights), expected)
+    torch.testing.assert_close(softmax_loss(logits, labels, weights), expected)
     known = labels >= 0
     p = logits[known].softmax(dim=1).gather(1, labels[known][:, None])[:, 0]
     own = weights[labels[known]]
     focal = (-own * (1 - p) ** 2 * p.log()).sum() / own.sum()
-    torch.testing.assert_close(one_of_many(logits, labels, weights, gamma=2.0), focal)
-    assert one_of_many(logits, torch.full((6,), -1), weights) == 0
+    torch.testing.assert_close(softmax_loss(logits, labels, weights, gamma=2.0), focal)
+    assert softmax_loss(logits, torch.full((6,), -1), weights) == 0
 
 
 def test_each_alone_is_binary_cross_entropy():
     torch.manual_seed(0)
     logits, targets, weights = torch.randn(5, 3), torch.rand(5, 3) < 0.4, torch.tensor([0.5, 1.0, 1.5])
     expected = F.binary_cross_entropy_with_logits(logits, targets.float(), weights.expand(5, -1))
-    torch.testing.assert_close(each_alone(logits, targets, weights), expected)
+    torch.testing.assert_close(sigmoid_loss(logits, targets, weights), expected)
     p = torch.where(targets, logits.sigmoid(), 1 - logits.sigmoid())
     torch.testing.assert_close(
-        each_alone(logits, targets, weights, gamma=2.0), (-weights * (1 - p) ** 2 * p.log()).mean()
+        sigmoid_loss(logits, targets, weights, gamma=2.0), (-weights * (1 - p) ** 2 * p.log()).mean()
     )
 
 
 def test_good_is_what_has_no_defect():
-    found = probabilities_of_each(torch.tensor([[0.0, 0.0], [9.0, -9.0]]), good=True)
+    found = multi_label_probabilities(torch.tensor([[0.0, 0.0], [9.0, -9.0]]), good=True)
     torch.testing.assert_close(found[0], torch.tensor([0.25, 0.5, 0.5]))
     assert found[1].argmax() == 1
-    assert probabilities_of_each(torch.zeros(1, 2), good=False).tolist() == [[0.5, 0.5]]
+    assert multi_label_probabilities(torch.zeros(1, 2), good=False).tolist() == [[0.5, 0.5]]
 
 
 @pytest.mark.parametrize("reference", [0, None])
@@ -171,7 +181,7 @@ def test_the_mean_of_the_class_map_is_what_the_classes_have_beyond_the_reference
     maps, weight = torch.rand(2, 8, 5, 6), torch.randn(3, 8)
     scores = maps.mean(dim=(2, 3)) @ weight.T
     beyond = scores - (scores[:, :1] if reference == 0 else scores.mean(dim=1, keepdim=True))
-    torch.testing.assert_close(evidence(maps, weight, reference).mean(dim=(2, 3)), beyond)
+    torch.testing.assert_close(class_activation_map(maps, weight, reference).mean(dim=(2, 3)), beyond)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -203,7 +213,7 @@ def test_networks_by_name(name, side, pools):
 @pytest.mark.parametrize(("side", "expected"), [((6, 6), (7, 7)), ((5, 9), (7, 9)), ((8, 7), (8, 7))])
 def test_small_maps_are_enlarged_as_timm_does_it(side, expected):
     maps = torch.rand(2, 3, *side)
-    torch.testing.assert_close(AtLeast(7)(maps), F.adaptive_avg_pool2d(maps, expected))
+    torch.testing.assert_close(MinSizePool(7)(maps), F.adaptive_avg_pool2d(maps, expected))
 
 
 LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet", "vgg11", "inception_v3")]
@@ -250,7 +260,7 @@ PLACES = {"bright": (4, 4, 250), "dark": (18, 18, 5)}
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory):
+def multi_label(tmp_path_factory):
     """Images with a bright square, a dark one, both or none; both are told by the CSV with | between the classes."""
     folder = tmp_path_factory.mktemp("several")
     rng = np.random.default_rng(0)
@@ -273,12 +283,12 @@ def config(data, **options) -> RunConfig:
     return RunConfig(blemish="0", data=str(data), method="classifier", options=checked, trainer={"accelerator": "cpu"})
 
 
-def test_several_classes_of_an_image_are_learnt(several, tmp_path):
-    data = read_dataset(several)
+def test_several_classes_of_an_image_are_learnt(multi_label, tmp_path):
+    data = read_dataset(multi_label)
     assert data.classes == ("good", "bright", "dark")
     assert data.samples[2].labels == ("bright", "dark")
     assert data.samples[2].defective
-    settings = config(several, multi_label=True, epochs=12, learning_rate=5e-3, flip=False, turn=False)
+    settings = config(multi_label, multi_label=True, epochs=12, learning_rate=5e-3, flip=False, turn=False)
     method = build(settings, data)
     fit(method, data, settings, run=tmp_path / "run")
     view = View(InputSpec(channels=3, height=SIDE, width=SIDE))
@@ -290,36 +300,38 @@ def test_several_classes_of_an_image_are_learnt(several, tmp_path):
     assert [[int(not item["present"].any()), *item["present"].int().tolist()] for item in items] == expected
 
 
-def test_several_classes_of_an_image_are_judged_each_for_itself(several, tmp_path):
-    settings = config(several, multi_label=True, epochs=12, learning_rate=5e-3, flip=False, turn=False)
-    run = train(str(several), out=tmp_path / "run", method="classifier", options=settings.options, progress=False)
-    figures = evaluate(Inspector.open(run), read_dataset(several).split("val"), speed=False).to_dict()["labels"]
+def test_several_classes_of_an_image_are_judged_each_for_itself(multi_label, tmp_path):
+    settings = config(multi_label, multi_label=True, epochs=12, learning_rate=5e-3, flip=False, turn=False)
+    run = train(str(multi_label), out=tmp_path / "run", method="classifier", options=settings.options, progress=False)
+    figures = evaluate(Inspector.open(run), read_dataset(multi_label).split("val"), speed=False).to_dict()["labels"]
     assert figures["classes"] == ["bright", "dark"]
     assert figures["exact"]["value"] == figures["micro_f1"] == figures["macro_ap"] == 1.0
     assert figures["recall"]["dark"]["n"] == 6  # of twelve images, three show it alone and three with the other
 
 
-def test_one_class_alone_is_learnt_where_several_are_not_asked_for(several):
-    data = read_dataset(several)
+def test_one_class_alone_is_learnt_where_several_are_not_asked_for(multi_label):
+    data = read_dataset(multi_label)
     both = data.samples[2]
     assert not bears(both, "label")
-    assert bears(both, "label", several=True)
+    assert bears(both, "label", multi_label=True)
     assert class_counts(data, data.classes) == [12, 12, 12]
-    assert class_counts(data, data.classes, several=True) == [12, 24, 24]
-    np.testing.assert_allclose(balanced_chances(data, data.classes, several=True)[:4], [1 / 24, 1 / 24, 1 / 24, 1 / 12])
+    assert class_counts(data, data.classes, multi_label=True) == [12, 24, 24]
+    np.testing.assert_allclose(
+        class_balanced_weights(data, data.classes, multi_label=True)[:4], [1 / 24, 1 / 24, 1 / 24, 1 / 12]
+    )
 
 
-def test_images_of_unknown_classes_teach_nothing(several):
+def test_images_of_unknown_classes_teach_nothing(multi_label):
     method = Classifier(ClassifierOptions(backbone="compact", image_size=SIDE, multi_label=True), ("good", "a", "b"))
     batch = {"label": torch.tensor([-1]), "has_label": torch.tensor([False]), "present": torch.zeros(1, 2).bool()}
     assert method.loss(torch.randn(1, 2), batch) == 0
 
 
-def test_training_stops_early_where_nothing_is_gained(several, tmp_path):
-    data = read_dataset(several).where(lambda s: s.label is not None)
-    settings = config(several, epochs=12, patience=1, learning_rate=1e-9)
+def test_training_stops_early_where_nothing_is_gained(multi_label, tmp_path):
+    data = read_dataset(multi_label).where(lambda s: s.label is not None)
+    settings = config(multi_label, epochs=12, patience=1, learning_rate=1e-9)
     trainer = fit(build(settings, data), data, settings, run=tmp_path / "run")
     assert trainer.current_epoch < 12
     without = data.with_samples(data.split("train").samples)
-    settings = config(several, epochs=2, patience=1)
+    settings = config(multi_label, epochs=2, patience=1)
     assert fit(build(settings, without), without, settings, run=tmp_path / "other").current_epoch == 2

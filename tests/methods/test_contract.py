@@ -16,7 +16,7 @@ from blemish.inspection.manifest import InputSpec
 from blemish.inspection.result import Outputs
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
-from blemish.methods.common.textures import ForeignImages
+from blemish.methods.common.textures import AuxiliaryImages
 from blemish.training.learn.fit import build, fit
 from blemish.training.learn.options import check_options
 from blemish.training.learn.run import RunConfig
@@ -142,7 +142,7 @@ def test_same_seed_same_result(name, tiny_data):
     ],
 )
 def test_other_choices_learn_too(name, options, tiny_data, monkeypatch):
-    monkeypatch.delattr(ForeignImages, "_texture")  # pictures come from the folder that is named
+    monkeypatch.delattr(AuxiliaryImages, "_texture")  # pictures come from the folder that is named
     folder = {"images": str(tiny_data.folder / options["images"])} if "images" in options else {}
     method = train_anew(name, tiny_data, brief=True, **{**options, **folder})
     images = tiny_data.images("good", "defect", count=8)

@@ -92,7 +92,7 @@ def test_a_canvas_and_crops_change_what_is_learnt_from(name):
     one = {key: value[1] for key, value in TWO.items()} | {"label": torch.tensor(1)}
     sizes = {}
     for options in ({}, {"crop": 1.0}, {"canvas": 4.0}):
-        change = detector(name, **options, flip=False, turn=False, zoom=0.0, shift=0.0).augment()
+        change = detector(name, **options, flip=False, turn=False, zoom=0.0, shift=0.0).train_transform()
         torch.manual_seed(0)
         boxes = torch.cat([change(one)["boxes"] for _ in range(30)])
         sizes[tuple(options)] = (boxes[boxes[:, 4] == 0, 2:4] - boxes[boxes[:, 4] == 0, :2])[:, 0]

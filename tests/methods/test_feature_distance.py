@@ -7,7 +7,7 @@ import torch
 from blemish.errors import DataError, OptionError
 from blemish.methods.catalogue import method_class
 from blemish.methods.common.losses import contrastive_loss, hard_feature_loss, masked_mean, squared_unit_distance
-from blemish.methods.common.textures import ForeignImages, textures
+from blemish.methods.common.textures import AuxiliaryImages, textures
 from blemish.methods.feature_distance.efficientad import EfficientAD, EfficientADOptions, channel_statistics, jitter
 from blemish.methods.feature_distance.pdn import RECEPTIVE_FIELD, autoencoder, pdn, pdn_size
 from blemish.methods.feature_distance.siamese import Siamese, SiameseOptions, inside, without_edge
@@ -271,7 +271,7 @@ def test_textures_are_varied_pictures_and_repeat_with_the_seed():
 
 def test_a_folder_without_images_is_one_clear_line(tmp_path):
     with pytest.raises(DataError, match="holds no images"):
-        ForeignImages(str(tmp_path), 3, 64)
+        AuxiliaryImages(str(tmp_path), 3, 64)
 
 
 @pytest.mark.parametrize("name", ["patchcore", "anomaly-dino"])

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from blemish.methods.few_shot.embedding import episode_of
+from blemish.methods.few_shot.embedding import sample_episode
 from blemish.methods.few_shot.maml import Maml, MamlOptions
-from blemish.methods.few_shot.matching import drawn_of_each
-from blemish.methods.few_shot.prototypical import class_means, mean_square_distance, square_within
+from blemish.methods.few_shot.matching import sample_per_class
+from blemish.methods.few_shot.prototypical import class_means, mean_square_distance, within_class_variance
 
 TINY = {"backbone": "test_resnet", "weights": "random", "strides": (4, 8), "image_size": 32}
 
@@ -16,7 +16,7 @@ def test_episodes_of_a_batch():
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, -1, 3, 3, 3])
     for seed in range(10):
         torch.manual_seed(seed)
-        episode = episode_of(labels, ways=2, shots=1)
+        episode = sample_episode(labels, ways=2, shots=1)
         assert episode.ways == 2
         assert len(episode.support) == 2
         assert not set(episode.support.tolist()) & set(episode.query.tolist())
@@ -24,17 +24,17 @@ def test_episodes_of_a_batch():
             for number in range(2):
                 assert len(labels[places[own == number]].unique()) == 1
         assert set(labels[episode.support].tolist()) <= {0, 1, 3}  # 2 has one image, -1 no class
-    assert episode_of(torch.tensor([0, 0, 1, -1]), 2, 1) is None
+    assert sample_episode(torch.tensor([0, 0, 1, -1]), 2, 1) is None
 
 
 def test_what_is_remembered_of_a_class_is_drawn_from_all_of_it():
     labels = torch.tensor([0] * 100 + [1] * 3)
-    kept = drawn_of_each(labels, 10)
+    kept = sample_per_class(labels, 10)
     assert kept.tolist() == sorted(set(kept.tolist()))
     assert labels[kept].bincount().tolist() == [10, 3]
     assert kept[:10].min() < 40
     assert kept[:10].max() > 60
-    assert torch.equal(kept, drawn_of_each(labels, 10))
+    assert torch.equal(kept, sample_per_class(labels, 10))
 
 
 def test_means_and_distances_by_hand():
@@ -50,8 +50,8 @@ def test_square_within_a_class_is_the_variance_however_few_its_images():
     torch.manual_seed(0)
     labels = torch.arange(2000).repeat_interleave(2)
     vectors = 10 * torch.randn(2000, 8)[labels] + 0.5 * torch.randn(4000, 8)
-    assert square_within(vectors, labels) == pytest.approx(0.25, rel=0.02)
-    assert square_within(vectors[:2], torch.tensor([0, 1])) == 0
+    assert within_class_variance(vectors, labels) == pytest.approx(0.25, rel=0.02)
+    assert within_class_variance(vectors[:2], torch.tensor([0, 1])) == 0
 
 
 @pytest.mark.parametrize("anil", [True, False])

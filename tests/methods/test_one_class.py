@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from blemish.errors import OptionError
 from blemish.inspection.engines import open_engine
 from blemish.inspection.manifest import InputSpec
-from blemish.methods.common.blocks import mean_of_image
+from blemish.methods.common.blocks import image_mean
 from blemish.methods.common.losses import hypersphere_loss, pseudo_huber
 from blemish.methods.common.textures import confetti
 from blemish.methods.one_class import deep_svdd as svdd
@@ -235,13 +235,13 @@ def test_fcdd_score_is_the_mean_of_its_map_before_enlarging():
 
 class Mean(torch.nn.Module):
     def forward(self, images):
-        return {"anomaly_score": mean_of_image(images).flatten()}
+        return {"anomaly_score": image_mean(images).flatten()}
 
 
 def test_the_mean_of_an_image_is_as_precise_in_the_graph():
     torch.manual_seed(0)
     images = 0.7 + 0.1 * torch.rand(2, 3, 256, 256)
-    np.testing.assert_allclose(mean_of_image(images).flatten(), images.double().mean(dim=(1, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(image_mean(images).flatten(), images.double().mean(dim=(1, 2, 3)), rtol=1e-6)
     buffer = io.BytesIO()
     torch.onnx.export(Mean(), (images,), buffer, dynamo=False, opset_version=17, input_names=["images"])
     found = onnxruntime.InferenceSession(buffer.getvalue()).run(None, {"images": images.numpy()})[0]

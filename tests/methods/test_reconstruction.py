@@ -11,7 +11,7 @@ from blemish.errors import OptionError
 from blemish.inspection.engines import open_engine
 from blemish.inspection.manifest import InputSpec
 from blemish.methods.catalogue import method_class
-from blemish.methods.common.blocks import Patches, decoder, encoder
+from blemish.methods.common.blocks import PatchGrid, decoder, encoder
 from blemish.methods.common.losses import kl_to_standard_normal
 from blemish.training.ship.export import export_graph
 
@@ -89,7 +89,7 @@ def test_kl_score_is_zero_of_a_code_that_is_the_prior():
 
 @pytest.mark.parametrize(("size", "side"), [(64, 0), (64, 64), (64, 32), (100, 32), (70, 64)])
 def test_patches_cover_and_fit_together_again(size, side):
-    patches = Patches(size, side)
+    patches = PatchGrid(size, side)
     images = torch.rand(3, 1, size, size)
     parts = patches.split(images)
     assert parts.shape == (3 * len(patches.corners), 1, patches.side, patches.side)
@@ -98,7 +98,7 @@ def test_patches_cover_and_fit_together_again(size, side):
 
 def test_random_patches_of_image_and_mask_are_of_the_same_place():
     images = torch.rand(6, 3, 40, 40)
-    cut, marks = Patches(40, 16).random(images, images[:, 0] > 0.5)
+    cut, marks = PatchGrid(40, 16).random(images, images[:, 0] > 0.5)
     assert cut.shape == (6, 3, 16, 16)
     assert torch.equal(cut[:, 0] > 0.5, marks)
     assert len({float(c[0, 0, 0]) for c in cut}) == 6

@@ -12,7 +12,7 @@ from torch import nn
 
 from blemish.errors import DataError, OptionError
 from blemish.methods.catalogue import method_class
-from blemish.methods.common.blocks import UNet, mean_filter
+from blemish.methods.common.blocks import PlainUNet, mean_filter
 from blemish.methods.common.textures import confetti
 from blemish.synthesis.corruption import coarse_noise, disjoint_masks
 
@@ -133,7 +133,7 @@ def test_mean_filter_is_that_of_scipy(side):
 @pytest.mark.parametrize("skips", [True, False])
 def test_unet_passes_detail_by_its_skips_alone(skips):
     torch.manual_seed(0)
-    network = UNet(1, 1, 4, 3, skips=skips).eval()
+    network = PlainUNet(1, 1, 4, 3, skips=skips).eval()
     seen = []
     network.joined[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
     assert network(torch.rand(2, 1, 32, 24)).shape == (2, 1, 32, 24)

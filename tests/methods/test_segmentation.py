@@ -16,9 +16,9 @@ from blemish.errors import DataError, OptionError
 from blemish.methods.catalogue import method_class
 from blemish.methods.classification.multitask import MultiTask, depth
 from blemish.methods.common.mixup import cutmix_pixels
-from blemish.methods.segmentation.iou import BestIoU
+from blemish.methods.segmentation.best_iou import BestIoU
 from blemish.methods.segmentation.networks import Encoder, bilinear_doubling, deeplabv3plus, last_layer
-from blemish.methods.segmentation.sampling import balanced_weights, crop, drawn_places
+from blemish.methods.segmentation.sampling import balanced_weights, random_crop, sample_pixels
 from blemish.methods.segmentation.segan import Critic, SegAN, masked
 from blemish.methods.segmentation.segmenter import FEW
 from blemish.methods.segmentation.unet import UNet
@@ -55,12 +55,12 @@ def test_crops_hold_a_defect_where_asked():
     item = {
         "image": mask[None].float(), "mask": mask, "valid": ~mask, "mask_labels": mask.long(), "label": 1,
     }  # fmt: skip
-    cuts = [crop(item, 32, 1.0) for _ in range(40)]
+    cuts = [random_crop(item, 32, 1.0) for _ in range(40)]
     assert all(cut["mask"].any() and cut["image"].shape == (1, 32, 32) for cut in cuts)
     assert all(torch.equal(cut["image"][0] > 0, cut["mask"]) for cut in cuts)
     assert all(torch.equal(cut["mask_labels"] > 0, ~cut["valid"]) for cut in cuts)
     assert {int(cut["mask"].sum()) == 1 for cut in cuts} == {True, False}  # either defect is found at times
-    assert sum(bool(crop(item, 32, 0.0)["mask"].any()) for _ in range(40)) < 40
+    assert sum(bool(random_crop(item, 32, 0.0)["mask"].any()) for _ in range(40)) < 40
 
 
 def test_doubling_begins_as_bilinear_enlargement():
@@ -224,12 +224,12 @@ def test_places_are_drawn_of_each_class_and_where_they_count():
     keep[1] = False
     grid = labels[:, ::4, ::4]
     features = torch.stack([grid.float(), torch.arange(128.0).view(2, 8, 8)], dim=1)  # the class, and the place
-    vectors, classes = drawn_places(features, labels, keep, 10)
+    vectors, classes = sample_pixels(features, labels, keep, 10)
     assert classes.bincount().tolist() == [10, 0, 4]
     assert torch.equal(vectors[:, 0].long(), classes)
     assert len(vectors[:, 1].unique()) == 14
     assert float(vectors[:, 1].max()) < 64  # the second image does not count
-    assert len(drawn_places(features, labels, ~keep & (labels < 0), 10)[1]) == 0
+    assert len(sample_pixels(features, labels, ~keep & (labels < 0), 10)[1]) == 0
 
 
 @pytest.mark.parametrize(("name", "loss"), [

@@ -31,7 +31,7 @@ Item = dict[str, Any]
 Batch = dict[str, Any]
 
 
-def at_least_two(batch: Batch) -> Batch:
+def pad_to_two(batch: Batch) -> Batch:
     """A batch of one image as that image twice: BatchNorm cannot learn from a single value a channel."""
     if len(batch["image"]) != 1:
         return batch
@@ -95,12 +95,12 @@ class Method(L.LightningModule, ABC):
         """Raw outputs by name."""
 
     @property
-    def compares_with_template(self) -> bool:
+    def uses_template(self) -> bool:
         """Whether the graph that ships takes a template beside the image: `forward(images, template)`."""
         return False
 
     @property
-    def several_labels(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether it learns from images of which several classes are told."""
         return False
 
@@ -114,7 +114,7 @@ class Method(L.LightningModule, ABC):
         What is kept of it belongs into buffers, so that saved weights bring it back.
         """
 
-    def augment(self) -> Callable[[Item], Item] | None:
+    def train_transform(self) -> Callable[[Item], Item] | None:
         """What changes each training item at random, in the data loader; None: nothing does."""
         return None
 
@@ -128,7 +128,7 @@ class Method(L.LightningModule, ABC):
         For what must be measured on images that were not learnt from, such as the scale of a map.
         """
 
-    def examples(self) -> tuple[Support, NDArray[np.float32]] | None:
+    def support_set(self) -> tuple[Support, NDArray[np.float32]] | None:
         """For a method that knows its classes by examples and gives an "embedding": how, and their vectors (S, E).
 
         They ship beside the graph, so that `blemish enroll` can add to them.

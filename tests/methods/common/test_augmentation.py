@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from blemish.methods.common.augmentation import Augmentation, augmented, cut_out
+from blemish.methods.common.augmentation import AugmentationOptions, augment, iou_crop
 
 SIZE = 96
 
@@ -27,18 +27,18 @@ def item_with_rectangle(x0: int, y0: int, x1: int, y1: int) -> dict[str, torch.T
 @pytest.mark.parametrize(
     "how",
     [
-        Augmentation(flip=True, turn=False, zoom=0, shift=0, brightness=0, contrast=0),
-        Augmentation(flip=False, turn=True, zoom=0, shift=0, brightness=0, contrast=0),
-        Augmentation(flip=True, turn=True, zoom=0.3, shift=0.1, brightness=0, contrast=0),
-        Augmentation(flip=True, turn=True, rotate=20, zoom=0.1, shift=0.1, brightness=0, contrast=0),
+        AugmentationOptions(flip=True, turn=False, zoom=0, shift=0, brightness=0, contrast=0),
+        AugmentationOptions(flip=False, turn=True, zoom=0, shift=0, brightness=0, contrast=0),
+        AugmentationOptions(flip=True, turn=True, zoom=0.3, shift=0.1, brightness=0, contrast=0),
+        AugmentationOptions(flip=True, turn=True, rotate=20, zoom=0.1, shift=0.1, brightness=0, contrast=0),
     ],
 )
-def test_everything_moves_together(how: Augmentation) -> None:
+def test_everything_moves_together(how: AugmentationOptions) -> None:
     before = item_with_rectangle(30, 40, 70, 52)
     kept = {key: value.clone() for key, value in before.items()}
     for seed in range(12):
         torch.manual_seed(seed)
-        after = augmented(before, how)
+        after = augment(before, how)
         seen = after["image"][0] > 0.75 if how.zoom or how.rotate else after["image"][0] > 0.5
         mask = after["mask"]
         assert (seen & mask & after["valid"]).sum() >= 0.85 * (seen & after["valid"]).sum()
@@ -54,12 +54,12 @@ def test_everything_moves_together(how: Augmentation) -> None:
 
 
 def test_boxes_that_leave_the_picture_go() -> None:
-    how = Augmentation(flip=False, turn=False, zoom=0, shift=0.6, brightness=0, contrast=0)
+    how = AugmentationOptions(flip=False, turn=False, zoom=0, shift=0.6, brightness=0, contrast=0)
     before = item_with_rectangle(0, 0, 12, 12)
     counts = set()
     for seed in range(30):
         torch.manual_seed(seed)
-        after = augmented(before, how)
+        after = augment(before, how)
         counts.add(len(after["boxes"]))
         assert len(after["boxes"]) == len(after["box_masks"])
         assert (after["boxes"][:, :4] >= 0).all()
@@ -73,17 +73,19 @@ def test_a_box_of_which_little_is_left_goes(monkeypatch, left: int, stays: bool)
     monkeypatch.setattr(v2.RandomAffine, "make_params", lambda self, parts: {
         "angle": 0.0, "translate": (-left, 0), "scale": 1.0, "shear": (0.0, 0.0),
     })  # fmt: skip
-    how = Augmentation(flip=False, turn=False, zoom=0, shift=0.5, brightness=0, contrast=0)
-    after = augmented(item_with_rectangle(0, 20, 40, 60), how)
+    how = AugmentationOptions(flip=False, turn=False, zoom=0, shift=0.5, brightness=0, contrast=0)
+    after = augment(item_with_rectangle(0, 20, 40, 60), how)
     assert after["boxes"].tolist() == ([[0, 20, 40 - left, 60, 1]] if stays else [])
     assert len(after["box_masks"]) == int(stays)
 
 
 def test_brightness_leaves_the_truth_alone() -> None:
-    how = Augmentation(flip=False, turn=False, zoom=0, shift=0, brightness=0.3, contrast=0.3, blur=1.0, noise=0.05)
+    how = AugmentationOptions(
+        flip=False, turn=False, zoom=0, shift=0, brightness=0.3, contrast=0.3, blur=1.0, noise=0.05
+    )
     before = item_with_rectangle(30, 40, 70, 52)
     torch.manual_seed(0)
-    after = augmented(before, how)
+    after = augment(before, how)
     assert not torch.equal(after["image"], before["image"])
     assert torch.equal(after["mask"], before["mask"])
     assert after["image"].min() >= 0
@@ -100,10 +102,10 @@ def test_a_turned_defect_keeps_a_close_box():
         "boxes": torch.tensor([[0.0, 0, 64, 64, 0]]),
         "box_masks": mask[None],
     }
-    how = Augmentation(flip=False, turn=False, rotate=45, zoom=0, shift=0)
+    how = AugmentationOptions(flip=False, turn=False, rotate=45, zoom=0, shift=0)
     torch.manual_seed(0)
     for _ in range(10):
-        after = augmented(item, how)
+        after = augment(item, how)
         rows, columns = after["box_masks"][0].nonzero().unbind(1)
         bounds = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert after["boxes"][0, :4].tolist() == [float(b) for b in bounds]
@@ -115,7 +117,7 @@ def test_what_is_cut_out_keeps_its_truth(share: float, canvas: float) -> None:
     areas = []
     for seed in range(40):
         torch.manual_seed(seed)
-        after = cut_out(before, share, canvas)
+        after = iou_crop(before, share, canvas)
         assert {key: value.shape[-2:] for key, value in after.items() if key in ("image", "valid", "mask")} == {
             key: (SIZE, SIZE) for key in ("image", "valid", "mask")
         }
@@ -138,7 +140,7 @@ def test_what_is_cut_out_keeps_its_truth(share: float, canvas: float) -> None:
 def test_an_image_without_boxes_can_be_cut_out() -> None:
     item = item_with_rectangle(30, 40, 70, 60)
     item |= {"boxes": torch.zeros(0, 5), "box_masks": torch.zeros(0, SIZE, SIZE, dtype=torch.bool)}
-    after = cut_out(item, 1.0, 2.0)
+    after = iou_crop(item, 1.0, 2.0)
     assert after["boxes"].shape == (0, 5)
     assert after["box_masks"].shape == (0, SIZE, SIZE)
     assert after["image"].shape == item["image"].shape

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from blemish.methods.common.metric_losses import METRIC_LOSSES, CentreLoss, PrototypeLoss, halves, metric_loss
+from blemish.methods.common.metric_losses import METRIC_LOSSES, CentreLoss, PrototypeLoss, metric_loss, split_halves
 
 
 @pytest.mark.parametrize("name", METRIC_LOSSES)
@@ -31,7 +31,7 @@ def test_learning_pulls_classes_apart(name):
 
 def test_halves_share_out_each_class():
     labels = torch.tensor([0, 0, 0, 1, 1, 2])
-    first, rest = halves(labels)
+    first, rest = split_halves(labels)
     assert sorted([*first.tolist(), *rest.tolist()]) == list(range(6))
     assert labels[first].bincount().tolist() == [2, 1, 1]
 
@@ -41,7 +41,7 @@ def test_prototype_loss_by_hand():
     points = F.normalize(torch.randn(4, 5), dim=1)
     labels = torch.tensor([4, 4, 7, 7])
     torch.manual_seed(3)
-    support, query = halves(labels)
+    support, query = split_halves(labels)
     expected = 0.0
     for q in query:
         logits = torch.stack([-10 * (points[q] - points[s]).square().sum() for s in support])

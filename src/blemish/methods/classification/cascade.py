@@ -10,11 +10,18 @@ from torch import Tensor, nn
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError
 from blemish.methods.base import Batch, Method, MethodInfo
-from blemish.methods.classification.classifier import NetworkOptions, macro_f1, make_trunk, optimizer_of, plain, quick
-from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
-from blemish.methods.classification.objectives import evidence, one_of_many
+from blemish.methods.classification.class_balance import class_balanced_weights, class_counts, effective_number_weights
+from blemish.methods.classification.classifier import (
+    NetworkOptions,
+    channels_last,
+    keep_labels,
+    layerwise_optimizer,
+    macro_f1,
+    make_trunk,
+)
+from blemish.methods.classification.losses import class_activation_map, softmax_loss
 from blemish.methods.classification.temperature import fit_temperature
-from blemish.methods.common.augmentation import augmented
+from blemish.methods.common.augmentation import augment
 from blemish.methods.common.distributed import gather_vectors
 
 
@@ -68,8 +75,8 @@ class Cascade(Method):
         vectors, maps = self.trunk(images)
         found = {"class_scores": (self.logits(vectors) / self.temperature).softmax(dim=1)}
         if maps is not None:
-            defect = evidence(maps, self.first.weight, 0)[:, 1:]
-            kinds = evidence(maps, self.second.weight, None)
+            defect = class_activation_map(maps, self.first.weight, 0)[:, 1:]
+            kinds = class_activation_map(maps, self.second.weight, None)
             found["class_map"] = torch.cat([torch.zeros_like(defect), defect + kinds], dim=1)
         return found
 
@@ -91,11 +98,11 @@ class Cascade(Method):
             self.second_weights = effective_number_weights(counts[1:], self.options.beta)
 
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
-        return balanced_chances(dataset, self.classes) if self.options.balance == "sampler" else None
+        return class_balanced_weights(dataset, self.classes) if self.options.balance == "sampler" else None
 
-    def augment(self) -> Any:
+    def train_transform(self) -> Any:
         options = self.options
-        return lambda item: plain(augmented(plain(item), options))
+        return lambda item: keep_labels(augment(keep_labels(item), options))
 
     @property
     def frozen_share(self) -> float:
@@ -109,32 +116,32 @@ class Cascade(Method):
         self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        vectors = self.dropout(self.trunk(quick(batch["image"]))[0])
+        vectors = self.dropout(self.trunk(channels_last(batch["image"]))[0])
         labels, smoothing = batch["label"], self.options.label_smoothing
         gamma = self.options.gamma if self.options.loss == "focal" else 0.0
         defective = torch.where(labels < 0, labels, (labels > 0).long())
-        loss = one_of_many(self.first(vectors), defective, self.first_weights, smoothing, gamma)
+        loss = softmax_loss(self.first(vectors), defective, self.first_weights, smoothing, gamma)
         if self.current_epoch >= self.options.first_epochs:
             kind = torch.where(labels < 0, labels, labels - 1)  # good is -1 then, and left out
-            loss = loss + one_of_many(self.second(vectors), kind, self.second_weights, smoothing, gamma)
+            loss = loss + softmax_loss(self.second(vectors), kind, self.second_weights, smoothing, gamma)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._seen.append((self.logits(self.trunk(quick(batch["image"]))[0]), batch["label"]))
+        self._seen.append((self.logits(self.trunk(channels_last(batch["image"]))[0]), batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
         logits, labels = (gather_vectors(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
         self._seen = []
         self.temperature.fill_(fit_temperature(logits, labels))
-        loss = one_of_many(logits / self.temperature, labels, torch.ones_like(logits[0]))
+        loss = softmax_loss(logits / self.temperature, labels, torch.ones_like(logits[0]))
         score = macro_f1(logits, labels)
         self.log_dict({"val_loss": loss, "val_f1": score, "val_score": score - 0.1 * loss}, prog_bar=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         steps = int(self.trainer.estimated_stepping_batches)
         first = round(steps * self.options.first_epochs / self.epochs)
-        return optimizer_of(self, self.trunk, [self.first, self.second], first, steps - first)
+        return layerwise_optimizer(self, self.trunk, [self.first, self.second], first, steps - first)
 
     @property
     def epochs(self) -> int:

@@ -10,11 +10,16 @@ from torchmetrics.functional.classification import multiclass_f1_score, multilab
 
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.methods.base import Batch, Item, Method, MethodInfo, ignored_when
-from blemish.methods.classification.counts import balanced_chances, class_counts, effective_number_weights
+from blemish.methods.classification.class_balance import class_balanced_weights, class_counts, effective_number_weights
+from blemish.methods.classification.losses import (
+    class_activation_map,
+    multi_label_probabilities,
+    sigmoid_loss,
+    softmax_loss,
+)
 from blemish.methods.classification.networks import Trunk
-from blemish.methods.classification.objectives import each_alone, evidence, one_of_many, probabilities_of_each
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
-from blemish.methods.common.augmentation import Augmentation, augmented
+from blemish.methods.common.augmentation import AugmentationOptions, augment
 from blemish.methods.common.backbones import DEFAULT_BACKBONE
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.common.ema import AveragedWeights
@@ -27,7 +32,7 @@ TRUTH = ("label", "present", "has_label")  # of an item, as a classifier needs i
 PRETRAINED_RATE, SCRATCH_RATE = 3e-4, 1e-3
 
 
-class NetworkOptions(Augmentation):
+class NetworkOptions(AugmentationOptions):
     """Options of methods that train a whole classification network."""
 
     image_size: int = Field(192, ge=32, le=4096, description="side of the square that the network sees, in px")
@@ -144,7 +149,7 @@ class Classifier(Method):
         vectors, maps = self.trunk(images)
         logits = self.head(vectors) / self.temperature
         if self.options.multi_label:
-            found = {"class_scores": probabilities_of_each(logits, self.good is not None)}
+            found = {"class_scores": multi_label_probabilities(logits, self.good is not None)}
         else:
             found = {"class_scores": logits.softmax(dim=1)}
         if maps is not None:
@@ -154,12 +159,12 @@ class Classifier(Method):
     def class_map(self, maps: Tensor) -> Tensor:
         """(N, K, h, w) over all classes."""
         if not self.options.multi_label:
-            return evidence(maps, self.head.weight, self.good)
+            return class_activation_map(maps, self.head.weight, self.good)
         own = torch.einsum("nfhw,kf->nkhw", maps, self.head.weight)
         return own if self.good is None else torch.cat([torch.zeros_like(own[:, :1]), own], dim=1)
 
     def before_training(self, dataset: Dataset) -> None:
-        counts = class_counts(dataset, self.classes, several=self.several_labels)
+        counts = class_counts(dataset, self.classes, multi_label=self.multi_label)
         if self.options.balance == "weights":
             own = [n for n, name in zip(counts, self.classes, strict=True) if name in self.names]
             self.class_weights = effective_number_weights(own, self.options.beta)
@@ -167,19 +172,19 @@ class Classifier(Method):
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
         if self.options.balance != "sampler":
             return None
-        return balanced_chances(dataset, self.classes, self.several_labels)
+        return class_balanced_weights(dataset, self.classes, self.multi_label)
 
     @property
-    def several_labels(self) -> bool:
+    def multi_label(self) -> bool:
         return self.options.multi_label
 
-    def augment(self) -> Any:
+    def train_transform(self) -> Any:
         options = self.options
-        return lambda item: plain(augmented(plain(item), options))
+        return lambda item: keep_labels(augment(keep_labels(item), options))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         images, partner, share = self.mixed(batch["image"], self.global_step)
-        vectors = self.trunk(quick(images))[0]
+        vectors = self.trunk(channels_last(images))[0]
         logits = self.head(self.dropout(vectors))
         loss = self.loss(logits, batch)
         if partner is not None:
@@ -211,11 +216,11 @@ class Classifier(Method):
             if not known.any():
                 return logits.sum() * 0
             present = batch["present"][known]
-            return each_alone(logits[known], present, self.class_weights, options.label_smoothing, gamma)
-        return one_of_many(logits, batch["label"], self.class_weights, options.label_smoothing, gamma)
+            return sigmoid_loss(logits[known], present, self.class_weights, options.label_smoothing, gamma)
+        return softmax_loss(logits, batch["label"], self.class_weights, options.label_smoothing, gamma)
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        logits = self.head(self.trunk(quick(batch["image"]))[0]).float()
+        logits = self.head(self.trunk(channels_last(batch["image"]))[0]).float()
         if self.options.multi_label:
             known = batch["has_label"]
             self._seen.append((logits[known], batch["present"][known]))
@@ -232,18 +237,18 @@ class Classifier(Method):
         elif self.options.multi_label:
             score = multilabel_f1_score(logits.sigmoid(), truth.long(), num_labels=len(self.names))
             temperature = fit_binary_temperature(logits, truth)
-            loss = each_alone(logits / temperature, truth, torch.ones_like(self.class_weights))
+            loss = sigmoid_loss(logits / temperature, truth, torch.ones_like(self.class_weights))
         else:
             score = macro_f1(logits, truth)
             temperature = fit_temperature(logits, truth)
-            loss = one_of_many(logits / temperature, truth, torch.ones_like(self.class_weights))
+            loss = softmax_loss(logits / temperature, truth, torch.ones_like(self.class_weights))
         self.temperature.fill_(temperature)
         # Where epochs are equally right, the surer one is the better.
         self.log_dict({"val_loss": loss, "val_f1": score, "val_score": score - 0.1 * loss}, prog_bar=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         heads = [self.head, *([self.embedding_loss] if self.options.embedding_loss != "none" else [])]
-        return optimizer_of(self, self.trunk, heads, int(self.trainer.estimated_stepping_batches))
+        return layerwise_optimizer(self, self.trunk, heads, int(self.trainer.estimated_stepping_batches))
 
     def configure_callbacks(self) -> list[Callback]:
         found: list[Callback] = [AveragedWeights(self.options.average)] if self.options.average else []
@@ -264,7 +269,7 @@ def make_trunk(options: NetworkOptions, channels: int) -> Trunk:
     return trunk
 
 
-def optimizer_of(method: Method, trunk: Trunk, heads: list[nn.Module], *phases: int) -> dict[str, Any]:
+def layerwise_optimizer(method: Method, trunk: Trunk, heads: list[nn.Module], *phases: int) -> dict[str, Any]:
     """AdamW with rates by layer; in each phase of so many steps, a tenth of them to warm up, then half a cosine."""
     options = method.options
     top = options.learning_rate or (PRETRAINED_RATE if trunk.pretrained else SCRATCH_RATE)
@@ -284,11 +289,11 @@ def macro_f1(logits: Tensor, labels: Tensor) -> Tensor:
     return multiclass_f1_score(logits[known].argmax(dim=1), labels[known], num_classes=logits.shape[1])
 
 
-def quick(images: Tensor) -> Tensor:
+def channels_last(images: Tensor) -> Tensor:
     """The same images, laid out so that a processor without a GPU learns from them in half the time."""
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def plain(item: Item) -> Item:
+def keep_labels(item: Item) -> Item:
     """What a classifier needs of an item: the masks would only cost time to move."""
     return {key: value for key, value in item.items() if key == "image" or key in TRUTH}

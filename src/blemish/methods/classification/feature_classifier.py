@@ -9,10 +9,10 @@ from torch import Tensor
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.classification.counts import class_counts
-from blemish.methods.classification.fitting import CLASSIFIERS, HEADS, all_views, choose
+from blemish.methods.classification.class_balance import class_counts
+from blemish.methods.classification.classical import CLASSIFIERS, HEADS, flatten_views, select_classifier
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen
+from blemish.methods.common.blocks import FrozenNetwork
 from blemish.methods.common.distributed import gather_vectors
 
 KINDS = sorted(CLASSIFIERS)
@@ -57,7 +57,7 @@ class FeatureClassifier(OnePassMethod):
         super().__init__(options, classes, channels)
         backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
         size = sum(backbone.channels)
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
         self.register_buffer("temperature", torch.ones(()))
@@ -102,12 +102,12 @@ class FeatureClassifier(OnePassMethod):
             )
         folds = min(self.options.folds, min(counts))
         seed = torch.initial_seed() % 2**31
-        found = choose(vectors, y, names, folds, seed)
+        found = select_classifier(vectors, y, names, folds, seed)
         best = found[0]
         self.log_dict({f"macro_f1_{one.name}": one.macro_f1 for one in reversed(found)})
         self.kind = torch.tensor(KINDS.index(best.name), device=self.mean.device)
         self.temperature = torch.tensor(best.temperature, device=self.mean.device)
-        self.head = best.fit(*all_views(vectors, y), seed).to(self.mean.device)
+        self.head = best.fit(*flatten_views(vectors, y), seed).to(self.mean.device)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # Which head it is follows from what was learnt; its tensors are filled in after this module's own.

@@ -13,10 +13,10 @@ from blemish.dataset.ground_truth import has_mask
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
 from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.classification.class_balance import class_counts, prior_correction
 from blemish.methods.classification.classifier import macro_f1
-from blemish.methods.classification.counts import class_counts, prior_shift
 from blemish.methods.classification.temperature import fit_temperature
-from blemish.methods.common.backbones import hold_still
+from blemish.methods.common.backbones import freeze_stages
 from blemish.methods.common.blocks import conv_block
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.segmentation.networks import Encoder, EncoderDecoder, unet
@@ -83,13 +83,13 @@ class MultiTask(Segmenter):
         deepest = self.network.encoder.channels[-1]
         self.head = ClassHead(deepest, self.layers, len(classes), options.head_width)
         self.register_buffer("temperature", torch.ones(()))
-        self.register_buffer("prior_shift", torch.zeros(len(classes)))
+        self.register_buffer("prior_correction", torch.zeros(len(classes)))
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def build(self) -> nn.Module:
         encoder = Encoder(self.options.backbone, self.options.weights, self.channels)
         if encoder.pretrained:
-            hold_still(encoder.backbone, self.options.frozen_stride)
+            freeze_stages(encoder.backbone, self.options.frozen_stride)
         return unet(encoder, self.layers, self.options.width, half=True)
 
     def before_training(self, dataset: Dataset) -> None:
@@ -103,7 +103,7 @@ class MultiTask(Segmenter):
             )
         # Where defects are drawn on good images, those stand here a second time, and no share is that of the set.
         if len({sample.image for sample in dataset.samples}) == len(dataset):
-            self.prior_shift = prior_shift(dataset, self.classes, self.sampling_weights(dataset))
+            self.prior_correction = prior_correction(dataset, self.classes, self.sampling_weights(dataset))
 
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the pixels (N, layers, H, W) and of the image (N, K)."""
@@ -113,7 +113,7 @@ class MultiTask(Segmenter):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         pixels, image = self.both(images)
-        image = image + self.prior_shift
+        image = image + self.prior_correction
         return {"class_scores": (image / self.temperature).softmax(dim=1), "mask_scores": self.probabilities(pixels)}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -132,7 +132,7 @@ class MultiTask(Segmenter):
     def validation_step(self, batch: Batch, index: int) -> None:
         pixels, image = self.both(batch["image"])
         self.judge(self.probabilities(pixels), batch)
-        self._seen.append((image.float() + self.prior_shift, batch["label"]))
+        self._seen.append((image.float() + self.prior_correction, batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
         """The figure that picks the best epoch, and the temperature (Guo et al. 2017) of the class probabilities."""

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from blemish.errors import OptionError
-from blemish.methods.common.backbones import hold_statistics, load_network, load_strictly, read_weights
+from blemish.methods.common.backbones import freeze_batchnorm, load_network, load_strictly, read_weights
 from blemish.methods.common.blocks import conv_block
 
 COMPACT = "compact"
 COMPACT_WIDTHS = (16, 32, 64, 96, 128)
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-Parts = Callable[[Tensor], tuple[Tensor, Tensor]]
+ForwardFn = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Trunk(nn.Module):
@@ -68,7 +68,7 @@ class Trunk(nn.Module):
         if self.frozen_layers >= 1:
             self.network.train(False)
         if self.frozen_norms:
-            hold_statistics(self.network)
+            freeze_batchnorm(self.network)
         return self
 
     def layers(self, first_rate: float) -> list[tuple[nn.Parameter, float]]:
@@ -98,7 +98,7 @@ class Trunk(nn.Module):
         return vectors.shape[1], pooled
 
 
-class GridPool(nn.Module):
+class AdaptiveGridPool(nn.Module):
     """Adaptive average pooling (N, C, h, w) to (N, C, a, b) that exports to ONNX whatever h and w are."""
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -122,7 +122,7 @@ class GridPool(nn.Module):
         return found
 
 
-class AtLeast(GridPool):
+class MinSizePool(AdaptiveGridPool):
     """Maps (N, C, h, w) whose sides are pooled to `side` where they are shorter, as timm's VGG does inside."""
 
     def __init__(self, side: int) -> None:
@@ -134,7 +134,7 @@ class AtLeast(GridPool):
         return x if size == (height, width) else self._pooled(x, size)
 
 
-def _compact(channels: int, weights: str) -> tuple[nn.Module, Parts]:
+def _compact(channels: int, weights: str) -> tuple[nn.Module, ForwardFn]:
     """Five sizes, two convolutions each: some 0.47 M parameters."""
     if weights not in ("auto", "random"):
         raise OptionError(f"the compact network learns from scratch; weights={weights} do not go with it")
@@ -152,12 +152,14 @@ def _compact(channels: int, weights: str) -> tuple[nn.Module, Parts]:
     return network, parts
 
 
-def _from_timm(name: str, weights: str, channels: int, image_size: int, drop_path: float) -> tuple[nn.Module, Parts]:
+def _from_timm(
+    name: str, weights: str, channels: int, image_size: int, drop_path: float
+) -> tuple[nn.Module, ForwardFn]:
     fixed = timm.get_pretrained_cfg(name)
     size = image_size if fixed is not None and fixed.fixed_input_size else None
     network = load_network(name, weights, channels, classes=0, image_size=size, drop_path=drop_path)
     # VGG enlarges maps below 7 x 7 by a pooling that does not export.
-    enlarged = AtLeast(7) if isinstance(network, VGG) else nn.Identity()
+    enlarged = MinSizePool(7) if isinstance(network, VGG) else nn.Identity()
 
     def parts(images: Tensor) -> tuple[Tensor, Tensor]:
         maps = network.forward_features(images)
@@ -166,7 +168,7 @@ def _from_timm(name: str, weights: str, channels: int, image_size: int, drop_pat
     return network, parts
 
 
-def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module, Parts]:
+def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module, ForwardFn]:
     auxiliary = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     if weights in ("auto", "imagenet"):
         try:
@@ -191,7 +193,7 @@ def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module
     _replace(network, linear, nn.Identity())
     for key, module in list(network.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
-            _replace(network, key, GridPool(module.output_size))
+            _replace(network, key, AdaptiveGridPool(module.output_size))
     seen: list[Tensor] = []
     pool = getattr(network, "avgpool", None)
     if isinstance(pool, nn.AdaptiveAvgPool2d):

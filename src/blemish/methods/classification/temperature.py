@@ -23,7 +23,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return 1.0
     logits, labels = logits[known], labels[known]
     doubt = 1 / (len(labels) + 2)
-    return best_temperature(lambda t: float(F.cross_entropy(logits / t, labels, label_smoothing=doubt)))
+    return minimize_temperature(lambda t: float(F.cross_entropy(logits / t, labels, label_smoothing=doubt)))
 
 
 def fit_binary_temperature(logits: Tensor, targets: Tensor) -> float:
@@ -35,7 +35,7 @@ def fit_binary_temperature(logits: Tensor, targets: Tensor) -> float:
         return 1.0
     doubt = 1 / (len(targets) + 2)
     soft = targets.to(logits.dtype) * (1 - 2 * doubt) + doubt
-    return best_temperature(lambda t: float(F.binary_cross_entropy_with_logits(logits / t, soft)))
+    return minimize_temperature(lambda t: float(F.binary_cross_entropy_with_logits(logits / t, soft)))
 
 
 def log_loss(logits: Tensor, labels: Tensor) -> float:
@@ -43,7 +43,7 @@ def log_loss(logits: Tensor, labels: Tensor) -> float:
     return float(F.cross_entropy(logits, labels))
 
 
-def best_temperature(loss: Callable[[float], float]) -> float:
+def minimize_temperature(loss: Callable[[float], float]) -> float:
     """The temperature of lowest loss, by golden section on log T: the log loss has a single minimum in 1 / T."""
     low, high = math.log(LOWEST), math.log(HIGHEST)
     ratio = (math.sqrt(5) - 1) / 2

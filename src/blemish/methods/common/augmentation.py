@@ -20,7 +20,7 @@ UNCHANGED: dict[str, Any] = {"flip": False, "turn": False, "zoom": 0, "shift": 0
 FILL = {tv_tensors.Image: 0.5, tv_tensors.Mask: 0, "others": 0}
 
 
-class Augmentation(Options):
+class AugmentationOptions(Options):
     """Options of methods that augment their training images; each change happens on its own, at random."""
 
     flip: bool = Field(True, description="mirror half of the images left to right, and half upside down")
@@ -34,13 +34,13 @@ class Augmentation(Options):
     noise: float = Field(0.0, ge=0, lt=1, description="largest sigma of Gaussian noise, in parts of full scale")
 
 
-def augmented(item: Item, how: Augmentation) -> Item:
+def augment(item: Item, how: AugmentationOptions) -> Item:
     """An item, as of `blemish.methods.base`, changed at random by torch's generator; the item itself stays as it is."""
     moved = _moved(_wrapped(item), how)
     return {**item, **_unwrapped(item, moved), "image": _recoloured(torch.Tensor(moved["image"]), how)}
 
 
-def cut_out(item: Item, share: float, canvas: float) -> Item:
+def iou_crop(item: Item, share: float, canvas: float) -> Item:
     """An item, of its own size, that shows a random part: the crops of SSD (Liu et al. 2016, sections 2.2 and 3.6).
 
     Half of all images are first laid on a grey canvas with sides up to `canvas` times as long. Then a `share` of them
@@ -77,7 +77,7 @@ def _wrapped(item: Item) -> Item:
     return found
 
 
-def _moved(parts: Item, how: Augmentation) -> Item:
+def _moved(parts: Item, how: AugmentationOptions) -> Item:
     if how.flip:
         parts = v2.RandomVerticalFlip()(v2.RandomHorizontalFlip()(parts))
     if how.turn and parts["image"].shape[-1] == parts["image"].shape[-2]:
@@ -122,7 +122,7 @@ def _still_there(boxes: tv_tensors.BoundingBoxes) -> tuple[Tensor, Tensor]:
     return cut, (areas[1] > 1) & (areas[1] >= LEAST_PART * areas[0])
 
 
-def _recoloured(image: Tensor, how: Augmentation) -> Tensor:
+def _recoloured(image: Tensor, how: AugmentationOptions) -> Tensor:
     """Brightness, contrast, blur and noise of an image (C, H, W)."""
     gain = 1 + how.contrast * _uniform()
     offset = how.brightness * _uniform()

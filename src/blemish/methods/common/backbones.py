@@ -28,7 +28,7 @@ EMBEDDED = {
     for size in (0, 1, 2)
 }
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
 class Backbone(nn.Module):
@@ -39,7 +39,7 @@ class Backbone(nn.Module):
 
     def __init__(self, network: nn.Module, indices: Sequence[int], in_channels: int, norm: bool = False) -> None:
         super().__init__()
-        entries = maps_of(network)
+        entries = feature_info_of(network)
         self.channels = [entries[i]["num_chs"] for i in indices]
         self.strides = [entries[i]["reduction"] for i in indices]
         mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
@@ -70,7 +70,7 @@ def load_backbone(
     network = load_network(name, weights, channels, image_size=image_size, output_stride=output_stride)
     if not hasattr(network, "forward_intermediates"):
         raise OptionError(f"the network '{name}' cannot give intermediate features; choose another, such as resnet18")
-    reductions = [entry["reduction"] for entry in maps_of(network)]
+    reductions = [entry["reduction"] for entry in feature_info_of(network)]
     if indices is None:
         indices = _at_strides(name, reductions, strides or (8, 16))
     return Backbone(network, indices, channels, norm)
@@ -113,7 +113,7 @@ def load_network(
     return network
 
 
-def embedded_weights(name: str, network: nn.Module) -> State:
+def embedded_weights(name: str, network: nn.Module) -> StateDict:
     """ImageNet weights from the small package that carries them, renamed to timm's names.
 
     The package's tensors stand in the same order as timm's, so they map one to one.
@@ -129,7 +129,7 @@ def embedded_weights(name: str, network: nn.Module) -> State:
     return dict(zip(network.state_dict(), stored.values(), strict=True))
 
 
-def read_weights(path: Path) -> State:
+def read_weights(path: Path) -> StateDict:
     """Tensors of a .safetensors, .pth or .pt file; never unpickles code."""
     if not path.is_file():
         raise OptionError(f"weights '{path}' is neither embedded, imagenet, random, auto, nor a file that exists")
@@ -147,7 +147,7 @@ def read_weights(path: Path) -> State:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def load_strictly(network: nn.Module, state: State, source: str) -> None:
+def load_strictly(network: nn.Module, state: StateDict, source: str) -> None:
     """Load every tensor of the network but its classifier; raises OptionError naming what would stay random."""
     config = network.pretrained_cfg
     convert = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
@@ -175,7 +175,7 @@ def load_strictly(network: nn.Module, state: State, source: str) -> None:
     network.load_state_dict(fitting, strict=False)
 
 
-def _adapt_input(network: nn.Module, state: State) -> State:
+def _adapt_input(network: nn.Module, state: StateDict) -> StateDict:
     """Fit the first convolution to other than three input channels, as timm does."""
     first = network.pretrained_cfg.get("first_conv")
     names = [f"{name}.weight" for name in ([first] if isinstance(first, str) else first or [])]
@@ -220,21 +220,21 @@ def _per_channel(values: Sequence[float], channels: int) -> Tensor:
     return tensor.view(1, -1, 1, 1)
 
 
-def maps_of(network: nn.Module) -> list[dict[str, Any]]:
+def feature_info_of(network: nn.Module) -> list[dict[str, Any]]:
     """What timm says of each feature map of a network, the finest first."""
     info = network.feature_info
     return info if isinstance(info, list) else info.info  # type: ignore[return-value]
 
 
-def hold_still(backbone: Backbone, stride: int) -> list[str]:
+def freeze_stages(backbone: Backbone, stride: int) -> list[str]:
     """Takes the layers up to a stride out of the learning; returns their names."""
-    names = early_layers(backbone, stride)
+    names = layers_up_to(backbone, stride)
     for name in names:
         backbone.get_submodule(name).requires_grad_(False)
     return names
 
 
-def hold_statistics(network: nn.Module) -> None:
+def freeze_batchnorm(network: nn.Module) -> None:
     """Keeps the pretrained statistics of BatchNorm: those of a few images of one batch are worse.
 
     Lasts until the next `train()` of the network.
@@ -244,10 +244,10 @@ def hold_statistics(network: nn.Module) -> None:
             module.eval()
 
 
-def early_layers(backbone: Backbone, stride: int) -> list[str]:
+def layers_up_to(backbone: Backbone, stride: int) -> list[str]:
     """Names of the modules that hold parameters or statistics, from the first to the last one of that stride."""
     model = backbone.features.model
-    last = [entry["module"] for entry in maps_of(model) if entry["reduction"] <= stride]
+    last = [entry["module"] for entry in feature_info_of(model) if entry["reduction"] <= stride]
     own = [name for name, module in model.named_modules() if _holds(module)]
     inside = [i for i, name in enumerate(own) if any(name == m or name.startswith(f"{m}.") for m in last)]
     return [f"features.model.{name}" for name in own[: inside[-1] + 1]] if inside else []
@@ -257,7 +257,7 @@ def _holds(module: nn.Module) -> bool:
     return bool(list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
 
 
-def check_from_scratch(options: Any, true_of_it: dict[str, Any]) -> None:
+def reject_pretrained_options(options: Any, true_of_it: dict[str, Any]) -> None:
     """OptionError for options of pretrained backbones that are given with one that is learnt from scratch.
 
     `true_of_it` is what they would have to be; their defaults are what nobody has given.

@@ -44,7 +44,7 @@ def patch_features(maps: Sequence[Tensor], neighbourhood: int = 3) -> Tensor:
     return torch.cat(enlarged, dim=1)
 
 
-def as_vectors(features: Tensor) -> Tensor:
+def flatten_maps(features: Tensor) -> Tensor:
     """(N, C, h, w) to (N * h * w, C)."""
     return features.permute(0, 2, 3, 1).flatten(0, 2)
 
@@ -59,13 +59,13 @@ def valid_patches(valid: Tensor, size: Sequence[int]) -> Tensor:
     return F.adaptive_avg_pool2d(valid[:, None].float(), (int(size[0]), int(size[1])))[:, 0] >= 0.5
 
 
-def turned(images: Tensor, valid: Tensor, turns: int) -> Iterator[tuple[Tensor, Tensor]]:
+def rotated_views(images: Tensor, valid: Tensor, turns: int) -> Iterator[tuple[Tensor, Tensor]]:
     """(N, C, H, W) images, with their (N, H, W) valid pixels, as they are and by right angles: 1, 2 or 4 turns."""
     for turn in range(0, 4, 4 // turns):
         yield torch.rot90(images, turn, (2, 3)), torch.rot90(valid, turn, (1, 2))
 
 
-class Frozen(nn.Module):
+class FrozenNetwork(nn.Module):
     """A pretrained network that neither learns nor moves its BatchNorm statistics, whatever mode its owner is in.
 
     Gradients end at it, which saves memory, unless `passes_gradients` is set to explain what the network saw.
@@ -76,7 +76,7 @@ class Frozen(nn.Module):
         self.passes_gradients = False
         self.network = network.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "Frozen":
+    def train(self, mode: bool = True) -> "FrozenNetwork":
         return super().train(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -84,7 +84,7 @@ class Frozen(nn.Module):
             return self.network(x)
 
 
-def sum_of_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+def sum_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     """(N, h, w) maps of several scales, each enlarged to the size and added: (N, H, W)."""
     return torch.stack([enlarge(m, size) for m in maps]).sum(dim=0)
 
@@ -96,7 +96,7 @@ def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> n
     )
 
 
-def grid_of(size: int, stride: int) -> tuple[int, int]:
+def grid_shape(size: int, stride: int) -> tuple[int, int]:
     """Rows and columns of the places on an image of a side; raises OptionError where there is none."""
     if stride > size:
         raise OptionError(f"grid_stride={stride} is larger than image_size={size}")
@@ -115,7 +115,7 @@ def mean_filter(maps: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(padded, side, stride=1)[:, 0]
 
 
-def halvings(size: int, least: int = 4) -> int:
+def count_halvings(size: int, least: int = 4) -> int:
     """How often a side can be halved down to `least` px; raises OptionError where that does not come out even."""
     times = (size // least).bit_length() - 1
     if times < 1 or size != least * 2**times:
@@ -131,7 +131,7 @@ def encoder(channels: int, size: int, width: int, outputs: int, norm: Norm = nn.
 
     Convolutions of stride 2, the width doubled at each up to eight times, then one over the 4 x 4 places left.
     """
-    widths = [width * 2 ** min(i, 3) for i in range(halvings(size))]
+    widths = [width * 2 ** min(i, 3) for i in range(count_halvings(size))]
     layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
     for before, after in itertools.pairwise(widths):
         layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), norm(after), nn.LeakyReLU(0.2)]
@@ -140,14 +140,14 @@ def encoder(channels: int, size: int, width: int, outputs: int, norm: Norm = nn.
 
 def decoder(inputs: int, channels: int, size: int, width: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
     """The generator of DCGAN, mirror of `encoder`: (N, inputs, 1, 1) to images (N, C, size, size) in [0, 1]."""
-    widths = [width * 2 ** min(i, 3) for i in range(halvings(size))][::-1]
+    widths = [width * 2 ** min(i, 3) for i in range(count_halvings(size))][::-1]
     layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], 4, bias=False), norm(widths[0]), nn.ReLU()]
     for before, after in itertools.pairwise(widths):
         layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), norm(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Sigmoid())
 
 
-class UNet(nn.Module):
+class PlainUNet(nn.Module):
     """Ronneberger et al. 2015: (N, C, H, W) to (N, outputs, H, W); the sides a multiple of 2^levels.
 
     `levels` halvings, two convolutions at each size, the width doubled at each. Without `skips` a plain autoencoder
@@ -185,7 +185,7 @@ def check_multiple(size: int, step: int) -> None:
         raise OptionError(f"image_size={size} must be a multiple of {step}")
 
 
-class Patches:
+class PatchGrid:
     """Squares of a `side` that cover an image of a `size`, half overlapping; a side of 0 is the whole image."""
 
     def __init__(self, size: int, side: int) -> None:
@@ -217,7 +217,7 @@ class Patches:
         return [torch.stack([one[..., *cut] for one, cut in zip(t, cuts, strict=True)]) for t in tensors]
 
 
-def mean_of_image(images: Tensor) -> Tensor:
+def image_mean(images: Tensor) -> Tensor:
     """(N, C, H, W) to (N, 1, 1, 1), one axis after the other.
 
     ONNX Runtime adds all numbers of a mean one by one; over a whole image at once its rounding would show in the score.

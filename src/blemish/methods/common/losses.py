@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.methods.common.blocks import sum_of_maps, valid_patches
+from blemish.methods.common.blocks import sum_maps, valid_patches
 
 PREWITT = [[1 / 3, 0.0, -1 / 3]] * 3
 GMS_CONSTANT = 0.0026  # keeps the similarity of two flat regions at 1; for images in [0, 1]
@@ -94,7 +94,7 @@ def msgms_map(a: Tensor, b: Tensor, scales: int = 4) -> Tensor:
         if scale:
             a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
         maps.append(1 - gradient_similarity(a, b))
-    return sum_of_maps(maps, size) / scales
+    return sum_maps(maps, size) / scales
 
 
 def focal_map(logits: Tensor, defect: Tensor, gamma: float = 2.0) -> Tensor:

@@ -24,7 +24,7 @@ class PrototypeLoss(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(scale).log())
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        support, query = halves(labels)
+        support, query = split_halves(labels)
         if not len(query):
             return embeddings.sum() * 0
         embeddings = F.normalize(embeddings, dim=1)
@@ -78,7 +78,7 @@ def metric_loss(name: str, classes: int, size: int) -> nn.Module:
     return METRIC_LOSSES[name](classes, size)
 
 
-def halves(labels: Tensor) -> tuple[Tensor, Tensor]:
+def split_halves(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Indices of a random half (rounded up) of each class's items, and of the others."""
     order = torch.randperm(len(labels), device=labels.device)
     shuffled = labels[order]

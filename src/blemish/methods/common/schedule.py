@@ -28,7 +28,7 @@ def cosine_decay(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
 
-def held_cosine(optimizer: Optimizer, steps: int, warmup: float, full_until: float) -> dict[str, Any]:
+def plateau_cosine(optimizer: Optimizer, steps: int, warmup: float, full_until: float) -> dict[str, Any]:
     """`cosine_decay` by shares of the steps: a warm-up over the first, then the full rate up to `full_until`."""
     rising = round(warmup * steps)
     return cosine_decay(optimizer, steps, warmup=rising, hold=max(0, round(full_until * steps) - rising))
@@ -54,7 +54,7 @@ def _warm_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
 
-def final_drop(optimizer: Optimizer, *phases: int, share: float = 0.95, factor: float = 0.1) -> dict[str, Any]:
+def late_step_decay(optimizer: Optimizer, *phases: int, share: float = 0.95, factor: float = 0.1) -> dict[str, Any]:
     """What `configure_optimizers` returns: a constant rate that falls to `factor` of it at `share` of each phase."""
 
     def rate(step: int) -> float:

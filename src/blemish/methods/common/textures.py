@@ -20,7 +20,7 @@ LEAVES = 48  # shapes laid over one another in a dead-leaves picture
 POOL = 128  # textures drawn at first; later ones are these turned, mirrored and with their colours exchanged
 
 
-class ForeignImages:
+class AuxiliaryImages:
     """Random pictures of a folder, cropped to squares at random; with no folder, random textures."""
 
     def __init__(self, folder: str, channels: int, size: int) -> None:

@@ -1,4 +1,6 @@
-"""A small convolutional network to be learnt from scratch: CSPDarknet (Wang et al. 2020), as in YOLOX."""
+"""A small convolutional network to be trained from scratch: CSPDarknet (Wang et al. 2020), as in YOLOX."""
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from blemish.methods.detection.pyramid import CSPBlock, conv
 
 
 class SpatialPyramidPooling(nn.Module):
-    """Maxima over windows of 5, 9 and 13 beside the map itself (He et al. 2015)."""
+    """The map and its maxima over windows of 5, 9 and 13, joined by a convolution (He et al. 2015)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -30,17 +32,16 @@ class CSPDarknet(nn.Module):
         self.strides = [8, 16, 32]
         self.channels = [base * 4, base * 8, base * 16]
         self.stem = conv(inputs, base, stride=2)
-        widths = [base * 2**i for i in range(5)]
         depths = (depth, 3 * depth, 3 * depth, depth)
+        widths = itertools.pairwise(base * 2**i for i in range(5))
         self.stages = nn.ModuleList(
             nn.Sequential(conv(before, after, stride=2), CSPBlock(after, after, blocks))
-            for before, after, blocks in zip(widths[:-1], widths[1:], depths, strict=True)
+            for (before, after), blocks in zip(widths, depths, strict=True)
         )
         self.pooling = SpatialPyramidPooling(self.channels[-1])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        x, maps = self.stem(images), []
+        maps = [self.stem(images)]
         for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return [maps[1], maps[2], self.pooling(maps[3])]
+            maps.append(stage(maps[-1]))
+        return [*maps[2:4], self.pooling(maps[4])]

@@ -1,15 +1,16 @@
-"""Heads that slide over every level of a pyramid with shared convolutions."""
+"""Heads that predict classes and boxes at every cell of every level of a pyramid."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-PRIOR = 0.01  # what a fresh classifier says of every place: nearly all of them are background
+PRIOR = 0.01  # probability of each class that a fresh classifier predicts everywhere: nearly all cells are background
+PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)  # at which a sigmoid gives PRIOR
 
 
-class Tower(nn.Module):
-    """A few convolutions, the same for all levels, each followed by a BatchNorm of the level's own and a ReLU."""
+class HeadTower(nn.Module):
+    """Convolutions shared by all levels, each followed by a BatchNorm of the level's own and a ReLU."""
 
     def __init__(self, width: int, depth: int, levels: int) -> None:
         super().__init__()
@@ -23,32 +24,25 @@ class Tower(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """Class logits (N, K, C) and box numbers (N, K, B) for `per_cell` references in every cell of every level."""
+    """Class logits (N, K, C) and box regression (N, K, B) for `per_cell` anchors in every cell of every level."""
 
-    def __init__(self, width: int, depth: int, levels: int, per_cell: int, kinds: int, numbers: int = 4) -> None:
+    def __init__(self, width: int, depth: int, levels: int, per_cell: int, classes: int, outputs: int = 4) -> None:
         super().__init__()
-        self.kinds, self.numbers = kinds, numbers
-        self.class_tower, self.box_tower = Tower(width, depth, levels), Tower(width, depth, levels)
-        self.classify = nn.Conv2d(width, per_cell * kinds, 3, padding=1)
-        self.locate = nn.Conv2d(width, per_cell * numbers, 3, padding=1)
-        for last in (self.classify, self.locate):
+        self.classes, self.outputs = classes, outputs
+        self.class_tower, self.box_tower = HeadTower(width, depth, levels), HeadTower(width, depth, levels)
+        self.classifier = nn.Conv2d(width, per_cell * classes, 3, padding=1)
+        self.regressor = nn.Conv2d(width, per_cell * outputs, 3, padding=1)
+        for last in (self.classifier, self.regressor):
             nn.init.normal_(last.weight, std=0.01)
             nn.init.zeros_(last.bias)
-        nn.init.constant_(self.classify.bias, prior_bias())
+        nn.init.constant_(self.classifier.bias, PRIOR_BIAS)
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        logits, boxes = [], []
-        for level, x in enumerate(maps):
-            logits.append(by_reference(self.classify(self.class_tower(x, level)), self.kinds))
-            boxes.append(by_reference(self.locate(self.box_tower(x, level)), self.numbers))
+        logits = [flatten_cells(self.classifier(self.class_tower(x, i)), self.classes) for i, x in enumerate(maps)]
+        boxes = [flatten_cells(self.regressor(self.box_tower(x, i)), self.outputs) for i, x in enumerate(maps)]
         return torch.cat(logits, dim=1), torch.cat(boxes, dim=1)
 
 
-def prior_bias() -> float:
-    """The bias at which a sigmoid gives PRIOR."""
-    return -math.log((1 - PRIOR) / PRIOR)
-
-
-def by_reference(x: Tensor, numbers: int) -> Tensor:
-    """(N, A * numbers, h, w) to (N, h * w * A, numbers), in the order of `Anchors`."""
-    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, numbers)
+def flatten_cells(x: Tensor, outputs: int) -> Tensor:
+    """(N, A * outputs, h, w) to (N, h * w * A, outputs), in the order of `AnchorGenerator`."""
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, outputs)

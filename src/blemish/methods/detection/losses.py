@@ -5,40 +5,32 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
 
-from blemish.methods.detection.boxes import decode, encode
+from blemish.methods.detection.boxes import decode_boxes, encode_boxes
 
+IoULoss = Literal["giou", "ciou"]
 BoxLoss = Literal["smooth-l1", "giou", "ciou"]
 
 
 def box_loss(
-    kind: BoxLoss, offsets: Tensor, references: Tensor, truth: Tensor, variances: tuple[float, float] = (1.0, 1.0)
+    kind: BoxLoss, offsets: Tensor, anchors: Tensor, targets: Tensor, variances: tuple[float, float] = (1.0, 1.0)
 ) -> Tensor:
-    """Loss of each box (P,): predicted offsets (P, 4) to references (P, 4) against true boxes (P, 4).
+    """Loss of each box (P,): predicted offsets (P, 4) to anchors (P, 4) against target boxes (P, 4).
 
     Smooth L1 (Girshick 2015) compares offsets; GIoU (Rezatofighi et al. 2019) and CIoU (Zheng et al. 2020) boxes.
     """
     if kind == "smooth-l1":
-        wanted = encode(truth, references, variances)
+        wanted = encode_boxes(targets, anchors, variances)
         return F.smooth_l1_loss(offsets, wanted, beta=1 / 9, reduction="none").sum(dim=1)
-    return overlap_loss(kind, decode(offsets, references, variances), truth)
+    return iou_loss(kind, decode_boxes(offsets, anchors, variances), targets)
 
 
-def overlap_loss(kind: Literal["giou", "ciou"], boxes: Tensor, truth: Tensor) -> Tensor:
-    """1 - GIoU or 1 - CIoU of each box (P,)."""
-    loss: Tensor
-    if kind == "giou":
-        loss = generalized_box_iou_loss(boxes, truth, reduction="none")
-    else:
-        loss = complete_box_iou_loss(boxes, truth, reduction="none")
-    return loss
-
-
-def focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Focal loss (Lin et al. 2017) of independent classes, elementwise."""
-    loss: Tensor = sigmoid_focal_loss(logits, targets, alpha=alpha, gamma=gamma, reduction="none")
-    return loss
+def iou_loss(kind: IoULoss, boxes: Tensor, targets: Tensor) -> Tensor:
+    """1 - GIoU or 1 - CIoU (P,) of predicted boxes (P, 4) and target boxes (P, 4)."""
+    loss = generalized_box_iou_loss if kind == "giou" else complete_box_iou_loss
+    value: Tensor = loss(boxes, targets, reduction="none")
+    return value
 
 
 def focal_softmax(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
@@ -48,5 +40,5 @@ def focal_softmax(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """(..., K) float; a row of zeros for a negative label."""
+    """Labels (...) int64 as (..., K) float; a row of zeros for a negative label."""
     return (labels[..., None] == torch.arange(classes, device=labels.device)).float()

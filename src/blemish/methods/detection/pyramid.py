@@ -1,7 +1,7 @@
 """Feature maps for detectors: any timm network, then a neck that gives every level the same width."""
 
 from collections import OrderedDict
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from blemish.errors import OptionError
-from blemish.methods.common.backbones import Backbone, hold_statistics, hold_still, load_backbone
+from blemish.methods.common.backbones import Backbone, freeze_batchnorm, freeze_stages, load_backbone
 from blemish.methods.common.blocks import check_multiple
 
-Neck = Literal["fpn", "pan", "single"]
+Neck = Literal["fpn", "pan", "single", "source"]
+STRIDES = (8, 16, 32)  # of the backbone's maps that detectors use
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: type[nn.Module] = nn.SiLU) -> nn.Sequential:
@@ -22,7 +23,7 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: type[
     )
 
 
-class FPN(nn.Module):
+class FeaturePyramid(nn.Module):
     """Feature pyramid network (Lin et al. 2017), on torchvision's, with `extra` levels by strided convolution."""
 
     def __init__(self, channels: list[int], width: int, extra: int) -> None:
@@ -31,10 +32,27 @@ class FPN(nn.Module):
         self.coarser = nn.ModuleList(conv(width, width, stride=2) for _ in range(extra))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        found = list(self.merge(OrderedDict((str(i), m) for i, m in enumerate(maps))).values())
+        levels = list(self.merge(OrderedDict((str(i), m) for i, m in enumerate(maps))).values())
         for layer in self.coarser:
-            found.append(layer(found[-1]))
-        return found
+            levels.append(layer(levels[-1]))
+        return levels
+
+
+class SourceMaps(nn.Module):
+    """The backbone's maps (Liu et al. 2016), each brought to the same width by itself, and `extra` coarser ones."""
+
+    def __init__(self, channels: list[int], width: int, extra: int) -> None:
+        super().__init__()
+        self.enter = nn.ModuleList(conv(c, width) for c in channels)
+        self.coarser = nn.ModuleList(
+            nn.Sequential(conv(width, width // 2, 1), conv(width // 2, width, stride=2)) for _ in range(extra)
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        levels = [enter(x) for enter, x in zip(self.enter, maps, strict=True)]
+        for layer in self.coarser:
+            levels.append(layer(levels[-1]))
+        return levels
 
 
 class CSPBlock(nn.Module):
@@ -56,7 +74,7 @@ class CSPBlock(nn.Module):
         return joined
 
 
-class PAN(nn.Module):
+class PathAggregation(nn.Module):
     """Path aggregation (Liu et al. 2018) of CSP blocks, as in YOLOX: down the pyramid, then up again."""
 
     def __init__(self, channels: list[int], width: int, depth: int = 1) -> None:
@@ -77,7 +95,7 @@ class PAN(nn.Module):
         return levels
 
 
-class Single(nn.Module):
+class SingleMap(nn.Module):
     """One map alone, as in the first Faster R-CNN."""
 
     def __init__(self, channels: list[int], width: int) -> None:
@@ -89,30 +107,31 @@ class Single(nn.Module):
 
 
 class Features(nn.Module):
-    """Images to a list of maps (N, width, h, w); attributes `strides`, `width` and `sizes`, one entry a level."""
+    """Images to a list of maps (N, width, h, w); attribute `strides`, one entry a level."""
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, strides: list[int], width: int) -> None:
+    def __init__(self, backbone: nn.Module, neck: nn.Module, strides: list[int]) -> None:
         super().__init__()
-        self.backbone, self.neck, self.strides, self.width = backbone, neck, strides, width
+        self.backbone, self.neck, self.strides = backbone, neck, strides
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.neck(self.backbone(images))
         return maps
 
 
-def build_features(
-    backbone: nn.Module, neck: Neck, width: int, extra: int = 0, image_size: int | None = None, depth: int = 1
-) -> Features:
-    """A backbone, which tells its `channels` and `strides`, under a neck; `extra` levels go with an FPN alone."""
+def build_features(backbone: Any, neck: Neck, width: int, image_size: int, extra: int = 0, depth: int = 1) -> Features:
+    """A neck on a backbone, a module with `channels` and `strides`; `extra` coarser levels for fpn and source only.
+
+    Raises OptionError where the image size does not fit the strides.
+    """
     channels, strides = list(backbone.channels), list(backbone.strides)
-    if image_size is not None:
+    if neck != "source":
         check_multiple(image_size, strides[-1])
     if neck == "single":
-        return Features(backbone, Single(channels, width), strides[-1:], width)
+        return Features(backbone, SingleMap(channels, width), strides[-1:])
     if neck == "pan":
-        return Features(backbone, PAN(channels, width, depth), strides, width)
+        return Features(backbone, PathAggregation(channels, width, depth), strides)
     strides += [strides[-1] * 2 ** (i + 1) for i in range(extra)]
-    return Features(backbone, FPN(channels, width, extra), strides, width)
+    return Features(backbone, (FeaturePyramid if neck == "fpn" else SourceMaps)(channels, width, extra), strides)
 
 
 class PartlyFrozen(nn.Module):
@@ -125,13 +144,13 @@ class PartlyFrozen(nn.Module):
         super().__init__()
         self.network = backbone
         self.channels, self.strides = backbone.channels, backbone.strides
-        self.still = hold_still(backbone, stride)
+        self.frozen = freeze_stages(backbone, stride)
 
     def train(self, mode: bool = True) -> "PartlyFrozen":
         super().train(mode)
-        for name in self.still:
+        for name in self.frozen:
             self.network.get_submodule(name).eval()
-        hold_statistics(self.network)
+        freeze_batchnorm(self.network)
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -139,13 +158,16 @@ class PartlyFrozen(nn.Module):
         return maps
 
 
-def timm_backbone(
-    name: str, weights: str, channels: int, strides: tuple[int, ...], frozen_stride: int
-) -> PartlyFrozen | Backbone:
-    """A timm network for a detector; random weights are never frozen."""
-    backbone = load_backbone(name, weights, channels, strides)
-    if weights == "random":
+def build_backbone(options: Any, channels: int, strides: tuple[int, ...] = STRIDES) -> PartlyFrozen | Backbone:
+    """The timm network of a detector's options, giving the maps at the strides; random weights are never frozen.
+
+    Raises OptionError for an unknown network, a stride it does not have, or where nothing is left to train.
+    """
+    backbone = load_backbone(options.backbone, options.weights, channels, strides)
+    if options.weights == "random":
         return backbone
-    if frozen_stride >= strides[-1]:
-        raise OptionError(f"frozen_stride={frozen_stride} would leave nothing of {name} to learn; take 4, or 0")
-    return PartlyFrozen(backbone, frozen_stride)
+    if options.frozen_stride >= strides[-1]:
+        raise OptionError(
+            f"frozen_stride={options.frozen_stride} leaves nothing of {options.backbone} to train; take 4, or 0"
+        )
+    return PartlyFrozen(backbone, options.frozen_stride)

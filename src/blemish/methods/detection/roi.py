@@ -1,4 +1,4 @@
-"""Features of regions: each box's part of a feature map as a small grid of fixed size."""
+"""Features of regions: each box's share of a feature map as a small grid of fixed size."""
 
 from typing import Literal
 
@@ -19,20 +19,17 @@ class RegionPool(nn.Module):
         self.kind, self.side, self.strides = kind, side, strides
 
     def forward(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
-        """Boxes (N, R, 4) of N images to (N * R, C, side, side)."""
-        return self.pool(maps, with_image(boxes))
+        """Boxes (N, R, 4) of N images to features (N * R, C, side, side)."""
+        return self.pool(maps, with_image_index(boxes))
 
-    def pool(self, maps: list[Tensor], regions: Tensor) -> Tensor:
-        """Boxes (P, 5), the image's index first, to (P, C, side, side)."""
+    def pool(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
+        """Boxes (P, 5), the image's index first, to features (P, C, side, side)."""
         if len(self.strides) == 1:
-            return self._pool(maps[0], regions, self.strides[0])
-        level = self.level_of(regions[:, 1:])
-        parts, places = [], []
-        for i, stride in enumerate(self.strides):
-            place = (level == i).nonzero().squeeze(1)
-            places.append(place)
-            parts.append(self._pool(maps[i], regions[place], stride))
-        return torch.cat(parts)[torch.cat(places).argsort()]
+            return self._pool(maps[0], boxes, self.strides[0])
+        level = self.level_of(boxes[:, 1:])
+        indices = [(level == i).nonzero().squeeze(1) for i in range(len(self.strides))]
+        pooled = [self._pool(maps[i], boxes[index], self.strides[i]) for i, index in enumerate(indices)]
+        return torch.cat(pooled)[torch.cat(indices).argsort()]
 
     def level_of(self, boxes: Tensor) -> Tensor:
         """Index of the level of each box (R, 4): the coarsest on which it still spans CANONICAL cells."""
@@ -40,17 +37,15 @@ class RegionPool(nn.Module):
         level = torch.floor(torch.log2(side / (CANONICAL * self.strides[0]) + 1e-6))
         return level.clamp(0, len(self.strides) - 1).long()
 
-    def _pool(self, x: Tensor, regions: Tensor, stride: int) -> Tensor:
+    def _pool(self, x: Tensor, boxes: Tensor, stride: int) -> Tensor:
         size = (self.side, self.side)
         if self.kind == "align":
-            pooled: Tensor = roi_align(x, regions, size, 1 / stride, SAMPLES, aligned=True)
-        else:
-            pooled = roi_pool(x, regions, size, 1 / stride)
-        return pooled
+            return roi_align(x, boxes, size, 1 / stride, SAMPLES, aligned=True)
+        return roi_pool(x, boxes, size, 1 / stride)
 
 
-def with_image(boxes: Tensor) -> Tensor:
-    """Boxes (N, R, 4) as (N * R, 5) with the image's index first, as torchvision wants them."""
-    count, regions = boxes.shape[:2]
-    image = torch.arange(count, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(-1, regions, 1)
-    return torch.cat([image, boxes], dim=2).flatten(0, 1)
+def with_image_index(boxes: Tensor) -> Tensor:
+    """Boxes (N, R, 4) as (N * R, 5) with the image's index first, as torchvision expects them."""
+    images, regions = boxes.shape[:2]
+    index = torch.arange(images, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(-1, regions, 1)
+    return torch.cat([index, boxes], dim=2).flatten(0, 1)

@@ -8,7 +8,14 @@ from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
 from blemish.methods.common.backbones import load_backbone
-from blemish.methods.common.blocks import Frozen, GaussianBlur, as_vectors, enlarge, turned, valid_patches
+from blemish.methods.common.blocks import (
+    FrozenNetwork,
+    GaussianBlur,
+    enlarge,
+    flatten_maps,
+    rotated_views,
+    valid_patches,
+)
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.feature_distance.coreset import k_center_greedy, random_projection
 from blemish.methods.feature_distance.vit import check_side
@@ -61,7 +68,7 @@ class AnomalyDINO(OnePassMethod):
         self.blur = GaussianBlur(options.blur)
         self.grid = (options.image_size // backbone.strides[0],) * 2
         self.worst = max(1, round(options.worst_share * self.grid[0] * self.grid[1]))
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
         self._collected: list[Tensor] = []
 
     def features(self, images: Tensor) -> Tensor:
@@ -69,17 +76,17 @@ class AnomalyDINO(OnePassMethod):
         return torch.nn.functional.normalize(self.backbone(images)[0], dim=1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        vectors = as_vectors(self.features(images))
+        vectors = flatten_maps(self.features(images))
         nearest = torch.stack([(vectors @ part.T).amax(dim=1) for part in self.bank.split(SEARCH_CHUNK)]).amax(dim=0)
         distance = (1 - nearest).view(-1, *self.grid)
         heat = self.blur(enlarge(distance, images.shape[-2:]))
         return {"anomaly_score": distance.flatten(1).topk(self.worst, dim=1).values.mean(dim=1), "anomaly_map": heat}
 
     def training_step(self, batch: Batch, index: int) -> None:
-        for images, valid in turned(batch["image"], batch["valid"], self.options.rotations):
+        for images, valid in rotated_views(batch["image"], batch["valid"], self.options.rotations):
             features = self.features(images)
             keep = valid_patches(valid, features.shape[-2:]).flatten()
-            self._collected.append(as_vectors(features)[keep])
+            self._collected.append(flatten_maps(features)[keep])
         if sum(len(v) for v in self._collected) > 16 * self.options.max_vectors:
             self._collected = [self._condense(torch.cat(self._collected))]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.common.backbones import load_backbone
-from blemish.methods.common.blocks import Frozen, GaussianBlur, sum_of_maps
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, sum_maps
 from blemish.methods.common.losses import squared_unit_distance
 from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.feature_distance.vit import DecoderBlock, check_side, loose_cosine_loss
@@ -78,7 +78,7 @@ class Dinomaly(Method):
                 nn.init.trunc_normal_(module.weight, std=0.01, a=-0.03, b=0.03)
                 nn.init.zeros_(module.bias)
         self.blur = GaussianBlur(options.blur)
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
 
     def pairs(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Original and rebuilt (N, D, h, w) features for the earlier and the later half of the blocks."""
@@ -97,7 +97,7 @@ class Dinomaly(Method):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = [squared_unit_distance(a, b) for a, b in self.pairs(images)]
-        heat = self.blur(sum_of_maps(maps, images.shape[-2:]) / len(maps))
+        heat = self.blur(sum_maps(maps, images.shape[-2:]) / len(maps))
         worst = max(1, round(self.options.worst_share * self.options.image_size**2))
         return {"anomaly_score": heat.flatten(1).topk(worst, dim=1).values.mean(dim=1), "anomaly_map": heat}
 

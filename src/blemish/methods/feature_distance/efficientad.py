@@ -11,10 +11,10 @@ from torch import Tensor
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, enlarge, patch_features
+from blemish.methods.common.blocks import FrozenNetwork, enlarge, patch_features
 from blemish.methods.common.losses import hard_feature_loss
-from blemish.methods.common.schedule import final_drop, training_batches
-from blemish.methods.common.textures import ForeignImages
+from blemish.methods.common.schedule import late_step_decay, training_batches
+from blemish.methods.common.textures import AuxiliaryImages
 from blemish.methods.feature_distance.pdn import autoencoder, pdn, pdn_size
 from blemish.synthesis.corruption import match_grey
 
@@ -75,7 +75,7 @@ class EfficientAD(Method):
         self.teacher = pdn(options.size, channels, self.described, options.width)
         self.student = pdn(options.size, channels, 2 * self.described, options.width)
         self.autoencoder = autoencoder(channels, self.described, options.image_size)
-        self.foreign = ForeignImages(options.images, channels, options.image_size)
+        self.foreign = AuxiliaryImages(options.images, channels, options.image_size)
         self.register_buffer("mean", backbone.mean.clone())
         self.register_buffer("deviation", backbone.std.clone())
         self.register_buffer("teacher_mean", torch.zeros(1, self.described, 1, 1))
@@ -83,7 +83,7 @@ class EfficientAD(Method):
         self.register_buffer("target_mean", torch.zeros(1, self.described, 1, 1))
         self.register_buffer("target_deviation", torch.zeros(1, self.described, 1, 1))
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # of the student's, autoencoder's map
-        self.source = Frozen(backbone)
+        self.source = FrozenNetwork(backbone)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.maps(images)
@@ -170,7 +170,7 @@ class EfficientAD(Method):
     def configure_optimizers(self) -> dict[str, Any]:
         learning = [*self.teacher.parameters(), *self.student.parameters(), *self.autoencoder.parameters()]
         optimizer = torch.optim.Adam(learning, lr=self.options.learning_rate, weight_decay=1e-5)
-        return final_drop(optimizer, self.options.distill_steps, self.options.steps)
+        return late_step_decay(optimizer, self.options.distill_steps, self.options.steps)
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.distill_steps + self.options.steps}

@@ -9,7 +9,7 @@ from torch import Tensor
 from blemish.errors import DataError
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import GaussianBlur, enlarge, grid_of, to_grid, valid_patches
+from blemish.methods.common.blocks import GaussianBlur, enlarge, grid_shape, to_grid, valid_patches
 from blemish.methods.common.distributed import sum_over_ranks
 
 
@@ -57,7 +57,7 @@ class Padim(OnePassMethod):
         self.register_buffer("kept", order[: options.dimensions].sort().values)
         self.register_buffer("location", torch.empty(0, 0))  # (P, D)
         self.register_buffer("factor", torch.empty(0, 0, 0))  # (P, D, D), L of precision = L L^T
-        self.grid = grid_of(options.image_size, options.grid_stride)
+        self.grid = grid_shape(options.image_size, options.grid_stride)
         self._sums: list[Tensor] = []
 
     def embed(self, images: Tensor) -> Tensor:

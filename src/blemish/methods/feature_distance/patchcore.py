@@ -10,7 +10,14 @@ from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import GaussianBlur, as_vectors, enlarge, patch_features, turned, valid_patches
+from blemish.methods.common.blocks import (
+    GaussianBlur,
+    enlarge,
+    flatten_maps,
+    patch_features,
+    rotated_views,
+    valid_patches,
+)
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.feature_distance.coreset import Held, k_center_greedy, random_projection
 
@@ -78,7 +85,7 @@ class PatchCore(OnePassMethod):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.features(images)
         count, _, height, width = features.shape
-        patches = as_vectors(features) - self.bank_mean
+        patches = flatten_maps(features) - self.bank_mean
         distances = nearest_distance(patches, self.bank - self.bank_mean).view(count, height * width)
         worst = distances.argmax(dim=1)
         worst_patch = patches.view(count, height * width, -1)[torch.arange(count, device=worst.device), worst]
@@ -101,10 +108,10 @@ class PatchCore(OnePassMethod):
         return 1 - distances.softmax(dim=1)[:, 0]
 
     def training_step(self, batch: Batch, index: int) -> None:
-        for images, valid in turned(batch["image"], batch["valid"], self.options.rotations):
+        for images, valid in rotated_views(batch["image"], batch["valid"], self.options.rotations):
             features = self.features(images)
             keep = valid_patches(valid, features.shape[-2:]).flatten()
-            vectors = as_vectors(features)[keep]
+            vectors = flatten_maps(features)[keep]
             self._held.add(vectors)
             self._seen += len(vectors)
         if len(self._held) > self._most:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, GaussianBlur, conv_block, sum_of_maps
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, conv_block, sum_maps
 from blemish.methods.common.losses import masked_mean, squared_unit_distance
 from blemish.methods.common.schedule import cosine_decay
 
@@ -58,7 +58,7 @@ class ReverseDistillation(Method):
         backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
         self.bottleneck = Bottleneck(backbone.channels, options.width)
         self.decoder = Decoder(options.width, backbone.channels)
-        self.teacher = Frozen(backbone)
+        self.teacher = FrozenNetwork(backbone)
         self.blur = GaussianBlur(options.blur)
 
     def distances(self, images: Tensor) -> list[Tensor]:
@@ -68,7 +68,7 @@ class ReverseDistillation(Method):
         return [squared_unit_distance(a, b) for a, b in zip(features, rebuilt, strict=True)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        heat = self.blur(sum_of_maps(self.distances(images), images.shape[-2:]))
+        heat = self.blur(sum_maps(self.distances(images), images.shape[-2:]))
         return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:

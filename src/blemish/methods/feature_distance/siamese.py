@@ -11,7 +11,7 @@ from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge, patch_features, valid_patches
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, patch_features, valid_patches
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.common.losses import contrastive_loss
 from blemish.methods.common.schedule import cosine_decay, training_batches
@@ -73,7 +73,7 @@ class Siamese(Method):
             nn.ReLU(),
             nn.Conv2d(hidden, options.dimensions, 1),
         )
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
         self.blur = GaussianBlur(options.blur)
         side = options.image_size // options.strides[0]
         self._before: Tensor | None = None  # the last image of the batch before
@@ -81,7 +81,7 @@ class Siamese(Method):
         self.register_buffer("gallery", torch.empty(0, options.dimensions, side, side))
 
     @property
-    def compares_with_template(self) -> bool:
+    def uses_template(self) -> bool:
         return bool(self.by_template)
 
     def before_training(self, dataset: Dataset) -> None:

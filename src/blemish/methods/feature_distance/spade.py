@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge, grid_of, to_grid, valid_patches
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, grid_shape, to_grid, valid_patches
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.feature_distance.coreset import k_center_greedy
 
@@ -55,13 +55,13 @@ class Spade(OnePassMethod):
         super().__init__(options, classes, channels)
         strides = (*options.strides, options.image_stride)
         backbone = load_backbone(options.backbone, options.weights, channels, strides)
-        self.grid = grid_of(options.image_size, options.grid_stride)
+        self.grid = grid_shape(options.image_size, options.grid_stride)
         self.blur = GaussianBlur(options.blur)
         self.register_buffer("image_bank", torch.empty(0, backbone.channels[-1]))
         self.register_buffer("place_mean", torch.zeros(sum(backbone.channels[:-1])))
         places = self.grid[0] * self.grid[1]
         self.register_buffer("place_bank", torch.empty(0, places, sum(backbone.channels[:-1]), dtype=torch.float16))
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
         self._collected: list[tuple[Tensor, Tensor]] = []
 
     def describe(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, enlarge
+from blemish.methods.common.blocks import FrozenNetwork, enlarge
 from blemish.methods.common.losses import masked_mean, squared_unit_distance
 from blemish.methods.common.schedule import cosine_decay
 
@@ -45,7 +45,7 @@ class STFPM(Method):
 
     def __init__(self, options: STFPMOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        self.teacher = Frozen(load_backbone(options.backbone, options.weights, channels, options.strides))
+        self.teacher = FrozenNetwork(load_backbone(options.backbone, options.weights, channels, options.strides))
         self.student = load_backbone(options.backbone, "random", channels, options.strides)
 
     def distances(self, images: Tensor) -> list[Tensor]:

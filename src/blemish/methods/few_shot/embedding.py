@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
 from blemish.methods.base import Batch, Item, Method
-from blemish.methods.classification.classifier import plain
-from blemish.methods.classification.counts import balanced_chances, class_counts
-from blemish.methods.common.augmentation import UNCHANGED, Augmentation, augmented
-from blemish.methods.common.backbones import DEFAULT_BACKBONE, hold_statistics, load_backbone
+from blemish.methods.classification.class_balance import class_balanced_weights, class_counts
+from blemish.methods.classification.classifier import keep_labels
+from blemish.methods.common.augmentation import UNCHANGED, AugmentationOptions, augment
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, freeze_batchnorm, load_backbone
 
 # Options with which a few-shot method learns something from a handful of small images within seconds.
 SMOKE: dict[str, Any] = {
@@ -26,7 +26,7 @@ SMOKE: dict[str, Any] = {
 }  # fmt: skip
 
 
-class FewShotOptions(Augmentation):
+class FewShotOptions(AugmentationOptions):
     image_size: int = Field(128, ge=32, le=4096, description="side of the square that the network sees, in px")
     batch_size: int = Field(40, ge=4, description="images in a batch, of which an episode is made")
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the embedding network")
@@ -52,7 +52,7 @@ class Embedding(nn.Module):
 
     def train(self, mode: bool = True) -> "Embedding":
         super().train(mode)
-        hold_statistics(self)  # episodes are too small to measure means and deviations by
+        freeze_batchnorm(self)  # episodes are too small to measure means and deviations by
         return self
 
 
@@ -67,7 +67,7 @@ class BatchEpisode:
     ways: int
 
 
-def episode_of(labels: Tensor, ways: int, shots: int) -> BatchEpisode | None:
+def sample_episode(labels: Tensor, ways: int, shots: int) -> BatchEpisode | None:
     """Up to `ways` classes of a batch with two images or more, up to `shots` of each to learn from, the rest to ask.
 
     Never more than half of a class is learnt from. None where fewer than two classes have two images.
@@ -104,12 +104,12 @@ class FewShotMethod(Method):
     def before_training(self, dataset: Dataset) -> None:
         class_counts(dataset, self.classes)
 
-    def augment(self) -> Callable[[Item], Item]:
+    def train_transform(self) -> Callable[[Item], Item]:
         options = self.options
-        return lambda item: plain(augmented(plain(item), options))
+        return lambda item: keep_labels(augment(keep_labels(item), options))
 
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
-        return balanced_chances(dataset, self.classes)
+        return class_balanced_weights(dataset, self.classes)
 
     def trainer_options(self) -> dict[str, int]:
         return {"max_steps": self.options.steps}

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from blemish.methods.base import Batch, MethodInfo, ignored_when
 from blemish.methods.common.schedule import cosine_decay
-from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, episode_of
+from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, sample_episode
 
 Parameters = dict[str, Tensor]
 HEAD = ("weight", "bias")  # of the last layer, among the parameters that are adapted
@@ -127,7 +127,7 @@ class Maml(FewShotMethod):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         images, labels = batch["image"], batch["label"]
-        episode = episode_of(labels, self.options.ways, self.options.shots)
+        episode = sample_episode(labels, self.options.ways, self.options.shots)
         if episode is None:
             return self.embedding(images[:1]).sum() * 0
         fast, centre = self.adapt(

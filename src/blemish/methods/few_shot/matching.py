@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blemish.inspection.manifest import Support
 from blemish.methods.base import Batch, MethodInfo
-from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, episode_of
+from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, sample_episode
 from blemish.methods.few_shot.prototypical import few_shot_optimizer
 
 LEAST = 1e-6  # share of attention, so that its logarithm is finite
@@ -69,7 +69,7 @@ class Matching(FewShotMethod):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         vectors = self.embedding(batch["image"])
-        episode = episode_of(batch["label"], self.options.ways, self.options.shots)
+        episode = sample_episode(batch["label"], self.options.ways, self.options.shots)
         if episode is None:
             return vectors.sum() * 0
         shares = self.attend(vectors[episode.query], vectors[episode.support], episode.support_labels)
@@ -85,10 +85,10 @@ class Matching(FewShotMethod):
             for batch in self.labelled_batches():
                 vectors.append(self.embedding(batch["image"]))
                 owners.append(batch["label"])
-        kept = drawn_of_each(torch.cat(owners), self.options.remembered)
+        kept = sample_per_class(torch.cat(owners), self.options.remembered)
         self.vectors, self.owners = torch.cat(vectors)[kept], torch.cat(owners)[kept]
 
-    def examples(self) -> tuple[Support, NDArray[np.float32]]:
+    def support_set(self) -> tuple[Support, NDArray[np.float32]]:
         support = Support(
             classes=self.owners.tolist(),
             weights=[1] * len(self.owners),
@@ -102,7 +102,7 @@ class Matching(FewShotMethod):
         return few_shot_optimizer(self, self.log_scale)
 
 
-def drawn_of_each(labels: Tensor, most: int, seed: int = 0) -> Tensor:
+def sample_per_class(labels: Tensor, most: int, seed: int = 0) -> Tensor:
     """Indices of up to `most` items of each label (N,), drawn at random and in order: a file's place tells nothing."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
     kept = [order[labels[order] == name][:most] for name in labels.unique()]

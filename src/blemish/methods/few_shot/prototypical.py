@@ -13,7 +13,7 @@ from torch import Tensor
 from blemish.inspection.manifest import Support
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.common.schedule import cosine_decay
-from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, episode_of
+from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, sample_episode
 
 
 class PrototypicalOptions(FewShotOptions):
@@ -73,13 +73,13 @@ class Prototypical(FewShotMethod):
                 labels.append(batch["label"][known].to(self.device))
                 if sum(map(len, labels)) >= 100:
                     break
-            apart = square_within(torch.cat(vectors), torch.cat(labels))
+            apart = within_class_variance(torch.cat(vectors), torch.cat(labels))
             if apart > 0:
                 self.log_scale.fill_(math.log(self.options.scale / apart))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         vectors = self.embedding(batch["image"])
-        episode = episode_of(batch["label"], self.options.ways, self.options.shots)
+        episode = sample_episode(batch["label"], self.options.ways, self.options.shots)
         if episode is None:
             return vectors.sum() * 0
         prototypes = class_means(vectors[episode.support], episode.support_labels, episode.ways)
@@ -99,7 +99,7 @@ class Prototypical(FewShotMethod):
         self.prototypes = sums / counts.clamp(min=1)[:, None]
         self.counts = counts
 
-    def examples(self) -> tuple[Support, NDArray[np.float32]]:
+    def support_set(self) -> tuple[Support, NDArray[np.float32]]:
         known = self.counts.nonzero()[:, 0]
         support = Support(
             classes=known.tolist(),
@@ -130,7 +130,7 @@ def class_means(vectors: Tensor, labels: Tensor, ways: int) -> Tensor:
     return (member.T @ vectors) / member.sum(dim=0)[:, None]
 
 
-def square_within(vectors: Tensor, labels: Tensor) -> float:
+def within_class_variance(vectors: Tensor, labels: Tensor) -> float:
     """Mean square distance of vectors (N, E) to their class's true mean, estimated without bias; 0 if none has two."""
     names, place = labels.unique(return_inverse=True)
     if len(names) == len(labels):

@@ -13,7 +13,7 @@ from blemish.dataset.sample import Dataset
 from blemish.methods.base import Batch, Item, Method, MethodInfo, Options
 from blemish.methods.common.augmentation import MASKS
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge, valid_patches
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, valid_patches
 from blemish.methods.common.losses import masked_mean
 from blemish.synthesis.noise import perlin_noise
 
@@ -77,7 +77,7 @@ class SuperSimpleNet(Method):
         super().__init__(options, classes, channels)
         backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
         size, width = sum(backbone.channels), options.width
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
         self.register_buffer("supervised", torch.tensor(False))
@@ -125,7 +125,7 @@ class SuperSimpleNet(Method):
         self.supervised.fill_(count > 0)
         self.enough = count >= HEAD_FROM
 
-    def augment(self) -> Callable[[Item], Item]:
+    def train_transform(self) -> Callable[[Item], Item]:
         return self.flipped
 
     def flipped(self, item: Item) -> Item:
@@ -183,7 +183,9 @@ class SuperSimpleNet(Method):
         side = max(size)
         cells = [2 ** int(torch.randint(max(1, side.bit_length() - 1), ())) for _ in range(2 * count)]
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
-        noise = [torch.from_numpy(perlin_noise(rng, side, side, (cells[2 * i], cells[2 * i + 1]))) for i in range(count)]
+        noise = [
+            torch.from_numpy(perlin_noise(rng, side, side, (cells[2 * i], cells[2 * i + 1]))) for i in range(count)
+        ]
         threshold = SUPERVISED_THRESHOLD if self.supervised else PERLIN_THRESHOLD
         return torch.stack(noise)[:, : size[0], : size[1]] > threshold
 

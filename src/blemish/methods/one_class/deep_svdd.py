@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options, ignored_when
-from blemish.methods.common.blocks import GaussianBlur, enlarge, mean_of_image
+from blemish.methods.common.blocks import GaussianBlur, enlarge, image_mean
 from blemish.methods.common.schedule import training_batches
 
 LAST_GRID = 8  # places along a side at which the last convolution's map is joined to one vector
@@ -161,8 +161,8 @@ class DeepSVDD(Method):
 
 def contrast_normalised(images: Tensor) -> Tensor:
     """Each image less its mean, in parts of its mean absolute contrast (global contrast normalisation, L1)."""
-    centred = images - mean_of_image(images)
-    return centred / mean_of_image(centred.abs()).clamp(min=1e-4)
+    centred = images - image_mean(images)
+    return centred / image_mean(centred.abs()).clamp(min=1e-4)
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:

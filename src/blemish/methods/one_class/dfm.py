@@ -11,7 +11,7 @@ from torch import Tensor
 from blemish.errors import DataError, OptionError
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, GaussianBlur, enlarge
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge
 from blemish.methods.common.distributed import gather_vectors
 
 
@@ -58,7 +58,7 @@ class DFM(OnePassMethod):
         self.register_buffer("mean", torch.empty(0))  # (D,)
         self.register_buffer("components", torch.empty(0, 0))  # (K, D), orthonormal rows
         self.register_buffer("deviations", torch.empty(0))  # (K,), standard deviation along each component
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
         self._collected: list[Tensor] = []
 
     def features(self, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, mean_of_image, sum_of_maps
+from blemish.methods.common.blocks import FrozenNetwork, image_mean, sum_maps
 from blemish.methods.common.losses import masked_mean
 from blemish.methods.common.schedule import cosine_decay
 
@@ -63,7 +63,7 @@ class FastFlow(Method):
         self.flows = nn.ModuleList(
             Flow(c, options.flow_steps, options.kernels, options.hidden_ratio, options.clamp) for c in backbone.channels
         )
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
 
     def latent(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each scale the (N, C, h, w) latent map and the (N, h, w) log-determinant per place."""
@@ -71,7 +71,7 @@ class FastFlow(Method):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         unlikely = [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z, _ in self.latent(images)]
-        heat = sum_of_maps(unlikely, images.shape[-2:]) / len(unlikely)
+        heat = sum_maps(unlikely, images.shape[-2:]) / len(unlikely)
         return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -97,8 +97,8 @@ def normalise(features: Tensor) -> Tensor:
 
     Not over the channels of each place: that would raise the noise of a plain background to the level of an edge.
     """
-    centred = features - mean_of_image(features)
-    return centred / (mean_of_image(centred.square()) + 1e-5).sqrt()
+    centred = features - image_mean(features)
+    return centred / (image_mean(centred.square()) + 1e-5).sqrt()
 
 
 def negative_log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:

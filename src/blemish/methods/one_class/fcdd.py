@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import Frozen, GaussianBlur, conv_block, enlarge
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, conv_block, enlarge
 from blemish.methods.common.losses import hypersphere_loss, pseudo_huber
 from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.common.textures import confetti
@@ -61,7 +61,7 @@ class FCDD(Method):
             conv_block(options.width, options.width, 3),
             nn.Conv2d(options.width, 1, 1),
         )
-        self.backbone = Frozen(backbone)
+        self.backbone = FrozenNetwork(backbone)
         self.blur = GaussianBlur(options.blur)
 
     def heat(self, images: Tensor) -> Tensor:

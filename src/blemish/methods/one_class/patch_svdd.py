@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.common.blocks import GaussianBlur, as_vectors, enlarge, valid_patches
+from blemish.methods.common.blocks import GaussianBlur, enlarge, flatten_maps, valid_patches
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.common.schedule import cosine_decay, training_batches
 from blemish.methods.feature_distance.coreset import k_center_greedy
@@ -95,7 +95,7 @@ class PatchSVDD(Method):
         banks = (self.small_bank, self.large_bank)
         for side, bank, features in zip(SIDES, banks, self.embed(images), strict=True):
             middle = bank.mean(dim=0)  # shorter vectors, smaller rounding errors
-            distance = nearest_distance(as_vectors(features) - middle, bank - middle)
+            distance = nearest_distance(flatten_maps(features) - middle, bank - middle)
             maps.append(self._to_image(distance.view(-1, *features.shape[-2:]), side))
         heat = self.blur(maps[0] * maps[1])
         return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
@@ -130,7 +130,7 @@ class PatchSVDD(Method):
         for batch in training_batches(self):
             for level, features in zip(found, self.embed(batch["image"]), strict=True):
                 keep = valid_patches(batch["valid"], features.shape[-2:]).flatten()
-                vectors = as_vectors(features)[keep]
+                vectors = flatten_maps(features)[keep]
                 share = min(1.0, MOST_COLLECTED / (total * features.shape[-2] * features.shape[-1]))
                 level.append(vectors[torch.rand(len(vectors), device=vectors.device) < share])
         banks = [gather_vectors(torch.cat(level)) for level in found]

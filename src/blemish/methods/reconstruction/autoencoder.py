@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.common.blocks import GaussianBlur, Patches, halvings
+from blemish.methods.common.blocks import GaussianBlur, PatchGrid, count_halvings
 from blemish.methods.common.losses import masked_mean, ssim_map
 from blemish.methods.common.schedule import cosine_decay
 
@@ -52,10 +52,10 @@ class Autoencoder(Method):
 
     def __init__(self, options: AutoencoderOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        self.patches = Patches(options.image_size, options.patch)
+        self.patches = PatchGrid(options.image_size, options.patch)
         if self.patches.side < 2 * COARSEST:
             raise OptionError(f"patch={options.patch} must be 0 or at least {2 * COARSEST}")
-        levels = halvings(self.patches.side, COARSEST)
+        levels = count_halvings(self.patches.side, COARSEST)
         widths = [options.width * 2 ** max(0, min(level - 1, 2)) for level in range(levels)]  # 32, 32, 64, 128, ...
         self.encoder = nn.Sequential(
             *_down(channels, widths[0]),

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.common.blocks import GaussianBlur, Patches, decoder, encoder
+from blemish.methods.common.blocks import GaussianBlur, PatchGrid, decoder, encoder
 from blemish.methods.common.losses import gradient_penalty, masked_mean
 
 CRITIC_STEPS = 5  # steps of the critic for one of the generator
@@ -61,7 +61,7 @@ class FAnoGAN(Method):
     def __init__(self, options: FAnoGANOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         self.automatic_optimization = False
-        self.patches = Patches(options.image_size, options.patch)
+        self.patches = PatchGrid(options.image_size, options.patch)
         side, width = self.patches.side, options.width
         self.generator = decoder(options.dimensions, channels, side, width)
         *features, last = encoder(channels, side, width, 1, norm=_layer_norm)

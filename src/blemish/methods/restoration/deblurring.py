@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.common.blocks import GaussianBlur, UNet, check_multiple
+from blemish.methods.common.blocks import GaussianBlur, PlainUNet, check_multiple
 from blemish.methods.common.losses import masked_mean, msgms_map
 from blemish.methods.common.schedule import cosine_decay
 
@@ -51,7 +51,7 @@ class Deblurring(Method):
         super().__init__(options, classes, channels)
         check_multiple(options.image_size, 2**LEVELS)
         self.spoil = GaussianBlur(options.sigma)
-        self.network = UNet(channels, channels, options.width, LEVELS)
+        self.network = PlainUNet(channels, channels, options.width, LEVELS)
         self.blur = GaussianBlur(options.blur)
 
     def restored(self, images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.common.blocks import GaussianBlur, UNet, check_multiple
+from blemish.methods.common.blocks import GaussianBlur, PlainUNet, check_multiple
 from blemish.methods.common.losses import masked_mean
 from blemish.methods.common.schedule import cosine_decay
 from blemish.synthesis.corruption import coarse_noise
@@ -52,7 +52,7 @@ class DenoisingAutoencoder(Method):
     def __init__(self, options: DenoisingOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         check_multiple(options.image_size, 2**LEVELS)
-        self.network = UNet(channels, channels, options.width, LEVELS)
+        self.network = PlainUNet(channels, channels, options.width, LEVELS)
         self.blur = GaussianBlur(options.blur)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

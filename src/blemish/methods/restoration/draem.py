@@ -9,10 +9,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import RandAugment
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.common.blocks import UNet, check_multiple, mean_filter
+from blemish.methods.common.blocks import PlainUNet, check_multiple, mean_filter
 from blemish.methods.common.losses import focal_map, masked_mean, ssim_map
 from blemish.methods.common.schedule import cosine_decay
-from blemish.methods.common.textures import ForeignImages
+from blemish.methods.common.textures import AuxiliaryImages
 from blemish.synthesis.corruption import match_grey
 from blemish.synthesis.noise import perlin_mask
 
@@ -56,9 +56,9 @@ class Draem(Method):
     def __init__(self, options: DraemOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         check_multiple(options.image_size, 2**LEVELS)
-        self.reconstructive = UNet(channels, channels, options.width, LEVELS, skips=False)
-        self.discriminative = UNet(2 * channels, 2, options.width, LEVELS)
-        self.textures = ForeignImages(options.images, channels, options.image_size)
+        self.reconstructive = PlainUNet(channels, channels, options.width, LEVELS, skips=False)
+        self.discriminative = PlainUNet(2 * channels, 2, options.width, LEVELS)
+        self.textures = AuxiliaryImages(options.images, channels, options.image_size)
         self.side = 2 * round(10 * options.image_size / 256) + 1
 
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:

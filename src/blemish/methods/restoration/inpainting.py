@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.common.blocks import UNet, check_multiple, mean_filter
+from blemish.methods.common.blocks import PlainUNet, check_multiple, mean_filter
 from blemish.methods.common.losses import masked_mean, msgms_map, ssim_map
 from blemish.methods.common.schedule import cosine_decay
 from blemish.synthesis.corruption import disjoint_masks
@@ -51,7 +51,7 @@ class Inpainting(Method):
     def __init__(self, options: InpaintingOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         check_multiple(options.image_size, 2**LEVELS)
-        self.network = UNet(channels, channels, options.width, LEVELS)
+        self.network = PlainUNet(channels, channels, options.width, LEVELS)
         self.side = 2 * round(10 * options.image_size / 256) + 1
         for cell in options.cells:
             self.register_buffer(f"masks_{cell}", self.deal(cell))

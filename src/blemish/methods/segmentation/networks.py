@@ -10,7 +10,7 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.common.backbones import hold_statistics, load_backbone
+from blemish.methods.common.backbones import freeze_batchnorm, load_backbone
 from blemish.methods.common.blocks import conv_block
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode)
         if self.pretrained:
-            hold_statistics(self.backbone)
+            freeze_batchnorm(self.backbone)
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -28,7 +28,7 @@ def balanced_weights(dataset: Dataset, defect_share: float, class_balance: float
     return [weight * shares[bad] for weight, bad in zip(weights, defective, strict=True)]
 
 
-def crop(item: Item, side: int, on_defect: float) -> Item:
+def random_crop(item: Item, side: int, on_defect: float) -> Item:
     """A random square of an item; with probability `on_defect` one that holds a pixel of a defect, if there is one."""
     height, width = item["image"].shape[-2:]
     top, left = _random(height - side), _random(width - side)
@@ -40,7 +40,7 @@ def crop(item: Item, side: int, on_defect: float) -> Item:
     return {**item, **cut}
 
 
-def drawn_places(features: Tensor, labels: Tensor, keep: Tensor, most: int) -> tuple[Tensor, Tensor]:
+def sample_pixels(features: Tensor, labels: Tensor, keep: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Up to `most` random places of each class: their features (M, E) and classes (M,), 0 for no defect.
 
     Features are (N, E, h, w), labels (N, H, W) int64 and keep (N, H, W) bool, which are seen on the features' grid.

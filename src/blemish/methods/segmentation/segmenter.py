@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Item, Method, at_least_two, ignored_when
-from blemish.methods.common.augmentation import Augmentation, augmented
+from blemish.methods.base import Batch, Item, Method, ignored_when, pad_to_two
+from blemish.methods.common.augmentation import AugmentationOptions, augment
 from blemish.methods.common.backbones import DEFAULT_BACKBONE
 from blemish.methods.common.blocks import check_multiple
 from blemish.methods.common.ema import AveragedWeights
 from blemish.methods.common.metric_losses import metric_loss
 from blemish.methods.common.mixup import cutmix_pixels
-from blemish.methods.common.schedule import held_cosine
-from blemish.methods.segmentation.iou import BestIoU
+from blemish.methods.common.schedule import plateau_cosine
+from blemish.methods.segmentation.best_iou import BestIoU
 from blemish.methods.segmentation.losses import LossName, combined, one_hot
 from blemish.methods.segmentation.networks import PLAIN, last_layer
-from blemish.methods.segmentation.sampling import balanced_weights, crop, drawn_places
+from blemish.methods.segmentation.sampling import balanced_weights, random_crop, sample_pixels
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-4
@@ -38,7 +38,7 @@ FEW: dict[str, Any] = {
 }  # fmt: skip
 
 
-class SegmenterOptions(Augmentation):
+class SegmenterOptions(AugmentationOptions):
     image_size: int = Field(224, ge=32, le=4096, description="side of the square that the network sees, in px")
     batch_size: int = Field(8, ge=1, description="images in a training batch")
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the encoder")
@@ -167,7 +167,7 @@ class Segmenter(Method):
 
     def mixed(self, batch: Batch, step: int) -> tuple[Batch, Tensor | None, float]:
         """In every other step, images and masks mixed of two: the places of the second, and the share of the first."""
-        batch = at_least_two(batch)
+        batch = pad_to_two(batch)
         if not self.options.cutmix or step % 2 == 0:
             return batch, None, 1.0
         return cutmix_pixels(batch, self.options.cutmix)
@@ -186,7 +186,7 @@ class Segmenter(Method):
 
     def places_loss(self, features: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
         """The embedding loss of some places of each class: features (N, E, h, w), labels and keep (N, H, W)."""
-        vectors, classes = drawn_places(features, labels, keep, PLACES)
+        vectors, classes = sample_pixels(features, labels, keep, PLACES)
         return self.embedding_loss(vectors.float(), classes) if len(classes) else features.sum() * 0
 
     def _remember(self, _: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -211,7 +211,7 @@ class Segmenter(Method):
         self.log("val_iou", self.val_iou, on_epoch=True, prog_bar=True, batch_size=len(scores))
 
     def configure_optimizers(self) -> Any:
-        return held_cosine(self.optimizer(), self.options.steps, WARMUP, self.options.full_rate_until)
+        return plateau_cosine(self.optimizer(), self.options.steps, WARMUP, self.options.full_rate_until)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW, slower for the pretrained encoder."""
@@ -235,12 +235,12 @@ class Segmenter(Method):
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.steps}
 
-    def augment(self) -> Callable[[Item], Item]:
+    def train_transform(self) -> Callable[[Item], Item]:
         options = self.options
 
         def changed(item: Item) -> Item:
-            item = augmented(item, options)
-            return item if options.crop is None else crop(item, options.crop, options.crop_on_defect)
+            item = augment(item, options)
+            return item if options.crop is None else random_crop(item, options.crop, options.crop_on_defect)
 
         return changed
 

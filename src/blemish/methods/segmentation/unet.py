@@ -6,8 +6,8 @@ from pydantic import Field
 from torch import nn
 
 from blemish.methods.base import MethodInfo, ignored_when
-from blemish.methods.common.backbones import DEFAULT_BACKBONE, check_from_scratch
-from blemish.methods.common.blocks import UNet as PlainUNet
+from blemish.methods.common.backbones import DEFAULT_BACKBONE, reject_pretrained_options
+from blemish.methods.common.blocks import PlainUNet
 from blemish.methods.segmentation.networks import PLAIN, Encoder, unet
 from blemish.methods.segmentation.segmenter import SMOKE, Segmenter, SegmenterOptions
 
@@ -52,7 +52,7 @@ class UNet(Segmenter):
     def build(self) -> nn.Module:
         options = self.options
         if options.backbone == PLAIN:
-            check_from_scratch(options, {"weights": "random"})
+            reject_pretrained_options(options, {"weights": "random"})
             return PlainUNet(self.channels, self.layers, options.width)
         encoder = Encoder(options.backbone, options.weights, self.channels)
         return unet(encoder, self.layers, options.width, half=not options.full_size)

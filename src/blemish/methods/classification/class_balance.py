@@ -11,25 +11,25 @@ from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
 
 
-def label_of(sample_label: str | None, defective: bool | None) -> str | None:
+def image_label(sample_label: str | None, defective: bool | None) -> str | None:
     """The class of a sample; good where nothing but the lack of defects is known."""
     return GOOD if sample_label is None and defective is False else sample_label
 
 
-def names_of(sample: Sample, several: bool) -> frozenset[str | None]:
-    """The class of a sample; with `several`, all that it shows."""
-    if not several:
-        return frozenset([label_of(sample.label, sample.defective)])
+def image_labels(sample: Sample, multi_label: bool) -> frozenset[str | None]:
+    """The class of a sample; with `multi_label`, all that it shows."""
+    if not multi_label:
+        return frozenset([image_label(sample.label, sample.defective)])
     shown = classes_shown(sample)
     return frozenset([None]) if shown is None else shown or frozenset([GOOD])
 
 
-def class_counts(dataset: Dataset, classes: Sequence[str], least: int = 2, several: bool = False) -> list[int]:
-    """Labelled images of each class; with `several`, an image counts for all classes that it shows.
+def class_counts(dataset: Dataset, classes: Sequence[str], least: int = 2, multi_label: bool = False) -> list[int]:
+    """Labelled images of each class; with `multi_label`, an image counts for all classes that it shows.
 
     Raises DataError with one class only, or where a class has fewer than `least` images: nothing can then be learnt.
     """
-    found = Counter(name for s in dataset.samples for name in names_of(s, several))
+    found = Counter(name for s in dataset.samples for name in image_labels(s, multi_label))
     counts = [found[name] for name in classes]
     if len(classes) < 2:
         only = f"'{classes[0]}' alone" if classes else "none at all"
@@ -53,17 +53,17 @@ def effective_number_weights(counts: Sequence[int], beta: float) -> Tensor:
     return (weights * len(weights) / weights.sum()).float()
 
 
-def balanced_chances(dataset: Dataset, classes: Sequence[str], several: bool = False) -> list[float]:
+def class_balanced_weights(dataset: Dataset, classes: Sequence[str], multi_label: bool = False) -> list[float]:
     """One weight an image, so that every class is drawn equally often; images without a known class never.
 
-    With `several`, an image that shows more than one class has the weight of the rarest.
+    With `multi_label`, an image that shows more than one class has the weight of the rarest.
     """
-    labels = [names_of(s, several) for s in dataset.samples]
+    labels = [image_labels(s, multi_label) for s in dataset.samples]
     found = Counter(name for names in labels for name in names)
     return [max((1 / found[name] for name in names if name in classes), default=0.0) for names in labels]
 
 
-def prior_shift(dataset: Dataset, classes: Sequence[str], chances: Sequence[float] | None) -> Tensor:
+def prior_correction(dataset: Dataset, classes: Sequence[str], chances: Sequence[float] | None) -> Tensor:
     """What to add to the logits (K,) of a network that learned from images drawn by `chances`, one weight an image.
 
     The log of each class's share of the images over its share of those drawn (Saerens et al. 2002, "Adjusting the
@@ -71,7 +71,7 @@ def prior_shift(dataset: Dataset, classes: Sequence[str], chances: Sequence[floa
     """
     drawn, there = torch.zeros(len(classes), dtype=torch.float64), torch.zeros(len(classes), dtype=torch.float64)
     for sample, chance in zip(dataset.samples, chances or [1.0] * len(dataset), strict=True):
-        label = label_of(sample.label, sample.defective)
+        label = image_label(sample.label, sample.defective)
         if label in classes:
             drawn[classes.index(label)] += chance
             there[classes.index(label)] += 1

@@ -113,7 +113,7 @@ HEADS: dict[str, type[Head]] = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class FittedClassifier:
     """A candidate with its cross-validated figures."""
 
     name: str
@@ -123,7 +123,7 @@ class Choice:
     temperature: float
 
 
-def choose(x: Vectors, y: Labels, names: list[str], folds: int, seed: int) -> list[Choice]:
+def select_classifier(x: Vectors, y: Labels, names: list[str], folds: int, seed: int) -> list[FittedClassifier]:
     """All candidates of the named classifiers, the best first: by macro F1 over all folds together, then by loss.
 
     `x` is (N, V, D): V views of each image, all of which are learnt from; the first of the left-out images is judged.
@@ -134,18 +134,18 @@ def choose(x: Vectors, y: Labels, names: list[str], folds: int, seed: int) -> li
     return sorted(found, key=lambda one: (-one.macro_f1, one.loss))
 
 
-def _measure(name: str, fit: Fit, x: Vectors, y: Labels, splits: list[tuple], seed: int) -> Choice:
+def _measure(name: str, fit: Fit, x: Vectors, y: Labels, splits: list[tuple], seed: int) -> FittedClassifier:
     scores = torch.zeros(len(x), int(y.max()) + 1)
     for train, held in splits:
-        head = fit(*all_views(x[train], y[train]), seed)
+        head = fit(*flatten_views(x[train], y[train]), seed)
         scores[held] = head(torch.from_numpy(x[held, 0]))
     labels = torch.from_numpy(y)
     temperature = fit_temperature(scores, labels)
     macro_f1 = float(f1_score(y, scores.argmax(dim=1).numpy(), average="macro"))
-    return Choice(name, fit, macro_f1, log_loss(scores / temperature, labels), temperature)
+    return FittedClassifier(name, fit, macro_f1, log_loss(scores / temperature, labels), temperature)
 
 
-def all_views(x: Vectors, y: Labels) -> tuple[Vectors, Labels]:
+def flatten_views(x: Vectors, y: Labels) -> tuple[Vectors, Labels]:
     """(N, V, D) views and (N,) labels as (N * V, D) and (N * V,)."""
     return x.reshape(-1, x.shape[2]), y.repeat(x.shape[1])
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def one_of_many(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0, gamma: float = 0.0) -> Tensor:
+def softmax_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0, gamma: float = 0.0) -> Tensor:
     """Cross-entropy of (N, K) logits and (N,) labels, those of -1 left out; `weights` (K,) of the classes.
 
     `smoothing` spreads that share of the target over all classes (Szegedy et al. 2016); `gamma` above 0 weighs an
@@ -22,10 +22,12 @@ def one_of_many(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: floa
     return (loss * own).sum() / own.sum()
 
 
-def each_alone(logits: Tensor, targets: Tensor, weights: Tensor, smoothing: float = 0.0, gamma: float = 0.0) -> Tensor:
+def sigmoid_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor, smoothing: float = 0.0, gamma: float = 0.0
+) -> Tensor:
     """Binary cross-entropy of (N, D) logits and (N, D) targets, True where the defect class is present.
 
-    `weights` (D,) of the classes; smoothing and gamma as in `one_of_many`.
+    `weights` (D,) of the classes; smoothing and gamma as in `softmax_loss`.
     """
     logits, wanted = logits.float(), targets.float()
     loss = F.binary_cross_entropy_with_logits(logits, wanted * (1 - smoothing) + smoothing / 2, reduction="none")
@@ -35,7 +37,7 @@ def each_alone(logits: Tensor, targets: Tensor, weights: Tensor, smoothing: floa
     return (loss * weights).mean()
 
 
-def probabilities_of_each(logits: Tensor, good: bool) -> Tensor:
+def multi_label_probabilities(logits: Tensor, good: bool) -> Tensor:
     """(N, D) logits of defect classes to probabilities (N, K); `good`: led by that of the good class.
 
     Good is what has no defect, the classes taken as independent: the product of their counter-probabilities.
@@ -44,7 +46,7 @@ def probabilities_of_each(logits: Tensor, good: bool) -> Tensor:
     return torch.cat([(1 - each).prod(dim=1, keepdim=True), each], dim=1) if good else each
 
 
-def evidence(maps: Tensor, weight: Tensor, reference: int | None) -> Tensor:
+def class_activation_map(maps: Tensor, weight: Tensor, reference: int | None) -> Tensor:
     """Class map of Zhou et al. 2016: (N, F, h, w) maps weighted by the last layer's (K, F) to (N, K, h, w).
 
     As evidence against a reference class, whose own map is then 0; without one, against the mean of all classes.
