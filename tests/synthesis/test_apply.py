@@ -8,12 +8,21 @@ import numpy as np
 import pytest
 
 from blemish.synthesis import geometric, photometric, shapes
-from blemish.synthesis.apply import apply, chosen, scale_used
-from blemish.synthesis.cuts import Cut, cut
-from blemish.synthesis.noise import perlin, perlin_mask
-from blemish.synthesis.paste import blended, matched, mirrored
-from blemish.synthesis.recipe import Affine, Blur, Light, MotionBlur, Noise, Paste, SaltAndPepper, parse_recipe
-from blemish.synthesis.scene import find_place, part_mask
+from blemish.synthesis.apply import apply, sample_steps, used_scale
+from blemish.synthesis.cutouts import DefectCutout, cut_out
+from blemish.synthesis.defect_spec import (
+    Affine,
+    Blur,
+    Light,
+    MotionBlur,
+    Noise,
+    Paste,
+    SaltAndPepper,
+    parse_defect_spec,
+)
+from blemish.synthesis.noise import perlin_mask, perlin_noise
+from blemish.synthesis.paste import blend_cutout, match_brightness, mirror_cutout
+from blemish.synthesis.scene import find_free_position, find_part_mask
 
 DEFECTS = ("scratch", "crack", "pit", "stain", "dent", "overlay", "cutpaste", "scar", "paste")
 SIZE = (120, 150)
@@ -36,24 +45,24 @@ def one_cut(channels=3):
     mask = np.zeros(SIZE, bool)
     mask[40:50, 60:80] = True
     image[mask] = 0.05
-    return cut(image, mask, "nick", "here.png")
+    return cut_out(image, mask, "nick", "here.png")
 
 
 def made(kind, image, seed=3, **fields):
-    recipe = parse_recipe({"steps": [{"kind": kind, **fields}], "visible": 0.01})
-    return apply(recipe, image, (seed,), cuts=[one_cut(image.shape[2])])
+    spec = parse_defect_spec({"steps": [{"kind": kind, **fields}], "visible": 0.01})
+    return apply(spec, image, (seed,), cuts=[one_cut(image.shape[2])])
 
 
 @pytest.mark.parametrize("kind", [*DEFECTS, "noise", "salt-and-pepper", "light", "blur", "affine"])
 def test_a_grey_image_of_several_channels_stays_grey(kind):
     grey = surface(1)
-    recipe = parse_recipe({"steps": [{"kind": kind}], "visible": 0.01})
+    spec = parse_defect_spec({"steps": [{"kind": kind}], "visible": 0.01})
     for seed in range(3):
-        scene = apply(recipe, np.repeat(grey, 3, axis=2), (seed,), cuts=[one_cut()])
+        scene = apply(spec, np.repeat(grey, 3, axis=2), (seed,), cuts=[one_cut()])
         assert scene.image.shape == (*SIZE, 3)
         assert np.ptp(scene.image, axis=2).max() == 0
         assert np.abs(scene.image - grey).max() > 0.01
-        alone = apply(recipe, grey, (seed,), cuts=[one_cut()])
+        alone = apply(spec, grey, (seed,), cuts=[one_cut()])
         np.testing.assert_array_equal(scene.image[..., :1], alone.image)
 
 
@@ -101,8 +110,8 @@ def test_same_seed_same_image_and_another_seed_another(kind):
 
 
 def test_a_step_does_not_depend_on_the_others():
-    alone = apply(parse_recipe([{"kind": "scratch"}]), surface(), (1,))
-    more = apply(parse_recipe([{"kind": "scratch"}, {"kind": "pit"}]), surface(), (1,))
+    alone = apply(parse_defect_spec([{"kind": "scratch"}]), surface(), (1,))
+    more = apply(parse_defect_spec([{"kind": "scratch"}, {"kind": "pit"}]), surface(), (1,))
     np.testing.assert_array_equal(alone.defects[0].mask, more.defects[0].mask)
     assert {d.kind for d in more.defects} == {"scratch", "pit"}
     assert not (more.defects[0].mask & more.defects[1].mask).any()
@@ -112,7 +121,7 @@ def test_valid_pixels_limit_where_defects_lie():
     valid = np.zeros(SIZE, bool)
     valid[:, 75:] = True
     for seed in range(6):
-        scene = apply(parse_recipe([{"kind": "pit", "count": [3, 3]}]), surface(), (seed,), valid=valid)
+        scene = apply(parse_defect_spec([{"kind": "pit", "count": [3, 3]}]), surface(), (seed,), valid=valid)
         assert scene.defects
         assert not any(defect.mask[~valid].any() for defect in scene.defects)
 
@@ -120,33 +129,33 @@ def test_valid_pixels_limit_where_defects_lie():
 def test_an_image_without_room_or_without_effect_stays_good():
     narrow = np.zeros(SIZE, bool)
     narrow[0, 0] = True
-    assert not apply(parse_recipe([{"kind": "stain"}]), surface(), (0,), valid=narrow).defects
+    assert not apply(parse_defect_spec([{"kind": "stain"}]), surface(), (0,), valid=narrow).defects
     flat = np.full((*SIZE, 1), 0.5, np.float32)
-    unseen = parse_recipe({"steps": [{"kind": "scar", "jitter": 0.0}]})
+    unseen = parse_defect_spec({"steps": [{"kind": "scar", "jitter": 0.0}]})
     assert not apply(unseen, flat, (0,)).defects
 
 
 def test_probabilities_and_picks():
     steps = [{"kind": "scratch", "p": 0.3}, {"kind": "pit", "p": 0.1}, {"kind": "blur"}]
     rng = np.random.default_rng(0)
-    free = [chosen(parse_recipe(steps), rng) for _ in range(2000)]
+    free = [sample_steps(parse_defect_spec(steps), rng) for _ in range(2000)]
     assert np.mean([0 in c for c in free]) == pytest.approx(0.3, abs=0.04)
-    picked = [chosen(parse_recipe({"steps": steps, "pick": [1, 1]}), rng) for _ in range(2000)]
+    picked = [sample_steps(parse_defect_spec({"steps": steps, "pick": [1, 1]}), rng) for _ in range(2000)]
     assert all(len(c) == 2 and 2 in c for c in picked)
     assert np.mean([0 in c for c in picked]) == pytest.approx(0.75, abs=0.04)  # 0.3 : 0.1
 
 
 def test_part_is_found_on_a_plain_background_alone():
     image, disc = on_background()
-    assert (part_mask(image) ^ disc).mean() < 0.01
-    assert part_mask(1 - image)[disc].mean() > 0.98
-    assert part_mask(surface()).all()
+    assert (find_part_mask(image) ^ disc).mean() < 0.01
+    assert find_part_mask(1 - image)[disc].mean() > 0.98
+    assert find_part_mask(surface()).all()
 
 
 def test_a_hole_in_the_part_belongs_to_it():
     image, _ = on_background()
     image[55:65, 75:85] = 1.0
-    assert part_mask(image)[55:65, 75:85].all()
+    assert find_part_mask(image)[55:65, 75:85].all()
 
 
 def test_places_are_on_free_pixels():
@@ -155,15 +164,15 @@ def test_places_are_on_free_pixels():
     free[10:20, 5:30] = True
     shape = np.ones((6, 9), bool)
     for _ in range(20):
-        top, left = find_place(rng, shape, free)
+        top, left = find_free_position(rng, shape, free)
         assert free[top : top + 6, left : left + 9].all()
-    assert find_place(rng, np.ones((11, 3), bool), free) is None
+    assert find_free_position(rng, np.ones((11, 3), bool), free) is None
 
 
 @pytest.mark.parametrize("cells", [(1, 1), (2, 4), (8, 2)])
 def test_perlin_noise_by_brute_force(cells):
     size = 16
-    found = perlin(np.random.default_rng(0), size, size, cells)
+    found = perlin_noise(np.random.default_rng(0), size, size, cells)
     angle = np.random.default_rng(0).uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
     fade = np.polynomial.Polynomial([0, 0, 0, 10, -15, 6])
     for row, column in itertools.product(range(size), range(size)):
@@ -189,12 +198,12 @@ def test_perlin_patches_are_patches():
 def test_colour_match_takes_the_ring_to_the_target():
     piece = one_cut()
     target = np.full_like(piece.pixels, 0.3)
-    moved = matched(piece.pixels, piece.mask, target, 1.0)
+    moved = match_brightness(piece.pixels, piece.mask, target, 1.0)
     near = np.zeros_like(piece.mask)
     rows, columns = np.nonzero(piece.mask)
     near[rows.min() - 4 : rows.max() + 5, columns.min() - 4 : columns.max() + 5] = True
     assert moved[near & ~piece.mask].mean() == pytest.approx(0.3, abs=0.02)
-    np.testing.assert_array_equal(matched(piece.pixels, piece.mask, target, 0.0), piece.pixels)
+    np.testing.assert_array_equal(match_brightness(piece.pixels, piece.mask, target, 0.0), piece.pixels)
 
 
 @pytest.mark.parametrize("poisson", [True, False])
@@ -203,7 +212,7 @@ def test_pasting_keeps_the_defect_and_its_surroundings(poisson, channels):
     piece = one_cut(channels)
     image = np.full((*SIZE, channels), 0.7, np.float32)
     step = Paste(kind="paste", edge=2)
-    result = blended(image, np.ones(SIZE, bool), piece, (30, 40), step, poisson)
+    result = blend_cutout(image, np.ones(SIZE, bool), piece, (30, 40), step, poisson)
     mask = np.zeros(SIZE, bool)
     mask[30 : 30 + piece.mask.shape[0], 40 : 40 + piece.mask.shape[1]] = piece.mask
     assert result[mask].mean() < 0.45  # the nick is dark here as well
@@ -222,12 +231,12 @@ def test_a_border_defect_stays_at_its_border():
     mask = np.zeros(SIZE, bool)
     mask[50:70, :12] = True
     image[mask] = 0
-    piece = cut(image, mask, "break", "x")
+    piece = cut_out(image, mask, "break", "x")
     assert piece.sides == (True, False, False, False)
-    assert mirrored(piece, True, False).sides == (False, False, True, False)
-    recipe = parse_recipe([{"kind": "paste"}])
+    assert mirror_cutout(piece, True, False).sides == (False, False, True, False)
+    spec = parse_defect_spec([{"kind": "paste"}])
     for seed in range(6):
-        scene = apply(recipe, surface(), (seed,), cuts=[piece])
+        scene = apply(spec, surface(), (seed,), cuts=[piece])
         assert scene.defects[0].mask[:, [0, -1]].any()
         assert scene.defects[0].label == "break"
 
@@ -235,16 +244,16 @@ def test_a_border_defect_stays_at_its_border():
 def test_defects_too_large_or_too_small_are_not_cut():
     mask = np.zeros(SIZE, bool)
     mask[3, 3] = True
-    assert cut(surface(), mask, "a", "") is None
-    assert cut(surface(), np.ones(SIZE, bool), "a", "") is None
+    assert cut_out(surface(), mask, "a", "") is None
+    assert cut_out(surface(), np.ones(SIZE, bool), "a", "") is None
 
 
 def test_geometric_steps_move_image_and_mask_alike():
     mask = np.zeros(SIZE, bool)
     mask[50:70, 60:90] = True
     image = mask[..., None].astype(np.float32)
-    recipe = parse_recipe([{"kind": "affine", "turn": [20, 20], "mirror": True}, {"kind": "elastic"}])
-    scene = apply(recipe, image, (4,), defects=False)
+    spec = parse_defect_spec([{"kind": "affine", "turn": [20, 20], "mirror": True}, {"kind": "elastic"}])
+    scene = apply(spec, image, (4,), defects=False)
     assert len(scene.warps) == 2
     moved = mask
     for where in scene.warps:
@@ -268,9 +277,9 @@ def test_a_defect_near_the_border_is_there_once(kind, gap):
     image = np.zeros((64, 64, 1), np.float32)
     image[10:20, gap : gap + 10] = 1
     mask = image[..., 0] > 0
-    recipe = parse_recipe([{"kind": kind, **steps[kind]}])
+    spec = parse_defect_spec([{"kind": kind, **steps[kind]}])
     for seed in range(5):
-        where = apply(recipe, image, (seed,), defects=False).warps[0]
+        where = apply(spec, image, (seed,), defects=False).warps[0]
         warped, moved = geometric.warp_image(image, where)[..., 0] > 0.5, geometric.warp_mask(mask, where)
         assert cv2.connectedComponents(moved.astype(np.uint8), connectivity=8)[0] == 2  # the ground is one of them
         assert (warped ^ moved).sum() <= 0.15 * moved.sum()
@@ -303,18 +312,18 @@ def test_photometric_steps():
 
 
 def test_a_cut_of_other_channels_is_not_pasted():
-    recipe = parse_recipe([{"kind": "paste"}])
-    piece = Cut(np.zeros((9, 9, 1), np.float32), np.ones((9, 9), bool), "a", "")
-    assert not apply(recipe, surface(3), (0,), cuts=[piece]).defects
+    spec = parse_defect_spec([{"kind": "paste"}])
+    piece = DefectCutout(np.zeros((9, 9, 1), np.float32), np.ones((9, 9), bool), "a", "")
+    assert not apply(spec, surface(3), (0,), cuts=[piece]).defects
 
 
 @pytest.mark.parametrize("kind", ["scratch", "crack"])
 def test_thin_lines_stay_in_one_piece(kind):
-    """Of 40 lines about a pixel wide hardly one falls apart, and their masks are no wider than what is drawn."""
+    """Of 40 lines about a pixel wide hardly one falls apart, and their masks are no wider than their coverage."""
     pieces, wider = [], []
     for seed in range(40):
-        cover = getattr(shapes, kind)(np.random.default_rng(seed), 80.0, 1.2)
-        mask = shapes.mask_of(kind, cover)
+        shape = shapes.IRREGULAR_SHAPES[kind](np.random.default_rng(seed), 80.0, 1.2)
+        cover, mask = shape.coverage, shape.mask
         pieces.append(cv2.connectedComponents(mask.astype(np.uint8))[0] - 1)
         wider.append(mask.sum() / cover.sum())
         assert not mask[cover == 0].any()
@@ -324,20 +333,20 @@ def test_thin_lines_stay_in_one_piece(kind):
 
 @pytest.mark.parametrize("kind", ["scratch", "crack", "pit", "dent"])
 def test_wide_shapes_are_where_half_is_covered(kind):
-    cover = getattr(shapes, kind)(np.random.default_rng(0), 60.0, 30.0)
-    mask = shapes.mask_of(kind, cover)
+    shape = shapes.IRREGULAR_SHAPES[kind](np.random.default_rng(0), 60.0, 30.0)
+    cover, mask = shape.coverage, shape.mask
     assert (mask != (cover >= 0.5)).sum() <= 0.02 * mask.sum()
 
 
 @pytest.mark.parametrize("kind", ["pit", "scratch", "stain", "dent", "crack", "overlay", "cutpaste", "paste"])
-def test_twelve_of_sixteen_bits_are_drawn_on_as_all_bits_are(kind):
+def test_defects_on_twelve_of_sixteen_bits_equal_those_on_full_scale(kind):
     """The same picture at a sixteenth of full scale gets the same defects, a sixteenth as strong."""
     image = surface()
-    recipe, cuts = parse_recipe([{"kind": kind}]), [one_cut(image.shape[2])]
+    spec, cuts = parse_defect_spec([{"kind": kind}]), [one_cut(image.shape[2])]
     dark = [replace(piece, pixels=piece.pixels / 16) for piece in cuts]
     bright, dim = (
-        apply(recipe, image, (3,), cuts=cuts),
-        apply(recipe, image / 16, (3,), cuts=dark, level=scale_used(image / 16, dark)),
+        apply(spec, image, (3,), cuts=cuts),
+        apply(spec, image / 16, (3,), cuts=dark, level=used_scale(image / 16, dark)),
     )
     assert len(bright.defects) == 1
     np.testing.assert_array_equal(dim.defects[0].mask, bright.defects[0].mask)

@@ -1,4 +1,4 @@
-"""The drawn set: the same for a seed, and what its truth says is what measuring its masks finds."""
+"""The synthetic set: the same for a seed; its stated geometry equals measurements of its masks."""
 
 import csv
 
@@ -9,11 +9,11 @@ from blemish.dataset.sample import GOOD
 from blemish.errors import DataError, OptionError
 from blemish.imaging.read import read_image, read_mask
 from blemish.inspection.measure import measure_geometry
-from blemish.synthesis.drawing import SHAPES
-from blemish.synthesis.surfaces import SURFACES, surface
-from blemish.synthesis.synthetic_set import Counts, write_synthetic
+from blemish.synthesis.exact_shapes import EXACT_SHAPES
+from blemish.synthesis.surfaces import SURFACES, render_surface
+from blemish.synthesis.synthetic_set import SetSize, write_synthetic
 
-SMALL = Counts(train=3, test_good=2, defects=6)
+SMALL = SetSize(train=3, test_good=2, defects=6)
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def truth(folder):
         return list(csv.DictReader(stream))
 
 
-def test_holds_what_was_asked_for(written):
+def test_contains_the_requested_images(written):
     folder, dataset = written
-    assert dataset.classes == (GOOD, *sorted(SHAPES))
+    assert dataset.classes == (GOOD, *sorted(EXACT_SHAPES))
     assert {s.product for s in dataset.samples} == {"metal", "fabric"}
     assert len(dataset.split("train")) == 6
-    assert len(dataset.split("test")) == 2 * (2 + 6 * len(SHAPES))
-    assert len(truth(folder)) == 2 * 6 * len(SHAPES)
+    assert len(dataset.split("test")) == 2 * (2 + 6 * len(EXACT_SHAPES))
+    assert len(truth(folder)) == 2 * 6 * len(EXACT_SHAPES)
 
 
 def test_the_same_seed_writes_the_same_files(written, tmp_path):
@@ -45,8 +45,8 @@ def test_the_same_seed_writes_the_same_files(written, tmp_path):
     assert any((tmp_path / "other" / f).read_bytes() != (folder / f).read_bytes() for f in files)
 
 
-@pytest.mark.parametrize("kind", sorted(SHAPES))
-def test_truth_is_what_measuring_the_mask_finds(written, kind):
+@pytest.mark.parametrize("kind", sorted(EXACT_SHAPES))
+def test_stated_geometry_equals_measurements_of_the_mask(written, kind):
     folder, _ = written
     errors = []
     for row in truth(folder):
@@ -63,7 +63,7 @@ def test_truth_is_what_measuring_the_mask_finds(written, kind):
     assert np.median(errors) < 1, errors  # in units of 1 px or 2 %
 
 
-def test_defects_show_in_the_picture_where_the_mask_is(written):
+def test_defects_are_visible_where_the_mask_is(written):
     for sample in written[1].split("test").samples:
         if sample.defective:
             image, mask = read_image(sample.image)[..., 0].astype(float), read_mask(sample.mask)
@@ -76,9 +76,9 @@ def test_never_writes_into_a_folder_in_use(written):
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_every_good_surface_is_another(name):
+def test_every_good_surface_is_different(name):
     rng = np.random.default_rng(0)
-    one, two = surface(name, rng, 128), surface(name, rng, 128)
+    one, two = render_surface(name, rng, 128), render_surface(name, rng, 128)
     assert one.shape == (128, 128)
     assert 0 <= one.min() < one.max() <= 1
     assert np.abs(one - two).mean() > 0.01

@@ -11,7 +11,7 @@ from blemish.cli.console import MOST_SEED, console, counted
 def augment(
     data: Annotated[str, typer.Argument(help="dataset whose good training images are drawn on")],
     out: Annotated[Path, typer.Argument(help="new folder to write to")],
-    recipe: Annotated[Path, typer.Option(help="YAML of steps; see docs/few-defects.md")],
+    spec: Annotated[Path, typer.Option(help="defect specification: YAML of steps; see docs/few-defects.md")],
     count: Annotated[int, typer.Option(min=1, help="images to write")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="the same seed writes the same files")] = 0,
     include_data: Annotated[bool, typer.Option(help="list DATA's own images in the CSV too, to train on both")] = False,
@@ -27,10 +27,10 @@ def augment(
     """
     from blemish.dataset.read import read_dataset
     from blemish.inspection.roi_file import read_roi
-    from blemish.synthesis.recipe import read_recipe
-    from blemish.synthesis.write import write_augmented
+    from blemish.synthesis.defect_spec import read_defect_spec
+    from blemish.synthesis.augmented_set import write_augmented
 
-    steps, place = read_recipe(recipe), None if roi is None else read_roi(roi)
+    steps, place = read_defect_spec(spec), None if roi is None else read_roi(roi)
     dataset = read_dataset(data, format_, root)
     with counted("drawing", count) as progress:
         written = write_augmented(
@@ -58,5 +58,5 @@ def augment(
     where += "" if root is None else f" --root {root}"
     where += "" if roi is None else f" --roi {roi}"
     console.print(
-        f"next: blemish train {data}{where} --method unet --synthetic {recipe}", highlight=False, soft_wrap=True
+        f"next: blemish train {data}{where} --method unet --synthetic {spec}", highlight=False, soft_wrap=True
     )

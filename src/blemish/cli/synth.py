@@ -21,10 +21,10 @@ def synth(
 
     OUT/truth.csv holds the geometry of every defect in px, and in mm at 10 px a millimetre.
     """
-    from blemish.synthesis.synthetic_set import PX_PER_MM, Counts, write_synthetic
+    from blemish.synthesis.synthetic_set import PX_PER_MM, SetSize, write_synthetic
 
     names = tuple(name.strip() for name in surfaces.split(",") if name.strip())
-    dataset = write_synthetic(out, names, Counts(train, good, defects), size, seed)
+    dataset = write_synthetic(out, names, SetSize(train, good, defects), size, seed)
     console.print(
         f"[bold]{out}[/bold]: {len(dataset)} images of {', '.join(names)}; "
         f"defects {', '.join(dataset.defect_classes)}; "

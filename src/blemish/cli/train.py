@@ -11,7 +11,7 @@ from blemish.cli.console import MOST_SEED, console, needs_extra
 from blemish.errors import OptionError
 
 if TYPE_CHECKING:
-    from blemish.inspection.manifest import Roi
+    from blemish.imaging.roi import Roi
 
 LEARN, LIGHTNING, JUDGE = "Learning", "Lightning", "Calibration"
 

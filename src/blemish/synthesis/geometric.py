@@ -1,24 +1,21 @@
 """Steps that move pixels: a map of where each pixel comes from, which image and masks share.
 
-What a warp brings in from beyond the border goes on as the border's pixels are, in image and masks alike, and does not
-count. Mirrored instead, a defect near the border would be there twice, and its box would hold both.
+Pixels that a warp brings in from beyond the border repeat the border's, in image and masks alike, and are not valid.
+Mirrored instead, a defect near the border would be there twice, and its box would hold both.
 """
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from blemish.synthesis.recipe import Affine, Elastic
+from blemish.arrays import FloatImage, FloatMap, Mask
+from blemish.synthesis.defect_spec import Affine, Elastic
 
-Floats = NDArray[Any]
-Bools = NDArray[np.bool_]
-Map = tuple[Floats, Floats]  # x and y (H, W) that each pixel is taken from
+WarpMap = tuple[FloatMap, FloatMap]  # x and y (H, W) that each pixel is taken from
 
 
-def affine(size: tuple[int, int], step: Affine, rng: np.random.Generator) -> Map:
+def affine(size: tuple[int, int], step: Affine, rng: np.random.Generator) -> WarpMap:
     """Turn, scale, shear, shift and perhaps mirror an image of `size` (height, width) about its middle."""
     height, width = size
     turn, shear = math.radians(rng.uniform(*step.turn)), math.tan(math.radians(rng.uniform(*step.shear)))
@@ -36,7 +33,7 @@ def affine(size: tuple[int, int], step: Affine, rng: np.random.Generator) -> Map
     return from_x.astype(np.float32), from_y.astype(np.float32)
 
 
-def elastic(size: tuple[int, int], step: Elastic, rng: np.random.Generator) -> Map:
+def elastic(size: tuple[int, int], step: Elastic, rng: np.random.Generator) -> WarpMap:
     """A smooth random displacement of an image of `size` (height, width)."""
     height, width = size
     side = min(size)
@@ -49,21 +46,21 @@ def elastic(size: tuple[int, int], step: Elastic, rng: np.random.Generator) -> M
     return moved[0], moved[1]
 
 
-def warp_image(image: Floats, where: Map) -> Floats:
+def warp_image(image: FloatImage, where: WarpMap) -> FloatImage:
     """Image (H, W, C) warped, linear."""
     warped = cv2.remap(image, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped.reshape(image.shape), np.float32)
 
 
-def warp_mask(mask: Bools, where: Map) -> Bools:
+def warp_mask(mask: Mask, where: WarpMap) -> Mask:
     """Mask (H, W) of defects warped, nearest pixel."""
     return _nearest(mask, where, cv2.BORDER_REPLICATE)
 
 
-def warp_valid(valid: Bools, where: Map) -> Bools:
-    """Mask (H, W) of the pixels that count warped, nearest pixel; False for what lay beyond the border."""
+def warp_valid(valid: Mask, where: WarpMap) -> Mask:
+    """Valid mask (H, W) warped, nearest pixel; False where a pixel came from beyond the border."""
     return _nearest(valid, where, cv2.BORDER_CONSTANT)
 
 
-def _nearest(mask: Bools, where: Map, beyond: int) -> Bools:
+def _nearest(mask: Mask, where: WarpMap, beyond: int) -> Mask:
     return np.asarray(cv2.remap(mask.astype(np.uint8), *where, cv2.INTER_NEAREST, borderMode=beyond) > 0)

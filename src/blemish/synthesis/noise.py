@@ -1,26 +1,24 @@
 """Random fields in NumPy: Perlin noise, fractal noise, and the irregular masks that are cut out of them."""
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[Any]  # float32
-Bools = NDArray[np.bool_]
+from blemish.arrays import FloatMap, Mask
+
 PERLIN_THRESHOLD = 0.5
-FINEST = 5  # a Perlin lattice has at most 2^5 cells along a side
+MAX_LATTICE_LOG2 = 5  # a Perlin lattice has at most 2^5 cells along a side
 
 
-def perlin(rng: np.random.Generator, height: int, width: int, cells: tuple[int, int]) -> Floats:
+def perlin_noise(rng: np.random.Generator, height: int, width: int, cells: tuple[int, int]) -> FloatMap:
     """Gradient noise (Perlin 1985) on a lattice of `cells` down and across: (height, width), about -1 to 1."""
     y, x = np.arange(height) * (cells[0] / height), np.arange(width) * (cells[1] / width)
     top, left = y.astype(int), x.astype(int)
     dy, dx = (y - top)[:, None], (x - left)[None]
     angle = rng.uniform(0, 2 * math.pi, (cells[0] + 1, cells[1] + 1))
 
-    def corner(down: int, right: int) -> Floats:
+    def corner(down: int, right: int) -> FloatMap:
         at = angle[(top + down)[:, None], (left + right)[None]]
         return np.asarray(np.cos(at) * (dx - right) + np.sin(at) * (dy - down))
 
@@ -30,19 +28,19 @@ def perlin(rng: np.random.Generator, height: int, width: int, cells: tuple[int, 
     return np.asarray(math.sqrt(2) * (upper + fade_y * (lower - upper)), np.float32)
 
 
-def perlin_mask(rng: np.random.Generator, height: int, width: int) -> Bools:
-    """Random patches, as in DRAEM (Zavrtanik et al. 2021): (height, width); at times empty.
+def perlin_mask(rng: np.random.Generator, height: int, width: int) -> Mask:
+    """Random patches, as in DRAEM (Zavrtanik et al. 2021): (height, width); sometimes empty.
 
     Cells of a random number along each axis, the noise turned by a random angle, cut off at one half.
     """
-    finest = max(0, min(FINEST, min(height, width).bit_length() - 2))
+    finest = max(0, min(MAX_LATTICE_LOG2, min(height, width).bit_length() - 2))
     cells = (2 ** int(rng.integers(finest + 1)), 2 ** int(rng.integers(finest + 1)))
-    noise = perlin(rng, height, width, cells)
+    noise = perlin_noise(rng, height, width, cells)
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), float(rng.uniform(0, 180)), 1.0)
     return np.asarray(cv2.warpAffine(noise, turn, (width, height)) > PERLIN_THRESHOLD)
 
 
-def free_form_mask(rng: np.random.Generator, height: int, width: int) -> Bools:
+def free_form_mask(rng: np.random.Generator, height: int, width: int) -> Mask:
     """Strokes of a brush that turns at random (after the free-form masks of Yu et al. 2019): (height, width)."""
     mask = np.zeros((height, width), np.uint8)
     side = min(height, width)
@@ -59,7 +57,9 @@ def free_form_mask(rng: np.random.Generator, height: int, width: int) -> Bools:
     return mask > 0
 
 
-def fractal(rng: np.random.Generator, height: int, width: int, roughness: float = 0.6, coarsest: int = 2) -> Floats:
+def fractal_noise(
+    rng: np.random.Generator, height: int, width: int, roughness: float = 0.6, coarsest: int = 2
+) -> FloatMap:
     """Smooth noise of several octaves, each `roughness` times the last: (height, width), from 0 to 1."""
     total = np.zeros((height, width), np.float32)
     cells, weight = coarsest, 1.0
@@ -71,6 +71,6 @@ def fractal(rng: np.random.Generator, height: int, width: int, roughness: float 
     return np.asarray((total - low) / max(high - low, 1e-6), np.float32)
 
 
-def _fade(t: Floats) -> Floats:
+def _fade(t: FloatMap) -> FloatMap:
     """Smooth step from 0 to 1 with neither slope nor curvature at its ends."""
     return np.asarray(t * t * t * (t * (6 * t - 15) + 10))

@@ -1,4 +1,4 @@
-"""Putting a cut-out on to an image: colour match, soft edge, Poisson blending."""
+"""Pasting a cut-out onto an image: colour match, soft edge, Poisson blending."""
 
 import math
 from dataclasses import replace
@@ -6,24 +6,24 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from blemish.synthesis.cuts import Cut
-from blemish.synthesis.recipe import Paste
-from blemish.synthesis.scene import TRIES, find_place
+from blemish.arrays import FloatImage, FloatMap, Mask
+from blemish.synthesis.cutouts import DefectCutout
+from blemish.synthesis.defect_spec import Paste
+from blemish.synthesis.scene import MAX_POSITIONS, find_free_position
 
 RIM = 6  # px of a cut-out's surroundings that Poisson blending takes along
-Floats = NDArray[Any]
-Bools = NDArray[np.bool_]
 
 
-def posed(piece: Cut, step: Paste, rng: np.random.Generator, scale: float = 1.0) -> tuple[Cut, dict[str, Any]]:
-    """The cut-out mirrored, turned and scaled, and what was done.
+def transform_cutout(
+    piece: DefectCutout, step: Paste, rng: np.random.Generator, scale: float = 1.0
+) -> tuple[DefectCutout, dict[str, Any]]:
+    """The cut-out mirrored, turned and scaled, and how.
 
-    One that touches a border of its image is mirrored alone: it belongs to a border.
+    One that touches a border of its image is only mirrored: it belongs to a border.
     """
     across, down = (step.mirror and bool(rng.random() < 0.5) for _ in range(2))
-    piece = mirrored(piece, across, down)
+    piece = mirror_cutout(piece, across, down)
     details: dict[str, Any] = {"mirror_x": across, "mirror_y": down}
     if any(piece.sides):
         return piece, details
@@ -36,10 +36,11 @@ def posed(piece: Cut, step: Paste, rng: np.random.Generator, scale: float = 1.0)
     turned = cv2.warpAffine(piece.pixels, matrix, new, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     cover = cv2.warpAffine(piece.mask.astype(np.float32), matrix, new, flags=cv2.INTER_LINEAR)
     details |= {"turn": round(turn, 1), "size": round(size, 3)}
-    return replace(piece, pixels=turned.reshape(new[1], new[0], -1), mask=cover >= 0.5), details
+    pixels = np.asarray(turned, np.float32).reshape(new[1], new[0], -1)
+    return replace(piece, pixels=pixels, mask=cover >= 0.5), details
 
 
-def mirrored(piece: Cut, across: bool, down: bool) -> Cut:
+def mirror_cutout(piece: DefectCutout, across: bool, down: bool) -> DefectCutout:
     """The cut-out mirrored left to right and upside down; the borders that it touches change sides."""
     left, top, right, bottom = piece.sides
     if across:
@@ -51,15 +52,15 @@ def mirrored(piece: Cut, across: bool, down: bool) -> Cut:
     return replace(piece, pixels=pixels, mask=mask, sides=(left, top, right, bottom))
 
 
-def place(piece: Cut, free: Bools, rng: np.random.Generator) -> tuple[int, int] | None:
+def find_paste_position(piece: DefectCutout, free: Mask, rng: np.random.Generator) -> tuple[int, int] | None:
     """Row and column for the upper left corner of the cut-out's patch, or None where it fits nowhere."""
     x, y, width, height = cv2.boundingRect(piece.mask.astype(np.uint8))
     tight = piece.mask[y : y + height, x : x + width]
     if not any(piece.sides):
-        found = find_place(rng, tight, free)
-        return None if found is None else (found[0] - y, found[1] - x)
+        at = find_free_position(rng, tight, free)
+        return None if at is None else (at[0] - y, at[1] - x)
     left, top, right, bottom = piece.sides
-    for _ in range(TRIES):
+    for _ in range(MAX_POSITIONS):
         room_y, room_x = free.shape[0] - height, free.shape[1] - width
         if room_y < 0 or room_x < 0 or (top and bottom and room_y) or (left and right and room_x):
             return None
@@ -70,7 +71,9 @@ def place(piece: Cut, free: Bools, rng: np.random.Generator) -> tuple[int, int] 
     return None
 
 
-def blended(image: Floats, part: Bools, piece: Cut, at: tuple[int, int], step: Paste, poisson: bool) -> Floats:
+def blend_cutout(
+    image: FloatImage, part: Mask, piece: DefectCutout, at: tuple[int, int], step: Paste, poisson: bool
+) -> FloatImage:
     """A copy of the image (H, W, C) with the cut-out's defect on it; nothing off the part changes."""
     height, width = piece.mask.shape
     pad = RIM + 3
@@ -87,19 +90,19 @@ def blended(image: Floats, part: Bools, piece: Cut, at: tuple[int, int], step: P
     patch, defect = patch[own], defect[own]
     target = image[inside_rows, inside_columns]
     allowed = part[inside_rows, inside_columns]
-    patch = matched(patch, defect, target, step.match)
+    patch = match_brightness(patch, defect, target, step.match)
     if poisson:
-        patch = cloned(patch, defect, target)
-    weight = soft(defect, step.edge)[..., None] * allowed[..., None]
+        patch = clone_poisson(patch, defect, target)
+    weight = soft_weight(defect, step.edge)[..., None] * allowed[..., None]
     result = image.copy()
     result[inside_rows, inside_columns] = np.clip(target + weight * (patch - target), 0, 1)
     return result
 
 
-def matched(patch: Floats, defect: Bools, target: Floats, share: float) -> Floats:
-    """The patch with its brightness moved so that the ring around the defect looks like the place it comes to.
+def match_brightness(patch: FloatImage, defect: Mask, target: FloatImage, share: float) -> FloatImage:
+    """The patch with its brightness moved so that the ring around the defect looks like its new surroundings.
 
-    Ratios, as light works, where the ring is not dark; each channel by itself.
+    By ratios, as light works, where the ring is not dark; each channel by itself.
     """
     ring = cv2.dilate(defect.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~defect
     if not ring.any():
@@ -109,7 +112,7 @@ def matched(patch: Floats, defect: Bools, target: Floats, share: float) -> Float
     return np.asarray(np.clip(patch * (1 + share * (gain - 1)), 0, 1), np.float32)
 
 
-def soft(defect: Bools, edge: float) -> Floats:
+def soft_weight(defect: Mask, edge: float) -> FloatMap:
     """Weight (h, w): 1 on the defect, falling to 0 over `edge` px around it."""
     if edge <= 0:
         return defect.astype(np.float32)
@@ -117,7 +120,7 @@ def soft(defect: Bools, edge: float) -> Floats:
     return np.asarray(np.clip(1 - distance / (edge + 1), 0, 1), np.float32)
 
 
-def cloned(patch: Floats, defect: Bools, target: Floats) -> Floats:
+def clone_poisson(patch: FloatImage, defect: Mask, target: FloatImage) -> FloatImage:
     """Poisson blending (Pérez et al. 2003) by OpenCV, in 8 bits; the patch itself where it cannot be done."""
     channels = patch.shape[2]
     if channels not in (1, 3):
@@ -133,5 +136,5 @@ def cloned(patch: Floats, defect: Bools, target: Floats) -> Floats:
         for picture in (patch, target)
     )
     result = cv2.seamlessClone(source, ground, 255 * near, (x + width // 2, y + height // 2), cv2.NORMAL_CLONE)
-    found = (result[..., :channels] / np.float32(255)).astype(np.float32)
-    return np.where(near[..., None] > 0, found, target)
+    blended = (result[..., :channels] / np.float32(255)).astype(np.float32)
+    return np.where(near[..., None] > 0, blended, target)

@@ -1,48 +1,48 @@
-"""An image in the making: its pixels, the part on it, and the defects that were put there."""
+"""The state of a synthetic image while its steps are carried out: pixels, part, and the defects made so far."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[Any]  # float32
-Bools = NDArray[np.bool_]
-SEPARATED = 0.75  # share of the grey values' variance that Otsu's two groups must explain, for one to be background
-BORDER = 0.6  # share of the picture's border that the background must hold
-TRIES = 40  # random places looked at for a shape
+from blemish.arrays import FloatImage, FloatMap, Mask
+from blemish.geometry import mask_bounds
+
+MIN_EXPLAINED = 0.75  # share of the grey values' variance between Otsu's two groups, for one to be background
+MIN_BORDER = 0.6  # share of the picture's border that is background
+MAX_POSITIONS = 40  # random positions tried for a shape
 
 
 @dataclass(frozen=True, slots=True)
-class Defect:
-    """One defect that was made: its class, its pixels (H, W), and all it takes to make it again."""
+class SyntheticDefect:
+    """One synthetic defect: its class, its mask (H, W), and all that is needed to make it again."""
 
     label: str
     kind: str
-    step: int  # of the recipe
+    step: int  # index in the specification
     seed: tuple[int, ...]
-    mask: Bools
+    mask: Mask
     details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Scene:
-    """Image (H, W, C) float32 in [0, 1], the pixels (H, W) that defects may cover, and the defects put there so far.
+class SyntheticScene:
+    """Image (H, W, C) float32 in [0, 1], the pixels (H, W) that defects may cover, and the defects made so far.
 
-    `warps` are the maps of geometric steps done so far, for whatever else is to move with the image.
+    `warps` are the maps of the geometric steps carried out, for anything else that moves with the image.
     """
 
-    image: Floats
-    part: Bools
+    image: FloatImage
+    part: Mask
     light: float = 0.0  # direction that light comes from, in radians
-    level: float = 1.0  # of full scale, which is 1 in the image while it is made
-    given_extent: float | None = None  # of the whole part, where the image is a tile
-    defects: list[Defect] = field(default_factory=list)
-    warps: list[tuple[Floats, Floats]] = field(default_factory=list)
+    level: float = 1.0  # share of full scale that images use; it is 1 in `image` until all steps are done
+    part_size: float | None = None  # extent of the whole part, where the image is a tile
+    defects: list[SyntheticDefect] = field(default_factory=list)
+    warps: list[tuple[FloatMap, FloatMap]] = field(default_factory=list)
 
     @property
-    def free(self) -> Bools:
+    def free(self) -> Mask:
         """Pixels of the part without a defect."""
         free = self.part
         for defect in self.defects:
@@ -51,29 +51,29 @@ class Scene:
 
     @property
     def extent(self) -> float:
-        """Shorter side of the part's bounding box in px: the unit of lengths in recipes."""
-        return extent_of(self.part) if self.given_extent is None else self.given_extent
+        """Shorter side of the part's bounding box in px: the unit of lengths in defect specifications."""
+        return part_extent(self.part) if self.part_size is None else self.part_size
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Pixels (H, W) of the part in an image, and the unit of lengths in px where the image does not show all of it."""
+class PartMask:
+    """Pixels (H, W) of the workpiece in an image, and its extent in px where the image does not contain all of it."""
 
-    mask: Bools
+    mask: Mask
     extent: float | None = None
 
 
-def extent_of(part: Bools) -> float:
+def part_extent(part: Mask) -> float:
     """Shorter side of the bounding box of pixels (H, W)."""
-    _, _, width, height = cv2.boundingRect(part.astype(np.uint8))
-    return float(min(width, height))
+    x0, y0, x1, y1 = mask_bounds(part) or (0, 0, 0, 0)
+    return float(min(x1 - x0, y1 - y0))
 
 
-def part_mask(image: Floats) -> Bools:
+def find_part_mask(image: FloatImage) -> Mask:
     """Pixels (H, W) of the part in an image (H, W, C), by Otsu's threshold where a plain background surrounds it.
 
-    The whole picture, where grey values do not fall apart into two groups of which one holds the border. Holes in the
-    part belong to it.
+    The whole picture where the grey values do not form two groups of which one covers the border. Holes in the part
+    belong to it.
     """
     grey = np.clip(image.mean(axis=2) * 255, 0, 255).astype(np.uint8)
     grey = np.asarray(cv2.medianBlur(grey, 5))
@@ -88,41 +88,37 @@ def part_mask(image: Floats) -> Bools:
     border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
     background = bright if border.mean() > 0.5 else ~bright
     held = max(float(border.mean()), 1 - float(border.mean()))
-    if between / variance < SEPARATED or held < BORDER:
+    if between / variance < MIN_EXPLAINED or held < MIN_BORDER:
         return whole
-    return ~_reached_from_border(background)
+    padded = np.pad(background, 1, constant_values=True)
+    labels = cv2.connectedComponents(padded.astype(np.uint8), connectivity=4)[1]
+    return (labels != labels[0, 0])[1:-1, 1:-1]  # background that the border does not reach is a hole
 
 
-def _reached_from_border(mask: Bools) -> Bools:
-    padded = np.pad(mask, 1, constant_values=True)
-    _, labels = cv2.connectedComponents(padded.astype(np.uint8), connectivity=4)
-    return np.asarray((labels == labels[0, 0])[1:-1, 1:-1])
-
-
-def find_place(rng: np.random.Generator, shape: Bools, free: Bools) -> tuple[int, int] | None:
+def find_free_position(rng: np.random.Generator, shape: Mask, free: Mask) -> tuple[int, int] | None:
     """Row and column for the upper left corner of a shape (h, w), so that it lies wholly on free pixels, or None."""
     height, width = shape.shape
     rows, columns = np.nonzero(free)
     if not len(rows) or height > free.shape[0] or width > free.shape[1]:
         return None
-    for chosen in rng.integers(len(rows), size=TRIES):
-        top, left = int(rows[chosen]) - height // 2, int(columns[chosen]) - width // 2
+    for index in rng.integers(len(rows), size=MAX_POSITIONS):
+        top, left = int(rows[index]) - height // 2, int(columns[index]) - width // 2
         inside = 0 <= top <= free.shape[0] - height and 0 <= left <= free.shape[1] - width
         if inside and not (shape & ~free[top : top + height, left : left + width]).any():
             return top, left
     return None
 
 
-def visible(before: Floats, after: Floats, mask: Bools, least: float) -> bool:
-    """Whether the change inside the mask is, on average, at least that much of full scale.
+def is_visible(before: FloatImage, after: FloatImage, mask: Mask, threshold: float) -> bool:
+    """Whether the mean change inside the mask reaches the threshold, a share of full scale.
 
-    Of the change after a little smoothing: one grain for another is no defect.
+    The change is smoothed a little first: one grain instead of another is no defect.
     """
     change = cv2.GaussianBlur((after - before).mean(axis=2), (0, 0), 1.0)
-    return bool(mask.any()) and float(np.abs(change)[mask].mean()) >= least
+    return bool(mask.any()) and float(np.abs(change)[mask].mean()) >= threshold
 
 
-def main_label(defects: list[Defect]) -> str:
+def dominant_label(defects: list[SyntheticDefect]) -> str:
     """The class that covers most pixels."""
     areas: dict[str, int] = {}
     for defect in defects:

@@ -1,4 +1,4 @@
-"""`blemish augment`: what is written reads back, and agrees with the lines that tell of it."""
+"""`blemish augment`: the written images read back and agree with the lines about their defects."""
 
 import json
 from dataclasses import replace
@@ -17,21 +17,23 @@ from blemish.dataset.split import ensure_splits
 from blemish.errors import DataError, ImageError, OptionError
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
-from blemish.inspection.manifest import Roi
-from blemish.synthesis import write
+from blemish.imaging.roi import Roi
+from blemish.synthesis import augmented_set
 from blemish.synthesis.apply import apply
-from blemish.synthesis.cuts import cuts_of
-from blemish.synthesis.recipe import parse_recipe, read_recipe
-from blemish.synthesis.write import write_augmented
+from blemish.synthesis.augmented_set import write_augmented
+from blemish.synthesis.cutouts import cut_defects
+from blemish.synthesis.defect_spec import parse_defect_spec, read_defect_spec
 
-RECIPE = parse_recipe({"steps": [{"kind": "scratch"}, {"kind": "pit", "p": 0.7}, {"kind": "paste"}], "visible": 0.01})
+SPEC = parse_defect_spec(
+    {"steps": [{"kind": "scratch"}, {"kind": "pit", "p": 0.7}, {"kind": "paste"}], "visible": 0.01}
+)
 
 
 @pytest.fixture(scope="module")
 def written(tiny_data, tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "out"
     data = read_dataset(tiny_data.folder / "labelled.csv")
-    return write_augmented(data, out, RECIPE, 6, seed=2), out, data
+    return write_augmented(data, out, SPEC, 6, seed=2), out, data
 
 
 def test_reads_back_with_labels_masks_and_split(written):
@@ -52,15 +54,15 @@ def test_reads_back_with_labels_masks_and_split(written):
 
 def test_every_image_can_be_made_again_from_its_line(written):
     _, out, data = written
-    recipe = read_recipe(out / "recipe.yaml")
+    spec = read_defect_spec(out / "spec.yaml")
     line = json.loads((out / "defects.jsonl").read_text().splitlines()[0])
-    cuts = cuts_of(s for s in data.samples if s.split == "train")
-    scene = apply(recipe, to_unit(read_image(line["surface"])), tuple(line["image_seed"]), cuts=cuts)
+    cuts = cut_defects(s for s in data.samples if s.split == "train")
+    scene = apply(spec, to_unit(read_image(line["surface"])), tuple(line["image_seed"]), cuts=cuts)
     np.testing.assert_array_equal(np.round(scene.image * 255).astype(np.uint8), read_image(out / line["image"]))
     assert list(scene.defects[0].seed) == line["seed"]
 
 
-def test_only_training_images_lend_surfaces_and_defects(written):
+def test_surfaces_and_pasted_defects_come_from_training_images_only(written):
     _, out, data = written
     training = {str(s.image) for s in data.samples if s.split == "train"}
     for line in (out / "defects.jsonl").read_text().splitlines():
@@ -69,7 +71,7 @@ def test_only_training_images_lend_surfaces_and_defects(written):
         assert found.get("from", found["surface"]) in training
 
 
-def test_what_an_image_was_made_of_stands_in_the_list(written):
+def test_the_list_names_the_sources_of_each_image(written):
     _, out, _ = written
     lines = [json.loads(line) for line in (out / "defects.jsonl").read_text().splitlines()]
     for sample in read_dataset(out / "dataset.csv").samples:
@@ -79,10 +81,10 @@ def test_what_an_image_was_made_of_stands_in_the_list(written):
     assert any(len(sample.sources) > 1 for sample in read_dataset(out / "dataset.csv").samples)
 
 
-def test_data_without_splits_are_split_before_they_lend(tiny_data, tmp_path):
+def test_data_without_splits_are_split_before_images_are_taken_from_them(tiny_data, tmp_path):
     data = read_dataset(tiny_data.folder / "labelled.csv")
     bare = data.with_samples(replace(s, split=None) for s in data.samples)
-    write_augmented(bare, tmp_path / "out", RECIPE, 4, include=True)
+    write_augmented(bare, tmp_path / "out", SPEC, 4, include=True)
     found = read_dataset(tmp_path / "out" / "dataset.csv")
     real = [s for s in found.samples if s.sources is None]
     assert {s.image for s in real} == {s.image for s in data.samples}
@@ -95,17 +97,17 @@ def test_data_without_splits_are_split_before_they_lend(tiny_data, tmp_path):
 def test_defects_lie_in_the_region_of_interest(tiny_data, tmp_path):
     data = read_dataset(tiny_data.folder / "labelled.csv")
     roi = Roi(image_height=64, image_width=64, rectangle=(8, 0, 64, 40))
-    made = write_augmented(data, tmp_path / "out", parse_recipe([{"kind": "pit", "count": [3, 3]}]), 6, roi=roi)
+    made = write_augmented(data, tmp_path / "out", parse_defect_spec([{"kind": "pit", "count": [3, 3]}]), 6, roi=roi)
     masks = np.stack([read_image(s.mask)[..., 0] for s in made.dataset.samples])
     assert masks.any(axis=(1, 2)).all()
     assert not masks[:, 40:].any()
     assert not masks[:, :, :8].any()
     with pytest.raises(ImageError, match=r"good.*\.png: "):
-        write_augmented(data, tmp_path / "none", RECIPE, 1, roi=Roi(blob={"level": 1.0}))
+        write_augmented(data, tmp_path / "none", SPEC, 1, roi=Roi(blob={"level": 1.0}))
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_what_the_surface_tells_goes_with_it(moved, tmp_path):
+def test_group_product_template_and_valid_pixels_of_the_surface_are_kept(moved, tmp_path):
     rng = np.random.default_rng(0)
     roi = np.zeros((64, 64, 1), np.uint8)
     roi[12:52, 10:44] = 255
@@ -115,8 +117,8 @@ def test_what_the_surface_tells_goes_with_it(moved, tmp_path):
     told = {"roi": tmp_path / "roi.png", "product": "plate", "template": tmp_path / "b.png", "group": "lot 7"}
     data = Dataset((Sample(tmp_path / "a.png", "good", "train", **told),), tmp_path, "csv")
     steps = [{"kind": "pit", "strength": [0.2, 0.3]}, *([{"kind": "affine", "shift": (-0.2, 0.2)}] if moved else [])]
-    recipe = parse_recipe({"steps": steps, "part": "whole"})
-    write_augmented(data, tmp_path / "out", recipe, 6)
+    spec = parse_defect_spec({"steps": steps, "part": "whole"})
+    write_augmented(data, tmp_path / "out", spec, 6)
     for sample in read_dataset(tmp_path / "out" / "dataset.csv").samples:
         assert (sample.product, sample.group) == ("plate", "lot 7")
         assert sample.template == (None if moved else told["template"])
@@ -128,9 +130,9 @@ def test_what_the_surface_tells_goes_with_it(moved, tmp_path):
 
 
 def test_command_writes_a_set_to_train_on_and_a_contact_sheet(tiny_data, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("[{kind: scratch}]")
-    args = ["augment", str(tiny_data.folder / "labelled.csv"), str(tmp_path / "out"), "--recipe", str(recipe)]
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("[{kind: scratch}]")
+    args = ["augment", str(tiny_data.folder / "labelled.csv"), str(tmp_path / "out"), "--spec", str(spec)]
     result = CliRunner().invoke(build_app(), [*args, "--count", "5", "--include-data"])
     assert result.exit_code == 0, result.output
     assert f"next: blemish train {tmp_path / 'out' / 'dataset.csv'}" in result.output
@@ -143,12 +145,12 @@ def test_command_writes_a_set_to_train_on_and_a_contact_sheet(tiny_data, tmp_pat
     args[2], drawn = str(tmp_path / "drawn"), str(tiny_data.folder / "labelled.csv")
     result = CliRunner().invoke(build_app(), [*args, "--count", "1"])
     assert "holds no good image" in result.output
-    assert f"next: blemish train {drawn} --method unet --synthetic {recipe}" in result.output
+    assert f"next: blemish train {drawn} --method unet --synthetic {spec}" in result.output
 
 
 def test_same_seed_writes_the_same_files(written, tmp_path):
     _, out, data = written
-    write_augmented(data, tmp_path / "again", RECIPE, 2, seed=2)
+    write_augmented(data, tmp_path / "again", SPEC, 2, seed=2)
     for name in ("images/00000.png", "masks/00001.png"):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
 
@@ -156,31 +158,33 @@ def test_same_seed_writes_the_same_files(written, tmp_path):
 def test_bad_requests_are_one_line(written, tiny_data, tmp_path):
     _, out, data = written
     with pytest.raises(DataError, match="not empty"):
-        write_augmented(data, out, RECIPE, 1)
+        write_augmented(data, out, SPEC, 1)
     with pytest.raises(DataError, match="is a file"):
-        write_augmented(data, out / "recipe.yaml", RECIPE, 1)
+        write_augmented(data, out / "spec.yaml", SPEC, 1)
     defective = data.where(lambda s: bool(s.defective))
     with pytest.raises(DataError, match="no good training"):
-        write_augmented(defective, tmp_path / "a", RECIPE, 1)
+        write_augmented(defective, tmp_path / "a", SPEC, 1)
     good = data.where(lambda s: s.defective is False)
     with pytest.raises(DataError, match="pastes real defects"):
-        write_augmented(good, tmp_path / "b", RECIPE, 1)
-    with pytest.raises(OptionError, match="pastes defects of hole and no training image marks one; it marks"):
-        write_augmented(data, tmp_path / "c", parse_recipe([{"kind": "paste", "classes": ["hole"]}]), 1)
+        write_augmented(good, tmp_path / "b", SPEC, 1)
+    with pytest.raises(OptionError, match="pastes defects of hole, but no training image has a mask of one"):
+        write_augmented(data, tmp_path / "c", parse_defect_spec([{"kind": "paste", "classes": ["hole"]}]), 1)
     with pytest.raises(OptionError, match="makes no defect"):
-        write_augmented(good, tmp_path / "c", parse_recipe([{"kind": "blur"}]), 1)
-    hopeless = parse_recipe([{"kind": "stain", "p": 0.0}])
+        write_augmented(good, tmp_path / "c", parse_defect_spec([{"kind": "blur"}]), 1)
+    hopeless = parse_defect_spec([{"kind": "stain", "p": 0.0}])
     with pytest.raises(DataError, match="attempts"):
         write_augmented(good, tmp_path / "c", hopeless, 1)
-    pictures = parse_recipe([{"kind": "scratch"}, {"kind": "overlay", "texture": str(tmp_path / "pictures"), "p": 0.0}])
+    pictures = parse_defect_spec(
+        [{"kind": "scratch"}, {"kind": "overlay", "texture": str(tmp_path / "pictures"), "p": 0.0}]
+    )
     with pytest.raises(OptionError, match="folder that holds pictures"):
         write_augmented(good, tmp_path / "d", pictures, 1)
     assert not list(tmp_path.iterdir())  # nothing stands in the way of the next attempt
 
 
-def test_what_could_be_made_is_kept(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "ATTEMPTS", 1)
-    rare = parse_recipe([{"kind": "scratch", "p": 0.3}])
+def test_images_made_before_a_failure_are_kept(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(augmented_set, "ATTEMPTS", 1)
+    rare = parse_defect_spec([{"kind": "scratch", "p": 0.3}])
     for seed in range(20):
         data = read_dataset(tiny_data.folder / "mvtec")
         try:

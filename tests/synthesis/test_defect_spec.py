@@ -1,24 +1,24 @@
-"""Recipes: what is read, and what one clear line says of what is wrong."""
+"""Defect specifications: reading, and one clear line about each mistake."""
 
 import pytest
 
 from blemish.errors import OptionError
-from blemish.synthesis.recipe import KINDS, labels_of, parse_recipe, read_recipe, with_default_label
+from blemish.synthesis.defect_spec import KINDS, parse_defect_spec, read_defect_spec, spec_labels, with_default_label
 
 
-def test_a_list_of_steps_is_a_recipe(tmp_path):
+def test_a_list_of_steps_is_a_specification(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("- {kind: scratch, p: 0.5, length: [0.1, 0.2]}\n- {kind: light}\n")
-    recipe = read_recipe(path)
-    assert [step.kind for step in recipe.steps] == ["scratch", "light"]
-    assert recipe.changes
-    assert not recipe.pastes
+    spec = read_defect_spec(path)
+    assert [step.kind for step in spec.steps] == ["scratch", "light"]
+    assert spec.changes_images
+    assert not spec.has_paste
 
 
 def test_every_kind_has_defaults_and_survives_its_own_yaml():
-    recipe = parse_recipe([{"kind": kind} for kind in KINDS])
+    spec = parse_defect_spec([{"kind": kind} for kind in KINDS])
     assert len(KINDS) == 16
-    assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+    assert parse_defect_spec(spec.model_dump(mode="json")) == spec
 
 
 @pytest.mark.parametrize(
@@ -38,26 +38,28 @@ def test_every_kind_has_defaults_and_survives_its_own_yaml():
         ([{"kind": "scratch", "label": "a|b"}], "cannot be the class of a defect"),
     ],
 )
-def test_what_is_wrong_is_one_line(content, words):
+def test_a_mistake_is_one_line(content, words):
     with pytest.raises(OptionError, match=words) as caught:
-        parse_recipe(content)
+        parse_defect_spec(content)
     assert "\n" not in str(caught.value)
 
 
 def test_one_number_is_a_range_of_itself():
-    recipe = parse_recipe({"steps": [{"kind": "pit", "length": 0.2, "count": 3}], "pick": 1})
-    assert recipe == parse_recipe({"steps": [{"kind": "pit", "length": [0.2, 0.2], "count": [3, 3]}], "pick": [1, 1]})
+    spec = parse_defect_spec({"steps": [{"kind": "pit", "length": 0.2, "count": 3}], "pick": 1})
+    assert spec == parse_defect_spec(
+        {"steps": [{"kind": "pit", "length": [0.2, 0.2], "count": [3, 3]}], "pick": [1, 1]}
+    )
 
 
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(OptionError, match="cannot be read"):
-        read_recipe(tmp_path / "no.yaml")
+        read_defect_spec(tmp_path / "no.yaml")
 
 
 def test_classes_of_steps():
-    recipe = parse_recipe(
+    spec = parse_defect_spec(
         [{"kind": "scratch"}, {"kind": "overlay"}, {"kind": "pit", "label": "hole"}, {"kind": "paste"}]
     )
-    assert labels_of(recipe) == ("defect", "hole", "scratch")
-    assert labels_of(with_default_label(recipe, ("flaw",))) == ("flaw", "hole")
-    assert with_default_label(recipe, ("a", "b")) == recipe
+    assert spec_labels(spec) == ("defect", "hole", "scratch")
+    assert spec_labels(with_default_label(spec, ("flaw",))) == ("flaw", "hole")
+    assert with_default_label(spec, ("a", "b")) == spec
