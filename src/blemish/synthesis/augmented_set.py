@@ -17,9 +17,10 @@ from blemish.dataset.valid_mask import valid_mask
 from blemish.dataset.write import write_csv
 from blemish.errors import BlemishError, DataError, ImageError, OptionError
 from blemish.geometry import mask_bounds
-from blemish.imaging.part_locator import PartRoi, locate_part
+from blemish.imaging.part_locator import Roi, locate_part
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
+from blemish.imaging.roi import Roi
 from blemish.synthesis.apply import apply, used_scale
 from blemish.synthesis.contact_sheet import make_contact_sheet, render_pair
 from blemish.synthesis.cutouts import cut_defects
@@ -51,7 +52,7 @@ def write_augmented(
     seed: int = 0,
     *,
     include: bool = False,
-    roi: PartRoi | None = None,
+    roi: Roi | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> AugmentedSet:
     """Write `count` images with synthetic defects on good training images of `data`; the same seed, the same files.
@@ -110,7 +111,7 @@ def write_augmented(
 
 
 def _make_image(
-    good: list[Sample], spec: DefectSpec, cuts: list[Any], roi: PartRoi | None, seed: int, number: int
+    good: list[Sample], spec: DefectSpec, cuts: list[Any], roi: Roi | None, seed: int, number: int
 ) -> tuple[Sample, tuple[int, ...], SyntheticScene]:
     """A good image, its seed, and the scene made of it; DataError where no attempt gives a defect."""
     for attempt in range(ATTEMPTS):
@@ -135,10 +136,10 @@ def _make_image(
     )
 
 
-def _part_pixels(pixels: NDArray[Any], sample: Sample, roi: PartRoi) -> Mask:
+def _part_pixels(pixels: NDArray[Any], sample: Sample, roi: Roi) -> Mask:
     """Pixels (H, W) of the part, located in an image (H, W, C); an ImageError names its file."""
     try:
-        return counting(locate_part(pixels, roi), pixels.shape[:2])
+        return locate_part(pixels, roi).valid_pixels(pixels.shape[:2])
     except ImageError as error:
         raise ImageError(f"{sample.image}: {error}") from error
 

@@ -258,7 +258,7 @@ def step_label(step: DefectStep) -> str | None:
     """The class of a step's defects; None: that of the pasted defect."""
     if step.label is not None or isinstance(step, Paste):
         return step.label
-    return step.kind if isinstance(step, ShapeStep) else "defect"  # type: ignore[attr-defined, no-any-return]
+    return step.kind if isinstance(step, ShapeStep) else "defect"  # type: ignore[attr-defined]
 
 
 def with_default_label(spec: DefectSpec, defect_classes: tuple[str, ...]) -> DefectSpec:
