@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blemish.errors import BlemishError, OptionError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class FrozenModel(BaseModel):
+    """A model that knows all its fields and does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from skimage.filters import threshold_otsu
 
 from blemish.errors import ImageError
 from blemish.geometry import polygon_mask
-from blemish.imaging.blob import find_blob, otsu_level
+from blemish.imaging.blob import find_blob, otsu_threshold
 from blemish.imaging.contour import find_contour
-from blemish.imaging.part_locator import Blob, Contour, Mark, counting, encode_mark, find_part
-from blemish.imaging.pattern_match import correlation, find_mark, turned
-from blemish.imaging.rotated_crop import Turned
-from blemish.inspection.manifest import Roi
+from blemish.imaging.part_locator import locate_part
+from blemish.imaging.pattern_match import encode_pattern, match_pattern, normalised_correlation, rotate_pattern
+from blemish.imaging.roi import BlobLocator, ContourLocator, PatternLocator, Roi
+from blemish.imaging.rotated_crop import RotatedCrop
 
 SIZE = (160, 240)
 
@@ -46,7 +46,7 @@ def overlap(one, other):
 
 @pytest.mark.parametrize("degrees", [0, 17, -31, 44])
 def test_a_turned_crop_and_the_way_back(degrees):
-    crop = Turned((120, 80), degrees, 60, 100)
+    crop = RotatedCrop((120, 80), degrees, 60, 100)
     np.testing.assert_allclose(crop.corners(), rectangle((120, 80), degrees, 60, 100), atol=1e-9)
     points = np.random.default_rng(1).uniform(0, 60, (20, 2))
     np.testing.assert_allclose(crop.to_crop(crop.to_image(points)), points, atol=1e-9)
@@ -62,21 +62,21 @@ def test_a_turned_crop_and_the_way_back(degrees):
     for layer in range(5):
         assert overlap(cut[..., layer] >= 0.5, expected) > 0.93
     assert overlap(crop.crop_mask(mask), expected) > 0.93
-    back = crop.map_back(expected.astype(np.float32), SIZE)
+    back = crop.map_to_image(expected.astype(np.float32), SIZE)
     assert overlap(back >= 0.5, mask) > 0.95
     np.testing.assert_allclose(
-        crop.boxes_back(np.array([[20, 10, 50, 40]])),
+        crop.boxes_to_image(np.array([[20, 10, 50, 40]])),
         [[*crop.to_image(own).min(axis=0), *crop.to_image(own).max(axis=0)]],
     )
 
 
 def test_a_crop_that_is_not_turned_is_a_plain_slice():
     image = np.random.default_rng(0).integers(0, 65536, (*SIZE, 3)).astype(np.uint16)
-    crop = Turned((50, 40), 0, 20, 30)
+    crop = RotatedCrop((50, 40), 0, 20, 30)
     np.testing.assert_array_equal(crop.crop(image), image[30:50, 35:65])
-    assert crop.boxes_into(np.array([[35, 30, 65, 50]])).tolist() == [[0, 0, 30, 20]]
+    assert crop.boxes_to_crop(np.array([[35, 30, 65, 50]])).tolist() == [[0, 0, 30, 20]]
     values = np.random.default_rng(0).random((20, 30)).astype(np.float32)
-    np.testing.assert_allclose(crop.map_back(values, SIZE)[30:50, 35:65], values, atol=1e-6)
+    np.testing.assert_allclose(crop.map_to_image(values, SIZE)[30:50, 35:65], values, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", ["bright", "dark"])
@@ -97,7 +97,7 @@ def test_otsus_level_is_the_one_of_scikit_image(seed, share):
     rng = np.random.default_rng(seed)
     grey = np.where(rng.random((60, 60)) < share, rng.normal(0.3, 0.04, (60, 60)), rng.normal(0.7, 0.06, (60, 60)))
     grey = grey.clip(0, 1).astype(np.float32)
-    ours, reference = otsu_level(grey), threshold_otsu(grey, nbins=4096)
+    ours, reference = otsu_threshold(grey), threshold_otsu(grey, nbins=4096)
     assert np.mean((grey > ours) != (grey > reference)) < 0.005
 
 
@@ -129,10 +129,10 @@ def pattern(seed=0, size=(48, 60)):
 def placed(mark, centre, degrees, gain=0.6, offset=0.2, size=SIZE, noise=0.02):
     """The mark laid into a picture at a place and an angle, with less contrast and some noise."""
     height, width = mark.shape
-    spot = Turned(centre, degrees, height, width)
+    spot = RotatedCrop(centre, degrees, height, width)
     field = cv2.GaussianBlur(np.random.default_rng(5).random(size), (0, 0), 3).astype(np.float32)
     inside = polygon_mask([tuple(p) for p in spot.corners()], *size)
-    field[inside] = spot.map_back(mark, size)[inside]
+    field[inside] = spot.map_to_image(mark, size)[inside]
     noisy = gain * field + offset + np.random.default_rng(6).normal(0, noise, size)
     return noisy.clip(0, 1).astype(np.float32)
 
@@ -140,14 +140,14 @@ def placed(mark, centre, degrees, gain=0.6, offset=0.2, size=SIZE, noise=0.02):
 def test_correlation_is_that_of_scikit_image():
     image = np.random.default_rng(0).random((50, 70)).astype(np.float32)
     mark = image[10:26, 20:45] + np.random.default_rng(1).normal(0, 0.1, (16, 25)).astype(np.float32)
-    ours = correlation(image, mark, np.ones(mark.shape, np.float32))
+    ours = normalised_correlation(image, mark, np.ones(mark.shape, np.float32))
     np.testing.assert_allclose(ours, match_template(image, mark), atol=1e-4)
 
 
 def test_masked_correlation_by_brute_force():
     image = np.random.default_rng(0).random((30, 32)).astype(np.float32)
-    mark, mask = turned(pattern(3, (9, 12)), 30)
-    ours = correlation(image, mark, mask)
+    mark, mask = rotate_pattern(pattern(3, (9, 12)), 30)
+    ours = normalised_correlation(image, mark, mask)
     keep = mask > 0
     for y, x in [(0, 0), (3, 7), (ours.shape[0] - 1, ours.shape[1] - 1)]:
         own = image[y : y + mark.shape[0], x : x + mark.shape[1]][keep]
@@ -159,7 +159,7 @@ def test_masked_correlation_by_brute_force():
 def test_a_turned_mark_is_found_to_parts_of_a_pixel(angle, size):
     mark = pattern(1, size)
     centre = (121.3, 77.8)
-    match = find_mark(placed(mark, centre, angle), mark, reach=180)
+    match = match_pattern(placed(mark, centre, angle), mark, max_degrees=180)
     assert np.hypot(match.centre[0] - centre[0], match.centre[1] - centre[1]) < 0.7
     assert abs((match.degrees - angle + 180) % 360 - 180) < 1.5
     assert match.score > 0.85
@@ -168,40 +168,42 @@ def test_a_turned_mark_is_found_to_parts_of_a_pixel(angle, size):
 def test_a_mark_in_the_corner_of_the_image():
     mark = pattern(2)
     image = placed(mark, (30, 24), 0)
-    match = find_mark(image, mark, reach=10)
+    match = match_pattern(image, mark, max_degrees=10)
     np.testing.assert_allclose(match.centre, (30, 24), atol=0.5)
-    assert find_mark(image[:48, :60], mark).centre == pytest.approx((30, 24), abs=0.1)
+    assert match_pattern(image[:48, :60], mark).centre == pytest.approx((30, 24), abs=0.1)
 
 
 def test_without_turning_the_crop_is_a_slice():
     mark = pattern(2)
     image = (placed(mark, (80, 70), 0) * 255).astype(np.uint8)[..., None]
-    roi = Roi(mark=Mark(png=encode_mark(mark), part=(-10, -5, 70, 53)))
-    place = find_part(image, roi)
-    assert place.turned is None
+    roi = Roi(pattern=PatternLocator(png=encode_pattern(mark), crop=(-10, -5, 70, 53)))
+    place = locate_part(image, roi)
+    assert place.rotated is None
     assert place.box == (40, 41, 120, 99)
 
 
-@pytest.mark.parametrize("locator", [{"blob": Blob(upright=True)}, {"contour": Contour(upright=True)}])
+@pytest.mark.parametrize("locator", [{"blob": BlobLocator(upright=True)}, {"contour": ContourLocator(upright=True)}])
 @pytest.mark.parametrize("degrees", [-40, -12, 0, 25])
 def test_an_upright_crop_of_a_turned_part(locator, degrees):
     corners = rectangle((118, 82), degrees, 50, 90)
-    place = find_part(drawn(corners), Roi(**locator))
-    assert abs(place.turned.degrees - degrees) < 1.5
-    assert abs(place.turned.height - 50) <= 3
-    assert abs(place.turned.width - 90) <= 3
-    assert overlap(counting(place, SIZE), polygon_mask(corners, *SIZE)) > 0.93
+    place = locate_part(drawn(corners), Roi(**locator))
+    assert abs(place.rotated.degrees - degrees) < 1.5
+    assert abs(place.rotated.height - 50) <= 3
+    assert abs(place.rotated.width - 90) <= 3
+    assert overlap(place.valid_pixels(SIZE), polygon_mask(corners, *SIZE)) > 0.93
 
 
 def test_a_turned_part_that_goes_with_a_mark():
     mark = pattern(4)
-    spot = Turned((100, 80), 20, *mark.shape)
+    spot = RotatedCrop((100, 80), 20, *mark.shape)
     image = (placed(mark, (100, 80), 20) * 255).astype(np.uint8)[..., None]
-    place = find_part(image, Roi(mark=Mark(png=encode_mark(mark), degrees=30, part=(-15, -10, 75, 30))))
+    place = locate_part(
+        image, Roi(pattern=PatternLocator(png=encode_pattern(mark), degrees=30, crop=(-15, -10, 75, 30)))
+    )
     expected = spot.to_image(np.array([[-15, -10], [75, -10], [75, 30], [-15, 30]]))
-    np.testing.assert_allclose(place.turned.corners(), expected, atol=1.0)
-    assert place.inside.shape == (40, 90)
-    assert place.inside.all()
+    np.testing.assert_allclose(place.rotated.corners(), expected, atol=1.0)
+    assert place.valid.shape == (40, 90)
+    assert place.valid.all()
 
 
 def test_margin_counts_and_the_search_rectangle():
@@ -209,15 +211,17 @@ def test_margin_counts_and_the_search_rectangle():
     image = drawn(corners)
     image[100:150, 120:230] = 200  # larger, but outside the rectangle
     limits = {"image_height": 160, "image_width": 240, "rectangle": (40, 20, 115, 95)}
-    box = find_part(image, Roi(**limits, blob=Blob(margin=4)))
+    box = locate_part(image, Roi(**limits, blob=BlobLocator(margin=4)))
     assert np.abs(np.subtract(box.box, (56, 36, 104, 84))).max() <= 1
-    assert box.inside.all()
-    at_the_edge = find_part(image, Roi(**limits, blob=Blob(margin=400)))
+    assert box.valid.all()
+    at_the_edge = locate_part(image, Roi(**limits, blob=BlobLocator(margin=400)))
     assert at_the_edge.box == (40, 20, 115, 95)
-    outline = find_part(image, Roi(**limits, blob=Blob(counts="outline")))
-    assert outline.inside.mean() == pytest.approx(0.5, abs=0.05)
-    hull = find_part(image, Roi(**limits, blob=Blob(counts="hull"), ignore=[[(60, 40), (70, 40), (70, 50), (60, 50)]]))
-    assert not hull.inside[:8, :8].any()
+    outline = locate_part(image, Roi(**limits, blob=BlobLocator(valid="outline")))
+    assert outline.valid.mean() == pytest.approx(0.5, abs=0.05)
+    hull = locate_part(
+        image, Roi(**limits, blob=BlobLocator(valid="hull"), ignore=[[(60, 40), (70, 40), (70, 50), (60, 50)]])
+    )
+    assert not hull.valid[:8, :8].any()
 
 
 FLAT = np.full((*SIZE, 1), 90, np.uint8)
@@ -228,15 +232,15 @@ NOISE = np.random.default_rng(0).normal(90, 2, (*SIZE, 1)).clip(0, 255).astype(n
 @pytest.mark.parametrize(
     "roi",
     [
-        Roi(blob=Blob()),
-        Roi(blob=Blob(level=0.9)),
-        Roi(contour=Contour()),
-        Roi(mark=Mark(png=encode_mark(pattern()), degrees=10)),
+        Roi(blob=BlobLocator()),
+        Roi(blob=BlobLocator(level=0.9)),
+        Roi(contour=ContourLocator()),
+        Roi(pattern=PatternLocator(png=encode_pattern(pattern()), degrees=10)),
     ],
 )
 def test_no_part_is_one_clear_line(image, roi):
     with pytest.raises(ImageError, match="no part was found") as caught:
-        find_part(image, roi)
+        locate_part(image, roi)
     assert "\n" not in str(caught.value)
 
 
@@ -248,8 +252,8 @@ def test_an_open_line_encloses_nothing():
 
 
 def test_an_image_smaller_than_the_mark():
-    with pytest.raises(ImageError, match="smaller than the mark"):
-        find_part(FLAT[:20, :20], Roi(mark=Mark(png=encode_mark(pattern()))))
+    with pytest.raises(ImageError, match="smaller than the pattern"):
+        locate_part(FLAT[:20, :20], Roi(pattern=PatternLocator(png=encode_pattern(pattern()))))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +268,7 @@ def test_an_image_smaller_than_the_mark():
 )
 def test_a_mark_that_is_none_is_refused(content, words):
     with pytest.raises(ValidationError, match=words):
-        Mark(png=content)
+        PatternLocator(png=content)
 
 
 def test_a_roi_is_complete_and_has_one_way_to_find_the_part():
@@ -273,4 +277,4 @@ def test_a_roi_is_complete_and_has_one_way_to_find_the_part():
     with pytest.raises(ValidationError, match="image_height"):
         Roi()
     with pytest.raises(ValidationError, match="one of"):
-        Roi(blob=Blob(), contour=Contour())
+        Roi(blob=BlobLocator(), contour=ContourLocator())

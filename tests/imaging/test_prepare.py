@@ -10,7 +10,7 @@ from blemish.imaging.prepare import (
     fit_mask_to,
     fit_to,
     fit_transform,
-    map_back,
+    map_to_image,
     match_channels,
     prepare,
     resize,
@@ -114,13 +114,13 @@ def test_a_mark_in_the_image_is_where_the_transform_says_and_comes_back(size, fi
     rows, columns = np.nonzero(placed > 0.5)
     found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert np.abs(found - box).max() <= 1
-    back = map_back(out[..., 0], transform, size)
+    back = map_to_image(out[..., 0], transform, size)
     assert back.shape == size
     rows, columns = np.nonzero(back > 0.5)
     one_pixel = max(1, 1 / min(transform.scale_x, transform.scale_y)) + 1e-9
     found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert np.abs(found - [x0, y0, x1, y1]).max() <= one_pixel
-    np.testing.assert_array_equal(back, map_back(out[..., 0], fit, size))
+    np.testing.assert_array_equal(back, map_to_image(out[..., 0], fit, size))
 
 
 def test_letterbox_pads_with_the_mean_and_keeps_the_aspect():
@@ -134,7 +134,7 @@ def test_letterbox_pads_with_the_mean_and_keeps_the_aspect():
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
 def test_a_flat_map_stays_flat_to_the_edges(fit):
-    back = map_back(np.full((64, 64), 0.7, np.float32), fit, (30, 200))
+    back = map_to_image(np.full((64, 64), 0.7, np.float32), fit, (30, 200))
     np.testing.assert_allclose(back, 0.7, atol=1e-6)
     assert back.shape == (30, 200)
 

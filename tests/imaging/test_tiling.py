@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.imaging.tiling import Stitcher, tile_boxes, tile_starts
+from blemish.imaging.tiling import MapStitcher, tile_boxes, tile_starts
 
 shapes = st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40), st.floats(0, 0.89))
 
@@ -39,14 +39,14 @@ def test_neighbours_overlap_by_at_least_the_share(length, tile, overlap):
 def test_stitching_the_cut_image_gives_the_image(shape, leading):
     height, width = shape[:2]
     image = np.random.default_rng(0).random((*leading, height, width)).astype(np.float32)
-    stitcher = Stitcher(*shape, leading=leading)
+    stitcher = MapStitcher(*shape, leading=leading)
     for x0, y0, x1, y1 in tile_boxes(*shape):
         stitcher.add((x0, y0, x1, y1), image[..., y0:y1, x0:x1])
     np.testing.assert_allclose(stitcher.result(), image, rtol=0, atol=2e-6)
 
 
 def test_tiles_that_disagree_are_blended_from_one_to_the_other():
-    stitcher = Stitcher(1, 12, 1, 8, 0.5)
+    stitcher = MapStitcher(1, 12, 1, 8, 0.5)
     boxes = tile_boxes(1, 12, 1, 8, 0.5)
     assert boxes == [(0, 0, 8, 1), (4, 0, 12, 1)]
     stitcher.add(boxes[0], np.zeros((1, 8), np.float32))

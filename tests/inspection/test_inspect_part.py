@@ -10,11 +10,12 @@ from blemish.cli import build_app
 from blemish.dataset.sample import Sample
 from blemish.errors import ImageError, OptionError
 from blemish.geometry import polygon_mask
-from blemish.imaging.part_locator import BlobLocator, PatternLocator, encode_pattern
+from blemish.imaging.pattern_match import encode_pattern
 from blemish.imaging.read import read_image, write_image
+from blemish.imaging.roi import BlobLocator, PatternLocator, Roi
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision, Roi
+from blemish.inspection.manifest import Decision
 from blemish.inspection.pipeline import Unreadable
 from blemish.inspection.result import Verdict
 from blemish.inspection.roi_file import read_roi
@@ -113,7 +114,7 @@ def test_a_part_that_moves_under_a_mark(tmp_path):
     rng = np.random.default_rng(0)
     mark = cv2.GaussianBlur(rng.random((40, 50)), (0, 0), 2.5).astype(np.float32)
     mark = ((mark - mark.min()) / np.ptp(mark) * 0.35).astype(np.float32)
-    roi = Roi(mark=PatternLocator(png=encode_pattern(mark), degrees=45, part=(0, 0, 120, 70)))
+    roi = Roi(pattern=PatternLocator(png=encode_pattern(mark), degrees=45, crop=(0, 0, 120, 70)))
     path = anomaly_bundle(tmp_path / "g.blemish", AT_HALF, side=120, roi=roi, score_source="map")
     inspector = Inspector.open(path)
     for centre, degrees in [((120, 90), 0), ((140, 84), 17), ((118.5, 95), -38)]:
@@ -160,10 +161,10 @@ def test_a_roi_file_with_a_mark_cut_from_a_picture(tmp_path):
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, SIZE).astype(np.uint8), (0, 0), 2)
     write_image(tmp_path / "first.png", image[..., None])
     (tmp_path / "roi.yaml").write_text(
-        "mark:\n  file: first.png\n  cut: [50, 60, 90, 100]\n  part: [40, 50, 140, 120]\n  degrees: 5\n"
+        "pattern:\n  file: first.png\n  cut: [50, 60, 90, 100]\n  crop: [40, 50, 140, 120]\n  degrees: 5\n"
     )
     roi = read_roi(tmp_path / "roi.yaml")
-    assert roi.mark.part == (-10, -10, 90, 60)
+    assert roi.pattern.crop == (-10, -10, 90, 60)
     assert Roi.model_validate_json(roi.model_dump_json()) == roi
     path = anomaly_bundle(tmp_path / "g.blemish", AT_HALF, roi=roi)
     moved = np.roll(read_image(tmp_path / "first.png"), (7, -12), (0, 1))
@@ -175,15 +176,15 @@ def test_a_roi_file_with_a_mark_cut_from_a_picture(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[1, 2]", "blob, contour and mark"),
+        ("[1, 2]", "blob, contour and pattern"),
         ("rectangle: [0, 0, 9, 9]", "image_height"),
         ("blob: {levle: 3}", "blob.levle"),
         ("blob: {level: bright}", "blob.level"),
         ("blub: {}", "known are"),
-        ("mark: {file: none.png}", "none.png"),
-        ("mark: {file: i.png, cut: [0, 0, 999, 10]}", "does not lie in"),
-        ("mark: {file: i.png, cut: [0, 0]}", "four numbers"),
-        ("mark: {file: i.png, cut: [0, 0, 20, 20]}", "one grey"),
+        ("pattern: {file: none.png}", "none.png"),
+        ("pattern: {file: i.png, cut: [0, 0, 999, 10]}", "does not lie in"),
+        ("pattern: {file: i.png, cut: [0, 0]}", "four numbers"),
+        ("pattern: {file: i.png, cut: [0, 0, 20, 20]}", "one grey"),
         ("{", "cannot be read"),
     ],
 )

@@ -1,8 +1,9 @@
 """From an image to the network's input, and from the network's geometry back to the image.
 
-Training and inspection both come through here, so that the network sees in the field what it has learnt from.
+Training and inspection both use these functions, so that the network sees in the field what it was trained on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from blemish.errors import ImageError
 
 Fit = Literal["stretch", "letterbox"]
-_RESIZE_CHANNELS = 4  # OpenCV's area interpolation takes no more at a time
+_OPENCV_CHANNELS = 4  # area interpolation, warps and means take no more at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def fit_transform(size: tuple[int, int], height: int, width: int, fit: Fit) -> F
 def to_unit(image: NDArray[Any]) -> NDArray[np.float32]:
     """Full scale = 1: uint8 / 255, uint16 / 65535, float as it is, clipped to [0, 1].
 
-    A float image that is not finite, or plainly on another scale, is an ImageError rather than a white picture.
+    A float image that is not finite, or plainly on another scale, is an ImageError rather than a white image.
     """
     if image.dtype == np.uint8:
         return np.asarray(np.divide(image, 255, dtype=np.float32))
@@ -80,6 +81,13 @@ def match_channels(image: NDArray[Any], channels: int) -> NDArray[Any]:
     if have == 3 and channels == 1:
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     raise ImageError(f"the image has {have} channels, the network takes {channels}; train on images of the same kind")
+
+
+def by_channels(image: NDArray[Any], operation: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
+    """An OpenCV operation on an image (H, W, C), a few channels at a time, which is all that it takes."""
+    groups = [image] if image.shape[2] <= _OPENCV_CHANNELS else _channel_groups(image)
+    results = [np.atleast_3d(operation(group)) for group in groups]
+    return results[0] if len(results) == 1 else np.concatenate(results, axis=2)
 
 
 def resize(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
@@ -124,7 +132,9 @@ def prepare(image: NDArray[Any], channels: int, height: int, width: int, fit: Fi
     return to_unit(np.ascontiguousarray(fitted.transpose(2, 0, 1)))
 
 
-def map_back(values: NDArray[np.float32], how: FitTransform | Fit, image_size: tuple[int, int]) -> NDArray[np.float32]:
+def map_to_image(
+    values: NDArray[np.float32], how: FitTransform | Fit, image_size: tuple[int, int]
+) -> NDArray[np.float32]:
     """Map (h, w) in the network's geometry as (H, W) of the image, linear, without the letterbox's padding.
 
     A map coarser than the network's input needs the fit's name: its geometry is then that of the map itself.
@@ -148,15 +158,13 @@ def _inner(transform: FitTransform, size: tuple[int, int]) -> tuple[slice, slice
 
 def _mean(image: NDArray[Any]) -> NDArray[np.float64]:
     """Mean of each channel; OpenCV is ten times faster at it than NumPy, but takes four channels at a time."""
-    parts = [image[..., at : at + _RESIZE_CHANNELS] for at in range(0, image.shape[2], _RESIZE_CHANNELS)]
-    return np.concatenate([cv2.mean(np.ascontiguousarray(part))[: part.shape[2]] for part in parts])
+    return np.concatenate([cv2.mean(group)[: group.shape[2]] for group in _channel_groups(image)])
+
+
+def _channel_groups(image: NDArray[Any]) -> list[NDArray[Any]]:
+    starts = range(0, image.shape[2], _OPENCV_CHANNELS)
+    return [np.ascontiguousarray(image[..., at : at + _OPENCV_CHANNELS]) for at in starts]
 
 
 def _resize(image: NDArray[Any], height: int, width: int, interpolation: int) -> NDArray[Any]:
-    if image.shape[2] <= _RESIZE_CHANNELS:
-        return cv2.resize(image, (width, height), interpolation=interpolation).reshape(height, width, -1)
-    parts = [
-        _resize(np.ascontiguousarray(image[..., at : at + _RESIZE_CHANNELS]), height, width, interpolation)
-        for at in range(0, image.shape[2], _RESIZE_CHANNELS)
-    ]
-    return np.concatenate(parts, axis=2)
+    return by_channels(image, lambda layers: cv2.resize(layers, (width, height), interpolation=interpolation))

@@ -1,4 +1,4 @@
-"""Reading and writing image files. What a file is, its content decides, never its name."""
+"""Reading and writing image files. The content of a file decides its type, never its name."""
 
 import io
 import zlib
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from blemish.errors import ImageError
+from blemish.files import write_atomic
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2", ".gif")
 MAX_PIXELS = 250_000_000
@@ -22,7 +23,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DECODER_ERRORS = (OSError, ValueError, SyntaxError, IndexError, KeyError, TypeError, EOFError, OverflowError,
                    RuntimeError, ZeroDivisionError, zlib.error, cv2.error, Image.DecompressionBombError)  # fmt: skip
-# EXIF orientation -> the steps that put the picture upright.
+# EXIF orientation -> the steps that turn the image upright.
 _UPRIGHT = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -129,9 +130,7 @@ def encode(image: NDArray[Any], suffix: str) -> bytes:
 def write_image(path: str | Path, image: NDArray[Any]) -> None:
     """Write an image as PNG, JPEG or TIFF by the path's suffix; folders are made."""
     path = Path(path)
-    content = encode(image, path.suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    write_atomic(path, encode(image, path.suffix))
 
 
 def _bytes(path: str | Path) -> bytes:
@@ -176,10 +175,17 @@ def _header(data: bytes) -> _Header:
     return _Header("other", picture.height, picture.width, channels, bits, orientation, plain=False, picture=picture)
 
 
+def png_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width that a PNG file claims; None where the content does not begin like a PNG."""
+    if not data.startswith(_PNG):
+        return None
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+
+
 def _png_header(data: bytes) -> _Header:
     """Walk the chunks: size, colour type, orientation, and whether every chunk is there and unharmed."""
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if data[12:16] != b"IHDR" or len(data) < 33:
+    size = png_size(data)
+    if size is None or data[12:16] != b"IHDR" or len(data) < 33:
         raise ValueError("the PNG header is damaged")
     view, at, orientation = memoryview(data), 8, 1
     while True:
@@ -197,7 +203,7 @@ def _png_header(data: bytes) -> _Header:
         if kind == b"IEND":
             break
     colour = data[25]  # 0 grey, 2 RGB, 3 palette, 4 grey + alpha, 6 RGB + alpha
-    return _Header("png", height, width, 1 if colour in (0, 4) else 3, 16 if data[24] == 16 else 8, orientation)
+    return _Header("png", *size, 1 if colour in (0, 4) else 3, 16 if data[24] == 16 else 8, orientation)
 
 
 def _jpeg_header(data: bytes) -> _Header:

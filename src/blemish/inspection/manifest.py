@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from blemish.imaging.part_locator import BlobLocator, ContourLocator, PatternLocator
+from blemish.imaging.roi import Roi
 
 SCHEMA_VERSION = 1
 
@@ -28,45 +28,6 @@ class Tiling(Part):
     height: int = Field(ge=16)
     width: int = Field(ge=16)
     overlap: float = Field(default=0.25, ge=0.0, lt=0.9)  # share of a tile
-
-
-class Roi(Part):
-    """The part of the picture that is inspected: shapes drawn on an image of the stated size, which are scaled to
-    others, and perhaps one way to find the part in each image (blob, contour or mark)."""
-
-    image_height: int | None = Field(default=None, ge=1)
-    image_width: int | None = Field(default=None, ge=1)
-    rectangle: tuple[int, int, int, int] | None = None  # x0 y0 x1 y1; the part is looked for in it
-    polygon: list[tuple[float, float]] | None = None
-    ignore: list[list[tuple[float, float]]] = []  # polygons that do not count
-    blob: BlobLocator | None = None
-    contour: ContourLocator | None = None
-    mark: PatternLocator | None = None
-
-    @property
-    def found_in_image(self) -> bool:
-        """Whether the part is looked for in each image anew."""
-        return (self.blob or self.contour or self.mark) is not None
-
-    @property
-    def shaped(self) -> bool:
-        """Whether some pixels of the crop may not count."""
-        patch = self.blob or self.contour
-        return (
-            self.polygon is not None
-            or bool(self.ignore)
-            or (self.mark is not None and self.mark.degrees > 0)
-            or (patch is not None and (patch.upright or patch.counts != "box"))
-        )
-
-    @model_validator(mode="after")
-    def _complete(self) -> "Roi":
-        drawn = self.rectangle is not None or self.polygon is not None or bool(self.ignore)
-        if (self.image_height is None or self.image_width is None) and (drawn or not self.found_in_image):
-            raise ValueError("give image_height and image_width, the size of the image that the shapes are drawn on")
-        if sum(way is not None for way in (self.blob, self.contour, self.mark)) > 1:
-            raise ValueError("give one of blob, contour and mark")
-        return self
 
 
 class Scale(Part):

@@ -1,7 +1,7 @@
 """A region of interest from a YAML or JSON file, as `blemish train --roi` takes it.
 
-Its fields are those of `blemish.inspection.manifest.Roi`, with one exception: the picture of a mark is named by `file`
-(beside the YAML) and `cut`, the piece x0 y0 x1 y1 of it that is looked for; `part`, the box inspected where the mark is
+Its fields are those of `blemish.inspection.manifest.Roi`, with one exception: the picture of a pattern is named by `file`
+(beside the YAML) and `cut`, the piece x0 y0 x1 y1 of it that is looked for; `crop`, the box inspected where the pattern is
 found, is then in pixels of that file too. The piece itself travels in the run and in the bundle.
 """
 
@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from blemish.errors import ImageError, OptionError
 from blemish.imaging.blob import to_grey
-from blemish.imaging.part_locator import encode_pattern
+from blemish.imaging.pattern_match import encode_pattern
 from blemish.imaging.read import read_image
-from blemish.inspection.manifest import Roi
+from blemish.imaging.roi import Roi
 
 
 def read_roi(path: str | Path) -> Roi:
-    """Raises OptionError for a file that is none, and ImageError for a picture of a mark that is no use."""
+    """Raises OptionError for a file that is none, and ImageError for a picture of a pattern that is no use."""
     path = Path(path)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -27,12 +27,12 @@ def read_roi(path: str | Path) -> Roi:
         raise OptionError(f"--roi {path} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict):
         raise OptionError(
-            f"--roi {path}: give image_height, image_width and a rectangle or polygon, or one of blob, contour and mark"
+            f"--roi {path}: give image_height, image_width and a rectangle or polygon, or one of blob, contour and pattern"
         )
     # `blob:` with nothing after it is the locator with its defaults
     data = {key: {} if value is None and key in ("blob", "contour") else value for key, value in data.items()}
-    if isinstance(data.get("mark"), dict) and "file" in data["mark"]:
-        data["mark"] = _with_picture(data["mark"], path)
+    if isinstance(data.get("pattern"), dict) and "file" in data["pattern"]:
+        data["pattern"] = _with_picture(data["pattern"], path)
     try:
         return Roi.model_validate(data)
     except ValidationError as error:
@@ -42,24 +42,24 @@ def read_roi(path: str | Path) -> Roi:
         raise OptionError(f"--roi {path}: {where + ': ' if where else ''}{first['msg']}{known}") from error
 
 
-def _with_picture(mark: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A mark's fields with the picture itself in the place of its file."""
-    fields = dict(mark)
+def _with_picture(pattern: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A pattern's fields with the picture itself in the place of its file."""
+    fields = dict(pattern)
     file = path.parent / str(fields.pop("file"))
     picture = to_grey(read_image(file))
     height, width = picture.shape
     cut = fields.pop("cut", None) or (0, 0, width, height)
-    x0, y0, x1, y1 = _box(cut, f"--roi {path}: mark.cut")
+    x0, y0, x1, y1 = _box(cut, f"--roi {path}: pattern.cut")
     x0, y0, x1, y1 = round(x0), round(y0), round(x1), round(y1)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise OptionError(f"--roi {path}: mark.cut {list(cut)} does not lie in {file}, of {width}×{height} pixels")
+        raise OptionError(f"--roi {path}: pattern.cut {list(cut)} does not lie in {file}, of {width}×{height} pixels")
     try:
         fields["png"] = encode_pattern(picture[y0:y1, x0:x1])
     except ImageError as error:
         raise ImageError(f"--roi {path}: {error}") from error
-    if fields.get("part") is not None:
-        left, top, right, bottom = _box(fields["part"], f"--roi {path}: mark.part")
-        fields["part"] = (left - x0, top - y0, right - x0, bottom - y0)
+    if fields.get("crop") is not None:
+        left, top, right, bottom = _box(fields["crop"], f"--roi {path}: pattern.crop")
+        fields["crop"] = (left - x0, top - y0, right - x0, bottom - y0)
     return fields
 
 
