@@ -17,7 +17,7 @@ from blemish.dataset.valid_mask import valid_mask
 from blemish.dataset.write import write_csv
 from blemish.errors import BlemishError, DataError, ImageError, OptionError
 from blemish.geometry import mask_bounds
-from blemish.imaging.part_locator import Roi, locate_part
+from blemish.imaging.part_locator import locate_part
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
 from blemish.imaging.roi import Roi
