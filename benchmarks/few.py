@@ -44,7 +44,7 @@ from runs import Row, interval, shown_options
 from tiles import split_by_tile
 
 from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
-from blemish.dataset.ground_truth import mask_of
+from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.sample import GOOD
 from blemish.dataset.write import write_csv
 from blemish.evaluation.bootstrap import draw_resamples
@@ -52,7 +52,7 @@ from blemish.evaluation.episodes import (
     EPISODES,
     attention,
     evaluate_episodes,
-    most_queries,
+    max_queries,
     nearest_prototype,
     softmax_regression,
 )
@@ -114,7 +114,9 @@ def tile(data: Path) -> Dataset:
 def marked(dataset: Dataset, *splits: str) -> Dataset:
     """Without the defective images of an empty mask in these splits."""
     return dataset.where(
-        lambda s: s.split not in splits or not s.defective or bool(mask_of(s, read_image(s.image).shape[:2]).any())
+        lambda s: (
+            s.split not in splits or not s.defective or bool(read_defect_mask(s, read_image(s.image).shape[:2]).any())
+        )
     )
 
 
@@ -203,7 +205,7 @@ def judge_all(rows: Measured, what: Row, method: str, run: Path, asked: Dataset,
     for shots in (1, 5):
         if rows.has({**what, "shots": shots}):
             continue
-        queries = min(QUERIES, most_queries(labels, shots, groups))
+        queries = min(QUERIES, max_queries(labels, shots, groups))
         found = evaluate_episodes(shown, labels, ways, shots, queries, count, classify=rule, groups=groups)
         accuracy = f"{found.mean:.3f} ({found.low:.3f}–{found.high:.3f})"
         rows.add({**what, "ways": ways, "shots": shots, "accuracy": accuracy, "episodes": len(found.accuracies)})

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from runs import Row
 
 from blemish import Inspector, Sample
-from blemish.dataset.ground_truth import mask_of
+from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.sample import GOOD
 from blemish.evaluation.bootstrap import draw_resamples, paired_difference
 from blemish.evaluation.mask_metrics import measure_overlap
@@ -28,7 +28,7 @@ def judge(inspector: Inspector, test: Sequence[Sample], by_pixels: bool) -> Judg
     for sample, result in zip(test, inspector.inspect(test), strict=True):
         label = number[str(sample.label)]
         if by_pixels:
-            own = measure_overlap(result.regions, mask_of(sample, result.size))
+            own = measure_overlap(result.regions, read_defect_mask(sample, result.size))
             found.append((label, own.pixels.intersection, own.pixels.union, own.defects, own.touched))
         else:
             scores = result.class_scores or {}

@@ -20,7 +20,7 @@ import numpy as np
 from runs import Row, cases, costs, interval, options_of, parser, show, shown_options, trained
 
 from blemish import Inspection, Inspector, Region, Sample, evaluate, read_dataset
-from blemish.dataset.ground_truth import mask_of
+from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.write import write_csv
 from blemish.synthesis.synthetic_set import SetSize, write_synthetic
 
@@ -59,7 +59,7 @@ class Ruler:
         if true is None or float(true["area_px"]) <= LEAST_AREA:
             return
         self.defects += 1
-        mask = mask_of(sample, found.size)
+        mask = read_defect_mask(sample, found.size)
         shared = [pixels_shared(mask, region) for region in found.regions]
         if not any(shared):
             return

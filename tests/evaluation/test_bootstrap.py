@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from blemish.evaluation.paired import draw_sets, paired_difference
+from blemish.evaluation.bootstrap import draw_resamples, paired_difference
 
 
 def mean_of(values):
@@ -17,7 +17,7 @@ def test_against_every_resample_there_is():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=5), rng.normal(size=5)
     exact = np.array([(a - b)[list(chosen)].mean() for chosen in product(range(5), repeat=5)])
-    found = paired_difference(mean_of(a), mean_of(b), draw_sets([0] * 5, draws=20_000), 5)
+    found = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 5, draws=20_000), 5)
     assert found.value == pytest.approx((a - b).mean())
     assert [found.low, found.high] == pytest.approx(np.quantile(exact, [0.025, 0.975]), abs=0.05)
     assert found.better == pytest.approx((exact > 0).mean(), abs=0.02)
@@ -27,17 +27,17 @@ def test_strata_against_every_resample_there_is():
     values, strata = np.array([0.0, 1.0, 5.0, 9.0]), ["good", "good", "bad", "bad"]
     exact = sorted({(values[i] + values[j] + values[k] + values[m]) / 4
                     for i, j in product((0, 1), repeat=2) for k, m in product((2, 3), repeat=2)})  # fmt: skip
-    drawn = {float(values[one].mean()) for one in draw_sets(strata, draws=500)}
+    drawn = {float(values[one].mean()) for one in draw_resamples(strata, draws=500)}
     assert sorted(drawn) == pytest.approx(exact)
 
 
 def test_the_normal_interval_of_a_mean():
     rng = np.random.default_rng(1)
     difference = rng.normal(0.3, 1, 400)
-    found = paired_difference(mean_of(difference), lambda _: 0.0, draw_sets([0] * 400), 400)
+    found = paired_difference(mean_of(difference), lambda _: 0.0, draw_resamples([0] * 400), 400)
     half = 1.96 * difference.std() / 20
     assert [found.low, found.high] == pytest.approx([difference.mean() - half, difference.mean() + half], abs=0.012)
-    assert found.told_apart
+    assert found.significant
 
 
 def test_intervals_hold_what_they_promise():
@@ -46,7 +46,7 @@ def test_intervals_hold_what_they_promise():
     for trial in range(200):
         noise = rng.normal(size=60)
         a, b = noise + rng.normal(0.2, 0.5, 60), noise
-        found = paired_difference(mean_of(a), mean_of(b), draw_sets([0] * 60, draws=300, seed=trial), 60)
+        found = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 60, draws=300, seed=trial), 60)
         held += found.low <= 0.2 <= found.high
     assert 0.89 <= held / 200 <= 0.99
 
@@ -55,27 +55,27 @@ def test_pairing_cancels_what_both_find_hard():
     rng = np.random.default_rng(3)
     hard = rng.normal(0, 5, 100)
     a, b = hard + rng.normal(0.2, 0.1, 100), hard + rng.normal(0, 0.1, 100)
-    found = paired_difference(mean_of(a), mean_of(b), draw_sets([0] * 100), 100)
+    found = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 100), 100)
     assert found.high - found.low < 0.1
-    assert found.told_apart
-    same = paired_difference(mean_of(a), mean_of(a), draw_sets([0] * 100), 100)
+    assert found.significant
+    same = paired_difference(mean_of(a), mean_of(a), draw_resamples([0] * 100), 100)
     assert (same.value, same.low, same.high, same.better) == (0, 0, 0, 0.5)
-    assert not same.told_apart
+    assert not same.significant
 
 
 def test_groups_are_drawn_whole_and_widen_the_interval():
     groups = [f"part{i // 10}" for i in range(100)]
     values = np.repeat(np.random.default_rng(4).normal(size=10), 10)
-    for drawn in draw_sets([0] * 100, groups, draws=20):
+    for drawn in draw_resamples([0] * 100, groups, draws=20):
         assert len(drawn) == 100
         counts = np.bincount(drawn, minlength=100).reshape(10, 10)
         assert (counts == counts[:, :1]).all()
-    alone = paired_difference(mean_of(values), lambda _: 0.0, draw_sets([0] * 100), 100)
-    together = paired_difference(mean_of(values), lambda _: 0.0, draw_sets([0] * 100, groups), 100)
+    alone = paired_difference(mean_of(values), lambda _: 0.0, draw_resamples([0] * 100), 100)
+    together = paired_difference(mean_of(values), lambda _: 0.0, draw_resamples([0] * 100, groups), 100)
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
 def test_draws_without_a_figure_are_left_out():
     values = np.array([np.nan, 1.0, 2.0, 3.0])
-    found = paired_difference(lambda d: float(values[d].mean()), lambda _: 0.0, draw_sets([0] * 4), 4)
+    found = paired_difference(lambda d: float(values[d].mean()), lambda _: 0.0, draw_resamples([0] * 4), 4)
     assert 1 <= found.low <= found.high <= 3

@@ -1,21 +1,15 @@
 """Average precision of boxes and masks against COCO's own code; recall at a number of false alarms by brute force."""
 
-import contextlib
-import io
-
 import numpy as np
 import pytest
+from coco_reference import NAMES, coco_average_precision
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from blemish.dataset import Box
 from blemish.evaluation.box_metrics import box_metrics, match_boxes
 from blemish.evaluation.detections import Detections, recall_at
 from blemish.geometry import box_iou
 from blemish.inspection.result import Candidates
-
-NAMES = ("dent", "pit", "scratch")
 
 
 def random_boxes(rng, count, crowded):
@@ -42,27 +36,6 @@ def scene(rng, kind):
     return truth, Candidates(corners, scores, [NAMES[k] for k in guess])
 
 
-def coco_figures(truths, results, kind="bbox"):
-    """COCO's (map, map50, map75) and average precision (T, K) with its own code."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        reference = COCO()
-        reference.dataset = {
-            "images": [{"id": i, "height": 300, "width": 300} for i in range(1, len(truths) + 1)],
-            "categories": [{"id": k, "name": name} for k, name in enumerate(NAMES, 1)],
-            "annotations": [
-                {"id": n, "iscrowd": 0, **row} for n, row in enumerate((r for rows in truths for r in rows), 1)
-            ],
-        }
-        reference.createIndex()
-        found = reference.loadRes([row for rows in results for row in rows])
-        judge = COCOeval(reference, found, kind)
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    precision = judge.eval["precision"][:, :, :, 0, -1]  # T, R, K
-    return judge.stats[:3], np.where((precision > -1).all(axis=1), precision.mean(axis=1), np.nan)
-
-
 def row(i, label, box, **more):
     x0, y0, x1, y1 = box
     size = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
@@ -80,7 +53,7 @@ def test_boxes_agree_with_coco(kind, seed):
         [row(i, n, c, score=float(s)) for c, s, n in zip(f.corners.tolist(), f.scores, f.labels, strict=True)]
         for i, (_, f) in enumerate(scenes, 1)
     ]
-    overall, by_class = coco_figures(truths, results)
+    overall, by_class = coco_average_precision(truths, results)
     found = box_metrics([match_boxes(f, truth) for truth, f in scenes])
     np.testing.assert_allclose([found.map, found.map50, found.map75], overall, atol=1e-9)
     for k, name in enumerate(NAMES):

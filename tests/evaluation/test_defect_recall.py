@@ -4,7 +4,7 @@ import numpy as np
 
 from blemish.dataset import Box
 from blemish.dataset.ground_truth import Instance
-from blemish.evaluation.defect_recall import found_by_size, outcome_of_boxes, outcome_of_masks
+from blemish.evaluation.defect_recall import match_regions_to_boxes, match_regions_to_masks, recall_by_size
 from blemish.inspection.result import Region
 
 SIZE = (100, 120)
@@ -17,15 +17,15 @@ def region(x0, y0, x1, y1, score=1.0, mask=None):
 def test_boxes_find_what_they_mostly_cover():
     truth = [Box(0, 0, 10, 10, "pit"), Box(50, 50, 90, 90, "dent"), Box(100, 0, 120, 20, "pit")]
     regions = [region(0, 0, 10, 6, 0.9), region(50, 50, 90, 69, 0.8), region(20, 60, 40, 80, 0.7)]
-    found = outcome_of_boxes(regions, truth, None)
+    found = match_regions_to_boxes(regions, truth, None)
     assert found.sides == [10, 40, 20]
-    assert found.found == [True, False, False]  # the second box covers 0.475 of its defect: neither found nor false
-    assert found.false == [0.7]
+    assert found.detected == [True, False, False]  # the second box covers 0.475 of its defect: neither found nor false
+    assert found.false_scores == [0.7]
     valid = np.ones(SIZE, bool)
     valid[:, 95:] = False
-    assert outcome_of_boxes(regions, truth, valid).sides == [10, 40]
-    assert outcome_of_boxes([], truth, None).found == [False] * 3
-    assert outcome_of_boxes(regions, [], None).false == [0.9, 0.8, 0.7]
+    assert match_regions_to_boxes(regions, truth, valid).sides == [10, 40]
+    assert match_regions_to_boxes([], truth, None).detected == [False] * 3
+    assert match_regions_to_boxes(regions, [], None).false_scores == [0.9, 0.8, 0.7]
 
 
 def test_masks_find_what_they_touch_on_pixels_that_count():
@@ -33,20 +33,20 @@ def test_masks_find_what_they_touch_on_pixels_that_count():
     line[0] = True
     truth = [Instance("pit", (10, 10, 19, 14), line), Instance("pit", (60, 60, 76, 76), np.ones((16, 16), bool))]
     beside = region(10, 12, 19, 14, 0.6)  # in the box of the line, but not on it
-    found = outcome_of_masks([beside, region(70, 70, 90, 90, 0.9)], truth, None, SIZE)
-    assert (found.sides, found.found, found.false) == ([3, 16], [False, True], [0.6])
+    found = match_regions_to_masks([beside, region(70, 70, 90, 90, 0.9)], truth, None, SIZE)
+    assert (found.sides, found.detected, found.false_scores) == ([3, 16], [False, True], [0.6])
     valid = np.ones(SIZE, bool)
     valid[:, 70:] = False
-    found = outcome_of_masks([beside, region(70, 70, 90, 90, 0.9)], truth, valid, SIZE)
-    assert found.found == [False, False]
-    assert found.false == [0.6, 0.9]
+    found = match_regions_to_masks([beside, region(70, 70, 90, 90, 0.9)], truth, valid, SIZE)
+    assert found.detected == [False, False]
+    assert found.false_scores == [0.6, 0.9]
 
 
 def test_shares_by_doubling_sizes():
     truth = [Box(0, 0, side, side, "pit") for side in (3, 4, 7.9, 8, 40)]
     outcomes = [
-        outcome_of_boxes([region(0, 0, round(b.x1), round(b.y1))] if b.x1 > 5 else [], [b], None) for b in truth
+        match_regions_to_boxes([region(0, 0, round(b.x1), round(b.y1))] if b.x1 > 5 else [], [b], None) for b in truth
     ]
-    shares = [(s.low, s.high, s.found.value, s.found.n) for s in found_by_size(outcomes)]
+    shares = [(s.low, s.high, s.found.value, s.found.n) for s in recall_by_size(outcomes)]
     assert shares == [(2, 4, 0, 1), (4, 8, 0.5, 2), (8, 16, 1, 1), (32, 64, 1, 1)]
-    assert found_by_size([]) == []
+    assert recall_by_size([]) == []

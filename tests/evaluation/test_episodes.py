@@ -7,12 +7,12 @@ from blemish.errors import DataError
 from blemish.evaluation.episodes import (
     attention,
     draw_episode,
-    judge_episodes,
-    most_queries,
+    evaluate_episodes,
+    max_queries,
     nearest_prototype,
     softmax_regression,
     squared_distances,
-    summary,
+    summarize_episodes,
 )
 
 LABELS = np.repeat(np.arange(4), 10)
@@ -37,7 +37,7 @@ def test_support_and_query_never_share_an_image():
 def test_support_and_query_never_share_a_group():
     rng = np.random.default_rng(0)
     groups = np.concatenate([10 * c + np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 3]) for c in range(4)])
-    queries = most_queries(LABELS, 2, groups)
+    queries = max_queries(LABELS, 2, groups)
     assert queries == 3  # the groups of four and of three are learnt from
     for _ in range(50):
         episode = draw_episode(LABELS, 3, 2, queries, rng, groups)
@@ -47,8 +47,8 @@ def test_support_and_query_never_share_a_group():
             assert not set(known) & set(asked)
     with pytest.raises(DataError, match="there are 0"):
         draw_episode(LABELS, 3, 2, queries + 1, rng, groups)
-    assert most_queries(LABELS, 4, groups) == 0
-    assert most_queries(LABELS, 4) == 6
+    assert max_queries(LABELS, 4, groups) == 0
+    assert max_queries(LABELS, 4) == 6
 
 
 def test_too_few_images_say_so():
@@ -60,24 +60,24 @@ def test_too_few_images_say_so():
 
 @pytest.mark.parametrize("rule", [nearest_prototype, attention, softmax_regression])
 def test_clouds_apart_are_all_right_and_pure_noise_is_chance(rule):
-    apart = judge_episodes(clouds(0.1), LABELS, 4, 3, 5, 20, classify=rule)
+    apart = evaluate_episodes(clouds(0.1), LABELS, 4, 3, 5, 20, classify=rule)
     assert apart.mean == 1.0
     noise = np.random.default_rng(1).standard_normal((40, 4))
-    chance = judge_episodes(noise, LABELS, 4, 3, 5, 300, classify=rule)
+    chance = evaluate_episodes(noise, LABELS, 4, 3, 5, 300, classify=rule)
     assert chance.mean == pytest.approx(0.25, abs=0.05)
 
 
 def test_interval_covers_what_repeated_draws_give():
     vectors = clouds(6.0)
-    found = judge_episodes(vectors, LABELS, 2, 1, 5, 200)
-    truth = judge_episodes(vectors, LABELS, 2, 1, 5, 3000, seed=9).mean
+    found = evaluate_episodes(vectors, LABELS, 2, 1, 5, 200)
+    truth = evaluate_episodes(vectors, LABELS, 2, 1, 5, 3000, seed=9).mean
     assert found.low - 0.01 < truth < found.high + 0.01
     half = 1.959964 * np.std(found.accuracies, ddof=1) / np.sqrt(200)
     assert found.high - found.mean == pytest.approx(half, rel=1e-6)
 
 
 def test_one_episode_has_no_width():
-    assert summary(2, 1, [0.5]).low == summary(2, 1, [0.5]).high == 0.5
+    assert summarize_episodes(2, 1, [0.5]).low == summarize_episodes(2, 1, [0.5]).high == 0.5
 
 
 def test_negative_labels_take_no_part():

@@ -17,8 +17,9 @@ from blemish.errors import DataError
 from blemish.evaluation.evaluate import evaluate
 from blemish.geometry import Box, Polygon
 from blemish.imaging.read import write_image
+from blemish.imaging.roi import Roi
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision, Roi
+from blemish.inspection.manifest import Decision
 
 # Peak of the image, truth: the bundle reviews from 0.5 and rejects from 0.6.
 PARTS = [("good", 0.1), ("good", 0.55), ("good", 0.7), ("pit", 0.3), ("pit", 0.8), ("stain", 0.57), ("stain", 0.9)]
@@ -56,7 +57,7 @@ def parts(folder) -> Dataset:
 
 def test_known_figures(grey, parts):
     shown = []
-    result = evaluate(Inspector.open(grey), parts, watch=lambda sample, found: shown.append((sample, found)))
+    result = evaluate(Inspector.open(grey), parts, on_inspection=lambda sample, found: shown.append((sample, found)))
     found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert [sample for sample, _ in shown] == list(parts.samples)
     assert (found["image"]["escape_rate"]["value"], found["image"]["escape_rate"]["n"]) == (0.25, 4)
@@ -73,7 +74,7 @@ def test_known_figures(grey, parts):
     assert found["speed"]["latency_ms"]["median"] <= found["speed"]["latency_ms"]["p95"]
     assert found["data"] | {"sha256": "", "root": ""} == {
         "root": "", "format": "mvtec", "images": 7, "good": 3, "defective": 4, "unknown": 0,
-        "without_pixel_truth": 0, "unreadable": [], "sha256": "",
+        "without_pixel_annotation": 0, "unreadable": [], "sha256": "",
     }  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_what_cannot_be_read_is_counted_and_the_rest_goes_on(grey, parts, tmp_pa
         found["data"]["unreadable"]
     )
     assert len(found["data"]["unreadable"]) == 2
-    assert (found["data"]["images"], found["data"]["unknown"], found["data"]["without_pixel_truth"]) == (10, 1, 3)
+    assert (found["data"]["images"], found["data"]["unknown"], found["data"]["without_pixel_annotation"]) == (10, 1, 3)
     assert found["pixel"] == before["pixel"]
     assert found["image"]["escape_rate"]["n"] == 6
     with pytest.raises(DataError, match=r"none of the 1 images could be inspected: .*cut\.png"):
@@ -109,8 +110,8 @@ def test_pixels_that_do_not_count(folder, grey, tmp_path, parts):
     ignore[:, 24:] = 255
     write(tmp_path / "ignore.png", ignore)
     masked = [Sample(s.image, s.label, mask=s.mask, ignore=tmp_path / "ignore.png") for s in parts.samples]
-    by_mask = evaluate(Inspector.open(grey), parts.with_samples(masked), speed=False).figures
-    by_roi = evaluate(Inspector.open(only_half), parts, speed=False).figures
+    by_mask = evaluate(Inspector.open(grey), parts.with_samples(masked), speed=False).metrics
+    by_roi = evaluate(Inspector.open(only_half), parts, speed=False).metrics
     assert by_mask.masks.defects_found.n == by_roi.masks.defects_found.n == 4
     for figures in (by_mask, by_roi):  # half of each square is left
         assert figures.pixel.iou == pytest.approx(3 * 128 / (4 * 128 + 2 * 128), abs=0.02)

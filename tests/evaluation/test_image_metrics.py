@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from blemish.evaluation.classes import class_figures
-from blemish.evaluation.image import auroc, average_precision, best_f1, image_figures
+from blemish.evaluation.class_metrics import class_metrics
+from blemish.evaluation.image_metrics import image_metrics
+from blemish.evaluation.ranking import auroc, average_precision, best_f1
 from blemish.inspection.result import Verdict
 
 PASS, REVIEW, REJECT = Verdict.PASS, Verdict.REVIEW, Verdict.REJECT
@@ -24,7 +25,7 @@ def test_ranking_figures_are_scikit_learns(rows):
     assert average_precision(scores, defective) == pytest.approx(
         metrics.average_precision_score(defective, scores), abs=1e-12
     )
-    value, threshold = best_f1(scores, defective)
+    value, threshold, _ = best_f1(scores, defective)
     every = [metrics.f1_score(defective, scores >= t) for t in np.unique(scores)]
     assert value == pytest.approx(max(every), abs=1e-12)
     assert metrics.f1_score(defective, scores >= threshold) == pytest.approx(value, abs=1e-12)
@@ -33,7 +34,7 @@ def test_ranking_figures_are_scikit_learns(rows):
 def test_reviews_are_neither_escapes_nor_overkill():
     defective = np.array([True] * 4 + [False] * 5)
     verdicts = [PASS, REVIEW, REJECT, REJECT, PASS, PASS, PASS, REVIEW, REJECT]
-    figures = image_figures(np.arange(9.0), defective, verdicts)
+    figures = image_metrics(np.arange(9.0), defective, verdicts)
     assert (figures.escape_rate.value, figures.escape_rate.n) == (1 / 4, 4)
     assert (figures.overkill_rate.value, figures.overkill_rate.n) == (1 / 5, 5)
     assert (figures.review_rate.value, figures.review_rate.n) == (2 / 9, 9)
@@ -42,10 +43,10 @@ def test_reviews_are_neither_escapes_nor_overkill():
 
 
 def test_figures_that_need_the_missing_kind_are_absent():
-    good = image_figures(np.arange(3.0), np.zeros(3, bool), [PASS, PASS, REJECT])
+    good = image_metrics(np.arange(3.0), np.zeros(3, bool), [PASS, PASS, REJECT])
     assert (good.auroc, good.ap, good.f1, good.escape_rate, good.proof) == (None,) * 5
     assert good.overkill_rate.value == pytest.approx(1 / 3)
-    bad = image_figures(np.arange(3.0), np.ones(3, bool), [PASS, REJECT, REJECT])
+    bad = image_metrics(np.arange(3.0), np.ones(3, bool), [PASS, REJECT, REJECT])
     assert (bad.auroc, bad.overkill_rate) == (None, None)
     assert bad.escape_rate.value == pytest.approx(1 / 3)
 
@@ -57,7 +58,7 @@ NAMES = st.sampled_from(["good", "crack", "pit", "stain"])
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=40))
 def test_class_figures_are_scikit_learns(pairs):
     truth, predicted = [t for t, _ in pairs], [p for _, p in pairs]
-    figures = class_figures(truth, predicted)
+    figures = class_metrics(truth, predicted)
     names = figures.classes
     assert "good" not in names[1:]
     np.testing.assert_array_equal(figures.confusion, metrics.confusion_matrix(truth, predicted, labels=names))

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, binomtest
 
-from blemish.evaluation.intervals import auroc_interval, binomial_cdf, clopper_pearson, parts_needed, prove
+from blemish.evaluation.intervals import (
+    auroc_interval,
+    binomial_cdf,
+    clopper_pearson,
+    prove_escape_rate,
+    required_parts,
+)
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95]))
@@ -31,19 +37,19 @@ def test_binomial_cdf_is_scipys(hits, total, rate):
 @pytest.mark.parametrize("rate", [0.05, 0.01, 0.001])
 @pytest.mark.parametrize("escapes", [0, 1, 5])
 def test_parts_needed_is_the_first_that_proves(rate, escapes):
-    parts = parts_needed(rate, escapes)
+    parts = required_parts(rate, escapes)
     assert binom.cdf(escapes, parts, rate) <= 0.05 < binom.cdf(escapes, parts - 1, rate)
 
 
 def test_rule_of_three_and_what_is_still_missing():
-    proof = prove(0, 63, (0.001, 0.05, 0.01))
+    proof = prove_escape_rate(0, 63, (0.001, 0.05, 0.01))
     assert proof.needed == [
         {"rate": 0.05, "parts": 59, "more": 0},
         {"rate": 0.01, "parts": 299, "more": 236},
         {"rate": 0.001, "parts": 2995, "more": 2932},
     ]
     assert proof.proven == pytest.approx(1 - 0.05 ** (1 / 63))
-    assert prove(3, 3, (0.5,)).proven == 1
+    assert prove_escape_rate(3, 3, (0.5,)).proven == 1
 
 
 def test_auroc_interval_holds_the_truth_as_often_as_it_says():

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from coco_reference import NAMES, coco_average_precision
 from graphs import fixed_boxes, make_bundle, two_masks
 from pycocotools import mask as coco_mask
-from test_boxes import NAMES, coco_figures
 from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchmetrics.functional.segmentation import dice_score
 
 from blemish.dataset import Box, Dataset, Sample
 from blemish.dataset.ground_truth import Instance
 from blemish.evaluation.evaluate import evaluate
-from blemish.evaluation.masks import compare_masks, mask_figures, overlap
+from blemish.evaluation.mask_metrics import mask_metrics, match_masks, measure_overlap
 from blemish.geometry import encode_mask
 from blemish.imaging.read import write_image
 from blemish.inspection.inspector import Inspector
@@ -47,11 +47,11 @@ def test_overlap_agrees_with_torchmetrics(partly):
         found = np.where(rng.random(SIZE) < 0.15, blobs(rng), truth)
         valid = rng.random(SIZE) < 0.7 if partly else None
         regions = [r for name, layer in layers_of(found).items() for r in regions_from_mask(layer, name)]
-        images.append(overlap(regions, truth > 0, valid, layers_of(truth)))
+        images.append(measure_overlap(regions, truth > 0, valid, layers_of(truth)))
         truths.append(truth)
         founds.append(found)
         valids.append(np.ones(SIZE, bool) if valid is None else valid)
-    figures = mask_figures(images)
+    figures = mask_metrics(images)
     keep = np.stack(valids)
     truth, found = torch.tensor(np.stack(truths)[keep]), torch.tensor(np.stack(founds)[keep])
     ious = multiclass_jaccard_index(found, truth, 4, average="none").numpy()
@@ -78,12 +78,12 @@ def test_instances_agree_with_coco(seed):
         regions += [Region(x.label, float(rng.integers(1, 6)) / 5, x.box, x.mask) for _ in range(3)
                     if (x := random_instance(rng))]  # fmt: skip
         regions = [r for r in regions if r.mask.any()]
-        compared.append(compare_masks(regions, truth))
+        compared.append(match_masks(regions, truth))
         truths.append([entry(i, t.label, t.box, t.mask) for t in truth])
         results.append([entry(i, r.label, r.box, r.mask, score=r.score) for r in regions])
-    (_, map50, _), _ = coco_figures(truths, results, "segm")
-    plain = overlap([], np.ones((2, 2), bool))
-    assert mask_figures([plain], compared).instance_ap50 == pytest.approx(map50, abs=1e-9)
+    (_, map50, _), _ = coco_average_precision(truths, results, "segm")
+    plain = measure_overlap([], np.ones((2, 2), bool))
+    assert mask_metrics([plain], compared).instance_ap50 == pytest.approx(map50, abs=1e-9)
 
 
 def random_instance(rng):

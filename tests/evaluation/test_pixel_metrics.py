@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import label as label_regions
 from sklearn import metrics
 
-from blemish.evaluation.masks import mask_figures, overlap
-from blemish.evaluation.pixel import FPR_LIMIT, pixel_figures, split_scores
+from blemish.evaluation.mask_metrics import mask_metrics, measure_overlap
+from blemish.evaluation.pixel_metrics import FPR_LIMIT, pixel_metrics, split_scores
 from blemish.inspection.result import Region
 
 
@@ -40,7 +40,7 @@ def check(maps, masks, valid=None):
     masks = [m & c for m, c in zip(masks, counts, strict=True)]
     given_valid = [None] * len(maps) if valid is None else valid
     scores = [split_scores(heat, m, c) for heat, m, c in zip(maps, masks, given_valid, strict=True)]
-    figures = pixel_figures(scores, threshold=0.5)
+    figures = pixel_metrics(scores, threshold=0.5)
     truth = np.concatenate([m[c] for m, c in zip(masks, counts, strict=True)])
     if truth.all() or not truth.any():
         assert figures is None
@@ -92,7 +92,7 @@ def test_touching_corners_are_one_region_and_each_region_weighs_the_same():
     scores = split_scores(mask.astype(np.float32), mask)
     assert sorted(len(region) for region in scores.regions) == [1, 8]
     heat = np.where(np.arange(20)[:, None] < 5, mask, 0).astype(np.float32)  # finds the large one alone
-    figures = pixel_figures([split_scores(heat, mask)])
+    figures = pixel_metrics([split_scores(heat, mask)])
     good = 400 - 9
     # Overlap 0.5 at once; the missed region comes with all good pixels, on the straight line to (1, 1).
     assert figures.aupro == pytest.approx(0.5 + 0.5 * FPR_LIMIT / 2)
@@ -105,10 +105,10 @@ def test_regions_as_they_ship_against_masks():
     mask[5:15, 5:15] = mask[30:34, 30:34] = True
     half = Region("defect", 1.0, (5, 5, 10, 15), np.ones((10, 5), bool))
     beside = Region("defect", 1.0, (20, 0, 25, 4))  # no mask: its box
-    figures = mask_figures([overlap([half, beside], mask), overlap([], np.zeros((3, 3), bool))])
+    figures = mask_metrics([measure_overlap([half, beside], mask), measure_overlap([], np.zeros((3, 3), bool))])
     assert figures.iou == pytest.approx(50 / (100 + 16 + 20))
     assert figures.dice == pytest.approx(2 * 50 / (116 + 70))
     assert (figures.defects_found.value, figures.defects_found.n, figures.images) == (0.5, 2, 2)
     valid = np.arange(40)[:, None] < np.full(40, 20)
-    assert mask_figures([overlap([half], mask, valid)]).iou == pytest.approx(0.5)
-    assert mask_figures([overlap([half], np.zeros_like(mask))]) is None
+    assert mask_metrics([measure_overlap([half], mask, valid)]).iou == pytest.approx(0.5)
+    assert mask_metrics([measure_overlap([half], np.zeros_like(mask))]) is None

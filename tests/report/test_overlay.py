@@ -5,7 +5,7 @@ import pytest
 
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Region, Verdict
-from blemish.report.overlay import COLOURS, LEAST_SIDE, draw_overlay, heat_image, heat_range, outline
+from blemish.report.overlay import COLOURS, MIN_SIDE, draw_outline, draw_overlay, heat_image, heat_range
 
 
 def inspection(height, width, regions=(), verdict=Verdict.REJECT, heat=True):
@@ -28,8 +28,8 @@ def test_any_image(height, width, dtype, channels):
     zoom = drawn.shape[0] // height
     assert drawn.dtype == np.uint8
     assert drawn.shape == (zoom * height, zoom * width, 3)
-    assert max(drawn.shape) >= LEAST_SIDE
-    assert zoom == 1 or max(height, width) < LEAST_SIDE
+    assert max(drawn.shape) >= MIN_SIDE
+    assert zoom == 1 or max(height, width) < MIN_SIDE
     assert tuple(drawn[0, -1]) == COLOURS[Verdict.REJECT]  # the frame tells the verdict
 
 
@@ -73,6 +73,6 @@ def test_heat_image_runs_from_blue_to_red_and_clips():
 def test_outline_of_the_truth_has_its_own_colour():
     mask = np.zeros((50, 50), bool)
     mask[20:30, 20:30] = True
-    picture = outline(np.zeros((50, 50, 3), np.uint8), mask, (1, 2, 3))
+    picture = draw_outline(np.zeros((50, 50, 3), np.uint8), mask, (1, 2, 3))
     assert {tuple(pixel) for pixel in picture[mask]} == {(0, 0, 0), (1, 2, 3)}
     assert not picture[~mask].any()

@@ -16,9 +16,9 @@ from blemish.dataset.sample import Sample
 from blemish.errors import MissingExtraError, OptionError
 from blemish.evaluation.curves import class_curves, detection_curves
 from blemish.evaluation.defect_recall import DefectMatches
-from blemish.evaluation.detections import Detections, average_precision, match_detections
+from blemish.evaluation.detections import Detections, average_precision, rank_detections
 from blemish.evaluation.evaluate import Seen as Judged
-from blemish.evaluation.intervals import prove_escape_rate, estimate_rate
+from blemish.evaluation.intervals import estimate_rate, prove_escape_rate
 from blemish.geometry import Polygon
 from blemish.imaging.read import write_image
 from blemish.inspection.manifest import Decision
@@ -145,7 +145,7 @@ def test_curves_by_class_are_those_of_their_figures():
         for _ in range(5)
     ]
     for name, (recall, precision, value) in detection_curves(images).items():
-        assert value == pytest.approx(float(average_precision(match_detections(images, name, np.array([0.5])))[0]))
+        assert value == pytest.approx(float(average_precision(rank_detections(images, name, np.array([0.5])))[0]))
         assert (np.diff(recall) >= 0).all()
         assert len(precision) == 15
     shown = [(Sample("x", label), Inspection(PASS, "", 0, [], (1, 1), class_scores=given)) for label, given in [
@@ -220,7 +220,11 @@ def test_verdicts_by_class_counts_every_image_of_known_truth():
 
 def test_words_for_a_proof():
     estimate = estimate_rate(0, 63).__dict__
-    image = {"escape_rate": estimate, "proof": prove_escape_rate(0, 63, (0.05, 0.01)).__dict__, "review_rate": {"value": 0}}
+    image = {
+        "escape_rate": estimate,
+        "proof": prove_escape_rate(0, 63, (0.05, 0.01)).__dict__,
+        "review_rate": {"value": 0},
+    }
     words = " ".join(in_words({"image": image})).replace("\N{NO-BREAK SPACE}", " ")
     assert "None of 63 defective parts passed." in words
     assert "With 95 % confidence this proves an escape rate of at most 4.6 %." in words

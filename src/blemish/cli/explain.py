@@ -36,7 +36,7 @@ def explain(
     from blemish.cli.inspect import Names, find_images
     from blemish.imaging.read import read_image, write_image
     from blemish.inspection.regions import regions_by_share
-    from blemish.report.overlay import as_picture, blend_heat, boxed
+    from blemish.report.overlay import as_picture, blend_heat, draw_boxes
 
     out = Path(images[-1])
     if out.is_file():
@@ -59,7 +59,7 @@ def explain(
         assert inspection.class_scores is not None
         regions = regions_by_share(inspection.heat_map, share, explained, inspection.valid)
         picture = blend_heat(as_picture(read_image(path)), inspection.heat_map)
-        write_image(out / names.of(str(path)), boxed(picture, regions))
+        write_image(out / names.of(str(path)), draw_boxes(picture, [region.box for region in regions]))
         found.append(
             {
                 "image": str(path),

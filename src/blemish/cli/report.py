@@ -13,7 +13,7 @@ from blemish.errors import OptionError
 
 if TYPE_CHECKING:
     from blemish.dataset.sample import Sample
-    from blemish.evaluation.evaluate import Seen as Judged
+    from blemish.evaluation.evaluate import EvaluatedImage as Judged
     from blemish.inspection.result import Inspection
 
 
@@ -57,7 +57,7 @@ def report(
         def keep(own: "Judged") -> None:
             judged.append(replace(own, pixels=None))
 
-        figures = evaluate(inspector, dataset, speed=speed, watch=watch, keep=keep).to_dict()
+        figures = evaluate(inspector, dataset, speed=speed, on_inspection=watch, on_evaluated=keep).to_dict()
         groups = [*choose(seen), *telling(judged)]
         task = progress.add_task("drawing", total=sum(len(group.samples) for group in groups))
         for group in groups:

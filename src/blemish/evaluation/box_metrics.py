@@ -1,4 +1,4 @@
-"""Metrics of a detector's boxes: everything it detected, ranked by raw score, against the true boxes (Lin et al. 2014)."""
+"""Metrics of a detector's boxes: every detection, ranked by raw score, against the true boxes (Lin et al. 2014)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.arrays import Boxes, Mask
-
 from blemish.evaluation.detections import Detections, detection_precision, rank_detections, recall_at
 from blemish.geometry import Box, box_array, box_iou
 from blemish.inspection.result import Candidates

@@ -1,4 +1,4 @@
-"""Several methods on the same images: by which figure, how they rank, what tells them apart, and which one to take."""
+"""Several methods on the same images: which metric compares them, their ranking, and which method to choose."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.errors import DataError
-from blemish.evaluation import resampled
-from blemish.evaluation.paired import Difference, Statistic, draw_sets, paired_difference
-from blemish.evaluation.predictions import Judgement
+from blemish.evaluation import bootstrap
+from blemish.evaluation.bootstrap import Difference, Statistic, draw_resamples, paired_difference
+from blemish.evaluation.predictions import Prediction
 
 # By preference, where all methods have it: whether a part is good matters most, and every method ranks parts.
-FIGURES: dict[str, Callable[[Sequence[Judgement]], Statistic | None]] = {
-    "auroc": resampled.auroc,
-    "macro-f1": resampled.macro_f1,
-    "map50": resampled.map50,
-    "iou": resampled.iou,
+METRICS: dict[str, Callable[[Sequence[Prediction]], Statistic | None]] = {
+    "auroc": bootstrap.auroc_statistic,
+    "macro-f1": bootstrap.macro_f1_statistic,
+    "map50": bootstrap.map50_statistic,
+    "iou": bootstrap.iou_statistic,
 }
-NAMES = {"auroc": "image AUROC", "macro-f1": "macro F1", "map50": "mAP50", "iou": "IoU of regions"}
-# What a method may lie below the best and still be taken for its speed. That the images do not tell two apart is not
-# enough: few images tell nothing apart.
+METRIC_NAMES = {"auroc": "image AUROC", "macro-f1": "macro F1", "map50": "mAP50", "iou": "IoU of regions"}
+# How far a method may be below the best and still be chosen for its speed. A difference that is not significant is not
+# enough: with few images none is.
 MARGIN = 0.02
-ALIKE = 1.2  # times the least latency, or size, up to which methods count as equally fast, or small
+SIMILAR = 1.2  # times the lowest latency, or size, up to which methods count as equally fast, or small
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A method's figure with its interval, and its difference to the best (None for the best itself)."""
+class RankedMethod:
+    """A method's metric with its interval, and its difference to the best (None for the best itself)."""
 
     method: str
     value: float
@@ -35,150 +35,141 @@ class Standing:
     difference: Difference | None
 
     @property
-    def behind(self) -> bool:
-        """Whether it is told apart from the best."""
-        return self.difference is not None and self.difference.told_apart
+    def significantly_worse(self) -> bool:
+        """Whether its difference to the best is significant."""
+        return self.difference is not None and self.difference.significant
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a method costs where it runs; latency is the median of single images, file to verdict."""
+class MethodCost:
+    """Cost of a method where it runs; latency is the median of single images, file to verdict."""
 
     latency_ms: float
     size_mb: float
 
 
 @dataclass(frozen=True)
-class Choice:
+class MethodChoice:
     method: str
-    equals: tuple[str, ...]  # other methods within MARGIN of the best and not told apart from it, the best among them
+    equals: tuple[str, ...]  # others within MARGIN of the best and not significantly worse, the best among them
     reason: str
 
 
-def common(judged: Mapping[str, list[Judgement]]) -> dict[str, list[Judgement]]:
-    """The images that all methods could judge, in one order."""
-    sets = [{(i.fold, i.image) for i in own} for own in judged.values()]
-    shared = sorted(set.intersection(*sets)) if sets else []
-    places = {name: {(i.fold, i.image): i for i in own} for name, own in judged.items()}
-    return {name: [own[key] for key in shared] for name, own in places.items()}
+def shared_images(predictions: Mapping[str, list[Prediction]]) -> dict[str, list[Prediction]]:
+    """The images for which all methods have a prediction, in one order."""
+    by_image = {name: {(i.fold, i.image): i for i in own} for name, own in predictions.items()}
+    shared = sorted(set.intersection(*map(set, by_image.values()))) if by_image else []
+    return {name: [own[key] for key in shared] for name, own in by_image.items()}
 
 
-def figure_for(judged: Mapping[str, list[Judgement]], wanted: str | None = None) -> str:
-    """The figure to compare by: the wanted one, or the first that most methods have.
+def select_metric(predictions: Mapping[str, list[Prediction]], requested: str | None = None) -> str:
+    """Key of the metric to compare by: the requested one, or the first that most methods have.
 
     Raises DataError where no method has it.
     """
-    having = {key: sum(make(own) is not None for own in judged.values()) for key, make in FIGURES.items()}
-    best = max(having, key=lambda key: having[key]) if wanted is None else wanted
-    if not having[best]:
+    counts = {key: sum(prepare(own) is not None for own in predictions.values()) for key, prepare in METRICS.items()}
+    best = max(counts, key=lambda key: counts[key]) if requested is None else requested
+    if not counts[best]:
         raise DataError(
-            "nothing to compare by: the images hold no truth that the methods answer; it takes good and defective "
+            "nothing to compare by: the images have no annotation that the methods answer; it takes good and defective "
             "images, or labels, boxes or masks of defects"
-            if wanted is None
-            else f"no method has the figure {NAMES[best]} on these images; take another one"
+            if requested is None
+            else f"no method has the metric {METRIC_NAMES[best]} on these images; take another one"
         )
     return best
 
 
-def rank_methods(judged: Mapping[str, list[Judgement]], figure: str, seed: int = 0) -> list[Standing]:
-    """The methods that have the figure, the best first, by the paired bootstrap on images that all have judged."""
-    own = common({name: images for name, images in judged.items() if FIGURES[figure](images) is not None})
-    figures = {name: made for name, images in own.items() if (made := FIGURES[figure](images)) is not None}
-    if not figures:
+def rank_methods(predictions: Mapping[str, list[Prediction]], metric: str, seed: int = 0) -> list[RankedMethod]:
+    """The methods that have the metric, the best first, by the paired bootstrap on the images that all share."""
+    prepare = METRICS[metric]
+    own = shared_images({name: images for name, images in predictions.items() if prepare(images) is not None})
+    statistics = {name: made for name, images in own.items() if (made := prepare(images)) is not None}
+    if not statistics:
         return []
     images = next(iter(own.values()))
-    count = len(images)
-    strata: list[Hashable] = [(i.fold, i.truth if figure == "macro-f1" else i.defective) for i in images]
-    sets = draw_sets(strata, [i.group for i in images], seed=seed)
-    everything = np.arange(count, dtype=np.int64)
-    order = sorted(figures, key=lambda name: -figures[name](everything))
-    found = []
+    strata: list[Hashable] = [(i.fold, i.true_label if metric == "macro-f1" else i.defective) for i in images]
+    resamples = draw_resamples(strata, [i.group for i in images], seed=seed)
+    everything = np.arange(len(images), dtype=np.int64)
+    order = sorted(statistics, key=lambda name: -statistics[name](everything))
+    ranking = []
     for name in order:
-        alone = paired_difference(figures[name], lambda _: 0.0, sets, count)
-        other = None if name == order[0] else paired_difference(figures[name], figures[order[0]], sets, count)
-        found.append(Standing(name, alone.value, alone.low, alone.high, other))
-    return found
+        alone = paired_difference(statistics[name], lambda _: 0.0, resamples, len(images))
+        gap = None
+        if name != order[0]:
+            gap = paired_difference(statistics[name], statistics[order[0]], resamples, len(images))
+        ranking.append(RankedMethod(name, alone.value, alone.low, alone.high, gap))
+    return ranking
 
 
-def choose(standings: Sequence[Standing], costs: Mapping[str, Cost], figure: str) -> Choice:
-    """The best method, or the fastest of its equals: within MARGIN of it, and not told apart from it by the images.
+def choose_method(ranking: Sequence[RankedMethod], costs: Mapping[str, MethodCost], metric: str) -> MethodChoice:
+    """The best method, or the fastest of its equals: within MARGIN of it and not significantly worse.
 
     Of equally fast ones the smallest.
     """
-    best = standings[0]
-    tied = [s for s in standings if _equal(s, best)]
-    least = min(costs[s.method].latency_ms for s in tied)
-    fast = [s for s in tied if costs[s.method].latency_ms <= ALIKE * least]
-    smallest = min(costs[s.method].size_mb for s in fast)
-    taken = next(s for s in fast if costs[s.method].size_mb <= ALIKE * smallest)  # the best of these
-    others = tuple(s.method for s in tied if s is not taken)
-    return Choice(taken.method, others, _reason(taken, best, tied, standings, costs, NAMES[figure]))
+    best = ranking[0]
+    tied = [m for m in ranking if not m.significantly_worse and best.value - m.value <= MARGIN + 1e-9]
+    fastest = min(costs[m.method].latency_ms for m in tied)
+    fast = [m for m in tied if costs[m.method].latency_ms <= SIMILAR * fastest]
+    smallest = min(costs[m.method].size_mb for m in fast)
+    chosen = next(m for m in fast if costs[m.method].size_mb <= SIMILAR * smallest)  # the best of these
+    if len(ranking) == 1:
+        reason = f"the only method that was compared; {METRIC_NAMES[metric]} {best.value:.3f}"
+    elif chosen is best:
+        reason = _reason_for_best(tied, ranking, METRIC_NAMES[metric])
+    else:
+        reason = _reason_for_equal(chosen, best, costs, METRIC_NAMES[metric])
+    return MethodChoice(chosen.method, tuple(m.method for m in tied if m is not chosen), reason)
 
 
-def _equal(standing: Standing, best: Standing) -> bool:
-    return not standing.behind and best.value - standing.value <= MARGIN + 1e-9
+def _reason_for_equal(chosen: RankedMethod, best: RankedMethod, costs: Mapping[str, MethodCost], name: str) -> str:
+    assert chosen.difference is not None
+    cost, other = costs[chosen.method], costs[best.method]
+    gain = (
+        f"faster ({cost.latency_ms:.3g} against {other.latency_ms:.3g} ms an image)"
+        if cost.latency_ms * SIMILAR < other.latency_ms
+        else f"smaller ({cost.size_mb:.3g} against {other.size_mb:.3g} MB) and about as fast"
+    )
+    values = f"{best.value:.3f}", f"{chosen.value:.3f}"
+    if values[0] == values[1]:
+        return f"{best.method} and {chosen.method} have the same {name}, {values[0]}. {chosen.method} is {gain}"
+    return (
+        f"{best.method} has the highest {name}, {values[0]} against {values[1]}, but the two are within {MARGIN:g} and "
+        f"the difference is not significant on these images: its 95 % interval, {format_interval(chosen.difference)}, "
+        f"includes zero. {chosen.method} is {gain}"
+    )
 
 
-def _reason(
-    taken: Standing,
-    best: Standing,
-    tied: Sequence[Standing],
-    standings: Sequence[Standing],
-    costs: Mapping[str, Cost],
-    name: str,
-) -> str:
-    if len(standings) == 1:
-        return f"the only method that was compared; {name} {best.value:.3f}"
-    cost, other = costs[taken.method], costs[best.method]
-    if taken is not best:
-        assert taken.difference is not None
-        faster = cost.latency_ms * ALIKE < other.latency_ms
-        than = (
-            f"faster ({cost.latency_ms:.3g} against {other.latency_ms:.3g} ms an image)"
-            if faster
-            else f"smaller ({cost.size_mb:.3g} against {other.size_mb:.3g} MB) and about as fast"
-        )
-        values = f"{best.value:.3f}", f"{taken.value:.3f}"
-        if values[0] == values[1]:
-            return f"{best.method} and {taken.method} have the same {name}, {values[0]}. {taken.method} is {than}"
-        return (
-            f"{best.method} has the highest {name}, {values[0]} against {values[1]}, but the two lie within "
-            f"{MARGIN:g} and these images do not tell them apart: the 95 % interval of the difference, "
-            f"{interval(taken.difference)}, includes zero. {taken.method} is {than}"
-        )
+def _reason_for_best(tied: Sequence[RankedMethod], ranking: Sequence[RankedMethod], name: str) -> str:
+    best = ranking[0]
     reasons = [f"the highest {name}, {best.value:.3f}"]
-    equal = [s.method for s in tied if s is not best]
+    equal = [m.method for m in tied if m is not best]
     if equal:
         reasons.append(
-            f"{_listed(equal)} cannot be told apart from it on these images, but {_are(equal)} neither clearly faster "
-            "nor, at the same speed, smaller"
+            f"{_listed(equal)} {_are(equal)} not significantly worse on these images, but neither clearly faster nor, "
+            "at the same speed, smaller"
         )
-    unsure = [s.method for s in standings if not s.behind and s not in tied]
+    unsure = [m.method for m in ranking if not m.significantly_worse and m not in tied]
     if unsure:
         reasons.append(
-            f"these images are too few to tell {_listed(unsure)} apart from it, but {_they_are(unsure)} more "
-            f"than {MARGIN:g} below it and so not taken for {'its' if len(unsure) == 1 else 'their'} speed"
+            f"these images are too few to show that {_listed(unsure)} {_are(unsure)} worse, but more than {MARGIN:g} "
+            "below it is too much to be chosen for speed"
         )
     if len(reasons) == 1:
         reasons.append("no interval of a difference to it includes zero")
     return "; ".join(reasons)
 
 
-def interval(difference: Difference) -> str:
+def format_interval(difference: Difference) -> str:
     return f"{difference.low:+.3f} to {difference.high:+.3f}"
 
 
-def front(quality: Mapping[str, float], cost: Mapping[str, float]) -> list[str]:
+def pareto_front(quality: Mapping[str, float], cost: Mapping[str, float]) -> list[str]:
     """Names that no other beats or equals in quality at lower cost, or beats at equal cost; by rising cost."""
-    found: list[str] = []
+    front: list[str] = []
     for name in sorted(quality, key=lambda n: (cost[n], -quality[n])):
-        if not found or quality[name] > quality[found[-1]]:
-            found.append(name)
-    return found
-
-
-def _they_are(names: Sequence[str]) -> str:
-    return f"{'it' if len(names) == 1 else 'they'} {_are(names)}"
+        if not front or quality[name] > quality[front[-1]]:
+            front.append(name)
+    return front
 
 
 def _are(names: Sequence[str]) -> str:

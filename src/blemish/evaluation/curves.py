@@ -1,54 +1,60 @@
-"""Precision against recall of each class: of boxes or masks of whole defects, and of images by their class."""
+"""Precision-recall curves of each class: of boxes or masks of whole defects, and of images by their class."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from blemish.arrays import Scores
 from blemish.dataset.sample import Sample
-from blemish.evaluation.detections import Detections, average_precision, curve, rank
-from blemish.evaluation.evaluate import Seen
-from blemish.evaluation.image import average_precision as image_average_precision
-from blemish.evaluation.image import curve as image_curve
+from blemish.evaluation.detections import IOU_50, Detections, detection_precision, precision_recall, rank_detections
+from blemish.evaluation.evaluate import EvaluatedImage
+from blemish.evaluation.ranking import average_precision, threshold_counts
 from blemish.inspection.result import Inspection
 
-Floats = NDArray[np.float64]
-Curve = tuple[Floats, Floats, float]  # recall, precision, average precision
+
+class PrecisionRecallCurve(NamedTuple):
+    recall: Scores
+    precision: Scores
+    average_precision: float
 
 
-def detection_curves(images: Sequence[Detections], iou: float = 0.5) -> dict[str, Curve]:
-    """By class: recall and precision after each detection, the best first, and COCO's average precision."""
-    found = {}
-    for name in sorted({label for image in images for label in image.truth}):
-        ranked = rank(images, name, np.array([iou]))
-        value = average_precision(ranked)
-        recall, precision = curve(ranked)
+Curves = dict[str, PrecisionRecallCurve]  # by class
+
+
+def detection_curves(images: Sequence[Detections]) -> Curves:
+    """By class: recall and precision at IoU 0.5 after each detection, the best first, and COCO's average precision."""
+    curves = {}
+    for name in sorted({label for image in images for label in image.true_labels}):
+        ranked = rank_detections(images, name, IOU_50)
+        value = detection_precision(ranked)
         if value is not None:
-            found[name] = (recall[0], precision[0], float(value[0]))
-    return found
+            recall, precision = precision_recall(ranked)
+            curves[name] = PrecisionRecallCurve(recall[0], precision[0], float(value[0]))
+    return curves
 
 
-def class_curves(seen: Sequence[tuple[Sample, Inspection]]) -> dict[str, Curve]:
+def class_curves(inspections: Sequence[tuple[Sample, Inspection]]) -> Curves:
     """By class: images of it against all others, by its probability."""
-    known = [(s.label, f.class_scores) for s, f in seen if s.label is not None and f.class_scores]
-    found = {}
+    known = [(sample.label, i.class_scores) for sample, i in inspections if sample.label is not None and i.class_scores]
+    curves = {}
     for name in sorted({label for label, _ in known}):
         own = np.array([label == name for label, _ in known], np.bool_)
-        scores = np.array([given.get(name, 0.0) for _, given in known], np.float64)
         if own.all():
             continue
-        _, hits, alarms = image_curve(scores, own)
-        found[name] = (hits / hits[-1], hits / (hits + alarms), image_average_precision(scores, own))
-    return found
+        scores = np.array([given.get(name, 0.0) for _, given in known], np.float64)
+        _, hits, alarms = threshold_counts(scores, own)
+        curves[name] = PrecisionRecallCurve(hits / hits[-1], hits / (hits + alarms), average_precision(scores, own))
+    return curves
 
 
 def curves_by_class(
-    seen: Sequence[tuple[Sample, Inspection]], judged: Sequence[Seen]
-) -> list[tuple[str, dict[str, Curve]]]:
+    inspections: Sequence[tuple[Sample, Inspection]], images: Sequence[EvaluatedImage]
+) -> list[tuple[str, Curves]]:
     """Captions and curves of whatever the bundle gives: boxes, masks of whole defects, classes of images."""
-    found = [
-        ("Boxes, IoU 0.5", detection_curves([j.boxes for j in judged if j.boxes is not None])),
-        ("Masks of whole defects, IoU 0.5", detection_curves([j.instances for j in judged if j.instances is not None])),
-        ("Images of a class against all others", class_curves(seen)),
+    curves = [
+        ("Boxes, IoU 0.5", detection_curves([i.boxes for i in images if i.boxes is not None])),
+        ("Masks of whole defects, IoU 0.5", detection_curves([i.instances for i in images if i.instances is not None])),
+        ("Images of a class against all others", class_curves(inspections)),
     ]
-    return [(caption, curves) for caption, curves in found if curves]
+    return [(caption, own) for caption, own in curves if own]

@@ -50,8 +50,12 @@ def match_regions_to_masks(
         if mask.any():
             sides.append(float(np.sqrt(mask.sum())))
             detected.append(bool((inside[y0:y1, x0:x1] & mask).any()))
-    false = [region.score for region in regions if not (defects & region_mask([region], size)).any()]
-    return DefectMatches(sides, detected, false)
+    false_scores = []
+    for region in regions:
+        x0, y0, x1, y1 = region.box
+        if not (defects[y0:y1, x0:x1] & (True if region.mask is None else region.mask)).any():
+            false_scores.append(region.score)
+    return DefectMatches(sides, detected, false_scores)
 
 
 def match_regions_to_boxes(regions: Sequence[Region], truth: Sequence[Box], valid: Mask | None) -> DefectMatches:

@@ -1,4 +1,4 @@
-"""Average precision of detections, boxes or masks alike, by COCO's definition."""
+"""Matching of detections, boxes or masks, to the true defects, and their average precision by COCO's definition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,98 +6,94 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from blemish.arrays import Flags, Scores
+from blemish.evaluation.ranking import interpolated_precision
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of the intersection over union
-RECALLS = np.linspace(0, 1, 101)
-MOST = 100  # detections of a class in an image, the best first
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+IOU_50 = np.array([0.5])
+MAX_DETECTIONS = 100  # of a class in an image, the best first
 
 
 @dataclass(frozen=True, slots=True)
 class Detections:
     """Detections of one image (D,), its true defects (G,), and the intersection over union (D, G) of all pairs."""
 
-    scores: Floats
+    scores: Scores
     labels: list[str]
-    truth: list[str]
-    iou: Floats
+    true_labels: list[str]
+    iou: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedDetections:
     """Detections of one class in all images, by falling score."""
 
-    scores: Floats
-    hits: Bools  # (T, D), whether each finds a defect at each threshold
-    truths: int
+    scores: Scores
+    hits: NDArray[np.bool_]  # (T, D), whether each matches a defect at each threshold of IoU
+    positives: int  # true defects
 
 
-def rank(images: Sequence[Detections], label: str, thresholds: Floats = THRESHOLDS) -> Ranked:
+def rank_detections(images: Sequence[Detections], label: str, thresholds: Scores = IOU_THRESHOLDS) -> RankedDetections:
     """Match the detections of a class to its defects in each image, the best first, each defect once."""
-    scores, hits, truths = [np.empty(0)], [np.empty((len(thresholds), 0), np.bool_)], 0
+    scores, hits, positives = [np.empty(0)], [np.empty((len(thresholds), 0), np.bool_)], 0
     for image in images:
-        own = np.array([name == label for name in image.labels], np.bool_)
-        true = np.array([name == label for name in image.truth], np.bool_)
-        order = np.flatnonzero(own)
-        order = order[np.argsort(-image.scores[order], kind="stable")][:MOST]
+        detected, true = (np.array([n == label for n in own], np.bool_) for own in (image.labels, image.true_labels))
+        order = np.flatnonzero(detected)
+        order = order[np.argsort(-image.scores[order], kind="stable")][:MAX_DETECTIONS]
         scores.append(image.scores[order])
         hits.append(_match(image.iou[np.ix_(order, np.flatnonzero(true))], thresholds))
-        truths += int(true.sum())
+        positives += int(true.sum())
     joined = np.concatenate(scores)
     order = np.argsort(-joined, kind="stable")
-    return Ranked(joined[order], np.concatenate(hits, axis=1)[:, order], truths)
+    return RankedDetections(joined[order], np.concatenate(hits, axis=1)[:, order], positives)
 
 
-def average_precision(found: Ranked) -> Floats | None:
-    """Precision (T,), made to fall with recall and averaged over 101 recalls; None without a true defect."""
-    if not found.truths:
+def detection_precision(ranked: RankedDetections) -> Scores | None:
+    """Average precision (T,) at each threshold of IoU, read at 101 recalls; None without a true defect."""
+    if not ranked.positives:
         return None
-    recall, precision = curve(found)
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    padded = np.pad(precision, ((0, 0), (0, 1)))  # beyond the highest recall
-    return np.array([row[np.searchsorted(r, RECALLS)].mean() for r, row in zip(recall, padded, strict=True)])
+    return np.array([interpolated_precision(*curve) for curve in zip(*precision_recall(ranked), strict=True)])
 
 
-def curve(found: Ranked) -> tuple[Floats, Floats]:
+def precision_recall(ranked: RankedDetections) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Recall and precision, each (T, D), after each detection."""
-    hits = np.cumsum(found.hits, axis=1)
-    recall: Floats = hits / max(found.truths, 1)
-    precision: Floats = hits / np.arange(1, hits.shape[1] + 1)
-    return recall, precision
+    hits = np.cumsum(ranked.hits, axis=1)
+    return hits / max(ranked.positives, 1), hits / np.arange(1, hits.shape[1] + 1)
 
 
-def recall_at(images: Sequence[Detections], labels: Sequence[str], alarms: float, iou: float = 0.5) -> float | None:
-    """Share of all defects found at the lowest score with at most `alarms` false ones an image; None without any."""
-    classes = [rank(images, label, np.array([iou])) for label in labels]
-    truths = sum(c.truths for c in classes)
-    if not truths:
+def recall_at(images: Sequence[Detections], labels: Sequence[str], alarms: float) -> float | None:
+    """Share of all defects detected (IoU 0.5) at the lowest score with at most `alarms` false detections an image.
+
+    None without a defect.
+    """
+    classes = [rank_detections(images, label, IOU_50) for label in labels]
+    positives = sum(c.positives for c in classes)
+    if not positives:
         return None
     scores = np.concatenate([c.scores for c in classes])
-    hits = np.concatenate([c.hits[0] for c in classes])
     order = np.argsort(-scores, kind="stable")
-    hits, scores = hits[order], scores[order]
+    hits, scores = np.concatenate([c.hits[0] for c in classes])[order], scores[order]
     ends = np.flatnonzero(np.diff(scores, append=-np.inf))  # a threshold takes all detections of one score
     right = np.cumsum(hits)[ends]
     allowed = ends + 1 - right <= alarms * len(images)
-    return float(right[allowed].max(initial=0) / truths)
+    return float(right[allowed].max(initial=0) / positives)
 
 
-def _match(iou: Floats, thresholds: Floats) -> Bools:
+def _match(iou: NDArray[np.float64], thresholds: Scores) -> Flags:
     """Which detections (D, in order) get a defect (G) of their own at each threshold: (T, D).
 
     Each takes, of the defects still free, the one it covers best; of equal ones the last, as COCO's own code does.
     """
-    detections, truths = iou.shape
+    detections, defects = iou.shape
     hits = np.zeros((len(thresholds), detections), np.bool_)
-    if not truths:
+    if not defects:
         return hits
-    least = np.minimum(thresholds, 1 - 1e-10)
-    free = np.ones((len(thresholds), truths), np.bool_)
-    for d in np.flatnonzero(iou.max(axis=1) >= least.min()):
-        covered = np.where(free & (iou[d] >= least[:, None]), iou[d], -1.0)
-        best = truths - 1 - covered[:, ::-1].argmax(axis=1)
-        hit = covered[np.arange(len(least)), best] >= 0
+    required = np.minimum(thresholds, 1 - 1e-10)
+    free = np.ones((len(thresholds), defects), np.bool_)
+    for d in np.flatnonzero(iou.max(axis=1) >= required.min()):
+        covered = np.where(free & (iou[d] >= required[:, None]), iou[d], -1.0)
+        best = defects - 1 - covered[:, ::-1].argmax(axis=1)
+        hit = covered[np.arange(len(required)), best] >= 0
         hits[hit, d] = True
         free[hit, best[hit]] = False
     return hits

@@ -1,4 +1,4 @@
-"""How sure a figure is: exact intervals of shares, DeLong's interval of an AUROC, and the parts it takes for more."""
+"""Confidence intervals of metrics: exact ones of rates, DeLong's of an AUROC, and the parts that a proof takes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from blemish.arrays import Scores
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A figure, its 95 % interval, and the number of images it rests on."""
+class RateEstimate:
+    """A rate (or an AUROC), its 95 % interval, and the number of images behind it."""
 
     value: float
     low: float
@@ -21,17 +20,17 @@ class Estimate:
     n: int
 
 
-def share(hits: int, total: int, confidence: float = 0.95) -> Estimate:
-    """A share with its exact interval; total must not be 0."""
+def estimate_rate(hits: int, total: int, confidence: float = 0.95) -> RateEstimate:
+    """The rate of `hits` in `total` with its exact interval; total must not be 0."""
     low, high = clopper_pearson(hits, total, confidence)
-    return Estimate(hits / total, low, high, total)
+    return RateEstimate(hits / total, low, high, total)
 
 
 def clopper_pearson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact interval (low, high) of a binomial share (Clopper & Pearson 1934)."""
+    """Exact interval (low, high) of a binomial rate (Clopper & Pearson 1934)."""
     tail = (1 - confidence) / 2
-    low = 0.0 if hits == 0 else _where(lambda p: 1 - binomial_cdf(hits - 1, total, p), tail)
-    high = 1.0 if hits == total else _where(lambda p: 1 - binomial_cdf(hits, total, p), 1 - tail)
+    low = 0.0 if hits == 0 else _bisect(lambda p: 1 - binomial_cdf(hits - 1, total, p), tail)
+    high = 1.0 if hits == total else _bisect(lambda p: 1 - binomial_cdf(hits, total, p), 1 - tail)
     return low, high
 
 
@@ -48,8 +47,8 @@ def binomial_cdf(hits: int, total: int, rate: float) -> float:
     return min(1.0, float(np.exp(logs).sum()))
 
 
-def parts_needed(rate: float, escapes: int = 0, confidence: float = 0.95) -> int:
-    """Defective parts, with that many escapes among them, that prove an escape rate below `rate`.
+def required_parts(rate: float, escapes: int = 0, confidence: float = 0.95) -> int:
+    """Number of defective parts, `escapes` of them passed, that proves an escape rate below `rate`.
 
     The smallest n for which the one-sided exact upper bound of the escape rate is at most `rate`.
     """
@@ -64,30 +63,30 @@ def parts_needed(rate: float, escapes: int = 0, confidence: float = 0.95) -> int
 
 @dataclass(frozen=True)
 class Proof:
-    """What the defective parts seen prove of the escape rate, and how many it takes to prove a lower one."""
+    """What the defective parts prove of the escape rate, and how many parts a lower rate takes."""
 
     confidence: float
     escapes: int
     defective: int
     proven: float  # one-sided exact upper bound of the escape rate
-    needed: list[dict[str, float]]  # rate, parts: defective parts in all without another escape, more: than were seen
+    needed: list[dict[str, float]]  # rate; parts: defective parts in all without another escape; more: still missing
 
 
-def prove(escapes: int, defective: int, rates: Sequence[float], confidence: float = 0.95) -> Proof:
-    """What `escapes` of `defective` parts prove, and what it takes to prove each of the rates."""
+def prove_escape_rate(escapes: int, defective: int, rates: Sequence[float], confidence: float = 0.95) -> Proof:
+    """The escape rate that `escapes` of `defective` parts prove, and the parts that each of the rates takes."""
     proven = clopper_pearson(escapes, defective, 2 * confidence - 1)[1] if defective else 1.0
     needed = []
     for rate in sorted(rates, reverse=True):
-        parts = parts_needed(rate, escapes, confidence)
+        parts = required_parts(rate, escapes, confidence)
         needed.append({"rate": rate, "parts": parts, "more": max(0, parts - defective)})
     return Proof(confidence, escapes, defective, proven, needed)
 
 
-def auroc_interval(good: Floats, defective: Floats, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval (low, high) of the AUROC (DeLong et al. 1988), taken on the logit scale so that it stays in [0, 1].
+def auroc_interval(good: Scores, defective: Scores, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval (low, high) of the AUROC (DeLong et al. 1988), on the logit scale so that it stays in [0, 1].
 
     Where every pair is in order, or none, the estimated variance is 0 and would promise too much; Clopper and
-    Pearson's interval then stands in, for as many independent pairs as the smaller of the two sets gives.
+    Pearson's interval replaces it, for as many independent pairs as the smaller of the two sets gives.
     """
     above = _placements(good, defective)  # for each defective score, the share of good scores below it
     below = 1 - _placements(defective, good)  # for each good score, the share of defective scores above it
@@ -102,18 +101,18 @@ def auroc_interval(good: Floats, defective: Floats, confidence: float = 0.95) ->
     return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
 
 
-def _placements(reference: Floats, values: Floats) -> Floats:
+def _placements(reference: Scores, values: Scores) -> Scores:
     """For each value the share of the reference below it, ties counting half."""
     ordered = np.sort(reference)
     ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
     return np.asarray(ranks / (2 * len(reference)), np.float64)
 
 
-def _variance(values: Floats) -> float:
+def _variance(values: Scores) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
 
-def _where(rising: Callable[[float], float], target: float) -> float:
+def _bisect(rising: Callable[[float], float], target: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2

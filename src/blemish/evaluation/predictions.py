@@ -1,64 +1,62 @@
-"""What one way of looking made of one image, beside the truth: all that the figures to compare by need, and little."""
+"""One bundle's result for one image beside its annotation: all that metrics for comparing methods need, and small."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from blemish.evaluation.detections import Detections, rank
-from blemish.evaluation.evaluate import Seen
-
-SAME_DEFECT = np.array([0.5])  # intersection over union from which on a box has found a defect
+from blemish.evaluation.detections import IOU_50, Detections, rank_detections
+from blemish.evaluation.evaluate import EvaluatedImage
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """None where the truth is not known or the bundle does not tell."""
+class Prediction:
+    """None where the image is not annotated for it or the bundle has no such output."""
 
     image: str
     group: str | None
-    truth: str | None  # class
+    true_label: str | None
     defective: bool | None
     score: float
-    predicted: str | None  # the likeliest class
-    both: int | None  # pixels that are defective in truth and regions
-    either: int | None
-    boxes: list[tuple[str, float, bool]] | None  # class, score, whether it found a defect
-    defects: dict[str, int] | None  # boxes of the truth by class
-    fold: int = 0  # images of one fold were judged by one and the same bundle
+    label: str | None  # the likeliest class
+    intersection: int | None  # pixels that are defective in annotation and regions
+    union: int | None
+    boxes: list[tuple[str, float, bool]] | None  # class, score, whether it matches a defect
+    defects: dict[str, int] | None  # true boxes by class
+    fold: int = 0  # images of one fold were inspected by the same bundle
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def of(cls, kept: dict[str, Any]) -> "Judgement":
-        """From what `as_dict` gave, by way of JSON perhaps."""
-        boxes = kept["boxes"]
-        return cls(**{**kept, "boxes": None if boxes is None else [(str(a), float(b), bool(c)) for a, b, c in boxes]})
+    def from_dict(cls, data: dict[str, Any]) -> "Prediction":
+        """From the data of `to_dict`, also after a round trip through JSON."""
+        boxes = data["boxes"]
+        return cls(**{**data, "boxes": None if boxes is None else [(str(a), float(b), bool(c)) for a, b, c in boxes]})
 
 
-def judgement(seen: Seen, fold: int = 0, shapes: bool = True) -> Judgement:
-    """The gist of what an evaluation saw; without `shapes`, regions tell nothing of defective pixels."""
-    sample = seen.sample
-    return Judgement(
+def make_prediction(image: EvaluatedImage, fold: int = 0, shapes: bool = True) -> Prediction:
+    """Reduce an evaluated image; without `shapes`, regions say nothing about defective pixels."""
+    sample = image.sample
+    overlap = image.overlap.pixels if image.overlap is not None and shapes else None
+    return Prediction(
         image=str(sample.image),
         group=sample.group,
-        truth=sample.label,
+        true_label=sample.label,
         defective=sample.defective,
-        score=float(seen.score),
-        predicted=seen.predicted[0] if seen.predicted is not None else None,
-        both=seen.overlap.both if seen.overlap is not None and shapes else None,
-        either=seen.overlap.either if seen.overlap is not None and shapes else None,
-        boxes=None if seen.boxes is None else _matched(seen.boxes),
-        defects=None if seen.boxes is None else dict(Counter(seen.boxes.truth)),
+        score=float(image.score),
+        label=image.predicted[0] if image.predicted is not None else None,
+        intersection=overlap.intersection if overlap is not None else None,
+        union=overlap.union if overlap is not None else None,
+        boxes=None if image.boxes is None else _matched(image.boxes),
+        defects=None if image.boxes is None else dict(Counter(image.boxes.true_labels)),
         fold=fold,
     )
 
 
-def _matched(found: Detections) -> list[tuple[str, float, bool]]:
-    boxes = []
-    for label in sorted(set(found.labels)):
-        ranked = rank([found], label, SAME_DEFECT)
-        boxes += [(label, float(s), bool(h)) for s, h in zip(ranked.scores, ranked.hits[0], strict=True)]
-    return boxes
+def _matched(detections: Detections) -> list[tuple[str, float, bool]]:
+    ranked = {label: rank_detections([detections], label, IOU_50) for label in sorted(set(detections.labels))}
+    return [
+        (label, float(score), bool(hit))
+        for label, own in ranked.items()
+        for score, hit in zip(own.scores, own.hits[0], strict=True)
+    ]

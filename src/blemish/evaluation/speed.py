@@ -1,4 +1,4 @@
-"""How fast the whole path is, from file to verdict: batched throughput and the latency of single images."""
+"""Speed of the whole path from file to verdict: batched throughput and the latency of single images."""
 
 import sys
 import time
@@ -11,9 +11,9 @@ from blemish.dataset.sample import Sample
 from blemish.errors import BlemishError
 from blemish.inspection.inspector import Inspector
 
-IMAGES = 50
+MAX_IMAGES = 50
 WARM_UP = 3
-SECONDS = 20.0  # for single images; a slow bundle is timed on fewer of them
+MAX_SECONDS = 20.0  # for single images; a slow bundle is timed on fewer of them
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Speed:
     images: int
 
 
-def measure_speed(inspector: Inspector, samples: Sequence[Sample], limit: int = IMAGES) -> Speed | None:
+def measure_speed(inspector: Inspector, samples: Sequence[Sample], limit: int = MAX_IMAGES) -> Speed | None:
     """Time the inspector on at most `limit` images; the first few warm up and are not counted.
 
     Images that cannot be read are left out; None where there are no others.
@@ -46,13 +46,13 @@ def measure_speed(inspector: Inspector, samples: Sequence[Sample], limit: int = 
     latencies: list[float] = []
     steps: list[dict[str, float]] = []
     for sample in chosen:
-        if time.perf_counter() - start > SECONDS and readable:
+        if time.perf_counter() - start > MAX_SECONDS and readable:
             break
-        found = _timed(inspector, sample)
-        if found is not None:
+        timed = _timed(inspector, sample)
+        if timed is not None:
             readable.append(sample)
-            latencies.append(found[0])
-            steps.append(found[1])
+            latencies.append(timed[0])
+            steps.append(timed[1])
     if not readable:
         return None
     start = time.perf_counter()
@@ -76,7 +76,7 @@ def measure_speed(inspector: Inspector, samples: Sequence[Sample], limit: int = 
 
 
 def peak_memory_mb() -> float | None:
-    """The largest resident memory that this process has had; None where the system does not tell (Windows)."""
+    """The largest resident memory that this process has had; None where the system does not report it (Windows)."""
     try:
         import resource
     except ImportError:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.dataset.ground_truth import has_mask, mask_of
+from blemish.dataset.ground_truth import has_mask, read_defect_mask
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import BlemishError
 from blemish.imaging.read import read_image
@@ -168,7 +168,7 @@ def _with_truth(image: NDArray[Any], sample: Sample) -> Picture:
     if not sample.defective or not has_mask(sample):
         return picture
     try:
-        mask = mask_of(sample, (image.shape[0], image.shape[1]))
+        mask = read_defect_mask(sample, (image.shape[0], image.shape[1]))
     except BlemishError:  # evaluation has told of it
         return picture
     return outline(picture, mask.repeat(zoom, axis=0).repeat(zoom, axis=1))

@@ -11,16 +11,16 @@ import numpy as np
 from nicegui import ui
 
 from blemish.dataset.audit import Audit, audit_dataset
-from blemish.dataset.ground_truth import has_mask, mask_of
+from blemish.dataset.ground_truth import has_mask, read_defect_mask
 from blemish.dataset.info import DatasetInfo, describe
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import BlemishError
 from blemish.imaging.read import encode, read_image
-from blemish.report.overlay import as_picture, outline
+from blemish.report.overlay import as_picture, draw_outline
 from blemish.station.auth import User
 from blemish.station.image_store import allowed_dataset
-from blemish.station.pages.frame import figure, panel
+from blemish.station.pages.layout import figure, panel
 from blemish.station.pages.session import Visitor
 
 TILES, SIDE = 18, 200
@@ -205,7 +205,7 @@ def _thumbnail(sample: Sample) -> str | None:
         image = read_image(sample.image)
         drawn = as_picture(image)
         if sample.label != GOOD and (has_mask(sample) or sample.boxes or sample.shapes):
-            drawn = outline(drawn, mask_of(sample, (image.shape[0], image.shape[1])))
+            drawn = draw_outline(drawn, read_defect_mask(sample, (image.shape[0], image.shape[1])))
     except BlemishError:
         return None
     scale = SIDE / max(drawn.shape[:2])

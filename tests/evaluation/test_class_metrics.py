@@ -7,8 +7,8 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from blemish.dataset import Box
-from blemish.evaluation.boxes import box_figures, compare
-from blemish.evaluation.classes import calibration_error, class_figures
+from blemish.evaluation.box_metrics import box_metrics, match_boxes
+from blemish.evaluation.class_metrics import calibration_error, class_metrics
 from blemish.inspection.result import Candidates
 
 NAMES = ["good", "dent", "pit"]
@@ -18,7 +18,7 @@ def test_figures_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     truth = [NAMES[i] for i in rng.integers(0, 3, 80)]
     called = [t if rng.random() < 0.7 else NAMES[rng.integers(0, 3)] for t in truth]
-    found = class_figures(truth, called)
+    found = class_metrics(truth, called)
     assert found.classes == NAMES
     assert found.confusion == confusion_matrix(truth, called, labels=NAMES).tolist()
     assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, called))
@@ -35,11 +35,11 @@ def test_calibration_error_is_that_of_torchmetrics():
 
 
 def test_a_class_that_was_never_learnt_is_missed_not_passed_over():
-    found = class_figures(["pit", "crack", "crack"], ["pit", "pit", "dent"])
+    found = class_metrics(["pit", "crack", "crack"], ["pit", "pit", "dent"])
     assert found.accuracy.value == pytest.approx(1 / 3)
     assert found.recall["crack"].value == 0
     assert found.precision["crack"] is None
     assert found.balanced_accuracy == pytest.approx(0.5)
     boxes = Candidates(np.array([[0.0, 0, 5, 5]]), np.ones(1, np.float32), ["pit"])
-    figures = box_figures([compare(boxes, [Box(0, 0, 5, 5, "pit"), Box(10, 10, 20, 20, "crack")])])
+    figures = box_metrics([match_boxes(boxes, [Box(0, 0, 5, 5, "pit"), Box(10, 10, 20, 20, "crack")])])
     assert (figures.per_class["crack"].map, figures.map) == (0, 0.5)

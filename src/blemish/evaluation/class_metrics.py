@@ -1,45 +1,45 @@
-"""Figures of the classes that a bundle names."""
+"""Metrics of the classes that a bundle predicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from blemish.evaluation.intervals import Estimate, share
+from blemish.arrays import Counts
+from blemish.evaluation.intervals import RateEstimate, estimate_rate
 
 BINS = 15  # of probability, for the calibration error
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """What good against defective scores is in `ImageFigures.auroc`: there the score is 1 - P(good)."""
+class ClassMetrics:
+    """How well good and defective images are ranked is in `ImageMetrics.auroc`: there the score is 1 - P(good)."""
 
     classes: list[str]
-    accuracy: Estimate
+    accuracy: RateEstimate
     balanced_accuracy: float  # mean recall of the classes that occur
     macro_f1: float  # of the classes that occur or are predicted
-    precision: dict[str, Estimate | None]
-    recall: dict[str, Estimate | None]
-    confusion: list[list[int]]  # [truth][prediction]
-    ece: float | None = None  # expected calibration error: how far the stated probabilities are from the shares right
+    precision: dict[str, RateEstimate | None]
+    recall: dict[str, RateEstimate | None]
+    confusion: list[list[int]]  # [true class][predicted class]
+    ece: float | None = None  # expected calibration error: stated probabilities against the share that is right
 
 
-def class_figures(truth: list[str], predicted: list[str], probabilities: Sequence[float] | None = None) -> ClassFigures:
-    """Figures of N images from their true and predicted class names, and the probabilities of the predicted ones."""
+def class_metrics(truth: list[str], predicted: list[str], probabilities: Sequence[float] | None = None) -> ClassMetrics:
+    """Metrics of N images from their true and predicted classes, and the probabilities of the predicted ones."""
     names = sorted({*truth, *predicted}, key=lambda name: (name != "good", name))
-    place = {name: i for i, name in enumerate(names)}
+    index = {name: i for i, name in enumerate(names)}
     confusion = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(confusion, ([place[t] for t in truth], [place[p] for p in predicted]), 1)
+    np.add.at(confusion, ([index[t] for t in truth], [index[p] for p in predicted]), 1)
     hits, actual, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     occurs = actual > 0
-    return ClassFigures(
+    return ClassMetrics(
         classes=names,
-        accuracy=share(int(hits.sum()), len(truth)),
+        accuracy=estimate_rate(int(hits.sum()), len(truth)),
         balanced_accuracy=float((hits[occurs] / actual[occurs]).mean()),
         macro_f1=float((2 * hits / (actual + called)).mean()),
-        precision=shares_of(names, hits, called),
-        recall=shares_of(names, hits, actual),
+        precision=rates_by_class(names, hits, called),
+        recall=rates_by_class(names, hits, actual),
         confusion=confusion.tolist(),
         ece=None if probabilities is None else calibration_error(probabilities, [*map(str.__eq__, truth, predicted)]),
     )
@@ -56,9 +56,9 @@ def calibration_error(probabilities: Sequence[float], right: Sequence[bool]) -> 
     return float(np.abs(gaps).sum() / len(stated))
 
 
-def shares_of(names: list[str], hits: NDArray[np.int64], totals: NDArray[np.int64]) -> dict[str, Estimate | None]:
-    """By class hits over totals, with their intervals; None where the total is 0."""
+def rates_by_class(names: list[str], hits: Counts, totals: Counts) -> dict[str, RateEstimate | None]:
+    """Hits over totals of each class with their intervals; None where the total is 0."""
     return {
-        name: share(int(hit), int(total)) if total else None
+        name: estimate_rate(int(hit), int(total)) if total else None
         for name, hit, total in zip(names, hits, totals, strict=True)
     }

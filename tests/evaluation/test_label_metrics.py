@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, precision_score, recall_score
 
-from blemish.evaluation.labels import label_figures
+from blemish.evaluation.label_metrics import label_metrics
 
 NAMES = ["dent", "pit", "scratch"]
 
@@ -14,7 +14,7 @@ def test_figures_are_those_of_scikit_learn():
     actual = rng.random((60, 3)) < [0.2, 0.5, 0.4]
     scores = np.clip(actual * 0.4 + rng.random((60, 3)) * 0.6, 0, 1)
     called = scores >= [0.5, 0.3, 0.5]
-    found = label_figures(
+    found = label_metrics(
         [frozenset(n for n, shown in zip(NAMES, row, strict=True) if shown) for row in actual],
         [dict(zip(NAMES, row, strict=True)) for row in scores],
         {"pit": 0.3},
@@ -31,7 +31,7 @@ def test_figures_are_those_of_scikit_learn():
 
 
 def test_a_class_that_was_never_learnt_is_missed():
-    found = label_figures([frozenset({"dent", "pit"}), frozenset()], [{"pit": 0.9}, {"pit": 0.1}], {})
+    found = label_metrics([frozenset({"dent", "pit"}), frozenset()], [{"pit": 0.9}, {"pit": 0.1}], {})
     assert found is not None
     assert (found.recall["dent"].value, found.recall["pit"].value, found.precision["dent"]) == (0, 1, None)
     assert found.exact.value == 0.5
@@ -39,4 +39,4 @@ def test_a_class_that_was_never_learnt_is_missed():
 
 
 def test_without_any_defect_there_is_nothing_to_say():
-    assert label_figures([frozenset()], [{"pit": 0.1}], {}) is None
+    assert label_metrics([frozenset()], [{"pit": 0.1}], {}) is None

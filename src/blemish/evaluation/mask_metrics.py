@@ -1,0 +1,166 @@
+"""Metrics of regions as a bundle reports them, thresholds and smallest area applied, against annotated masks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from blemish.arrays import Mask, PixelBox
+from blemish.dataset.ground_truth import Instance
+from blemish.evaluation.detections import IOU_50, Detections, detection_precision, rank_detections
+from blemish.evaluation.intervals import RateEstimate, estimate_rate
+from blemish.inspection.result import Region
+
+
+@dataclass(frozen=True)
+class PixelOverlap:
+    """Pixels in both the annotated masks and the regions, and in either."""
+
+    intersection: int
+    union: int
+
+    @property
+    def iou(self) -> float:
+        return self.intersection / self.union
+
+    @property
+    def dice(self) -> float:
+        return 2 * self.intersection / (self.intersection + self.union)
+
+    def __add__(self, other: "PixelOverlap") -> "PixelOverlap":
+        return PixelOverlap(self.intersection + other.intersection, self.union + other.union)
+
+
+NO_OVERLAP = PixelOverlap(0, 0)
+
+
+@dataclass(frozen=True)
+class RegionOverlap:
+    """Overlap of one image's regions with its annotated masks."""
+
+    pixels: PixelOverlap  # all defect classes together
+    defects: int  # 8-connected regions of the annotation
+    touched: int  # of these, with a pixel in a region
+    valid_pixels: int = 0
+    classes: dict[str, PixelOverlap] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MaskClassMetrics:
+    iou: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class MaskMetrics:
+    """Over all pixels of all images; `iou` and `dice` take all defect classes together."""
+
+    iou: float
+    dice: float
+    defects_found: RateEstimate  # 8-connected regions of the annotation with at least one pixel in a region
+    images: int
+    miou: float | None = None  # mean of the defect classes that occur in annotation or regions
+    miou_with_good: float | None = None  # with the good class among them
+    per_class: dict[str, MaskClassMetrics] = field(default_factory=dict)
+    instance_ap50: float | None = None  # COCO's average precision at IoU 0.5 of whole defects, mean of the classes
+
+
+def measure_overlap(
+    regions: Sequence[Region], mask: Mask, valid: Mask | None = None, layers: Mapping[str, Mask] | None = None
+) -> RegionOverlap:
+    """Compare the regions with the annotated mask (H, W) on the valid pixels; a region without a mask fills its box.
+
+    `layers` holds the annotated mask (H, W) of each class; regions of other classes count for none of them.
+    """
+    regions_mask = region_mask(regions, mask.shape)
+    if valid is not None:
+        mask = mask & valid
+    count, labels = cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
+    return RegionOverlap(
+        pixels=_pixel_overlap(regions_mask, mask, valid),
+        defects=count - 1,
+        touched=len(np.unique(labels[mask & regions_mask])),
+        valid_pixels=mask.size if valid is None else int(valid.sum()),
+        classes={
+            name: _pixel_overlap(region_mask([r for r in regions if r.label == name], layer.shape), layer, valid)
+            for name, layer in (layers or {}).items()
+        },
+    )
+
+
+def region_mask(regions: Sequence[Region], size: tuple[int, ...]) -> Mask:
+    """The pixels (H, W) of all regions."""
+    pixels = np.zeros(size, np.bool_)
+    for region in regions:
+        x0, y0, x1, y1 = region.box
+        pixels[y0:y1, x0:x1] |= True if region.mask is None else region.mask
+    return pixels
+
+
+def match_masks(regions: Sequence[Region], truth: Sequence[Instance], valid: Mask | None = None) -> Detections:
+    """Regions of an image against its true defects, one by one, on the valid pixels."""
+    true = [(t.label, crop) for t in truth if (crop := _valid_crop(t.box, t.mask, valid)) is not None]
+    own = [(r, crop) for r in regions if (crop := _valid_crop(r.box, _filled(r), valid)) is not None]
+    iou = np.array([[_iou(a, b) for _, b in true] for _, a in own], np.float64).reshape(len(own), len(true))
+    scores = np.array([r.score for r, _ in own], np.float64)
+    return Detections(scores, [r.label for r, _ in own], [label for label, _ in true], iou)
+
+
+def mask_metrics(images: Sequence[RegionOverlap], instances: Sequence[Detections] = ()) -> MaskMetrics | None:
+    """Metrics of several images; None where none has a defect."""
+    defects = sum(image.defects for image in images)
+    if not defects:
+        return None
+    total = sum((image.pixels for image in images), NO_OVERLAP)
+    names = dict.fromkeys(name for image in images for name in image.classes)
+    sums = {name: sum((i.classes.get(name, NO_OVERLAP) for i in images), NO_OVERLAP) for name in names}
+    per_class = {name: MaskClassMetrics(own.iou, own.dice) for name, own in sums.items() if own.union}
+    ious = [own.iou for own in per_class.values()]
+    pixels = sum(image.valid_pixels for image in images)
+    good = (pixels - total.union) / (pixels - total.intersection) if pixels > total.intersection else 1.0
+    labels = sorted({name for image in instances for name in image.true_labels})
+    by_label = (detection_precision(rank_detections(instances, label, IOU_50)) for label in labels)
+    precisions = [float(ap[0]) for ap in by_label if ap is not None]
+    return MaskMetrics(
+        iou=total.iou,
+        dice=total.dice,
+        defects_found=estimate_rate(sum(image.touched for image in images), defects),
+        images=len(images),
+        miou=float(np.mean(ious)) if ious else None,
+        miou_with_good=float(np.mean([good, *ious])) if ious and pixels else None,
+        per_class=per_class,
+        instance_ap50=float(np.mean(precisions)) if precisions else None,
+    )
+
+
+def _pixel_overlap(regions: Mask, truth: Mask, valid: Mask | None) -> PixelOverlap:
+    if valid is not None:
+        regions, truth = regions & valid, truth & valid
+    return PixelOverlap(int((regions & truth).sum()), int((regions | truth).sum()))
+
+
+Crop = tuple[PixelBox, Mask]  # a box, and a mask of its size
+
+
+def _filled(region: Region) -> Mask:
+    x0, y0, x1, y1 = region.box
+    return np.ones((y1 - y0, x1 - x0), np.bool_) if region.mask is None else region.mask
+
+
+def _valid_crop(box: PixelBox, mask: Mask, valid: Mask | None) -> Crop | None:
+    """The valid pixels of a mask; None where there are none."""
+    x0, y0, x1, y1 = box
+    own = mask if valid is None else mask & valid[y0:y1, x0:x1]
+    return (box, own) if own.any() else None
+
+
+def _iou(a: Crop, b: Crop) -> float:
+    """Intersection over union of two masks in their boxes."""
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a[0], b[0]
+    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
+    if x0 >= x1 or y0 >= y1:
+        return 0.0
+    shared = a[1][y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0] & b[1][y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]
+    both = int(shared.sum())
+    return both / (int(a[1].sum()) + int(b[1].sum()) - both)
