@@ -8,23 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch
-from blemish.methods.detection.anchors import AnchorGenerator
 from blemish.methods.detection.boxes import centres_and_sizes, decode_boxes
 from blemish.methods.detection.detector import Detector, Losses
 from blemish.methods.detection.losses import BoxLoss, box_loss
 from blemish.methods.detection.matching import gather_targets, ignore_invalid, match_boxes
+
+NONE = torch.empty(0)
 
 
 @dataclass(frozen=True)
 class DensePredictions:
     """Raw predictions for N images at K anchors, or at K locations without anchors."""
 
-    logits: Tensor  # (N, K, C) of the classes, or (N, K, 1 + C) with the background first
+    logits: Tensor  # (N, K, C) of the classes, or (N, K, 1 + C) with background or objectness first
     boxes: Tensor  # (N, K, 4) boxes in pixels, or offsets to the anchors where there are such
     locations: Tensor  # (K, 2) centres of the anchors, or the locations
-    strides: Tensor | None = None  # (K,) of the locations' levels
-    anchors: Tensor | None = None  # (K, 4)
-    quality: Tensor | None = None  # (N, K) logits of centreness or objectness
+    references: Tensor  # (K, 4) anchors, or (K,) strides of the locations' levels
+    centreness: Tensor = NONE  # (N, K) logits, where they are predicted
 
 
 class DenseDetector(Detector):
@@ -50,10 +50,9 @@ class DenseDetector(Detector):
 
 
 class AnchorDetector(DenseDetector):
-    """A one-stage detector with anchors: `features`, `anchors` and a `head` are set by the subclass."""
+    """A one-stage detector with anchors: `features`, `anchors`, `head` and `box_loss` are set by the subclass."""
 
     features: nn.Module
-    anchors: AnchorGenerator
     head: nn.Module  # maps to logits (N, K, C) and offsets (N, K, 4)
     box_loss: BoxLoss
     variances: ClassVar[tuple[float, float]] = (1.0, 1.0)
@@ -71,19 +70,19 @@ class AnchorDetector(DenseDetector):
         maps = self.features(images)
         anchors = self.anchors(maps)
         logits, offsets = self.head(maps)
-        return DensePredictions(logits, offsets, centres_and_sizes(anchors)[0], anchors=anchors)
+        return DensePredictions(logits, offsets, centres_and_sizes(anchors)[0], anchors)
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         found = self.predict_dense(images)
-        return decode_boxes(found.boxes, found.anchors, self.variances), self.class_scores(found.logits)
+        return decode_boxes(found.boxes, found.references, self.variances), self.class_scores(found.logits)
 
     def assign(self, predictions: DensePredictions, image: int, targets: Tensor) -> Tensor:
-        return match_boxes(predictions.anchors, targets[:, :4], *self.match_ious)
+        return match_boxes(predictions.references, targets[:, :4], *self.match_ious)
 
     def assigned_losses(self, predictions: DensePredictions, matches: Tensor, labels: Tensor, boxes: Tensor) -> Losses:
         positive = matches >= 0
         count = positive.sum().clamp(min=1)
-        anchors = predictions.anchors.expand(len(matches), -1, -1)[positive]
+        anchors = predictions.references.expand(len(matches), -1, -1)[positive]
         box = box_loss(self.box_loss, predictions.boxes[positive], anchors, boxes[positive], self.variances)
         return {
             "class_loss": self.class_loss(predictions.logits, labels, matches) / count,

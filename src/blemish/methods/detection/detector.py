@@ -16,6 +16,7 @@ from blemish.methods.common.augmentation import UNCHANGED, AugmentationOptions, 
 from blemish.methods.common.backbones import DEFAULT_BACKBONE
 from blemish.methods.common.ema import AveragedWeights
 from blemish.methods.common.schedule import plateau_cosine, training_batches
+from blemish.methods.detection.anchors import AnchorGenerator
 from blemish.methods.detection.boxes import centres_and_sizes, clip_boxes
 from blemish.methods.detection.matching import is_valid_at
 from blemish.methods.detection.mosaic import make_mosaics
@@ -59,13 +60,20 @@ class DetectorOptions(AugmentationOptions):
     frozen_stride: int = Field(4, ge=0, le=32, description="pretrained layers up to this stride are frozen; 0: none")
     width: int = Field(96, ge=8, le=1024, description="channels of the feature maps that the heads see")
     steps: int = Field(1500, ge=1, description="training steps, each of one batch")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, for layers that are not pretrained; falls along a cosine")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="of AdamW, for layers that are not pretrained; falls along a cosine"
+    )
     full_rate_until: float = Field(0.5, ge=0, lt=1, description="share of the steps before the rate begins to fall")
     backbone_rate: float = Field(0.3, ge=0, le=1, description="the backbone's learning rate, as a share")
-    average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that ship; 0: the last weights ship")
+    average: float = Field(
+        0.998, ge=0, lt=1, description="decay of the averaged weights that ship; 0: the last weights ship"
+    )
     crop: float = Field(0.0, ge=0, le=1, description="share of training images randomly cropped, as in SSD")
     canvas: float = Field(
-        1.0, ge=1, le=8, description="largest side, in image sides, of the grey canvas that half of the images are put on"
+        1.0,
+        ge=1,
+        le=8,
+        description="largest side, in image sides, of the grey canvas that half of the images are put on",
     )
     mosaic: float = Field(0.0, ge=0, le=1, description="share of training images that are mosaics of four")
     calm_end: float = Field(
@@ -75,7 +83,9 @@ class DetectorOptions(AugmentationOptions):
         description="final share of the steps without mosaics",
         json_schema_extra=ignored_when("mosaic", 0.0),
     )
-    suppression: SuppressionKind = Field("hard", description="of overlapping boxes: hard keeps the best, soft lowers the scores of the others")
+    suppression: SuppressionKind = Field(
+        "hard", description="of overlapping boxes: hard keeps the best, soft lowers the scores of the others"
+    )
     suppression_iou: float = suppression_iou_option(0.5)
     min_score: float = Field(0.01, ge=0, lt=1, description="boxes that score less are left out")
     max_boxes: int = Field(100, ge=1, le=1000, description="largest number of boxes in the output of an image")
@@ -91,6 +101,7 @@ class Detector(Method):
 
     Options: ClassVar[type[DetectorOptions]] = DetectorOptions
     options: DetectorOptions
+    anchors: AnchorGenerator  # of detectors with anchors
 
     def __init__(self, options: DetectorOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -123,9 +134,7 @@ class Detector(Method):
         if self.options.mosaic and self.global_step < (1 - self.options.calm_end) * self.options.steps:
             batch = make_mosaics(batch, self.options.mosaic)
         # Channels last halves the time on a CPU.
-        losses = self.compute_losses(
-            {**batch, "image": batch["image"].contiguous(memory_format=torch.channels_last)}
-        )
+        losses = self.compute_losses({**batch, "image": batch["image"].contiguous(memory_format=torch.channels_last)})
         loss = torch.stack(list(losses.values())).sum()
         self.log_dict(losses)
         self.log("loss", loss, prog_bar=True)

@@ -63,14 +63,14 @@ class FCOS(DenseDetector):
         scales = [scale.expand(x.shape[2] * x.shape[3]) for x, scale in zip(maps, self.scales, strict=True)]
         log_distances = (outputs[..., :4] + torch.cat(scales)[:, None]).clamp(max=MAX_LOG_DISTANCE)
         boxes = distances_to_boxes(log_distances.exp() * strides[:, None], locations)
-        return DensePredictions(logits, boxes, locations, strides, quality=outputs[..., 4])
+        return DensePredictions(logits, boxes, locations, strides, outputs[..., 4])
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         found = self.predict_dense(images)
-        return found.boxes, (found.logits.sigmoid() * found.quality.sigmoid()[..., None]).sqrt()
+        return found.boxes, (found.logits.sigmoid() * found.centreness.sigmoid()[..., None]).sqrt()
 
     def assign(self, predictions: DensePredictions, image: int, targets: Tensor) -> Tensor:
-        return assign_smallest(predictions.locations, predictions.strides, targets[:, :4])
+        return assign_smallest(predictions.locations, predictions.references, targets[:, :4])
 
     def assigned_losses(self, predictions: DensePredictions, matches: Tensor, labels: Tensor, boxes: Tensor) -> Losses:
         positive = matches >= 0
@@ -79,7 +79,7 @@ class FCOS(DenseDetector):
         centreness = centreness_of(boxes_to_distances(boxes[positive], locations))
         class_loss = sigmoid_focal_loss(predictions.logits, one_hot(labels, self.num_classes), reduction="none")
         box_loss = iou_loss(self.options.box_loss, predictions.boxes[positive], boxes[positive])
-        centre_loss = F.binary_cross_entropy_with_logits(predictions.quality[positive], centreness, reduction="sum")
+        centre_loss = F.binary_cross_entropy_with_logits(predictions.centreness[positive], centreness, reduction="sum")
         return {
             "class_loss": class_loss[matches != IGNORED].sum() / count,
             "box_loss": (box_loss * centreness).sum() / centreness.sum().clamp(min=1e-6),

@@ -19,7 +19,7 @@ class HeadTower(nn.Module):
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         for convolution, norms in zip(self.convs, self.norms, strict=True):
-            x = torch.relu(norms[level](convolution(x)))
+            x = torch.relu([*norms.children()][level](convolution(x)))
         return x
 
 
@@ -34,8 +34,8 @@ class DenseHead(nn.Module):
         self.regressor = nn.Conv2d(width, per_cell * outputs, 3, padding=1)
         for last in (self.classifier, self.regressor):
             nn.init.normal_(last.weight, std=0.01)
-            nn.init.zeros_(last.bias)
-        nn.init.constant_(self.classifier.bias, PRIOR_BIAS)
+            nn.init.zeros_(last.get_parameter("bias"))
+        nn.init.constant_(self.classifier.get_parameter("bias"), PRIOR_BIAS)
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         logits = [flatten_cells(self.classifier(self.class_tower(x, i)), self.classes) for i, x in enumerate(maps)]

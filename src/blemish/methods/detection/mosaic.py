@@ -18,7 +18,7 @@ def make_mosaics(batch: Batch, share: float) -> Batch:
     """
     count, _, height, width = batch["image"].shape
     keys = [key for key in ("image", "valid", "boxes", "box_masks") if key in batch]
-    items = []
+    items: list[Item] = []
     for i in range(count):
         if torch.rand(()) >= share:
             items.append({key: batch[key][i] for key in keys})

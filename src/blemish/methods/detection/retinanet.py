@@ -23,7 +23,9 @@ class RetinaNetOptions(DetectorOptions):
     anchors: Literal["stated", "fitted"] = Field("stated", description="fitted: by k-means of the training boxes")
     box_loss: BoxLoss = Field("giou", description="smooth-l1 (the paper's, on offsets), giou or ciou (on boxes)")
     focal_alpha: float = Field(0.25, ge=0, le=1, description="weight of defects against background in the focal loss")
-    focal_gamma: float = Field(2.0, ge=0, le=5, description="how strongly easy anchors are down-weighted; 0: not at all")
+    focal_gamma: float = Field(
+        2.0, ge=0, le=5, description="how strongly easy anchors are down-weighted; 0: not at all"
+    )
 
 
 class RetinaNet(AnchorDetector):

@@ -24,9 +24,7 @@ class SSDOptions(DetectorOptions):
         "source", description="source: each map by itself, as in the paper; fpn: coarse maps are added to finer ones"
     )
     extra: int = Field(2, ge=0, le=4, description="coarser maps beyond the backbone's strides 8, 16 and 32")
-    depth: int = Field(
-        0, ge=0, le=8, description="convolutions of each map's heads before their last"
-    )
+    depth: int = Field(0, ge=0, le=8, description="convolutions of each map's heads before their last")
     first_scale: float = Field(0.1, gt=0, lt=1, description="side of the finest map's boxes, as a share of the image")
     min_scale: float = Field(0.2, gt=0, lt=1, description="of the next map's; those of the maps between grow linearly")
     max_scale: float = Field(0.9, gt=0, le=1, description="of the coarsest map's")
@@ -52,8 +50,8 @@ class SSD(AnchorDetector):
     than objects on photographs and overlap none of the paper's boxes by half; the default box that fits a defect best
     is assigned the defect that it overlaps most, should that be another; smooth L1 is linear from 1/9 on (the paper:
     1); a light pretrained backbone, a 3 x 3 convolution to a common width before each map's predictor (in place of the
-    paper's L2 normalisation), AdamW, averaged weights; the common augmentation, since the paper's crops (`crop`,
-    `canvas`) need longer training.
+    paper's L2 normalisation), AdamW, averaged weights; the common augmentation, as the paper's crops (`crop`,
+    `canvas`) do worse in so short a training.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -68,7 +66,6 @@ class SSD(AnchorDetector):
     )
     Options: ClassVar[type[DetectorOptions]] = SSDOptions
     options: SSDOptions
-
     match_ious = (0.5, 0.5)
     variances = (0.1, 0.2)
 

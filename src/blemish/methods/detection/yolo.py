@@ -26,7 +26,9 @@ MAX_LOG_SIDE = 8.0  # logarithm of a side in strides: keeps exp() finite
 
 class YoloOptions(DetectorOptions):
     size: Literal["nano", "small", "medium"] = Field("nano", description="width and depth: nano, small or medium")
-    width: int | None = Field(None, ge=8, le=1024, description="channels of the feature maps; null: those of the size")
+    width: int | None = Field(  # type: ignore[assignment]
+        None, ge=8, le=1024, description="channels of the feature maps; null: those of the size"
+    )
     backbone: str = Field(
         DetectorOptions.model_fields["backbone"].default,
         description="timm name, or csp: a CSPDarknet of the size, trained from scratch at the full learning rate",
@@ -80,17 +82,18 @@ class Yolo(DenseDetector):
         centre = locations + outputs[..., :2] * strides[:, None]
         half = outputs[..., 2:].clamp(max=MAX_LOG_SIDE).exp() * strides[:, None] / 2
         boxes = torch.cat([centre - half, centre + half], dim=-1)
-        return DensePredictions(logits[..., 1:], boxes, locations, strides, quality=logits[..., 0])
+        return DensePredictions(logits, boxes, locations, strides)
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         found = self.predict_dense(images)
-        return found.boxes, found.quality.sigmoid()[..., None] * found.logits.sigmoid()
+        scores = found.logits.sigmoid()
+        return found.boxes, scores[..., :1] * scores[..., 1:]
 
     def assign(self, predictions: DensePredictions, image: int, targets: Tensor) -> Tensor:
-        objectness, classes = predictions.quality[image].detach(), predictions.logits[image].detach()
-        scores = (objectness.sigmoid()[:, None] * classes.sigmoid()).sqrt()
+        probabilities = predictions.logits[image].detach().sigmoid()
+        scores = (probabilities[:, :1] * probabilities[:, 1:]).sqrt()
         boxes = predictions.boxes[image].detach()
-        return assign_sim_ota(predictions.locations, predictions.strides, boxes, scores, targets)
+        return assign_sim_ota(predictions.locations, predictions.references, boxes, scores, targets)
 
     def assigned_losses(self, predictions: DensePredictions, matches: Tensor, labels: Tensor, boxes: Tensor) -> Losses:
         positive = matches >= 0
@@ -98,10 +101,10 @@ class Yolo(DenseDetector):
         predicted, targets = predictions.boxes[positive], boxes[positive]
         box_loss = iou_loss(self.options.box_loss, predicted, targets)
         classes = one_hot(labels[positive], self.num_classes) * aligned_iou(targets, predicted.detach())[:, None]
-        class_loss = F.binary_cross_entropy_with_logits(predictions.logits[positive], classes, reduction="sum")
+        class_loss = F.binary_cross_entropy_with_logits(predictions.logits[positive][:, 1:], classes, reduction="sum")
         used = matches != IGNORED
         object_loss = F.binary_cross_entropy_with_logits(
-            predictions.quality[used], positive[used].float(), reduction="sum"
+            predictions.logits[..., 0][used], positive[used].float(), reduction="sum"
         )
         return {
             "box_loss": BOX_WEIGHT * box_loss.sum() / count,
@@ -121,7 +124,7 @@ class DecoupledHead(nn.Module):
         self.box_tower = nn.Sequential(conv(width, width), conv(width, width))
         self.regressor, self.objectness = nn.Conv2d(width, 4, 1), nn.Conv2d(width, 1, 1)
         for last in (self.classifier[-1], self.objectness):
-            nn.init.constant_(last.bias, PRIOR_BIAS)
+            nn.init.constant_(last.get_parameter("bias"), PRIOR_BIAS)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.enter(x)
