@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from blemish.methods.common.metric_losses import class_means
 from blemish.methods.few_shot.embedding import sample_episode
 from blemish.methods.few_shot.maml import Maml, MamlOptions
 from blemish.methods.few_shot.matching import sample_per_class
-from blemish.methods.few_shot.prototypical import class_means, mean_square_distance, within_class_variance
+from blemish.methods.few_shot.prototypical import mean_square_distance, within_class_variance
 
 TINY = {"backbone": "test_resnet", "weights": "random", "strides": (4, 8), "image_size": 32}
 

@@ -1,4 +1,4 @@
-"""What every method is: a Lightning module whose `forward` is the graph that ships."""
+"""The contract of all methods: a Lightning module whose `forward` is the graph that ships."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -13,26 +13,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from blemish.dataset.sample import GOOD, Dataset
-from blemish.inspection.manifest import Support
+from blemish.inspection.manifest import SupportSet
 
 Requirement = Literal["good", "label", "mask", "boxes", "template"]
 Answer = Literal["what", "where", "how much"]
-# What the data loader gives of an image, and stacked (lists stay lists) of a batch:
+# An item is what the data loader yields for one image; a batch stacks items (lists stay lists). The keys:
 # "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
-# "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, where "has_mask" says that they
-# are known; "defective" int64, 1 where what is seen shows a defect, 0 where it shows none, -1 unknown.
-# Where all images have templates: "template" (C, H, W), and "differs" (H, W) bool, known defects.
-# Where a method needs labels: "present" (D,) bool, the defect classes that the image shows, where "has_label" says that
-# they are known; "label" is -1 where there are several.
-# Where a method needs or takes masks: "mask_labels" (H, W) int64, 0 no defect, 1 + index of the defect class.
-# Where it needs or takes boxes: "boxes" (M, 5) float32 x0 y0 x1 y1 index of the defect class, and "has_boxes".
-# Where it does both: "box_masks" (M, H, W) bool, the pixels of each box's defect.
+# "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, valid where "has_mask" is True;
+# "defective" int64: 1 the view contains a defect, 0 it contains none, -1 unknown.
+# Where all images have reference images: "template" (C, H, W), and "differs" (H, W) bool, known defects.
+# Where a method requires labels: "present" (D,) bool, the defect classes in the image, valid where "has_label" is True;
+# "label" is -1 where there are several.
+# Where masks are required or optional: "mask_labels" (H, W) int64, 0 no defect, 1 + index of the defect class.
+# Where boxes are required or optional: "boxes" (M, 5) float32 x0 y0 x1 y1 index of the defect class, and "has_boxes".
+# Where both are: "box_masks" (M, H, W) bool, the pixels of each box's defect.
 Item = dict[str, Any]
 Batch = dict[str, Any]
 
 
 def pad_to_two(batch: Batch) -> Batch:
-    """A batch of one image as that image twice: BatchNorm cannot learn from a single value a channel."""
+    """Repeat the image of a batch of one: BatchNorm cannot train on a single value per channel."""
     if len(batch["image"]) != 1:
         return batch
     return {key: value * 2 if isinstance(value, list) else torch.cat([value, value]) for key, value in batch.items()}
@@ -40,7 +40,7 @@ def pad_to_two(batch: Batch) -> Batch:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What a user and the advisor need to know of a method."""
+    """A method's declaration, for users and for the advisor."""
 
     name: str
     branch: str
@@ -55,7 +55,7 @@ class MethodInfo:
 
 
 def ignored_when(option: str, *values: Any) -> dict[str, Any]:
-    """Of an option that has no effect where another has one of these values: the field's `json_schema_extra`."""
+    """`json_schema_extra` of an option that has no effect while another option has one of these values."""
     return {"ignored_when": {option: list(values)}}
 
 
@@ -69,7 +69,7 @@ class Options(BaseModel):
 
 
 class Method(L.LightningModule, ABC):
-    """A way to find defects.
+    """Base class of all methods.
 
     `forward(images)` takes (N, C, H, W) float32 with full scale 1 and returns a dict of raw outputs, named and shaped
     as in `blemish.inspection.result.Outputs`. Pre-processing beyond that is part of the graph.
@@ -77,7 +77,7 @@ class Method(L.LightningModule, ABC):
 
     info: ClassVar[MethodInfo]
     Options: ClassVar[type[Options]] = Options
-    # A figure that `validation_step` logs, higher is better: the weights of its best epoch are the ones that ship.
+    # A metric that `validation_step` logs, higher is better: the weights of its best epoch are the ones that ship.
     monitor: ClassVar[str | None] = None
 
     def __init__(self, options: Options, classes: tuple[str, ...], channels: int = 3) -> None:
@@ -96,47 +96,47 @@ class Method(L.LightningModule, ABC):
 
     @property
     def uses_template(self) -> bool:
-        """Whether the graph that ships takes a template beside the image: `forward(images, template)`."""
+        """Whether the exported graph also takes a reference image: `forward(images, template)`."""
         return False
 
     @property
     def multi_label(self) -> bool:
-        """Whether it learns from images of which several classes are told."""
+        """Whether it trains on images with several class labels."""
         return False
 
     def trainer_options(self) -> dict[str, Any]:
-        """What this method asks of the Lightning Trainer, such as max_epochs or max_steps."""
+        """Arguments for the Lightning Trainer, such as max_epochs or max_steps."""
         return {"max_epochs": 1}
 
     def before_training(self, dataset: Dataset) -> None:
-        """Called once with the training images, before they are learnt from: for class counts, anchors and the like.
+        """Called once with the training images, before training starts: for class counts, anchors and the like.
 
-        What is kept of it belongs into buffers, so that saved weights bring it back.
+        Whatever is kept belongs in buffers, so that saved weights restore it.
         """
 
     def train_transform(self) -> Callable[[Item], Item] | None:
-        """What changes each training item at random, in the data loader; None: nothing does."""
+        """Random augmentation of each training item, applied in the data loader; None: no augmentation."""
         return None
 
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
-        """How often each training image is drawn, one weight an image; None: each once an epoch."""
+        """Sampling weight of each training image; None: each image once per epoch."""
         return None
 
     def after_training(self, good: Iterable[Batch]) -> None:
-        """Called once when training is over, with good images held out from it (the training ones where none are).
+        """Called once after training, with good images held out from it (the training images where there are none).
 
-        For what must be measured on images that were not learnt from, such as the scale of a map.
+        For quantities that must be measured on images not used for training, such as the scale of a map.
         """
 
-    def support_set(self) -> tuple[Support, NDArray[np.float32]] | None:
-        """For a method that knows its classes by examples and gives an "embedding": how, and their vectors (S, E).
+    def support_set(self) -> tuple[SupportSet, NDArray[np.float32]] | None:
+        """Support set of a method that classifies by examples and outputs an "embedding": its rule and vectors (S, E).
 
-        They ship beside the graph, so that `blemish enroll` can add to them.
+        It ships with the graph, so that `blemish enroll` can add to it.
         """
         return None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # Learned buffers (memory banks, statistics) get their size from the data, so a fresh method has them empty.
+        # Learned buffers (memory banks, statistics) get their size from the data, so they are empty in a new method.
         for name, buffer in self.named_buffers(recurse=False):
             stored = state_dict.get(prefix + name)
             if stored is not None and stored.shape != buffer.shape:
@@ -145,7 +145,7 @@ class Method(L.LightningModule, ABC):
 
 
 class OnePassMethod(Method):
-    """A method that sees the training images once, collects what it needs, and finishes with `finish`."""
+    """A method that passes over the training images once, collects features, and computes its buffers in `finish`."""
 
     def __init__(self, options: Options, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -159,7 +159,7 @@ class OnePassMethod(Method):
 
     @abstractmethod
     def finish(self) -> None:
-        """Turn what was collected into the learned buffers."""
+        """Compute the learned buffers from the collected features."""
 
     def on_train_epoch_end(self) -> None:
         self.finish()

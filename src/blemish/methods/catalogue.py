@@ -1,10 +1,9 @@
-"""Every method blemish knows: a name and the class behind it. To add a method, add its file and one line here."""
+"""The methods of blemish: name and class. To add a method, add its file and one line here."""
 
-import difflib
 from importlib import import_module
 
-from blemish.errors import OptionError
-from blemish.methods.base import Method
+from blemish.errors import OptionError, unknown
+from blemish.methods.base import Method, MethodInfo
 
 METHODS = {
     "patchcore": "blemish.methods.feature_distance.patchcore:PatchCore",
@@ -53,10 +52,14 @@ METHODS = {
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method; raises OptionError, naming the near ones, when there is none of that name."""
+    """The class of a method, imported on first use; raises OptionError with similar names for an unknown one."""
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=3) or sorted(METHODS)
-        raise OptionError(f"there is no method '{name}'; did you mean {', '.join(near)}?")
+        raise OptionError(unknown("method", name, METHODS))
     module, attribute = METHODS[name].split(":")
-    found: type[Method] = getattr(import_module(module), attribute)
-    return found
+    method: type[Method] = getattr(import_module(module), attribute)
+    return method
+
+
+def list_methods() -> list[MethodInfo]:
+    """The declarations of all methods, in the catalogue's order: name, branch, paper, what they require and answer."""
+    return [method_class(name).info for name in METHODS]

@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from blemish.methods.common.blocks import GaussianBlur
 from blemish.methods.common.losses import (
-    focal_map,
+    focal_loss,
     gradient_penalty,
     gradient_similarity,
     kl_to_standard_normal,
@@ -75,9 +75,9 @@ def test_focal_is_weighted_cross_entropy():
     logits = 3 * torch.randn(2, 2, 5, 7, generator=rng)
     defect = torch.rand(2, 5, 7, generator=rng) < 0.3
     entropy = F.cross_entropy(logits, defect.long(), reduction="none")
-    torch.testing.assert_close(focal_map(logits, defect, gamma=0.0), entropy)
+    torch.testing.assert_close(focal_loss(entropy, gamma=0.0), entropy)
     likelihood = torch.where(defect, logits.softmax(dim=1)[:, 1], logits.softmax(dim=1)[:, 0])
-    torch.testing.assert_close(focal_map(logits, defect), (1 - likelihood) ** 2 * entropy)
+    torch.testing.assert_close(focal_loss(entropy), (1 - likelihood) ** 2 * entropy)
 
 
 def test_kl_is_that_of_torch_distributions():

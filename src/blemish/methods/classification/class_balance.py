@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from blemish.dataset.ground_truth import classes_shown
+from blemish.dataset.ground_truth import find_defect_classes
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
 
@@ -20,7 +20,7 @@ def image_labels(sample: Sample, multi_label: bool) -> frozenset[str | None]:
     """The class of a sample; with `multi_label`, all that it shows."""
     if not multi_label:
         return frozenset([image_label(sample.label, sample.defective)])
-    shown = classes_shown(sample)
+    shown = find_defect_classes(sample)
     return frozenset([None]) if shown is None else shown or frozenset([GOOD])
 
 

@@ -1,6 +1,6 @@
-"""Decision functions of classical classifiers as tensors: each a small module from feature vectors to class scores.
+"""Decision functions of classical classifiers as modules from feature vectors to class scores.
 
-What scikit-learn has learned goes into buffers, so that the very same decision ships inside the graph. Scores are
+The parameters fitted by scikit-learn are buffers, so that exactly its decision ships inside the graph. Scores are
 unnormalised: their softmax at a calibrated temperature gives probabilities.
 """
 
@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from blemish.methods.common.losses import squared_distances
+
 SMOOTHING = 1e-3  # added to shares of votes, so that their logarithm is finite
 
 
 class Head(nn.Module):
-    """(N, D) features to (N, K) scores; everything it knows is in its buffers."""
+    """(N, D) features to (N, K) scores; all parameters are buffers."""
 
     def __init__(self, **tensors: Tensor) -> None:
         super().__init__()
@@ -51,14 +53,14 @@ class NeighboursHead(Head):
     count: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        near, places = squared_distances(x, self.vectors).topk(int(self.count), dim=1, largest=False)
-        weight = 1 / (near.sqrt() + 1e-6)
-        votes = (weight[..., None] * self.member[places]).sum(dim=1)
+        nearest, indices = squared_distances(x, self.vectors).topk(int(self.count), dim=1, largest=False)
+        weight = 1 / (nearest.sqrt() + 1e-6)
+        votes = (weight[..., None] * self.member[indices]).sum(dim=1)
         return _log_share(votes / weight.sum(dim=1, keepdim=True))
 
 
 class ForestHead(Head):
-    """Mean class shares of T decision trees of up to M nodes, all walked down `depth` () times at once.
+    """Mean class shares of T decision trees of up to M nodes, all descended in parallel in `depth` () steps.
 
     Each (T, M): `feature`, `threshold`, `left`, `right` (a leaf points to itself); `share` (T, M, K).
     """
@@ -72,23 +74,18 @@ class ForestHead(Head):
 
     def forward(self, x: Tensor) -> Tensor:
         trees, nodes, classes = self.share.shape
-        start = torch.arange(trees, device=x.device) * nodes  # a node's place when all trees lie in one row
+        start = torch.arange(trees, device=x.device) * nodes  # offset of each tree's nodes in the flattened arrays
         feature, threshold = self.feature.flatten(), self.threshold.flatten()
         left, right = self.left.flatten(), self.right.flatten()
-        place = start.expand(x.shape[0], trees)
+        node = start.expand(x.shape[0], trees)
         for _ in range(int(self.depth)):
-            goes_left = x.gather(1, feature[place]) <= threshold[place]
-            place = start + torch.where(goes_left, left[place], right[place])
-        return _log_share(self.share.view(trees * nodes, classes)[place].mean(dim=1))
-
-
-def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """(N, D), (M, D) to (N, M)."""
-    return (x.square().sum(1, keepdim=True) - 2 * x @ y.T + y.square().sum(1)).clamp(min=0)
+            goes_left = x.gather(1, feature[node]) <= threshold[node]
+            node = start + torch.where(goes_left, left[node], right[node])
+        return _log_share(self.share.view(trees * nodes, classes)[node].mean(dim=1))
 
 
 def linear_head(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> LinearHead:
-    """Of scikit-learn's `coef_` and `intercept_`; the one row of two classes becomes two opposite ones."""
+    """From scikit-learn's `coef_` and `intercept_`; the single row of two classes becomes two opposite ones."""
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return LinearHead(weight=_float(weight), bias=_float(bias))

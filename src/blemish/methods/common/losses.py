@@ -1,4 +1,4 @@
-"""Losses that several methods share: small functions of tensors."""
+"""Losses and distances that several methods share: small functions of tensors."""
 
 from collections.abc import Callable
 
@@ -13,24 +13,37 @@ GMS_CONSTANT = 0.0026  # keeps the similarity of two flat regions at 1; for imag
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of an (N, h, w) map over the places whose pixels count; `valid` is (N, H, W) bool. 0 where none counts."""
-    keep = valid_patches(valid, values.shape[-2:]).to(values.dtype)
-    return (values * keep).sum() / keep.sum().clamp(min=1)
+    """Mean of an (N, h, w) map over its valid cells; `valid` is (N, H, W) bool. 0 where none is valid."""
+    weights = valid_patches(valid, values.shape[-2:]).to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp(min=1)
+
+
+def focal_loss(cross_entropy: Tensor, gamma: float = 2.0, likelihood: Tensor | None = None) -> Tensor:
+    """Focal loss (Lin et al. 2017) of each element: its cross-entropy times (1 - likelihood)^gamma.
+
+    `cross_entropy` is binary or of several classes, of any shape; `likelihood`, the probability given to the true
+    class, follows from it unless labels are smoothed.
+    """
+    if likelihood is None:
+        likelihood = torch.exp(-cross_entropy)
+    return (1 - likelihood) ** gamma * cross_entropy
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Squared Euclidean distances of all pairs of (N, D) and (M, D) vectors, as one matrix product: (N, M)."""
+    return (x.square().sum(1, keepdim=True) - 2 * x @ y.T + y.square().sum(1)).clamp(min=0)
 
 
 def squared_unit_distance(a: Tensor, b: Tensor) -> Tensor:
-    """(N, C, h, w) twice: half the squared distance of the features brought to unit length, (N, h, w), 0 to 2.
-
-    It equals the cosine distance, 1 - cos.
-    """
+    """Half the squared distance of unit-length features, which is 1 - cos: two (N, C, h, w) to (N, h, w), 0 to 2."""
     return 0.5 * (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(dim=1)
 
 
 def hard_feature_loss(squared: Tensor, share: float) -> Tensor:
     """Mean of the elements at or above the `share` quantile (Batzner et al. 2024, "hard feature loss")."""
     flat = squared.flatten()
-    kept = max(1, round(flat.numel() * (1 - share)))
-    return flat.topk(kept).values.mean()
+    count = max(1, round(flat.numel() * (1 - share)))
+    return flat.topk(count).values.mean()
 
 
 def pseudo_huber(x: Tensor) -> Tensor:
@@ -45,7 +58,7 @@ def hypersphere_loss(distance: Tensor, anomalous: Tensor) -> Tensor:
 
 
 def contrastive_loss(distance: Tensor, different: Tensor, margin: float) -> Tensor:
-    """Hadsell et al. 2006, elementwise: squared distance of equal things, squared shortfall to the margin of others."""
+    """Hadsell et al. 2006, elementwise: squared distance of equal pairs, squared shortfall to the margin of others."""
     return torch.where(different, (margin - distance).clamp(min=0), distance).square()
 
 
@@ -95,12 +108,6 @@ def msgms_map(a: Tensor, b: Tensor, scales: int = 4) -> Tensor:
             a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
         maps.append(1 - gradient_similarity(a, b))
     return sum_maps(maps, size) / scales
-
-
-def focal_map(logits: Tensor, defect: Tensor, gamma: float = 2.0) -> Tensor:
-    """Focal loss (Lin et al. 2017) of each pixel: (N, 2, H, W) logits and (N, H, W) bool to (N, H, W)."""
-    log_likelihood = -F.cross_entropy(logits, defect.long(), reduction="none")
-    return -((1 - log_likelihood.exp()) ** gamma) * log_likelihood
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Losses that shape an embedding, for small sets: images of a class near each other, classes apart.
+"""Metric-learning losses for small sets: embeddings of a class close together, classes apart.
 
-Each is a module of embeddings (N, E) and labels (N,) int64 to one number; what it learns itself (centres, class
-vectors) are its parameters. Those that pytorch-metric-learning has come from there.
+Each is a module of embeddings (N, E) and labels (N,) int64 to a scalar; its own parameters (centres, class vectors) are
+trained too. Those that pytorch-metric-learning has come from there.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 class PrototypeLoss(nn.Module):
     """Snell et al. 2017, "Prototypical Networks for Few-shot Learning", NeurIPS, within a batch.
 
-    Half of each class's embeddings, at random, make its prototype; the others are told apart by their squared
-    distance to all of them. Classes with a single image serve as prototypes only; 0 where nothing is left to ask.
+    Half of each class's embeddings, at random, make its prototype; the others are classified by their squared
+    distance to all prototypes. Classes with a single image only give a prototype; 0 where no query is left.
     """
 
     def __init__(self, scale: float = 10.0) -> None:
@@ -29,8 +29,7 @@ class PrototypeLoss(nn.Module):
             return embeddings.sum() * 0
         embeddings = F.normalize(embeddings, dim=1)
         present, own = labels[support].unique(return_inverse=True)
-        member = F.one_hot(own, len(present)).to(embeddings)
-        prototypes = (member.T @ embeddings[support]) / member.sum(dim=0)[:, None]
+        prototypes = class_means(embeddings[support], own, len(present))
         distance = torch.cdist(embeddings[query], prototypes).square()
         return F.cross_entropy(-self.log_scale.exp() * distance, torch.searchsorted(present, labels[query]))
 
@@ -39,7 +38,7 @@ class CentreLoss(nn.Module):
     """Wen et al. 2016, "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV.
 
     Half the mean squared distance to the learned centre of the own class. Deviation: embeddings of unit length, and
-    centres follow by the optimiser instead of a rule of their own. To be added to a loss that keeps classes apart.
+    centres are moved by the optimiser instead of a rule of their own. To be added to a loss that separates classes.
     """
 
     def __init__(self, classes: int, size: int) -> None:
@@ -79,10 +78,16 @@ def metric_loss(name: str, classes: int, size: int) -> nn.Module:
 
 
 def split_halves(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of a random half (rounded up) of each class's items, and of the others."""
+    """Indices of a random half (rounded up) of each class's items, and of the rest."""
     order = torch.randperm(len(labels), device=labels.device)
     shuffled = labels[order]
-    rank = (shuffled[:, None] == shuffled[None]).tril(-1).sum(dim=1)  # how many of the class came before
+    rank = (shuffled[:, None] == shuffled[None]).tril(-1).sum(dim=1)  # number of items of the class before this one
     count = (shuffled[:, None] == shuffled[None]).sum(dim=1)
     first = rank < (count + 1) // 2
     return order[first], order[~first]
+
+
+def class_means(vectors: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Mean of the vectors (N, E) of each label 0 to classes - 1: (classes, E)."""
+    member = F.one_hot(labels, classes).to(vectors)
+    return (member.T @ vectors) / member.sum(dim=0)[:, None]

@@ -1,7 +1,10 @@
-"""What methods that learn by steps share: the learning-rate schedule, and a quiet walk over the training images."""
+"""Learning-rate schedules by steps, and a pass over the training images outside the training loop.
+
+Each schedule returns what `configure_optimizers` returns: the optimizer with a `LambdaLR` that is stepped each batch.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
@@ -14,18 +17,8 @@ from blemish.methods.base import Batch, Method
 def cosine_decay(
     optimizer: Optimizer, steps: int, warmup: int = 0, floor: float = 0.0, hold: int = 0
 ) -> dict[str, Any]:
-    """What `configure_optimizers` returns: linear warm-up, then half a cosine down to `floor` of the learning rate.
-
-    `hold` is how many steps lie between the two at the full rate.
-    """
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        done = min(1.0, max(0, step - warmup - hold) / max(1, steps - warmup - hold))
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
-
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+    """Linear warm-up, `hold` steps at the full rate, then half a cosine down to `floor` of the learning rate."""
+    return _by_step(optimizer, lambda step: _warm_cosine(step, steps, warmup, floor, hold))
 
 
 def plateau_cosine(optimizer: Optimizer, steps: int, warmup: float, full_until: float) -> dict[str, Any]:
@@ -35,40 +28,43 @@ def plateau_cosine(optimizer: Optimizer, steps: int, warmup: float, full_until: 
 
 
 def cosine_phases(optimizer: Optimizer, phases: Sequence[int], warmup: float = 0.1) -> dict[str, Any]:
-    """What `configure_optimizers` returns: for each phase of so many steps a warm-up over that share, then a cosine."""
-
-    def factor(step: int) -> float:
-        for length in phases[:-1]:
-            if step < length:
-                return _warm_cosine(step, length, warmup)
-            step -= length
-        return _warm_cosine(step, phases[-1], warmup)
-
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
-
-
-def _warm_cosine(step: int, steps: int, warmup: float) -> float:
-    warm = max(1, round(warmup * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+    """In each phase of so many steps a warm-up over the share `warmup`, then half a cosine to 0."""
+    return _in_phases(
+        optimizer, phases, lambda step, length: _warm_cosine(step, length, max(1, round(warmup * length)))
+    )
 
 
 def late_step_decay(optimizer: Optimizer, *phases: int, share: float = 0.95, factor: float = 0.1) -> dict[str, Any]:
-    """What `configure_optimizers` returns: a constant rate that falls to `factor` of it at `share` of each phase."""
+    """A constant rate that drops to `factor` of it at the share `share` of each phase of so many steps."""
+    return _in_phases(optimizer, phases, lambda step, length: 1.0 if step < share * length else factor)
+
+
+def _warm_cosine(step: int, steps: int, warmup: int, floor: float = 0.0, hold: int = 0) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, max(0, step - warmup - hold) / max(1, steps - warmup - hold))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _in_phases(optimizer: Optimizer, phases: Sequence[int], factor: Callable[[int, int], float]) -> dict[str, Any]:
+    """The learning rate's `factor` of the step within its phase and of that phase's length."""
 
     def rate(step: int) -> float:
         for length in phases[:-1]:
             if step < length:
-                return 1.0 if step < share * length else factor
+                return factor(step, length)
             step -= length
-        return 1.0 if step < share * phases[-1] else factor
+        return factor(step, phases[-1])
 
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, rate), "interval": "step"}}
+    return _by_step(optimizer, rate)
+
+
+def _by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> dict[str, Any]:
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
 
 def training_batches(method: Method) -> Iterator[Batch]:
-    """All training images once, in order, while the trainer holds its own place among them."""
+    """All training images once, in order, without moving the trainer's own position in its data loader."""
     source = method.trainer.train_dataloader
     for batch in DataLoader(source.dataset, batch_size=source.batch_size, collate_fn=source.collate_fn):
         yield method.transfer_batch_to_device(batch, method.device, 0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from blemish.inspection.manifest import Support
+from blemish.inspection.manifest import SupportSet
 from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, sample_episode
 from blemish.methods.few_shot.prototypical import few_shot_optimizer
@@ -88,8 +88,8 @@ class Matching(FewShotMethod):
         kept = sample_per_class(torch.cat(owners), self.options.remembered)
         self.vectors, self.owners = torch.cat(vectors)[kept], torch.cat(owners)[kept]
 
-    def support_set(self) -> tuple[Support, NDArray[np.float32]]:
-        support = Support(
+    def support_set(self) -> tuple[SupportSet, NDArray[np.float32]]:
+        support = SupportSet(
             classes=self.owners.tolist(),
             weights=[1] * len(self.owners),
             rule="attention",

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from blemish.inspection.manifest import Support
+from blemish.inspection.manifest import SupportSet
 from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.common.losses import squared_distances
+from blemish.methods.common.metric_losses import class_means
 from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, sample_episode
 
@@ -99,9 +101,9 @@ class Prototypical(FewShotMethod):
         self.prototypes = sums / counts.clamp(min=1)[:, None]
         self.counts = counts
 
-    def support_set(self) -> tuple[Support, NDArray[np.float32]]:
+    def support_set(self) -> tuple[SupportSet, NDArray[np.float32]]:
         known = self.counts.nonzero()[:, 0]
-        support = Support(
+        support = SupportSet(
             classes=known.tolist(),
             weights=self.counts[known].tolist(),
             rule="prototype",
@@ -124,12 +126,6 @@ def few_shot_optimizer(method: FewShotMethod, log_scale: Tensor) -> dict[str, An
     return cosine_decay(torch.optim.Adam(groups), options.steps)
 
 
-def class_means(vectors: Tensor, labels: Tensor, ways: int) -> Tensor:
-    """(ways, E)."""
-    member = F.one_hot(labels, ways).to(vectors)
-    return (member.T @ vectors) / member.sum(dim=0)[:, None]
-
-
 def within_class_variance(vectors: Tensor, labels: Tensor) -> float:
     """Mean square distance of vectors (N, E) to their class's true mean, estimated without bias; 0 if none has two."""
     names, place = labels.unique(return_inverse=True)
@@ -141,5 +137,4 @@ def within_class_variance(vectors: Tensor, labels: Tensor) -> float:
 
 def mean_square_distance(a: Tensor, b: Tensor) -> Tensor:
     """(N, E), (M, E) to (N, M)."""
-    square = a.square().sum(1, keepdim=True) - 2 * a @ b.T + b.square().sum(1)
-    return square.clamp(min=0) / a.shape[1]
+    return squared_distances(a, b) / a.shape[1]

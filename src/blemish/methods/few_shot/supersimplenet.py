@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
 from blemish.methods.base import Batch, Item, Method, MethodInfo, Options
-from blemish.methods.common.augmentation import MASKS
+from blemish.methods.common.augmentation import MASK_KEYS
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, valid_patches
-from blemish.methods.common.losses import masked_mean
+from blemish.methods.common.losses import focal_loss, masked_mean
 from blemish.synthesis.noise import perlin_noise
 
 PERLIN_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
@@ -133,7 +133,7 @@ class SuperSimpleNet(Method):
         if item["defective"] != 1:
             return item
         axes = [axis for axis in (-1, -2) if torch.rand(()) < 0.5]
-        return {**item, **{key: item[key].flip(axes) for key in ("image", *MASKS) if key in item}}
+        return {**item, **{key: item[key].flip(axes) for key in ("image", *MASK_KEYS) if key in item}}
 
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
         bad = [bool(sample.defective) for sample in dataset.samples]
@@ -215,9 +215,8 @@ def on_grid(masks: Tensor, size: torch.Size) -> Tensor:
 
 
 def focal(logits: Tensor, truth: Tensor) -> Tensor:
-    """Focal loss (Lin et al. 2017) of each number."""
-    loss = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none")
-    return (1 - torch.exp(-loss)) ** GAMMA * loss
+    """Binary focal loss of each element."""
+    return focal_loss(F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none"), GAMMA)
 
 
 def truncated(logits: Tensor, truth: Tensor, told: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2 import RandAugment
 
 from blemish.methods.base import Batch, Method, MethodInfo, Options
 from blemish.methods.common.blocks import PlainUNet, check_multiple, mean_filter
-from blemish.methods.common.losses import focal_map, masked_mean, ssim_map
+from blemish.methods.common.losses import focal_loss, masked_mean, ssim_map
 from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.common.textures import AuxiliaryImages
 from blemish.synthesis.corruption import match_grey
@@ -76,7 +77,7 @@ class Draem(Method):
         restored, logits = self.both(spoilt)
         squared = masked_mean((images - restored).square().mean(dim=1), valid)
         structure = masked_mean(1 - ssim_map(images, restored), valid)
-        focal = masked_mean(focal_map(logits, where), valid)
+        focal = masked_mean(focal_loss(F.cross_entropy(logits, where.long(), reduction="none")), valid)
         loss = squared + structure + focal
         self.log_dict({"loss": loss, "l2": squared, "ssim": structure, "focal": focal}, prog_bar=True)
         return loss

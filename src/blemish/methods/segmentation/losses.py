@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blemish.methods.common.losses import focal_loss
+
 LossName = Literal["cross_entropy", "focal", "dice", "tversky", "boundary"]
 SMOOTH = 1.0  # pixels: keeps the ratios of overlap defined, and calm where a class has few pixels
 
@@ -27,9 +29,8 @@ def cross_entropy(logits: Tensor, truth: Tensor, keep: Tensor) -> Tensor:
 
 
 def focal(logits: Tensor, truth: Tensor, keep: Tensor, gamma: float = 2.0) -> Tensor:
-    """Lin et al. 2017: mean of -(1 - p)^gamma log p, so that what is easy weighs little."""
-    log_p = log_likelihood(logits, truth)
-    return _mean(-((1 - log_p.exp()) ** gamma) * log_p, keep)
+    """Lin et al. 2017: mean of -(1 - p)^gamma log p, so that easy pixels weigh little."""
+    return _mean(focal_loss(-log_likelihood(logits, truth), gamma), keep)
 
 
 def tversky(scores: Tensor, truth: Tensor, keep: Tensor, false_alarm: float = 0.3, escape: float = 0.7) -> Tensor:
