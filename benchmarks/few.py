@@ -59,7 +59,7 @@ from blemish.evaluation.episodes import (
 from blemish.evaluation.evaluate import evaluate
 from blemish.evaluation.ranking import auroc, average_precision
 from blemish.imaging.read import read_image
-from blemish.inspection.enroll import embeddings
+from blemish.inspection.enroll import embed
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.options import parse_settings
 from blemish.training.train import load_method
@@ -194,9 +194,9 @@ def judge_all(rows: Measured, what: Row, method: str, run: Path, asked: Dataset,
     rule: Any = nearest_prototype
     if method == "maml":  # the whole network adapts to each episode
         rule = load_method(run).classify
-        shown = np.concatenate([inspector.prepared(s) for s in asked.samples])
+        shown = np.concatenate([inspector.prepare(s) for s in asked.samples])
     else:
-        shown = embeddings(inspector, asked.samples)
+        shown = embed(inspector, asked.samples)
     if method == "matching" and inspector.manifest.support is not None:
         rule = partial(attention, scale=inspector.manifest.support.scale)
     elif method == "anil":

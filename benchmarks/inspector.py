@@ -44,7 +44,7 @@ def main() -> None:
     )
     paths = images_in(arguments.images, deep=True)
     arrays = [read_image(path) for path in paths]
-    windows = np.concatenate([inspector.prepared(array) for array in arrays])
+    windows = np.concatenate([inspector.prepare(array) for array in arrays])
     batches = np.split(windows, range(arguments.batch, len(windows), arguments.batch))
 
     ways: dict[str, Callable[[], object]] = {

@@ -30,7 +30,7 @@ fit = (Path(run) / "weights.safetensors").stat().st_mtime - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 inspector = Inspector.open(run)
 test = read_dataset(data).split("test")
-images = [inspector.prepared(sample) for sample in test.samples]
+images = [inspector.prepare(sample) for sample in test.samples]
 inspector.engine.run(images[0])
 begin = time.perf_counter()
 for image in images:

@@ -19,7 +19,7 @@ from blemish.geometry import encode_mask
 from blemish.imaging.read import write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
-from blemish.inspection.regions import regions_from_mask
+from blemish.inspection.regions import regions_from_map
 from blemish.inspection.result import Region
 
 SIZE = (40, 50)
@@ -46,7 +46,8 @@ def test_overlap_agrees_with_torchmetrics(partly):
         truth = blobs(rng)
         found = np.where(rng.random(SIZE) < 0.15, blobs(rng), truth)
         valid = rng.random(SIZE) < 0.7 if partly else None
-        regions = [r for name, layer in layers_of(found).items() for r in regions_from_mask(layer, name)]
+        layers = layers_of(found)
+        regions = [r for name in layers for r in regions_from_map(np.float32(layers[name]), 1, 1, 0, name)]
         images.append(measure_overlap(regions, truth > 0, valid, layers_of(truth)))
         truths.append(truth)
         founds.append(found)

@@ -16,7 +16,7 @@ from blemish.inspection.bundle import (
     find_bundle,
     open_bundle,
     replace_decision,
-    sealed,
+    seal_members,
     write_bundle,
 )
 from blemish.inspection.manifest import Calibration, Decision, InputSpec, Manifest
@@ -27,7 +27,7 @@ def path(tmp_path):
     return anomaly_bundle(tmp_path / "grey.blemish")
 
 
-def parts_of(path):
+def members_of(path):
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -48,8 +48,8 @@ def test_comes_back_as_it_was_written(tmp_path):
     path = write_bundle(tmp_path / "deep" / "x.blemish", b"graph", manifest, {"notes.txt": b"extra"})
     bundle = open_bundle(path)
     assert (bundle.graph, bundle.extras) == (b"graph", {"notes.txt": b"extra"})
-    assert bundle.manifest == manifest.model_copy(update={"parts": bundle.manifest.parts})
-    assert set(bundle.manifest.parts) == {GRAPH, "notes.txt"}
+    assert bundle.manifest == manifest.model_copy(update={"members": bundle.manifest.members})
+    assert set(bundle.manifest.members) == {GRAPH, "notes.txt"}
     assert [p.name for p in path.parent.iterdir()] == ["x.blemish"]
     with pytest.raises(BundleError, match="is a folder"):
         write_bundle(tmp_path / "deep", b"graph", manifest)
@@ -96,43 +96,43 @@ def test_a_file_of_another_kind(path, content):
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/etc/passwd", "a/b", "..", ".hidden", "c:\\x", "graph.onnx/..", ""])
 def test_names_that_lead_elsewhere_are_refused_even_when_sealed(path, name):
-    path.write_bytes(sealed({**parts_of(path), name: b"x"}))
+    path.write_bytes(seal_members({**members_of(path), name: b"x"}))
     refused(path, "forbidden name")
-    with pytest.raises(BundleError, match="cannot be the name of a part"):
+    with pytest.raises(BundleError, match="cannot be the name of a member"):
         write_bundle(path, b"", open_bundle(anomaly_bundle(path)).manifest, {name: b"x"})
 
 
 @pytest.mark.parametrize("missing", [GRAPH, MANIFEST])
-def test_a_missing_part(path, missing):
-    parts = parts_of(path)
-    del parts[missing]
-    path.write_bytes(sealed(parts))
+def test_a_missing_member(path, missing):
+    members = members_of(path)
+    del members[missing]
+    path.write_bytes(seal_members(members))
     refused(path, missing)
 
 
-def test_parts_that_the_manifest_does_not_know(path):
-    path.write_bytes(sealed({**parts_of(path), "more.bin": b"x"}))
+def test_members_that_the_manifest_does_not_know(path):
+    path.write_bytes(seal_members({**members_of(path), "more.bin": b"x"}))
     refused(path, "more.bin", "unlisted")
 
 
-def test_a_listed_part_that_is_gone(path):
+def test_a_listed_member_that_is_gone(path):
     bundle = open_bundle(path)
     write_bundle(path, bundle.graph, bundle.manifest, {"more.bin": b"x"})
-    parts = parts_of(path)
-    del parts["more.bin"]
-    path.write_bytes(sealed(parts))
+    members = members_of(path)
+    del members["more.bin"]
+    path.write_bytes(seal_members(members))
     refused(path, "more.bin", "lacks")
 
 
 def test_another_graph_under_the_same_manifest(path):
-    path.write_bytes(sealed({**parts_of(path), GRAPH: grey_anomaly(3)}))
+    path.write_bytes(seal_members({**members_of(path), GRAPH: grey_anomaly(3)}))
     refused(path, GRAPH)
 
 
 def changed_manifest(path, **changes):
-    parts = parts_of(path)
-    manifest = json.loads(parts[MANIFEST]) | changes
-    path.write_bytes(sealed({**parts, MANIFEST: json.dumps(manifest).encode()}))
+    members = members_of(path)
+    manifest = json.loads(members[MANIFEST]) | changes
+    path.write_bytes(seal_members({**members, MANIFEST: json.dumps(manifest).encode()}))
 
 
 @pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
@@ -152,7 +152,7 @@ def test_a_manifest_that_says_nonsense(path, changes, word):
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000])
 def test_a_manifest_that_is_no_manifest(path, text):
-    path.write_bytes(sealed({**parts_of(path), MANIFEST: text}))
+    path.write_bytes(seal_members({**members_of(path), MANIFEST: text}))
     refused(path)
 
 
@@ -166,20 +166,20 @@ def seal(archive: io.BytesIO) -> bytes:
     return content[:-64] + hashlib.sha256(content[:-64]).hexdigest().encode()
 
 
-def test_compressed_and_doubled_parts_are_refused_before_they_are_read(path):
-    parts = parts_of(path)
+def test_compressed_and_doubled_members_are_refused_before_they_are_read(path):
+    members = members_of(path)
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(MANIFEST, parts[MANIFEST])
+        archive.writestr(MANIFEST, members[MANIFEST])
         archive.writestr(GRAPH, b"\0" * 10_000_000)
     path.write_bytes(seal(bomb))
     refused(path, "compressed")
     twice = io.BytesIO()
     with zipfile.ZipFile(twice, "w") as archive:
-        archive.writestr(MANIFEST, parts[MANIFEST])
-        archive.writestr(GRAPH, parts[GRAPH])
+        archive.writestr(MANIFEST, members[MANIFEST])
+        archive.writestr(GRAPH, members[GRAPH])
         with pytest.warns(UserWarning, match="Duplicate"):
-            archive.writestr(GRAPH, parts[GRAPH])
+            archive.writestr(GRAPH, members[GRAPH])
     path.write_bytes(seal(twice))
     refused(path, "twice")
 

@@ -9,15 +9,15 @@ from graphs import PROVENANCE
 from blemish.inspection.decode import box_region, decode
 from blemish.inspection.manifest import Decision, InputSpec, Manifest
 from blemish.inspection.result import Candidates, Outputs
-from blemish.inspection.stitching import Found
+from blemish.inspection.stitching import Stitcher
 
 SIZE = (40, 60)
 CLASSES = ["good", "scratch", "stain"]
 WHOLE = (0, 0, 60, 40)
 
 
-def found(outputs, classes=("good", "defect"), area=WHOLE, side=20, score_source="graph"):
-    """One window over the area, seen at side × side."""
+def predict(outputs, classes=("good", "defect"), area=WHOLE, side=20, score_source="graph"):
+    """The prediction of one tile over the area, at side × side, and its manifest."""
     manifest = Manifest(
         name="x",
         classes=list(classes),
@@ -26,10 +26,9 @@ def found(outputs, classes=("good", "defect"), area=WHOLE, side=20, score_source
         score_source=score_source,
         provenance=PROVENANCE,
     )
-    result = Found(manifest, area, [area])
-    result.add(0, outputs)
-    result.finish()
-    return result
+    stitcher = Stitcher(area, [area], classes=manifest.classes, input=manifest.input)
+    stitcher.add(0, outputs)
+    return stitcher.finish(), manifest
 
 
 def spot(value=0.9, floor=0.1):
@@ -39,24 +38,24 @@ def spot(value=0.9, floor=0.1):
     return values
 
 
-def boxes_of(regions):
+def defect_boxes(regions):
     return [(region.label, region.box) for region in regions]
 
 
 def test_anomaly():
     outputs = Outputs(anomaly_score=np.float32([3.0]), anomaly_map=spot()[None])
-    decoded = decode(found(outputs), Decision(map_low=0.5, map_high=0.8), SIZE, None)
+    decoded = decode(*predict(outputs), Decision(map_low=0.5, map_high=0.8), SIZE, None)
     assert (decoded.score, decoded.label) == (3.0, "defect")
     assert decoded.heat_map.shape == SIZE
-    assert boxes_of(decoded.regions) == [("defect", (12, 8, 24, 16))]
-    assert decode(found(outputs), Decision(map_high=0.95), SIZE, None).regions == []
-    assert decode(found(outputs), Decision(), SIZE, None).regions == []  # no threshold for the map yet
+    assert defect_boxes(decoded.regions) == [("defect", (12, 8, 24, 16))]
+    assert decode(*predict(outputs), Decision(map_high=0.95), SIZE, None).regions == []
+    assert decode(*predict(outputs), Decision(), SIZE, None).regions == []  # no threshold for the map yet
 
 
 def test_the_one_defect_class_gives_the_name():
     outputs = Outputs(anomaly_score=np.float32([3.0]))
-    assert decode(found(outputs, ["good", "crack"]), Decision(), SIZE, None).label == "crack"
-    assert decode(found(outputs, CLASSES), Decision(), SIZE, None).label == "defect"
+    assert decode(*predict(outputs, ["good", "crack"]), Decision(), SIZE, None).label == "crack"
+    assert decode(*predict(outputs, CLASSES), Decision(), SIZE, None).label == "defect"
 
 
 @pytest.mark.parametrize("source", ["map", "graph"])
@@ -65,16 +64,16 @@ def test_pixels_that_do_not_count(source):
     valid[:, :30] = False  # the spot's side
     outputs = Outputs(anomaly_score=np.float32([0.9]), anomaly_map=spot()[None])
     before = outputs.anomaly_map.copy()
-    decoded = decode(found(outputs, score_source=source), Decision(map_low=0.5, map_high=0.8), SIZE, valid)
+    decoded = decode(*predict(outputs, score_source=source), Decision(map_low=0.5, map_high=0.8), SIZE, valid)
     assert decoded.score == pytest.approx(0.1)
     assert decoded.regions == []
     assert decoded.heat_map.max() == pytest.approx(0.1)
     np.testing.assert_array_equal(outputs.anomaly_map, before)
     half = np.ones(SIZE, bool)
     half[:12] = False
-    decoded = decode(found(outputs, score_source=source), Decision(map_low=0.5, map_high=0.8), SIZE, half)
+    decoded = decode(*predict(outputs, score_source=source), Decision(map_low=0.5, map_high=0.8), SIZE, half)
     assert decoded.score == pytest.approx(0.9)
-    assert boxes_of(decoded.regions) == [("defect", (12, 12, 24, 16))]
+    assert defect_boxes(decoded.regions) == [("defect", (12, 12, 24, 16))]
 
 
 def test_an_area_within_the_image():
@@ -82,20 +81,20 @@ def test_an_area_within_the_image():
     area = (20, 10, 40, 30)
     valid[10:30, 20:40] = True
     outputs = Outputs(anomaly_map=spot()[None])
-    decoded = decode(found(outputs, area=area, score_source="map"), Decision(map_high=0.5), SIZE, valid)
-    assert boxes_of(decoded.regions) == [("defect", (24, 14, 28, 18))]
+    decoded = decode(*predict(outputs, area=area, score_source="map"), Decision(map_high=0.5), SIZE, valid)
+    assert defect_boxes(decoded.regions) == [("defect", (24, 14, 28, 18))]
     assert (decoded.heat_map[~valid] == decoded.heat_map[valid].min()).all()
     assert decoded.score == pytest.approx(0.9)
 
 
 def test_classes():
     scores = np.float32([[0.3, 0.2, 0.5]])
-    decoded = decode(found(Outputs(class_scores=scores), CLASSES), Decision(), SIZE, None)
+    decoded = decode(*predict(Outputs(class_scores=scores), CLASSES), Decision(), SIZE, None)
     assert decoded.score == pytest.approx(0.7)
     assert decoded.label == "stain"
     assert decoded.class_scores == pytest.approx(dict(zip(CLASSES, scores[0], strict=True)))
     assert decoded.heat_map is None
-    without_good = decode(found(Outputs(class_scores=scores), ["a", "b", "c"]), Decision(), SIZE, None)
+    without_good = decode(*predict(Outputs(class_scores=scores), ["a", "b", "c"]), Decision(), SIZE, None)
     assert (without_good.label, without_good.score) == ("c", pytest.approx(0.5))
 
 
@@ -104,8 +103,8 @@ def test_a_class_map_shows_where():
     maps[0, 2] = spot()
     maps[0, 0] = 1  # that of the good class does not count
     outputs = Outputs(class_scores=np.float32([[0.3, 0.2, 0.5]]), class_map=maps)
-    decoded = decode(found(outputs, CLASSES), Decision(map_high=0.5), SIZE, None)
-    assert boxes_of(decoded.regions) == [("stain", (12, 8, 24, 16))]
+    decoded = decode(*predict(outputs, CLASSES), Decision(map_high=0.5), SIZE, None)
+    assert defect_boxes(decoded.regions) == [("stain", (12, 8, 24, 16))]
 
 
 def test_masks_each_class_where_it_leads():
@@ -113,11 +112,11 @@ def test_masks_each_class_where_it_leads():
     masks[0, 0, 4:8, 4:8] = 0.9
     masks[0, 1, 4:8, 4:8] = 0.6  # also above a half, but scratch leads here
     masks[0, 1, 12:16, 12:16] = 0.8
-    decoded = decode(found(Outputs(mask_scores=masks), CLASSES), Decision(), SIZE, None)
+    decoded = decode(*predict(Outputs(mask_scores=masks), CLASSES), Decision(), SIZE, None)
     assert (decoded.score, decoded.label) == (pytest.approx(0.9), "scratch")
     big = [region for region in decoded.regions if region.mask.sum() > 30]
-    assert sorted(boxes_of(big)) == [("scratch", (12, 8, 24, 16)), ("stain", (36, 24, 48, 32))]
-    nothing = decode(found(Outputs(mask_scores=masks * 0.5), CLASSES), Decision(), SIZE, None)
+    assert sorted(defect_boxes(big)) == [("scratch", (12, 8, 24, 16)), ("stain", (36, 24, 48, 32))]
+    nothing = decode(*predict(Outputs(mask_scores=masks * 0.5), CLASSES), Decision(), SIZE, None)
     assert nothing.regions == []
     assert nothing.score == pytest.approx(0.45)
 
@@ -132,26 +131,26 @@ def box_outputs(masks=False):
 
 
 def test_boxes():
-    decoded = decode(found(box_outputs(), CLASSES), Decision(), SIZE, None)
+    decoded = decode(*predict(box_outputs(), CLASSES), Decision(), SIZE, None)
     assert (decoded.score, decoded.label) == (pytest.approx(0.8), "stain")
-    assert boxes_of(decoded.regions) == [("stain", (30, 20, 60, 40)), ("scratch", (6, 8, 18, 16))]
-    assert len(decode(found(box_outputs(), CLASSES), Decision(review=0.2), SIZE, None).regions) == 3
-    assert len(decode(found(box_outputs(), CLASSES), Decision(min_area_px=97), SIZE, None).regions) == 1
+    assert defect_boxes(decoded.regions) == [("stain", (30, 20, 60, 40)), ("scratch", (6, 8, 18, 16))]
+    assert len(decode(*predict(box_outputs(), CLASSES), Decision(review=0.2), SIZE, None).regions) == 3
+    assert len(decode(*predict(box_outputs(), CLASSES), Decision(min_area_px=97), SIZE, None).regions) == 1
     none = Outputs(boxes=np.zeros((1, 2, 4), np.float32), box_scores=np.zeros((1, 2), np.float32))
-    assert decode(found(none, CLASSES), Decision(), SIZE, None).score == 0
+    assert decode(*predict(none, CLASSES), Decision(), SIZE, None).score == 0
 
 
 def test_box_masks_and_ignored_pixels():
-    decoded = decode(found(box_outputs(masks=True), CLASSES), Decision(), SIZE, None)
+    decoded = decode(*predict(box_outputs(masks=True), CLASSES), Decision(), SIZE, None)
     mask = decoded.regions[0].mask
     assert mask.shape == (20, 30)
     assert mask[:, :15].all()
     assert not mask[:, 15:].any()
     valid = np.ones(SIZE, bool)
     valid[:, 30:] = False
-    decoded = decode(found(box_outputs(), CLASSES), Decision(), SIZE, valid)
+    decoded = decode(*predict(box_outputs(), CLASSES), Decision(), SIZE, valid)
     assert (decoded.score, decoded.label) == (pytest.approx(0.6), "scratch")
-    assert boxes_of(decoded.regions) == [("scratch", (6, 8, 18, 16))]
+    assert defect_boxes(decoded.regions) == [("scratch", (6, 8, 18, 16))]
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 0.45, 0.8])
@@ -175,11 +174,11 @@ def test_several_kinds_complete_each_other():
     masks = np.zeros((1, 2, 20, 20), np.float32)
     masks[0, 1, 4:8, 4:8] = 0.9
     outputs = Outputs(class_scores=np.float32([[0.4, 0.5, 0.1]]), mask_scores=masks)
-    decoded = decode(found(outputs, CLASSES), Decision(), SIZE, None)
+    decoded = decode(*predict(outputs, CLASSES), Decision(), SIZE, None)
     assert (decoded.score, decoded.label) == (pytest.approx(0.6), "scratch")  # of the classifier
-    assert boxes_of(decoded.regions) == [("stain", (12, 8, 24, 16))]  # of the masks
+    assert defect_boxes(decoded.regions) == [("stain", (12, 8, 24, 16))]  # of the masks
     both = Outputs(anomaly_score=np.float32([7]), anomaly_map=spot()[None], class_scores=outputs.class_scores)
-    decoded = decode(found(both, CLASSES), Decision(map_high=0.5), SIZE, None)
+    decoded = decode(*predict(both, CLASSES), Decision(map_high=0.5), SIZE, None)
     assert (decoded.score, decoded.label) == (7, "scratch")
     assert decoded.class_scores is not None
     assert len(decoded.regions) == 1

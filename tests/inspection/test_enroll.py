@@ -13,8 +13,8 @@ from blemish.errors import BundleError, ImageError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.enroll import ENROLLED, enroll
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import ProductDecision, Support
-from blemish.inspection.support import class_scores, pack
+from blemish.inspection.manifest import ProductDecision, SupportSet
+from blemish.inspection.support_set import pack_vectors, score_classes
 from blemish.training.train import train
 
 OPTIONS = {"image_size": 64, "batch_size": 8, "steps": 2}
@@ -72,7 +72,7 @@ def test_every_product_is_told_of_the_class_that_came_later(run, tiny_data, tmp_
 
 def test_graph_and_examples_give_what_the_graph_alone_gives(run, tiny_data):
     inspector = Inspector.open(run)
-    batch = inspector.prepared(pits(tiny_data)[0])
+    batch = inspector.prepare(pits(tiny_data)[0])
     inner = inspector.engine._engine.run(batch)
     np.testing.assert_allclose(inspector.engine.run(batch).class_scores, inner.class_scores, atol=1e-4)
 
@@ -128,7 +128,7 @@ def test_other_bundles_say_that_they_cannot(run, tiny_data, tmp_path):
     with pytest.raises(BundleError, match="cannot take classes"):
         enroll(plain, "pit", pits(tiny_data)[:1])
     torn = tmp_path / "torn.blemish"
-    write_bundle(torn, bundle.graph, bundle.manifest, {"support.npy": pack(np.zeros((1, 3), np.float32))})
+    write_bundle(torn, bundle.graph, bundle.manifest, {"support.npy": pack_vectors(np.zeros((1, 3), np.float32))})
     with pytest.raises(BundleError, match="does not go with"):
         Inspector.open(torn)
 
@@ -136,23 +136,23 @@ def test_other_bundles_say_that_they_cannot(run, tiny_data, tmp_path):
 def test_prototype_scores_by_hand():
     rng = np.random.default_rng(0)
     queries, vectors = rng.random((5, 4)).astype(np.float32), rng.random((4, 4)).astype(np.float32)
-    support = Support(classes=[0, 1, 1, 2], weights=[5, 1, 3, 1], scale=7.0)
+    support = SupportSet(classes=[0, 1, 1, 2], weights=[5, 1, 3, 1], scale=7.0)
     means = np.stack([vectors[0], (vectors[1] + 3 * vectors[2]) / 4, vectors[3]])
     logits = np.array([[-7 * np.mean((q - m) ** 2) for m in means] for q in queries])
-    np.testing.assert_allclose(class_scores(queries, vectors, support, 3), softmax(logits, axis=1), atol=1e-6)
-    empty = class_scores(queries, vectors, support, 4)
+    np.testing.assert_allclose(score_classes(queries, vectors, support, 3), softmax(logits, axis=1), atol=1e-6)
+    empty = score_classes(queries, vectors, support, 4)
     np.testing.assert_allclose(empty[:, 3], 0)
 
 
 def test_attention_scores_by_hand():
     rng = np.random.default_rng(0)
     queries, vectors = rng.random((5, 4)).astype(np.float32), rng.random((4, 4)).astype(np.float32)
-    support = Support(classes=[0, 1, 0, 0], weights=[1] * 4, rule="attention", metric="cosine", scale=9.0)
+    support = SupportSet(classes=[0, 1, 0, 0], weights=[1] * 4, rule="attention", metric="cosine", scale=9.0)
     cosine = np.array([[q @ v / np.linalg.norm(q) / np.linalg.norm(v) for v in vectors] for q in queries])
     weights = softmax(9 * cosine, axis=1)
     means = np.stack([weights[:, [0, 2, 3]].mean(axis=1), weights[:, 1]], axis=1)
     expected = means / means.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(class_scores(queries, vectors, support, 2), expected, atol=1e-6)
+    np.testing.assert_allclose(score_classes(queries, vectors, support, 2), expected, atol=1e-6)
 
 
 def test_a_class_is_no_likelier_for_the_number_of_its_examples():
@@ -163,8 +163,8 @@ def test_a_class_is_no_likelier_for_the_number_of_its_examples():
     corner = np.eye(3, dtype=np.float32)
     vectors, owners = np.concatenate([corner[[0] * 50], corner[[1] * 5]]), [0] * 50 + [1] * 5
     query = np.array([[1, 1, 1], [0.9, 1, 0]], np.float32)
-    support = Support(classes=owners, weights=[1] * 55, rule="attention", metric="cosine", scale=4.0)
-    scores = class_scores(query, vectors, support, 2)
+    support = SupportSet(classes=owners, weights=[1] * 55, rule="attention", metric="cosine", scale=4.0)
+    scores = score_classes(query, vectors, support, 2)
     assert scores[0].tolist() == pytest.approx([0.5, 0.5])
     assert scores[1, 1] > 0.5
     method = Matching(MatchingOptions(backbone="test_resnet", weights="random", strides=(4,), scale=4.0), ("a", "b"))

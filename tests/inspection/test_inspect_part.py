@@ -16,7 +16,7 @@ from blemish.imaging.roi import BlobLocator, PatternLocator, Roi
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
-from blemish.inspection.pipeline import Unreadable
+from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Verdict
 from blemish.inspection.roi_file import read_roi
 
@@ -137,7 +137,7 @@ def test_no_part_is_an_error_and_never_a_pass(tmp_path, empty):
     write_image(tmp_path / "empty.png", empty[..., None])
     write_image(tmp_path / "part.png", picture(defect=None)[0][..., None])
     found = list(inspector.inspect([tmp_path / "empty.png", tmp_path / "part.png"], on_error="report"))
-    assert isinstance(found[0], Unreadable)
+    assert isinstance(found[0], FailedInspection)
     assert "empty.png" in found[0].message
     assert found[1].size == SIZE
     result = CliRunner().invoke(build_app(), ["inspect", str(path), str(tmp_path / "empty.png")])

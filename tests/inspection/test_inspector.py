@@ -11,10 +11,11 @@ from graphs import anomaly_bundle, fixed_boxes, grey_anomaly, grey_classes, make
 from blemish.dataset.sample import Sample
 from blemish.errors import BundleError, DecisionError, ImageError, MissingExtraError, OptionError
 from blemish.imaging.read import write_image
+from blemish.imaging.roi import Roi
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision, Roi, Tiling
-from blemish.inspection.pipeline import Unreadable
+from blemish.inspection.manifest import Decision, Tiling
+from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection, Verdict
 
 SQUARE = (96, 64, 160, 96)  # x0 y0 x1 y1, on pixels that every scale below keeps whole
@@ -94,8 +95,8 @@ def test_tiling_of_the_bundle_and_without_it(tmp_path):
     path = anomaly_bundle(tmp_path / "g.blemish", tiling=Tiling(height=64, width=64))
     box = (101, 33, 140, 70)
     only_box(Inspector.open(path).inspect(picture(box=box)), box)
-    assert len(Inspector.open(path).prepared(picture(box=box))) > 1
-    assert len(Inspector.open(path, tile=0).prepared(picture(box=box))) == 1
+    assert len(Inspector.open(path).prepare(picture(box=box))) > 1
+    assert len(Inspector.open(path, tile=0).prepare(picture(box=box))) == 1
 
 
 def test_eight_thousand_by_two_thousand(grey):
@@ -132,7 +133,7 @@ def test_masks_of_one_image(tmp_path, source, tile):
     assert inspector.inspect(image, ignore=ignore).verdict == Verdict.PASS
     assert inspector.inspect(image, valid=~ignore).verdict == Verdict.PASS
     assert inspector.inspect(image, valid=ignore).verdict == Verdict.REJECT
-    with pytest.raises(ImageError, match="leave nothing"):
+    with pytest.raises(ImageError, match="no valid pixels left"):
         inspector.inspect(image, valid=ignore, ignore=ignore)
     with pytest.raises(ImageError, match="same size"):
         inspector.inspect(image, ignore=ignore[:50])
@@ -193,7 +194,7 @@ def test_what_cannot_be_read_is_reported_in_its_place(grey, tmp_path, batch_size
     images = [picture(), tmp_path / "none.png", picture(), nan, tmp_path / "empty.png", picture(channels=5), picture()]
     inspector = Inspector.open(grey, batch_size=batch_size, tile=64)
     results = list(inspector.inspect(images, on_error="report", workers=workers))
-    assert [isinstance(r, Unreadable) for r in results] == [False, True, False, True, True, True, False]
+    assert [isinstance(r, FailedInspection) for r in results] == [False, True, False, True, True, True, False]
     assert results[1].source == str(tmp_path / "none.png")
     assert "empty" in results[4].message
     assert "5 channels" in results[5].message
@@ -233,9 +234,12 @@ def test_a_path_as_text_or_path(grey, tmp_path):
 
 def test_raw_outputs_lead_to_the_same_inspection(grey):
     for inspector in (Inspector.open(grey), Inspector.open(grey, tile=64)):
-        batch = inspector.prepared(picture())
+        batch = inspector.prepare(picture())
         assert (batch.dtype, batch.shape[1:]) == (np.float32, (1, 64, 64))
-        direct, indirect = inspector.inspect(picture()), inspector.conclude(picture(), inspector.engine.run(batch))
+        direct, indirect = (
+            inspector.inspect(picture()),
+            inspector.inspect_outputs(picture(), inspector.engine.run(batch)),
+        )
         assert [r.box for r in direct.regions] == [r.box for r in indirect.regions]
         assert direct.score == indirect.score
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import gaussian_filter
 from skimage.measure import label, regionprops
 
-from blemish.inspection.regions import regions_from_map, regions_from_mask
+from blemish.inspection.regions import regions_from_map
 
 MAPS = arrays(
     np.float32, st.tuples(st.integers(1, 24), st.integers(1, 24)), elements=st.sampled_from([0, 0.2, 0.5, 0.8, 1])
@@ -17,10 +17,10 @@ MAPS = arrays(
 
 @settings(max_examples=200, deadline=None)
 @given(MAPS, st.integers(0, 4))
-def test_same_regions_as_the_reference(heat, least):
-    found = regions_from_map(heat, 0.5, 0.8, least, "defect")
+def test_same_regions_as_the_reference(heat, min_area):
+    found = regions_from_map(heat, 0.5, 0.8, min_area, "defect")
     expected = regionprops(label(_hysteresis(heat), connectivity=2), intensity_image=heat)
-    expected = [r for r in expected if r.area >= least]
+    expected = [r for r in expected if r.area >= min_area]
     assert len(found) == len(expected)
     boxes = sorted((*r.box, r.score) for r in found)
     reference = sorted((*(r.bbox[i] for i in (1, 0, 3, 2)), r.intensity_max) for r in expected)
@@ -38,7 +38,7 @@ def _hysteresis(heat):
     return np.isin(labels, np.unique(labels[(heat >= 0.8)])) & (labels > 0)
 
 
-def test_pixels_that_do_not_count_belong_to_no_region():
+def test_invalid_pixels_belong_to_no_region():
     heat = np.ones((10, 10), np.float32)
     valid = np.zeros((10, 10), bool)
     valid[2:5, 3:9] = True
@@ -47,13 +47,12 @@ def test_pixels_that_do_not_count_belong_to_no_region():
     assert region.mask.all()
 
 
-def test_regions_of_a_mask_have_the_score_of_their_worst_pixel():
+def test_a_region_has_the_score_of_its_worst_pixel():
     mask = np.zeros((8, 8), bool)
     mask[1:3, 1:3] = mask[5, 5] = True
-    scores = np.arange(64, dtype=np.float32).reshape(8, 8) - 100
-    found = regions_from_mask(mask, "pit", scores)
-    assert [(r.label, r.score) for r in found] == [("pit", -82.0), ("pit", -55.0)]
-    assert [r.score for r in regions_from_mask(mask, "pit")] == [1.0, 1.0]
+    scores = np.where(mask, np.arange(64, dtype=np.float32).reshape(8, 8) - 100, np.float32(-np.inf))
+    regions = regions_from_map(scores, -100.0, -100.0, 0, "pit")
+    assert [(r.label, r.score) for r in regions] == [("pit", -82.0), ("pit", -55.0)]
 
 
 @pytest.mark.parametrize("sigma", [2, 5])

@@ -115,9 +115,9 @@ def test_what_is_not_understood_is_one_clear_line(text, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("reject if scrach.area_px > 3", "no class 'scrach'; did you mean scratch"),
-        ("reject if sum(hole.area_px) > 3", "no class 'hole'"),
-        ("reject if count > 3 in zone edges", "no zone 'edges'; did you mean edge"),
+        ("reject if scrach.area_px > 3", "unknown class 'scrach'; did you mean scratch"),
+        ("reject if sum(hole.area_px) > 3", "unknown class 'hole'"),
+        ("reject if count > 3 in zone edges", "unknown zone 'edges'; did you mean edge"),
         ("reject if scratch.length_mm > 3", "give px_per_mm"),
         ("reject if max(area_mm2) > 3", "give px_per_mm"),
     ],

@@ -13,13 +13,13 @@ import blemish.cli
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError, OptionError
 from blemish.geometry import Box, polygon_mask
-from blemish.imaging.part_locator import BlobLocator
 from blemish.imaging.read import write_image
+from blemish.imaging.roi import BlobLocator, Roi
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision, Roi
-from blemish.inspection.pipeline import Unreadable
+from blemish.inspection.manifest import Decision
+from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Verdict
 
 SIZE = (96, 128)
@@ -129,7 +129,7 @@ def test_a_missing_or_unfit_template_is_a_clear_error(tmp_path, pair):
         inspector.inspect(image, template=template[:50])
     write_image(tmp_path / "i.png", image[..., None])
     found = list(inspector.inspect([tmp_path / "i.png"], on_error="report"))
-    assert isinstance(found[0], Unreadable)
+    assert isinstance(found[0], FailedInspection)
     with pytest.raises(ImageError, match=r"none\.png"):
         inspector.inspect(image, template=tmp_path / "none.png")
     with pytest.raises(OptionError, match="compares with no template"):
@@ -227,12 +227,12 @@ def test_an_image_that_could_not_be_judged_is_named_before_learning(tmp_path, mo
 
 def test_known_defects_are_boxes_and_masks_filled(tmp_path):
     pytest.importorskip("torch")
-    from blemish.training.learn.data import known_defects
+    from blemish.training.learn.data import defect_mask
 
     write_image(tmp_path / "m.png", np.pad(np.full((4, 4, 1), 255, np.uint8), ((2, 14), (3, 13), (0, 0))))
     boxes = Dataset((Sample(tmp_path / "i.png", boxes=(Box(2, 3, 6.5, 8, "pit"),)),), tmp_path, "csv").samples[0]
     expected = np.zeros((20, 20), bool)
     expected[3:8, 2:7] = True
-    np.testing.assert_array_equal(known_defects(boxes, (20, 20)), expected)
+    np.testing.assert_array_equal(defect_mask(boxes, (20, 20)), expected)
     masked = Sample(tmp_path / "i.png", "pit", mask=tmp_path / "m.png")
-    assert known_defects(masked, (20, 20)).sum() == 16
+    assert defect_mask(masked, (20, 20)).sum() == 16

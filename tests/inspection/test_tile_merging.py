@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blemish.imaging.tiling import tile_boxes
-from blemish.inspection.tile_merging import Boxes, across_seams
+from blemish.inspection.tile_merging import DetectedBoxes, merge_tile_detections
 
 AREA = (0, 0, 300, 200)
 TILE = 64
@@ -15,7 +15,7 @@ def seen(true, tile, rng):
     corners = np.hstack([np.maximum(true[:, :2], tile[:2]), np.minimum(true[:, 2:], tile[2:])])
     there = ((corners[:, 2:] - corners[:, :2]) > 0).all(axis=1)
     scores = rng.uniform(0.6, 1.0, there.sum()).astype(np.float32)
-    return Boxes(corners[there], scores, np.zeros(there.sum(), np.int64))
+    return DetectedBoxes(corners[there], scores, np.zeros(there.sum(), np.int64))
 
 
 def strewn(rng):
@@ -31,7 +31,7 @@ def test_each_defect_is_found_once_and_whole(overlap, seed):
     rng = np.random.default_rng(seed)
     true = strewn(rng)
     tiles = tile_boxes(200, 300, TILE, TILE, overlap)
-    found = across_seams([seen(true, tile, rng) for tile in tiles], tiles, AREA)
+    found = merge_tile_detections([seen(true, tile, rng) for tile in tiles], tiles, AREA)
     assert len(found.scores) == len(true)
     order = np.lexsort(found.corners.T)
     np.testing.assert_allclose(found.corners[order], true[np.lexsort(true.T)])
@@ -41,7 +41,7 @@ def test_each_defect_is_found_once_and_whole(overlap, seed):
 def boxes(*rows, masks=None):
     corners = np.array([row[:4] for row in rows], float).reshape(-1, 4)
     labels = np.array([row[5] if len(row) > 5 else 0 for row in rows], np.int64)
-    return Boxes(corners, np.array([row[4] for row in rows], np.float32), labels, masks)
+    return DetectedBoxes(corners, np.array([row[4] for row in rows], np.float32), labels, masks)
 
 
 LEFT, RIGHT, BOTH = (0, 0, 60, 60), (40, 0, 100, 60), (0, 0, 100, 60)
@@ -65,12 +65,12 @@ LEFT, RIGHT, BOTH = (0, 0, 60, 60), (40, 0, 100, 60), (0, 0, 100, 60)
     ],
 )
 def test_what_is_one_defect(left, right, expected):
-    assert len(across_seams([boxes(*left), boxes(*right)], [LEFT, RIGHT], BOTH).scores) == expected
+    assert len(merge_tile_detections([boxes(*left), boxes(*right)], [LEFT, RIGHT], BOTH).scores) == expected
 
 
 def test_the_whole_is_better_than_a_likelier_part():
     parts = [boxes((10, 5, 50, 20, 0.8)), boxes((40, 5, 50, 20, 0.95))]
-    found = across_seams(parts, [LEFT, RIGHT], BOTH)
+    found = merge_tile_detections(parts, [LEFT, RIGHT], BOTH)
     assert found.corners.tolist() == [[10, 5, 50, 20]]
     assert found.scores.tolist() == pytest.approx([0.95])
 
@@ -79,7 +79,7 @@ def test_masks_of_pieces_are_laid_together():
     halves = np.zeros((2, 1, 28, 28), np.float32)
     halves[:, 0, :14] = 1  # the upper half of either piece
     parts = [boxes((0, 8, 60, 36, 0.9), masks=halves[0]), boxes((40, 8, 100, 36, 0.8), masks=halves[1])]
-    found = across_seams(parts, [LEFT, RIGHT], BOTH)
+    found = merge_tile_detections(parts, [LEFT, RIGHT], BOTH)
     assert found.corners.tolist() == [[0, 8, 100, 36]]
     assert found.masks.shape == (1, 28, 28)
     assert (found.masks[0, 1:13, 1:-1] > 0.99).all()
@@ -87,9 +87,9 @@ def test_masks_of_pieces_are_laid_together():
 
 
 def test_nothing_found_anywhere():
-    assert len(across_seams([boxes(), boxes()], [LEFT, RIGHT], BOTH).scores) == 0
+    assert len(merge_tile_detections([boxes(), boxes()], [LEFT, RIGHT], BOTH).scores) == 0
 
 
 def test_a_fragment_does_not_stand_for_the_whole():
     parts = [boxes((10, 5, 60, 20, 0.8), (44, 7, 52, 18, 0.6)), boxes((40, 5, 90, 20, 0.9))]
-    assert across_seams(parts, [LEFT, RIGHT], BOTH).corners.tolist() == [[10, 5, 90, 20]]
+    assert merge_tile_detections(parts, [LEFT, RIGHT], BOTH).corners.tolist() == [[10, 5, 90, 20]]

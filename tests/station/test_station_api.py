@@ -25,8 +25,8 @@ from fastapi.testclient import TestClient
 from graphs import anomaly_bundle, make_bundle, model
 from PIL import Image
 
-from blemish.inspection.manifest import Decision, Support
-from blemish.inspection.support import pack
+from blemish.inspection.manifest import Decision, SupportSet
+from blemish.inspection.support_set import pack_vectors
 from blemish.station import auth
 from blemish.station.api import create_app
 from blemish.station.models import TokenRow
@@ -324,10 +324,10 @@ def post_recipe(client: TestClient, sha256: str):  # type: ignore[no-untyped-def
 
 def test_classes_known_by_examples_are_told_apart(client: TestClient, tmp_path: Path) -> None:
     mean = onnx.helper.make_node("ReduceMean", ["images"], ["embedding"], axes=[2, 3], keepdims=0)
-    support = Support(classes=[0, 1], weights=[1, 1], scale=1000.0)
+    support = SupportSet(classes=[0, 1], weights=[1, 1], scale=1000.0)
     file = make_bundle(
         tmp_path / "examples.blemish", model([mean], {"embedding": ["n", 1]}), ["embedding"],
-        Decision(reject=0.5), support=support, extra={"support.npy": pack(np.float32([[0.2], [0.8]]))},
+        Decision(reject=0.5), support=support, extra={"support.npy": pack_vectors(np.float32([[0.2], [0.8]]))},
     )  # fmt: skip
     assert use(client, file)["active"]
     bright = bytes(cv2.imencode(".png", np.full((64, 64), 220, np.uint8))[1])

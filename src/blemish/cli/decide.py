@@ -1,53 +1,58 @@
-"""`blemish decide`: show or change a bundle's thresholds and rules, without training anew."""
+"""`blemish decide`: show or change a bundle's thresholds and rules, without retraining."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
-from blemish.cli.console import console, messages
+from blemish.cli.console import console, messages, write_json
+from blemish.cli.options import BundleArgument, JsonOption
 
 if TYPE_CHECKING:
     from blemish.inspection.manifest import Decision, Manifest
 
 
 def decide(
-    bundle: Annotated[Path, typer.Argument(help="a .blemish file, or the run folder that holds one")],
-    threshold: Annotated[float | None, typer.Option(help="reject from this score on")] = None,
-    review: Annotated[float | None, typer.Option(help="review from this score on")] = None,
-    map_high: Annotated[float | None, typer.Option(help="regions begin at this value of the heat map")] = None,
-    map_low: Annotated[float | None, typer.Option(help="and grow down to this one")] = None,
-    min_area: Annotated[float | None, typer.Option(min=0, help="smallest region, in px")] = None,
-    product: Annotated[
-        str | None, typer.Option(help="change just the decision for this one of several products")
+    bundle: BundleArgument,
+    reject: Annotated[float | None, typer.Option(help="lowest score that is rejected")] = None,
+    review: Annotated[float | None, typer.Option(help="lowest score that is reviewed")] = None,
+    map_high: Annotated[
+        float | None, typer.Option(help="lowest peak of a region on the heat map", show_default=False)
     ] = None,
-    rules: Annotated[Path | None, typer.Option(help="YAML/JSON: a list of rules, or fields of a decision")] = None,
-    out: Annotated[Path | None, typer.Option(help="write a new bundle and leave this one as it is")] = None,
-    show: Annotated[bool, typer.Option("--show", help="show the decision; alone, change nothing")] = False,
+    map_low: Annotated[float | None, typer.Option(help="lowest value inside a region on the heat map")] = None,
+    min_area: Annotated[float | None, typer.Option(min=0, help="smallest area of a region, in px")] = None,
+    product: Annotated[str | None, typer.Option(help="product whose decision is changed; by default, all")] = None,
+    rules: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML or JSON file: list of rules, or fields of a decision")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="new bundle to write; BUNDLE stays as it is")] = None,
+    show: Annotated[bool, typer.Option("--show", help="the decision printed, also without a change")] = False,
+    json: JsonOption = None,
 ) -> None:
     """Change when BUNDLE rejects, asks for review or passes.
 
     A file of rules may hold any of review, reject, map_low, map_high, edge, min_area_px, class_thresholds (class:
-    score), rules, and zones (name: polygon in px), or be just a list of rules such as
+    score), rules, and zones (name: polygon in px), or be only a list of rules such as
 
       - reject if scratch.length_mm > 0.5
       - review if count > 3 in zone edge
       - ignore if area_px < 5
 
-    Options win over the file, and what neither names stays as it was. Where the bundle decides for several products,
-    all their decisions are changed, or that of --product alone.
+    Options override the file; everything else stays as it was. Where the bundle decides for several products, all
+    their decisions are changed, or only that of --product. --json writes the decision in force.
     """
-    from blemish.inspection.bundle import open_bundle, with_decisions, write_bundle
+    from blemish.inspection.bundle import change_decisions, open_bundle, write_bundle
     from blemish.inspection.decide import check_decision, load_decision, update_decision
-    from blemish.inspection.inspector import of_product
+    from blemish.inspection.inspector import select_product
 
     opened = open_bundle(bundle)
     manifest = opened.manifest
     if product is not None and product not in manifest.products:
-        of_product(manifest, product)  # its error names those that there are
+        select_product(manifest, product)  # its error names those that there are
     changes: dict[str, Any] = {
-        "reject": threshold,
+        "reject": reject,
         "review": review,
         "map_high": map_high,
         "map_low": map_low,
@@ -58,53 +63,57 @@ def decide(
     def changed(before: "Decision") -> "Decision":
         decision = before if rules is None else load_decision(rules, before)
         own = dict(changes)
-        if threshold is not None and review is None and decision.review is not None and decision.review > threshold:
-            own["review"] = threshold  # one threshold moved below the other takes it along
-            messages.print(f"the review threshold follows down to {threshold:g}")
+        if reject is not None and review is None and decision.review is not None and decision.review > reject:
+            own["review"] = reject  # it must not be above the reject threshold
+            messages.print(f"the review threshold follows down to {reject:g}")
         decision = update_decision(decision, own, "options")
         check_decision(decision, [*manifest.classes, "defect"])
         return decision
 
-    new = with_decisions(manifest, changed, product)
+    new = change_decisions(manifest, changed, product)
+    screen = messages if str(json) == "-" else console
     if new != manifest:
         target = write_bundle(out or opened.path, opened.graph, new, opened.extras)
-        console.print(f"[bold]{target}[/bold] now decides by:")
-        _show_all(new, product)
+        screen.print(f"[bold]{target}[/bold] now decides by:")
+        _show_all(new, product, screen)
     elif show or (rules is None and not changes):
-        _show_all(manifest, product)
+        _show_all(manifest, product, screen)
     else:
-        console.print(f"[bold]{opened.path}[/bold] already decides so; nothing was changed")
-    _warn_of_scale(new.decision if product is None else new.products[product].decision, manifest)
+        screen.print(f"[bold]{opened.path}[/bold] already decides so; nothing was changed")
+    decision = new.decision if product is None else new.products[product].decision
+    if json is not None:
+        write_json(decision.model_dump(mode="json"), json)
+    _warn_if_unscaled(decision, manifest)
 
 
-def _show_all(manifest: "Manifest", product: str | None) -> None:
-    """The decision, and those of products, or that of one."""
+def _show_all(manifest: "Manifest", product: str | None, screen: Console) -> None:
+    """Print the decision and those of all products, or of one."""
     if product is None:
-        _show(manifest.decision)
+        _show(manifest.decision, screen)
     for name, own in manifest.products.items():
         if product in (None, name):
-            console.print(f"[bold]{escape(name)}[/bold]")
-            _show(own.decision)
+            screen.print(f"[bold]{escape(name)}[/bold]")
+            _show(own.decision, screen)
 
 
-def _show(decision: "Decision") -> None:
+def _show(decision: "Decision", screen: Console) -> None:
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.6g}"
 
-    console.print(f"  score: review from {number(decision.review)}, reject from {number(decision.reject)}")
+    screen.print(f"  score: review from {number(decision.review)}, reject from {number(decision.reject)}")
     for name, value in decision.class_thresholds.items():
-        console.print(f"  {name}: reject from {number(value)}", markup=False)
-    console.print(
+        screen.print(f"  {name}: reject from {number(value)}", markup=False)
+    screen.print(
         f"  regions: from {number(decision.map_high)} on the heat map, down to {number(decision.map_low)}, "
         f"at least {decision.min_area_px:g} px"
     )
     for rule in decision.rules:
-        console.print(f"  {rule}", markup=False)
+        screen.print(f"  {rule}", markup=False)
     for name, points in decision.zones.items():
-        console.print(f"  zone {name}: {len(points)} points", markup=False)
+        screen.print(f"  zone {name}: {len(points)} points", markup=False)
 
 
-def _warn_of_scale(decision: "Decision", manifest: "Manifest") -> None:
+def _warn_if_unscaled(decision: "Decision", manifest: "Manifest") -> None:
     from blemish.errors import DecisionError
     from blemish.inspection.decide import check_decision
 
@@ -112,4 +121,4 @@ def _warn_of_scale(decision: "Decision", manifest: "Manifest") -> None:
         try:
             check_decision(decision, scaled=False)
         except DecisionError:
-            messages.print("note: rules speak of mm and this bundle has no scale; inspect with --px-per-mm")
+            messages.print("note: rules use mm and this bundle has no scale; inspect with --px-per-mm")

@@ -1,8 +1,8 @@
-"""`blemish inspect`: judge images with a bundle, and write down what is found as it is found."""
+"""`blemish inspect`: inspect images with a bundle, and write each result as soon as it is there."""
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from glob import glob, has_magic
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from blemish.cli.console import console, messages
+from blemish.cli.console import console, messages, progress_bar, show_table, warn
+from blemish.cli.options import BundleArgument, EngineOption, ScaleOption, ThreadsOption, parse_scale
 from blemish.errors import OptionError
 
 if TYPE_CHECKING:
@@ -24,50 +23,62 @@ if TYPE_CHECKING:
 
 EXIT = {"pass": 0, "reject": 1, "unreadable": 2, "review": 3}
 STYLES = {"pass": "green", "review": "yellow", "reject": "red"}
-SHOWN = 12  # images in the table: the worst ones
+MAX_SHOWN = 12  # images in the table: the worst ones
 Write = Callable[["Inspection"], None]
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="a .blemish file, or the run folder that holds one")],
+    bundle: BundleArgument,
     images: Annotated[
-        list[str], typer.Argument(help="files, folders, patterns such as 'in/*.png'; - for a list on stdin")
+        list[str],
+        typer.Argument(help="files, folders, patterns such as 'in/*.png'; -: a list on stdin", show_default=False),
     ],
-    out: Annotated[Path | None, typer.Option(help="folder for regions.csv and marked images")] = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="write marked images into --out")] = False,
-    csv: Annotated[Path | None, typer.Option(help="write a line for each region to this file")] = None,
-    json: Annotated[Path | None, typer.Option(help="write a JSON line for each image; - is the screen")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="folder for regions.csv and marked images")] = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="marked images in --out")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV file with a row for each region")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON Lines file with an object for each image; -: stdout")
+    ] = None,
+    coco: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="COCO file with the regions of all images; -: stdout")
+    ] = None,
     product: Annotated[
-        str | None, typer.Option(help="which product IMAGES show, for a bundle that decides for several")
+        str | None, typer.Option(help="product in IMAGES, for a bundle that decides for several products")
     ] = None,
     template: Annotated[
-        Path | None, typer.Option(help="defect-free twin of all IMAGES, for a bundle that compares with one")
+        Path | None,
+        typer.Option(metavar="FILE", help="reference image for all IMAGES, for a bundle that compares with one"),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="threads that read images")] = 1,
-    engine: Annotated[str, typer.Option(help="onnxruntime or openvino")] = "onnxruntime",
-    threads: Annotated[int | None, typer.Option(min=1, help="of the engine", show_default="all cores")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="images or tiles in one run of the network")] = 8,
-    px_per_mm: Annotated[str | None, typer.Option(help="scale: P, or X,Y")] = None,
-    decision: Annotated[Path | None, typer.Option(help="YAML/JSON of thresholds and rules, for this time")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="number of threads that read images")] = 1,
+    engine: EngineOption = "onnxruntime",
+    threads: ThreadsOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="number of images or tiles in one run of the network")] = 8,
+    px_per_mm: ScaleOption = None,
+    decision: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML or JSON file with thresholds and rules for this inspection"),
+    ] = None,
     tile: Annotated[
-        int | None, typer.Option(min=0, help="cut images into squares of this side, in px; 0: do not")
+        int | None, typer.Option(min=0, help="side of square tiles in px; 0: no tiles", show_default="of the bundle")
     ] = None,
-    overlap: Annotated[float | None, typer.Option(min=0, max=0.89, help="of tiles, as a share")] = None,
+    overlap: Annotated[
+        float | None, typer.Option(min=0, max=0.89, help="overlap, share of a tile", show_default="of the bundle")
+    ] = None,
 ) -> None:
     """Inspect IMAGES with BUNDLE: what is wrong, where, and how much of it.
 
-    Results are written as they come: an interruption keeps what was done, and an image that cannot be read is reported
-    while the rest goes on.
+    Each result is written at once: an interruption keeps the finished ones, and an image that cannot be read is
+    reported while the others are inspected.
 
-    Exit code: 0 all images pass; 1 one at least is rejected; 3 none is rejected, one at least is up for review; 2 bad
+    Exit code: 0 all images pass; 1 at least one is rejected; 3 none is rejected, at least one needs review; 2 bad
     input, or an image that could not be read.
     """
     from blemish.inspection.inspector import Inspector
-    from blemish.inspection.pipeline import Unreadable
+    from blemish.inspection.pipeline import FailedInspection
 
     if overlay and out is None:
         raise OptionError("--overlay needs --out DIR, a folder for the marked images")
-    if out is not None and csv is None and json is None:
+    if out is not None and csv is None and json is None and coco is None:
         csv = out / "regions.csv"
     inspector = Inspector.open(
         bundle,
@@ -81,10 +92,10 @@ def inspect(
         product=product,
     )
     if inspector.manifest.template and template is None:
-        raise OptionError("this bundle compares each image with a template; name it with --template FILE")
+        raise OptionError("this bundle compares each image with a reference image; name it with --template FILE")
     names = Names()
     paths: Iterable[Path] = find_images(images, names)
-    if "-" not in images:  # what comes by stdin is inspected as it comes
+    if "-" not in images:  # images named on stdin are inspected as they come
         paths = list(paths)
     total = len(paths) if isinstance(paths, list) else None
     if total == 0:
@@ -92,24 +103,25 @@ def inspect(
     tally = Tally()
     try:
         with ExitStack() as stack:
-            write = _writer(stack, out if overlay else None, csv, json, names, inspector.manifest.decision)
-            progress = stack.enter_context(_progress())
+            sinks = (csv, json, coco)
+            write = _open_sinks(stack, sinks, out if overlay else None, names, inspector.manifest.decision)
+            progress = stack.enter_context(progress_bar())
             task = progress.add_task("inspecting", total=total)
             for result in inspector.inspect(paths, template=template, on_error="report", workers=workers):
-                if isinstance(result, Unreadable):
+                if isinstance(result, FailedInspection):
                     tally.unreadable += 1
-                    messages.print(f"[red]![/red] {escape(result.message)}", soft_wrap=True, highlight=False)
+                    warn(result.message, "red")
                 else:
                     tally.add(result)
                     write(result)
                 progress.advance(task)
     finally:
-        tally.show(messages if str(json) == "-" else console)
+        tally.show(messages if "-" in (str(json), str(coco)) else console)
     raise typer.Exit(tally.exit_code())
 
 
 class Names:
-    """A name of its own for each image's marked copy: its path below the folder that was given."""
+    """A unique name for each image's marked copy: its path below the given folder."""
 
     def __init__(self) -> None:
         self._by_source: dict[str, Path] = {}
@@ -135,7 +147,7 @@ class Names:
 
 
 class Tally:
-    """How many images came to which verdict, and the worst of them."""
+    """Number of images by verdict, and the worst of them."""
 
     def __init__(self) -> None:
         self.verdicts: Counter[str] = Counter()
@@ -147,8 +159,8 @@ class Tally:
         self.verdicts[verdict] += 1
         order = (list(STYLES).index(verdict), inspection.score, -self.verdicts.total())
         self._worst.append((*order, _row(inspection)))
-        if len(self._worst) >= 20 * SHOWN:
-            self._worst = sorted(self._worst, reverse=True)[:SHOWN]
+        if len(self._worst) >= 20 * MAX_SHOWN:
+            self._worst = sorted(self._worst, reverse=True)[:MAX_SHOWN]
 
     def exit_code(self) -> int:
         if self.unreadable:
@@ -156,30 +168,15 @@ class Tally:
         return next((EXIT[name] for name in ("reject", "review") if self.verdicts[name]), EXIT["pass"])
 
     def show(self, screen: Console) -> None:
-        shown = sorted(self._worst, reverse=True)[:SHOWN]
+        shown = sorted(self._worst, reverse=True)[:MAX_SHOWN]
         if shown:
-            table = Table("image", "verdict", "label", "score", "regions", "largest", box=None, header_style="bold")
-            for _, _, _, row in shown:
-                table.add_row(*row)
-            screen.print(table)
+            columns = ("image", "verdict", "label", "score", "regions", "largest")
+            show_table(columns, [row for *_, row in shown], right=("score", "regions"), screen=screen)
         counts = ", ".join(f"[{style}]{self.verdicts[name]} {name}[/{style}]" for name, style in STYLES.items())
         total = self.verdicts.total() + self.unreadable
-        more = f", worst {SHOWN} shown" if self.verdicts.total() > SHOWN else ""
+        more = f", worst {MAX_SHOWN} shown" if self.verdicts.total() > MAX_SHOWN else ""
         unread = f", [red]{self.unreadable} unreadable[/red]" if self.unreadable else ""
-        screen.print(f"[bold]{total} images[/bold]: {counts}{unread}{more}", highlight=False)
-
-
-def parse_scale(text: str | None) -> tuple[float, float] | None:
-    """Pixels per millimetre along x and y from "P" or "X,Y"."""
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2):
-        raise OptionError(f"--px-per-mm {text}: give one positive number, or two as X,Y")
-    return values[0], values[-1]
+        screen.print(f"[bold]{total} images[/bold]: {counts}{unread}{more}")
 
 
 def find_images(sources: Iterable[str], names: Names) -> Iterator[Path]:
@@ -193,26 +190,23 @@ def find_images(sources: Iterable[str], names: Names) -> Iterator[Path]:
         elif path.is_dir():
             found = images_in(path, deep=True)
             if not found:
-                messages.print(f"[yellow]![/yellow] folder {escape(source)} holds no images", soft_wrap=True)
+                warn(f"folder {source} contains no images")
             yield from (image for image in found if names.add(image, image.relative_to(path)))
         elif not path.exists() and has_magic(source) and (matches := sorted(glob(source, recursive=True))):
             yield from find_images(matches, names)
         elif names.add(path, Path(path.name)):
-            yield path  # one that is missing is reported like one that is damaged
+            yield path  # a missing one is reported like a damaged one
 
 
-def _writer(
-    stack: ExitStack, marked: Path | None, csv: Path | None, json: Path | None, names: Names, decision: "Decision"
+def _open_sinks(
+    stack: ExitStack, files: Sequence[Path | None], marked: Path | None, names: Names, decision: "Decision"
 ) -> Write:
-    """What writes an inspection wherever it is asked for."""
+    """Open the CSV, JSON and COCO files and the folder for marked images; returns the function that writes to all."""
     from blemish.report.overlay import heat_range
-    from blemish.report.sinks import CsvSink, JsonSink
+    from blemish.report.sinks import CocoSink, CsvSink, JsonSink
 
-    writes: list[Write] = []
-    if csv is not None:
-        writes.append(stack.enter_context(CsvSink(csv)).append)
-    if json is not None:
-        writes.append(stack.enter_context(JsonSink(json)).append)
+    kinds = zip((CsvSink, JsonSink, CocoSink), files, strict=True)
+    writes: list[Write] = [stack.enter_context(sink(file)).append for sink, file in kinds if file is not None]
     if marked is not None:
         writes.append(partial(_write_marked, folder=marked, names=names, heat_range=heat_range(decision)))
 
@@ -237,11 +231,11 @@ def _row(inspection: "Inspection") -> list[str]:
     largest = ""
     measured = [region.measurements for region in inspection.regions if region.measurements is not None]
     if measured:
-        most = max(measured, key=lambda m: m.area_px)
+        biggest = max(measured, key=lambda m: m.area_px)
         largest = (
-            f"{most.length_px:.0f} × {most.mean_width_px:.0f} px"
-            if most.length_mm is None or most.mean_width_mm is None
-            else f"{most.length_mm:.2f} × {most.mean_width_mm:.2f} mm"
+            f"{biggest.length_px:.0f} × {biggest.mean_width_px:.0f} px"
+            if biggest.length_mm is None or biggest.mean_width_mm is None
+            else f"{biggest.length_mm:.2f} × {biggest.mean_width_mm:.2f} mm"
         )
     return [
         escape(str(inspection.source)),
@@ -251,8 +245,3 @@ def _row(inspection: "Inspection") -> list[str]:
         str(len(inspection.regions)),
         largest,
     ]
-
-
-def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=messages, transient=True)

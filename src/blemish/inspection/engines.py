@@ -1,6 +1,5 @@
-"""What runs a graph: ONNX Runtime, or OpenVINO where it is installed. Both may be called from several threads."""
+"""Engines that run a graph: ONNX Runtime, or OpenVINO where it is installed; callable from several threads."""
 
-import difflib
 import threading
 from dataclasses import fields
 from typing import Any, Protocol
@@ -8,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.arrays import FloatMap
-from blemish.errors import BundleError, MissingExtraError, OptionError
+from blemish.arrays import FloatArray
+from blemish.errors import BundleError, MissingExtraError, OptionError, unknown
 from blemish.inspection.result import Outputs
 
 ENGINES = ("onnxruntime", "openvino")
@@ -20,23 +19,22 @@ class Engine(Protocol):
     """A graph, ready to run."""
 
     name: str
-    threads: int | None  # None: as the engine sees fit
+    threads: int | None  # None: the engine chooses
 
-    def run(self, batch: FloatMap) -> Outputs:
-        """Raw outputs for (N, C, H, W) float32 images; a graph with a second input, the template, takes (N, 2 C, H, W),
-        the template's channels after the image's."""
+    def run(self, batch: FloatArray) -> Outputs:
+        """Raw outputs for (N, C, H, W) float32 images; a graph with a second input, the reference image, takes
+        (N, 2 C, H, W), the reference image's channels after the image's."""
 
 
 def open_engine(graph: bytes, engine: str = "onnxruntime", threads: int | None = None) -> Engine:
-    """Load an ONNX graph; raises OptionError, MissingExtraError, or BundleError for a graph that does not load."""
+    """Load an ONNX graph. Raises OptionError, MissingExtraError, or BundleError for a graph that does not load."""
     if threads is not None and threads < 1:
         raise OptionError(f"threads must be at least 1, not {threads}")
     if engine == "onnxruntime":
         return OnnxRuntime(graph, threads)
     if engine == "openvino":
         return OpenVino(graph, threads)
-    near = difflib.get_close_matches(engine, ENGINES, n=1) or ENGINES
-    raise OptionError(f"there is no engine '{engine}'; did you mean {' or '.join(near)}?")
+    raise OptionError(unknown("engine", engine, ENGINES))
 
 
 class OnnxRuntime:
@@ -47,18 +45,19 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors
         options.intra_op_num_threads = threads or 0
-        # Waiting threads sleep: spinning ones take the cores on which the last images are decoded meanwhile.
+        # Waiting threads sleep: spinning ones would take the cores on which the last images are decoded.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common type
             raise BundleError(f"the graph cannot be loaded: {_one_line(error)}") from error
         self._inputs = [entry.name for entry in self._session.get_inputs()]
-        self._kinds = _known([output.name for output in self._session.get_outputs()])
+        self._kinds = _check_kinds([output.name for output in self._session.get_outputs()])
 
-    def run(self, batch: FloatMap) -> Outputs:
+    def run(self, batch: FloatArray) -> Outputs:
         return _outputs(
-            self._kinds, self._session.run(None, dict(zip(self._inputs, fed(batch, len(self._inputs)), strict=True)))
+            self._kinds,
+            self._session.run(None, dict(zip(self._inputs, split_inputs(batch, len(self._inputs)), strict=True))),
         )
 
 
@@ -69,7 +68,7 @@ class OpenVino:
         except ImportError as error:
             raise MissingExtraError("OpenVINO is not installed; pip install 'blemish[openvino]'") from error
         self.name, self.threads = "openvino", threads
-        # Exact float32: on some processors OpenVINO would otherwise take bfloat16, and thresholds would no longer fit.
+        # Exact float32: on some processors OpenVINO would otherwise use bfloat16, and thresholds would no longer fit.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
@@ -78,25 +77,25 @@ class OpenVino:
             self._model = core.compile_model(core.read_model(graph, b""), "CPU", settings)
         except Exception as error:  # OpenVINO raises bare RuntimeError and others
             raise BundleError(f"the graph cannot be loaded by OpenVINO: {_one_line(error)}") from error
-        self._kinds = _known([output.get_any_name() for output in self._model.outputs])
+        self._kinds = _check_kinds([output.get_any_name() for output in self._model.outputs])
         self._local = threading.local()  # an infer request serves one thread at a time
 
-    def run(self, batch: FloatMap) -> Outputs:
+    def run(self, batch: FloatArray) -> Outputs:
         if not hasattr(self._local, "request"):
             self._local.request = self._model.create_infer_request()
-        found = self._local.request.infer(fed(batch, len(self._model.inputs)))
-        return _outputs(self._kinds, [np.array(found[output]) for output in self._model.outputs])
+        results = self._local.request.infer(split_inputs(batch, len(self._model.inputs)))
+        return _outputs(self._kinds, [np.array(results[output]) for output in self._model.outputs])
 
 
-def fed(batch: NDArray[Any], inputs: int) -> list[NDArray[Any]]:
-    """The batch's channels shared out to the graph's inputs, each contiguous."""
-    return [np.ascontiguousarray(part) for part in np.split(batch, inputs, axis=1)]
+def split_inputs(batch: NDArray[Any], inputs: int) -> list[NDArray[Any]]:
+    """Split the channels of a batch (N, C, H, W) between the graph's inputs, each contiguous."""
+    return [np.ascontiguousarray(channels) for channels in np.split(batch, inputs, axis=1)]
 
 
-def _known(names: list[str]) -> list[str]:
+def _check_kinds(names: list[str]) -> list[str]:
     for name in names:
         if name not in _KINDS:
-            raise BundleError(f"the graph has an output '{name}'; known are {', '.join(_KINDS)}")
+            raise BundleError(f"the graph: {unknown('output', name, _KINDS)}")
     return names
 
 

@@ -1,19 +1,16 @@
-"""The manifest of a bundle: all that is needed to run its graph and judge what comes out, as validated data."""
+"""The manifest of a bundle: everything needed to run its graph and reach a verdict, as validated data."""
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from blemish.files import FrozenModel
 from blemish.imaging.roi import Roi
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class InputSpec(Part):
+class InputSpec(FrozenModel):
     """How an image becomes the graph's input: float32 (N, channels, height, width), full scale = 1."""
 
     channels: int = Field(default=3, ge=1, le=64)
@@ -22,23 +19,23 @@ class InputSpec(Part):
     fit: Literal["stretch", "letterbox"] = "stretch"
 
 
-class Tiling(Part):
-    """Windows, in pixels of the image, that are each fitted to the graph's input."""
+class Tiling(FrozenModel):
+    """Size and overlap of tiles, in pixels of the image; each is fitted to the graph's input."""
 
     height: int = Field(ge=16)
     width: int = Field(ge=16)
     overlap: float = Field(default=0.25, ge=0.0, lt=0.9)  # share of a tile
 
 
-class Scale(Part):
+class Scale(FrozenModel):
     """Pixels per millimetre along x and y."""
 
     x: float = Field(gt=0)
     y: float = Field(gt=0)
 
 
-class Decision(Part):
-    """Thresholds and rules, changed without retraining. Scores: higher is worse; at or above the threshold counts."""
+class Decision(FrozenModel):
+    """Thresholds and rules, changed without retraining. Scores: higher is worse; a threshold is reached at equality."""
 
     review: float | None = None
     reject: float | None = None
@@ -46,13 +43,13 @@ class Decision(Part):
     map_high: float | None = None  # ... from pixels at or above this
     edge: float = Field(default=0.0, ge=0, lt=1)  # a region's border: this share of the way from map_low to its peak
     min_area_px: float = Field(default=0.0, ge=0)
-    class_thresholds: dict[str, float] = {}
-    rules: list[str] = []
-    zones: dict[str, list[tuple[float, float]]] = {}  # name -> polygon in pixels of the image
+    class_thresholds: dict[str, float] = Field(default_factory=dict)
+    rules: list[str] = Field(default_factory=list)
+    zones: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)  # name -> polygon in pixels of the image
 
 
-class Calibration(Part):
-    """How the thresholds were chosen, on which images, and what they promise."""
+class Calibration(FrozenModel):
+    """How the thresholds were chosen, on which images, and the error rates expected of them."""
 
     source: Literal["held-out", "cross-fitted", "validation", "training"]
     target: str  # in words: "false-alarm rate 0.01", "escape rate 0.01", "lowest cost"
@@ -60,11 +57,11 @@ class Calibration(Part):
     defect_images: int = 0
     false_alarm: tuple[float, float, float] | None = None  # value, low, high (95 %)
     escape: tuple[float, float, float] | None = None
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)
     temperature: float | None = None
 
 
-class Certificate(Part):
+class Certificate(FrozenModel):
     """Agreement of the shipped graph with the network it was made from, on real validation images.
 
     Where there are none, on training images with a little noise (`noise`, share of full scale).
@@ -73,17 +70,17 @@ class Certificate(Part):
     images: int
     noise: float = 0.0
     tolerance: float
-    score_difference: float  # largest absolute difference, in parts of the score's scale
+    score_difference: float  # largest absolute difference, as a share of the score's scale
     map_difference: float
     score_difference_absolute: float | None = None  # in the score's own unit
     map_difference_absolute: float | None = None
-    detections: int | None = None  # boxes compared; 0 says that none was found, and none compared
-    detections_matched: float | None = None  # share of boxes that both give: same class, IoU > 0.99
+    detections: int | None = None  # boxes compared; 0: there were none
+    detections_matched: float | None = None  # share of boxes that both have: same class, IoU > 0.99
     verdict_agreement: float
     versions: dict[str, str]
 
 
-class Provenance(Part):
+class Provenance(FrozenModel):
     created: str  # ISO 8601, UTC
     blemish: str
     method: str
@@ -96,41 +93,43 @@ class Provenance(Part):
     config_sha256: str
 
 
-class Support(Part):
-    """How class scores follow from the graph's embedding and labelled vectors beside it; see inspection/support.py."""
+class SupportSet(FrozenModel):
+    """How class scores follow from the graph's embedding and a support set of labelled vectors; see support_set.py."""
 
-    part: str = "support.npy"  # vectors (S, E) float32
+    member: str = "support.npy"  # of the bundle: vectors (S, E) float32
     classes: list[int]  # of each vector, index into the manifest's classes
-    weights: list[int]  # images that each vector stands for
+    weights: list[int]  # images that each vector is the mean of
     rule: Literal["prototype", "attention"] = "prototype"
     metric: Literal["euclidean", "cosine"] = "euclidean"
     scale: float = Field(gt=0)
 
 
-class ProductDecision(Part):
-    """The decision for one of several products, by its own validation images."""
+class ProductDecision(FrozenModel):
+    """The decision for one of several products, calibrated on its own validation images."""
 
     decision: Decision
     calibration: Calibration | None = None
 
 
-class Manifest(Part):
+class Manifest(FrozenModel):
     schema_version: int = SCHEMA_VERSION
     name: str
     classes: list[str]  # as in Dataset.classes
     outputs: list[str]  # kinds of Outputs, in the graph's order
     input: InputSpec
-    template: bool = False  # the graph has a second input of the same kind: a defect-free twin of the image
-    windows: bool = False  # the graph classifies windows: tiled, their probabilities make the map of classes
+    template: bool = False  # the graph has a second input of the same kind: a reference image
+    windows: bool = False  # a classifier of windows: with tiles, their probabilities make the class map
     score_source: Literal["graph", "map"] = "graph"  # "map": image score is the map's maximum over the valid pixels
     tiling: Tiling | None = None
     roi: Roi | None = None
-    counting: str | None = None  # part: PNG of the pixels that count in any image, scaled to it; see load.py
+    valid_mask: str | None = None  # member: PNG of the valid pixels of any image, scaled to its size
     scale: Scale | None = None
-    support: Support | None = None
+    support: SupportSet | None = None
     decision: Decision = Decision()
     calibration: Calibration | None = None
-    products: dict[str, ProductDecision] = {}  # of several products; for any other image the decision above holds
+    products: dict[str, ProductDecision] = Field(
+        default_factory=dict
+    )  # by product; any other image gets the decision above
     certificate: Certificate | None = None
     provenance: Provenance
-    parts: dict[str, str] = {}  # file name in the bundle -> SHA-256
+    members: dict[str, str] = Field(default_factory=dict)  # name of a file in the bundle -> SHA-256

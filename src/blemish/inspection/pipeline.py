@@ -1,187 +1,251 @@
-"""Many images through one graph: read and prepare the next batch, and decode the last, while the network runs.
+"""From images to inspections: load, prepare, run, stitch, decode, measure, decide, for one image or for a stream.
 
-Reading, preparing, running and decoding are calls that work outside Python's lock, so threads overlap. At most two
-batches and the results of two are held at a time, and a batch is closed early when its images are large.
+In a stream, the next batch is read and prepared, and the last one decoded, while the network runs. Reading, preparing,
+running and decoding are calls that release Python's lock, so threads overlap. At most two batches and the results of
+two are in memory at a time, and a batch is closed early when its images are large.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
 
 import numpy as np
 
-from blemish.arrays import FloatMap, Mask
-from blemish.errors import BlemishError
-from blemish.inspection.result import Inspection, Outputs
-from blemish.inspection.stitching import Found
+from blemish.arrays import FloatArray, Image, Mask
+from blemish.dataset.sample import GOOD
+from blemish.errors import BlemishError, BundleError, ImageError
+from blemish.imaging.prepare import prepare
+from blemish.inspection.decide import decide, has_thresholds
+from blemish.inspection.decode import DecodedImage, decode
+from blemish.inspection.engines import Engine
+from blemish.inspection.image_job import ImageInput, ImageJob, Template, image_name, load_job
+from blemish.inspection.manifest import Decision, Manifest
+from blemish.inspection.measure import measure
+from blemish.inspection.result import Inspection, Region, Verdict
+from blemish.inspection.stitching import defect_names
 
 MAX_BATCH_BYTES = 128 * 2**20  # of images that are held for one batch
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Stands in the place of an image that could not be inspected."""
-
-    source: str
-    message: str
-
-
-@dataclass(slots=True)
-class Job:
-    """An image on its way through the inspector."""
-
-    image: np.ndarray[Any, Any]
-    view: np.ndarray[Any, Any]  # what windows are cut from: the image, or a turned crop of it
-    valid: Mask | None
-    found: Found
-    source: str | None
-    timings_ms: dict[str, float]
-    template: np.ndarray[Any, Any] | None = None  # as the view
-    product: str | None = None
-    missing: int = 0  # windows that the network has not seen yet
-    result: "Future[Inspection] | None" = None
-    failure: BlemishError | None = None  # of a window that could not be prepared
-
-
-@dataclass(slots=True)
-class Failed:
-    """An item that could not be read."""
+class FailedInspection:
+    """Takes the place of an inspection where an image could not be inspected."""
 
     source: str
     error: BlemishError
 
+    @property
+    def message(self) -> str:
+        return str(self.error)
+
 
 @dataclass(slots=True)
-class Batch:
-    """Windows for one run of the network, and the items that begin with them."""
+class _TileBatch:
+    """Tiles for one run of the network, and the images that begin with them."""
 
-    begun: list[Job | Failed] = field(default_factory=list)
-    places: list[tuple[Job, int]] = field(default_factory=list)
-    windows: list[FloatMap] = field(default_factory=list)
-    held: int = 0
+    begun: list[ImageJob | FailedInspection] = field(default_factory=list)
+    tiles: list[tuple[ImageJob, int]] = field(default_factory=list)
+    inputs: list[FloatArray] = field(default_factory=list)
+    image_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """What is done to an image, each step safe to call from another thread."""
+class Pipeline:
+    """All steps of an inspection, each safe to call from several threads."""
 
-    load: Callable[[Any], Job]
-    window: Callable[[Job, int], FloatMap]
-    run: Callable[[FloatMap], Outputs]
-    finish: Callable[[Job], Inspection]
-    name: Callable[[Any], str]
+    engine: Engine
+    manifest: Manifest
+    batch_size: int
+    default_valid: Mask | None = None  # (H, W), of any image without masks of its own
 
+    def load(
+        self,
+        image: ImageInput,
+        template: Template | None = None,
+        valid: Mask | None = None,
+        ignore: Mask | None = None,
+    ) -> ImageJob:
+        return load_job(self.manifest, image, valid, ignore, template, self.default_valid)
 
-def stream(steps: Steps, items: Iterable[Item], batch_size: int, workers: int = 1) -> Iterator[Inspection | Failed]:
-    """Inspections in the order of the items; `workers` threads read images."""
-    readers = ThreadPoolExecutor(max(1, workers), "blemish-read")
-    ahead = ThreadPoolExecutor(1, "blemish-batch")
-    behind = ThreadPoolExecutor(1, "blemish-decode")
-    try:
-        batches = _batches(steps, _loaded(steps, items, readers, workers), batch_size)
-        following = ahead.submit(next, batches, None)
-        waiting: deque[Job | Failed] = deque()
-        ready = 0
-        while (batch := following.result()) is not None:
-            following = ahead.submit(next, batches, None)
-            waiting.extend(batch.begun)
-            _run(steps, batch, behind)
-            # What was complete before this run has been decoded meanwhile.
-            yield from _done(waiting, ready)
-            ready = _complete(waiting)
-        yield from _done(waiting, len(waiting))
-    finally:
-        for pool in (readers, ahead, behind):
-            pool.shutdown(wait=False, cancel_futures=True)
+    def inspect(self, job: ImageJob) -> Inspection:
+        """Inspect one loaded image in this thread."""
+        for batch in self._batches([job]):
+            self._run(batch)
+        if job.failure is not None:
+            raise job.failure
+        return self.finish(job)
 
-
-def _loaded(steps: Steps, items: Iterable[Item], readers: ThreadPoolExecutor, workers: int) -> Iterator[Job | Failed]:
-    """Items in order, read by a pool that looks a little ahead."""
-
-    def load(item: Item) -> Job | Failed:
+    def stream(
+        self, images: Iterable[ImageInput], workers: int = 1, template: Template | None = None
+    ) -> Iterator[Inspection | FailedInspection]:
+        """Inspections in the order of the images; `workers` threads read images."""
+        readers = ThreadPoolExecutor(max(1, workers), "blemish-read")
+        preparer = ThreadPoolExecutor(1, "blemish-batch")
+        decoder = ThreadPoolExecutor(1, "blemish-decode")
         try:
-            return steps.load(item)
-        except BlemishError as error:
-            return Failed(steps.name(item), error)
+            batches = self._batches(self._load_all(images, template, readers, workers))
+            following = preparer.submit(next, batches, None)
+            waiting: deque[ImageJob | FailedInspection] = deque()
+            ready = 0
+            while (batch := following.result()) is not None:
+                following = preparer.submit(next, batches, None)
+                waiting.extend(batch.begun)
+                for job in self._run(batch):
+                    job.result = decoder.submit(self.finish, job)
+                # Jobs that were complete before this run have been decoded in the meantime.
+                yield from _take(waiting, ready)
+                ready = _count_complete(waiting)
+            yield from _take(waiting, len(waiting))
+        finally:
+            for pool in (readers, preparer, decoder):
+                pool.shutdown(wait=False, cancel_futures=True)
 
-    if workers <= 1:
-        yield from map(load, items)
-        return
-    source = iter(items)
-    pending = deque(readers.submit(load, item) for item in islice(source, workers))
-    while pending:
-        yield pending.popleft().result()
-        pending.extend(readers.submit(load, item) for item in islice(source, 1))
+    def prepare_tile(self, job: ImageJob, index: int) -> FloatArray:
+        """The network's input (channels, height, width) for one tile; a reference image's channels come last."""
+        x0, y0, x1, y1 = job.stitcher.tiles[index]
+        spec = self.manifest.input
+        try:
+            views = [view[y0:y1, x0:x1] for view in (job.view, job.reference) if view is not None]
+            inputs = [prepare(view, spec.channels, spec.height, spec.width, spec.fit) for view in views]
+            return inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
+        except ImageError as error:
+            raise ImageError(f"{job.source}: {error}" if job.source else str(error)) from error
 
+    def finish(self, job: ImageJob) -> Inspection:
+        """Stitch, decode, measure and decide, after the network has run on all tiles."""
+        begin = time.perf_counter()
+        decision = self.decision_for(job.product)
+        decoded = decode(job.stitcher.finish(), self.manifest, decision, job.size, job.valid)
+        for region in decoded.regions:
+            self._measure(region, job.image)
+        class_scores = decoded.class_scores
+        defects = defect_names(self.manifest.classes)
+        defect_scores = None if class_scores is None else {name: class_scores[name] for name in defects}
+        verdict, reasons, regions = decide(decoded.score, decoded.label, decoded.regions, decision, defect_scores)
+        job.add_time("decode", time.perf_counter() - begin)
+        return Inspection(
+            verdict=verdict,
+            label=_label(decoded, verdict, decision),
+            score=decoded.score,
+            regions=regions,
+            size=job.size,
+            heat_map=decoded.heat_map,
+            valid=job.valid,
+            class_scores=class_scores,
+            candidates=decoded.candidates,
+            reasons=reasons,
+            timings_ms=job.timings_ms,
+            source=job.source,
+        )
 
-def _batches(steps: Steps, jobs: Iterable[Job | Failed], batch_size: int) -> Iterator[Batch]:
-    batch = Batch()
-    for job in jobs:
-        batch.begun.append(job)
-        if isinstance(job, Failed):
-            continue
-        batch.held += job.image.nbytes
-        job.missing = len(job.found.tiles)
-        for index in range(job.missing):
-            begin = time.perf_counter()
+    def decision_for(self, product: str | None) -> Decision:
+        """The decision of a product; the common one for None, or for a product without thresholds of its own."""
+        own = self.manifest.products.get(product) if product is not None else None
+        return self.manifest.decision if own is None else own.decision
+
+    def _load_all(
+        self, images: Iterable[ImageInput], template: Template | None, readers: ThreadPoolExecutor, workers: int
+    ) -> Iterator[ImageJob | FailedInspection]:
+        """Loaded images in order, read by a pool that is a few images ahead."""
+
+        def load(image: ImageInput) -> ImageJob | FailedInspection:
             try:
-                window = steps.window(job, index)
+                return self.load(image, template)
             except BlemishError as error:
-                job.failure = error
-                break
-            _count(job, "prepare", time.perf_counter() - begin)
-            batch.windows.append(window)
-            batch.places.append((job, index))
-            if len(batch.windows) == batch_size:
+                return FailedInspection(image_name(image), error)
+
+        if workers <= 1:
+            yield from map(load, images)
+            return
+        source = iter(images)
+        pending = deque(readers.submit(load, image) for image in islice(source, workers))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(readers.submit(load, image) for image in islice(source, 1))
+
+    def _batches(self, jobs: Iterable[ImageJob | FailedInspection]) -> Iterator[_TileBatch]:
+        batch = _TileBatch()
+        for job in jobs:
+            batch.begun.append(job)
+            if isinstance(job, FailedInspection):
+                continue
+            batch.image_bytes += job.image.nbytes
+            job.pending = len(job.stitcher.tiles)
+            for index in range(job.pending):
+                begin = time.perf_counter()
+                try:
+                    tile = self.prepare_tile(job, index)
+                except BlemishError as error:
+                    job.failure = error
+                    break
+                job.add_time("prepare", time.perf_counter() - begin)
+                batch.inputs.append(tile)
+                batch.tiles.append((job, index))
+                if len(batch.inputs) == self.batch_size:
+                    yield batch
+                    batch = _TileBatch()
+            if batch.image_bytes > MAX_BATCH_BYTES:
                 yield batch
-                batch = Batch()
-        if batch.held > MAX_BATCH_BYTES:
+                batch = _TileBatch()
+        if batch.begun or batch.tiles:
             yield batch
-            batch = Batch()
-    if batch.begun or batch.places:
-        yield batch
+
+    def _run(self, batch: _TileBatch) -> list[ImageJob]:
+        """Run the network on a batch; the jobs whose last tile was in it."""
+        if not batch.inputs:
+            return []
+        begin = time.perf_counter()
+        try:
+            outputs = self.engine.run(np.stack(batch.inputs))
+        except BlemishError:
+            raise
+        except Exception as error:  # engines' errors have no common type
+            raise BundleError(f"the graph cannot run on its input: {' '.join(str(error).split())[:200]}") from error
+        share = (time.perf_counter() - begin) / len(batch.inputs)
+        complete = []
+        for row, (job, index) in enumerate(batch.tiles):
+            job.stitcher.add(index, outputs.row(row))
+            job.add_time("network", share)
+            job.pending -= 1
+            if not job.pending:
+                complete.append(job)
+        return complete
+
+    def _measure(self, region: Region, image: Image) -> None:
+        x0, y0, x1, y1 = region.box
+        mask = np.ones((y1 - y0, x1 - x0), bool) if region.mask is None else region.mask
+        region.measurements = measure(mask, (x0, y0), image, self.manifest.scale)
 
 
-def _run(steps: Steps, batch: Batch, behind: ThreadPoolExecutor) -> None:
-    if not batch.windows:
-        return
-    begin = time.perf_counter()
-    outputs = steps.run(np.stack(batch.windows))
-    share = (time.perf_counter() - begin) / len(batch.windows)
-    for row, (job, index) in enumerate(batch.places):
-        job.found.add(index, outputs.row(row))
-        _count(job, "network", share)
-        job.missing -= 1
-        if not job.missing:
-            job.result = behind.submit(steps.finish, job)
+def _label(decoded: DecodedImage, verdict: Verdict, decision: Decision) -> str:
+    """Good where the verdict is to pass, else the worst finding; without any threshold, the likeliest class."""
+    if verdict == Verdict.PASS:
+        return GOOD
+    if decoded.class_scores and not has_thresholds(decision):
+        return max(decoded.class_scores, key=decoded.class_scores.__getitem__)
+    return decoded.label
 
 
-def _complete(waiting: Iterable[Job | Failed]) -> int:
+def _count_complete(waiting: Iterable[ImageJob | FailedInspection]) -> int:
     """How many items at the head have passed the network."""
     count = 0
     for job in waiting:
-        if isinstance(job, Job) and job.result is None and job.failure is None:
+        if isinstance(job, ImageJob) and job.result is None and job.failure is None:
             break
         count += 1
     return count
 
 
-def _done(waiting: deque[Job | Failed], count: int) -> Iterator[Inspection | Failed]:
+def _take(waiting: deque[ImageJob | FailedInspection], count: int) -> Iterator[Inspection | FailedInspection]:
     for _ in range(count):
         job = waiting.popleft()
-        if isinstance(job, Failed):
+        if isinstance(job, FailedInspection):
             yield job
         elif job.failure is not None:
-            yield Failed(job.source or "the image", job.failure)
+            yield FailedInspection(job.name, job.failure)
         else:
             assert job.result is not None
             yield job.result.result()
-
-
-def _count(job: Job, step: str, seconds: float) -> None:
-    job.timings_ms[step] = job.timings_ms.get(step, 0.0) + 1000 * seconds

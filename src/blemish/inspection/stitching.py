@@ -1,177 +1,232 @@
-"""From the raw outputs of an image's windows to raw results in the image's own geometry."""
+"""Stitch the outputs of an image's tiles into one prediction in image coordinates.
 
-from dataclasses import dataclass, field
+Nothing here depends on a bundle: `predict_tiled` tiles an image for any callable model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from blemish.arrays import FloatMap
+from blemish.arrays import Boxes, FloatArray, FloatMap, Image, PixelBox
 from blemish.dataset.sample import GOOD
 from blemish.imaging.prepare import fit_transform, map_to_image
 from blemish.imaging.rotated_crop import RotatedCrop
-from blemish.imaging.tiling import Stitcher
-from blemish.inspection.manifest import Manifest, Tiling
+from blemish.imaging.tiling import MapStitcher, tile_boxes
+from blemish.inspection.manifest import InputSpec, Tiling
 from blemish.inspection.result import Outputs
-from blemish.inspection.tile_merging import Area, Boxes, across_seams
+from blemish.inspection.tile_merging import DetectedBoxes, merge_tile_detections
 
 
-@dataclass(slots=True)
-class Found:
-    """What all windows of one image gave. Maps cover the inspected area, boxes are in pixels of the image.
+@dataclass(frozen=True, slots=True, eq=False)
+class ImagePrediction:
+    """Raw prediction for one image, in image coordinates: maps cover `area`, boxes are in pixels of the image."""
 
-    With a turned crop, area, tiles, maps and boxes are in pixels of the crop until `finish` lays them into the image.
+    area: PixelBox
+    anomaly_score: float | None = None  # of the worst tile
+    class_scores: FloatArray | None = None  # (K,) of the worst tile
+    heat_map: FloatMap | None = None  # (h, w) anomaly map, or that of the worst defect class
+    mask_scores: FloatMap | None = None  # (K, h, w)
+    class_map: FloatMap | None = None  # (K, h, w) probabilities of the defect classes, of a classifier of windows
+    detections: DetectedBoxes | None = None
+
+
+class Stitcher:
+    """Collects the outputs of one image's tiles; `finish` gives them as one prediction in image coordinates.
+
+    `tiles` and `area`, which they cover, are in pixels of the image, or of `crop` where one is given; then
+    `image_size` (height, width) is that of the image. `input` says how tiles are fitted to the network's input; without
+    it, boxes are in pixels of the tile and maps are stretched to it. `windows`: a classifier of windows, whose
+    probabilities make the map even where it has a map of its own.
     """
 
-    manifest: Manifest
-    area: Area
-    tiles: list[Area]  # in pixels of the image
-    tiling: Tiling | None = None
-    turned: RotatedCrop | None = None
-    image_size: tuple[int, int] | None = None
-    anomaly_score: float | None = None
-    class_scores: FloatMap | None = None  # (K,) of the worst window
-    heat: FloatMap | None = None  # (H, W) anomaly map, or the worst defect class's map
-    masks: FloatMap | None = None  # (K, H, W)
-    class_map: FloatMap | None = None  # (K, H, W) probabilities of the defect classes, of a classifier of windows
-    boxes: Boxes | None = None
-    _stitchers: dict[str, Stitcher] = field(default_factory=dict)
-    _seen_boxes: list[Boxes] = field(default_factory=list)
-    _seen: list[Area] = field(default_factory=list)  # the tiles that they are of
+    def __init__(
+        self,
+        area: PixelBox,
+        tiles: Sequence[PixelBox],
+        *,
+        classes: Sequence[str] = (),
+        tiling: Tiling | None = None,
+        input: InputSpec | None = None,
+        windows: bool = False,
+        crop: RotatedCrop | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
+        self.tiles = tiles
+        self._area, self._classes, self._tiling, self._input, self._windows = area, classes, tiling, input, windows
+        self._crop, self._image_size = crop, image_size
+        self._anomaly_score: float | None = None
+        self._class_scores: FloatArray | None = None
+        self._maps: dict[str, FloatMap] = {}
+        self._stitchers: dict[str, MapStitcher] = {}
+        self._detections: list[tuple[DetectedBoxes, PixelBox]] = []
 
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.area[3] - self.area[1], self.area[2] - self.area[0]
-
-    def add(self, index: int, row: Outputs) -> None:
-        """Take in the outputs (with a leading axis of one) of one window."""
-        if row.anomaly_score is not None:
-            score = float(row.anomaly_score[0])
-            self.anomaly_score = score if self.anomaly_score is None else max(score, self.anomaly_score)
-        if row.class_scores is not None:
-            scores = row.class_scores[0]
-            if self.class_scores is None or badness(scores, self.manifest) > badness(self.class_scores, self.manifest):
-                self.class_scores = scores
-        if row.class_scores is not None and self._slides(row):
-            defects = row.class_scores[0][defect_indices(self.manifest)]
-            self.class_map = self._placed("classes", index, defects[:, None, None])
-        heat = self._window_heat(row)
+    def add(self, index: int, outputs: Outputs) -> None:
+        """Add the outputs (with a leading axis of one) for the tile of that index."""
+        if outputs.anomaly_score is not None:
+            score = float(outputs.anomaly_score[0])
+            self._anomaly_score = score if self._anomaly_score is None else max(score, self._anomaly_score)
+        heat = outputs.anomaly_map[0] if outputs.anomaly_map is not None else None
+        if outputs.class_scores is not None:
+            scores = outputs.class_scores[0]
+            probability = defect_probability(scores, self._classes)
+            if self._class_scores is None or probability > defect_probability(self._class_scores, self._classes):
+                self._class_scores = scores
+            if self._classifies_windows(outputs):
+                self._place("class_map", index, scores[defect_indices(self._classes)][:, None, None])
+                heat = np.full((1, 1), probability, np.float32)
+        if heat is None and outputs.class_map is not None:
+            heat = outputs.class_map[0, defect_indices(self._classes)].max(axis=0)
         if heat is not None:
-            self.heat = self._placed("heat", index, heat)
-        if row.mask_scores is not None:
-            self.masks = self._placed("masks", index, row.mask_scores[0])
-        if row.boxes is not None:
-            self._seen_boxes.append(self._window_boxes(index, row))
-            self._seen.append(self.tiles[index])
+            self._place("heat_map", index, heat)
+        if outputs.mask_scores is not None:
+            self._place("mask_scores", index, outputs.mask_scores[0])
+        if outputs.boxes is not None:
+            self._detections.append((self._tile_detections(index, outputs), self.tiles[index]))
 
-    def finish(self) -> None:
-        """After the last window: maps and boxes of all of them as one."""
-        if self._seen_boxes:
-            several = len(self._seen_boxes) > 1
-            self.boxes = across_seams(self._seen_boxes, self._seen, self.area) if several else self._seen_boxes[0]
-        if self.turned is not None and self.image_size is not None:
-            self._lay_into_image(self.turned, self.image_size)
+    def finish(self) -> ImagePrediction:
+        """The prediction for the image from all tiles added."""
+        maps = self._maps | {name: stitcher.result() for name, stitcher in self._stitchers.items()}
+        detections = None
+        if len(self._detections) == 1:
+            detections = self._detections[0][0]
+        elif self._detections:
+            by_tile, tiles = zip(*self._detections, strict=True)
+            detections = merge_tile_detections(by_tile, tiles, self._area)
+        prediction = ImagePrediction(self._area, self._anomaly_score, self._class_scores, detections=detections, **maps)
+        if self._crop is None or self._image_size is None:
+            return prediction
+        return _crop_to_image(prediction, self._crop, self._image_size)
 
-    def _lay_into_image(self, crop: RotatedCrop, size: tuple[int, int]) -> None:
-        """From pixels of a turned crop to those of the image."""
-        if self.heat is not None:
-            self.heat = crop.map_to_image(self.heat, size)
-        if self.masks is not None:
-            self.masks = np.stack([crop.map_to_image(layer, size) for layer in self.masks])
-        if self.class_map is not None:
-            self.class_map = np.stack([crop.map_to_image(layer, size) for layer in self.class_map])
-        if self.boxes is not None:
-            corners = crop.boxes_to_image(self.boxes.corners)
-            height, width = size
-            corners = corners.clip(0, [width, height, width, height])
-            kept = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
-            masks = None if self.boxes.masks is None else _turned_masks(crop, self.boxes, corners)
-            self.boxes = Boxes(corners, self.boxes.scores, self.boxes.labels, masks)[kept]
-        self.area, self.turned = (0, 0, size[1], size[0]), None
-
-    def _slides(self, row: Outputs) -> bool:
-        """Whether this is a classifier under the tiler, whose map is made of the windows' probabilities."""
-        if self.tiling is None or any(
-            found is not None for found in (row.anomaly_map, row.anomaly_score, row.mask_scores, row.boxes)
-        ):
+    def _classifies_windows(self, outputs: Outputs) -> bool:
+        """Whether the probabilities of the windows of a tiled classifier are to make the map."""
+        others = (outputs.anomaly_map, outputs.anomaly_score, outputs.mask_scores, outputs.boxes)
+        if self._tiling is None or any(other is not None for other in others):
             return False
-        return row.class_map is None or self.manifest.windows
+        return outputs.class_map is None or self._windows
 
-    def _window_heat(self, row: Outputs) -> FloatMap | None:
-        if row.class_scores is not None and self._slides(row):
-            return np.full((1, 1), badness(row.class_scores[0], self.manifest), np.float32)
-        if row.anomaly_map is not None:
-            return np.asarray(row.anomaly_map[0])
-        if row.class_map is not None:
-            return np.asarray(row.class_map[0, defect_indices(self.manifest)].max(axis=0))
-        return None
-
-    def _placed(self, name: str, index: int, values: FloatMap) -> FloatMap:
-        """Window's map (..., h, w) into the area's map (..., H, W), which is returned."""
+    def _place(self, name: str, index: int, values: FloatMap) -> None:
+        """Add a tile's map (..., h, w) to that of the area."""
         x0, y0, x1, y1 = self.tiles[index]
         size = (y1 - y0, x1 - x0)
         if values.ndim == 2:
-            full = self._whole_window(values, size)
+            full = self._to_tile(values, size)
         else:
-            full = np.stack([self._whole_window(layer, size) for layer in values])
-        if self.tiling is None or len(self.tiles) == 1:
-            return full
+            full = np.stack([self._to_tile(layer, size) for layer in values])
+        if self._tiling is None or len(self.tiles) == 1:
+            self._maps[name] = full
+            return
+        left, top, right, bottom = self._area
         if name not in self._stitchers:
-            tile = self.tiling
-            self._stitchers[name] = Stitcher(*self.size, tile.height, tile.width, tile.overlap, values.shape[:-2])
-        left, top = self.area[:2]
+            tile = self._tiling
+            self._stitchers[name] = MapStitcher(
+                bottom - top, right - left, tile.height, tile.width, tile.overlap, values.shape[:-2]
+            )
         self._stitchers[name].add((x0 - left, y0 - top, x1 - left, y1 - top), full)
-        return self._stitchers[name].result()
 
-    def _whole_window(self, values: FloatMap, size: tuple[int, int]) -> FloatMap:
-        return (
-            np.full(size, values[0, 0])
-            if values.shape == (1, 1)
-            else map_to_image(values, self.manifest.input.fit, size)
-        )
+    def _to_tile(self, values: FloatMap, size: tuple[int, int]) -> FloatMap:
+        if values.shape == (1, 1):
+            return np.full(size, values[0, 0])
+        return map_to_image(values, "stretch" if self._input is None else self._input.fit, size)
 
-    def _window_boxes(self, index: int, row: Outputs) -> Boxes:
-        assert row.boxes is not None
-        assert row.box_scores is not None
+    def _tile_detections(self, index: int, outputs: Outputs) -> DetectedBoxes:
+        assert outputs.boxes is not None
+        assert outputs.box_scores is not None
         x0, y0, x1, y1 = self.tiles[index]
-        spec = self.manifest.input
-        transform = fit_transform((y1 - y0, x1 - x0), spec.height, spec.width, spec.fit)
-        corners = transform.to_image(row.boxes[0]) + np.array([x0, y0, x0, y0])
-        corners = np.clip(corners.round(3), [x0, y0, x0, y0], [x1, y1, x1, y1])
-        labels = row.box_labels[0] if row.box_labels is not None else np.zeros(len(corners), np.int64)
-        found = Boxes(corners, row.box_scores[0], labels, None if row.box_masks is None else row.box_masks[0])
+        corners: Boxes = outputs.boxes[0].astype(np.float64)
+        if self._input is not None:
+            spec = self._input
+            corners = fit_transform((y1 - y0, x1 - x0), spec.height, spec.width, spec.fit).to_image(outputs.boxes[0])
+        corners = np.clip((corners + np.array([x0, y0, x0, y0])).round(3), [x0, y0, x0, y0], [x1, y1, x1, y1])
+        labels = outputs.box_labels[0] if outputs.box_labels is not None else np.zeros(len(corners), np.int64)
+        masks = None if outputs.box_masks is None else outputs.box_masks[0]
+        detections = DetectedBoxes(corners, outputs.box_scores[0], labels, masks)
         # Rows of padding have score 0; a box that was all in a letterbox's padding has no area.
-        return found[(found.scores > 0) & (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])]
+        return detections[(detections.scores > 0) & _has_area(corners)]
 
 
-def defect_indices(manifest: Manifest) -> list[int]:
+def predict_tiled(
+    model: Callable[[Image], Outputs],
+    image: Image,
+    tile: int | tuple[int, int],
+    overlap: float = 0.25,
+    classes: Sequence[str] = (GOOD, "defect"),
+) -> ImagePrediction:
+    """Run any model on overlapping tiles of an image (H, W, ...) and stitch its outputs.
+
+    `model` takes a tile (height, width, ...) and returns `Outputs` with a leading axis of one: scores, maps of any size
+    (they are stretched to the tile), or boxes in pixels of the tile. `tile` is the side or (height, width) in px, 16 or
+    more; `overlap` the share of a tile that neighbours share at least; `classes` those of `class_scores`.
+    """
+    tile_height, tile_width = (tile, tile) if isinstance(tile, int) else tile
+    tiling = Tiling(height=tile_height, width=tile_width, overlap=overlap)
+    height, width = image.shape[:2]
+    tiles = tile_boxes(height, width, tile_height, tile_width, overlap)
+    stitcher = Stitcher((0, 0, width, height), tiles, classes=classes, tiling=tiling)
+    for index, (x0, y0, x1, y1) in enumerate(tiles):
+        stitcher.add(index, model(image[y0:y1, x0:x1]))
+    return stitcher.finish()
+
+
+def defect_indices(classes: Sequence[str]) -> list[int]:
     """Indices of the defect classes among all classes."""
-    return [i for i, name in enumerate(manifest.classes) if name != GOOD]
+    return [i for i, name in enumerate(classes) if name != GOOD]
 
 
-def defect_names(manifest: Manifest) -> list[str]:
-    return [name for name in manifest.classes if name != GOOD]
+def defect_names(classes: Sequence[str]) -> list[str]:
+    return [name for name in classes if name != GOOD]
 
 
-def badness(class_scores: FloatMap, manifest: Manifest) -> float:
+def defect_probability(class_scores: FloatArray, classes: Sequence[str]) -> float:
     """1 - P(good), or the largest probability where every class is a defect."""
-    if GOOD in manifest.classes:
-        return 1.0 - float(class_scores[manifest.classes.index(GOOD)])
+    if GOOD in classes:
+        return 1.0 - float(class_scores[classes.index(GOOD)])
     return float(class_scores.max())
 
 
-def _turned_masks(crop: RotatedCrop, boxes: Boxes, corners: NDArray[np.float64]) -> FloatMap:
-    """Masks (M, h, w) inside boxes of a turned crop as masks inside the upright boxes (M, 4) of the image."""
-    assert boxes.masks is not None
-    _, height, width = boxes.masks.shape
+def _has_area(corners: Boxes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
+
+
+def _crop_to_image(prediction: ImagePrediction, crop: RotatedCrop, size: tuple[int, int]) -> ImagePrediction:
+    """A prediction in coordinates of a rotated crop in those of its image of `size` (height, width)."""
+    height, width = size
+
+    def to_image(values: FloatMap | None) -> FloatMap | None:
+        if values is None:
+            return None
+        if values.ndim == 2:
+            return crop.map_to_image(values, size)
+        return np.stack([crop.map_to_image(layer, size) for layer in values])
+
+    detections = prediction.detections
+    if detections is not None:
+        corners = crop.boxes_to_image(detections.corners).clip(0, [width, height, width, height])
+        masks = None if detections.masks is None else _masks_to_image(crop, detections, corners)
+        detections = DetectedBoxes(corners, detections.scores, detections.labels, masks)[_has_area(corners)]
+    return replace(
+        prediction,
+        area=(0, 0, width, height),
+        heat_map=to_image(prediction.heat_map),
+        mask_scores=to_image(prediction.mask_scores),
+        class_map=to_image(prediction.class_map),
+        detections=detections,
+    )
+
+
+def _masks_to_image(crop: RotatedCrop, detections: DetectedBoxes, corners: Boxes) -> FloatArray:
+    """Masks (M, h, w) inside boxes of a rotated crop as masks inside the upright boxes (M, 4) of the image."""
+    assert detections.masks is not None
+    _, height, width = detections.masks.shape
     grid = np.stack(np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height), axis=-1)
-    turned = np.zeros(boxes.masks.shape, np.float32)
-    for index, (own, (x0, y0, x1, y1)) in enumerate(zip(boxes.masks, corners, strict=True)):
-        left, top, right, bottom = boxes.corners[index]
-        points = crop.to_crop(grid * [x1 - x0, y1 - y0] + [x0, y0])  # each new pixel's centre, in the crop
+    masks = np.zeros(detections.masks.shape, np.float32)
+    for index, (mask, (x0, y0, x1, y1)) in enumerate(zip(detections.masks, corners, strict=True)):
+        left, top, right, bottom = detections.corners[index]
+        points = crop.to_crop(grid * [x1 - x0, y1 - y0] + [x0, y0])  # centre of each new pixel, in the crop
         x = (points[..., 0] - left) / (right - left) * width - 0.5
         y = (points[..., 1] - top) / (bottom - top) * height - 0.5
-        turned[index] = cv2.remap(
-            own, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        masks[index] = cv2.remap(
+            mask, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
         )
-    return turned
+    return masks

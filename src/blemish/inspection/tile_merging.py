@@ -1,131 +1,130 @@
-"""Boxes of tiles as boxes of the image: a defect on a seam, seen from both of its sides, is one."""
+"""Merge per-tile boxes: a defect split by a tile border becomes one box."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from blemish.arrays import FloatMap
+from blemish.arrays import Boxes, Flags, FloatArray, Labels, PixelBox
 from blemish.geometry import box_areas, box_intersections
 
-Area = tuple[int, int, int, int]  # x0 y0 x1 y1, x1 and y1 exclusive
-Corners = NDArray[np.float64]
-_SAME = 0.5  # two boxes that share more than this of the smaller one, where both tiles look, are one defect
-_SIMILAR = 0.5  # of the best score: what scores less is no part of that defect
-_CUT = 0.02  # of a tile's side: a box that comes so near to a seam goes on beyond it
+_SAME_OVERLAP = 0.5  # two boxes are one defect if they share more than this of the smaller one where both tiles see
+_SIMILAR_SCORE = 0.5  # of the best score: a box that scores less does not belong to that defect
+_CUT_MARGIN = 0.02  # of a tile's side: a box that ends so close to a tile border goes on beyond it
 
 
 @dataclass(slots=True)
-class Boxes:
-    """Boxes (M, 4) in pixels of the image, their scores (M,), indices of defect classes (M,) and masks (M, h, w)."""
+class DetectedBoxes:
+    """Boxes (M, 4) x0 y0 x1 y1, their scores (M,), indices of defect classes (M,) and masks (M, h, w) inside them."""
 
-    corners: Corners
-    scores: FloatMap
-    labels: NDArray[np.int64]
-    masks: FloatMap | None = None
+    corners: Boxes
+    scores: FloatArray
+    labels: Labels
+    masks: FloatArray | None = None
 
-    def __getitem__(self, keep: Any) -> "Boxes":
+    def __getitem__(self, keep: Any) -> "DetectedBoxes":
         masks = None if self.masks is None else self.masks[keep]
-        return Boxes(self.corners[keep], self.scores[keep], self.labels[keep], masks)
+        return DetectedBoxes(self.corners[keep], self.scores[keep], self.labels[keep], masks)
 
 
-def across_seams(parts: list[Boxes], tiles: list[Area], area: Area) -> Boxes:
-    """The boxes of the image, best first, from those of each of its tiles; `area` is what the tiles cover.
+def merge_tile_detections(by_tile: Sequence[DetectedBoxes], tiles: Sequence[PixelBox], area: PixelBox) -> DetectedBoxes:
+    """The detections of an image, best first, from those of each of its tiles, all in pixels of the image.
 
-    Of a defect that a tile sees whole, the best such box stays. Of one that every tile cuts, the box is that about all
-    pieces. Boxes of one tile are left alone: they have been told apart there.
+    `area` is what the tiles cover. Of a defect that one tile sees whole, the best such box is kept. A defect that every
+    tile cuts gets the box around all its pieces. Boxes of the same tile are never merged: the model has separated them.
     """
-    boxes = _joined(parts)
-    cut = np.concatenate([_cut(part.corners, tile, area) for part, tile in zip(parts, tiles, strict=True)])
-    links = _links(parts, tiles)
-    gone = np.zeros(len(cut), bool)
-    found: list[Boxes] = []
+    boxes = _concatenate(by_tile)
+    cut = np.concatenate([_is_cut(one.corners, tile, area) for one, tile in zip(by_tile, tiles, strict=True)])
+    links = _link(by_tile, tiles)
+    used = np.zeros(len(cut), bool)
+    merged: list[DetectedBoxes] = []
     for leader in np.argsort(-boxes.scores, kind="stable").tolist():
-        if gone[leader]:
+        if used[leader]:
             continue
-        gone[leader] = True
+        used[leader] = True
         members = [leader]
-        for member in members:  # grows on the way
-            near = [n for n in links[member] if not gone[n] and boxes.scores[n] >= _SIMILAR * boxes.scores[leader]]
-            gone[near] = True
+        for member in members:  # grows in the loop
+            near = [
+                n for n in links[member] if not used[n] and boxes.scores[n] >= _SIMILAR_SCORE * boxes.scores[leader]
+            ]
+            used[near] = True
             members += near
-        found.append(_merged(boxes, members, cut))
-        # What it covers has found the same; what it leaves out is told of by itself.
-        gone[members[1:]] = False
-        beside = np.array([*members[1:], *(n for member in members for n in links[member])], np.intp)
-        covered = box_intersections(found[-1].corners, boxes.corners[beside])[0] > _SAME * box_areas(
-            boxes.corners[beside]
-        )
-        gone[beside[covered]] = True
-        gone[leader] = True
-    return _joined(found) if found else boxes
+        merged.append(_merge(boxes, members, cut))
+        # Boxes that the merged one covers are the same defect; any others stay candidates of their own.
+        used[members[1:]] = False
+        others = np.array([*members[1:], *(n for member in members for n in links[member])], np.intp)
+        shared = box_intersections(merged[-1].corners, boxes.corners[others])[0]
+        used[others[shared > _SAME_OVERLAP * box_areas(boxes.corners[others])]] = True
+        used[leader] = True
+    return _concatenate(merged) if merged else boxes
 
 
-def _links(parts: list[Boxes], tiles: list[Area]) -> defaultdict[int, list[int]]:
-    """Which boxes, counted over all parts, are one defect as far as two tiles see the same."""
-    first = np.cumsum([0, *(len(part.scores) for part in parts)])
+def _link(by_tile: Sequence[DetectedBoxes], tiles: Sequence[PixelBox]) -> defaultdict[int, list[int]]:
+    """For each box, counted over all tiles, the boxes of other tiles that are the same defect where both tiles see."""
+    first = np.cumsum([0, *(len(one.scores) for one in by_tile)])
     links: defaultdict[int, list[int]] = defaultdict(list)
     # A pixel more on all sides, so that tiles without an overlap meet as well.
     grown = np.array(tiles) + np.array([-1, -1, 1, 1])
-    filled = np.array([len(part.scores) > 0 for part in parts])
+    filled = np.array([len(one.scores) > 0 for one in by_tile])
     meeting = np.triu(box_intersections(grown, grown) > 0, 1) & filled & filled[:, None]
     for a, b in np.argwhere(meeting).tolist():
         zone = np.concatenate([np.maximum(grown[a], grown[b])[:2], np.minimum(grown[a], grown[b])[2:]])
-        seen = [_inside(parts[k].corners + np.array([-1, -1, 1, 1]), zone) for k in (a, b)]
-        small = np.minimum.outer(box_areas(seen[0]), box_areas(seen[1]))
-        same = parts[a].labels[:, None] == parts[b].labels
-        same &= box_intersections(seen[0], seen[1]) > _SAME * small
+        clipped = [_clip(by_tile[k].corners + np.array([-1, -1, 1, 1]), zone) for k in (a, b)]
+        smaller = np.minimum.outer(box_areas(clipped[0]), box_areas(clipped[1]))
+        same = by_tile[a].labels[:, None] == by_tile[b].labels
+        same &= box_intersections(clipped[0], clipped[1]) > _SAME_OVERLAP * smaller
         for i, j in np.argwhere(same).tolist():
             links[int(first[a]) + i].append(int(first[b]) + j)
             links[int(first[b]) + j].append(int(first[a]) + i)
     return links
 
 
-def _merged(boxes: Boxes, members: list[int], cut: NDArray[np.bool_]) -> Boxes:
-    """One box, with the first member's score: the first that is whole and no part of that one, or that about all."""
+def _merge(boxes: DetectedBoxes, members: list[int], cut: Flags) -> DetectedBoxes:
+    """One box with the first member's score: the first uncut member that covers most of that one, or the box around
+    all members."""
     leader = boxes.corners[members[:1]]
-    holds = box_intersections(leader, boxes.corners[members])[0] > _SAME * box_areas(leader)
-    whole = [member for member, most in zip(members, holds, strict=True) if most and not cut[member]]
-    found = boxes[[whole[0] if whole else members[0]]]
+    covers = box_intersections(leader, boxes.corners[members])[0] > _SAME_OVERLAP * box_areas(leader)
+    whole = [member for member, most in zip(members, covers, strict=True) if most and not cut[member]]
+    merged = boxes[[whole[0] if whole else members[0]]]
     if not whole and len(members) > 1:
         corners = boxes.corners[members]
-        found.corners = np.hstack([corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)])[None]
+        merged.corners = np.hstack([corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)])[None]
         if boxes.masks is not None:
-            laid = [_laid_into(boxes.masks[m], boxes.corners[m], found.corners[0]) for m in members]
-            found.masks = np.max(laid, axis=0)[None]
-    found.scores = boxes.scores[members[:1]]
-    return found
+            masks = [_resample(boxes.masks[m], boxes.corners[m], merged.corners[0]) for m in members]
+            merged.masks = np.max(masks, axis=0)[None]
+    merged.scores = boxes.scores[members[:1]]
+    return merged
 
 
-def _laid_into(mask: FloatMap, corners: Corners, target: Corners) -> FloatMap:
-    """A box's mask (h, w) as one of the same size inside a larger box."""
+def _resample(mask: FloatArray, corners: Boxes, target: Boxes) -> FloatArray:
+    """The mask (h, w) of a box (4,) as one of the same shape that fills a larger box (4,)."""
     height, width = mask.shape
     sides, wanted = corners[2:] - corners[:2], target[2:] - target[:2]
     x = (target[0] + (np.arange(width) + 0.5) / width * wanted[0] - corners[0]) / sides[0] * width - 0.5
     y = (target[1] + (np.arange(height) + 0.5) / height * wanted[1] - corners[1]) / sides[1] * height - 0.5
-    across, down = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
-    return np.asarray(cv2.remap(mask, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+    columns, rows = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
+    return np.asarray(cv2.remap(mask, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
-def _cut(corners: Corners, tile: Area, area: Area) -> NDArray[np.bool_]:
-    """Which boxes (M, 4) reach a side of their tile beyond which there is another one."""
+def _is_cut(corners: Boxes, tile: PixelBox, area: PixelBox) -> Flags:
+    """Which boxes (M, 4) reach a border of their tile beyond which there is another tile."""
     sides = np.array([tile[2] - tile[0], tile[3] - tile[1]] * 2)
     inner = np.array(tile) != np.array(area)
-    return np.asarray(((np.abs(corners - np.array(tile)) <= np.maximum(_CUT * sides, 1)) & inner).any(axis=1))
+    return np.asarray(((np.abs(corners - np.array(tile)) <= np.maximum(_CUT_MARGIN * sides, 1)) & inner).any(axis=1))
 
 
-def _inside(corners: Corners, zone: NDArray[Any]) -> Corners:
+def _clip(corners: Boxes, zone: Boxes) -> Boxes:
     return np.hstack([np.maximum(corners[:, :2], zone[:2]), np.minimum(corners[:, 2:], zone[2:])])
 
 
-def _joined(parts: list[Boxes]) -> Boxes:
-    masks = [part.masks for part in parts if part.masks is not None]
-    return Boxes(
-        np.concatenate([part.corners for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.labels for part in parts]),
+def _concatenate(several: Sequence[DetectedBoxes]) -> DetectedBoxes:
+    masks = [one.masks for one in several if one.masks is not None]
+    return DetectedBoxes(
+        np.concatenate([one.corners for one in several]),
+        np.concatenate([one.scores for one in several]),
+        np.concatenate([one.labels for one in several]),
         np.concatenate(masks) if masks else None,
     )

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError, OptionError
+from blemish.inspection.image_job import ImageInput
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.load import Image
 from blemish.inspection.result import Inspection, Outputs
 from blemish.methods.base import Method
 from blemish.methods.common.blocks import FrozenNetwork
 from blemish.training.learn.data import ImageItems, loader
-from blemish.training.learn.fit import view_of
+from blemish.training.learn.fit_data import make_view
 from blemish.training.learn.run import read_config, split_file
 from blemish.training.train import load_method
 
@@ -93,13 +93,13 @@ class Explainer:
         self.layer = None if method == "cam" else find_layer(self.network, example, layer)
         self.prototypes = self._prototypes() if method == "patch-transfer" else None
 
-    def explain(self, image: Image, label: str | None = None) -> tuple[Inspection, str]:
+    def explain(self, image: ImageInput, label: str | None = None) -> tuple[Inspection, str]:
         """The inspection with the map of class `label` as its heat map, in pixels of the image, and the class.
 
         Without a label it is the likeliest defect class. Maps of the library and `cam` are scaled to [0, 1] for each
         window. Raises OptionError for an unknown class.
         """
-        batch = self.inspector.prepared(image)
+        batch = self.inspector.prepare(image)
         with torch.no_grad():
             scores = self.network(torch.from_numpy(batch))["class_scores"].numpy()
         label = label or self._likeliest(scores)
@@ -107,7 +107,7 @@ class Explainer:
             raise OptionError(f"there is no class '{label}'; the run knows {', '.join(self.classes)}")
         maps = self.maps(batch, self.classes.index(label))
         every = np.repeat(maps[:, None], len(self.classes), axis=1)
-        return self.inspector.conclude(image, Outputs(class_scores=scores, class_map=every)), label
+        return self.inspector.inspect_outputs(image, Outputs(class_scores=scores, class_map=every)), label
 
     def maps(self, batch: Maps, index: int) -> Maps:
         """(N, h, w) maps of one class for windows (N, C, H, W), float32."""
@@ -148,7 +148,9 @@ class Explainer:
             own = training.where(lambda s, name=name: (s.label or (GOOD if s.defective is False else "")) == name)
             chosen = Dataset(own.samples[:PROTOTYPE_IMAGES], own.root, own.format)
             vectors = []
-            for batch in loader(ImageItems(chosen, view_of(config), self.classes), 8, shuffle=False, workers=0, seed=0):
+            for batch in loader(
+                ImageItems(chosen, make_view(config), self.classes), 8, shuffle=False, workers=0, seed=0
+            ):
                 vectors.append(F.normalize(self._activations(batch["image"]).mean(dim=(2, 3)), dim=1))
             rows.append(torch.cat(vectors).mean(dim=0) if vectors else None)
         size = next((len(row) for row in rows if row is not None), None)

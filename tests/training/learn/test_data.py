@@ -11,11 +11,11 @@ from graphs import anomaly_bundle
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
 from blemish.geometry import Box, encode_mask, polygon_mask
-from blemish.imaging.part_locator import BlobLocator
 from blemish.imaging.read import write_image
+from blemish.imaging.roi import BlobLocator, Roi
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import InputSpec, Roi, Tiling
+from blemish.inspection.manifest import InputSpec, Tiling
 from blemish.training.learn.data import ImageItems, View
 
 SIZE = (180, 260)
@@ -44,9 +44,9 @@ def sample(tmp_path):
 def test_learning_and_inspecting_see_the_same(tmp_path, sample, tiling, fit):
     spec = InputSpec(channels=1, height=96, width=96, fit=fit)
     dataset = Dataset((sample,), tmp_path, "csv")
-    items = ImageItems(dataset, View(spec, ROI, tiling), ("good", "pit"), truth=("mask",))
+    items = ImageItems(dataset, View(spec, ROI, tiling), ("good", "pit"), annotations=("mask",))
     bundle = anomaly_bundle(tmp_path / "g.blemish", input=spec, roi=ROI, tiling=tiling)
-    seen = Inspector.open(bundle).prepared(sample)
+    seen = Inspector.open(bundle).prepare(sample)
     np.testing.assert_array_equal(torch.stack([item["image"] for item in items]).numpy(), seen)
     bright = seen[:, 0] > 0.65
     for item, expected in zip(items, bright, strict=True):
@@ -58,20 +58,18 @@ def test_learning_and_inspecting_see_the_same(tmp_path, sample, tiling, fit):
 def test_boxes_and_instances_are_turned_with_the_part(tmp_path, sample):
     spec = InputSpec(channels=1, height=70, width=120)
     dataset = Dataset((sample,), tmp_path, "csv")
-    item = ImageItems(dataset, View(spec, ROI), ("good", "pit"), truth=("mask", "boxes"))[0]
+    item = ImageItems(dataset, View(spec, ROI), ("good", "pit"), annotations=("mask", "boxes"))[0]
     boxes, masks = item["boxes"].numpy(), item["box_masks"].numpy()
     assert boxes.shape == (1, 5)
     rows, columns = np.flatnonzero(masks[0].any(axis=1)), np.flatnonzero(masks[0].any(axis=0))
     bounds = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     np.testing.assert_allclose(bounds, [80, 15, 104, 27], atol=2)
     np.testing.assert_allclose(boxes[0, :4], bounds, atol=1)
-    alone = ImageItems(dataset, View(spec, ROI), ("good", "pit"), truth=("boxes",))[0]
+    alone = ImageItems(dataset, View(spec, ROI), ("good", "pit"), annotations=("boxes",))[0]
     np.testing.assert_array_equal(alone["boxes"], boxes)
     plain = Sample(sample.image, boxes=(Box(10, 5, 20, 12, "pit"),))  # outside the part
-    assert (
-        len(ImageItems(Dataset((plain,), tmp_path, "csv"), View(spec, ROI), ("pit",), truth=("boxes",))[0]["boxes"])
-        == 0
-    )
+    outside = ImageItems(Dataset((plain,), tmp_path, "csv"), View(spec, ROI), ("pit",), annotations=("boxes",))
+    assert len(outside[0]["boxes"]) == 0
 
 
 def test_an_image_without_its_part_is_named(tmp_path, sample):
@@ -98,7 +96,7 @@ def test_whether_what_is_seen_shows_a_defect(tmp_path, sample, tiled):
     several = Sample(sample.image, labels=("pit", "dent"))
     items = ImageItems(Dataset((*told, several), tmp_path, "csv"), view(tiled), ("good", "pit", "dent"))
     bad = -1 if tiled else 1  # which of the tiles is defective, a label does not tell
-    found = {places[0]: item["defective"] for places, item in zip(items.places, items, strict=True)}
+    found = {places[0]: item["defective"] for places, item in zip(items.index, items, strict=True)}
     assert [found[i] for i in range(4)] == [bad, 0, -1, bad]
 
 
@@ -113,7 +111,7 @@ def test_a_tile_shows_the_box_of_what_is_seen_in_it(tmp_path):
     sample = Sample(tmp_path / "line.png", shapes=(encode_mask(line > 0, "pit"),))
     spec = InputSpec(channels=1, height=50, width=50)
     tiled = View(spec, None, Tiling(height=50, width=50, overlap=0.0))
-    items = ImageItems(Dataset((sample,), tmp_path, "csv"), tiled, ("pit",), truth=("mask", "boxes"))
+    items = ImageItems(Dataset((sample,), tmp_path, "csv"), tiled, ("pit",), annotations=("mask", "boxes"))
     assert [len(item["boxes"]) for item in items] == [1, 0, 0, 1]  # the other two show its edge at a corner
     for item in (items[0], items[3]):
         rows, columns = np.nonzero(item["box_masks"][0].numpy())
@@ -125,5 +123,5 @@ def test_a_defect_through_many_tiles_is_looked_for_in_each(tmp_path):
     write_image(tmp_path / "long.png", np.zeros((40, 400, 1), np.uint8))
     sample = Sample(tmp_path / "long.png", boxes=(Box(10, 10, 390, 20, "pit"),))
     tiled = View(InputSpec(channels=1, height=40, width=40), None, Tiling(height=40, width=40, overlap=0.0))
-    items = ImageItems(Dataset((sample,), tmp_path, "csv"), tiled, ("pit",), truth=("boxes",))
+    items = ImageItems(Dataset((sample,), tmp_path, "csv"), tiled, ("pit",), annotations=("boxes",))
     assert [len(item["boxes"]) for item in items] == [1] * 10

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 import blemish
 from blemish.dataset.sample import Dataset, Sample
-from blemish.dataset.synthetic_samples import parted
+from blemish.dataset.synthetic_samples import split_synthetic
 from blemish.dataset.valid_mask import valid_mask
-from blemish.dataset.write import sha256_of
+from blemish.dataset.write import dataset_sha256
 from blemish.errors import ExportError
 from blemish.imaging.read import encode, image_header
 from blemish.inspection.bundle import write_bundle
-from blemish.inspection.engines import fed
+from blemish.inspection.engines import split_inputs
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import (
     Calibration,
@@ -43,10 +43,10 @@ from blemish.inspection.manifest import (
     Scale,
 )
 from blemish.inspection.result import Inspection, Outputs
-from blemish.inspection.support import pack
+from blemish.inspection.support_set import pack_vectors
 from blemish.methods.base import Method
 from blemish.training.learn.data import View
-from blemish.training.learn.windows import learns_windows
+from blemish.training.learn.windows import learns_from_windows
 from blemish.training.ship.calibrate import (
     PRODUCT_RATE,
     CalibrationTarget,
@@ -56,15 +56,15 @@ from blemish.training.ship.calibrate import (
     min_good_images,
 )
 from blemish.training.ship.calibration_data import CalibrationData, collect_by_product
-from blemish.training.ship.parity import LEAST_MATCHED, Agreement
+from blemish.training.ship.parity import MIN_MATCHED, DetectionAgreement
 
 OPSET = 17
 TOLERANCE = 1e-3  # largest difference that export accepts, in parts of the output's own scale
-MOST_OTHER_VERDICTS = 0.1  # share of the certified images that graph and network may judge otherwise, or one of them:
+MAX_VERDICT_CHANGES = 0.1  # share of the certified images that graph and network may judge otherwise, or one of them:
 # thresholds lie at these very images' scores, and rounding may put one on either side
 CERTIFIED_IMAGES = 32  # real images that the certificate rests on
 NOISE = 0.02  # share of full scale
-COUNTING = "counting.png"
+VALID_MASK = "valid_mask.png"
 FOLDS_CHOSE = (
     "the best epoch, and of a classifier the temperature, was chosen in each fold on the images that it then scored, "
     "so what is promised may flatter"
@@ -134,10 +134,10 @@ def ship(
     known = method.support_set()
     parts = {}
     if known is not None:
-        manifest, parts = manifest.model_copy(update={"support": known[0]}), {known[0].part: pack(known[1])}
-    standing = standing_mask(origin.dataset)
-    if standing is not None:
-        manifest, parts = manifest.model_copy(update={"counting": COUNTING}), {**parts, COUNTING: standing}
+        manifest, parts = manifest.model_copy(update={"support": known[0]}), {known[0].member: pack_vectors(known[1])}
+    common_mask = common_valid_mask(origin.dataset)
+    if common_mask is not None:
+        manifest, parts = manifest.model_copy(update={"valid_mask": VALID_MASK}), {**parts, VALID_MASK: common_mask}
     with TemporaryDirectory() as folder:  # nothing unproven ever stands where a bundle is looked for
         inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, parts))
 
@@ -149,7 +149,7 @@ def ship(
 
     log.log(log_level, f"setting thresholds from {len(cross_fitted or samples)} images")
     results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
-    truth = samples if cross_fitted is None else list(parted(origin.dataset.split("train"))[0].samples)
+    truth = samples if cross_fitted is None else list(split_synthetic(origin.dataset.split("train"))[0].samples)
     source: Source = "cross-fitted" if cross_fitted is not None else "held-out" if held else "training"
     kinds = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
     evidence, by_product = collect_by_product(results, truth, kinds)
@@ -183,7 +183,7 @@ def ship(
     decisions = {"decision": decision, "products": products}
     judging = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
     certificate.verdict_agreement = agreement(compared, judging)
-    if round((1 - certificate.verdict_agreement) * len(compared)) > max(1, MOST_OTHER_VERDICTS * len(compared)):
+    if round((1 - certificate.verdict_agreement) * len(compared)) > max(1, MAX_VERDICT_CHANGES * len(compared)):
         raise ExportError(
             f"the exported graph and the network come to the same verdict on just {certificate.verdict_agreement:.0%} "
             f"of {len(compared)} images; nothing was shipped"
@@ -216,9 +216,9 @@ def certify(
     compared = []
     rng = np.random.default_rng(0)
     worst, absolute = {"score": 0.0, "map": 0.0}, {"score": 0.0, "map": 0.0}
-    boxes = Agreement()
+    boxes = DetectionAgreement()
     for sample in samples:
-        batch = inspector.prepared(sample)
+        batch = inspector.prepare(sample)
         if learnt:
             batch = np.clip(batch + rng.normal(0, NOISE, batch.shape), 0, 1).astype(np.float32)
         shipped = inspector.engine.run(batch)
@@ -238,7 +238,7 @@ def certify(
                 absolute[kind] = max(absolute[kind], float(np.abs(expected - found).max()))
     worst["score"] = max(worst["score"], boxes.score_difference)
     worst["map"] = max(worst["map"], boxes.mask_difference)
-    if boxes.share < LEAST_MATCHED:
+    if boxes.share < MIN_MATCHED:
         raise ExportError(
             f"of {boxes.detections} detections the exported graph and the network share just {boxes.share:.1%}; "
             "nothing was shipped"
@@ -265,13 +265,13 @@ def certify(
 
 def own_inputs(method: Method, batch: NDArray[np.float32]) -> list[torch.Tensor]:
     """What a method's `forward` takes, from what the inspector prepared."""
-    return [torch.from_numpy(part) for part in fed(batch, 2 if method.uses_template else 1)]
+    return [torch.from_numpy(part) for part in split_inputs(batch, 2 if method.uses_template else 1)]
 
 
 def agreement(compared: list[tuple[Sample, Outputs, Outputs]], inspector: Inspector) -> float:
     """Share of images on which network and graph lead to the same verdict, each by the decision for its product."""
     same = [
-        inspector.conclude(sample, trained).verdict == inspector.conclude(sample, shipped).verdict
+        inspector.inspect_outputs(sample, trained).verdict == inspector.inspect_outputs(sample, shipped).verdict
         for sample, trained, shipped in compared
     ]
     return float(np.mean(same)) if same else 0.0
@@ -291,7 +291,7 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-def standing_mask(dataset: Dataset) -> bytes | None:
+def common_valid_mask(dataset: Dataset) -> bytes | None:
     """PNG of the pixels that count by the masks that most images of a dataset have in common, if they have any."""
     masks = Counter((sample.roi, sample.ignore) for sample in dataset.samples)
     common, images = masks.most_common(1)[0] if masks else ((None, None), 0)
@@ -304,7 +304,7 @@ def standing_mask(dataset: Dataset) -> bytes | None:
 
 def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manifest:
     masked = any(sample.roi or sample.ignore for sample in origin.dataset.samples)
-    shaped = view.roi is not None and view.roi.shaped
+    shaped = view.roi is not None and view.roi.limits_pixels
     graph_outputs = [output.name for output in onnx.load_from_string(graph).graph.output]
     has_map = "anomaly_map" in graph_outputs
     return Manifest(
@@ -312,7 +312,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         classes=list(method.classes),
         outputs=graph_outputs,
         input=view.input,
-        windows=learns_windows(type(method), view.tiling is not None),
+        windows=learns_from_windows(type(method), view.tiling is not None),
         template=method.uses_template,
         # A graph knows nothing of pixels that do not count, a letterbox's bars among them; where there are such, the
         # map's maximum over the others is the score, for every image alike.
@@ -332,7 +332,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
                 "name": origin.dataset.root.name,
                 "format": origin.dataset.format,
                 "counts": {split: len(origin.dataset.split(split)) for split in ("train", "val", "test")},
-                "sha256": sha256_of(origin.dataset),
+                "sha256": dataset_sha256(origin.dataset),
             },
             versions=library_versions(),
             config_sha256=hashlib.sha256(json.dumps(origin.options, sort_keys=True).encode()).hexdigest(),
