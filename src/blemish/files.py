@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from blemish.errors import BlemishError, OptionError
+from blemish.errors import BlemishError, OptionError, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -60,6 +60,9 @@ def validate(
     try:
         return model.model_validate(content, context=context)
     except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            raise error_type(f"{name}: {unknown('field', str(first['loc'][0]), model.model_fields)}") from error
         raise error_type(f"{name}: {first_problem(error)}") from error
 
 

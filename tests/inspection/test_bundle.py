@@ -19,7 +19,7 @@ from blemish.inspection.bundle import (
     seal_members,
     write_bundle,
 )
-from blemish.inspection.manifest import Calibration, Decision, InputSpec, Manifest
+from blemish.inspection.manifest import SCHEMA_VERSION, Calibration, Decision, InputSpec, Manifest
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def changed_manifest(path, **changes):
     path.write_bytes(seal_members({**members, MANIFEST: json.dumps(manifest).encode()}))
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, None, "1", [1]])
 def test_another_schema_version(path, version):
     changed_manifest(path, schema_version=version)
     refused(path, "schema version")

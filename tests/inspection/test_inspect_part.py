@@ -180,12 +180,12 @@ def test_a_roi_file_with_a_mark_cut_from_a_picture(tmp_path):
         ("rectangle: [0, 0, 9, 9]", "image_height"),
         ("blob: {levle: 3}", "blob.levle"),
         ("blob: {level: bright}", "blob.level"),
-        ("blub: {}", "known are"),
+        ("blub: {}", "did you mean blob"),
         ("pattern: {file: none.png}", "none.png"),
-        ("pattern: {file: i.png, cut: [0, 0, 999, 10]}", "does not lie in"),
+        ("pattern: {file: i.png, cut: [0, 0, 999, 10]}", "is not inside"),
         ("pattern: {file: i.png, cut: [0, 0]}", "four numbers"),
         ("pattern: {file: i.png, cut: [0, 0, 20, 20]}", "one grey"),
-        ("{", "cannot be read"),
+        ("{", "neither YAML nor JSON"),
     ],
 )
 def test_a_bad_roi_file_is_one_clear_line(tmp_path, text, words):

@@ -13,7 +13,7 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import OptionError
 from blemish.evaluation.evaluate import evaluate
 from blemish.imaging.read import write_image
-from blemish.inspection.bundle import change_decisions, open_bundle, replace_manifest
+from blemish.inspection.bundle import open_bundle, replace_manifest, set_decisions
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Calibration, Decision, ProductDecision
 from blemish.inspection.result import Outputs, Verdict
@@ -118,7 +118,7 @@ def test_old_bundles_have_no_products(tmp_path):
     path = anomaly_bundle(tmp_path / "g.blemish")
     with pytest.raises(OptionError, match="one product only"):
         Inspector.open(path, product="x")
-    same = replace_manifest(path, change_decisions(open_bundle(path).manifest, lambda decision: decision))
+    same = replace_manifest(path, set_decisions(open_bundle(path).manifest, lambda decision: decision))
     assert open_bundle(same).manifest.products == {}
 
 

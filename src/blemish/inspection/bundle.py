@@ -92,25 +92,23 @@ def replace_manifest(path: str | Path, manifest: Manifest) -> Path:
 
 def replace_decision(path: str | Path, decision: Decision) -> None:
     """Rewrite a bundle atomically with other thresholds and rules."""
-    replace_manifest(path, change_decision(open_bundle(path).manifest, decision))
+    replace_manifest(path, set_decision(open_bundle(path).manifest, decision))
 
 
-def change_decisions(
-    manifest: Manifest, change: Callable[[Decision], Decision], product: str | None = None
-) -> Manifest:
+def set_decisions(manifest: Manifest, change: Callable[[Decision], Decision], product: str | None = None) -> Manifest:
     """The manifest with `change` applied to the decisions of all products, or of one product only."""
     products = dict(manifest.products)
     for name, own in manifest.products.items():
         if product in (None, name):
             single = manifest.model_copy(update={"decision": own.decision, "calibration": own.calibration})
-            single = change_decision(single, change(own.decision))
+            single = set_decision(single, change(own.decision))
             products[name] = ProductDecision(decision=single.decision, calibration=single.calibration)
     if product is None:
-        manifest = change_decision(manifest, change(manifest.decision))
+        manifest = set_decision(manifest, change(manifest.decision))
     return manifest.model_copy(update={"products": products})
 
 
-def change_decision(manifest: Manifest, decision: Decision) -> Manifest:
+def set_decision(manifest: Manifest, decision: Decision) -> Manifest:
     """The manifest with another decision, and a warning where thresholds are no longer the calibrated ones."""
     before, calibration = manifest.decision, manifest.calibration
     if calibration is not None and (decision.review, decision.reject) != (before.review, before.reject):
