@@ -85,7 +85,7 @@ def test_figures_of_each_product_are_by_its_own_thresholds(tmp_path, bundle):
 
 def test_decide_changes_all_products_or_one(tmp_path, bundle, command):
     code, said = command(
-        "decide", bundle, "--product", "light", "--threshold", "0.9", "--out", tmp_path / "one.blemish"
+        "decide", bundle, "--product", "light", "--reject", "0.9", "--out", tmp_path / "one.blemish"
     )
     assert code == 0, said
     one = open_bundle(tmp_path / "one.blemish").manifest
@@ -99,7 +99,7 @@ def test_decide_changes_all_products_or_one(tmp_path, bundle, command):
     decisions = [manifest.decision, *(own.decision for own in manifest.products.values())]
     assert [decision.min_area_px for decision in decisions] == [12, 12, 12]
     assert [decision.reject for decision in decisions] == [0.6, 0.3, 0.8]
-    assert command("decide", bundle, "--product", "none", "--threshold", "1")[0] == 2
+    assert command("decide", bundle, "--product", "none", "--reject", "1")[0] == 2
     code, said = command("decide", bundle, "--show")
     assert "dark" in said
     assert "light" in said

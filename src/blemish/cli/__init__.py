@@ -1,4 +1,4 @@
-"""The `blemish` command: one file a command, each importing what it needs only when it runs."""
+"""The `blemish` command: one file a command, each importing its libraries only when it runs."""
 
 import sys
 import warnings
@@ -7,12 +7,15 @@ from typing import Any
 
 import typer
 
+from blemish.cli.console import show_log
 from blemish.errors import BlemishError
 
+USAGE_ERROR: Any = typer.BadParameter.__mro__[2]  # ClickException, wherever this version of Typer has it
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 
-# Help groups in the order of a user's way through the program; each module has one function of the command's name,
-# or a Typer app of that name for a command with sub-commands.
+# Help panels in the order of a user's way through the program. Each module has a function with the command's name, or
+# a Typer app with that name for a command with sub-commands.
 COMMANDS: dict[str, str] = {
     "demo": "Start here",
     "doctor": "Start here",
@@ -27,16 +30,16 @@ COMMANDS: dict[str, str] = {
     "decide": "Inspect",
     "scale": "Inspect",
     "enroll": "Inspect",
-    "evaluate": "Judge",
-    "report": "Judge",
-    "explain": "Judge",
+    "evaluate": "Evaluate",
+    "report": "Evaluate",
+    "explain": "Evaluate",
     "serve": "Station",
     "replay": "Station",
 }
 
 
 def build_app() -> typer.Typer:
-    """All commands under one Typer app."""
+    """All commands in one Typer app."""
     app = typer.Typer(
         name="blemish",
         help="Surface-defect inspection: what a defect is, where it is, and how much of it there is.",
@@ -44,6 +47,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(show_log)
     for name, panel in COMMANDS.items():
         command = getattr(import_module(f"blemish.cli.{name}"), name)
         if isinstance(command, typer.Typer):
@@ -54,7 +58,7 @@ def build_app() -> typer.Typer:
 
 
 def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    """A line without the place in the program, which tells a user nothing."""
+    """A warning as one line without its place in the source, which means nothing to a user."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
@@ -62,10 +66,16 @@ def main() -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
     warnings.showwarning = show_warning
     try:
-        build_app()()
+        code = build_app()(standalone_mode=False)
     except BlemishError as error:
         print(f"blemish: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except USAGE_ERROR as error:
+        if message := error.format_message().strip():  # empty where help was printed instead
+            print(f"blemish: {message.rstrip('.')}; see {error.ctx.command_path} --help", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        print("blemish: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
+        print("blemish: interrupted; finished results are kept", file=sys.stderr)
+    sys.exit(code or 0)

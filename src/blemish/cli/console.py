@@ -1,25 +1,99 @@
-"""What the commands share: where they print, and how they say that a part is not installed."""
+"""Output shared by the commands: two consoles, log messages, tables, JSON, progress, and missing extras."""
 
 import json
+import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleDimensions
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from blemish.errors import MissingExtraError
 
-MOST_SEED = 2**32 - 1  # that NumPy takes
-
-console = Console()
-messages = Console(stderr=True)
+UNLIMITED_WIDTH = 100_000  # of output that is no terminal: nothing is wrapped or cut
 
 
-def tell(message: str) -> None:
-    """A line of progress, on stderr."""
-    messages.print(f"[dim]›[/dim] {message}", highlight=False)
+class WideConsole(Console):
+    """A console that wraps lines in a terminal only; a pipe or a file gets each line in one piece."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        return super().size if self.is_terminal else ConsoleDimensions(UNLIMITED_WIDTH, 25)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+
+console = WideConsole(highlight=False)
+messages = WideConsole(stderr=True, highlight=False)
+
+
+class MessageHandler(logging.Handler):
+    """Log records as lines on stderr, above a progress bar: `› …`, and from WARNING on `warning: …`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "[dim]›[/dim]" if record.levelno < logging.WARNING else f"[yellow]{record.levelname.lower()}:[/yellow]"
+        messages.print(f"{prefix} {escape(record.getMessage())}", soft_wrap=True)
+
+
+HANDLER = MessageHandler()
+
+
+def show_log() -> None:
+    """Print the messages of the library; calling it again changes nothing."""
+    logger = logging.getLogger("blemish")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(HANDLER)
+
+
+def hide_log() -> None:
+    """Undo `show_log`: leave the messages to other handlers."""
+    logging.getLogger("blemish").removeHandler(HANDLER)
+
+
+def warn(message: str, style: str = "yellow") -> None:
+    """One line on stderr with a mark, for something that the user should look at while the command goes on."""
+    messages.print(f"[{style}]![/{style}] {escape(message)}", soft_wrap=True)
+
+
+def show_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str | None = None,
+    right: Sequence[str] = (),
+    screen: Console | None = None,
+) -> None:
+    """Rows of cells (Rich markup) under column names; `right` names the columns that are aligned to the right.
+
+    In a terminal the last column is wrapped before others are; elsewhere columns are padded with spaces and nothing is
+    wrapped or cut.
+    """
+    screen = screen or console
+    if screen.is_terminal:
+        table = Table(box=None, header_style="bold", title=title, title_justify="left", show_header=any(columns))
+        for number, name in enumerate(columns):
+            table.add_column(name, justify="right" if name in right else "left", no_wrap=number == 0, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        screen.print(table)
+        return
+    lines = [[Text.from_markup(cell).plain for cell in row] for row in [columns, *rows] if any(row)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    for line in [[title], *lines] if title else lines:
+        cells = []
+        for name, cell, width in zip(columns, line, widths, strict=False):
+            padding = " " * (width - cell_len(cell))
+            cells.append(padding + cell if name and name in right else cell + padding)
+        screen.print("  ".join(cells).rstrip(), markup=False, soft_wrap=True)
 
 
 def write_json(value: Any, target: Path) -> None:
@@ -32,19 +106,23 @@ def write_json(value: Any, target: Path) -> None:
         target.write_text(text + "\n", encoding="utf-8")
 
 
+def progress_bar() -> Progress:
+    """A bar on stderr with counts and the time left, for a terminal only."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=messages, transient=True)
+
+
 @contextmanager
 def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; what is given is to be called with how many more are done."""
-    from rich.progress import Progress
-
-    with Progress(console=messages, transient=True) as bar:
+    """A progress bar; call the function that it yields with the number of further items done."""
+    with progress_bar() as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)
 
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Turns a missing library into one line that names the extra to install."""
+    """Turn a missing library into one line that names the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""`blemish data`: look into a dataset, find what is wrong with it, write it in another layout."""
+"""`blemish data`: properties of a dataset, errors in it, and its conversion to another layout."""
 
 import sys
 from collections.abc import Callable
@@ -6,180 +6,162 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from blemish.cli.console import counted, write_json
+from blemish.cli.console import console, counted, show_table, write_json
+from blemish.cli.options import DataArgument, FormatOption, JsonOption, RootOption, WritableFormat
 
 if TYPE_CHECKING:
-    from blemish.dataset.audit import Audit, Twins
-    from blemish.dataset.info import DatasetInfo, Spread
+    from blemish.dataset.audit import Audit, DuplicateGroup
+    from blemish.dataset.info import DatasetInfo, Quartiles
 
-data = typer.Typer(help="Look into a dataset, find what is wrong with it, convert it.", no_args_is_help=True)
+data = typer.Typer(help="Show a dataset's properties, find errors in it, convert it.", no_args_is_help=True)
 
-_SHOWN = 5  # findings of a kind that are printed; --json has all
-
-Data = Annotated[str, typer.Argument(metavar="DATA", help="Folder, .csv manifest, or elpv.", show_default=False)]
-FormatOption = Annotated[str, typer.Option("--format", help="Layout of the data; auto finds out.")]
-Root = Annotated[
-    Path | None, typer.Option(help="Where the relative paths of a CSV or COCO file start.", show_default="its folder")
-]
-Json = Annotated[
-    Path | None, typer.Option("--json", help="Write everything as JSON to this file; - is the screen.", metavar="FILE")
-]
+MAX_SHOWN = 5  # findings of a kind that are printed; --json has all
+SETTINGS = {
+    "unknown": "unknown (no defects to train on)",
+    "few": "few (few labelled defects in some class)",
+    "known": "known (labelled defects to train on)",
+}
+# Findings of the audit: name, field, and whether they are serious.
+FINDINGS = (
+    ("files that cannot be read", "unreadable", True),
+    ("masks of another size than their image", "mask_size_mismatch", True),
+    ("the same file in two splits", "duplicates_across_splits", True),
+    ("the same file under two labels", "duplicates_across_labels", True),
+    ("groups in two splits", "groups_across_splits", True),
+    ("annotations and images that were left out", "broken_annotations", True),
+    ("boxes or outlines without area, or outside their image: dropped", "boxes_empty", True),
+    ("boxes or outlines that reach beyond their image: clipped", "boxes_outside", False),
+    ("boxes of another class than their image", "boxes_of_other_class", False),
+    ("empty masks of defective images", "empty_masks", False),
+    ("defect pixels on images labelled good", "masks_on_good", False),
+    ("images of a few pixels", "tiny", False),
+    ("the same file twice, otherwise", "duplicates", False),
+)
 
 
 @data.command()
-def info(path: Data, format: FormatOption = "auto", root: Root = None, json: Json = None) -> None:
-    """What is in DATA: classes, splits, sizes, depths, truth and the sizes of the defects."""
+def info(data: DataArgument, format: FormatOption = "auto", root: RootOption = None, json: JsonOption = None) -> None:
+    """Show the classes, splits, sizes, bit depths, annotations and defect sizes of DATA."""
     from blemish.dataset.info import describe
     from blemish.dataset.read import read_dataset
 
-    dataset = read_dataset(path, format, root)
-    with counted("looking at images", len(dataset)) as progress:
-        found = describe(dataset, progress)
+    dataset = read_dataset(data, format, root)
+    with counted("reading images", len(dataset)) as progress:
+        result = describe(dataset, progress)
     if json is not None:
-        write_json(found.as_dict(), json)
+        write_json(result.as_dict(), json)
     if json is None or str(json) != "-":
-        _print_info(path, found)
+        _print_info(data, result)
 
 
 @data.command()
-def audit(path: Data, format: FormatOption = "auto", root: Root = None, json: Json = None) -> None:
-    """Find what is wrong with DATA: unreadable files, masks of another size, empty masks, images that occur twice,
-    annotations that are broken.
+def audit(data: DataArgument, format: FormatOption = "auto", root: RootOption = None, json: JsonOption = None) -> None:
+    """Find errors in DATA: unreadable files, masks of another size, empty masks, duplicates, broken annotations.
 
-    Exit code 1 when something serious is found (unreadable files, masks of another size, the same file in two splits
-    or under two labels, a group in two splits, annotations or images that had to be left out), 0 otherwise.
+    Exit code: 1 if something serious is found (unreadable files, masks of another size, the same file in two splits or
+    under two labels, a group in two splits, annotations or images that were left out), otherwise 0.
     """
     from blemish.dataset.audit import audit_dataset
     from blemish.dataset.read import read_dataset
 
-    dataset = read_dataset(path, format, root)
+    dataset = read_dataset(data, format, root)
     with counted("reading images", len(dataset)) as progress:
-        found = audit_dataset(dataset, progress)
+        result = audit_dataset(dataset, progress)
     if json is not None:
-        write_json(found.as_dict(), json)
+        write_json(result.as_dict(), json)
     if json is None or str(json) != "-":
-        _print_audit(path, found)
-    if found.serious:
+        _print_audit(data, result)
+    if result.serious:
         raise typer.Exit(1)
 
 
 @data.command()
 def convert(
-    path: Data,
-    out: Annotated[Path, typer.Argument(help="Folder (or .csv file) to write; must be new.", show_default=False)],
-    to: Annotated[str, typer.Option(help="Layout to write, such as csv, mvtec, masks, coco, yolo or voc.")],
+    data: DataArgument,
+    out: Annotated[Path, typer.Argument(help="new folder, or new .csv file, to write", show_default=False)],
+    to: Annotated[WritableFormat, typer.Option(help="layout to write", show_default=False)],
     format: FormatOption = "auto",
-    root: Root = None,
+    root: RootOption = None,
 ) -> None:
-    """Write DATA in another layout; what that layout cannot hold is named."""
-    from rich.console import Console
-
+    """Write DATA in another layout; a warning names what that layout cannot store."""
     from blemish.dataset.read import read_dataset
     from blemish.dataset.write import convert as convert_dataset
 
-    dataset = read_dataset(path, format, root)
-    lost = convert_dataset(dataset, to, out)
-    for line in lost:
+    dataset = read_dataset(data, format, root)
+    for line in convert_dataset(dataset, to, out):
         print(f"warning: {to}: {line}", file=sys.stderr)
-    Console().print(f"{len(dataset)} images read as {dataset.format}, written as {to} to {out}", highlight=False)
+    console.print(f"{len(dataset)} images read as {dataset.format}, written as {to} to {out}")
 
 
-def _print_info(path: str, found: "DatasetInfo") -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _print_info(path: str, info: "DatasetInfo") -> None:
+    console.print(f"[bold]{escape(path)}[/bold]: {info.images} images, read as [bold]{info.format}[/bold]")
+    facts = {
+        "task setting": SETTINGS[info.setting],
+        "annotations": ", ".join(info.truth) or "none",
+        "sizes (px)": _listed(info.sizes),
+        "bit depths": _listed(info.depths),
+        "groups": str(info.groups or ""),
+        "products": _listed(info.products),
+    }
+    show_table(("", ""), [(name, escape(text)) for name, text in facts.items() if text])
 
-    console = Console()
-    setting = {
-        "unknown": "unknown (no defects to learn from)",
-        "few": "few (a handful of labelled defects in some class)",
-        "known": "known (labelled defects to learn from)",
-    }[found.setting]
-    console.print(f"[bold]{path}[/bold]: {found.images} images, read as [bold]{found.format}[/bold]", highlight=False)
-    facts = Table(box=None, show_header=False, padding=(0, 2))
-    facts.add_row("task setting", setting)
-    facts.add_row("truth", ", ".join(found.truth) or "none")
-    facts.add_row("sizes (px)", _listed(found.sizes))
-    facts.add_row("depths", _listed(found.depths))
-    if found.groups:
-        facts.add_row("groups", str(found.groups))
-    if found.products:
-        facts.add_row("products", _listed(found.products))
-    console.print(facts)
-
-    splits = sorted({split for row in found.counts.values() for split in row}, key="train val test (none)".find)
-    counts = Table("class", *splits, "all", title="Images", title_justify="left")
-    for name, row in found.counts.items():
-        counts.add_row(name, *(str(row.get(split, 0)) for split in splits), str(sum(row.values())))
-    for column in counts.columns[1:]:
-        column.justify = "right"
-    console.print(counts)
-
-    if found.defects:
-        header = ("min", "25 %", "median", "75 %", "max")
-        title = "Sizes of the defects, in px and in % of the image"
-        sizes = Table("class", "from", "count", "", *header, title=title, title_justify="left")
-        sizes.columns[0].no_wrap = True
-        for column in sizes.columns[2:]:
-            column.justify = "right"
-        for d in found.defects:
-            sizes.add_row(d.label, d.source, str(d.pixels.count), "px", *_cells(d.pixels, lambda v: f"{v:,.0f}"))
-            sizes.add_row("", "", "", "%", *_cells(d.share, lambda v: f"{100 * v:.2g}"))
-        console.print(sizes)
-    for line in found.unreadable[:_SHOWN]:
-        print(f"warning: {line}", file=sys.stderr)
-    if len(found.unreadable) > _SHOWN:
-        print(f"warning: {len(found.unreadable) - _SHOWN} more files cannot be read", file=sys.stderr)
-
-
-def _print_audit(path: str, found: "Audit") -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(f"[bold]{path}[/bold]: {found.images} images")
-
-    def section(title: str, lines: list[str], serious: bool) -> None:
-        if lines:
-            console.print(f"[{'red' if serious else 'yellow'}]{title}: {len(lines)}[/]")
-            for line in lines[:_SHOWN]:
-                console.print(f"    {line}", markup=False, soft_wrap=True)
-            if len(lines) > _SHOWN:
-                console.print(f"    and {len(lines) - _SHOWN} more")
-
-    section("files that cannot be read", found.unreadable, True)
-    section("masks of another size than their image", found.mask_size_mismatch, True)
-    section("the same file in two splits", _lines(found.duplicates_across_splits), True)
-    section("the same file under two labels", _lines(found.duplicates_across_labels), True)
-    section("groups in two splits", found.groups_across_splits, True)
-    section("annotations and images that had to be left out", found.broken_annotations, True)
-    section("boxes or outlines of no area, or outside their image: dropped", found.boxes_empty, True)
-    section("boxes or outlines that reach beyond their image: cut", found.boxes_outside, False)
-    section("boxes of another class than their image", found.boxes_of_other_class, False)
-    section("empty masks of defective images", found.empty_masks, False)
-    section("defect pixels on images labelled good", found.masks_on_good, False)
-    section("images of a few pixels", found.tiny, False)
-    section("the same file twice, otherwise", _lines(found.duplicates), False)
-    near = found.near_duplicates
-    section("nearly the same image in two splits", _lines([t for t in near if t.across_splits]), False)
-    near = [t for t in near if not t.across_splits]
-    section("nearly the same image under two labels", _lines([t for t in near if t.across_labels]), False)
-    section("nearly the same image, otherwise", _lines([t for t in near if not t.across_labels]), False)
-    if found.unlabelled:
-        console.print(f"[yellow]images without label, mask or boxes: {found.unlabelled}[/]")
-    console.print("[red]serious: mend the red findings before training[/]" if found.serious else "nothing serious")
-
-
-def _lines(twins: list["Twins"]) -> list[str]:
-    return [
-        " = ".join(t.images) if t.correlation == 1.0 else f"{' ~ '.join(t.images)}  ({t.correlation:.3f})"
-        for t in twins
+    splits = sorted({split for row in info.counts.values() for split in row}, key="train val test (none)".find)
+    counts = [
+        (escape(name), *(str(row.get(split, 0)) for split in splits), str(sum(row.values())))
+        for name, row in info.counts.items()
     ]
+    show_table(("class", *splits, "all"), counts, title="\nImages", right=(*splits, "all"))
+
+    if info.defects:
+        header = ("count", "", "min", "25 %", "median", "75 %", "max")
+        rows = []
+        for own in info.defects:
+            sizes = _cells(own.pixels, lambda v: f"{v:,.0f}")
+            rows.append((escape(own.label), own.source, str(own.pixels.count), "px", *sizes))
+            rows.append(("", "", "", "%", *_cells(own.share, lambda v: f"{100 * v:.2g}")))
+        title = "\nSizes of the defects, in px and in % of the image"
+        show_table(("class", "from", *header), rows, title=title, right=header)
+    for line in info.unreadable[:MAX_SHOWN]:
+        print(f"warning: {line}", file=sys.stderr)
+    if len(info.unreadable) > MAX_SHOWN:
+        print(f"warning: {len(info.unreadable) - MAX_SHOWN} more files cannot be read", file=sys.stderr)
 
 
-def _cells(spread: "Spread", text: Callable[[float], str]) -> list[str]:
-    return [text(v) for v in (spread.low, spread.q1, spread.median, spread.q3, spread.high)]
+def _print_audit(path: str, audit: "Audit") -> None:
+    near = audit.near_duplicates
+    pairs = {
+        "nearly the same image in two splits": [t for t in near if t.across_splits],
+        "nearly the same image under two labels": [t for t in near if t.across_labels and not t.across_splits],
+        "nearly the same image, otherwise": [t for t in near if not (t.across_labels or t.across_splits)],
+    }
+    sections = [(title, getattr(audit, name), serious) for title, name, serious in FINDINGS]
+    console.print(f"[bold]{escape(path)}[/bold]: {audit.images} images")
+    for title, findings, serious in [*sections, *((title, groups, False) for title, groups in pairs.items())]:
+        if findings:
+            console.print(f"[{'red' if serious else 'yellow'}]{title}: {len(findings)}[/]")
+            for finding in findings[:MAX_SHOWN]:
+                console.print(f"    {_in_words(finding)}", markup=False, soft_wrap=True)
+            if len(findings) > MAX_SHOWN:
+                console.print(f"    and {len(findings) - MAX_SHOWN} more")
+    if audit.unlabelled:
+        console.print(f"[yellow]images without label, mask or boxes: {audit.unlabelled}[/]")
+    console.print("[red]serious: fix the red findings before training[/]" if audit.serious else "nothing serious")
 
 
-def _listed(counts: dict[str, int], most: int = 4) -> str:
-    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:most])
-    return shown + (f" and {len(counts) - most} more" if len(counts) > most else "")
+def _in_words(finding: "str | DuplicateGroup") -> str:
+    if isinstance(finding, str):
+        return finding
+    if finding.correlation == 1.0:
+        return " = ".join(finding.images)
+    return f"{' ~ '.join(finding.images)}  ({finding.correlation:.3f})"
+
+
+def _cells(values: "Quartiles", text: Callable[[float], str]) -> list[str]:
+    return [text(v) for v in (values.low, values.q1, values.median, values.q3, values.high)]
+
+
+def _listed(counts: dict[str, int], limit: int = 4) -> str:
+    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:limit])
+    return shown + (f" and {len(counts) - limit} more" if len(counts) > limit else "")

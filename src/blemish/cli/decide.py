@@ -43,7 +43,7 @@ def decide(
     Options override the file; everything else stays as it was. Where the bundle decides for several products, all
     their decisions are changed, or only that of --product. --json writes the decision in force.
     """
-    from blemish.inspection.bundle import change_decisions, open_bundle, write_bundle
+    from blemish.inspection.bundle import open_bundle, set_decisions, write_bundle
     from blemish.inspection.decide import check_decision, load_decision, update_decision
     from blemish.inspection.inspector import select_product
 
@@ -70,7 +70,7 @@ def decide(
         check_decision(decision, [*manifest.classes, "defect"])
         return decision
 
-    new = change_decisions(manifest, changed, product)
+    new = set_decisions(manifest, changed, product)
     screen = messages if str(json) == "-" else console
     if new != manifest:
         target = write_bundle(out or opened.path, opened.graph, new, opened.extras)

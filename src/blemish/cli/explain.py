@@ -1,31 +1,43 @@
-"""`blemish explain`: where a trained network looks when it tells a class."""
+"""`blemish explain`: which pixels of an image a trained network's class score depends on."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import console, messages, needs_extra, write_json
+from blemish.cli.console import console, needs_extra, warn, write_json
 from blemish.errors import BlemishError, OptionError
+
+ExplanationMethod = Literal[
+    "cam", "patch-transfer", "grad-cam", "grad-cam++", "hires-cam", "xgrad-cam", "layer-cam", "eigen-grad-cam",
+    "eigen-cam", "score-cam", "ablation-cam",
+]  # fmt: skip
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="run folder of a method that gives class scores")],
-    images: Annotated[list[str], typer.Argument(help="files, folders or patterns; the last one is the folder OUT")],
+    run: Annotated[Path, typer.Argument(help="run folder of a method with class scores", show_default=False)],
+    images: Annotated[
+        list[str], typer.Argument(help="files, folders or patterns; the last one is the folder OUT", show_default=False)
+    ],
     method: Annotated[
-        str, typer.Option(help="grad-cam, grad-cam++, score-cam, …, cam (the graph's own) or patch-transfer")
+        ExplanationMethod, typer.Option(help="method of explanation; cam: the graph's own map of classes")
     ] = "grad-cam",
     label: Annotated[
-        str | None, typer.Option("--class", help="the class that is explained", show_default="the likeliest defect")
+        str | None, typer.Option("--class", help="class to explain", show_default="the most probable defect")
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="module whose activations are weighed")] = None,
-    share: Annotated[float, typer.Option(min=0.01, max=1, help="boxes: from this share of the map's peak on")] = 0.5,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="name of the module whose activations are used", show_default="the last feature map"),
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=1, help="threshold of the boxes, share of the map's peak")
+    ] = 0.5,
 ) -> None:
-    """Write for each of IMAGES a picture with the map of a class, and its boxes, into OUT.
+    """Write a picture of each of IMAGES with the map of a class, and its boxes, to OUT.
 
-    The boxes, in boxes.json, are drawn around what exceeds --share of the map's peak: weakly supervised, learnt without
-    any box.
+    The boxes, in boxes.json, enclose the pixels above --share of the map's peak: weakly supervised, without any
+    annotated box.
     """
     if len(images) < 2:
         raise OptionError("name images and, last, the folder for the pictures: blemish explain RUN IMAGES… OUT")
@@ -46,21 +58,21 @@ def explain(
     if not paths:
         raise OptionError(f"there is no image in {', '.join(images[:-1])}")
     explainer = Explainer(run, method, layer)
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for path in paths:
         try:
             inspection, explained = explainer.explain(path, label)
         except OptionError:
             raise
         except BlemishError as error:
-            messages.print(f"[red]![/red] {escape(str(error))}", soft_wrap=True, highlight=False)
+            warn(str(error), "red")
             continue
         assert inspection.heat_map is not None
         assert inspection.class_scores is not None
         regions = regions_by_share(inspection.heat_map, share, explained, inspection.valid)
         picture = blend_heat(as_picture(read_image(path)), inspection.heat_map)
         write_image(out / names.of(str(path)), draw_boxes(picture, [region.box for region in regions]))
-        found.append(
+        results.append(
             {
                 "image": str(path),
                 "class": explained,
@@ -68,6 +80,6 @@ def explain(
                 "boxes": [list(region.box) for region in regions],
             }
         )
-    write_json(found, out / "boxes.json")
-    console.print(f"{len(found)} of {len(paths)} images explained by {method} in {escape(str(out))}")
-    raise typer.Exit(0 if len(found) == len(paths) else 2)
+    write_json(results, out / "boxes.json")
+    console.print(f"{len(results)} of {len(paths)} images explained with {method} in {escape(str(out))}")
+    raise typer.Exit(0 if len(results) == len(paths) else 2)

@@ -203,10 +203,11 @@ def _open_sinks(
 ) -> Write:
     """Open the CSV, JSON and COCO files and the folder for marked images; returns the function that writes to all."""
     from blemish.report.overlay import heat_range
-    from blemish.report.sinks import CocoSink, CsvSink, JsonSink
+    from blemish.report.sinks import CocoSink, CsvSink, JsonSink, Sink
 
-    kinds = zip((CsvSink, JsonSink, CocoSink), files, strict=True)
-    writes: list[Write] = [stack.enter_context(sink(file)).append for sink, file in kinds if file is not None]
+    sinks: tuple[Callable[[Path], Sink], ...] = (CsvSink, JsonSink, CocoSink)
+    opened = [sink(file) for sink, file in zip(sinks, files, strict=True) if file is not None]
+    writes: list[Write] = [stack.enter_context(sink).append for sink in opened]
     if marked is not None:
         writes.append(partial(_write_marked, folder=marked, names=names, heat_range=heat_range(decision)))
 

@@ -1,48 +1,52 @@
-"""`blemish methods`: the catalogue, from what each method declares of itself."""
+"""`blemish methods`: the catalogue, from each method's own declaration."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 
-from blemish.cli.console import console, needs_extra, write_json
+from blemish.cli.console import console, needs_extra, show_table, write_json
+from blemish.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from blemish.methods.base import MethodInfo
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="show one method with its options")] = None,
-    json: Annotated[Path | None, typer.Option(help="write the list as JSON; '-' is stdout")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="method to show with its options", show_default="all methods")
+    ] = None,
+    json: JsonOption = None,
 ) -> None:
     """List the methods, or show one with its paper and options."""
     with needs_extra("train"):
-        from blemish.methods.catalogue import METHODS, method_class
-    if json is not None:
-        write_json([_as_dict(known, method_class(known).info) for known in METHODS], json)
-        return
+        from blemish.methods.catalogue import list_methods, method_class
     if name is None:
-        table = Table("method", "branch", "learns from", "answers", "in short", box=None, header_style="bold")
-        for known in METHODS:
-            info = method_class(known).info
-            table.add_row(known, info.branch, ", ".join(info.requires), ", ".join(info.answers), info.summary)
-        console.print(table)
+        rows = list_methods()
+        if json is not None:
+            write_json([_to_dict(row) for row in rows], json)
+            return
+        show_table(
+            ("method", "branch", "requires", "answers", "summary"),
+            [(r.name, r.branch, ", ".join(r.requires), ", ".join(r.answers), escape(r.summary)) for r in rows],
+        )
         return
-    kind = method_class(name)
-    console.print(f"[bold]{kind.info.title}[/bold]  ({kind.info.name}, {kind.info.branch})")
-    console.print(kind.info.summary)
-    console.print(f"paper: {kind.info.paper}")
-    console.print(f"learns from: {', '.join(kind.info.requires)}; answers: {', '.join(kind.info.answers)}\n")
-    table = Table("option", "default", "meaning", box=None, header_style="bold")
-    for option, field in kind.Options.model_fields.items():
-        table.add_row(option, str(field.default), field.description or "")
-    console.print(table)
+    method = method_class(name)
+    info, options = method.info, method.Options.model_fields
+    if json is not None:
+        fields = {key: {"default": field.default, "description": field.description} for key, field in options.items()}
+        write_json({**_to_dict(info), "options": fields}, json)
+        return
+    console.print(f"[bold]{escape(info.title)}[/bold]  ({info.name}, {info.branch})")
+    for line in (info.summary, f"paper: {info.paper}"):
+        console.print(escape(line))
+    console.print(f"requires: {', '.join(info.requires)}; answers: {', '.join(info.answers)}\n")
+    show_table(
+        ("option", "default", "meaning"),
+        [(key, escape(str(field.default)), escape(field.description or "")) for key, field in options.items()],
+    )
 
 
-def _as_dict(name: str, info: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "title": info.title,
-        "branch": info.branch,
-        "requires": list(info.requires),
-        "answers": list(info.answers),
-        "summary": info.summary,
-    }
+def _to_dict(info: "MethodInfo") -> dict[str, Any]:
+    keys = ("name", "title", "branch", "requires", "optional", "answers", "summary", "paper")
+    return {key: list(value) if isinstance(value := getattr(info, key), tuple) else value for key in keys}

@@ -1,54 +1,55 @@
-"""`blemish plan`: look at a dataset, and say which method to take, how to look, what it costs, and why."""
+"""`blemish plan`: the advisor's choice of method, image size and tiles for a dataset, with costs and reasons."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
-from rich.table import Table
 
-from blemish.cli.console import MOST_SEED, console, messages, needs_extra
+from blemish.cli.console import console, needs_extra, progress_bar, show_table
+from blemish.cli.options import DataArgument, FormatOption, RootOption, SeedOption
 from blemish.errors import OptionError
 from blemish.imaging.tiling import tile_boxes
 
 if TYPE_CHECKING:
     from blemish.training.advice.plan import Plan
 
-SHOWN = 5  # methods of the ranking; the file has all
+MAX_SHOWN = 5  # methods of the ranking; the file has all
 SETTINGS = {
-    "unknown": "defects unknown: good images only to learn from",
-    "few": "few defects: a handful of a class to learn from",
-    "known": "defects known: labelled ones of every class to learn from",
+    "unknown": "defects unknown: only good images to train on",
+    "few": "few defects: a handful of each class to train on",
+    "known": "defects known: labelled ones of every class to train on",
 }
 
 
 def plan(
-    data: Annotated[str, typer.Argument(help="dataset: a folder, a CSV manifest, or 'elpv'")],
-    out: Annotated[Path, typer.Option(help="the plan, YAML; an older one is replaced")] = Path("plan.yaml"),
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="YAML file for the plan; an older one is replaced")] = Path(
+        "plan.yaml"
+    ),
     false_alarm: Annotated[float, typer.Option(help="share of good parts that may be rejected")] = 0.01,
-    escape_rate: Annotated[float, typer.Option("--escape", help="escape rate that is to be proven")] = 0.01,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="of splits and of learning")] = 0,
-    format_: Annotated[str, typer.Option("--format", help="of the dataset")] = "auto",
-    root: Annotated[Path | None, typer.Option(help="folder that a CSV manifest's paths are relative to")] = None,
-    probe: Annotated[bool, typer.Option(help="time the first methods on this machine")] = True,
+    escape_rate: Annotated[float, typer.Option("--escape", help="escape rate to be proven")] = 0.01,
+    seed: SeedOption = 0,
+    format_: FormatOption = "auto",
+    root: RootOption = None,
+    probe: Annotated[bool, typer.Option(help="measurement of the first methods' cost on this machine")] = True,
 ) -> None:
-    """Advise on DATA: method, image size, tiles, time, memory, latency, and what more images would buy."""
+    """Recommend for DATA a method, image size and tiles, with time, memory, latency and the benefit of more images."""
     for name, value in (("false-alarm", false_alarm), ("escape", escape_rate)):
         if not 0 < value < 1:
             raise OptionError(f"--{name} {value:g}: give a share between 0 and 1")
     if out.suffix.lower() not in (".yaml", ".yml"):
         raise OptionError(f"--out {out}: a plan is YAML; give a name that ends in .yaml")
     with needs_extra("train"):
-        from blemish.training.advice.plan import TOP, advise, make_plan, probe_first, write_plan
+        from blemish.training.advice.plan import TOP, advise, make_plan, probe_top, write_plan
     from blemish.dataset.read import read_dataset
 
     dataset = read_dataset(data, format_, root)
-    with Progress(console=messages, transient=True) as progress:
-        task = progress.add_task("looking at images", total=len(dataset))
+    with progress_bar() as progress:
+        task = progress.add_task("reading images", total=len(dataset))
         advice = advise(dataset, lambda done: progress.advance(task, done), seed)
         task = progress.add_task("timing the first methods", total=None)
-        estimates = probe_first(advice, dataset.classes, TOP) if probe else {}
+        estimates = probe_top(advice, dataset.classes, TOP) if probe else {}
     made = make_plan(
         str(Path(data).resolve()) if Path(data).exists() else data,
         advice,
@@ -65,67 +66,71 @@ def plan(
         raise OptionError(f"cannot write {out}: {error.strerror}; choose another file with --out") from error
     show(made)
     console.print(
-        f"\n[bold]{out}[/bold] holds all of it, with the whole ranking; next: blemish train --plan {out}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"\n[bold]{out}[/bold] contains the plan and the whole ranking; next: blemish train --plan {out}",
+        soft_wrap=True,
+    )
 
 
 def show(made: "Plan") -> None:
-    """A plan on one screen."""
+    """Print a plan on one screen."""
     train, about = made.train, made.about
-    found = about["fingerprint"]
+    info = about["fingerprint"]
     ranking: list[dict[str, Any]] = about["ranking"]
-    console.print(_data_line(found), highlight=False)
-    console.print(f"[bold]{SETTINGS[found['setting']]}[/bold]; truth: {', '.join(found['training_truth']) or 'none'}\n")
-    table = Table("method", "training", "memory", "latency", "points, by rule", box=None, header_style="bold")
-    for rank, own in enumerate(ranking[:SHOWN]):
+    console.print(_data_line(info))
+    console.print(
+        f"[bold]{SETTINGS[info['setting']]}[/bold]; annotations: {', '.join(info['training_truth']) or 'none'}\n"
+    )
+    rows = []
+    for rank, own in enumerate(ranking[:MAX_SHOWN]):
         cost = own.get("estimate")
         costs = ("", "", "")
         if cost is not None:
             costs = (_time(cost["training_s"]), f"{cost['memory_mb']:.0f} MB", _latency(cost["latency_ms"]))
         name = f"[bold]{own['method']}[/bold]" if rank == 0 else own["method"]
         rules = ", ".join(f"{rule} {points:+d}" for rule, points in own["rules"].items())
-        table.add_row(name, *costs, f"{own['points']}: {rules}")
-    console.print(table)
-    if len(ranking) > SHOWN:
-        console.print(f" [dim]and {len(ranking) - SHOWN} more: {', '.join(o['method'] for o in ranking[SHOWN:])}[/dim]")
-    reasons = {rule: why for own in ranking[:SHOWN] for rule, why in zip(own["rules"], own["reasons"], strict=True)}
+        rows.append((name, *costs, f"{own['points']}: {rules}"))
+    show_table(("method", "training", "memory", "latency", "points, by rule"), rows)
+    if len(ranking) > MAX_SHOWN:
+        console.print(
+            f" [dim]and {len(ranking) - MAX_SHOWN} more: {', '.join(o['method'] for o in ranking[MAX_SHOWN:])}[/dim]"
+        )
+    reasons = {rule: why for own in ranking[:MAX_SHOWN] for rule, why in zip(own["rules"], own["reasons"], strict=True)}
     for rule, why in reasons.items():
-        console.print(f"· [italic]{rule}[/italic]: {escape(why)}", highlight=False)
-    console.print(f"\n[bold]how to look[/bold]  {_view(train, found)}", highlight=False)
+        console.print(f"· [italic]{rule}[/italic]: {escape(why)}")
+    console.print(f"\n[bold]view[/bold]  {_view(train, info)}")
     for key, mark in (("settings", "·"), ("warnings", "[yellow]![/yellow]")):
         for line in about[key]:
-            console.print(f"{mark} {escape(line)}", highlight=False)
+            console.print(f"{mark} {escape(line)}")
     if about["worth_trying"]:
-        console.print("\n[bold]worth a try[/bold]")
+        console.print("\n[bold]also worth trying[/bold]")
     for line in about["worth_trying"]:
-        console.print(f"· {escape(line)}", highlight=False)
-    console.print("\n[bold]what more images would buy[/bold]")
+        console.print(f"· {escape(line)}")
+    console.print("\n[bold]benefit of more images[/bold]")
     for line in about["more_data"]:
-        console.print(f"· {escape(line)}", highlight=False)
+        console.print(f"· {escape(line)}")
 
 
-def _data_line(found: dict[str, Any]) -> str:
-    size = f"{found['width']} × {found['height']} px" + (f" ({found['sizes']} sizes)" if found["sizes"] > 1 else "")
-    colour = {1: "grey", 3: "RGB"}.get(found["channels"], f"{found['channels']} channels")
-    place = "aligned" if found["alignment"] >= 0.5 else "not aligned"
+def _data_line(info: dict[str, Any]) -> str:
+    size = f"{info['width']} × {info['height']} px" + (f" ({info['sizes']} sizes)" if info["sizes"] > 1 else "")
+    colour = {1: "grey", 3: "RGB"}.get(info["channels"], f"{info['channels']} channels")
+    place = "aligned" if info["alignment"] >= 0.5 else "not aligned"
     defects = ""
-    if found["defect_side"] is not None:
-        defects = f"; defects about {found['defect_side']:.0f} px wide, {found['defect_share']:.1%} of the image"
+    if info["defect_side"] is not None:
+        defects = f"; defects about {info['defect_side']:.0f} px wide, {info['defect_share']:.1%} of the image"
     return (
-        f"{found['images']} images, {size}, {colour}, {found['bits']} bit; {found['kind']}, {place} "
-        f"({found['alignment']:.2f}){defects}"
+        f"{info['images']} images, {size}, {colour}, {info['bits']} bit; {info['kind']}, {place} "
+        f"({info['alignment']:.2f}){defects}"
     )
 
 
-def _view(train: dict[str, Any], found: dict[str, Any]) -> str:
+def _view(train: dict[str, Any], info: dict[str, Any]) -> str:
     size = train["options"].get("image_size")
     side = f"{size} px" if size is not None else "the method's own size"
     tile = train.get("tiling")
-    cut = f"the whole image seen at {side}, no tiles"
+    cut = f"the whole image at {side}, no tiles"
     if tile:
-        count = len(tile_boxes(found["height"], found["width"], tile["height"], tile["width"], tile["overlap"]))
-        cut = f"tiles of {tile['width']} px seen at {side}, {count} to an image"
+        count = len(tile_boxes(info["height"], info["width"], tile["height"], tile["width"], tile["overlap"]))
+        cut = f"tiles of {tile['width']} px at {side}, {count} per image"
     return f"{cut}; {train.get('fit', 'stretch')}"
 
 

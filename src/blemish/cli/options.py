@@ -1,0 +1,117 @@
+"""Arguments and options that several commands have, and how their values are read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from blemish.errors import OptionError
+from blemish.translation import languages
+
+if TYPE_CHECKING:
+    from blemish.imaging.roi import Roi
+
+MAX_SEED = 2**32 - 1  # that NumPy takes
+
+# Names of choices, so that help lists them without loading what they choose from; tests compare both.
+FormatName = Literal[
+    "auto", "mvtec", "classes", "good-defect", "masks", "class-masks", "voc", "coco", "yolo", "labelme", "deeppcb",
+    "severstal", "neu-det", "kolektor", "elpv", "csv",
+]  # fmt: skip
+WritableFormat = Literal[
+    "mvtec", "classes", "good-defect", "masks", "class-masks", "voc", "coco", "yolo", "labelme", "deeppcb", "severstal",
+    "neu-det", "csv",
+]  # fmt: skip
+EngineName = Literal["onnxruntime", "openvino"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="dataset: a folder, a CSV or COCO file, or elpv", show_default=False)
+]
+BundleArgument = Annotated[
+    Path, typer.Argument(help="bundle: a .blemish file, or the run folder that contains it", show_default=False)
+]
+FormatOption = Annotated[FormatName, typer.Option("--format", help="layout of the dataset; auto: detected")]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(help="folder for the relative paths of a CSV or COCO file", show_default="folder of the file"),
+]
+LanguageOption = Annotated[str, typer.Option(metavar="|".join(languages()), help="language of the page")]
+SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="random seed for splits and training")]
+FileSeedOption = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="random seed; the same seed writes the same files")
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="name of the split to use", show_default="test; all images where data and run have no splits"),
+]
+EngineOption = Annotated[EngineName, typer.Option(help="inference engine")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="number of threads of the inference engine", show_default="all cores")
+]
+SpeedOption = Annotated[bool, typer.Option(help="measurement of the speed")]
+ScaleOption = Annotated[
+    str | None, typer.Option(metavar="P|X,Y", help="scale in pixels per mm: one number, or one for x and one for y")
+]
+DeviceOption = Annotated[DeviceName, typer.Option(help="device for training")]
+JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="JSON file to write; -: stdout")]
+ROI_HELP = "YAML or JSON file with the region of interest: rectangle, polygons, or a locator of the part"
+
+
+def parse_scale(text: str | None) -> tuple[float, float] | None:
+    """Pixels per millimetre along x and y from "P" or "X,Y"; raises OptionError unless both are positive."""
+    if text is None:
+        return None
+    try:
+        values = [float(number) for number in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not all(0 < value < float("inf") for value in values):
+        raise OptionError(f"--px-per-mm {text}: give one positive number, or two as X,Y")
+    return values[0], values[-1]
+
+
+def split_names(text: str) -> list[str]:
+    """The names in a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def tiling_option(tile: int | None, overlap: float) -> dict[str, Any] | None:
+    """Fields of a tiling from --tile and --overlap."""
+    return {"height": tile, "width": tile, "overlap": overlap} if tile else None
+
+
+def roi_option(path: Path | None) -> "Roi | None":
+    """The region of interest of a file."""
+    if path is None:
+        return None
+    from blemish.inspection.roi_file import read_roi
+
+    return read_roi(path)
+
+
+def spec_option(path: Path | None) -> dict[str, Any] | None:
+    """The defect specification of a file, as plain data."""
+    if path is None:
+        return None
+    from blemish.synthesis.defect_spec import read_defect_spec
+
+    return read_defect_spec(path).model_dump(mode="json")
+
+
+def trainer_options(
+    device: DeviceName, devices: int = 1, num_nodes: int = 1, strategy: str = "auto", precision: str = "32"
+) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer for the machine; raises OptionError for a GPU that is not there."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise OptionError("--device cuda: this machine has no usable GPU; leave --device out or say cpu")
+    return {
+        "accelerator": {"cuda": "gpu"}.get(device, device),
+        "devices": devices,
+        "num_nodes": num_nodes,
+        "strategy": strategy,
+        "precision": precision,
+    }
