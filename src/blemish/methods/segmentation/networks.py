@@ -1,4 +1,4 @@
-"""Networks from images to a map of logits: an encoder by timm, a decoder, a last convolution."""
+"""Segmentation networks: an encoder by timm, a decoder by segmentation-models-pytorch, a last convolution."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,19 @@ from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
-from blemish.errors import OptionError
 from blemish.methods.common.backbones import freeze_batchnorm, load_backbone
 from blemish.methods.common.blocks import conv_block
 
 STRIDES = (2, 4, 8, 16, 32)
-STEM = 32  # channels of the map at stride 2 that we add to an encoder which begins at 4
+STEM = 32  # channels of the map at stride 2 that is added to an encoder which begins at 4
 PLAIN = "plain"  # as a backbone: no pretrained network
 
 
 class Encoder(nn.Module):
     """Images in [0, 1] to the maps that segmentation-models-pytorch's decoders take: the images, then stride 2, 4, 8 …
 
-    `channels` has one entry a map. With an `output_stride` of 16 the last stage is dilated, not strided, and gives the
-    last map. An encoder without a map at stride 2 (ConvNeXt, Swin) gets one by a convolution.
+    `channels` has one entry per map. With an `output_stride` of 16 the last stage is dilated instead of strided, and
+    gives the last map. An encoder without a map at stride 2 (ConvNeXt, Swin) gets one by a convolution.
     """
 
     def __init__(
@@ -36,17 +35,13 @@ class Encoder(nn.Module):
         super().__init__()
         if output_stride is not None:
             strides = [stride for stride in strides if stride <= output_stride]
-        try:
-            self.backbone = load_backbone(name, weights, channels, strides, output_stride=output_stride)
-            self.stem = None
-        except OptionError as error:
-            if "at stride 2;" not in str(error):
-                raise
-            self.backbone = load_backbone(name, weights, channels, strides[1:], output_stride=output_stride)
-            self.stem = conv_block(channels, STEM, stride=2)
+        self.backbone = load_backbone(
+            name, weights, channels, strides, output_stride=output_stride, optional_stride=STRIDES[0]
+        )
+        has_stem = STRIDES[0] in strides and STRIDES[0] not in self.backbone.strides
+        self.stem = conv_block(channels, STEM, stride=2) if has_stem else None
         self.pretrained = weights != "random"
-        added = [] if self.stem is None else [STEM]
-        self.channels = [channels, *added, *self.backbone.channels]
+        self.channels = [channels, *([STEM] if has_stem else []), *self.backbone.channels]
 
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode)
@@ -77,10 +72,10 @@ class EncoderDecoder(nn.Module):
 
 
 class FCN8s(nn.Module):
-    """Long et al. 2015: class scores of stride 32, 16 and 8, each enlarged twofold and added to the next, then by 8.
+    """Long et al. 2015: class scores of stride 32, 16 and 8, each upsampled twofold and added to the next, then by 8.
 
-    As in the paper the scores begin at zero, the twofold enlargements are learned from bilinear ones, and the last is
-    bilinear and fixed.
+    As in the paper the scores are initialised with zero, the twofold upsampling layers are trained from bilinear ones,
+    and the last upsampling is bilinear and fixed.
     """
 
     def __init__(self, encoder: Encoder, outputs: int) -> None:
@@ -101,14 +96,14 @@ class FCN8s(nn.Module):
 
 
 def last_layer(network: nn.Module) -> nn.Conv2d:
-    """The convolution from the features of each place to its logits; its input is what embeds a place."""
-    found = network.scores[-1] if isinstance(network, FCN8s) else getattr(network, "head", None) or network.last
-    assert isinstance(found, nn.Conv2d)
-    return found
+    """The convolution from the features of each pixel to its logits; its input is the pixel's embedding."""
+    layer = network.scores[-1] if isinstance(network, FCN8s) else getattr(network, "head", None) or network.last
+    assert isinstance(layer, nn.Conv2d)
+    return layer
 
 
 def unet(encoder: Encoder, outputs: int, width: int = 16, half: bool = False) -> EncoderDecoder:
-    """U-Net's decoder, to the full or to half the size: `width` channels there, doubled at each coarser map."""
+    """U-Net's decoder, to full or `half` the image size: `width` channels there, doubled at each coarser map."""
     widths = [width * 8, width * 4, width * 2, width, width]
     decoder = UnetDecoder(encoder.channels, widths)
     if half:
@@ -123,7 +118,7 @@ def fpn(encoder: Encoder, outputs: int, width: int = 128) -> EncoderDecoder:
 
 
 def deeplabv3plus(encoder: Encoder, outputs: int, width: int = 128) -> EncoderDecoder:
-    """Atrous pyramid on the map of stride 16, joined with that of stride 4."""
+    """Atrous pyramid on the map of stride 16, concatenated with that of stride 4."""
     decoder = DeepLabV3PlusDecoder(
         encoder.channels,
         encoder_depth=4,
@@ -137,7 +132,7 @@ def deeplabv3plus(encoder: Encoder, outputs: int, width: int = 128) -> EncoderDe
 
 
 def bilinear_doubling(channels: int) -> nn.ConvTranspose2d:
-    """A transposed convolution that begins as bilinear enlargement by two, each channel for itself."""
+    """A transposed convolution initialised as bilinear upsampling by two, each channel separately."""
     up = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False)
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
     with torch.no_grad():
