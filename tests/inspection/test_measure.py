@@ -9,7 +9,7 @@ from skimage.measure import label, perimeter_crofton, regionprops
 from skimage.morphology import skeletonize
 
 from blemish.inspection.manifest import Scale
-from blemish.inspection.measure import _prolonged, contrast, measure, measure_geometry, perimeter
+from blemish.inspection.measure import _extend, contrast, measure, measure_geometry, perimeter
 from blemish.inspection.skeleton import longest_path, thin
 
 SIDE = 300
@@ -170,4 +170,4 @@ def test_perimeter_counts_holes():
 
 def test_centre_line_may_touch_the_edge():
     line = np.array([[0.0, 0.0], [1.2, 1.3], [2.4, 3.6]])  # the last rounds to a row beyond the mask
-    assert np.isfinite(_prolonged(line, np.ones((4, 4), bool))).all()
+    assert np.isfinite(_extend(line, np.ones((4, 4), bool))).all()

@@ -84,9 +84,7 @@ def test_figures_of_each_product_are_by_its_own_thresholds(tmp_path, bundle):
 
 
 def test_decide_changes_all_products_or_one(tmp_path, bundle, command):
-    code, said = command(
-        "decide", bundle, "--product", "light", "--reject", "0.9", "--out", tmp_path / "one.blemish"
-    )
+    code, said = command("decide", bundle, "--product", "light", "--reject", "0.9", "--out", tmp_path / "one.blemish")
     assert code == 0, said
     one = open_bundle(tmp_path / "one.blemish").manifest
     assert one.products["light"].decision.reject == 0.9

@@ -1,34 +1,33 @@
-"""How much of a defect there is: the geometry of one region, in pixels and in millimetres.
+"""Measure one region: its length, width, area and other geometry, in pixels and in millimetres.
 
-Length is the longest way through the region. A convex region has the length of its smallest enclosing rectangle. A
-bent or branched one has that of the longest way along its skeleton, smoothed against the steps of the pixel grid and
-prolonged at both ends to the region's border. A closed ring, whose hole is at least as wide as half its wall, has the
-length of its centre line: the mean of its outer and its inner perimeter. The mean width is the area over the length of
-the centre line, all branches counted; the largest width is twice the largest distance from a pixel to the border, at
-most the smallest Feret diameter of a convex region.
+Length is the longest path through the region. For a convex region it is the long side of the minimum-area rectangle,
+for a bent or branched one the longest path along the skeleton, smoothed against the steps of the pixel grid and
+extended at both ends to the region's border. For a closed ring, whose hole is at least half as wide as its wall, it is
+the length of the centre line: the mean of outer and inner perimeter. Mean width is area divided by the length of the
+centre line with all branches; maximum width is twice the largest distance from a pixel to the border, and for a convex
+region at most its smallest Feret diameter.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.arrays import Mask, Points
+from blemish.arrays import Image, Mask, Points
 from blemish.inspection.manifest import Scale
 from blemish.inspection.result import Measurements
 from blemish.inspection.skeleton import longest_path, thin
 
-CONVEX = 0.9  # share of its hull that a region fills to be measured as convex
+MIN_SOLIDITY = 0.9  # share of its convex hull that a region fills at least to be measured as convex
 MAX_HALF_WIDTH = 16.0  # px; thicker regions are thinned at a smaller size
-RING = 5  # px around a region that its contrast is taken against
+RING_PX = 5  # width of the ring around a region that its contrast is measured against
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """Measures in one unit of length."""
+class RegionGeometry:
+    """Measurements in one unit of length."""
 
     area: float
     perimeter: float
@@ -42,11 +41,12 @@ class Geometry:
 
 
 def measure(
-    mask: Mask, offset: tuple[int, int] = (0, 0), image: NDArray[Any] | None = None, scale: Scale | None = None
+    mask: Mask, offset: tuple[int, int] = (0, 0), image: Image | None = None, scale: Scale | None = None
 ) -> Measurements:
-    """Measure a region (h, w), cut out of an image (H, W, C) at `offset` (x, y); at least one pixel is set.
+    """Measure a region's mask (h, w) whose upper left pixel is at `offset` (x, y) of the image (H, W, C).
 
-    In millimetres too where `scale` is given; pixels that are not square are first made so.
+    At least one pixel is set. With a `scale`, in millimetres too; the mask is first resampled to square pixels where
+    they are not. Without an image, contrast is 0.
     """
     geometry = measure_geometry(mask)
     moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
@@ -55,7 +55,8 @@ def measure(
         unit = max(scale.x, scale.y)
         square = geometry
         if not math.isclose(scale.x, scale.y, rel_tol=1e-6):
-            square = measure_geometry(_stretched(mask, unit / scale.x, unit / scale.y))
+            square_mask = _rescale(mask, unit / scale.x, unit / scale.y, cv2.INTER_LINEAR, 1)
+            square = measure_geometry(square_mask if square_mask.any() else np.ones((1, 1), np.bool_))
         millimetres = {f"{name}_mm": value / unit for name, value in vars(square).items() if name != "area"}
         millimetres["area_mm2"] = geometry.area / (scale.x * scale.y)
     return Measurements(
@@ -69,21 +70,21 @@ def measure(
     )
 
 
-def measure_geometry(mask: Mask) -> Geometry:
-    """All measures that depend on the unit of length, for square pixels."""
+def measure_geometry(mask: Mask) -> RegionGeometry:
+    """All measurements that depend on the unit of length, for square pixels."""
     area = float(np.count_nonzero(mask))
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outline = _diamonds(np.concatenate(contours).reshape(-1, 2).astype(np.float32))
+    outline = _side_centres(np.concatenate(contours).reshape(-1, 2).astype(np.float32))
     hull = cv2.convexHull(outline).reshape(-1, 2)
     _, sides, _ = cv2.minAreaRect(hull)
     feret_min, feret_max = _feret(hull.astype(np.float64))
-    # The steps of the grid take about a quarter of a pixel from the hull of a convex shape all around.
-    if area >= CONVEX * cv2.contourArea(hull) - 0.25 * cv2.arcLength(hull, closed=True):
+    # Pixel steps make a convex shape smaller than its hull by about a quarter of a pixel all around.
+    if area >= MIN_SOLIDITY * cv2.contourArea(hull) - 0.25 * cv2.arcLength(hull, closed=True):
         length = centre_line = max(sides)
         max_width = min(feret_min, 2 * _half_width(mask) + 0.5)
     else:
-        length, centre_line, max_width = _along_the_centre(mask, max(sides))
-    return Geometry(
+        length, centre_line, max_width = _measure_centre_line(mask, max(sides))
+    return RegionGeometry(
         area=area,
         perimeter=perimeter(mask),
         length=length,
@@ -97,22 +98,22 @@ def measure_geometry(mask: Mask) -> Geometry:
 
 
 def perimeter(mask: Mask) -> float:
-    """Length of the border, holes included, by counting how often lines in four directions cross it (Crofton)."""
+    """Length of the border, holes included, from how often lines in four directions cross it (Crofton)."""
     m = np.pad(mask, 1)
     along_axes = np.count_nonzero(m[:, 1:] != m[:, :-1]) + np.count_nonzero(m[1:] != m[:-1])
     diagonal = np.count_nonzero(m[1:, 1:] != m[:-1, :-1]) + np.count_nonzero(m[1:, :-1] != m[:-1, 1:])
     return float(math.pi / 8 * (along_axes + diagonal / math.sqrt(2)))
 
 
-def contrast(mask: Mask, offset: tuple[int, int], image: NDArray[Any]) -> float:
-    """Mean grey of the region less that of a ring around it, in parts of full scale; 0 where there is no ring."""
+def contrast(mask: Mask, offset: tuple[int, int], image: Image) -> float:
+    """Mean grey of the region minus that of a ring around it, as a share of full scale; 0 where there is no ring."""
     x, y = offset
     height, width = mask.shape
-    y0, x0 = max(0, y - RING), max(0, x - RING)
-    window = image[y0 : y + height + RING, x0 : x + width + RING]
+    y0, x0 = max(0, y - RING_PX), max(0, x - RING_PX)
+    window = image[y0 : y + height + RING_PX, x0 : x + width + RING_PX]
     inside = np.zeros(window.shape[:2], np.uint8)
     inside[y - y0 : y - y0 + height, x - x0 : x - x0 + width] = mask
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RING + 1, 2 * RING + 1))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RING_PX + 1, 2 * RING_PX + 1))
     around = cv2.dilate(inside, kernel) - inside
     if not around.any():
         return 0.0
@@ -120,7 +121,7 @@ def contrast(mask: Mask, offset: tuple[int, int], image: NDArray[Any]) -> float:
     return (_mean_grey(window, inside) - _mean_grey(window, around)) / full
 
 
-def _mean_grey(image: NDArray[Any], mask: NDArray[Any]) -> float:
+def _mean_grey(image: Image, mask: Image) -> float:
     """Mean over the pixels of a mask and over all channels."""
     layers = [image] if image.ndim == 2 else [image[..., at : at + 4] for at in range(0, image.shape[2], 4)]
     # OpenCV is ten times faster at it than NumPy, but takes four channels at a time.
@@ -129,31 +130,31 @@ def _mean_grey(image: NDArray[Any], mask: NDArray[Any]) -> float:
 
 
 def _half_width(mask: Mask) -> float:
-    """Largest distance of a pixel's centre to the nearest one outside."""
+    """Largest distance from a pixel's centre to the nearest pixel outside."""
     inside = np.pad(mask, 1).astype(np.uint8)
     return float(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
 
 
-def _along_the_centre(mask: Mask, at_least: float) -> tuple[float, float, float]:
-    """(length, length of the centre line with all branches, largest width) of a region that is not convex."""
+def _measure_centre_line(mask: Mask, min_length: float) -> tuple[float, float, float]:
+    """(length, length of the centre line with all branches, maximum width) of a region that is not convex."""
     padded = np.pad(mask, 1)
     half_width = _half_width(mask)
     # From pixel centre to pixel centre: a line of 2 k + 1 pixels has k + 1, one of 2 k pixels k.
     max_width = 2 * half_width - 0.5
-    filled, ring = _without_small_holes(padded, half_width)
+    filled, ring = _fill_small_holes(padded, half_width)
     if ring is not None:
         return ring, ring, max_width
     factor = min(1.0, MAX_HALF_WIDTH / half_width)
-    small = filled if factor == 1 else _resized(filled, factor)
+    small = filled if factor == 1 else _rescale(filled, factor, factor, cv2.INTER_AREA, 3)
     line, line_length, total = longest_path(thin(small))
-    line = _smoothed(_centred(_smoothed(line), small, half_width * factor))
-    prolonged = _prolonged(line, small)
-    length = max(_length(prolonged) / factor, at_least)
+    line = _smooth(_centre(_smooth(line), small, half_width * factor))
+    extended = _extend(line, small)
+    length = max(_length(extended) / factor, min_length)
     return length, length * total / max(line_length, 1.0), max_width
 
 
-def _without_small_holes(mask: Mask, half_width: float) -> tuple[Mask, float | None]:
-    """The mask with its small holes filled; and, where a large hole makes it a ring, the length of the centre line."""
+def _fill_small_holes(mask: Mask, half_width: float) -> tuple[Mask, float | None]:
+    """The mask with small holes filled; and the length of the centre line where a large hole makes the mask a ring."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     outside = labels[0, 0]
     holes = [i for i in range(1, count) if i != outside]
@@ -167,19 +168,18 @@ def _without_small_holes(mask: Mask, half_width: float) -> tuple[Mask, float | N
     return filled & ~hole, (perimeter(filled) + perimeter(hole)) / 2
 
 
-def _smoothed(line: Points) -> Points:
-    """A running mean over seven points that keeps both ends: pixel steps would make an oblique line too long."""
+def _smooth(line: Points) -> Points:
+    """Running mean over seven points that keeps both ends: pixel steps would make an oblique line too long."""
     sums = np.concatenate([np.zeros((1, 2)), np.cumsum(line, axis=0)])
     place = np.arange(len(line))
     near = np.minimum(np.minimum(place, place[::-1]), 3)
-    mean: Points = (sums[place + near + 1] - sums[place - near]) / (2 * near + 1)[:, None]
-    return mean
+    return np.asarray((sums[place + near + 1] - sums[place - near]) / (2 * near + 1)[:, None])
 
 
-def _centred(line: Points, mask: Mask, half_width: float) -> Points:
-    """Each point moved to the middle between the borders to its left and right, by a pixel at most.
+def _centre(line: Points, mask: Mask, half_width: float) -> Points:
+    """Move each point (n, 2) to the middle between the borders to its left and right, by at most a pixel.
 
-    Thinning takes from one side first, and smoothing cuts bends; both draw the line off the centre.
+    Thinning removes pixels from one side first, and smoothing cuts bends; both shift the line off the centre.
     """
     if len(line) < 5:
         return line
@@ -193,18 +193,17 @@ def _centred(line: Points, mask: Mask, half_width: float) -> Points:
         inside = mask[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)]
         sides.append(0.25 * np.where(inside.all(axis=1), len(reach), inside.argmin(axis=1)))
     shift = ((sides[0] - sides[1]) / 2).clip(-1, 1)
-    centred: Points = line + normal * shift[:, None]
-    return centred
+    return np.asarray(line + normal * shift[:, None])
 
 
-def _prolonged(line: Points, mask: Mask) -> Points:
-    """A centre line led on to the border of the mask.
+def _extend(line: Points, mask: Mask) -> Points:
+    """Extend a centre line (n, 2) at both ends to the border of the mask.
 
-    A skeleton forks into the corners of a blunt end, so the line is first cut back by the half width there and then
-    goes on as it went before: in its direction, and turning as it turned.
+    A skeleton forks into the corners of a blunt end, so the line is first cut back by half the width and then continued
+    in its own direction and with its own curvature.
     """
     distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    x, y = line.round().astype(int).T  # centring may have moved a point just beyond the edge
+    x, y = line.round().astype(int).T  # centring may have moved a point slightly beyond the edge
     half = float(np.median(distance[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)]))
     arm = max(6.0, 1.5 * half)
     for _ in range(2):  # one end, then the other
@@ -219,7 +218,7 @@ def _prolonged(line: Points, mask: Mask) -> Points:
 
 
 def _border(start: Points, middle: Points, back: Points, mask: Mask) -> Points:
-    """Where a line that came through three points (x, y), the last `start`, leaves the mask if it turns on evenly."""
+    """Where a line through three points (x, y), the last of them `start`, leaves the mask with constant curvature."""
     first, last = middle - back, start - middle
     lengths = float(np.hypot(*first)), float(np.hypot(*last))
     if lengths[1] < 1:
@@ -243,17 +242,17 @@ def _length(line: Points) -> float:
     return float(np.hypot(*np.diff(line, axis=0).T).sum()) if len(line) > 1 else 1.0
 
 
-def _diamonds(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each pixel centre as the middles of the pixel's four sides: half a pixel more on each side of an upright shape,
-    and on average right for oblique ones."""
+def _side_centres(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The middles of the four sides of each pixel, given its centre: their hull is half a pixel larger on each side for
+    an upright shape, and right on average for an oblique one."""
     steps = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]], np.float32)
     return (points[:, None] + steps[None]).reshape(-1, 2)
 
 
 def _feret(hull: NDArray[np.float64]) -> tuple[float, float]:
-    """Smallest and largest distance of parallel lines that hold the hull between them."""
-    apart = hull[:, None] - hull[None]
-    largest = float(np.sqrt((apart**2).sum(axis=2)).max())
+    """Smallest and largest distance between parallel lines that enclose the hull."""
+    differences = hull[:, None] - hull[None]
+    largest = float(np.sqrt((differences**2).sum(axis=2)).max())
     edges = np.roll(hull, -1, axis=0) - hull
     lengths = np.hypot(*edges.T)
     edges = edges[lengths > 1e-9] / lengths[lengths > 1e-9, None]
@@ -267,14 +266,7 @@ def _orientation(moments: dict[str, float]) -> float:
     return angle + 180 if angle <= -90 else angle
 
 
-def _stretched(mask: Mask, x: float, y: float) -> Mask:
+def _rescale(mask: Mask, x: float, y: float, interpolation: int, min_side: int) -> Mask:
     height, width = mask.shape
-    size = max(1, round(width * x)), max(1, round(height * y))
-    found: Mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
-    return found if found.any() else np.ones((1, 1), np.bool_)
-
-
-def _resized(mask: Mask, factor: float) -> Mask:
-    size = max(3, round(mask.shape[1] * factor)), max(3, round(mask.shape[0] * factor))
-    found: Mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
-    return found
+    size = max(min_side, round(width * x)), max(min_side, round(height * y))
+    return np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=interpolation) >= 0.5)

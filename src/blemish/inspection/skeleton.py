@@ -1,4 +1,4 @@
-"""The centre line of a region: thinned to one pixel, and the longest way along it."""
+"""The skeleton of a region, one pixel wide, and the longest path along it."""
 
 import heapq
 from functools import cache
@@ -14,7 +14,7 @@ _STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 
 
 def thin(mask: Mask) -> Mask:
-    """Skeleton of a mask (h, w), one pixel wide and connected as the mask is (Guo & Hall 1989)."""
+    """Skeleton (h, w) of a mask, one pixel wide and with the mask's connectivity (Guo & Hall 1989)."""
     image: NDArray[Any] = np.pad(mask, 1).view(np.uint8)
     tables = _removable()
     while True:
@@ -30,9 +30,9 @@ def thin(mask: Mask) -> Mask:
 
 
 def longest_path(skeleton: Mask) -> tuple[Points, float, float]:
-    """The longest of the shortest ways between two skeleton pixels, its length, and the length of the whole skeleton.
+    """The longest of the shortest paths between two skeleton pixels, its length, and the length of the whole skeleton.
 
-    Lengths count 1 for a step along an axis and the square root of 2 for a diagonal one.
+    The path is points (n, 2) x y. A step along an axis has length 1, a diagonal one the square root of 2.
     """
     ys, xs = np.nonzero(skeleton)
     nodes = {(int(y), int(x)): i for i, (y, x) in enumerate(zip(ys, xs, strict=True))}
@@ -47,7 +47,7 @@ def longest_path(skeleton: Mask) -> tuple[Points, float, float]:
 
 
 def _neighbours(nodes: dict[tuple[int, int], int], y: int, x: int) -> list[tuple[int, float]]:
-    """Adjacent pixels; a diagonal one only where no axis step leads to it, so that corners do not count twice."""
+    """Adjacent pixels; a diagonal one only where no axis step leads to it, so that corners are not counted twice."""
     found = []
     for dy, dx in _STEPS:
         other = nodes.get((y + dy, x + dx))
@@ -81,13 +81,13 @@ def _farthest(neighbours: list[list[tuple[int, float]]], start: int) -> tuple[in
     return last, distance[last], before
 
 
-# Neighbours clockwise from above, as bits; filter2D correlates, so the weight stands where the neighbour is.
+# Neighbours clockwise from above, as bits; filter2D correlates, so a weight is where its neighbour is.
 _CODE = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)
 
 
 @cache
 def _removable() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """For the two passes of a round, which of the 256 neighbourhoods let their pixel go (1)."""
+    """For the two passes of an iteration, in which of the 256 neighbourhoods the pixel is removed (1)."""
     first, second = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
     for code in range(256):
         n, ne, e, se, s, sw, w, nw = (bool(code >> i & 1) for i in range(8))
