@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from blemish.errors import BlemishError
     from blemish.evaluation.evaluate import evaluate
     from blemish.geometry import Box
+    from blemish.inspection.enroll import enroll
     from blemish.inspection.inspector import Inspector
     from blemish.inspection.manifest import Decision
-    from blemish.inspection.result import Inspection, Measurements, Region, Verdict
+    from blemish.inspection.result import Inspection, Measurements, Reason, Region, Verdict
+    from blemish.methods.catalogue import list_methods
+    from blemish.training.advice.plan import advise
+    from blemish.training.comparison.compare import compare
     from blemish.training.train import resume, train
 
-# Public name -> where it lives; loaded on first use, so that `import blemish` is quick and free of torch.
+# Public name -> its module, which is loaded on first use, so that `import blemish` is quick and free of torch.
 _PUBLIC = {
     "BlemishError": "blemish.errors",
     "Box": "blemish.geometry",
@@ -25,18 +29,23 @@ _PUBLIC = {
     "Inspection": "blemish.inspection.result",
     "Inspector": "blemish.inspection.inspector",
     "Measurements": "blemish.inspection.result",
+    "Reason": "blemish.inspection.result",
     "Region": "blemish.inspection.result",
     "Sample": "blemish.dataset.sample",
     "Verdict": "blemish.inspection.result",
+    "advise": "blemish.training.advice.plan",
+    "compare": "blemish.training.comparison.compare",
+    "enroll": "blemish.inspection.enroll",
     "evaluate": "blemish.evaluation.evaluate",
+    "list_methods": "blemish.methods.catalogue",
     "read_dataset": "blemish.dataset.read",
     "resume": "blemish.training.train",
     "train": "blemish.training.train",
 }
 
 __all__ = [
-    "BlemishError", "Box", "Dataset", "Decision", "Inspection", "Inspector", "Measurements", "Region", "Sample",
-    "Verdict", "evaluate", "read_dataset", "resume", "train",
+    "BlemishError", "Box", "Dataset", "Decision", "Inspection", "Inspector", "Measurements", "Reason", "Region",
+    "Sample", "Verdict", "advise", "compare", "enroll", "evaluate", "list_methods", "read_dataset", "resume", "train",
 ]  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_an_unreadable_training_image_is_named(blemish, tmp_path, harm):
     assert "bad.png" in line
 
 
-def test_images_of_every_kind_are_learned_from(blemish, tmp_path):
+def test_images_of_every_kind_are_trained_on(blemish, tmp_path):
     good_images(tmp_path / "set")
     folder = tmp_path / "set" / "train" / "good"
     rng = np.random.default_rng(1)
@@ -121,7 +121,7 @@ def mask_of_another_size(folder):
         (None, "", "does not exist"),
     ],
 )
-def test_a_set_that_nothing_can_be_learned_from(blemish, tmp_path, make, data, words):
+def test_a_dataset_that_nothing_can_be_trained_on(blemish, tmp_path, make, data, words):
     if make is not None:
         make(tmp_path / "set")
     line = complaint(*blemish("train", tmp_path / "set" / data, "--method", "patchcore", "--out", tmp_path / "run"))
@@ -129,7 +129,7 @@ def test_a_set_that_nothing_can_be_learned_from(blemish, tmp_path, make, data, w
     assert not (tmp_path / "run" / "run.blemish").exists()
 
 
-def test_a_mask_of_another_size_is_told_and_the_rest_is_judged(blemish, tmp_path):
+def test_a_mask_of_another_size_is_reported_and_the_rest_is_evaluated(blemish, tmp_path):
     mask_of_another_size(tmp_path / "set")
     quick = ["--set", "image_size=64", "--out", tmp_path / "run"]
     assert blemish("train", tmp_path / "set", "--method", "patchcore", *quick)[0] == 0
@@ -150,7 +150,7 @@ def test_a_mask_of_another_size_is_told_and_the_rest_is_judged(blemish, tmp_path
         (["train", "{set}", "--method", "patchcore", "--set", "weights=nowhere.pth"], "nor a file that exists"),
         (["train", "{set}", "--method", "patchcore", "--calibration", "guess"], "held-out"),
         (["train", "{set}", "--method", "patchcore", "--false-alarm", "2"], "less than 1"),
-        (["train", "{set}", "--method", "patchcore", "--device", "tpu"], "choose auto, cpu or cuda"),
+        (["train", "{set}", "--method", "patchcore", "--device", "tpu"], "not one of 'auto', 'cpu', 'cuda'"),
         (["train", "{set}", "--method", "patchcore", "--precision", "sharp"], "'sharp' is invalid"),
         (["train", "{set}", "--method", "patchcore", "--strategy", "luck", "--devices", "2"], "choose auto, ddp"),
         (["train", "{set}", "--method", "patchcore", "--px-per-mm", "ten"], "one positive number"),
@@ -185,7 +185,7 @@ def test_a_seed_is_one_that_numpy_takes(blemish, tmp_path, command, seed):
     assert "than or equal to " in " ".join(lines)
 
 
-def test_a_demo_without_its_libraries_draws_nothing(blemish, tmp_path, monkeypatch):
+def test_a_demo_without_its_libraries_writes_nothing(blemish, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning", None)  # as if it were not installed
     line = complaint(*blemish("demo", "--out", tmp_path / "demo"))
     assert "lightning is not installed; pip install 'blemish[train]'" in line

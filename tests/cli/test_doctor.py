@@ -1,11 +1,11 @@
-"""`blemish doctor`: what is there, and for what is not the command that mends it."""
+"""`blemish doctor`: what is installed, and the command that installs what is not."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 from blemish.cli import doctor
 
 
-def test_names_versions_engines_and_the_commands_that_mend(monkeypatch, capsys):
+def test_names_versions_engines_and_the_commands_that_install(monkeypatch, capsys):
     def without_torch(name):
         if name in ("torch", "timm"):
             raise PackageNotFoundError(name)

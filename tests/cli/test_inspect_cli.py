@@ -13,7 +13,7 @@ from PIL import Image
 
 import blemish.cli
 from blemish.imaging.read import read_image, write_image
-from blemish.inspection.bundle import open_bundle, sealed
+from blemish.inspection.bundle import open_bundle, seal_members
 from blemish.inspection.inspector import Inspector
 
 BOX = (32, 16, 96, 48)
@@ -58,7 +58,7 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def test_exit_codes_tell_verdicts_and_errors_apart(command, bundle, folder, tmp_path):
+def test_exit_codes_distinguish_verdicts_and_errors(command, bundle, folder, tmp_path):
     assert command("inspect", bundle, folder / "a" / "1.png")[0] == 0
     assert command("inspect", bundle, folder / "a")[0] == 3
     assert command("inspect", bundle, folder)[0] == 1
@@ -73,14 +73,14 @@ def test_exit_codes_tell_verdicts_and_errors_apart(command, bundle, folder, tmp_
     assert command("inspect", bundle, folder / "a" / "1.png", tmp_path / "void")[0] == 0
 
 
-def test_the_screen_shows_worst_first_and_counts(command, bundle, folder):
+def test_the_table_shows_worst_first_and_counts(command, bundle, folder):
     _, out, _ = command("inspect", bundle.parent, folder)  # a run folder stands for its bundle
     rows = [line.split() for line in out.splitlines() if str(folder) in line]
     assert [row[1] for row in rows] == ["reject", "review", "pass", "pass"]
     assert "4 images: 2 pass, 1 review, 1 reject" in out
 
 
-def test_everything_that_is_written(command, bundle, folder, tmp_path):
+def test_written_files(command, bundle, folder, tmp_path):
     out = tmp_path / "out"
     code, _, _ = command("inspect", bundle, folder, "--out", out, "--overlay", "--json", tmp_path / "x" / "r.jsonl",
                          "--csv", tmp_path / "x" / "r.csv", "--workers", "3", "--batch", "2")  # fmt: skip
@@ -102,7 +102,7 @@ def test_everything_that_is_written(command, bundle, folder, tmp_path):
     assert [path.name for path in (tmp_path / "plain").iterdir()] == ["regions.csv"]
 
 
-def test_json_on_the_screen_is_nothing_but_json(command, bundle, folder):
+def test_json_on_stdout_is_only_json(command, bundle, folder):
     _, out, err = command("inspect", bundle, folder, "--json", "-")
     assert [json.loads(line)["verdict"] for line in out.splitlines()] == ["pass", "review", "reject", "pass"]
     assert "4 images" in err
@@ -167,7 +167,7 @@ def test_a_folder_with_everything_that_can_go_wrong(command, bundle, tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "other", "missing", "traversal", "empty"])
-def test_a_harmed_bundle_is_one_clear_line(command, bundle, folder, harm):
+def test_a_damaged_bundle_is_one_clear_line(command, bundle, folder, harm):
     content = bundle.read_bytes()
     if harm == "flip":
         content = content[:500] + bytes([content[500] ^ 4]) + content[501:]
@@ -175,12 +175,12 @@ def test_a_harmed_bundle_is_one_clear_line(command, bundle, folder, harm):
         "flip": content,
         "cut": content[:-100],
         "other": b"\x89PNG and so on" * 20,
-        "missing": sealed({"graph.onnx": b"x"}),
-        "traversal": sealed({"../../evil": b"x"}),
+        "missing": seal_members({"graph.onnx": b"x"}),
+        "traversal": seal_members({"../../evil": b"x"}),
         "empty": b"",
     }[harm]
     bundle.write_bytes(content)
-    for arguments in (("inspect", bundle, folder), ("decide", bundle, "--threshold", "0.3")):
+    for arguments in (("inspect", bundle, folder), ("decide", bundle, "--reject", "0.3")):
         code, out, err = command(*arguments)
         assert (code, out) == (2, "")
         assert len(err.splitlines()) == 1
@@ -188,7 +188,7 @@ def test_a_harmed_bundle_is_one_clear_line(command, bundle, folder, harm):
     assert bundle.read_bytes() == content
 
 
-def test_an_interruption_keeps_what_was_done(command, bundle, folder, tmp_path, monkeypatch):
+def test_an_interruption_keeps_finished_results(command, bundle, folder, tmp_path, monkeypatch):
     original = Inspector.inspect
 
     def interrupted(self, *args, **kwargs):
@@ -204,7 +204,7 @@ def test_an_interruption_keeps_what_was_done(command, bundle, folder, tmp_path, 
     assert "2 images" in out
 
 
-def test_scale_tiles_and_rules_for_this_time(command, bundle, folder, tmp_path):
+def test_scale_tiles_and_rules_for_one_inspection(command, bundle, folder, tmp_path):
     rules = tmp_path / "rules.yaml"
     rules.write_text("reject: 2\nreview: 2\nrules: ['review if length_mm > 1', 'ignore if area_px < 5']\n")
     bad = folder / "b" / "1.png"
@@ -223,7 +223,7 @@ def test_decide_changes_thresholds_and_rules(command, bundle, folder, tmp_path):
     assert (code, bundle.read_bytes()) == (0, before)
     assert "0.6" in out
     other = tmp_path / "other.blemish"
-    assert command("decide", bundle, "--threshold", 0.52, "--out", other)[0] == 0
+    assert command("decide", bundle, "--reject", 0.52, "--out", other)[0] == 0
     assert bundle.read_bytes() == before
     assert command("inspect", other, review)[0] == 1
     assert command("inspect", bundle, review)[0] == 3
@@ -240,8 +240,8 @@ def test_decide_changes_thresholds_and_rules(command, bundle, folder, tmp_path):
     assert command("inspect", bundle, review)[0] == 1
 
 
-def test_a_lowered_threshold_takes_the_review_threshold_along(command, bundle):
-    code, _, err = command("decide", bundle, "--threshold", 0.3)
+def test_a_lowered_reject_threshold_lowers_the_review_threshold(command, bundle):
+    code, _, err = command("decide", bundle, "--reject", 0.3)
     decision = open_bundle(bundle).manifest.decision
     assert (code, decision.reject, decision.review) == (0, 0.3, 0.3)
     assert "follows" in err
@@ -251,7 +251,7 @@ def test_a_lowered_threshold_takes_the_review_threshold_along(command, bundle):
     ("arguments", "rules", "words"),
     [
         (["--review", "0.9"], None, "above the reject"),
-        (["--threshold", "nan"], None, "nan"),
+        (["--reject", "nan"], None, "nan"),
         (["--map-high", "0.1"], None, "map_low"),
         ([], "- reject if dent.area_px > 3", "no class 'dent'"),
         ([], "- reject if lenght_px > 3", "did you mean length_px"),

@@ -1,4 +1,4 @@
-"""`blemish plan`, `blemish train --plan` and `blemish compare` as they are typed."""
+"""`blemish plan`, `blemish train --plan` and `blemish compare` on the command line."""
 
 import csv
 import re
@@ -25,7 +25,7 @@ def test_the_command_line_overrides_the_plan(tiny_data, tmp_path):
     plan, data = tmp_path / "plan.yaml", tiny_data.folder / "mvtec"
     output = blemish("plan", data, "--out", plan, "--seed", 2, "--no-probe")
     assert len(output.splitlines()) < 45
-    for words in ("patchcore", "defects unknown", "how to look", "what more images would buy", "train --plan"):
+    for words in ("patchcore", "defects unknown", "view", "benefit of more images", "train --plan"):
         assert words in output
     written = yaml.safe_load(plan.read_text())
     written["train"] |= {"options": {"image_size": 64, "coreset_ratio": 0.3}, "false_alarm": 0.05, "review": 0.2}
@@ -37,7 +37,7 @@ def test_the_command_line_overrides_the_plan(tiny_data, tmp_path):
     assert (config.seed, config.false_alarm, config.review) == (2, 0.05, 0.3)
 
 
-def test_another_method_and_other_data_leave_their_parts_of_the_plan():
+def test_another_method_or_other_data_replace_their_settings_of_the_plan():
     planned = {"data": "a", "format": "csv", "root": "r", "method": "unet", "options": {"steps": 9}, "seed": 4}
     assert merge(planned, None, None, {}, {}) == ("a", "unet", {"steps": 9}, {"format": "csv", "root": "r", "seed": 4})
     assert merge(planned, "b", "fcn", {"crop": 64}, {"seed": 5}) == ("b", "fcn", {"crop": 64}, {"seed": 5})
@@ -60,20 +60,20 @@ def test_compare_names_its_choice(tiny_data, tmp_path):
     [
         (["--methods", "patchcor"], "did you mean patchcore"),
         (["--methods", "patchcore", "--budget", "soon"], "write it as 90s"),
-        (["--methods", "patchcore", "--by", "beauty"], "take one of auroc"),
+        (["--methods", "patchcore", "--by", "beauty"], "is not one of 'auroc'"),
         (["--methods", "patchcore", "--folds", "1"], "2 folds or more"),
         (["--methods", "patchcore", "--set", "padim.blur=1"], "none of the methods compared"),
         (["--methods", "patchcore", "--set", "coreset_ration=1"], "has an option 'coreset_ration'"),
         (["--methods", ","], "name the methods"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_trained(tiny_data, tmp_path, arguments, words):
+def test_bad_input_is_reported_before_anything_is_trained(tiny_data, tmp_path, arguments, words):
     with pytest.raises(BlemishError, match=re.escape(words)):
         blemish("compare", tiny_data.folder / "mvtec", "--out", tmp_path / "out", *arguments)
     assert not (tmp_path / "out").exists()
 
 
-def test_no_truth_in_the_test_images(tiny_data, tmp_path):
+def test_no_annotations_in_the_test_images(tiny_data, tmp_path):
     rows = csv.DictReader((tiny_data.folder / "labelled.csv").open())
     lines = [f"{tiny_data.folder / r['image']},{r['label'] if r['label'] == 'good' else ''},"
              f"{'train' if r['label'] == 'good' else 'test'}" for r in rows]  # fmt: skip

@@ -50,7 +50,7 @@ def test_scale_is_shown_and_written_into_the_bundle(run, target, tmp_path):
     ("options", "words"),
     [
         (("--pitch-mm", "4"), "no chessboard of 7 x 5 points was found"),
-        (("--pitch-mm", "4", "--pattern", "stars"), "choose chessboard or circles"),
+        (("--pitch-mm", "4", "--pattern", "stars"), "not one of 'chessboard', 'circles'"),
         (("--pitch-mm", "0"), "positive number"),
         (("--pitch-mm", "4", "--bundle", "nowhere"), "there is no bundle"),
     ],

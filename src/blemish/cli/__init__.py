@@ -1,8 +1,10 @@
 """The `blemish` command: one file a command, each importing its libraries only when it runs."""
 
+import re
 import sys
 import warnings
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any
 
 import typer
@@ -52,9 +54,16 @@ def build_app() -> typer.Typer:
         command = getattr(import_module(f"blemish.cli.{name}"), name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=panel)
+            for own in command.registered_commands:
+                own.help = help_text(own.callback)
         else:
-            app.command(name=name, rich_help_panel=panel)(command)
+            app.command(name=name, rich_help_panel=panel, help=help_text(command))(command)
     return app
+
+
+def help_text(command: Any) -> str:
+    """The docstring of a command with each paragraph in one line; indented lines stay as they are."""
+    return re.sub(r"(?<=\S)\n(?=\S)", " ", cleandoc(command.__doc__ or ""))
 
 
 def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
@@ -71,8 +80,10 @@ def main() -> None:
         print(f"blemish: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except USAGE_ERROR as error:
-        if message := error.format_message().strip():  # empty where help was printed instead
-            print(f"blemish: {message.rstrip('.')}; see {error.ctx.command_path} --help", file=sys.stderr)
+        message = error.format_message().replace("Value error, ", "").strip().rstrip(".")
+        if message:  # empty where help was printed instead
+            message = message[0].lower() + message[1:]
+            print(f"blemish: {message} (see {error.ctx.command_path} --help)", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED

@@ -11,7 +11,7 @@ from blemish.cli.options import ROI_HELP, DataArgument, FileSeedOption, FormatOp
 
 def augment(
     data: DataArgument,
-    out: Annotated[Path, typer.Argument(help="new folder to write to", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="new folder to write to", show_default=False)],
     spec: Annotated[
         Path,
         typer.Option(metavar="FILE", help="defect specification, YAML (see docs/few-defects.md)", show_default=False),

@@ -80,7 +80,9 @@ def audit(data: DataArgument, format: FormatOption = "auto", root: RootOption = 
 @data.command()
 def convert(
     data: DataArgument,
-    out: Annotated[Path, typer.Argument(help="new folder, or new .csv file, to write", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="new folder, or new .csv file, to write", show_default=False)
+    ],
     to: Annotated[WritableFormat, typer.Option(help="layout to write", show_default=False)],
     format: FormatOption = "auto",
     root: RootOption = None,
@@ -99,9 +101,9 @@ def _print_info(path: str, info: "DatasetInfo") -> None:
     console.print(f"[bold]{escape(path)}[/bold]: {info.images} images, read as [bold]{info.format}[/bold]")
     facts = {
         "task setting": SETTINGS[info.setting],
-        "annotations": ", ".join(info.truth) or "none",
-        "sizes (px)": _listed(info.sizes),
-        "bit depths": _listed(info.depths),
+        "annotations": ", ".join(info.annotations) or "none",
+        "sizes (px)": _listed({str(size): size.images for size in info.sizes}),
+        "bit depths": _listed({str(depth): depth.images for depth in info.depths}),
         "groups": str(info.groups or ""),
         "products": _listed(info.products),
     }

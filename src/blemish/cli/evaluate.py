@@ -22,47 +22,11 @@ from blemish.cli.options import (
 from blemish.errors import DataError
 
 log = logging.getLogger(__name__)
-# Names of the metrics in the table, by section of the result.
-METRICS = {
-    "image": {
-        "auroc": "AUROC",
-        "ap": "average precision",
-        "f1": "F1",
-        "escape_rate": "escape rate",
-        "overkill_rate": "overkill rate",
-        "review_rate": "review rate",
-    },
-    "pixel": {"auroc": "AUROC", "ap": "average precision", "aupro": "AUPRO (FPR 0.3)", "iou": "IoU"},
-    "masks": {
-        "iou": "IoU of regions",
-        "dice": "Dice of regions",
-        "miou": "mean IoU of classes",
-        "instance_ap50": "AP50 of instances",
-        "defects_found": "defects found",
-    },
-    "boxes": {
-        "map": "mAP",
-        "map50": "mAP50",
-        "map75": "mAP75",
-        "recall_at_1_fp_per_image": "recall at 1 false box an image",
-    },
-    "classes": {
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced accuracy",
-        "macro_f1": "macro F1",
-        "ece": "calibration error",
-    },
-    "labels": {
-        "exact": "all classes right",
-        "micro_f1": "micro F1",
-        "macro_f1": "macro F1",
-        "macro_ap": "mean average precision",
-        "ece": "calibration error",
-    },
-}
 
 if TYPE_CHECKING:
     from blemish.dataset.sample import Dataset, Sample
+    from blemish.evaluation.evaluation import Evaluation
+    from blemish.evaluation.speed import Speed
     from blemish.inspection.result import Inspection
 
 
@@ -89,12 +53,13 @@ def evaluate(
         def advance(sample: "Sample", inspection: "Inspection") -> None:
             progress.update(task, description="inspecting", advance=1)
 
-        result = run(inspector, dataset, speed=speed, on_inspection=advance).to_dict()
+        evaluation = run(inspector, dataset, speed=speed, on_inspection=advance)
+    result = evaluation.to_dict()
     show_unreadable(result)
     if json is not None:
         write_json(result, json)
     if json is None or str(json) != "-":
-        show(result)
+        show(evaluation)
 
 
 def read_subset(data: str, split: str | None, root: Path | None, format: str, bundle: Path) -> "Dataset":
@@ -147,36 +112,17 @@ def show_unreadable(result: dict[str, Any]) -> None:
         warn(line)
 
 
-def show(result: dict[str, Any]) -> None:
-    """The metrics as a table, with one more column for each product."""
-    products: dict[str, Any] = result.get("products", {})
-    rows = []
-    for section, names in METRICS.items():
-        title = section
-        for key, name in names.items():
-            value = result.get(section, {}).get(key)
-            if value is None:
-                continue
-            interval, count = "", ""
-            if isinstance(value, dict):
-                interval, count = f"{value['low']:.4f} – {value['high']:.4f}", str(value["n"])
-            own = [_format_value(found.get(section, {}).get(key)) for found in products.values()]
-            rows.append((title, name, _format_value(value), interval, count, *own))
-            title = ""
-    names_of_products = [escape(name) for name in products]
-    show_table(("", "metric", "value", "95 % interval", "n", *names_of_products), rows)
-    if "speed" in result:
-        console.print(_speed_line(result["speed"]))
+def show(evaluation: "Evaluation") -> None:
+    """The metrics as a table, with one more column for each product, and the speed."""
+    header, *rows = evaluation.table()
+    show_table(tuple(map(escape, header)), rows)
+    if evaluation.speed is not None:
+        console.print(_speed_line(evaluation.speed))
 
 
-def _format_value(value: Any) -> str:
-    number = value["value"] if isinstance(value, dict) else value
-    return "" if number is None else f"{number:.4f}"
-
-
-def _speed_line(speed: dict[str, Any]) -> str:
-    memory = f" · peak memory {speed['peak_memory_mb']:.0f} MB" if "peak_memory_mb" in speed else ""
+def _speed_line(speed: "Speed") -> str:
+    memory = f" · peak memory {speed.peak_memory_mb:.0f} MB" if speed.peak_memory_mb is not None else ""
     return (
-        f"{speed['images_per_second']:.1f} images/s · latency {speed['latency_ms']['median']:.1f} ms median, "
-        f"{speed['latency_ms']['p95']:.1f} ms p95 · network {speed['network_ms']:.1f} ms{memory}"
+        f"{speed.images_per_second:.1f} images/s · latency {speed.latency_ms['median']:.1f} ms median, "
+        f"{speed.latency_ms['p95']:.1f} ms p95 · network {speed.network_ms:.1f} ms{memory}"
     )

@@ -16,12 +16,19 @@ ExplanationMethod = Literal[
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="run folder of a method with class scores", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="run folder of a method with class scores", show_default=False)
+    ],
     images: Annotated[
-        list[str], typer.Argument(help="files, folders or patterns; the last one is the folder OUT", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="IMAGES... OUT",
+            help="files, folders or patterns; the last one is the folder OUT",
+            show_default=False,
+        ),
     ],
     method: Annotated[
-        ExplanationMethod, typer.Option(help="method of explanation; cam: the graph's own map of classes")
+        ExplanationMethod, typer.Option(metavar="NAME", help="method of explanation; cam: the graph's own map of classes")
     ] = "grad-cam",
     label: Annotated[
         str | None, typer.Option("--class", help="class to explain", show_default="the most probable defect")

@@ -31,7 +31,11 @@ def inspect(
     bundle: BundleArgument,
     images: Annotated[
         list[str],
-        typer.Argument(help="files, folders, patterns such as 'in/*.png'; -: a list on stdin", show_default=False),
+        typer.Argument(
+            metavar="IMAGES...",
+            help="files, folders, patterns such as 'in/*.png'; -: a list on stdin",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="folder for regions.csv and marked images")] = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="marked images in --out")] = False,
@@ -181,14 +185,14 @@ class Tally:
 
 def find_images(sources: Iterable[str], names: Names) -> Iterator[Path]:
     """Image files of the given files, folders (with all below), patterns and, for "-", lines on stdin; none twice."""
-    from blemish.dataset.image_files import images_in
+    from blemish.dataset.image_files import list_images
 
     for source in sources:
         path = Path(source)
         if source == "-":
             yield from find_images((line.strip() for line in sys.stdin if line.strip() not in ("", "-")), names)
         elif path.is_dir():
-            found = images_in(path, deep=True)
+            found = list_images(path, deep=True)
             if not found:
                 warn(f"folder {source} contains no images")
             yield from (image for image in found if names.add(image, image.relative_to(path)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="method to show with its options", show_default="all methods")
+        str | None, typer.Argument(metavar="NAME", help="method to show with its options", show_default="all methods")
     ] = None,
     json: JsonOption = None,
 ) -> None:

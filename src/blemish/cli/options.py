@@ -1,7 +1,7 @@
 """Arguments and options that several commands have, and how their values are read."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -29,9 +29,15 @@ DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="dataset: a folder, a CSV or COCO file, or elpv", show_default=False)
 ]
 BundleArgument = Annotated[
-    Path, typer.Argument(help="bundle: a .blemish file, or the run folder that contains it", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="BUNDLE", help="bundle: a .blemish file, or the run folder that contains it", show_default=False
+    ),
 ]
-FormatOption = Annotated[FormatName, typer.Option("--format", help="layout of the dataset; auto: detected")]
+FormatOption = Annotated[
+    FormatName,
+    typer.Option("--format", metavar="NAME", help=f"layout of the dataset: {', '.join(get_args(FormatName))}"),
+]
 RootOption = Annotated[
     Path | None,
     typer.Option(help="folder for the relative paths of a CSV or COCO file", show_default="folder of the file"),

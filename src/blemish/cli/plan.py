@@ -78,7 +78,7 @@ def show(made: "Plan") -> None:
     ranking: list[dict[str, Any]] = about["ranking"]
     console.print(_data_line(info))
     console.print(
-        f"[bold]{SETTINGS[info['setting']]}[/bold]; annotations: {', '.join(info['training_truth']) or 'none'}\n"
+        f"[bold]{SETTINGS[info['setting']]}[/bold]; annotations: {', '.join(info['training_annotations']) or 'none'}\n"
     )
     rows = []
     for rank, own in enumerate(ranking[:MAX_SHOWN]):

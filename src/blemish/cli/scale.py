@@ -13,7 +13,10 @@ PatternName = Literal["chessboard", "circles"]
 
 def scale(
     image: Annotated[
-        Path, typer.Argument(help="image of the target, square to the camera and to the image", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="IMAGE", help="image of the target, square to the camera and to the image", show_default=False
+        ),
     ],
     columns: Annotated[
         int, typer.Option(min=3, help="number of inner corners, or circles, along x", show_default=False)

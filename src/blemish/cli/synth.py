@@ -10,7 +10,7 @@ from blemish.cli.options import FileSeedOption, split_names
 
 
 def synth(
-    out: Annotated[Path, typer.Argument(help="new folder to write to", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="new folder to write to", show_default=False)],
     surfaces: Annotated[
         str, typer.Option(help="surfaces, comma-separated: metal, fabric, brick, grass, gravel")
     ] = "metal",
