@@ -1,9 +1,11 @@
 """Texts in the reader's language.
 
-English texts stand in the code and are the keys (`msgid`) of gettext catalogues, `locale/LANGUAGE/LC_MESSAGES/blemish.po`.
+English texts are in the code; they are the keys (`msgid`) of gettext catalogues, `locale/LANGUAGE/LC_MESSAGES/blemish.po`.
 To add a language is to add such a file; no Python changes.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +24,17 @@ class Translate(Protocol):
         called `{x}`.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Message:
+    """A text with the values of its placeholders: English as `str()`, any language by `translate(text, **values)`."""
+
+    text: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.text.format(**self.values)
 
 
 def languages() -> list[str]:

@@ -133,21 +133,21 @@ def ranked(method, value, low=None, high=None):
 BEST, SMALL = ranked("best", 0.9), ranked("small", 0.89, -0.03, 0.01)
 CASES = {
     "clearly better": ([BEST, ranked("fast", 0.8, -0.2, -0.01)], "best", "no interval"),
-    "not significant": ([BEST, ranked("fast", 0.89, -0.03, 0.01)], "fast", "includes zero. fast is faster"),
-    "no cheaper": ([ranked("fast", 0.9), ranked("best", 0.89, -0.03, 0.01)], "fast", "not significantly worse"),
+    "not significant": ([BEST, ranked("fast", 0.89, -0.03, 0.01)], "fast", "includes zero; fast is faster"),
+    "no cheaper": ([ranked("fast", 0.9), ranked("best", 0.89, -0.03, 0.01)], "fast", "no significant lead over"),
     "as fast, smaller": ([BEST, SMALL], "small", "smaller (3 against 50 MB)"),
-    "as fast and small": ([BEST, ranked("like", 0.89, -0.03, 0.01)], "best", "not significantly worse"),
+    "as fast and small": ([BEST, ranked("like", 0.89, -0.03, 0.01)], "best", "no significant lead over"),
     "far below": (
         [BEST, ranked("fast", 0.87, -0.12, 0.04)],
         "best",
-        "too few to show that fast is worse, but more than 0.02 below",
+        "too few to prove a lead over fast, but more than 0.02 below",
     ),
     "just within": ([BEST, ranked("fast", 0.88, -0.12, 0.04)], "fast", "the two are within 0.02"),
     "one of two": ([BEST, SMALL, ranked("fast", 0.5, -0.9, 0.1)], "small", "smaller (3 against 50 MB)"),
     "the same": (
         [BEST, ranked("fast", 0.9, 0.0, 0.0)],
         "fast",
-        "best and fast have the same image AUROC, 0.900. fast is faster",
+        "best and fast have the same image AUROC, 0.900; fast is faster",
     ),
     "alone": ([BEST], "best", "the only method"),
 }

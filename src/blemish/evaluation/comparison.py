@@ -9,6 +9,7 @@ from blemish.errors import DataError
 from blemish.evaluation import bootstrap
 from blemish.evaluation.bootstrap import Difference, Statistic, draw_resamples, paired_difference
 from blemish.evaluation.predictions import Prediction
+from blemish.translation import Message
 
 # By preference, where all methods have it: whether a part is good matters most, and every method ranks parts.
 METRICS: dict[str, Callable[[Sequence[Prediction]], Statistic | None]] = {
@@ -52,7 +53,12 @@ class MethodCost:
 class MethodChoice:
     method: str
     equals: tuple[str, ...]  # others within MARGIN of the best and not significantly worse, the best among them
-    reason: str
+    reasons: tuple[Message, ...]
+
+    @property
+    def reason(self) -> str:
+        """The reasons in one English line."""
+        return "; ".join(map(str, self.reasons))
 
 
 def shared_images(predictions: Mapping[str, list[Prediction]]) -> dict[str, list[Prediction]]:
@@ -113,50 +119,63 @@ def choose_method(ranking: Sequence[RankedMethod], costs: Mapping[str, MethodCos
     smallest = min(costs[m.method].size_mb for m in fast)
     chosen = next(m for m in fast if costs[m.method].size_mb <= SIMILAR * smallest)  # the best of these
     if len(ranking) == 1:
-        reason = f"the only method that was compared; {METRIC_NAMES[metric]} {best.value:.3f}"
+        values = {"metric": METRIC_NAMES[metric], "value": f"{best.value:.3f}"}
+        reasons = [Message("the only method that was compared; {metric} {value}", values)]
     elif chosen is best:
-        reason = _reason_for_best(tied, ranking, METRIC_NAMES[metric])
+        reasons = _reasons_for_best(tied, ranking, METRIC_NAMES[metric])
     else:
-        reason = _reason_for_equal(chosen, best, costs, METRIC_NAMES[metric])
-    return MethodChoice(chosen.method, tuple(m.method for m in tied if m is not chosen), reason)
+        reasons = _reasons_for_equal(chosen, best, costs, METRIC_NAMES[metric])
+    return MethodChoice(chosen.method, tuple(m.method for m in tied if m is not chosen), tuple(reasons))
 
 
-def _reason_for_equal(chosen: RankedMethod, best: RankedMethod, costs: Mapping[str, MethodCost], name: str) -> str:
+def _reasons_for_equal(
+    chosen: RankedMethod, best: RankedMethod, costs: Mapping[str, MethodCost], metric: str
+) -> list[Message]:
     assert chosen.difference is not None
+    values = {"best": best.method, "chosen": chosen.method, "metric": metric}
+    values |= {"best_value": f"{best.value:.3f}", "value": f"{chosen.value:.3f}"}
+    if values["best_value"] == values["value"]:
+        equal = Message("{best} and {chosen} have the same {metric}, {value}", values)
+    else:
+        values |= {"margin": f"{MARGIN:g}", "interval": format_interval(chosen.difference)}
+        equal = Message(
+            "{best} has the highest {metric}, {best_value} against {value}, but the two are within {margin} and the "
+            "difference is not significant on these images: its 95 % interval, {interval}, includes zero",
+            values,
+        )
     cost, other = costs[chosen.method], costs[best.method]
-    gain = (
-        f"faster ({cost.latency_ms:.3g} against {other.latency_ms:.3g} ms an image)"
-        if cost.latency_ms * SIMILAR < other.latency_ms
-        else f"smaller ({cost.size_mb:.3g} against {other.size_mb:.3g} MB) and about as fast"
-    )
-    values = f"{best.value:.3f}", f"{chosen.value:.3f}"
-    if values[0] == values[1]:
-        return f"{best.method} and {chosen.method} have the same {name}, {values[0]}. {chosen.method} is {gain}"
-    return (
-        f"{best.method} has the highest {name}, {values[0]} against {values[1]}, but the two are within {MARGIN:g} and "
-        f"the difference is not significant on these images: its 95 % interval, {format_interval(chosen.difference)}, "
-        f"includes zero. {chosen.method} is {gain}"
-    )
+    if cost.latency_ms * SIMILAR < other.latency_ms:
+        text = "{chosen} is faster ({cost} against {other} ms an image)"
+        figures = cost.latency_ms, other.latency_ms
+    else:
+        text = "{chosen} is smaller ({cost} against {other} MB) and about as fast"
+        figures = cost.size_mb, other.size_mb
+    gain = {"chosen": chosen.method, "cost": f"{figures[0]:.3g}", "other": f"{figures[1]:.3g}"}
+    return [equal, Message(text, gain)]
 
 
-def _reason_for_best(tied: Sequence[RankedMethod], ranking: Sequence[RankedMethod], name: str) -> str:
+def _reasons_for_best(tied: Sequence[RankedMethod], ranking: Sequence[RankedMethod], metric: str) -> list[Message]:
     best = ranking[0]
-    reasons = [f"the highest {name}, {best.value:.3f}"]
+    reasons = [Message("the highest {metric}, {value}", {"metric": metric, "value": f"{best.value:.3f}"})]
     equal = [m.method for m in tied if m is not best]
     if equal:
         reasons.append(
-            f"{_listed(equal)} {_are(equal)} not significantly worse on these images, but neither clearly faster nor, "
-            "at the same speed, smaller"
+            Message(
+                "no significant lead over {methods} on these images, but none of them is clearly faster or, at the "
+                "same speed, smaller",
+                {"methods": ", ".join(equal)},
+            )
         )
     unsure = [m.method for m in ranking if not m.significantly_worse and m not in tied]
     if unsure:
         reasons.append(
-            f"these images are too few to show that {_listed(unsure)} {_are(unsure)} worse, but more than {MARGIN:g} "
-            "below it is too much to be chosen for speed"
+            Message(
+                "these images are too few to prove a lead over {methods}, but more than {margin} below the best is too "
+                "much to be chosen for speed",
+                {"methods": ", ".join(unsure), "margin": f"{MARGIN:g}"},
+            )
         )
-    if len(reasons) == 1:
-        reasons.append("no interval of a difference to it includes zero")
-    return "; ".join(reasons)
+    return reasons if len(reasons) > 1 else [*reasons, Message("no interval of a difference to it includes zero")]
 
 
 def format_interval(difference: Difference) -> str:
@@ -170,11 +189,3 @@ def pareto_front(quality: Mapping[str, float], cost: Mapping[str, float]) -> lis
         if not front or quality[name] > quality[front[-1]]:
             front.append(name)
     return front
-
-
-def _are(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from blemish.evaluation.ranking import threshold_counts
 from blemish.evaluation.speed import Speed
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.figure import Figure
 
 # The metrics of a table, by group and field, with their names.
@@ -115,13 +115,13 @@ class Evaluation:
         }
         return {key: _without_missing(value) for key, value in data.items() if value is not None and value != {}}
 
-    def to_pandas(self) -> "pandas.DataFrame":
-        """A data frame with a row a metric: group, metric, value, low, high, n, and a column for each product.
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` with a row a metric: group, metric, value, low, high, n, and a column a product.
 
         Raises MissingExtraError where pandas is not installed.
         """
         try:
-            import pandas
+            pandas = import_module("pandas")
         except ModuleNotFoundError as error:
             raise MissingExtraError("pandas is not installed; pip install 'blemish[pandas]'") from error
         rows = [asdict(row) for row in self.rows()]
@@ -153,8 +153,8 @@ class Evaluation:
             axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title="ROC of images")
         return figure
 
-    def __str__(self) -> str:
-        """A table with a line a metric: group, name, value, 95 % interval, number of images or defects."""
+    def table(self) -> list[tuple[str, ...]]:
+        """The cells of a table, its header first: group, metric, value, 95 % interval, n, and each product's value."""
         lines = [("", "metric", "value", "95 % interval", "n", *self.products)]
         group = ""
         for row in self.rows():
@@ -163,6 +163,11 @@ class Evaluation:
             own = ("" if value is None else f"{value:.4f}" for value in row.products.values())
             shown, group = "" if row.group == group else row.group, row.group
             lines.append((shown, row.metric, f"{row.value:.4f}", interval, count, *own))
+        return lines
+
+    def __str__(self) -> str:
+        """The table as text."""
+        lines = self.table()
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

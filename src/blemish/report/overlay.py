@@ -102,7 +102,7 @@ def blend_heat(picture: Picture, heat_map: FloatMap, heat_range: HeatRange | Non
 
 def zoom_for(picture: Picture) -> int:
     """By how many times a picture is enlarged so that words on it can be read."""
-    return max(1, math.ceil(MIN_SIDE / max(picture.shape[:2])))
+    return max(1, math.ceil(MIN_SIDE / max(_size(picture))))
 
 
 def enlarge(picture: Picture, zoom: int) -> Picture:
@@ -125,7 +125,7 @@ def draw_boxes(picture: Picture, boxes: Iterable[PixelBox], colour: Colour = ANN
 
 def line_width(picture: Picture) -> int:
     """Line width that suits the size of the picture."""
-    return max(1, round(min(picture.shape[:2]) / 300))
+    return max(1, round(min(_size(picture)) / 300))
 
 
 def describe_region(region: Region, translate: Translate | None = None) -> str:
@@ -170,8 +170,13 @@ def _draw_verdict(picture: Picture, inspection: Inspection, colour: Colour, tran
 
 
 def _text_height(picture: Picture) -> int:
-    return max(11, round(min(picture.shape[:2]) / 42))
+    return max(11, round(min(_size(picture)) / 42))
 
 
 def _overlap(a: PixelBox, b: PixelBox) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    """Height and width."""
+    return int(picture.shape[0]), int(picture.shape[1])

@@ -2,25 +2,28 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from blemish.arrays import Flags, Scores
 from blemish.inspection.result import Verdict
+from blemish.report.text import use_fonts
+from blemish.translation import Translate
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+if TYPE_CHECKING:  # evaluation and report are rooms of one floor
+    from blemish.evaluation.curves import PrecisionRecallCurve
 
 GOOD, DEFECTIVE, REVIEW, REJECT = "#0d9488", "#dc2626", "#d97706", "#b91c1c"
-LEVEL, BEHIND = "#0e6ba8", "#8a94a3"
-WIDE = 10  # times the smallest cost, from which on costs are drawn on a logarithmic scale
+EQUAL, WORSE = "#0e6ba8", "#8a94a3"
+LOGARITHMIC_FROM = 10  # times the smallest cost: from there costs are drawn on a logarithmic scale
+MAX_POINTS = 400  # of a curve: more cannot be seen
 _INK = "#123457"  # stands for the page's own colour, and is replaced by it
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "blemish",
-    "font.family": "sans-serif",
     "font.size": 10,
     "text.color": _INK,
     "axes.edgecolor": _INK,
@@ -34,79 +37,103 @@ _STYLE: Any = {
 }
 
 
-def score_histogram(scores: Floats, defective: Bools, review: float | None, reject: float | None) -> str:
-    """Scores of N images by truth, with the two thresholds."""
+def plot_score_histogram(
+    scores: Scores, defective: Flags, review: float | None, reject: float | None, t: Translate
+) -> str:
+    """Scores of N images, good and defective ones, with the two thresholds."""
 
     def draw(axes: Any) -> None:
         edges = np.histogram_bin_edges(scores, bins=min(40, max(8, len(scores) // 4)))
-        for chosen, colour, name in ((~defective, GOOD, "good"), (defective, DEFECTIVE, "defective")):
+        for chosen, colour, name in ((~defective, GOOD, t("good")), (defective, DEFECTIVE, t("defective"))):
             if chosen.any():
                 axes.hist(scores[chosen], edges, color=colour, alpha=0.65, label=f"{name} ({int(chosen.sum())})")
-        for value, colour, name in ((review, REVIEW, "review"), (reject, REJECT, "reject")):
+        for value, colour, name in ((review, REVIEW, t("review")), (reject, REJECT, t("reject"))):
             if value is not None:
-                axes.axvline(value, color=colour, linestyle="--", linewidth=1.4, label=f"{name} from {value:.4g}")
+                axes.axvline(
+                    value,
+                    color=colour,
+                    linestyle="--",
+                    linewidth=1.4,
+                    label=t("{name} from {value}", name=name, value=f"{value:.4g}"),
+                )
         axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.set(xlabel="score", ylabel="images")
-        _legend_above(axes)
+        axes.set(xlabel=t("score"), ylabel=t("images"))
+        _add_legend(axes)
 
     return _svg("scores", (10.8, 3.1), draw)
 
 
-def roc(scores: Floats, defective: Bools, verdicts: Sequence[Verdict]) -> str:
-    """Share of defective images found against share of good ones, and where the verdicts stand on the curve."""
+def plot_roc(scores: Scores, defective: Flags, verdicts: Sequence[Verdict], t: Translate) -> str:
+    """ROC curve of N images with the operating points of the verdicts."""
 
     def draw(axes: Any) -> None:
         hits, alarms = _counts(scores, defective)
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, linestyle=":")
         axes.plot(alarms / alarms[-1], hits / hits[-1], color=DEFECTIVE, linewidth=1.8, clip_on=False)
-        for chosen, colour, name, mark in _operating_points(verdicts):
+        for chosen, colour, name, mark in _operating_points(verdicts, t):
             x, y = chosen[~defective].mean(), chosen[defective].mean()
             axes.plot(x, y, mark, color=colour, markersize=8, label=name, clip_on=False)
-        axes.set(xlabel="good images stopped", ylabel="defective images stopped", xlim=(0, 1), ylim=(0, 1))
-        _legend_above(axes)
+        axes.set(xlabel=t("good images stopped"), ylabel=t("defective images stopped"), xlim=(0, 1), ylim=(0, 1))
+        _add_legend(axes)
 
     return _svg("roc", (5.3, 3.7), draw)
 
 
-def precision_recall(scores: Floats, defective: Bools, verdicts: Sequence[Verdict]) -> str:
-    """Share of stopped images that are defective against share of defective images stopped."""
+def plot_precision_recall(scores: Scores, defective: Flags, verdicts: Sequence[Verdict], t: Translate) -> str:
+    """Precision-recall curve of N images with the operating points of the verdicts."""
 
     def draw(axes: Any) -> None:
         hits, alarms = _counts(scores, defective)
-        found, total = hits[1:], hits[-1]
-        precision = found / (found + alarms[1:])
-        axes.step([0, *(found / total)], [precision[0], *precision], color=DEFECTIVE, linewidth=1.8, clip_on=False)
+        stopped, total = hits[1:], hits[-1]
+        precision = stopped / (stopped + alarms[1:])
+        axes.step([0, *(stopped / total)], [precision[0], *precision], color=DEFECTIVE, linewidth=1.8, clip_on=False)
         axes.axhline(total / len(scores), color=_INK, linewidth=0.6, linestyle=":")
-        for chosen, colour, name, mark in _operating_points(verdicts):
+        for chosen, colour, name, mark in _operating_points(verdicts, t):
             if chosen.any():
                 axes.plot(
                     chosen[defective].mean(), defective[chosen].mean(), mark, color=colour, markersize=8, label=name,
                     clip_on=False,
                 )  # fmt: skip
-        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.005))
-        _legend_above(axes)
+        axes.set(xlabel=t("recall"), ylabel=t("precision"), xlim=(0, 1), ylim=(0, 1.005))
+        _add_legend(axes)
 
     return _svg("pr", (5.3, 3.7), draw)
 
 
-def differences(rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """For each method its difference to the best, low and high end of the interval: the best first, at 0."""
+def plot_precision_recall_by_class(name: str, curves: "dict[str, PrecisionRecallCurve]", t: Translate) -> str:
+    """Precision-recall curves, one line a class; the legend gives the average precision."""
+
+    def draw(axes: Any) -> None:
+        for label, (recall, precision, value) in curves.items():
+            keep = np.unique(np.linspace(0, len(recall) - 1, MAX_POINTS).astype(int)) if len(recall) else slice(0)
+            axes.plot(
+                [0, *recall[keep]], [*precision[:1], *precision[keep]] if len(recall) else [0], linewidth=1.6,
+                label=f"{label} {value:.3f}", clip_on=False,
+            )  # fmt: skip
+        axes.set(xlabel=t("recall"), ylabel=t("precision"), xlim=(0, 1), ylim=(0, 1.005))
+        _add_legend(axes)
+
+    return _svg(name, (10.8, 4.2), draw)
+
+
+def plot_differences(rows: Sequence[tuple[str, float, float, float]], t: Translate) -> str:
+    """For each method its difference to the best, with the low and high end of the interval: the best first, at 0."""
 
     def draw(axes: Any) -> None:
         places = np.arange(len(rows))
         for place, (_, value, low, high) in zip(places, rows, strict=True):
-            colour = BEHIND if high < 0 else LEVEL
+            colour = WORSE if high < 0 else EQUAL
             axes.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", clip_on=False)
             axes.plot(value, place, "o", color=colour, markersize=7, clip_on=False)
         axes.axvline(0, color=_INK, linewidth=0.8, linestyle=":")
         axes.set_yticks(places, [name for name, *_ in rows])
-        axes.set(xlabel="difference to the best, with its 95 % interval", ylim=(len(rows) - 0.5, -0.5))
+        axes.set(xlabel=t("difference to the best, with its 95 % interval"), ylim=(len(rows) - 0.5, -0.5))
         axes.tick_params(axis="y", length=0)
 
     return _svg("differences", (10.8, 0.9 + 0.42 * len(rows)), draw)
 
 
-def pareto(
+def plot_pareto(
     name: str,
     quality: dict[str, float],
     cost: dict[str, float],
@@ -114,21 +141,21 @@ def pareto(
     chosen: str,
     labels: tuple[str, str],
 ) -> str:
-    """Quality against cost of each method, labels (x, y); a line joins those that no other beats in both."""
+    """Quality against cost of each method, with labels (x, y); a line joins those on the Pareto front."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     def draw(axes: Any) -> None:
-        axes.step([cost[m] for m in front], [quality[m] for m in front], where="post", color=LEVEL, linewidth=1.2)
+        axes.step([cost[m] for m in front], [quality[m] for m in front], where="post", color=EQUAL, linewidth=1.2)
         for number, method in enumerate(sorted(quality, key=lambda m: cost[m])):
-            colour = LEVEL if method in front else BEHIND
+            colour = EQUAL if method in front else WORSE
             size, mark = (11, "*") if method == chosen else (7, "o")
             order = 4 if method in front else 3
             axes.plot(cost[method], quality[method], mark, color=colour, markersize=size, zorder=order, clip_on=False)
-            # By turns below and above, so that the names of neighbours stand apart.
+            # Alternately below and above, so that the names of neighbours do not overlap.
             below = number % 2 == 0
             axes.annotate(method, (cost[method], quality[method]), (4, -5 if below else 5), textcoords="offset points",
                           fontsize=9, va="top" if below else "bottom")  # fmt: skip
-        if max(cost.values()) > WIDE * min(cost.values()) > 0:
+        if max(cost.values()) > LOGARITHMIC_FROM * min(cost.values()) > 0:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter("{x:g}")
@@ -141,22 +168,22 @@ def pareto(
     return _svg(name, (5.3, 3.7), draw)
 
 
-def _counts(scores: Floats, defective: Bools) -> tuple[Floats, Floats]:
+def _counts(scores: Scores, defective: Flags) -> tuple[Scores, Scores]:
     """Defective and good images at or above each distinct score, from none to all."""
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    hits = np.cumsum(defective[order])[last]
-    return np.append(0.0, hits), np.append(0.0, last + 1 - hits)
+    thresholds = np.append(np.inf, np.unique(scores)[::-1])
+    ordered = (np.sort(scores[defective]), np.sort(scores[~defective]))
+    hits, alarms = (np.float64(len(own)) - np.searchsorted(own, thresholds) for own in ordered)
+    return hits, alarms
 
 
-def _operating_points(verdicts: Sequence[Verdict]) -> list[tuple[Bools, str, str, str]]:
+def _operating_points(verdicts: Sequence[Verdict], t: Translate) -> list[tuple[Flags, str, str, str]]:
     stopped = np.array([verdict != Verdict.PASS for verdict in verdicts])
     rejected = np.array([verdict == Verdict.REJECT for verdict in verdicts])
-    points = [(stopped, REVIEW, "review or reject", "o"), (rejected, REJECT, "reject", "D")]
+    points = [(stopped, REVIEW, t("review or reject"), "o"), (rejected, REJECT, t("reject"), "D")]
     return points[1:] if (stopped == rejected).all() else points
 
 
-def _legend_above(axes: Any) -> None:
+def _add_legend(axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, fontsize=9,
@@ -167,7 +194,9 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> s
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(use_fonts(_STYLE)), warnings.catch_warnings():
+        # Text stays text, which the reader's browser draws with fonts of its own.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         stream = io.StringIO()

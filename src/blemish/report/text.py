@@ -87,7 +87,7 @@ def draw_text(picture: Picture, text: str, height: int, corner: tuple[int, int],
     return bar
 
 
-def use_fonts(style: dict[str, Any]) -> dict[str, Any]:
+def use_fonts(style: Any) -> Any:
     """Matplotlib's settings with a CJK font, where there is one, behind its own."""
     file = cjk_font()
     if file is None:

@@ -1,4 +1,4 @@
-"""A comparison: the figures are those of `evaluate`, finished runs stay, and the page says what the choice rests on."""
+"""A comparison: its metrics are those of `evaluate`, finished runs stay, the page names the images of the choice."""
 
 import csv
 import importlib
@@ -9,12 +9,12 @@ import pytest
 from web_page import read_page
 
 from blemish import Inspector, evaluate, read_dataset
-from blemish.dataset.split import fold_numbers
+from blemish.dataset.split import assign_folds
 from blemish.errors import DataError, OptionError
 from blemish.inspection.bundle import open_bundle
 from blemish.training.comparison.budget import parse_time
-from blemish.training.comparison.compare import compare, own_options
-from blemish.training.comparison.runs import OtherRunError, learn
+from blemish.training.comparison.compare import compare, options_by_method
+from blemish.training.comparison.runs import OtherRunError, train_or_resume
 from blemish.training.learn.run import read_config
 
 QUICK = {"image_size": 64}
@@ -44,14 +44,14 @@ def test_figures_are_those_of_evaluate_on_the_same_bundle(done, tiny_data):
     out, facts = done
     assert facts["basis"]["kind"] == "test"
     test = read_dataset(tiny_data.folder / "mvtec").split("test")
-    for row in facts["standings"]:
+    for row in facts["ranking"]:
         result = evaluate(Inspector.open(out / "runs" / row["method"]), test, speed=False).to_dict()
         assert row["value"] == pytest.approx(result["image"]["auroc"]["value"])
-        assert row["figures"]["pixel AUROC"] == pytest.approx(result["pixel"]["auroc"])
-        assert row["figures"]["IoU of regions"] == pytest.approx(result["masks"]["iou"])
+        assert row["metrics"]["pixel AUROC"] == pytest.approx(result["pixel"]["auroc"])
+        assert row["metrics"]["IoU of regions"] == pytest.approx(result["masks"]["iou"])
         assert row["size_mb"] == pytest.approx(result["bundle"]["size_mb"])
         assert row["options"]["image_size"] == 64
-    assert facts["standings"][0]["value"] >= facts["standings"][1]["value"]
+    assert facts["ranking"][0]["value"] >= facts["ranking"][1]["value"]
     assert json.loads((out / "comparison.json").read_text()) == facts
 
 
@@ -69,9 +69,9 @@ def test_the_choice_ships_and_the_page_says_why(done):
     _, words = read_page(out / "comparison.html")
     assert f"Choice: {chosen}" in words
     assert facts["choice"]["reason"] in words
-    assert "the choice rests on the 20 test images" in words
-    assert "flatters" in words
-    assert "unet learns from" in words  # left out, with the reason
+    assert "the choice is based on the 20 test images" in words
+    assert "makes its metric too good" in words
+    assert "unet requires a mask" in words  # left out, with the reason
 
 
 def test_what_is_finished_is_not_trained_again(done, tiny_data, trained):
@@ -79,11 +79,11 @@ def test_what_is_finished_is_not_trained_again(done, tiny_data, trained):
     assert sorted(trained) == ["padim", "patchcore"]
     again = quietly(tiny_data.folder / "mvtec", out, ["padim", "patchcore", "unet"], budget=0)
     assert sorted(trained) == ["padim", "patchcore"]
-    assert again["standings"] == facts["standings"]
+    assert again["ranking"] == facts["ranking"]
     (out / "runs" / "padim" / "padim.blemish").unlink()  # as if interrupted before it shipped
     again = quietly(tiny_data.folder / "mvtec", out, ["padim", "patchcore"])
     assert sorted(trained) == ["padim", "patchcore"]  # resumed, not begun anew
-    assert [row["value"] for row in again["standings"]] == pytest.approx([row["value"] for row in facts["standings"]])
+    assert [row["value"] for row in again["ranking"]] == pytest.approx([row["value"] for row in facts["ranking"]])
 
 
 def test_a_folder_of_another_comparison_is_refused(done, tiny_data, tmp_path):
@@ -108,28 +108,28 @@ def test_a_folder_of_another_comparison_is_refused(done, tiny_data, tmp_path):
 )
 def test_a_run_under_other_settings_is_not_taken_as_finished(done, tiny_data, settings, words):
     run, listed = done[0] / "runs" / "padim", done[0] / "split.csv"
-    learn(listed, run, "padim", QUICK, lambda _: None, False, trainer={"accelerator": "cpu"})
+    train_or_resume(listed, run, "padim", QUICK, False, trainer={"accelerator": "cpu"})
     with pytest.raises(OtherRunError, match=words):
-        learn(listed, run, "padim", QUICK, lambda _: None, False, **settings)
+        train_or_resume(listed, run, "padim", QUICK, False, **settings)
 
 
 def test_tiles_are_for_all_and_synthetic_defects_for_those_that_learn_from_defects(tiny_data, tmp_path):
-    tiling, recipe = {"height": 48, "width": 48}, {"steps": [{"kind": "pit", "label": "pit"}]}
+    tiling, spec = {"height": 48, "width": 48}, {"steps": [{"kind": "pit", "label": "pit"}]}
     options = {**QUICK, "unet.steps": 2, "unet.backbone": "test_resnet", "unet.weights": "random"}
     out, methods = tmp_path / "out", ["patchcore", "unet"]
-    facts = quietly(tiny_data.folder / "mvtec", out, methods, options, tiling=tiling, synthetic=recipe)
-    assert {row["method"] for row in facts["standings"]} == set(methods)  # unet, too, from drawn defects alone
+    facts = quietly(tiny_data.folder / "mvtec", out, methods, options, tiling=tiling, synthetic=spec)
+    assert {row["method"] for row in facts["ranking"]} == set(methods)  # unet, too, from drawn defects alone
     runs = {name: read_config(out / "runs" / name) for name in methods}
     assert runs["patchcore"].synthetic is None
     assert runs["unet"].synthetic.steps[0].kind == "pit"
     assert {run.tiling.width for run in runs.values()} == {48}
     _, words = read_page(out / "comparison.html")
-    assert "tiles of 48 × 48 px, which overlap by" in words
-    assert "methods that learn from defects: pit" in words
+    assert "tiles of 48 × 48 px with an overlap of" in words
+    assert "methods that are trained with defects: pit" in words
     with pytest.raises(OptionError, match="patchcore learns from good images alone"):
-        quietly(tiny_data.folder / "mvtec", tmp_path / "no", ["patchcore"], synthetic=recipe)
+        quietly(tiny_data.folder / "mvtec", tmp_path / "no", ["patchcore"], synthetic=spec)
     other = {"steps": [{"kind": "dent", "label": "pit"}]}
-    with pytest.raises(OtherRunError, match="trained with another recipe"):
+    with pytest.raises(OtherRunError, match="trained with another specification"):
         quietly(tiny_data.folder / "mvtec", out, methods, options, tiling=tiling, synthetic=other)
 
 
@@ -147,7 +147,7 @@ def test_a_budget_leaves_out_what_does_not_fit_by_estimate(tiny_data, tmp_path, 
         "blemish.training.comparison.budget.Budget._once", lambda self, method, options: seconds[method]
     )
     facts = quietly(tiny_data.folder / "mvtec", tmp_path / "some", ["padim", "patchcore"], budget=300)
-    assert [row["method"] for row in facts["standings"]] == ["padim"]
+    assert [row["method"] for row in facts["ranking"]] == ["padim"]
     assert facts["left_out"][0]["method"] == "patchcore"
     assert "it takes about 17 min by estimate" in facts["left_out"][0]["reason"]
 
@@ -170,13 +170,13 @@ def test_validation_images_of_both_kinds_decide_and_the_test_has_no_say(labelled
     facts = quietly(labelled, tmp_path / "out", ["patchcore", "padim"])
     assert facts["basis"]["kind"] == "validation"
     data = read_dataset(labelled)
-    for row, tested in zip(facts["standings"], facts["test"], strict=True):
+    for row, tested in zip(facts["ranking"], facts["test"], strict=True):
         inspector = Inspector.open(tmp_path / "out" / "runs" / row["method"])
         held, test = (evaluate(inspector, data.split(split), speed=False).to_dict() for split in ("val", "test"))
         assert row["value"] == pytest.approx(held["image"]["auroc"]["value"])
-        assert tested["figures"]["image AUROC"] == pytest.approx(test["image"]["auroc"]["value"])
+        assert tested["metrics"]["image AUROC"] == pytest.approx(test["image"]["auroc"]["value"])
     _, words = read_page(tmp_path / "out" / "comparison.html")
-    assert "The test images had no say" in words
+    assert "The test images were not used" in words
 
 
 def test_folds_judge_every_image_once_and_leave_the_test_alone(labelled, tmp_path, trained):
@@ -200,8 +200,8 @@ def test_folds_judge_every_image_once_and_leave_the_test_alone(labelled, tmp_pat
         figures = evaluate(Inspector.open(run), part, speed=False).to_dict()
         own = sum(s.defective for s in part.samples) * sum(not s.defective for s in part.samples)
         right, pairs = right + figures["image"]["auroc"]["value"] * own, pairs + own
-        judged += json.loads((run / "judged-fold.json").read_text())["judgements"]
-    assert facts["standings"][0]["value"] == pytest.approx(right / pairs)  # pairs of images of one fold
+        judged += json.loads((run / "evaluated-fold.json").read_text())["predictions"]
+    assert facts["ranking"][0]["value"] == pytest.approx(right / pairs)  # pairs of images of one fold
     assert {Path(own["image"]) for own in judged} == pool
     assert [own["method"] for own in facts["test"]] == ["padim"]
     assert facts["test"][0]["images"] == len(data.split("test"))
@@ -211,15 +211,15 @@ def test_folds_keep_groups_together_and_share_out_labels(tiny_data):
     from dataclasses import replace
 
     data = read_dataset(tiny_data.folder / "labelled.csv")
-    numbers = fold_numbers(data, 4)
+    numbers = assign_folds(data, 4)
     for name in data.classes:
         own = [n for n, s in zip(numbers, data.samples, strict=True) if s.label == name]
         assert max(map(own.count, range(4))) - min(map(own.count, range(4))) <= 1
     grouped = data.with_samples(replace(s, group=f"g{i // 2}") for i, s in enumerate(data.samples))
-    numbers = fold_numbers(grouped, 4)
+    numbers = assign_folds(grouped, 4)
     assert numbers[::2] == numbers[1::2]
     with pytest.raises(DataError, match="take fewer folds"):
-        fold_numbers(data.with_samples(data.samples[:22]), 6)
+        assign_folds(data.with_samples(data.samples[:22]), 6)
 
 
 def test_nothing_to_rank_methods_by_is_one_line(tiny_data, tmp_path):
@@ -229,23 +229,23 @@ def test_nothing_to_rank_methods_by_is_one_line(tiny_data, tmp_path):
             f"{tiny_data.folder}/mvtec/train/good/{i:03}.png,good,{'train' if i < 12 else 'test'}\n" for i in range(16)
         )
     )
-    with pytest.raises(DataError, match="nothing tells which method is better"):
+    with pytest.raises(DataError, match="no metric can rank the methods"):
         quietly(tmp_path / "good.csv", tmp_path / "out", ["padim"])
     with pytest.raises(DataError, match="leave out --folds"):
         quietly(tiny_data.folder / "mvtec", tmp_path / "out", ["padim"], folds=3)
-    with pytest.raises(DataError, match="none of the methods can learn from this data: unet: unet learns"):
+    with pytest.raises(DataError, match="none of the methods can learn from this data: unet: unet requires a mask"):
         quietly(tiny_data.folder / "mvtec", tmp_path / "out", ["unet"])
 
 
 def test_options_of_one_method_and_of_all_that_have_it():
     given = {"patchcore.image_size": 96, "image_size": 64, "coreset_ratio": 0.1, "unet.crop": 32}
-    found = own_options(given, ["patchcore", "unet"])
+    found = options_by_method(given, ["patchcore", "unet"])
     assert found["patchcore"] == {"image_size": 96, "coreset_ratio": 0.1}
     assert found["unet"] == {"image_size": 64, "crop": 32}
     with pytest.raises(OptionError, match="none of the methods compared"):
-        own_options({"padim.blur": 2}, ["patchcore"])
+        options_by_method({"padim.blur": 2}, ["patchcore"])
     with pytest.raises(OptionError, match="has an option 'dimensions'"):
-        own_options({"dimensions": 2}, ["patchcore"])
+        options_by_method({"dimensions": 2}, ["patchcore"])
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("0.5h", 1800), ("0m", 0)])
@@ -255,5 +255,5 @@ def test_times(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "30", "m", "-3m", "1m1h", "soon"])
 def test_what_is_no_time(text):
-    with pytest.raises(OptionError, match="is no time"):
+    with pytest.raises(OptionError, match="invalid duration"):
         parse_time(text)

@@ -1,4 +1,4 @@
-"""One run of a comparison: trained, resumed or found finished, then judged, with what came of it kept beside it."""
+"""One run of a comparison: trained, resumed or finished already, then evaluated; the results are kept in its folder."""
 
 import hashlib
 import json
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from blemish.dataset.sample import Dataset
-from blemish.dataset.write import sha256_of, write_whole
+from blemish.dataset.write import dataset_sha256
 from blemish.errors import BundleError, OptionError
 from blemish.evaluation.evaluate import EvaluatedImage, evaluate
 from blemish.evaluation.predictions import Prediction, make_prediction
+from blemish.files import write_atomic
 from blemish.inspection.bundle import find_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.training.learn.run import RunConfig, read_config, split_file
@@ -21,22 +22,22 @@ from blemish.training.train import resume, train
 
 log = logging.getLogger(__name__)
 TIMING = "timing.json"
-LONG = {"roi": "region of interest", "synthetic": "recipe of synthetic defects"}  # settings too long to be shown
+LONG = {"roi": "region of interest", "synthetic": "specification of synthetic defects"}  # too long for a message
 
 
 class OtherRunError(OptionError):
-    """The folder holds a run of other options."""
+    """The folder holds a run with other options."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a bundle made of a set of images: the figures of `evaluate`, and the judgement of every image."""
+class EvaluatedRun:
+    """The metrics of a bundle on a set of images, as `evaluate` gives them, and the prediction for each image."""
 
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     images: list[Prediction]
 
 
-def finished(run: Path) -> bool:
+def is_finished(run: Path) -> bool:
     """Whether a run has shipped its bundle."""
     try:
         return find_bundle(run).is_file()
@@ -44,51 +45,53 @@ def finished(run: Path) -> bool:
         return False
 
 
-def learn(listed: Path, run: Path, method: str, options: dict[str, Any], progress: bool, **settings: Any) -> None:
-    """Leave a run as it is where it is finished, resume it where it was interrupted, else train it.
+def train_or_resume(
+    listed: Path, run: Path, method: str, options: dict[str, Any], progress: bool, **settings: Any
+) -> None:
+    """Train a run on a list of images; resume it if it was interrupted, leave it as it is if it is finished.
 
-    Raises OtherRunError where the folder holds a run of other options.
+    Raises OtherRunError where the folder holds a run with other options.
     """
-    if (run / "run.yaml").exists() and not split_file(run).exists():  # interrupted before anything was learnt
+    if (run / "run.yaml").exists() and not split_file(run).exists():  # interrupted before training began
         shutil.rmtree(run)
     if (run / "run.yaml").exists():
         _check_same(run, options, settings)
-        if finished(run):
+        if is_finished(run):
             log.info(f"{method}: already trained")
             return
-        log.info(f"{method}: going on where it was interrupted")
+        log.info(f"{method}: resuming")
         resume(run, progress=progress)
         return
     start = time.perf_counter()
     train(listed, out=run, method=method, options=options, progress=progress, **settings)
-    (run / TIMING).write_text(json.dumps({"training_s": time.perf_counter() - start}), encoding="utf-8")
+    write_atomic(run / TIMING, json.dumps({"training_s": time.perf_counter() - start}))
 
 
 def training_seconds(run: Path) -> float | None:
-    """From the data to the bundle; None where the run was interrupted in between."""
+    """From reading the data to the bundle; None where the run was interrupted in between."""
     path = run / TIMING
     return float(json.loads(path.read_text(encoding="utf-8"))["training_s"]) if path.is_file() else None
 
 
-def judge(run: Path, part: Dataset, name: str, fold: int = 0, speed: bool = True) -> Judged:
-    """Evaluate a run's bundle on the images of a part, once: what was found is kept in the run's folder."""
+def evaluate_run(run: Path, subset: Dataset, name: str, fold: int = 0, speed: bool = True) -> EvaluatedRun:
+    """Evaluate a run's bundle on a subset of the images, once: the result is kept as `evaluated-NAME.json`."""
     inspector = Inspector.open(run)
     key = {
         "bundle": hashlib.sha256(inspector.bundle.path.read_bytes()).hexdigest(),
-        "images": sha256_of(part),
+        "images": dataset_sha256(subset),
         "speed": speed,
     }
-    path = run / f"judged-{name}.json"
-    kept = _read(path)
+    path = run / f"evaluated-{name}.json"
+    kept = _read_json(path)
     if kept.get("key") == key:
-        return Judged(kept["figures"], [Prediction.from_dict(own) for own in kept["judgements"]])
-    seen: list[EvaluatedImage] = []
-    result = evaluate(inspector, part, speed=speed, on_evaluated=seen.append)
-    judgements = [make_prediction(own, fold, shapes=result.metrics.masks is not None) for own in seen]
-    found = Judged(result.to_dict(), judgements)
-    content = {"key": key, "figures": found.figures, "judgements": [own.to_dict() for own in judgements]}
-    write_whole(path, json.dumps(content))
-    return found
+        return EvaluatedRun(kept["metrics"], [Prediction.from_dict(own) for own in kept["predictions"]])
+    images: list[EvaluatedImage] = []
+    result = evaluate(inspector, subset, speed=speed, on_evaluated=images.append)
+    predictions = [make_prediction(own, fold, shapes=result.metrics.masks is not None) for own in images]
+    evaluated = EvaluatedRun(result.to_dict(), predictions)
+    content = {"key": key, "metrics": evaluated.metrics, "predictions": [own.to_dict() for own in predictions]}
+    write_atomic(path, json.dumps(content))
+    return evaluated
 
 
 def _check_same(run: Path, options: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -102,18 +105,18 @@ def _check_same(run: Path, options: dict[str, Any], settings: dict[str, Any]) ->
     wanted = RunConfig.model_validate({"blemish": "", "data": "", "method": config.method, **settings})
     known, asked = (c.model_dump(mode="json") for c in (config, wanted))
     for own in (known, asked):
-        own["trainer"].pop("accelerator", None)  # where it learns is not what it learns
+        own["trainer"].pop("accelerator", None)  # the device makes no difference to the result
     for name in ("seed", "fit", "channels", "tiling", "roi", "synthetic", "trainer"):
-        # Channels that nobody asked for are those of the images.
+        # Without the setting, channels are those of the images.
         if known[name] != asked[name] and (name in settings or name != "channels"):
             what = f"{name} {known[name]}, not {asked[name]}" if name not in LONG else f"another {LONG[name]}"
             raise OtherRunError(f"'{run}' was trained with {what}; take another folder with --out")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What was kept; nothing where there is none, or where it was damaged."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty where it is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""What all methods of a comparison share: the split, the folds, the images that the choice rests on, the folder."""
+"""The setup that all methods of a comparison share: split, folds, the images the choice is based on, the folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,137 +9,128 @@ import yaml
 
 import blemish
 from blemish.dataset.sample import Dataset
-from blemish.dataset.split import ensure_splits, fold_numbers
-from blemish.dataset.synthetic_samples import parted
-from blemish.dataset.write import sha256_of, write_csv
+from blemish.dataset.split import assign_folds, ensure_splits
+from blemish.dataset.synthetic_samples import split_synthetic
+from blemish.dataset.write import dataset_sha256, write_csv
 from blemish.errors import DataError, OptionError
+from blemish.files import load_yaml, write_atomic
 from blemish.methods.catalogue import method_class
-from blemish.training.learn.supervision import check_truth, good_alone
-from blemish.training.learn.windows import check_places, learns_windows
+from blemish.training.learn.prepare import VAL_SHARE, check_trainable, make_splits
+from blemish.training.learn.supervision import learns_from_good_only
 
-VAL_SHARE = TEST_SHARE = 0.2  # where the data has no splits
 Basis = Literal["folds", "validation", "test"]
 LeftOut = list[tuple[str, str]]  # method and reason
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What all methods share."""
-
+class ComparisonSetup:
     out: Path
     dataset: Dataset  # with splits
     basis: Basis
-    folds: list[Dataset]  # each with its held images as the split "test"; empty without folds
-    settings: dict[str, Any]  # of RunConfig
+    folds: list[Dataset]  # each with its held-out images as the split "test"; empty without folds
+    settings: dict[str, Any]  # of `RunConfig`
     progress: bool
 
+    def runs_of(self, method: str) -> list[tuple[Path, Path]]:
+        """List of images and run folder of each training that the choice is based on."""
+        if self.folds:
+            folders = [self.out / "folds" / str(k) for k in range(len(self.folds))]
+            return [(folder / "split.csv", folder / method) for folder in folders]
+        return [(self.out / "split.csv", self.out / "runs" / method)]
 
-def split_for(dataset: Dataset, names: Sequence[str], folds: int, seed: int) -> Dataset:
-    """Splits for all methods alike; defects are among the training images where folds or a method need them."""
-    need = folds > 0 or not all(good_alone(method_class(name)) for name in names)
-    return ensure_splits(dataset, seed, VAL_SHARE, TEST_SHARE, need_defects_in_training=need)
+    def settings_of(self, method: str) -> dict[str, Any]:
+        """The settings without synthetic defects for a method that learns from good images alone."""
+        if learns_from_good_only(method_class(method)):
+            return {key: value for key, value in self.settings.items() if key != "synthetic"}
+        return self.settings
 
 
-def basis_of(split: Dataset, folds: int) -> Basis:
-    """What the choice rests on; raises DataError where nothing can tell methods apart."""
-    held, test = split.split("val"), split.split("test")
+def make_setup(
+    out: Path, dataset: Dataset, methods: Sequence[str], settings: dict[str, Any], folds: int, seed: int, progress: bool
+) -> ComparisonSetup:
+    """Split the dataset once for all methods; DataError where no images can rank them."""
+    split = make_splits(dataset, [method_class(name) for name in methods], seed, VAL_SHARE, need_defects=folds > 0)
+    return ComparisonSetup(
+        out, split, choose_basis(split, folds), make_fold_splits(split, folds, seed), settings, progress
+    )
+
+
+def choose_basis(split: Dataset, folds: int) -> Basis:
+    """The images that the choice is based on; DataError where none can rank methods."""
     if folds:
-        if _ranks(parted(split.where(lambda s: s.split != "test"))[0], split):
+        if _can_rank(split_synthetic(split.where(lambda s: s.split != "test"))[0], split):
             return "folds"
         raise DataError(
             "folds are made of the training and validation images, and those hold no defective ones to rank methods "
             "by; leave out --folds, or give some of the defects the split 'train'"
         )
-    if _ranks(held, split):
+    if _can_rank(split.split("val"), split):
         return "validation"
-    if any(s.defective for s in test.samples):
+    if any(s.defective for s in split.split("test").samples):
         return "test"
     raise DataError(
-        "neither the validation nor the test images hold known defects, so nothing tells which method is better; "
+        "neither the validation nor the test images hold known defects, so no metric can rank the methods; "
         "label some, or give some of the defects the split 'test'"
     )
 
 
-def _ranks(part: Dataset, whole: Dataset) -> bool:
-    """Whether a part can rank methods: good and defective images, or defects where no image of the data is good."""
-    kinds = {s.defective for s in part.samples}
+def _can_rank(subset: Dataset, whole: Dataset) -> bool:
+    """Whether a subset has good and defective images, or defects where no image of the data is good."""
+    kinds = {s.defective for s in subset.samples}
     return {True, False} <= kinds or (True in kinds and not any(s.defective is False for s in whole.samples))
 
 
-def folds_of(split: Dataset, folds: int, seed: int) -> list[Dataset]:
-    """For each fold the training and validation images, the fold's own as "test" and a new validation set.
+def make_fold_splits(split: Dataset, folds: int, seed: int) -> list[Dataset]:
+    """For each fold the training and validation images, with the fold's own as "test" and a new validation set.
 
-    Synthetic images are in no fold; each is learnt from where nothing that it shows is held out.
+    Synthetic images are in no fold; each is trained on where none of its source images is held out.
     """
     if not folds:
         return []
-    pool, drawn = parted(split.where(lambda s: s.split != "test"))
-    numbers = fold_numbers(pool, folds, seed)
-    parts = []
+    real, synthetic = split_synthetic(split.where(lambda s: s.split != "test"))
+    numbers = assign_folds(real, folds, seed)
+    splits = []
     for k in range(folds):
-        marked = [replace(s, split="test" if n == k else "train") for s, n in zip(pool.samples, numbers, strict=True)]
-        parts.append(ensure_splits(pool.with_samples([*marked, *drawn]), seed, VAL_SHARE))
-    return parts
+        marked = [replace(s, split="test" if n == k else "train") for s, n in zip(real.samples, numbers, strict=True)]
+        splits.append(ensure_splits(real.with_samples([*marked, *synthetic]), seed, VAL_SHARE))
+    return splits
 
 
-def settings_for(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Those that are a method's: synthetic defects are not for one that learns from good images alone."""
-    if good_alone(method_class(name)):
-        return {key: value for key, value in settings.items() if key != "synthetic"}
-    return settings
-
-
-def can_learn(name: str, split: Dataset, settings: dict[str, Any], left_out: LeftOut) -> bool:
-    """Whether a method can learn from the training images; else it is left out with the reason."""
-    kind = method_class(name)
+def is_trainable(method: str, setup: ComparisonSetup, left_out: LeftOut) -> bool:
+    """Whether a method can be trained on the training images; if not, it is left out with the reason."""
     try:
-        if learns_windows(kind, "tiling" in settings):
-            check_places(split)
-        else:
-            check_truth(split, kind, drawn="synthetic" in settings)
+        check_trainable(setup.dataset, method_class(method), "tiling" in setup.settings, "synthetic" in setup.settings)
     except DataError as error:
-        left_out.append((name, str(error)))
+        left_out.append((method, str(error)))
         return False
     return True
 
 
 def check_folder(out: Path) -> None:
-    """Raises OptionError for a folder that holds something else."""
+    """Raise OptionError for a folder with other content."""
     if out.exists() and not out.is_dir():
         raise OptionError(f"'{out}' is a file; name a folder with --out")
     if out.is_dir() and any(out.iterdir()) and not (out / "comparison.yaml").is_file():
         raise OptionError(f"'{out}' is not empty and holds no comparison; choose another folder with --out")
 
 
-def start(contest: Contest, data: str | Path, seed: int, folds: int) -> None:
-    """Write what was asked for, or hold that the folder's comparison is of the same images."""
-    path = contest.out / "comparison.yaml"
-    asked = {"split": sha256_of(contest.dataset), "seed": seed, "folds": folds}
+def write_setup(setup: ComparisonSetup, data: str | Path, seed: int, folds: int) -> None:
+    """Write the setup into the folder; OptionError where it holds a comparison of other images."""
+    path = setup.out / "comparison.yaml"
+    wanted = {"split": dataset_sha256(setup.dataset), "seed": seed, "folds": folds}
     if path.is_file():
-        try:
-            known = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError:
-            known = None
-        if not isinstance(known, dict) or {key: known.get(key) for key in asked} != asked:
+        known = load_yaml(path, f"'{path}'")
+        if not isinstance(known, dict) or {key: known.get(key) for key in wanted} != wanted:
             raise OptionError(
-                f"'{contest.out}' holds a comparison of other images, splits, folds or another seed; "
+                f"'{setup.out}' holds a comparison of other images, splits, folds or another seed; "
                 "choose another folder with --out"
             )
     else:
-        contest.out.mkdir(parents=True, exist_ok=True)
         name = str(Path(data).resolve()) if Path(data).exists() else str(data)
-        whole = {"blemish": blemish.__version__, "data": name, **asked}
-        path.write_text(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    lists = {contest.out / "split.csv": contest.dataset}
-    lists |= {contest.out / "folds" / str(k) / "split.csv": part for k, part in enumerate(contest.folds)}
-    for listed, part in lists.items():
+        content = {"blemish": blemish.__version__, "data": name, **wanted}
+        write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    lists = {setup.out / "split.csv": setup.dataset}
+    lists |= {setup.out / "folds" / str(k) / "split.csv": split for k, split in enumerate(setup.folds)}
+    for listed, split in lists.items():
         listed.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(part, listed)
-
-
-def places_of(contest: Contest, method: str) -> list[tuple[Path, Path]]:
-    """The list of images and the run folder of each training that the choice rests on."""
-    if contest.folds:
-        folders = [contest.out / "folds" / str(k) for k in range(len(contest.folds))]
-        return [(folder / "split.csv", folder / method) for folder in folders]
-    return [(contest.out / "split.csv", contest.out / "runs" / method)]
+        write_csv(split, listed)

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from blemish.methods.base import OnePassMethod
-from blemish.report.page import duration
+from blemish.report.formatting import duration
 
 log = logging.getLogger(__name__)
 FILE_EVERY_S = 1.0

@@ -16,17 +16,18 @@ from blemish.dataset.sample import Sample
 from blemish.errors import MissingExtraError, OptionError
 from blemish.evaluation.curves import class_curves, detection_curves
 from blemish.evaluation.defect_recall import DefectMatches
-from blemish.evaluation.detections import Detections, average_precision, rank_detections
-from blemish.evaluation.evaluate import Seen as Judged
+from blemish.evaluation.detections import IOU_50, Detections, detection_precision, rank_detections
+from blemish.evaluation.evaluate import EvaluatedImage
 from blemish.evaluation.intervals import estimate_rate, prove_escape_rate
 from blemish.geometry import Polygon
 from blemish.imaging.read import write_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
-from blemish.report.curves import draw_curves
-from blemish.report.gallery import choose, make_card, telling
-from blemish.report.page import in_words, percent, verdicts_by_class
-from blemish.report.plots import precision_recall, roc, score_histogram
+from blemish.report.evaluation_page import summary_sentences, verdicts_by_class
+from blemish.report.formatting import percent
+from blemish.report.gallery import make_card, select_errors, select_images
+from blemish.report.plots import plot_precision_recall, plot_precision_recall_by_class, plot_roc, plot_score_histogram
+from blemish.translation import translator
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_page_of_a_class_bundle_without_speed(run, folder, tmp_path):
     links = re.findall(r'<a href="#(cell-\d-\d)">(\d+)</a>', out.read_text(encoding="utf-8"))
     assert dict(links) == {"cell-0-0": "2", "cell-0-1": "2", "cell-1-1": "2", "cell-2-0": "1", "cell-2-1": "2"}
     assert {name for name, _ in links} <= set(page.ids)
-    assert "good called <i>stain& 2 of 2" in words
+    assert "good predicted as <i>stain& 2 of 2" in words
     assert "Images per second" not in words
     assert "Regions as they ship" not in words
 
@@ -109,7 +110,7 @@ def test_page_of_a_detector(run, tmp_path):
     out = tmp_path / "page.html"
     run(bundle, tmp_path / "list.csv", "--no-speed", "--out", out)
     _, words = read_page(out)
-    for title in ("Missed defects", "False regions", "Boxes, IoU 0.5", "How small a defect is found"):
+    for title in ("Missed defects", "False regions", "Boxes, IoU 0.5", "Recall by size of the defect"):
         assert title in words
     assert "8 to 16 1 100 %" in words
     assert "16 to 32 1 0 %" in words
@@ -118,9 +119,9 @@ def test_page_of_a_detector(run, tmp_path):
 
 def test_telling_images_come_first():
     def judged(number, label, predicted, outcome=None):
-        return Judged(Sample(f"{number}.png", label), PASS, 0.0, predicted, None, None, None, None, outcome)
+        return EvaluatedImage(Sample(f"{number}.png", label), PASS, 0.0, predicted, None, None, None, None, outcome)
 
-    found = telling([
+    found = select_errors([
         judged(0, "pit", ("good", 0.6)), judged(1, "pit", ("pit", 0.9)), judged(2, None, ("pit", 0.9)),
         judged(3, "dent", ("pit", 0.7), DefectMatches([4.0, 30.0], [False, True], [0.8])),
         judged(4, "pit", None, DefectMatches([9.0], [False], [0.2, 0.9])), judged(5, "pit", None, DefectMatches([9.0], [True], [])),
@@ -145,7 +146,7 @@ def test_curves_by_class_are_those_of_their_figures():
         for _ in range(5)
     ]
     for name, (recall, precision, value) in detection_curves(images).items():
-        assert value == pytest.approx(float(average_precision(rank_detections(images, name, np.array([0.5])))[0]))
+        assert value == pytest.approx(float(detection_precision(rank_detections(images, name, IOU_50))[0]))
         assert (np.diff(recall) >= 0).all()
         assert len(precision) == 15
     shown = [(Sample("x", label), Inspection(PASS, "", 0, [], (1, 1), class_scores=given)) for label, given in [
@@ -155,7 +156,8 @@ def test_curves_by_class_are_those_of_their_figures():
     assert recall.tolist() == [0.5, 0.5, 1]
     assert precision.tolist() == pytest.approx([1, 0.5, 2 / 3])
     assert value == pytest.approx((1 + 2 / 3) / 2)
-    assert draw_curves("pr-x", {"none": (np.zeros(0), np.zeros(0), 0.0), "pit": (recall, precision, value)})
+    curves = {"none": (np.zeros(0), np.zeros(0), 0.0), "pit": (recall, precision, value)}
+    assert plot_precision_recall_by_class("pr-x", curves, T)
 
 
 @pytest.mark.parametrize("kept", ["good", "pit"])
@@ -172,7 +174,7 @@ def test_page_of_one_kind_of_part(run, folder, tmp_path, kept):
 
 def test_missing_extra_is_named_before_any_work(run, folder, tmp_path, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr("blemish.report.page.find_spec", lambda name: None if name == "jinja2" else find(name))
+    monkeypatch.setattr("blemish.report.html.find_spec", lambda name: None if name == "jinja2" else find(name))
     with pytest.raises(MissingExtraError, match=r"jinja2 is not installed; pip install 'blemish\[report\]'"):
         run(tmp_path / "none.blemish", folder)
 
@@ -190,13 +192,14 @@ def seen(rows):
     ]
 
 
+T = translator("en")
 PASS, REVIEW, REJECT = Verdict.PASS, Verdict.REVIEW, Verdict.REJECT
 
 
 def test_gallery_shows_the_worst_first():
     rows = [("good", s, REJECT if s > 6 else PASS) for s in range(10)]
     rows += [("pit", s, PASS if s < 3 else REVIEW if s < 5 else REJECT) for s in range(10)]
-    groups = {group.title: group for group in choose(seen(rows), limit=2)}
+    groups = {group.title: group for group in select_images(seen(rows), limit=2)}
     assert {title: [int(sample.image[:-4]) for sample in group.samples] for title, group in groups.items()} == {
         "Missed": [10, 11],
         "False alarms": [9, 8],
@@ -204,7 +207,7 @@ def test_gallery_shows_the_worst_first():
         "Typical": [16, 4],
     }
     assert groups["Missed"].total == 3
-    clean = choose(seen([("good", 0, PASS), ("good", 1, PASS), ("pit", 5, REJECT), ("pit", 4, REJECT)]), limit=2)
+    clean = select_images(seen([("good", 0, PASS), ("good", 1, PASS), ("pit", 5, REJECT), ("pit", 4, REJECT)]), limit=2)
     assert {group.title: group.samples[0].image for group in clean} == {
         "Nearly missed": "3.png", "Nearly a false alarm": "1.png", "Typical": "2.png",
     }  # fmt: skip
@@ -225,7 +228,7 @@ def test_words_for_a_proof():
         "proof": prove_escape_rate(0, 63, (0.05, 0.01)).__dict__,
         "review_rate": {"value": 0},
     }
-    words = " ".join(in_words({"image": image})).replace("\N{NO-BREAK SPACE}", " ")
+    words = " ".join(summary_sentences({"image": image}, T)).replace("\N{NO-BREAK SPACE}", " ")
     assert "None of 63 defective parts passed." in words
     assert "With 95 % confidence this proves an escape rate of at most 4.6 %." in words
     assert "To prove at most 1 %, 236 more defective parts must be inspected without an escape." in words
@@ -253,8 +256,11 @@ def test_plots_of_few_and_of_equal_scores(count):
     defective = np.arange(count) % 2 == 0
     for scores in (np.zeros(count), np.arange(count, dtype=float)):
         verdicts = [REVIEW if d else PASS for d in defective]
-        for drawing in (score_histogram(scores, defective, 0.5, None), roc(scores, defective, verdicts),
-                        precision_recall(scores, defective, verdicts)):  # fmt: skip
+        for drawing in (
+            plot_score_histogram(scores, defective, 0.5, None, T),
+            plot_roc(scores, defective, verdicts, T),
+            plot_precision_recall(scores, defective, verdicts, T),
+        ):
             assert drawing.startswith("<svg")
             assert "#123457" not in drawing
             assert not re.search("^<svg[^>]* width=", drawing)

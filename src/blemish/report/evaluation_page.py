@@ -1,0 +1,182 @@
+"""One self-contained HTML page of an evaluation: metrics, plots, example images, provenance."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from blemish.dataset.sample import GOOD
+from blemish.inspection.manifest import Manifest
+from blemish.inspection.result import Verdict
+from blemish.report.confusion import confusion_cells
+from blemish.report.formatting import percent
+from blemish.report.gallery import ImageGroup, InspectedSample
+from blemish.report.html import render_template
+from blemish.report.plots import plot_precision_recall, plot_precision_recall_by_class, plot_roc, plot_score_histogram
+from blemish.translation import ENGLISH, Translate, translator
+
+if TYPE_CHECKING:  # evaluation and report are rooms of one floor
+    from blemish.evaluation.curves import PrecisionRecallCurve
+    from blemish.evaluation.evaluate import EvaluatedImage
+
+
+def render_evaluation(
+    metrics: dict[str, Any],
+    manifest: Manifest,
+    inspections: Sequence[InspectedSample],
+    gallery: Sequence[ImageGroup],
+    images: Sequence["EvaluatedImage"] = (),
+    curves: "Sequence[tuple[str, dict[str, PrecisionRecallCurve]]]" = (),
+    language: str = ENGLISH,
+) -> str:
+    """The page of an evaluation.
+
+    `metrics` is what `Evaluation.to_dict` gives, `inspections` all inspected samples, `gallery` groups of images with
+    their cards, `images` what the metrics use of each image, `curves` captions and precision-recall curves by class.
+
+    Raises MissingExtraError where matplotlib or Jinja2 is not installed, OptionError for an unknown language.
+    """
+    t = translator(language)
+    return render_template(
+        "evaluation.html",
+        language,
+        metrics=metrics,
+        manifest=manifest,
+        sentences=summary_sentences(metrics, t),
+        warnings=report_warnings(metrics, manifest, t),
+        plots=_plots(manifest, inspections, t),
+        verdicts=verdicts_by_class(inspections),
+        gallery=gallery,
+        cells=confusion_cells(images, metrics.get("classes", {}).get("classes", [])),
+        curves=[
+            (t(caption), plot_precision_recall_by_class(f"pr-{k}", own, t)) for k, (caption, own) in enumerate(curves)
+        ],
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def summary_sentences(metrics: dict[str, Any], t: Translate) -> list[str]:
+    """What the metrics say of escapes, overkill and reviews, and what proof of a lower escape rate takes."""
+    image = metrics.get("image", {})
+    sentences = []
+    if (escape := image.get("escape_rate")) is None:
+        sentences.append(t("There is no defective image in this data, so nothing is known of escapes."))
+    else:
+        count = _hits(escape)
+        sentences.append(
+            t("{count} of {n} defective parts passed.", count=count, n=escape["n"])
+            if count
+            else t("None of {n} defective parts passed.", n=escape["n"])
+        )
+        sentences[-1] += " " + t(
+            "The escape rate is {rate}; with {confidence} confidence it lies between {low} and {high}.",
+            **_rate_values(escape),
+        )
+    if (overkill := image.get("overkill_rate")) is None:
+        sentences.append(t("There is no good image in this data, so nothing is known of false alarms."))
+    else:
+        count = _hits(overkill)
+        sentences.append(
+            t("{count} of {n} good parts were rejected.", count=count, n=overkill["n"])
+            if count
+            else t("None of {n} good parts were rejected.", n=overkill["n"])
+        )
+        sentences[-1] += " " + t(
+            "The overkill rate is {rate}; with {confidence} confidence it lies between {low} and {high}.",
+            **_rate_values(overkill),
+        )
+    if rate := image.get("review_rate", {}).get("value"):
+        sentences.append(t("{rate} of all parts are up for review by a person.", rate=percent(rate)))
+    return sentences + (_proof_sentences(image["proof"], t) if "proof" in image else [])
+
+
+def _hits(rate: dict[str, Any]) -> int:
+    return round(float(rate["value"]) * int(rate["n"]))
+
+
+def _rate_values(rate: dict[str, Any]) -> dict[str, str]:
+    bounds = {name: percent(rate[key]) for name, key in (("rate", "value"), ("low", "low"), ("high", "high"))}
+    return bounds | {"confidence": percent(0.95)}
+
+
+def _proof_sentences(proof: dict[str, Any], t: Translate) -> list[str]:
+    confidence, proven = percent(proof["confidence"]), percent(proof["proven"])
+    sentences = [
+        t(
+            "With {confidence} confidence this proves an escape rate of at most {rate}.",
+            confidence=confidence,
+            rate=proven,
+        )
+    ]
+    missing = next((row for row in proof["needed"] if row["more"] > 0), None)
+    if missing is not None:
+        values = {"rate": percent(missing["rate"]), "count": f"{missing['more']:,}"}
+        sentences.append(
+            t(
+                "To prove at most {rate}, {count} more defective parts must be inspected without another escape.",
+                **values,
+            )
+            if proof["escapes"]
+            else t(
+                "To prove at most {rate}, {count} more defective parts must be inspected without an escape.", **values
+            )
+        )
+    return sentences
+
+
+def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -> list[str]:
+    """What a reader must know before trusting the metrics."""
+    warnings = [t(text) for text in manifest.calibration.warnings] if manifest.calibration is not None else []
+    decision, data = manifest.decision, metrics["data"]
+    if decision.review is None and decision.reject is None and not decision.class_thresholds and not decision.rules:
+        warnings.append(
+            t("The bundle has no threshold and no rule: every part goes to review. Set them with `blemish decide`.")
+        )
+    if manifest.certificate is None:
+        warnings.append(t("The bundle has no certificate that its graph agrees with the network it was made from."))
+    elif manifest.certificate.detections == 0:
+        warnings.append(t("Nothing was detected on the images of the certificate, so it says nothing of boxes."))
+    if data["unreadable"]:
+        count = len(data["unreadable"])
+        warnings.append(t("Files that could not be read: {count}; see the end of the page.", count=count))
+    for name, count in data.get("unknown_classes", {}).items():
+        warnings.append(
+            t(
+                "The bundle does not know the class {name} (images: {count}); all count as missed.",
+                name=name,
+                count=count,
+            )
+        )
+    if data["unknown"]:
+        warnings.append(t("Images without annotation, which no metric counts: {count}.", count=data["unknown"]))
+    return warnings
+
+
+def verdicts_by_class(inspections: Sequence[InspectedSample]) -> list[dict[str, Any]]:
+    """For each annotated class, how many images passed, went to review and were rejected."""
+    rows: dict[str, dict[str, Any]] = {}
+    for sample, inspection in inspections:
+        if sample.defective is None:
+            continue
+        name = sample.label or ("defective" if sample.defective else GOOD)
+        row = rows.setdefault(name, {"name": name, "good": not sample.defective, **{str(v): 0 for v in Verdict}})
+        row[str(inspection.verdict)] += 1
+    for row in rows.values():
+        row["total"] = sum(row[str(v)] for v in Verdict)
+    return sorted(rows.values(), key=lambda row: (not row["good"], row["name"]))
+
+
+def _plots(manifest: Manifest, inspections: Sequence[InspectedSample], t: Translate) -> dict[str, str]:
+    known = [(sample, inspection) for sample, inspection in inspections if sample.defective is not None]
+    if not known:
+        return {}
+    scores = np.array([inspection.score for _, inspection in known], np.float64)
+    defective = np.array([bool(sample.defective) for sample, _ in known])
+    verdicts = [inspection.verdict for _, inspection in known]
+    decision = manifest.decision
+    plots = {"scores": plot_score_histogram(scores, defective, decision.review, decision.reject, t)}
+    if defective.any() and not defective.all():
+        plots["roc"] = plot_roc(scores, defective, verdicts, t)
+        plots["pr"] = plot_precision_recall(scores, defective, verdicts, t)
+    return plots
