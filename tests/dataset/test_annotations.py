@@ -19,16 +19,16 @@ from blemish.dataset import (
     Polygon,
     Rle,
     Sample,
-    boxes_of,
-    class_masks,
     convert,
+    defect_boxes,
     detect_format,
     has_mask,
-    mask_of,
+    read_class_masks,
     read_dataset,
+    read_defect_mask,
 )
 from blemish.dataset.formats.deeppcb import CLASSES
-from blemish.dataset.ground_truth import label_from
+from blemish.dataset.ground_truth import derive_label
 from blemish.errors import DataError
 from blemish.geometry import (
     decode_runs,
@@ -82,7 +82,7 @@ def samples_of(items, split=None):
     def sample(found):
         own = tuple(i for i in found if isinstance(i, Box))
         shapes = tuple(i for i in found if not isinstance(i, Box))
-        label = label_from(i.label for i in found)
+        label = derive_label(i.label for i in found)
         return Sample(Path(), label=label, boxes=own or (None if shapes else ()), shapes=shapes or None, split=split)
 
     return st.lists(st.lists(items, max_size=4).map(sample), min_size=1, max_size=3)
@@ -103,7 +103,7 @@ def there_and_back(samples, target):
         assert detect_format(out) == target
         back = read_dataset(out).samples
         assert len(back) == len(samples)
-        shown = [class_masks(s, CLASSES, (HEIGHT, WIDTH)) if has_mask(s) else None for s in back]
+        shown = [read_class_masks(s, CLASSES, (HEIGHT, WIDTH)) if has_mask(s) else None for s in back]
         return placed, back, lost, shown
 
 
@@ -179,7 +179,7 @@ def test_neu_det_comes_back_with_labels_by_name(samples):
 def test_masks_of_classes_come_back(target, samples):
     written, _, lost, found = there_and_back(samples, target)
     for before, after in zip(written, found, strict=True):
-        expected = class_masks(before, CLASSES, (HEIGHT, WIDTH))
+        expected = read_class_masks(before, CLASSES, (HEIGHT, WIDTH))
         if target == "class-masks" and any("overlap" in line for line in lost):
             np.testing.assert_array_equal(after.any(axis=0), expected.any(axis=0))
             assert not (after & ~expected).any()
@@ -219,14 +219,14 @@ def test_masks_of_files_become_run_lengths_and_back(tmp_path):
     assert convert(dataset, "coco", tmp_path / "coco") == []
     (back,) = read_dataset(tmp_path / "coco").samples
     assert back.shapes[0].many
-    np.testing.assert_array_equal(mask_of(back, (HEIGHT, WIDTH)), mask > 0)
+    np.testing.assert_array_equal(read_defect_mask(back, (HEIGHT, WIDTH)), mask > 0)
     expected = {(3, 2, 9, 5), (1, 8, 4, 12)}  # two defects in one mask, as before
     for found in (sample, back):
-        assert {(b.x0, b.y0, b.x1, b.y1) for b in boxes_of(found, (HEIGHT, WIDTH))} == expected
+        assert {(b.x0, b.y0, b.x1, b.y1) for b in defect_boxes(found, (HEIGHT, WIDTH))} == expected
     convert(read_dataset(tmp_path / "coco"), "masks", tmp_path / "masks")
     (again,) = read_dataset(tmp_path / "masks").samples
     assert again.label == "open"
-    np.testing.assert_array_equal(mask_of(again, (HEIGHT, WIDTH)), mask > 0)
+    np.testing.assert_array_equal(read_defect_mask(again, (HEIGHT, WIDTH)), mask > 0)
 
 
 @given(st.lists(st.tuples(st.floats(-5, 25), st.floats(-5, 25)), min_size=3, max_size=9))
@@ -295,7 +295,7 @@ def test_a_coco_file_is_understood_by_pycocotools(tmp_path):
 def test_boxes_are_cut_to_the_image_and_empty_ones_dropped():
     found = (Box(-3, -2, 4, 5, "a"), Box(10, 3, 30, 9, "b"), Box(5, 5, 5, 9, "c"), Box(40, 1, 50, 2, "d"))
     sample = Sample(Path("a.png"), boxes=found)
-    assert boxes_of(sample, (HEIGHT, WIDTH)) == (Box(0, 0, 4, 5, "a"), Box(10, 3, 18, 9, "b"))
+    assert defect_boxes(sample, (HEIGHT, WIDTH)) == (Box(0, 0, 4, 5, "a"), Box(10, 3, 18, 9, "b"))
 
 
 def test_masks_are_known_only_where_every_defect_is_outlined():
@@ -305,5 +305,5 @@ def test_masks_are_known_only_where_every_defect_is_outlined():
     assert not has_mask(Sample(Path("a.png"), shapes=(outline,), boxes=(box,)))
     assert has_mask(Sample(Path("a.png"), boxes=()))
     with pytest.raises(DataError, match="nothing tells which pixels"):
-        mask_of(Sample(Path("a.png"), boxes=(box,)), (4, 4))
-    assert not mask_of(Sample(Path("a.png"), label=GOOD), (4, 4)).any()
+        read_defect_mask(Sample(Path("a.png"), boxes=(box,)), (4, 4))
+    assert not read_defect_mask(Sample(Path("a.png"), label=GOOD), (4, 4)).any()

@@ -19,11 +19,11 @@ from blemish.dataset import (
     Polygon,
     Sample,
     audit_dataset,
-    class_masks,
     convert,
     describe,
-    mask_of,
+    read_class_masks,
     read_dataset,
+    read_defect_mask,
 )
 from blemish.dataset.ground_truth import known_boxes
 from blemish.dataset.sample import AnnotationWarning
@@ -214,7 +214,7 @@ def test_severstal(columns, tmp_path):
     text(tmp_path / "train.csv", "\n".join([columns, *rows]))
     first, second = read_dataset(tmp_path).samples
     assert (first.label, second.label, second.defective) == (None, "good", False)
-    three, one = class_masks(first, ("3", "1"), SIZE)
+    three, one = read_class_masks(first, ("3", "1"), SIZE)
     assert set(zip(*np.nonzero(three), strict=True)) == {(0, 1), (1, 1), (0, 3)}
     assert one[:, 0].all()
     assert one.sum() == 40
@@ -236,7 +236,7 @@ def test_class_masks_grey_or_with_a_palette(palette, tmp_path):
     assert [name for name, known in FORMATS.items() if known.looks_like(tmp_path)] == ["class-masks"]
     dataset = read_dataset(tmp_path)
     assert [s.label for s in dataset.samples] == [None, "pit", "good"]
-    dent, pit, none = class_masks(dataset.samples[0], ("dent", "pit", "scratch"), SIZE)
+    dent, pit, none = read_class_masks(dataset.samples[0], ("dent", "pit", "scratch"), SIZE)
     np.testing.assert_array_equal(dent, values == 1)
     np.testing.assert_array_equal(pit, values == 2)
     assert not none.any()
@@ -541,7 +541,7 @@ def test_severstal_rows_of_one_class_are_all_kept(tmp_path):
     picture(tmp_path / "train_images/a.png")
     text(tmp_path / "train.csv", "ImageId,ClassId,EncodedPixels\na.png,1,1 3\na.png,1,41 2\n")
     (sample,) = read_dataset(tmp_path).samples
-    assert mask_of(sample, SIZE).sum() == 5
+    assert read_defect_mask(sample, SIZE).sum() == 5
 
 
 def make_bad_yolo(root):

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from blemish.cli.data import data
 from blemish.dataset import Dataset, Sample, audit_dataset, describe, read_dataset, valid_mask
 from blemish.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, near_pairs, perceptual_hash
+from blemish.dataset.info import DepthCount, SizeCount
 from blemish.errors import ImageError
 from blemish.imaging.read import write_image
 
@@ -134,7 +135,9 @@ def test_defect_sizes_agree_with_scipy(clean):
     np.testing.assert_allclose(spread, np.quantile(sizes, [0, 0.25, 0.5, 0.75, 1]))
     assert dents.share.high == pytest.approx(max(sizes) / 96**2)
     assert found.counts == {"good": {"train": 12, "test": 4}, "dent": {"test": 4}}
-    assert (found.setting, found.sizes, found.depths) == ("unknown", {"96×96": 20}, {"8 bit, RGB": 20})
+    (size,), (depth,) = found.sizes, found.depths
+    assert (found.setting, size, depth) == ("unknown", SizeCount(96, 96, 20), DepthCount(8, 3, 20))
+    assert (str(size), str(depth)) == ("96×96", "8 bit, RGB")
 
 
 def run(*arguments):
@@ -174,7 +177,7 @@ def test_valid_mask_takes_roi_and_ignore_at_any_scale(tmp_path):
     np.testing.assert_array_equal(valid_mask(both, (20, 40), left), roi & ~ignore & left)
     with pytest.raises(ImageError, match="does not fit"):
         valid_mask(both, (20, 60))
-    with pytest.raises(ImageError, match="leave nothing"):
+    with pytest.raises(ImageError, match="no valid pixels left"):
         valid_mask(Sample(tmp_path / "a.png", roi=tmp_path / "roi.png", ignore=tmp_path / "roi.png"), (20, 40))
 
 
@@ -182,5 +185,5 @@ def test_an_unreadable_file_does_not_stop_the_others(clean):
     (clean / "train/good/000.png").write_bytes(b"")
     found = describe(read_dataset(clean))
     assert len(found.unreadable) == 1
-    assert found.sizes == {"96×96": 19}
+    assert found.sizes == [SizeCount(96, 96, 19)]
     assert isinstance(read_dataset(clean), Dataset)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.dataset import FORMATS, GOOD, convert, detect_format, read_dataset, sha256_of, write_csv
+from blemish.dataset import FORMATS, GOOD, convert, dataset_sha256, detect_format, read_dataset, write_csv
 from blemish.dataset.formats import elpv
 from blemish.dataset.sample import Sample
 from blemish.errors import DataError
@@ -173,7 +173,7 @@ def test_csv_round_trip(layout, tmp_path):
     assert str(tmp_path) not in (tmp_path / "relative.csv").read_text()
     moved = read_dataset(tmp_path / "relative.csv", root=layout[0])
     assert moved.samples == dataset.samples
-    assert sha256_of(moved) == sha256_of(dataset)
+    assert dataset_sha256(moved) == dataset_sha256(dataset)
 
 
 @pytest.mark.parametrize("target", ["mvtec", "classes", "good-defect", "masks"])
@@ -349,14 +349,14 @@ def test_hash_tells_label_split_and_content_but_not_order(tmp_path):
 
     make_mvtec(tmp_path)
     dataset = read_dataset(tmp_path)
-    own = sha256_of(dataset)
-    assert sha256_of(dataset.with_samples(reversed(dataset.samples))) == own
+    own = dataset_sha256(dataset)
+    assert dataset_sha256(dataset.with_samples(reversed(dataset.samples))) == own
     for change in ({"label": "dent"}, {"split": "val"}):
         changed = dataset.with_samples((replace(dataset.samples[0], **change), *dataset.samples[1:]))
-        assert sha256_of(changed) != own
+        assert dataset_sha256(changed) != own
     with dataset.samples[0].image.open("ab") as file:
         file.write(b"x")
-    assert sha256_of(dataset) != own
+    assert dataset_sha256(dataset) != own
 
 
 def test_folders_of_good_and_defect_one_a_product(tmp_path):

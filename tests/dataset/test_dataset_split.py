@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.dataset import GOOD, Dataset, Sample, ensure_splits
-from blemish.dataset.split import fold_numbers
+from blemish.dataset.split import assign_folds
 
 labels = st.sampled_from([GOOD, GOOD, GOOD, "dent", "scratch", None])
 rows = st.lists(
@@ -115,12 +115,12 @@ def test_synthetic_images_are_learnt_from_alone_and_show_nothing_held_out(table,
 
 
 def test_no_fold_holds_a_synthetic_image_or_what_one_shows():
-    from blemish.training.comparison.setup import folds_of
+    from blemish.training.comparison.setup import make_fold_splits
 
     real = [Sample(Path(f"{i}.png"), ("good", "dent")[i % 2], "train") for i in range(40)]
     drawn = [Sample(Path(f"drawn{i}.png"), "dent", "train", sources=(Path(f"{i}.png"),)) for i in range(40)]
     seen = Counter()
-    for part in folds_of(Dataset((*real, *drawn), Path("/data"), "csv"), 4, 0):
+    for part in make_fold_splits(Dataset((*real, *drawn), Path("/data"), "csv"), 4, 0):
         held = {s.image for s in part.samples if s.split != "train"}
         extra = [s for s in part.samples if s.sources is not None]
         assert {s.split for s in extra} == {"train"}
@@ -173,7 +173,7 @@ def test_folds_share_out_the_images_of_each_product():
     sizes = {"large": 40, "small": 4}
     samples = tuple(s for s in product_table(sizes) if s.label == GOOD)
     for seed in range(5):
-        numbers = fold_numbers(Dataset(samples, Path("/data"), "csv"), 4, seed)
+        numbers = assign_folds(Dataset(samples, Path("/data"), "csv"), 4, seed)
         found = Counter((s.product, number) for s, number in zip(samples, numbers, strict=True))
         assert found == {(product, fold): count // 4 for product, count in sizes.items() for fold in range(4)}
 
@@ -194,4 +194,4 @@ def test_without_products_or_with_one_alone_the_split_is_by_label_and_group(prod
     for need, expected in expected_splits.items():
         done = ensure_splits(dataset, seed=2, need_defects_in_training=need)
         assert "".join({"train": "t", "val": "v", "test": "x"}[str(s.split)] for s in done.samples) == expected
-    assert "".join(map(str, fold_numbers(dataset, 3, seed=2))) == "1212120000021102100012201201110210121202"
+    assert "".join(map(str, assign_folds(dataset, 3, seed=2))) == "1212120000021102100012201201110210121202"

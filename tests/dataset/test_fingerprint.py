@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from blemish.dataset.fingerprint import alignment, fingerprint, kind_of
+from blemish.dataset.fingerprint import alignment, fingerprint, image_kind
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
-from blemish.training.advice.rules import side_in_view
+from blemish.training.advice.rules import defect_side
 
 
 def parts(count, shift):
@@ -47,8 +47,8 @@ def test_alignment_and_kind_of_what_was_drawn():
     assert alignment(parts(12, 0)) > 0.9
     assert alignment(parts(12, 8)) < 0.5
     assert abs(alignment(textures(12))) < 0.1
-    assert kind_of(parts(12, 0)) == kind_of(parts(12, 5)) == "object"  # moved parts lie on plain ground
-    assert kind_of(textures(12)) == "texture"
+    assert image_kind(parts(12, 0)) == image_kind(parts(12, 5)) == "object"  # moved parts lie on plain ground
+    assert image_kind(textures(12)) == "texture"
     assert alignment(np.zeros((3, 48, 48), np.float32)) == 0
 
 
@@ -59,7 +59,7 @@ def test_counts_and_sizes_of_the_tiny_set(tiny_data):
     assert (found.height, found.width, found.channels, found.bits) == (64, 64, 3, 8)
     # A pit is a disc of radius 6, about 11 px of side; a scratch is at most 40 px long and 3 wide.
     assert 5 < found.small_defect_side < found.defect_side < 12
-    assert side_in_view(found, 128) == pytest.approx(2 * found.small_defect_side)
+    assert defect_side(found, 128) == pytest.approx(2 * found.small_defect_side)
     assert found.kind == "texture"
     assert found.near_duplicates == 0
     labelled = fingerprint(read_dataset(tiny_data.folder / "labelled.csv"))
@@ -79,7 +79,7 @@ def test_twins_are_counted_across_splits(tiny_data, tmp_path):
     found = fingerprint(read_dataset(tmp_path / "twins.csv"))
     assert (found.near_duplicates, found.duplicates_across_splits) == (1, 1)
     assert found.defect_side is None
-    assert side_in_view(found, 256) is None
+    assert defect_side(found, 256) is None
 
 
 def test_test_images_have_no_say_in_alignment_and_kind(tmp_path):

@@ -1,59 +1,56 @@
-"""What the formats with boxes and outlines share: careful reading, and what is lost in writing."""
+"""Careful reading of annotation files, shared by all formats: what cannot be used is skipped with a warning."""
 
+import csv
+import io
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
-from blemish.dataset.ground_truth import boxes_of, cut, has_boxes, label_from, shapes_of
-from blemish.dataset.image_files import losses, unique_stems
-from blemish.dataset.sample import AnnotationWarning, Dataset, Sample
+from blemish.dataset.ground_truth import derive_label
+from blemish.dataset.sample import AnnotationWarning
 from blemish.errors import DataError, ImageError
-from blemish.geometry import Box, Polygon, Shape
-from blemish.imaging.read import image_header
+from blemish.geometry import Box, Shape
 
 T = TypeVar("T")
+Key = TypeVar("Key", str, Path)
 
 
-def left_out(line: str, image: Path | None = None) -> None:
-    """Tell of an annotation that cannot be used, and of which image, if there is one."""
+def warn_skipped(line: str, image: Path | None = None) -> None:
+    """Warn of an annotation that cannot be used, and of the image that it belongs to, if there is one."""
     warnings.warn(AnnotationWarning(line, image), stacklevel=3)
 
 
-def readable(read: Callable[..., T], file: Path, image: Path, *more: Any) -> T | None:
-    """What `read` makes of an image's file of annotations; None for a file that it cannot read, which is left out."""
+def read_or_skip(read: Callable[..., T], file: Path, image: Path, *more: Any) -> T | None:
+    """What `read` makes of an image's annotation file; None, with a warning, for a file that it cannot read."""
     try:
         return read(file, image, *more)
     except (DataError, ImageError) as error:
-        left_out(str(error), image)
+        warn_skipped(str(error), image)
         return None
 
 
-def lone_masks(masks: dict[str, Path], images: Iterable[Path]) -> None:
-    """Tell of masks, as of `masks_in`, that are of none of the images."""
-    own = {masks[image.stem] for image in images if image.stem in masks}
-    for mask in sorted(set(masks.values()) - own):
-        left_out(f"{mask}: its image does not exist")
+def match_files(
+    images: Iterable[tuple[Key, Path]], files: Mapping[Key, Path], folder: Path
+) -> Iterator[tuple[Path, Path | None]]:
+    """Each image with the annotation file of its key; warns of the files without an image in `folder`."""
+    matched = set()
+    for key, image in images:
+        matched.add(key)
+        yield image, files.get(key)
+    for key in sorted(files.keys() - matched):
+        warn_skipped(f"{files[key]}: its image does not exist in {folder}")
 
 
-def number(value: Any) -> float:
+def finite_number(value: Any) -> float:
     """A finite number; ValueError otherwise."""
-    found = float(value)
-    if isinstance(value, bool) or not math.isfinite(found):
+    number = float(value)
+    if isinstance(value, bool) or not math.isfinite(number):
         raise ValueError(f"{value!r} is not a finite number")
-    return found
-
-
-def read_json(path: Path) -> Any:
-    """DataError for a file that is no JSON in UTF-8."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not readable as JSON: {' '.join(str(error).split())}") from error
+    return number
 
 
 def read_text(path: Path) -> str:
@@ -62,6 +59,19 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not readable as text in UTF-8: {error}") from error
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1 on."""
+    return [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+
+
+def read_json(path: Path) -> Any:
+    """DataError for a file that is no JSON in UTF-8."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not readable as JSON: {' '.join(str(error).split())}") from error
 
 
 def read_xml(path: Path) -> ElementTree.Element:
@@ -75,79 +85,40 @@ def read_xml(path: Path) -> ElementTree.Element:
         raise DataError(f"{path} is not readable as XML: {error}") from error
 
 
-def starts_with_key(path: Path, *keys: str) -> bool:
+def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a CSV file with commas, semicolons or tabs, and its rows with their line numbers.
+
+    DataError for a file that is no CSV in UTF-8.
+    """
+    csv.field_size_limit(1 << 30)  # run lengths are long
+    text = read_text(path)
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=guess_delimiter(text.partition("\n")[0]))
+        rows = [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k is not None}) for row in reader]
+        return list(reader.fieldnames or ()), rows
+    except csv.Error as error:
+        raise DataError(f"{path} is not readable as CSV: {error}") from error
+
+
+def guess_delimiter(line: str) -> str:
+    return max(",;\t", key=line.count)
+
+
+def first_line(path: Path) -> str:
+    """The beginning of a text file, for a look at its kind."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return file.readline(4000)
+
+
+def contains_key(path: Path, *keys: str) -> bool:
     """Whether the beginning of a JSON file holds one of the keys."""
     with path.open("rb") as file:
         head = file.read(65536)
     return any(f'"{key}"'.encode() in head for key in keys)
 
 
-def text_of(value: float) -> str:
-    """A coordinate, whole where it is, and otherwise with all its digits."""
-    return str(int(value)) if value == int(value) else repr(float(value))
-
-
-def known(boxes: Iterable[Box], shapes: Iterable[Shape]) -> dict[str, Any]:
+def annotation_fields(boxes: Iterable[Box], shapes: Iterable[Shape] = ()) -> dict[str, Any]:
     """`label`, `boxes` and `shapes` of a sample by its annotations: none at all is a good part."""
-    found, outlines = tuple(boxes), tuple(shapes)
-    label = label_from(item.label for item in (*found, *outlines))
-    return {"label": label, "boxes": found or (None if outlines else ()), "shapes": outlines or None}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A sample as it is to be written: its annotations, None where nothing is known of defects' places."""
-
-    sample: Sample
-    stem: str
-    size: tuple[int, int]  # height, width
-    items: tuple[Box | Shape, ...] | None
-
-
-def entries(
-    dataset: Dataset, holds: Callable[[Shape], bool], kept: Iterable[str] = ()
-) -> tuple[list[Entry], list[str]]:
-    """Samples to be written to a format of boxes and, where `holds` says so, shapes; and what is lost, a line each.
-
-    Boxes are cut to the image. Mask files become run lengths; shapes that the format cannot hold become boxes.
-    """
-    found, boxed = [], 0
-    for sample, stem in zip(dataset.samples, unique_stems(dataset.samples), strict=True):
-        header = image_header(sample.image)
-        size = (header.height, header.width)
-        items: tuple[Box | Shape, ...] | None = None
-        if has_boxes(sample):
-            shapes = shapes_of(sample, size) if sample.shapes is not None or not sample.boxes else ()
-            if all(holds(shape) for shape in shapes):
-                boxes = (cut(box, size) for box in sample.boxes or ())
-                items = (*(box for box in boxes if box is not None), *shapes)
-            else:
-                items, boxed = boxes_of(sample, size), boxed + 1
-        found.append(Entry(sample, stem, size, items))
-    lines = losses(dataset.samples, {"label", "mask", "boxes", "shapes", *kept})
-    if boxed:
-        lines.append(f"the outlines of {boxed} images are kept as boxes")
-    both = sum(bool(s.boxes) and s.mask is not None for s in dataset.samples)
-    if both:
-        lines.append(f"mask of {both} images is not kept: their boxes are")
-    told = (e.sample.label == (label_from(i.label for i in e.items) if e.items is not None else None) for e in found)
-    unlike = sum(not same for same in told)
-    if unlike and "label" not in set(kept):
-        lines.append(f"label of {unlike} images is not kept: it does not follow from their annotations")
-    return found, lines
-
-
-def single_ring(shape: Shape) -> bool:
-    return isinstance(shape, Polygon) and len(shape.rings) == 1
-
-
-def any_shape(shape: Shape) -> bool:
-    return True
-
-
-def no_shape(shape: Shape) -> bool:
-    return False
-
-
-def all_split(samples: Sequence[Sample]) -> bool:
-    return bool(samples) and all(s.split for s in samples)
+    boxes, shapes = tuple(boxes), tuple(shapes)
+    label = derive_label(item.label for item in (*boxes, *shapes))
+    return {"label": label, "boxes": boxes or (None if shapes else ()), "shapes": shapes or None}

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from blemish.arrays import Vectors
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures
-from blemish.dataset.ground_truth import cut, read_class_mask
-from blemish.dataset.info import Progress, in_threads
+from blemish.dataset.ground_truth import clip_box, read_label_map
+from blemish.dataset.info import Progress, map_in_threads
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
 from blemish.geometry import Box, Rle, shape_bounds
 from blemish.imaging.read import read_image, read_mask
 
-SMALL_SIDE = 8  # px; an image with a shorter side can hardly be meant
+MIN_SIDE = 8  # px; an image with a shorter side can hardly be meant
 MAX_NEAR_PAIRS = 100_000  # more are not listed: the set is then one part under a fixed camera, or one image many times
 
 
 @dataclass(frozen=True)
-class Twins:
+class DuplicateGroup:
     """Images that are the same or nearly so."""
 
     images: list[str]
@@ -35,44 +35,42 @@ class Twins:
 
 @dataclass
 class Audit:
-    """Findings; paths are relative to the dataset's root. The first seven lists are serious."""
+    """Findings; paths are relative to the dataset's root."""
 
     images: int
     unreadable: list[str] = field(default_factory=list)
     mask_size_mismatch: list[str] = field(default_factory=list)
-    duplicates_across_splits: list[Twins] = field(default_factory=list)  # identical files
-    duplicates_across_labels: list[Twins] = field(default_factory=list)
+    duplicates_across_splits: list[DuplicateGroup] = field(default_factory=list)  # identical files
+    duplicates_across_labels: list[DuplicateGroup] = field(default_factory=list)
     groups_across_splits: list[str] = field(default_factory=list)
     broken_annotations: list[str] = field(default_factory=list)  # what the reader left out, missing images included
     boxes_empty: list[str] = field(default_factory=list)  # of no area, or wholly outside: they are dropped
     empty_masks: list[str] = field(default_factory=list)  # of defective images
     masks_on_good: list[str] = field(default_factory=list)  # defect pixels on images labelled good
-    boxes_outside: list[str] = field(default_factory=list)  # boxes and outlines that are cut to the image
+    boxes_outside: list[str] = field(default_factory=list)  # boxes and outlines that are clipped to the image
     boxes_of_other_class: list[str] = field(default_factory=list)  # than their image's label
     tiny: list[str] = field(default_factory=list)
     unlabelled: int = 0
-    duplicates: list[Twins] = field(default_factory=list)  # identical files of one split and label
-    near_duplicates: list[Twins] = field(default_factory=list)
+    duplicates: list[DuplicateGroup] = field(default_factory=list)  # identical files of one split and label
+    near_duplicates: list[DuplicateGroup] = field(default_factory=list)
 
     @property
     def serious(self) -> bool:
-        return bool(
-            self.unreadable
-            or self.mask_size_mismatch
-            or self.duplicates_across_splits
-            or self.duplicates_across_labels
-            or self.groups_across_splits
-            or self.broken_annotations
-            or self.boxes_empty
-        )
+        return any(getattr(self, name) for name in SERIOUS_FINDINGS)
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "serious": self.serious}
 
 
+SERIOUS_FINDINGS = (
+    "unreadable", "mask_size_mismatch", "duplicates_across_splits", "duplicates_across_labels", "groups_across_splits",
+    "broken_annotations", "boxes_empty",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
-class _Look:
-    """What one look at an image's file gives."""
+class _ImageFindings:
+    """What decoding an image and its mask gives."""
 
     error: str = ""
     mask_error: str = ""
@@ -81,107 +79,111 @@ class _Look:
     empty: bool | None = None  # of the mask, where there is one
     size: tuple[int, int] = (0, 0)
     sha256: str = ""
-    hash: NDArray[np.float32] | None = None
-    structure: NDArray[np.float32] | None = None
+    hash: Vectors | None = None
+    structure: Vectors | None = None
 
 
 def audit_dataset(dataset: Dataset, progress: Progress = lambda done: None) -> Audit:
-    """Decode every image and mask once; 10,000 images need some 100 MB beyond the images in work."""
-    looks = list(in_threads(_look_at, dataset.samples, progress))
-    names = [_name(s.image, dataset.root) for s in dataset.samples]
-    found = Audit(images=len(dataset), broken_annotations=list(dataset.broken))
+    """Decode every image and mask once; 10,000 images need some 100 MB beyond the images being decoded."""
+    results = list(map_in_threads(_check_image, dataset.samples, progress))
+    names = [_relative_name(s.image, dataset.root) for s in dataset.samples]
+    audit = Audit(images=len(dataset), broken_annotations=list(dataset.broken))
     splits_of_group: defaultdict[str, set[str]] = defaultdict(set)
-    for sample, look, name in zip(dataset.samples, looks, names, strict=True):
-        if look.error:
-            found.unreadable.append(look.error)
-        if look.mask_error:
-            found.mask_size_mismatch.append(look.mask_error)
-        if look.outside:
-            found.boxes_outside.append(f"{name}: {look.outside}")
-        if look.no_area:
-            found.boxes_empty.append(f"{name}: {look.no_area}")
+    for sample, result, name in zip(dataset.samples, results, names, strict=True):
+        if result.error:
+            audit.unreadable.append(result.error)
+        if result.mask_error:
+            audit.mask_size_mismatch.append(result.mask_error)
+        if result.outside:
+            audit.boxes_outside.append(f"{name}: {result.outside}")
+        if result.no_area:
+            audit.boxes_empty.append(f"{name}: {result.no_area}")
         others = {box.label for box in sample.boxes or () if sample.label not in (None, box.label)}
         if others:
-            found.boxes_of_other_class.append(f"{name}: {', '.join(sorted(others))}")
-        if look.empty and sample.defective:
-            found.empty_masks.append(name)
-        if look.empty is False and sample.defective is False:
-            found.masks_on_good.append(name)
-        if not look.error and min(look.size) < SMALL_SIDE:
-            found.tiny.append(name)
+            audit.boxes_of_other_class.append(f"{name}: {', '.join(sorted(others))}")
+        if result.empty and sample.defective:
+            audit.empty_masks.append(name)
+        if result.empty is False and sample.defective is False:
+            audit.masks_on_good.append(name)
+        if not result.error and min(result.size) < MIN_SIDE:
+            audit.tiny.append(name)
         if sample.group is not None and sample.split is not None:
             splits_of_group[sample.group].add(sample.split)
-    found.unlabelled = sum(s.defective is None for s in dataset.samples)
-    found.groups_across_splits = sorted(group for group, splits in splits_of_group.items() if len(splits) > 1)
-    _find_twins(found, dataset.samples, looks, names)
-    return found
+    audit.unlabelled = sum(s.defective is None for s in dataset.samples)
+    audit.groups_across_splits = sorted(group for group, splits in splits_of_group.items() if len(splits) > 1)
+    _find_duplicates(audit, dataset.samples, results, names)
+    return audit
 
 
-def _look_at(sample: Sample) -> _Look:
+def _check_image(sample: Sample) -> _ImageFindings:
+    size = (0, 0)
+    mask_error, empty = "", None
     try:
         image = read_image(sample.image)
-    except ImageError as error:
-        return _Look(error=str(error))
-    size = (image.shape[0], image.shape[1])
-    mask_error, empty = "", None
-    outside = no_area = 0
-    if sample.mask is not None:
-        try:
-            mask = read_mask(sample.mask) if sample.mask_classes is None else read_class_mask(sample.mask) > 0
+        size = (image.shape[0], image.shape[1])
+        if sample.mask is not None:
+            mask = read_mask(sample.mask) if sample.mask_classes is None else read_label_map(sample.mask) > 0
             empty = not mask.any()
             if mask.shape != size:
                 mask_error = f"{sample.mask}: {mask.shape[1]}×{mask.shape[0]}, its image {size[1]}×{size[0]}"
-        except ImageError as error:
-            return _Look(error=str(error), size=size)
+    except ImageError as error:
+        return _ImageFindings(error=str(error), size=size)
+    outside = no_area = 0
     for item in (*(sample.boxes or ()), *(sample.shapes or ())):
         if isinstance(item, Rle) and (item.height, item.width) != size:
             mask_error = f"{sample.image}: run lengths of {item.width}×{item.height}, its image {size[1]}×{size[0]}"
             continue
         bounds = item.bounds if isinstance(item, Box) else shape_bounds(item)
         whole = None if bounds is None else Box(*bounds, item.label)
-        inside = None if whole is None else cut(whole, size)
-        no_area += inside is None
-        outside += inside is not None and inside != whole
-    digest = hashlib.sha256(sample.image.read_bytes()).hexdigest()
-    return _Look("", mask_error, outside, no_area, empty, size, digest, perceptual_hash(image), fine_structure(image))
-
-
-def _find_twins(found: Audit, samples: Sequence[Sample], looks: Sequence[_Look], names: Sequence[str]) -> None:
-    same: defaultdict[str, list[int]] = defaultdict(list)
-    for i, look in enumerate(looks):
-        if look.sha256:
-            same[look.sha256].append(i)
-    for members in same.values():
-        if len(members) > 1:
-            twins = _twins(members, samples, names)
-            if twins.across_splits:
-                found.duplicates_across_splits.append(twins)
-            if twins.across_labels:
-                found.duplicates_across_labels.append(twins)
-            if not twins.across_splits and not twins.across_labels:
-                found.duplicates.append(twins)
-    first = [members[0] for members in same.values()]
-    if len(first) < 2:
-        return
-    hashes = _stack(looks[i].hash for i in first)
-    fine = signatures(_stack(looks[i].structure for i in first))
-    for a, b, correlation in islice(near_pairs(hashes, fine), MAX_NEAR_PAIRS):
-        found.near_duplicates.append(_twins([first[a], first[b]], samples, names, correlation))
-    found.near_duplicates.sort(key=lambda t: (not t.across_splits, not t.across_labels, -t.correlation))
-
-
-def _twins(members: list[int], samples: Sequence[Sample], names: Sequence[str], correlation: float = 1.0) -> Twins:
-    def differ(what: Callable[[Sample], str | None]) -> bool:
-        return len({value for i in members if (value := what(samples[i])) is not None}) > 1
-
-    return Twins(
-        [names[i] for i in members], differ(lambda s: s.split), differ(lambda s: s.label), round(correlation, 4)
+        clipped = None if whole is None else clip_box(whole, size)
+        no_area += clipped is None
+        outside += clipped is not None and clipped != whole
+    return _ImageFindings(
+        mask_error=mask_error,
+        outside=outside,
+        no_area=no_area,
+        empty=empty,
+        size=size,
+        sha256=hashlib.sha256(sample.image.read_bytes()).hexdigest(),
+        hash=perceptual_hash(image),
+        structure=fine_structure(image),
     )
 
 
-def _stack(rows: Iterable[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+def _find_duplicates(
+    audit: Audit, samples: Sequence[Sample], results: Sequence[_ImageFindings], names: Sequence[str]
+) -> None:
+    def make_group(members: list[int], correlation: float = 1.0) -> DuplicateGroup:
+        def differ(value_of: Callable[[Sample], str | None]) -> bool:
+            return len({value_of(samples[i]) for i in members} - {None}) > 1
+
+        across = (differ(lambda s: s.split), differ(lambda s: s.label))
+        return DuplicateGroup([names[i] for i in members], *across, round(correlation, 4))
+
+    same: defaultdict[str, list[int]] = defaultdict(list)
+    for i, result in enumerate(results):
+        if result.sha256:
+            same[result.sha256].append(i)
+    for group in (make_group(members) for members in same.values() if len(members) > 1):
+        if group.across_splits:
+            audit.duplicates_across_splits.append(group)
+        if group.across_labels:
+            audit.duplicates_across_labels.append(group)
+        if not group.across_splits and not group.across_labels:
+            audit.duplicates.append(group)
+    first = [members[0] for members in same.values()]
+    if len(first) < 2:
+        return
+    hashes = _stack(results[i].hash for i in first)
+    fine = signatures(_stack(results[i].structure for i in first))
+    for a, b, correlation in islice(near_pairs(hashes, fine), MAX_NEAR_PAIRS):
+        audit.near_duplicates.append(make_group([first[a], first[b]], correlation))
+    audit.near_duplicates.sort(key=lambda t: (not t.across_splits, not t.across_labels, -t.correlation))
+
+
+def _stack(rows: Iterable[Vectors | None]) -> Vectors:
     return np.stack([row for row in rows if row is not None])
 
 
-def _name(path: Path, root: Path) -> str:
+def _relative_name(path: Path, root: Path) -> str:
     return str(path.relative_to(root) if path.is_relative_to(root) else path)

@@ -1,33 +1,31 @@
-"""What of a dataset decides on the method.
+"""Dataset properties that determine which methods suit it.
 
-How many images of what truth, how large defects are, whether things lie at the same place in all images, whether the
-picture is of a part or of a texture, and images that occur twice.
+How many images have which annotations, how large defects are, whether all images are aligned, whether they are of an
+object or of a texture, and images that occur twice.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from blemish.arrays import FloatMap, Vectors
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures, small_grey
-from blemish.dataset.ground_truth import classes_shown, has_boxes, has_mask
-from blemish.dataset.info import DatasetInfo, Progress, describe, in_threads
-from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample, setting_of
+from blemish.dataset.ground_truth import find_defect_classes, has_boxes, has_mask
+from blemish.dataset.info import DatasetInfo, Progress, describe, map_in_threads
+from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample, infer_setting
 from blemish.dataset.split import ensure_splits
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_image
 
-Floats = NDArray[np.float32]
-
-LOOKED_AT = 200  # images decoded; a fingerprint need not be exact
+MAX_IMAGES = 200  # that are decoded; a fingerprint need not be exact
 SIDE = 48
 FINE, COARSE = 0.8, 4.0  # px at SIDE; what lies between is structure, neither noise nor light
-ALIGNED = 0.5  # mean correlation of two images from which on things have their place in the picture
-PLAIN = 1 / 3  # structure of the border in parts of the middle's, below which the border is background
+ALIGNED = 0.5  # mean correlation of two images from which on they are of one alignment
+PLAIN = 1 / 3  # structure of the border as a share of the middle's, below which the border is background
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Fingerprint:
 
     images: int
     setting: str  # unknown, few, known
-    truth: tuple[str, ...]
-    training_truth: tuple[str, ...]
+    annotations: tuple[str, ...]
+    training_annotations: tuple[str, ...]
     defect_classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]  # class -> split -> images
     good_training: int
@@ -45,9 +43,9 @@ class Fingerprint:
     defective_training: int
     masked_training: int  # of these, with their pixels known
     boxed_training: int  # with at least their places known
-    several_training: int  # that show more than one class
-    defects_training: dict[str, int]  # class -> images to learn from that show it
-    labelled_training: dict[str, int]  # class, the good one among them -> images to learn from that show it alone
+    several_training: int  # with defects of more than one class
+    defects_training: dict[str, int]  # class -> training images with it
+    labelled_training: dict[str, int]  # class, the good one among them -> training images of it alone
     defects_test: int
     defects: int
     splits_given: tuple[str, ...]  # those that the data bring; the others are made as training makes them
@@ -56,17 +54,17 @@ class Fingerprint:
     sizes: int  # different ones
     channels: int
     bits: int
-    brightest: float  # pixel of the images looked at, share of full scale
+    brightest: float  # pixel of the decoded images, share of full scale
     # Square root of a defect's area: the median, and what three in four exceed; means over classes, by their defects.
     defect_side: float | None
     small_defect_side: float | None
     defect_share: float | None  # of the image's area, the median
-    sizes_from_test: bool  # defects to measure are among the test images alone
+    sizes_from_test: bool  # only test images have defects to measure
     alignment: float  # mean correlation of the structure of two images: 1 the same place, 0 none
     kind: Literal["object", "texture"]
-    near_duplicates: int  # pairs among the images looked at
+    near_duplicates: int  # pairs among the decoded images
     duplicates_across_splits: int
-    looked_at: int
+    decoded_images: int
     groups: int
     unreadable: int
 
@@ -76,7 +74,7 @@ class Fingerprint:
 
     @property
     def rarest(self) -> int:
-        """Images to learn from of the rarest class that has any; 0 without defects."""
+        """Training images of the rarest class that has any; 0 without defects."""
         return min(self.defects_training.values(), default=0)
 
     def as_dict(self) -> dict[str, Any]:
@@ -84,9 +82,9 @@ class Fingerprint:
 
 
 def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: int = 0) -> Fingerprint:
-    """Look at every header and mask, and decode at most LOOKED_AT images, evenly spread.
+    """Read every header and mask, and decode at most MAX_IMAGES images, evenly spread.
 
-    Splits that the data do not bring are made first, by the seed, as for a method that learns from defects.
+    Splits that the data do not bring are made first, by the seed, as for a method that is trained on defects.
     Raises DataError where there is no readable image.
     """
     given = {s.split for s in dataset.samples if s.split is not None}
@@ -97,20 +95,22 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
     if not info.sizes:
         raise DataError("no image of the data can be read" + (f": {info.unreadable[0]}" if info.unreadable else ""))
     training = dataset.split("train")
-    chosen = _spread_out(dataset.samples, LOOKED_AT)
-    looks = [look for look in in_threads(_look, chosen, lambda done: None) if look is not None]
-    learnt_from = [look for look in looks if look[0].split == "train"] or looks
-    sound = [look for look in learnt_from if look[0].defective is not True] or learnt_from
-    reference = [look[1] for look in sound]
-    pairs = _pairs(looks)
-    shown = Counter(name for s in training.samples for name in _classes_of(s))
-    height, width = _middle_size(info)
-    sides = _defect_sides(info if sizes_from_test else describe(own))
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MAX_IMAGES, len(dataset))).astype(int))
+    decoded = list(filter(None, map_in_threads(_decode, [dataset.samples[i] for i in chosen], lambda done: None)))
+    trained = [image for image in decoded if image.sample.split == "train"] or decoded
+    good = [image.grey for image in trained if image.sample.defective is not True]
+    reference = (
+        np.stack(good or [image.grey for image in trained]) if trained else np.empty((0, SIDE, SIDE), np.float32)
+    )
+    pairs = _duplicate_pairs(decoded)
+    class_counts = Counter(name for s in training.samples for name in _defect_classes(s))
+    height, width = _median_size(info)
+    defect_side, small_defect_side, defect_share = _defect_sides(info if sizes_from_test else describe(own))
     return Fingerprint(
         images=len(dataset),
-        setting=setting_of(shown.values()),
-        truth=tuple(sorted(dataset.truth)),
-        training_truth=tuple(sorted(training.truth)),
+        setting=infer_setting(class_counts.values()),
+        annotations=tuple(sorted(dataset.annotations)),
+        training_annotations=tuple(sorted(training.annotations)),
         defect_classes=dataset.defect_classes,
         counts=info.counts,
         good_training=sum(s.defective is False for s in training.samples),
@@ -118,8 +118,8 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
         defective_training=sum(s.defective is True for s in training.samples),
         masked_training=sum(s.defective is True and has_mask(s) for s in training.samples),
         boxed_training=sum(s.defective is True and has_boxes(s) for s in training.samples),
-        several_training=sum(len(_classes_of(s)) > 1 for s in training.samples),
-        defects_training=dict(sorted(shown.items())),
+        several_training=sum(len(_defect_classes(s)) > 1 for s in training.samples),
+        defects_training=dict(sorted(class_counts.items())),
         labelled_training=dict(sorted(Counter(filter(None, map(_only_class, training.samples))).items())),
         defects_test=sum(s.defective is True for s in dataset.split("test").samples),
         defects=sum(s.defective is True for s in dataset.samples),
@@ -127,24 +127,24 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
         height=height,
         width=width,
         sizes=len(info.sizes),
-        channels=3 if any("RGB" in depth for depth in info.depths) else _number(next(iter(info.depths)), 1),
-        bits=_number(next(iter(info.depths)), 0),
-        brightest=max((look[4] for look in looks), default=1.0),
-        defect_side=None if sides is None else sides[0],
-        small_defect_side=None if sides is None else sides[1],
-        defect_share=None if sides is None else sides[2],
+        channels=3 if any(depth.channels == 3 for depth in info.depths) else info.depths[0].channels,
+        bits=info.depths[0].bits,
+        brightest=max((image.brightest for image in decoded), default=1.0),
+        defect_side=defect_side,
+        small_defect_side=small_defect_side,
+        defect_share=defect_share,
         sizes_from_test=sizes_from_test,
-        alignment=alignment(np.stack(reference)) if len(reference) > 1 else 0.0,
-        kind=kind_of(np.stack(reference)) if reference else "texture",
+        alignment=alignment(reference) if len(reference) > 1 else 0.0,
+        kind=image_kind(reference) if len(reference) else "texture",
         near_duplicates=len(pairs),
         duplicates_across_splits=sum(a.split != b.split for a, b in pairs),
-        looked_at=len(looks),
+        decoded_images=len(decoded),
         groups=info.groups,
         unreadable=len(info.unreadable),
     )
 
 
-def alignment(images: Floats) -> float:
+def alignment(images: FloatMap) -> float:
     """Mean correlation of all pairs of N > 1 grey images (N, S, S), of their structure without light and noise."""
     structures = structure(images).reshape(len(images), -1)
     structures = structures - structures.mean(axis=1, keepdims=True)
@@ -155,8 +155,8 @@ def alignment(images: Floats) -> float:
     return float((np.square(units.sum(axis=0)).sum() - np.square(units).sum()) / (n * (n - 1)))
 
 
-def kind_of(images: Floats) -> Literal["object", "texture"]:
-    """An object where things have their place in all images (N, S, S), or where the border is plain background."""
+def image_kind(images: FloatMap) -> Literal["object", "texture"]:
+    """An object where all images (N, S, S) are aligned, or where the border is plain background."""
     if len(images) > 1 and alignment(images) >= ALIGNED:
         return "object"
     strength = np.abs(structure(images))
@@ -168,38 +168,42 @@ def kind_of(images: Floats) -> Literal["object", "texture"]:
     return "object" if np.median(border / np.maximum(middle, 1e-3)) < PLAIN else "texture"
 
 
-def structure(images: Floats) -> Floats:
-    """What of grey images (N, S, S) lies between noise and light."""
+def structure(images: FloatMap) -> FloatMap:
+    """Grey images (N, S, S) without noise and light: what lies between two scales."""
     return np.stack([cv2.GaussianBlur(i, (0, 0), FINE) - cv2.GaussianBlur(i, (0, 0), COARSE) for i in images])
 
 
-_Look = tuple[Sample, Floats, Floats, Floats, float]  # grey, hash, fine structure, brightest pixel
+class _DecodedImage(NamedTuple):
+    sample: Sample
+    grey: FloatMap  # (SIDE, SIDE)
+    hash: Vectors
+    fine: Vectors
+    brightest: float  # pixel, share of full scale
 
 
-def _look(sample: Sample) -> _Look | None:
+def _decode(sample: Sample) -> _DecodedImage | None:
     try:
         image = read_image(sample.image)
     except ImageError:
         return None  # counted by `describe`
-    full = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-    brightest = float(image.max()) / full
-    return sample, small_grey(image, SIDE), perceptual_hash(image), fine_structure(image), brightest
+    brightest = float(image.max()) / (np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
+    return _DecodedImage(sample, small_grey(image, SIDE), perceptual_hash(image), fine_structure(image), brightest)
 
 
-def _pairs(looks: Sequence[_Look]) -> list[tuple[Sample, Sample]]:
-    if len(looks) < 2:
+def _duplicate_pairs(images: Sequence[_DecodedImage]) -> list[tuple[Sample, Sample]]:
+    if len(images) < 2:
         return []
-    hashes = np.stack([look[2] for look in looks])
-    fine = signatures(np.stack([look[3] for look in looks]))
-    return [(looks[i][0], looks[j][0]) for i, j, _ in near_pairs(hashes, fine)]
+    fine = signatures(np.stack([image.fine for image in images]))
+    pairs = near_pairs(np.stack([image.hash for image in images]), fine)
+    return [(images[i].sample, images[j].sample) for i, j, _ in pairs]
 
 
-def _classes_of(sample: Sample) -> set[str]:
-    """The defect classes that an image shows, as far as known."""
+def _defect_classes(sample: Sample) -> set[str]:
+    """The defect classes in an image, as far as known."""
     if not sample.defective:
         return set()
     try:
-        return set(classes_shown(sample) or {DEFECT})
+        return set(find_defect_classes(sample) or {DEFECT})
     except ImageError:  # counted by `describe`
         return {DEFECT}
 
@@ -208,32 +212,20 @@ def _only_class(sample: Sample) -> str | None:
     return GOOD if sample.defective is False else sample.label
 
 
-def _spread_out(samples: Sequence[Sample], most: int) -> list[Sample]:
-    return [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int))]
+def _median_size(info: DatasetInfo) -> tuple[int, int]:
+    """Height and width of the image of median area."""
+    areas = np.repeat([s.height * s.width for s in info.sizes], [s.images for s in info.sizes])
+    median = np.sort(areas)[len(areas) // 2]
+    return next((s.height, s.width) for s in info.sizes if s.height * s.width == median)
 
 
-def _middle_size(info: DatasetInfo) -> tuple[int, int]:
-    """Height and width of the image of middle area."""
-    sizes = [(*map(int, text.split("×")), count) for text, count in info.sizes.items()]
-    areas = np.repeat([w * h for w, h, _ in sizes], [count for _, _, count in sizes])
-    middle = np.sort(areas)[len(areas) // 2]
-    width, height = next((w, h) for w, h, _ in sizes if w * h == middle)
-    return height, width
-
-
-def _defect_sides(info: DatasetInfo) -> tuple[float, float, float] | None:
+def _defect_sides(info: DatasetInfo) -> tuple[float | None, float | None, float | None]:
     """Sides of the median defect and of the first quartile, and the median share of the image; None without sizes."""
     if not info.defects:
-        return None
+        return None, None, None
     counts = np.array([d.pixels.count for d in info.defects], np.float64)
     weights = counts / counts.sum()
     median = float(np.sqrt([d.pixels.median for d in info.defects]) @ weights)
     small = float(np.sqrt([d.pixels.q1 for d in info.defects]) @ weights)
     share = float(np.array([d.share.median for d in info.defects]) @ weights)
     return median, small, share
-
-
-def _number(depth: str, place: int) -> int:
-    """Bits (place 0) or channels (place 1) of "8 bit, grey" or "8 bit, 5 channels"."""
-    part = depth.split(",")[place].strip()
-    return 1 if part == "grey" else 3 if part == "RGB" else int(part.split()[0])

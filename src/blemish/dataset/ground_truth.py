@@ -1,7 +1,7 @@
-"""Masks and boxes of a sample, whatever it bears: mask files, outlines, run lengths or boxes.
+"""Masks, boxes and classes of a sample, whatever its annotations are: mask files, outlines, run lengths or boxes.
 
-How flawed truth is handled: a box or outline that reaches beyond the image is cut to it, and one with nothing left is
-dropped; so is a pixel value of a class mask that has no name. `blemish data audit` lists them all.
+How flawed annotations are handled: a box or outline that reaches beyond the image is clipped to it, and one with
+nothing left is dropped; so is a pixel value of a class mask that has no name. `blemish data audit` lists them all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.arrays import Labels, Mask, PixelBox
 from blemish.dataset.sample import DEFECT, GOOD, Sample
 from blemish.errors import DataError, ImageError
 from blemish.geometry import (
@@ -25,128 +25,128 @@ from blemish.geometry import (
     shape_bounds,
     shape_mask,
 )
-from blemish.imaging.read import image_header, read_image, read_mask
-
-Bools = NDArray[np.bool_]
+from blemish.imaging.read import check_mask_size, image_header, read_image, read_mask
 
 
 def has_mask(sample: Sample) -> bool:
-    """Whether every pixel's truth is known: a mask, shapes (and no defect by its box alone), or a good part."""
+    """Whether every pixel's annotation is known: a mask, shapes (and no defect by its box alone), or a good part."""
     if sample.mask is not None or sample.defective is False:
         return True
     return sample.shapes is not None and not sample.boxes
 
 
 def has_boxes(sample: Sample) -> bool:
-    """Whether something tells every defect's place; `known_boxes` looks whether any of a defective image is left."""
+    """Whether every defect's place is annotated; `known_boxes` checks whether any of a defective image is left."""
     return bool(sample.boxes) or has_mask(sample)
 
 
 def known_boxes(sample: Sample, size: tuple[int, int]) -> tuple[Box, ...] | None:
-    """As `boxes_of`; None where no box is known, or a defective image has none with any area in it."""
-    found = boxes_of(sample, size) if has_boxes(sample) else None
-    return None if sample.defective and not found else found
+    """As `defect_boxes`; None where no box is known, or a defective image has none with any area in it."""
+    boxes = defect_boxes(sample, size) if has_boxes(sample) else None
+    return None if sample.defective and not boxes else boxes
 
 
-def mask_of(sample: Sample, size: tuple[int, int]) -> Bools:
+def read_defect_mask(sample: Sample, size: tuple[int, int]) -> Mask:
     """Defect pixels (H, W) of an image of `size` (height, width).
 
     DataError where they are not known; ImageError for a mask file that cannot be read or is of another size.
     """
     if sample.mask is not None and sample.mask_classes is None:
         return read_mask(sample.mask, size)
-    found = np.zeros(size, np.bool_)
-    for _, pixels in _layers(sample, size):
-        found |= pixels
-    return found
+    mask = np.zeros(size, np.bool_)
+    for _, pixels in _class_layers(sample, size):
+        mask |= pixels
+    return mask
 
 
-def class_masks(sample: Sample, classes: Sequence[str], size: tuple[int, int]) -> Bools:
+def read_class_masks(sample: Sample, classes: Sequence[str], size: tuple[int, int]) -> Mask:
     """Defect pixels (K, H, W) of each of K defect classes in an image of `size` (height, width).
 
-    A mask of two values belongs to the image's label, or to DEFECT where there is none; where there is just one class,
-    it is that one. DataError and ImageError as with `mask_of`.
+    A mask of two values belongs to the image's label, or to DEFECT where there is none; where there is only one class,
+    it is that one. DataError and ImageError as with `read_defect_mask`.
     """
     layers = np.zeros((len(classes), *size), np.bool_)
-    place = {name: i for i, name in enumerate(classes)}
-    for name, pixels in _layers(sample, size):
-        index = place.get(name, 0 if len(classes) == 1 else None)
-        if index is not None:
-            layers[index] |= pixels
+    for name, pixels in _class_layers(sample, size):
+        if name in classes or len(classes) == 1:
+            layers[classes.index(name) if name in classes else 0] |= pixels
     return layers
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One defect: its class, the box of its pixels (x0 y0 x1 y1, whole, x1 and y1 exclusive) and its mask in there."""
+    """One defect: its class, the box of its pixels and its mask in there."""
 
     label: str
-    box: tuple[int, int, int, int]
-    mask: Bools
+    box: PixelBox
+    mask: Mask
 
 
-def instances_of(sample: Sample, size: tuple[int, int]) -> list[Instance]:
+def defect_instances(sample: Sample, size: tuple[int, int]) -> list[Instance]:
     """The defects of an image of `size` (height, width), one for each outline or 8-connected region of a mask.
 
-    DataError and ImageError as with `mask_of`.
+    DataError and ImageError as with `read_defect_mask`.
     """
     if not has_mask(sample):
         raise DataError(f"nothing tells which pixels of {sample.image} are defective")
-    masks: list[tuple[str, Bools]] = []
-    for shape in shapes_of(sample, size):
-        pixels = shape_mask(shape, size)
-        many = isinstance(shape, Rle) and shape.many
-        masks += [(shape.label, part) for part in (connected_regions(pixels) if many else [pixels])]
-    found = []
-    for label, pixels in masks:
-        bounds = mask_bounds(pixels)
-        if bounds is not None:
-            x0, y0, x1, y1 = bounds
-            found.append(Instance(label, (x0, y0, x1, y1), pixels[y0:y1, x0:x1]))
-    return found
+    instances = []
+    for shape in defect_shapes(sample, size):
+        mask = shape_mask(shape, size)
+        for pixels in connected_regions(mask) if isinstance(shape, Rle) and shape.many else [mask]:
+            bounds = mask_bounds(pixels)
+            if bounds is not None:
+                x0, y0, x1, y1 = bounds
+                instances.append(Instance(shape.label, bounds, pixels[y0:y1, x0:x1]))
+    return instances
 
 
-def boxes_of(sample: Sample, size: tuple[int, int]) -> tuple[Box, ...]:
-    """The defects' boxes, cut to an image of `size` (height, width); those of outlines and of mask regions included."""
-    return tuple(box for found in _all_boxes(sample, size) if (box := cut(found, size)) is not None)
+def defect_boxes(sample: Sample, size: tuple[int, int]) -> tuple[Box, ...]:
+    """The defects' boxes, clipped to an image of `size` (height, width), with those of outlines and mask regions."""
+    boxes = list(sample.boxes or ())
+    for shape in defect_shapes(sample, size) if sample.shapes is not None or not boxes else ():
+        found: list[Bounds | None] = [shape_bounds(shape)]
+        if isinstance(shape, Rle) and shape.many:
+            found = [mask_bounds(region) for region in connected_regions(shape_mask(shape, size))]
+        for x0, y0, x1, y1 in filter(None, found):
+            boxes.append(Box(float(x0), float(y0), float(x1), float(y1), shape.label))
+    return tuple(filter(None, (clip_box(box, size) for box in boxes)))
 
 
-def cut(box: Box, size: tuple[int, int]) -> Box | None:
-    """The part of a box inside an image of `size` (height, width), None where nothing is."""
+def clip_box(box: Box, size: tuple[int, int]) -> Box | None:
+    """What of a box is inside an image of `size` (height, width), None where nothing is."""
     x0, y0, x1, y1 = max(0.0, box.x0), max(0.0, box.y0), min(float(size[1]), box.x1), min(float(size[0]), box.y1)
     return replace(box, x0=x0, y0=y0, x1=x1, y1=y1) if x1 > x0 and y1 > y0 else None
 
 
-def shapes_of(sample: Sample, size: tuple[int, int]) -> tuple[Shape, ...]:
+def defect_shapes(sample: Sample, size: tuple[int, int]) -> tuple[Shape, ...]:
     """The sample's shapes; a mask file as run lengths of each of its classes."""
     if sample.mask is None or sample.shapes is not None:
         return sample.shapes or ()
-    return tuple(encode_mask(pixels, name, many=True) for name, pixels in _layers(sample, size) if pixels.any())
+    return tuple(encode_mask(pixels, name, many=True) for name, pixels in _class_layers(sample, size) if pixels.any())
 
 
-def label_from(labels: Iterable[str]) -> str | None:
+def derive_label(labels: Iterable[str]) -> str | None:
     """An image's label by those of its defects: GOOD without any, theirs where all are of one class, else None."""
     names = set(labels)
     return GOOD if not names else names.pop() if len(names) == 1 else None
 
 
-def classes_shown(sample: Sample) -> frozenset[str] | None:
-    """All defect classes that an image shows, by its label, boxes, outlines and mask; None where nothing tells.
+def find_defect_classes(sample: Sample) -> frozenset[str] | None:
+    """All defect classes in an image, by its label, boxes, outlines and mask; None where there is no annotation.
 
     Raises ImageError for a mask of several classes that cannot be read.
     """
     if sample.defective is None:
         return None
-    found = {item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))} | set(sample.labels or ())
+    names = {item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))} | set(sample.labels or ())
     if sample.label is not None:
-        found.add(sample.label)
+        names.add(sample.label)
     elif sample.mask is not None and sample.mask_classes is not None:
-        values = np.unique(read_class_mask(sample.mask)).tolist()
-        found |= {name for number, name in enumerate(sample.mask_classes, 1) if number in values}
-    return frozenset(found - {GOOD}) if found or sample.defective is False else None
+        values = np.unique(read_label_map(sample.mask)).tolist()
+        names |= {name for value, name in enumerate(sample.mask_classes, 1) if value in values}
+    return frozenset(names - {GOOD}) if names or sample.defective is False else None
 
 
-def read_class_mask(path: Path) -> NDArray[np.int64]:
+def read_label_map(path: Path) -> Labels:
     """Pixel values (H, W) of a grey or palette image; ImageError for colours, or what `read_image` refuses."""
     image_header(path)  # size and content are checked here, so that Pillow opens nothing else
     try:
@@ -161,30 +161,16 @@ def read_class_mask(path: Path) -> NDArray[np.int64]:
     return values[..., 0].astype(np.int64)
 
 
-def _all_boxes(sample: Sample, size: tuple[int, int]) -> Iterable[Box]:
-    yield from sample.boxes or ()
-    for shape in shapes_of(sample, size) if sample.shapes is not None or not sample.boxes else ():
-        found: list[Bounds | None] = [shape_bounds(shape)]
-        if isinstance(shape, Rle) and shape.many:
-            found = [mask_bounds(region) for region in connected_regions(shape_mask(shape, size))]
-        for x0, y0, x1, y1 in filter(None, found):
-            yield Box(float(x0), float(y0), float(x1), float(y1), shape.label)
-
-
-def _layers(sample: Sample, size: tuple[int, int]) -> Iterable[tuple[str, Bools]]:
+def _class_layers(sample: Sample, size: tuple[int, int]) -> Iterable[tuple[str, Mask]]:
     """(class, its pixels), several times the same class perhaps."""
     if sample.mask is not None and sample.mask_classes is None:
         if sample.label != GOOD:
             yield sample.label or DEFECT, read_mask(sample.mask, size)
     elif sample.mask is not None:
-        values = read_class_mask(sample.mask)
-        if values.shape != size:
-            raise ImageError(
-                f"mask {sample.mask} has {values.shape[1]}×{values.shape[0]} pixels, its image {size[1]}×{size[0]}; "
-                "make them the same size"
-            )
-        for number, name in enumerate(sample.mask_classes or (), 1):
-            yield name, values == number
+        values = read_label_map(sample.mask)
+        check_mask_size(sample.mask, values.shape, size)
+        for value, name in enumerate(sample.mask_classes or (), 1):
+            yield name, values == value
     elif not has_mask(sample):
         raise DataError(f"nothing tells which pixels of {sample.image} are defective")
     for shape in sample.shapes or ():

@@ -1,15 +1,13 @@
-"""What the formats share: listing image files, and the names that people give to folders."""
+"""Listing image files and masks, and the names that people give to folders."""
 
 import re
-import shutil
-from collections import Counter
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from pathlib import Path
 
-from blemish.dataset.ground_truth import has_mask, mask_of
-from blemish.dataset.sample import DEFECT, GOOD, Sample
-from blemish.errors import DataError
-from blemish.imaging.read import IMAGE_SUFFIXES, image_header, read_mask, write_image
+from blemish.dataset.annotations import warn_skipped
+from blemish.dataset.sample import DEFECT, GOOD
+from blemish.errors import DataError, ImageError
+from blemish.imaging.read import IMAGE_SUFFIXES, read_mask
 
 GOOD_NAMES = {
     "good", "ok", "normal", "pass", "flawless", "intact", "defect-free", "defectfree", "no-defect", "nodefect",
@@ -19,9 +17,10 @@ DEFECT_NAMES = {
     "defect", "defects", "defective", "bad", "ng", "nok", "abnormal", "anomaly", "anomalous", "anomalies", "fail",
     "faulty",
 }  # fmt: skip
-MASK_NAMES = {
-    "mask", "masks", "ground_truth", "groundtruth", "gt", "label", "labels", "annotation", "annotations",
-}  # fmt: skip
+IMAGE_FOLDER_NAMES = ("images", "imgs", "image", "img")
+MASK_NAMES = (
+    "annotation", "annotations", "ground_truth", "groundtruth", "gt", "label", "labels", "mask", "masks",
+)  # fmt: skip
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -31,43 +30,42 @@ _MASK_TAIL = re.compile(r"_(mask|gt|label)$", re.IGNORECASE)
 WHOLE_SET_MASKS = ("roi", "ignore")  # files of these names beside the images hold for all of them
 
 
-def images_in(folder: Path, deep: bool = False) -> list[Path]:
-    """Image files of a folder by their suffix, sorted; hidden ones and the set's own ROI and ignore masks left out."""
+def list_images(folder: Path, deep: bool = False) -> list[Path]:
+    """Image files of a folder by their suffix, sorted, without hidden ones and the set's own ROI and ignore masks."""
     found = folder.rglob("*") if deep else folder.iterdir() if folder.is_dir() else ()
     return sorted(
         path
         for path in found
         if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not any(step.startswith(".") for step in path.relative_to(folder).parts)
         and path.stem.lower() not in WHOLE_SET_MASKS
     )
 
 
-def folders_in(folder: Path) -> list[Path]:
-    """Sub-folders, sorted, hidden ones left out."""
+def list_folders(folder: Path) -> list[Path]:
+    """Sub-folders, sorted, without hidden ones."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def find_folder(parent: Path, names: Iterable[str]) -> Path | None:
+    """The sub-folder with the first of these names that there is, in whatever case."""
+    by_name = {folder.name.lower(): folder for folder in list_folders(parent)}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
 def has_images(folder: Path) -> bool:
-    """Whether there is an image right in the folder; looks no further than the first."""
+    """Whether an image is in the folder itself; stops at the first one."""
     return folder.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." for p in folder.iterdir())
 
 
-def split_folders(path: Path) -> dict[str, list[Path]]:
-    """Sub-folders that are named like splits, by split."""
-    found: dict[str, list[Path]] = {}
-    for folder in folders_in(path):
-        if folder.name.lower() in SPLIT_NAMES:
-            found.setdefault(SPLIT_NAMES[folder.name.lower()], []).append(folder)
-    return found
-
-
-def parts_by_split(path: Path) -> list[tuple[str | None, Path]]:
-    """(split, folder) for each split's folder, or (None, path) where the data are not split."""
-    split = split_folders(path)
-    return [(name, folder) for name, folders in split.items() for folder in folders] or [(None, path)]
+def list_subsets(path: Path) -> list[tuple[str | None, Path]]:
+    """(split, folder) for each sub-folder named like a split, or (None, path) where the data are not split."""
+    named = [(SPLIT_NAMES.get(folder.name.lower()), folder) for folder in list_folders(path)]
+    subsets: list[tuple[str | None, Path]] = [(split, folder) for split, folder in named if split]
+    order = list(dict.fromkeys(split for split, _ in subsets))
+    return sorted(subsets, key=lambda subset: order.index(subset[0])) or [(None, path)]
 
 
 def is_good_name(name: str) -> bool:
@@ -78,13 +76,13 @@ def is_defect_name(name: str) -> bool:
     return name.strip().casefold() in DEFECT_NAMES
 
 
-def class_label(name: str) -> str:
+def normalize_label(name: str) -> str:
     """Class name as it is, but GOOD for every usual word for it."""
     return GOOD if is_good_name(name) else name.strip()
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; not one of a name that no file can have."""
+def file_exists(path: Path) -> bool:
+    """Whether there is such a file; False for a name that no file can have."""
     try:
         return path.is_file()
     except OSError:
@@ -92,80 +90,43 @@ def is_file(path: Path) -> bool:
 
 
 def first_existing(candidates: Iterable[Path]) -> Path | None:
-    return next((path for path in candidates if is_file(path)), None)
+    return next((path for path in candidates if file_exists(path)), None)
 
 
-def masks_in(folder: Path) -> dict[str, Path]:
+def list_masks(folder: Path) -> dict[str, Path]:
     """Masks of a folder by the stem of their image: the same name, or with _mask, _gt or _label after it."""
-    files = images_in(folder)
+    files = list_images(folder)
     return {_MASK_TAIL.sub("", path.stem): path for path in files} | {path.stem: path for path in files}
 
 
-def new_folder(out: Path, written: Sized, truth: str = "a file") -> Path:
-    """The folder, made; DataError where there already is something in it, or no image with the `truth` to write."""
-    if not written:
-        raise DataError(f"none of the images has {truth}, and the layout holds no others; take another layout")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} already exists and is not an empty folder; give another place to write to")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+def warn_unmatched_masks(masks: dict[str, Path], images: Iterable[Path]) -> None:
+    """Warn of masks, as `list_masks` gives them, that belong to none of the images."""
+    matched = {masks[image.stem] for image in images if image.stem in masks}
+    for mask in sorted(set(masks.values()) - matched):
+        warn_skipped(f"{mask}: its image does not exist")
 
 
-def unique_stems(samples: Iterable[Sample]) -> list[str]:
-    """A file stem for every sample: its own where no other has it, otherwise with a number before it."""
-    stems = [s.image.stem for s in samples]
-    often = Counter(stem.casefold() for stem in stems)
-    return [f"{i:06d}_{stem}" if often[stem.casefold()] > 1 else stem for i, stem in enumerate(stems)]
+class MaskTree:
+    """The masks in a folder and all folders below it."""
+
+    def __init__(self, root: Path | None) -> None:
+        folders = [root, *root.rglob("*")] if root else []
+        self._masks = {folder.relative_to(root): list_masks(folder) for folder in folders if root and folder.is_dir()}
+
+    def find(self, stem: str, *folders: Path) -> Path | None:
+        """The mask of an image in the first of these folders, relative to the root, that has one."""
+        found = (self._masks.get(folder, {}).get(stem) for folder in folders)
+        return next(filter(None, found), None)
+
+    def warn_unmatched(self, images: Path | list[Path]) -> None:
+        """Warn of masks without an image in the same folder below `images`, or among these images."""
+        for folder, masks in self._masks.items():
+            warn_unmatched_masks(masks, list_images(images / folder) if isinstance(images, Path) else images)
 
 
-def copy_image(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-
-
-def copy_mask(sample: Sample, target: Path) -> None:
-    """The defect pixels, where a mask or outlines tell them, as a PNG of 0 and 255."""
-    if sample.mask is not None and sample.mask_classes is None:
-        write_image(target, read_mask(sample.mask))
-    elif sample.mask is not None or (sample.shapes and has_mask(sample)):
-        header = image_header(sample.image)
-        write_image(target, mask_of(sample, (header.height, header.width)))
-
-
-def label_or_kind(sample: Sample) -> str | None:
-    """The label, or "defect" and GOOD where only boxes or a mask tell; None where nothing does."""
-    if sample.label is not None or sample.defective is None:
-        return sample.label
-    return DEFECT if sample.defective else GOOD
-
-
-def losses(samples: Iterable[Sample], kept: Iterable[str]) -> list[str]:
-    """One line for each kind of knowledge in the samples that is not in `kept`."""
-    samples, kept = list(samples), set(kept)
-    lines = []
-    outlined = sum(bool(s.shapes) for s in samples)
-    if outlined and "shapes" not in kept:
-        masks = "are kept as one mask each" if "mask" in kept else "are not kept"
-        lines.append(f"outlines of {outlined} images {masks}")
-    layered = sum(s.mask_classes is not None for s in samples)
-    if layered and "mask" in kept and "shapes" not in kept:
-        lines.append(f"classes in the masks of {layered} images are not kept")
-    for kind in (
-        "label", "labels", "split", "mask", "boxes", "template", "roi", "ignore", "group", "product", "sources",
-    ):  # fmt: skip
-        count = sum(getattr(s, kind) is not None for s in samples)
-        if count and kind not in kept:
-            lines.append(f"{kind} of {count} images is not kept")
-    return lines
-
-
-def keep_labelled(samples: Iterable[Sample]) -> tuple[list[tuple[Sample, str]], list[str]]:
-    """Samples with their label, and a line about those that have none and so are left out."""
-    samples = list(samples)
-    pairs = [(s, label) for s in samples if (label := label_or_kind(s)) is not None]
-    left = len(samples) - len(pairs)
-    lines = [f"{left} images without a label are left out"] if left else []
-    several = sum(s.label is None and bool(s.boxes or s.shapes or s.mask_classes) for s, _ in pairs)
-    if several:
-        lines.append(f"{several} images with defects of several classes are labelled {DEFECT}")
-    return pairs, lines
+def label_from_mask(mask: Path) -> str:
+    """DEFECT where a mask has pixels, else GOOD; DataError for one that cannot be read."""
+    try:
+        return DEFECT if read_mask(mask).any() else GOOD
+    except ImageError as error:
+        raise DataError(f"the label follows from the mask, but: {error}") from error

@@ -1,6 +1,6 @@
-"""What a dataset consists of, as plain data: counts, sizes, depths, kinds of truth, sizes of defects."""
+"""What a dataset consists of, as plain data: counts, sizes, depths, kinds of annotations, sizes of defects."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -8,21 +8,22 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from blemish.dataset.ground_truth import shapes_of
-from blemish.dataset.sample import Dataset, Sample
+from blemish.arrays import Mask
+from blemish.dataset.ground_truth import defect_shapes
+from blemish.dataset.sample import DEFECT, Dataset, Sample
 from blemish.errors import DataError, ImageError
-from blemish.geometry import shape_mask
+from blemish.geometry import box_areas, box_array, shape_mask
 from blemish.imaging.read import ImageHeader, image_header, read_mask
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int], None]  # called with the number of images done since the last call
+NOT_KNOWN = "(none)"  # in place of a label or split
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quartiles:
     """Smallest, quartiles, largest."""
 
     count: int
@@ -39,8 +40,32 @@ class DefectSizes:
 
     label: str
     source: str  # "mask" or "boxes"
-    pixels: Spread
-    share: Spread  # of the image's area
+    pixels: Quartiles
+    share: Quartiles  # of the image's area
+
+
+@dataclass(frozen=True)
+class SizeCount:
+    """How many images have a size."""
+
+    height: int
+    width: int
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.width}×{self.height}"
+
+
+@dataclass(frozen=True)
+class DepthCount:
+    """How many images have so many bits per channel and channels."""
+
+    bits: int
+    channels: int
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.bits} bit, {({1: 'grey', 3: 'RGB'}).get(self.channels, f'{self.channels} channels')}"
 
 
 @dataclass(frozen=True)
@@ -48,13 +73,13 @@ class DatasetInfo:
     format: str
     images: int
     setting: str
-    truth: list[str]
+    annotations: list[str]
     classes: list[str]
-    counts: dict[str, dict[str, int]]  # class -> split -> images; "(none)" where not known
+    counts: dict[str, dict[str, int]]  # class -> split -> images; NOT_KNOWN where not known
     groups: int
     products: dict[str, int]
-    sizes: dict[str, int]  # "width×height" -> images
-    depths: dict[str, int]  # "8 bit, 3 channels" -> images
+    sizes: list[SizeCount]  # the most frequent first
+    depths: list[DepthCount]
     unreadable: list[str]
     defects: list[DefectSizes]
 
@@ -63,52 +88,41 @@ class DatasetInfo:
 
 
 def describe(dataset: Dataset, progress: Progress = lambda done: None) -> DatasetInfo:
-    """Look at every header and mask; a file that cannot be read is named, and the rest goes on."""
+    """Read every header and mask; a file that cannot be read is named, and the rest goes on."""
     unreadable: list[str] = []
     headers: list[ImageHeader] = []
-    regions: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for sample, (header, sizes, error) in zip(
-        dataset.samples, in_threads(_look_at, dataset.samples, progress), strict=True
-    ):
+    areas: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for header, defects, error in map_in_threads(_measure_sample, dataset.samples, progress):
         if error:
             unreadable.append(error)
         if header:
             headers.append(header)
-        label = sample.label or "defect"
-        if header:
-            area = header.height * header.width
-            for name, size in sizes:
-                regions.setdefault((name or label, "mask"), []).append((size, size / area))
-        if header and sample.mask is None:
-            for box in sample.boxes or ():
-                size = max(0.0, box.x1 - box.x0) * max(0.0, box.y1 - box.y0)
-                share = size / (header.height * header.width)
-                regions.setdefault((box.label, "boxes"), []).append((size, share))
-    none = "(none)"
+            for key, pixels in defects:
+                areas[key].append((pixels, pixels / (header.height * header.width)))
     counts: dict[str, Counter[str]] = {}
     for s in dataset.samples:
-        counts.setdefault(s.label or none, Counter())[s.split or none] += 1
+        counts.setdefault(s.label or NOT_KNOWN, Counter())[s.split or NOT_KNOWN] += 1
+    sizes, depths = Counter(h.size for h in headers), Counter((h.bits, h.channels) for h in headers)
     return DatasetInfo(
         format=dataset.format,
         images=len(dataset),
         setting=dataset.setting,
-        truth=sorted(dataset.truth),
+        annotations=sorted(dataset.annotations),
         classes=list(dataset.classes),
-        counts={name: dict(counts[name]) for name in (*dataset.classes, none) if name in counts},
+        counts={name: dict(counts[name]) for name in (*dataset.classes, NOT_KNOWN) if name in counts},
         groups=len({s.group for s in dataset.samples if s.group is not None}),
         products=dict(sorted(Counter(s.product for s in dataset.samples if s.product is not None).items())),
-        sizes=dict(Counter(f"{h.width}×{h.height}" for h in headers).most_common()),
-        depths=dict(Counter(f"{h.bits} bit, {_channels(h.channels)}" for h in headers).most_common()),
+        sizes=[SizeCount(*size, count) for size, count in sizes.most_common()],
+        depths=[DepthCount(*depth, count) for depth, count in depths.most_common()],
         unreadable=unreadable,
         defects=[
-            DefectSizes(label, source, _spread([r[0] for r in found]), _spread([r[1] for r in found]))
-            for (label, source), found in sorted(regions.items())
-            if found
+            DefectSizes(label, source, *(_quartiles(values) for values in zip(*found, strict=True)))
+            for (label, source), found in sorted(areas.items())
         ],
     )
 
 
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> Iterable[Result]:
+def map_in_threads(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> Iterable[Result]:
     """Results in order; decoding releases Python's lock, so threads serve."""
     with ThreadPoolExecutor(max_workers=min(8, (cv2.getNumberOfCPUs() or 1) + 1)) as pool:
         for result in pool.map(work, items):
@@ -116,31 +130,30 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], progress: 
             yield result
 
 
-def region_sizes(mask: NDArray[np.bool_]) -> list[float]:
-    """Pixels of each 8-connected region."""
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return [float(stats[i, cv2.CC_STAT_AREA]) for i in range(1, count)]
-
-
-def _look_at(sample: Sample) -> tuple[ImageHeader | None, list[tuple[str, float]], str]:
-    """Header, and class and pixels of each region of the mask or outlines; no class where the image's label is it."""
+def _measure_sample(sample: Sample) -> tuple[ImageHeader | None, list[tuple[tuple[str, str], float]], str]:
+    """Header; class, source and pixels of each region of the mask or outlines and of each box; and an error."""
     try:
         header = image_header(sample.image)
     except ImageError as error:
         return None, [], str(error)
+    boxes = sample.boxes or () if sample.mask is None else ()
+    areas = box_areas(box_array(boxes)).tolist()
+    boxed = [((box.label, "boxes"), area) for box, area in zip(boxes, areas, strict=True)]
     try:
         if sample.mask is not None and sample.mask_classes is None:
-            return header, [("", pixels) for pixels in region_sizes(read_mask(sample.mask))], ""
-        shapes = shapes_of(sample, (header.height, header.width))
-        masks = [(shape.label, shape_mask(shape, (header.height, header.width))) for shape in shapes]
-        return header, [(label, pixels) for label, mask in masks for pixels in region_sizes(mask)], ""
+            masks = [(sample.label or DEFECT, read_mask(sample.mask))]
+        else:
+            masks = [(shape.label, shape_mask(shape, header.size)) for shape in defect_shapes(sample, header.size)]
     except (DataError, ImageError) as error:
-        return header, [], str(error)
+        return header, boxed, str(error)
+    return header, [((label, "mask"), pixels) for label, mask in masks for pixels in _region_areas(mask)] + boxed, ""
 
 
-def _channels(count: int) -> str:
-    return {1: "grey", 3: "RGB"}.get(count, f"{count} channels")
+def _region_areas(mask: Mask) -> list[float]:
+    """Pixels of each 8-connected region."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return [float(area) for area in stats[1:, cv2.CC_STAT_AREA]]
 
 
-def _spread(values: list[float]) -> Spread:
-    return Spread(len(values), *(float(v) for v in np.percentile(values, [0, 25, 50, 75, 100])))
+def _quartiles(values: Sequence[float]) -> Quartiles:
+    return Quartiles(len(values), *(float(v) for v in np.percentile(values, [0, 25, 50, 75, 100])))

@@ -1,12 +1,12 @@
-"""One door for every dataset: what it is taken for, and the samples in it."""
+"""Read any dataset: which layout it is in, and the samples in it."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from blemish.dataset.annotations import left_out
+from blemish.dataset.annotations import warn_skipped
 from blemish.dataset.formats import (
     class_masks,
     classes,
@@ -24,52 +24,44 @@ from blemish.dataset.formats import (
     voc,
     yolo,
 )
+from blemish.dataset.formats.base import Format, Source
 from blemish.dataset.image_files import (
     MASK_NAMES,
     WHOLE_SET_MASKS,
+    file_exists,
     first_existing,
-    folders_in,
-    images_in,
     is_defect_name,
-    is_file,
+    list_folders,
+    list_images,
 )
 from blemish.dataset.sample import GOOD, AnnotationWarning, Dataset, Sample
 from blemish.errors import DataError
 from blemish.imaging.read import IMAGE_SUFFIXES
 
-
-@dataclass(frozen=True)
-class Format:
-    """A layout of files: how to know it, read it and, where that makes sense, write it."""
-
-    says: str
-    looks_like: Callable[[Path], bool]  # cheap: lists folders, reads a line; at most one format claims a place
-    read: Callable[[Path], list[Sample]]
-    write: Callable[[Dataset, Path], list[str]] | None = None  # returns what could not be kept, a line each
-
+_MAX_SHOWN = 3  # lines of skipped annotations and missing files in one message
 
 # A new format is one file in formats/ and one line here.
 FORMATS: dict[str, Format] = {
-    "mvtec": Format(mvtec.SAYS, mvtec.looks_like, mvtec.read, mvtec.write),
-    "classes": Format(classes.SAYS, classes.looks_like, classes.read, classes.write),
-    "good-defect": Format(good_defect.SAYS, good_defect.looks_like, good_defect.read, good_defect.write),
-    "masks": Format(masks.SAYS, masks.looks_like, masks.read, masks.write),
-    "class-masks": Format(class_masks.SAYS, class_masks.looks_like, class_masks.read, class_masks.write),
-    "voc": Format(voc.SAYS, voc.looks_like, voc.read, voc.write),
-    "coco": Format(coco.SAYS, coco.looks_like, coco.read, coco.write),
-    "yolo": Format(yolo.SAYS, yolo.looks_like, yolo.read, yolo.write),
-    "labelme": Format(labelme.SAYS, labelme.looks_like, labelme.read, labelme.write),
-    "deeppcb": Format(deeppcb.SAYS, deeppcb.looks_like, deeppcb.read, deeppcb.write),
-    "severstal": Format(severstal.SAYS, severstal.looks_like, severstal.read, severstal.write),
-    "neu-det": Format(neu_det.SAYS, neu_det.looks_like, neu_det.read, neu_det.write),
-    "kolektor": Format(kolektor.SAYS, kolektor.looks_like, kolektor.read),
-    "elpv": Format(elpv.SAYS, elpv.looks_like, elpv.read),
-    "csv": Format(csv_manifest.SAYS, csv_manifest.looks_like, csv_manifest.read, csv_manifest.write),
+    "mvtec": mvtec.FORMAT,
+    "classes": classes.FORMAT,
+    "good-defect": good_defect.FORMAT,
+    "masks": masks.FORMAT,
+    "class-masks": class_masks.FORMAT,
+    "voc": voc.FORMAT,
+    "coco": coco.FORMAT,
+    "yolo": yolo.FORMAT,
+    "labelme": labelme.FORMAT,
+    "deeppcb": deeppcb.FORMAT,
+    "severstal": severstal.FORMAT,
+    "neu-det": neu_det.FORMAT,
+    "kolektor": kolektor.FORMAT,
+    "elpv": elpv.FORMAT,
+    "csv": csv_manifest.FORMAT,
 }
 
 
 def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None = None) -> Dataset:
-    """Samples of a folder or a CSV manifest; format "auto" finds out what it is.
+    """Samples of a folder or a CSV manifest; format "auto" recognises the layout.
 
     `path` "elpv" is the installed package elpv-dataset; format "elpv:0.5" counts cells as defective from a defect
     probability of 0.5 on (otherwise 1 is defective and what is between 0 and 1 is left out). `root` is where the
@@ -87,64 +79,39 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
     if not place.exists():
         raise DataError(f"{place} does not exist; give a folder of images or a .csv that lists them")
     name = detect_format(place) if name == "auto" else name
-    if option and name != "elpv":
+    layout = FORMATS[name]
+    if option and not layout.has_option:
         raise DataError(f"format {name} takes no option, but was given {option!r}")
-    if root is not None and name not in ("csv", "coco"):
+    if root is not None and not layout.has_root:
         raise DataError(f"root is where the paths of a CSV or COCO file start; {place} is read as {name}: needs none")
-    base = Path(root) if root is not None else place if place.is_dir() else place.parent
-    with _broken(place) as broken:
-        if name == "csv":
-            samples = csv_manifest.read(place, base)
-        elif name == "elpv":
-            samples = elpv.read(place, option)
-        elif name == "coco":
-            samples = coco.read(place, None if root is None else Path(root))
-        else:
-            samples = FORMATS[name].read(place)
+    with _collect_skipped(place) as skipped:
+        samples = layout.read(Source(place, None if root is None else Path(root), option))
         if not samples:
-            raise DataError(f"{place} holds no images in the layout {name} ({FORMATS[name].says})")
-        samples = _with_files(place, samples)
-    spoilt = {warning.image for warning in broken}
-    samples = [_of_unknown_truth(s) if s.image in spoilt else s for s in samples]
-    return Dataset(tuple(_with_whole_set_masks(samples, base)), base, name, tuple(map(str, broken)))
-
-
-@contextmanager
-def _broken(place: Path) -> Iterator[list[AnnotationWarning]]:
-    """Collect the annotations that a reader leaves out: one warning for all of them; other warnings go on."""
-    lines: list[AnnotationWarning] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield lines
-        except DataError as error:  # that nothing is left follows, perhaps, from what was left out
-            told = [str(warning.message) for warning in caught if isinstance(warning.message, AnnotationWarning)]
-            raise DataError("; ".join([str(error), *told[:3]])) from error
-    for warning in caught:
-        if isinstance(warning.message, AnnotationWarning):
-            lines.append(warning.message)
-        else:
-            warnings.warn(warning.message, warning.category, stacklevel=4)
-    if lines:
-        more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-        shown = "; ".join(map(str, lines[:3]))
-        warnings.warn(f"{place}: {len(lines)} annotations are left out: {shown}{more}", AnnotationWarning, stacklevel=4)
+            raise DataError(f"{place} holds no images in the layout {name} ({layout.description})")
+        samples = _drop_missing(place, samples)
+    incomplete = {warning.image for warning in skipped}
+    base = Path(root) if root is not None else place if place.is_dir() else place.parent
+    roi, ignore = (first_existing(base / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES) for stem in WHOLE_SET_MASKS)
+    samples = [_without_annotations(s) if s.image in incomplete else s for s in samples]
+    samples = [replace(s, roi=s.roi or roi, ignore=s.ignore or ignore) for s in samples]
+    return Dataset(tuple(samples), base, name, tuple(map(str, skipped)))
 
 
 def detect_format(path: Path) -> str:
     """Name of the one format that the place looks like; DataError naming the candidates for none or several."""
-    found = [name for name, known in FORMATS.items() if known.looks_like(path)]
+    found = [name for name, layout in FORMATS.items() if layout.looks_like(path)]
     if len(found) == 1:
         return found[0]
     if found:
         raise DataError(f"{path} looks like several layouts: {', '.join(found)}; say which with --format")
-    if path.is_dir() and not any(images_in(path)) and not folders_in(path):
+    folders = list_folders(path)
+    if path.is_dir() and not any(list_images(path)) and not folders:
         raise DataError(f"{path} is an empty folder: no images and no sub-folders")
-    if path.is_dir() and images_in(path):
+    if path.is_dir() and list_images(path):
         raise DataError(f"{path} holds images, but nothing tells good from defective; put the good ones in {path}/good")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise DataError(f"{path} is one image; give a folder of images or a .csv that lists them")
-    if folders_in(path) and all(is_defect_name(f.name) or f.name.lower() in MASK_NAMES for f in folders_in(path)):
+    if folders and all(is_defect_name(f.name) or f.name.lower() in MASK_NAMES for f in folders):
         raise DataError(f"{path} holds defective images and no good ones; put good ones in {path}/good")
     raise DataError(
         f"{path} is in no layout that is known; say which with --format, one of {', '.join(FORMATS)}, or make two "
@@ -152,8 +119,31 @@ def detect_format(path: Path) -> str:
     )
 
 
-def _of_unknown_truth(sample: Sample) -> Sample:
-    """An image of which annotations were left out: where none remains, that does not make it good."""
+@contextmanager
+def _collect_skipped(place: Path) -> Iterator[list[AnnotationWarning]]:
+    """Collect the annotations that a reader skips: one warning for all of them; other warnings go on."""
+    skipped: list[AnnotationWarning] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield skipped
+        except DataError as error:  # that nothing is left follows, perhaps, from what was skipped
+            lines = [str(warning.message) for warning in caught if isinstance(warning.message, AnnotationWarning)]
+            raise DataError("; ".join([str(error), *lines[:_MAX_SHOWN]])) from error
+    for warning in caught:
+        if isinstance(warning.message, AnnotationWarning):
+            skipped.append(warning.message)
+        else:
+            warnings.warn(warning.message, warning.category, stacklevel=4)
+    if skipped:
+        more = f" and {len(skipped) - _MAX_SHOWN} more" if len(skipped) > _MAX_SHOWN else ""
+        shown = "; ".join(map(str, skipped[:_MAX_SHOWN]))
+        line = f"{place}: {len(skipped)} annotations are left out: {shown}{more}"
+        warnings.warn(line, AnnotationWarning, stacklevel=4)
+
+
+def _without_annotations(sample: Sample) -> Sample:
+    """An image of which annotations were skipped: where none remains, that does not make it good."""
     if sample.boxes or sample.shapes:
         return sample
     if sample.label == GOOD:
@@ -161,24 +151,19 @@ def _of_unknown_truth(sample: Sample) -> Sample:
     return replace(sample, boxes=None, shapes=None)
 
 
-def _with_files(place: Path, samples: list[Sample]) -> list[Sample]:
-    """The samples whose files exist; the others are left out with a warning. DataError where there are no others."""
-    lines = [f"{', '.join(files)} does not exist" if (files := _missing(s)) else "" for s in samples]
+def _drop_missing(place: Path, samples: list[Sample]) -> list[Sample]:
+    """The samples whose files exist, with a warning for the others; DataError where none does."""
+    lines = [f"{', '.join(files)} does not exist" if (files := _missing_files(s)) else "" for s in samples]
     if all(lines):
-        shown = "; ".join(lines[:3]) + ("; …" if len(lines) > 3 else "")
+        shown = "; ".join(lines[:_MAX_SHOWN]) + ("; …" if len(lines) > _MAX_SHOWN else "")
         raise DataError(
             f"{place} names {len(lines)} images, none of which can be used: {shown}; give --root if they are elsewhere"
         )
     for line in filter(None, lines):
-        left_out(line)
+        warn_skipped(line)
     return [s for s, line in zip(samples, lines, strict=True) if not line]
 
 
-def _missing(sample: Sample) -> list[str]:
+def _missing_files(sample: Sample) -> list[str]:
     files = (sample.image, sample.mask, sample.template, sample.roi, sample.ignore)
-    return [str(file) for file in files if file is not None and not is_file(file)]
-
-
-def _with_whole_set_masks(samples: list[Sample], base: Path) -> list[Sample]:
-    roi, ignore = (first_existing(base / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES) for name in WHOLE_SET_MASKS)
-    return [replace(s, roi=s.roi or roi, ignore=s.ignore or ignore) for s in samples]
+    return [str(file) for file in files if file is not None and not file_exists(file)]

@@ -1,4 +1,4 @@
-"""One image and what is known about it; many of them with their class names."""
+"""One image and its annotations; many of them with their class names."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -9,7 +9,7 @@ from typing import Literal
 from blemish.geometry import Box, Shape
 
 GOOD = "good"
-DEFECT = "defect"  # a defect of which nothing tells the class
+DEFECT = "defect"  # a defect whose class is not annotated
 SPLITS = ("train", "val", "test")
 FEW = 25  # a defect class with fewer training images than this puts the data in the "few" setting
 
@@ -17,7 +17,7 @@ Setting = Literal["known", "unknown", "few"]
 
 
 class AnnotationWarning(UserWarning):
-    """An annotation that a reader had to leave out, in one line, and the image whose truth it was part of."""
+    """An annotation that a reader had to skip, in one line, and the image that it belongs to."""
 
     def __init__(self, line: str, image: Path | None = None) -> None:
         super().__init__(line)
@@ -26,7 +26,7 @@ class AnnotationWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image file and what is known about it; None means not known.
+    """One image file and its annotations; None means not known.
 
     A defect is either a box or a shape, never both; `ground_truth` makes boxes and masks of whatever is here.
     """
@@ -38,17 +38,17 @@ class Sample:
     mask_classes: tuple[str, ...] | None = None  # names of the mask's pixel values 1, 2, …; None: a mask of two values
     boxes: tuple[Box, ...] | None = None
     shapes: tuple[Shape, ...] | None = None  # outlines and run lengths
-    template: Path | None = None  # a defect-free twin of this very image
-    roi: Path | None = None  # mask: only these pixels count
-    ignore: Path | None = None  # mask: these pixels do not count
+    template: Path | None = None  # its reference image: a defect-free image of the same view
+    roi: Path | None = None  # mask: only these pixels are inspected
+    ignore: Path | None = None  # mask: these pixels are not inspected
     group: str | None = None  # part or lot; one group never spans two splits
     product: str | None = None
-    labels: tuple[str, ...] | None = None  # all defect classes, of an image that shows several; its label is then None
-    sources: tuple[Path, ...] | None = None  # of a synthetic image: those whose surface and defects it shows
+    labels: tuple[str, ...] | None = None  # all defect classes of an image with several; its label is then None
+    sources: tuple[Path, ...] | None = None  # of a synthetic image: those whose surface and defects it is made of
 
     @property
     def defective(self) -> bool | None:
-        """Whether the part has a defect; None where no label, mask or box tells."""
+        """Whether the part has a defect; None where there is no label, mask or box."""
         if self.label is not None:
             return self.label != GOOD
         if self.labels:
@@ -58,8 +58,8 @@ class Sample:
         return True if self.mask is not None else None
 
 
-def setting_of(counts: Collection[int]) -> Setting:
-    """What so many training images of each defect class tell of defects: nothing, a handful, or enough."""
+def infer_setting(counts: Collection[int]) -> Setting:
+    """Whether so many training images of each defect class are none, a handful, or enough."""
     if not counts:
         return "unknown"
     return "few" if min(counts) < FEW else "known"
@@ -72,7 +72,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     root: Path
     format: str
-    broken: tuple[str, ...] = ()  # annotations that the reader had to leave out, a line each
+    broken: tuple[str, ...] = ()  # annotations that the reader had to skip, a line each
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -81,7 +81,7 @@ class Dataset:
     def classes(self) -> tuple[str, ...]:
         """Class names of labels, boxes, shapes and masks, sorted, GOOD first; DEFECT where a mask has no class."""
         names = {s.label for s in self.samples if s.label is not None}
-        names |= {found.label for s in self.samples for found in (*(s.boxes or ()), *(s.shapes or ()))}
+        names |= {item.label for s in self.samples for item in (*(s.boxes or ()), *(s.shapes or ()))}
         names |= {name for s in self.samples for name in (*(s.mask_classes or ()), *(s.labels or ()))}
         if any(s.mask and not (s.mask_classes or s.label or s.labels) for s in self.samples):
             names.add(DEFECT)
@@ -92,25 +92,23 @@ class Dataset:
         return tuple(name for name in self.classes if name != GOOD)
 
     @property
-    def truth(self) -> frozenset[str]:
-        """Kinds of truth that at least one sample bears: good, label, mask, boxes, template."""
-        found = set()
-        for s in self.samples:
-            found |= {kind for kind in ("label", "mask", "boxes", "template") if getattr(s, kind) is not None}
-            if s.shapes:
-                found |= {"mask", "boxes"}
-            if s.labels:
-                found.add("label")
-            if s.defective is False:
-                found.add("good")
-        return frozenset(found)
+    def annotations(self) -> frozenset[str]:
+        """Kinds of annotations that at least one sample has: good, label, mask, boxes, template."""
+        kinds: dict[str, Callable[[Sample], object]] = {
+            "good": lambda s: s.defective is False,
+            "label": lambda s: s.label is not None or s.labels,
+            "mask": lambda s: s.mask is not None or s.shapes,
+            "boxes": lambda s: s.boxes is not None or s.shapes,
+            "template": lambda s: s.template is not None,
+        }
+        return frozenset(kind for kind, has in kinds.items() if any(has(s) for s in self.samples))
 
     @property
     def setting(self) -> Setting:
-        """What the training images tell of defects, by the classes of their labels."""
+        """How well defects are known, by the labels of the training images."""
         training = [s for s in self.samples if s.split in (None, "train")]
         counts = Counter(name for s in training if s.defective for name in (s.labels or (s.label,)))
-        return setting_of(counts.values())
+        return infer_setting(counts.values())
 
     def where(self, keep: Callable[[Sample], bool]) -> "Dataset":
         return replace(self, samples=tuple(s for s in self.samples if keep(s)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blemish.dataset.sample import GOOD, Dataset, Sample
-from blemish.dataset.synthetic_samples import not_of, parted
+from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic
 from blemish.errors import DataError
 
 Shares = dict[str, float]
@@ -45,11 +45,11 @@ def ensure_splits(
     with it. A missing validation set is cut from training, never from test. Synthetic images go to training, and those
     that show something of an image held out are left out.
     """
-    real, drawn = parted(dataset)
+    real, drawn = split_synthetic(dataset)
     if drawn:
         real = ensure_splits(real, seed, val_share, test_share, need_defects_in_training)
         held = real.where(lambda s: s.split != "train").samples
-        return real.with_samples([*real.samples, *(replace(s, split="train") for s in not_of(held, drawn))])
+        return real.with_samples([*real.samples, *(replace(s, split="train") for s in exclude_sources(held, drawn))])
     samples = dataset.samples
     splits = [s.split for s in samples]
     if any(splits):
@@ -72,7 +72,7 @@ def ensure_splits(
     return dataset.with_samples(_replaced(samples, splits))
 
 
-def fold_numbers(dataset: Dataset, folds: int, seed: int = 0) -> list[int]:
+def assign_folds(dataset: Dataset, folds: int, seed: int = 0) -> list[int]:
     """A fold for every sample: groups stay together, the labels of each product are shared out evenly; deterministic,
     as `ensure_splits`.
 

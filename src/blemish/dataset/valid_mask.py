@@ -1,9 +1,9 @@
-"""Which pixels of an image count: inside its region of interest, and not ignored."""
+"""The valid pixels of an image: inside its region of interest, and not ignored."""
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from blemish.arrays import Mask
 from blemish.dataset.sample import Sample
 from blemish.errors import ImageError
 from blemish.imaging.read import read_mask
@@ -11,29 +11,25 @@ from blemish.imaging.read import read_mask
 _ASPECT_TOLERANCE = 0.02
 
 
-def valid_mask(sample: Sample, size: tuple[int, int], roi_shape: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-    """Mask (H, W) of the pixels that count; `size` is (H, W), `roi_shape` a drawn region (H, W) that limits it further.
+def valid_mask(sample: Sample, size: tuple[int, int], roi_shape: Mask | None = None) -> Mask:
+    """Mask (H, W) of the valid pixels; `size` is (H, W), `roi_shape` a drawn region (H, W) that limits it further.
 
     A mask file of another size is scaled where its shape agrees, so that one can hold for images of several sizes;
-    otherwise, and where nothing is left, it is an ImageError.
+    otherwise, and where no pixel is left, it is an ImageError.
     """
     valid = np.ones(size, bool) if roi_shape is None else roi_shape.astype(bool)
     if valid.shape != size:
         raise ImageError(f"the region of interest has shape {valid.shape}, the image {size}")
     if sample.roi is not None:
-        valid = valid & _scaled(sample.roi, size)
+        valid = valid & scale_mask(read_mask(sample.roi), size, f"mask {sample.roi}")
     if sample.ignore is not None:
-        valid = valid & ~_scaled(sample.ignore, size)
+        valid = valid & ~scale_mask(read_mask(sample.ignore), size, f"mask {sample.ignore}")
     if not valid.any():
-        raise ImageError(f"no pixel of {sample.image} counts: its region of interest and ignore mask leave nothing")
+        raise ImageError(f"no valid pixels left in {sample.image} after ROI and ignore masks")
     return valid
 
 
-def _scaled(path: object, size: tuple[int, int]) -> NDArray[np.bool_]:
-    return scaled_mask(read_mask(str(path)), size, f"mask {path}")
-
-
-def scaled_mask(mask: NDArray[np.bool_], size: tuple[int, int], name: str) -> NDArray[np.bool_]:
+def scale_mask(mask: Mask, size: tuple[int, int], name: str) -> Mask:
     """A mask (h, w) at another size (H, W) of the same shape; ImageError, with its name, where the shape is another."""
     if mask.shape == size:
         return mask

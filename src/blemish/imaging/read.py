@@ -44,6 +44,11 @@ class ImageHeader:
     channels: int
     bits: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
 
 @dataclass(frozen=True, slots=True)
 class _Header:
@@ -81,15 +86,20 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[
     """
     values = read_image(path)
     values = values[..., 0] if values.shape[2] == 1 else values.max(axis=2)
-    if size is not None and values.shape != size:
-        raise ImageError(
-            f"mask {path} has {values.shape[1]}×{values.shape[0]} pixels, its image {size[1]}×{size[0]}; "
-            "make them the same size"
-        )
+    if size is not None:
+        check_mask_size(path, values.shape, size)
     top = float(values.max())
     if top <= 1:
         return np.asarray(values > (0.5 if values.dtype == np.float32 else 0))
     return np.asarray(values > (127 if top <= 255 else 32767))
+
+
+def check_mask_size(path: str | Path, shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    """ImageError where a mask's shape (height, width) is not the size of its image."""
+    if shape != size:
+        raise ImageError(
+            f"mask {path} has {shape[1]}×{shape[0]} pixels, its image {size[1]}×{size[0]}; make them the same size"
+        )
 
 
 def image_header(path: str | Path) -> ImageHeader:

@@ -1,82 +1,89 @@
 """A CSV of one row an image: image and any of label, mask, boxes, template, split, group, product, roi, ignore.
 
-`label` is a class, or several with | between them for an image that shows defects of several. `boxes` names a file of
+`label` is a class, or several with | between them for an image with defects of several. `boxes` names a file of
 annotations, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` holds [{"label": …, "rings": [[[x, y], …], …]},
 {"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's short form; `mask_classes` holds the names
-["…", …] of the mask's pixel values 1, 2, …. `sources` marks a synthetic image, which is for learning alone: it holds
-["…", …], the images whose surface and defects it shows.
+["…", …] of the mask's pixel values 1, 2, …. `sources` marks a synthetic image, which is for training alone: it holds
+["…", …], the images whose surface and defects it was made of.
 """
 
 import csv
+import io
 import json
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blemish.dataset.annotations import left_out
-from blemish.dataset.annotations import number as finite
-from blemish.dataset.box_files import BOX_READERS, read_boxes
-from blemish.dataset.ground_truth import label_from
-from blemish.dataset.image_files import SPLIT_NAMES, class_label, losses
+from blemish.dataset.annotations import (
+    finite_number,
+    first_line,
+    guess_delimiter,
+    read_csv,
+    read_or_skip,
+    read_text,
+    warn_skipped,
+)
+from blemish.dataset.export import list_losses
+from blemish.dataset.formats import deeppcb, labelme, voc, yolo
+from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.ground_truth import derive_label
+from blemish.dataset.image_files import SPLIT_NAMES, normalize_label
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
+from blemish.files import write_atomic
 from blemish.geometry import Box, Polygon, Rle, Shape, runs_from_text, runs_to_text
 
-SAYS = "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore"
 COLUMNS = (
     "image", "label", "mask", "mask_classes", "boxes", "shapes", "template", "split", "group", "product", "roi",
     "ignore", "sources",
 )  # fmt: skip
-_FILES = ("mask", "template", "roi", "ignore")
-_JSON = ("boxes", "shapes", "mask_classes", "sources")
+
+# By suffix; each takes an image's annotation file and the image, and returns the boxes in pixels of the image.
+BOX_READERS: dict[str, Callable[[Path, Path], tuple[Box, ...]]] = {
+    ".xml": voc.read_boxes,
+    ".json": labelme.read_boxes,
+    ".txt": lambda path, image: (deeppcb if _in_pixels(path) else yolo).read_boxes(path, image),
+}
 
 
 def looks_like(path: Path) -> bool:
     if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv"):
         return False
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        line = file.readline(4000)
-    return "image" in [name.strip().strip('"').lower() for name in line.split(_delimiter(line))]
+    line = first_line(path)
+    return "image" in [name.strip().strip('"').lower() for name in line.split(guess_delimiter(line))]
 
 
-def read(path: Path, root: Path | None = None) -> list[Sample]:
-    """Samples of a CSV; relative paths are looked up in `root`, or else in the CSV's folder."""
-    base = root if root is not None else path.parent
-    csv.field_size_limit(1 << 30)  # run lengths are long
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            line = file.readline()
-            file.seek(0)
-            rows = csv.DictReader(file, delimiter=_delimiter(line))
-            names = {name: name.strip().lower() for name in rows.fieldnames or ()}
-            if "image" not in names.values():
-                raise DataError(f"{path} has no column named image; it has: {', '.join(names) or 'none'}")
-            unknown = [name for name in names.values() if name not in COLUMNS]
-            if unknown:
-                warnings.warn(
-                    f"{path}: columns not understood are passed over: {', '.join(unknown)} "
-                    f"(known: {', '.join(COLUMNS)})",
-                    stacklevel=2,
-                )
-            table = [
-                (rows.line_num, {names[k]: (v or "").strip() for k, v in row.items() if k is not None}) for row in rows
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    boxes = _box_files(path, base, table)
-    samples = [_sample(path, number, row, base) for number, row in table]
-    _check_once(path, samples)
-    return [_labelled(s) for s in _with_boxes(samples, boxes)]
+def read(source: Source) -> list[Sample]:
+    """Samples of a CSV; relative paths are looked up in the root, or else in the CSV's folder."""
+    path, base = source.path, source.root or source.path.parent
+    columns, rows = read_csv(path)
+    names = {name: name.strip().lower() for name in columns}
+    if "image" not in names.values():
+        raise DataError(f"{path} has no column named image; it has: {', '.join(names) or 'none'}")
+    unknown = [name for name in names.values() if name not in COLUMNS]
+    if unknown:
+        warnings.warn(
+            f"{path}: columns not understood are passed over: {', '.join(unknown)} (known: {', '.join(COLUMNS)})",
+            stacklevel=2,
+        )
+    table = [(f"{path}, line {number}", {names[k]: text for k, text in row.items()}) for number, row in rows]
+    boxes = _box_files(path, base, [row for _, row in table])
+    samples = [_read_row(where, row, base) for where, row in table]
+    images = set[Path]()
+    for s in samples:
+        if s.image in images:
+            raise DataError(f"{path} lists {s.image} twice; one row an image")
+        images.add(s.image)
+    return [_with_label(s) for s in _with_boxes(samples, boxes)]
 
 
 def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
-    """Write the dataset as a CSV with absolute paths, or relative to its root; returns what is not kept."""
+    """Write the dataset as a CSV with absolute paths, or relative to its root; returns a line for each loss."""
     root = dataset.root.absolute()
 
-    def text(path: Path | None) -> str:
-        if path is None:
-            return ""
+    def path_text(path: Path) -> str:
         path = path.absolute()
         return (path.relative_to(root) if relative and path.is_relative_to(root) else path).as_posix()
 
@@ -84,33 +91,52 @@ def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
         if name == "label" and sample.labels:
             return "|".join(sample.labels)
         value = getattr(sample, name)
-        if name == "sources" and value is not None:
-            value = tuple(text(path) for path in value)
-        if name == "image" or name in _FILES:
-            return text(value)
-        return (_as_json(value) if name in _JSON and value is not None else value) or ""
+        if isinstance(value, Path):
+            return path_text(value)
+        return _to_json(value, path_text) if isinstance(value, tuple) else value or ""
 
     kept = [name for name in COLUMNS if name == "image" or any(getattr(s, name) is not None for s in dataset.samples)]
     if "label" not in kept and any(s.labels for s in dataset.samples):
         kept.insert(1, "label")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(kept)
-        for s in dataset.samples:
-            writer.writerow(cell(s, name) for name in kept)
-    return losses(dataset.samples, {*kept, "labels"})
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [kept, *([cell(s, name) for name in kept] for s in dataset.samples)]
+    )
+    write_atomic(out, text.getvalue())
+    return list_losses(dataset.samples, {*kept, "labels"})
 
 
-def _sample(path: Path, number: int, row: dict[str, str], base: Path) -> Sample:
+def write_new(dataset: Dataset, out: Path) -> list[str]:
+    """As `write`; DataError for a name of another kind, or a file that is there."""
+    if out.suffix.lower() != ".csv":
+        raise DataError(f"{out} is to be a CSV file; give a name that ends in .csv")
+    if out.exists():
+        raise DataError(f"{out} already exists; give another name")
+    return write(dataset, out)
+
+
+def read_boxes(path: Path, image: Path) -> tuple[Box, ...] | None:
+    """Boxes of the annotation file of an image; None with a warning for a file that is damaged.
+
+    A .txt is YOLO's where it has numbers with a point or a name for the class first, otherwise DeepPCB's.
+    """
+    return read_or_skip(BOX_READERS[path.suffix.lower()], path, image)
+
+
+def _in_pixels(path: Path) -> bool:
+    """Whether coordinates are pixels rather than shares of the image's size."""
+    return all(word.lstrip("-").isdigit() for word in read_text(path).replace(",", " ").split())
+
+
+def _read_row(where: str, row: dict[str, str], base: Path) -> Sample:
     if not row["image"]:
-        raise DataError(f"{path}, line {number}: the image is missing")
+        raise DataError(f"{where}: the image is missing")
     split = row.get("split", "").lower()
     if split and split not in SPLIT_NAMES:
-        raise DataError(f"{path}, line {number}: split {row['split']!r} is not understood; take train, val or test")
-    names = tuple(dict.fromkeys(class_label(name) for name in row.get("label", "").split("|") if name.strip()))
+        raise DataError(f"{where}: split {row['split']!r} is not understood; take train, val or test")
+    names = tuple(dict.fromkeys(normalize_label(name) for name in row.get("label", "").split("|") if name.strip()))
     if len(names) > 1 and GOOD in names:
-        raise DataError(f"{path}, line {number}: label {row['label']!r}: an image is good or shows defects, not both")
+        raise DataError(f"{where}: label {row['label']!r}: an image is good or shows defects, not both")
     return Sample(
         image=base / _posix(row["image"]),
         label=names[0] if len(names) == 1 else None,
@@ -118,65 +144,69 @@ def _sample(path: Path, number: int, row: dict[str, str], base: Path) -> Sample:
         split=SPLIT_NAMES[split] if split else None,
         group=row.get("group") or None,
         product=row.get("product") or None,
-        mask=_place(base, row.get("mask")),
-        **_inline(path, number, row, base),
-        template=_place(base, row.get("template")),
-        roi=_place(base, row.get("roi")),
-        ignore=_place(base, row.get("ignore")),
+        mask=_path_in(base, row.get("mask")),
+        template=_path_in(base, row.get("template")),
+        roi=_path_in(base, row.get("roi")),
+        ignore=_path_in(base, row.get("ignore")),
+        **_read_json_cells(where, row, base),
     )
 
 
-def _box_files(path: Path, base: Path, table: list[tuple[int, dict[str, str]]]) -> list[Path | None]:
+def _box_files(path: Path, base: Path, rows: list[dict[str, str]]) -> list[Path | None]:
     """Annotation files whose format is understood; a warning for the others, since labels and masks still hold."""
-    files = [_place(base, text) if not (text := row.get("boxes", "")).startswith("[") else None for _, row in table]
+    cells = [row.get("boxes", "") for row in rows]
+    files = [None if text.startswith("[") else _path_in(base, text) for text in cells]
     unknown = sorted({file.suffix.lower() for file in files if file and file.suffix.lower() not in BOX_READERS})
     if unknown:
         warnings.warn(f"{path}: boxes in {', '.join(unknown)} files cannot be read and are passed over", stacklevel=3)
     return [file if file and file.suffix.lower() in BOX_READERS else None for file in files]
 
 
-def _inline(path: Path, number: int, row: dict[str, str], base: Path) -> dict[str, Any]:
-    """Boxes, shapes, mask classes and sources that stand in the cells themselves."""
-    found: dict[str, Any] = {}
-    for name in _JSON:
-        if not row.get(name, "").startswith("["):
-            continue
-        try:
-            content = json.loads(row[name])
-            if name == "mask_classes":
-                found[name] = tuple(str(value) for value in content)
-            elif name == "sources":
-                found[name] = tuple(base / _posix(str(value)) for value in content)
-            elif name == "boxes":
-                found[name] = tuple(
-                    Box(finite(x0), finite(y0), finite(x1), finite(y1), str(label)) for x0, y0, x1, y1, label in content
-                )
-            else:
-                found[name] = tuple(_shape(item) for item in content)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise DataError(f"{path}, line {number}: {name} is not understood: {error}") from error
-    return found
+def _read_json_cells(where: str, row: dict[str, str], base: Path) -> dict[str, Any]:
+    """Boxes, shapes, mask classes and sources that are written in the cells themselves."""
+    readers: dict[str, Callable[[Any], Any]] = {
+        "boxes": _parse_box,
+        "shapes": _parse_shape,
+        "mask_classes": str,
+        "sources": lambda text: base / _posix(str(text)),
+    }
+    fields: dict[str, Any] = {}
+    for name, parse in readers.items():
+        if row.get(name, "").startswith("["):
+            try:
+                fields[name] = tuple(parse(item) for item in json.loads(row[name]))
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                raise DataError(f"{where}: {name} is not understood: {error}") from error
+    return fields
 
 
-def _shape(item: dict[str, Any]) -> Shape:
-    if not isinstance(item["label"], str):
-        raise TypeError(f"the label {item['label']!r} is no text")
+def _parse_box(item: Any) -> Box:
+    *corners, label = item
+    x0, y0, x1, y1 = map(finite_number, corners)
+    return Box(x0, y0, x1, y1, str(label))
+
+
+def _parse_shape(item: dict[str, Any]) -> Shape:
+    label = item["label"]
+    if not isinstance(label, str):
+        raise TypeError(f"the label {label!r} is no text")
     if "rings" in item:
-        return Polygon(tuple(tuple((finite(x), finite(y)) for x, y in ring) for ring in item["rings"]), item["label"])
+        rings = (tuple((finite_number(x), finite_number(y)) for x, y in ring) for ring in item["rings"])
+        return Polygon(tuple(rings), label)
     height, width = item["size"]
-    return Rle(runs_from_text(item["counts"]), int(height), int(width), item["label"], bool(item.get("many")))
+    return Rle(runs_from_text(item["counts"]), int(height), int(width), label, bool(item.get("many")))
 
 
-def _as_json(values: tuple[Any, ...]) -> str:
+def _to_json(values: tuple[Any, ...], path_text: Callable[[Path], str]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, Box):
-            return [value.x0, value.y0, value.x1, value.y1, value.label]
+            return [*value.bounds, value.label]
         if isinstance(value, Polygon):
             return {"label": value.label, "rings": value.rings}
         if isinstance(value, Rle):
             counts = runs_to_text(value.counts)
             return {"label": value.label, "size": [value.height, value.width], "counts": counts, "many": value.many}
-        return value
+        return path_text(value) if isinstance(value, Path) else value
 
     return json.dumps([plain(value) for value in values], ensure_ascii=False, separators=(",", ":"))
 
@@ -185,7 +215,7 @@ def _with_boxes(samples: list[Sample], files: list[Path | None]) -> list[Sample]
     """The samples with the boxes of their files; one whose file does not exist is left out, all of them a DataError."""
     found, missing = [], []
     for sample, file in zip(samples, files, strict=True):
-        if file is None or not sample.image.is_file():  # of missing images the caller tells
+        if file is None or not sample.image.is_file():  # the caller warns of missing images
             found.append(sample)
         elif file.is_file():
             found.append(replace(sample, boxes=read_boxes(file, sample.image)))
@@ -194,18 +224,18 @@ def _with_boxes(samples: list[Sample], files: list[Path | None]) -> list[Sample]
     if missing and not found:
         raise DataError("; ".join(missing[:3]))
     for line in missing:
-        left_out(line)
+        warn_skipped(line)
     return found
 
 
-def _labelled(sample: Sample) -> Sample:
+def _with_label(sample: Sample) -> Sample:
     """Where the row gives no label, that which the boxes or shapes give."""
     if sample.label is not None or sample.labels or (sample.boxes is None and sample.shapes is None):
         return sample
-    return replace(sample, label=label_from(item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))))
+    return replace(sample, label=derive_label(item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))))
 
 
-def _place(base: Path, text: str | None) -> Path | None:
+def _path_in(base: Path, text: str | None) -> Path | None:
     return base / _posix(text) if text else None  # an absolute path stays itself
 
 
@@ -213,13 +243,7 @@ def _posix(text: str) -> str:
     return text.replace("\\", "/")
 
 
-def _check_once(path: Path, samples: list[Sample]) -> None:
-    seen: set[Path] = set()
-    for s in samples:
-        if s.image in seen:
-            raise DataError(f"{path} lists {s.image} twice; one row an image")
-        seen.add(s.image)
-
-
-def _delimiter(line: str) -> str:
-    return max(",;\t", key=line.count)
+FORMAT = Format(
+    "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore",
+    looks_like, read, write_new, has_root=True,
+)  # fmt: skip

@@ -2,113 +2,112 @@
 
 from pathlib import Path
 
-from blemish.dataset.annotations import entries, known, left_out, no_shape, number, read_text, readable, text_of
-from blemish.dataset.image_files import copy_image, folders_in, images_in, new_folder
+from blemish.dataset.annotations import (
+    annotation_fields,
+    finite_number,
+    match_files,
+    read_lines,
+    read_or_skip,
+    warn_skipped,
+)
+from blemish.dataset.export import copy_image, format_coordinate, image_name, no_shape, prepare_entries
+from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.image_files import list_folders, list_images
 from blemish.dataset.sample import Dataset, Sample
+from blemish.files import write_atomic
 from blemish.geometry import Box
 
-SAYS = "group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt"
 CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # of numbers 1 to 6
 _LISTS = {"trainval.txt": "train", "train.txt": "train", "val.txt": "val", "test.txt": "test"}
 
 
 def looks_like(path: Path) -> bool:
-    return any(
-        image.stem.endswith("_test") for part, _ in _parts(path) for image in images_in(part)[:4]
-    )  # a template and its image, twice
+    images = (image for folder, _ in _board_folders(path) for image in list_images(folder)[:4])
+    return any(image.stem.endswith("_test") for image in images)  # a template and its image, twice
 
 
-def read(path: Path) -> list[Sample]:
+def read(source: Source) -> list[Sample]:
     """Samples with template and boxes; an image without a file, or with an empty one, is good.
 
     Splits are those of trainval.txt, val.txt and test.txt where they are there. Lines that are not understood or of an
-    unknown class are left out with a warning.
+    unknown class are skipped with a warning.
     """
-    splits = _splits(path)
+    lists = ((source.path / name, split) for name, split in _LISTS.items())
+    lines = ((line, split) for file, split in lists if file.is_file() for _, line in read_lines(file))
+    splits = {Path(line.split()[0]).stem.removesuffix("_test"): split for line, split in lines}
     samples = []
-    for part, annotations in _parts(path):
-        images = {image.stem: image for image in images_in(part)}
-        seen = set()
-        for stem, image in images.items():
-            if not stem.endswith("_test"):
-                continue
-            name = stem.removesuffix("_test")
-            seen.add(name)
-            file = annotations / f"{name}.txt"
-            boxes = readable(read_boxes, file, image) if file.is_file() else ()
-            truth = {} if boxes is None else known(boxes, ())
-            samples.append(Sample(image, split=splits.get(name), template=images.get(f"{name}_temp"), **truth))
-        for file in sorted(annotations.glob("*.txt")):
-            if file.stem not in seen:
-                left_out(f"{file}: its image does not exist in {part}")
+    for folder, annotations in _board_folders(source.path):
+        images = {image.stem: image for image in list_images(folder)}
+        tests = [(stem.removesuffix("_test"), image) for stem, image in images.items() if stem.endswith("_test")]
+        files = {file.stem: file for file in annotations.glob("*.txt")}
+        for image, file in match_files(tests, files, folder):
+            name = image.stem.removesuffix("_test")
+            boxes = read_or_skip(read_boxes, file, image) if file else ()
+            fields = {} if boxes is None else annotation_fields(boxes)
+            samples.append(Sample(image, split=splits.get(name), template=images.get(f"{name}_temp"), **fields))
     return samples
 
 
 def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
     """Boxes of a file; corners are edges, as in the set's own evaluation."""
     boxes = []
-    for at, line in enumerate(read_text(path).splitlines(), 1):
+    for at, line in read_lines(path):
         words = line.replace(",", " ").split()
-        if not words:
-            continue
         try:
-            x0, y0, x1, y1, kind = (number(word) for word in words)
+            x0, y0, x1, y1, kind = map(finite_number, words)
         except ValueError:
-            left_out(f"{path}, line {at}: expected x1 y1 x2 y2 class, not {line.strip()!r}", image)
+            warn_skipped(f"{path}, line {at}: expected x1 y1 x2 y2 class, not {line.strip()!r}", image)
             continue
-        if kind not in range(1, len(CLASSES) + 1):
-            left_out(f"{path}, line {at}: class {words[4]} is unknown; they go from 1 to {len(CLASSES)}", image)
-            continue
-        boxes.append(Box(x0, y0, x1, y1, CLASSES[int(kind) - 1]))
+        if kind in range(1, len(CLASSES) + 1):
+            boxes.append(Box(x0, y0, x1, y1, CLASSES[int(kind) - 1]))
+        else:
+            warn_skipped(f"{path}, line {at}: class {words[4]} is unknown; they go from 1 to {len(CLASSES)}", image)
     return tuple(boxes)
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:
-    """Write images that have a template, with their boxes; returns what could not be kept, a line each."""
+    """Write images that have a template, with their boxes; returns a line for each loss."""
     paired = dataset.where(lambda s: s.template is not None)
-    found, lost = entries(paired, no_shape, {"template", "split"})
+    entries, lost = prepare_entries(
+        paired,
+        out,
+        no_shape,
+        {"template", "split"},
+        subsets=False,
+        requirement="a template",
+        unknown_as_good=True,
+    )
     if len(paired) < len(dataset):
         lost.append(f"{len(dataset) - len(paired)} images without a template are left out")
-    unknown = sorted({i.label for e in found for i in e.items or () if i.label not in CLASSES})
+    unknown = sorted({i.label for e in entries for i in e.items or () if i.label not in CLASSES})
     if unknown:
         lost.append(f"boxes of classes that the format does not know are left out: {', '.join(unknown)}")
-    undecided = sum(entry.items is None for entry in found)
-    if undecided:
-        lost.append(f"{undecided} images whose defects are not known read back as good")
-    new_folder(out, found, "a template")
-    part, annotations = out / "group00000" / "00000", out / "group00000" / "00000_not"
-    annotations.mkdir(parents=True)
-    lists: dict[str, list[str]] = {}
-    for entry in found:
-        assert entry.sample.template is not None
-        copy_image(entry.sample.image, part / f"{entry.stem}_test{entry.sample.image.suffix.lower()}")
-        copy_image(entry.sample.template, part / f"{entry.stem}_temp{entry.sample.template.suffix.lower()}")
+    images, annotations = Path("group00000", "00000"), Path("group00000", "00000_not")
+    lists: dict[str, str] = {}
+    for entry in entries:
+        sample, stem = entry.sample, entry.stem
+        assert sample.template is not None
+        copy_image(sample.image, out / images / image_name(sample, f"{stem}_test"))
+        copy_image(sample.template, out / images / f"{stem}_temp{sample.template.suffix.lower()}")
         boxes = [i for i in entry.items or () if isinstance(i, Box) and i.label in CLASSES]
-        rows = [[text_of(v) for v in (b.x0, b.y0, b.x1, b.y1)] + [str(CLASSES.index(b.label) + 1)] for b in boxes]
-        (annotations / f"{entry.stem}.txt").write_text("".join(" ".join(row) + "\n" for row in rows), "utf-8")
-        if entry.sample.split is not None:
-            line = f"group00000/00000/{entry.stem}.jpg group00000/00000_not/{entry.stem}.txt\n"
-            lists.setdefault(entry.sample.split, []).append(line)
+        rows = [[*map(format_coordinate, b.bounds), str(CLASSES.index(b.label) + 1)] for b in boxes]
+        write_atomic(out / annotations / f"{stem}.txt", "".join(" ".join(row) + "\n" for row in rows))
+        if sample.split is not None:
+            line = f"{(images / stem).as_posix()}.jpg {(annotations / stem).as_posix()}.txt\n"
+            lists[sample.split] = lists.get(sample.split, "") + line
     for name, split in _LISTS.items():
         if split in lists and name != "train.txt":
-            (out / name).write_text("".join(lists[split]), encoding="utf-8")
+            write_atomic(out / name, lists[split])
     return lost
 
 
-def _parts(path: Path) -> list[tuple[Path, Path]]:
-    """(folder of images, folder of boxes) of each part of each group."""
-    found = []
-    for group in (folder for folder in [path, *folders_in(path)] if folder.is_dir()):
-        by_name = {folder.name: folder for folder in folders_in(group)}
-        found += [(by_name[n], by_name[f"{n}_not"]) for n in by_name if f"{n}_not" in by_name]
-    return found
+def _board_folders(path: Path) -> list[tuple[Path, Path]]:
+    """(folder of images, folder of boxes) of each board of each group."""
+    pairs = []
+    for group in [path, *list_folders(path)]:
+        by_name = {folder.name: folder for folder in list_folders(group)}
+        pairs += [(by_name[n], by_name[f"{n}_not"]) for n in by_name if f"{n}_not" in by_name]
+    return pairs
 
 
-def _splits(path: Path) -> dict[str, str]:
-    """Split by an image's name, without `_test`."""
-    found = {}
-    for file, split in ((path / name, split) for name, split in _LISTS.items()):
-        for line in read_text(file).splitlines() if file.is_file() else ():
-            if line.strip():
-                found[Path(line.split()[0]).stem.removesuffix("_test")] = split
-    return found
+FORMAT = Format("group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt", looks_like, read, write)

@@ -4,18 +4,19 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from blemish.dataset.annotations import first_line, read_lines
+from blemish.dataset.formats.base import Format, Source
 from blemish.dataset.image_files import first_existing
-from blemish.dataset.sample import GOOD, Sample
+from blemish.dataset.sample import DEFECT, GOOD, Sample
 from blemish.errors import DataError
 
-SAYS = "labels.csv of path, probability, type; `elpv` itself reads the installed package elpv-dataset"
 PACKAGE = "elpv-dataset"
 _ROW = re.compile(r"^(\S+)[\s,]+([\d.eE+-]+)[\s,]+(\w+)\s*$")
 
 
 def looks_like(path: Path) -> bool:
     labels = _labels_file(path)
-    return labels is not None and _ROW.match(_first_line(labels)) is not None
+    return labels is not None and _ROW.match(first_line(labels)) is not None
 
 
 def package_folder() -> Path:
@@ -26,33 +27,30 @@ def package_folder() -> Path:
     return Path(spec.origin).parent / "data"
 
 
-def read(path: Path, threshold: str = "") -> list[Sample]:
+def read(source: Source) -> list[Sample]:
     """Good at probability 0, defective at 1, those between left out; with a threshold, defective from it on.
 
     The probability is the share of experts' votes: 0, 1/3, 2/3 or 1. The cell type is the product.
     """
-    labels = _labels_file(path)
+    labels = _labels_file(source.path)
     if labels is None:
-        raise DataError(f"no labels.csv in {path}")
-    limit = _threshold(threshold)
+        raise DataError(f"no labels.csv in {source.path}")
+    threshold = _parse_threshold(source.option)
     samples = []
-    for number, line in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(labels):
         row = _ROW.match(line)
         try:
-            name, probability, product = row.groups() if row else ("", "", "")
-            value = float(probability)
+            name, text, product = row.groups() if row else ("", "", "")
+            probability = float(text)
         except ValueError:
             raise DataError(f"{labels}, line {number}: expected path, probability and type, not {line!r}") from None
-        if limit is None and 0 < value < 1:
-            continue
-        defective = value >= (1.0 if limit is None else limit)
-        samples.append(Sample(labels.parent / name, label="defect" if defective else GOOD, product=product))
+        if threshold is not None or not 0 < probability < 1:
+            defective = probability >= (threshold or 1.0)
+            samples.append(Sample(labels.parent / name, label=DEFECT if defective else GOOD, product=product))
     return samples
 
 
-def _threshold(text: str) -> float | None:
+def _parse_threshold(text: str) -> float | None:
     if not text:
         return None
     try:
@@ -70,6 +68,7 @@ def _labels_file(path: Path) -> Path | None:
     return first_existing((path / "labels.csv", path / "src" / "elpv_dataset" / "data" / "labels.csv"))
 
 
-def _first_line(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline(1000)
+FORMAT = Format(
+    "labels.csv of path, probability, type; `elpv` itself reads the installed package elpv-dataset",
+    looks_like, read, has_option=True,
+)  # fmt: skip

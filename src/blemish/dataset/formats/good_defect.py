@@ -3,86 +3,73 @@
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.dataset.annotations import lone_masks
+from blemish.dataset.export import write_classified
 from blemish.dataset.formats import mvtec
+from blemish.dataset.formats.base import Format, Source
 from blemish.dataset.image_files import (
     MASK_NAMES,
-    class_label,
-    copy_image,
-    copy_mask,
-    folders_in,
-    images_in,
+    MaskTree,
+    find_folder,
     is_defect_name,
     is_good_name,
-    keep_labelled,
-    losses,
-    masks_in,
-    new_folder,
-    parts_by_split,
-    unique_stems,
+    list_folders,
+    list_images,
+    list_subsets,
+    normalize_label,
 )
-from blemish.dataset.sample import GOOD, Dataset, Sample
-
-DEFECT = "defect"
-SAYS = (
-    "good/*.png, defect/*.png or defect/<class>/*.png, and masks/<stem>.png where there are masks (also ok/ng, …); "
-    "or a folder of such, one a product"
-)
+from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 
 
 def looks_like(path: Path) -> bool:
     if mvtec.looks_like(path):
         return False
-    products = folders_in(path)
+    products = list_folders(path)
     return _is_product(path) or (len(products) > 1 and all(_is_product(folder) for folder in products))
 
 
+def read(source: Source) -> list[Sample]:
+    if _is_product(source.path):
+        return _read_product(source.path)
+    return [replace(s, product=folder.name) for folder in list_folders(source.path) for s in _read_product(folder)]
+
+
+def write(dataset: Dataset, out: Path) -> list[str]:
+    def layout(sample: Sample, label: str, stem: str, subset: Path) -> tuple[Path, Path | None]:
+        if label == GOOD:
+            return subset / GOOD / stem, None
+        kind = Path() if label == DEFECT else Path(label)
+        return subset / DEFECT / kind / stem, subset / "masks" / kind / f"{stem}.png"
+
+    return write_classified(dataset, out, layout)
+
+
 def _is_product(path: Path) -> bool:
-    names = {folder.name for _, part in parts_by_split(path) for folder in folders_in(part)}
+    names = {folder.name for _, subset in list_subsets(path) for folder in list_folders(subset)}
     known = all(is_good_name(n) or is_defect_name(n) or n.lower() in MASK_NAMES for n in names)
     return known and any(is_good_name(n) for n in names)
 
 
-def read(path: Path) -> list[Sample]:
-    if _is_product(path):
-        return _read_product(path)
-    return [replace(s, product=folder.name) for folder in folders_in(path) for s in _read_product(folder)]
-
-
 def _read_product(path: Path) -> list[Sample]:
     samples = []
-    for split, part in parts_by_split(path):
-        folders = folders_in(part)
-        masks = next((folder for folder in folders if folder.name.lower() in MASK_NAMES), None)
-        by_place = {place: masks_in(place) for place in [masks, *masks.rglob("*")] if place.is_dir()} if masks else {}
-        for folder in folders:
+    for split, subset in list_subsets(path):
+        masks = find_folder(subset, MASK_NAMES)
+        tree = MaskTree(masks)
+        folders = [folder for folder in list_folders(subset) if folder != masks]
+        images = [(folder, image) for folder in folders for image in list_images(folder, deep=True)]
+        for folder, image in images:
             if is_good_name(folder.name):
-                samples += [Sample(image, label=GOOD, split=split) for image in images_in(folder, deep=True)]
+                samples.append(Sample(image, label=GOOD, split=split))
             elif is_defect_name(folder.name):
-                for image in images_in(folder, deep=True):
-                    inside = image.parent.relative_to(folder)  # defect/<class>/…
-                    label = class_label(inside.parts[0]) if inside.parts else DEFECT
-                    places = [masks / folder.name / inside, masks / inside, masks] if masks else []
-                    mask = next((m for place in places if (m := by_place.get(place, {}).get(image.stem))), None)
-                    samples.append(Sample(image, label=label, split=split, mask=mask))
-        shown = [image for folder in folders if folder != masks for image in images_in(folder, deep=True)]
-        for found in by_place.values():
-            lone_masks(found, shown)
+                kind = image.parent.relative_to(folder)  # defect/<class>/…
+                label = normalize_label(kind.parts[0]) if kind.parts else DEFECT
+                mask = tree.find(image.stem, folder.name / kind, kind, Path())
+                samples.append(Sample(image, label=label, split=split, mask=mask))
+        tree.warn_unmatched([image for _, image in images])
     return samples
 
 
-def write(dataset: Dataset, out: Path) -> list[str]:
-    """Write the dataset as this layout; returns what could not be kept, a line each."""
-    pairs, lost = keep_labelled(dataset.samples)
-    samples = [s for s, _ in pairs]
-    split = bool(samples) and all(s.split for s in samples)
-    lost += losses(samples, {"label", "mask", "split"} if split else {"label", "mask"})
-    new_folder(out, samples, "a label")
-    for (sample, label), stem in zip(pairs, unique_stems(samples), strict=True):
-        base = out / str(sample.split) if split else out
-        inside = Path() if label in (GOOD, DEFECT) else Path(label)
-        folder = GOOD if label == GOOD else DEFECT
-        copy_image(sample.image, base / folder / inside / (stem + sample.image.suffix.lower()))
-        if label != GOOD:
-            copy_mask(sample, base / "masks" / inside / f"{stem}.png")
-    return lost
+FORMAT = Format(
+    "good/*.png, defect/*.png or defect/<class>/*.png, and masks/<stem>.png where there are masks (also ok/ng, …); "
+    "or a folder of such, one a product",
+    looks_like, read, write,
+)  # fmt: skip

@@ -3,40 +3,34 @@
 import re
 from pathlib import Path
 
-from blemish.dataset.annotations import left_out
-from blemish.dataset.image_files import folders_in, images_in
-from blemish.dataset.sample import GOOD, Sample
-from blemish.errors import DataError, ImageError
-from blemish.imaging.read import read_mask
+from blemish.dataset.annotations import warn_skipped
+from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.image_files import label_from_mask, list_folders, list_images
+from blemish.dataset.sample import Sample
 
-SAYS = "kosNN/PartK.jpg with PartK_label.bmp; one folder is one part"
 _PART = re.compile(r"^kos\d+$", re.IGNORECASE)
 
 
 def looks_like(path: Path) -> bool:
-    return any(_PART.match(folder.name) for folder in folders_in(path))
+    return bool(_part_folders(path))
 
 
-def read(path: Path) -> list[Sample]:
+def read(source: Source) -> list[Sample]:
     samples = []
-    for folder in folders_in(path):
-        if not _PART.match(folder.name):
-            continue
-        by_stem = {path.stem.lower(): path for path in images_in(folder)}
+    for folder in _part_folders(source.path):
+        by_stem = {path.stem.lower(): path for path in list_images(folder)}
         for stem, image in by_stem.items():
-            if stem.endswith("_label"):
-                if stem.removesuffix("_label") not in by_stem:
-                    left_out(f"{image}: its image does not exist")
-                continue
-            mask = by_stem.get(f"{stem}_label")
-            samples.append(Sample(image, label=_label_of(mask), mask=mask, group=folder.name))
+            if not stem.endswith("_label"):
+                mask = by_stem.get(f"{stem}_label")
+                label = label_from_mask(mask) if mask else None
+                samples.append(Sample(image, label=label, mask=mask, group=folder.name))
+            elif stem.removesuffix("_label") not in by_stem:
+                warn_skipped(f"{image}: its image does not exist")
     return samples
 
 
-def _label_of(mask: Path | None) -> str | None:
-    if mask is None:
-        return None
-    try:
-        return "defect" if read_mask(mask).any() else GOOD
-    except ImageError as error:
-        raise DataError(f"the label follows from the mask, but: {error}") from error
+def _part_folders(path: Path) -> list[Path]:
+    return [folder for folder in list_folders(path) if _PART.match(folder.name)]
+
+
+FORMAT = Format("kosNN/PartK.jpg with PartK_label.bmp; one folder is one part", looks_like, read)

@@ -1,32 +1,26 @@
 """Images with masks of the same name: MT_<class>/Imgs/*.jpg beside *.png (magnetic tile), or images/ and masks/."""
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from blemish.dataset.annotations import left_out, lone_masks
+from blemish.dataset.annotations import warn_skipped
+from blemish.dataset.export import write_classified
 from blemish.dataset.formats import class_masks, yolo
+from blemish.dataset.formats.base import Format, Source
 from blemish.dataset.image_files import (
-    class_label,
-    copy_image,
-    copy_mask,
-    folders_in,
-    images_in,
-    keep_labelled,
-    losses,
-    masks_in,
-    new_folder,
-    parts_by_split,
-    unique_stems,
+    IMAGE_FOLDER_NAMES,
+    MaskTree,
+    find_folder,
+    label_from_mask,
+    list_folders,
+    list_images,
+    list_subsets,
+    normalize_label,
 )
 from blemish.dataset.sample import GOOD, Dataset, Sample
-from blemish.errors import DataError, ImageError
-from blemish.imaging.read import read_mask
 
-SAYS = (
-    "MT_<class>/Imgs/*.jpg beside same-named *.png; or images/[<class>/]*.png and masks/[<class>/]*.png (none = good)"
-)
 _TILE = re.compile(r"^MT_(\w+)$", re.IGNORECASE)
-_IMAGES = ("images", "imgs", "image", "img")
 _MASKS = ("masks", "mask", "ground_truth", "gt", "labels", "label")
 _PHOTO = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -36,106 +30,72 @@ def looks_like(path: Path) -> bool:
         return True
     if class_masks.looks_like(path) or yolo.looks_like(path):
         return False
-    return any(_has_masks(part) for _, part in parts_by_split(path)) or _has_same_named(path)
+    # Without any mask, labels of another kind would make every image a good one.
+    return any(list_images(masks, deep=True) for _, _, masks in _subsets(path)) or _has_same_named(path)
 
 
-def read(path: Path) -> list[Sample]:
-    if _tile_folders(path):
-        return _read_tiles(path)
-    if _has_same_named(path):
-        return _read_same_named(path)
-    return [sample for split, part in parts_by_split(path) for sample in _read_pair(part, split)]
+def read(source: Source) -> list[Sample]:
+    folders = _tile_folders(source.path)
+    if folders:
+        return [sample for folder in folders for sample in _read_tile_folder(folder)]
+    if _has_same_named(source.path):
+        return list(_read_photos(list_images(source.path), lambda mask: label_from_mask(mask) if mask else GOOD))
+    samples = []
+    for split, images, masks in _subsets(source.path):
+        tree = MaskTree(masks)
+        for image in list_images(images, deep=True):
+            folder = image.parent.relative_to(images)
+            mask = tree.find(image.stem, folder)
+            label = label_from_mask(mask) if mask else GOOD
+            samples.append(Sample(image, normalize_label(folder.parts[0]) if folder.parts else label, split, mask))
+        tree.warn_unmatched(images)
+    return samples
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:
-    """Write the dataset as images/<class> and masks/<class>; returns what could not be kept, a line each."""
-    pairs, lost = keep_labelled(dataset.samples)
-    samples = [s for s, _ in pairs]
-    split = bool(samples) and all(s.split for s in samples)
-    lost += losses(samples, {"label", "mask", "split"} if split else {"label", "mask"})
-    new_folder(out, samples, "a label")
-    for (sample, label), stem in zip(pairs, unique_stems(samples), strict=True):
-        base = out / str(sample.split) if split else out
-        copy_image(sample.image, base / "images" / label / (stem + sample.image.suffix.lower()))
-        (base / "masks").mkdir(exist_ok=True)
-        copy_mask(sample, base / "masks" / label / f"{stem}.png")
-    return lost
+    """Write the dataset as images/<class> and masks/<class>; returns a line for each loss."""
+
+    def layout(sample: Sample, label: str, stem: str, subset: Path) -> tuple[Path, Path | None]:
+        (out / subset / "masks").mkdir(parents=True, exist_ok=True)
+        return subset / "images" / label / stem, subset / "masks" / label / f"{stem}.png"
+
+    return write_classified(dataset, out, layout)
 
 
 def _tile_folders(path: Path) -> list[Path]:
-    return [folder for folder in folders_in(path) if _TILE.match(folder.name)]
+    return [folder for folder in list_folders(path) if _TILE.match(folder.name)]
 
 
-def _read_tiles(path: Path) -> list[Sample]:
-    samples = []
-    for folder in _tile_folders(path):
-        name = folder.name[len("MT_") :].lower()
-        label = GOOD if name == "free" else class_label(name)
-        for image in images_in(folder, deep=True):
-            if image.suffix.lower() in _PHOTO:
-                mask = image.with_suffix(".png")
-                samples.append(Sample(image, label=label, mask=mask if mask.is_file() else None))
-            elif not _has_photo(image):
-                left_out(f"{image}: its image does not exist")
-    return samples
+def _read_tile_folder(folder: Path) -> Iterator[Sample]:
+    name = folder.name[len("MT_") :].lower()
+    label = GOOD if name == "free" else normalize_label(name)
+    return _read_photos(list_images(folder, deep=True), lambda mask: label)
 
 
-def _pair(part: Path) -> tuple[Path, Path] | None:
-    """The folder of images and the folder of masks, where both are there."""
-    by_name = {folder.name.lower(): folder for folder in folders_in(part)}
-    images = next((by_name[name] for name in _IMAGES if name in by_name), None)
-    masks = next((by_name[name] for name in _MASKS if name in by_name), None)
-    return (images, masks) if images and masks else None
-
-
-def _has_masks(part: Path) -> bool:
-    """Whether there is any mask: without one, labels of another kind would make every image a good one."""
-    pair = _pair(part)
-    return pair is not None and bool(images_in(pair[1], deep=True))
-
-
-def _read_pair(part: Path, split: str | None) -> list[Sample]:
-    pair = _pair(part)
-    if pair is None:
-        return []
-    images, masks = pair
-    samples = []
-    by_place = {place: masks_in(place) for place in [masks, *masks.rglob("*")] if place.is_dir()}
-    for image in images_in(images, deep=True):
-        inside = image.parent.relative_to(images)
-        mask = by_place.get(masks / inside, {}).get(image.stem)
-        label = class_label(inside.parts[0]) if inside.parts else _label_of(mask)
-        samples.append(Sample(image, label=label, split=split, mask=mask))
-    for place, found in by_place.items():
-        lone_masks(found, images_in(images / place.relative_to(masks)))
-    return samples
+def _read_photos(files: Iterable[Path], label: Callable[[Path | None], str]) -> Iterator[Sample]:
+    """Photographs with the PNG mask of the same name, if any, in one folder."""
+    for file in files:
+        if file.suffix.lower() in _PHOTO:
+            mask = file.with_suffix(".png") if file.with_suffix(".png").is_file() else None
+            yield Sample(file, label=label(mask), mask=mask)
+        elif not any(file.with_suffix(suffix).is_file() for suffix in _PHOTO):
+            warn_skipped(f"{file}: its image does not exist")
 
 
 def _has_same_named(path: Path) -> bool:
-    """Photographs and PNG masks of the same names, all in one folder."""
-    photographs = [image for image in images_in(path) if image.suffix.lower() in _PHOTO]
-    return bool(photographs) and any(image.with_suffix(".png").is_file() for image in photographs)
+    photos = (image for image in list_images(path) if image.suffix.lower() in _PHOTO)
+    return any(image.with_suffix(".png").is_file() for image in photos)
 
 
-def _read_same_named(path: Path) -> list[Sample]:
-    samples = []
-    for image in images_in(path):
-        if image.suffix.lower() in _PHOTO:
-            mask = image.with_suffix(".png") if image.with_suffix(".png").is_file() else None
-            samples.append(Sample(image, label=_label_of(mask), mask=mask))
-        elif not _has_photo(image):
-            left_out(f"{image}: its image does not exist")
-    return samples
+def _subsets(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
+    """(split, folder of images, folder of masks), where both are there."""
+    for split, subset in list_subsets(path):
+        images, masks = find_folder(subset, IMAGE_FOLDER_NAMES), find_folder(subset, _MASKS)
+        if images and masks:
+            yield split, images, masks
 
 
-def _has_photo(mask: Path) -> bool:
-    return any(mask.with_suffix(suffix).is_file() for suffix in _PHOTO)
-
-
-def _label_of(mask: Path | None) -> str:
-    if mask is None:
-        return GOOD
-    try:
-        return "defect" if read_mask(mask).any() else GOOD
-    except ImageError as error:
-        raise DataError(f"the label follows from the mask, but: {error}") from error
+FORMAT = Format(
+    "MT_<class>/Imgs/*.jpg beside same-named *.png; or images/[<class>/]*.png and masks/[<class>/]*.png (none = good)",
+    looks_like, read, write,
+)  # fmt: skip

@@ -4,65 +4,62 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.dataset.annotations import lone_masks
+from blemish.dataset.export import write_classified
+from blemish.dataset.formats.base import Format, Source
 from blemish.dataset.image_files import (
     MASK_NAMES,
-    class_label,
-    copy_image,
-    copy_mask,
-    folders_in,
+    find_folder,
     has_images,
-    images_in,
     is_good_name,
-    keep_labelled,
-    losses,
-    masks_in,
-    new_folder,
-    split_folders,
-    unique_stems,
+    list_folders,
+    list_images,
+    list_masks,
+    list_subsets,
+    normalize_label,
+    warn_unmatched_masks,
 )
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.split import ensure_splits
 
-SAYS = "train/good, test/<type>, ground_truth/<type>/NNN_mask.png; or a folder of such categories"
-
 
 def looks_like(path: Path) -> bool:
-    folders = folders_in(path)
+    folders = list_folders(path)
     return _is_category(path) or (bool(folders) and all(_is_category(folder) for folder in folders))
 
 
-def read(path: Path) -> list[Sample]:
-    if split_folders(path):
-        return _read_category(path)
-    return [replace(s, product=folder.name) for folder in folders_in(path) for s in _read_category(folder)]
+def read(source: Source) -> list[Sample]:
+    if any(split for split, _ in list_subsets(source.path)):
+        return _read_category(source.path)
+    return [replace(s, product=folder.name) for folder in list_folders(source.path) for s in _read_category(folder)]
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:
-    """Write the dataset as this layout; returns what could not be kept, a line each."""
-    pairs, lost = keep_labelled(dataset.samples)
-    if any(s.split is None for s, _ in pairs):
-        pairs, _ = keep_labelled(ensure_splits(dataset.with_samples(s for s, _ in pairs)).samples)
+    """Write the dataset as this layout; returns a line for each loss."""
+    lost = []
+    labelled = dataset.where(lambda s: s.defective is not None)
+    if any(s.split is None for s in labelled.samples):
+        unlabelled = dataset.where(lambda s: s.defective is None)
+        labelled = ensure_splits(labelled)
+        dataset = dataset.with_samples([*labelled.samples, *unlabelled.samples])
         lost.append("the layout needs splits, so the data are split: defects to test")
-    samples = [s for s, _ in pairs]
-    products = {s.product for s in samples if s.product is not None}
-    by_product = len(products) > 1 and all(s.product for s in samples)
-    lost += losses(samples, {"label", "split", "mask"} | ({"product"} if by_product else set()))
-    new_folder(out, samples, "a label")
-    for (sample, label), stem in zip(pairs, unique_stems(samples), strict=True):
-        base = out / (sample.product or "") if by_product else out
-        copy_image(sample.image, base / str(sample.split) / label / (stem + sample.image.suffix.lower()))
-        if label != GOOD:
-            copy_mask(sample, base / "ground_truth" / label / f"{stem}_mask.png")
-    return lost
+    products = {s.product for s in labelled.samples}
+    by_product = len(products - {None}) > 1 and all(products)
+
+    def layout(sample: Sample, label: str, stem: str, subset: Path) -> tuple[Path, Path | None]:
+        product = Path(sample.product or "") if by_product else Path()
+        mask = product / "ground_truth" / label / f"{stem}_mask.png"
+        return product / subset / label / stem, None if label == GOOD else mask
+
+    return lost + write_classified(dataset, out, layout, {"product"} if by_product else ())
 
 
 def _is_category(path: Path) -> bool:
-    splits = split_folders(path)
-    if "train" not in splits or "test" not in splits:
+    subsets = list_subsets(path)
+    training = next((subset for split, subset in subsets if split == "train"), None)
+    if training is None or "test" not in {split for split, _ in subsets}:
         return False
-    kinds = [folder.name for folder in folders_in(splits["train"][0])]
-    tested = [folder for part in splits["test"] for folder in folders_in(part)]
+    kinds = [folder.name for folder in list_folders(training)]
+    tested = [folder for split, subset in subsets if split == "test" for folder in list_folders(subset)]
     if not all(has_images(folder) and folder.name.lower() not in MASK_NAMES for folder in tested):
         return False
     only_good = len(kinds) == 1 and is_good_name(kinds[0])
@@ -70,16 +67,22 @@ def _is_category(path: Path) -> bool:
 
 
 def _read_category(path: Path) -> list[Sample]:
-    masks = next((folder for folder in folders_in(path) if folder.name.lower() in MASK_NAMES), None)
+    masks = find_folder(path, MASK_NAMES)
     samples = []
-    of_kind: defaultdict[str, list[Path]] = defaultdict(list)
-    for split, folders in split_folders(path).items():
-        for kind in (kind for folder in folders for kind in folders_in(folder)):
-            label = class_label(kind.name)
-            by_stem = masks_in(masks / kind.name) if masks and label != GOOD else {}
-            for image in images_in(kind):
-                of_kind[kind.name].append(image)
+    images_by_kind: defaultdict[str, list[Path]] = defaultdict(list)
+    for split, subset in list_subsets(path):
+        for kind in list_folders(subset) if split else ():
+            label = normalize_label(kind.name)
+            by_stem = list_masks(masks / kind.name) if masks and label != GOOD else {}
+            for image in list_images(kind):
+                images_by_kind[kind.name].append(image)
                 samples.append(Sample(image, label=label, split=split, mask=by_stem.get(image.stem)))
-    for folder in folders_in(masks) if masks else ():
-        lone_masks(masks_in(folder), of_kind[folder.name])
+    for folder in list_folders(masks) if masks else ():
+        warn_unmatched_masks(list_masks(folder), images_by_kind[folder.name])
     return samples
+
+
+FORMAT = Format(
+    "train/good, test/<type>, ground_truth/<type>/NNN_mask.png; or a folder of such categories",
+    looks_like, read, write,
+)  # fmt: skip

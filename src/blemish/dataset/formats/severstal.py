@@ -3,109 +3,87 @@
 import csv
 import io
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from blemish.dataset.annotations import known, left_out, read_text
-from blemish.dataset.ground_truth import class_masks, has_mask, label_from
-from blemish.dataset.image_files import class_label, copy_image, images_in, losses, new_folder, unique_stems
-from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.arrays import Mask
+from blemish.dataset.annotations import annotation_fields, first_line, read_csv, warn_skipped
+from blemish.dataset.export import copy_image, image_name, write_masked
+from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.image_files import list_images, normalize_label
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
-from blemish.geometry import Rle, Shape, decode_runs, encode_mask
+from blemish.files import write_atomic
+from blemish.geometry import Rle, decode_runs, encode_mask, encode_runs
 from blemish.imaging.read import image_header
 
-SAYS = "train.csv of ImageId, ClassId, EncodedPixels (or ImageId_ClassId, EncodedPixels), and train_images/"
 _COLUMNS = ("ImageId", "ClassId", "EncodedPixels")
 
 
 def looks_like(path: Path) -> bool:
-    file = _csv_of(path)
-    if file is None:
-        return False
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        head = lines.readline(1000)
+    file = _csv_file(path)
+    head = "" if file is None else first_line(file)
     return "EncodedPixels" in head and "ImageId" in head
 
 
-def read(path: Path) -> list[Sample]:
+def read(source: Source) -> list[Sample]:
     """Samples with a mask of run lengths for each row; images without a row, or with an empty one, are good.
 
-    Left out with a warning: rows of images that do not exist, and run lengths that do not fit their image.
+    Skipped with a warning: rows of images that do not exist, and run lengths that do not fit their image.
     """
-    file = _csv_of(path)
+    file = _csv_file(source.path)
     if file is None:
-        raise DataError(f"{path} holds no train.csv")
-    images = {image.name: image for image in _images(file.parent)}
-    csv.field_size_limit(1 << 30)
+        raise DataError(f"{source.path} holds no train.csv")
+    folder = file.parent / "train_images"
+    images = {image.name: image for image in list_images(folder if folder.is_dir() else file.parent)}
     runs: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_text(file), newline="")))
-    except csv.Error as error:
-        raise DataError(f"{file} is not readable as CSV: {error}") from error
-    for row in rows:
-        name, kind = row.get("ImageId"), row.get("ClassId")
-        if name is None or kind is None:
-            name, _, kind = (row.get("ImageId_ClassId") or "").rpartition("_")
+    for _, row in read_csv(file)[1]:
+        name, _, kind = row.get("ImageId_ClassId", "").rpartition("_")
+        if "ImageId" in row and "ClassId" in row:
+            name, kind = row["ImageId"], row["ClassId"]
         if name not in images:
-            left_out(f"{file}: image {name or '(none)'} does not exist")
-        elif (row.get("EncodedPixels") or "").strip():
-            runs[name].append((class_label(kind), row["EncodedPixels"]))
-    return [Sample(image, **known((), _shapes(file, image, runs[name]))) for name, image in images.items()]
+            warn_skipped(f"{file}: image {name or '(none)'} does not exist")
+        elif row.get("EncodedPixels"):
+            runs[name].append((normalize_label(kind), row["EncodedPixels"]))
+    return [
+        Sample(image, **annotation_fields((), _read_masks(file, image, runs[name]))) for name, image in images.items()
+    ]
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:
-    """Write masks as run lengths, one row an image and class; returns what could not be kept, a line each."""
-    samples = [s for s in dataset.samples if has_mask(s)]
-    lost = losses(samples, {"mask", "shapes", "label"})
-    if len(samples) < len(dataset):
-        lost.append(f"{len(dataset) - len(samples)} images whose defect pixels are not known are left out")
-    if any(not (isinstance(shape, Rle) and shape.many) for s in samples for shape in s.shapes or ()):
-        lost.append("defects of one class in one image become one mask")
-    classes = [name for name in dataset.classes if name != GOOD]
-    new_folder(out, samples, "a mask or outlines")
-    unlike = 0
-    (out / "train_images").mkdir()
-    with (out / "train.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(_COLUMNS)
-        for sample, stem in zip(samples, unique_stems(samples), strict=True):
-            name = stem + sample.image.suffix.lower()
-            copy_image(sample.image, out / "train_images" / name)
-            header = image_header(sample.image)
-            layers = class_masks(sample, classes, (header.height, header.width))
-            told = label_from(label for label, layer in zip(classes, layers, strict=True) if layer.any())
-            unlike += told != sample.label
-            for label, layer in zip(classes, layers, strict=True):
-                if layer.any():
-                    rows.writerow([name, label, _text(encode_mask(layer, label))])
-    if unlike:
-        lost.append(f"label of {unlike} images is not kept: it does not follow from their masks")
+    """Write masks as run lengths, one row an image and class; returns a line for each loss."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(_COLUMNS)
+
+    def write_sample(sample: Sample, stem: str, subset: Path, layers: Mask) -> list[str]:
+        name = image_name(sample, stem)
+        copy_image(sample.image, out / "train_images" / name)
+        shown = [(label, layer) for label, layer in zip(dataset.defect_classes, layers, strict=True) if layer.any()]
+        rows.writerows([name, label, _format_runs(layer)] for label, layer in shown)
+        return [label for label, _ in shown]
+
+    lost = write_masked(dataset, out, write_sample, False, "defects of one class in one image become one mask")
+    write_atomic(out / "train.csv", text.getvalue())
     return lost
 
 
-def _csv_of(path: Path) -> Path | None:
+def _csv_file(path: Path) -> Path | None:
     file = path / "train.csv" if path.is_dir() else path
     return file if file.is_file() and file.suffix.lower() == ".csv" else None
 
 
-def _images(root: Path) -> list[Path]:
-    folder = root / "train_images"
-    return images_in(folder if folder.is_dir() else root)
-
-
-def _shapes(file: Path, image: Path, runs: list[tuple[str, str]]) -> list[Shape]:
-    found: list[Shape] = []
+def _read_masks(file: Path, image: Path, runs: list[tuple[str, str]]) -> Iterator[Rle]:
     for label, text in runs:
         try:
-            header = image_header(image)
-            found.append(_runs(text, (header.height, header.width), label))
+            yield _parse_runs(text, image_header(image).size, label)
         except (ValueError, OverflowError, DataError, ImageError) as error:
-            left_out(f"{file}: {image.name}, class {label}: {error}", image)
-    return found
+            warn_skipped(f"{file}: {image.name}, class {label}: {error}", image)
 
 
-def _runs(text: str, size: tuple[int, int], label: str) -> Rle:
+def _parse_runs(text: str, size: tuple[int, int], label: str) -> Rle:
     """Pairs of a start, from 1 on, and a length, down the columns."""
     pairs = np.array([int(word) for word in text.split()], np.int64)
     if len(pairs) % 2:
@@ -116,10 +94,16 @@ def _runs(text: str, size: tuple[int, int], label: str) -> Rle:
         raise ValueError(f"run lengths do not fit an image of {size[1]}×{size[0]}")
     edges = np.stack([starts, ends], axis=1).ravel()
     counts = np.diff(edges, prepend=0, append=size[0] * size[1])
-    return encode_mask(decode_runs(tuple(counts.tolist()), size), label, many=True)
+    return encode_mask(decode_runs(counts.tolist(), size), label, many=True)
 
 
-def _text(runs: Rle) -> str:
-    ends = np.cumsum(runs.counts)
-    pairs = ((int(ends[i - 1]) + 1, runs.counts[i]) for i in range(1, len(ends), 2))
-    return " ".join(f"{start} {length}" for start, length in pairs)
+def _format_runs(mask: Mask) -> str:
+    counts = encode_runs(mask)
+    starts = np.cumsum([1, *counts])[1::2].tolist()
+    return " ".join(f"{start} {length}" for start, length in zip(starts, counts[1::2], strict=False))
+
+
+FORMAT = Format(
+    "train.csv of ImageId, ClassId, EncodedPixels (or ImageId_ClassId, EncodedPixels), and train_images/",
+    looks_like, read, write,
+)  # fmt: skip

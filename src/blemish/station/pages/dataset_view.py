@@ -1,4 +1,4 @@
-"""A dataset: how many images of what, what is wrong with it, and the images themselves."""
+"""A dataset: its counts, the faults that the audit finds, and its images."""
 
 import asyncio
 import base64
@@ -20,182 +20,156 @@ from blemish.imaging.read import encode, read_image
 from blemish.report.overlay import as_picture, draw_outline
 from blemish.station.auth import User
 from blemish.station.image_store import allowed_dataset
-from blemish.station.pages.layout import figure, panel
-from blemish.station.pages.session import Visitor
+from blemish.station.pages.session import PageSession
+from blemish.station.pages.widgets import alarm, class_select, div, hint, metric_tile, pager, panel, table
 
 TILES, SIDE = 18, 200
-MOST = 8  # findings of a kind that are listed
+MAX_LISTED = 8  # findings of a kind
 FINDINGS = (
     ("unreadable", "Unreadable files"),
     ("mask_size_mismatch", "Masks of another size than their image"),
-    ("duplicates_across_splits", "The same image in two splits"),
-    ("duplicates_across_labels", "The same image under two labels"),
-    ("groups_across_splits", "Groups in two splits"),
-    ("broken_annotations", "Annotations that cannot be used"),
-    ("empty_masks", "Defective, but nothing is drawn in the mask"),
-    ("masks_on_good", "Good, but something is drawn in the mask"),
-    ("boxes_outside", "Boxes beyond the image"),
+    ("duplicates_across_splits", "Duplicates across splits"),
+    ("duplicates_across_labels", "Duplicates with different labels"),
+    ("groups_across_splits", "Groups in more than one split"),
+    ("broken_annotations", "Invalid annotations"),
+    ("empty_masks", "Defective images with an empty mask"),
+    ("masks_on_good", "Good images with defect pixels in the mask"),
+    ("boxes_outside", "Boxes outside the image"),
     ("boxes_empty", "Boxes without an area"),
-    ("boxes_of_other_class", "Boxes of another class than the image"),
+    ("boxes_of_other_class", "Boxes of another class than their image"),
     ("tiny", "Very small images"),
-    ("duplicates", "The same image more than once"),
-    ("near_duplicates", "Nearly the same image more than once"),
+    ("duplicates", "Duplicate images"),
+    ("near_duplicates", "Near-duplicate images"),
 )
 
 
 class DatasetView:
-    """`on_open` is told of every dataset that was opened."""
+    """`on_open` is called with every dataset that was opened."""
 
-    def __init__(self, visitor: Visitor, on_open: Callable[[Path, Dataset], None]) -> None:
-        self.visitor = visitor
+    def __init__(self, page: PageSession, on_open: Callable[[Path, Dataset], None]) -> None:
+        self.page = page
         self.on_open = on_open
         self.dataset: Dataset | None = None
-        self.label: str | None = None
+        self.label = ""
         self.first = 0
 
     def _folders(self) -> list[Path]:
-        settings = self.visitor.station.settings
+        settings = self.page.station.settings
         return [*settings.image_folders, settings.exports.resolve()]
 
-    async def show(self, path: str) -> None:
-        t = self.visitor.t
+    async def build(self, path: str) -> None:
+        t, (*folders, exports) = self.page.t, self._folders()
         with panel(t("Dataset")):
-            exports = sorted(self._folders()[-1].glob("*/dataset.csv"), reverse=True)
-            known = [str(folder) for folder in self._folders()[:-1]] + [str(file) for file in exports[:20]]
-            with ui.element("div").classes("bar"):
+            files = sorted(exports.glob("*/dataset.csv"), reverse=True)
+            known = [*map(str, folders), *map(str, files[:20])]
+            with div("bar"):
                 field = ui.input(t("Folder or CSV on this machine"), value=path, autocomplete=known)
                 field.props("dense outlined data-name=dataset").style("flex: 1 1 220px")
-                opening = self.visitor.does("engineer", lambda user: self._open(field.value))
-                ui.button(t("Open"), on_click=opening).props("no-caps data-name=open")
-                field.on("keydown.enter", opening)
+                on_open = self.page.handler("engineer", lambda user: self._open(field.value))
+                ui.button(t("Open"), on_click=on_open).props("no-caps data-name=open")
+                field.on("keydown.enter", on_open)
             if known:
-                with ui.element("div").classes("bar soft"):
-                    ui.label(t("may be read:"))
-                    for place in known[:6]:
-                        ui.button(_short(place), on_click=partial(field.set_value, place)).props("flat dense no-caps")
+                with div("bar soft"):
+                    ui.label(t("readable:"))
+                    for file in known[:6]:
+                        ui.button(_short(file), on_click=partial(field.set_value, file)).props("flat dense no-caps")
             else:
-                ui.label(t("Start the station with --images FOLDER to let it read data sets.")).classes("soft")
+                hint(t("Start the station with --images FOLDER to let it read datasets."))
             await self.content(None)
 
     async def open(self, path: str) -> None:
-        await self.visitor.does("engineer", lambda user: self._open(path))()
+        await self.page.handler("engineer", lambda user: self._open(path))()
 
     async def _open(self, given: str) -> None:
-        place = allowed_dataset(given, self._folders())
-        place = place / "dataset.csv" if (place / "dataset.csv").is_file() else place
-        self.dataset = await asyncio.to_thread(read_dataset, place)
-        self.label, self.first = None, 0
+        path = allowed_dataset(given, self._folders())
+        path = path / "dataset.csv" if (path / "dataset.csv").is_file() else path
+        self.dataset = await asyncio.to_thread(read_dataset, path)
+        self.label, self.first = "", 0
         info = await asyncio.to_thread(describe, self.dataset)
-        self.on_open(place, self.dataset)
+        self.on_open(path, self.dataset)
         await self.content.refresh(info)
 
     @ui.refreshable_method
     async def content(self, info: DatasetInfo | None) -> None:
-        t, dataset = self.visitor.t, self.dataset
+        t, dataset = self.page.t, self.dataset
         if info is None or dataset is None:
-            ui.label(t("Open a dataset to see what is in it.")).classes("soft")
+            hint(t("Open a dataset to see its contents."))
             return
-        with ui.element("div").classes("figures"):
-            figure(t("images"), f"{info.images:,}", info.format)
-            figure(t("setting"), t(info.setting), t("what is known of defects"))
-            figure(
-                t("size"),
-                next(iter(info.sizes), "–"),
-                t("{number} sizes", number=len(info.sizes)) if len(info.sizes) > 1 else "",
-            )
-            figure(t("truth"), str(len(info.truth)), ", ".join(t(name) for name in info.truth))
-        _counts(self.visitor, info)
-        await self._audit_part()
-        with ui.element("div").classes("bar"):
-            choice = ui.select({None: t("all images"), **{name: t(name) for name in dataset.classes}}, value=self.label)
-            choice.props("dense outlined options-dense").style("width: 180px")
-            choice.on_value_change(self.visitor.does("engineer", lambda user: self._choose(choice.value)))
+        with div("figures"):
+            metric_tile(t("images"), f"{info.images:,}", info.format)
+            metric_tile(t("setting"), t(info.setting), t("annotated defects"))
+            sizes = t("{number} sizes", number=len(info.sizes)) if len(info.sizes) > 1 else ""
+            metric_tile(t("size"), str(info.sizes[0]) if info.sizes else "–", sizes)
+            metric_tile(t("annotations"), str(len(info.annotations)), ", ".join(map(t, info.annotations)))
+        splits = sorted({split for counts in info.counts.values() for split in counts})
+        rows = ((t(label), *(f"{counts.get(split, 0):,}" for split in splits)) for label, counts in info.counts.items())
+        table(rows, [t(name) for name in ("class", *splits)])
+        self._audit_panel()
+        with div("bar"):
+            choice = class_select(self.page, dataset.classes, "all images", self.label)
+            choice.on_value_change(self.page.handler("engineer", lambda user: self._choose(choice.value)))
         await self.gallery()
 
-    async def _audit_part(self) -> None:
-        t = self.visitor.t
-        place = ui.element("div").classes("stack")
+    def _audit_panel(self) -> None:
+        t = self.page.t
+        results = div("stack")
 
         async def audit(user: User) -> None:
-            dataset = self.dataset
-            if dataset is None:
+            if self.dataset is None:
                 return
-            place.clear()
-            with place, ui.element("div").classes("bar"):
+            results.clear()
+            with results, div("bar"):
                 ui.spinner(size="20px")
-                ui.label(t("Every image is looked at …")).classes("soft")
-            found = await asyncio.to_thread(audit_dataset, dataset)
-            place.clear()
-            with place:
-                _findings(self.visitor, found)
+                hint(t("Checking every image …"))
+            found = await asyncio.to_thread(audit_dataset, self.dataset)
+            results.clear()
+            with results:
+                _findings(self.page, found)
 
-        with place:
-            button = ui.button(t("Audit"), icon="fact_check", on_click=self.visitor.does("engineer", audit))
+        with results:
+            button = ui.button(t("Audit"), icon="fact_check", on_click=self.page.handler("engineer", audit))
             button.props("no-caps outline data-name=audit").style("align-self: flex-start")
 
-    async def _choose(self, label: str | None) -> None:
+    async def _choose(self, label: str) -> None:
         self.label, self.first = label, 0
         await self.gallery.refresh()
 
     @ui.refreshable_method
     async def gallery(self) -> None:
         assert self.dataset is not None
-        t = self.visitor.t
-        samples = [s for s in self.dataset.samples if self.label in (None, s.label)]
+        t = self.page.t
+        samples = [s for s in self.dataset.samples if self.label in ("", s.label)]
         shown = samples[self.first : self.first + TILES]
         pictures = await asyncio.to_thread(lambda: [_thumbnail(sample) for sample in shown])
-        with ui.element("div").classes("tiles").props("data-name=gallery"):
+        with div("tiles").props("data-name=gallery"):
             for sample, source in zip(shown, pictures, strict=True):
-                with ui.element("div").classes("thumb"):
+                with div("thumb"):
                     if source:
                         ui.element("img").props(f'src="{source}" alt=""').classes("picture")
                     else:
                         ui.label(t("unreadable")).classes("no-picture")
                     ui.label(sample.image.name).tooltip(str(sample.image))
-                    ui.label(f"{t(sample.label or 'unknown')} · {t(sample.split or 'no split')}").classes("soft")
-        with ui.element("div").classes("bar"):
-            back = ui.button(icon="chevron_left", on_click=partial(self._turn, -TILES)).props("flat dense")
-            back.set_enabled(self.first > 0)
-            ui.label(f"{self.first + 1} – {self.first + len(shown)} / {len(samples)}").classes("soft")
-            forth = ui.button(icon="chevron_right", on_click=partial(self._turn, TILES)).props("flat dense")
-            forth.set_enabled(self.first + TILES < len(samples))
+                    hint(f"{t(sample.label or 'unknown')} · {t(sample.split or 'no split')}")
+        last = self.first + len(shown)
+        pager(self.first + 1, last, len(samples), partial(self._turn, -TILES), partial(self._turn, TILES))
 
     async def _turn(self, by: int) -> None:
         self.first += by
         await self.gallery.refresh()
 
 
-def _counts(visitor: Visitor, info: DatasetInfo) -> None:
-    splits = sorted({split for counts in info.counts.values() for split in counts})
-    with ui.element("div").classes("scroll"), ui.element("table").classes("table"):
-        with ui.element("tr"):
-            for name in ("class", *splits):
-                with ui.element("th").classes("number" if name != "class" else ""):
-                    ui.label(visitor.t(name))
-        for label, counts in info.counts.items():
-            with ui.element("tr"):
-                with ui.element("td"):
-                    ui.label(visitor.t(label))
-                for split in splits:
-                    with ui.element("td").classes("number"):
-                        ui.label(f"{counts.get(split, 0):,}")
-
-
-def _findings(visitor: Visitor, found: Audit) -> None:
-    t, values = visitor.t, found.as_dict()
+def _findings(page: PageSession, found: Audit) -> None:
+    t, values = page.t, found.as_dict()
     listed = [(title, values[name]) for name, title in FINDINGS if values[name]]
     if not listed:
-        with ui.element("div").classes("bar"):
+        with div("bar"):
             ui.icon("task_alt", color="positive", size="22px")
-            ui.label(t("Nothing is wrong with these {number:,} images.", number=found.images))
-        return
+            ui.label(t("No faults in these {number:,} images.", number=found.images))
     if found.serious:
-        with ui.element("div").classes("alarm"):
-            ui.icon("warning", size="22px")
-            ui.label(t("Mend this before you learn from these data."))
+        alarm(t("Correct this before you train with this dataset."))
     for title, lines in listed:
         with ui.expansion(f"{t(title)}: {len(lines):,}").props("dense").style("width: 100%"):
-            for line in lines[:MOST]:
+            for line in lines[:MAX_LISTED]:
                 ui.label(" = ".join(line["images"]) if isinstance(line, dict) else str(line)).classes("mono")
 
 
@@ -203,17 +177,17 @@ def _thumbnail(sample: Sample) -> str | None:
     """The image with its defects outlined, as a data URI, or None where it cannot be read."""
     try:
         image = read_image(sample.image)
-        drawn = as_picture(image)
+        picture = as_picture(image)
         if sample.label != GOOD and (has_mask(sample) or sample.boxes or sample.shapes):
-            drawn = draw_outline(drawn, read_defect_mask(sample, (image.shape[0], image.shape[1])))
+            picture = draw_outline(picture, read_defect_mask(sample, (image.shape[0], image.shape[1])))
     except BlemishError:
         return None
-    scale = SIDE / max(drawn.shape[:2])
-    size = (max(1, round(drawn.shape[1] * scale)), max(1, round(drawn.shape[0] * scale)))
-    small = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), np.uint8)
+    scale = SIDE / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     return "data:image/jpeg;base64," + base64.b64encode(encode(small, ".jpg")).decode()
 
 
-def _short(place: str) -> str:
-    parts = Path(place).parts
-    return "/".join(parts[-2:]) if len(parts) > 3 else place
+def _short(path: str) -> str:
+    parts = Path(path).parts
+    return "/".join(parts[-2:]) if len(parts) > 3 else path
