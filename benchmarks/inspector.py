@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blemish import Inspector
-from blemish.dataset.image_files import images_in
+from blemish.dataset.image_files import list_images
 from blemish.imaging.read import read_image
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     inspector = Inspector.open(
         arguments.bundle, engine=arguments.engine, threads=arguments.threads, batch_size=arguments.batch
     )
-    paths = images_in(arguments.images, deep=True)
+    paths = list_images(arguments.images, deep=True)
     arrays = [read_image(path) for path in paths]
     windows = np.concatenate([inspector.prepare(array) for array in arrays])
     batches = np.split(windows, range(arguments.batch, len(windows), arguments.batch))

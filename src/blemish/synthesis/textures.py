@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.arrays import FloatImage
-from blemish.dataset.image_files import images_in
+from blemish.dataset.image_files import list_images
 from blemish.errors import OptionError
 from blemish.imaging.prepare import match_channels, resize, to_unit
 from blemish.imaging.read import read_image
@@ -57,7 +57,7 @@ def check_textures(spec: DefectSpec) -> None:
 @lru_cache(maxsize=8)
 def list_pictures(folder: str) -> tuple[Path, ...]:
     """Image files below a folder; raises OptionError where there are none."""
-    files = tuple(images_in(Path(folder), deep=True)) if Path(folder).is_dir() else ()
+    files = tuple(list_images(Path(folder), deep=True)) if Path(folder).is_dir() else ()
     if not files:
         raise OptionError(f"texture: '{folder}' is neither random nor self, nor a folder that holds pictures")
     return files

@@ -1,7 +1,10 @@
-"""The advisor: its table is whole, its ranking follows the points, and a plan that is written is what is run."""
+"""The advisor: its table is complete, its ranking follows the points, and a written plan is what is run."""
 
+import json
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,19 +20,21 @@ from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.advice import plan as planning
 from blemish.training.advice.plan import (
     advise,
-    advise_for,
+    advise_fingerprint,
+    advised_options,
+    advised_settings,
     make_plan,
-    options_for,
-    probe_first,
+    probe_top,
     read_plan,
-    run_settings,
-    tiles_an_image,
+    tiles_per_image,
     write_plan,
 )
-from blemish.training.advice.probe import Estimate, estimate, images_shown, probe_machine
-from blemish.training.advice.rules import RULES, Rule
+from blemish.training.advice.probe import RunEstimate, estimate, images_shown, probe_machine
+from blemish.training.advice.rules import MAX_DARK, RULES, AdviceRule
 from blemish.training.learn.run import read_config
 from blemish.training.train import train
+
+ROWS = Path(__file__).parents[3] / "benchmarks" / "rows"
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +50,31 @@ def test_every_rule_names_known_methods_and_its_reason():
     assert len({rule.name for rule in RULES}) == len(RULES)
 
 
+def test_every_method_is_advised_or_says_why_it_never_is():
+    advised = {name for rule in RULES for name, points in rule.points.items() if points > 0}
+    for name in METHODS:
+        reason = method_class(name).info.never_advised
+        assert (reason is None) == (name in advised), name
+        assert reason is None or reason.strip()
+
+
+def test_evidence_names_rows_that_were_measured():
+    for rule in RULES:
+        for evidence in rule.evidence:
+            lines = (ROWS / f"{evidence.rows}.jsonl").read_text().splitlines()
+            rows = [row for row in map(json.loads, lines) if evidence.selects(row)]
+            assert rows, f"{rule.name}: {evidence}"
+            for metric in evidence.metrics:
+                assert any(row.get(metric) not in (None, "") for row in rows), f"{rule.name}: {metric}"
+
+
+def test_no_figure_of_a_benchmark_is_written_in_a_rule():
+    for rule in RULES:
+        assert not re.search(r"\d\.\d", rule.reason.replace(f"{MAX_DARK:.1%}", "")), rule.name
+
+
 def test_points_add_up_and_order_the_ranking(good_only):
-    advice = advise_for(good_only)
+    advice = advise_fingerprint(good_only)
     for ranked in advice.ranking:
         holding = [rule for rule in RULES if rule.when(good_only) and ranked.method in rule.points]
         assert ranked.points == sum(rule.points[ranked.method] for rule in holding)
@@ -55,16 +83,20 @@ def test_points_add_up_and_order_the_ranking(good_only):
     assert points == sorted(points, reverse=True)
 
 
-def test_what_the_data_cannot_teach_is_never_ranked(good_only):
-    everything = Rule("all", lambda f: True, "a wish", points=dict.fromkeys(METHODS, 1))
-    ranked = {r.method for r in advise_for(good_only, [everything]).ranking}
+def test_methods_that_cannot_be_trained_are_not_ranked(good_only):
+    everything = AdviceRule("all", lambda f: True, "a wish", points=dict.fromkeys(METHODS, 1))
+    ranked = {r.method for r in advise_fingerprint(good_only, [everything]).ranking}
     assert ranked == {name for name in METHODS if method_class(name).info.requires == ("good",)}
-    truth = {"training_truth": ("good", "label", "mask"), "defective_training": 30, "defects_training": {"pit": 30}}
+    truth = {
+        "training_annotations": ("good", "label", "mask"),
+        "defective_training": 30,
+        "defects_training": {"pit": 30},
+    }
     truth |= {"masked_training": 30, "boxed_training": 30, "labelled_training": {"good": 9, "pit": 30}}
     taught = replace(good_only, **truth)
-    assert {"unet", "faster-rcnn", "classifier"} <= {r.method for r in advise_for(taught, [everything]).ranking}
+    assert {"unet", "faster-rcnn", "classifier"} <= {r.method for r in advise_fingerprint(taught, [everything]).ranking}
     with pytest.raises(DataError, match="no method can learn"):
-        advise_for(replace(good_only, training_truth=()))
+        advise_fingerprint(replace(good_only, training_annotations=()))
 
 
 @pytest.mark.parametrize(("kinds", "compared"), [(("pit",), False), (("pit", "scratch"), True)])
@@ -81,23 +113,23 @@ def test_a_few_masks_and_nothing_else_are_segmented(kinds, compared, tiny_data):
     whole = advise(read_dataset(tiny_data.folder / "labelled.csv"))
     (line,) = make_plan("data", whole, {}).about["worth_trying"]
     assert "--synthetic" in line
-    assert "few defects to cut out" in make_plan("data", whole, {}).about["evidence"]
+    assert "few defects with masks" in make_plan("data", whole, {}).about["evidence"]
 
 
-def test_small_defects_are_looked_at_larger(good_only):
+def test_small_defects_need_a_larger_input(good_only):
     def settings(side, height, width):
-        return advise_for(replace(good_only, small_defect_side=side, height=height, width=width)).settings
+        return advise_fingerprint(replace(good_only, small_defect_side=side, height=height, width=width)).settings
 
     assert "image_size" not in settings(20.0, 256, 256)
     assert settings(10.0, 400, 400)["image_size"] == 320  # 10 px of 400 are 8 px of 320
-    tiles = advise_for(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
-    side = run_settings(tiles)["tiling"]["width"]
+    tiles = advise_fingerprint(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
+    side = advised_settings(tiles)["tiling"]["width"]
     assert 10 * tiles.settings["image_size"] / side == pytest.approx(8, abs=0.1)
     assert settings(None, 1100, 1000)["tile"] == 512
 
 
-def test_a_setting_stands_by_the_rule_that_had_the_last_word(good_only):
-    advice = advise_for(replace(good_only, small_defect_side=6.0, height=4000, width=500, channels=5))
+def test_a_setting_is_listed_under_the_last_rule_that_sets_it(good_only):
+    advice = advise_fingerprint(replace(good_only, small_defect_side=6.0, height=4000, width=500, channels=5))
     about = make_plan("data", advice, {}).about
     lines = {line.split(": ")[0] for line in about["settings"]}
     assert lines == {"channels 5", "image_size 256, tile 192"}
@@ -107,7 +139,7 @@ def test_a_setting_stands_by_the_rule_that_had_the_last_word(good_only):
 def test_long_images_are_cut_into_squares(good_only):
     def settings(side, height, width, **changes):
         long = replace(good_only, small_defect_side=side, height=height, width=width, **changes)
-        return advise_for(long).settings
+        return advise_fingerprint(long).settings
 
     assert settings(None, 1000, 400) == {"tile": 400}
     assert settings(None, 400, 1000) == {"tile": 400}
@@ -118,7 +150,7 @@ def test_long_images_are_cut_into_squares(good_only):
     assert settings(12.0, 4000, 500) == {"image_size": 384, "tile": 500}
     assert settings(None, 60, 500) == {"tile": 128}
     assert settings(3.0, 60, 1000) == {"image_size": 384, "tile": 128}  # 6 px in a tile seen at 256
-    labelled = {"training_truth": ("label",), "defective_training": 30, "defects_training": {"a": 15, "b": 15}}
+    labelled = {"training_annotations": ("label",), "defective_training": 30, "defects_training": {"a": 15, "b": 15}}
     labelled["labelled_training"] = labelled["defects_training"]
     # Nothing tells in which tile a defect is.
     assert "tile" not in settings(None, 1100, 500, **labelled)
@@ -128,7 +160,7 @@ def test_long_images_are_cut_into_squares(good_only):
 def test_a_plan_is_read_as_it_was_written_and_run(tiny_data, tmp_path):
     data = tiny_data.folder / "mvtec"
     advice = advise(read_dataset(data))
-    estimates = {advice.method: Estimate(123.4, 5.678, 90.1, 16)}
+    estimates = {advice.method: RunEstimate(123.4, 5.678, 90.1, 16)}
     made = make_plan(str(data), advice, estimates, seed=3, false_alarm=0.05)
     made.train["options"] = {"image_size": 64}
     write_plan(made, tmp_path / "plan.yaml")
@@ -161,15 +193,15 @@ def test_the_probe_counts_what_the_schedule_shows():
 
 def test_an_image_costs_as_much_as_its_tiles(good_only):
     found = replace(good_only, height=100, width=200)
-    assert tiles_an_image(found, None) == 1
-    assert tiles_an_image(found, {"height": 50, "width": 50, "overlap": 0.0}) == 8
-    tiled = advise_for(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
+    assert tiles_per_image(found, None) == 1
+    assert tiles_per_image(found, {"height": 50, "width": 50, "overlap": 0.0}) == 8
+    tiled = advise_fingerprint(replace(good_only, small_defect_side=10.0, height=4000, width=2000))
     whole = replace(tiled, settings={k: v for k, v in tiled.settings.items() if k != "tile"})
-    costs = [probe_first(advice, ("good", "defect"), 1)["patchcore"] for advice in (tiled, whole)]
-    assert costs[0].images == costs[1].images * tiles_an_image(tiled.fingerprint, run_settings(tiled)["tiling"])
+    costs = [probe_top(advice, ("good", "defect"), 1)["patchcore"] for advice in (tiled, whole)]
+    assert costs[0].images == costs[1].images * tiles_per_image(tiled.fingerprint, advised_settings(tiled)["tiling"])
 
 
-def test_what_more_images_would_buy(good_only):
+def test_what_more_images_would_achieve(good_only):
     lines = planning.more_data(replace(good_only, good_validation=20, good_training=80, defects_test=60), 0.01, 0.01)
     assert "there are 20: 395 more good images" in lines[0]
     assert "cross-fitted" in lines[0]
@@ -184,7 +216,7 @@ def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
     (tmp_path / "unsplit.csv").write_text("\n".join(lines) + "\n")
     dataset = read_dataset(tmp_path / "unsplit.csv", root=str(tiny_data.folder))
     assert not any(s.split for s in dataset.samples)
-    everything = Rule("all", lambda f: True, "a wish", points={"unet": 1})
+    everything = AdviceRule("all", lambda f: True, "a wish", points={"unet": 1})
     advice = advise(dataset, seed=1)
     found, split = advice.fingerprint, ensure_splits(dataset, 1, need_defects_in_training=True)
     assert found.defective_training == sum(bool(s.defective) for s in split.split("train").samples) < found.defects
@@ -194,7 +226,9 @@ def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
     def promise(advice):
         return make_plan("data", advice, {}).about["more_data"][1]
 
-    assert promise(advice_of := advise_for(found, [everything])).startswith(f"{found.defects_test} defective test")
+    assert promise(advice_of := advise_fingerprint(found, [everything])).startswith(
+        f"{found.defects_test} defective test"
+    )
     assert advice_of.method == "unet"
     assert advice.method == "patchcore"  # learns from good images alone, so all defects are left to test it
     assert promise(advice).startswith(f"{found.defects} defective test")
@@ -203,8 +237,8 @@ def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train: [1", "cannot be read"),
-        ("about: {}", "needs a part `train`"),
+        ("train: [1", "neither YAML nor JSON"),
+        ("about: {}", "needs a section `train`"),
         ("train: {data: x, method: patchcore, colour: red}", "colour: extra inputs are not permitted"),
         ("train: {data: x, method: patchcore, seed: many}", "seed: input should be a valid integer"),
     ],
@@ -220,7 +254,7 @@ def test_a_plan_that_cannot_be_run_is_one_line(tmp_path, text, words):
 def labelled_as(good_only, **changes):
     """A set of 60 good images and 25 defective ones of each of two kinds, by their labels."""
     counts = {"pit": 25, "scratch": 25}
-    told = {"training_truth": ("good", "label"), "good_training": 60, "defective_training": 50}
+    told = {"training_annotations": ("good", "label"), "good_training": 60, "defective_training": 50}
     told |= {"defects_training": counts, "labelled_training": {"good": 60, **counts}}
     return replace(good_only, **told, **changes)
 
@@ -228,7 +262,10 @@ def labelled_as(good_only, **changes):
 @pytest.mark.parametrize("marked", ["mask", "boxes"])
 def test_one_mask_or_box_does_not_turn_the_advice(good_only, marked):
     truth, count = ("good", "label", marked), "masked_training" if marked == "mask" else "boxed_training"
-    first = {n: advise_for(replace(labelled_as(good_only, **{count: n}), training_truth=truth)).method for n in (1, 50)}
+    first = {
+        n: advise_fingerprint(replace(labelled_as(good_only, **{count: n}), training_annotations=truth)).method
+        for n in (1, 50)
+    }
     assert first == {1: "classifier", 50: {"mask": "deeplabv3plus", "boxes": "faster-rcnn"}[marked]}
 
 
@@ -237,33 +274,33 @@ def test_no_method_of_labels_where_a_class_has_a_single_image(good_only):
     rare = replace(rare, labelled_training={**rare.labelled_training, "rare": 1}, defects_training={
         **rare.defects_training, "rare": 1,
     })  # fmt: skip
-    advice = advise_for(rare)
+    advice = advise_fingerprint(rare)
     assert "label" not in {need for r in advice.ranking for need in method_class(r.method).info.requires}
     assert "too rare a class" in {rule.name for rule in advice.rules}
-    assert "too rare a class" not in {rule.name for rule in advise_for(labelled_as(good_only)).rules}
+    assert "too rare a class" not in {rule.name for rule in advise_fingerprint(labelled_as(good_only)).rules}
 
 
-def test_images_of_several_classes_are_for_what_tells_several(good_only):
+def test_images_of_several_classes_need_multi_label_methods(good_only):
     several = labelled_as(good_only, several_training=40)
     several = replace(several, labelled_training={"good": 60, "pit": 10})
-    advice = advise_for(several)
+    advice = advise_fingerprint(several)
     assert advice.method == "classifier"
-    assert options_for(advice, "classifier", {})["multi_label"] is True
+    assert advised_options(advice, "classifier", {})["multi_label"] is True
     assert "feature-classifier" not in {r.method for r in advice.ranking}
-    assert "multi_label" not in options_for(advise_for(labelled_as(good_only)), "classifier", {})
+    assert "multi_label" not in advised_options(advise_fingerprint(labelled_as(good_only)), "classifier", {})
 
 
-def test_the_advised_view_is_one_that_the_method_takes(good_only):
-    advice = advise_for(replace(good_only, small_defect_side=10.0, height=512, width=512))
+def test_the_advised_input_size_is_valid_for_the_method(good_only):
+    advice = advise_fingerprint(replace(good_only, small_defect_side=10.0, height=512, width=512))
     assert advice.settings["image_size"] == 512
     for name in METHODS:
-        given = options_for(advice, name, {})
+        given = advised_options(advice, name, {})
         assert given["image_size"] % (14 if "dino" in name else 32) == 0
         kind = method_class(name)
         assert kind.Options(**given).image_size >= kind.Options().image_size
 
 
-def test_few_of_sixteen_bits_are_warned_of(tmp_path):
+def test_unused_bits_are_warned_of(tmp_path):
     """Twelve bits in files of sixteen, against the same picture on the full scale."""
     told = {}
     for scale in (1, 16):
@@ -271,4 +308,4 @@ def test_few_of_sixteen_bits_are_warned_of(tmp_path):
             image = np.random.default_rng(i).integers(0, 4096, (64, 64, 1)).astype(np.uint16)
             write_image(tmp_path / str(scale) / "good" / f"{i}.png", image * scale)
         told[scale] = {rule.name for rule in advise(read_dataset(tmp_path / str(scale), "good-defect")).rules}
-    assert ("few of the bits" in told[1], "few of the bits" in told[16]) == (True, False)
+    assert ("unused bits" in told[1], "unused bits" in told[16]) == (True, False)

@@ -1,6 +1,6 @@
-"""Pictures of anything but the product: from a folder, or drawn at random; and synthetic defects made of them.
+"""Auxiliary images, unrelated to the product: from a folder, or random textures; and synthetic defects made of them.
 
-All randomness is torch's global one, so a seeded run repeats.
+All randomness is torch's global generator, so a seeded run is reproducible.
 """
 
 import math
@@ -10,29 +10,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.dataset.image_files import images_in
+from blemish.dataset.image_files import list_images
 from blemish.errors import DataError
 from blemish.imaging.prepare import prepare
 from blemish.imaging.read import read_image
 from blemish.synthesis.corruption import match_grey
 
-LEAVES = 48  # shapes laid over one another in a dead-leaves picture
-POOL = 128  # textures drawn at first; later ones are these turned, mirrored and with their colours exchanged
+LEAVES = 48  # overlapping shapes in a dead-leaves image
+POOL_SIZE = 128  # textures generated at first; later ones are these rotated, mirrored and with swapped colour channels
 
 
 class AuxiliaryImages:
-    """Random pictures of a folder, cropped to squares at random; with no folder, random textures."""
+    """Random square crops of the images in a folder; without a folder, random textures."""
 
     def __init__(self, folder: str, channels: int, size: int) -> None:
         self.channels, self.size = channels, size
         self.pool: list[Tensor] = []
         self.paths: list[Path] = []
         if folder:
-            self.paths = images_in(Path(folder), deep=True) if Path(folder).is_dir() else []
+            self.paths = list_images(Path(folder), deep=True) if Path(folder).is_dir() else []
             if not self.paths:
-                raise DataError(f"'{folder}' holds no images; name a folder of pictures, or none for drawn textures")
+                raise DataError(f"no images in '{folder}'; give a folder of images, or none for random textures")
 
-    def draw(self, count: int) -> Tensor:
+    def sample(self, count: int) -> Tensor:
         """(count, channels, size, size) float32 in [0, 1]."""
         if not self.paths:
             return torch.stack([self._texture() for _ in range(count)])
@@ -40,10 +40,10 @@ class AuxiliaryImages:
         return torch.stack([self._crop(self.paths[i]) for i in chosen])
 
     def _texture(self) -> Tensor:
-        if len(self.pool) < POOL:
+        if len(self.pool) < POOL_SIZE:
             self.pool.append(textures(1, self.channels, self.size)[0])
             return self.pool[-1]
-        texture = self.pool[int(torch.randint(POOL, ()))][torch.randperm(self.channels)]
+        texture = self.pool[int(torch.randint(POOL_SIZE, ()))][torch.randperm(self.channels)]
         texture = torch.rot90(texture, int(torch.randint(4, ())), (1, 2))
         return texture.flip(2) if torch.rand(()) < 0.5 else texture
 
@@ -56,17 +56,17 @@ class AuxiliaryImages:
 
 
 def textures(count: int, channels: int, size: int) -> Tensor:
-    """Dead-leaves pictures, whose edges and statistics are near those of photographs (Lee, Mumford & Huang 2001).
+    """Dead-leaves images, whose edges and statistics resemble those of photographs (Lee, Mumford & Huang 2001).
 
-    Shapes of all sizes, each with a colour and a fractal texture of its own, hide one another. (count, channels, size,
-    size) float32 in [0, 1].
+    Shapes of all sizes, each with a colour and a fractal texture of its own, occlude one another. (count, channels,
+    size, size) float32 in [0, 1].
     """
     return torch.stack([_dead_leaves(channels, size) for _ in range(count)])
 
 
 def _dead_leaves(channels: int, size: int) -> Tensor:
-    grounds = coloured_noise(6, channels, size)
-    picture = grounds[0].clone()
+    fills = coloured_noise(6, channels, size)
+    image = fills[0].clone()
     for _ in range(LEAVES):
         radius = size * 0.03 * float(torch.rand(()).clamp(min=0.04)) ** -0.75  # few large, many small
         cy, cx, angle, flat, kind, number = torch.rand(6).tolist()
@@ -77,14 +77,14 @@ def _dead_leaves(channels: int, size: int) -> Tensor:
         c, s = math.cos(6.2832 * angle), math.sin(6.2832 * angle)
         u, v = (c * dx + s * dy).abs(), (c * dy - s * dx).abs() / (0.15 + 0.85 * flat)
         inside = torch.maximum(u, v) < radius if kind < 0.5 else u * u + v * v < radius * radius
-        ground = grounds[int(number * len(grounds)), :, top:bottom, left:right]
-        leaf = torch.rand(channels, 1, 1) + 1.2 * float(torch.rand(())) * (ground - 0.5)
-        picture[:, top:bottom, left:right] = torch.where(inside, leaf, picture[:, top:bottom, left:right])
-    return picture.clamp(0, 1)
+        fill = fills[int(number * len(fills)), :, top:bottom, left:right]
+        leaf = torch.rand(channels, 1, 1) + 1.2 * float(torch.rand(())) * (fill - 0.5)
+        image[:, top:bottom, left:right] = torch.where(inside, leaf, image[:, top:bottom, left:right])
+    return image.clamp(0, 1)
 
 
 def _span(middle: float, reach: float, size: int) -> tuple[int, int]:
-    """First and last pixel, plus one, that a shape reaches along one axis of the picture."""
+    """First and last pixel plus one that a shape covers along one axis of the image."""
     return max(0, int(middle - reach)), min(size, int(middle + reach) + 2)
 
 
@@ -98,7 +98,7 @@ def coloured_noise(count: int, channels: int, size: int) -> Tensor:
 def fractal_noise(count: int, size: int) -> Tensor:
     """Smooth noise of several octaves with a random roughness and direction: (count, size, size), from 0 to 1.
 
-    Beside `blemish.synthesis.noise.fractal`, which has no direction and draws from a generator of its own.
+    Unlike `blemish.synthesis.noise.fractal_noise` it is directional, and uses torch's global generator.
     """
     total = torch.zeros(count, 1, size, size)
     roughness = 0.3 + 0.6 * torch.rand(count, 1, 1, 1)
@@ -115,10 +115,10 @@ def fractal_noise(count: int, size: int) -> Tensor:
 
 
 def confetti(images: Tensor, largest: float = 0.15) -> tuple[Tensor, Tensor]:
-    """Images with random specks and strips on them, and where they are (N, H, W) bool.
+    """Images with random specks and strips on them, and their masks (N, H, W) bool.
 
-    Each speck is a turned rectangle of one colour or of a texture, up to `largest` of the image's side long; one to
-    eight of them an image (after the confetti noise of Liznerski et al. 2021). On grey images they are grey.
+    Each speck is a rotated rectangle of one colour or of a texture, up to `largest` of the image's side long; one to
+    eight of them per image (after the confetti noise of Liznerski et al. 2021). On grey images they are grey.
     """
     count, channels, height, width = images.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
