@@ -3,10 +3,12 @@
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
+from blemish.methods.common.anomaly import anomaly_outputs, blur_option, mean_of_worst
 from blemish.methods.common.backbones import load_backbone
 from blemish.methods.common.blocks import (
     FrozenNetwork,
@@ -17,10 +19,11 @@ from blemish.methods.common.blocks import (
     valid_patches,
 )
 from blemish.methods.common.distributed import gather_vectors
-from blemish.methods.feature_distance.coreset import k_center_greedy, random_projection
+from blemish.methods.feature_distance.coreset import GrowingBuffer, select_coreset
+from blemish.methods.feature_distance.nearest import SEARCH_CHUNK
 from blemish.methods.feature_distance.vit import check_side
 
-SEARCH_CHUNK = 4096  # bank vectors compared at a time; bounds the memory of the shipped graph
+BUFFERED = 16  # patches collected before they are condensed, in sizes of the bank
 
 
 class AnomalyDINOOptions(Options):
@@ -29,19 +32,23 @@ class AnomalyDINOOptions(Options):
     backbone: str = Field("vit_small_patch14_dinov2", description="timm name of a vision transformer")
     weights: str = Field("auto", description="auto, imagenet (timm's own), random, or a local weights file")
     max_vectors: int = Field(16384, ge=1, description="patches kept in the bank; of more, a k-centre coreset")
-    rotations: Literal[1, 2, 4] = Field(1, description="turns of each good image, for parts that lie any way round")
-    worst_share: float = Field(0.01, gt=0, le=1, description="share of the worst patches, which make the image score")
-    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    rotations: Literal[1, 2, 4] = Field(
+        1, description="right-angle rotations of each good image, for parts in any orientation"
+    )
+    worst_share: float = Field(
+        0.01, gt=0, le=1, description="share of the patches, the worst, whose mean is the image score"
+    )
+    blur: float = blur_option(4.0)
 
 
 class AnomalyDINO(OnePassMethod):
     """Damm et al. 2025, "AnomalyDINO: Boosting Patch-based Few-shot Anomaly Detection with DINOv2", WACV.
 
     Kept: normalised patch features of DINOv2's last layer at 448 px, cosine distance to the nearest patch of the bank,
-    image score = mean of the worst 1 % of the patches, map enlarged and smoothed with sigma 4, turned copies of
+    image score = mean of the worst 1 % of the patches, map enlarged and smoothed with sigma 4, rotated copies of
     the good images, for few of them (`rotations`). Deviations: no foreground mask from a principal component (an ROI
-    serves instead); turns by right angles only; of many good images the bank keeps a k-centre coreset. The weights are
-    not embedded: they come from timm's hub or a local file (`weights=FILE`).
+    serves instead); rotations by right angles only; of many good images the bank keeps a k-centre coreset. The weights
+    are not embedded: they come from timm's hub or a local file (`weights=FILE`).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -57,6 +64,7 @@ class AnomalyDINO(OnePassMethod):
     )
     Options: ClassVar[type[Options]] = AnomalyDINOOptions
     options: AnomalyDINOOptions
+    bank: Tensor
 
     def __init__(self, options: AnomalyDINOOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -67,38 +75,30 @@ class AnomalyDINO(OnePassMethod):
         self.register_buffer("bank", torch.empty(0, backbone.channels[0]))
         self.blur = GaussianBlur(options.blur)
         self.grid = (options.image_size // backbone.strides[0],) * 2
-        self.worst = max(1, round(options.worst_share * self.grid[0] * self.grid[1]))
         self.backbone = FrozenNetwork(backbone)
-        self._collected: list[Tensor] = []
+        self._buffer = GrowingBuffer(BUFFERED * options.max_vectors)
 
     def features(self, images: Tensor) -> Tensor:
         """(N, D, h, w) patch features of unit length."""
-        return torch.nn.functional.normalize(self.backbone(images)[0], dim=1)
+        return F.normalize(self.backbone(images)[0], dim=1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         vectors = flatten_maps(self.features(images))
-        nearest = torch.stack([(vectors @ part.T).amax(dim=1) for part in self.bank.split(SEARCH_CHUNK)]).amax(dim=0)
-        distance = (1 - nearest).view(-1, *self.grid)
+        chunks = [(vectors @ chunk.T).amax(dim=1) for chunk in self.bank.split(SEARCH_CHUNK)]
+        distance = (1 - torch.stack(chunks).amax(dim=0)).view(-1, *self.grid)
         heat = self.blur(enlarge(distance, images.shape[-2:]))
-        return {"anomaly_score": distance.flatten(1).topk(self.worst, dim=1).values.mean(dim=1), "anomaly_map": heat}
+        return anomaly_outputs(heat, mean_of_worst(distance, self.options.worst_share))
 
     def training_step(self, batch: Batch, index: int) -> None:
         for images, valid in rotated_views(batch["image"], batch["valid"], self.options.rotations):
             features = self.features(images)
-            keep = valid_patches(valid, features.shape[-2:]).flatten()
-            self._collected.append(flatten_maps(features)[keep])
-        if sum(len(v) for v in self._collected) > 16 * self.options.max_vectors:
-            self._collected = [self._condense(torch.cat(self._collected))]
+            self._buffer.add(flatten_maps(features)[valid_patches(valid, features.shape[-2:]).flatten()])
+        if len(self._buffer) > BUFFERED * self.options.max_vectors:
+            self._buffer.replace(select_coreset(self._buffer.vectors, self.options.max_vectors))
 
     def finish(self) -> None:
-        self.bank = self._condense(gather_vectors(torch.cat(self._collected)))
-        self._collected = []
-
-    def _condense(self, vectors: Tensor) -> Tensor:
-        if len(vectors) <= self.options.max_vectors:
-            return vectors
-        reduced = vectors @ random_projection(vectors.shape[1], 128).to(vectors)
-        return vectors[k_center_greedy(reduced, self.options.max_vectors)].clone()
+        self.bank = select_coreset(gather_vectors(self._buffer.vectors), self.options.max_vectors)
+        self._buffer = GrowingBuffer(BUFFERED * self.options.max_vectors)
 
     def state_summary(self) -> dict[str, Any]:
         return {"bank vectors": len(self.bank), "dimensions": self.bank.shape[1]}

@@ -1,4 +1,4 @@
-"""Dinomaly: a transformer decoder behind a noisy bottleneck rebuilds a frozen transformer's features, loosely."""
+"""Dinomaly: a transformer decoder behind a noisy bottleneck reconstructs a frozen transformer's features, loosely."""
 
 from typing import Any, ClassVar
 
@@ -7,14 +7,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, mean_of_worst
 from blemish.methods.common.backbones import load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, sum_maps
 from blemish.methods.common.losses import squared_unit_distance
 from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.feature_distance.vit import DecoderBlock, check_side, loose_cosine_loss
 
-EASY_SHARE = 0.9  # share of the places that counts as well rebuilt, once the loss has been loosened
+EASY_SHARE = 0.9  # share of the locations that count as well reconstructed, once the loss has been loosened
 
 
 class DinomalyOptions(Options):
@@ -22,26 +23,30 @@ class DinomalyOptions(Options):
     batch_size: int = Field(4, ge=1, description="images in a training batch; paper: 16")
     backbone: str = Field("vit_small_patch14_reg4_dinov2", description="timm name of a vision transformer; paper: base")
     weights: str = Field("auto", description="auto, imagenet (timm's own), random, or a local weights file")
-    first_block: int = Field(2, ge=0, description="first of the transformer's blocks that are rebuilt, counted from 0")
-    blocks: int = Field(8, ge=2, description="blocks rebuilt, and blocks of the decoder; even")
+    first_block: int = Field(
+        2, ge=0, description="first of the transformer's blocks that are reconstructed, counted from 0"
+    )
+    blocks: int = Field(8, ge=2, description="blocks reconstructed, and blocks of the decoder; even")
     heads: int = Field(6, ge=1, description="attention heads of the decoder")
     noise: float = Field(0.2, ge=0, lt=1, description="dropout of the bottleneck; paper: 0.2, and 0.4 for varied sets")
     steps: int = Field(300, ge=1, description="training steps; paper: 10000 (5000 for a single product)")
     learning_rate: float = Field(2e-3, gt=0, description="of AdamW")
-    worst_share: float = Field(0.01, gt=0, le=1, description="share of the map, the worst, that makes the image score")
-    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    worst_share: float = Field(
+        0.01, gt=0, le=1, description="share of the map, the worst, whose mean is the image score"
+    )
+    blur: float = blur_option(4.0)
 
 
-class Dinomaly(Method):
+class Dinomaly(StepMethod):
     """Guo et al. 2025, "Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection", CVPR.
 
     Kept: frozen DINOv2 with registers, its eight middle blocks; their mean through a bottleneck of one MLP with
     dropout; a decoder of as many blocks with linear attention; loose reconstruction of two groups of blocks, the
-    decoder mirrored; gradient of the well rebuilt places held back, more so over the first tenth of the steps;
-    warm-up and cosine down to a tenth of the rate, gradients clipped to 0.1; map = mean distance of the two groups,
-    image score = mean of its worst 1 %. Deviations: AdamW with AMSGrad for StableAdamW; patch tokens alone pass the
-    bottleneck, without class and register tokens; by default the small transformer, 252 px, and few small batches. One
-    network serves several products at once: just train on the images of all of them.
+    decoder mirrored; gradient of the well reconstructed locations reduced, increasingly over the first tenth of the
+    steps; warm-up and cosine down to a tenth of the rate, gradients clipped to 0.1; map = mean distance of the two
+    groups, image score = mean of its worst 1 %. Deviations: AdamW with AMSGrad for StableAdamW; only patch tokens pass
+    the bottleneck, without class and register tokens; by default the small transformer, 252 px, and few small batches.
+    One network serves several products at once: train it on the images of all of them.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -51,7 +56,7 @@ class Dinomaly(Method):
         paper="Guo et al. 2025, Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection",
         requires=("good",),
         answers=("where", "how much"),
-        summary="A transformer rebuilds DINOv2 features; one model for several products. Needs DINO weights.",
+        summary="A transformer reconstructs DINOv2 features; one model for several products. Needs DINO weights.",
         smoke={"backbone": "vit_tiny_patch16_224", "weights": "random", "heads": 3, "steps": 40},
         never_advised="its weights, DINOv2, must be fetched from the hub or given as a file",
     )
@@ -81,15 +86,15 @@ class Dinomaly(Method):
         self.backbone = FrozenNetwork(backbone)
 
     def pairs(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Original and rebuilt (N, D, h, w) features for the earlier and the later half of the blocks."""
+        """Original and reconstructed (N, D, h, w) features for the earlier and the later half of the blocks."""
         features = torch.stack(self.backbone(images))  # (B, N, D, h, w)
         grid = features.shape[-2:]
         x = self.bottleneck(features.mean(dim=0).flatten(2).transpose(1, 2))
-        rebuilt = []
+        outputs = []
         for block in self.decoder:
             x = block(x)
-            rebuilt.append(x)
-        mirrored = torch.stack(rebuilt[::-1]).transpose(2, 3).unflatten(3, grid)
+            outputs.append(x)
+        mirrored = torch.stack(outputs[::-1]).transpose(2, 3).unflatten(3, grid)
         return [
             (a.mean(dim=0), b.mean(dim=0))
             for a, b in zip(features.chunk(2, dim=0), mirrored.chunk(2, dim=0), strict=True)
@@ -98,22 +103,18 @@ class Dinomaly(Method):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = [squared_unit_distance(a, b) for a, b in self.pairs(images)]
         heat = self.blur(sum_maps(maps, images.shape[-2:]) / len(maps))
-        worst = max(1, round(self.options.worst_share * self.options.image_size**2))
-        return {"anomaly_score": heat.flatten(1).topk(worst, dim=1).values.mean(dim=1), "anomaly_map": heat}
+        return anomaly_outputs(heat, mean_of_worst(heat, self.options.worst_share))
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def compute_loss(self, batch: Batch) -> Tensor:
         share = EASY_SHARE * min(1.0, self.global_step / max(1, self.options.steps // 10))
-        losses = [loose_cosine_loss(a, b, share) for a, b in self.pairs(batch["image"])]
-        loss = torch.stack(losses).mean()
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        return torch.stack([loose_cosine_loss(a, b, share) for a, b in self.pairs(batch["image"])]).mean()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        learning = [*self.bottleneck.parameters(), *self.decoder.parameters()]
+        trained = [*self.bottleneck.parameters(), *self.decoder.parameters()]
         optimizer = torch.optim.AdamW(
-            learning, lr=self.options.learning_rate, weight_decay=1e-4, amsgrad=True, eps=1e-10
+            trained, lr=self.options.learning_rate, weight_decay=1e-4, amsgrad=True, eps=1e-10
         )
         return cosine_decay(optimizer, self.options.steps, warmup=min(100, self.options.steps // 10), floor=0.1)
 
     def trainer_options(self) -> dict[str, Any]:
-        return {"max_steps": self.options.steps, "gradient_clip_val": 0.1}
+        return {**super().trainer_options(), "gradient_clip_val": 0.1}

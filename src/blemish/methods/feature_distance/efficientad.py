@@ -1,4 +1,4 @@
-"""EfficientAD: a small student against a small teacher, and an autoencoder for what is wrong in the large."""
+"""EfficientAD: a small student against a small teacher, and an autoencoder for global (logical) anomalies."""
 
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, enlarge, patch_features
 from blemish.methods.common.losses import hard_feature_loss
@@ -18,8 +19,8 @@ from blemish.methods.common.textures import AuxiliaryImages
 from blemish.methods.feature_distance.pdn import autoencoder, pdn, pdn_size
 from blemish.synthesis.corruption import match_grey
 
-DESCRIBED = 384  # features at most
-MARGIN = 4  # places by which a patch description network's map falls short on each side, for want of padding
+MAX_FEATURES = 384
+MARGIN = 4  # cells by which a patch description network's map is smaller on each side, for lack of padding
 
 
 class EfficientADOptions(Options):
@@ -32,21 +33,23 @@ class EfficientADOptions(Options):
     distill_steps: int = Field(600, ge=1, description="steps of distilling the teacher; paper: 60000")
     steps: int = Field(800, ge=1, description="steps of training student and autoencoder; paper: 70000")
     learning_rate: float = Field(1e-3, gt=0, description="of Adam; paper, for its long schedule: 1e-4")
-    hard_share: float = Field(0.999, ge=0, lt=1, description="share of the feature elements too easy to learn from")
-    images: str = Field("", description="folder of other pictures (such as ImageNet's); empty for drawn textures")
+    hard_share: float = Field(
+        0.999, ge=0, lt=1, description="share of the feature elements left out of the loss as too easy"
+    )
+    images: str = Field("", description="folder of auxiliary images (such as ImageNet's); empty for generated textures")
 
 
-class EfficientAD(Method):
+class EfficientAD(StepMethod):
     """Batzner et al. 2024, "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV.
 
-    Kept: patch description networks S and M; a teacher distilled from a pretrained network, which sees the picture
-    enlarged until its finest map has the teacher's places; teacher's channels normalised on the training images;
-    hard-feature loss; penalty on the student's response to foreign pictures; autoencoder whose output the student
+    Kept: patch description networks S and M; a teacher distilled from a pretrained network, whose input is
+    enlarged until its finest map has the size of the teacher's; teacher's channels normalised on the training images;
+    hard-feature loss; penalty on the student's response to auxiliary images; autoencoder whose output the student
     learns to predict, on images of changed brightness, contrast or saturation; Adam with decay 1e-5 and the rate
     falling to a tenth at 95 % of the steps; maps scaled by the 0.9 and 0.995 quantiles of held-out good images and
-    averaged; image score = maximum. Deviations: the teacher is distilled anew in each run, in `distill_steps` of
-    `batch_size` pictures and with that fall of the rate (paper: WideResNet-101, ImageNet, constant rate), on foreign
-    pictures and the training images in turn; without a folder of `images` these pictures are drawn textures; the
+    averaged; image score = maximum. Deviations: the teacher is distilled in each run, in `distill_steps` of
+    `batch_size` images and with that fall of the rate (paper: WideResNet-101, ImageNet, constant rate), on auxiliary
+    and training images in turn; without a folder of `images` the auxiliary ones are generated textures; the
     number of features is that of the chosen maps, at most 384; by default half the channels, few steps and a ten times
     larger rate, for a processor without an accelerator. The paper's: `width=1 distill_steps=60000 steps=70000
     learning_rate=1e-4 images=FOLDER`. Where no good image is held out, the quantiles are those of the training images.
@@ -64,24 +67,30 @@ class EfficientAD(Method):
     )
     Options: ClassVar[type[Options]] = EfficientADOptions
     options: EfficientADOptions
+    input_mean: Tensor
+    input_std: Tensor
+    teacher_mean: Tensor
+    teacher_std: Tensor
+    target_mean: Tensor
+    target_std: Tensor
+    quantiles: Tensor
 
     def __init__(self, options: EfficientADOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         if options.image_size % 32 or options.image_size < 64:
             raise OptionError(f"image_size={options.image_size} must be a multiple of 32, and at least 64")
         backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
-        self.described = min(DESCRIBED, sum(backbone.channels))
-        self.enlarged = options.strides[0] / 4  # so that its finest map has the places of the teacher's
-        self.teacher = pdn(options.size, channels, self.described, options.width)
-        self.student = pdn(options.size, channels, 2 * self.described, options.width)
-        self.autoencoder = autoencoder(channels, self.described, options.image_size)
-        self.foreign = AuxiliaryImages(options.images, channels, options.image_size)
-        self.register_buffer("mean", backbone.mean.clone())
-        self.register_buffer("deviation", backbone.std.clone())
-        self.register_buffer("teacher_mean", torch.zeros(1, self.described, 1, 1))
-        self.register_buffer("teacher_deviation", torch.zeros(1, self.described, 1, 1))  # zero: not yet distilled
-        self.register_buffer("target_mean", torch.zeros(1, self.described, 1, 1))
-        self.register_buffer("target_deviation", torch.zeros(1, self.described, 1, 1))
+        self.feature_count = min(MAX_FEATURES, sum(backbone.channels))
+        self.enlarged = options.strides[0] / 4  # so that its finest map has the size of the teacher's
+        self.teacher = pdn(options.size, channels, self.feature_count, options.width)
+        self.student = pdn(options.size, channels, 2 * self.feature_count, options.width)
+        self.autoencoder = autoencoder(channels, self.feature_count, options.image_size)
+        self.auxiliary = AuxiliaryImages(options.images, channels, options.image_size)
+        self.register_buffer("input_mean", backbone.mean.clone())
+        self.register_buffer("input_std", backbone.std.clone())
+        # Normalisation of the teacher's and of its target's channels; a zero std: not computed yet.
+        for name in ("teacher_mean", "teacher_std", "target_mean", "target_std"):
+            self.register_buffer(name, torch.zeros(1, self.feature_count, 1, 1))
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # of the student's, autoencoder's map
         self.source = FrozenNetwork(backbone)
 
@@ -89,87 +98,83 @@ class EfficientAD(Method):
         maps = self.maps(images)
         scaled = [0.1 * (m - low) / (high - low) for m, (low, high) in zip(maps, self.quantiles, strict=True)]
         heat = F.pad(0.5 * scaled[0] + 0.5 * scaled[1], (MARGIN,) * 4, mode="replicate")
-        heat = enlarge(heat, images.shape[-2:])
-        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+        return anomaly_outputs(enlarge(heat, images.shape[-2:]))
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Unscaled (N, h, w) maps: student against teacher, and student against autoencoder."""
-        shown = self.standardised(images)
-        to_teacher, to_autoencoder = self.student(shown).split([self.described, self.described], dim=1)
-        first = (self.normalised_teacher(shown) - to_teacher).square().mean(dim=1)
-        second = (self.autoencoder(shown) - to_autoencoder).square().mean(dim=1)
+        inputs = self.normalize(images)
+        to_teacher, to_autoencoder = self.student(inputs).split([self.feature_count, self.feature_count], dim=1)
+        first = (self.normalized_teacher(inputs) - to_teacher).square().mean(dim=1)
+        second = (self.autoencoder(inputs) - to_autoencoder).square().mean(dim=1)
         return first, second
 
-    def standardised(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] as the pretrained network takes them; the small networks learn sooner from these too."""
-        return (images - self.mean) / self.deviation
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as the pretrained network takes them; the small networks train faster on these too."""
+        return (images - self.input_mean) / self.input_std
 
-    def normalised_teacher(self, shown: Tensor) -> Tensor:
+    def normalized_teacher(self, inputs: Tensor) -> Tensor:
+        """The teacher's features of normalised images, each channel of zero mean and unit variance."""
         with torch.no_grad():
-            return (self.teacher(shown) - self.teacher_mean) / self.teacher_deviation
+            return (self.teacher(inputs) - self.teacher_mean) / self.teacher_std
 
-    def target(self, images: Tensor) -> Tensor:
-        """The pretrained network's patch features at the places of the teacher's map."""
+    def distillation_target(self, images: Tensor) -> Tensor:
+        """The pretrained network's patch features at the locations of the teacher's map."""
         large = F.interpolate(images, scale_factor=self.enlarged, mode="bilinear", align_corners=False)
         features = patch_features(self.source(large))
-        if features.shape[1] > self.described:  # neighbouring channels are averaged
-            features = F.adaptive_avg_pool1d(features.flatten(2).mT, self.described).mT.unflatten(2, features.shape[2:])
+        if features.shape[1] > self.feature_count:  # neighbouring channels are averaged
+            pooled = F.adaptive_avg_pool1d(features.flatten(2).mT, self.feature_count)
+            features = pooled.mT.unflatten(2, features.shape[2:])
         size = pdn_size(images.shape[-1])
         grid = F.interpolate(features, size=(size + 2 * MARGIN,) * 2, mode="bilinear", align_corners=False)
         return grid[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
     def on_train_start(self) -> None:
-        if not bool(self.target_deviation.any()):
-            pictures = (x for b in training_batches(self) for x in (b["image"], self._foreign(b["image"])))
-            self.target_mean, self.target_deviation = channel_statistics(self.target(x) for x in pictures)
+        if not bool(self.target_std.any()):
+            images = (x for b in training_batches(self) for x in (b["image"], self.auxiliary_images(b["image"])))
+            self.target_mean, self.target_std = channel_statistics(self.distillation_target(x) for x in images)
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def compute_loss(self, batch: Batch) -> Tensor:
         if self.global_step < self.options.distill_steps:
-            loss = self._distill(batch["image"])
-        else:
-            if not bool(self.teacher_deviation.any()):
-                self.teacher.eval().requires_grad_(False)
-                with torch.no_grad():
-                    statistics = channel_statistics(
-                        self.teacher(self.standardised(b["image"])) for b in training_batches(self)
-                    )
-                self.teacher_mean, self.teacher_deviation = statistics
-            loss = self._learn(batch["image"])
-        self.log("loss", loss, prog_bar=True)
-        return loss
+            return self._distillation_loss(batch["image"])
+        if not bool(self.teacher_std.any()):
+            self.teacher.eval().requires_grad_(False)
+            with torch.no_grad():
+                maps = (self.teacher(self.normalize(b["image"])) for b in training_batches(self))
+                self.teacher_mean, self.teacher_std = channel_statistics(maps)
+        return self._student_loss(batch["image"])
 
-    def _distill(self, images: Tensor) -> Tensor:
-        pictures = self._foreign(images) if self.global_step % 2 == 0 else images
-        target = (self.target(pictures) - self.target_mean) / self.target_deviation
-        return F.mse_loss(self.teacher(self.standardised(pictures)), target)
+    def _distillation_loss(self, images: Tensor) -> Tensor:
+        inputs = self.auxiliary_images(images) if self.global_step % 2 == 0 else images
+        target = (self.distillation_target(inputs) - self.target_mean) / self.target_std
+        return F.mse_loss(self.teacher(self.normalize(inputs)), target)
 
-    def _learn(self, images: Tensor) -> Tensor:
-        shown, foreign, changed = map(self.standardised, (images, self._foreign(images), jitter(images)))
-        to_teacher = self.student(shown)[:, : self.described]
-        hard = hard_feature_loss((self.normalised_teacher(shown) - to_teacher).square(), self.options.hard_share)
-        penalty = self.student(foreign)[:, : self.described].square().mean()
-        rebuilt = self.autoencoder(changed)
-        to_autoencoder = self.student(changed)[:, self.described :]
-        autoencoding = F.mse_loss(rebuilt, self.normalised_teacher(changed))
-        following = F.mse_loss(to_autoencoder, rebuilt)
-        return hard + penalty + autoencoding + following
+    def _student_loss(self, images: Tensor) -> Tensor:
+        inputs, auxiliary, jittered = map(self.normalize, (images, self.auxiliary_images(images), jitter(images)))
+        to_teacher = self.student(inputs)[:, : self.feature_count]
+        hard = hard_feature_loss((self.normalized_teacher(inputs) - to_teacher).square(), self.options.hard_share)
+        penalty = self.student(auxiliary)[:, : self.feature_count].square().mean()
+        reconstructed = self.autoencoder(jittered)
+        to_autoencoder = self.student(jittered)[:, self.feature_count :]
+        autoencoder_loss = F.mse_loss(reconstructed, self.normalized_teacher(jittered))
+        student_loss = F.mse_loss(to_autoencoder, reconstructed)
+        return hard + penalty + autoencoder_loss + student_loss
 
-    def _foreign(self, images: Tensor) -> Tensor:
-        """As many pictures of anything else, grey where the images are."""
-        return match_grey(self.foreign.draw(len(images)).to(self.device), images)
+    def auxiliary_images(self, images: Tensor) -> Tensor:
+        """As many images of anything else, grey where the images are."""
+        return match_grey(self.auxiliary.sample(len(images)).to(self.device), images)
 
     @torch.no_grad()
     def after_training(self, good: Iterable[Batch]) -> None:
         self.eval()
-        found = [self.maps(batch["image"].to(self.device)) for batch in good]
-        for i, maps in enumerate(zip(*found, strict=True)):
+        batches = [self.maps(batch["image"].to(self.device)) for batch in good]
+        for i, maps in enumerate(zip(*batches, strict=True)):
             ordered = torch.cat([m.flatten() for m in maps]).sort().values
             low, high = (ordered[int(q * (len(ordered) - 1))] for q in (0.9, 0.995))
             self.quantiles[i] = torch.stack([low, high.clamp(min=low + 1e-6)])
 
     def configure_optimizers(self) -> dict[str, Any]:
-        learning = [*self.teacher.parameters(), *self.student.parameters(), *self.autoencoder.parameters()]
-        optimizer = torch.optim.Adam(learning, lr=self.options.learning_rate, weight_decay=1e-5)
+        trained = [*self.teacher.parameters(), *self.student.parameters(), *self.autoencoder.parameters()]
+        optimizer = torch.optim.Adam(trained, lr=self.options.learning_rate, weight_decay=1e-5)
         return late_step_decay(optimizer, self.options.distill_steps, self.options.steps)
 
     def trainer_options(self) -> dict[str, Any]:
@@ -184,12 +189,12 @@ def channel_statistics(maps: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         count += m.shape[0] * m.shape[2] * m.shape[3]
         first, second = first + values.sum(dim=(0, 2, 3)), second + values.square().sum(dim=(0, 2, 3))
     mean = first / count
-    deviation = (second / count - mean.square()).clamp(min=1e-12).sqrt()
-    return mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
+    std = (second / count - mean.square()).clamp(min=1e-12).sqrt()
+    return mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1)
 
 
 def jitter(images: Tensor) -> Tensor:
-    """Images of brightness, contrast or saturation changed by up to a fifth; which of them, by chance."""
+    """Images with either brightness, contrast or saturation, chosen at random, changed by up to a fifth."""
     factor = float(torch.empty(()).uniform_(0.8, 1.2))
     kind = int(torch.randint(3, ()))
     if kind == 0:

@@ -1,4 +1,4 @@
-"""PaDiM: one Gaussian of good features for each place of the image; its Mahalanobis distance tells a defect."""
+"""PaDiM: a Gaussian of good features at each location of the image; the Mahalanobis distance scores a defect."""
 
 from typing import Any, ClassVar
 
@@ -8,26 +8,25 @@ from torch import Tensor
 
 from blemish.errors import DataError
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import GaussianBlur, enlarge, grid_shape, to_grid, valid_patches
+from blemish.methods.common.anomaly import anomaly_outputs, blur_option
+from blemish.methods.common.backbones import FeatureOptions, load_backbone
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, grid_shape, to_grid, valid_patches
 from blemish.methods.common.distributed import sum_over_ranks
 
 
-class PadimOptions(Options):
-    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
-    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+class PadimOptions(FeatureOptions):
     strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps used, finest first")
     grid_stride: int = Field(8, ge=1, description="spacing of the Gaussians in px of the network's input; paper: 4")
     dimensions: int = Field(100, ge=1, description="feature channels kept, chosen at random by the seed")
     regularisation: float = Field(0.01, gt=0, description="added to the diagonal of each covariance")
-    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    blur: float = blur_option(4.0)
     seed: int = Field(0, description="of the random choice of channels")
 
 
 class Padim(OnePassMethod):
     """Defard et al. 2021, "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection".
 
-    Kept: concatenated features of three layers, random choice of channels, a Gaussian per place with 0.01 I added to
+    Kept: concatenated features of three layers, random choice of channels, a Gaussian per location with 0.01 I added to
     its covariance, Mahalanobis distance, map smoothed with sigma 4, image score = maximum of the map. The distance is
     taken as the norm of L^T (x - mean), L the Cholesky factor of the precision: one matrix product and no inverse in
     the shipped graph. Deviations: a lighter default backbone, and by default one Gaussian for each 8 x 8 pixels, where
@@ -41,35 +40,36 @@ class Padim(OnePassMethod):
         paper="Defard et al. 2021, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection, ICPR",
         requires=("good",),
         answers=("where", "how much"),
-        summary="A Gaussian of good features at each place; for aligned parts. Fits in one pass in constant memory.",
+        summary="A Gaussian of good features at each location; for aligned parts. Fits in one pass in constant memory.",
         smoke={"dimensions": 20},
     )
     Options: ClassVar[type[Options]] = PadimOptions
     options: PadimOptions
+    kept: Tensor
+    mean: Tensor
+    factor: Tensor
 
     def __init__(self, options: PadimOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        self.backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
-        self.backbone.eval().requires_grad_(False)
+        backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
+        self.backbone = FrozenNetwork(backbone)
         self.blur = GaussianBlur(options.blur)
-        available = sum(self.backbone.channels)
-        order = torch.randperm(available, generator=torch.Generator().manual_seed(options.seed))
+        order = torch.randperm(sum(backbone.channels), generator=torch.Generator().manual_seed(options.seed))
         self.register_buffer("kept", order[: options.dimensions].sort().values)
-        self.register_buffer("location", torch.empty(0, 0))  # (P, D)
+        self.register_buffer("mean", torch.empty(0, 0))  # (P, D)
         self.register_buffer("factor", torch.empty(0, 0, 0))  # (P, D, D), L of precision = L L^T
         self.grid = grid_shape(options.image_size, options.grid_stride)
         self._sums: list[Tensor] = []
 
     def embed(self, images: Tensor) -> Tensor:
-        """(N, P, D) features, one vector for each place of the grid, row by row."""
+        """(N, P, D) features, one vector for each location of the grid, row by row."""
         maps = [to_grid(m, self.grid) for m in self.backbone(images)]
         return torch.cat(maps, dim=1)[:, self.kept].flatten(2).transpose(1, 2)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        offsets = (self.embed(images) - self.location).transpose(0, 1)  # (P, N, D)
+        offsets = (self.embed(images) - self.mean).transpose(0, 1)  # (P, N, D)
         distances = torch.bmm(offsets, self.factor).square().sum(dim=2).sqrt().T
-        heat = self.blur(enlarge(distances.reshape(-1, *self.grid), images.shape[-2:]))
-        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+        return anomaly_outputs(self.blur(enlarge(distances.reshape(-1, *self.grid), images.shape[-2:])))
 
     def training_step(self, batch: Batch, index: int) -> None:
         x = self.embed(batch["image"])
@@ -77,8 +77,9 @@ class Padim(OnePassMethod):
         if not self._sums:
             # Sums are taken about the first image: differences of large numbers would lose digits.
             reference = x[:1].clone()
-            places, size = x.shape[1:]
-            self._sums = [x.new_zeros(places), x.new_zeros(places, size), x.new_zeros(places, size, size), reference]
+            locations, size = x.shape[1:]
+            moments = [x.new_zeros(locations, *shape) for shape in ((), (size,), (size, size))]
+            self._sums = [*moments, reference]
         count, first, second, reference = self._sums
         y = (x - reference) * keep[:, :, None]
         count += keep.sum(dim=0)
@@ -91,15 +92,17 @@ class Padim(OnePassMethod):
         self._sums = []
         enough = count >= 2
         if not bool(enough.any()):
-            raise DataError("padim needs at least two good images to learn how good places vary; add some to train")
+            raise DataError(
+                "padim needs at least two good images to estimate the variance of each location; add some to train"
+            )
         size = count.clamp(min=2)[:, None]
         mean = first / size
         covariance = (second - size[:, :, None] * mean[:, :, None] * mean[:, None, :]) / (size[:, :, None] - 1)
         covariance.diagonal(dim1=1, dim2=2).add_(self.options.regularisation)
-        self.location = mean + reference
+        self.mean = mean + reference
         precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
         self.factor = torch.linalg.cholesky(precision)
-        self.factor[~enough] = 0  # places never seen valid tell nothing
+        self.factor[~enough] = 0  # locations that were never valid have no Gaussian
 
     def _moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Counts and moments over all ranks, about one common reference."""
@@ -113,4 +116,4 @@ class Padim(OnePassMethod):
         return sum_over_ranks(count), sum_over_ranks(first), sum_over_ranks(second), common[0]
 
     def state_summary(self) -> dict[str, Any]:
-        return {"places": len(self.location), "dimensions": self.location.shape[1]}
+        return {"locations": len(self.mean), "dimensions": self.location.shape[1]}

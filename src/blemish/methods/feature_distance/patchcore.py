@@ -4,13 +4,14 @@ import math
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.anomaly import anomaly_outputs, blur_option
+from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import (
+    FrozenNetwork,
     GaussianBlur,
     enlarge,
     flatten_maps,
@@ -19,27 +20,29 @@ from blemish.methods.common.blocks import (
     valid_patches,
 )
 from blemish.methods.common.distributed import gather_vectors
-from blemish.methods.feature_distance.coreset import Held, k_center_greedy, random_projection
+from blemish.methods.feature_distance.coreset import GrowingBuffer, select_coreset
+from blemish.methods.feature_distance.nearest import bank_neighbours, nearest_distance, relative_distances
 
-LEAST_BANK = 2000  # vectors that the bank keeps, if there are so many
-SEARCH_CHUNK = 4096  # bank vectors compared at a time; bounds the memory of the shipped graph
+MIN_BANK = 2000  # vectors that the bank keeps, if there are so many
 
 
-class PatchCoreOptions(Options):
-    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
-    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+class PatchCoreOptions(FeatureOptions):
     strides: tuple[int, ...] = Field((8, 16), description="feature maps used, finest first")
     coreset_ratio: float = Field(
-        0.01, gt=0, le=1, description="share of the training patches kept in the bank, 2000 of them at least"
+        0.01, gt=0, le=1, description="share of the training patches kept in the bank, at least 2000"
     )
     max_vectors: int = Field(32768, ge=1, description="upper limit of the bank, whatever the ratio")
     projection: int = Field(128, ge=0, description="dimensions in which the coreset is chosen; 0 for all")
     rotations: Literal[1, 2, 4] = Field(
-        1, description="turns of each good image, for few of them that lie any way round; 4: square ones, or letterbox"
+        1,
+        description="right-angle rotations of each good image, for few images of parts in any orientation; "
+        "4: square images, or letterbox",
     )
     neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
-    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
-    memory_mb: int = Field(512, ge=16, description="features held while fitting; beyond it they are condensed")
+    blur: float = blur_option(4.0)
+    memory_mb: int = Field(
+        512, ge=16, description="memory of the features while fitting; beyond it they are condensed to a coreset"
+    )
 
 
 class PatchCore(OnePassMethod):
@@ -49,8 +52,8 @@ class PatchCore(OnePassMethod):
     projection, nearest-neighbour distance, re-weighted image score, bilinear map smoothed with sigma 4. Deviations: the
     default backbone is a light one (the paper's is WideResNet-50, `backbone=wide_resnet50_2`); its channels are used as
     they are, not pooled to 1024; the whole image is used, not its central crop; the coreset starts from the vector
-    nearest to the mean, and has 2000 vectors at least. When the features outgrow `memory_mb` they are condensed as they
-    come: a coreset of coresets, no longer the exact greedy choice.
+    nearest to the mean, and has 2000 vectors at least. When the features outgrow `memory_mb` they are condensed in
+    between: a coreset of coresets, no longer the exact greedy choice.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -65,21 +68,25 @@ class PatchCore(OnePassMethod):
     )
     Options: ClassVar[type[Options]] = PatchCoreOptions
     options: PatchCoreOptions
+    bank: Tensor
+    bank_neighbours: Tensor
 
     def __init__(self, options: PatchCoreOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        self.backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
-        self.backbone.eval().requires_grad_(False)
+        backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
+        self.backbone = FrozenNetwork(backbone)
         self.blur = GaussianBlur(options.blur)
-        self.register_buffer("bank", torch.empty(0, sum(self.backbone.channels)))
+        self.register_buffer("bank", torch.empty(0, sum(backbone.channels)))
         self.register_buffer("bank_neighbours", torch.empty(0, 0, dtype=torch.int64))
-        # A batch's patches go in before the block is found to be full.
-        self._most = max(1, self._budget() // (4 * self.bank.shape[1]))
-        of_image = (options.image_size // min(options.strides)) ** 2
-        self._held = Held(self._most + options.rotations * options.batch_size * of_image)
-        self._seen = 0
+        # Half of the memory: selection needs the projection of the features as well.
+        self._capacity = max(1, options.memory_mb * 2**20 // 2 // (4 * self.bank.shape[1]))
+        # A batch's patches are added before the buffer is found to be full.
+        patches = options.rotations * options.batch_size * (options.image_size // min(options.strides)) ** 2
+        self._buffer = GrowingBuffer(self._capacity + patches)
+        self._patches_seen = 0
 
     def features(self, images: Tensor) -> Tensor:
+        """Patch features (N, D, h, w)."""
         return patch_features(self.backbone(images))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -90,17 +97,16 @@ class PatchCore(OnePassMethod):
         worst = distances.argmax(dim=1)
         worst_patch = patches.view(count, height * width, -1)[torch.arange(count, device=worst.device), worst]
         score = distances.amax(dim=1) * self._weight(worst_patch)
-        heat = self.blur(enlarge(distances.view(count, height, width), images.shape[-2:]))
-        return {"anomaly_score": score, "anomaly_map": heat}
+        return anomaly_outputs(self.blur(enlarge(distances.view(count, height, width), images.shape[-2:])), score)
 
     @property
     def bank_mean(self) -> Tensor:
         return self.bank.mean(dim=0)
 
     def _weight(self, patch: Tensor) -> Tensor:
-        """Equation 7: less weight where the nearest bank vector stands in a dense part of the bank. (N, D) to (N,)."""
+        """Equation 7: less weight where the nearest bank vector is in a dense region of the bank. (N, D) to (N,)."""
         bank = self.bank - self.bank_mean
-        nearest = squared_distances(patch, bank).argmin(dim=1)
+        nearest = relative_distances(patch, bank).argmin(dim=1)
         around = bank[self.bank_neighbours[nearest]]  # (N, b, D); the first is the nearest itself
         distances = (patch[:, None] - around).square().sum(dim=2).sqrt()
         if distances.shape[1] < 2:
@@ -110,68 +116,25 @@ class PatchCore(OnePassMethod):
     def training_step(self, batch: Batch, index: int) -> None:
         for images, valid in rotated_views(batch["image"], batch["valid"], self.options.rotations):
             features = self.features(images)
-            keep = valid_patches(valid, features.shape[-2:]).flatten()
-            vectors = flatten_maps(features)[keep]
-            self._held.add(vectors)
-            self._seen += len(vectors)
-        if len(self._held) > self._most:
-            self._held.replace(self._condense(self._held.vectors, self._target(self._seen)))
+            vectors = flatten_maps(features)[valid_patches(valid, features.shape[-2:]).flatten()]
+            self._buffer.add(vectors)
+            self._patches_seen += len(vectors)
+        if len(self._buffer) > self._capacity:
+            self._buffer.replace(self._condense(self._buffer.vectors, self._patches_seen))
 
     def finish(self) -> None:
-        vectors, self._held = gather_vectors(self._held.vectors), Held(self._most)
-        seen = int(gather_vectors(torch.tensor([[self._seen]], device=vectors.device)).sum())
-        self.bank = self._condense(vectors, self._target(seen))
-        self.bank_neighbours = nearest_within(self.bank, self.options.neighbours)
+        vectors, self._buffer = gather_vectors(self._buffer.vectors), GrowingBuffer(self._capacity)
+        seen = gather_vectors(torch.tensor([[self._patches_seen]], device=vectors.device)).sum()
+        self.bank = self._condense(vectors, int(seen))
+        self.bank_neighbours = bank_neighbours(self.bank, self.options.neighbours)
 
-    def _target(self, seen: int) -> int:
-        # A ratio made for hundreds of images would leave little of a few.
-        return min(self.options.max_vectors, max(LEAST_BANK, math.ceil(self.options.coreset_ratio * seen)))
+    def _bank_size(self, seen: int) -> int:
+        """Vectors to keep of so many patches; the ratio, made for hundreds of images, would leave little of a few."""
+        return min(self.options.max_vectors, max(MIN_BANK, math.ceil(self.options.coreset_ratio * seen)))
 
-    def _budget(self) -> int:
-        # Selection needs the projection of the features beside them.
-        return self.options.memory_mb * 2**20 // 2
-
-    def _condense(self, vectors: Tensor, target: int) -> Tensor:
-        if len(vectors) <= target:
-            return vectors.clone()  # else the bank would keep the whole block alive
-        dimensions = self.options.projection
-        if 0 < dimensions < vectors.shape[1]:
-            reduced = vectors @ random_projection(vectors.shape[1], dimensions).to(vectors)
-        else:
-            reduced = vectors.clone()
-        return vectors[k_center_greedy(reduced, target, in_place=True)]
+    def _condense(self, vectors: Tensor, seen: int) -> Tensor:
+        return select_coreset(vectors, self._bank_size(seen), self.options.projection)
 
     def state_summary(self) -> dict[str, Any]:
-        return {"bank vectors": len(self.bank), "training patches": self._seen, "dimensions": self.bank.shape[1]}
-
-
-def squared_distances(x: Tensor, bank: Tensor) -> Tensor:
-    """(P, D) and (M, D) to (P, M) squared distances less |x|^2, as one matrix product."""
-    table = torch.cat([-2 * bank, bank.square().sum(dim=1, keepdim=True)], dim=1)
-    return F.pad(x, (0, 1), value=1.0) @ table.T
-
-
-def nearest_distance(x: Tensor, bank: Tensor) -> Tensor:
-    """(P, D) vectors to (P,) distance to the nearest of the (M, D) bank vectors."""
-    table = torch.cat([-2 * bank, bank.square().sum(dim=1, keepdim=True)], dim=1)
-    padded = F.pad(x, (0, 1), value=1.0)
-    best = [(padded @ part.T).topk(1, dim=1, largest=False) for part in table.split(SEARCH_CHUNK)]
-    values = torch.cat([found.values for found in best], dim=1)
-    indices = torch.cat([found.indices + i * SEARCH_CHUNK for i, found in enumerate(best)], dim=1)
-    nearest = bank[indices.gather(1, values.argmin(dim=1, keepdim=True))[:, 0]]
-    # The product form loses the digits of a small distance; the difference keeps them.
-    return (x - nearest).square().sum(dim=1).sqrt()
-
-
-def nearest_within(bank: Tensor, count: int) -> Tensor:
-    """For each of M bank vectors the indices of its `count` nearest, itself first: (M, min(count, M))."""
-    count = min(count, len(bank))
-    centred = bank - bank.mean(dim=0)
-    rows = max(1, 2**25 // (4 * len(bank)))
-    parts = []
-    for start in range(0, len(bank), rows):
-        squared = squared_distances(centred[start : start + rows], centred)
-        own = torch.arange(start, start + len(squared), device=bank.device)
-        squared[torch.arange(len(squared), device=bank.device), own] = -torch.inf
-        parts.append(squared.topk(count, dim=1, largest=False).indices)
-    return torch.cat(parts)
+        dimensions = self.bank.shape[1]
+        return {"bank vectors": len(self.bank), "training patches": self._patches_seen, "dimensions": dimensions}

@@ -1,17 +1,17 @@
-"""The small networks of EfficientAD: patch description networks, which see 33 px wide patches, and an autoencoder."""
+"""The small networks of EfficientAD: patch description networks with a receptive field of 33 px, and an autoencoder."""
 
 from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
 
-RECEPTIVE_FIELD = 33  # px; what one place of a patch description network's map depends on
+RECEPTIVE_FIELD = 33  # px that one element of a patch description network's map depends on
 
 
-def pdn(size: str, channels: int, described: int, width: float = 1.0) -> nn.Sequential:
+def pdn(size: str, channels: int, outputs: int, width: float = 1.0) -> nn.Sequential:
     """Patch description network S or M (Batzner et al. 2024, tables 6 and 7) without padding.
 
-    `width` scales the inner channels. (N, channels, H, W) to (N, described, h, w), one place for each 4 x 4 pixels.
+    `width` scales the inner channels. (N, channels, H, W) to (N, outputs, h, w), one vector for each 4 x 4 pixels.
     """
     a, b = (round(c * width) for c in ((128, 256) if size == "s" else (256, 512)))
     pool = nn.AvgPool2d(2, 2)
@@ -20,15 +20,15 @@ def pdn(size: str, channels: int, described: int, width: float = 1.0) -> nn.Sequ
             nn.Conv2d(channels, a, 4), nn.ReLU(), pool,
             nn.Conv2d(a, b, 4), nn.ReLU(), pool,
             nn.Conv2d(b, b, 3), nn.ReLU(),
-            nn.Conv2d(b, described, 4),
+            nn.Conv2d(b, outputs, 4),
         )  # fmt: skip
     return nn.Sequential(
         nn.Conv2d(channels, a, 4), nn.ReLU(), pool,
         nn.Conv2d(a, b, 4), nn.ReLU(), pool,
         nn.Conv2d(b, b, 1), nn.ReLU(),
         nn.Conv2d(b, b, 3), nn.ReLU(),
-        nn.Conv2d(b, described, 4), nn.ReLU(),
-        nn.Conv2d(described, described, 1),
+        nn.Conv2d(b, outputs, 4), nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 1),
     )  # fmt: skip
 
 
@@ -37,10 +37,10 @@ def pdn_size(side: int) -> int:
     return ((side - 3) // 2 - 3) // 2 - 5
 
 
-def autoencoder(channels: int, described: int, side: int) -> nn.Sequential:
+def autoencoder(channels: int, outputs: int, side: int) -> nn.Sequential:
     """The paper's autoencoder (its tables 8 and 9) at any multiple of 32 px: an image to a map as large as the PDN's.
 
-    A 64-channel bottleneck of one place; bilinear enlarging; dropout of 0.2 in the decoder.
+    A 64-channel bottleneck of one element; bilinear enlarging; dropout of 0.2 in the decoder.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     widths = [channels, 32, 32, 64, 64, 64]
@@ -57,7 +57,7 @@ def autoencoder(channels: int, described: int, side: int) -> nn.Sequential:
     layers["last_size"] = Enlarge(pdn_size(side))
     layers["last"] = nn.Conv2d(64, 64, 3, 1, 1)
     layers["last_act"] = nn.ReLU()
-    layers["out"] = nn.Conv2d(64, described, 3, 1, 1)
+    layers["out"] = nn.Conv2d(64, outputs, 3, 1, 1)
     return nn.Sequential(layers)
 
 

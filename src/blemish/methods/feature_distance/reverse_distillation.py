@@ -1,31 +1,34 @@
-"""Reverse distillation: a decoder rebuilds the teacher's features from a narrow embedding that knows only good."""
+"""Reverse distillation: a decoder reconstructs the teacher's features from a narrow embedding of good images."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, sum_of_means
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, conv_block, sum_maps
-from blemish.methods.common.losses import masked_mean, squared_unit_distance
-from blemish.methods.common.schedule import cosine_decay
+from blemish.methods.common.losses import squared_unit_distance
 
 
 class ReverseDistillationOptions(Options):
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the teacher")
     weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
-    strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps rebuilt, finest first, each twice the last")
+    strides: tuple[int, ...] = Field(
+        (4, 8, 16), description="feature maps reconstructed, finest first, each twice the one before"
+    )
     width: int = Field(256, ge=8, description="channels of the embedding, halved with each doubling of the size")
     steps: int = Field(600, ge=1, description="training steps; the paper's 200 epochs of 209 images: 2600")
     learning_rate: float = Field(0.005, gt=0, description="of Adam with betas 0.5 and 0.999")
-    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    blur: float = blur_option(4.0)
 
 
-class ReverseDistillation(Method):
+class ReverseDistillation(StepMethod):
     """Deng & Li 2022, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR.
 
     Kept: multi-scale feature fusion, one-class bottleneck embedding, a decoder that mirrors the teacher from coarse to
@@ -33,7 +36,7 @@ class ReverseDistillation(Method):
     with sigma 4, image score = its maximum. Deviations: a lighter default teacher (the paper's is
     `backbone=wide_resnet50_2`); the decoder is made of residual blocks of `width` channels with a 1 x 1 convolution to
     the teacher's channels at each scale, so that it fits any teacher, also one whose features are not rectified; the
-    distance is taken place by place, as in the paper's equation; the learning rate falls along a cosine.
+    distance is taken location by location, as in the paper's equation; the learning rate falls along a cosine.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -43,7 +46,7 @@ class ReverseDistillation(Method):
         paper="Deng & Li 2022, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR",
         requires=("good",),
         answers=("where", "how much"),
-        summary="A decoder rebuilds a teacher's features through a bottleneck that lets only good ones pass.",
+        summary="A decoder reconstructs a teacher's features through a bottleneck that only good features pass.",
         smoke={"steps": 30, "width": 64},
     )
     Options: ClassVar[type[Options]] = ReverseDistillationOptions
@@ -56,38 +59,30 @@ class ReverseDistillation(Method):
         if options.image_size % (2 * options.strides[-1]):
             raise OptionError(f"image_size={options.image_size} must be a multiple of {2 * options.strides[-1]}")
         backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
-        self.bottleneck = Bottleneck(backbone.channels, options.width)
-        self.decoder = Decoder(options.width, backbone.channels)
+        self.bottleneck = FusionBottleneck(backbone.channels, options.width)
+        self.decoder = FeatureDecoder(options.width, backbone.channels)
         self.teacher = FrozenNetwork(backbone)
         self.blur = GaussianBlur(options.blur)
 
     def distances(self, images: Tensor) -> list[Tensor]:
-        """(N, h, w) cosine distance of the teacher's and the rebuilt features for each scale."""
+        """(N, h, w) cosine distance of the teacher's and the reconstructed features for each scale."""
         features = self.teacher(images)
-        rebuilt = self.decoder(self.bottleneck(features))
-        return [squared_unit_distance(a, b) for a, b in zip(features, rebuilt, strict=True)]
+        reconstructed = self.decoder(self.bottleneck(features))
+        return [squared_unit_distance(a, b) for a, b in zip(features, reconstructed, strict=True)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        heat = self.blur(sum_maps(self.distances(images), images.shape[-2:]))
-        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+        return anomaly_outputs(self.blur(sum_maps(self.distances(images), images.shape[-2:])))
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss = torch.stack([masked_mean(m, batch["valid"]) for m in self.distances(batch["image"])]).sum()
-        self.log("loss", loss, prog_bar=True)
-        return loss
+    def compute_loss(self, batch: Batch) -> Tensor:
+        return sum_of_means(self.distances(batch["image"]), batch["valid"])
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        learning = [*self.bottleneck.parameters(), *self.decoder.parameters()]
-        return cosine_decay(
-            torch.optim.Adam(learning, lr=self.options.learning_rate, betas=(0.5, 0.999)), self.options.steps
-        )
-
-    def trainer_options(self) -> dict[str, Any]:
-        return {"max_steps": self.options.steps}
+    def make_optimizer(self) -> Optimizer:
+        trained = [*self.bottleneck.parameters(), *self.decoder.parameters()]
+        return torch.optim.Adam(trained, lr=self.options.learning_rate, betas=(0.5, 0.999))
 
 
-class Residual(nn.Module):
-    """Two convolutions beside a shortcut, which follows a change of channels or size."""
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut, which follows a change of channels or size."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -100,7 +95,7 @@ class Residual(nn.Module):
         return torch.relu(self.second(self.first(x)) + self.shortcut(x))
 
 
-class Bottleneck(nn.Module):
+class FusionBottleneck(nn.Module):
     """Multi-scale feature fusion and one-class embedding: maps of doubling stride to one map of half the coarsest."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
@@ -111,13 +106,15 @@ class Bottleneck(nn.Module):
             for i in range(len(channels))
         )
         fused = sum(channel * 2 ** (last - i) for i, channel in enumerate(channels))
-        self.embed = nn.Sequential(conv_block(fused, width, 1), Residual(width, width, 2), Residual(width, width))
+        self.embed = nn.Sequential(
+            conv_block(fused, width, 1), ResidualBlock(width, width, 2), ResidualBlock(width, width)
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         return self.embed(torch.cat([reduce(m) for reduce, m in zip(self.reduce, maps, strict=True)], dim=1))
 
 
-class Decoder(nn.Module):
+class FeatureDecoder(nn.Module):
     """From the embedding back to feature maps of the given channels, finest first, doubling the size at each stage."""
 
     def __init__(self, width: int, channels: Sequence[int]) -> None:
@@ -127,7 +124,9 @@ class Decoder(nn.Module):
         for channel in reversed(channels):
             narrower = max(width // 2, 32)
             up = nn.ConvTranspose2d(width, narrower, 4, 2, 1, bias=False)
-            self.stages.append(nn.Sequential(up, nn.BatchNorm2d(narrower), nn.ReLU(), Residual(narrower, narrower)))
+            self.stages.append(
+                nn.Sequential(up, nn.BatchNorm2d(narrower), nn.ReLU(), ResidualBlock(narrower, narrower))
+            )
             self.heads.append(nn.Conv2d(narrower, channel, 1))
             width = narrower
 

@@ -1,20 +1,22 @@
-"""Siamese comparison: twin encoders, trained on good pairs and synthetic defects, compare an image with a reference."""
+"""Siamese comparison: a shared encoder, trained on good pairs and synthetic defects, compares image and reference."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
-from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, patch_features, valid_patches
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.common.losses import contrastive_loss
-from blemish.methods.common.schedule import cosine_decay, training_batches
+from blemish.methods.common.schedule import training_batches
 from blemish.methods.common.textures import confetti
 from blemish.methods.feature_distance.coreset import k_center_greedy
 
@@ -25,28 +27,33 @@ class SiameseOptions(Options):
     weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
     strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps compared, finest first")
     dimensions: int = Field(64, ge=2, description="dimensions of an embedding")
-    margin: float = Field(1.0, gt=0, le=2, description="distance beyond which different places need not be driven")
-    tolerance: int = Field(1, ge=0, le=8, description="places that the reference may be shifted, in each direction")
+    margin: float = Field(
+        1.0, gt=0, le=2, description="distance beyond which different locations are not pushed further"
+    )
+    tolerance: int = Field(
+        1, ge=0, le=8, description="cells of the map that the reference may be shifted, in each direction"
+    )
     gallery: int = Field(10, ge=1, description="good images kept in the bundle as references, the most different ones")
     reference: Literal["auto", "template", "gallery"] = Field(
-        "auto", description="what images are compared with; auto: their templates where all have one"
+        "auto", description="references that images are compared with; auto: their templates where all have one"
     )
     steps: int = Field(300, ge=1, description="training steps")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
-    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    blur: float = blur_option(4.0)
 
 
-class Siamese(Method):
+class Siamese(StepMethod):
     """Twin encoders after Bromley et al. 1993, with the contrastive loss of Hadsell, Chopra & LeCun 2006.
 
-    Both branches share a frozen network and a learnt head that gives each place an embedding of unit length. In
+    Both branches share a frozen network and a trained head that gives each location an embedding of unit length. In
     training, each good image is compared with its template, where the data has templates, or else with another good
-    image of the batch; where confetti was pasted on it, places are to be at least `margin` apart, elsewhere they are to
-    agree. In use, each place is compared with the same place of the reference and those `tolerance` around it; without
-    a template the references are a gallery of good images, of which the nearest counts. So the parts must be aligned.
-    What a shift has brought in at the border has no counterpart in a template: the outermost `tolerance` + 1 places, at
-    most a sixteenth of the side, are not learnt from and take the distance of the next ones further in.
-    Map = distance, smoothed; image score = its maximum. `forward(images, template)` compares with templates.
+    image of the batch; where confetti was pasted on it, locations should be at least `margin` apart, elsewhere they
+    should agree. In inspection, each location is compared with the same location of the reference and those `tolerance`
+    around it; without a template the references are a gallery of good images, of which the nearest counts. So the parts
+    must be aligned. Pixels that a shift has brought in at the border have no counterpart in a template: the outermost
+    `tolerance` + 1 locations, at most a sixteenth of the side, are not trained on and take the distance of the next
+    ones further in. Map = distance, smoothed; image score = its maximum. `forward(images, template)` compares with
+    templates.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -62,6 +69,8 @@ class Siamese(Method):
     )
     Options: ClassVar[type[Options]] = SiameseOptions
     options: SiameseOptions
+    by_template: Tensor
+    gallery: Tensor
 
     def __init__(self, options: SiameseOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -76,7 +85,7 @@ class Siamese(Method):
         self.backbone = FrozenNetwork(backbone)
         self.blur = GaussianBlur(options.blur)
         side = options.image_size // options.strides[0]
-        self._before: Tensor | None = None  # the last image of the batch before
+        self._previous: Tensor | None = None  # the last image of the previous batch
         self.register_buffer("by_template", torch.zeros((), dtype=torch.bool))
         self.register_buffer("gallery", torch.empty(0, options.dimensions, side, side))
 
@@ -88,8 +97,8 @@ class Siamese(Method):
         missing = [s for s in dataset.samples if s.template is None]
         if self.options.reference == "template" and missing:
             raise DataError(
-                f"{missing[0].image} has no template and reference=template compares with one; give one in the column "
-                "'template', or take reference=gallery"
+                f"{missing[0].image} has no template but reference=template needs one; add it in the column "
+                "'template', or use reference=gallery"
             )
         self.by_template.fill_(self.options.reference != "gallery" and not missing)
 
@@ -101,15 +110,13 @@ class Siamese(Method):
         own = self.embed(images)
         if template is not None:
             distance = self.distance(own, self.embed(template))
-            distance = without_edge(distance, self.edge(distance))
+            distance = extend_inner(distance, self.edge(distance))
         else:
-            every = [self.distance(own, reference[None]) for reference in self.gallery]
-            distance = torch.stack(every).amin(dim=0)
-        heat = self.blur(enlarge(distance, images.shape[-2:]))
-        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+            distance = torch.stack([self.distance(own, reference[None]) for reference in self.gallery]).amin(dim=0)
+        return anomaly_outputs(self.blur(enlarge(distance, images.shape[-2:])))
 
     def distance(self, own: Tensor, reference: Tensor) -> Tensor:
-        """(N, h, w) distance of each place to the nearest of the reference's places around it."""
+        """(N, h, w) distance of each location to the nearest of the reference's locations around it."""
         reach = self.options.tolerance
         height, width = own.shape[-2:]
         padded = F.pad(reference, (reach,) * 4, mode="replicate")
@@ -122,67 +129,59 @@ class Siamese(Method):
         return torch.stack(squared).amin(dim=0).clamp(min=1e-8).sqrt()
 
     def edge(self, distance: Tensor) -> int:
-        """Places at the border of a map (N, h, w) that show what a shift within the tolerance may have brought in."""
+        """Width of the border of a map (N, h, w) that a shift within the tolerance may have brought in."""
         reach = self.options.tolerance
         return min(reach + 1, min(int(side) for side in distance.shape[-2:]) // 16) if reach else 0
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def compute_loss(self, batch: Batch) -> Tensor:
         images = batch["image"]
-        reference = batch["template"] if self.by_template else self.others(images)
-        spoiled, where = confetti(images)
-        distance = self.distance(self.embed(spoiled), self.embed(reference))
-        covered = F.adaptive_avg_pool2d(where[:, None].float(), distance.shape[-2:])[:, 0]
+        reference = batch["template"] if self.by_template else self.other_images(images)
+        corrupted, masks = confetti(images)
+        distance = self.distance(self.embed(corrupted), self.embed(reference))
+        covered = F.adaptive_avg_pool2d(masks[:, None].float(), distance.shape[-2:])[:, 0]
         keep = valid_patches(batch["valid"], distance.shape[-2:])
         if self.by_template:
-            keep &= inside(distance, self.edge(distance))
-        if "differs" in batch:  # real defects are neither: they are not to be learnt from, nor taken for sound
+            keep &= inner_mask(distance, self.edge(distance))
+        if "differs" in batch:  # real defects are left out: they are neither trained on as defects nor as good
             keep &= F.adaptive_max_pool2d(batch["differs"][:, None].float(), distance.shape[-2:])[:, 0] == 0
         different, same = (covered > 0.5) & keep, (covered == 0) & keep
         loss = contrastive_loss(distance, different, self.options.margin)
-        # Both kinds weigh the same, though few places are covered.
+        # Both kinds weigh the same, though few locations are covered.
         balanced = [loss[kind].sum() / kind.sum().clamp(min=1) for kind in (different, same)]
-        total = torch.stack(balanced).sum()
-        self.log("loss", total, prog_bar=True)
-        return total
+        return torch.stack(balanced).sum()
 
-    def others(self, images: Tensor) -> Tensor:
-        """Another good image for each: its neighbour in the batch, or for one alone the last of the batch before."""
-        found = images.roll(1, dims=0) if len(images) > 1 or self._before is None else self._before
-        self._before = images[-1:]
-        return found
+    def other_images(self, images: Tensor) -> Tensor:
+        """Another good image for each: its neighbour in the batch, or for one alone the last of the previous batch."""
+        others = images.roll(1, dims=0) if len(images) > 1 or self._previous is None else self._previous
+        self._previous = images[-1:]
+        return others
 
     @torch.no_grad()
     def on_train_end(self) -> None:
         self.eval()
         if self.by_template:
             return
-        found = [self._describe(batch["image"]) for batch in training_batches(self)]
-        whole = gather_vectors(torch.cat([w for w, _ in found]))
-        maps = gather_vectors(torch.cat([m for _, m in found]))
-        self.gallery = maps[k_center_greedy(whole, self.options.gallery)].float().clone()
+        coarse, maps = [], []  # by the coarse ones the most different images are chosen
+        for batch in training_batches(self):
+            embedding = self.embed(batch["image"])
+            coarse.append(F.adaptive_avg_pool2d(embedding, 4).flatten(1))
+            maps.append(embedding.half())
+        chosen = k_center_greedy(gather_vectors(torch.cat(coarse)), self.options.gallery)
+        self.gallery = gather_vectors(torch.cat(maps))[chosen].float().clone()
 
-    def _describe(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """A vector for each image, by which the most different are chosen, and its embeddings in half precision."""
-        maps = self.embed(images)
-        return F.adaptive_avg_pool2d(maps, 4).flatten(1), maps.half()
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.AdamW(self.head.parameters(), lr=self.options.learning_rate)
-        return cosine_decay(optimizer, self.options.steps)
-
-    def trainer_options(self) -> dict[str, Any]:
-        return {"max_steps": self.options.steps}
+    def make_optimizer(self) -> Optimizer:
+        return torch.optim.AdamW(self.head.parameters(), lr=self.options.learning_rate)
 
 
-def without_edge(distance: Tensor, edge: int) -> Tensor:
-    """Maps (N, h, w) whose outermost `edge` places have the values of the next ones further in."""
+def extend_inner(distance: Tensor, edge: int) -> Tensor:
+    """Maps (N, h, w) whose outermost `edge` rows and columns repeat the values of the next ones further in."""
     if edge < 1:
         return distance
     return F.pad(distance[:, None, edge:-edge, edge:-edge], (edge,) * 4, mode="replicate")[:, 0]
 
 
-def inside(distance: Tensor, edge: int) -> Tensor:
-    """Which places (h, w) of maps (N, h, w) lie further in than the outermost `edge`."""
-    found = torch.zeros(distance.shape[-2:], dtype=torch.bool, device=distance.device)
-    found[edge : found.shape[0] - edge, edge : found.shape[1] - edge] = True
-    return found
+def inner_mask(distance: Tensor, edge: int) -> Tensor:
+    """Which elements (h, w) of maps (N, h, w) are further in than the outermost `edge` rows and columns."""
+    mask = torch.zeros(distance.shape[-2:], dtype=torch.bool, device=distance.device)
+    mask[edge : mask.shape[0] - edge, edge : mask.shape[1] - edge] = True
+    return mask

@@ -1,16 +1,17 @@
-"""STFPM: a student learns to repeat a teacher's features of good images; where it cannot, there is a defect."""
+"""STFPM: a student learns to reproduce a teacher's features of good images; it fails to on a defect."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.optim import Optimizer
 
-from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, sum_of_means
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, enlarge
-from blemish.methods.common.losses import masked_mean, squared_unit_distance
-from blemish.methods.common.schedule import cosine_decay
+from blemish.methods.common.losses import squared_unit_distance
 
 
 class STFPMOptions(Options):
@@ -21,7 +22,7 @@ class STFPMOptions(Options):
     learning_rate: float = Field(0.4, gt=0, description="of the gradient descent with momentum 0.9")
 
 
-class STFPM(Method):
+class STFPM(StepMethod):
     """Wang et al. 2021, "Student-Teacher Feature Pyramid Matching for Anomaly Detection" (STFPM), BMVC.
 
     Kept: student of the teacher's own architecture with random weights, half the squared distance of features of unit
@@ -37,7 +38,7 @@ class STFPM(Method):
         paper="Wang et al. 2021, Student-Teacher Feature Pyramid Matching for Anomaly Detection, BMVC",
         requires=("good",),
         answers=("where", "how much"),
-        summary="A student network repeats a teacher's features of good images; fast to run, small to ship.",
+        summary="A student network reproduces a teacher's features of good images; fast to run, small to ship.",
         smoke={"steps": 40},
     )
     Options: ClassVar[type[Options]] = STFPMOptions
@@ -53,19 +54,12 @@ class STFPM(Method):
         return [squared_unit_distance(s, t) for s, t in zip(self.student(images), self.teacher(images), strict=True)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        heat = torch.stack([enlarge(m, images.shape[-2:]) for m in self.distances(images)]).prod(dim=0)
-        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+        maps = [enlarge(m, images.shape[-2:]) for m in self.distances(images)]
+        return anomaly_outputs(torch.stack(maps).prod(dim=0))
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss = torch.stack([masked_mean(m, batch["valid"]) for m in self.distances(batch["image"])]).sum()
-        self.log("loss", loss, prog_bar=True)
-        return loss
+    def compute_loss(self, batch: Batch) -> Tensor:
+        return sum_of_means(self.distances(batch["image"]), batch["valid"])
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.SGD(
-            self.student.parameters(), lr=self.options.learning_rate, momentum=0.9, weight_decay=1e-4
-        )
-        return cosine_decay(optimizer, self.options.steps)
-
-    def trainer_options(self) -> dict[str, Any]:
-        return {"max_steps": self.options.steps}
+    def make_optimizer(self) -> Optimizer:
+        rate = self.options.learning_rate
+        return torch.optim.SGD(self.student.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)

@@ -1,4 +1,4 @@
-"""Deep SVDD: a network that maps good images into a small sphere; the distance from its centre is the score."""
+"""Deep SVDD: a network maps good images into a small sphere; the distance from its centre is the score."""
 
 import itertools
 from typing import Any, ClassVar, Literal
@@ -9,42 +9,43 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Method, MethodInfo, Options, ignored_when
+from blemish.methods.base import Batch, MethodInfo, Options, ignored_when
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, side_option
 from blemish.methods.common.blocks import GaussianBlur, enlarge, image_mean
 from blemish.methods.common.schedule import training_batches
 
-LAST_GRID = 8  # places along a side at which the last convolution's map is joined to one vector
+LAST_GRID = 8  # cells along a side of the last convolution's map, which is joined to one vector
 
 
 class DeepSVDDOptions(Options):
-    image_size: int = Field(128, ge=32, le=512, description="side of the square that the network sees, in px")
+    image_size: int = side_option(128, le=512)
     objective: Literal["one-class", "soft-boundary"] = Field("one-class", description="the paper's two losses")
     nu: float = Field(
         0.1,
         gt=0,
         lt=1,
-        description="soft boundary: share of the training images allowed outside",
+        description="soft boundary: share of the training images allowed outside the sphere",
         json_schema_extra=ignored_when("objective", "one-class"),
     )
     dimensions: int = Field(128, ge=1, description="dimensions of the space of the sphere")
     width: int = Field(16, ge=1, description="channels of the first layer, doubled at each of the next three")
     pretrain_steps: int = Field(400, ge=1, description="steps of the autoencoder that the network starts from")
-    steps: int = Field(300, ge=1, description="steps of drawing the sphere together; paper: 150 epochs")
-    learning_rate: float = Field(1e-4, gt=0, description="of Adam while the sphere is drawn together")
+    steps: int = Field(300, ge=1, description="steps of contracting the sphere; paper: 150 epochs")
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam while the sphere is contracted")
     pretrain_rate: float = Field(1e-3, gt=0, description="of Adam for the autoencoder")
-    blur: float = Field(8.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    blur: float = blur_option(8.0)
 
 
-class DeepSVDD(Method):
+class DeepSVDD(StepMethod):
     """Ruff et al. 2018, "Deep One-Class Classification" (Deep SVDD), ICML.
 
-    Kept: a LeNet-like network without bias terms and with BatchNorm without scale and shift, so that it cannot map all
-    to one point; start from a convolutional autoencoder; centre = mean of the good images' outputs, fixed before the
-    second stage, and kept away from zero; both losses, the radius of the soft boundary as the quantile of the
-    distances; global contrast normalisation; Adam with decay 1e-6, the rate falling to a tenth at the end. Deviations:
-    more layers, for larger images than the paper's 32 px; the radius follows each batch, slowly. The map is our
-    addition: the last layer is linear, so the squared distance is a sum over the places of the map before it, each of
-    which is shown less its mean over the good images. It is coarse, and can be below zero.
+    Kept: a LeNet-like network without bias terms and with BatchNorm without scale and shift, so that it cannot map
+    everything to one point; start from a convolutional autoencoder; centre = mean of the good images' outputs, fixed
+    before the second stage, and kept away from zero; both losses, the radius of the soft boundary as the quantile of
+    the distances; global contrast normalisation; Adam with decay 1e-6, the rate falling to a tenth at the end.
+    Deviations: more layers, for larger images than the paper's 32 px; the radius follows each batch, slowly. The map is
+    our addition: the last layer is linear, so the squared distance is a sum over the locations of the map before it,
+    each of which enters less its mean over the good images. It is coarse, and can be below zero.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -54,12 +55,15 @@ class DeepSVDD(Method):
         paper="Ruff et al. 2018, Deep One-Class Classification, ICML",
         requires=("good",),
         answers=("where",),
-        summary="Good images are drawn into a small sphere; needs no pretrained network. A baseline.",
+        summary="Good images are mapped into a small sphere; needs no pretrained network. A baseline.",
         smoke={"pretrain_steps": 40, "steps": 20},
         never_advised="a baseline: one vector for a whole image loses small defects; patch-svdd and fcdd keep them",
     )
     Options: ClassVar[type[Options]] = DeepSVDDOptions
     options: DeepSVDDOptions
+    centre: Tensor
+    squared_radius: Tensor
+    location_mean: Tensor
 
     def __init__(self, options: DeepSVDDOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -74,58 +78,53 @@ class DeepSVDD(Method):
             *(_up(a, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)),
         )
         self.blur = GaussianBlur(options.blur)
-        self.register_buffer("center", torch.zeros(options.dimensions))  # zero: the second stage has not begun
+        self.register_buffer("centre", torch.zeros(options.dimensions))  # zero: the second stage has not started
         self.register_buffer("squared_radius", torch.zeros(()))
-        self.register_buffer("place_mean", torch.zeros(options.dimensions, LAST_GRID, LAST_GRID))
+        self.register_buffer("location_mean", torch.zeros(options.dimensions, LAST_GRID, LAST_GRID))
 
     def embed(self, images: Tensor) -> Tensor:
-        """(N, D) points; good ones lie near the centre."""
-        return self.join(self.convolutions(contrast_normalised(images))).flatten(1)
+        """(N, D) embeddings, near the centre for good images."""
+        return self.join(self.convolutions(normalize_contrast(images))).flatten(1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.convolutions(contrast_normalised(images))
-        offset = self.join(maps).flatten(1) - self.center
+        maps = self.convolutions(normalize_contrast(images))
+        offset = self.join(maps).flatten(1) - self.centre
         score = offset.square().sum(dim=1)
         if self.options.objective == "soft-boundary":
             score = score - self.squared_radius
-        share = (offset[:, :, None, None] * (self.place_shares(maps) - self.place_mean)).sum(dim=1)
-        return {"anomaly_score": score, "anomaly_map": self.blur(enlarge(share, images.shape[-2:]))}
+        heat = (offset[:, :, None, None] * (self.location_shares(maps) - self.location_mean)).sum(dim=1)
+        return anomaly_outputs(self.blur(enlarge(heat, images.shape[-2:])), score)
 
-    def place_shares(self, maps: Tensor) -> Tensor:
-        """What each place adds to the point: (N, D, h, w), whose sum over the places is the point itself."""
+    def location_shares(self, maps: Tensor) -> Tensor:
+        """The share of each location in the embedding: (N, D, h, w), whose sum over the locations is the embedding."""
         return torch.einsum("nchw,dchw->ndhw", maps, self.join.weight)
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def compute_loss(self, batch: Batch) -> Tensor:
         images = batch["image"]
         if self.global_step < self.options.pretrain_steps:
-            normal = contrast_normalised(images)
-            rebuilt = self.decoder(self.join(self.convolutions(normal)))
-            loss = F.mse_loss(rebuilt, normal)
-        else:
-            if not bool(self.center.any()):
-                self._set_center()
-                self._forget_first_stage()
-            squared = (self.embed(images) - self.center).square().sum(dim=1)
-            loss = squared.mean()
-            if self.options.objective == "soft-boundary":
-                self._follow_radius(squared.detach())
-                beyond = (squared - self.squared_radius).clamp(min=0)
-                loss = self.squared_radius + beyond.mean() / self.options.nu
-        self.log("loss", loss, prog_bar=True)
-        return loss
+            normalized = normalize_contrast(images)
+            return F.mse_loss(self.decoder(self.join(self.convolutions(normalized))), normalized)
+        if not bool(self.centre.any()):
+            self._set_centre()
+            self._reset_optimizer()
+        squared = (self.embed(images) - self.centre).square().sum(dim=1)
+        if self.options.objective == "one-class":
+            return squared.mean()
+        self._follow_radius(squared.detach())
+        return self.squared_radius + (squared - self.squared_radius).clamp(min=0).mean() / self.options.nu
 
     @torch.no_grad()
-    def _set_center(self) -> None:
+    def _set_centre(self) -> None:
         self.eval()
         points = torch.cat([self.embed(batch["image"]) for batch in training_batches(self)])
         self.train()
-        center = points.mean(dim=0)
+        centre = points.mean(dim=0)
         # A coordinate near zero could be reached by a network of zero weights.
-        self.center = torch.where(center.abs() < 0.1, torch.where(center < 0, -0.1, 0.1), center)
-        self._follow_radius((points - self.center).square().sum(dim=1), share=1.0)
+        self.centre = torch.where(centre.abs() < 0.1, torch.where(centre < 0, -0.1, 0.1), centre)
+        self._follow_radius((points - self.centre).square().sum(dim=1), share=1.0)
 
-    def _forget_first_stage(self) -> None:
-        """Adam begins anew: the autoencoder's slopes are of another size, and would set the steps for long."""
+    def _reset_optimizer(self) -> None:
+        """Resets Adam: the autoencoder's gradients are of another size, and would scale the steps for long."""
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         optimizer.state.clear()
@@ -137,11 +136,11 @@ class DeepSVDD(Method):
     @torch.no_grad()
     def on_train_end(self) -> None:
         self.eval()
-        count, total = 0, torch.zeros_like(self.place_mean)
+        count, total = 0, torch.zeros_like(self.location_mean)
         for batch in training_batches(self):
-            shares = self.place_shares(self.convolutions(contrast_normalised(batch["image"])))
+            shares = self.location_shares(self.convolutions(normalize_contrast(batch["image"])))
             count, total = count + len(shares), total + shares.sum(dim=0)
-        self.place_mean = total / count
+        self.location_mean = total / count
 
     def configure_optimizers(self) -> dict[str, Any]:
         first, second = self.options.pretrain_steps, self.options.steps
@@ -159,8 +158,8 @@ class DeepSVDD(Method):
         return {"max_steps": self.options.pretrain_steps + self.options.steps}
 
 
-def contrast_normalised(images: Tensor) -> Tensor:
-    """Each image less its mean, in parts of its mean absolute contrast (global contrast normalisation, L1)."""
+def normalize_contrast(images: Tensor) -> Tensor:
+    """Global contrast normalisation (L1): each image less its mean, divided by its mean absolute contrast."""
     centred = images - image_mean(images)
     return centred / image_mean(centred.abs()).clamp(min=1e-4)
 

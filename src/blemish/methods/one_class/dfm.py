@@ -1,4 +1,4 @@
-"""DFM: a subspace of good deep features; what of an image's features lies outside it tells a defect."""
+"""DFM: a linear subspace of good deep features; the residual of an image's features outside it scores a defect."""
 
 import math
 from typing import Any, ClassVar, Literal
@@ -10,19 +10,18 @@ from torch import Tensor
 
 from blemish.errors import DataError, OptionError
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
-from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.anomaly import anomaly_outputs, blur_option
+from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge
 from blemish.methods.common.distributed import gather_vectors
 
 
-class DFMOptions(Options):
-    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
-    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+class DFMOptions(FeatureOptions):
     stride: int = Field(16, ge=1, description="the feature map that is modelled")
     pooling: int = Field(2, ge=1, description="side of the squares over which features are averaged first")
     variance: float = Field(0.97, gt=0, lt=1, description="share of the variance that the subspace keeps")
     score: Literal["fre", "nll"] = Field("fre", description="image score: reconstruction error or neg. log-likelihood")
-    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    blur: float = blur_option(4.0)
 
 
 class DFM(OnePassMethod):
@@ -30,9 +29,9 @@ class DFM(OnePassMethod):
 
     The feature maps of an image, averaged in small squares, are one long vector. Kept: its principal components up to a
     share of the variance, a Gaussian in that subspace, the negative log-likelihood as the score. With it the feature
-    reconstruction error (Ndiour et al. 2022): the part of the vector outside the subspace, whose places also give the
-    map. Deviations: a lighter default backbone (papers: ResNets); the components are found through the Gram matrix of
-    the images, so all training vectors (some 30 kB each) are held at once.
+    reconstruction error (Ndiour et al. 2022): the part of the vector outside the subspace, whose locations also give
+    the map. Deviations: a lighter default backbone (papers: ResNets); the components are found through the Gram matrix
+    of the images, so all training vectors (some 30 kB each) are in memory at once.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -48,6 +47,9 @@ class DFM(OnePassMethod):
     )
     Options: ClassVar[type[Options]] = DFMOptions
     options: DFMOptions
+    mean: Tensor
+    components: Tensor
+    deviations: Tensor
 
     def __init__(self, options: DFMOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -78,7 +80,7 @@ class DFM(OnePassMethod):
         else:
             standard = inside / self.deviations
             score = 0.5 * standard.square().sum(dim=1) + self.deviations.log().sum()
-        return {"anomaly_score": score, "anomaly_map": self.blur(heat)}
+        return anomaly_outputs(self.blur(heat), score)
 
     def training_step(self, batch: Batch, index: int) -> None:
         self._collected.append(self.features(batch["image"]).flatten(1))
@@ -87,7 +89,7 @@ class DFM(OnePassMethod):
         x = gather_vectors(torch.cat(self._collected))
         self._collected = []
         if len(x) < 3:
-            raise DataError("dfm needs at least three good images to learn how good ones vary; add some to train")
+            raise DataError("dfm needs at least three good images to model their variance; add some to train")
         self.mean, self.components, self.deviations = principal_components(x, self.options.variance)
 
     def state_summary(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class DFM(OnePassMethod):
 
 
 def principal_components(x: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Of (N, D) vectors the mean, the fewest (K, D) components that keep a share of the variance, and their deviations.
+    """The mean of (N, D) vectors, the fewest (K, D) components that keep a share of the variance, and their deviations.
 
     K stays below N - 1, so that something remains outside the subspace. By the N x N Gram matrix: N is far below D.
     """

@@ -1,4 +1,4 @@
-"""FastFlow: an invertible network maps good features to a Gaussian; a feature that lands far out is a defect."""
+"""FastFlow: a normalising flow maps good features to a Gaussian; features of low likelihood are a defect."""
 
 import math
 from typing import Any, ClassVar
@@ -6,18 +6,16 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Method, MethodInfo, Options
-from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, sum_of_means
+from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, image_mean, sum_maps
-from blemish.methods.common.losses import masked_mean
-from blemish.methods.common.schedule import cosine_decay
 
 
-class FastFlowOptions(Options):
-    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
-    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+class FastFlowOptions(FeatureOptions):
     strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps, each with a flow of its own")
     flow_steps: int = Field(8, ge=1, description="coupling steps of a flow")
     kernels: tuple[int, ...] = Field(
@@ -29,14 +27,14 @@ class FastFlowOptions(Options):
     learning_rate: float = Field(1e-3, gt=0, description="of Adam")
 
 
-class FastFlow(Method):
+class FastFlow(StepMethod):
     """Yu et al. 2021, "FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows".
 
     Kept: a frozen network's features, normalised; for each scale a flow of affine couplings whose
     subnets are two convolutions, 3 x 3 and 1 x 1 in turn, so that the features stay maps; maximum likelihood with Adam
-    (1e-3, decay 1e-5); likelihood of each place, enlarged and averaged over the scales. The map is one minus that
+    (1e-3, decay 1e-5); likelihood of each location, enlarged and averaged over the scales. The map is one minus that
     likelihood (per channel, unnormalised), the image score its maximum. Deviations: a lighter default backbone (paper:
-    resnet18, wide_resnet50_2 or a vision transformer); batches as small as the memory of a small machine asks; the
+    resnet18, wide_resnet50_2 or a vision transformer); batches that fit the memory of a small machine; the
     learning rate falls along a cosine.
     """
 
@@ -61,58 +59,54 @@ class FastFlow(Method):
             )
         backbone = load_backbone(options.backbone, options.weights, channels, options.strides)
         self.flows = nn.ModuleList(
-            Flow(c, options.flow_steps, options.kernels, options.hidden_ratio, options.clamp) for c in backbone.channels
+            NormalizingFlow(c, options.flow_steps, options.kernels, options.hidden_ratio, options.clamp)
+            for c in backbone.channels
         )
         self.backbone = FrozenNetwork(backbone)
 
     def latent(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For each scale the (N, C, h, w) latent map and the (N, h, w) log-determinant per place."""
-        return [flow(normalise(m)) for flow, m in zip(self.flows, self.backbone(images), strict=True)]
+        """For each scale the (N, C, h, w) latent map and the (N, h, w) log-determinant per location."""
+        return [flow(normalize(m)) for flow, m in zip(self.flows, self.backbone(images), strict=True)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         unlikely = [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z, _ in self.latent(images)]
-        heat = sum_maps(unlikely, images.shape[-2:]) / len(unlikely)
-        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+        return anomaly_outputs(sum_maps(unlikely, images.shape[-2:]) / len(unlikely))
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        losses = [
-            masked_mean(negative_log_likelihood(z, log_det) / z.shape[1], batch["valid"])
-            for z, log_det in self.latent(batch["image"])
-        ]
-        loss = torch.stack(losses).sum()
-        self.log("loss", loss, prog_bar=True)
-        return loss
+    def compute_loss(self, batch: Batch) -> Tensor:
+        losses = [negative_log_likelihood(z, log_det) / z.shape[1] for z, log_det in self.latent(batch["image"])]
+        return sum_of_means(losses, batch["valid"])
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.Adam(self.flows.parameters(), lr=self.options.learning_rate, weight_decay=1e-5)
-        return cosine_decay(optimizer, self.options.steps)
+    def make_optimizer(self) -> Optimizer:
+        return torch.optim.Adam(self.flows.parameters(), lr=self.options.learning_rate, weight_decay=1e-5)
 
     def trainer_options(self) -> dict[str, Any]:
         # The likelihood is steep at the start; without a bound one step can throw the flow far off.
-        return {"max_steps": self.options.steps, "gradient_clip_val": 1.0}
+        return {**super().trainer_options(), "gradient_clip_val": 1.0}
 
 
-def normalise(features: Tensor) -> Tensor:
-    """Zero mean and unit variance over the channels and places of each image, as the layer norm of the paper's code.
+def normalize(features: Tensor) -> Tensor:
+    """Zero mean and unit variance over the channels and locations of each image, as the layer norm of the paper's code.
 
-    Not over the channels of each place: that would raise the noise of a plain background to the level of an edge.
+    Not over the channels of each location: that would raise the noise of a plain background to the level of an edge.
     """
     centred = features - image_mean(features)
     return centred / (image_mean(centred.square()) + 1e-5).sqrt()
 
 
 def negative_log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:
-    """Of a standard Gaussian, place by place: (N, C, h, w) and (N, h, w) to (N, h, w), less the constant."""
+    """Negative log-likelihood of a standard Gaussian, less its constant: (N, C, h, w) and (N, h, w) to (N, h, w)."""
     return 0.5 * z.square().sum(dim=1) - log_det
 
 
-class Flow(nn.Module):
+class NormalizingFlow(nn.Module):
     """Affine couplings one after another, the channels shuffled between them by a fixed permutation."""
+
+    order: Tensor
 
     def __init__(self, channels: int, steps: int, kernels: tuple[int, ...], hidden_ratio: float, clamp: float) -> None:
         super().__init__()
         self.couplings = nn.ModuleList(
-            Coupling(channels, kernels[i % len(kernels)], hidden_ratio, clamp) for i in range(steps)
+            AffineCoupling(channels, kernels[i % len(kernels)], hidden_ratio, clamp) for i in range(steps)
         )
         self.register_buffer("order", torch.stack([torch.randperm(channels) for _ in range(steps)]))
 
@@ -125,13 +119,14 @@ class Flow(nn.Module):
         return x, log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        for coupling, order in zip(reversed(self.couplings), self.order.flip(0), strict=True):
+        """The input (N, C, h, w) of a latent map (N, C, h, w)."""
+        for coupling, order in zip(reversed([*self.couplings]), self.order.flip(0), strict=True):
             z = coupling.inverse(z)[:, order.argsort()]
         return z
 
 
-class Coupling(nn.Module):
-    """Scales and shifts one half of the channels by what a small network makes of the other (Dinh et al. 2017)."""
+class AffineCoupling(nn.Module):
+    """Scales and shifts one half of the channels by a small network's output from the other (Dinh et al. 2017)."""
 
     def __init__(self, channels: int, kernel: int, hidden_ratio: float, clamp: float) -> None:
         super().__init__()
@@ -144,16 +139,16 @@ class Coupling(nn.Module):
         nn.init.zeros_(last.bias)
         self.subnet = nn.Sequential(nn.Conv2d(self.kept, hidden, kernel, padding=kernel // 2), nn.ReLU(), last)
 
-    def _scale_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+    def _log_scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = self.subnet(kept).split([self.changed, self.changed], dim=1)
         return self.clamp * (2 / math.pi) * torch.atan(raw), shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kept, changed = x.split([self.kept, self.changed], dim=1)
-        log_scale, shift = self._scale_shift(kept)
+        log_scale, shift = self._log_scale_and_shift(kept)
         return torch.cat([kept, changed * torch.exp(log_scale) + shift], dim=1), log_scale.sum(dim=1)
 
     def inverse(self, y: Tensor) -> Tensor:
         kept, changed = y.split([self.kept, self.changed], dim=1)
-        log_scale, shift = self._scale_shift(kept)
+        log_scale, shift = self._log_scale_and_shift(kept)
         return torch.cat([kept, (changed - shift) * torch.exp(-log_scale)], dim=1)

@@ -1,6 +1,6 @@
-"""Patch-SVDD: patches are embedded so that neighbours lie close together; far from all good patches is a defect."""
+"""Patch-SVDD: patches are embedded so that neighbours are close together; far from all good patches is a defect."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -8,17 +8,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, Method, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option
 from blemish.methods.common.blocks import GaussianBlur, enlarge, flatten_maps, valid_patches
 from blemish.methods.common.distributed import gather_vectors
-from blemish.methods.common.schedule import cosine_decay, training_batches
+from blemish.methods.common.schedule import training_batches
 from blemish.methods.feature_distance.coreset import k_center_greedy
-from blemish.methods.feature_distance.patchcore import nearest_distance
+from blemish.methods.feature_distance.nearest import nearest_distance
 
 SMALL = 32  # px, side of the patches of the finer level
 SIDES = (SMALL, 2 * SMALL)  # of both levels
-NEIGHBOURS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # of which the classifier tells
-MOST_COLLECTED = 200_000  # embeddings held at most before the bank is chosen
+# Directions of a neighbouring patch, rows and columns, which the classifier predicts.
+DIRECTIONS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
+MAX_COLLECTED = 200_000  # embeddings in memory before the bank is chosen
 
 
 class PatchSVDDOptions(Options):
@@ -30,17 +32,17 @@ class PatchSVDDOptions(Options):
     bank: int = Field(4096, ge=1, description="good embeddings kept for each level, a k-centre coreset")
     steps: int = Field(1000, ge=1, description="training steps; the paper trains some 100000")
     learning_rate: float = Field(5e-4, gt=0, description="of Adam; paper, for its long schedule: 1e-4")
-    blur: float = Field(4.0, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
+    blur: float = blur_option(4.0)
 
 
-class PatchSVDD(Method):
+class PatchSVDD(StepMethod):
     """Yi & Yoon 2020, "Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation", ACCV.
 
     Kept: the hierarchical encoder from scratch (32 px patches, and 64 px patches as four of them), the one-class
-    loss that pulls jittered neighbours together, the self-supervised task of telling in which of eight directions a
-    neighbouring patch lies, distance to the nearest good embedding at both levels, product of the two maps, image score
-    = its maximum. Both encoders have only unpadded convolutions, so the whole image is embedded at once, with the very
-    results of patch after patch. Deviations: neighbours lie three quarters of a side away, an eighth more or less (the
+    loss that pulls jittered neighbours together, the self-supervised task of predicting in which of eight directions a
+    neighbouring patch is, distance to the nearest good embedding at both levels, product of the two maps, image score
+    = its maximum. Both encoders have only unpadded convolutions, so the whole image is embedded at once, with the same
+    results as patch by patch. Deviations: neighbours are three quarters of a side away, an eighth more or less (the
     authors' code: three quarters to a whole side, straight or diagonal); a bank of `bank` embeddings (a k-centre
     coreset) for all of them, patches every `map_stride` px at both levels, fewer steps at a higher rate that falls
     along a cosine, a final Gaussian.
@@ -53,11 +55,13 @@ class PatchSVDD(Method):
         paper="Yi & Yoon 2020, Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation, ACCV",
         requires=("good",),
         answers=("where", "how much"),
-        summary="Patch embeddings learnt from the good images alone, without any pretrained network; slow to learn.",
+        summary="Patch embeddings trained on good images only, without any pretrained network; slow to train.",
         smoke={"steps": 30, "patches": 1, "bank": 500},
     )
     Options: ClassVar[type[Options]] = PatchSVDDOptions
     options: PatchSVDDOptions
+    small_bank: Tensor
+    large_bank: Tensor
 
     def __init__(self, options: PatchSVDDOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -97,18 +101,17 @@ class PatchSVDD(Method):
             middle = bank.mean(dim=0)  # shorter vectors, smaller rounding errors
             distance = nearest_distance(flatten_maps(features) - middle, bank - middle)
             maps.append(self._to_image(distance.view(-1, *features.shape[-2:]), side))
-        heat = self.blur(maps[0] * maps[1])
-        return {"anomaly_score": heat.flatten(1).amax(dim=1), "anomaly_map": heat}
+        return anomaly_outputs(self.blur(maps[0] * maps[1]))
 
     def _to_image(self, maps: Tensor, side: int) -> Tensor:
-        """Each patch's value at its middle; beyond the outermost middles the nearest value."""
+        """Each patch's value at the patch's centre (N, H, W); beyond the outermost centres the nearest value."""
         step, size = self.options.map_stride, self.options.image_size
         inner = maps.shape[-1] * step
         before = (side - step) // 2
         x = enlarge(maps, (inner, inner))[:, None]
         return F.pad(x, (before, size - inner - before) * 2, mode="replicate")[:, 0]
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def compute_loss(self, batch: Batch) -> Tensor:
         images = batch["image"] - 0.5
         losses = []
         for side, classifier in zip(SIDES, self.directions, strict=True):
@@ -118,29 +121,21 @@ class PatchSVDD(Method):
             first, second = jittered_patches(images, side, self.options.patches)
             a, b = self.encode(torch.cat([first, second]), side).chunk(2)
             losses.append(self.options.svdd_weight * ((a - b).square().sum(dim=1) + 1e-6).sqrt().mean())
-        loss = torch.stack(losses).sum()
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        return torch.stack(losses).sum()
 
     @torch.no_grad()
     def on_train_end(self) -> None:
         self.eval()
-        found: list[list[Tensor]] = [[], []]
+        levels: list[list[Tensor]] = [[], []]
         total = len(self.trainer.train_dataloader.dataset)
         for batch in training_batches(self):
-            for level, features in zip(found, self.embed(batch["image"]), strict=True):
+            for level, features in zip(levels, self.embed(batch["image"]), strict=True):
                 keep = valid_patches(batch["valid"], features.shape[-2:]).flatten()
                 vectors = flatten_maps(features)[keep]
-                share = min(1.0, MOST_COLLECTED / (total * features.shape[-2] * features.shape[-1]))
+                share = min(1.0, MAX_COLLECTED / (total * features.shape[-2] * features.shape[-1]))
                 level.append(vectors[torch.rand(len(vectors), device=vectors.device) < share])
-        banks = [gather_vectors(torch.cat(level)) for level in found]
+        banks = [gather_vectors(torch.cat(level)) for level in levels]
         self.small_bank, self.large_bank = (b[k_center_greedy(b, self.options.bank)].clone() for b in banks)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        return cosine_decay(torch.optim.Adam(self.parameters(), lr=self.options.learning_rate), self.options.steps)
-
-    def trainer_options(self) -> dict[str, Any]:
-        return {"max_steps": self.options.steps}
 
 
 class SmallEncoder(nn.Sequential):
@@ -163,13 +158,13 @@ class LargeEncoder(nn.Module):
         self.out = nn.Conv2d(128, dimensions, 1)
 
     def forward(self, small: Tensor, spacing: int = SMALL // 2) -> Tensor:
-        """`spacing` is that of the quarters in places of the map."""
+        """`spacing` is that of the quarters in elements of the map."""
         joined = F.conv2d(small, self.join.weight, self.join.bias, dilation=spacing)
         return torch.tanh(self.out(F.leaky_relu(joined, 0.1)))
 
 
 class DirectionClassifier(nn.Sequential):
-    """From the difference of two embeddings to the direction in which the second patch lies."""
+    """From the difference of two embeddings to logits of the direction of the second patch."""
 
     def __init__(self, dimensions: int) -> None:
         super().__init__(
@@ -181,18 +176,18 @@ class DirectionClassifier(nn.Sequential):
         return super().forward(second - first)
 
 
-def cut(images: Tensor, places: Tensor, side: int, count: int) -> Tensor:
-    """Patches of the (N * count, 2) places (top, left), `count` for each image in turn, moved inside the image."""
+def crop_patches(images: Tensor, corners: Tensor, side: int, count: int) -> Tensor:
+    """Patches at the (N * count, 2) corners (top, left), `count` for each image in turn, shifted inside the image."""
     height, width = images.shape[-2:]
     patches = []
-    for i, (y, x) in enumerate(places.tolist()):
+    for i, (y, x) in enumerate(corners.tolist()):
         y, x = min(max(y, 0), height - side), min(max(x, 0), width - side)
         patches.append(images[i // count, :, y : y + side, x : x + side])
     return torch.stack(patches)
 
 
-def random_places(images: Tensor, side: int, count: int, border: int) -> Tensor:
-    """(N * count, 2) top left corners; `border` px are kept free around where the image is large enough."""
+def random_corners(images: Tensor, side: int, count: int, border: int) -> Tensor:
+    """(N * count, 2) top left corners; `border` px around are kept free where the image is large enough."""
     room = images.shape[-1] - side - 2 * border
     low, high = (border, border + room) if room >= 0 else (0, images.shape[-1] - side)
     return torch.randint(low, high + 1, (len(images) * count, 2))
@@ -204,16 +199,18 @@ def neighbouring_patches(images: Tensor, side: int, count: int) -> tuple[Tensor,
     Each patch's colours are shifted a little, so that the task is not solved by colour fringes or by position alone.
     """
     step = 3 * side // 4
-    places = random_places(images, side, count, step + side // 8)
-    direction = torch.randint(8, (len(places),))
-    moved = places + step * torch.tensor(NEIGHBOURS)[direction] + torch.randint(-side // 8, side // 8 + 1, places.shape)
-    first, second = cut(images, places, side, count), cut(images, moved, side, count)
+    corners = random_corners(images, side, count, step + side // 8)
+    direction = torch.randint(8, (len(corners),))
+    moved = (
+        corners + step * torch.tensor(DIRECTIONS)[direction] + torch.randint(-side // 8, side // 8 + 1, corners.shape)
+    )
+    first, second = crop_patches(images, corners, side, count), crop_patches(images, moved, side, count)
     shift = 0.02 * torch.randn(2, len(first), images.shape[1], 1, 1, device=images.device)
     return first + shift[0], second + shift[1], direction.to(images.device)
 
 
 def jittered_patches(images: Tensor, side: int, count: int) -> tuple[Tensor, Tensor]:
-    """Patches and others a few pixels beside them."""
-    places = random_places(images, side, count, side // 8)
-    moved = places + torch.randint(-side // 8, side // 8 + 1, places.shape)
-    return cut(images, places, side, count), cut(images, moved, side, count)
+    """Patches, and others shifted by a few pixels."""
+    corners = random_corners(images, side, count, side // 8)
+    moved = corners + torch.randint(-side // 8, side // 8 + 1, corners.shape)
+    return crop_patches(images, corners, side, count), crop_patches(images, moved, side, count)

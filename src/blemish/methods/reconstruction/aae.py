@@ -88,7 +88,7 @@ class AAE(AdversarialMethod):
 
         deception = real_loss(self.discriminator(code))
         self.minimize(deception, generator)
-        for schedule in self.lr_schedulers():
+        for schedule in self.all_schedulers:
             schedule.step()
         self.log_dict({"loss": squared, "discriminator": discrimination, "encoder": deception}, prog_bar=True)
 

@@ -1,5 +1,7 @@
 """The base of methods whose networks are trained against each other, each by an optimiser of its own."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -21,6 +23,13 @@ class AdversarialMethod(Method):
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
         return optimizers
+
+    @property
+    def all_schedulers(self) -> list[Any]:
+        """The learning-rate schedules, in the order of `configure_optimizers`."""
+        schedulers = self.lr_schedulers()
+        assert isinstance(schedulers, list)
+        return schedulers
 
     def minimize(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
         """One step of an optimiser down the gradient of a loss."""

@@ -1,7 +1,7 @@
 """Variational autoencoder: a good image is probable under the learnt distribution, a defect is not."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -117,11 +117,14 @@ def backpropagate(layers: nn.Sequential, outputs: Sequence[Tensor], gradient: Te
     """
     for layer, before, after in reversed(list(zip(layers, outputs[:-1], outputs[1:], strict=True))):
         if isinstance(layer, nn.Conv2d):
-            gradient = F.conv_transpose2d(gradient, layer.weight, stride=layer.stride, padding=layer.padding)
+            padding = cast("tuple[int, ...]", layer.padding)
+            gradient = F.conv_transpose2d(gradient, layer.weight, stride=layer.stride, padding=padding)
         elif isinstance(layer, nn.ConvTranspose2d):
             gradient = F.conv2d(gradient, layer.weight, stride=layer.stride, padding=layer.padding)
         elif isinstance(layer, nn.BatchNorm2d):
-            gradient = gradient * (layer.weight / (layer.running_var + layer.eps).sqrt()).view(1, -1, 1, 1)
+            gradient = gradient * (layer.weight / (layer.get_buffer("running_var") + layer.eps).sqrt()).view(
+                1, -1, 1, 1
+            )
         elif isinstance(layer, nn.LeakyReLU):
             gradient = torch.where(before > 0, gradient, layer.negative_slope * gradient)
         elif isinstance(layer, nn.ReLU):
