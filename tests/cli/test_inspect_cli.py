@@ -253,7 +253,7 @@ def test_a_lowered_reject_threshold_lowers_the_review_threshold(command, bundle)
         (["--review", "0.9"], None, "above the reject"),
         (["--reject", "nan"], None, "nan"),
         (["--map-high", "0.1"], None, "map_low"),
-        ([], "- reject if dent.area_px > 3", "no class 'dent'"),
+        ([], "- reject if dent.area_px > 3", "unknown class 'dent'"),
         ([], "- reject if lenght_px > 3", "did you mean length_px"),
         ([], "rejct: 3", "did you mean reject"),
     ],

@@ -59,8 +59,7 @@ def test_compare_names_its_choice(tiny_data, tmp_path):
     ("arguments", "words"),
     [
         (["--methods", "patchcor"], "did you mean patchcore"),
-        (["--methods", "patchcore", "--budget", "soon"], "write it as 90s"),
-        (["--methods", "patchcore", "--by", "beauty"], "is not one of 'auroc'"),
+        (["--methods", "patchcore", "--budget", "soon"], "use 90s"),
         (["--methods", "patchcore", "--folds", "1"], "2 folds or more"),
         (["--methods", "patchcore", "--set", "padim.blur=1"], "none of the methods compared"),
         (["--methods", "patchcore", "--set", "coreset_ration=1"], "has an option 'coreset_ration'"),

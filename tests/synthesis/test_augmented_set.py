@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import build_app
-from blemish.dataset.ground_truth import class_masks
+from blemish.dataset.ground_truth import read_class_masks
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
@@ -47,7 +47,7 @@ def test_reads_back_with_labels_masks_and_split(written):
         own = [line for line in lines if line["image"] == sample.image.relative_to(out).as_posix()]
         assert own
         image = read_image(sample.image)
-        layers = class_masks(sample, ("pit", "scratch"), image.shape[:2])
+        layers = read_class_masks(sample, ("pit", "scratch"), image.shape[:2])
         for name, layer in zip(("pit", "scratch"), layers, strict=True):
             assert layer.sum() == sum(line["area_px"] for line in own if line["class"] == name)
 
@@ -144,7 +144,7 @@ def test_command_writes_a_set_to_train_on_and_a_contact_sheet(tiny_data, tmp_pat
     assert sheet.std() > 10
     args[2], drawn = str(tmp_path / "drawn"), str(tiny_data.folder / "labelled.csv")
     result = CliRunner().invoke(build_app(), [*args, "--count", "1"])
-    assert "holds no good image" in result.output
+    assert "contains no good images" in result.output
     assert f"next: blemish train {drawn} --method unet --synthetic {spec}" in result.output
 
 

@@ -15,6 +15,7 @@ from blemish.cli.options import (
     LanguageOption,
     RootOption,
     SeedOption,
+    choice_option,
     roi_option,
     spec_option,
     split_names,
@@ -44,7 +45,7 @@ def compare(
     ] = 0,
     by: Annotated[
         MetricName | None,
-        typer.Option(help="metric of the ranking", show_default="the first that the annotations allow"),
+        choice_option(MetricName, "metric of the ranking", show_default="the first that the annotations allow"),
     ] = None,
     set_: Annotated[
         list[str] | None,

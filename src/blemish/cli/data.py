@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.console import console, counted, show_table, write_json
-from blemish.cli.options import DataArgument, FormatOption, JsonOption, RootOption, WritableFormat
+from blemish.cli.options import DataArgument, FormatOption, JsonOption, RootOption, WritableFormat, choice_option
 
 if TYPE_CHECKING:
     from blemish.dataset.audit import Audit, DuplicateGroup
@@ -83,7 +83,7 @@ def convert(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="new folder, or new .csv file, to write", show_default=False)
     ],
-    to: Annotated[WritableFormat, typer.Option(help="layout to write", show_default=False)],
+    to: Annotated[WritableFormat, choice_option(WritableFormat, "layout to write", show_default=False)],
     format: FormatOption = "auto",
     root: RootOption = None,
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.console import console, needs_extra, warn, write_json
+from blemish.cli.options import choice_option
 from blemish.errors import BlemishError, OptionError
 
 ExplanationMethod = Literal[
@@ -27,9 +28,7 @@ def explain(
             show_default=False,
         ),
     ],
-    method: Annotated[
-        ExplanationMethod, typer.Option(metavar="NAME", help="method of explanation; cam: the graph's own map of classes")
-    ] = "grad-cam",
+    method: Annotated[ExplanationMethod, choice_option(ExplanationMethod, "method of explanation")] = "grad-cam",
     label: Annotated[
         str | None, typer.Option("--class", help="class to explain", show_default="the most probable defect")
     ] = None,

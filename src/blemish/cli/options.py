@@ -25,6 +25,12 @@ WritableFormat = Literal[
 EngineName = Literal["onnxruntime", "openvino"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
+
+def choice_option(kind: Any, help: str, *flags: str, **settings: Any) -> Any:
+    """An option whose value is one of a `Literal`; its help lists the values, whole words in a narrow window too."""
+    return typer.Option(*flags, metavar="NAME", help=f"{help}: {', '.join(get_args(kind))}", **settings)
+
+
 DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="dataset: a folder, a CSV or COCO file, or elpv", show_default=False)
 ]
@@ -34,16 +40,13 @@ BundleArgument = Annotated[
         metavar="BUNDLE", help="bundle: a .blemish file, or the run folder that contains it", show_default=False
     ),
 ]
-FormatOption = Annotated[
-    FormatName,
-    typer.Option("--format", metavar="NAME", help=f"layout of the dataset: {', '.join(get_args(FormatName))}"),
-]
+FormatOption = Annotated[FormatName, choice_option(FormatName, "layout of the dataset", "--format")]
 RootOption = Annotated[
     Path | None,
     typer.Option(help="folder for the relative paths of a CSV or COCO file", show_default="folder of the file"),
 ]
 LanguageOption = Annotated[str, typer.Option(metavar="|".join(languages()), help="language of the page")]
-SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="random seed for splits and training")]
+SeedOption = Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="random seed for splits and training")]
 FileSeedOption = Annotated[
     int, typer.Option(min=0, max=MAX_SEED, help="random seed; the same seed writes the same files")
 ]
@@ -51,7 +54,7 @@ SplitOption = Annotated[
     str | None,
     typer.Option(help="name of the split to use", show_default="test; all images where data and run have no splits"),
 ]
-EngineOption = Annotated[EngineName, typer.Option(help="inference engine")]
+EngineOption = Annotated[EngineName, choice_option(EngineName, "inference engine")]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="number of threads of the inference engine", show_default="all cores")
 ]
@@ -59,7 +62,7 @@ SpeedOption = Annotated[bool, typer.Option(help="measurement of the speed")]
 ScaleOption = Annotated[
     str | None, typer.Option(metavar="P|X,Y", help="scale in pixels per mm: one number, or one for x and one for y")
 ]
-DeviceOption = Annotated[DeviceName, typer.Option(help="device for training")]
+DeviceOption = Annotated[DeviceName, choice_option(DeviceName, "device for training")]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="JSON file to write; -: stdout")]
 ROI_HELP = "YAML or JSON file with the region of interest: rectangle, polygons, or a locator of the part"
 

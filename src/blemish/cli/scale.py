@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from blemish.cli.console import console
+from blemish.cli.options import choice_option
 from blemish.errors import OptionError
 
 PatternName = Literal["chessboard", "circles"]
@@ -25,7 +26,7 @@ def scale(
     pitch_mm: Annotated[
         float, typer.Option(help="distance from one corner or circle to the next, in mm", show_default=False)
     ],
-    pattern: Annotated[PatternName, typer.Option(help="kind of target")] = "chessboard",
+    pattern: Annotated[PatternName, choice_option(PatternName, "kind of target")] = "chessboard",
     bundle: Annotated[Path | None, typer.Option(help="bundle to write the scale into; it then measures in mm")] = None,
 ) -> None:
     """Find the pixels per millimetre along x and y, which may differ, for --px-per-mm or for a bundle."""

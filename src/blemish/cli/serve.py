@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from blemish.cli.console import console, hide_log, messages, needs_extra
-from blemish.cli.options import EngineOption, ThreadsOption
+from blemish.cli.options import EngineOption, ThreadsOption, choice_option
 from blemish.errors import OptionError
 from blemish.files import validate
 
@@ -62,7 +62,8 @@ def serve(
         typer.Option(help="folder whose files requests may name; repeatable", rich_help_panel=IMAGES),
     ] = None,
     keep: Annotated[
-        KeepName, typer.Option(help="images that are kept; rejects: rejected and reviewed ones", rich_help_panel=IMAGES)
+        KeepName,
+        choice_option(KeepName, "images that are kept (rejects: rejected and reviewed ones)", rich_help_panel=IMAGES),
     ] = "all",
     keep_days: Annotated[
         float | None, typer.Option(help="largest age of kept images, in days", rich_help_panel=IMAGES)

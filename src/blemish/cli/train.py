@@ -14,6 +14,7 @@ from blemish.cli.options import (
     RootOption,
     ScaleOption,
     SeedOption,
+    choice_option,
     parse_scale,
     roi_option,
     spec_option,
@@ -69,7 +70,7 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    fit: Annotated[Fit, typer.Option(help="fit of the image to the input size", rich_help_panel=TRAINING)] = "stretch",
+    fit: Annotated[Fit, choice_option(Fit, "fit of the image to the input size", rich_help_panel=TRAINING)] = "stretch",
     tile: Annotated[
         int | None, typer.Option(min=16, help="side of square tiles in px", rich_help_panel=TRAINING)
     ] = None,
@@ -127,7 +128,10 @@ def train(
         bool, typer.Option(help="a threshold for each class, of highest F1 in val", rich_help_panel=CALIBRATION)
     ] = False,
     calibration: Annotated[
-        CalibrationSource, typer.Option(help="images for the thresholds", rich_help_panel=CALIBRATION)
+        CalibrationSource,
+        typer.Option(
+            metavar="NAME", help="scores for the thresholds: held-out, cross-fitted", rich_help_panel=CALIBRATION
+        ),
     ] = "held-out",
     folds: Annotated[
         int, typer.Option(min=2, help="number of folds of cross-fitting", rich_help_panel=CALIBRATION)

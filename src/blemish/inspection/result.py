@@ -16,6 +16,8 @@ _MAX_SHOWN = 3  # entries of a list that a repr spells out
 
 
 class Verdict(StrEnum):
+    """The decision on a part: it passes, a person reviews it, or it is rejected."""
+
     PASS = "pass"
     REVIEW = "review"
     REJECT = "reject"
