@@ -150,7 +150,7 @@ def form(content: bytes, part_id: str) -> tuple[bytes, str]:
 
 def send(connection: http.client.HTTPConnection, content: bytes, part_id: str) -> tuple[int, bytes]:
     body, kind = form(content, part_id)
-    connection.request("POST", "/inspections", body, {"Content-Type": kind, "Idempotency-Key": part_id})
+    connection.request("POST", "/v1/inspections", body, {"Content-Type": kind, "Idempotency-Key": part_id})
     answer = connection.getresponse()
     return answer.status, answer.read()
 
@@ -248,7 +248,7 @@ def attempt(content: bytes, part_id: str) -> tuple[int, str] | None:
 def read_record() -> list[tuple[str, tuple[int, str]]]:
     found, before = [], ""
     while True:
-        page = json.loads(request("GET", f"/inspections?limit=500{before}")[1])
+        page = json.loads(request("GET", f"/v1/inspections?limit=500{before}")[1])
         found += [(row["part_id"], (row["id"], row["verdict"])) for row in page["items"]]
         if page["next"] is None:
             return found

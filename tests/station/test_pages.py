@@ -4,7 +4,6 @@ import ast
 import json
 import math
 import re
-import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +13,46 @@ import cv2
 import numpy as np
 import pytest
 from browser import Browser
-from conftest import HTTP, SIDE, Server, picture, running, wait_until
+from fastapi.testclient import TestClient
 from graphs import anomaly_bundle
 from selenium.webdriver.common.keys import Keys
+from station_helpers import HTTP, SIDE, Server, picture, running, wait_until
 
 from blemish.cli import build_app
-from blemish.dataset.ground_truth import mask_of
+from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.read import read_dataset
 from blemish.errors import DataError
 from blemish.evaluation.intervals import clopper_pearson
+from blemish.inspection import result
+from blemish.inspection.convert import from_dict
 from blemish.inspection.manifest import Decision
-from blemish.inspection.result import Inspection, Verdict
-from blemish.station import auth, drift, quality, reviewing, thresholds
-from blemish.station.jobs import BusyError, Job, Jobs, compare_commands, train_commands
-from blemish.station.pages import dataset_view, job_list, live, review, texts, training_form, trends
-from blemish.station.pages.frame import MENU
-from blemish.station.pages.session import Visitor
-from blemish.station.thresholds import Case
+from blemish.inspection.result import Inspection, Reason, ReasonKind, Verdict
+from blemish.station import auth, drift, image_quality, review_queue, thresholds
+from blemish.station.jobs import BusyError, JobRunner, TrainingJob, compare_commands, train_commands
+from blemish.station.models import InspectionRow
+from blemish.station.pages import (
+    dataset_view,
+    inspection_card,
+    job_list,
+    live,
+    review,
+    session,
+    threshold,
+    trace,
+    training_form,
+    trends,
+)
+from blemish.station.pages import site as pages_site
+from blemish.station.pages.layout import MENU
+from blemish.station.pages.session import PageSession
+from blemish.station.replay import find_differences
+from blemish.station.repository import to_inspection
+from blemish.station.station import Station
+from blemish.station.thresholds import ScoredPart
+from blemish.translation import ENGLISH, languages, translator
 
 DOUBTFUL_GREY = 140  # between the thresholds of the grey bundle
-PAGES = Path(texts.__file__).parent
+PAGES = Path(pages_site.__file__).parent
 
 
 @dataclass
@@ -47,19 +66,12 @@ class Site:
         return self.browser
 
     def send(self, content: bytes, **fields: str) -> dict[str, Any]:
-        answer = HTTP.post(f"{self.url}/inspections", files={"image": ("x.png", content)}, data=fields)
+        answer = HTTP.post(f"{self.url}/v1/inspections", files={"image": ("x.png", content)}, data=fields)
         assert answer.status_code == 200
         return dict(answer.json())
 
     def get(self, path: str) -> Any:
         return HTTP.get(self.url + path).json()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    found = Browser()
-    yield found
-    found.driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +96,7 @@ def finished_job(folder: Path) -> None:
     (folder / "run").mkdir(parents=True)
     anomaly_bundle(folder / "run" / "run.blemish", Decision(review=2.0, reject=3.0))
     (folder / "report.html").write_text("<h1>report</h1>")
-    kept = {"title": "patchcore · data", "who": "anna", "commands": [["train"]], "state": "done"}
+    kept = {"title": "patchcore · data", "user": "anna", "commands": [["train"]], "state": "done"}
     times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:00+00:00"}
     (folder / "job.json").write_text(json.dumps({**kept, **times}))
 
@@ -127,8 +139,8 @@ def test_review_saves_the_label_and_the_drawn_mask(site: Site) -> None:
     page.press("h")
     page.shoot("review")
     page.press("h", "1", Keys.ENTER)
-    wait_until(lambda: bool(site.get(f"/inspections/{part['id']}")["reviews"]))
-    review = site.get(f"/inspections/{part['id']}")["reviews"][0]
+    wait_until(lambda: bool(site.get(f"/v1/inspections/{part['id']}")["reviews"]))
+    review = site.get(f"/v1/inspections/{part['id']}")["reviews"][0]
     assert (review["label"], review["corrected"]) == ("defect", ["mask"])
     mask = fetch_mask(site, part["id"])
     assert mask.shape == (SIDE, SIDE)
@@ -139,22 +151,22 @@ def test_review_saves_the_label_and_the_drawn_mask(site: Site) -> None:
     assert mask[48, 45]  # within the polygon
     assert not mask[30, 30]
     assert mask[39:57, 33:57].mean() > 0.5
-    page.one(".empty", "Nothing waits here")
+    page.one(".empty", "No parts to review")
     page.check(site.url)
 
 
 def fetch_mask(site: Site, inspection_id: int) -> np.ndarray:
-    content = HTTP.get(f"{site.url}/inspections/{inspection_id}/mask").content
+    content = HTTP.get(f"{site.url}/v1/inspections/{inspection_id}/mask").content
     return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) > 127)
 
 
 def test_a_contradicted_verdict_waits_for_a_second_look_and_all_is_exported(site: Site) -> None:
     part = site.send(picture(defect=True, seed=4), part_id="contradicted", lot="L7")
-    HTTP.post(f"{site.url}/inspections/{part['id']}/reviews", json={"label": "good"})
+    HTTP.post(f"{site.url}/v1/inspections/{part['id']}/reviews", json={"label": "good"})
     page = site.open("/review")
     page.one(".panel", "contradicted")
     page.press("g", Keys.ENTER)
-    page.one(".empty", "Nothing waits here")
+    page.one(".empty", "No parts to review")
     page.click("button", "Export reviewed parts")
     folder = Path(page.one(".q-dialog .mono").text)
     dataset = read_dataset(folder / "dataset.csv")
@@ -163,17 +175,17 @@ def test_a_contradicted_verdict_waits_for_a_second_look_and_all_is_exported(site
     assert (said.label, said.mask, said.group) == ("good", None, "L7")
     drawn = [sample for sample in dataset.samples if sample.mask is not None]
     for sample in drawn:
-        assert (mask_of(sample, (SIDE, SIDE)) == fetch_mask(site, int(sample.image.stem))).all()
+        assert (read_defect_mask(sample, (SIDE, SIDE)) == fetch_mask(site, int(sample.image.stem))).all()
     page.check(site.url)
 
 
 def test_thresholds_are_dragged_and_saved_as_a_new_version(site: Site) -> None:
     for seed in range(10, 16):
         good = site.send(picture(seed=seed))
-        HTTP.post(f"{site.url}/inspections/{good['id']}/reviews", json={"label": "good"})
+        HTTP.post(f"{site.url}/v1/inspections/{good['id']}/reviews", json={"label": "good"})
     bad = site.send(grey(180, seed=20), part_id="near-miss")
-    HTTP.post(f"{site.url}/inspections/{bad['id']}/reviews", json={"label": "scratch"})
-    before = site.get("/decision")
+    HTTP.post(f"{site.url}/v1/inspections/{bad['id']}/reviews", json={"label": "scratch"})
+    before = site.get("/v1/decision")
     page = site.open("/threshold")
     page.one(".panel-title", "Verdicts that would change: ")
     assert "near-miss" not in page.one("[data-name=changes]").text
@@ -187,24 +199,24 @@ def test_thresholds_are_dragged_and_saved_as_a_new_version(site: Site) -> None:
     shown = page.one(".figures.wide").text
     assert re.search(r"escape\n(?!0\.0%)", shown)
     page.shoot("threshold-moved")
-    page.fill("why", "too strict")
+    page.fill("comment", "too strict")
     page.click("[data-name=save]")
-    wait_until(lambda: site.get("/decision") != before)
-    after, recipe = site.get("/decision"), site.get("/recipes")[0]
+    wait_until(lambda: site.get("/v1/decision") != before)
+    after, recipe = site.get("/v1/decision"), site.get("/v1/recipes")[0]
     assert after["reject"] > 0.7
     assert before["review"] < after["review"] <= after["reject"]
     assert (recipe["version"], recipe["active"], recipe["note"]) == (2, True, "too strict")
-    assert site.get("/audit?limit=1")[0]["why"] == "too strict"
+    assert site.get("/v1/audit?limit=1")[0]["comment"] == "too strict"
     page.one(".recipe-name", "v2")
     page.check(site.url)
-    HTTP.post(f"{site.url}/recipes/1/activate")
+    HTTP.post(f"{site.url}/v1/recipes/1/activate")
 
 
 def test_a_dataset_is_opened_and_audited(site: Site) -> None:
     page = site.open(f"/training?path={site.folder / 'data'}")
     page.one("[data-name=gallery] .thumb", "again.png")
     page.click("[data-name=audit]")
-    page.one(".q-expansion-item", "The same image more than once: 1")
+    page.one(".q-expansion-item", "Duplicate images: 1")
     page.shoot("training")
     page.click("[data-name=work] button", "Compare methods")
     page.one("[data-name=start]:not([disabled])")
@@ -220,7 +232,7 @@ def test_a_dataset_is_opened_and_audited(site: Site) -> None:
 
 def test_a_training_is_promoted_only_past_the_golden_set(site: Site) -> None:
     part = site.send(picture(defect=True, seed=30))
-    HTTP.put(f"{site.url}/golden/{part['id']}", json={"label": "scratch"})
+    HTTP.put(f"{site.url}/v1/golden/{part['id']}", json={"label": "scratch"})
     page = site.open("/training")
     page.one("[data-name=report]")
     assert "report" in HTTP.get(page.one("[data-name=report]").get_attribute("href")).text
@@ -228,15 +240,15 @@ def test_a_training_is_promoted_only_past_the_golden_set(site: Site) -> None:
     page.click("[data-name=promote-now]")
     page.one(".q-dialog", "loses 1 parts of the golden set")
     page.shoot("promote-refused")
-    assert site.get("/recipes")[0]["active"] is False
-    assert not page.one("button", "Use it all the same").is_enabled()
-    page.fill("why", "a trial")
-    page.click("button:not([disabled])", "Use it all the same")
-    wait_until(lambda: site.get("/recipes")[0]["active"])
-    assert f"a trial [loses 1 of the golden set: {part['id']}]" in site.get("/audit?limit=1")[0]["why"]
+    assert site.get("/v1/recipes")[0]["active"] is False
+    assert not page.one("button", "Activate anyway").is_enabled()
+    page.fill("comment", "a trial")
+    page.click("button:not([disabled])", "Activate anyway")
+    wait_until(lambda: site.get("/v1/recipes")[0]["active"])
+    assert f"a trial [loses 1 of the golden set: {part['id']}]" in site.get("/v1/audit?limit=1")[0]["comment"]
     assert site.send(picture(defect=True, seed=31))["verdict"] == "pass"
     page.check(site.url)
-    HTTP.post(f"{site.url}/recipes/1/activate")
+    HTTP.post(f"{site.url}/v1/recipes/1/activate")
 
 
 def test_a_part_is_found_again_and_its_card_shows_everything(site: Site) -> None:
@@ -249,7 +261,7 @@ def test_a_part_is_found_again_and_its_card_shows_everything(site: Site) -> None
     page.click("[data-name=results] .thumb")
     page.one("[data-name=reason]", "at or above the reject threshold")
     text = page.one(".page").text
-    for piece in (part["image_sha256"], site.get("/recipes/1")["bundle"], "wanted", "L40", "200 px²", "reject 0.6"):
+    for piece in (part["image_sha256"], site.get("/v1/recipes/1")["bundle"], "wanted", "L40", "200 px²", "reject 0.6"):
         assert piece in text
     page.shoot("card")
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
@@ -257,16 +269,16 @@ def test_a_part_is_found_again_and_its_card_shows_everything(site: Site) -> None
     assert not page.all(".q-drawer")[0].is_displayed()
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     page.click("button", "Inspect again")
-    page.one(".q-notification", "the answer is the same")
+    page.one(".q-notification", "the result is the same")
     page.check(site.url)
     page = site.open("/card/999999")
-    page.one(".empty", "There is no such part")
+    page.one(".empty", "No such part")
 
 
 def test_trends_and_chinese(site: Site) -> None:
     site.send(picture(defect=True, seed=61), part_id="for the trends")
     page = site.open("/trends")
-    page.one(".panel", "Where defects lie on the part")
+    page.one(".panel", "Position of defects on the part")
     page.click("button", "中文")
     page.one(".page-title", "趋势")
     page.one(".menu-entry", "追溯")
@@ -274,45 +286,45 @@ def test_trends_and_chinese(site: Site) -> None:
     page.check(site.url)
     page = site.open("/")
     page.one(".panel-title", "计数")
-    page.click("button", "EN")
+    page.click("button", "English")
     page.one(".panel-title", "Count")
 
 
 def test_a_token_opens_what_its_role_may_and_no_more(browser: Browser, serve: Any, tmp_path: Path) -> None:
     server = serve("guarded")
     tokens = {}
-    tokens["admin"] = HTTP.post(f"{server.url}/tokens", json={"name": "root", "role": "admin"}).json()["token"]
+    tokens["admin"] = HTTP.post(f"{server.url}/v1/tokens", json={"name": "root", "role": "admin"}).json()["token"]
     head = {"Authorization": f"Bearer {tokens['admin']}"}
     for role in ("line", "operator"):
-        made = HTTP.post(f"{server.url}/tokens", json={"name": role, "role": role}, headers=head)
+        made = HTTP.post(f"{server.url}/v1/tokens", json={"name": role, "role": role}, headers=head)
         tokens[role] = made.json()["token"]
-    HTTP.post(f"{server.url}/inspections", files={"image": ("x.png", grey(DOUBTFUL_GREY, 1))}, headers=head)
+    HTTP.post(f"{server.url}/v1/inspections", files={"image": ("x.png", grey(DOUBTFUL_GREY, 1))}, headers=head)
     browser.open(f"{server.url}/review")
     assert browser.driver.current_url.endswith("/login?next=/review")
     browser.shoot("login")
     browser.fill("token", "blm_wrong" + Keys.ENTER)
-    browser.one("#sign-in-problem", "This token does not hold.")
+    browser.one("#sign-in-problem", "Invalid or revoked token.")
     browser.driver.get_log("browser")  # it tells of the refusal
     browser.open(f"{server.url}/login?next=/review")
     browser.fill("token", tokens["operator"] + Keys.ENTER)
-    browser.one(".panel", "What is it truly?")
+    browser.one(".panel", "True class")
     browser.check(server.url)
     browser.open(f"{server.url}/training")
-    browser.one(".empty", "This takes the role engineer; you are operator.")
+    browser.one(".empty", "Your role (operator) cannot open this page")
     browser.open(f"{server.url}/review")
     browser.one("[data-name=save]")
-    HTTP.delete(f"{server.url}/tokens/operator", headers=head)
+    HTTP.delete(f"{server.url}/v1/tokens/operator", headers=head)
     browser.click("[data-name=save]")
-    browser.one(".q-notification", "Your token no longer holds")
-    assert HTTP.get(f"{server.url}/inspections/1", headers=head).json()["reviews"] == []
+    browser.one(".q-notification", "Your token is no longer valid")
+    assert HTTP.get(f"{server.url}/v1/inspections/1", headers=head).json()["reviews"] == []
     browser.open(f"{server.url}/login")
     browser.fill("token", tokens["line"] + Keys.ENTER)
-    browser.one(".empty", "This takes the role operator; you are line.")
+    browser.one(".empty", "Your role (line) cannot open this page")
 
 
 @pytest.mark.slow
 def test_a_training_runs_and_ends_with_a_bundle(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path / "jobs")
+    jobs = JobRunner(tmp_path / "jobs")
     data = tmp_path / "data"
     job = jobs.start("draw", [["synth", str(data), "--train", "12", "--good", "4", "--defects", "1"]], "anna")
     wait_until(lambda: job.state != "running", 120)
@@ -327,7 +339,7 @@ def test_jobs_run_one_at_a_time_fail_are_cancelled_and_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # "station" is where a station keeps its data by default: below the present folder
-    jobs = Jobs(Path("jobs"))
+    jobs = JobRunner(Path("jobs"))
     failing = jobs.start("inspect", [["inspect", "nowhere.blemish", "none.png"], ["synth", "{folder}/never"]], "anna")
     with pytest.raises(BusyError):
         jobs.start("another", [["synth", "x"]], "anna")
@@ -344,7 +356,7 @@ def test_jobs_run_one_at_a_time_fail_are_cancelled_and_remembered(
     assert drawn == len(list((long.folder / "data").rglob("*.png"))) < 100000
 
     def remembered() -> dict[str, str]:
-        return {job.id: str(job.state) for job in Jobs(tmp_path / "jobs").all()}
+        return {job.id: str(job.state) for job in JobRunner(tmp_path / "jobs").all()}
 
     # The job has ended a moment before that is written down; until then it stands there as running.
     wait_until(lambda: "interrupted" not in remembered().values(), 10)
@@ -375,7 +387,9 @@ def test_jobs_run_commands_that_there_are(tmp_path: Path) -> None:
 
 
 def test_a_comparison_offers_its_choice_first_and_its_own_page(tmp_path: Path) -> None:
-    job = Job(tmp_path, "compare", "anna", [["compare"]], px_per_mm=12.5, state="done")
+    job = TrainingJob(
+        folder=tmp_path, title="compare", user="anna", commands=[["compare"]], px_per_mm=12.5, state="done"
+    )
     for name in ("runs/fcdd/fcdd", "runs/aae/aae", "choice"):
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / f"{name}.blemish").touch()
@@ -385,49 +399,69 @@ def test_a_comparison_offers_its_choice_first_and_its_own_page(tmp_path: Path) -
     job.folder = tmp_path / "jobs" / "one"
     job.folder.mkdir(parents=True)
     job.save()
-    assert Jobs(tmp_path / "jobs").all()[0].px_per_mm == 12.5
+    assert JobRunner(tmp_path / "jobs").all()[0].px_per_mm == 12.5
 
 
-def test_every_text_is_in_chinese_with_the_same_places() -> None:
-    used = set()
+def test_every_text_of_the_pages_is_translated() -> None:
+    """Literals, also within conditions, that are passed to `t`, and the texts in tables that are translated later."""
+    used: set[str] = set()
     for file in PAGES.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             if isinstance(node, ast.Call) and name == "t" and node.args:
-                used |= {part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant) and part.value}
-    listed = [name for _, name, _ in MENU] + [meaning for _, meaning in review.KEYS]
-    listed += [*review.QUEUES.values(), *(name for _, name in review.TOOLS.values()), *live.PERIODS.values()]
-    listed += [*(title for _, title, _ in trends.QUALITIES), *(title for _, title in dataset_view.FINDINGS)]
-    listed += [*training_form.HINTS.values(), *job_list.ICONS, *auth.ROLES, *get_args(quality.Kind), "Rejection card"]
-    listed += ["pass", "review", "reject", "api", "folder", "camera", "dataset", "read", "prepare", "network", "decode"]
-    used |= set(listed)
-    assert len(used) > 100
-    assert {text for text in used if isinstance(text, str)} - set(texts.IN_CHINESE) == set()
-    for english, chinese in texts.IN_CHINESE.items():
-        places = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in (english, chinese)]
-        assert places[0] == places[1], english
-    reason = "scratch score 3.2 is at or above the reject threshold 2.5"
-    assert texts.translate_reason(reason, texts.CHINESE) == "scratch得分 3.2 达到或超过拒收阈值 2.5"
-    assert texts.translate_reason(reason, texts.ENGLISH) == reason
+                constants = (part for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant))
+                used |= {part.value for part in constants if isinstance(part.value, str) and part.value}
+    used |= {name for _, name, _ in MENU} | {meaning for _, meaning in review.KEYS} | {*trace.SIZES.values()}
+    used |= {*review.QUEUES.values(), *(name for _, name in review.TOOLS.values()), *live.PERIODS.values()}
+    used |= {*(title for _, title, _ in trends.QUALITIES), *(title for _, title in dataset_view.FINDINGS)}
+    used |= {*training_form.HINTS.values(), *job_list.ICONS, *auth.ROLES, *get_args(image_quality.AlarmKind)}
+    used |= {*session.REASONS.values(), session.DATABASE_LOST, *threshold.COLOURS, *inspection_card.TIMINGS}
+    used |= {"pass", "review", "reject", "api", "folder", "camera", "dataset", "all defects", "all images"}
+    assert set(session.REASONS) == set(ReasonKind)
+    for language in languages()[1:]:
+        t = translator(language)
+        assert len(used) > 100
+        assert {text for text in used if t(text) == text} == set()
+
+
+def test_a_reason_is_translated_by_its_kind_whatever_its_english_text(
+    station: Station, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = client.post("/v1/inspections", files={"image": picture(defect=True)}).json()
+    with station.database.reading() as database:
+        row = database.get_one(InspectionRow, part["id"])
+    shown = {language: PageSession(station, None, language).reasons(row) for language in ("en", "zh")}
+    score, threshold = part["reasons"][0]["value"], part["reasons"][0]["threshold"]
+    assert shown["en"] == [f"score {score:.4g} is at or above the reject threshold {threshold:.4g}"]
+    assert shown["zh"] == [f"得分 {score:.4g} 达到或超过“不合格”阈值 {threshold:.4g}"]
+    for kind in ReasonKind:
+        monkeypatch.setitem(result.SENTENCES, kind, "another sentence")
+    assert {language: PageSession(station, None, language).reasons(row) for language in ("en", "zh")} == shown
+    again = station.service.inspectors.get(row.recipe).inspect(station.settings.images / str(row.image_path))
+    assert str(again.reasons[0]) == "another sentence"
+    assert find_differences(to_inspection(row), again) == []
+    answer = client.get(f"/v1/inspections/{part['id']}").json()
+    assert from_dict(answer).reasons == again.reasons
+    assert {**answer["reasons"][0], "text": ""} == {**part["reasons"][0], "text": ""}
 
 
 def test_disputes_are_settled_by_two_who_agree() -> None:
-    assert reviewing.is_disputed("reject", ["good"])
-    assert reviewing.is_disputed("pass", ["scratch"])
-    assert not reviewing.is_disputed("reject", ["scratch"])
-    assert not reviewing.is_disputed("review", ["good"])
-    assert reviewing.is_disputed("reject", ["scratch", "good"])
-    assert not reviewing.is_disputed("reject", ["good", "good"])
+    assert review_queue.is_disputed("reject", ["good"])
+    assert review_queue.is_disputed("pass", ["scratch"])
+    assert not review_queue.is_disputed("reject", ["scratch"])
+    assert not review_queue.is_disputed("review", ["good"])
+    assert review_queue.is_disputed("reject", ["scratch", "good"])
+    assert not review_queue.is_disputed("reject", ["good", "good"])
 
 
-def case(id_: int, score: float, truth: str | None, verdict: Verdict = Verdict.PASS, **known: Any) -> Case:
+def case(id_: int, score: float, truth: str | None, verdict: Verdict = Verdict.PASS, **known: Any) -> ScoredPart:
     inspection = Inspection(verdict, "defect", score, known.pop("regions", []), (8, 8), **known)
-    return Case(id_, None, truth, verdict, score, inspection, True)
+    return ScoredPart(id_, None, truth, verdict, score, inspection, True)
 
 
 def test_other_thresholds_are_counted_by_truth() -> None:
     found = [case(i, i / 10, "good" if i < 6 else "scratch") for i in range(10)] + [case(10, 0.95, None)]
-    outcome = thresholds.judge_anew(found, Decision(review=0.45, reject=0.75))
+    outcome = thresholds.preview_decision(found, Decision(review=0.45, reject=0.75))
     assert [verdict.value for verdict in outcome.verdicts] == ["pass"] * 5 + ["review"] * 3 + ["reject"] * 3
     assert outcome.escape is not None
     assert outcome.overkill is not None
@@ -435,7 +469,7 @@ def test_other_thresholds_are_counted_by_truth() -> None:
     assert (outcome.escape.low, outcome.escape.high) == clopper_pearson(0, 4)
     assert outcome.changed == [5, 6, 7, 8, 9, 10]
     assert outcome.proof.needed[1]["parts"] == math.ceil(math.log(0.05) / math.log(0.99))
-    edges, counts = thresholds.histogram(found, Decision(review=0.45, reject=3.0))
+    edges, counts = thresholds.score_histogram(found, Decision(review=0.45, reject=3.0))
     assert edges[0] < 0
     assert edges[-1] > 3.0
     assert {kind: sum(bars) for kind, bars in counts.items()} == {"good": 6, "defective": 4, "unknown": 1}
@@ -444,28 +478,28 @@ def test_other_thresholds_are_counted_by_truth() -> None:
 def test_rules_count_in_and_ignored_regions_stay_ignored() -> None:
     decision = Decision(review=0.5, reject=0.6, class_thresholds={"scratch": 0.2})
     scored = case(1, 0.3, None, class_scores={"good": 0.7, "scratch": 0.3})
-    ignored = case(2, 0.9, None, reasons=["all 2 regions are ignored by a rule"])
-    outcome = thresholds.judge_anew([scored, ignored], decision)
+    ignored = case(2, 0.9, None, reasons=[Reason(ReasonKind.IGNORED, Verdict.PASS, value=2.0)])
+    outcome = thresholds.preview_decision([scored, ignored], decision)
     assert [verdict.value for verdict in outcome.verdicts] == ["reject", "pass"]
 
 
 def test_the_moving_average_follows_its_definition() -> None:
     rng = np.random.default_rng(0)
     scores = [*rng.normal(5, 1, 200), *rng.normal(7, 1, 50)]
-    found = drift.ewma(scores, base=100, weight=0.2)
+    found = drift.compute_ewma(scores, baseline=100, weight=0.2)
     mean, deviation = np.mean(scores[:100]), np.std(scores[:100], ddof=1)
     weights = 0.2 * 0.8 ** np.arange(150)[::-1]
     assert found.values[149] == pytest.approx(weights @ scores[:150] + 0.8**150 * mean)
     assert found.high[-1] - found.mean == pytest.approx(3 * deviation * math.sqrt(0.2 / 1.8))
     assert found.drifted
-    assert not drift.ewma(scores[:200], base=100).drifted
+    assert not drift.compute_ewma(scores[:200], baseline=100).drifted
 
 
 def test_a_defect_is_spread_evenly_over_its_box() -> None:
-    cells = drift.spread((0.25, 0.5, 0.75, 1.0), side=4)
+    cells = drift.spread_box((0.25, 0.5, 0.75, 1.0), side=4)
     assert cells.sum() == pytest.approx(1)
     assert (np.argwhere(cells > 0) == [[2, 1], [2, 2], [3, 1], [3, 2]]).all()
-    assert drift.spread((0.5, 0.5, 0.5, 0.5), side=4).sum() == pytest.approx(1, abs=1e-3)
+    assert drift.spread_box((0.5, 0.5, 0.5, 0.5), side=4).sum() == pytest.approx(1, abs=1e-3)
 
 
 def test_dark_blurred_and_shifted_pictures_are_told_apart() -> None:
@@ -473,21 +507,24 @@ def test_dark_blurred_and_shifted_pictures_are_told_apart() -> None:
     image = (cv2.GaussianBlur(rng.random((300, 400)), (0, 0), 2) * 4 - 1.5).clip(0.05, 0.95)
     usual = (image * 200).astype(np.uint8)[..., None]
     moved = np.roll(usual, (12, 30), axis=(0, 1))
-    reference = quality.small(usual)
-    base = quality.measure(usual, reference)
+    reference = image_quality.make_thumbnail(usual)
+    base = image_quality.measure_quality(usual, reference)
 
     def alarms(changed: np.ndarray) -> list[str]:
-        return [alarm.kind for alarm in quality.compare(base, quality.measure(changed, reference))]
+        return [
+            alarm.kind
+            for alarm in image_quality.compare_quality(base, image_quality.measure_quality(changed, reference))
+        ]
 
     assert alarms(usual) == []
-    assert alarms((usual * 0.5).astype(np.uint8)) == ["Dark pictures"]
-    assert alarms(cv2.GaussianBlur(usual, (0, 0), 4)[..., None]) == ["Blurred pictures"]
-    assert alarms(moved) == ["Shifted pictures"]
-    assert quality.measure(moved, reference)["shift"] == pytest.approx(math.hypot(12, 30) / 400, rel=0.15)
+    assert alarms((usual * 0.5).astype(np.uint8)) == ["Dark images"]
+    assert alarms(cv2.GaussianBlur(usual, (0, 0), 4)[..., None]) == ["Blurred images"]
+    assert alarms(moved) == ["Shifted images"]
+    assert image_quality.measure_quality(moved, reference)["shift"] == pytest.approx(math.hypot(12, 30) / 400, rel=0.15)
 
 
 def test_a_class_may_be_called_with_braces(tmp_path: Path, bundle_file: Path) -> None:
     with running(tmp_path / "s", bundle_file) as station:
-        visitor = Visitor(station, None, texts.ENGLISH)
-        assert visitor.t("{x}") == "{x}"
-        assert visitor.t("{number} reviewed parts were written as a dataset:", number=3).startswith("3 ")
+        page = PageSession(station, None, ENGLISH)
+        assert page.t("{x}") == "{x}"
+        assert page.t("{number} reviewed parts were written as a dataset:", number=3).startswith("3 ")

@@ -16,9 +16,9 @@ import httpx
 import numpy as np
 import pytest
 import schemathesis
-from conftest import HTTP, Server, client_of, picture, running, wait_until
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
+from station_helpers import HTTP, Server, client_of, picture, running, wait_until
 from typer.testing import CliRunner
 
 from blemish.imaging.read import encode
@@ -45,7 +45,7 @@ def test_every_answered_part_is_recorded_once_though_the_station_is_killed(tmp_p
             while part not in answers:
                 try:
                     answer = HTTP.post(
-                        f"{server.url}/inspections",
+                        f"{server.url}/v1/inspections",
                         files={"image": ("x.png", picture(defect=number % 3 == 0, seed=number))},
                         data={"part_id": part}, headers={"Idempotency-Key": part},
                     )  # fmt: skip
@@ -92,7 +92,7 @@ def test_a_body_of_a_gigabyte_is_refused_early(tmp_path: Path, serve: ServerMake
         """Send up to 1 GiB, until an answer comes; the answer's first line, and how much was sent."""
         block, sent = bytes(2**18), 0
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-            connection.sendall(b"POST /inspections HTTP/1.1\r\nHost: 127.0.0.1\r\n" + head + b"\r\n")
+            connection.sendall(b"POST /v1/inspections HTTP/1.1\r\nHost: 127.0.0.1\r\n" + head + b"\r\n")
             answer = b""
             connection.setblocking(False)
             while sent < 2**30 and not answer:
@@ -118,7 +118,7 @@ def test_a_body_of_a_gigabyte_is_refused_early(tmp_path: Path, serve: ServerMake
         assert sent < 2**26
         assert b" 4" in answer or not answer  # the connection may be closed before the answer is read
         assert HTTP.get(f"{server.url}/readyz").status_code == 200
-    big = HTTP.post(f"{server.url}/inspections", files={"image": bytes(3 * 2**20)})
+    big = HTTP.post(f"{server.url}/v1/inspections", files={"image": bytes(3 * 2**20)})
     assert big.status_code == 413
 
 
@@ -136,8 +136,8 @@ def test_beyond_loopback_a_token_is_a_must(tmp_path: Path, bundle_file: Path) ->
     assert "--new-token" in refused.stderr
     token = call("--new-token", "anna:engineer").stdout.strip()
     with running(tmp_path / "s", bundle_file) as station:
-        assert client_of(station).get("/recipes").status_code == 401
-        assert client_of(station, token).get("/recipes").status_code == 200
+        assert client_of(station).get("/v1/recipes").status_code == 401
+        assert client_of(station, token).get("/v1/recipes").status_code == 200
 
 
 def test_replay_says_whether_the_answer_is_the_same(tmp_path: Path, bundle_file: Path) -> None:
@@ -150,7 +150,7 @@ def test_replay_says_whether_the_answer_is_the_same(tmp_path: Path, bundle_file:
     with running(tmp_path / "s", bundle_file) as station:
         client = client_of(station)
         defects = (True, False, True, True, True)
-        ids = [client.post("/inspections", files={"image": picture(defect=d)}).json()["id"] for d in defects]
+        ids = [client.post("/v1/inspections", files={"image": picture(defect=d)}).json()["id"] for d in defects]
         with station.database.writing() as session:
             from blemish.station.models import InspectionRow
 
@@ -159,11 +159,13 @@ def test_replay_says_whether_the_answer_is_the_same(tmp_path: Path, bundle_file:
             region.measurements = {**region.measurements, "length_px": 999.0}
             region = session.get_one(InspectionRow, ids[3]).regions[0]
             region.mask = encode(np.eye(region.y1 - region.y0, region.x1 - region.x0, dtype=bool), ".png")
-            session.get_one(InspectionRow, ids[4]).reasons = ["another rule"]
+            session.get_one(InspectionRow, ids[4]).reasons = [
+                {"kind": "rule", "verdict": "reject", "rule": "another rule"}
+            ]
             kept = station.settings.images / str(session.get_one(InspectionRow, ids[0]).image_path)
     run = CliRunner().invoke
     same, other, *altered = (run(app, [str(key), "--data", str(tmp_path / "s")]) for key in ids)
-    assert (same.exit_code, "the answer is the same" in same.output) == (0, True)
+    assert (same.exit_code, "is the same" in same.output) == (0, True)
     assert (other.exit_code, "score was 0.9" in other.output) == (1, True)
     for found, said in zip(altered, ("length_px was 999", "its mask shares", "another rule"), strict=True):
         assert (found.exit_code, said in found.output) == (1, True), found.output
@@ -176,7 +178,7 @@ def test_replay_of_a_part_without_an_answer_has_none_again(tmp_path: Path, bundl
 
     with running(tmp_path / "s", bundle_file, watch=[tmp_path / "in"]) as station:
         (tmp_path / "in" / "broken.png").write_bytes(picture()[:60])
-        wait_until(lambda: client_of(station).get("/inspections").json()["total"] == 1)
+        wait_until(lambda: client_of(station).get("/v1/inspections").json()["total"] == 1)
         with station.database.reading() as session:
             from blemish.station.models import InspectionRow
 
@@ -190,9 +192,9 @@ def full_station(tmp_path: Path, bundle_file: Path) -> Iterator[Station]:
     """With a part of everything, so that random requests find something."""
     with running(tmp_path / "s", bundle_file, max_image_bytes=2**20, max_bundle_bytes=2**20) as station:
         client = client_of(station)
-        part = client.post("/inspections", files={"image": picture(defect=True)}).json()["id"]
-        client.put(f"/golden/{part}", json={"label": "defect"})
-        client.post(f"/inspections/{part}/reviews", json={"label": "defect"})
+        part = client.post("/v1/inspections", files={"image": picture(defect=True)}).json()["id"]
+        client.put(f"/v1/golden/{part}", json={"label": "defect"})
+        client.post(f"/v1/inspections/{part}/reviews", json={"label": "defect"})
         yield station
 
 
@@ -202,7 +204,7 @@ def fuzz(station: Station, examples: int) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(station), headers=local)
     seen = set()
     for operation in (found.ok() for found in schema.get_all_operations()):
-        if (operation.method.upper(), operation.path) == ("POST", "/tokens"):
+        if (operation.method.upper(), operation.path) == ("POST", "/v1/tokens"):
             continue  # from the first token on, every request would be refused
 
         @given(case=operation.as_strategy(GenerationMode.POSITIVE) | operation.as_strategy(GenerationMode.NEGATIVE))
@@ -215,7 +217,7 @@ def fuzz(station: Station, examples: int) -> None:
 
         check()
     succeeded = {path for _, path, fine in seen if fine}
-    assert {"/recipes", "/inspections", "/decision", "/audit", "/metrics"} <= succeeded
+    assert {"/v1/recipes", "/v1/inspections", "/v1/decision", "/v1/audit", "/metrics"} <= succeeded
     assert client_of(station).get("/readyz").status_code == 200
 
 

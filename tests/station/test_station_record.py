@@ -13,22 +13,20 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from conftest import client_of, picture, running
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from station_helpers import client_of, picture, running
 
-from blemish.errors import DataError, OptionError
+from blemish.errors import BlemishError, DataError, ImageError, OptionError
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Verdict
-from blemish.station import production_counts as figures
-from blemish.station import recipes
-from blemish.station import repository as record
+from blemish.station import production_counts, recipes, repository
 from blemish.station.database import Database, open_database
-from blemish.station.image_store import expired, keep, sweep, sweep_strays, take_in
+from blemish.station.image_store import delete_expired, delete_orphans, find_expired, receive_file, store_image
 from blemish.station.models import AuditRow, Base, InspectionRow, OutboxRow, RecipeRow, now
-from blemish.station.replay import differences
-from blemish.station.repository import Arrival, Filter
+from blemish.station.replay import find_differences
+from blemish.station.repository import IncomingPart, InspectionFilter
 from blemish.station.settings import Settings
 
 
@@ -42,8 +40,8 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def recipe_id(database: Database, bundle_file: Path, tmp_path: Path) -> int:
     with bundle_file.open("rb") as stream:
-        file = take_in(stream, tmp_path / "incoming", 2**20)
-    bundle = recipes.take_bundle(database, file, tmp_path / "bundles", "anna")
+        file = receive_file(stream, tmp_path / "incoming", 2**20)
+    bundle = recipes.import_bundle(database, file, tmp_path / "bundles", "anna")
     with database.writing() as session:
         recipe = recipes.make_recipe(session, "plates", session.merge(bundle), "anna")
         recipes.activate(session, recipe, "anna")
@@ -56,11 +54,11 @@ def inspected(bundle: Path, grey: int) -> Inspection:
     return Inspector.open(bundle).inspect(image)
 
 
-def store(database: Database, recipe_id: int, found: Inspection | None, **fields: object) -> int:
+def store(database: Database, recipe_id: int, found: Inspection | BlemishError, **fields: object) -> int:
     sinks = fields.pop("sinks", ())
-    arrival = Arrival(recipe_id, "0" * 64, 10, "api", **fields)  # type: ignore[arg-type]
+    arrival = IncomingPart(recipe_id, "0" * 64, 10, "api", **fields)  # type: ignore[arg-type]
     with database.writing() as session:
-        row = record.store(session, arrival, found, station="s", image_path=None, sinks=sinks)  # type: ignore[arg-type]
+        row = repository.store_inspection(session, arrival, found, station="s", image_path=None, sinks=sinks)  # type: ignore[arg-type]
         return row.id
 
 
@@ -73,7 +71,7 @@ def test_migrations_make_the_tables_that_the_models_describe(database: Database)
 def test_opening_again_keeps_the_record(database_url: str, database: Database, recipe_id: int) -> None:
     again = open_database(database_url)
     with again.reading() as session:
-        assert recipes.active(session).id == recipe_id  # type: ignore[union-attr]
+        assert recipes.active_recipe(session).id == recipe_id  # type: ignore[union-attr]
     again.engine.dispose()
 
 
@@ -82,8 +80,8 @@ def test_an_inspection_comes_back_as_it_was(database: Database, recipe_id: int, 
     key = store(database, recipe_id, found, part_id="p", lot="l", sinks=["one", "two"])
     with database.reading() as session:
         row = session.get_one(InspectionRow, key)
-        back = record.as_inspection(row)
-        assert differences(found, back) == []
+        back = repository.to_inspection(row)
+        assert find_differences(found, back) == []
         assert len(back.regions) == len(found.regions) == 1
         assert np.array_equal(back.regions[0].mask, found.regions[0].mask)  # type: ignore[arg-type]
         assert back.regions[0].measurements == found.regions[0].measurements
@@ -97,7 +95,7 @@ def test_an_inspection_comes_back_as_it_was(database: Database, recipe_id: int, 
 def test_no_valid_answer_is_never_a_pass(database: Database, recipe_id: int, bundle_file: Path) -> None:
     unsure = replace(inspected(bundle_file, 50), score=math.nan)
     assert unsure.verdict == Verdict.PASS
-    for found in (unsure, None):
+    for found in (unsure, ImageError("damaged")):
         key = store(database, recipe_id, found)
         with database.reading() as session:
             row = session.get_one(InspectionRow, key)
@@ -123,25 +121,27 @@ def test_find_agrees_with_a_search_by_hand(database: Database, recipe_id: int, b
         for part in (None, "p2"):
             for lot in (None, "l1"):
                 for verdict in (None, "pass", "reject", "review"):
-                    where = Filter(part, lot, verdict)
+                    where = InspectionFilter(part_id=part, lot=lot, verdict=verdict)
                     pages, before = [], None
-                    while page := record.find(session, where, limit=2, before=before):
+                    while page := repository.find_inspections(session, where, limit=2, before=before):
                         pages += [row.id for row in page]
                         before = page[-1].id
                     assert pages == by_hand(part, lot, verdict)
-                    assert record.count(session, where) == len(pages)
+                    assert repository.count_inspections(session, where) == len(pages)
         rejects = by_hand(None, None, "reject")
         for where in (
-            Filter(label="defect"),
-            Filter(min_area_px=600),
-            Filter(min_length_px=30),
-            Filter(recipe="plates", verdict="reject"),
+            InspectionFilter(label="defect"),
+            InspectionFilter(min_area_px=600),
+            InspectionFilter(min_length_px=30),
+            InspectionFilter(recipe="plates", verdict="reject"),
         ):
-            assert [row.id for row in record.find(session, where)] == rejects
-        assert record.find(session, Filter(min_area_px=601)) == []
-        assert record.find(session, Filter(min_length_mm=0.1)) == []  # no scale, no millimetres
-        assert record.find(session, Filter(since=now() + timedelta(hours=1))) == []
-        assert record.count(session, Filter(until=now() + timedelta(hours=1))) == 24
+            assert [row.id for row in repository.find_inspections(session, where)] == rejects
+        assert repository.find_inspections(session, InspectionFilter(min_area_px=601)) == []
+        assert (
+            repository.find_inspections(session, InspectionFilter(min_length_mm=0.1)) == []
+        )  # no scale, no millimetres
+        assert repository.find_inspections(session, InspectionFilter(since=now() + timedelta(hours=1))) == []
+        assert repository.count_inspections(session, InspectionFilter(until=now() + timedelta(hours=1))) == 24
 
 
 def test_parts_are_found_by_millimetres(database: Database, recipe_id: int, bundle_file: Path) -> None:
@@ -149,9 +149,9 @@ def test_parts_are_found_by_millimetres(database: Database, recipe_id: int, bund
     image[10:30, 20:50] = 220
     key = store(database, recipe_id, Inspector.open(bundle_file, px_per_mm=10.0).inspect(image))
     with database.reading() as session:
-        for least, found in ((Filter(min_length_mm=2.9), [key]), (Filter(min_length_mm=3.1), []),
-                             (Filter(min_area_mm2=6.0), [key]), (Filter(min_area_mm2=6.1), [])):  # fmt: skip
-            assert [row.id for row in record.find(session, least)] == found
+        for least, found in ((InspectionFilter(min_length_mm=2.9), [key]), (InspectionFilter(min_length_mm=3.1), []),
+                             (InspectionFilter(min_area_mm2=6.0), [key]), (InspectionFilter(min_area_mm2=6.1), [])):  # fmt: skip
+            assert [row.id for row in repository.find_inspections(session, least)] == found
 
 
 def test_a_key_is_recorded_once(database: Database, recipe_id: int, bundle_file: Path) -> None:
@@ -160,8 +160,8 @@ def test_a_key_is_recorded_once(database: Database, recipe_id: int, bundle_file:
     with pytest.raises(IntegrityError):
         store(database, recipe_id, found, key="k")
     with database.reading() as session:
-        assert record.count(session, Filter()) == 1
-        assert record.by_key(session, "k") is not None
+        assert repository.count_inspections(session, InspectionFilter()) == 1
+        assert repository.find_by_key(session, "k") is not None
 
 
 def test_reviews_are_the_truth_and_are_checked(database: Database, recipe_id: int, bundle_file: Path) -> None:
@@ -169,43 +169,43 @@ def test_reviews_are_the_truth_and_are_checked(database: Database, recipe_id: in
     mask = bytes(cv2.imencode(".png", np.full((64, 80), 255, np.uint8))[1])
     with database.writing() as session:
         row = session.get_one(InspectionRow, key)
-        record.review(session, row, "otto", "good")
-        made = record.review(session, row, "anna", "scratch", mask, "seen by hand")
+        repository.add_review(session, row, "otto", "good")
+        made = repository.add_review(session, row, "anna", "scratch", mask, "seen by hand")
         assert made.corrected == ["label", "mask"]
         with pytest.raises(DataError, match="10×10"):
-            record.review(session, row, "anna", "scratch", bytes(cv2.imencode(".png", np.zeros((10, 10)))[1]))
+            repository.add_review(session, row, "anna", "scratch", bytes(cv2.imencode(".png", np.zeros((10, 10)))[1]))
         with pytest.raises(DataError):
-            record.review(session, row, "anna", "scratch", b"no picture")
+            repository.add_review(session, row, "anna", "scratch", b"no picture")
     with database.reading() as session:
         row = session.get_one(InspectionRow, key)
-        assert (record.truth(row), record.disagrees(row)) == ("scratch", True)
-        assert record.count(session, Filter(reviewed=True)) == 1
-        assert record.count(session, Filter(reviewed=False)) == 0
+        assert (repository.reviewed_label(row), repository.contradicts("scratch", row.verdict)) == ("scratch", True)
+        assert repository.count_inspections(session, InspectionFilter(reviewed=True)) == 1
+        assert repository.count_inspections(session, InspectionFilter(reviewed=False)) == 0
 
 
 def test_recipes_are_versioned_and_every_change_is_logged(database: Database, recipe_id: int) -> None:
     with database.writing() as session:
-        first = session.get_one(RecipeRow, recipes.resolve(session, None))
-        second = recipes.change_decision(session, first, Decision(review=0.1, reject=0.2), "anna", "too many escapes")
+        first = session.get_one(RecipeRow, recipes.resolve_recipe(session, None))
+        second = recipes.revise_decision(session, first, Decision(review=0.1, reject=0.2), "anna", "too many escapes")
         assert (second.version, second.activation) == (2, None)
         with pytest.raises(DataError, match="activated"):
-            recipes.resolve(session, str(second.id))
-        assert recipes.resolve(session, "plates") == first.id
+            recipes.resolve_recipe(session, str(second.id))
+        assert recipes.resolve_recipe(session, "plates") == first.id
         recipes.activate(session, second, "anna")
-        assert recipes.resolve(session, None) == recipes.resolve(session, "plates") == second.id
-        assert recipes.resolve(session, str(first.id)) == first.id
+        assert recipes.resolve_recipe(session, None) == recipes.resolve_recipe(session, "plates") == second.id
+        assert recipes.resolve_recipe(session, str(first.id)) == first.id
         recipes.activate(session, first, "otto", "back")
-        assert recipes.resolve(session, None) == first.id
+        assert recipes.resolve_recipe(session, None) == first.id
         assert first.decision != second.decision
     with database.reading() as session:
         log = list(session.scalars(select(AuditRow).order_by(AuditRow.id)))
-    assert [(row.who, row.action) for row in log] == [
+    assert [(row.created_by, row.action) for row in log] == [
         ("anna", "bundle"), ("anna", "recipe"), ("anna", "activate"), ("anna", "recipe"), ("anna", "decision"),
         ("anna", "activate"), ("otto", "activate"),
     ]  # fmt: skip
     assert log[4].before["reject"] == 0.6  # type: ignore[index]
     assert log[4].after["reject"] == 0.2  # type: ignore[index]
-    assert log[4].why == "too many escapes"
+    assert log[4].comment == "too many escapes"
 
 
 def test_images_go_by_age_and_size_but_not_reviewed_ones(
@@ -219,27 +219,27 @@ def test_images_go_by_age_and_size_but_not_reviewed_ones(
         keys.append(store(database, recipe_id, inspected(bundle_file, 50)))
         with database.writing() as session:
             row = session.get_one(InspectionRow, keys[-1])
-            row.image_path, row.image_bytes = keep(file, settings.images), 1000
+            row.image_path, row.image_bytes = store_image(file, settings.images), 1000
     with database.writing() as session:
-        record.review(session, session.get_one(InspectionRow, keys[1]), "anna", "good")
+        repository.add_review(session, session.get_one(InspectionRow, keys[1]), "anna", "good")
     with database.writing() as session:
-        assert [row.id for row in expired(session, settings)] == [keys[0], keys[2], keys[3]]
-        assert sweep(session, settings) == 3
+        assert [row.id for row in find_expired(session, settings)] == [keys[0], keys[2], keys[3]]
+        assert delete_expired(session, settings) == 3
     with database.reading() as session:
-        assert expired(session, settings) == []
+        assert find_expired(session, settings) == []
         left = {session.get_one(InspectionRow, key).image_path for key in keys} - {None}
         assert {p.relative_to(settings.images).as_posix() for p in settings.images.glob("*/*")} == left
         assert len(left) == 2
-        assert expired(session, Settings(data=tmp_path / "s", station="s", keep_days=1)) == []
-        old = expired(session, Settings(data=tmp_path / "s", station="s", keep_days=1e-9))
+        assert find_expired(session, Settings(data=tmp_path / "s", station="s", keep_days=1)) == []
+        old = find_expired(session, Settings(data=tmp_path / "s", station="s", keep_days=1e-9))
         assert [row.id for row in old] == [keys[4]]
         shared = Settings(data=tmp_path / "t", station="t", db="postgresql://host/shared", keep_days=1e-9)
-        assert expired(session, shared) == []  # not its images
+        assert find_expired(session, shared) == []  # not its images
     stray = settings.images / "2020-01-01" / "x.png"
     stray.parent.mkdir()
     stray.touch()
     with database.reading() as session:
-        assert sweep_strays(session, settings, older_than_s=-1) == 1
+        assert delete_orphans(session, settings, min_age_s=-1) == 1
     assert not stray.exists()
 
 
@@ -267,17 +267,19 @@ def test_two_stations_on_one_database_record_a_key_once(database_url: str, bundl
         def send(index: int) -> dict[str, object]:
             headers = {"Idempotency-Key": f"k{index // 2}"}
             files = {"image": ("x.png", picture(seed=index // 2))}
-            answer = clients[index % 2].post("/inspections", files=files, headers=headers)
+            answer = clients[index % 2].post("/v1/inspections", files=files, headers=headers)
             assert answer.status_code == 200
             return dict(answer.json())
 
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(send, range(40)))
         assert all(answers[i] == answers[i + 1] for i in range(0, 40, 2))
-        assert clients[0].get("/inspections").json()["total"] == 20
-        assert len(clients[0].get("/recipes").json()) == 1
-        totals = [clients[0].get("/inspections", params={"station": name}).json()["total"] for name in "ab"]
+        assert clients[0].get("/v1/inspections").json()["total"] == 20
+        assert len(clients[0].get("/v1/recipes").json()) == 1
+        totals = [clients[0].get("/v1/inspections", params={"station": name}).json()["total"] for name in "ab"]
         with stations[0].database.reading() as session:
-            shown = [figures.counts(session, name, now() - timedelta(hours=1)).passed for name in "ab"]
+            shown = [
+                production_counts.count_verdicts(session, name, now() - timedelta(hours=1)).passed for name in "ab"
+            ]
         assert shown == totals
         assert sum(totals) == 20

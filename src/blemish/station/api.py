@@ -1,4 +1,4 @@
-"""The web application of a station: routes, guard and errors."""
+"""The web application of a station: routes, middleware and error responses."""
 
 import logging
 
@@ -10,24 +10,25 @@ from starlette.requests import ClientDisconnect
 
 import blemish
 from blemish.errors import BlemishError, ImageError
-from blemish.station.golden import GoldenLossError
-from blemish.station.image_store import NotKeptError
-from blemish.station.middleware import Guard
+from blemish.station.golden_set import GoldenLossError
+from blemish.station.image_store import ImageNotStoredError
+from blemish.station.middleware import RequestGuard
 from blemish.station.routes import admin, inspections, jobs, recipes, reviews
 from blemish.station.station import Station
 from blemish.station.tickets import NotAnsweredError, QueueFullError
 
 log = logging.getLogger("blemish.station")
+API = "/v1"
 _STATUS: dict[type[BlemishError], int] = {
     QueueFullError: 429,
     NotAnsweredError: 503,
     GoldenLossError: 409,
-    NotKeptError: 404,
+    ImageNotStoredError: 404,
 }
 
 
 def create_app(station: Station) -> FastAPI:
-    """The application of an open station, which every route finds as `app.state.station`."""
+    """The application of an open station, which every route reaches as `app.state.station`."""
     app = FastAPI(
         title="blemish inspection station",
         version=blemish.__version__,
@@ -35,14 +36,15 @@ def create_app(station: Station) -> FastAPI:
         redoc_url=None,
     )
     app.state.station = station
-    app.add_middleware(Guard, settings=station.settings)
+    app.add_middleware(RequestGuard, settings=station.settings)
+    app.include_router(admin.probes)
     for router in (inspections.router, recipes.router, reviews.router, jobs.router, admin.router):
-        app.include_router(router)
+        app.include_router(router, prefix=API)
     app.add_exception_handler(BlemishError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(IntegrityError, _on_conflict)
-    app.add_exception_handler(OperationalError, _on_lost_record)
+    app.add_exception_handler(OperationalError, _on_lost_database)
     return app
 
 
@@ -58,20 +60,20 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
-    """Without what was sent, which may be secret, or no text at all."""
+    """Without the values that were sent: they may be secret, or not valid text."""
     assert isinstance(error, RequestValidationError)
-    parts = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-    return JSONResponse({"detail": "; ".join(parts).encode("utf-8", "replace").decode()}, 422)
+    problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+    return JSONResponse({"detail": "; ".join(problems).encode("utf-8", "replace").decode()}, 422)
 
 
 async def _on_disconnect(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "the request ended before its body"}, 400)
+    return JSONResponse({"detail": "the request ended before its body was complete"}, 400)
 
 
 async def _on_conflict(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "somebody else changed the same thing at the same time; look, and try again"}, 409)
+    return JSONResponse({"detail": "another user changed the same data at the same time; reload and retry"}, 409)
 
 
-async def _on_lost_record(request: Request, error: Exception) -> JSONResponse:
+async def _on_lost_database(request: Request, error: Exception) -> JSONResponse:
     log.error("%s: %s", request.url.path, error)
-    return JSONResponse({"detail": "the record cannot be reached"}, 503, {"Retry-After": "1"})
+    return JSONResponse({"detail": "the database cannot be reached"}, 503, {"Retry-After": "1"})

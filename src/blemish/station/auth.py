@@ -1,24 +1,24 @@
-"""Who may do what: tokens with roles, of which only hashes are kept, and signed cookies for browsers."""
+"""Access control: tokens with roles, stored as hashes, and signed session cookies with CSRF tokens for browsers."""
 
 import hashlib
-import hmac
 import os
 import secrets
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func, select
+from itsdangerous import BadData, Signer, URLSafeTimedSerializer
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blemish.errors import OptionError
+from blemish.errors import OptionError, unknown
 from blemish.station.models import TokenRow, now
-from blemish.station.repository import audit
+from blemish.station.repository import log_change
 
-ROLES = ("line", "operator", "engineer", "admin")  # each may do what those before it may
+ROLES = ("line", "operator", "engineer", "admin")  # each may do everything that the ones before it may
 COOKIE, CSRF_HEADER = "blemish_session", "x-csrf-token"
 SESSION_S = 12 * 3600
 _PREFIX = "blm_"
+_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,84 +30,85 @@ class User:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-LOCAL = User("local", "admin")  # on loopback, as long as no token was ever made
+LOCAL_USER = User("local", "admin")  # on loopback, until the first token is created
 
 
-def make_token(session: Session, name: str, role: str, who: str) -> str:
-    """A new token, shown this once; raises OptionError for a name that is taken or an unknown role."""
+def create_token(session: Session, name: str, role: str, user: str) -> str:
+    """Create a token and return it; only its hash is stored. OptionError for a name in use or an unknown role."""
     if role not in ROLES:
-        raise OptionError(f"there is no role '{role}'; take one of {', '.join(ROLES)}")
+        raise OptionError(unknown("role", role, ROLES))
     if session.scalar(select(TokenRow.id).where(TokenRow.name == name)) is not None:
-        raise OptionError(f"there is a token '{name}' already; names are not used twice")
+        raise OptionError(f"token '{name}' exists already; names are not used twice")
     token = _PREFIX + secrets.token_urlsafe(32)
     session.add(TokenRow(name=name, role=role, sha256=_hash(token)))
-    audit(session, who, "token", name, after={"role": role})
+    log_change(session, user, "token", name, after={"role": role})
     return token
 
 
-def revoke_token(session: Session, row: TokenRow, who: str) -> None:
+def revoke_token(session: Session, row: TokenRow, user: str) -> None:
     if row.revoked_at is None:
         row.revoked_at = now()
-        audit(session, who, "revoke", row.name, before={"role": row.role})
+        log_change(session, user, "revoke", row.name, before={"role": row.role})
 
 
 def has_tokens(session: Session) -> bool:
-    return bool(session.scalar(select(func.count()).select_from(TokenRow)))
+    return session.scalar(select(TokenRow.id).limit(1)) is not None
 
 
-def token_row(session: Session, token: str) -> TokenRow | None:
-    """The token that holds, or None. Tokens have 256 random bits, so a plain hash of them is beyond guessing."""
+def find_token(session: Session, token: str) -> TokenRow | None:
+    """The valid token, or None. Tokens have 256 random bits, so a plain hash of them cannot be reversed by guessing."""
     return session.scalar(select(TokenRow).where(TokenRow.sha256 == _hash(token), TokenRow.revoked_at.is_(None)))
 
 
-def user_of(row: TokenRow | None) -> User | None:
+def token_user(row: TokenRow | None) -> User | None:
     return None if row is None else User(row.name, row.role)
 
 
 def make_cookie(secret: bytes, row: TokenRow) -> str:
-    content = f"{row.id}.{int(time.time()) + SESSION_S}"
-    return f"{content}.{_sign(secret, content)}"
+    return str(_serializer(secret).dumps(row.id))
 
 
 def cookie_user(session: Session, secret: bytes, cookie: str) -> User | None:
-    """The user of a cookie that we signed, that is not too old, and whose token still holds."""
-    content, _, signature = cookie.rpartition(".")
-    if not hmac.compare_digest(_sign(secret, content).encode(), signature.encode("utf-8", "replace")):
+    """The user of a cookie with a valid signature, not older than `SESSION_S`, and whose token is not revoked."""
+    try:
+        token_id = _serializer(secret).loads(cookie, max_age=SESSION_S)
+    except BadData:
         return None
-    token_id, _, expires = content.partition(".")
-    if int(expires) < time.time():
-        return None
-    return user_of(session.scalar(select(TokenRow).where(TokenRow.id == int(token_id), TokenRow.revoked_at.is_(None))))
+    return token_user(session.scalar(select(TokenRow).where(TokenRow.id == token_id, TokenRow.revoked_at.is_(None))))
 
 
 def csrf_token(secret: bytes, cookie: str) -> str:
-    """What a page must send in the header x-csrf-token with every change that it makes by cookie."""
-    return _sign(secret, f"csrf {cookie}")
+    """The value that a page sends in the header x-csrf-token with every change that it makes by cookie."""
+    return _csrf_signer(secret).get_signature(cookie).decode()
 
 
-def csrf_holds(secret: bytes, cookie: str, given: str) -> bool:
-    return hmac.compare_digest(csrf_token(secret, cookie).encode(), given.encode("utf-8", "replace"))
+def check_csrf(secret: bytes, cookie: str, token: str) -> bool:
+    return _csrf_signer(secret).verify_signature(cookie, token)
 
 
 def load_secret(folder: Path) -> bytes:
-    """The station's own key, made at the first start, readable by its owner alone."""
+    """The signing key of the station, created at the first start, readable by its owner only."""
     path = folder / "secret"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(32))
+            stream.write(secrets.token_bytes(_SECRET_BYTES))
     except FileExistsError:
         pass
-    found = path.read_bytes()
-    if len(found) != 32:
-        raise OptionError(f"{path} is damaged; delete it, and everybody has to sign in anew")
-    return found
+    secret = path.read_bytes()
+    if len(secret) != _SECRET_BYTES:
+        raise OptionError(f"{path} is damaged; delete it, and everybody has to sign in again")
+    return secret
 
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
-def _sign(secret: bytes, content: str) -> str:
-    return hmac.new(secret, content.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+def _serializer(secret: bytes) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(secret, salt="session", signer_kwargs={"digest_method": hashlib.sha256})
+
+
+def _csrf_signer(secret: bytes) -> Signer:
+    return Signer(secret, salt="csrf", digest_method=hashlib.sha256)

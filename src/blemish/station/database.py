@@ -1,4 +1,4 @@
-"""The database: opened, brought up to date, and written to by one thread at a time where it is SQLite."""
+"""The database: connected, migrated, and with one writer at a time where it is SQLite."""
 
 import threading
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 
 from blemish.errors import OptionError
 
-_MIGRATION_LOCK = 0x626C656D  # any number that is ours
+_MIGRATION_LOCK = 0x626C656D  # any number that no other program uses
 
 
 class Database:
-    """An engine and, for SQLite, the lock that its writers take turns by."""
+    """An engine and, for SQLite, the lock of its writers."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -40,21 +40,22 @@ class Database:
 
 
 def open_database(url: str) -> Database:
-    """Connect and migrate; raises OptionError with one line for an address that does not work."""
+    """Connect and migrate; raises OptionError, one line without the password, for a URL that does not work."""
     try:
         parsed = make_url(url)
-        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-            raise OptionError(f"databases of kind {parsed.get_backend_name()} are not known; take sqlite or postgresql")
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
+        backend = parsed.get_backend_name()
+        if backend not in ("sqlite", "postgresql"):
+            raise OptionError(f"databases of kind {backend} are not supported; use sqlite or postgresql")
+        if backend == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
-        if engine.dialect.name == "sqlite":
+        engine = create_engine(parsed, pool_pre_ping=backend != "sqlite")
+        if backend == "sqlite":
             event.listen(engine, "connect", _on_sqlite_connect)
             event.listen(engine, "begin", _on_sqlite_begin)
         migrate(engine)
     except (ArgumentError, SQLAlchemyError, OSError, ModuleNotFoundError) as error:
-        shown = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise OptionError(f"the database {_without_password(url)} cannot be used: {shown}") from error
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise OptionError(f"the database {_without_password(url)} cannot be used: {reason}") from error
     return Database(engine)
 
 
@@ -70,7 +71,7 @@ def migrate(engine: Engine) -> None:
 
 
 def _on_sqlite_connect(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions begin where we say so
+    connection.isolation_level = None  # transactions begin in `_on_sqlite_begin`
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
         cursor.execute(f"PRAGMA {pragma}")
@@ -78,7 +79,7 @@ def _on_sqlite_connect(connection: Any, _: Any) -> None:
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    # A transaction that turns from reading to writing midway may be refused; a writer says so at once, and waits.
+    # A transaction that turns from reading to writing midway may be refused; a writer locks at once, and waits.
     writing = connection.get_execution_options().get("writing", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 

@@ -1,4 +1,4 @@
-"""Slow changes: of the scores of good parts, and of where on the part the defects lie."""
+"""Slow changes of a production: the scores of good parts, and the positions of defects on the part."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from blemish.arrays import Scores
 from blemish.dataset.sample import GOOD
-from blemish.station.models import InspectionRow, RecipeRow, RegionRow, ReviewRow
+from blemish.station.models import InspectionRow, RecipeRow, RegionRow
+from blemish.station.repository import latest_label
 
-Floats = NDArray[np.float64]
-WEIGHT, LIMIT = 0.1, 3.0  # of the newest part; limits in standard deviations
-BASE, LEAST_BASE = 100, 20  # good parts that say what is usual
+WEIGHT, LIMIT = 0.1, 3.0  # of the newest part; control limits in standard deviations
+BASELINE, MIN_BASELINE = 100, 20  # good parts that give the mean and the deviation
 GRID = 32
 
 
@@ -22,24 +23,23 @@ class Ewma:
     """An exponentially weighted moving average with its control limits (Roberts 1959; Lucas and Saccucci 1990)."""
 
     mean: float
-    values: Floats  # (N,)
-    low: Floats  # (N,)
-    high: Floats  # (N,)
+    values: Scores  # (N,)
+    low: Scores  # (N,)
+    high: Scores  # (N,)
 
     @property
     def drifted(self) -> bool:
-        """Whether it lies beyond its limits now."""
+        """Whether the newest value is outside its limits."""
         return bool(len(self.values)) and not self.low[-1] <= self.values[-1] <= self.high[-1]
 
 
-def ewma(scores: Sequence[float], base: int, weight: float = WEIGHT, limit: float = LIMIT) -> Ewma:
-    """Of scores in their order; the first `base` of them tell the mean and the deviation that are usual."""
+def compute_ewma(scores: Sequence[float], baseline: int, weight: float = WEIGHT, limit: float = LIMIT) -> Ewma:
+    """The moving average of scores in their order; the first `baseline` of them give mean and standard deviation."""
     x = np.asarray(scores, np.float64)
-    mean, deviation = float(x[:base].mean()), float(x[:base].std(ddof=1))
+    mean, deviation = float(x[:baseline].mean()), float(x[:baseline].std(ddof=1))
     values, last = np.empty_like(x), mean
     for i, score in enumerate(x):
-        last = weight * score + (1 - weight) * last
-        values[i] = last
+        values[i] = last = weight * score + (1 - weight) * last
     steps = np.arange(1, len(x) + 1)
     half = limit * deviation * np.sqrt(weight / (2 - weight) * (1 - (1 - weight) ** (2 * steps)))
     return Ewma(mean, values, mean - half, mean + half)
@@ -48,53 +48,45 @@ def ewma(scores: Sequence[float], base: int, weight: float = WEIGHT, limit: floa
 def good_scores(session: Session, recipe: RecipeRow, limit: int = 2000) -> tuple[list[int], list[float]]:
     """Ids and scores of good parts, oldest first, over all recipes with the same bundle: the first and the newest ones.
 
-    Good is what passed and nobody contradicted, or what a review said was good.
+    Good is a part that passed and no review contradicts, or that a review labelled good.
     """
-    row = InspectionRow
-    latest = select(ReviewRow.label).where(ReviewRow.inspection_id == row.id).order_by(ReviewRow.id.desc()).limit(1)
-    said = latest.correlate(row).scalar_subquery()
-    good = or_(said == GOOD, said.is_(None) & (row.verdict == "pass"))
+    row, label = InspectionRow, latest_label()
+    good = or_(label == GOOD, label.is_(None) & (row.verdict == "pass"))
     recipes = select(RecipeRow.id).where(RecipeRow.bundle_id == recipe.bundle_id)
     query = select(row.id, row.score).where(row.recipe_id.in_(recipes), row.score.is_not(None), good)
-    first = session.execute(query.order_by(row.id).limit(BASE)).all()
+    first = session.execute(query.order_by(row.id).limit(BASELINE)).all()
     newest = session.execute(query.order_by(row.id.desc()).limit(limit)).all()
-    found = {id_: float(score) for id_, score in [*first, *reversed(newest)] if score is not None}
-    return sorted(found), [found[id_] for id_ in sorted(found)]
+    scores = {id_: float(score) for id_, score in sorted({*first, *newest}) if score is not None}
+    return list(scores), list(scores.values())
 
 
-def density(session: Session, recipe: RecipeRow, label: str | None = None, limit: int = 20000) -> tuple[Floats, int]:
-    """Defects over the part's surface (GRID, GRID), rows from the top, and how many there are.
+def defect_density(
+    session: Session, recipe: RecipeRow, label: str | None = None, limit: int = 20000
+) -> tuple[NDArray[np.float64], int]:
+    """Defects over the part's surface (GRID, GRID), rows from the top, and the number of regions.
 
-    Each of the newest regions counts once, spread evenly over its box; the picture is stretched to a square.
+    Each of the newest regions counts once, spread evenly over its box; the image is stretched to a square.
     """
     row, region = InspectionRow, RegionRow
-    query = select(region.x0, region.y0, region.x1, region.y1, row.width, row.height).join(
-        row, row.id == region.inspection_id
-    )
     recipes = select(RecipeRow.id).where(RecipeRow.bundle_id == recipe.bundle_id)
+    query = select(region.x0, region.y0, region.x1, region.y1, row.width, row.height)
+    query = query.join(row, row.id == region.inspection_id)
     query = query.where(row.recipe_id.in_(recipes), row.width > 0, row.height > 0)
     if label is not None:
         query = query.where(region.label == label)
     boxes = session.execute(query.order_by(region.id.desc()).limit(limit)).all()
-    found = np.zeros((GRID, GRID))
+    density = np.zeros((GRID, GRID))
     for x0, y0, x1, y1, width, height in boxes:
-        assert width  # asked for above
-        assert height
-        found += spread((x0 / width, y0 / height, x1 / width, y1 / height))
-    return found, len(boxes)
+        density += spread_box((x0 / float(width or 1), y0 / (height or 1), x1 / (width or 1), y1 / (height or 1)))
+    return density, len(boxes)
 
 
-def spread(box: tuple[float, float, float, float], side: int = GRID) -> Floats:
-    """One (side, side), spread over a box x0 y0 x1 y1 in parts of the picture."""
+def spread_box(box: tuple[float, float, float, float], side: int = GRID) -> NDArray[np.float64]:
+    """A (side, side) grid whose cells sum to 1 over a box x0 y0 x1 y1, given as shares of the image's sides."""
     edges = np.arange(side + 1) / side
-
-    def share(low: float, high: float) -> Floats:
-        high = max(high, low + 1e-9)
-        return np.asarray(
-            (np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)).clip(0) / (high - low), np.float64
-        )
-
-    return np.outer(share(box[1], box[3]), share(box[0], box[2]))
+    low, high = np.array(box[:2])[:, None], np.maximum(np.array(box[2:]), np.array(box[:2]) + 1e-9)[:, None]
+    columns, rows = (np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)).clip(0) / (high - low)
+    return np.outer(rows, columns)
 
 
 def region_labels(session: Session) -> list[str]:

@@ -1,4 +1,4 @@
-"""Image files: how they come in, which are kept, and for how long. No name that a sender gave is ever a path."""
+"""Image files: how they are received, which are stored, and for how long. No name that a sender gave becomes a path."""
 
 import hashlib
 import os
@@ -16,27 +16,27 @@ from blemish.errors import DataError, ImageError
 from blemish.imaging.read import image_header
 from blemish.inspection.result import Verdict
 from blemish.station.models import GoldenRow, InspectionRow, ReviewRow
-from blemish.station.settings import Keep, Settings
+from blemish.station.settings import GIB, KeepPolicy, Settings
 
 _BLOCK = 2**20
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\0": ".tif", b"MM\0*": ".tif", b"BM": ".bmp"}
 
 
-class NotKeptError(DataError):
-    """The image of an inspection was not kept, or is gone."""
+class ImageNotStoredError(DataError):
+    """The image of an inspection was not stored, or is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """A file that was taken in whole, under a name of our own."""
+class ReceivedFile:
+    """A file that was received whole, under a name of the station's own."""
 
     path: Path
     sha256: str
     size: int
 
 
-def take_in(stream: BinaryIO, folder: Path, limit: int) -> Incoming:
-    """Copy a stream to a new file in `folder`; raises DataError for more than `limit` bytes, or none."""
+def receive_file(stream: BinaryIO, folder: Path, max_bytes: int) -> ReceivedFile:
+    """Copy a stream to a new file in `folder`; raises DataError for more than `max_bytes`, or none."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / uuid.uuid4().hex
     digest, size = hashlib.sha256(), 0
@@ -44,8 +44,8 @@ def take_in(stream: BinaryIO, folder: Path, limit: int) -> Incoming:
         with path.open("xb") as target:
             while block := stream.read(_BLOCK):
                 size += len(block)
-                if size > limit:
-                    raise DataError(f"the file has more than the {limit:,} bytes that are allowed")
+                if size > max_bytes:
+                    raise DataError(f"the file is larger than the limit of {max_bytes:,} bytes")
                 digest.update(block)
                 target.write(block)
         if not size:
@@ -53,52 +53,54 @@ def take_in(stream: BinaryIO, folder: Path, limit: int) -> Incoming:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return Incoming(path, digest.hexdigest(), size)
+    return ReceivedFile(path, digest.hexdigest(), size)
 
 
 def allowed_path(given: str, folders: list[Path]) -> Path:
-    """A server-side file below one of the folders, links followed; raises DataError. Says nothing of other files."""
-    try:
-        path = Path(given).resolve()
-        if any(path.is_relative_to(folder) for folder in folders) and path.is_file():
-            return path
-    except (OSError, ValueError, RuntimeError):
-        pass
-    raise DataError("path is not a file below a folder that this station may read")
+    """A file on the server below one of the folders, links followed; raises DataError. Reveals nothing of others."""
+    path = _resolve_below(given, folders)
+    if path is None or not path.is_file():
+        raise DataError("path is not a file below a folder that this station may read")
+    return path
 
 
 def allowed_dataset(given: str, folders: list[Path]) -> Path:
     """A folder or a CSV at or below one of the folders, links followed; raises DataError."""
+    path = _resolve_below(given.strip(), folders)
+    if path is None or not (path.is_dir() or path.suffix.lower() == ".csv"):
+        raise DataError("this is no folder, and no CSV, at or below a folder that this station may read")
+    return path
+
+
+def _resolve_below(given: str, folders: list[Path]) -> Path | None:
     try:
-        path = Path(given.strip()).resolve()
-        if any(path.is_relative_to(folder) for folder in folders) and (path.is_dir() or path.suffix.lower() == ".csv"):
-            return path
+        path = Path(given).resolve()
+        return path if any(map(path.is_relative_to, folders)) and path.exists() else None
     except (OSError, ValueError, RuntimeError):
-        pass
-    raise DataError("this is no folder, and no CSV, at or below a folder that this station may read")
+        return None
 
 
-def check_pixels(path: Path, limit: int) -> None:
-    """Refuse by its header, before anything is unpacked, an image of more than `limit` pixels, or no image."""
+def check_pixels(path: Path, max_pixels: int) -> None:
+    """Raise ImageError for an image of more than `max_pixels`, or no image, by its header, before it is decoded."""
     try:
         header = image_header(path)
     except ImageError as error:
-        raise ImageError(unnamed(str(error), path)) from error
-    if header.height * header.width > limit:
-        raise ImageError(f"the image has {header.width}×{header.height} pixels, more than the limit of {limit:,}")
+        raise ImageError(hide_path(str(error), path)) from error
+    if header.height * header.width > max_pixels:
+        raise ImageError(f"the image has {header.width}×{header.height} pixels, more than the limit of {max_pixels:,}")
 
 
-def unnamed(message: str, file: Path) -> str:
-    """A message without our own name of a file, which tells nobody anything."""
+def hide_path(message: str, file: Path) -> str:
+    """A message without the station's internal name of a file."""
     return message.replace(f" {file}", "").replace(str(file), "the image")
 
 
-def keeps(policy: Keep, verdict: str) -> bool:
+def should_store(policy: KeepPolicy, verdict: str) -> bool:
     return policy == "all" or (policy == "rejects" and verdict != Verdict.PASS)
 
 
-def keep(path: Path, images: Path) -> str:
-    """Move a file among the kept images; its new path below them, by date."""
+def store_image(path: Path, images: Path) -> str:
+    """Move a file to the stored images; returns its new path below them, by date."""
     with path.open("rb") as stream:
         start = stream.read(8)
     suffix = next((suffix for magic, suffix in _SUFFIXES.items() if start.startswith(magic)), ".img")
@@ -109,65 +111,64 @@ def keep(path: Path, images: Path) -> str:
     return relative.as_posix()
 
 
-def kept_image(row: InspectionRow, images: Path) -> Path:
-    """The image of a recorded inspection, unaltered; raises NotKeptError where it is gone or changed."""
+def stored_image(row: InspectionRow, images: Path) -> Path:
+    """The image of a recorded inspection, unaltered; raises ImageNotStoredError where it is gone or changed."""
     if row.image_path is None:
-        raise NotKeptError(f"the image of inspection {row.id} was not kept")
+        raise ImageNotStoredError(f"the image of inspection {row.id} was not stored")
     path = images / row.image_path
     try:
         with path.open("rb") as stream:
             same = hashlib.file_digest(stream, "sha256").hexdigest() == row.image_sha256
     except OSError as error:
-        raise NotKeptError(f"the image of inspection {row.id} is gone: {error.strerror}") from error
+        raise ImageNotStoredError(f"the image of inspection {row.id} is gone: {error.strerror}") from error
     if not same:
-        raise NotKeptError(f"the image of inspection {row.id} is not the one that was inspected")
+        raise ImageNotStoredError(f"the image of inspection {row.id} is not the one that was inspected")
     return path
 
 
-def expired(session: Session, settings: Settings, limit: int = 1000) -> list[InspectionRow]:
-    """Inspections whose images are to go, oldest first: beyond the age, or beyond the size of all that is kept.
+def find_expired(session: Session, settings: Settings, limit: int = 1000) -> list[InspectionRow]:
+    """Inspections whose images are to be deleted, oldest first: beyond the maximum age, or the maximum total size.
 
-    Images that bear a review or belong to the golden set stay: they are the truth of the next training.
+    Images that have a review or belong to the golden set stay: they are ground truth for the next training.
     """
     row = InspectionRow
-    # Others on the same database keep theirs elsewhere; a record in the station's own folder is all its own.
+    # Other stations on one database store their images elsewhere; a database in the station's folder is its own.
     own = true() if settings.db is None else row.station == settings.station
-    bound = row.id.in_(select(ReviewRow.inspection_id)) | row.id.in_(select(GoldenRow.inspection_id))
-    free = select(row).where(row.image_path.is_not(None), own, ~bound).order_by(row.id)
-    found: dict[int, InspectionRow] = {}
+    pinned = row.id.in_(select(ReviewRow.inspection_id)) | row.id.in_(select(GoldenRow.inspection_id))
+    free = select(row).where(row.image_path.is_not(None), own, ~pinned).order_by(row.id)
+    expired: dict[int, InspectionRow] = {}
     if settings.keep_days is not None:
         oldest = datetime.now(UTC) - timedelta(days=settings.keep_days)
-        found |= {r.id: r for r in session.scalars(free.where(row.created_at < oldest).limit(limit)).unique()}
+        expired |= {r.id: r for r in session.scalars(free.where(row.created_at < oldest).limit(limit)).unique()}
     if settings.keep_gib is not None:
-        kept = session.scalar(select(func.sum(row.image_bytes)).where(row.image_path.is_not(None), own)) or 0
-        excess = kept - settings.keep_gib * 2**30 - sum(r.image_bytes for r in found.values())
+        stored = session.scalar(select(func.sum(row.image_bytes)).where(row.image_path.is_not(None), own)) or 0
+        excess = stored - settings.keep_gib * GIB - sum(r.image_bytes for r in expired.values())
         for candidate in session.scalars(free.limit(limit)).unique():
             if excess <= 0:
                 break
-            if candidate.id not in found:
-                found[candidate.id] = candidate
+            if candidate.id not in expired:
+                expired[candidate.id] = candidate
                 excess -= candidate.image_bytes
-    return list(found.values())
+    return list(expired.values())
 
 
-def sweep(session: Session, settings: Settings) -> int:
-    """Forget and delete some expired images, and return how many; the records stay. The caller commits."""
-    rows = expired(session, settings)
+def delete_expired(session: Session, settings: Settings) -> int:
+    """Delete some expired images, and return how many; the records stay. The caller commits."""
+    rows = find_expired(session, settings)
     for row in rows:
         (settings.images / str(row.image_path)).unlink(missing_ok=True)
         row.image_path = None
     return len(rows)
 
 
-def sweep_strays(session: Session, settings: Settings, older_than_s: float = 86400) -> int:
-    """Delete kept files that no record names: of parts that were never answered, because the station was killed."""
-    found = 0
+def delete_orphans(session: Session, settings: Settings, min_age_s: float = 86400) -> int:
+    """Delete stored files without a record: of parts that were never answered, because the station was killed."""
+    deleted = 0
     for folder in settings.images.glob("*/"):
-        known = set(
-            session.scalars(select(InspectionRow.image_path).where(InspectionRow.image_path.startswith(folder.name)))
-        )
+        paths = select(InspectionRow.image_path).where(InspectionRow.image_path.startswith(folder.name))
+        known = set(session.scalars(paths))
         for path in folder.iterdir():
-            if f"{folder.name}/{path.name}" not in known and time.time() - path.stat().st_mtime > older_than_s:
+            if f"{folder.name}/{path.name}" not in known and time.time() - path.stat().st_mtime > min_age_s:
                 path.unlink(missing_ok=True)
-                found += 1
-    return found
+                deleted += 1
+    return deleted

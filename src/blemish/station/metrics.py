@@ -1,4 +1,4 @@
-"""What Prometheus may read."""
+"""Prometheus metrics of a station."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -6,7 +6,7 @@ from blemish.station.schemas import InspectionOut
 
 
 class Metrics:
-    """The figures of one station, in a registry of their own."""
+    """The metrics of one station, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -19,12 +19,12 @@ class Metrics:
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
             registry=self.registry,
         )
-        self.refused = Counter("blemish_refused", "Parts that were told to come again", registry=self.registry)
+        self.refused = Counter("blemish_refused", "Parts refused because the queue was full", registry=self.registry)
         self.unreadable = Counter("blemish_unreadable", "Images that could not be read", registry=self.registry)
-        self.queue = Gauge("blemish_queue_depth", "Parts taken in and not yet answered", registry=self.registry)
-        self.outbox = Gauge("blemish_outbox_pending", "Results not taken yet", ["sink"], registry=self.registry)
+        self.queue = Gauge("blemish_queue_depth", "Parts received and not yet answered", registry=self.registry)
+        self.outbox = Gauge("blemish_outbox_pending", "Results not delivered yet", ["sink"], registry=self.registry)
 
-    def answered(self, answer: InspectionOut, seconds: float) -> None:
+    def count_answer(self, answer: InspectionOut, seconds: float) -> None:
         self.inspections.labels(answer.recipe.name, answer.verdict).inc()
         self.latency.observe(seconds)
 

@@ -1,4 +1,4 @@
-"""What every request passes first: whose page sent it, how large it is and how long it takes; and safe headers back."""
+"""Checks of every request before the routes: origin, host, size and duration; and security headers in the response."""
 
 import asyncio
 import time
@@ -29,8 +29,8 @@ HEADERS = {
 }
 
 
-class Guard:
-    """ASGI middleware."""
+class RequestGuard:
+    """ASGI middleware: refuses foreign hosts and origins, limits bodies, adds security headers."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -43,7 +43,7 @@ class Guard:
         headers = Headers(scope=scope)
         problem = self._problem(scope, headers)
         if scope["type"] == "websocket":
-            await (_refuse_socket(receive, send) if problem else self.app(scope, receive, send))
+            await (_refuse_websocket(receive, send) if problem else self.app(scope, receive, send))
             return
         sending = _with_headers(send)
         if problem:
@@ -55,38 +55,37 @@ class Guard:
 
     def _problem(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if self.settings.on_loopback and not is_loopback(_name(host)):
-            return 421, "this station answers to its own address only"  # a foreign name that was made to lead here
+        if self.settings.on_loopback and not is_loopback(_host_name(host)):
+            return 421, "this station answers at its own address only"  # a foreign name that resolves to it
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
         if changes and not _same_origin(headers, host):
             return 403, "the request comes from a page of another site"
         length = headers.get("content-length", "")
         limit = self._limit(scope["path"])
         if length.isascii() and length.isdigit() and int(length) > limit:
-            return 413, f"the body has more than the {limit:,} bytes that are allowed"
+            return 413, f"the body is larger than the limit of {limit:,} bytes"
         return None
 
     def _limit(self, path: str) -> int:
-        largest = self.settings.max_bundle_bytes if path == "/bundles" else self.settings.max_image_bytes
-        return largest + _FORM_OVERHEAD
+        max_bytes = self.settings.max_bundle_bytes if path == "/v1/bundles" else self.settings.max_image_bytes
+        return max_bytes + _FORM_OVERHEAD
 
     def _limited(self, receive: Receive, path: str) -> Receive:
         limit, deadline = self._limit(path), time.monotonic() + self.settings.time_limit_s
-        got = 0
-        whole = False
+        received, complete = 0, False
 
         async def limited() -> Message:
-            nonlocal got, whole
-            if whole:  # what follows the body is only the end of the connection
+            nonlocal received, complete
+            if complete:  # only the end of the connection follows the body
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 raise HTTPException(408, "the body did not arrive in time", {"Connection": "close"}) from None
-            got += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if got > limit:
-                detail = f"the body has more than the {limit:,} bytes that are allowed"
+            received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if received > limit:
+                detail = f"the body is larger than the limit of {limit:,} bytes"
                 raise HTTPException(413, detail, {"Connection": "close"})
             return message
 
@@ -105,7 +104,7 @@ def _same_origin(headers: Headers, host: str) -> bool:
         return False
 
 
-def _name(host: str) -> str:
+def _host_name(host: str) -> str:
     """The name in a Host header, without its port."""
     return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
 
@@ -122,6 +121,6 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-async def _refuse_socket(receive: Receive, send: Send) -> None:
+async def _refuse_websocket(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.close", "code": 1008})

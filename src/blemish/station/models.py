@@ -1,4 +1,4 @@
-"""The tables of the record."""
+"""The database tables of a station."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware times, kept in UTC; SQLite itself knows no zones."""
+    """Times with a zone, stored in UTC; SQLite itself knows no zones."""
 
     impl = DateTime
     cache_ok = True
@@ -53,23 +53,29 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         float: Double,
         dict[str, Any]: _JSON,
+        list[dict[str, Any]]: _JSON,
         list[str]: _JSON,
         dict[str, float]: _JSON,
     }
 
 
-class BundleRow(Base):
-    __tablename__ = "bundles"
+class Created:
+    """Who added a row, and when."""
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    sha256: Mapped[str] = mapped_column(String(64), unique=True)  # of the file, which is kept under this name
-    name: Mapped[str] = mapped_column(String(200))
-    manifest: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=now)
     created_by: Mapped[str] = mapped_column(String(100))
 
 
-class RecipeRow(Base):
+class BundleRow(Created, Base):
+    __tablename__ = "bundles"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)  # of the file, which is stored under this name
+    name: Mapped[str] = mapped_column(String(200))
+    manifest: Mapped[dict[str, Any]]
+
+
+class RecipeRow(Created, Base):
     """A bundle and how it is used; never changed, only followed by a next version."""
 
     __tablename__ = "recipes"
@@ -80,12 +86,10 @@ class RecipeRow(Base):
     version: Mapped[int]
     bundle_id: Mapped[int] = mapped_column(ForeignKey("bundles.id"))
     decision: Mapped[dict[str, Any]]
-    roi: Mapped[dict[str, Any] | None]  # None: as the bundle says; so too the scale
+    roi: Mapped[dict[str, Any] | None]  # None: the bundle's; so too the scale
     scale: Mapped[dict[str, Any] | None]
     note: Mapped[str] = mapped_column(Text, default="")
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    created_by: Mapped[str] = mapped_column(String(100))
-    activation: Mapped[int | None] = mapped_column(unique=True)  # the highest is in use; None: never was
+    activation: Mapped[int | None] = mapped_column(unique=True)  # the highest is active; None: never was
     bundle: Mapped[BundleRow] = relationship(lazy="joined")
 
 
@@ -98,22 +102,22 @@ class InspectionRow(Base):
     part_id: Mapped[str | None] = mapped_column(String(200), index=True)
     lot: Mapped[str | None] = mapped_column(String(200), index=True)
     station: Mapped[str] = mapped_column(String(64))
-    source: Mapped[str] = mapped_column(String(200))  # "api", "folder", "camera"
+    origin: Mapped[str] = mapped_column(String(200))  # "api", "folder", "camera", "dataset"
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
     recipe_id: Mapped[int] = mapped_column(ForeignKey("recipes.id"), index=True)
     image_sha256: Mapped[str] = mapped_column(String(64))
-    image_path: Mapped[str | None] = mapped_column(String(200))  # below the station's images; None: not kept
+    image_path: Mapped[str | None] = mapped_column(String(200))  # below the station's images; None: not stored
     image_bytes: Mapped[int]
+    image_quality: Mapped[dict[str, float] | None]  # see image_quality.py; None: not measured
     height: Mapped[int | None]
     width: Mapped[int | None]
     verdict: Mapped[str] = mapped_column(String(10))
     label: Mapped[str] = mapped_column(String(200))
-    score: Mapped[float | None]  # None: there is no valid one, and the verdict is to review
+    score: Mapped[float | None]  # None: there is no valid score, and the verdict is review
     class_scores: Mapped[dict[str, float] | None]
-    reasons: Mapped[list[str]]
+    reasons: Mapped[list[dict[str, Any]]]  # in the published schema
     timings_ms: Mapped[dict[str, float]]
-    quality: Mapped[dict[str, float] | None]  # of the picture, see quality.py; None: not measured
-    error: Mapped[str | None] = mapped_column(Text)  # why there is no valid answer
+    error: Mapped[str | None] = mapped_column(Text)  # why there is no valid result
     recipe: Mapped[RecipeRow] = relationship(lazy="selectin")
     regions: Mapped[list["RegionRow"]] = relationship(
         back_populates="inspection", lazy="selectin", order_by="RegionRow.id", cascade="all, delete-orphan"
@@ -132,51 +136,45 @@ class RegionRow(Base):
     y0: Mapped[int]
     x1: Mapped[int]
     y1: Mapped[int]
-    mask: Mapped[bytes | None] = mapped_column(LargeBinary)  # PNG, the size of the box
-    area_px: Mapped[float | None] = mapped_column(index=True)  # beside the measurements, for searching
+    mask: Mapped[bytes | None] = mapped_column(LargeBinary)  # PNG of the size of the box
+    area_px: Mapped[float | None] = mapped_column(index=True)  # also in the measurements; a column can be searched
     length_px: Mapped[float | None]
     measurements: Mapped[dict[str, Any] | None]
     inspection: Mapped[InspectionRow] = relationship(back_populates="regions")
 
 
-class ReviewRow(Base):
-    """What somebody said of an inspection; the latest holds."""
+class ReviewRow(Created, Base):
+    """A person's label for an inspected part; the latest is the ground truth."""
 
     __tablename__ = "reviews"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id"), index=True)
-    at: Mapped[datetime] = mapped_column(default=now)
-    who: Mapped[str] = mapped_column(String(100))
-    label: Mapped[str] = mapped_column(String(200))  # the truth: "good", or a class of defect
-    corrected: Mapped[list[str]]  # which of label and mask differ from what was found
-    mask: Mapped[bytes | None] = mapped_column(LargeBinary)  # PNG, the size of the image; None: none drawn
+    label: Mapped[str] = mapped_column(String(200))  # "good", or a defect class
+    corrected: Mapped[list[str]]  # which of label and mask differ from the inspection
+    mask: Mapped[bytes | None] = mapped_column(LargeBinary)  # PNG of the size of the image; None: not painted
     note: Mapped[str] = mapped_column(Text, default="")
 
 
-class GoldenRow(Base):
-    """A part whose truth is certain; no recipe may lose it unnoticed."""
+class GoldenRow(Created, Base):
+    """A part whose ground truth is certain; every recipe is checked on it before it is activated."""
 
-    __tablename__ = "golden"
+    __tablename__ = "golden_parts"
 
     inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id"), primary_key=True)
     label: Mapped[str] = mapped_column(String(200))
-    added_at: Mapped[datetime] = mapped_column(default=now)
-    added_by: Mapped[str] = mapped_column(String(100))
     inspection: Mapped[InspectionRow] = relationship(lazy="joined")
 
 
-class AuditRow(Base):
-    __tablename__ = "audit"
+class AuditRow(Created, Base):
+    __tablename__ = "audit_log"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(default=now, index=True)
-    who: Mapped[str] = mapped_column(String(100))
     action: Mapped[str] = mapped_column(String(50))
     subject: Mapped[str] = mapped_column(String(200))
     before: Mapped[dict[str, Any] | None]
     after: Mapped[dict[str, Any] | None]
-    why: Mapped[str] = mapped_column(Text, default="")
+    comment: Mapped[str] = mapped_column(Text, default="")
 
 
 class TokenRow(Base):
@@ -191,7 +189,7 @@ class TokenRow(Base):
 
 
 class OutboxRow(Base):
-    """A result that a sink has yet to take; written with the inspection, struck off when the sink has it."""
+    """A result that a sink has yet to receive; written with the inspection, marked when the sink has it."""
 
     __tablename__ = "outbox"
     __table_args__ = (Index(None, "sink", "delivered_at", "id"),)

@@ -1,22 +1,22 @@
-"""Figures of one station's parts: counts, what defects there were, and how long answers took."""
+"""Production statistics of one station: verdicts, defects, and latencies."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
+from blemish.arrays import Scores
 from blemish.dataset.sample import GOOD
-from blemish.station.models import InspectionRow, ReviewRow
+from blemish.station.models import InspectionRow
+from blemish.station.repository import latest_label
 
-Floats = NDArray[np.float64]
-NEWEST = 500  # parts that latencies are told of
+LATENCY_PARTS = 500  # the newest parts, whose latencies are given
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ProductionCounts:
     passed: int
     review: int
     reject: int
@@ -26,42 +26,38 @@ class Counts:
         return self.passed + self.review + self.reject
 
     @property
-    def passed_share(self) -> float | None:
-        """First-pass yield: passed without a review, of all."""
+    def first_pass_yield(self) -> float | None:
+        """The share of parts that passed without a review."""
         return self.passed / self.parts if self.parts else None
 
 
-def counts(session: Session, station: str, since: datetime) -> Counts:
+def count_verdicts(session: Session, station: str, since: datetime) -> ProductionCounts:
     row = InspectionRow
     query = select(row.verdict, func.count()).where(row.station == station, row.created_at >= since)
-    found = {verdict: number for verdict, number in session.execute(query.group_by(row.verdict))}
-    return Counts(found.get("pass", 0), found.get("review", 0), found.get("reject", 0))
+    counts = {verdict: number for verdict, number in session.execute(query.group_by(row.verdict))}
+    return ProductionCounts(*(counts.get(verdict, 0) for verdict in ("pass", "review", "reject")))
 
 
-def pareto(session: Session, station: str, since: datetime, limit: int = 8) -> list[tuple[str, int]]:
-    """Defective parts by their defect, the most frequent first: as the latest review named it, else as it was found."""
+def defect_pareto(session: Session, station: str, since: datetime, limit: int = 8) -> list[tuple[str, int]]:
+    """Defective parts by class, the most frequent first: the label of the latest review, else of the inspection."""
     row = InspectionRow
-    latest = select(ReviewRow.label).where(ReviewRow.inspection_id == row.id).order_by(ReviewRow.id.desc()).limit(1)
-    said = latest.correlate(row).scalar_subquery()
-    found = case((row.verdict != "pass", row.label), else_=GOOD)
-    names = (
-        select(func.coalesce(said, found).label("name"))
-        .where(row.station == station, row.created_at >= since)
-        .subquery()
-    )
+    inspected = case((row.verdict != "pass", row.label), else_=GOOD)
+    label = func.coalesce(latest_label(), inspected).label("label")
+    labels = select(label).where(row.station == station, row.created_at >= since).subquery()
     number = func.count()
-    query = select(names.c.name, number).where(names.c.name != GOOD).group_by(names.c.name)
-    return [(name, count) for name, count in session.execute(query.order_by(number.desc(), names.c.name).limit(limit))]
+    query = select(labels.c.label, number).where(labels.c.label != GOOD).group_by(labels.c.label)
+    query = query.order_by(number.desc(), labels.c.label).limit(limit)
+    return [(name, count) for name, count in session.execute(query)]
 
 
-def latencies(session: Session, station: str) -> Floats:
-    """Milliseconds that the newest parts took from the file to the verdict."""
+def latencies(session: Session, station: str) -> Scores:
+    """Milliseconds (N,) from the file to the verdict, of the newest parts."""
     row = InspectionRow
-    query = select(row.timings_ms).where(row.station == station).order_by(row.id.desc()).limit(NEWEST)
+    query = select(row.timings_ms).where(row.station == station).order_by(row.id.desc()).limit(LATENCY_PARTS)
     return np.array([sum(timings.values()) for timings in session.scalars(query) if timings], np.float64)
 
 
-def newest(session: Session, station: str) -> int:
+def newest_id(session: Session, station: str) -> int:
     """The id of the newest inspection, or 0."""
     row = InspectionRow
     return session.scalar(select(row.id).where(row.station == station).order_by(row.id.desc()).limit(1)) or 0

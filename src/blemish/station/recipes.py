@@ -1,24 +1,25 @@
-"""Bundles and recipes: taken in, versioned, activated, and opened for inspecting."""
+"""Bundles and recipes: imported, versioned, activated, and opened for inspection."""
 
 import hashlib
 import threading
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import BundleError, DataError
-from blemish.inspection.bundle import SUFFIX, open_bundle, with_decision
+from blemish.imaging.roi import Roi
+from blemish.inspection.bundle import SUFFIX, open_bundle, set_decision
 from blemish.inspection.decide import check_decision
 from blemish.inspection.engines import Engine
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision, Manifest, Roi, Scale
-from blemish.inspection.support import engine_of
+from blemish.inspection.manifest import Decision, Manifest, Scale
+from blemish.inspection.support_set import open_bundle_engine
 from blemish.station.database import Database
-from blemish.station.image_store import Incoming
+from blemish.station.image_store import ReceivedFile
 from blemish.station.models import BundleRow, RecipeRow
-from blemish.station.repository import audit, recipe_is
+from blemish.station.repository import log_change, match_recipe
 from blemish.station.settings import Settings
 
 
@@ -26,28 +27,28 @@ def bundle_path(folder: Path, sha256: str) -> Path:
     return folder / f"{sha256}{SUFFIX}"
 
 
-def take_bundle(database: Database, file: Incoming, folder: Path, who: str) -> BundleRow:
-    """Verify a bundle and its graph, and keep the file under its hash; raises BundleError. The file is moved."""
+def import_bundle(database: Database, file: ReceivedFile, folder: Path, user: str) -> BundleRow:
+    """Verify a bundle and its graph, and store the file under its hash; raises BundleError. The file is moved."""
     bundle = open_bundle(file.path)
-    engine_of(bundle)
+    open_bundle_engine(bundle)
     folder.mkdir(parents=True, exist_ok=True)
-    file.path.replace(bundle_path(folder, file.sha256))  # a kept file that was damaged since is mended by this
+    file.path.replace(bundle_path(folder, file.sha256))  # a stored file that was damaged since is repaired by this
     with database.writing() as session:
         known = session.scalar(select(BundleRow).where(BundleRow.sha256 == file.sha256))
         if known is not None:
             return known
         manifest = bundle.manifest
         row = BundleRow(
-            sha256=file.sha256, name=manifest.name[:200], manifest=manifest.model_dump(mode="json"), created_by=who
+            sha256=file.sha256, name=manifest.name[:200], manifest=manifest.model_dump(mode="json"), created_by=user
         )
         session.add(row)
         session.flush()
-        audit(session, who, "bundle", file.sha256, after={"name": row.name})
+        log_change(session, user, "bundle", file.sha256, after={"name": row.name})
         return row
 
 
 def check_bundle(folder: Path, sha256: str) -> str | None:
-    """What is wrong with a kept bundle, or None."""
+    """The fault of a stored bundle, or None."""
     path = bundle_path(folder, sha256)
     try:
         open_bundle(path)
@@ -55,28 +56,28 @@ def check_bundle(folder: Path, sha256: str) -> str | None:
             same = hashlib.file_digest(stream, "sha256").hexdigest() == sha256
     except BundleError as error:
         return str(error).replace(str(path), "the file")
-    return None if same else "the file is another bundle than the one that was taken in"
+    return None if same else "the file is not the bundle that was imported"
 
 
 def make_recipe(
     session: Session,
     name: str,
     bundle: BundleRow,
-    who: str,
+    user: str,
     *,
     decision: Decision | None = None,
     roi: Roi | None = None,
     scale: Scale | None = None,
     note: str = "",
 ) -> RecipeRow:
-    """The next version of a recipe, not active yet; raises DecisionError where the decision does not fit, and
-    BundleError for a bundle that compares each part with a template, which nobody hands to a station."""
+    """The next version of a recipe, not active yet; raises DecisionError for a decision that does not fit the bundle,
+    and BundleError for a method that compares each part with a reference image, because a station has none."""
     manifest = Manifest.model_validate(bundle.manifest)
     if manifest.template:
         method = manifest.provenance.method
         raise BundleError(
-            f"bundle {manifest.name} of {method} compares each part with a template, and a station is given none; "
-            "use it with blemish inspect --template, or take a method that needs none"
+            f"bundle {manifest.name} of {method} needs a reference image (template) for each part, which a station "
+            "does not have; use it with blemish inspect --template, or choose a method that needs none"
         )
     decision = decision or manifest.decision
     check_decision(decision, [*manifest.classes, "defect"], (scale or manifest.scale) is not None)
@@ -89,83 +90,78 @@ def make_recipe(
         roi=None if roi is None else roi.model_dump(mode="json"),
         scale=None if scale is None else scale.model_dump(mode="json"),
         note=note,
-        created_by=who,
+        created_by=user,
     )
     session.add(row)
     session.flush()
-    audit(session, who, "recipe", title(row), after=contents(row), why=note)
+    log_change(session, user, "recipe", recipe_title(row), after=_contents(row), comment=note)
     return row
 
 
-def change_decision(session: Session, recipe: RecipeRow, decision: Decision, who: str, why: str) -> RecipeRow:
+def revise_decision(session: Session, recipe: RecipeRow, decision: Decision, user: str, comment: str) -> RecipeRow:
     """The next version of a recipe with another decision, not active yet."""
-    made = make_recipe(
+    row = make_recipe(
         session,
         recipe.name,
         recipe.bundle,
-        who,
+        user,
         decision=decision,
         roi=None if recipe.roi is None else Roi.model_validate(recipe.roi),
         scale=None if recipe.scale is None else Scale.model_validate(recipe.scale),
-        note=why,
+        note=comment,
     )
-    audit(session, who, "decision", title(made), before=recipe.decision, after=made.decision, why=why)
-    return made
+    log_change(session, user, "decision", recipe_title(row), recipe.decision, row.decision, comment)
+    return row
 
 
-def activate(session: Session, recipe: RecipeRow, who: str, why: str = "") -> None:
-    """Change over to a recipe; earlier versions are only ever followed, never lost."""
-    before = active(session)
+def activate(session: Session, recipe: RecipeRow, user: str, comment: str = "") -> None:
+    """Make a recipe the active one; earlier versions remain in the record."""
+    before = active_recipe(session)
     recipe.activation = (session.scalar(select(func.max(RecipeRow.activation))) or 0) + 1
-    audit(
-        session,
-        who,
-        "activate",
-        title(recipe),
-        before=None if before is None else contents(before),
-        after=contents(recipe),
-        why=why,
-    )
+    contents = None if before is None else _contents(before)
+    log_change(session, user, "activate", recipe_title(recipe), contents, _contents(recipe), comment)
     session.flush()
 
 
-def active(session: Session) -> RecipeRow | None:
-    """The recipe in use."""
-    query = select(RecipeRow).where(RecipeRow.activation.is_not(None)).order_by(RecipeRow.activation.desc()).limit(1)
-    return session.scalar(query)
+def active_recipe(session: Session) -> RecipeRow | None:
+    recipe: RecipeRow | None = session.scalar(_latest_activated(select(RecipeRow)))
+    return recipe
 
 
-def resolve(session: Session, wanted: str | None) -> int:
-    """Id of a recipe by id, by name (the version of it that was activated last), or of the one in use.
+def resolve_recipe(session: Session, wanted: str | None) -> int:
+    """Id of a recipe by id, by name (the version of it that was activated last), or of the active one.
 
-    Raises DataError for none, and for one that was never activated. The id alone: it is asked for with every part, and
-    a recipe's row brings the whole manifest of its bundle.
+    Raises DataError for none, and for one that was never activated. Only the id, because it is queried for every part,
+    and a recipe's row brings the whole manifest of its bundle.
     """
-    query = select(RecipeRow.id).where(RecipeRow.activation.is_not(None)).order_by(RecipeRow.activation.desc()).limit(1)
-    if wanted is not None:
-        query = query.where(recipe_is(wanted))
-    found = session.scalar(query)
-    if found is None:
+    query = _latest_activated(select(RecipeRow.id))
+    recipe_id: int | None = session.scalar(query if wanted is None else query.where(match_recipe(wanted)))
+    if recipe_id is None:
         raise DataError(
             "no recipe is active; activate one"
             if wanted is None
-            else f"there is no recipe '{wanted[:100]}' that was activated; list them with GET /recipes"
+            else f"no recipe '{wanted[:100]}' was ever activated; list them with GET /v1/recipes"
         )
-    return found
+    return recipe_id
 
 
-def title(recipe: RecipeRow) -> str:
+def _latest_activated(query: Select[Any]) -> Select[Any]:
+    return query.where(RecipeRow.activation.is_not(None)).order_by(RecipeRow.activation.desc()).limit(1)
+
+
+def recipe_scale(recipe: RecipeRow) -> Scale | None:
+    """The scale of a recipe: its own, or else that of its bundle."""
+    scale = recipe.scale or recipe.bundle.manifest.get("scale")
+    return None if scale is None else Scale.model_validate(scale)
+
+
+def recipe_title(recipe: RecipeRow) -> str:
     return f"{recipe.name} version {recipe.version}"
 
 
-def contents(recipe: RecipeRow) -> dict[str, Any]:
-    return {
-        "id": recipe.id,
-        "bundle": recipe.bundle.sha256,
-        "decision": recipe.decision,
-        "roi": recipe.roi,
-        "scale": recipe.scale,
-    }
+def _contents(recipe: RecipeRow) -> dict[str, Any]:
+    values = {name: getattr(recipe, name) for name in ("id", "decision", "roi", "scale")}
+    return values | {"bundle": recipe.bundle.sha256}
 
 
 class Inspectors:
@@ -178,25 +174,25 @@ class Inspectors:
         self._engines: dict[str, Engine] = {}
 
     def opened(self, recipe_id: int) -> Inspector | None:
-        """That of a recipe that was asked for before: no version of one ever changes."""
+        """The inspector of a recipe, if it is open; a version of a recipe never changes."""
         return self._opened.get(recipe_id)
 
     def get(self, recipe: RecipeRow) -> Inspector:
         """Raises BundleError where the bundle is gone or damaged."""
         with self._lock:
-            found = self._opened.get(recipe.id)
-            if found is None:
-                found = self._opened[recipe.id] = self._open(recipe)
-            return found
+            if recipe.id not in self._opened:
+                self._opened[recipe.id] = self._open(recipe)
+            return self._opened[recipe.id]
 
     def _open(self, recipe: RecipeRow) -> Inspector:
         sha256 = recipe.bundle.sha256
         bundle = open_bundle(bundle_path(self._settings.bundles, sha256))
         if sha256 not in self._engines:
-            self._engines[sha256] = engine_of(bundle, self._settings.engine, self._settings.threads)
-        manifest = with_decision(bundle.manifest, Decision.model_validate(recipe.decision))
-        if recipe.roi is not None:
-            manifest = manifest.model_copy(update={"roi": Roi.model_validate(recipe.roi)})
-        if recipe.scale is not None:
-            manifest = manifest.model_copy(update={"scale": Scale.model_validate(recipe.scale)})
+            self._engines[sha256] = open_bundle_engine(bundle, self._settings.engine, self._settings.threads)
+        manifest = set_decision(bundle.manifest, Decision.model_validate(recipe.decision))
+        own = {
+            "roi": None if recipe.roi is None else Roi.model_validate(recipe.roi),
+            "scale": None if recipe.scale is None else Scale.model_validate(recipe.scale),
+        }
+        manifest = manifest.model_copy(update={name: value for name, value in own.items() if value is not None})
         return Inspector(bundle, self._engines[sha256], manifest, self._settings.batch_size)

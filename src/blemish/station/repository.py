@@ -1,80 +1,105 @@
-"""The record: functions on a session that store, find, review and audit. The caller commits."""
+"""The record of inspections: functions on a session that store, search, review and log. The caller commits."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, func, select
+from pydantic import AfterValidator, BaseModel, Field
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.orm import Session, lazyload, load_only
 
+from blemish.arrays import Mask
 from blemish.dataset.sample import GOOD
-from blemish.errors import DataError
-from blemish.imaging.read import encode
-from blemish.inspection.result import Inspection, Measurements, Region, Verdict
+from blemish.errors import BlemishError, DataError
+from blemish.imaging.read import encode, png_size
+from blemish.inspection.convert import from_dict, to_dict
+from blemish.inspection.result import Inspection, Reason, ReasonKind, Verdict
 from blemish.station.models import AuditRow, InspectionRow, OutboxRow, RecipeRow, RegionRow, ReviewRow
 
 MAX_MASK_SIDE = 32767
+_CORNERS = ("x0", "y0", "x1", "y1")
+
+
+def _to_utc(value: datetime) -> datetime:
+    """Times without a zone are in UTC."""
+    try:
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the time is beyond the calendar") from error
+
+
+SearchText = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+SearchTime = Annotated[datetime, AfterValidator(_to_utc)]
+SearchSize = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """A part's image as it came in, and what was said of it."""
+class IncomingPart:
+    """The image of a part as it was received, with the sender's data."""
 
     recipe_id: int
     image_sha256: str
     image_bytes: int
-    source: str  # "api", "folder" or "camera"
+    origin: str  # "api", "folder", "camera" or "dataset"
     part_id: str | None = None
     lot: str | None = None
     key: str | None = None  # at most one inspection is recorded for a key
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which inspections to find; all that is given must hold."""
+class InspectionFilter(BaseModel):
+    """Conditions of a search; all that are given must hold."""
 
-    part_id: str | None = None
-    lot: str | None = None
-    verdict: str | None = None
-    label: str | None = None  # of the part or any of its regions
-    recipe: str | None = None  # name, or id of one version
-    station: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    min_area_px: float | None = None  # of the largest region
-    min_length_px: float | None = None
+    part_id: SearchText | None = None
+    lot: SearchText | None = None
+    verdict: Literal["pass", "review", "reject"] | None = None
+    label: SearchText | None = Field(default=None, description="of the part or any of its regions")
+    recipe: SearchText | None = Field(default=None, description="name, or id of one version")
+    station: SearchText | None = None
+    since: SearchTime | None = None
+    until: SearchTime | None = None
+    min_area_px: SearchSize | None = Field(default=None, description="of the largest region")
+    min_length_px: SearchSize | None = None
+    min_area_mm2: SearchSize | None = Field(default=None, description="where the recipe has a scale")
+    min_length_mm: SearchSize | None = None
     reviewed: bool | None = None
-    min_area_mm2: float | None = None  # where the recipe bore a scale
-    min_length_mm: float | None = None
 
 
-def store(
+def store_inspection(
     session: Session,
-    arrival: Arrival,
-    inspection: Inspection | None,
+    part: IncomingPart,
+    result: Inspection | BlemishError,
     *,
     station: str,
     image_path: str | None,
     sinks: Sequence[str] = (),
-    error: str | None = None,
-    quality: dict[str, float] | None = None,
+    image_quality: dict[str, float] | None = None,
 ) -> InspectionRow:
-    """Add an inspection and what each sink shall be told of it; without a valid one the verdict is to review."""
+    """Add an inspection, and an entry in the outbox for each sink. Without a valid result the verdict is review."""
+    error = str(result) if isinstance(result, BlemishError) else None
+    inspection = _failed_inspection(error) if isinstance(result, BlemishError) else result
+    values = to_dict(inspection, masks=False)
+    height, width = values["size"]
+    if values["score"] is None:
+        error = error or str(Reason(ReasonKind.INVALID_SCORE, Verdict.REVIEW))
+        values["verdict"] = Verdict.REVIEW.value if values["verdict"] == Verdict.PASS else values["verdict"]
     row = InspectionRow(
-        **{name: getattr(arrival, name) for name in Arrival.__slots__},
+        **{name: getattr(part, name) for name in IncomingPart.__slots__},
+        **{name: values[name] for name in ("verdict", "label", "score", "class_scores", "reasons", "timings_ms")},
         station=station,
         image_path=image_path,
-        quality=quality,
-        **(_unanswered(error) if inspection is None else _answered(inspection)),
+        image_quality=image_quality,
+        height=height or None,
+        width=width or None,
+        error=error,
+        regions=[_region_row(r.mask, v) for r, v in zip(inspection.regions, values["regions"], strict=True)],
     )
-    # Its name and version are told in the answer; the rest, the bundle's manifest before all, would only cost time.
+    # The answer has the recipe's name and version; loading the rest, above all the bundle's manifest, costs time.
     named = (load_only(RecipeRow.name, RecipeRow.version), lazyload(RecipeRow.bundle))
-    row.recipe = session.get_one(RecipeRow, arrival.recipe_id, options=named)
+    row.recipe = session.get_one(RecipeRow, part.recipe_id, options=named)
     row.reviews = []
     session.add(row)
     session.flush()
@@ -82,78 +107,46 @@ def store(
     return row
 
 
-def _unanswered(error: str | None) -> dict[str, Any]:
-    message = error or "there is no valid answer"
-    return {
-        "verdict": Verdict.REVIEW.value,
-        "label": "unknown",
-        "reasons": [f"could not be inspected: {message}"],
-        "timings_ms": {},
-        "error": message,
-    }
+def _failed_inspection(message: str | None) -> Inspection:
+    reason = Reason(ReasonKind.FAILED, Verdict.REVIEW, detail=message)
+    return Inspection(Verdict.REVIEW, "unknown", math.nan, [], (0, 0), reasons=[reason])
 
 
-def _answered(inspection: Inspection) -> dict[str, Any]:
-    score = _finite(inspection.score)
-    verdict = inspection.verdict
-    if score is None and verdict == Verdict.PASS:
-        verdict = Verdict.REVIEW
-    return {
-        "height": inspection.size[0],
-        "width": inspection.size[1],
-        "verdict": verdict.value,
-        "label": inspection.label,
-        "score": score,
-        "class_scores": None if inspection.class_scores is None else _finite_values(inspection.class_scores),
-        "reasons": list(inspection.reasons),
-        "timings_ms": _finite_values(inspection.timings_ms),
-        "regions": [_region_row(region) for region in inspection.regions],
-        "error": "the score is not a number" if score is None else None,
-    }
-
-
-def _region_row(region: Region) -> RegionRow:
-    measured = region.measurements
+def _region_row(mask: Mask | None, values: dict[str, Any]) -> RegionRow:
+    measurements = values["measurements"] or {}
     return RegionRow(
-        label=region.label,
-        score=_finite(region.score),
-        **dict(zip(("x0", "y0", "x1", "y1"), map(int, region.box), strict=True)),
-        mask=None if region.mask is None else encode(region.mask, ".png"),
-        area_px=None if measured is None else _finite(measured.area_px),
-        length_px=None if measured is None else _finite(measured.length_px),
-        measurements=None if measured is None else {k: _finite(v) for k, v in asdict(measured).items()},
+        label=values["label"],
+        score=values["score"],
+        **dict(zip(_CORNERS, values["box"], strict=True)),
+        mask=None if mask is None else encode(mask, ".png"),
+        area_px=measurements.get("area_px"),
+        length_px=measurements.get("length_px"),
+        measurements=values["measurements"],
     )
 
 
-def as_inspection(row: InspectionRow) -> Inspection:
-    """A recorded inspection as the inspector gave it, but for the heat map, which is not kept."""
-    return Inspection(
-        verdict=Verdict(row.verdict),
-        label=row.label,
-        score=math.nan if row.score is None else row.score,
-        regions=[_as_region(region) for region in row.regions],
-        size=(row.height or 0, row.width or 0),
-        class_scores=row.class_scores,
-        reasons=row.reasons,
-        timings_ms=row.timings_ms,
-    )
+def inspection_values(row: InspectionRow) -> dict[str, Any]:
+    """A recorded inspection in the published schema, without masks."""
+    same = ("verdict", "label", "score", "class_scores", "reasons", "timings_ms")
+    regions = [
+        {"label": r.label, "score": r.score, "box": (r.x0, r.y0, r.x1, r.y1), "measurements": r.measurements}
+        for r in row.regions
+    ]
+    return {name: getattr(row, name) for name in same} | {"size": (row.height or 0, row.width or 0), "regions": regions}
 
 
-def _as_region(row: RegionRow) -> Region:
-    values = row.measurements
-    known: dict[str, Any] = {} if values is None else {k: _or_nan(k, v) for k, v in values.items()}
-    measured = Measurements(**known) if known else None
-    return Region(
-        label=row.label,
-        score=math.nan if row.score is None else row.score,
-        box=(row.x0, row.y0, row.x1, row.y1),
-        mask=None if row.mask is None else decode_mask(row.mask),
-        measurements=measured,
-    )
+def to_inspection(row: InspectionRow, masks: bool = True) -> Inspection:
+    """A recorded inspection as the inspector gave it, except for the heat map, which is not stored."""
+    inspection = from_dict(inspection_values(row))
+    for region, region_row in zip(inspection.regions, row.regions, strict=True):
+        region.mask = decode_mask(region_row.mask) if masks and region_row.mask is not None else None
+    return inspection
 
 
-def find(session: Session, where: Filter, limit: int = 50, before: int | None = None) -> list[InspectionRow]:
-    """The newest inspections; `before` an id, for paging."""
+def find_inspections(
+    session: Session, where: InspectionFilter, limit: int = 50, before: int | None = None
+) -> list[InspectionRow]:
+    """The newest inspections; `before` is an id, for paging."""
     conditions = _conditions(where)
     if before is not None:
         conditions.append(InspectionRow.id < before)
@@ -161,117 +154,99 @@ def find(session: Session, where: Filter, limit: int = 50, before: int | None = 
     return list(session.scalars(query).unique())
 
 
-def count(session: Session, where: Filter) -> int:
+def count_inspections(session: Session, where: InspectionFilter) -> int:
     return session.scalar(select(func.count()).select_from(InspectionRow).where(*_conditions(where))) or 0
 
 
-def by_key(session: Session, key: str) -> InspectionRow | None:
+def find_by_key(session: Session, key: str) -> InspectionRow | None:
     # A key is nearly always new, and a bare number is found at a quarter of a whole row's cost.
     known = session.execute(select(InspectionRow.id).where(InspectionRow.key == key)).scalar_one_or_none()
     return None if known is None else session.get(InspectionRow, known)
 
 
-def _conditions(where: Filter) -> list[ColumnElement[bool]]:
-    row = InspectionRow
-    found: list[ColumnElement[bool]] = [
-        column == value
-        for column, value in (
-            (row.part_id, where.part_id),
-            (row.lot, where.lot),
-            (row.verdict, where.verdict),
-            (row.station, where.station),
-        )
-        if value is not None
-    ]
-    if where.label is not None:
-        found.append((row.label == where.label) | row.regions.any(RegionRow.label == where.label))
-    if where.recipe is not None:
-        found.append(row.recipe.has(recipe_is(where.recipe)))
-    if where.since is not None:
-        found.append(row.created_at >= where.since)
-    if where.until is not None:
-        found.append(row.created_at < where.until)
-    if where.min_area_px is not None:
-        found.append(row.regions.any(RegionRow.area_px >= where.min_area_px))
-    if where.min_length_px is not None:
-        found.append(row.regions.any(RegionRow.length_px >= where.min_length_px))
-    for measure, least in (("area_mm2", where.min_area_mm2), ("length_mm", where.min_length_mm)):
-        if least is not None:
-            found.append(row.regions.any(RegionRow.measurements[measure].as_float() >= least))
-    if where.reviewed is not None:
-        found.append(row.reviews.any() if where.reviewed else ~row.reviews.any())
-    return found
+def _conditions(where: InspectionFilter) -> list[ColumnElement[bool]]:
+    row, region = InspectionRow, RegionRow
+    measured = {name: region.measurements[name].as_float() for name in ("area_mm2", "length_mm")}
+    conditions: dict[str, Callable[[Any], ColumnElement[bool]]] = {
+        "part_id": lambda value: row.part_id == value,
+        "lot": lambda value: row.lot == value,
+        "verdict": lambda value: row.verdict == value,
+        "station": lambda value: row.station == value,
+        "label": lambda value: (row.label == value) | row.regions.any(region.label == value),
+        "recipe": lambda value: row.recipe.has(match_recipe(value)),
+        "since": lambda value: row.created_at >= value,
+        "until": lambda value: row.created_at < value,
+        "min_area_px": lambda value: row.regions.any(region.area_px >= value),
+        "min_length_px": lambda value: row.regions.any(region.length_px >= value),
+        "min_area_mm2": lambda value: row.regions.any(measured["area_mm2"] >= value),
+        "min_length_mm": lambda value: row.regions.any(measured["length_mm"] >= value),
+        "reviewed": lambda value: row.reviews.any() if value else ~row.reviews.any(),
+    }
+    given = where.model_dump(include=set(conditions), exclude_none=True)
+    return [conditions[name](value) for name, value in given.items()]
 
 
-def recipe_is(wanted: str) -> ColumnElement[bool]:
-    """Recipes of a name, or the one version with an id."""
+def match_recipe(wanted: str) -> ColumnElement[bool]:
+    """The condition for recipes of a name, or for the one version with an id."""
     by_id = wanted.isascii() and wanted.isdigit() and len(wanted) < 10
     return RecipeRow.id == int(wanted) if by_id else RecipeRow.name == wanted
 
 
-def review(
-    session: Session, row: InspectionRow, who: str, label: str, mask: bytes | None = None, note: str = ""
+def add_review(
+    session: Session, row: InspectionRow, user: str, label: str, mask: bytes | None = None, note: str = ""
 ) -> ReviewRow:
-    """Say what a part truly is; `mask` is a PNG of the image's size. Raises DataError for one that does not fit."""
+    """Record the true label of a part; `mask` is a PNG of the image's size, DataError for another size."""
     if mask is not None:
         shape = decode_mask(mask).shape
         if shape != (row.height, row.width):
             raise DataError(f"the mask has {shape[1]}×{shape[0]} pixels, the image {row.width}×{row.height}")
-    corrected = ["label"] if label != row.label else []
-    if mask is not None:
-        corrected.append("mask")
-    made = ReviewRow(inspection_id=row.id, who=who, label=label, corrected=corrected, mask=mask, note=note)
-    session.add(made)
+    corrected = (["label"] if label != row.label else []) + ([] if mask is None else ["mask"])
+    review = ReviewRow(inspection_id=row.id, created_by=user, label=label, corrected=corrected, mask=mask, note=note)
+    session.add(review)
     session.flush()
-    return made
+    return review
 
 
-def truth(row: InspectionRow) -> str | None:
-    """The label that the latest review gave, or None."""
+def reviewed_label(row: InspectionRow) -> str | None:
+    """The label of the latest review, or None."""
     return row.reviews[-1].label if row.reviews else None
 
 
-def disagrees(row: InspectionRow) -> bool:
-    """Whether the latest review contradicts the verdict."""
-    label = truth(row)
-    return label is not None and (row.verdict == Verdict.PASS) != (label == GOOD)
+def latest_label() -> ScalarSelect[str]:
+    """The same for queries of InspectionRow, as a correlated subquery."""
+    review = select(ReviewRow.label).where(ReviewRow.inspection_id == InspectionRow.id)
+    return review.order_by(ReviewRow.id.desc()).limit(1).correlate(InspectionRow).scalar_subquery()
 
 
-def audit(
+def contradicts(label: str, verdict: str) -> bool:
+    """Whether a true label contradicts a verdict: a defective part passed, or a good one was rejected."""
+    return verdict == (Verdict.REJECT if label == GOOD else Verdict.PASS)
+
+
+def log_change(
     session: Session,
-    who: str,
+    user: str,
     action: str,
     subject: str,
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
-    why: str = "",
+    comment: str = "",
 ) -> None:
-    session.add(AuditRow(who=who, action=action, subject=subject, before=before, after=after, why=why))
+    """Add an entry to the audit log."""
+    session.add(AuditRow(created_by=user, action=action, subject=subject, before=before, after=after, comment=comment))
 
 
-def audit_log(session: Session, limit: int = 100, before: int | None = None) -> list[AuditRow]:
+def read_audit_log(session: Session, limit: int = 100, before: int | None = None) -> list[AuditRow]:
     query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
     return list(session.scalars(query if before is None else query.where(AuditRow.id < before)))
 
 
-def decode_mask(png: bytes) -> NDArray[np.bool_]:
+def decode_mask(png: bytes) -> Mask:
     """PNG to (H, W) bool; DataError for anything else."""
-    side = [int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")]
-    if not png.startswith(b"\x89PNG\r\n\x1a\n") or not 0 < min(side) <= max(side) <= MAX_MASK_SIDE:
-        raise DataError("the mask is no PNG, or has sides out of bounds")
+    size = png_size(png)
+    if size is None or not 0 < min(size) <= max(size) <= MAX_MASK_SIDE:
+        raise DataError("the mask is no PNG, or its sides are out of bounds")
     pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
         raise DataError("the mask is a damaged PNG")
     return np.asarray(pixels > 127)
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _finite_values(values: dict[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
-
-
-def _or_nan(name: str, value: float | None) -> float | None:
-    return math.nan if value is None and not name.endswith(("_mm", "_mm2")) else value

@@ -1,4 +1,4 @@
-"""What a station is told when it starts. All limits are stated here."""
+"""The settings of a station, with all limits."""
 
 import ipaddress
 import re
@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-Keep = Literal["all", "rejects", "none"]  # "rejects": rejects and reviews
-MIB = 2**20
+KeepPolicy = Literal["all", "rejects", "none"]  # "rejects": rejects and reviews
+MIB, GIB = 2**20, 2**30
 
 
 class Settings(BaseModel):
-    """Settings of one station; `data` is the folder that it alone writes to."""
+    """Settings of one station; no other process writes to the folder `data`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,22 +24,22 @@ class Settings(BaseModel):
 
     engine: str = "onnxruntime"
     threads: int | None = Field(default=None, ge=1)
-    queue_depth: int = Field(default=64, ge=1)  # parts taken in and not yet answered; more are told to come again
+    queue_depth: int = Field(default=64, ge=1)  # parts received and not yet answered; more are refused
     batch_size: int = Field(default=8, ge=1)
-    batch_wait_ms: float = Field(default=5.0, ge=0)  # the longest that a part waits for others that are on their way
-    runners: int = Field(default=2, ge=1)  # batches at a time: one is read while the other is in the network
+    batch_wait_ms: float = Field(default=5.0, ge=0)  # the longest wait of a part for others that are being received
+    runners: int = Field(default=2, ge=1)  # batches at a time: one is decoded while the other is in the network
 
     max_image_bytes: int = Field(default=64 * MIB, ge=1)
     max_bundle_bytes: int = Field(default=1024 * MIB, ge=1)
     max_pixels: int = Field(default=100_000_000, ge=1)
     time_limit_s: float = Field(default=30.0, gt=0)  # for a body to arrive, and for an answer
 
-    image_folders: list[Path] = []  # where `path` of a request, and nothing else, may point
-    keep: Keep = "all"
+    image_folders: list[Path] = []  # `path` of a request must be below one of them
+    keep: KeepPolicy = "all"
     keep_days: float | None = Field(default=None, gt=0)
     keep_gib: float | None = Field(default=None, gt=0)
 
-    known: list[Path] = []  # datasets that are inspected at the start, their truth entered as reviews
+    known: list[Path] = []  # datasets that are inspected at the start, their labels entered as reviews
     watch: list[Path] = []
     cameras: list[str] = []  # a device's number, an RTSP address, or a video file
     camera_interval_s: float = Field(default=1.0, ge=0)
@@ -49,18 +49,18 @@ class Settings(BaseModel):
 
     @field_validator("data", mode="after")
     @classmethod
-    def _fixed(cls, folder: Path) -> Path:
-        """Processes of the station run elsewhere."""
+    def _make_absolute(cls, folder: Path) -> Path:
+        """Absolute, because processes of the station run in other folders."""
         return folder.resolve()
 
     @field_validator("image_folders", "watch", mode="after")
     @classmethod
-    def _resolved(cls, folders: list[Path]) -> list[Path]:
+    def _resolve(cls, folders: list[Path]) -> list[Path]:
         return [folder.resolve() for folder in folders]
 
     @property
     def url(self) -> str:
-        """Address of the database."""
+        """SQLAlchemy URL of the database."""
         if self.db is None:
             return f"sqlite:///{(self.data / 'station.db').resolve()}"
         return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", self.db)
@@ -75,17 +75,17 @@ class Settings(BaseModel):
 
     @property
     def references(self) -> Path:
-        """Pictures that later ones are compared with."""
+        """Reference images for image quality."""
         return self.data / "references"
 
     @property
     def jobs(self) -> Path:
-        """Trainings that were started from the pages, a folder each."""
+        """Trainings started from the pages, a folder each."""
         return self.data / "jobs"
 
     @property
     def exports(self) -> Path:
-        """Data sets made of reviewed parts, a folder each."""
+        """Datasets of reviewed parts, a folder each."""
         return self.data / "exports"
 
     @property
@@ -94,12 +94,12 @@ class Settings(BaseModel):
 
     @property
     def incoming(self) -> Path:
-        """Files on their way in; emptied at every start."""
+        """Files that are being received; emptied at every start."""
         return self.data / "incoming"
 
 
 def is_loopback(host: str) -> bool:
-    """Not by how it begins: 127.evil.example is a name that anybody may have registered."""
+    """Whether a host is this machine. Not by its prefix: 127.evil.example is a name that anybody may register."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

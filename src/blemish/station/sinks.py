@@ -1,12 +1,11 @@
-"""Where results go: each sink takes its rows from the outbox in order, and a row is struck off when it has been taken.
+"""Delivery of results: each sink receives its rows of the outbox in order, and a row is marked when it is delivered.
 
-A row may be delivered twice when the station is stopped between the two (at least once): `id` tells them apart.
+A row may be delivered twice when the station is stopped between the two (at least once); its `id` identifies it.
 """
 
 import csv
 import hashlib
 import io
-import json
 import logging
 import os
 import re
@@ -17,101 +16,91 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from blemish.errors import OptionError
+from blemish.inspection.convert import IMAGE_COLUMNS, MEASUREMENTS, REGION_COLUMNS, from_dict, to_rows
 from blemish.station.database import Database
 from blemish.station.models import InspectionRow, OutboxRow, now
 from blemish.station.schemas import InspectionOut, inspection_out
 
 log = logging.getLogger("blemish.station")
-Take = Callable[[InspectionOut], None]  # returns when the sink surely has it, and raises otherwise
-COLUMNS = (
-    "id", "created_at", "station", "part_id", "lot", "recipe", "recipe_version", "verdict", "label", "score", "regions",
-    "reasons", "image_sha256", "error",
-)  # fmt: skip
+Deliver = Callable[[InspectionOut], None]  # returns when the sink has the result, and raises otherwise
+RECORD_COLUMNS = ("id", "created_at", "station", "part_id", "lot", "recipe", "recipe_version", "image_sha256", "error",
+                  "reasons")  # fmt: skip
+COLUMNS = (*RECORD_COLUMNS, *IMAGE_COLUMNS, *REGION_COLUMNS, *MEASUREMENTS)
 TIMEOUT_S = 10.0
-FIRST_WAIT_S, LONGEST_WAIT_S, IDLE_S = 0.5, 60.0, 0.2
+FIRST_WAIT_S, MAX_WAIT_S, IDLE_S = 0.5, 60.0, 0.2
 _BATCH = 50
 
 
 def check_sink(text: str) -> None:
-    """Raise OptionError for a sink that cannot be understood."""
+    """Raise OptionError for a sink of an unknown kind, or without its address."""
     kind, _, rest = text.partition(":")
-    if kind in ("csv", "jsonl") and rest:
-        return
     parts = urlsplit(text)
-    if kind in ("http", "https") and parts.hostname:
-        return
-    if kind == "mqtt" and parts.hostname and parts.path.strip("/"):
-        return
-    raise OptionError(f"sink '{text}' is not understood; give csv:FILE, jsonl:FILE, http(s)://... or mqtt://HOST/TOPIC")
+    if kind in ("csv", "jsonl"):
+        valid = bool(rest)
+    elif kind == "mqtt":
+        valid = bool(parts.hostname and parts.path.strip("/"))
+    else:
+        valid = kind in ("http", "https") and bool(parts.hostname)
+    if not valid:
+        raise OptionError(f"invalid sink '{text}'; use csv:FILE, jsonl:FILE, http(s)://... or mqtt://HOST/TOPIC")
 
 
 @contextmanager
-def open_sink(text: str) -> Iterator[Take]:
+def open_sink(text: str) -> Iterator[Deliver]:
     kind, _, rest = text.partition(":")
     if kind == "csv":
-        yield lambda result: _append(Path(rest), _csv_line(result), header=_csv([*COLUMNS]))
+        yield lambda result: _append(Path(rest), _csv_lines(result), header=_csv([COLUMNS]))
     elif kind == "jsonl":
         yield lambda result: _append(Path(rest), result.model_dump_json() + "\n")
-    elif kind == "mqtt":
-        with _mqtt(text) as take:
-            yield take
     else:
-        with _webhook(text) as take:
-            yield take
+        with _mqtt(text) if kind == "mqtt" else _webhook(text) as deliver:
+            yield deliver
 
 
 def sink_key(station: str, text: str) -> str:
-    """What the outbox calls a sink: short, and without its name and password, so that the record does not tell them."""
-    return f"{station}/{shown(text)[:150]}#{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    """The name of a sink in the outbox: short, and without user and password, so that the record holds no secrets."""
+    return f"{station}/{without_password(text)[:150]}#{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def deliver_in_background(
-    text: str, station: str, database: Database, stop: threading.Event, name: str
-) -> threading.Thread:
-    """A thread that delivers until `stop`; it tries again, ever more seldom, as long as the sink fails."""
-    return threading.Thread(target=_deliver, args=(text, station, database, stop), name=name, daemon=True)
+def without_password(text: str) -> str:
+    """The address of a sink without user and password."""
+    return re.sub(r"://[^/]*@", "://", text)
 
 
-def pending(database: Database, station: str = "", texts: Sequence[str] = ()) -> dict[str, int]:
-    """How many results each sink has yet to take: those that a station was started with, and those that it once had."""
+def count_pending(database: Database, station: str = "", texts: Sequence[str] = ()) -> dict[str, int]:
+    """Undelivered results of each sink: those that the station was started with, and those that it once had."""
     query = select(OutboxRow.sink, func.count()).where(OutboxRow.delivered_at.is_(None)).group_by(OutboxRow.sink)
-    found = dict.fromkeys((sink_key(station, text) for text in texts), 0)
+    counts = dict.fromkeys((sink_key(station, text) for text in texts), 0)
     with database.reading() as session:
-        return found | {sink: count for sink, count in session.execute(query)}
+        return counts | {sink: count for sink, count in session.execute(query)}
 
 
-def _deliver(text: str, station: str, database: Database, stop: threading.Event) -> None:
+def deliver_results(text: str, station: str, database: Database, stop: threading.Event) -> None:
+    """Deliver the results of a sink until `stop` is set; while the sink fails, retry at growing intervals."""
     wait = FIRST_WAIT_S
     while not stop.is_set():
         try:
-            _rename(database, f"{station}/{text}", sink_key(station, text))
-            with open_sink(text) as take:
+            with open_sink(text) as deliver:
                 while not stop.is_set():
-                    if not _deliver_some(sink_key(station, text), take, database, stop):
+                    if not _deliver_some(sink_key(station, text), deliver, database, stop):
                         stop.wait(IDLE_S)
                     wait = FIRST_WAIT_S
         except Exception as error:
-            log.warning("sink %s takes nothing (%s); next try in %.1f s", shown(text), error, wait)
+            log.warning("sink %s does not accept results (%s); next try in %.1f s", without_password(text), error, wait)
             stop.wait(wait)
-            wait = min(2 * wait, LONGEST_WAIT_S)
+            wait = min(2 * wait, MAX_WAIT_S)
 
 
-def _rename(database: Database, before: str, key: str) -> None:
-    """What waits for a sink under the whole of its address, as earlier records name it, waits under its key."""
-    with database.writing() as session:
-        session.execute(update(OutboxRow).where(OutboxRow.sink == before).values(sink=key))
-
-
-def _deliver_some(sink: str, take: Take, database: Database, stop: threading.Event) -> int:
-    """Deliver the oldest rows, and return how many; raises what the sink raises."""
+def _deliver_some(sink: str, deliver: Deliver, database: Database, stop: threading.Event) -> int:
+    """Deliver the oldest rows, and return how many; raises the sink's errors."""
     row = OutboxRow
     query = select(row.id, row.inspection_id).where(row.sink == sink, row.delivered_at.is_(None)).order_by(row.id)
     with database.reading() as session:
         rows = session.execute(query.limit(_BATCH)).all()
-    taken: list[int] = []
+    delivered: list[int] = []
     try:
         for outbox_id, inspection_id in rows:
             if stop.is_set():
@@ -119,84 +108,79 @@ def _deliver_some(sink: str, take: Take, database: Database, stop: threading.Eve
             with database.reading() as session:
                 result = inspection_out(session.get_one(InspectionRow, inspection_id))
             try:
-                take(result)
+                deliver(result)
             except Exception as error:
-                _note_failure(database, outbox_id, error)
+                _count_attempts(database, [outbox_id], error)
                 raise
-            taken.append(outbox_id)
+            delivered.append(outbox_id)
     finally:
-        _strike_off(database, taken)
-    return len(taken)
+        _count_attempts(database, delivered)
+    return len(delivered)
 
 
-def _strike_off(database: Database, ids: list[int]) -> None:
-    if ids:
-        with database.writing() as session:
-            for outbox_id in ids:
-                row = session.get_one(OutboxRow, outbox_id)
-                row.delivered_at, row.attempts, row.error = now(), row.attempts + 1, None
-
-
-def _note_failure(database: Database, outbox_id: int, error: Exception) -> None:
+def _count_attempts(database: Database, ids: list[int], error: Exception | None = None) -> None:
+    """Mark rows as delivered, or as failed with an error."""
+    if not ids:
+        return
     with database.writing() as session:
-        row = session.get_one(OutboxRow, outbox_id)
-        row.attempts, row.error = row.attempts + 1, f"{type(error).__name__}: {error}"[:500]
+        for row in session.scalars(select(OutboxRow).where(OutboxRow.id.in_(ids))):
+            row.attempts += 1
+            row.delivered_at = now() if error is None else None
+            row.error = None if error is None else f"{type(error).__name__}: {error}"[:500]
 
 
-def _append(path: Path, line: str, header: str = "") -> None:
-    """Add a line to a file, and wait until the disk has it. Half a line, left by a power cut, is ended first."""
+def _append(path: Path, text: str, header: str = "") -> None:
+    """Append lines to a file, and wait until they are on the disk. Half a line, left by a power cut, is ended first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as stream:
         size = stream.seek(0, os.SEEK_END)
         if size == 0:
-            line = header + line
+            text = header + text
         else:
             stream.seek(size - 1)
-            line = line if stream.read(1) == b"\n" else "\n" + line
-        stream.write(line.encode())
+            text = text if stream.read(1) == b"\n" else "\n" + text
+        stream.write(text.encode())
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _csv_line(result: InspectionOut) -> str:
-    regions = [{"label": r.label, "score": r.score, "box": r.box} for r in result.regions]
-    values: dict[str, Any] = {
-        **result.model_dump(mode="json"),
-        "recipe": result.recipe.name,
-        "recipe_version": result.recipe.version,
-        "regions": json.dumps(regions),
-        "reasons": "; ".join(result.reasons),
-    }
-    return _csv([_harmless(values[name]) for name in COLUMNS])
+def _csv_lines(result: InspectionOut) -> str:
+    """A line a region, and one for an image without regions."""
+    values = result.model_dump(mode="json")
+    inspection = from_dict(values)
+    values |= {"recipe": result.recipe.name, "recipe_version": result.recipe.version}
+    values["reasons"] = "; ".join(map(str, inspection.reasons))
+    rows = [values | row for row in to_rows(inspection)]
+    return _csv([[_escape_formula(row[name]) for name in COLUMNS] for row in rows])
 
 
-def _harmless(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe."""
+def _escape_formula(value: Any) -> Any:
+    """Text that a spreadsheet would read as a formula gets an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _csv(values: list[Any]) -> str:
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow(values)
+    csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
 
 
 @contextmanager
-def _webhook(url: str) -> Iterator[Take]:
+def _webhook(url: str) -> Iterator[Deliver]:
     import httpx
 
     with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client:
 
-        def take(result: InspectionOut) -> None:
+        def deliver(result: InspectionOut) -> None:
             headers = {"Content-Type": "application/json", "Idempotency-Key": f"{result.station}-{result.id}"}
             client.post(url, content=result.model_dump_json(), headers=headers).raise_for_status()
 
-        yield take
+        yield deliver
 
 
 @contextmanager
-def _mqtt(url: str) -> Iterator[Take]:
-    """Quality of service 1: a result is taken when the broker has acknowledged it."""
+def _mqtt(url: str) -> Iterator[Deliver]:
+    """Quality of service 1: a result is delivered when the broker has acknowledged it."""
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -209,19 +193,14 @@ def _mqtt(url: str) -> Iterator[Take]:
     client.connect(parts.hostname or "", parts.port or 1883)
     client.loop_start()
 
-    def take(result: InspectionOut) -> None:
+    def deliver(result: InspectionOut) -> None:
         sent = client.publish(topic, result.model_dump_json(), qos=1)
         sent.wait_for_publish(TIMEOUT_S)
         if not sent.is_published():
             raise TimeoutError("the broker did not acknowledge the message")
 
     try:
-        yield take
+        yield deliver
     finally:
         client.disconnect()
         client.loop_stop()
-
-
-def shown(text: str) -> str:
-    """A sink without its name and password."""
-    return re.sub(r"://[^/]*@", "://", text)

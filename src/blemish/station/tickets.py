@@ -1,4 +1,4 @@
-"""A part's way through the service."""
+"""A part in the queue of the service."""
 
 import time
 from concurrent.futures import Future
@@ -7,34 +7,34 @@ from pathlib import Path
 
 from blemish.errors import BlemishError
 from blemish.inspection.result import Inspection
-from blemish.station.repository import Arrival
+from blemish.station.repository import IncomingPart
 from blemish.station.schemas import InspectionOut
 
 
 class QueueFullError(BlemishError):
-    """As many parts as the station takes are waiting; come again."""
+    """The queue holds as many parts as the station accepts; retry later."""
 
 
 class NotAnsweredError(BlemishError):
-    """There is no valid answer for a part, through no fault of its image. Never a pass."""
+    """There is no valid result for a part, through no fault of its image. Never a pass."""
 
 
 def new_future() -> "Future[InspectionOut]":
     future: Future[InspectionOut] = Future()
-    future.set_running_or_notify_cancel()  # a client that goes away does not cancel what is under way
+    future.set_running_or_notify_cancel()  # a client that disconnects does not cancel a running inspection
     return future
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A part that waits for its answer; the file is the service's own from now on."""
+    """A part that waits for its answer; the service moves or deletes the file."""
 
-    arrival: Arrival
+    part: IncomingPart
     file: Path
-    record_failure: bool = False  # an unreadable image too is recorded, with the verdict to review
-    quality: dict[str, float] | None = None  # of the picture; measured now and then
-    taken: float = field(default_factory=time.monotonic)
+    record_failure: bool = False  # an unreadable image is recorded too, with the verdict review
+    image_quality: dict[str, float] | None = None  # measured for one image in a while
+    submitted: float = field(default_factory=time.monotonic)
     answer: "Future[InspectionOut]" = field(default_factory=new_future)
 
 
-Outcome = tuple[Ticket, Inspection | BlemishError]  # ImageError where it is the image's fault
+TicketResult = tuple[Ticket, Inspection | BlemishError]  # ImageError where it is the image's fault

@@ -1,4 +1,4 @@
-"""Changing over to a recipe, past the golden set."""
+"""Activation of a recipe, after its check on the golden set."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,68 +6,52 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from blemish.station.auth import User
-from blemish.station.golden import GoldenLossError, change_over
-from blemish.station.pages.frame import dialog, picture, verdict_badge
-from blemish.station.pages.session import Visitor
-from blemish.station.schemas import Loss
+from blemish.station.golden_set import GoldenLossError, activate_checked
+from blemish.station.pages.session import PageSession
+from blemish.station.pages.widgets import dialog, div, part_tile
+from blemish.station.schemas import GoldenLoss
 
-Done = Callable[[], Awaitable[None] | None]
+OnActivated = Callable[[], Awaitable[None] | None]
 
 
-async def activate(visitor: Visitor, user: User, recipe_id: int, why: str, done: Done) -> None:
-    """Use a recipe; where it loses parts of the golden set, show which and ask why to use it all the same."""
+async def activate(page: PageSession, user: User, recipe_id: int, comment: str, on_activated: OnActivated) -> None:
+    """Activate a recipe; where it loses parts of the golden set, show them and ask for a comment first."""
     try:
-        await _change_over(visitor, user, recipe_id, why, accept_losses=False)
+        await _activate(page, user, recipe_id, comment, on_activated, accept_losses=False)
     except GoldenLossError as error:
-        _ask_why(visitor, recipe_id, error.losses, done)
-        return
-    await _finish(visitor, done)
+        _ask_comment(page, recipe_id, error.losses, on_activated)
 
 
-async def _change_over(visitor: Visitor, user: User, recipe_id: int, why: str, accept_losses: bool) -> None:
-    station = visitor.station
+async def _activate(
+    page: PageSession, user: User, recipe_id: int, comment: str, on_activated: OnActivated, accept_losses: bool
+) -> None:
+    station = page.station
+    inspectors, images = station.service.inspectors, station.settings.images
     await asyncio.to_thread(
-        change_over,
-        station.database,
-        station.service.inspectors,
-        station.settings.images,
-        recipe_id,
-        user.name,
-        why,
-        accept_losses,
+        activate_checked, station.database, inspectors, images, recipe_id, user.name, comment, accept_losses
     )
-
-
-async def _finish(visitor: Visitor, done: Done) -> None:
-    visitor.tell(visitor.t("The recipe is in use."))
-    waiting = done()
+    page.notify(page.t("The recipe is active."))
+    waiting = on_activated()
     if waiting is not None:
         await waiting
 
 
-def _ask_why(visitor: Visitor, recipe_id: int, lost: list[Loss], done: Done) -> None:
-    t = visitor.t
-    with dialog(t("This recipe loses {number} parts of the golden set.", number=len(lost)), 640) as window:
-        with ui.element("div").classes("tiles").style("width: 100%"):
-            for loss in lost[:8]:
-                with ui.link(target=f"/card/{loss.inspection_id}", new_tab=True).classes("thumb"):
-                    picture(visitor, loss.inspection_id, "picture", 264)
-                    with ui.element("div"):
-                        verdict_badge(visitor, loss.verdict)
-                    ui.label(t("truly {label}", label=t(loss.label)))
-        why = (
-            ui.textarea(t("Why use it all the same?"))
-            .props("outlined autogrow")
-            .style("width: 100%")
-            .props("data-name=why")
-        )
+def _ask_comment(page: PageSession, recipe_id: int, losses: list[GoldenLoss], on_activated: OnActivated) -> None:
+    t = page.t
+    with dialog(t("This recipe loses {number} parts of the golden set.", number=len(losses)), 640) as window:
+        with div("tiles").style("width: 100%"):
+            for loss in losses[:8]:
+                with part_tile(page, loss.inspection_id, [loss.verdict], kind="preview", new_tab=True):
+                    ui.label(t("true class: {label}", label=t(loss.label)))
+        comment = ui.textarea(t("Reason for activating it")).props("outlined autogrow data-name=comment")
+        comment.style("width: 100%")
 
-        async def use_anyway(user: User) -> None:
+        async def activate_anyway(user: User) -> None:
             window.close()
-            await _change_over(visitor, user, recipe_id, why.value[:2000], accept_losses=True)
-            await _finish(visitor, done)
+            await _activate(page, user, recipe_id, comment.value[:2000], on_activated, accept_losses=True)
 
-        with ui.element("div").classes("bar"):
-            ui.button(t("Keep the recipe in use"), on_click=window.close).props("no-caps")
-            use = ui.button(t("Use it all the same"), on_click=visitor.does("engineer", use_anyway))
-            use.props("no-caps outline color=negative").bind_enabled_from(why, "value", lambda text: bool(text.strip()))
+        with div("bar"):
+            ui.button(t("Keep the active recipe"), on_click=window.close).props("no-caps")
+            button = ui.button(t("Activate anyway"), on_click=page.handler("engineer", activate_anyway))
+            button.props("no-caps outline color=negative")
+            button.bind_enabled_from(comment, "value", lambda text: bool(text.strip()))

@@ -1,19 +1,19 @@
-"""Signing in with a token."""
+"""Sign-in with a token."""
 
 from fastapi import Request
 from nicegui import ui
 
-from blemish.station.pages.frame import PRIMARY, STYLE
-from blemish.station.pages.session import visitor_of
+from blemish.station.pages.layout import PRIMARY, STYLE
+from blemish.station.pages.session import open_session
 from blemish.station.station import Station
 
-# The token goes to the interface for machines, whose answer sets a cookie that no script can read.
+# The token goes to the REST API, whose response sets a cookie that no script can read.
 _SIGN_IN = """async () => {
   const shown = document.getElementById('sign-in-problem');
   try {
     const body = new FormData();
     body.append('token', document.querySelector('.token input').value.trim());
-    const answer = await fetch('/session', {method: 'POST', body});
+    const answer = await fetch('/v1/session', {method: 'POST', body});
     if (answer.ok) location.assign(NEXT);
     else shown.textContent = REFUSED;
   } catch { shown.textContent = AWAY; }
@@ -23,11 +23,10 @@ _SIGN_IN = """async () => {
 def add(station: Station) -> None:
     @ui.page("/login", title="Sign in · blemish")
     def login(request: Request) -> None:
-        visitor = visitor_of(station, request)
-        t = visitor.t
+        t = open_session(station, request).t
         script = (
             _SIGN_IN.replace("NEXT", repr(_own_path(request.query_params.get("next", "/"))))
-            .replace("REFUSED", repr(t("This token does not hold.")))
+            .replace("REFUSED", repr(t("Invalid or revoked token.")))
             .replace("AWAY", repr(t("The station does not answer.")))
         )
         ui.add_css(STYLE)
@@ -44,6 +43,6 @@ def add(station: Station) -> None:
 
 
 def _own_path(path: str) -> str:
-    """A path of this station; never another site."""
+    """The path if it belongs to this station, never that of another site."""
     plain = path.isascii() and path.startswith("/") and not path.startswith("//")
     return path if plain and not set(path) & set("\\'\"<>`") else "/"

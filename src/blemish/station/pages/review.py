@@ -1,4 +1,4 @@
-"""Review: what waits for a person, one part after the other; what they say becomes the truth of the next training."""
+"""Review: parts that wait for a person, one after the other; their labels are ground truth for the next training."""
 
 import asyncio
 import shutil
@@ -14,40 +14,54 @@ from sqlalchemy.orm import Session
 
 from blemish.dataset.sample import DEFECT, GOOD
 from blemish.errors import DataError
-from blemish.station import golden, reviewing
-from blemish.station import repository as record
+from blemish.station import review_queue
 from blemish.station.auth import User
+from blemish.station.golden_set import add_golden
 from blemish.station.models import InspectionRow, ReviewRow
-from blemish.station.pages.frame import dialog, empty, no_picture, panel
+from blemish.station.pages.inspection_card import load_inspection
 from blemish.station.pages.mask_editor import MaskEditor, Tool
-from blemish.station.pages.session import Visitor
-from blemish.station.pages.widgets import local, measurement_table
+from blemish.station.pages.session import PageSession
+from blemish.station.pages.widgets import (
+    HEAT_OUTPUTS,
+    choice_toggle,
+    dialog,
+    div,
+    empty_state,
+    hint,
+    inspection_image,
+    local_time,
+    measurement_table,
+    panel,
+    part_name,
+    two_columns,
+    verdict_badge,
+)
+from blemish.station.repository import add_review
 
-QUEUES = {"zone": "Between the thresholds", "disputed": "Disagreements", "rejects": "Rejects"}
+QUEUES = {"undecided": "Between the thresholds", "disputed": "Disagreements", "rejected": "Rejects"}
 TOOLS: dict[str, tuple[Tool, str]] = {
     "b": ("brush", "Brush"),
-    "e": ("erase", "Erase"),
+    "e": ("erase", "Eraser"),
     "p": ("polygon", "Polygon"),
 }
 KEYS = (
-    ("Enter", "save and go on"), ("S", "skip"), ("G", "good"), ("1 … 9", "class of defect"), ("B", "Brush"),
-    ("E", "Erase"), ("P", "Polygon"), ("[ ]", "width of the brush"), ("Z", "undo"), ("H", "heat map"), ("M", "mask"),
+    ("Enter", "save and continue"), ("S", "skip"), ("G", "good"), ("1 … 9", "defect class"), ("B", "Brush"),
+    ("E", "Eraser"), ("P", "Polygon"), ("[ ]", "width of the brush"), ("Z", "undo"), ("H", "heat map"), ("M", "mask"),
 )  # fmt: skip
 
 
-async def build(visitor: Visitor, request: Request) -> None:
-    page = Reviewing(visitor)
+async def build(page: PageSession, request: Request) -> None:
     wanted = request.query_params.get("id", "")
-    await page.start(int(wanted[:9]) if wanted.isascii() and wanted.isdecimal() else None)
+    await ReviewPage(page).build(int(wanted[:9]) if wanted.isascii() and wanted.isdecimal() else None)
 
 
-class Reviewing:
-    """The page of one visitor: a queue, and the part of it that is shown."""
+class ReviewPage:
+    """A queue, and the part of it that is shown."""
 
-    def __init__(self, visitor: Visitor) -> None:
-        self.visitor = visitor
-        self.waiting: list[int] = []
-        self.at = 0
+    def __init__(self, page: PageSession) -> None:
+        self.page = page
+        self.queue: list[int] = []
+        self.index = 0
         self.label = GOOD
         self.labels: tuple[str, ...] = ()
         self.note = ""
@@ -58,106 +72,100 @@ class Reviewing:
         self.width: ui.slider
         self.heat: ui.switch
         self.other: ui.input
-        self.save = visitor.does("operator", self._save)
-        self.skip = visitor.does("operator", self._skip)
+        self.save = page.handler("operator", self._save)
+        self.skip = page.handler("operator", self._skip)
 
-    async def start(self, wanted: int | None) -> None:
-        t, visitor = self.visitor.t, self.visitor
-        lengths = await visitor.read(reviewing.queue_lengths)
-        kind = next((kind for kind in QUEUES if lengths[kind]), "zone")
-        self.waiting = await visitor.read(reviewing.queue, kind) if wanted is None else [wanted]
-        with ui.element("div").classes("bar"):
+    async def build(self, wanted: int | None) -> None:
+        t, page = self.page.t, self.page
+        lengths = await page.read(review_queue.queue_lengths)
+        kind = next((kind for kind in QUEUES if lengths[kind]), "undecided")
+        self.queue = await page.read(review_queue.list_queue, kind) if wanted is None else [wanted]
+        with div("bar"):
             names = {name: f"{t(title)} ({lengths[name]})" for name, title in QUEUES.items()}
-            queues = ui.select(names, label=t("Queue"), value=kind if wanted is None else None).props(
-                "dense outlined options-dense"
-            )
-            queues.style("min-width: 240px").props(f'aria-label="{t("Queue")}"').props("data-name=queue")
+            queues = ui.select(names, label=t("Queue"), value=kind if wanted is None else None)
+            queues.props(f'dense outlined options-dense aria-label="{t("Queue")}" data-name=queue')
+            queues.style("min-width: 240px")
             ui.space()
             export = ui.button(t("Export reviewed parts"), icon="archive").props("outline no-caps")
-        queues.on_value_change(visitor.does("operator", lambda user: self._show_queue(queues.value)))
-        export.on_click(visitor.does("engineer", lambda user: self._export()))
-        export.set_enabled(visitor.may("engineer"))
+        queues.on_value_change(page.handler("operator", lambda user: self._show_queue(queues.value)))
+        export.on_click(page.handler("engineer", lambda user: self._export())).set_enabled(page.may("engineer"))
         await self.content()
         ui.keyboard(on_key=self._on_key)
 
     @ui.refreshable_method
     async def content(self) -> None:
-        t = self.visitor.t
-        row = await self.visitor.read(_find, self.waiting[self.at]) if self.at < len(self.waiting) else None
+        t = self.page.t
+        row = None
+        if self.index < len(self.queue):
+            row = await self.page.read(load_inspection, self.queue[self.index])
         self.editor, self.note, self.buttons = None, "", {}
         if row is None:
-            empty("task_alt", t("Nothing waits here"), t("Parts that need a look appear here when the page is opened."))
+            empty_state("task_alt", t("No parts to review"), t("Reload the page to look for new parts."))
             return
-        self.labels = await self.visitor.read(labels_of, row)
-        with ui.element("div").classes("grid2"):
-            with ui.element("div").classes("stack"):
+        self.labels = await self.page.read(list_labels, row)
+        with two_columns() as (left, right):
+            with left, panel():
                 self._picture(row)
-            with ui.element("div").classes("stack"):
-                self._truth(row)
-                self._facts(row)
+            with right:
+                self._label_form(row)
+                self._inspection(row)
         self._choose(row.reviews[-1].label if row.reviews else row.label)
 
     def _picture(self, row: InspectionRow) -> None:
-        t = self.visitor.t
-        with panel():
-            if row.image_path is None:
-                no_picture(self.visitor)
-                return
-            with ui.element("div").classes("bar"):
-                names = {tool: t(name) for tool, name in TOOLS.values()}
-                self.tools = ui.toggle(names, value="brush", on_change=lambda e: self._set("tool", e.value))
-                self.tools.props("no-caps dense unelevated toggle-color=primary padding='3px 10px'")
-                self.tools.on("click", js_handler="() => document.activeElement.blur()")
-                _tool_button(t("undo"), "undo", lambda: self.editor and self.editor.run_method("undo"))
-                _tool_button(t("clear"), "layers_clear", lambda: self.editor and self.editor.run_method("clear"))
-                self.width = ui.slider(min=1, max=100, value=12, on_change=lambda e: self._set("size", float(e.value)))
-                self.width.style("width: 110px; margin: 0 8px").props(f'aria-label="{t("width of the brush")}"')
-                self.heat = ui.switch(t("heat map"), on_change=lambda e: self._set("heatShown", bool(e.value)))
-                self.heat.props("dense data-name=heat")
-            heat = bool({"anomaly_map", "mask_scores", "class_map"} & set(row.recipe.bundle.manifest["outputs"]))
-            self.editor = MaskEditor(row.id, heat, lambda changed: None).props("data-name=editor")
+        t = self.page.t
+        if row.image_path is None:
+            inspection_image(self.page, row.id, stored=False)
+            return
+        with div("bar"):
+            self.tools = choice_toggle({tool: t(name) for tool, name in TOOLS.values()}, "brush")
+            self.tools.on_value_change(lambda e: self._set("tool", e.value))
+            self.tools.on("click", js_handler="() => document.activeElement.blur()")
+            _tool_button(t("undo"), "undo", lambda: self.editor and self.editor.run_method("undo"))
+            _tool_button(t("clear"), "layers_clear", lambda: self.editor and self.editor.run_method("clear"))
+            self.width = ui.slider(min=1, max=100, value=12, on_change=lambda e: self._set("size", float(e.value)))
+            self.width.style("width: 110px; margin: 0 8px").props(f'aria-label="{t("width of the brush")}"')
+            self.heat = ui.switch(t("heat map"), on_change=lambda e: self._set("heatShown", bool(e.value)))
+            self.heat.props("dense data-name=heat")
+        heat = bool(HEAT_OUTPUTS & set(row.recipe.bundle.manifest["outputs"]))
+        self.editor = MaskEditor(row.id, heat).props("data-name=editor")
 
-    def _truth(self, row: InspectionRow) -> None:
-        t = self.visitor.t
-        with panel(t("What is it truly?")):
-            with ui.element("div").classes("bar"):
+    def _label_form(self, row: InspectionRow) -> None:
+        t = self.page.t
+        with panel(t("True class")):
+            with div("bar"):
                 for number, label in enumerate(self.labels):
-                    button = ui.button(f"{t(label)}", on_click=partial(self._choose, label)).props("no-caps dense")
-                    button.style("padding: 4px 12px")
-                    with button:
+                    button = ui.button(t(label), on_click=partial(self._choose, label)).props("no-caps dense")
+                    with button.style("padding: 4px 12px"):
                         ui.html(f"<kbd style='margin-left:8px;color:#334155'>{number or 'G'}</kbd>", sanitize=False)
                     self.buttons[label] = _blurring(button)
                 self.other = ui.input(placeholder=t("another class")).props("dense outlined").style("width: 130px")
-                self.other.on("keydown.enter.stop", self.visitor.does("operator", self._name))
+                self.other.on("keydown.enter.stop", self.page.handler("operator", self._save_other))
             ui.input(t("Note")).props("dense outlined").bind_value(self, "note")
-            self.golden = ui.checkbox(t("into the golden set")).props("dense data-name=golden")
-            self.golden.set_enabled(self.visitor.may("engineer") and row.image_path is not None)
-            with ui.element("div").classes("bar"):
-                ui.button(t("Save and go on"), icon="check", on_click=self.save).props("no-caps data-name=save")
+            self.golden = ui.checkbox(t("add to the golden set")).props("dense data-name=golden")
+            self.golden.set_enabled(self.page.may("engineer") and row.image_path is not None)
+            with div("bar"):
+                ui.button(t("Save and continue"), icon="check", on_click=self.save).props("no-caps data-name=save")
                 ui.button(t("Skip"), on_click=self.skip).props("no-caps flat data-name=skip")
                 ui.space()
-                ui.label(f"{self.at + 1} / {len(self.waiting)}").classes("soft")
-            with (
-                ui.expansion(t("Keys"), icon="keyboard").props("dense").classes("soft"),
-                ui.element("div").classes("bar"),
-            ):
+                hint(f"{self.index + 1} / {len(self.queue)}")
+            with ui.expansion(t("Keys"), icon="keyboard").props("dense").classes("soft"), div("bar"):
                 for key, meaning in KEYS:
                     with ui.element("span"):
                         ui.html(f"<kbd>{key}</kbd> {t(meaning)}", sanitize=False)
 
-    def _facts(self, row: InspectionRow) -> None:
-        t = self.visitor.t
-        with panel(t("What was found")):
-            with ui.element("div").classes("bar"):
-                ui.label(t(row.verdict)).classes(f"verdict {row.verdict}")
-                ui.link(row.part_id or t("part {id}", id=row.id), f"/card/{row.id}").style("font-weight: 600")
-                ui.label(local(row.created_at)).classes("soft")
-            for reason in row.reasons:
-                ui.label(self.visitor.reason(reason)).classes("soft")
+    def _inspection(self, row: InspectionRow) -> None:
+        t = self.page.t
+        with panel(t("Inspection result")):
+            with div("bar"):
+                verdict_badge(self.page, row.verdict)
+                ui.link(part_name(self.page, row.part_id, row.id), f"/card/{row.id}").style("font-weight: 600")
+                hint(local_time(row.created_at))
+            for reason in self.page.reasons(row):
+                hint(reason)
             if row.regions:
-                measurement_table(self.visitor, row, most=6)
+                measurement_table(self.page, row, limit=6)
             for review in row.reviews:
-                ui.label(f"{local(review.at)} {review.who}: {t(review.label)} {review.note}").classes("soft")
+                hint(f"{local_time(review.created_at)} {review.created_by}: {t(review.label)} {review.note}")
 
     def _choose(self, label: str) -> None:
         self.label = label if label in self.labels else DEFECT
@@ -168,41 +176,42 @@ class Reviewing:
         if self.editor is not None:
             self.editor.set(name, value)  # type: ignore[arg-type]
 
-    async def _name(self, user: User) -> None:
+    async def _save_other(self, user: User) -> None:
         label = self.other.value.strip()[:200]
         if not label.isprintable() or not label:
-            raise DataError(self.visitor.t("Give the class a name."))
+            raise DataError(self.page.t("Enter the name of the class."))
         self.label = label
         await self._save(user)
 
     async def _save(self, user: User) -> None:
-        if self.at >= len(self.waiting):
+        if self.index >= len(self.queue):
             return
-        mask = None if self.editor is None or self.label == GOOD else await self.editor.drawn()
+        mask = None if self.editor is None or self.label == GOOD else await self.editor.painted_mask()
         into_golden = self.golden is not None and bool(self.golden.value) and user.may("engineer")
-        await self.visitor.write(
-            _keep_review, self.waiting[self.at], user.name, self.label, mask, self.note[:2000], into_golden
+        await self.page.write(
+            _save_review, self.queue[self.index], user.name, self.label, mask, self.note[:2000], into_golden
         )
-        self.visitor.tell(self.visitor.t("Saved: {label}", label=self.visitor.t(self.label)))
+        self.page.notify(self.page.t("Saved: {label}", label=self.page.t(self.label)))
         await self._skip(user)
 
     async def _skip(self, user: User) -> None:
-        self.at += 1
+        self.index += 1
         await self.content.refresh()
 
     async def _show_queue(self, kind: str) -> None:
-        self.waiting, self.at = await self.visitor.read(reviewing.queue, kind), 0
+        self.queue, self.index = await self.page.read(review_queue.list_queue, kind), 0
         await self.content.refresh()
 
     async def _export(self) -> None:
-        t, settings = self.visitor.t, self.visitor.station.settings
-        rows = await self.visitor.read(reviewing.reviewed)
-        made = await asyncio.to_thread(reviewing.export, rows, settings.images, settings.exports)
-        with dialog(t("{number} reviewed parts were written as a dataset:", number=len(made))):
-            ui.label(str(made.root)).classes("mono")
-            with ui.element("div").classes("bar"):
-                ui.link(t("Train with it"), f"/training?path={quote(str(made.root))}")
-                ui.button(t("Download"), icon="download", on_click=partial(_download, made.root)).props("no-caps flat")
+        t, settings = self.page.t, self.page.station.settings
+        rows = await self.page.read(review_queue.list_reviewed)
+        dataset = await asyncio.to_thread(review_queue.export_reviews, rows, settings.images, settings.exports)
+        with dialog(t("{number} reviewed parts were written as a dataset:", number=len(dataset))):
+            ui.label(str(dataset.root)).classes("mono")
+            with div("bar"):
+                ui.link(t("Train with it"), f"/training?path={quote(str(dataset.root))}")
+                download = ui.button(t("Download"), icon="download", on_click=partial(_download, dataset.root))
+                download.props("no-caps flat")
 
     async def _on_key(self, event: KeyEventArguments) -> None:
         if not event.action.keydown or event.action.repeat or event.modifiers.ctrl or event.modifiers.meta:
@@ -232,12 +241,12 @@ class Reviewing:
             self.width.value = max(1.0, width / 1.5) if key == "[" else min(100.0, width * 1.5)
 
 
-def _tool_button(name: str, icon: str, work: Callable[[], object]) -> None:
-    _blurring(ui.button(icon=icon, on_click=work).props(f'flat dense aria-label="{name}"').tooltip(name))
+def _tool_button(name: str, icon: str, on_click: Callable[[], object]) -> None:
+    _blurring(ui.button(icon=icon, on_click=on_click).props(f'flat dense aria-label="{name}"').tooltip(name))
 
 
 def _blurring(button: ui.button) -> ui.button:
-    """A button that a click does not leave in focus, so that keys go to the page again."""
+    """A button that loses the focus after a click, so that keys go to the page again."""
     return button.on("click", js_handler="(event) => event.currentTarget.blur()")
 
 
@@ -245,21 +254,16 @@ async def _download(folder: object) -> None:
     ui.download.file(await asyncio.to_thread(shutil.make_archive, str(folder), "zip", str(folder)))
 
 
-def _find(session: Session, inspection_id: int) -> InspectionRow | None:
-    return session.get(InspectionRow, inspection_id)
+def list_labels(session: Session, row: InspectionRow) -> tuple[str, ...]:
+    """Labels that a part may get: good first, then the classes of its bundle and of all reviews."""
+    reviewed = set(session.scalars(select(ReviewRow.label).distinct()))
+    return (GOOD, *sorted({*row.recipe.bundle.manifest["classes"], *reviewed, DEFECT} - {GOOD}))
 
 
-def labels_of(session: Session, row: InspectionRow) -> tuple[str, ...]:
-    """What a part may be: good first, then the classes of its bundle and all that reviews ever named."""
-    named = set(session.scalars(select(ReviewRow.label).distinct()))
-    found = {*row.recipe.bundle.manifest["classes"], *named, DEFECT} - {GOOD}
-    return (GOOD, *sorted(found))
-
-
-def _keep_review(
-    session: Session, inspection_id: int, who: str, label: str, mask: bytes | None, note: str, into_golden: bool
+def _save_review(
+    session: Session, inspection_id: int, user: str, label: str, mask: bytes | None, note: str, into_golden: bool
 ) -> None:
     row = session.get_one(InspectionRow, inspection_id)
-    record.review(session, row, who, label, None if mask is None else reviewing.scale_mask(mask, row), note)
+    add_review(session, row, user, label, None if mask is None else review_queue.scale_mask(mask, row), note)
     if into_golden:
-        golden.set_golden(session, row, label, who)
+        add_golden(session, row, label, user)

@@ -1,4 +1,4 @@
-"""The element that shows scores by truth, with thresholds to drag."""
+"""The element that shows scores by true label, with thresholds that can be dragged."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -9,7 +9,7 @@ from blemish.inspection.manifest import Decision
 
 
 class ScoreHistogram(Element, component="score_histogram.js"):
-    """`on_move` is told the review and the reject threshold while they are dragged."""
+    """`on_move` is called with the review and the reject threshold while they are dragged."""
 
     def __init__(
         self,

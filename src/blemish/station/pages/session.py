@@ -1,65 +1,86 @@
-"""Who looks at a page, in which language, and what becomes of what they do there."""
+"""The session of a page: its user and language, database access, and how errors are shown."""
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from nicegui import ui
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import BlemishError
+from blemish.inspection.result import Reason, ReasonKind
 from blemish.station import auth
 from blemish.station.auth import User
-from blemish.station.pages.texts import CHINESE, ENGLISH, translate, translate_reason
-from blemish.station.routes.access import browser_user
+from blemish.station.models import InspectionRow
+from blemish.station.repository import to_inspection
+from blemish.station.routes.access import page_user
 from blemish.station.station import Station
+from blemish.translation import languages, negotiate_language, translator
 
 log = logging.getLogger("blemish.station")
 LANGUAGE_COOKIE = "blemish_language"
+DATABASE_LOST = "The database cannot be reached; try again."
+REASONS = {
+    ReasonKind.THRESHOLD: "{label} score {value:.4g} is at or above the {verdict} threshold {threshold:.4g}",
+    ReasonKind.RULE: "rule: {rule}",
+    ReasonKind.IGNORED: "all {value:.0f} regions are ignored by a rule",
+    ReasonKind.NO_THRESHOLD: "no threshold set",
+    ReasonKind.INVALID_SCORE: "the score is not a number",
+    ReasonKind.FAILED: "could not be inspected: {detail}",
+}
 Result = TypeVar("Result")
 
 
 class NotAllowedError(BlemishError):
-    """The visitor's role does not reach, or the token was revoked meanwhile."""
+    """The user's role is not sufficient, or the token was revoked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    station: Station
-    cookie: str | None
-    language: str
+class PageSession:
+    """One open page. `t` translates a text of the pages, or the name of a class, to the user's language."""
 
-    def t(self, text: str, **values: Any) -> str:
-        """A text of the pages, or a class's name, in the visitor's language."""
-        found = translate(text, self.language)
-        return found.format(**values) if values else found  # a class may be called {x}
+    def __init__(self, station: Station, cookie: str | None, language: str) -> None:
+        self.station = station
+        self.cookie = cookie
+        self.language = language
+        self.t = translator(language)
 
-    def reason(self, text: str) -> str:
-        return translate_reason(text, self.language)
+    def reasons(self, row: InspectionRow) -> list[str]:
+        """The reasons for the verdict, in the user's language."""
+        return [self._reason(reason) for reason in to_inspection(row, masks=False).reasons]
+
+    def _reason(self, reason: Reason) -> str:
+        t = self.t
+        return t(
+            REASONS[reason.kind],
+            label=t(reason.label) if reason.label else "",
+            value=math.nan if reason.value is None else reason.value,
+            verdict=t(reason.verdict.value),
+            threshold=reason.threshold,
+            rule=reason.rule,
+            detail=reason.detail,
+        ).strip()
 
     def user(self) -> User | None:
-        """Asked anew each time, so that a revoked token ends what its pages may do."""
-        return browser_user(self.station, self.cookie)
+        """Looked up at each call, so that pages stop working when their token is revoked."""
+        return page_user(self.station, self.cookie)
 
     def require(self, role: str) -> User:
         user = self.user()
         if user is None:
-            raise NotAllowedError(self.t("Your token no longer holds; sign in again."))
+            raise NotAllowedError(self.t("Your token is no longer valid; sign in again."))
         if not user.may(role):
-            raise NotAllowedError(self.needs(role, user))
+            roles = {"role": self.t(role), "own": self.t(user.role)}
+            raise NotAllowedError(self.t("The role {role} is required; you have the role {own}.", **roles))
         return user
-
-    def needs(self, role: str, user: User) -> str:
-        return self.t("This takes the role {role}; you are {mine}.", role=self.t(role), mine=self.t(user.role))
 
     def may(self, role: str) -> bool:
         user = self.user()
         return user is not None and user.may(role)
 
-    def read(self, work: Callable[..., Result], *arguments: Any) -> Awaitable[Result]:
+    def read(self, work: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
         """`work(session, ...)` in a thread, so that no page waits for the database of another."""
 
         def reading() -> Result:
@@ -68,8 +89,8 @@ class Visitor:
 
         return asyncio.to_thread(reading)
 
-    def write(self, work: Callable[..., Result], *arguments: Any) -> Awaitable[Result]:
-        """As `read`, committed."""
+    def write(self, work: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
+        """Like `read`, committed."""
 
         def writing() -> Result:
             with self.station.database.writing() as session:
@@ -77,30 +98,29 @@ class Visitor:
 
         return asyncio.to_thread(writing)
 
-    def does(self, role: str, work: Callable[[User], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """A handler of what the visitor does: `work(user)`, with its errors shown in one line."""
+    def handler(self, role: str, work: Callable[[User], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """An event handler that runs `work(user)` if the user has the role, and shows its errors in one line."""
 
-        async def handler() -> None:
+        async def handle() -> None:
             try:
                 await work(self.require(role))
             except BlemishError as error:
-                self.complain(str(error))
+                self.notify_error(str(error))
             except SQLAlchemyError:
-                log.exception("a page could not reach the record")
-                self.complain(self.t("The record cannot be reached; try again."))
+                log.exception("a page could not reach the database")
+                self.notify_error(self.t(DATABASE_LOST))
 
-        return handler
+        return handle
 
-    def complain(self, message: str) -> None:
+    def notify_error(self, message: str) -> None:
         ui.notify(message, type="negative", position="top", multi_line=True, close_button=self.t("Close"), timeout=8000)
 
-    def tell(self, message: str) -> None:
+    def notify(self, message: str) -> None:
         ui.notify(message, type="positive", position="top", timeout=2000)
 
 
-def visitor_of(station: Station, request: Request) -> Visitor:
+def open_session(station: Station, request: Request) -> PageSession:
     language = request.cookies.get(LANGUAGE_COOKIE, "")
-    if language not in (ENGLISH, CHINESE):
-        asked = request.headers.get("accept-language", "").lower()
-        language = CHINESE if asked.startswith("zh") else ENGLISH
-    return Visitor(station, request.cookies.get(auth.COOKIE), language)
+    if language not in languages():
+        language = negotiate_language(request.headers.get("accept-language", ""))
+    return PageSession(station, request.cookies.get(auth.COOKIE), language)

@@ -1,5 +1,6 @@
-"""Trends: do good parts score as they did, where do defects lie, and are pictures still taken as they were?"""
+"""Trends: drift of the scores of good parts, positions of defects on the part, and image quality over time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,126 +8,121 @@ from fastapi import Request
 from nicegui import ui
 from sqlalchemy.orm import Session
 
-from blemish.station import drift, quality, recipes
+from blemish.station import drift, image_quality
 from blemish.station.models import RecipeRow
-from blemish.station.pages.frame import empty, panel
-from blemish.station.pages.session import Visitor
-from blemish.station.quality import Alarm
+from blemish.station.pages.session import PageSession
+from blemish.station.pages.widgets import alarm, class_select, hint, no_recipe, panel, two_columns
+from blemish.station.recipes import active_recipe
 
 QUALITIES = (
-    ("brightness", "Brightness", {"low": quality.DARK, "high": quality.BRIGHT}),
-    ("sharpness", "Sharpness", {"low": quality.BLURRED}),
+    ("brightness", "Brightness", (image_quality.MIN_BRIGHTNESS, image_quality.MAX_BRIGHTNESS)),
+    ("sharpness", "Sharpness", (image_quality.MIN_SHARPNESS,)),
 )
-ANY = ""
+VALUES, LIMITS, POINTS = "#1f4e79", "#dc2626", "#94a3b8"
+MAX_POINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    recipe: RecipeRow | None
+class TrendData:
+    recipe: RecipeRow
     ids: list[int]
     scores: list[float]
-    alarms: list[Alarm]
-    usual: dict[str, float] | None
-    quality: list[tuple[int, dict[str, float]]]
+    alarms: list[image_quality.QualityAlarm]
+    baseline: image_quality.Quality | None
+    quality: list[tuple[int, image_quality.Quality]]
     labels: list[str]
 
 
-def look(session: Session, station: str) -> Shown:
-    recipe = recipes.active(session)
+def load(session: Session, station: str) -> TrendData | None:
+    recipe = active_recipe(session)
     if recipe is None:
-        return Shown(None, [], [], [], None, [], [])
+        return None
     ids, scores = drift.good_scores(session, recipe)
-    return Shown(
+    return TrendData(
         recipe,
         ids,
         scores,
-        quality.alarms(session, recipe.id, station),
-        quality.usual(session, recipe.id, station),
-        quality.history(session, recipe.id, station),
+        image_quality.find_alarms(session, recipe.id, station),
+        image_quality.quality_baseline(session, recipe.id, station),
+        image_quality.quality_history(session, recipe.id, station),
         drift.region_labels(session),
     )
 
 
-async def build(visitor: Visitor, request: Request) -> None:
-    t = visitor.t
-    found = await visitor.read(look, visitor.station.settings.station)
-    if found.recipe is None:
-        empty("show_chart", t("No recipe is in use"), t("Start the station with --bundle, or promote a training."))
+async def build(page: PageSession, request: Request) -> None:
+    data = await page.read(load, page.station.settings.station)
+    if data is None:
+        no_recipe(page, "show_chart")
         return
-    _scores(visitor, found)
-    with ui.element("div").classes("grid2"):
-        with ui.element("div").classes("stack"):
-            _quality(visitor, found)
-        with ui.element("div").classes("stack"):
-            await _density(visitor, found.recipe, found.labels)
+    _scores(page, data)
+    with two_columns() as (left, right):
+        with left:
+            _quality(page, data)
+        with right:
+            await _density(page, data.recipe, data.labels)
 
 
-def _scores(visitor: Visitor, found: Shown) -> None:
-    t = visitor.t
+def _scores(page: PageSession, data: TrendData) -> None:
+    t = page.t
     with panel(t("Scores of good parts")):
-        base = min(drift.BASE, len(found.scores) // 2)
-        if base < drift.LEAST_BASE:
-            need = 2 * drift.LEAST_BASE
-            ui.label(t("{have} of the {need} good parts that it takes.", have=len(found.scores), need=need)).classes(
-                "soft"
-            )
+        baseline = min(drift.BASELINE, len(data.scores) // 2)
+        if baseline < drift.MIN_BASELINE:
+            required = 2 * drift.MIN_BASELINE
+            hint(t("{have} of {need} required good parts.", have=len(data.scores), need=required))
             return
-        chart = drift.ewma(found.scores, base)
-        if chart.drifted:
-            _alarm(t("The scores of good parts have drifted; look at the pictures below, or train anew."))
-        shown = slice(-1000, None)
-        series: list[dict[str, Any]] = [
-            {"name": t("score"), "type": "scatter", "symbolSize": 3, "data": found.scores[shown], "color": "#94a3b8"},
-            _line(t("moving average"), chart.values[shown].tolist(), "#1f4e79", 2.5),
-            _line(t("limits"), chart.low[shown].tolist(), "#dc2626", 1),
-            _line(t("limits"), chart.high[shown].tolist(), "#dc2626", 1),
+        ewma = drift.compute_ewma(data.scores, baseline)
+        if ewma.drifted:
+            alarm(t("The scores of good parts have drifted; check the image quality below, or train again."))
+        newest = slice(-MAX_POINTS, None)
+        points = {"type": "scatter", "symbolSize": 3, "data": data.scores[newest], "color": POINTS}
+        series = [
+            {"name": t("score"), **points},
+            _line(t("moving average"), ewma.values[newest].tolist(), VALUES, 2.5),
+            *(_line(t("limits"), values[newest].tolist(), LIMITS) for values in (ewma.low, ewma.high)),
         ]
-        _chart(found.ids[shown], series, 280)
-        text = "The first {base} good parts of this bundle say what is usual; limits at 3 standard deviations."
-        ui.label(t(text, base=base)).classes("soft")
+        _chart(data.ids[newest], series, 280)
+        text = "Baseline: the first {number} good parts of this bundle; limits at 3 standard deviations."
+        hint(t(text, number=baseline))
 
 
-def _quality(visitor: Visitor, found: Shown) -> None:
-    t = visitor.t
-    with panel(t("Pictures")):
-        for alarm in found.alarms:
-            _alarm(f"{t(alarm.kind)}: {alarm.text}")
-        if found.usual is None:
-            need = quality.LEAST_BASE
-            ui.label(
-                t("{have} of the {need} measured pictures that it takes.", have=len(found.quality), need=need)
-            ).classes("soft")
+def _quality(page: PageSession, data: TrendData) -> None:
+    t = page.t
+    with panel(t("Image quality")):
+        for quality in data.alarms:
+            alarm(f"{t(quality.kind)}: {quality.value:.1%}")
+        if data.baseline is None:
+            required = image_quality.MIN_BASELINE
+            hint(t("{have} of {need} required measured images.", have=len(data.quality), need=required))
             return
-        ids = [id_ for id_, _ in found.quality]
-        for name, title, bounds in QUALITIES:
-            ui.label(t(title) + " (" + t("1 is usual") + ")").classes("soft")
-            values = [row[name] / max(found.usual[name], 1e-6) for _, row in found.quality]
-            lines = [_line(t("limits"), [bound] * len(ids), "#dc2626", 1) for bound in bounds.values()]
-            _chart(ids, [_line(t(title), values, "#1f4e79", 1.5), *lines], 150)
-        if found.usual.get("sure", 0.0) < quality.SURE:
-            ui.label(
-                t("The position cannot be told: the surface bears no mark that is the same on every part.")
-            ).classes("soft")
+        ids = [inspection_id for inspection_id, _ in data.quality]
+
+        def chart(title: str, name: str, values: Sequence[float | None], limits: Sequence[float]) -> None:
+            hint(title)
+            lines = [_line(t("limits"), [limit] * len(ids), LIMITS) for limit in limits]
+            _chart(ids, [_line(name, values, VALUES, 1.5), *lines], 150)
+
+        for key, name, limits in QUALITIES:
+            values = [row[key] / max(data.baseline[key], 1e-6) for _, row in data.quality]
+            chart(f"{t(name)} ({t('1 is the baseline')})", t(name), values, limits)
+        if data.baseline.get("confidence", 0.0) < image_quality.MIN_CONFIDENCE:
+            hint(t("Position is not monitored: the surface has no feature that is the same on every part."))
             return
-        ui.label(t("Shift, in parts of the picture's longer side")).classes("soft")
-        shifts = [row.get("shift") for _, row in found.quality]
-        limit = _line(t("limits"), [quality.SHIFTED] * len(ids), "#dc2626", 1)
-        _chart(ids, [_line(t("Shift"), shifts, "#1f4e79", 1.5), limit], 150)
+        shifts = [row.get("shift") for _, row in data.quality]
+        chart(t("Shift, as a share of the image's longer side"), t("Shift"), shifts, (image_quality.MAX_SHIFT,))
 
 
-async def _density(visitor: Visitor, recipe: RecipeRow, labels: list[str]) -> None:
-    t = visitor.t
-    with panel(t("Where defects lie on the part")):
+async def _density(page: PageSession, recipe: RecipeRow, labels: list[str]) -> None:
+    t = page.t
+    with panel(t("Position of defects on the part")):
         if not labels:
-            ui.label(t("No defect was outlined yet.")).classes("soft")
+            hint(t("No regions recorded yet."))
             return
-        choice = ui.select({ANY: t("all defects"), **{name: t(name) for name in labels}}, value=ANY)
-        choice.props(f'dense outlined options-dense aria-label="{t("defect")}"').style("width: 200px")
+        choice = class_select(page, labels, "all defects")
 
         @ui.refreshable
-        async def shown() -> None:
-            grid, number = await visitor.read(drift.density, recipe, choice.value or None)
-            ui.label(t("{number:,} regions", number=number)).classes("soft")
+        async def heat_map() -> None:
+            grid, number = await page.read(drift.defect_density, recipe, choice.value or None)
+            hint(t("{number:,} regions", number=number))
             side = drift.GRID
             cells = [[x, side - 1 - y, round(float(grid[y, x]), 4)] for y in range(side) for x in range(side)]
             axis = {"type": "category", "data": list(range(side)), "show": False}
@@ -146,17 +142,11 @@ async def _density(visitor: Visitor, recipe: RecipeRow, labels: list[str]) -> No
                 }
             ).style("height: 380px; width: 100%")  # fmt: skip
 
-        await shown()
-        choice.on_value_change(lambda: shown.refresh())
+        await heat_map()
+        choice.on_value_change(lambda: heat_map.refresh())
 
 
-def _alarm(text: str) -> None:
-    with ui.element("div").classes("alarm"):
-        ui.icon("warning", size="22px")
-        ui.label(text)
-
-
-def _line(name: str, values: list[Any], colour: str, width: float) -> dict[str, Any]:
+def _line(name: str, values: Sequence[float | None], colour: str, width: float = 1) -> dict[str, Any]:
     style = {"width": width, "type": "dashed" if width == 1 else "solid"}
     return {"name": name, "type": "line", "data": values, "showSymbol": False, "color": colour, "lineStyle": style}
 

@@ -1,64 +1,208 @@
-"""Pieces of pages that show one part."""
+"""Elements that several pages show: panels, tables, tiles, pictures, alarms."""
 
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from nicegui import ui
 
 from blemish.station.models import InspectionRow
-from blemish.station.pages.frame import no_picture, picture, verdict_badge
-from blemish.station.pages.session import Visitor
+from blemish.station.pages.session import PageSession
 
-_SHOWN = ("length", "mean_width", "max_width", "area", "feret_max")
-_MOST = 12
-
-
-def measurement_table(visitor: Visitor, row: InspectionRow, most: int = _MOST) -> None:
-    """The regions of a part, the worst first, with their measurements in mm where the scale is known."""
-    t = visitor.t
-    regions = sorted(row.regions, key=lambda region: -(region.score or 0.0))
-    with ui.element("div").classes("scroll"), ui.element("table").classes("table"):
-        with ui.element("tr"):
-            for name in ("defect", "score", "length", "mean width", "max width", "area"):
-                _cell("th", t(name), number=name != "defect")
-        for region in regions[:most]:
-            with ui.element("tr"):
-                _cell("td", t(region.label))
-                _cell("td", "–" if region.score is None else f"{region.score:.3g}", number=True)
-                for name in _SHOWN[:4]:
-                    _cell("td", measured(region.measurements, name), number=True)
-    if len(regions) > most:
-        ui.label(t("and {number} more", number=len(regions) - most)).classes("soft")
+TILE_PX = 264
+MAX_REGIONS = 12
+HEAT_OUTPUTS = {"anomaly_map", "mask_scores", "class_map"}  # outputs of a graph that give a heat map
 
 
-def measured(measurements: dict[str, float | None] | None, name: str) -> str:
-    """One measurement with its unit, in mm where that is known."""
-    square = name == "area"
-    for unit, shown in (("mm2", "mm²") if square else ("mm", "mm"), ("px", "px²" if square else "px")):
-        value = (measurements or {}).get(f"{name}_{unit}")
-        if value is not None:
-            return f"{value:.3g} {shown}" if shown.startswith("mm") else f"{value:.0f} {shown}"
-    return "–"
+def empty_state(icon: str, title: str, text: str = "") -> None:
+    """Shown where there is no content."""
+    with ui.column().classes("empty"):
+        ui.icon(icon, size="44px")
+        ui.label(title).classes("empty-title")
+        if text:
+            ui.label(text)
 
 
-def _cell(kind: str, text: str, number: bool = False) -> None:
-    with ui.element(kind).classes("number" if number else ""):
+def no_recipe(page: PageSession, icon: str) -> None:
+    t = page.t
+    empty_state(icon, t("No recipe is active"), t("Start the station with --bundle, or promote a training."))
+
+
+@contextmanager
+def panel(title: str = "", extra: str = "") -> Iterator[ui.element]:
+    """A white box with a title."""
+    with ui.element("section").classes(f"panel {extra}") as box:
+        if title:
+            ui.label(title).classes("panel-title")
+        yield box
+
+
+@contextmanager
+def dialog(title: str, width: int = 440) -> Iterator[ui.dialog]:
+    """A window over the page; it stays when the element that opened it is refreshed."""
+    with ui.context.client.content, ui.dialog(value=True) as window, ui.card() as card:
+        card.style(f"width: {width}px; max-width: 92vw; align-items: stretch")
+        ui.label(title).classes("panel-title")
+        yield window
+
+
+def div(classes: str) -> ui.element:
+    """A plain container: "bar" (a row), "stack" (a column), "grid2", "tiles", ..."""
+    return ui.element("div").classes(classes)
+
+
+@contextmanager
+def two_columns() -> Iterator[tuple[ui.element, ui.element]]:
+    with div("grid2"):
+        yield div("stack"), div("stack")
+
+
+def hint(text: str) -> ui.label:
+    return ui.label(text).classes("soft")
+
+
+def alarm(text: str) -> None:
+    with div("alarm"):
+        ui.icon("warning", size="22px")
         ui.label(text)
 
 
-def thumbnail(visitor: Visitor, row: InspectionRow, target: str | None = None) -> ui.link:
-    """A small picture of a part that leads to its card."""
-    with ui.link(target=target or f"/card/{row.id}").classes("thumb") as link:
-        if row.image_path is None:
-            no_picture(visitor)
-        else:
-            picture(visitor, row.id, "overlay", 264)
+def metric_tile(name: str, value: str, note: str = "", tone: str = "") -> None:
+    """One number, large, under its name."""
+    with div(f"figure {tone}"):
+        ui.label(name).classes("figure-name")
+        ui.label(value).classes("figure-value")
+        if note:
+            ui.label(note).classes("figure-hint")
+
+
+def table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: bool = True) -> None:
+    """A table of numbers, or of names and texts without `numbers`; the first column holds names."""
+    with div("scroll"), ui.element("table").classes("table" if numbers else "table facts"):
+        for kind, cells in [*([("th", header)] if header else []), *(("td", row) for row in rows)]:
+            with ui.element("tr"):
+                for column, text in enumerate(cells):
+                    with ui.element(kind).classes("number" if numbers and column else ""):
+                        ui.label(text)
+
+
+def verdict_badge(page: PageSession, verdict: str, large: bool = False) -> ui.label:
+    return ui.label(page.t(verdict)).classes(f"verdict {verdict} {'large' if large else ''}")
+
+
+def inspection_image(
+    page: PageSession,
+    inspection_id: int,
+    stored: bool = True,
+    kind: str = "overlay",
+    side: int = TILE_PX,
+    query: str = "",
+) -> ui.element:
+    """A picture of an inspection from the REST API, which browsers load when it comes into view."""
+    if not stored:
+        with ui.column().classes("no-picture") as missing:
+            ui.icon("hide_image", size="32px")
+            ui.label(page.t("image not stored"))
+        return missing
+    source = f"/v1/inspections/{inspection_id}/{kind}?side={side}{query}"
+    gone = f"(event) => {{ event.target.alt = {json.dumps(page.t('This picture cannot be shown.'))}; "
+    gone += "event.target.classList.add('gone') }"
+    image = ui.element("img").props(f'src="{source}" loading=lazy alt="{kind} {inspection_id}"').classes("picture")
+    return image.on("error", js_handler=gone)
+
+
+@contextmanager
+def part_tile(
+    page: PageSession,
+    inspection_id: int,
+    verdicts: Sequence[str],
+    stored: bool = True,
+    kind: str = "overlay",
+    new_tab: bool = False,
+) -> Iterator[None]:
+    """A small picture of a part with its verdicts, which leads to its card; labels follow in the block."""
+    with ui.link(target=f"/card/{inspection_id}", new_tab=new_tab).classes("thumb"):
+        inspection_image(page, inspection_id, stored, kind)
         with ui.element("div"):
-            verdict_badge(visitor, row.verdict)
-        ui.label(row.part_id or visitor.t("part {id}", id=row.id))
-        ui.label(visitor.t(row.label)).classes("soft")
-    return link
+            for index, verdict in enumerate(verdicts):
+                if index:
+                    ui.label(" → ").style("display: inline")
+                verdict_badge(page, verdict)
+        yield
 
 
-def local(time: datetime) -> str:
-    """In the station's own zone."""
+def thumbnail(page: PageSession, row: InspectionRow) -> None:
+    with part_tile(page, row.id, [row.verdict], row.image_path is not None):
+        ui.label(part_name(page, row.part_id, row.id))
+        hint(page.t(row.label))
+
+
+def part_name(page: PageSession, part_id: str | None, inspection_id: int) -> str:
+    return part_id or page.t("part {id}", id=inspection_id)
+
+
+def measurement_table(page: PageSession, row: InspectionRow, limit: int = MAX_REGIONS) -> None:
+    """The regions of a part, the worst first, with their measurements, in mm where the scale is known."""
+    t = page.t
+    regions = sorted(row.regions, key=lambda region: -(region.score or 0.0))
+    header = [t(name) for name in ("defect", "score", "length", "mean width", "max width", "area")]
+    measures = ("length", "mean_width", "max_width", "area")
+    table(
+        (
+            [
+                t(region.label),
+                "–" if region.score is None else f"{region.score:.3g}",
+                *(format_measure(region.measurements, name) for name in measures),
+            ]
+            for region in regions[:limit]
+        ),
+        header,
+    )
+    if len(regions) > limit:
+        hint(t("and {number} more", number=len(regions) - limit))
+
+
+def format_measure(measurements: dict[str, float | None] | None, name: str) -> str:
+    """One measurement with its unit, in mm where that is known."""
+    power = "²" if name == "area" else ""
+    for unit, digits in (("mm2" if power else "mm", ".3g"), ("px", ".0f")):
+        value = (measurements or {}).get(f"{name}_{unit}")
+        if value is not None:
+            return f"{value:{digits}} {unit[:2]}{power}"
+    return "–"
+
+
+def pager(
+    first: int,
+    last: int,
+    total: int,
+    back: Callable[[], object],
+    forth: Callable[[], object],
+    names: Sequence[str] = ("", ""),
+) -> None:
+    """Buttons for the previous and the next page of a list; `first` and `last` count from 1."""
+    with div("bar"):
+        previous = ui.button(names[0], icon="chevron_left", on_click=back).props("flat dense no-caps")
+        previous.set_enabled(first > 1)
+        hint(f"{first:,} – {last:,} / {total:,}")
+        following = ui.button(names[1], icon="chevron_right", on_click=forth).props("flat dense no-caps")
+        following.set_enabled(last < total)
+
+
+def class_select(page: PageSession, classes: Iterable[str], all_classes: str, value: str = "") -> ui.select:
+    """A choice of one class, or of all of them, which is the value ""."""
+    select = ui.select({"": page.t(all_classes), **{name: page.t(name) for name in classes}}, value=value)
+    select.props(f'dense outlined options-dense aria-label="{page.t("class")}"').style("width: 200px")
+    return select
+
+
+def choice_toggle(options: dict[str, str], value: str) -> ui.toggle:
+    toggle = ui.toggle(options, value=value)
+    toggle.props("no-caps dense unelevated toggle-color=primary padding='3px 10px'")
+    return toggle
+
+
+def local_time(time: datetime) -> str:
+    """In the time zone of the station."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -1,6 +1,6 @@
-"""Bundles, recipes and decisions: what the station judges by."""
+"""Bundles, recipes and decisions."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.concurrency import run_in_threadpool
@@ -11,17 +11,17 @@ from starlette.datastructures import FormData, UploadFile
 from blemish.errors import BundleError, DataError
 from blemish.inspection.manifest import Decision
 from blemish.station import recipes
-from blemish.station.golden import change_over
-from blemish.station.image_store import take_in, unnamed
+from blemish.station.golden_set import activate_checked
+from blemish.station.image_store import hide_path, receive_file
 from blemish.station.models import BundleRow, RecipeRow
-from blemish.station.routes.access import At, Engineer, IdInPath, Line, Operator, problems
+from blemish.station.routes.access import Engineer, IdInPath, Line, Operator, StationDep, error_responses, file_form
 from blemish.station.schemas import (
+    ActivationIn,
     BundleCheck,
     BundleOut,
     DecisionIn,
     RecipeIn,
     RecipeOut,
-    Why,
     bundle_out,
     recipe_out,
 )
@@ -29,67 +29,54 @@ from blemish.station.station import Station
 
 router = APIRouter(tags=["recipes"])
 Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
-_BUNDLE_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["bundle"],
-                    "properties": {"bundle": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    }
-}
+_BUNDLE_FORM = file_form({"bundle": {"type": "string", "format": "binary"}}, required=("bundle",))
 
 
-@router.get("/bundles", responses=problems())
-def bundles(station: At, user: Operator) -> list[BundleOut]:
+@router.get("/bundles", responses=error_responses())
+def list_bundles(station: StationDep, user: Operator) -> list[BundleOut]:
     with station.database.reading() as session:
         return [bundle_out(row) for row in session.scalars(select(BundleRow).order_by(BundleRow.id.desc()))]
 
 
-@router.post("/bundles", openapi_extra=_BUNDLE_FORM, responses=problems(408))
-async def upload_bundle(request: Request, station: At, user: Engineer) -> BundleOut:
-    """Take in a bundle; it is verified before anything in it is used. Sending it again changes nothing."""
+@router.post("/bundles", openapi_extra=_BUNDLE_FORM, responses=error_responses(408))
+async def upload_bundle(request: Request, station: StationDep, user: Engineer) -> BundleOut:
+    """Import a bundle; it is verified before anything in it is used. Sending it again changes nothing."""
     async with request.form(max_files=1, max_fields=1, max_part_size=8192) as form:
-        return await run_in_threadpool(_take_bundle, station, form, user.name)
+        return await run_in_threadpool(_import_bundle, station, form, user.name)
 
 
-def _take_bundle(station: Station, form: FormData, who: str) -> BundleOut:
+def _import_bundle(station: Station, form: FormData, user: str) -> BundleOut:
     upload = form.get("bundle")
     if not isinstance(upload, UploadFile):
         raise DataError("give a file in the field 'bundle'")
-    incoming = take_in(upload.file, station.settings.incoming, station.settings.max_bundle_bytes)
+    incoming = receive_file(upload.file, station.settings.incoming, station.settings.max_bundle_bytes)
     try:
-        return bundle_out(recipes.take_bundle(station.database, incoming, station.settings.bundles, who))
+        return bundle_out(recipes.import_bundle(station.database, incoming, station.settings.bundles, user))
     except BundleError as error:
-        raise BundleError(unnamed(str(error), incoming.path)) from error
+        raise BundleError(hide_path(str(error), incoming.path)) from error
     finally:
         incoming.path.unlink(missing_ok=True)
 
 
-@router.get("/bundles/{sha256}/check", responses=problems(404))
-def check_bundle(station: At, user: Operator, sha256: Sha256) -> BundleCheck:
-    """Verify a kept bundle: its seal, its parts, and that it is the one that was taken in."""
+@router.get("/bundles/{sha256}/check", responses=error_responses(404))
+def check_bundle(station: StationDep, user: Operator, sha256: Sha256) -> BundleCheck:
+    """Verify a stored bundle: its seal, its members, and that it is the one that was imported."""
     with station.database.reading() as session:
         _bundle_or_404(session, sha256)
     problem = recipes.check_bundle(station.settings.bundles, sha256)
     return BundleCheck(sha256=sha256, sound=problem is None, message=problem or "sound")
 
 
-@router.get("/recipes", responses=problems())
-def all_recipes(station: At, user: Line) -> list[RecipeOut]:
+@router.get("/recipes", responses=error_responses())
+def list_recipes(station: StationDep, user: Line) -> list[RecipeOut]:
     with station.database.reading() as session:
         active_id = _active_id(session)
         return [recipe_out(row, active_id) for row in session.scalars(select(RecipeRow).order_by(RecipeRow.id.desc()))]
 
 
-@router.post("/recipes", status_code=201, responses=problems(404))
-def create_recipe(station: At, user: Engineer, given: RecipeIn) -> RecipeOut:
-    """The next version of a recipe; activate it to use it."""
+@router.post("/recipes", status_code=201, responses=error_responses(404))
+def create_recipe(station: StationDep, user: Engineer, given: RecipeIn) -> RecipeOut:
+    """The next version of a recipe, not active yet."""
     with station.database.writing() as session:
         bundle = _bundle_or_404(session, given.bundle)
         row = recipes.make_recipe(
@@ -105,52 +92,53 @@ def create_recipe(station: At, user: Engineer, given: RecipeIn) -> RecipeOut:
         return recipe_out(row, _active_id(session))
 
 
-@router.get("/recipes/{recipe_id}", responses=problems(404))
-def read_recipe(station: At, user: Line, recipe_id: IdInPath) -> RecipeOut:
+@router.get("/recipes/{recipe_id}", responses=error_responses(404))
+def read_recipe(station: StationDep, user: Line, recipe_id: IdInPath) -> RecipeOut:
     with station.database.reading() as session:
         return recipe_out(_recipe_or_404(session, recipe_id), _active_id(session))
 
 
-@router.post("/recipes/{recipe_id}/activate", responses=problems(404, 409))
-def activate_recipe(station: At, user: Engineer, recipe_id: IdInPath, given: Why | None = None) -> RecipeOut:
-    """Change over. One that loses parts of the golden set is refused (409) and they are named; it is used all the same
-    where `accept_losses` is true and `why` says why."""
-    given = given or Why()
-    return _change_over(station, recipe_id, user.name, given.why, given.accept_losses)
+@router.post("/recipes/{recipe_id}/activate", responses=error_responses(404, 409))
+def activate_recipe(
+    station: StationDep, user: Engineer, recipe_id: IdInPath, given: ActivationIn | None = None
+) -> RecipeOut:
+    """Activate a recipe. One that loses parts of the golden set is refused (409) with a list of them, unless
+    `accept_losses` is true and `comment` is given."""
+    return _activate(station, recipe_id, user.name, given or ActivationIn())
 
 
-@router.get("/decision", responses=problems(404))
-def read_decision(station: At, user: Operator) -> Decision:
-    """Thresholds and rules of the recipe in use."""
+@router.get("/decision", responses=error_responses(404))
+def read_decision(station: StationDep, user: Operator) -> Decision:
+    """Thresholds and rules of the active recipe."""
     with station.database.reading() as session:
         return Decision.model_validate(_active_or_404(session).decision)
 
 
-@router.put("/decision", responses=problems(404, 409))
-def change_decision(station: At, user: Engineer, given: DecisionIn) -> RecipeOut:
-    """A new version of the recipe in use, with other thresholds and rules, put to use as `activate` does."""
+@router.put("/decision", responses=error_responses(404, 409))
+def change_decision(station: StationDep, user: Engineer, given: DecisionIn) -> RecipeOut:
+    """A new version of the active recipe with other thresholds and rules, activated like `activate`."""
     with station.database.writing() as session:
         before = _active_or_404(session)
-        made = recipes.change_decision(session, before, given.decision, user.name, given.why)
-    return _change_over(station, made.id, user.name, given.why, given.accept_losses)
+        changed = recipes.revise_decision(session, before, given.decision, user.name, given.comment)
+    return _activate(station, changed.id, user.name, given)
 
 
-def _change_over(station: Station, recipe_id: int, who: str, why: str, accept_losses: bool) -> RecipeOut:
+def _activate(station: Station, recipe_id: int, user: str, given: ActivationIn) -> RecipeOut:
     with station.database.reading() as session:
         _recipe_or_404(session, recipe_id)
     inspectors, images = station.service.inspectors, station.settings.images
-    change_over(station.database, inspectors, images, recipe_id, who, why, accept_losses)
+    activate_checked(station.database, inspectors, images, recipe_id, user, given.comment, given.accept_losses)
     with station.database.reading() as session:
         return recipe_out(_recipe_or_404(session, recipe_id), _active_id(session))
 
 
 def _active_id(session: Session) -> int | None:
-    row = recipes.active(session)
+    row = recipes.active_recipe(session)
     return None if row is None else row.id
 
 
 def _active_or_404(session: Session) -> RecipeRow:
-    row = recipes.active(session)
+    row = recipes.active_recipe(session)
     if row is None:
         raise HTTPException(404, "no recipe is active")
     return row
@@ -159,12 +147,12 @@ def _active_or_404(session: Session) -> RecipeRow:
 def _recipe_or_404(session: Session, recipe_id: int) -> RecipeRow:
     row = session.get(RecipeRow, recipe_id)
     if row is None:
-        raise HTTPException(404, f"there is no recipe {recipe_id}")
+        raise HTTPException(404, f"no recipe {recipe_id}")
     return row
 
 
 def _bundle_or_404(session: Session, sha256: str) -> BundleRow:
     row = session.scalar(select(BundleRow).where(BundleRow.sha256 == sha256))
     if row is None:
-        raise HTTPException(404, "there is no such bundle; upload it first")
+        raise HTTPException(404, "no such bundle; upload it first")
     return row

@@ -1,4 +1,4 @@
-"""The first tables."""
+"""All tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,19 +11,17 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
-        "audit",
+        "audit_log",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("at", sa.DateTime(), nullable=False),
-        sa.Column("who", sa.String(length=100), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("created_by", sa.String(length=100), nullable=False),
         sa.Column("action", sa.String(length=50), nullable=False),
         sa.Column("subject", sa.String(length=200), nullable=False),
         sa.Column("before", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("after", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("why", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_audit"),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_audit_log"),
     )
-    op.create_index("ix_audit_at", "audit", ["at"])
-
     op.create_table(
         "bundles",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -72,12 +70,13 @@ def upgrade() -> None:
         sa.Column("part_id", sa.String(length=200), nullable=True),
         sa.Column("lot", sa.String(length=200), nullable=True),
         sa.Column("station", sa.String(length=64), nullable=False),
-        sa.Column("source", sa.String(length=200), nullable=False),
+        sa.Column("origin", sa.String(length=200), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("recipe_id", sa.Integer(), nullable=False),
         sa.Column("image_sha256", sa.String(length=64), nullable=False),
         sa.Column("image_path", sa.String(length=200), nullable=True),
         sa.Column("image_bytes", sa.Integer(), nullable=False),
+        sa.Column("image_quality", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("height", sa.Integer(), nullable=True),
         sa.Column("width", sa.Integer(), nullable=True),
         sa.Column("verdict", sa.String(length=10), nullable=False),
@@ -98,13 +97,13 @@ def upgrade() -> None:
     op.create_index("ix_inspections_verdict_id", "inspections", ["verdict", "id"])
 
     op.create_table(
-        "golden",
+        "golden_parts",
         sa.Column("inspection_id", sa.Integer(), nullable=False),
         sa.Column("label", sa.String(length=200), nullable=False),
-        sa.Column("added_at", sa.DateTime(), nullable=False),
-        sa.Column("added_by", sa.String(length=100), nullable=False),
-        sa.ForeignKeyConstraint(["inspection_id"], ["inspections.id"], name="fk_golden_inspection_id"),
-        sa.PrimaryKeyConstraint("inspection_id", name="pk_golden"),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("created_by", sa.String(length=100), nullable=False),
+        sa.ForeignKeyConstraint(["inspection_id"], ["inspections.id"], name="fk_golden_parts_inspection_id"),
+        sa.PrimaryKeyConstraint("inspection_id", name="pk_golden_parts"),
     )
     op.create_table(
         "outbox",
@@ -144,8 +143,8 @@ def upgrade() -> None:
         "reviews",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("inspection_id", sa.Integer(), nullable=False),
-        sa.Column("at", sa.DateTime(), nullable=False),
-        sa.Column("who", sa.String(length=100), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("created_by", sa.String(length=100), nullable=False),
         sa.Column("label", sa.String(length=200), nullable=False),
         sa.Column("corrected", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("mask", sa.LargeBinary(), nullable=True),
@@ -154,15 +153,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_reviews"),
     )
     op.create_index("ix_reviews_inspection_id", "reviews", ["inspection_id"])
-
-
-def downgrade() -> None:
-    op.drop_table("reviews")
-    op.drop_table("regions")
-    op.drop_table("outbox")
-    op.drop_table("golden")
-    op.drop_table("inspections")
-    op.drop_table("recipes")
-    op.drop_table("tokens")
-    op.drop_table("bundles")
-    op.drop_table("audit")

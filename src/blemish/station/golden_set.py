@@ -1,0 +1,87 @@
+"""The golden set: parts with a certain ground truth that a recipe must decide correctly before it is activated."""
+
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from blemish.errors import BlemishError
+from blemish.inspection.inspector import Inspector
+from blemish.station.database import Database
+from blemish.station.image_store import stored_image
+from blemish.station.models import GoldenRow, InspectionRow, RecipeRow
+from blemish.station.recipes import Inspectors, activate
+from blemish.station.repository import contradicts, log_change
+from blemish.station.schemas import GoldenLoss
+
+
+class GoldenLossError(BlemishError):
+    """A recipe decides parts of the golden set wrongly, and nobody has accepted this with a comment."""
+
+    def __init__(self, losses: list[GoldenLoss]) -> None:
+        named = ", ".join(f"{loss.inspection_id} ({loss.label}: {loss.verdict})" for loss in losses[:10])
+        super().__init__(
+            f"the recipe loses {len(losses)} parts of the golden set: {named}; "
+            "to activate it all the same, accept the losses and give a comment"
+        )
+        self.losses = losses
+
+
+def add_golden(session: Session, row: InspectionRow, label: str, user: str) -> GoldenRow:
+    """Add a part to the golden set, or change its label there."""
+    golden = session.get(GoldenRow, row.id)
+    before = None if golden is None else {"label": golden.label}
+    log_change(session, user, "golden", f"inspection {row.id}", before, {"label": label})
+    if golden is None:
+        golden = GoldenRow(inspection_id=row.id, created_by=user)
+        session.add(golden)
+    golden.label = label
+    session.flush()
+    return golden
+
+
+def remove_golden(session: Session, row: GoldenRow, user: str) -> None:
+    log_change(session, user, "golden", f"inspection {row.inspection_id}", before={"label": row.label})
+    session.delete(row)
+
+
+def list_golden(session: Session) -> list[GoldenRow]:
+    return list(session.scalars(select(GoldenRow).order_by(GoldenRow.inspection_id)).unique())
+
+
+def find_losses(inspector: Inspector, rows: list[GoldenRow], images: Path) -> list[GoldenLoss]:
+    """Defective parts that pass, good parts that are rejected, and parts whose image can no longer be inspected."""
+    losses = []
+    for row in rows:
+        try:
+            verdict = inspector.inspect(stored_image(row.inspection, images)).verdict.value
+            lost = contradicts(row.label, verdict)
+        except BlemishError as error:
+            verdict, lost = f"no result, {error}", True
+        if lost:
+            losses.append(GoldenLoss(inspection_id=row.inspection_id, label=row.label, verdict=verdict))
+    return losses
+
+
+def activate_checked(
+    database: Database,
+    inspectors: Inspectors,
+    images: Path,
+    recipe_id: int,
+    user: str,
+    comment: str,
+    accept_losses: bool = False,
+) -> list[GoldenLoss]:
+    """Activate a recipe that decides the golden set correctly; raises GoldenLossError for another one, unless its
+    losses are accepted and a comment is given."""
+    with database.reading() as session:  # takes its time, and nobody shall wait for the lock of the writers
+        inspector = inspectors.get(session.get_one(RecipeRow, recipe_id))
+        losses = find_losses(inspector, list_golden(session), images)
+    if losses and not (accept_losses and comment.strip()):
+        raise GoldenLossError(losses)
+    if losses:
+        lost = ", ".join(str(loss.inspection_id) for loss in losses)
+        comment = f"{comment} [loses {len(losses)} of the golden set: {lost}]"
+    with database.writing() as session:
+        activate(session, session.get_one(RecipeRow, recipe_id), user, comment)
+    return losses

@@ -1,0 +1,111 @@
+"""The layout around every page, and how a page is added."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse
+from nicegui import ui
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import Response
+
+from blemish.errors import BlemishError
+from blemish.station.pages.session import DATABASE_LOST, LANGUAGE_COOKIE, PageSession, open_session
+from blemish.station.pages.widgets import empty_state
+from blemish.station.recipes import active_recipe
+from blemish.station.station import Station
+from blemish.translation import language_name, languages
+
+log = logging.getLogger("blemish.station")
+Build = Callable[[PageSession, Request], Awaitable[None]]
+STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+PRIMARY = "#1f4e79"
+MENU = (
+    ("/", "Live", "monitor_heart"),
+    ("/review", "Review", "rate_review"),
+    ("/threshold", "Thresholds", "tune"),
+    ("/training", "Data and training", "model_training"),
+    ("/trace", "Trace", "search"),
+    ("/trends", "Trends", "show_chart"),
+)
+
+
+def add_page(station: Station, path: str, title: str, build: Build, role: str = "operator") -> None:
+    """Serve a page to users with the role; users without a session sign in first."""
+
+    @ui.page(path, response_timeout=30)
+    async def page(request: Request) -> Response | None:
+        session = open_session(station, request)
+        recipe: str | None = None
+        problem: tuple[str, ...] = ()
+        try:
+            user = session.user()
+            if user is None:
+                return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
+            recipe = _active_recipe(session)
+            if not user.may(role):
+                refused = session.t("Your role ({role}) cannot open this page", role=session.t(user.role))
+                problem = ("lock", refused, session.t("The role {role} is required.", role=session.t(role)))
+        except SQLAlchemyError:
+            log.exception("a page could not reach the database")
+            problem = ("cloud_off", session.t(DATABASE_LOST))
+        with layout(session, title, request.url.path, recipe):
+            if problem:
+                empty_state(*problem)
+                return None
+            try:
+                await build(session, request)
+            except BlemishError as error:
+                empty_state("error_outline", session.t("This action failed"), str(error))
+            except SQLAlchemyError:
+                log.exception("a page could not reach the database")
+                empty_state("cloud_off", session.t(DATABASE_LOST))
+            except Exception as error:
+                log.exception("a page could not be shown")
+                empty_state("error_outline", session.t("This action failed"), type(error).__name__)
+        return None
+
+
+@contextmanager
+def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iterator[None]:
+    """Header and menu; elements that are made in the block are the page's content."""
+    t = page.t
+    ui.add_css(STYLE)
+    ui.page_title(f"{t(title)} · blemish")
+    ui.add_head_html(f"<script>document.documentElement.lang = '{page.language}'</script>")
+    ui.colors(primary=PRIMARY, positive="#16a34a", negative="#dc2626", warning="#d97706")
+    with ui.left_drawer(fixed=True, value=None).props("show-if-above breakpoint=900 width=232").classes("menu") as menu:
+        for target, name, icon in MENU:
+            with ui.link(target=target).classes("menu-entry chosen" if target == path else "menu-entry"):
+                ui.icon(icon, size="20px")
+                ui.label(t(name))
+    with ui.header().classes("head"):
+        _icon_button("menu", t("Menu")).on_click(menu.toggle).classes("lt-menu")
+        ui.label("blemish").classes("brand")
+        ui.label(page.station.settings.station).classes("station-name")
+        ui.space()
+        ui.label(recipe or t("no recipe")).classes("recipe-name").tooltip(t("active recipe"))
+        for language in languages():
+            if language != page.language:
+                cookie = f"document.cookie='{LANGUAGE_COOKIE}={language};path=/;max-age=31536000;samesite=strict'"
+                button = ui.button(language_name(language)).props("flat dense color=white no-caps data-name=language")
+                button.on("click", js_handler=f"() => {{ {cookie}; location.reload() }}")
+        if page.cookie is not None:
+            leave = "() => fetch('/v1/session', {method: 'DELETE'}).then(() => location.assign('/login'))"
+            _icon_button("logout", t("Sign out")).tooltip(t("Sign out")).on("click", js_handler=leave)
+    with ui.column().classes("page"):
+        ui.label(t(title)).classes("page-title")
+        yield
+
+
+def _icon_button(icon: str, name: str) -> ui.button:
+    return ui.button(icon=icon).props(f'flat dense color=white aria-label="{name}"')
+
+
+def _active_recipe(page: PageSession) -> str | None:
+    with page.station.database.reading() as session:
+        recipe = active_recipe(session)
+        return None if recipe is None else f"{recipe.name} v{recipe.version}"

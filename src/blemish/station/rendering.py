@@ -1,0 +1,66 @@
+"""PNG pictures of a recorded inspection; `side` bounds their longer side in px."""
+
+import cv2
+import numpy as np
+
+from blemish.arrays import FloatMap, Mask, Picture
+from blemish.imaging.read import encode, read_image
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Decision
+from blemish.report.overlay import as_picture, draw_overlay, heat_image, heat_range
+from blemish.station.image_store import ImageNotStoredError, stored_image
+from blemish.station.models import InspectionRow
+from blemish.station.repository import decode_mask, to_inspection
+from blemish.station.settings import Settings
+
+
+def render_image(row: InspectionRow, settings: Settings, side: int | None = None) -> bytes:
+    """The stored image as 8 bit RGB."""
+    return _png(as_picture(read_image(stored_image(row, settings.images), settings.max_pixels)), side)
+
+
+def render_overlay(row: InspectionRow, settings: Settings, side: int | None = None) -> bytes:
+    """The stored image with the recorded regions and verdict."""
+    image = read_image(stored_image(row, settings.images), settings.max_pixels)
+    return _png(draw_overlay(image, to_inspection(row)), side)
+
+
+def render_mask(row: InspectionRow, side: int | None = None) -> bytes:
+    """The defect pixels, 255: the mask of the latest review that has one, or else the inspected regions."""
+    painted = [review.mask for review in row.reviews if review.mask is not None]
+    mask: Mask = np.zeros((row.height or 1, row.width or 1), bool)
+    if painted:
+        mask = decode_mask(painted[-1])
+    for region in [] if painted else row.regions:
+        if region.mask is not None:
+            mask[region.y0 : region.y1, region.x0 : region.x1] |= decode_mask(region.mask)
+    return _png((mask * np.uint8(255)).astype(np.uint8), side)
+
+
+def compute_heat_map(row: InspectionRow, settings: Settings, inspector: Inspector) -> FloatMap:
+    """The heat map (H, W), computed again by the recorded recipe; ImageNotStoredError where the recipe has none."""
+    heat = inspector.inspect(stored_image(row, settings.images)).heat_map
+    if heat is None:
+        raise ImageNotStoredError(f"the recipe of inspection {row.id} gives no heat map")
+    return heat
+
+
+def render_heat(heat: FloatMap, side: int | None = None) -> tuple[bytes, float, float]:
+    """A heat map in 8 bit grey, and the heat of black and of white."""
+    low, high = float(heat.min()), float(heat.max())
+    scaled = (heat - low) / max(high - low, 1e-12) * 255
+    return _png(scaled.astype(np.uint8), side), low, high
+
+
+def render_colour_heat(heat: FloatMap, decision: Decision, side: int | None = None) -> bytes:
+    """A heat map in colour, from the heat of no defect to that of a certain one."""
+    low, high = heat_range(decision) or (float(heat.min()), float(heat.max()))
+    return _png(heat_image(heat, low, high), side)
+
+
+def _png(picture: Picture, side: int | None) -> bytes:
+    longest = max(picture.shape[:2])
+    if side is not None and longest > side:
+        height, width = (max(1, round(length * side / longest)) for length in picture.shape[:2])
+        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return encode(picture, ".png")

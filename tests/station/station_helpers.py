@@ -1,0 +1,94 @@
+"""Helpers of the station's tests: pictures of parts, stations in this process, and as processes that can be killed."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+from fastapi.testclient import TestClient
+
+from blemish.station.api import create_app
+from blemish.station.settings import Settings
+from blemish.station.station import Station, activate_bundle, open_station
+
+GOOD_GREY, BAD_GREY, SIDE = 60, 200, 64
+HTTP = httpx.Client(trust_env=False, timeout=20)  # one for all: each new one reads all certificates of the machine
+SERVE = "import typer; from blemish.cli.serve import serve; typer.run(serve)"
+
+
+def picture(defect: bool = False, seed: int = 0) -> bytes:
+    """A PNG that the grey bundle passes, or rejects; another seed makes another file."""
+    image = np.full((SIDE, SIDE), GOOD_GREY, np.uint8)
+    image[0, :8] = np.random.default_rng(seed).integers(0, GOOD_GREY, 8)
+    if defect:
+        image[20:30, 20:40] = BAD_GREY
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+@contextmanager
+def running(folder: Path, bundle: Path | None, **settings: object) -> Iterator[Station]:
+    with open_station(Settings(data=folder, **settings)) as station:  # type: ignore[arg-type]
+        if bundle is not None:
+            activate_bundle(station, bundle)
+        yield station
+
+
+def client_of(station: Station, token: str | None = None) -> TestClient:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return TestClient(create_app(station), base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
+
+
+class Server:
+    """`blemish serve` as a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = folder.with_name(folder.name + ".log")
+        self._command = [
+            sys.executable, "-c", SERVE, "--data", str(folder), "--port", str(self.port), "--threads", "1", *arguments,
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 180  # a busy machine takes its time
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if HTTP.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"the server did not start: {self._log.read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """As a power cut would, for the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def end(self) -> int:
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
