@@ -99,6 +99,42 @@ def test_page_of_a_class_bundle_without_speed(run, folder, tmp_path):
     assert "Regions as they ship" not in words
 
 
+def test_page_in_chinese(run, folder, tmp_path):
+    bundle = anomaly_bundle(tmp_path / "grey.blemish", side=64)
+    run(bundle, folder, "--language", "zh")
+    page, words = read_page(tmp_path / "grey-report.html")
+    for part in (
+        "5 件缺陷品中有 1 件被判为合格。漏检率为 20 %",
+        "还需再检测",
+        "得分 0.5608 达到或超过",
+        "与原网络一致的证书",
+        "典型图像",
+        "最佳阈值下的 F1",
+        "峰值内存",
+    ):
+        assert part in words
+    assert page.images == 14
+    visible = words.rpartition("break-inside: avoid; } }")[2].partition("document.addEventListener")[0]
+    for english in (
+        "parts",
+        "images",
+        "escape",
+        "Missed",
+        "score",
+        "regions",
+        "interval",
+        "Verdict",
+        "annotation",
+        "defects",
+    ):
+        assert english not in visible
+
+
+def test_an_unknown_language_is_refused_before_any_work(run, folder, tmp_path):
+    with pytest.raises(OptionError, match="unknown language 'chinese'; known are en, zh"):
+        run(tmp_path / "none.blemish", folder, "--language", "chinese")
+
+
 def test_page_of_a_detector(run, tmp_path):
     """The bundle gives two boxes: one defect is found, a larger one missed, one box is false."""
     graph = fixed_boxes([[2, 2, 12, 12], [30, 30, 40, 40]], [0.9, 0.8], [0, 1])
@@ -124,7 +160,8 @@ def test_telling_images_come_first():
     found = select_errors([
         judged(0, "pit", ("good", 0.6)), judged(1, "pit", ("pit", 0.9)), judged(2, None, ("pit", 0.9)),
         judged(3, "dent", ("pit", 0.7), DefectMatches([4.0, 30.0], [False, True], [0.8])),
-        judged(4, "pit", None, DefectMatches([9.0], [False], [0.2, 0.9])), judged(5, "pit", None, DefectMatches([9.0], [True], [])),
+        judged(4, "pit", None, DefectMatches([9.0], [False], [0.2, 0.9])),
+        judged(5, "pit", None, DefectMatches([9.0], [True], [])),
     ])  # fmt: skip
     assert {group.title: [int(sample.image[:-4]) for sample in group.samples] for group in found} == {
         "Top mistakes": [3, 0], "Missed defects": [4, 3], "False regions": [4, 3],

@@ -47,6 +47,12 @@ def test_outlines_lie_on_the_region():
     assert (drawn[320:380, 215:235] == 128).all()  # the inside stays clear
 
 
+def test_the_image_stays_unchanged_without_a_heat_map():
+    image = np.zeros((500, 500, 3), np.uint8)
+    draw_overlay(image, inspection(500, 500, [Region("pit", 0.5, (100, 100, 200, 200))], heat=False))
+    assert not image.any()
+
+
 def test_heat_shows_from_the_middle_of_its_range_on():
     image = np.full((400, 400, 3), 200, np.uint8)
     found = inspection(400, 400, verdict=Verdict.PASS)

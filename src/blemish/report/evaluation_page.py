@@ -62,30 +62,27 @@ def summary_sentences(metrics: dict[str, Any], t: Translate) -> list[str]:
     sentences = []
     if (escape := image.get("escape_rate")) is None:
         sentences.append(t("There is no defective image in this data, so nothing is known of escapes."))
+    elif hits := _hits(escape):
+        sentences.append(t("{count} of {n} defective parts passed.", count=hits, n=escape["n"]))
     else:
-        count = _hits(escape)
-        sentences.append(
-            t("{count} of {n} defective parts passed.", count=count, n=escape["n"])
-            if count
-            else t("None of {n} defective parts passed.", n=escape["n"])
+        sentences.append(t("None of {n} defective parts passed.", n=escape["n"]))
+    if escape is not None:
+        text = t(
+            "The escape rate is {rate}; with {confidence} confidence it lies between {low} and {high}.", **_ends(escape)
         )
-        sentences[-1] += " " + t(
-            "The escape rate is {rate}; with {confidence} confidence it lies between {low} and {high}.",
-            **_rate_values(escape),
-        )
+        sentences[-1] = t("{first} {second}", first=sentences[-1], second=text)
     if (overkill := image.get("overkill_rate")) is None:
         sentences.append(t("There is no good image in this data, so nothing is known of false alarms."))
+    elif hits := _hits(overkill):
+        sentences.append(t("{count} of {n} good parts were rejected.", count=hits, n=overkill["n"]))
     else:
-        count = _hits(overkill)
-        sentences.append(
-            t("{count} of {n} good parts were rejected.", count=count, n=overkill["n"])
-            if count
-            else t("None of {n} good parts were rejected.", n=overkill["n"])
-        )
-        sentences[-1] += " " + t(
+        sentences.append(t("None of {n} good parts were rejected.", n=overkill["n"]))
+    if overkill is not None:
+        text = t(
             "The overkill rate is {rate}; with {confidence} confidence it lies between {low} and {high}.",
-            **_rate_values(overkill),
+            **_ends(overkill),
         )
+        sentences[-1] = t("{first} {second}", first=sentences[-1], second=text)
     if rate := image.get("review_rate", {}).get("value"):
         sentences.append(t("{rate} of all parts are up for review by a person.", rate=percent(rate)))
     return sentences + (_proof_sentences(image["proof"], t) if "proof" in image else [])
@@ -95,7 +92,7 @@ def _hits(rate: dict[str, Any]) -> int:
     return round(float(rate["value"]) * int(rate["n"]))
 
 
-def _rate_values(rate: dict[str, Any]) -> dict[str, str]:
+def _ends(rate: dict[str, Any]) -> dict[str, str]:
     bounds = {name: percent(rate[key]) for name, key in (("rate", "value"), ("low", "low"), ("high", "high"))}
     return bounds | {"confidence": percent(0.95)}
 

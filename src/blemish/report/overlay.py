@@ -46,7 +46,7 @@ def draw_overlay(
     It has the image's size, or a whole multiple of it where that is too small for words. `heat_range` is that of the
     decision (see `heat_range`); by default the map's own range.
     """
-    picture = as_picture(image)
+    picture = as_picture(image).copy()  # which may be the image itself
     if inspection.heat_map is not None:
         picture = blend_heat(picture, inspection.heat_map, heat_range)
     zoom = zoom_for(picture)
@@ -170,7 +170,7 @@ def _draw_verdict(picture: Picture, inspection: Inspection, colour: Colour, tran
 
 
 def _text_height(picture: Picture) -> int:
-    return max(11, round(min(_size(picture)) / 42))
+    return max(12, round(min(_size(picture)) / 40))
 
 
 def _overlap(a: PixelBox, b: PixelBox) -> bool:

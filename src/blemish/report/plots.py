@@ -108,7 +108,7 @@ def plot_precision_recall_by_class(name: str, curves: "dict[str, PrecisionRecall
             keep = np.unique(np.linspace(0, len(recall) - 1, MAX_POINTS).astype(int)) if len(recall) else slice(0)
             axes.plot(
                 [0, *recall[keep]], [*precision[:1], *precision[keep]] if len(recall) else [0], linewidth=1.6,
-                label=f"{label} {value:.3f}", clip_on=False,
+                label=f"{t(label)} {value:.3f}", clip_on=False,
             )  # fmt: skip
         axes.set(xlabel=t("recall"), ylabel=t("precision"), xlim=(0, 1), ylim=(0, 1.005))
         _add_legend(axes)

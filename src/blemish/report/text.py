@@ -80,7 +80,7 @@ def draw_text(picture: Picture, text: str, height: int, corner: tuple[int, int],
     font = _font_for(text, height)
     (width, rows), (_, top) = font.getmask(text).size, font.getbbox(text)[:2]
     ink = np.array(font.getmask(text), np.float32).reshape(rows, width)[..., None] / 255
-    left, upper = x0 + _padding(height), y0 + _padding(height) + round(float(top) - 0.15 * height)
+    left, upper = x0 + _padding(height), y0 + _padding(height) + round(float(top) - 0.1 * height)
     area = picture[upper : upper + rows, left : left + width]
     ink = ink[: area.shape[0], : area.shape[1]]
     area[:] = np.asarray(area * (1 - ink) + np.array(WHITE) * ink).round().astype(np.uint8)
@@ -129,8 +129,8 @@ def _has_glyph(font: FreeTypeFont, character: str) -> bool:
 @cache
 def _warn_once() -> None:
     log.warning(
-        "no font with Chinese characters is installed, so some names in pictures cannot be read; install Noto Sans CJK "
-        "or WenQuanYi (Debian: apt-get install fonts-noto-cjk)"
+        "pictures have names in characters that no installed font has, such as Chinese ones; install Noto Sans CJK or "
+        "WenQuanYi (Debian: apt-get install fonts-noto-cjk)"
     )
 
 
