@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blemish import read_dataset
-from blemish.dataset.ground_truth import has_mask, mask_of
+from blemish.dataset.ground_truth import has_mask, read_defect_mask
 from blemish.training.explain import METHODS, Explainer
 from blemish.training.train import train
 
@@ -78,7 +78,7 @@ def measure(explainer: Explainer, dataset, most: int) -> tuple[np.ndarray, np.nd
     rows, chances = [], []
     for sample in samples:
         heat = explainer.explain(sample, sample.label)[0].heat_map
-        mask = mask_of(sample, heat.shape)
+        mask = read_defect_mask(sample, heat.shape)
         if not mask.any():
             continue
         near = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) <= NEAR

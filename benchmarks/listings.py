@@ -9,9 +9,11 @@ from typing import Any
 from table import Row, markdown, merged, read_rows
 
 from blemish.methods.catalogue import METHODS
+from blemish.training.advice.rules import Evidence
 
 HERE = Path(__file__).parent
 NOT_MEASURED = "Not measured yet."
+CONDITIONS = ("set", "classes", "options", "shots", "settings")
 # Digits after the point; of all other numbers that are no integers: three.
 DIGITS = {
     **dict.fromkeys(("fit, s", "fit, CPU s", "peak MB"), 0),
@@ -184,37 +186,61 @@ OWN = {
 
 
 def of_method(name: str) -> list[str]:
-    """The tables of one method's figures, over all sets."""
-    found = {title: listed(listing, lambda row: row["method"] == name, ("method",)) for title, listing in OWN.items()}
-    return [f"{title}:\n\n{table}" for title, table in found.items() if table != NOT_MEASURED]
+    """The tables of one method's metrics, over all sets."""
+    tables = {title: listed(listing, lambda row: row["method"] == name, ("method",)) for title, listing in OWN.items()}
+    return [f"{title}:\n\n{table}" for title, table in tables.items() if table != NOT_MEASURED]
+
+
+def rows_of(name: str) -> list[Row]:
+    """The rows of the files of this name, and of this name with -anything after it."""
+    folder = HERE / "rows"
+    paths = sorted({*folder.glob(f"{name}.jsonl"), *folder.glob(f"{name}-*.jsonl")})
+    return [row for path in paths for row in read_rows(path)]
 
 
 def listed(listing: Listing, also: Callable[[Row], bool] = lambda row: True, leave: tuple[str, ...] = ()) -> str:
     """A table of measured rows without some columns, or a line that says there are none."""
-    folder = HERE / "rows"
-    paths = sorted({*folder.glob(f"{listing.rows}.jsonl"), *folder.glob(f"{listing.rows}-*.jsonl")})
-    rows = [row for path in paths for row in read_rows(path) if listing.where(row) and also(row)]
+    rows = [row for row in rows_of(listing.rows) if listing.where(row) and also(row)]
     if not rows:
         return NOT_MEASURED
-    found = merged(rows, _digits)
-    found = [_completed(row) for row in sorted(found, key=lambda row: [_rank(row.get(key)) for key in listing.order])]
+    kept = sorted(merged(rows, _digits), key=lambda row: [_rank(row.get(key)) for key in listing.order])
+    kept = [_completed(row) for row in kept]
     heads = dict(listing.heads)
     columns = [
         column
-        for column in dict.fromkeys(listing.columns or (key for row in found for key in row))
-        if column not in leave and any(row.get(column) not in ("", None) for row in found)
+        for column in dict.fromkeys(listing.columns or (key for row in kept for key in row))
+        if column not in leave and any(row.get(column) not in ("", None) for row in kept)
     ]
-    shown = [{heads.get(column, column): _shown(column, row.get(column)) for column in columns} for row in found]
-    return markdown(shown, [heads.get(column, column) for column in columns])
+    cells = [{heads.get(column, column): _cell(column, row.get(column)) for column in columns} for row in kept]
+    return markdown(cells, [heads.get(column, column) for column in columns])
+
+
+def evidence_sentence(evidence: Evidence, methods: tuple[str, ...]) -> str:
+    """The metrics of a rule's rows, for each metric by set and conditions; of `methods`, where the rule names some."""
+    rows = [row for row in rows_of(evidence.rows) if evidence.selects(row)]
+    rows = [row | {"seed": f"{row.get('seed')} {row.get('device', '')}", "device": ""} for row in rows]
+    if methods and "method" not in evidence.where:
+        rows = [row for row in rows if row["method"] in methods]
+    sentences = []
+    for metric in evidence.metrics:
+        values: dict[str, list[str]] = {}
+        for row in merged(rows, _digits):
+            if row.get(metric) not in ("", None):
+                keys = (str(row.get(k) or "") for k in CONDITIONS if len(evidence.where.get(k, ())) != 1)
+                value = _cell(metric, row[metric])
+                values.setdefault(" ".join(filter(None, keys)), []).append(f"{row['method']} {value}")
+        by_condition = "; ".join(f"{key}: {', '.join(own)}" if key else ", ".join(own) for key, own in values.items())
+        sentences.append(f"{metric}: {by_condition}.")
+    return " ".join(sentences)
 
 
 def linked(name: str, folder: str) -> str:
-    """A method's name, leading to its page."""
+    """A method's name as a link to its page."""
     return f"[{name}]({folder}{name}.md)" if name in METHODS else name
 
 
 def published() -> dict[tuple[str, str], str]:
-    """Figures of the papers by method and set."""
+    """Published metrics by method and set."""
     with (HERE / "published.csv").open() as stream:
         return {(row["method"], row["set"]): row["published"] for row in csv.DictReader(stream)}
 
@@ -232,14 +258,14 @@ def _digits(column: str) -> int:
 
 
 def _completed(row: Row) -> Row:
-    """With what it was learnt on, and with the published figure."""
+    """With the device of the training, and with the published metric."""
     threads = str(row.get("threads", ""))
     on = f"{threads} thread{'' if threads == '1' else 's'}" if threads else ""
     known = published().get((str(row.get("method")), str(row.get("set"))), "")
     return {**row, "learnt on": row.get("device") or on, "published": known}
 
 
-def _shown(column: str, value: Any) -> str:
+def _cell(column: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):

@@ -21,7 +21,7 @@ from runs import append
 from blemish.dataset.read import read_dataset
 from blemish.methods.catalogue import method_class
 from blemish.synthesis.surfaces import render_surface
-from blemish.training.learn.fit import build, fit
+from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.options import check_options, parse_settings
 from blemish.training.learn.run import RunConfig
 
@@ -63,7 +63,7 @@ def main() -> None:
             blemish="0", data=temporary, method=arguments.method, options=options.model_dump(mode="json"),
             trainer={"accelerator": "cpu"},
         )  # fmt: skip
-        method = build(config, dataset)
+        method = build_method(config, dataset)
         start = time.perf_counter()
         fit(method, dataset, config, run=Path(temporary) / "run")
     row = {

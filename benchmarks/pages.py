@@ -1,26 +1,27 @@
-"""The generated parts of docs/methods/*.md and docs/benchmarks.md: declarations, options and measured rows.
+"""The generated parts of docs/methods/*.md and docs/benchmarks.md: declarations, options, advice and measured rows.
 
     python benchmarks/pages.py          # or: make docs
 
-A generated part stands between `<!-- made by benchmarks/pages.py: NAME -->` and `<!-- end -->`; all around it is
-written by hand. Options and the list of methods come from the methods' declarations, figures from
-benchmarks/rows/*.jsonl, which the benchmarks wrote with --json; published.csv has the papers' figures. What has no row
-says so.
+A generated part is between `<!-- made by benchmarks/pages.py: NAME -->` and `<!-- end -->`; the text around it is
+written by hand. Options and the list of methods come from the methods' declarations, their order from the advisor's
+rules, metrics from benchmarks/rows/*.jsonl, which the benchmarks write with --json; published.csv has the metrics of
+the papers. What has no row says so.
 """
 
 import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from listings import LISTINGS, NOT_MEASURED, linked, listed, of_method
+from listings import LISTINGS, NOT_MEASURED, evidence_sentence, linked, listed, of_method
 from pydantic.fields import FieldInfo
 from table import markdown
 
 from blemish.methods.catalogue import METHODS, method_class
+from blemish.training.advice.rules import RULES
 
 DOCS = Path(__file__).parents[1] / "docs"
 START, END = "<!-- made by benchmarks/pages.py: {} -->", "<!-- end -->"
-TRUTH = {
+ANNOTATIONS = {
     "good": "good images",
     "label": "a label for each image",
     "mask": "masks of the defects",
@@ -44,13 +45,22 @@ def main() -> None:
         path = DOCS / "methods" / f"{name}.md"
         path.write_text(method_page(name, path.read_text()))
     index = DOCS / "methods" / "index.md"
-    index.write_text(filled(index.read_text(), "methods", method_list()))
+    index.write_text(method_index(index.read_text()))
     page = DOCS / "benchmarks.md"
-    text = page.read_text()
+    page.write_text(benchmark_page(page.read_text()))
+
+
+def method_index(text: str) -> str:
+    """The list of methods with its generated parts renewed."""
+    return filled(filled(text, "order", advised_order()), "methods", method_list())
+
+
+def benchmark_page(text: str) -> str:
+    """The page of benchmarks with its generated parts renewed."""
     for name, listing in LISTINGS.items():
         text = filled(text, name, listed(listing))
     text = filled(text, "memory bank options", defaults(("patchcore", "padim")))
-    page.write_text(text)
+    return filled(text, "advisor rules", advisor_rules())
 
 
 def filled(text: str, part: str, content: str) -> str:
@@ -63,21 +73,22 @@ def filled(text: str, part: str, content: str) -> str:
 
 
 def method_page(name: str, text: str) -> str:
-    """The page with its generated parts anew."""
+    """A method's page with its generated parts renewed."""
     for part, content in (("declaration", declaration), ("options", options), ("figures", figures)):
         text = filled(text, part, content(name))
     return text
 
 
 def declaration(name: str) -> str:
-    """Title, and what a method says of itself."""
+    """Title and declaration of a method."""
     info = method_class(name).info
     lines = {
         "method": f"`{name}` ({info.branch.replace('_', ' ')})",
         "paper": info.paper,
-        "learns from": ", ".join(TRUTH[need] for need in info.requires),
-        "uses besides, where images have it": ", ".join(TRUTH[need] for need in info.optional),
+        "learns from": ", ".join(ANNOTATIONS[kind] for kind in info.requires),
+        "also uses, where images have it": ", ".join(ANNOTATIONS[kind] for kind in info.optional),
         "answers": ", ".join(info.answers),
+        "advised": ", ".join(r.name for r in RULES if r.points.get(name, 0) > 0) or f"never: {info.never_advised}",
     }
     table = ["| | |", "| --- | --- |", *(f"| {head} | {line} |" for head, line in lines.items() if line)]
     return f"# {info.title}\n\n{info.summary}\n\n" + "\n".join(table)
@@ -134,27 +145,57 @@ def allowed(field: FieldInfo) -> str:
 
 
 def figures(name: str) -> str:
-    """What was measured of a method, on all sets."""
+    """The measured metrics of a method, on all sets."""
     where = "How and on what, and other methods beside it: [benchmarks](../benchmarks.md)."
     return "\n\n".join(["## Measured", *(of_method(name) or [NOT_MEASURED]), where])
 
 
 def method_list() -> str:
-    """All methods with a line each, by branch."""
+    """All methods by branch, one line each, in the advisor's order."""
     parts = []
     for branch, title in BRANCHES.items():
-        infos = [info for info in (method_class(name).info for name in METHODS) if info.branch == branch]
+        names = sorted((name for name in METHODS if method_class(name).info.branch == branch), key=advised_rank)
         rows = [
             {
                 "method": linked(info.name, ""),
-                "learns from": ", ".join(TRUTH[need] for need in info.requires),
+                "learns from": ", ".join(ANNOTATIONS[kind] for kind in info.requires),
                 "answers": ", ".join(info.answers),
                 "in short": info.summary,
             }
-            for info in infos
+            for info in (method_class(name).info for name in names)
         ]
         parts.append(f"## {title}\n\n" + markdown(rows, ["method", "learns from", "answers", "in short"]))
     return "\n\n".join(parts)
+
+
+def advised_rank(name: str) -> int:
+    """Sort key: the most points that one rule gives a method, the highest first; 0 where none does."""
+    return -max((rule.points.get(name, 0) for rule in RULES), default=0)
+
+
+def advised_order() -> str:
+    """The methods that each rule of the advisor is for, in the order of their points."""
+    lines = []
+    for rule in RULES:
+        names = sorted((n for n, points in rule.points.items() if points > 0), key=lambda n: -rule.points[n])
+        if names:
+            lines.append(f"- {rule.name}: {', '.join(linked(name, '') for name in names)}")
+    never = [linked(name, "") for name in METHODS if method_class(name).info.never_advised]
+    return "\n".join([*lines, f"- never advised, for the reasons on their pages: {', '.join(never)}"])
+
+
+def advisor_rules() -> str:
+    """The advisor's rules with their reasons and the measurements behind them."""
+    rows = [
+        {
+            "rule": rule.name,
+            "reason": rule.reason,
+            "measured": " ".join(evidence_sentence(own, tuple(rule.points)) for own in rule.evidence) or NOT_MEASURED,
+        }
+        for rule in RULES
+        if not rule.warns
+    ]
+    return markdown(rows, ["rule", "reason", "measured"])
 
 
 if __name__ == "__main__":

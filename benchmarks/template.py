@@ -17,7 +17,7 @@ from rich.console import Console
 from runs import append
 
 from blemish import Inspector, read_dataset
-from blemish.dataset.ground_truth import boxes_of
+from blemish.dataset.ground_truth import defect_boxes
 from blemish.training.train import train
 
 
@@ -65,7 +65,7 @@ def judge(inspector: Inspector, test, images: int) -> dict[str, object]:
     samples = test.samples[: images or None]
     begin = time.perf_counter()
     for sample, result in zip(samples, inspector.inspect(samples), strict=True):
-        boxes = boxes_of(sample, result.size)
+        boxes = defect_boxes(sample, result.size)
         hit, matched = set(), set()
         for r, region in enumerate(result.regions):
             x0, y0, x1, y1 = region.box

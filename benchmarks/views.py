@@ -27,7 +27,7 @@ from runs import anomalies
 
 from blemish import Dataset, Inspector, Sample, evaluate, read_dataset, train
 from blemish.dataset.fingerprint import Fingerprint, fingerprint
-from blemish.dataset.ground_truth import mask_of
+from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.write import write_csv
 from blemish.imaging.read import read_image, write_image
@@ -80,7 +80,7 @@ def long(data: Path, seed: int, folder: Path) -> Iterator[Way]:
     for number, sample in enumerate(whole.samples):
         image = read_image(sample.image)
         top = (image.shape[0] - BAND) // 2
-        mask = mask_of(sample, image.shape[:2])[top : top + BAND] if sample.defective else None
+        mask = read_defect_mask(sample, image.shape[:2])[top : top + BAND] if sample.defective else None
         if mask is None or mask.any():
             samples.append(written(folder / "long", number, image[top : top + BAND], mask, sample))
     bands = whole.with_samples(samples)
@@ -119,7 +119,7 @@ def channels(data: Path, seed: int, folder: Path) -> Iterator[Way]:
         image = read_image(sample.image)
         other = read_image(good[int(rng.integers(len(good)))].image)
         light = image.mean(axis=2, keepdims=True).round().astype(np.uint8)
-        mask = mask_of(sample, image.shape[:2]) if sample.defective else None
+        mask = read_defect_mask(sample, image.shape[:2]) if sample.defective else None
         four.append(written(folder / "four", number, np.concatenate([other, light], axis=2), mask, sample))
         three.append(written(folder / "three", number, other, mask, sample))
     yield Way("all four", whole.with_samples(four), {}, {})
@@ -169,7 +169,7 @@ def put_together(data: Path, side: int, counts: dict[str, int], seed: int, folde
 def tiled(parts: list[Sample], side: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     images = [read_image(s.image) for s in parts]
     masks = [
-        mask_of(s, image.shape[:2]) if s.defective else np.zeros(image.shape[:2], bool)
+        read_defect_mask(s, image.shape[:2]) if s.defective else np.zeros(image.shape[:2], bool)
         for s, image in zip(parts, images, strict=True)
     ]
     rows = [slice(i * side, (i + 1) * side) for i in range(side)]

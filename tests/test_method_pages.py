@@ -1,4 +1,4 @@
-"""The generated parts of docs/ say what the methods declare, and every method has its page."""
+"""The generated parts of docs/ are up to date with declarations, rules and rows, and every method has its page."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_page_is_up_to_date_with_the_declaration(pages, name):
 
 def test_list_of_methods_is_up_to_date(pages):
     text = (PAGES / "index.md").read_text()
-    assert pages.filled(text, "methods", pages.method_list()) == text, "docs/methods/index.md: run make docs"
+    assert pages.method_index(text) == text, "docs/methods/index.md: run make docs"
     assert {path.stem for path in PAGES.glob("*.md")} == {*METHODS, "index"}
     assert set(re.findall(r"^\| \[([\w-]+)\]", text, re.MULTILINE)) == set(METHODS)
 
@@ -40,7 +40,26 @@ def test_every_table_has_its_place(pages):
     assert set(re.findall(r"<!-- made by benchmarks/pages.py: (.+) -->", text)) == {
         *pages.LISTINGS,
         "memory bank options",
+        "advisor rules",
     }
+
+
+def test_rules_of_the_advisor_are_up_to_date(pages):
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert pages.filled(text, "advisor rules", pages.advisor_rules()) == text, "docs/benchmarks.md: run make docs"
+
+
+def test_evidence_is_a_sentence_made_from_rows(pages, monkeypatch):
+    import listings
+
+    row = {"method": "padim", "set": "wood", "options": "", "AUROC": 0.9, "seed": 0}
+    rows = [row, row | {"seed": 1, "AUROC": 0.8}, row | {"set": "bottle", "AUROC": 1.0}, row | {"method": "dfm"}]
+    monkeypatch.setattr(listings, "rows_of", lambda name: rows if name == "some" else [])
+    evidence = listings.Evidence("some", ("AUROC",), {"options": ("",)})
+    sentence = listings.evidence_sentence(evidence, ("padim",))
+    assert sentence == "AUROC: wood: padim 0.850 ± 0.071; bottle: padim 1.000."
+    only = listings.Evidence("some", ("AUROC",), {"set": ("wood",)})
+    assert listings.evidence_sentence(only, ()) == "AUROC: padim 0.850 ± 0.071, dfm 0.900."
 
 
 def test_options_can_be_set_as_they_are_written(pages):

@@ -122,7 +122,7 @@ def test_old_bundles_have_no_products(tmp_path):
 
 def test_graph_and_network_are_compared_by_the_decision_for_each_product(tmp_path, bundle):
     pytest.importorskip("torch")
-    from blemish.training.ship.export import agreement
+    from blemish.training.ship.parity import verdict_agreement
 
     inspector = Inspector.open(bundle)
     image = grey(tmp_path, "i", 0.5)
@@ -130,29 +130,29 @@ def test_graph_and_network_are_compared_by_the_decision_for_each_product(tmp_pat
         trained, shipped = (Outputs(anomaly_score=np.float32([score])) for score in (below, above))
         compared = [(Sample(image, product=name), trained, shipped) for name in ("dark", "light", None)]
         differing = [
-            name for name, one in zip(("dark", "light", None), compared, strict=True) if not agreement([one], inspector)
+            name for name, one in zip(("dark", "light", None), compared, strict=True) if not verdict_agreement([one], inspector)
         ]
         assert differing == [product]
-        assert agreement(compared, inspector) == pytest.approx(2 / 3)
+        assert verdict_agreement(compared, inspector) == pytest.approx(2 / 3)
 
 
 def test_certified_images_are_of_all_products():
     pytest.importorskip("torch")
-    from blemish.training.ship.export import spread
+    from blemish.training.ship.export import sample_evenly
 
     samples = [Sample(f"{i}.png", product=f"p{i // 20}") for i in range(100)]
-    assert {s.product for s in spread(samples, 32)} == {f"p{k}" for k in range(5)}
-    assert len({s.image for s in spread(samples, 32)}) == 32
-    assert spread(samples[:9], 32) == samples[:9]
+    assert {s.product for s in sample_evenly(samples, 32)} == {f"p{k}" for k in range(5)}
+    assert len({s.image for s in sample_evenly(samples, 32)}) == 32
+    assert sample_evenly(samples[:9], 32) == samples[:9]
 
 
 def test_regions_are_found_as_in_all_products_where_the_own_images_tell_no_threshold():
     pytest.importorskip("torch")
-    from blemish.training.ship.export import with_regions_of
+    from blemish.training.ship.export import with_region_thresholds
 
     pooled = Decision(reject=0.6, map_low=0.3, map_high=0.4, edge=0.5)
-    assert with_regions_of(Decision(reject=0.8), pooled) == pooled.model_copy(update={"reject": 0.8})
-    assert with_regions_of(HIGH, pooled) == HIGH
+    assert with_region_thresholds(Decision(reject=0.8), pooled) == pooled.model_copy(update={"reject": 0.8})
+    assert with_region_thresholds(HIGH, pooled) == HIGH
 
 
 def product_data(folder, products):

@@ -1,4 +1,4 @@
-"""Where a network looks, against what is known of it: Zhou's map, brute force, and the place of the drawn defect."""
+"""Explanations, against Zhou's map, brute force, and the position of the synthetic defect."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ import blemish.cli
 from blemish.errors import DataError, OptionError
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.regions import regions_by_share
-from blemish.training.explain import Explainer, as_map, find_layer, transfer_map
+from blemish.training.explain import Explainer, find_layer, to_feature_map, transfer_map
 from blemish.training.train import train
 
 
@@ -113,7 +113,7 @@ def test_the_last_map_on_the_way_to_the_scores_is_found():
     assert find_layer(network, example, "first") is network.first
     with pytest.raises(OptionError, match="no layer"):
         find_layer(network, example, "third")
-    assert as_map(torch.rand(2, 1 + 9, 5)).shape == (2, 5, 3, 3)
+    assert to_feature_map(torch.rand(2, 1 + 9, 5)).shape == (2, 5, 3, 3)
 
 
 def test_boxes_by_a_share_of_the_peak():

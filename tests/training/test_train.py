@@ -19,9 +19,10 @@ from blemish.errors import DataError, ExportError, OptionError
 from blemish.imaging.read import write_image
 from blemish.inspection.bundle import find_bundle, open_bundle
 from blemish.methods.feature_distance.patchcore import PatchCore, PatchCoreOptions
-from blemish.training.learn.fit import MOST_CHECKS, check_interval
+from blemish.training.learn.fit import MAX_VALIDATIONS, validation_interval
 from blemish.training.learn.one_pass import with_collecting_strategy
 from blemish.training.ship import export as shipping
+from blemish.training.ship import parity
 from blemish.training.train import load_method
 
 OPTIONS = {"image_size": 64, "coreset_ratio": 0.2}
@@ -82,7 +83,7 @@ def test_resume_ships_what_was_learned_and_learns_what_was_not(run, tiny_data, t
     torch.testing.assert_close(load_file(other / "weights.safetensors")["bank"], expected)
     listed = (other / "split.csv").read_text()
     (other / "split.csv").write_text(listed.replace("train/good/", "lost/good/", 1))
-    with pytest.raises(DataError, match="files that are gone"), pytest.warns(AnnotationWarning):
+    with pytest.raises(DataError, match="are missing"), pytest.warns(AnnotationWarning):
         resume(other, progress=False)
 
 
@@ -100,7 +101,7 @@ def test_an_interruption_says_how_to_go_on(ctrl_c, tiny_data, tmp_path, monkeypa
     options = {"method": "patchcore", "options": OPTIONS, "progress": False}
     with pytest.raises(KeyboardInterrupt):
         train(tiny_data.folder / "mvtec", out=tmp_path / "cut", **options)
-    assert caplog.messages[-1] == f"go on with: blemish train --resume {tmp_path / 'cut'}"
+    assert caplog.messages[-1] == f"continue with: blemish train --resume {tmp_path / 'cut'}"
     monkeypatch.undo()
     assert find_bundle(resume(tmp_path / "cut", progress=False)).exists()
     with pytest.raises(KeyboardInterrupt):  # and the next one is heard
@@ -113,7 +114,7 @@ def test_a_second_run_never_overwrites_the_first(run, tiny_data):
 
 
 def test_export_refuses_a_graph_that_disagrees(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(shipping, "TOLERANCE", 0.0)
+    monkeypatch.setattr(parity, "TOLERANCE", 0.0)
     with pytest.raises(ExportError, match="differs from the network"):
         silently(tiny_data.folder / "mvtec", out=tmp_path / "refused")
     assert not list((tmp_path / "refused").glob("*.blemish"))
@@ -125,7 +126,7 @@ def test_cross_fitting_uses_every_good_image(tiny_data, tmp_path):
     manifest = open_bundle(run).manifest
     assert manifest.calibration.source == "cross-fitted"
     assert manifest.calibration.good_images == 16
-    assert shipping.FOLDS_CHOSE not in manifest.calibration.warnings  # nothing is monitored
+    assert shipping.OPTIMISTIC not in manifest.calibration.warnings  # nothing is monitored
     assert manifest.provenance.data["counts"]["train"] == 16
     assert not (run / "folds").exists()
 
@@ -183,8 +184,8 @@ def test_ignored_pixels_count_neither_in_learning_nor_in_the_verdict(tiny_data, 
 
 
 def test_a_graph_that_comes_to_other_verdicts_is_refused(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(shipping, "agreement", lambda *_: 0.5)
-    with pytest.raises(ExportError, match="the same verdict on just 50%"):
+    monkeypatch.setattr(shipping, "verdict_agreement", lambda *_: 0.5)
+    with pytest.raises(ExportError, match="the same verdict on only 50%"):
         silently(tiny_data.folder / "mvtec", out=tmp_path / "refused")
     assert not list((tmp_path / "refused").glob("*.blemish"))
 
@@ -244,11 +245,11 @@ def test_a_strategy_that_does_not_suit_is_named():
 
 @pytest.mark.parametrize(("steps", "batches"), [(1200, 101), (1200, 1), (7, 100), (997, 83), (1, 1), (30, 29)])
 def test_the_last_validation_meets_the_end_of_the_training(steps, batches):
-    every = check_interval(steps, batches)
+    every = validation_interval(steps, batches)
     last = steps // every * every
-    assert steps - last < MOST_CHECKS  # as good as the end, where the rate is all but zero
-    assert 1 <= steps // every <= max(MOST_CHECKS, round(steps / batches))
-    if steps // every < MOST_CHECKS - 1 and steps > batches:
+    assert steps - last < MAX_VALIDATIONS  # as good as the end, where the rate is all but zero
+    assert 1 <= steps // every <= max(MAX_VALIDATIONS, round(steps / batches))
+    if steps // every < MAX_VALIDATIONS - 1 and steps > batches:
         assert 0.6 * batches < every < 1.6 * batches  # about an epoch
 
 

@@ -63,7 +63,7 @@ def test_goes_on_where_it_was(name, tiny_data, tmp_path, monkeypatch):
     dataset = tiny_data.dataset(kind.info.requires)
 
     def learn(fail_at: int | None):
-        method = fitting.build(config, dataset)
+        method = fitting.build_method(config, dataset)
         step, states = method.training_step, []
 
         def counted(*batch):

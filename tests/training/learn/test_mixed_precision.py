@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from blemish.methods.catalogue import method_class
-from blemish.training.learn.fit import build, fit
+from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.run import RunConfig
 
 NETWORK = {"backbone": "test_resnet", "weights": "random", "image_size": 64, "batch_size": 8}
@@ -30,7 +30,7 @@ def test_learns_in_bfloat16(name, options, tiny_data, tmp_path):
         trainer={"accelerator": "cpu", "precision": "bf16-mixed"},
     )
     data = tiny_data.dataset(kind.info.requires)
-    method = build(config, data)
+    method = build_method(config, data)
     before = {key: value.clone() for key, value in method.named_parameters()}
     fit(method, data, config, run=tmp_path / "run")
     assert any(not torch.equal(value, before[key]) for key, value in method.named_parameters())

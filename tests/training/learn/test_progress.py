@@ -40,7 +40,7 @@ def test_cross_fitting_counts_all_its_trainings(tiny_data, tmp_path, monkeypatch
     assert list(dict.fromkeys(line["stage"] for line in lines)) == ["fold 1 of 2", "fold 2 of 2", "fit"]
     shares = [line["share"] for line in lines]
     assert shares == sorted(shares)
-    assert [line["share"] for line in lines if line["stage"] == "fold 2 of 2"][0] == pytest.approx(1 / 3, abs=1e-3)
+    assert next(line["share"] for line in lines if line["stage"] == "fold 2 of 2") == pytest.approx(1 / 3, abs=1e-3)
     assert shares[-1] == 1
 
 

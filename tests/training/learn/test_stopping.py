@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blemish.synthesis.defect_spec import parse_defect_spec
-from blemish.synthesis.augmented_set import write_augmented
 
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Sample
 from blemish.errors import DataError
 from blemish.inspection.bundle import open_bundle
-from blemish.training.learn.stopping import best_share
+from blemish.synthesis.augmented_set import write_augmented
+from blemish.synthesis.defect_spec import parse_defect_spec
+from blemish.training.learn.stopping import best_stopping_share
 from blemish.training.ship import cross_fit as crossing
-from blemish.training.ship.cross_fit import deal
-from blemish.training.ship.export import FOLDS_CHOSE
+from blemish.training.ship.cross_fit import make_folds
+from blemish.training.ship.export import OPTIMISTIC
 from blemish.training.train import train
 
 
@@ -27,28 +27,30 @@ def test_the_best_share_is_that_of_the_mean_course():
     shares = np.linspace(1 / 9, 1, 9) + rng.uniform(-0.01, 0.01, (5, 9))
     courses = [list(zip(s, f, strict=True)) for s, f in zip(shares.tolist(), figures.tolist(), strict=True)]
     best = figures.mean(axis=0).argmax()
-    assert best_share(courses) == pytest.approx(shares[:, best].mean())
-    assert best_share([[(0.5, 0.8), (1.0, 0.8)]]) == 0.5  # of equals the first
-    assert best_share([[(0.4, 0.1), (0.8, 0.9)], [(0.4, 0.2)]]) == pytest.approx(0.4)  # the other stopped by itself
-    assert best_share([]) == best_share([[]]) == 1.0
+    assert best_stopping_share(courses) == pytest.approx(shares[:, best].mean())
+    assert best_stopping_share([[(0.5, 0.8), (1.0, 0.8)]]) == 0.5  # of equals the first
+    assert best_stopping_share([[(0.4, 0.1), (0.8, 0.9)], [(0.4, 0.2)]]) == pytest.approx(
+        0.4
+    )  # the other stopped by itself
+    assert best_stopping_share([]) == best_stopping_share([[]]) == 1.0
 
 
 def test_folds_hold_each_image_once_groups_together_and_classes_evenly():
     samples = [Sample(Path(f"{i}.png"), label) for i, label in enumerate("a" * 20 + "b" * 10 + "c" * 5)]
-    folds = deal(samples, 5, seed=3)
+    folds = make_folds(samples, 5, seed=3)
     assert sorted(i for fold in folds for i in fold) == list(range(35))
     for fold in folds:
         assert Counter(samples[i].label for i in fold) == {"a": 4, "b": 2, "c": 1}
     small = {*range(0, 20, 4), *range(20, 30, 2)}
     products = [replace(sample, product="small" if i in small else "large") for i, sample in enumerate(samples)]
-    for fold in deal(products, 5, seed=3):
+    for fold in make_folds(products, 5, seed=3):
         shown = Counter((products[i].label, products[i].product) for i in fold)
         assert shown == {("a", "large"): 3, ("a", "small"): 1, ("b", "large"): 1, ("b", "small"): 1, ("c", "large"): 1}
     grouped = [replace(sample, group=f"lot {i // 7}") for i, sample in enumerate(samples)]
-    lots = [{grouped[i].group for i in fold} for fold in deal(grouped, 5, seed=3)]
+    lots = [{grouped[i].group for i in fold} for fold in make_folds(grouped, 5, seed=3)]
     assert sorted(lot for found in lots for lot in found) == [f"lot {i}" for i in range(5)]
     with pytest.raises(DataError, match="6 folds needs as many training images, or groups of them; there are 5"):
-        deal(grouped, 6, seed=3)
+        make_folds(grouped, 6, seed=3)
 
 
 def test_synthetic_images_are_in_no_fold(tiny_data, tmp_path, monkeypatch):
@@ -95,5 +97,5 @@ def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny
     assert steps[-1] == 2 * batches - 1  # counted from 0
     assert manifest.calibration.source == "cross-fitted"
     assert manifest.calibration.temperature != 1.0
-    assert FOLDS_CHOSE in manifest.calibration.warnings
+    assert OPTIMISTIC in manifest.calibration.warnings
     assert not (run / "folds").exists()

@@ -7,7 +7,13 @@ from safetensors.torch import load_file
 from blemish.errors import OptionError
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.run import weights_file
-from blemish.training.learn.transfer import LinearProbe, pretrained, shared, start_from, taught
+from blemish.training.learn.transfer import (
+    LinearProbe,
+    load_shared_weights,
+    match_by_name,
+    pretrained_parameters,
+    transferable_parameters,
+)
 from blemish.training.train import train
 
 NET = {"backbone": "test_resnet", "weights": "random", "image_size": 64, "batch_size": 8}
@@ -29,10 +35,10 @@ def test_a_common_network_is_found_whatever_it_is_called():
         "head.weight": torch.ones(9),
     }
     theirs = {"trunk.conv.weight": torch.zeros(2, 3), "trunk.norm.bias": torch.zeros(3), "head.weight": torch.zeros(4)}
-    found = shared(theirs, ours)
+    found = match_by_name(theirs, ours)
     assert set(found) == {"net.encoder.conv.weight", "net.encoder.norm.bias"}
     assert all((tensor == 0).all() for tensor in found.values())
-    assert shared({"a.weight": torch.zeros(5)}, ours) == {}
+    assert match_by_name({"a.weight": torch.zeros(5)}, ours) == {}
 
 
 @pytest.mark.parametrize("probe", [0.99, 0.0])
@@ -43,7 +49,7 @@ def test_another_method_starts_from_the_run(probe, first, tiny_data, tmp_path):
         trainer={"accelerator": "cpu"}, start=str(first), probe=probe,
     )  # fmt: skip
     theirs, ours = load_file(weights_file(first)), load_file(weights_file(run))
-    found = shared(theirs, ours)
+    found = match_by_name(theirs, ours)
     kernels = [name for name in found if ours[name].dim() == 4]
     assert len(kernels) > 5
     moved = max(float((ours[name] - found[name]).abs().max()) for name in kernels)
@@ -61,7 +67,7 @@ def test_another_method_starts_from_the_run(probe, first, tiny_data, tmp_path):
 def test_layers_of_the_classes_and_counts_begin_afresh_with_as_many_classes(name, options, fresh):
     kind = method_class(name)
     method = kind(kind.Options(backbone="test_resnet", weights="random", **options), ("good", "a", "b"))
-    names = taught(method)
+    names = transferable_parameters(method)
     assert {n for n, _ in method.named_parameters()} - names == fresh
     left = {n for n, _ in method.named_buffers()} - names
     assert not any("running" in n for n in left)
@@ -71,18 +77,18 @@ def test_layers_of_the_classes_and_counts_begin_afresh_with_as_many_classes(name
 @pytest.mark.parametrize(("name", "some"), [("classifier", "trunk.network."), ("unet", "network.encoder.backbone.")])
 def test_what_comes_from_imagenet_is_known(name, some):
     kind = method_class(name)
-    names = pretrained(kind(kind.Options(image_size=32), ("good", "a")))
+    names = pretrained_parameters(kind(kind.Options(image_size=32), ("good", "a")))
     assert len(names) > 50
     assert all(n.startswith(some) for n in names)
     for own in ({"weights": "random"}, {"backbone": {"classifier": "compact", "unet": "plain"}[name]}):
-        assert pretrained(kind(kind.Options(image_size=32, **own), ("good", "a"))) == set()
+        assert pretrained_parameters(kind(kind.Options(image_size=32, **own), ("good", "a"))) == set()
 
 
 def test_no_network_in_common_is_one_line(first, tmp_path):
     with pytest.raises(OptionError, match="not a run folder"):
-        start_from(torch.nn.Linear(2, 2), tmp_path)
+        load_shared_weights(torch.nn.Linear(2, 2), tmp_path)
     with pytest.raises(OptionError, match="same backbone"):
-        start_from(torch.nn.Linear(2, 2), first)
+        load_shared_weights(torch.nn.Linear(2, 2), first)
 
 
 def test_probe_holds_and_lets_go():

@@ -13,21 +13,22 @@ from blemish.errors import DataError
 from blemish.evaluation.evaluate import evaluate
 from blemish.geometry import Box
 from blemish.imaging.read import write_image
+from blemish.imaging.roi import Roi
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision, InputSpec, Roi, Tiling
+from blemish.inspection.manifest import Decision, InputSpec, Tiling
 from blemish.inspection.result import Verdict
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.data import ImageItems, View
-from blemish.training.learn.fit import _sampling_weights
+from blemish.training.learn.fit_data import Subset, sampling_weights
 from blemish.training.learn.windows import (
-    WindowRule,
+    WindowLabelRule,
     Windows,
-    label_of_window,
-    labels_of_windows,
-    thinned,
-    tiles_as_samples,
-    windows_of,
+    label_tiles,
+    label_window,
+    label_windows,
+    make_windows,
+    subsample_good,
 )
 from blemish.training.train import train
 
@@ -41,7 +42,7 @@ VIEW = View(InputSpec(channels=1, height=32, width=32), None, Tiling(height=32, 
     st.floats(0.01, 1),
 )
 def test_the_rule_by_counting_pixels(boxes, of_window, of_defect):
-    rule = WindowRule(of_window=of_window, of_defect=of_defect)
+    rule = WindowLabelRule(min_window_share=of_window, min_defect_share=of_defect)
     size, tile = (60, 70), (16, 8, 48, 40)
     defects = []
     for i, (x, y, w, h) in enumerate(boxes):
@@ -57,7 +58,7 @@ def test_the_rule_by_counting_pixels(boxes, of_window, of_defect):
         if own & inside and len(own & inside) >= of_defect * len(own):
             counts.add(label)
     counts |= {label for label, n in shares.items() if n and n >= of_window * len(inside)}
-    found = label_of_window(tile, defects, rule)
+    found = label_window(tile, defects, rule)
     if not any(shares.values()):
         assert found == GOOD
     elif not counts:
@@ -93,42 +94,42 @@ def samples(folder):
 
 def test_masks_and_boxes_give_the_same_windows(folder):
     by_mask, by_box, good, _ = samples(folder)
-    rule = WindowRule(of_window=0.2, of_defect=0.6)
+    rule = WindowLabelRule(min_window_share=0.2, min_defect_share=0.6)
     expected = []
     for x0, y0, x1, y1 in tile_boxes(96, 96, 32, 32, 0.5):
         pixels = max(0, min(x1, 52) - max(x0, 40)) * max(0, min(y1, 22) - max(y0, 10))
         expected.append(GOOD if pixels == 0 else "spot" if pixels >= min(0.2 * 1024, 0.6 * 144) else None)
     assert set(expected) == {GOOD, "spot", None}
-    assert labels_of_windows(by_mask, VIEW, rule) == expected
-    assert labels_of_windows(by_box, VIEW, rule) == expected
-    assert labels_of_windows(good, VIEW, rule) == [GOOD] * len(expected)
+    assert label_windows(by_mask, VIEW, rule) == expected
+    assert label_windows(by_box, VIEW, rule) == expected
+    assert label_windows(good, VIEW, rule) == [GOOD] * len(expected)
 
 
 def test_items_are_the_windows_and_nothing_unknown_is_learnt(folder):
     data = Dataset(samples(folder), folder, "csv")
-    cut = windows_of(data, VIEW, WindowRule())
+    cut = make_windows(data, VIEW, WindowLabelRule())
     items = ImageItems(cut.dataset, VIEW, (GOOD, "spot"), tiles=cut.tiles)
     assert len(items) == len(cut.tiles) == len(cut.dataset)
     for item, sample in zip(items, cut.dataset.samples, strict=True):
         assert item["label"] == (sample.label == "spot")
         assert (item["image"].max() > 0.9) == (sample.label == "spot")  # just windows that show it bear it
-    few = thinned(cut, WindowRule(most_good=2), seed=0)
+    few = subsample_good(cut, WindowLabelRule(max_good_ratio=2), seed=0)
     labels = [sample.label for sample in few.dataset.samples]
     assert labels.count(GOOD) == 2 * labels.count("spot")
-    assert thinned(cut, WindowRule(most_good=0), seed=0) == cut
+    assert subsample_good(cut, WindowLabelRule(max_good_ratio=0), seed=0) == cut
     assert isinstance(few, Windows)
 
 
 def test_only_the_region_of_interest_is_cut_up(folder):
     view = View(VIEW.input, Roi(image_height=96, image_width=96, rectangle=(0, 40, 96, 96)), VIEW.tiling)
-    labels = labels_of_windows(samples(folder)[0], view, WindowRule())
+    labels = label_windows(samples(folder)[0], view, WindowLabelRule())
     assert labels == [GOOD] * len(tile_boxes(56, 96, 32, 32, 0.5))
 
 
 def test_without_the_place_of_a_defect_there_is_nothing_to_learn(folder):
     data = Dataset(samples(folder)[2:], folder, "csv")
     with pytest.raises(DataError, match="masks or boxes"):
-        windows_of(data, VIEW, WindowRule())
+        make_windows(data, VIEW, WindowLabelRule())
 
 
 def bright_or_dark():
@@ -224,11 +225,11 @@ def test_tiles_are_drawn_by_what_they_show(tmp_path, truth):
     touched = [x0 < 50 and x1 > 40 and y0 < 76 and y1 > 70 for x0, y0, x1, y1 in places]
     shown = touched + [False] * len(places)
     assert len(ImageItems(dataset, VIEW, (GOOD, "pit"))) == len(shown)
-    tiles = tiles_as_samples(dataset, VIEW)
+    tiles = label_tiles(dataset, VIEW)
     assert [s.defective for s in tiles.samples] == shown
     unet = method_class("unet")
     method = unet(unet.Options(image_size=32, backbone="plain"), (GOOD, "pit"))
-    weights = np.array(_sampling_weights(method, dataset, VIEW, cut=False))
+    weights = np.array(sampling_weights(method, Subset(dataset), VIEW))
     assert weights[shown].sum() == pytest.approx(0.5 * weights.sum())
     untold = Dataset((Sample(tmp_path / "a.png", "pit"),), tmp_path, "csv")
-    assert [s.label for s in tiles_as_samples(untold, VIEW).samples] == ["pit"] * len(places)
+    assert [s.label for s in label_tiles(untold, VIEW).samples] == ["pit"] * len(places)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blemish.inspection.result import Outputs
-from blemish.training.ship.parity import Agreement
+from blemish.training.ship.parity import DetectionAgreement
 
 
 def detections(seed: int = 0, count: int = 20) -> Outputs:
@@ -19,8 +19,8 @@ def changed(given: Outputs, **parts: np.ndarray) -> Outputs:
     return Outputs(**{kind: parts.get(kind, getattr(given, kind)) for kind in given.kinds()})
 
 
-def agreement(a: Outputs, b: Outputs) -> Agreement:
-    found = Agreement()
+def agreement(a: Outputs, b: Outputs) -> DetectionAgreement:
+    found = DetectionAgreement()
     found.add(a, b)
     return found
 

@@ -1,9 +1,9 @@
-"""What a method would cost on this machine: a short probe instead of a table of somebody else's.
+"""Estimate what a method costs on this machine, by a short probe instead of a table from another machine.
 
-The time of learning is (images that its own schedule shows it) × (time of its network forward and backward). The
-network's own forward pass is timed untrained; how much dearer forward and backward are together is timed on the default
-backbone, the same for all. Methods of one pass go forward once over each image with the backbone; what they do with the
-features afterwards, such as choosing a coreset, comes on top and is not in the figure.
+Training time is (images that the method's schedule shows it) x (time of its network forward and backward). The
+network's own forward pass is timed untrained; the ratio of backward to forward is timed on the default backbone, the
+same for all. One-pass methods go forward once over each image with the backbone; further work on the features, such as
+choosing a coreset, comes in addition and is not in the estimate.
 """
 
 import math
@@ -27,16 +27,16 @@ ADAM_COPIES = 4  # weights, gradients and Adam's two moments
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Rough, and for the CPU: the machine was perhaps busy, and each method has costs of its own."""
+class RunEstimate:
+    """Rough costs on the CPU: the machine may have been busy, and each method has costs of its own."""
 
     training_s: float
     latency_ms: float  # of the network, one image with all its tiles, in PyTorch; the shipped graph is often faster
-    memory_mb: float  # of weights and activations while learning, beside what the libraries take
-    images: int  # shown while learning, each tile and each repetition counted
+    memory_mb: float  # of weights and activations in training, in addition to the libraries
+    images: int  # shown in training, each tile and each repetition counted
 
     def rounded(self) -> dict[str, Any]:
-        """Two figures are all that an estimate is worth."""
+        """With two significant figures."""
         return {
             "training_s": _two(self.training_s),
             "latency_ms": _two(self.latency_ms),
@@ -46,37 +46,37 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one image through a network, in seconds and bytes."""
+class ProbeCost:
+    """Cost of one image through a network, in seconds and bytes."""
 
     forward_s: float
     single_s: float  # alone, not in a batch
-    activations: int  # of all layers, kept for the way back
+    activations: int  # of all layers, kept for the backward pass
     largest: int  # of one layer
     weights: int
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What the default backbone costs here at one image size."""
+class MachineProfile:
+    """Cost of the default backbone on this machine at one image size."""
 
-    backbone: Cost
-    backward: float  # time of forward and backward in parts of forward
+    backbone: ProbeCost
+    backward: float  # time of forward and backward together, relative to forward
 
 
-def probe_machine(image_size: int, channels: int = 3) -> Machine:
+def probe_machine(image_size: int, channels: int = 3) -> MachineProfile:
     """Time the default backbone, with random weights, forward and backward."""
     network = load_backbone(DEFAULT_BACKBONE, weights="random", channels=channels)
     images = torch.rand(BATCH, channels, image_size, image_size)
 
     def learn() -> None:
-        sum(out.square().mean() for out in network(images)).backward()  # type: ignore[union-attr]
+        sum(out.square().mean() for out in network(images)).backward()
 
-    cost = cost_of(network, network, image_size, channels)
-    return Machine(cost, max(1.0, timed(learn) / (cost.forward_s * BATCH)))
+    cost = measure_cost(network, network, image_size, channels)
+    return MachineProfile(cost, max(1.0, timed(learn) / (cost.forward_s * BATCH)))
 
 
-def cost_of(network: nn.Module, call: Callable[[Tensor], Any], image_size: int, channels: int = 3) -> Cost:
+def measure_cost(network: nn.Module, call: Callable[[Tensor], Any], image_size: int, channels: int = 3) -> ProbeCost:
     """Time a call on a batch and on one image; activations are all outputs of the network's innermost modules."""
     network.eval()
     one, batch = (torch.rand(n, channels, image_size, image_size) for n in (1, BATCH))
@@ -91,7 +91,7 @@ def cost_of(network: nn.Module, call: Callable[[Tensor], Any], image_size: int, 
         call(one)
         for hook in hooks:
             hook.remove()
-        return Cost(
+        return ProbeCost(
             forward_s=timed(lambda: call(batch)) / BATCH,
             single_s=timed(lambda: call(one)),
             activations=sum(seen),
@@ -101,7 +101,7 @@ def cost_of(network: nn.Module, call: Callable[[Tensor], Any], image_size: int, 
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """The quickest of a few runs, in seconds, after one that is not counted: others were perhaps disturbed."""
+    """The fastest of a few runs, in seconds, after a warm-up: the others may have been disturbed."""
     call()
     found = []
     for _ in range(REPEATS):
@@ -116,29 +116,29 @@ def estimate(
     options: dict[str, Any],
     classes: tuple[str, ...],
     images: int,
-    machine: Machine,
+    machine: MachineProfile,
     channels: int = 3,
     tiles: int = 1,
-) -> Estimate:
-    """What a method would cost with `images` training images, cut into `tiles` each; classes as in Dataset.classes."""
+) -> RunEstimate:
+    """Costs of a method with `images` training images of `tiles` tiles each; classes as in Dataset.classes."""
     kind = method_class(name)
     checked = check_options(kind.Options, _without_downloads(kind, options), name)
     method = kind(checked, classes, channels)
     batch = checked.batch_size
     shown = images_shown(method, images * tiles, batch)
-    if isinstance(method, OnePassMethod):  # its forward pass waits for what it has not learnt yet
+    if isinstance(method, OnePassMethod):  # untrained, it has no forward pass
         own = machine.backbone
         training = shown * own.forward_s
         memory = batch * 2 * own.largest + own.weights  # a layer's input and output at a time
     else:
-        own = cost_of(method, method, checked.image_size, channels)
+        own = measure_cost(method, method, checked.image_size, channels)
         training = shown * own.forward_s * machine.backward
         memory = batch * own.activations + ADAM_COPIES * own.weights
-    return Estimate(training, 1000 * own.single_s * tiles, memory / MB, shown)
+    return RunEstimate(training, 1000 * own.single_s * tiles, memory / MB, shown)
 
 
 def images_shown(method: Method, images: int, batch: int) -> int:
-    """Images that the method's own schedule shows it, by its epochs or steps, whichever end first."""
+    """Images that the method's schedule shows it, by its epochs or steps, whichever end first."""
     limits = method.trainer_options()
     epochs, steps = limits.get("max_epochs"), limits.get("max_steps")
     ends = [n * images for n in (epochs,) if n is not None and n > 0]
@@ -147,7 +147,7 @@ def images_shown(method: Method, images: int, batch: int) -> int:
 
 
 def _without_downloads(kind: type[Method], options: dict[str, Any]) -> dict[str, Any]:
-    """The options with random weights: they cost the same, and are there."""
+    """The options with random weights: same cost, no download."""
     return {**options, "weights": "random"} if "weights" in kind.Options.model_fields else options
 
 

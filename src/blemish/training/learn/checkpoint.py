@@ -1,4 +1,4 @@
-"""The checkpoint that an interrupted training goes on from."""
+"""The checkpoint from which an interrupted training resumes."""
 
 import time
 from datetime import timedelta
@@ -10,21 +10,21 @@ from lightning.pytorch.callbacks import Checkpoint
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes one file anew every so often, between two steps.
+    """Overwrite one checkpoint file at regular intervals, between two steps.
 
-    Lightning's ModelCheckpoint does that too, but not for methods of several optimisers that step by themselves.
+    Lightning's ModelCheckpoint does so too, but not for methods with several optimisers and manual optimisation.
     """
 
     def __init__(self, path: Path, every: timedelta) -> None:
         self.path = path
         self.every = every.total_seconds()
-        self.written = time.monotonic()
+        self.saved = time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        self.written = time.monotonic()
+        self.saved = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        # The first process decides for all, since all have to take part.
-        if trainer.strategy.broadcast(time.monotonic() - self.written >= self.every):
+        # All processes take part, so the first one decides for all.
+        if trainer.strategy.broadcast(time.monotonic() - self.saved >= self.every):
             trainer.save_checkpoint(self.path)
-            self.written = time.monotonic()
+            self.saved = time.monotonic()

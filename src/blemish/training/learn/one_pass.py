@@ -1,4 +1,4 @@
-"""Several processes for methods that learn in one pass: each collects its share, nothing is back-propagated."""
+"""Several processes for one-pass methods: each collects its share of the images, without back-propagation."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from blemish.errors import OptionError
 
-START = {"auto": "popen", "ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork"}
+START_METHODS = {"auto": "popen", "ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork"}
 
 
 class CollectingStrategy(DDPStrategy):
@@ -17,11 +17,11 @@ class CollectingStrategy(DDPStrategy):
 
 
 def with_collecting_strategy(trainer_options: dict[str, Any]) -> dict[str, Any]:
-    """Trainer options in which the strategy suits a one-pass method; raises OptionError where none does."""
+    """Trainer options with a strategy that suits a one-pass method; OptionError where the given one does not."""
     strategy = trainer_options.get("strategy", "auto")
     processes = trainer_options.get("devices", 1) * trainer_options.get("num_nodes", 1)
     if processes == 1:
         return {**trainer_options, "strategy": "auto"}
-    if strategy not in START:
-        raise OptionError(f"strategy '{strategy}' does not suit a one-pass method; choose {', '.join(START)}")
-    return {**trainer_options, "strategy": CollectingStrategy(start_method=START[strategy])}
+    if strategy not in START_METHODS:
+        raise OptionError(f"strategy '{strategy}' does not suit a one-pass method; choose {', '.join(START_METHODS)}")
+    return {**trainer_options, "strategy": CollectingStrategy(start_method=START_METHODS[strategy])}  # type: ignore[arg-type]

@@ -1,17 +1,17 @@
-"""Options given as text, checked against a method's typed options; errors name the near ones."""
+"""Options given as text, validated against a method's typed options."""
 
-import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from blemish.errors import OptionError
+from blemish.errors import OptionError, unknown
+from blemish.files import Model, first_problem
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """`key=value` texts to a dict; values are read as YAML, so 3, 0.1, true, [8, 16] mean what they look like."""
+    """`key=value` texts as a dict; values are read as YAML, so 3, 0.1, true and [8, 16] get their types."""
     parsed = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -24,33 +24,28 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     return parsed
 
 
-def ineffective_options(options: BaseModel, given: Iterable[str]) -> list[str]:
-    """A line for each option given, and not as it is anyway, that has no effect beside the others."""
-    found = []
+def ineffective_options(options: Model, given: Iterable[str]) -> list[str]:
+    """One warning per non-default option that other options make ineffective."""
+    warnings = []
     for name in given:
-        own = type(options).model_fields[name]
-        extra: Any = own.json_schema_extra or {}
-        if getattr(options, name) == own.default:
+        field = type(options).model_fields[name]
+        extra: Any = field.json_schema_extra or {}
+        if getattr(options, name) == field.default:
             continue
         for other, values in extra.get("ignored_when", {}).items():
             if getattr(options, other) in values:
-                found.append(f"option {name} has no effect where {other} is {getattr(options, other)}")
-    return found
+                warnings.append(f"option {name} has no effect where {other} is {getattr(options, other)}")
+    return warnings
 
 
-T = TypeVar("T", bound=BaseModel)
-
-
-def check_options(kind: type[T], values: Mapping[str, Any], owner: str) -> T:
-    """Validated options; raises OptionError with one line for the first thing that is wrong."""
+def check_options(kind: type[Model], values: Mapping[str, Any], owner: str) -> Model:
+    """Validated options; OptionError with one line for the first problem. `owner` names the method in messages."""
     for name in values:
         if name not in kind.model_fields:
-            near = difflib.get_close_matches(name, kind.model_fields, n=3, cutoff=0.5) or sorted(kind.model_fields)
-            raise OptionError(f"{owner} has no option '{name}'; did you mean {', '.join(near)}?")
+            raise OptionError(unknown(f"option of {owner}", name, kind.model_fields))
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "options"
-        message = first["msg"][0].lower() + first["msg"][1:]
-        raise OptionError(f"option {name}={first.get('input')!r} of {owner}: {message}") from error
+        name, _, message = first_problem(error).rpartition(": ")
+        value = error.errors()[0].get("input")
+        raise OptionError(f"option {name or 'combination'}={value!r} of {owner}: {message}") from error

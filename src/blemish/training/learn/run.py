@@ -1,27 +1,30 @@
-"""The run folder: what was asked for, on which images, and what came of it.
+"""The run folder: the settings of a training, its images and its results.
 
 run.yaml             everything needed to repeat or resume the run
 split.csv            the images with their splits
-log/metrics.csv      what was logged while learning
-checkpoints/         for resuming; gone when the run is finished
-weights.safetensors  what was learned
+progress.jsonl       progress of the training, for other programs
+log/metrics.csv      what was logged during training
+checkpoints/         for resuming; deleted when the run is finished
+weights.safetensors  the trained weights
 NAME.blemish         the bundle that ships
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from blemish.errors import OptionError
-from blemish.inspection.manifest import Roi, Scale, Tiling
+from blemish.files import load_yaml, validate, write_atomic
+from blemish.imaging.roi import Roi
+from blemish.inspection.manifest import Scale, Tiling
 from blemish.synthesis.defect_spec import DefectSpec
-from blemish.training.learn.windows import WindowRule
+from blemish.training.learn.windows import WindowLabelRule
 
 
 class RunConfig(BaseModel):
-    """All that `blemish train` was asked for."""
+    """All settings of a training, as `run.yaml` holds them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,26 +34,55 @@ class RunConfig(BaseModel):
     root: str | None = None
     method: str
     options: dict[str, Any] = {}
-    seed: int = Field(0, ge=0, lt=2**32)
-    channels: int = Field(3, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    channels: int = Field(default=3, ge=1)
     fit: Literal["stretch", "letterbox"] = "stretch"
     roi: Roi | None = None
     tiling: Tiling | None = None
-    windows: WindowRule = WindowRule()  # when a window of a tiled image bears a defect's class, for classifiers
+    windows: WindowLabelRule = WindowLabelRule()  # labels of the tiles from which a classifier learns
     start: str | None = None  # run folder whose network this one starts from
-    # Share of the steps in which the network started from stays as it is; none: a tenth after another run, else 0.
-    probe: float | None = Field(None, ge=0, lt=1)
-    synthetic: DefectSpec | None = None  # defects drawn on good images while learning
+    # Share of the steps in which pretrained layers stay fixed; None: a tenth if started from another run, else 0.
+    probe: float | None = Field(default=None, ge=0, lt=1)
+    synthetic: DefectSpec | None = None  # synthetic defects on good images during training
     scale: Scale | None = None
     calibration: Literal["held-out", "cross-fitted"] = "held-out"
-    folds: int = Field(5, ge=2)
-    false_alarm: float = Field(0.01, gt=0, lt=1)
-    review: float = Field(0.05, gt=0, lt=1)
-    escape: float | None = Field(None, ge=0, lt=1)
-    cost_escape: float | None = Field(None, gt=0)
+    folds: int = Field(default=5, ge=2)
+    false_alarm: float = Field(default=0.01, gt=0, lt=1)
+    review: float = Field(default=0.05, gt=0, lt=1)
+    escape: float | None = Field(default=None, ge=0, lt=1)
+    cost_escape: float | None = Field(default=None, gt=0)
     class_thresholds: bool = False
     trainer: dict[str, Any] = {}  # Lightning's accelerator, devices, num_nodes, strategy, precision
-    workers: int = Field(0, ge=0)
+    workers: int = Field(default=0, ge=0)
+
+
+class RunSettings(TypedDict, total=False):
+    """Keyword arguments of `train` beyond data, method and options: the other fields of `RunConfig`.
+
+    None leaves a setting at its default. Models can be given as dicts.
+    """
+
+    format: str | None
+    root: str | None
+    seed: int | None
+    channels: int | None
+    fit: Literal["stretch", "letterbox"] | None
+    roi: Roi | dict[str, Any] | None
+    tiling: Tiling | dict[str, Any] | None
+    windows: WindowLabelRule | dict[str, Any] | None
+    start: str | None
+    probe: float | None
+    synthetic: DefectSpec | dict[str, Any] | None
+    scale: Scale | dict[str, Any] | None
+    calibration: Literal["held-out", "cross-fitted"] | None
+    folds: int | None
+    false_alarm: float | None
+    review: float | None
+    escape: float | None
+    cost_escape: float | None
+    class_thresholds: bool | None
+    trainer: dict[str, Any] | None
+    workers: int | None
 
 
 def split_file(run: Path) -> Path:
@@ -66,21 +98,13 @@ def checkpoint_file(run: Path) -> Path:
 
 
 def write_config(run: Path, config: RunConfig) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
-    (run / "run.yaml").write_text(text, encoding="utf-8")
+    content = config.model_dump(mode="json", exclude_none=True)
+    write_atomic(run / "run.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def read_config(run: Path) -> RunConfig:
-    """Raises OptionError where the folder is no run or its run.yaml was damaged."""
+    """The settings of a run; OptionError where the folder is no run or its run.yaml is damaged."""
     path = run / "run.yaml"
     if not path.is_file():
         raise OptionError(f"'{run}' is not a run folder: it has no run.yaml")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        config = RunConfig.model_validate(content)
-        if config.options.get("overlapping") is False:  # of older runs; there is just this kind now
-            del config.options["overlapping"]
-        return config
-    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
-        raise OptionError(f"'{path}' cannot be understood: {str(error).splitlines()[0]}; start a new run") from error
+    return validate(RunConfig, load_yaml(path, f"'{path}'"), f"'{path}'")

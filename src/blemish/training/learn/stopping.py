@@ -1,4 +1,4 @@
-"""Early stopping without validation images: where, in cross-fitting, the held-out folds were judged best."""
+"""Early stopping without validation images: at the point where the held-out folds of cross-fitting were best."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,30 +7,30 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-Course = list[tuple[float, float]]  # share of the steps done, and the monitored figure there
+MonitorCourse = list[tuple[float, float]]  # share of the steps done, and the monitored metric there
 
 
-class Watched(Callback):
-    """Writes down the course of the figure that the method is monitored by."""
+class MonitorHistory(Callback):
+    """Record the monitored metric at each validation."""
 
     def __init__(self, monitor: str) -> None:
         self.monitor = monitor
-        self.course: Course = []
+        self.course: MonitorCourse = []
 
     def on_validation_end(self, trainer: L.Trainer, method: L.LightningModule) -> None:
-        figure = trainer.callback_metrics.get(self.monitor)
-        if figure is not None:
-            self.course.append((trainer.global_step / float(trainer.estimated_stepping_batches), float(figure)))
+        metric = trainer.callback_metrics.get(self.monitor)
+        if metric is not None:
+            self.course.append((trainer.global_step / float(trainer.estimated_stepping_batches), float(metric)))
 
     def state_dict(self) -> dict[str, Any]:
         return {"course": self.course}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.course = state_dict["course"]
+        self.course[:] = state_dict["course"]
 
 
-class StopAt(Callback):
-    """Ends the training when this share of its steps is done; rates are those of a whole one until there."""
+class StopAtShare(Callback):
+    """End the training after this share of its steps; until then learning rates are those of the full schedule."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -40,13 +40,13 @@ class StopAt(Callback):
             trainer.should_stop = True
 
 
-def best_share(courses: Sequence[Course]) -> float:
-    """The share of the steps after which the figure, averaged over the folds, was highest; of equals the first.
+def best_stopping_share(courses: Sequence[MonitorCourse]) -> float:
+    """The share of the steps at which the mean metric of the folds is highest; the first of equals.
 
-    Folds that stopped by themselves are compared up to the shortest.
+    Folds that stopped early are compared up to the shortest.
     """
-    shared = list(zip(*courses, strict=False))
-    if not shared:
+    common = list(zip(*courses, strict=False))
+    if not common:
         return 1.0
-    figures = [np.mean([figure for _, figure in check]) for check in shared]
-    return float(np.mean([share for share, _ in shared[int(np.argmax(figures))]]))
+    means = [np.mean([metric for _, metric in check]) for check in common]
+    return float(np.mean([share for share, _ in common[int(np.argmax(means))]]))

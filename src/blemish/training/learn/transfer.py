@@ -1,7 +1,7 @@
-"""Starting from what another run has learnt: its network's weights, then a linear probe before all of it learns.
+"""Start from another run: load the weights of its network, then train only fresh layers (linear probe) at first.
 
-The two methods need not be the same: a segmenter can start from a classifier of the same backbone. What their weights
-share is found by names: the longest part that both have in common, below whatever each method calls its network.
+The two methods need not be the same: a segmenter can start from a classifier with the same backbone. Shared weights are
+matched by name: by the longest common end of the names, below whatever each method calls its network.
 """
 
 from collections import Counter, defaultdict
@@ -20,12 +20,12 @@ from blemish.methods.common.backbones import Backbone
 from blemish.training.learn.run import read_config, weights_file
 
 State = dict[str, Tensor]
-PROBE = 0.1  # share of the steps that the linear probe takes
-LEAST = 0.1  # share of a network's numbers that must come from the other run
+PROBE_SHARE = 0.1  # of the steps
+MIN_SHARED = 0.1  # share of the network's parameters that must come from the other run
 
 
-def start_from(method: nn.Module, run: str | Path) -> set[str]:
-    """Load the network of another run's method into this one; returns the names of what was loaded.
+def load_shared_weights(method: nn.Module, run: str | Path) -> set[str]:
+    """Load the network of another run's method into this one; returns the names of the loaded tensors.
 
     Raises OptionError where there is no such run, or the two have no network in common.
     """
@@ -33,21 +33,21 @@ def start_from(method: nn.Module, run: str | Path) -> set[str]:
     config = read_config(run)
     if not weights_file(run).is_file():
         raise OptionError(f"run '{run}' has no weights yet; finish it with --resume {run}")
-    found = shared(load_file(weights_file(run)), method.state_dict())
-    names = taught(method)
-    found = {name: tensor for name, tensor in found.items() if name in names}
-    learned = sum(p.numel() for p in method.parameters())
-    loaded = sum(p.numel() for name, p in method.named_parameters() if name in found)
-    if loaded < LEAST * learned:
+    names = transferable_parameters(method)
+    matched = match_by_name(load_file(weights_file(run)), method.state_dict())
+    matched = {name: tensor for name, tensor in matched.items() if name in names}
+    total = sum(p.numel() for p in method.parameters())
+    loaded = sum(p.numel() for name, p in method.named_parameters() if name in matched)
+    if loaded < MIN_SHARED * total:
         raise OptionError(
-            f"--from {run}: its {config.method} shares {loaded / max(learned, 1):.0%} of this method's network; take a "
+            f"--from {run}: its {config.method} shares {loaded / max(total, 1):.0%} of this method's network; take a "
             "run with the same backbone (--set backbone=…)"
         )
-    method.load_state_dict(found, strict=False)
-    return set(found)
+    method.load_state_dict(matched, strict=False)
+    return set(matched)
 
 
-def pretrained(method: nn.Module) -> set[str]:
+def pretrained_parameters(method: nn.Module) -> set[str]:
     """Names of the parameters that come from ImageNet or a weights file."""
     if getattr(getattr(method, "options", None), "weights", "random") == "random":
         return set()
@@ -59,10 +59,10 @@ def pretrained(method: nn.Module) -> set[str]:
     return {name for name, _ in method.named_parameters() if any(name.startswith(f"{n}.") for n in networks)}
 
 
-def taught(method: nn.Module) -> set[str]:
-    """Names of what one task can teach for another: parameters and statistics of BatchNorm.
+def transferable_parameters(method: nn.Module) -> set[str]:
+    """Names of the tensors that transfer to another task: parameters and statistics of BatchNorm.
 
-    Not the layers that depend on the classes, though two tasks may have as many of them: those begin afresh.
+    Layers that depend on the classes start fresh, even where two tasks have the same number of classes.
     """
     names = {name for name, _ in method.named_parameters()}
     for prefix, module in method.named_modules():
@@ -75,71 +75,74 @@ def taught(method: nn.Module) -> set[str]:
     return names
 
 
-def shared(source: State, target: State) -> State:
-    """Tensors of `source` by the names that `target` has for them, without what follows the shared network.
+def match_by_name(source: State, target: State) -> State:
+    """Tensors of `source` under the names that `target` has for them, without layers after the shared network.
 
-    Names agree from their end on; of all pairs of beginnings, the one under which most tensors fit is taken.
+    Names agree in their ends; of all pairs of prefixes, the one under which most tensors match is taken.
     """
     by_end: defaultdict[str, list[str]] = defaultdict(list)
     for name in source:
-        by_end[".".join(name.split(".")[-2:])].append(name)
+        by_end[_last_two(name)].append(name)
     votes: Counter[tuple[str, str]] = Counter()
     for name, tensor in target.items():
-        for other in by_end[".".join(name.split(".")[-2:])]:
+        for other in by_end[_last_two(name)]:
             if source[other].shape == tensor.shape:
-                votes[_beginnings(other, name)] += 1
+                votes[_prefixes(other, name)] += 1
     if not votes:
         return {}
-    others, own = max(votes, key=lambda pair: (votes[pair], pair))
-    found = {}
-    for name, tensor in target.items():
-        if name.startswith(own):
-            other = others + name[len(own) :]
-            if other in source and source[other].shape == tensor.shape:
-                found[name] = source[other]
-    return found
+    theirs, ours = max(votes, key=lambda pair: (votes[pair], pair))
+    others = {name: theirs + name.removeprefix(ours) for name in target if name.startswith(ours)}
+    return {
+        name: source[other]
+        for name, other in others.items()
+        if other in source and source[other].shape == target[name].shape
+    }
 
 
-def _beginnings(first: str, second: str) -> tuple[str, str]:
-    """What is left of two names without the parts at their end that agree."""
+def _last_two(name: str) -> str:
+    return ".".join(name.split(".")[-2:])
+
+
+def _prefixes(first: str, second: str) -> tuple[str, str]:
+    """What precedes the common end of two dotted names."""
     a, b = first.split("."), second.split(".")
-    same = 0
-    while same < min(len(a), len(b)) and a[-1 - same] == b[-1 - same]:
-        same += 1
-    return tuple("".join(f"{part}." for part in parts[: len(parts) - same]) for parts in (a, b))  # type: ignore[return-value]
+    common = 0
+    while common < min(len(a), len(b)) and a[-1 - common] == b[-1 - common]:
+        common += 1
+    return "".join(f"{p}." for p in a[: len(a) - common]), "".join(f"{p}." for p in b[: len(b) - common])
 
 
-def learning(method: nn.Module, names: set[str]) -> list[nn.Parameter]:
-    """The parameters among these that learn."""
+def trainable(method: nn.Module, names: set[str]) -> list[nn.Parameter]:
+    """Those of the named parameters that require gradients."""
     return [parameter for name, parameter in method.named_parameters() if name in names and parameter.requires_grad]
 
 
 class LinearProbe(Callback):
-    """Keeps what was loaded as it is for the first share of the steps, while the fresh layers learn to use it.
+    """Freeze the loaded layers for the first share of the steps, while the fresh layers learn to use them.
 
-    Parameters do not learn, and BatchNorm keeps its statistics. What a method itself lets learn, which may change from
-    epoch to epoch, is held anew with each batch.
+    Frozen parameters have no gradients, and their BatchNorm keeps its statistics. What a method itself lets train may
+    change from epoch to epoch, so the layers are frozen again at each batch.
     """
 
     def __init__(self, loaded: set[str], share: float) -> None:
         self.loaded, self.share = loaded, share
-        self.held: list[nn.Parameter] = []
-        self.still = False  # whether BatchNorm keeps its statistics
+        self.frozen: list[nn.Parameter] = []
+        self.norms_fixed = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, method: L.LightningModule) -> None:
-        self._release()
+        self._unfreeze()
 
     def on_train_batch_start(self, trainer: L.Trainer, method: L.LightningModule, batch: Any, index: int) -> None:
-        if self._over(trainer):
-            self._release()
-            if self.still:
+        if self._is_over(trainer):
+            self._unfreeze()
+            if self.norms_fixed:
                 method.train()
-                self.still = False
+                self.norms_fixed = False
             return
-        own = learning(method, self.loaded)
+        own = trainable(method, self.loaded)
         if sum(p.requires_grad for p in method.parameters()) == len(own):
-            return  # nothing fresh is there to learn
-        self.held, self.still = [*self.held, *own], True
+            return  # there are no fresh layers
+        self.frozen, self.norms_fixed = [*self.frozen, *own], True
         for parameter in own:
             parameter.requires_grad_(False)
         for name, module in method.named_modules():
@@ -149,10 +152,10 @@ class LinearProbe(Callback):
     def _is_loaded(self, norm: str) -> bool:
         return f"{norm}.weight" in self.loaded or f"{norm}.running_mean" in self.loaded
 
-    def _release(self) -> None:
-        for parameter in self.held:
+    def _unfreeze(self) -> None:
+        for parameter in self.frozen:
             parameter.requires_grad_(True)
-        self.held = []
+        self.frozen = []
 
-    def _over(self, trainer: L.Trainer) -> bool:
+    def _is_over(self, trainer: L.Trainer) -> bool:
         return trainer.global_step >= self.share * float(trainer.estimated_stepping_batches)

@@ -27,9 +27,9 @@ class WindowLabelRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_window_share: float = Field(0.1, gt=0, le=1)  # of the window's pixels, covered by the class's defects
-    min_defect_share: float = Field(0.5, gt=0, le=1)  # of one defect's pixels, inside the window
-    max_good_ratio: float = Field(3.0, ge=0)  # good windows for each defective one, sampled by the seed; 0: all
+    min_window_share: float = Field(default=0.1, gt=0, le=1)  # of the window's pixels, covered by the class's defects
+    min_defect_share: float = Field(default=0.5, gt=0, le=1)  # of one defect's pixels, inside the window
+    max_good_ratio: float = Field(default=3.0, ge=0)  # good windows for each defective one, sampled by the seed; 0: all
 
 
 ANY_PIXEL = WindowLabelRule(min_window_share=1e-9)

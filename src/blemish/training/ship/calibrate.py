@@ -8,7 +8,7 @@ the threshold follows the defects. Test images are never used.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -110,17 +110,17 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
         source = "validation"
     if data.unknown:
         warnings.append(f"{data.unknown} validation images are not labelled and are not used for the thresholds")
-    decision = Decision(review=review, reject=reject)
+    fields: dict[str, Any] = {"review": review, "reject": reject}
     if target.per_class:
-        decision.class_thresholds = class_thresholds(data.classes)
+        fields["class_thresholds"] = class_thresholds(data.classes)
     if data.region_threshold is not None:
-        decision.map_high = decision.map_low = data.region_threshold
+        fields |= {"map_high": data.region_threshold, "map_low": data.region_threshold}
     elif data.good_peaks:
         peaks = np.asarray(data.good_peaks)
         best = best_peak_threshold(data.defect_peaks, data.sound_peaks) if sound else None
-        decision.map_high = good_threshold(peaks, target.false_alarm) if best is None else best
-        decision.map_low = float(np.median(peaks))
-        decision.edge = HALF_HEIGHT
+        high = good_threshold(peaks, target.false_alarm) if best is None else best
+        fields |= {"map_high": high, "map_low": float(np.median(peaks)), "edge": HALF_HEIGHT}
+    decision = Decision(**fields)
     rejected = None if reject is None else good >= reject
     passed = None if review is None else defective < review
     if decision.class_thresholds:

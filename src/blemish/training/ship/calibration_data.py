@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blemish.arrays import Counts, FloatMap, Mask
-from blemish.dataset.ground_truth import classes_shown, has_mask, known_boxes, mask_of
+from blemish.dataset.ground_truth import find_defect_classes, has_mask, known_boxes, read_defect_mask
 from blemish.dataset.sample import GOOD, Sample
 from blemish.evaluation.box_metrics import match_boxes
 from blemish.evaluation.detections import IOU_50, Detections, rank_detections
@@ -66,10 +66,10 @@ class CalibrationData:
         if result.class_scores is not None:
             label = max((name for name in result.class_scores if name != GOOD), key=result.class_scores.__getitem__)
             self.classified.append(ClassifiedImage(defective, result.score, label, result.class_scores))
-            if (shown := classes_shown(sample)) is not None:
+            if (shown := find_defect_classes(sample)) is not None:
                 self.classes.append((shown or frozenset([GOOD]), result.class_scores))
         if heat_map is not None and "mask_scores" in outputs and has_mask(sample):
-            mask = mask_of(sample, result.size)
+            mask = read_defect_mask(sample, result.size)
             if mask.any() or not defective:  # an empty mask of a defective part does not say where the defect is
                 self.pixels += _pixel_counts(heat_map, result.valid, mask)
         if result.candidates is not None and boxes is not None:
@@ -107,7 +107,7 @@ def best_pixel_threshold(counts: Counts) -> float | None:
         return None
     hits, alarms = (np.cumsum(side[::-1])[::-1] for side in (defective, sound))
     best = int(np.argmax(f1(hits, hits + alarms, defective.sum())))
-    return max(best, 1) / counts.shape[1]
+    return float(max(best, 1) / counts.shape[1])
 
 
 def class_thresholds(classes: list[ClassScores]) -> dict[str, float]:

@@ -1,27 +1,31 @@
-"""Cross-fitting: each training image judged by a method that has not learnt from it.
+"""Cross-fitting: each training image is scored by a method that was not trained on it.
 
-A method that is monitored takes its best epoch, and a classifier its temperature, by the very fold that it then judges.
-So a little of that fold has gone into its scores, and what is promised by them may flatter; the calibration says so.
+A monitored method takes its best epoch, and a classifier its temperature, from the same fold that it then scores. So
+scores are slightly optimistic, and so is what the thresholds promise; the calibration says so.
 """
 
 import logging
-from collections import defaultdict
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
+from sklearn.model_selection import StratifiedGroupKFold
 
 from blemish.dataset.sample import Dataset, Sample
-from blemish.dataset.synthetic_samples import not_of, parted
+from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic
 from blemish.errors import DataError
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection
-from blemish.training.learn.fit import build, fit, view_of
+from blemish.training.learn.fit import build_method, fit
+from blemish.training.learn.fit_data import make_view
 from blemish.training.learn.progress import ProgressLog, progress_file
 from blemish.training.learn.run import RunConfig
-from blemish.training.learn.stopping import Course, Watched, best_share
+from blemish.training.learn.stopping import MonitorCourse, MonitorHistory, best_stopping_share
 from blemish.training.ship.calibrate import CalibrationTarget
 from blemish.training.ship.export import Origin, ship
 
@@ -29,62 +33,64 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Crossed:
-    """What cross-fitting found, of a method that is monitored: when to stop, and the temperature of its classes."""
+class CrossFitResult:
+    """Held-out inspections, and for monitored methods when to stop and the temperature of the class scores."""
 
-    results: list[Inspection]  # of every real training image by a method that has not learnt from it, in their order
-    share: float = 1.0  # of the steps, after which the folds were judged best
+    results: list[Inspection]  # of each real training image, in order
+    share: float = 1.0  # of the steps, at which the held-out folds were best
     temperature: float | None = None
 
 
-def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) -> Crossed:
-    """Learn from all folds but one, as often as there are folds, and inspect that one."""
-    real, drawn = parted(dataset.split("train"))
+def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) -> CrossFitResult:
+    """Train on all folds but one, for each fold, and inspect that one."""
+    real, synthetic = split_synthetic(dataset.split("train"))
     training = real.samples
     results: dict[int, Inspection] = {}
-    courses: list[Course] = []
+    courses: list[MonitorCourse] = []
     temperatures: list[float] = []
-    for fold, held in enumerate(deal(training, config.folds, config.seed)):
-        stage = f"fold {fold + 1} of {config.folds}"
+    for fold, held in enumerate(make_folds(training, config.folds, config.seed)):
+        stage, folder = f"fold {fold + 1} of {config.folds}", run / "folds" / str(fold)
         log.info(f"cross-fitting, {stage}")
-        report = ProgressLog(progress_file(run), stage, fold, config.folds + 1)
-        extra = not_of([training[i] for i in held], drawn)
-        part = dataset.with_samples([*(s for i, s in enumerate(training) if i not in held), *extra])
-        method = build(config, dataset)
-        folder = run / "folds" / str(fold)
-        if method.monitor is None:
-            fit(method, part, config, report, run=folder, progress=progress)
-        else:
-            watched = Watched(method.monitor)
+        callbacks: list[Callback] = [ProgressLog(progress_file(run), stage, fold, config.folds + 1)]
+        extra = exclude_sources([training[i] for i in held], synthetic)
+        without = dataset.with_samples([*(s for i, s in enumerate(training) if i not in held), *extra])
+        method, fit_on = build_method(config, dataset), without
+        if method.monitor is not None:
+            history = MonitorHistory(method.monitor)
+            callbacks.append(history)
+            courses.append(history.course)
             marked = (replace(s, split="val") if i in held else s for i, s in enumerate(training))
-            fit(method, dataset.with_samples([*marked, *extra]), config, report, watched, run=folder, progress=progress)
-            courses.append(watched.course)
-            if isinstance(temperature := getattr(method, "temperature", None), torch.Tensor):
-                temperatures.append(float(temperature))
+            fit_on = dataset.with_samples([*marked, *extra])
+        fit(method, fit_on, config, *callbacks, run=folder, progress=progress)
+        if method.monitor is not None and isinstance(temperature := getattr(method, "temperature", None), torch.Tensor):
+            temperatures.append(float(temperature))
         target = CalibrationTarget(config.false_alarm, config.review)
-        origin = Origin(part, config.options, config.seed, f"fold{fold}", config.scale)
-        bundle = ship(method, view_of(config), origin, folder / "fold.blemish", target=target, log_level=logging.DEBUG)
+        origin = Origin(without, config.options, config.seed, f"fold{fold}", config.scale)
+        path = folder / "fold.blemish"
+        bundle = ship(method, make_view(config), origin, path, target=target, log_level=logging.DEBUG)
         inspected = Inspector.open(bundle).inspect([training[i] for i in sorted(held)])
         results.update(zip(sorted(held), inspected, strict=True))
-    return Crossed(
+    return CrossFitResult(
         [results[i] for i in range(len(training))],
-        best_share(courses),
+        best_stopping_share(courses),
         float(np.exp(np.mean(np.log(temperatures)))) if temperatures else None,
     )
 
 
-def deal(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
-    """Indices of each fold: groups stay together, each class and, within it, each product is dealt out evenly.
+def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
+    """Indices of each fold: groups stay together, and each class of each product is spread evenly over the folds.
 
-    Raises DataError with too few.
+    Raises DataError where there are fewer groups than folds.
     """
-    parts: defaultdict[str | int, list[int]] = defaultdict(list)
-    for i in torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist():
-        group = samples[i].group
-        parts[i if group is None else group].append(i)
-    if len(parts) < folds:
+    groups = [f"image {i}" if s.group is None else f"group {s.group}" for i, s in enumerate(samples)]
+    if (count := len(set(groups))) < folds:
         raise DataError(
-            f"cross-fitting in {folds} folds needs as many training images, or groups of them; there are {len(parts)}"
+            f"cross-fitting in {folds} folds needs as many training images, or groups of them; there are {count}"
         )
-    dealt = sorted(parts.values(), key=lambda part: (str(samples[part[0]].label), samples[part[0]].product or ""))
-    return [{i for part in dealt[fold::folds] for i in part} for fold in range(folds)]
+    strata = [f"{s.label} of {s.product}" for s in samples]
+    if max(Counter(strata).values()) < folds:
+        strata = ["all"] * len(samples)  # too rare to be spread over the folds
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that rare classes are not in every fold
+        return [set(held.tolist()) for _, held in splitter.split(strata, strata, groups)]

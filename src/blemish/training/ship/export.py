@@ -1,26 +1,23 @@
 """From a trained network to the bundle that ships: export, proof of agreement, thresholds.
 
-Everything after the export goes through the Inspector on the exported graph, so the thresholds belong to what ships.
+Everything after the export goes through the Inspector on the exported graph, so thresholds belong to what ships.
 """
 
 import hashlib
 import io
 import json
 import logging
-import platform
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 
 import blemish
 from blemish.dataset.sample import Dataset, Sample
@@ -30,11 +27,9 @@ from blemish.dataset.write import dataset_sha256
 from blemish.errors import ExportError
 from blemish.imaging.read import encode, image_header
 from blemish.inspection.bundle import write_bundle
-from blemish.inspection.engines import split_inputs
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import (
     Calibration,
-    Certificate,
     Decision,
     InputSpec,
     Manifest,
@@ -42,7 +37,7 @@ from blemish.inspection.manifest import (
     Provenance,
     Scale,
 )
-from blemish.inspection.result import Inspection, Outputs
+from blemish.inspection.result import Inspection
 from blemish.inspection.support_set import pack_vectors
 from blemish.methods.base import Method
 from blemish.training.learn.data import View
@@ -56,27 +51,25 @@ from blemish.training.ship.calibrate import (
     min_good_images,
 )
 from blemish.training.ship.calibration_data import CalibrationData, collect_by_product
-from blemish.training.ship.parity import MIN_MATCHED, DetectionAgreement
+from blemish.training.ship.parity import certify, library_versions, verdict_agreement
 
 OPSET = 17
-TOLERANCE = 1e-3  # largest difference that export accepts, in parts of the output's own scale
-MAX_VERDICT_CHANGES = 0.1  # share of the certified images that graph and network may judge otherwise, or one of them:
-# thresholds lie at these very images' scores, and rounding may put one on either side
-CERTIFIED_IMAGES = 32  # real images that the certificate rests on
-NOISE = 0.02  # share of full scale
+# Share of the certified images for which graph and network may give different verdicts, or one of them: thresholds lie
+# at scores of these images, so rounding may put one on either side.
+MAX_VERDICT_CHANGES = 0.1
+CERTIFIED_IMAGES = 32  # real images that the certificate is based on
 VALID_MASK = "valid_mask.png"
-FOLDS_CHOSE = (
-    "the best epoch, and of a classifier the temperature, was chosen in each fold on the images that it then scored, "
-    "so what is promised may flatter"
+OPTIMISTIC = (
+    "the best epoch, and the temperature of a classifier, was chosen in each fold on the images that it then scored, "
+    "so what the thresholds promise may be optimistic"
 )
-LIBRARIES = ("torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a bundle says of where it came from."""
+    """The origin of a bundle, for its manifest."""
 
     dataset: Dataset
     options: dict[str, Any]
@@ -99,7 +92,7 @@ def export_graph(method: Method, spec: InputSpec) -> bytes:
             torch.onnx.export(
                 method,
                 example,
-                buffer,
+                buffer,  # type: ignore[arg-type]
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=inputs,
@@ -123,183 +116,114 @@ def ship(
     cross_fitted: list[Inspection] | None = None,
     log_level: int = logging.INFO,
 ) -> Path:
-    """Write the bundle of a trained method; raises ExportError when the graph does not agree with the network.
+    """Export, certify, calibrate and write the bundle of a trained method.
 
-    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on the real training
-    ones.
+    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on its real training
+    images. Raises ExportError where the graph does not agree with the network; then nothing is written.
     """
     log.log(log_level, "exporting the graph")
     graph = export_graph(method, view.input)
-    manifest = _manifest(method, view, origin, graph)
-    known = method.support_set()
-    parts = {}
-    if known is not None:
-        manifest, parts = manifest.model_copy(update={"support": known[0]}), {known[0].member: pack_vectors(known[1])}
-    common_mask = common_valid_mask(origin.dataset)
-    if common_mask is not None:
-        manifest, parts = manifest.model_copy(update={"valid_mask": VALID_MASK}), {**parts, VALID_MASK: common_mask}
-    with TemporaryDirectory() as folder:  # nothing unproven ever stands where a bundle is looked for
-        inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, parts))
+    manifest, members = _manifest(method, view, origin, graph), {}
+    if (support := method.support_set()) is not None:
+        manifest = manifest.model_copy(update={"support": support[0]})
+        members[support[0].member] = pack_vectors(support[1])
+    if (mask := common_valid_mask(origin.dataset)) is not None:
+        manifest = manifest.model_copy(update={"valid_mask": VALID_MASK})
+        members[VALID_MASK] = mask
+    with TemporaryDirectory() as folder:  # an unproven bundle is never where bundles are looked for
+        inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, members))
 
-    held = origin.dataset.split("val").samples
-    samples = list(held or origin.dataset.split("train").samples)
-    certified = spread(samples, CERTIFIED_IMAGES)
+    held_out = origin.dataset.split("val").samples
+    samples = list(held_out or origin.dataset.split("train").samples)
+    certified = sample_evenly(samples, CERTIFIED_IMAGES)
     log.log(log_level, f"comparing the graph with the network on {len(certified)} images")
-    certificate, compared = certify(method, inspector, certified, learnt=not held)
+    certificate, compared = certify(method, inspector, certified, trained_on=not held_out)
 
-    log.log(log_level, f"setting thresholds from {len(cross_fitted or samples)} images")
-    results = inspector.inspect(samples) if cross_fitted is None else cross_fitted
-    truth = samples if cross_fitted is None else list(split_synthetic(origin.dataset.split("train"))[0].samples)
-    source: Source = "cross-fitted" if cross_fitted is not None else "held-out" if held else "training"
-    kinds = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
-    evidence, by_product = collect_by_product(results, truth, kinds)
-    temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
-
-    def decided(evidence: CalibrationData) -> tuple[Decision, Calibration]:
-        if manifest.windows:  # their map is a probability like that of a mask, not one to be held against good images
-            evidence.good_peaks.clear()
-        decision, calibration = calibrate(evidence, target, source)
-        calibration.temperature = None if temperature is None else float(temperature)
-        if cross_fitted is not None and method.monitor is not None:
-            calibration.warnings.append(FOLDS_CHOSE)
-        return decision, calibration
-
-    decision, calibration = decided(evidence)
-    products = {}
-    names = sorted({sample.product for sample in origin.dataset.samples if sample.product is not None})
-    if len(names) > 1:
-        for name in names:
-            if name in by_product and has_own_thresholds(by_product[name]):
-                own_decision, own_calibration = decided(by_product[name])
-                own_decision = with_regions_of(own_decision, decision)
-                products[name] = ProductDecision(decision=own_decision, calibration=own_calibration)
-        if pooled := [name for name in names if name not in products]:
-            line = (
-                f"fewer than {min_good_images(PRODUCT_RATE)} good validation images of {', '.join(pooled)}: "
-                "decided by the thresholds of all products together"
-            )
-            calibration.warnings.append(line)
-            log.warning(line)
-    decisions = {"decision": decision, "products": products}
-    judging = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
-    certificate.verdict_agreement = agreement(compared, judging)
-    if round((1 - certificate.verdict_agreement) * len(compared)) > max(1, MAX_VERDICT_CHANGES * len(compared)):
+    log.log(log_level, f"calibrating thresholds on {len(cross_fitted or samples)} images")
+    if cross_fitted is None:
+        source: Source = "held-out" if held_out else "training"
+        results: Iterable[Inspection] = inspector.inspect(samples)
+    else:
+        source, results = "cross-fitted", cross_fitted
+        samples = list(split_synthetic(origin.dataset.split("train"))[0].samples)
+    decisions = _calibrate_products(method, manifest, results, samples, target, source, origin.dataset)
+    decided = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
+    same = verdict_agreement(compared, decided)
+    if round((1 - same) * len(compared)) > max(1, MAX_VERDICT_CHANGES * len(compared)):
         raise ExportError(
-            f"the exported graph and the network come to the same verdict on just {certificate.verdict_agreement:.0%} "
-            f"of {len(compared)} images; nothing was shipped"
+            f"the exported graph and the network come to the same verdict on only {same:.0%} of {len(compared)} "
+            "images; nothing was shipped"
         )
-    update = {**decisions, "calibration": calibration, "certificate": certificate}
-    return write_bundle(path, graph, manifest.model_copy(update=update), parts)
+    certificate = certificate.model_copy(update={"verdict_agreement": same})
+    return write_bundle(path, graph, manifest.model_copy(update={**decisions, "certificate": certificate}), members)
 
 
-def with_regions_of(own: Decision, pooled: Decision) -> Decision:
-    """A product's decision, with the thresholds for regions of all products where its own images tell none."""
+def _calibrate_products(
+    method: Method,
+    manifest: Manifest,
+    results: Iterable[Inspection],
+    samples: Sequence[Sample],
+    target: CalibrationTarget,
+    source: Source,
+    dataset: Dataset,
+) -> dict[str, Any]:
+    """Decision and calibration of all images together, and of each product with enough good images."""
+    outputs = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
+    overall, by_product = collect_by_product(results, samples, outputs)
+    temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
+    extra = [OPTIMISTIC] if source == "cross-fitted" and method.monitor is not None else []
+
+    def decide(data: CalibrationData) -> tuple[Decision, Calibration]:
+        if manifest.windows:  # their map is a probability like that of a mask, not one to compare with good images
+            data.good_peaks.clear()
+        decision, calibration = calibrate(data, target, source)
+        update = {
+            "temperature": None if temperature is None else float(temperature),
+            "warnings": [*calibration.warnings, *extra],
+        }
+        return decision, calibration.model_copy(update=update)
+
+    decision, calibration = decide(overall)
+    products: dict[str, ProductDecision] = {}
+    names = sorted({sample.product for sample in dataset.samples if sample.product is not None})
+    for name in names if len(names) > 1 else ():
+        if name in by_product and has_own_thresholds(by_product[name]):
+            own, own_calibration = decide(by_product[name])
+            own = with_region_thresholds(own, decision)
+            products[name] = ProductDecision(decision=own, calibration=own_calibration)
+    pooled = [name for name in names if name not in products] if len(names) > 1 else []
+    if pooled:
+        warning = (
+            f"fewer than {min_good_images(PRODUCT_RATE)} good validation images of {', '.join(pooled)}: "
+            "decided by the thresholds of all products together"
+        )
+        calibration = calibration.model_copy(update={"warnings": [*calibration.warnings, warning]})
+        log.warning(warning)
+    return {"decision": decision, "products": products, "calibration": calibration}
+
+
+def with_region_thresholds(own: Decision, pooled: Decision) -> Decision:
+    """A product's decision, with the region thresholds of all products where its own images give none."""
     if own.map_high is not None:
         return own
     return own.model_copy(update={name: getattr(pooled, name) for name in ("map_high", "map_low", "edge")})
 
 
-def spread(samples: list[Sample], most: int) -> list[Sample]:
-    """At most so many of the samples, from all over them: they often come product by product."""
-    count = min(len(samples), most)
+def sample_evenly(samples: list[Sample], limit: int) -> list[Sample]:
+    """At most `limit` samples, evenly from the whole list, since it is often in order of products."""
+    count = min(len(samples), limit)
     return [samples[i * len(samples) // count] for i in range(count)]
 
 
-def certify(
-    method: Method, inspector: Inspector, samples: list[Sample], learnt: bool = False
-) -> tuple[Certificate, list[tuple[Sample, Outputs, Outputs]]]:
-    """Compare network and graph on the same prepared images; raises ExportError beyond TOLERANCE.
-
-    Detections are compared one by one, whatever their order; all else number by number. Images that were `learnt` from
-    get a little noise: a memory bank knows them by heart, and distances of nothing have no scale to compare on.
-    """
-    compared = []
-    rng = np.random.default_rng(0)
-    worst, absolute = {"score": 0.0, "map": 0.0}, {"score": 0.0, "map": 0.0}
-    boxes = DetectionAgreement()
-    for sample in samples:
-        batch = inspector.prepare(sample)
-        if learnt:
-            batch = np.clip(batch + rng.normal(0, NOISE, batch.shape), 0, 1).astype(np.float32)
-        shipped = inspector.engine.run(batch)
-        with torch.inference_mode():
-            own = {name: value.numpy() for name, value in method(*own_inputs(method, batch)).items()}
-        trained = Outputs(**own)
-        compared.append((sample, trained, shipped))
-        if trained.boxes is not None:
-            boxes.add(trained, shipped)
-        for name, expected in own.items():
-            if name.startswith("box"):
-                continue
-            kind = "score" if "score" in name and expected.ndim < 3 else "map"
-            found = getattr(shipped, name)
-            worst[kind] = max(worst[kind], relative_difference(expected, found))
-            if expected.size:
-                absolute[kind] = max(absolute[kind], float(np.abs(expected - found).max()))
-    worst["score"] = max(worst["score"], boxes.score_difference)
-    worst["map"] = max(worst["map"], boxes.mask_difference)
-    if boxes.share < MIN_MATCHED:
-        raise ExportError(
-            f"of {boxes.detections} detections the exported graph and the network share just {boxes.share:.1%}; "
-            "nothing was shipped"
-        )
-    if max(worst.values()) > TOLERANCE:
-        raise ExportError(
-            f"the exported graph differs from the network by {max(worst.values()):.2g} of its scale, "
-            f"more than {TOLERANCE:g}; nothing was shipped"
-        )
-    return Certificate(
-        images=len(samples),
-        noise=NOISE if learnt else 0.0,
-        tolerance=TOLERANCE,
-        score_difference=worst["score"],
-        map_difference=worst["map"],
-        score_difference_absolute=max(absolute["score"], boxes.score_difference),
-        map_difference_absolute=max(absolute["map"], boxes.mask_difference),
-        detections=boxes.detections if "boxes" in inspector.manifest.outputs else None,
-        detections_matched=boxes.share if boxes.detections else None,
-        verdict_agreement=0.0,
-        versions=library_versions(),
-    ), compared
-
-
-def own_inputs(method: Method, batch: NDArray[np.float32]) -> list[torch.Tensor]:
-    """What a method's `forward` takes, from what the inspector prepared."""
-    return [torch.from_numpy(part) for part in split_inputs(batch, 2 if method.uses_template else 1)]
-
-
-def agreement(compared: list[tuple[Sample, Outputs, Outputs]], inspector: Inspector) -> float:
-    """Share of images on which network and graph lead to the same verdict, each by the decision for its product."""
-    same = [
-        inspector.inspect_outputs(sample, trained).verdict == inspector.inspect_outputs(sample, shipped).verdict
-        for sample, trained, shipped in compared
-    ]
-    return float(np.mean(same)) if same else 0.0
-
-
-def relative_difference(expected: NDArray[Any], found: NDArray[Any]) -> float:
-    """Largest absolute difference in parts of the expected values' largest magnitude."""
-    if expected.size == 0:
-        return 0.0
-    return float(np.abs(expected - found).max() / max(float(np.abs(expected).max()), 1e-12))
-
-
-def library_versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        found[name] = version(name)
-    return found
-
-
 def common_valid_mask(dataset: Dataset) -> bytes | None:
-    """PNG of the pixels that count by the masks that most images of a dataset have in common, if they have any."""
+    """PNG of the valid pixels by the masks that most images of a dataset have in common; None without such masks."""
     masks = Counter((sample.roi, sample.ignore) for sample in dataset.samples)
     common, images = masks.most_common(1)[0] if masks else ((None, None), 0)
     if common == (None, None) or 2 * images <= len(dataset):
         return None
     first = next(sample for sample in dataset.samples if (sample.roi, sample.ignore) == common)
-    drawn_on = image_header(str(first.roi or first.ignore))
-    return encode(valid_mask(first, (drawn_on.height, drawn_on.width)), ".png")
+    header = image_header(str(first.roi or first.ignore))
+    return encode(valid_mask(first, (header.height, header.width)), ".png")
 
 
 def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manifest:
@@ -314,8 +238,8 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         input=view.input,
         windows=learns_from_windows(type(method), view.tiling is not None),
         template=method.uses_template,
-        # A graph knows nothing of pixels that do not count, a letterbox's bars among them; where there are such, the
-        # map's maximum over the others is the score, for every image alike.
+        # A graph does not know invalid pixels, such as a letterbox's bars; where there are some, the score of every
+        # image is the maximum of the map over the valid pixels.
         score_source="map" if has_map and (masked or shaped or view.input.fit == "letterbox") else "graph",
         tiling=view.tiling,
         roi=view.roi,

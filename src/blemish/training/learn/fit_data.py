@@ -1,0 +1,104 @@
+"""The images of a fit: which ones a method trains, validates and is finished on, as loaders of batches."""
+
+from dataclasses import dataclass
+
+from torch.utils.data import DataLoader
+
+from blemish.dataset.sample import Dataset
+from blemish.inspection.manifest import InputSpec
+from blemish.methods.base import Item, Method, OnePassMethod
+from blemish.training.learn.data import ImageItems, View, loader
+from blemish.training.learn.run import RunConfig
+from blemish.training.learn.supervision import good_or_referenced, has_annotation, learns_from_good_only
+from blemish.training.learn.synthetic import make_synthesis, needs_part_mask, with_synthetic_labels
+from blemish.training.learn.windows import label_tiles, learns_from_windows, make_windows, subsample_good
+
+
+@dataclass(frozen=True)
+class FitData:
+    training: DataLoader[Item]
+    validation: DataLoader[Item] | None
+    good: DataLoader[Item]  # good images for `Method.after_training`: held out, or the training images without any
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Samples, and the tile of each that is an item; without `tiles`, all of them are."""
+
+    dataset: Dataset
+    tiles: tuple[int, ...] | None = None
+
+
+def make_view(config: RunConfig) -> View:
+    side = config.options["image_size"]
+    return View(InputSpec(channels=config.channels, height=side, width=side, fit=config.fit), config.roi, config.tiling)
+
+
+def training_subset(dataset: Dataset, method: Method) -> Dataset:
+    """The training images with the annotations that the method requires; only good ones where it needs no other."""
+    training = dataset.split("train")
+    if learns_from_good_only(type(method)):
+        return good_or_referenced(training, type(method))
+    required = [kind for kind in method.info.requires if kind != "good"]
+    return training.where(lambda s: all(has_annotation(s, kind, method.multi_label) for kind in required))
+
+
+def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> FitData:
+    """Select the images, label windows, add synthetic defects and let the method count classes (`before_training`)."""
+    view, batch = make_view(config), method.options.batch_size
+    annotations = {*method.info.requires, *method.info.optional}
+    training, validation = _select(method, dataset, view, config)
+
+    def items(subset: Subset) -> ImageItems:
+        return ImageItems(subset.dataset, view, method.classes, annotations=annotations, tiles=subset.tiles)
+
+    def in_order(subset: Subset) -> DataLoader[Item]:
+        return loader(items(subset), batch, shuffle=False, workers=config.workers, seed=config.seed)
+
+    counted = training.dataset
+    if config.synthetic is not None and not {"mask", "boxes"} & set(method.info.requires):
+        counted = with_synthetic_labels(config.synthetic, counted)
+    method.before_training(counted)
+    training_items = items(training)
+    training_items.transform, training_items.with_part = (
+        method.train_transform(),
+        needs_part_mask(config.synthetic, view),
+    )
+    if config.synthetic is not None:
+        # Windows have no masks to cut defects out, so these come from the whole images.
+        source = training.dataset if training.tiles is None else dataset.split("train")
+        training_items.transform = make_synthesis(
+            config.synthetic, source, view, method.classes, training_items.transform
+        )
+    held_out = dataset.split("val").where(lambda s: s.defective is False)
+    return FitData(
+        training=loader(
+            training_items,
+            batch,
+            shuffle=not isinstance(method, OnePassMethod),
+            workers=config.workers,
+            seed=config.seed,
+            weights=sampling_weights(method, training, view),
+        ),
+        validation=in_order(validation) if len(validation.dataset) else None,
+        good=in_order(Subset(held_out) if len(held_out) else training),
+    )
+
+
+def _select(method: Method, dataset: Dataset, view: View, config: RunConfig) -> tuple[Subset, Subset]:
+    """Training and validation images, or their windows for a classifier of tiles."""
+    held = dataset.split("val")
+    if not learns_from_windows(type(method), view.tiling is not None):
+        return Subset(training_subset(dataset, method)), Subset(held)
+    rule = config.windows
+    windows = subsample_good(make_windows(dataset.split("train"), view, rule), rule, config.seed)
+    held_windows = make_windows(held, view, rule, need_defects=False)
+    return Subset(windows.dataset, windows.tiles), Subset(held_windows.dataset, held_windows.tiles)
+
+
+def sampling_weights(method: Method, training: Subset, view: View) -> list[float] | None:
+    """The weights of the items: of images, windows or, where images are tiled for other methods, of all their tiles."""
+    weights = method.sampling_weights(training.dataset)
+    if weights is None or view.tiling is None or training.tiles is not None:
+        return weights
+    return method.sampling_weights(label_tiles(training.dataset, view))

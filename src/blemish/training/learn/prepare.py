@@ -1,0 +1,96 @@
+"""From a dataset and settings to what a training runs on: checked settings, splits and annotations."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import blemish
+from blemish.dataset.sample import Dataset
+from blemish.dataset.split import ensure_splits
+from blemish.errors import ImageError
+from blemish.imaging.read import ImageHeader, image_header
+from blemish.methods.base import Method
+from blemish.methods.catalogue import method_class
+from blemish.training.learn.options import check_options, ineffective_options
+from blemish.training.learn.run import RunConfig
+from blemish.training.learn.supervision import check_annotations, check_reference_images, learns_from_good_only
+from blemish.training.learn.synthetic import check_defect_spec
+from blemish.training.learn.windows import check_localized_defects, learns_from_windows
+
+log = logging.getLogger(__name__)
+VAL_SHARE = 0.2  # of the training images, where the data have no validation set
+
+
+def make_config(
+    data: str | Path, dataset: Dataset, method: str, options: dict[str, Any], settings: Mapping[str, Any]
+) -> RunConfig:
+    """Validated settings of a run; OptionError for an unknown or wrong one, a warning for an ineffective one."""
+    checked = check_options(method_class(method).Options, options, method)
+    for warning in ineffective_options(checked, options):
+        log.warning(warning)
+    given = {"channels": input_channels(dataset), **{k: v for k, v in settings.items() if v is not None}}
+    if getattr(checked, "rotations", 1) == 4 and given.get("fit", "stretch") == "stretch" and not _is_square(dataset):
+        log.warning("non-square images are stretched before they are rotated; take --fit letterbox with rotations=4")
+    path = str(Path(data).resolve()) if Path(data).exists() else str(data)
+    fixed = {"blemish": blemish.__version__, "data": path, "method": method, "options": checked.model_dump(mode="json")}
+    return check_options(RunConfig, fixed | given, "train")
+
+
+def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
+    """The dataset with splits; DataError where its training images do not suit the method and settings."""
+    kind = method_class(config.method)
+    val_share = 0.0 if config.calibration == "cross-fitted" else VAL_SHARE
+    split = make_splits(dataset, [kind], config.seed, val_share)
+    if len(split) < len(dataset):
+        log.warning(f"{len(dataset) - len(split)} synthetic images are left out: their source images are held out")
+    if config.synthetic is not None:
+        check_defect_spec(config.synthetic, split, kind)
+    tiled, synthetic = config.tiling is not None, config.synthetic is not None
+    check_trainable(split, kind, tiled, synthetic, config.options.get("multi_label", False))
+    if not learns_from_windows(kind, tiled):
+        reference = config.options.get("reference", "auto")
+        check_reference_images(split, kind, reference, cross_fitted=config.calibration == "cross-fitted")
+    return split
+
+
+def make_splits(
+    dataset: Dataset, methods: Sequence[type[Method]], seed: int, val_share: float, need_defects: bool = False
+) -> Dataset:
+    """The same splits for all methods, with defects in training where they are needed or a method learns from them.
+
+    Where no image is good, methods that compare with templates also train on defective images.
+    """
+    only_good = all(map(learns_from_good_only, methods)) and any(s.defective is False for s in dataset.samples)
+    return ensure_splits(
+        dataset, seed=seed, val_share=val_share, need_defects_in_training=need_defects or not only_good
+    )
+
+
+def check_trainable(
+    split: Dataset, method: type[Method], tiled: bool, synthetic: bool, multi_label: bool = False
+) -> None:
+    """Raise DataError where the training images lack the annotations that a method requires."""
+    if learns_from_windows(method, tiled):
+        check_localized_defects(split)
+    else:
+        check_annotations(split, method, synthetic, multi_label)
+
+
+def input_channels(dataset: Dataset) -> int:
+    """Channels of the network's input: 3 for grey and colour images, all for others, by the first image."""
+    header = _first_header(dataset)
+    return 3 if header is None or header.channels in (1, 3) else header.channels
+
+
+def _is_square(dataset: Dataset) -> bool:
+    """Whether the first image is square, or cannot be read."""
+    header = _first_header(dataset)
+    return header is None or header.height == header.width
+
+
+def _first_header(dataset: Dataset) -> ImageHeader | None:
+    try:
+        return image_header(dataset.samples[0].image) if len(dataset) else None
+    except ImageError:  # left to the audit
+        return None
