@@ -1,6 +1,6 @@
 """AnomalyDINO: a memory bank of a self-supervised vision transformer's patch features."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +99,3 @@ class AnomalyDINO(OnePassMethod):
     def finish(self) -> None:
         self.bank = select_coreset(gather_vectors(self._buffer.vectors), self.options.max_vectors)
         self._buffer = GrowingBuffer(BUFFERED * self.options.max_vectors)
-
-    def state_summary(self) -> dict[str, Any]:
-        return {"bank vectors": len(self.bank), "dimensions": self.bank.shape[1]}

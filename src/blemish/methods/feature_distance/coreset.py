@@ -6,8 +6,6 @@ few thousand vectors one pick at a time, and go on as long as the best of them i
 outside can be; then all distances are brought up to date with every new pick in one matrix product.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -15,14 +13,11 @@ CANDIDATES = 4096  # vectors refined pick by pick between two full updates
 CHUNK_BYTES = 32 * 2**20  # of one block of distances
 
 
-def k_center_greedy(
-    vectors: Tensor, count: int, progress: Callable[[int], None] | None = None, in_place: bool = False
-) -> Tensor:
+def k_center_greedy(vectors: Tensor, count: int, in_place: bool = False) -> Tensor:
     """Indices, in the order of picking, of `count` of the (N, D) vectors; the first is the one nearest to their mean.
 
     The start does not depend on the order of the vectors. Memory beyond the input: N floats, CHUNK_BYTES, and a centred
-    copy; none with `in_place`, which shifts float32 vectors to a mean of 0. `progress` is called with the number picked
-    so far.
+    copy; none with `in_place`, which shifts float32 vectors to a mean of 0.
     """
     total = len(vectors)
     count = min(count, total)
@@ -38,8 +33,6 @@ def k_center_greedy(
         new = _pick_among_farthest(distances, x, norms, count - len(picked))
         picked += new.tolist()
         _update(distances, x, norms, new, scratch)
-        if progress is not None:
-            progress(len(picked))
     return torch.tensor(picked[:count], device=vectors.device)
 
 
@@ -134,12 +127,3 @@ def select_coreset(vectors: Tensor, count: int, dimensions: int = 128) -> Tensor
     else:
         reduced = vectors.clone()
     return vectors[k_center_greedy(reduced, count, in_place=True)]
-
-
-def covering_radius(vectors: Tensor, centers: Tensor) -> float:
-    """Largest distance of a vector to its nearest centre."""
-    farthest = 0.0
-    rows = max(1, CHUNK_BYTES // (4 * len(centers)))
-    for chunk in vectors.split(rows):
-        farthest = max(farthest, float(torch.cdist(chunk, centers).amin(dim=1).max()))
-    return farthest

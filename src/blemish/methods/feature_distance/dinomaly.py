@@ -109,7 +109,7 @@ class Dinomaly(StepMethod):
         share = EASY_SHARE * min(1.0, self.global_step / max(1, self.options.steps // 10))
         return torch.stack([loose_cosine_loss(a, b, share) for a, b in self.pairs(batch["image"])]).mean()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         trained = [*self.bottleneck.parameters(), *self.decoder.parameters()]
         optimizer = torch.optim.AdamW(
             trained, lr=self.options.learning_rate, weight_decay=1e-4, amsgrad=True, eps=1e-10

@@ -172,7 +172,7 @@ class EfficientAD(StepMethod):
             low, high = (ordered[int(q * (len(ordered) - 1))] for q in (0.9, 0.995))
             self.quantiles[i] = torch.stack([low, high.clamp(min=low + 1e-6)])
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         trained = [*self.teacher.parameters(), *self.student.parameters(), *self.autoencoder.parameters()]
         optimizer = torch.optim.Adam(trained, lr=self.options.learning_rate, weight_decay=1e-5)
         return late_step_decay(optimizer, self.options.distill_steps, self.options.steps)
@@ -183,7 +183,7 @@ class EfficientAD(StepMethod):
 
 def channel_statistics(maps: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over all (N, C, h, w) maps: twice (1, C, 1, 1)."""
-    count, first, second = 0, 0.0, 0.0
+    count, first, second = 0, torch.zeros(()), torch.zeros(())
     for m in maps:
         values = m.double()
         count += m.shape[0] * m.shape[2] * m.shape[3]

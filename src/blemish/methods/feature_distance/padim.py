@@ -1,6 +1,6 @@
 """PaDiM: a Gaussian of good features at each location of the image; the Mahalanobis distance scores a defect."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -114,6 +114,3 @@ class Padim(OnePassMethod):
         second = second + cross + cross.transpose(1, 2) + n[:, :, None] * shift[:, :, None] * shift[:, None, :]
         first = first + n * shift
         return sum_over_ranks(count), sum_over_ranks(first), sum_over_ranks(second), common[0]
-
-    def state_summary(self) -> dict[str, Any]:
-        return {"locations": len(self.mean), "dimensions": self.location.shape[1]}

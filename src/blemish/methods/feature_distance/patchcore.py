@@ -1,7 +1,7 @@
 """PatchCore: a memory bank of patch features of good images; a patch far from all of them is a defect."""
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -134,7 +134,3 @@ class PatchCore(OnePassMethod):
 
     def _condense(self, vectors: Tensor, seen: int) -> Tensor:
         return select_coreset(vectors, self._bank_size(seen), self.options.projection)
-
-    def state_summary(self) -> dict[str, Any]:
-        dimensions = self.bank.shape[1]
-        return {"bank vectors": len(self.bank), "training patches": self._patches_seen, "dimensions": dimensions}

@@ -138,12 +138,13 @@ class Siamese(StepMethod):
         reference = batch["template"] if self.by_template else self.other_images(images)
         corrupted, masks = confetti(images)
         distance = self.distance(self.embed(corrupted), self.embed(reference))
-        covered = F.adaptive_avg_pool2d(masks[:, None].float(), distance.shape[-2:])[:, 0]
-        keep = valid_patches(batch["valid"], distance.shape[-2:])
+        size = (distance.shape[-2], distance.shape[-1])
+        covered = F.adaptive_avg_pool2d(masks[:, None].float(), size)[:, 0]
+        keep = valid_patches(batch["valid"], size)
         if self.by_template:
             keep &= inner_mask(distance, self.edge(distance))
         if "differs" in batch:  # real defects are left out: they are neither trained on as defects nor as good
-            keep &= F.adaptive_max_pool2d(batch["differs"][:, None].float(), distance.shape[-2:])[:, 0] == 0
+            keep &= F.adaptive_max_pool2d(batch["differs"][:, None].float(), size)[:, 0] == 0
         different, same = (covered > 0.5) & keep, (covered == 0) & keep
         loss = contrastive_loss(distance, different, self.options.margin)
         # Both kinds weigh the same, though few locations are covered.

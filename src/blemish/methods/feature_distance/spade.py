@@ -1,6 +1,6 @@
 """SPADE: retrieve the most similar good images, then compare each location with the most similar one in them."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -86,13 +86,12 @@ class Spade(OnePassMethod):
 
         One gallery image at a time, so that the memory does not grow with K.
         """
-        best = None
+        nearest = []
         for column in chosen.unbind(dim=1):
             others = self.location_bank[column].float()  # (N, P, D)
             norms = others.square().sum(dim=2)[:, None]
-            distance = (norms - 2 * torch.bmm(features, others.transpose(1, 2))).amin(dim=2)
-            best = distance if best is None else torch.minimum(best, distance)
-        return best + features.square().sum(dim=2)
+            nearest.append((norms - 2 * torch.bmm(features, others.transpose(1, 2))).amin(dim=2))
+        return torch.stack(nearest).amin(dim=0) + features.square().sum(dim=2)
 
     def training_step(self, batch: Batch, index: int) -> None:
         whole, features = self.embed(batch["image"])
@@ -121,9 +120,6 @@ class Spade(OnePassMethod):
             return whole, features
         kept = k_center_greedy(whole, self.options.gallery).sort().values
         return whole[kept].clone(), features[kept].clone()
-
-    def state_summary(self) -> dict[str, Any]:
-        return {"gallery images": len(self.image_bank), "locations": self.location_bank.shape[1]}
 
 
 def masked_coordinate(dimensions: int) -> float:

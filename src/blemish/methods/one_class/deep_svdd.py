@@ -142,7 +142,7 @@ class DeepSVDD(StepMethod):
             count, total = count + len(shares), total + shares.sum(dim=0)
         self.location_mean = total / count
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         first, second = self.options.pretrain_steps, self.options.steps
         optimizer = torch.optim.Adam(self.parameters(), lr=self.options.pretrain_rate, weight_decay=1e-6)
         ratio = self.options.learning_rate / self.options.pretrain_rate

@@ -1,7 +1,7 @@
 """DFM: a linear subspace of good deep features; the residual of an image's features outside it scores a defect."""
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -91,9 +91,6 @@ class DFM(OnePassMethod):
         if len(x) < 3:
             raise DataError("dfm needs at least three good images to model their variance; add some to train")
         self.mean, self.components, self.deviations = principal_components(x, self.options.variance)
-
-    def state_summary(self) -> dict[str, Any]:
-        return {"components": len(self.components), "dimensions": self.components.shape[1]}
 
 
 def principal_components(x: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -136,7 +136,7 @@ class AffineCoupling(nn.Module):
         hidden = max(1, round(self.kept * hidden_ratio))
         last = nn.Conv2d(hidden, 2 * self.changed, kernel, padding=kernel // 2)
         nn.init.zeros_(last.weight)  # the flow starts as the identity
-        nn.init.zeros_(last.bias)
+        nn.init.zeros_(last.get_parameter("bias"))
         self.subnet = nn.Sequential(nn.Conv2d(self.kept, hidden, kernel, padding=kernel // 2), nn.ReLU(), last)
 
     def _log_scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:

@@ -81,11 +81,12 @@ class FCDD(StepMethod):
         corrupted = torch.where(valid[:, None], corrupted, good)
         is_anomalous = torch.cat([torch.zeros_like(valid[:, 0, 0]), (masks & valid).flatten(1).any(dim=1)])
         heat = self.low_resolution_map(jitter_intensity(torch.cat([good, corrupted])))
-        weight = F.adaptive_avg_pool2d(torch.cat([valid, valid])[:, None].float(), heat.shape[-2:])[:, 0]
+        size = (heat.shape[-2], heat.shape[-1])
+        weight = F.adaptive_avg_pool2d(torch.cat([valid, valid])[:, None].float(), size)[:, 0]
         distance = (heat * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1)
         return hypersphere_loss(distance, is_anomalous)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(
             self.head.parameters(), lr=self.options.learning_rate, momentum=0.9, nesterov=True, weight_decay=1e-4
         )

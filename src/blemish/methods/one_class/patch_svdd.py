@@ -75,7 +75,7 @@ class PatchSVDD(StepMethod):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.1)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
         self.blur = GaussianBlur(options.blur)
         self.register_buffer("small_bank", torch.empty(0, options.dimensions))
         self.register_buffer("large_bank", torch.empty(0, options.dimensions))
@@ -127,12 +127,12 @@ class PatchSVDD(StepMethod):
     def on_train_end(self) -> None:
         self.eval()
         levels: list[list[Tensor]] = [[], []]
-        total = len(self.trainer.train_dataloader.dataset)
+        images = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
         for batch in training_batches(self):
             for level, features in zip(levels, self.embed(batch["image"]), strict=True):
                 keep = valid_patches(batch["valid"], features.shape[-2:]).flatten()
                 vectors = flatten_maps(features)[keep]
-                share = min(1.0, MAX_COLLECTED / (total * features.shape[-2] * features.shape[-1]))
+                share = min(1.0, MAX_COLLECTED / (len(images) * features.shape[-2] * features.shape[-1]))
                 level.append(vectors[torch.rand(len(vectors), device=vectors.device) < share])
         banks = [gather_vectors(torch.cat(level)) for level in levels]
         self.small_bank, self.large_bank = (b[k_center_greedy(b, self.options.bank)].clone() for b in banks)
