@@ -62,6 +62,7 @@ def test_page_in_chinese(summary, tmp_path):
     assert '<html lang="zh-CN">' in page
     for part in (
         "选择：padim",
+        "patchcore 的图像 AUROC最高",
         "padim 更快（每张 20 ms，对比 80 ms）",
         "按图像 AUROC排名",
         "选择依据是 20 张验证图像。",

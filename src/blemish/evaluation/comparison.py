@@ -137,10 +137,14 @@ def _reasons_for_equal(
     if values["best_value"] == values["value"]:
         equal = Message("{best} and {chosen} have the same {metric}, {value}", values)
     else:
-        values |= {"margin": f"{MARGIN:g}", "interval": format_interval(chosen.difference)}
+        values |= {
+            "margin": f"{MARGIN:g}",
+            "low": f"{chosen.difference.low:+.3f}",
+            "high": f"{chosen.difference.high:+.3f}",
+        }
         equal = Message(
             "{best} has the highest {metric}, {best_value} against {value}, but the two are within {margin} and the "
-            "difference is not significant on these images: its 95 % interval, {interval}, includes zero",
+            "difference is not significant on these images: its 95 % interval, {low} to {high}, includes zero",
             values,
         )
     cost, other = costs[chosen.method], costs[best.method]
@@ -176,10 +180,6 @@ def _reasons_for_best(tied: Sequence[RankedMethod], ranking: Sequence[RankedMeth
             )
         )
     return reasons if len(reasons) > 1 else [*reasons, Message("no interval of a difference to it includes zero")]
-
-
-def format_interval(difference: Difference) -> str:
-    return f"{difference.low:+.3f} to {difference.high:+.3f}"
 
 
 def pareto_front(quality: Mapping[str, float], cost: Mapping[str, float]) -> list[str]:

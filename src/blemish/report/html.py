@@ -31,10 +31,15 @@ def render_template(name: str, language: str = ENGLISH, **values: Any) -> str:
     def interval(estimate: dict[str, Any]) -> str:
         return t("{low} to {high}", low=percent(estimate["low"]), high=percent(estimate["high"]))
 
+    def say(message: dict[str, Any]) -> str:
+        """A `translation.Message` as plain data."""
+        values = {name: t(value) if isinstance(value, str) else value for name, value in message["values"].items()}
+        return t(message["text"], **values)
+
     environment.filters |= {
         "percent": percent, "interval": interval, "number": number, "plain": plain, "duration": duration,
     }  # fmt: skip
-    return environment.get_template(name).render(t=t, language=language, **values)
+    return environment.get_template(name).render(t=t, say=say, language=language, **values)
 
 
 def check_installed() -> None:

@@ -8,6 +8,7 @@ from blemish.errors import ImageError, MissingExtraError
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.result import Inspection
 from blemish.report.overlay import draw_overlay
+from blemish.report.text import use_fonts
 
 
 def draw_inspection(inspection: Inspection, image: Image | None = None) -> Picture:
@@ -27,13 +28,13 @@ def save_inspection(inspection: Inspection, path: str | Path, image: Image | Non
 
 def plot_inspection(inspection: Inspection, image: Image | None = None, axes: Any = None) -> Any:
     """Show the drawn picture on matplotlib axes, new ones by default; returns the axes."""
-    if axes is None:
-        try:
-            from matplotlib import pyplot
-        except ImportError as error:
-            raise MissingExtraError("matplotlib is not installed; pip install 'blemish[report]'") from error
-        axes = pyplot.subplots()[1]
-    axes.imshow(draw_inspection(inspection, image))
-    axes.set_title(f"{inspection.verdict}: {inspection.label}, score {inspection.score:.4g}")
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise MissingExtraError("matplotlib is not installed; pip install 'blemish[report]'") from error
+    with pyplot.rc_context(use_fonts({})):  # classes may have Chinese names
+        axes = pyplot.subplots()[1] if axes is None else axes
+        axes.imshow(draw_inspection(inspection, image))
+        axes.set_title(f"{inspection.verdict}: {inspection.label}, score {inspection.score:.4g}")
     axes.set_axis_off()
     return axes

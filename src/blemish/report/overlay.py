@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.arrays import FloatMap, Mask, Picture, PixelBox
-from blemish.imaging.read import read_image, write_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Region, Verdict
 from blemish.report.text import Colour, draw_text, place_bar, text_size
@@ -59,22 +57,6 @@ def draw_overlay(
     for region in regions[:MAX_NAMED]:
         _name_region(picture, region, zoom, colour, taken, translate)
     return picture
-
-
-def save_overlay(
-    inspection: Inspection,
-    path: str | Path,
-    image: NDArray[Any] | None = None,
-    heat_range: HeatRange | None = None,
-    language: str = ENGLISH,
-) -> None:
-    """Write the overlay to a file of the format that its name ends with; by default of the image that was inspected.
-
-    Raises ImageError where the image cannot be read or the picture not be written.
-    """
-    if image is None:
-        image = read_image(Path(inspection.source or ""))
-    write_image(Path(path), draw_overlay(image, inspection, heat_range, language))
 
 
 def heat_range(decision: Decision) -> HeatRange | None:
