@@ -39,7 +39,7 @@ test-slow: setup
 # The generated parts of docs/ (method pages, benchmark tables), then the site in build/site, which opens from disk.
 docs: setup
 	$(BIN)/python benchmarks/pages.py
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # After a change of the dependencies in pyproject.toml.
 constraints:

@@ -1,10 +1,12 @@
 """Pages of the site that are made from the program itself: every command with its options, and the JSON Schema."""
 
+import inspect
 import json
-from typing import Any
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-import click
-import typer.main
+import typer
 from mkdocs.structure.files import File, Files
 
 
@@ -18,43 +20,54 @@ def on_files(files: Files, config: Any) -> Files:
 def command_page() -> str:
     from blemish.cli import build_app
 
-    root = typer.main.get_command(build_app())
     lines = [
         "# Command line",
         "",
-        "Exit codes: 0 all pass, 1 something is rejected, 3 something is up for review, 2 bad input.",
+        "Exit codes: 0 all pass, 1 something is rejected, 3 something needs review, 2 bad input.",
         "",
     ]
-    for path, command in walk(root, "blemish"):
-        lines += [f"## `{path}`", "", (command.help or "").strip(), ""]
-        lines += option_table(command)
+    for path, function in walk(build_app(), "blemish"):
+        lines += [f"## `{path}`", "", inspect.cleandoc(function.__doc__ or ""), "", *parameter_table(function), ""]
     return "\n".join(lines)
 
 
-def walk(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
-    """Every command that does something, depth first, with the words that call it."""
-    if not isinstance(command, click.Group):
-        return [(path, command)]
-    return [found for name, own in command.commands.items() for found in walk(own, f"{path} {name}")]
+def walk(app: typer.Typer, path: str) -> list[tuple[str, Callable[..., Any]]]:
+    """Every command that does something, with the words that call it."""
+    own = [
+        (f"{path} {command.name or command.callback.__name__}", command.callback) for command in app.registered_commands
+    ]
+    return own + [
+        found for group in app.registered_groups for found in walk(group.typer_instance, f"{path} {group.name}")
+    ]
 
 
-def option_table(command: click.Command) -> list[str]:
-    rows = []
-    for parameter in command.params:
-        record = parameter.to_info_dict()
-        if record.get("hidden") or parameter.name == "help":
+def parameter_table(function: Callable[..., Any]) -> list[str]:
+    """A row for each argument and option of a command, from its annotations."""
+    rows = ["| | values | default | |", "|---|---|---|---|"]
+    defaults = inspect.signature(function).parameters
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        if get_origin(hint) is not Annotated:
             continue
-        names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-        if isinstance(parameter, click.Argument):
-            names = f"`{parameter.human_readable_name}`"
-        choices = record["type"].get("choices")
-        value = " \\| ".join(f"`{choice}`" for choice in choices) if choices else record["type"]["name"]
-        default = (
-            "" if parameter.default in (None, False, ...) or callable(parameter.default) else f"`{parameter.default}`"
-        )
-        text = (record.get("help") or "").replace("|", "\\|").replace("\n", " ")
-        rows.append(f"| {names} | {value} | {default} | {text} |")
-    return ["| | value | default | |", "|---|---|---|---|", *rows, ""] if rows else []
+        kind, info = get_args(hint)[0], get_args(hint)[-1]
+        words = [word for word in info.param_decls or () if word.startswith("-")] or [
+            f"--{name.strip('_').replace('_', '-')}"
+        ]
+        shown = [info.metavar or name.upper()] if isinstance(info, typer.models.ArgumentInfo) else words
+        default = info.show_default if isinstance(info.show_default, str) else defaults[name].default
+        default = "" if default in (None, False, inspect.Parameter.empty) else str(default)
+        help_text = (info.help or "").replace("|", "\\|").replace("\n", " ")
+        rows.append(f"| {', '.join(f'`{word}`' for word in shown)} | {values(kind)} | {default} | {help_text} |")
+    return rows if len(rows) > 2 else []
+
+
+def values(kind: Any) -> str:
+    """The values of an annotation: its choices, or the name of its type."""
+    options = [own for own in get_args(kind) if own is not type(None)]
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{option}`" for option in options)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return ", ".join(f"`{member.value}`" for member in kind)
+    return values(options[0]) if options else getattr(kind, "__name__", str(kind)).lower()
 
 
 def schema_page() -> str:
