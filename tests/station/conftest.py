@@ -12,8 +12,11 @@ import pytest
 from browser import Browser
 from fastapi.testclient import TestClient
 from graphs import anomaly_bundle
-from station_helpers import Server, client_of, free_port, running
+from station_helpers import Server, free_port, make_client, run_station
 
+from blemish.station import recipes, sinks, sources
+from blemish.station.database import Database, open_database
+from blemish.station.image_store import receive_file
 from blemish.station.station import Station
 
 
@@ -69,13 +72,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def station(tmp_path: Path, bundle_file: Path) -> Iterator[Station]:
-    with running(tmp_path / "station", bundle_file, image_folders=[tmp_path / "shots"]) as found:
+    with run_station(tmp_path / "station", bundle_file, image_folders=[tmp_path / "shots"]) as found:
         yield found
 
 
 @pytest.fixture
 def client(station: Station) -> TestClient:
-    return client_of(station)
+    return make_client(station)
 
 
 @pytest.fixture
@@ -92,3 +95,30 @@ def serve(tmp_path: Path, bundle_file: Path) -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.kill()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    found = open_database(database_url)
+    yield found
+    found.engine.dispose()
+
+
+@pytest.fixture
+def recipe_id(database: Database, bundle_file: Path, tmp_path: Path) -> int:
+    with bundle_file.open("rb") as stream:
+        file = receive_file(stream, tmp_path / "incoming", 2**20)
+    bundle = recipes.import_bundle(database, file, tmp_path / "bundles", "anna")
+    with database.writing() as session:
+        recipe = recipes.make_recipe(session, "plates", session.merge(bundle), "anna")
+        recipes.activate(session, recipe, "anna")
+        return recipe.id
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sinks that fail, and of files that settle."""
+    monkeypatch.setattr(sinks, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(sinks, "MAX_WAIT_S", 0.3)
+    monkeypatch.setattr(sinks, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(sources, "SETTLED_S", 0.05)

@@ -13,12 +13,19 @@ import httpx
 import numpy as np
 from fastapi.testclient import TestClient
 
+from blemish.errors import BlemishError
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.result import Inspection
+from blemish.station import repository
 from blemish.station.api import create_app
+from blemish.station.database import Database
+from blemish.station.repository import IncomingPart
 from blemish.station.settings import Settings
 from blemish.station.station import Station, activate_bundle, open_station
 
 GOOD_GREY, BAD_GREY, SIDE = 60, 200, 64
 HTTP = httpx.Client(trust_env=False, timeout=20)  # one for all: each new one reads all certificates of the machine
+ServerMaker = Callable[..., "Server"]
 SERVE = "import typer; from blemish.cli.serve import serve; typer.run(serve)"
 
 
@@ -32,14 +39,14 @@ def picture(defect: bool = False, seed: int = 0) -> bytes:
 
 
 @contextmanager
-def running(folder: Path, bundle: Path | None, **settings: object) -> Iterator[Station]:
+def run_station(folder: Path, bundle: Path | None, **settings: object) -> Iterator[Station]:
     with open_station(Settings(data=folder, **settings)) as station:  # type: ignore[arg-type]
         if bundle is not None:
             activate_bundle(station, bundle)
         yield station
 
 
-def client_of(station: Station, token: str | None = None) -> TestClient:
+def make_client(station: Station, token: str | None = None) -> TestClient:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return TestClient(create_app(station), base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
 
@@ -92,3 +99,41 @@ def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.02)
+
+
+def send(client: TestClient, content: bytes, key: str | None = None, name: str = "x.png", **fields: str):  # type: ignore[no-untyped-def]
+    headers = {"Idempotency-Key": key} if key else {}
+    return client.post("/v1/inspections", files={"image": (name, content)}, data=fields, headers=headers)
+
+
+def use(client: TestClient, bundle: Path) -> dict[str, object]:
+    """Take in a bundle and make it the recipe in use; the answer to the first request that was refused, if any."""
+    taken = client.post("/v1/bundles", files={"bundle": bundle.read_bytes()})
+    made = taken if taken.status_code != 200 else post_recipe(client, taken.json()["sha256"])
+    done = made if made.status_code != 201 else client.post(f"/v1/recipes/{made.json()['id']}/activate")
+    return dict(done.json())
+
+
+def post_recipe(client: TestClient, sha256: str):  # type: ignore[no-untyped-def]
+    return client.post("/v1/recipes", json={"name": "other", "bundle": sha256})
+
+
+def inspected(bundle: Path, grey: int) -> Inspection:
+    image = np.full((64, 80), 50, np.uint8)
+    image[10:30, 20:50] = grey
+    return Inspector.open(bundle).inspect(image)
+
+
+def store(database: Database, recipe_id: int, found: Inspection | BlemishError, **fields: object) -> int:
+    sinks = fields.pop("sinks", ())
+    part = IncomingPart(recipe_id, "0" * 64, 10, "api", **fields)  # type: ignore[arg-type]
+    with database.writing() as session:
+        row = repository.store_inspection(session, part, found, station="s", image_path=None, sinks=sinks)  # type: ignore[arg-type]
+        return row.id
+
+
+def grey(level: int, seed: int) -> bytes:
+    """A good part with a square of this grey level."""
+    image = cv2.imdecode(np.frombuffer(picture(seed=seed), np.uint8), cv2.IMREAD_GRAYSCALE)
+    image[40:50, 10:20] = level
+    return bytes(cv2.imencode(".png", image)[1])

@@ -12,6 +12,7 @@ from blemish.station.image_store import ImageNotStoredError, stored_image
 from blemish.station.models import InspectionRow
 from blemish.station.repository import decode_mask, to_inspection
 from blemish.station.settings import Settings
+from blemish.translation import ENGLISH
 
 
 def render_image(row: InspectionRow, settings: Settings, side: int | None = None) -> bytes:
@@ -19,10 +20,10 @@ def render_image(row: InspectionRow, settings: Settings, side: int | None = None
     return _png(as_picture(read_image(stored_image(row, settings.images), settings.max_pixels)), side)
 
 
-def render_overlay(row: InspectionRow, settings: Settings, side: int | None = None) -> bytes:
+def render_overlay(row: InspectionRow, settings: Settings, side: int | None = None, language: str = ENGLISH) -> bytes:
     """The stored image with the recorded regions and verdict."""
     image = read_image(stored_image(row, settings.images), settings.max_pixels)
-    return _png(draw_overlay(image, to_inspection(row)), side)
+    return _png(draw_overlay(image, to_inspection(row), language=language), side)
 
 
 def render_mask(row: InspectionRow, side: int | None = None) -> bytes:

@@ -105,6 +105,7 @@ def inspection_image(
             ui.icon("hide_image", size="32px")
             ui.label(page.t("image not stored"))
         return missing
+    query += f"&language={page.language}" if kind == "overlay" else ""
     source = f"/v1/inspections/{inspection_id}/{kind}?side={side}{query}"
     gone = f"(event) => {{ event.target.alt = {json.dumps(page.t('This picture cannot be shown.'))}; "
     gone += "event.target.classList.add('gone') }"

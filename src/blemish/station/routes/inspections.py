@@ -25,6 +25,7 @@ from blemish.station.routes.access import (
 )
 from blemish.station.schemas import InspectionOut, InspectionPage, InspectionQuery, inspection_out, is_storable
 from blemish.station.station import Station
+from blemish.translation import ENGLISH
 
 router = APIRouter(tags=["inspections"])
 Side = Annotated[int | None, Query(ge=16, le=8192, description="maximum of the longer side, in px")]
@@ -148,9 +149,15 @@ def preview(user: Operator, row: Loaded, station: StationDep, side: Side = None)
 
 
 @router.get("/inspections/{inspection_id}/overlay", **_PNG)
-def overlay(user: Operator, row: Loaded, station: StationDep, side: Side = None) -> Response:
-    """The image with the recorded regions and verdict."""
-    return _png(rendering.render_overlay(row, station.settings, side))
+def overlay(
+    user: Operator,
+    row: Loaded,
+    station: StationDep,
+    side: Side = None,
+    language: Annotated[str, Query(max_length=20)] = ENGLISH,
+) -> Response:
+    """The image with the recorded regions and verdict, with words in `language`."""
+    return _png(rendering.render_overlay(row, station.settings, side, language))
 
 
 @router.get("/inspections/{inspection_id}/mask", **_PNG)

@@ -1,8 +1,7 @@
-"""The pages, by what people do on them in a headless Chromium; and the figures that they show."""
+"""The pages, used in a headless Chromium as people use them."""
 
 import ast
 import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,19 +15,18 @@ from browser import Browser
 from fastapi.testclient import TestClient
 from graphs import anomaly_bundle
 from selenium.webdriver.common.keys import Keys
-from station_helpers import HTTP, SIDE, Server, picture, running, wait_until
+from station_helpers import HTTP, SIDE, Server, grey, picture, run_station, wait_until
 
-from blemish.cli import build_app
 from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.read import read_dataset
-from blemish.errors import DataError
-from blemish.evaluation.intervals import clopper_pearson
 from blemish.inspection import result
 from blemish.inspection.convert import from_dict
 from blemish.inspection.manifest import Decision
-from blemish.inspection.result import Inspection, Reason, ReasonKind, Verdict
-from blemish.station import auth, drift, image_quality, review_queue, thresholds
-from blemish.station.jobs import BusyError, JobRunner, TrainingJob, compare_commands, train_commands
+from blemish.inspection.result import ReasonKind
+from blemish.station import (
+    auth,
+    image_quality,
+)
 from blemish.station.models import InspectionRow
 from blemish.station.pages import (
     dataset_view,
@@ -48,10 +46,11 @@ from blemish.station.pages.session import PageSession
 from blemish.station.replay import find_differences
 from blemish.station.repository import to_inspection
 from blemish.station.station import Station
-from blemish.station.thresholds import ScoredPart
 from blemish.translation import ENGLISH, languages, translator
 
 DOUBTFUL_GREY = 140  # between the thresholds of the grey bundle
+
+
 PAGES = Path(pages_site.__file__).parent
 
 
@@ -99,12 +98,6 @@ def finished_job(folder: Path) -> None:
     kept = {"title": "patchcore · data", "user": "anna", "commands": [["train"]], "state": "done"}
     times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:00+00:00"}
     (folder / "job.json").write_text(json.dumps({**kept, **times}))
-
-
-def grey(level: int, seed: int) -> bytes:
-    image = cv2.imdecode(np.frombuffer(picture(seed=seed), np.uint8), cv2.IMREAD_GRAYSCALE)
-    image[40:50, 10:20] = level
-    return bytes(cv2.imencode(".png", image)[1])
 
 
 def test_live_waits_for_parts_and_shows_the_last_one(site: Site) -> None:
@@ -275,15 +268,19 @@ def test_a_part_is_found_again_and_its_card_shows_everything(site: Site) -> None
     page.one(".empty", "No such part")
 
 
-def test_trends_and_chinese(site: Site) -> None:
-    site.send(picture(defect=True, seed=61), part_id="for the trends")
+def test_all_pages_in_chinese(site: Site) -> None:
+    part = site.send(picture(defect=True, seed=61), part_id="for the trends")
     page = site.open("/trends")
     page.one(".panel", "Position of defects on the part")
     page.click("button", "中文")
     page.one(".page-title", "趋势")
     page.one(".menu-entry", "追溯")
-    page.shoot("trends-zh")
-    page.check(site.url)
+    for path, name, _ in MENU:
+        page = site.open(path)
+        page.one(".page-title", translator("zh")(name))
+        page.shoot(f"{name.split()[0].lower()}-zh")
+        page.check(site.url)
+    site.open(f"/card/{part['id']}").shoot("card-zh")
     page = site.open("/")
     page.one(".panel-title", "计数")
     page.click("button", "English")
@@ -320,86 +317,6 @@ def test_a_token_opens_what_its_role_may_and_no_more(browser: Browser, serve: An
     browser.open(f"{server.url}/login")
     browser.fill("token", tokens["line"] + Keys.ENTER)
     browser.one(".empty", "Your role (line) cannot open this page")
-
-
-@pytest.mark.slow
-def test_a_training_runs_and_ends_with_a_bundle(tmp_path: Path) -> None:
-    jobs = JobRunner(tmp_path / "jobs")
-    data = tmp_path / "data"
-    job = jobs.start("draw", [["synth", str(data), "--train", "12", "--good", "4", "--defects", "1"]], "anna")
-    wait_until(lambda: job.state != "running", 120)
-    job = jobs.start("learn", train_commands(data, "patchcore", ["coreset_ratio=0.02"], 10.0), "anna")
-    wait_until(lambda: job.state != "running", 300)
-    assert job.state == "done", job.lines
-    assert list(job.bundles) == ["run"]
-    assert job.report is not None
-
-
-def test_jobs_run_one_at_a_time_fail_are_cancelled_and_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # "station" is where a station keeps its data by default: below the present folder
-    jobs = JobRunner(Path("jobs"))
-    failing = jobs.start("inspect", [["inspect", "nowhere.blemish", "none.png"], ["synth", "{folder}/never"]], "anna")
-    with pytest.raises(BusyError):
-        jobs.start("another", [["synth", "x"]], "anna")
-    wait_until(lambda: failing.state != "running", 60)
-    assert failing.state == "failed"
-    assert any("nowhere.blemish" in line for line in failing.lines)
-    assert not (failing.folder / "never").exists()
-    long = jobs.start("draw", [["synth", "{folder}/data", "--train", "100000"]], "anna")
-    wait_until(lambda: (tmp_path / "jobs" / long.id / "data").exists(), 60)
-    jobs.cancel(long.id)
-    wait_until(lambda: long.ended is not None, 30)
-    assert long.state == "cancelled"
-    drawn = len(list((long.folder / "data").rglob("*.png")))
-    assert drawn == len(list((long.folder / "data").rglob("*.png"))) < 100000
-
-    def remembered() -> dict[str, str]:
-        return {job.id: str(job.state) for job in JobRunner(tmp_path / "jobs").all()}
-
-    # The job has ended a moment before that is written down; until then it stands there as running.
-    wait_until(lambda: "interrupted" not in remembered().values(), 10)
-    assert remembered() == {failing.id: "failed", long.id: "cancelled"}
-
-
-def test_jobs_run_commands_that_there_are(tmp_path: Path) -> None:
-    from typer.main import get_command
-
-    program = get_command(build_app())
-    options = ["image_size=64", "deep-svdd.epochs=2"]
-    by_hand = {"methods": "deep-svdd,fcdd", "budget": "1h30m", "set_": options}
-    for command, wanted in (
-        (train_commands(tmp_path, "fcdd", options, 12.5)[0], {"method": "fcdd", "px_per_mm": "12.5", "set_": options}),
-        (train_commands(tmp_path, None, [], None)[0], {"method": None, "data": str(tmp_path)}),
-        (train_commands(tmp_path, None, [], None)[1], {"data": str(tmp_path)}),
-        (compare_commands(tmp_path, ["deep-svdd", "fcdd"], options, "1h30m")[0], by_hand),
-        (compare_commands(tmp_path, [], [], "")[0], {"methods": "auto", "budget": None}),
-    ):  # fmt: skip
-        name, *arguments = command
-        parsed = program.commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
-        assert {key: parsed[key] for key in wanted} == wanted
-    for wrong in ("--device=cuda", "-x=1", "epochs", "=3"):
-        with pytest.raises(DataError, match="NAME=VALUE"):
-            train_commands(tmp_path, None, [wrong], None)
-        with pytest.raises(DataError, match="NAME=VALUE"):
-            compare_commands(tmp_path, [], [wrong], "")
-
-
-def test_a_comparison_offers_its_choice_first_and_its_own_page(tmp_path: Path) -> None:
-    job = TrainingJob(
-        folder=tmp_path, title="compare", user="anna", commands=[["compare"]], px_per_mm=12.5, state="done"
-    )
-    for name in ("runs/fcdd/fcdd", "runs/aae/aae", "choice"):
-        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "run" / f"{name}.blemish").touch()
-        (tmp_path / "run" / f"{name.replace('choice', 'comparison')}.html").touch()
-    assert list(job.bundles) == ["choice", "aae", "fcdd"]
-    assert job.report == tmp_path / "run" / "comparison.html"
-    job.folder = tmp_path / "jobs" / "one"
-    job.folder.mkdir(parents=True)
-    job.save()
-    assert JobRunner(tmp_path / "jobs").all()[0].px_per_mm == 12.5
 
 
 def test_every_text_of_the_pages_is_translated() -> None:
@@ -445,86 +362,8 @@ def test_a_reason_is_translated_by_its_kind_whatever_its_english_text(
     assert {**answer["reasons"][0], "text": ""} == {**part["reasons"][0], "text": ""}
 
 
-def test_disputes_are_settled_by_two_who_agree() -> None:
-    assert review_queue.is_disputed("reject", ["good"])
-    assert review_queue.is_disputed("pass", ["scratch"])
-    assert not review_queue.is_disputed("reject", ["scratch"])
-    assert not review_queue.is_disputed("review", ["good"])
-    assert review_queue.is_disputed("reject", ["scratch", "good"])
-    assert not review_queue.is_disputed("reject", ["good", "good"])
-
-
-def case(id_: int, score: float, truth: str | None, verdict: Verdict = Verdict.PASS, **known: Any) -> ScoredPart:
-    inspection = Inspection(verdict, "defect", score, known.pop("regions", []), (8, 8), **known)
-    return ScoredPart(id_, None, truth, verdict, score, inspection, True)
-
-
-def test_other_thresholds_are_counted_by_truth() -> None:
-    found = [case(i, i / 10, "good" if i < 6 else "scratch") for i in range(10)] + [case(10, 0.95, None)]
-    outcome = thresholds.preview_decision(found, Decision(review=0.45, reject=0.75))
-    assert [verdict.value for verdict in outcome.verdicts] == ["pass"] * 5 + ["review"] * 3 + ["reject"] * 3
-    assert outcome.escape is not None
-    assert outcome.overkill is not None
-    assert (outcome.escape.value, outcome.escape.n, outcome.overkill.n) == (0.0, 4, 6)
-    assert (outcome.escape.low, outcome.escape.high) == clopper_pearson(0, 4)
-    assert outcome.changed == [5, 6, 7, 8, 9, 10]
-    assert outcome.proof.needed[1]["parts"] == math.ceil(math.log(0.05) / math.log(0.99))
-    edges, counts = thresholds.score_histogram(found, Decision(review=0.45, reject=3.0))
-    assert edges[0] < 0
-    assert edges[-1] > 3.0
-    assert {kind: sum(bars) for kind, bars in counts.items()} == {"good": 6, "defective": 4, "unknown": 1}
-
-
-def test_rules_count_in_and_ignored_regions_stay_ignored() -> None:
-    decision = Decision(review=0.5, reject=0.6, class_thresholds={"scratch": 0.2})
-    scored = case(1, 0.3, None, class_scores={"good": 0.7, "scratch": 0.3})
-    ignored = case(2, 0.9, None, reasons=[Reason(ReasonKind.IGNORED, Verdict.PASS, value=2.0)])
-    outcome = thresholds.preview_decision([scored, ignored], decision)
-    assert [verdict.value for verdict in outcome.verdicts] == ["reject", "pass"]
-
-
-def test_the_moving_average_follows_its_definition() -> None:
-    rng = np.random.default_rng(0)
-    scores = [*rng.normal(5, 1, 200), *rng.normal(7, 1, 50)]
-    found = drift.compute_ewma(scores, baseline=100, weight=0.2)
-    mean, deviation = np.mean(scores[:100]), np.std(scores[:100], ddof=1)
-    weights = 0.2 * 0.8 ** np.arange(150)[::-1]
-    assert found.values[149] == pytest.approx(weights @ scores[:150] + 0.8**150 * mean)
-    assert found.high[-1] - found.mean == pytest.approx(3 * deviation * math.sqrt(0.2 / 1.8))
-    assert found.drifted
-    assert not drift.compute_ewma(scores[:200], baseline=100).drifted
-
-
-def test_a_defect_is_spread_evenly_over_its_box() -> None:
-    cells = drift.spread_box((0.25, 0.5, 0.75, 1.0), side=4)
-    assert cells.sum() == pytest.approx(1)
-    assert (np.argwhere(cells > 0) == [[2, 1], [2, 2], [3, 1], [3, 2]]).all()
-    assert drift.spread_box((0.5, 0.5, 0.5, 0.5), side=4).sum() == pytest.approx(1, abs=1e-3)
-
-
-def test_dark_blurred_and_shifted_pictures_are_told_apart() -> None:
-    rng = np.random.default_rng(1)
-    image = (cv2.GaussianBlur(rng.random((300, 400)), (0, 0), 2) * 4 - 1.5).clip(0.05, 0.95)
-    usual = (image * 200).astype(np.uint8)[..., None]
-    moved = np.roll(usual, (12, 30), axis=(0, 1))
-    reference = image_quality.make_thumbnail(usual)
-    base = image_quality.measure_quality(usual, reference)
-
-    def alarms(changed: np.ndarray) -> list[str]:
-        return [
-            alarm.kind
-            for alarm in image_quality.compare_quality(base, image_quality.measure_quality(changed, reference))
-        ]
-
-    assert alarms(usual) == []
-    assert alarms((usual * 0.5).astype(np.uint8)) == ["Dark images"]
-    assert alarms(cv2.GaussianBlur(usual, (0, 0), 4)[..., None]) == ["Blurred images"]
-    assert alarms(moved) == ["Shifted images"]
-    assert image_quality.measure_quality(moved, reference)["shift"] == pytest.approx(math.hypot(12, 30) / 400, rel=0.15)
-
-
 def test_a_class_may_be_called_with_braces(tmp_path: Path, bundle_file: Path) -> None:
-    with running(tmp_path / "s", bundle_file) as station:
+    with run_station(tmp_path / "s", bundle_file) as station:
         page = PageSession(station, None, ENGLISH)
         assert page.t("{x}") == "{x}"
         assert page.t("{number} reviewed parts were written as a dataset:", number=3).startswith("3 ")

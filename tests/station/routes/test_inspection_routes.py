@@ -1,0 +1,149 @@
+"""Routes of inspections: parts inspected, searched and shown, and what is refused."""
+
+import hashlib
+import io
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from graphs import anomaly_bundle
+from PIL import Image
+from station_helpers import picture, send, use
+
+from blemish.inspection.manifest import Decision
+from blemish.station.station import Station
+
+
+def test_a_part_is_inspected_recorded_and_shown(client: TestClient, station: Station) -> None:
+    content = picture(defect=True)
+    made = send(client, content, part_id="p1", lot="l1").json()
+    assert (made["verdict"], made["part_id"], made["lot"]) == ("reject", "p1", "l1")
+    assert made["image_sha256"] == hashlib.sha256(content).hexdigest()
+    assert [region["box"] for region in made["regions"]] == [[20, 20, 40, 30]]
+    assert made["regions"][0]["measurements"]["area_px"] == 200
+    address = f"/v1/inspections/{made['id']}"
+    assert client.get(address).json() == made
+    assert client.get(f"{address}/image").content == content
+    shown = {kind: read_png(client.get(f"{address}/{kind}").content) for kind in ("preview", "overlay", "heatmap")}
+    assert shown["preview"].shape[:2] == shown["heatmap"].shape[:2] == (64, 64)
+    assert shown["heatmap"][25, 30] == 255
+    assert shown["heatmap"][50, 50] < 100
+    assert np.ptp(shown["preview"], axis=2).max() == 0
+    assert np.ptp(shown["overlay"], axis=2).max() > 100  # drawn in colour
+    assert read_png(client.get(f"{address}/overlay", params={"side": 32}).content).shape[0] == 32
+    assert send(client, picture()).json()["verdict"] == "pass"
+    found = client.get("/v1/inspections", params={"verdict": "reject"}).json()
+    assert (found["items"], found["total"]) == ([made], 1)
+
+
+def read_png(content: bytes) -> np.ndarray:
+    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    return found
+
+
+def test_every_condition_of_a_search_holds(client: TestClient, tmp_path: Path) -> None:
+    rejected = send(client, picture(defect=True), part_id="p1", lot="l1").json()
+    passed = send(client, picture(), part_id="p2", lot="l2").json()
+    client.post(f"/v1/inspections/{passed['id']}/reviews", json={"label": "good"})
+    other = anomaly_bundle(tmp_path / "other.blemish", Decision(review=0.1, reject=0.95))
+    recipe = use(client, other)
+    reviewed = send(client, picture(seed=1), part_id="p3").json()
+
+    def ids(**conditions: object) -> set[int]:
+        found = client.get("/v1/inspections", params=conditions).json()  # type: ignore[arg-type]
+        assert found["total"] == len(found["items"])
+        return {item["id"] for item in found["items"]}
+
+    first, second, third = (part["id"] for part in (rejected, passed, reviewed))
+    time = passed["created_at"]
+    for conditions, wanted in (
+        ({}, {first, second, third}), ({"part_id": "p1"}, {first}), ({"lot": "l2"}, {second}),
+        ({"verdict": "review"}, {third}), ({"label": "good"}, {second}), ({"recipe": "other"}, {third}),
+        ({"recipe": str(recipe["id"])}, {third}), ({"recipe": "1"}, {first, second}), ({"station": "other"}, set()),
+        ({"station": "station", "lot": "l1"}, {first}), ({"since": time}, {second, third}), ({"until": time}, {first}),
+        ({"since": time.removesuffix("Z")}, {second, third}), ({"min_area_px": 200}, {first}),
+        ({"min_area_px": 201}, set()), ({"min_length_px": 20}, {first}), ({"min_length_px": 21}, set()),
+        ({"reviewed": True}, {second}),
+        ({"reviewed": False}, {first, third}), ({"verdict": "reject", "lot": "l2"}, set()),
+    ):  # fmt: skip
+        assert ids(**conditions) == wanted, conditions
+    page = client.get("/v1/inspections", params={"limit": 2}).json()
+    assert ([item["id"] for item in page["items"]], page["total"]) == ([third, second], 3)
+    page = client.get("/v1/inspections", params={"limit": 2, "before": page["next"]}).json()
+    assert ([item["id"] for item in page["items"]], page["next"]) == ([first], None)
+    for wrong in ({"verdict": "fine"}, {"since": "yesterday"}, {"limit": 0}, {"min_area_px": -1}, {"before": "x"}):
+        assert client.get("/v1/inspections", params=wrong).status_code == 422
+
+
+def test_only_files_below_allowed_folders_are_read(client: TestClient, tmp_path: Path) -> None:
+    shots, secret = tmp_path / "shots", tmp_path / "secret.png"
+    (shots / "deep").mkdir(parents=True)
+    (shots / "deep" / "a.png").write_bytes(picture(defect=True))
+    secret.write_bytes(picture())
+    (shots / "link.png").symlink_to(secret)
+
+    def ask(path: Path | str) -> int:
+        return client.post("/v1/inspections", data={"path": str(path)}).status_code
+
+    assert ask(shots / "deep" / "a.png") == 200
+    for path in (secret, shots / "link.png", shots / ".." / "secret.png", shots, "/etc/passwd", "/dev/zero"):
+        assert ask(path) == 422
+    assert ask("a\0b") == ask("x" * 5000) == 422
+    assert (shots / "deep" / "a.png").exists()
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that claims 60,000 x 60,000 pixels."""
+    content = bytearray(picture())
+    content[16:24] = (60000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+def encoded(kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    mode = "CMYK" if kind == "JPEG" else "I;16"
+    Image.new(mode, (64, 64)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (picture()[:-20], 422),
+        (picture()[:60], 422),
+        (b"", 422),
+        (b"\x89PNG\r\n\x1a\n", 422),
+        (b"%PDF-1.4 no image", 422),
+        (b"\xff\xd8\xff" + bytes(100), 422),
+        (bomb(), 422),
+        (encoded("JPEG"), 200),
+        (encoded("PNG"), 200),
+    ],
+    ids=["cut", "cut-early", "empty", "only-magic", "pdf", "no-jpeg", "bomb", "cmyk", "16-bit"],
+)
+def test_malformed_images_are_refused_and_leave_the_station_healthy(
+    client: TestClient, station: Station, content: bytes, status: int
+) -> None:
+    for name in ("x.png", "../../etc/x.exe", "x\0.png", ""):
+        answer = send(client, content, name=name or "blob")
+        assert answer.status_code == status
+        assert status == 200 or "verdict" not in answer.json()
+        assert str(station.settings.data) not in answer.text
+    assert send(client, picture()).json()["verdict"] == "pass"
+    assert client.get("/readyz").status_code == 200
+    assert list(station.settings.incoming.iterdir()) == []
+    assert client.get("/v1/inspections").json()["total"] == (1 if status == 422 else 5)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"image": "no file"}, {"recipe": "none"}, {"part_id": "x" * 300}, {"part_id": "\0"}, {"other": "x"}]
+)
+def test_wrong_forms_are_refused(client: TestClient, fields: dict[str, str]) -> None:
+    files = {"image": ("x.png", picture())} if fields and "image" not in fields else None
+    assert client.post("/v1/inspections", data=fields, files=files).status_code == 422
+    assert client.get("/v1/inspections").json()["total"] == 0

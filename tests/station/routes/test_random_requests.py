@@ -1,0 +1,64 @@
+"""Random requests to every operation of the OpenAPI document."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from station_helpers import make_client, picture, run_station
+
+from blemish.station.api import create_app
+from blemish.station.station import Station
+
+
+@pytest.fixture
+def full_station(tmp_path: Path, bundle_file: Path) -> Iterator[Station]:
+    """With a part of everything, so that random requests find something."""
+    with run_station(tmp_path / "s", bundle_file, max_image_bytes=2**20, max_bundle_bytes=2**20) as station:
+        client = make_client(station)
+        part = client.post("/v1/inspections", files={"image": picture(defect=True)}).json()["id"]
+        client.put(f"/v1/golden/{part}", json={"label": "defect"})
+        client.post(f"/v1/inspections/{part}/reviews", json={"label": "defect"})
+        yield station
+
+
+def fuzz(station: Station, examples: int) -> None:
+    """Valid and invalid requests to every operation of the OpenAPI document."""
+    local = {"Host": "127.0.0.1"}
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(station), headers=local)
+    seen = set()
+    for operation in (found.ok() for found in schema.get_all_operations()):
+        if (operation.method.upper(), operation.path) == ("POST", "/v1/tokens"):
+            continue  # from the first token on, every request would be refused
+
+        @given(case=operation.as_strategy(GenerationMode.POSITIVE) | operation.as_strategy(GenerationMode.NEGATIVE))
+        @settings(max_examples=examples, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        def check(case: schemathesis.Case) -> None:
+            answer = case.call(headers=local)
+            seen.add((case.method, case.path, answer.status_code < 300))
+            assert answer.status_code < 500, f"{case.as_curl_command()}\n{answer.text[:500]}"
+
+        check()
+    succeeded = {path for _, path, fine in seen if fine}
+    assert {"/v1/recipes", "/v1/inspections", "/v1/decision", "/v1/audit", "/metrics"} <= succeeded
+    assert make_client(station).get("/readyz").status_code == 200
+
+
+def test_random_requests_find_no_server_error(full_station: Station) -> None:
+    fuzz(full_station, 8)
+
+
+@pytest.mark.slow
+def test_many_random_requests_find_no_server_error(full_station: Station) -> None:
+    fuzz(full_station, 300)
+
+
+@pytest.mark.slow
+def test_many_random_requests_find_no_server_error_on_either_database(
+    tmp_path: Path, bundle_file: Path, database_url: str
+) -> None:
+    with run_station(tmp_path / "s", bundle_file, db=database_url) as station:
+        fuzz(station, 100)

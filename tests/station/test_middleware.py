@@ -1,0 +1,78 @@
+"""Limits of bodies and time, foreign hosts and origins."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+from fastapi.testclient import TestClient
+from station_helpers import HTTP, ServerMaker, make_client, picture, run_station
+
+from blemish.station.api import create_app
+from blemish.station.station import Station
+
+
+def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, bundle_file: Path) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"--x\r\n"
+        await asyncio.sleep(60)
+
+    async def ask(station: Station) -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(station))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            kind = {"Content-Type": "multipart/form-data; boundary=x"}
+            return await client.post("/v1/inspections", content=trickle(), headers=kind)
+
+    with run_station(tmp_path / "s", bundle_file, time_limit_s=0.3) as station:
+        assert asyncio.run(ask(station)).status_code == 408
+        assert station.service.depth == 0
+        assert make_client(station).get("/readyz").status_code == 200
+
+
+def test_on_loopback_other_sites_and_names_are_refused(client: TestClient) -> None:
+    content = {"files": {"image": ("x.png", picture())}}
+    assert client.post("/v1/inspections", **content, headers={"Origin": "http://evil.example"}).status_code == 403
+    for name in ("evil.example", "127.evil.example", "127.0.0.1.evil.example"):
+        assert client.get("/v1/inspections", headers={"Host": name}).status_code == 421
+    assert client.post("/v1/inspections", **content, headers={"Origin": "http://127.0.0.1"}).status_code == 200
+    headers = client.get("/healthz").headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
+def test_a_body_of_a_gigabyte_is_refused_early(tmp_path: Path, serve: ServerMaker) -> None:
+    server = serve("s", "--max-image-mib", "1")
+
+    def pump(head: bytes, chunked: bool) -> tuple[bytes, int]:
+        """Send up to 1 GiB, until an answer comes; the answer's first line, and how much was sent."""
+        block, sent = bytes(2**18), 0
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(b"POST /v1/inspections HTTP/1.1\r\nHost: 127.0.0.1\r\n" + head + b"\r\n")
+            answer = b""
+            connection.setblocking(False)
+            while sent < 2**30 and not answer:
+                try:
+                    answer = connection.recv(4096)
+                    break
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    break
+                connection.settimeout(10)
+                try:
+                    connection.sendall(b"40000\r\n" + block + b"\r\n" if chunked else block)
+                except ConnectionError:
+                    break
+                sent += len(block)
+                connection.setblocking(False)
+        return answer.partition(b"\r\n")[0], sent
+
+    kind = b"Content-Type: multipart/form-data; boundary=x\r\n"
+    for head, chunked in ((b"Content-Length: 1073741824\r\n", False), (b"Transfer-Encoding: chunked\r\n", True)):
+        answer, sent = pump(kind + head, chunked)
+        assert sent < 2**26
+        assert b" 4" in answer or not answer  # the connection may be closed before the answer is read
+        assert HTTP.get(f"{server.url}/readyz").status_code == 200
+    big = HTTP.post(f"{server.url}/v1/inspections", files={"image": bytes(3 * 2**20)})
+    assert big.status_code == 413

@@ -1,0 +1,35 @@
+"""Versions and activation of recipes, in the record."""
+
+import pytest
+from sqlalchemy import select
+
+from blemish.errors import DataError
+from blemish.inspection.manifest import Decision
+from blemish.station import recipes
+from blemish.station.database import Database
+from blemish.station.models import AuditRow, RecipeRow
+
+
+def test_recipes_are_versioned_and_every_change_is_logged(database: Database, recipe_id: int) -> None:
+    with database.writing() as session:
+        first = session.get_one(RecipeRow, recipes.resolve_recipe(session, None))
+        second = recipes.revise_decision(session, first, Decision(review=0.1, reject=0.2), "anna", "too many escapes")
+        assert (second.version, second.activation) == (2, None)
+        with pytest.raises(DataError, match="activated"):
+            recipes.resolve_recipe(session, str(second.id))
+        assert recipes.resolve_recipe(session, "plates") == first.id
+        recipes.activate(session, second, "anna")
+        assert recipes.resolve_recipe(session, None) == recipes.resolve_recipe(session, "plates") == second.id
+        assert recipes.resolve_recipe(session, str(first.id)) == first.id
+        recipes.activate(session, first, "otto", "back")
+        assert recipes.resolve_recipe(session, None) == first.id
+        assert first.decision != second.decision
+    with database.reading() as session:
+        log = list(session.scalars(select(AuditRow).order_by(AuditRow.id)))
+    assert [(row.created_by, row.action) for row in log] == [
+        ("anna", "bundle"), ("anna", "recipe"), ("anna", "activate"), ("anna", "recipe"), ("anna", "decision"),
+        ("anna", "activate"), ("otto", "activate"),
+    ]  # fmt: skip
+    assert log[4].before["reject"] == 0.6  # type: ignore[index]
+    assert log[4].after["reject"] == 0.2  # type: ignore[index]
+    assert log[4].comment == "too many escapes"

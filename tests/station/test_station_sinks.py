@@ -1,0 +1,196 @@
+"""Delivery of results to files, a webhook and a broker that are killed in between."""
+
+import csv
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from station_helpers import free_port, make_client, picture, run_station, wait_until
+
+from blemish.errors import OptionError
+from blemish.station import sinks
+from blemish.station.sinks import check_sink, count_pending
+from blemish.station.sources import check_camera
+
+BROKER = """
+import asyncio, sys
+from amqtt.broker import Broker
+async def main():
+    broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:" + sys.argv[1]}},
+                     "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}})
+    await broker.start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def send_indexed(client: TestClient, index: int) -> int:
+    files = {"image": ("x.png", picture(defect=index % 2 == 1, seed=index))}
+    answer = client.post("/v1/inspections", files=files, data={"part_id": f"=p{index}"})
+    return int(answer.json()["id"])
+
+
+def test_files_get_every_result_once_and_in_order(tmp_path: Path, bundle_file: Path) -> None:
+    lines, table = tmp_path / "out" / "r.jsonl", tmp_path / "r.csv"
+    lines.parent.mkdir()
+    lines.write_text('{"id": 0')  # half a line of an earlier crash
+    with run_station(tmp_path / "s", bundle_file, sinks=[f"jsonl:{lines}", f"csv:{table}"]) as station:
+        client = make_client(station)
+        ids = [send_indexed(client, index) for index in range(8)]
+        wait_until(lambda: not count_pending(station.database))
+    found = [json.loads(line) for line in lines.read_text().splitlines()[1:]]
+    assert [row["id"] for row in found] == ids
+    assert [row["verdict"] for row in found] == ["pass", "reject"] * 4
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["id"]) for row in rows] == ids
+    assert rows[1]["part_id"] == "'=p1"  # no formula for a spreadsheet
+    assert [int(rows[1][name]) for name in ("x0", "y0", "x1", "y1")] == [20, 20, 40, 30]
+
+
+class Hook:
+    """A web server that takes results, and can be stopped or told to fail."""
+
+    def __init__(self) -> None:
+        self.port, self.taken, self.fails = free_port(), [], 0  # type: ignore[var-annotated]
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                hook.fails -= 1
+                if hook.fails < 0:
+                    hook.taken.append((content["id"], self.headers["Idempotency-Key"]))
+                self.send_response(200 if hook.fails < 0 else 503)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def test_a_webhook_that_is_down_or_fails_gets_everything_later(tmp_path: Path, bundle_file: Path) -> None:
+    hook = Hook()
+    with run_station(tmp_path / "s", bundle_file, sinks=[f"http://127.0.0.1:{hook.port}/in"]) as station:
+        client = make_client(station)
+        with hook.up():
+            ids = [send_indexed(client, 0)]
+            wait_until(lambda: len(hook.taken) == 1)
+        ids += [send_indexed(client, index) for index in range(1, 4)]
+        assert len(hook.taken) == 1
+        assert list(count_pending(station.database).values()) == [3]
+        hook.fails = 2
+        with hook.up():
+            wait_until(lambda: not count_pending(station.database))
+    assert list(dict(hook.taken)) == ids
+    assert hook.taken[0][1] == f"station-{ids[0]}"
+
+
+def test_results_outlive_the_station(tmp_path: Path, bundle_file: Path) -> None:
+    hook = Hook()
+    address = f"http://127.0.0.1:{hook.port}/"
+    with run_station(tmp_path / "s", bundle_file, sinks=[address]) as station:
+        ids = [send_indexed(make_client(station), index) for index in range(3)]
+    with hook.up(), run_station(tmp_path / "s", None, sinks=[address]) as station:
+        wait_until(lambda: not count_pending(station.database))
+    assert [key for key, _ in hook.taken] == ids
+
+
+@contextmanager
+def broker(port: int) -> Iterator[None]:
+    command = [sys.executable, "-c", BROKER, str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().strip() == b"ready"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def subscriber(port: int) -> Iterator[list[int]]:
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    client, found, ready = Client(CallbackAPIVersion.VERSION2), [], threading.Event()  # type: ignore[var-annotated]
+    client.on_message = lambda _c, _u, message: found.append(json.loads(message.payload)["id"])
+    client.on_subscribe = lambda *_: ready.set()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    client.subscribe("line/results", qos=1)
+    assert ready.wait(10)
+    try:
+        yield found
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def test_a_broker_that_is_killed_gets_everything_later(tmp_path: Path, bundle_file: Path) -> None:
+    pytest.importorskip("amqtt", reason="no MQTT broker: pip install amqtt")
+    port = free_port()
+    with run_station(tmp_path / "s", bundle_file, sinks=[f"mqtt://127.0.0.1:{port}/line/results"]) as station:
+        client = make_client(station)
+        with broker(port), subscriber(port) as first:
+            ids = [send_indexed(client, index) for index in range(2)]
+            wait_until(lambda: len(first) == 2)
+            wait_until(lambda: not count_pending(station.database))
+        ids += [send_indexed(client, index) for index in range(2, 5)]
+        with broker(port), subscriber(port) as second:
+            wait_until(lambda: not count_pending(station.database))
+            wait_until(lambda: len(set(second)) == 3)
+    assert first + list(dict.fromkeys(second)) == ids
+
+
+def test_an_invalid_sink_or_camera_is_one_line(tmp_path: Path) -> None:
+    for text in ("csv:", "nowhere", "mqtt://host", "http://", "ftp://host/x"):
+        with pytest.raises(OptionError, match="invalid sink"):
+            check_sink(text)
+    for text in ("belt.avi", "rtsp:/host", ""):
+        with pytest.raises(OptionError, match="no camera or video"):
+            check_camera(text)
+    text = tmp_path / "belt.avi"
+    text.write_text("no video")
+    with pytest.raises(OptionError, match="is no readable video"):
+        check_camera(str(text))
+
+
+def test_the_outbox_calls_a_sink_by_a_short_name_without_its_secrets() -> None:
+    signed = "https://line:geheim@host/hook?signature=" + "x" * 500
+    assert len(sinks.sink_key("s" * 64, signed)) <= 300
+    assert "geheim" not in sinks.sink_key("s", signed)
+    assert sinks.sink_key("s", signed) != sinks.sink_key("s", signed + "y")
+
+
+def test_the_outbox_is_counted_and_shows_no_password(tmp_path: Path, bundle_file: Path) -> None:
+    sink = f"mqtt://line:geheim@127.0.0.1:{free_port()}/results"
+    with run_station(tmp_path / "s", bundle_file, sinks=[sink]) as station:
+        client = make_client(station)
+        shown = 'blemish_outbox_pending{sink="station/mqtt://' + sink.rpartition("@")[2] + '"} '
+        assert shown + "0.0" in client.get("/metrics").text
+        send_indexed(client, 0)
+        assert shown + "1.0" in client.get("/metrics").text
+        assert "geheim" not in client.get("/metrics").text
