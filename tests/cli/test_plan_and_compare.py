@@ -51,7 +51,7 @@ def test_compare_names_its_choice(tiny_data, tmp_path):
     chosen = open_bundle(out).manifest.provenance.method
     assert f"choice: {chosen}" in output
     assert "classifier is left out" in output
-    assert "rests on the 20 test images" in " ".join(output.split())
+    assert "based on the 20 test images" in " ".join(output.split())
     assert (out / "comparison.html").stat().st_size > 10_000
 
 
