@@ -7,45 +7,42 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import Vectors
+
 HASH_BITS = 64
 MAX_DISTANCE = 10  # Hamming, of 64
 MIN_CORRELATION = 0.9  # of the signatures
 _SIDE = 48
-_ENOUGH_FOR_MEAN = 10
+_MIN_FOR_MEAN = 10  # images
 _ROWS = 1024  # of the comparison at a time: 40 MB at 10,000 images
 
 
-def perceptual_hash(image: NDArray[Any]) -> NDArray[np.float32]:
+def perceptual_hash(image: NDArray[Any]) -> Vectors:
     """Sign (+1, -1) of 64 low frequencies of the cosine transform of the grey image at 32 × 32, without the mean."""
     low = cv2.dct(small_grey(image, 32))[:8, :9].ravel()[1:65]
-    signs: NDArray[np.float32] = np.where(low > np.median(low), 1, -1).astype(np.float32)
-    return signs
+    return np.where(low > np.median(low), np.float32(1), np.float32(-1))
 
 
-def fine_structure(image: NDArray[Any]) -> NDArray[np.float32]:
+def fine_structure(image: NDArray[Any]) -> Vectors:
     """What is left of the grey image at 48 × 48 when its surroundings are subtracted, as a unit vector.
 
     It is blind to brightness and contrast, and nearly so to another size or compression.
     """
     grey = small_grey(image, _SIDE)
-    fine: NDArray[np.float32] = _unit((grey - cv2.GaussianBlur(grey, (0, 0), 1.5)).reshape(1, -1))[0]
-    return fine
+    return np.asarray(_normalize((grey - cv2.GaussianBlur(grey, (0, 0), 1.5)).reshape(1, -1))[0])
 
 
-def signatures(structures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit vectors (N, D) of what tells the images apart: without the structure that all of them share.
+def signatures(structures: Vectors) -> Vectors:
+    """Unit vectors (N, D) of the differences between images: without the structure that all of them share.
 
-    Aligned pictures of alike parts correlate at 0.9 and more; without their mean, at 0. A few images have no mean
-    worth the name and are left as they are.
+    Aligned images of similar parts correlate at 0.9 and more; without their mean, at 0. The mean of a few images is no
+    estimate, so that they are left as they are.
     """
-    return structures if len(structures) < _ENOUGH_FOR_MEAN else _unit(structures - structures.mean(axis=0))
+    return structures if len(structures) < _MIN_FOR_MEAN else _normalize(structures - structures.mean(axis=0))
 
 
-def near_pairs(
-    hashes: NDArray[np.float32],
-    signatures: NDArray[np.float32],
-) -> Iterator[tuple[int, int, float]]:
-    """Pairs i < j of alike images with their correlation, from `perceptual_hash` and `signatures`.
+def near_pairs(hashes: Vectors, signatures: Vectors) -> Iterator[tuple[int, int, float]]:
+    """Pairs i < j of similar images with their correlation, from `perceptual_hash` and `signatures`.
 
     One matrix product a block of rows: for ±1 bits, the product is 64 minus twice the Hamming distance.
     """
@@ -60,7 +57,7 @@ def near_pairs(
             yield int(start + rows[i]), int(start + columns[j]), float(correlation[i, j])
 
 
-def small_grey(image: NDArray[Any], side: int) -> NDArray[np.float32]:
+def small_grey(image: NDArray[Any], side: int) -> Vectors:
     """(H, W, C) of any depth as (side, side) float32, 0 to 255 where the depth has a full scale."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else np.ascontiguousarray(image[..., 0])
     shrinks = side <= min(grey.shape)
@@ -69,6 +66,6 @@ def small_grey(image: NDArray[Any], side: int) -> NDArray[np.float32]:
     return np.nan_to_num(small.astype(np.float32)) * np.float32(scale)
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normalize(rows: Vectors) -> Vectors:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(np.where(lengths > 1e-3, rows / np.maximum(lengths, 1e-3), 0), np.float32)

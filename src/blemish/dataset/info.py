@@ -16,8 +16,8 @@ from blemish.errors import DataError, ImageError
 from blemish.geometry import box_areas, box_array, shape_mask
 from blemish.imaging.read import ImageHeader, image_header, read_mask
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+T = TypeVar("T")
+R = TypeVar("R")
 Progress = Callable[[int], None]  # called with the number of images done since the last call
 NOT_KNOWN = "(none)"  # in place of a label or split
 
@@ -122,7 +122,7 @@ def describe(dataset: Dataset, progress: Progress = lambda done: None) -> Datase
     )
 
 
-def map_in_threads(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> Iterable[Result]:
+def map_in_threads(work: Callable[[T], R], items: Sequence[T], progress: Progress) -> Iterable[R]:
     """Results in order; decoding releases Python's lock, so threads serve."""
     with ThreadPoolExecutor(max_workers=min(8, (cv2.getNumberOfCPUs() or 1) + 1)) as pool:
         for result in pool.map(work, items):

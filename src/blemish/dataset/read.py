@@ -24,7 +24,7 @@ from blemish.dataset.formats import (
     voc,
     yolo,
 )
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import (
     MASK_NAMES,
     WHOLE_SET_MASKS,
@@ -85,7 +85,7 @@ def read_dataset(path: str | Path, format: str = "auto", root: str | Path | None
     if root is not None and not layout.has_root:
         raise DataError(f"root is where the paths of a CSV or COCO file start; {place} is read as {name}: needs none")
     with _collect_skipped(place) as skipped:
-        samples = layout.read(Source(place, None if root is None else Path(root), option))
+        samples = layout.read(DataSource(place, None if root is None else Path(root), option))
         if not samples:
             raise DataError(f"{place} holds no images in the layout {name} ({layout.description})")
         samples = _drop_missing(place, samples)

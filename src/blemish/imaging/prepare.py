@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import ImageError
 
-Fit = Literal["stretch", "letterbox"]
+FitMode = Literal["stretch", "letterbox"]
 _OPENCV_CHANNELS = 4  # area interpolation, warps and means take no more at a time
 
 
@@ -41,7 +41,7 @@ class FitTransform:
         return np.tile([self.scale_x, self.scale_y], pairs), np.tile([self.offset_x, self.offset_y], pairs)
 
 
-def fit_transform(size: tuple[int, int], height: int, width: int, fit: Fit) -> FitTransform:
+def fit_transform(size: tuple[int, int], height: int, width: int, fit: FitMode) -> FitTransform:
     """How an image of `size` (height, width) is placed in the network's height × width."""
     if fit == "stretch":
         return FitTransform(width / size[1], height / size[0], 0.0, 0.0)
@@ -100,7 +100,7 @@ def resize(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     return _resize(image, height, width, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def fit_to(image: NDArray[Any], height: int, width: int, fit: Fit) -> tuple[NDArray[Any], FitTransform]:
+def fit_to(image: NDArray[Any], height: int, width: int, fit: FitMode) -> tuple[NDArray[Any], FitTransform]:
     """Image (H, W, C) placed in (height, width, C), and how; a letterbox is padded with the image's mean."""
     transform = fit_transform((image.shape[0], image.shape[1]), height, width, fit)
     if fit == "stretch":
@@ -116,7 +116,7 @@ def fit_to(image: NDArray[Any], height: int, width: int, fit: Fit) -> tuple[NDAr
     return placed, transform
 
 
-def fit_mask_to(mask: NDArray[np.bool_], height: int, width: int, fit: Fit, pad: bool = False) -> NDArray[np.bool_]:
+def fit_mask_to(mask: NDArray[np.bool_], height: int, width: int, fit: FitMode, pad: bool = False) -> NDArray[np.bool_]:
     """Mask (H, W) placed like its image, nearest pixel; `pad` is what a letterbox's border holds."""
     transform = fit_transform((mask.shape[0], mask.shape[1]), height, width, fit)
     rows, columns = _inner(transform, (mask.shape[0], mask.shape[1]))
@@ -126,14 +126,14 @@ def fit_mask_to(mask: NDArray[np.bool_], height: int, width: int, fit: Fit, pad:
     return placed
 
 
-def prepare(image: NDArray[Any], channels: int, height: int, width: int, fit: Fit) -> NDArray[np.float32]:
+def prepare(image: NDArray[Any], channels: int, height: int, width: int, fit: FitMode) -> NDArray[np.float32]:
     """Image (H, W, C) of any depth as the network's (channels, height, width) float32, full scale 1."""
     fitted, _ = fit_to(match_channels(image, channels), height, width, fit)  # resized before floats: four times less
     return to_unit(np.ascontiguousarray(fitted.transpose(2, 0, 1)))
 
 
 def map_to_image(
-    values: NDArray[np.float32], how: FitTransform | Fit, image_size: tuple[int, int]
+    values: NDArray[np.float32], how: FitTransform | FitMode, image_size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Map (h, w) in the network's geometry as (H, W) of the image, linear, without the letterbox's padding.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from blemish.arrays import FloatImage, FloatMap, Mask
 from blemish.geometry import mask_bounds
+from blemish.imaging.blob import otsu_level
 
 MIN_EXPLAINED = 0.75  # share of the grey values' variance between Otsu's two groups, for one to be background
 MIN_BORDER = 0.6  # share of the picture's border that is background
@@ -77,8 +78,7 @@ def find_part_mask(image: FloatImage) -> Mask:
     """
     grey = np.clip(image.mean(axis=2) * 255, 0, 255).astype(np.uint8)
     grey = np.asarray(cv2.medianBlur(grey, 5))
-    threshold, _ = cv2.threshold(grey, 0, 1, cv2.THRESH_OTSU)
-    bright = grey > threshold
+    bright = grey > otsu_level(grey)
     whole = np.ones(grey.shape, np.bool_)
     variance = float(grey.var())
     if variance == 0 or bright.all() or not bright.any():

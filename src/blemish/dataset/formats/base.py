@@ -8,7 +8,7 @@ from blemish.dataset.sample import Dataset, Sample
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """What a reader is given: the place, where relative paths start if not there, and the option after the colon."""
 
     path: Path
@@ -22,7 +22,7 @@ class Format:
 
     description: str
     looks_like: Callable[[Path], bool]
-    read: Callable[[Source], list[Sample]]
+    read: Callable[[DataSource], list[Sample]]
     write: Callable[[Dataset, Path], list[str]] | None = None  # returns a line for each loss
     has_root: bool = False  # whether it holds paths that may start elsewhere
     has_option: bool = False

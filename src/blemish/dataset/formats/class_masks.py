@@ -9,7 +9,7 @@ import numpy as np
 from blemish.arrays import Mask
 from blemish.dataset.annotations import read_lines, warn_skipped
 from blemish.dataset.export import copy_image, image_name, write_masked
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.ground_truth import derive_label, read_label_map
 from blemish.dataset.image_files import (
     MaskTree,
@@ -32,7 +32,7 @@ def looks_like(path: Path) -> bool:
     return path.is_dir() and _names_file(path) is not None and any(True for _ in _subsets(path))
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Samples with class masks, grey or with a palette; the label is that of the mask's only class, or good.
 
     Without classes.txt, classes are called by their pixel value. An image without a mask has no annotation. Pixel

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from blemish.dataset.export import write_classified
 from blemish.dataset.formats import kolektor, mvtec
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import (
     IMAGE_FOLDER_NAMES,
     MASK_NAMES,
@@ -30,7 +30,7 @@ def looks_like(path: Path) -> bool:
     return len(names) > 1 and not two_sided and not any(name.lower() in IMAGE_FOLDER_NAMES[:2] for name in names)
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     return [
         Sample(image, label=normalize_label(folder.name), split=split)
         for split, subset in list_subsets(source.path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from blemish.dataset.annotations import annotation_fields, contains_key, finite_number, read_json, warn_skipped
 from blemish.dataset.export import any_shape, copy_image, defect_names, prepare_entries
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import SPLIT_NAMES, first_existing, list_folders, normalize_label
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
@@ -25,7 +25,7 @@ def looks_like(path: Path) -> bool:
     return bool(_find_files(path)[0])
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Samples with boxes, and shapes for annotations that have a segmentation; images without any are good.
 
     An annotation with a segmentation is a shape, and its box is that of the shape. `iscrowd` makes it a mask of many

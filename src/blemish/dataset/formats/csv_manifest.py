@@ -27,7 +27,7 @@ from blemish.dataset.annotations import (
 )
 from blemish.dataset.export import list_losses
 from blemish.dataset.formats import deeppcb, labelme, voc, yolo
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.ground_truth import derive_label
 from blemish.dataset.image_files import SPLIT_NAMES, normalize_label
 from blemish.dataset.sample import GOOD, Dataset, Sample
@@ -55,7 +55,7 @@ def looks_like(path: Path) -> bool:
     return "image" in [name.strip().strip('"').lower() for name in line.split(guess_delimiter(line))]
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Samples of a CSV; relative paths are looked up in the root, or else in the CSV's folder."""
     path, base = source.path, source.root or source.path.parent
     columns, rows = read_csv(path)

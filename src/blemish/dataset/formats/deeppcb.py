@@ -11,7 +11,7 @@ from blemish.dataset.annotations import (
     warn_skipped,
 )
 from blemish.dataset.export import copy_image, format_coordinate, image_name, no_shape, prepare_entries
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import list_folders, list_images
 from blemish.dataset.sample import Dataset, Sample
 from blemish.files import write_atomic
@@ -26,7 +26,7 @@ def looks_like(path: Path) -> bool:
     return any(image.stem.endswith("_test") for image in images)  # a template and its image, twice
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Samples with template and boxes; an image without a file, or with an empty one, is good.
 
     Splits are those of trainval.txt, val.txt and test.txt where they are there. Lines that are not understood or of an

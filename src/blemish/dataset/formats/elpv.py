@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from blemish.dataset.annotations import first_line, read_lines
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import first_existing
 from blemish.dataset.sample import DEFECT, GOOD, Sample
 from blemish.errors import DataError
@@ -27,7 +27,7 @@ def package_folder() -> Path:
     return Path(spec.origin).parent / "data"
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Good at probability 0, defective at 1, those between left out; with a threshold, defective from it on.
 
     The probability is the share of experts' votes: 0, 1/3, 2/3 or 1. The cell type is the product.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blemish.dataset.export import write_classified
 from blemish.dataset.formats import mvtec
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import (
     MASK_NAMES,
     MaskTree,
@@ -27,7 +27,7 @@ def looks_like(path: Path) -> bool:
     return _is_product(path) or (len(products) > 1 and all(_is_product(folder) for folder in products))
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     if _is_product(source.path):
         return _read_product(source.path)
     return [replace(s, product=folder.name) for folder in list_folders(source.path) for s in _read_product(folder)]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from blemish.dataset.annotations import warn_skipped
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import label_from_mask, list_folders, list_images
 from blemish.dataset.sample import Sample
 
@@ -15,7 +15,7 @@ def looks_like(path: Path) -> bool:
     return bool(_part_folders(path))
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     samples = []
     for folder in _part_folders(source.path):
         by_stem = {path.stem.lower(): path for path in list_images(folder)}

@@ -20,7 +20,7 @@ from blemish.dataset.annotations import (
     warn_skipped,
 )
 from blemish.dataset.export import ExportEntry, any_shape, copy_image, prepare_entries
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.ground_truth import defect_boxes
 from blemish.dataset.image_files import IMAGE_FOLDER_NAMES, find_folder, list_images, list_subsets, normalize_label
 from blemish.dataset.sample import Dataset, Sample
@@ -36,7 +36,7 @@ def looks_like(path: Path) -> bool:
     return any(True for _ in _subsets(path))
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Samples with boxes (rectangles) and shapes (polygons; those of one group_id are pieces of one defect).
 
     An image without a file has no annotation, one with a file of no shapes is good. Skipped with a warning: shapes of

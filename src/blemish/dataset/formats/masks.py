@@ -7,7 +7,7 @@ from pathlib import Path
 from blemish.dataset.annotations import warn_skipped
 from blemish.dataset.export import write_classified
 from blemish.dataset.formats import class_masks, yolo
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import (
     IMAGE_FOLDER_NAMES,
     MaskTree,
@@ -34,7 +34,7 @@ def looks_like(path: Path) -> bool:
     return any(list_images(masks, deep=True) for _, _, masks in _subsets(path)) or _has_same_named(path)
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     folders = _tile_folders(source.path)
     if folders:
         return [sample for folder in folders for sample in _read_tile_folder(folder)]

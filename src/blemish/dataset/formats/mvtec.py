@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.export import write_classified
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import (
     MASK_NAMES,
     find_folder,
@@ -27,7 +27,7 @@ def looks_like(path: Path) -> bool:
     return _is_category(path) or (bool(folders) and all(_is_category(folder) for folder in folders))
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     if any(split for split, _ in list_subsets(source.path)):
         return _read_category(source.path)
     return [replace(s, product=folder.name) for folder in list_folders(source.path) for s in _read_category(folder)]

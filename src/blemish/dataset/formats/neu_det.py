@@ -7,12 +7,12 @@ from pathlib import Path
 
 from blemish.dataset.export import copy_image, image_name, no_shape, prepare_entries
 from blemish.dataset.formats import voc
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import normalize_label
 from blemish.dataset.sample import Dataset, Sample
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """The image's label is that of its file's name; each box keeps the class of its own, which may be another.
 
     In the published set 188 boxes of 123 images have another class than the file. They are real: those images show

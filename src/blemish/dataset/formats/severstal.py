@@ -11,7 +11,7 @@ import numpy as np
 from blemish.arrays import Mask
 from blemish.dataset.annotations import annotation_fields, first_line, read_csv, warn_skipped
 from blemish.dataset.export import copy_image, image_name, write_masked
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import list_images, normalize_label
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
@@ -28,7 +28,7 @@ def looks_like(path: Path) -> bool:
     return "EncodedPixels" in head and "ImageId" in head
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Samples with a mask of run lengths for each row; images without a row, or with an empty one, are good.
 
     Skipped with a warning: rows of images that do not exist, and run lengths that do not fit their image.

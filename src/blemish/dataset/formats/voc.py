@@ -16,7 +16,7 @@ from blemish.dataset.annotations import (
     warn_skipped,
 )
 from blemish.dataset.export import ExportEntry, copy_image, format_coordinate, no_shape, prepare_entries
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import (
     IMAGE_FOLDER_NAMES,
     find_folder,
@@ -48,7 +48,7 @@ def is_neu_det(path: Path) -> bool:
     return bool(images) and all(NUMBERED.match(image.stem) for image in images)
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Samples with their boxes; an image without a file has no annotation, one with an empty file is good."""
     lists = ((split, source.path / "ImageSets" / "Main" / f"{split}.txt") for split in SPLITS)
     listed = {line.split()[0]: split for split, file in lists if file.is_file() for _, line in read_lines(file)}

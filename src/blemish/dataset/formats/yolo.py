@@ -17,7 +17,7 @@ from blemish.dataset.annotations import (
 )
 from blemish.dataset.export import copy_image, defect_names, prepare_entries, single_ring
 from blemish.dataset.formats import deeppcb
-from blemish.dataset.formats.base import Format, Source
+from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import (
     find_folder,
     first_existing,
@@ -35,7 +35,7 @@ _NAMES = ("classes.txt", "obj.names", "labels/classes.txt", "_darknet.labels")
 _NO_LABELS = {"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "readme.txt"}
 _MAX_FILES = 20  # that are looked into
 
-Names = Mapping[int, str] | None  # None: the number is the name
+ClassNames = Mapping[int, str] | None  # None: the number is the name
 
 
 def looks_like(path: Path) -> bool:
@@ -46,7 +46,7 @@ def looks_like(path: Path) -> bool:
     return _find_yaml(path) is not None or any(_has_labels(_labels_folder(f)) for _, f in _plain_folders(path))
 
 
-def read(source: Source) -> list[Sample]:
+def read(source: DataSource) -> list[Sample]:
     """Samples with boxes, or shapes for lines with an outline.
 
     As is usual for YOLO, an image without a file, or with an empty one, is good. Skipped with a warning: lines that
@@ -66,7 +66,7 @@ def read(source: Source) -> list[Sample]:
     return samples
 
 
-def read_label_file(path: Path, image: Path, names: Names = None) -> tuple[list[Box], list[Shape]]:
+def read_label_file(path: Path, image: Path, names: ClassNames = None) -> tuple[list[Box], list[Shape]]:
     """Boxes and outlines of a file, in pixels of the image."""
     boxes: list[Box] = []
     shapes: list[Shape] = []
@@ -126,7 +126,7 @@ def _format_line(item: Box | Shape, number: int, size: tuple[int, int]) -> str:
     return " ".join([str(number), *(repr(float(v)) for v in values)])
 
 
-def _parse_label(word: str, names: Names) -> str:
+def _parse_label(word: str, names: ClassNames) -> str:
     if not word.isdigit():
         if word.replace(".", "").replace("-", "").isdigit():
             raise ValueError(f"class {word} is neither a whole number nor a name")
@@ -159,7 +159,7 @@ def _parse_names(given: Any) -> dict[int, str]:
         raise DataError("names of a YOLO data.yaml are a list, or a name for each number") from error
 
 
-def _listed_names(root: Path) -> Names:
+def _listed_names(root: Path) -> ClassNames:
     file = first_existing(root / name for name in _NAMES)
     return dict(enumerate(normalize_label(line) for _, line in read_lines(file))) if file else None
 
