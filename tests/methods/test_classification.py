@@ -35,9 +35,9 @@ from blemish.methods.classification.losses import (
 from blemish.methods.classification.networks import MinSizePool, Trunk
 from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
 from blemish.training.learn.data import ImageItems, View
-from blemish.training.learn.fit import build, fit
+from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.run import RunConfig
-from blemish.training.learn.supervision import bears
+from blemish.training.learn.supervision import has_annotation
 from blemish.training.ship.export import export_graph
 from blemish.training.train import train
 
@@ -289,10 +289,10 @@ def test_several_classes_of_an_image_are_learnt(multi_label, tmp_path):
     assert data.samples[2].labels == ("bright", "dark")
     assert data.samples[2].defective
     settings = config(multi_label, multi_label=True, epochs=12, learning_rate=5e-3, flip=False, turn=False)
-    method = build(settings, data)
+    method = build_method(settings, data)
     fit(method, data, settings, run=tmp_path / "run")
     view = View(InputSpec(channels=3, height=SIDE, width=SIDE))
-    items = [ImageItems(data.split("val"), view, method.classes, truth=("label",))[i] for i in range(4)]
+    items = [ImageItems(data.split("val"), view, method.classes, annotations=("label",))[i] for i in range(4)]
     with torch.inference_mode():
         scores = method.eval()(torch.stack([item["image"] for item in items]))["class_scores"]
     expected = [[0, 1, 0], [0, 0, 1], [0, 1, 1], [1, 0, 0]]
@@ -312,8 +312,8 @@ def test_several_classes_of_an_image_are_judged_each_for_itself(multi_label, tmp
 def test_one_class_alone_is_learnt_where_several_are_not_asked_for(multi_label):
     data = read_dataset(multi_label)
     both = data.samples[2]
-    assert not bears(both, "label")
-    assert bears(both, "label", multi_label=True)
+    assert not has_annotation(both, "label")
+    assert has_annotation(both, "label", multi_label=True)
     assert class_counts(data, data.classes) == [12, 12, 12]
     assert class_counts(data, data.classes, multi_label=True) == [12, 24, 24]
     np.testing.assert_allclose(
@@ -330,8 +330,8 @@ def test_images_of_unknown_classes_teach_nothing(multi_label):
 def test_training_stops_early_where_nothing_is_gained(multi_label, tmp_path):
     data = read_dataset(multi_label).where(lambda s: s.label is not None)
     settings = config(multi_label, epochs=12, patience=1, learning_rate=1e-9)
-    trainer = fit(build(settings, data), data, settings, run=tmp_path / "run")
+    trainer = fit(build_method(settings, data), data, settings, run=tmp_path / "run")
     assert trainer.current_epoch < 12
     without = data.with_samples(data.split("train").samples)
     settings = config(multi_label, epochs=2, patience=1)
-    assert fit(build(settings, without), without, settings, run=tmp_path / "other").current_epoch == 2
+    assert fit(build_method(settings, without), without, settings, run=tmp_path / "other").current_epoch == 2

@@ -8,7 +8,7 @@ import torch
 from timm.layers import DropPath
 
 from blemish.errors import OptionError
-from blemish.methods.classification.classifier import FEW, Classifier, ClassifierOptions
+from blemish.methods.classification.classifier import Classifier, ClassifierOptions
 from blemish.methods.classification.networks import Trunk
 from blemish.methods.common.metric_losses import METRIC_LOSSES
 from blemish.methods.common.mixup import cutmix, cutmix_pixels, mixup
@@ -62,9 +62,9 @@ def test_masks_are_mixed_as_images_are():
 def test_preset_gives_way_to_what_is_said():
     few = check_options(ClassifierOptions, {"preset": "few", "dropout": 0.1}, "classifier")
     assert few.dropout == 0.1
-    assert few.mixup == FEW["mixup"]
+    assert few.mixup == ClassifierOptions.few["mixup"]
     assert check_options(ClassifierOptions, few.model_dump(mode="json"), "classifier") == few
-    assert ClassifierOptions().dropout != FEW["dropout"]
+    assert ClassifierOptions().dropout != ClassifierOptions.few["dropout"]
     with pytest.raises(OptionError, match="preset"):
         check_options(ClassifierOptions, {"preset": "many"}, "classifier")
 

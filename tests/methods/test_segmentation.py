@@ -19,8 +19,8 @@ from blemish.methods.common.mixup import cutmix_pixels
 from blemish.methods.segmentation.best_iou import BestIoU
 from blemish.methods.segmentation.networks import Encoder, bilinear_doubling, deeplabv3plus, last_layer
 from blemish.methods.segmentation.sampling import balanced_weights, random_crop, sample_pixels
-from blemish.methods.segmentation.segan import Critic, SegAN, masked
-from blemish.methods.segmentation.segmenter import FEW
+from blemish.methods.segmentation.segan import Critic, SegAN, mask_images
+from blemish.methods.segmentation.segmenter import SegmenterOptions
 from blemish.methods.segmentation.unet import UNet
 from blemish.training.learn.options import check_options
 
@@ -111,7 +111,7 @@ def test_validation_counts_known_pixels_alone():
     scores = torch.zeros(2, 2, 64, 64)
     scores[0, 1, 10:20, 15:25] = 0.6  # half of the defect, and as much beside it
     scores[1] = 0.9
-    method.judge(scores, batch(has_mask=torch.tensor([True, False])))
+    method.update_iou(scores, batch(has_mask=torch.tensor([True, False])))
     assert float(method.val_iou.compute()) == pytest.approx(50 / 150)
 
 
@@ -136,10 +136,10 @@ def test_critic_sees_no_difference_between_equals_and_stays_clipped():
     torch.manual_seed(0)
     critic = Critic(2, 4)
     images, masks = torch.rand(2, 1, 32, 32), torch.rand(2, 2, 32, 32)
-    a = masked(images, masks)
+    a = mask_images(images, masks)
     assert torch.equal(a[:, 1:], images * masks[:, 1:])
     assert float(critic.distance(a, a.clone())) < 1e-6
-    assert float(critic.distance(a, masked(images, 1 - masks))) > 0
+    assert float(critic.distance(a, mask_images(images, 1 - masks))) > 0
     critic.clip(0.01)
     assert max(float(p.detach().abs().max()) for p in critic.parameters()) <= 0.01
 
@@ -152,7 +152,7 @@ def test_segan_ships_the_graph_of_its_unet():
     with torch.inference_mode():
         torch.testing.assert_close(gan.eval()(images), alone.eval()(images))
     critics = {id(p) for p in gan.critic.parameters()}
-    assert critics.isdisjoint(id(p) for p in gan.learners())
+    assert critics.isdisjoint(id(p) for p in gan.trained_parameters())
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def batch(**changes):
 
 
 def test_labels_move_the_encoder_but_not_the_segmentation(multitask):
-    _, image = multitask.both(batch()["image"])
+    _, image = multitask.forward_heads(batch()["image"])
     image.sum().backward()
     assert all(p.grad is None for p in multitask.network.decoder.parameters())
     assert all(p.grad is None for p in multitask.network.head.parameters())
@@ -183,7 +183,7 @@ def test_labels_move_the_encoder_but_not_the_segmentation(multitask):
 
 
 def test_images_without_a_mask_learn_their_label_alone(multitask, monkeypatch):
-    monkeypatch.setattr(MultiTask, "pixel_share", lambda self, done: 0.5)
+    monkeypatch.setattr(MultiTask, "pixel_weight", lambda self, done: 0.5)
     unknown = torch.zeros(2, dtype=torch.bool)
     multitask.training_step(batch(has_mask=unknown), 0).backward()
     assert not any(p.grad.any() for p in multitask.network.decoder.parameters() if p.grad is not None)
@@ -195,7 +195,7 @@ def test_images_without_a_mask_learn_their_label_alone(multitask, monkeypatch):
 
 
 def test_weight_moves_from_pixels_to_labels(multitask):
-    assert [multitask.pixel_share(done) for done in (0, 0.25, 1, 1.5)] == [1, 0.75, 0, 0]
+    assert [multitask.pixel_weight(done) for done in (0, 0.25, 1, 1.5)] == [1, 0.75, 0, 0]
 
 
 def test_deep_pixels_weigh_more(multitask):
@@ -212,7 +212,7 @@ def test_deep_pixels_weigh_more(multitask):
 
 
 def test_multitask_without_any_mask_says_so(multitask):
-    with pytest.raises(DataError, match="masks beside labels"):
+    with pytest.raises(DataError, match="masks and labels"):
         multitask.before_training(dataset(good=3, pit=3, scratch=3))
 
 
@@ -311,5 +311,9 @@ class Watch(lightning.Callback):
 
 def test_the_preset_for_few_defects_gives_way_to_what_is_said():
     few = check_options(method_class("unet").Options, {"preset": "few", "noise": 0.1}, "unet")
-    assert (few.noise, few.embedding_loss, few.cutmix) == (0.1, "supervised-contrastive", FEW["cutmix"])
+    assert (few.noise, few.embedding_loss, few.cutmix) == (
+        0.1,
+        "supervised-contrastive",
+        SegmenterOptions.few["cutmix"],
+    )
     assert check_options(method_class("unet").Options, few.model_dump(mode="json"), "unet") == few

@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from blemish.methods.segmentation.losses import (
     SMOOTH,
     boundary,
-    combined,
+    combined_loss,
     cross_entropy,
     dice,
     focal,
@@ -67,7 +67,7 @@ def test_balanced_classes_are_torchs_class_weights(power, maps):
     ignored = labels.clone()
     ignored[:, :5] = -100
     counts = torch.stack([(ignored == k).sum() for k in range(CLASSES + 1)]).clamp(min=1)
-    found = combined(logits, one_hot(labels, CLASSES), keep, {"cross_entropy": 1.0}, balance=power)
+    found = combined_loss(logits, one_hot(labels, CLASSES), keep, {"cross_entropy": 1.0}, balance=power)
     torch.testing.assert_close(found, F.cross_entropy(logits, ignored, weight=counts**-power))
 
 
@@ -77,7 +77,7 @@ def test_pixels_that_do_not_count_get_no_gradient(name, maps):
     keep = keep.clone()
     keep[0] = 0
     logits = logits.clone().requires_grad_(True)
-    combined(logits, one_hot(labels, CLASSES), keep, {name: 1.0}).backward()
+    combined_loss(logits, one_hot(labels, CLASSES), keep, {name: 1.0}).backward()
     assert not logits.grad[0].any()
     assert logits.grad[1].any()
 
@@ -85,15 +85,15 @@ def test_pixels_that_do_not_count_get_no_gradient(name, maps):
 def test_nothing_known_is_no_loss(maps):
     logits, labels, keep = maps
     weights = {"cross_entropy": 1.0, "focal": 1.0, "dice": 1.0, "tversky": 1.0, "boundary": 1.0}
-    assert float(combined(logits, one_hot(labels, CLASSES), 0 * keep, weights)) == 0
+    assert float(combined_loss(logits, one_hot(labels, CLASSES), 0 * keep, weights)) == 0
 
 
 def test_combined_is_the_weighted_sum(maps):
     logits, labels, keep = maps
     truth = one_hot(labels, CLASSES)
     parts = {"dice": 0.5, "focal": 2.0, "boundary": 0.01}
-    alone = sum(weight * combined(logits, truth, keep, {name: 1.0}) for name, weight in parts.items())
-    torch.testing.assert_close(combined(logits, truth, keep, parts), alone)
+    alone = sum(weight * combined_loss(logits, truth, keep, {name: 1.0}) for name, weight in parts.items())
+    torch.testing.assert_close(combined_loss(logits, truth, keep, parts), alone)
 
 
 def test_a_class_without_a_pixel_does_not_count_for_overlap():

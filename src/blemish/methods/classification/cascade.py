@@ -1,4 +1,4 @@
-"""Cascade: good or defective first, then the kind of defect: two heads on one network, learnt one after the other."""
+"""Cascade: good or defective first, then the kind of defect: two heads on one network, trained one after the other."""
 
 from typing import Any, ClassVar
 
@@ -9,38 +9,35 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError
-from blemish.methods.base import Batch, Method, MethodInfo
-from blemish.methods.classification.class_balance import class_balanced_weights, class_counts, effective_number_weights
+from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.classification.class_balance import class_counts, effective_number_weights
 from blemish.methods.classification.classifier import (
     NetworkOptions,
+    TrunkMethod,
     channels_last,
-    keep_labels,
     layerwise_optimizer,
     macro_f1,
-    make_trunk,
 )
 from blemish.methods.classification.losses import class_activation_map, softmax_loss
 from blemish.methods.classification.temperature import fit_temperature
-from blemish.methods.common.augmentation import augment
-from blemish.methods.common.distributed import gather_vectors
 
 
 class CascadeOptions(NetworkOptions):
-    first_epochs: int = Field(6, ge=1, description="passes in which the network learns good from defective")
-    head_epochs: int = Field(2, ge=0, description="then passes in which the second head learns alone")
-    part_epochs: int = Field(2, ge=0, description="then passes with the last third of the network unfrozen")
-    whole_epochs: int = Field(4, ge=0, description="then passes with all of it unfrozen")
+    first_epochs: int = Field(6, ge=1, description="epochs of training good against defective")
+    head_epochs: int = Field(2, ge=0, description="then epochs in which only the heads are trained")
+    part_epochs: int = Field(2, ge=0, description="then epochs with the last third of the network unfrozen")
+    whole_epochs: int = Field(4, ge=0, description="then epochs with all of it unfrozen")
 
 
-class Cascade(Method):
-    """Two questions on one network: is there a defect, and if so, which?
+class Cascade(TrunkMethod):
+    """Two classification heads on one network: is there a defect, and if so, which?
 
-    The scheme that Tao, Hou & Xu 2021 describe for several kinds of defect: the network first learns the easy question,
-    for which there are most images, with a head of its own. Then a second head is added and learns the kinds from the
-    defective images alone, first on the frozen network, then with its last third, then with all of it unfrozen (Howard
-    & Ruder 2018), while the first head goes on learning. The good images, most of an unbalanced set, have no say in
-    which kind it is. The probability of a kind is that of a defect times that of the kind among defects. One
-    temperature serves both heads, fitted on the validation images.
+    The scheme that Tao, Hou & Xu 2021 describe for several kinds of defect: the network is first trained on the easy
+    question, for which there are most images, with its own head. Then a second head is trained on the kinds, from the
+    defective images only, first on the frozen network, then with its last third, then with all of it unfrozen (Howard
+    & Ruder 2018), while training of the first head continues. The good images, most of an unbalanced set, have no
+    influence on the kind. The probability of a kind is that of a defect times that of the kind among defects. One
+    temperature, fitted on the validation images, serves both heads.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -55,30 +52,25 @@ class Cascade(Method):
         smoke={"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
     )
     Options: ClassVar[type[CascadeOptions]] = CascadeOptions
-    monitor: ClassVar[str | None] = "val_score"
     options: CascadeOptions
 
     def __init__(self, options: CascadeOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         kinds = len(self.defect_classes)
-        self.trunk = make_trunk(options, channels)
         self.frozen_first = self.trunk.frozen_layers
-        self.dropout = nn.Dropout(options.dropout)
         self.first = nn.Linear(self.trunk.size, 2)  # good, defective
         self.second = nn.Linear(self.trunk.size, max(kinds, 1))
-        self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("first_weights", torch.ones(2))
         self.register_buffer("second_weights", torch.ones(max(kinds, 1)))
-        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         vectors, maps = self.trunk(images)
-        found = {"class_scores": (self.logits(vectors) / self.temperature).softmax(dim=1)}
+        outputs = {"class_scores": (self.logits(vectors) / self.temperature).softmax(dim=1)}
         if maps is not None:
             defect = class_activation_map(maps, self.first.weight, 0)[:, 1:]
             kinds = class_activation_map(maps, self.second.weight, None)
-            found["class_map"] = torch.cat([torch.zeros_like(defect), defect + kinds], dim=1)
-        return found
+            outputs["class_map"] = torch.cat([torch.zeros_like(defect), defect + kinds], dim=1)
+        return outputs
 
     def logits(self, vectors: Tensor) -> Tensor:
         """(N, K) log-probabilities of good and of each kind of defect."""
@@ -89,7 +81,7 @@ class Cascade(Method):
     def before_training(self, dataset: Dataset) -> None:
         if self.classes[0] != GOOD or len(self.classes) < 3:
             raise DataError(
-                "cascade first tells good from defective, then two kinds of defect or more, and training has "
+                "cascade classifies good against defective, then two or more kinds of defect, and training has "
                 f"{', '.join(self.classes)}; use the method classifier"
             )
         counts = class_counts(dataset, self.classes)
@@ -97,16 +89,9 @@ class Cascade(Method):
             self.first_weights = effective_number_weights([counts[0], sum(counts[1:])], self.options.beta)
             self.second_weights = effective_number_weights(counts[1:], self.options.beta)
 
-    def sampling_weights(self, dataset: Dataset) -> list[float] | None:
-        return class_balanced_weights(dataset, self.classes) if self.options.balance == "sampler" else None
-
-    def train_transform(self) -> Any:
-        options = self.options
-        return lambda item: keep_labels(augment(keep_labels(item), options))
-
     @property
     def frozen_share(self) -> float:
-        """How much of the network does not learn in the present epoch."""
+        """The share of the network that is frozen in the current epoch."""
         options, done = self.options, self.current_epoch - self.options.first_epochs
         if done < 0 or done >= options.head_epochs + options.part_epochs:
             return self.frozen_first
@@ -118,30 +103,27 @@ class Cascade(Method):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         vectors = self.dropout(self.trunk(channels_last(batch["image"]))[0])
         labels, smoothing = batch["label"], self.options.label_smoothing
-        gamma = self.options.gamma if self.options.loss == "focal" else 0.0
         defective = torch.where(labels < 0, labels, (labels > 0).long())
-        loss = softmax_loss(self.first(vectors), defective, self.first_weights, smoothing, gamma)
+        loss = softmax_loss(self.first(vectors), defective, self.first_weights, smoothing, self.gamma)
         if self.current_epoch >= self.options.first_epochs:
-            kind = torch.where(labels < 0, labels, labels - 1)  # good is -1 then, and left out
-            loss = loss + softmax_loss(self.second(vectors), kind, self.second_weights, smoothing, gamma)
+            kind = torch.where(labels < 0, labels, labels - 1)  # good becomes -1, which is ignored
+            loss = loss + softmax_loss(self.second(vectors), kind, self.second_weights, smoothing, self.gamma)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._seen.append((self.logits(self.trunk(channels_last(batch["image"]))[0]), batch["label"]))
+        self.validation.add(self.logits(self.trunk(channels_last(batch["image"]))[0]), batch["label"])
 
     def on_validation_epoch_end(self) -> None:
-        logits, labels = (gather_vectors(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
-        self._seen = []
+        logits, labels = self.validation.gather()
         self.temperature.fill_(fit_temperature(logits, labels))
         loss = softmax_loss(logits / self.temperature, labels, torch.ones_like(logits[0]))
-        score = macro_f1(logits, labels)
-        self.log_dict({"val_loss": loss, "val_f1": score, "val_score": score - 0.1 * loss}, prog_bar=True)
+        self.log_validation(macro_f1(logits, labels), loss)
 
     def configure_optimizers(self) -> dict[str, Any]:
         steps = int(self.trainer.estimated_stepping_batches)
         first = round(steps * self.options.first_epochs / self.epochs)
-        return layerwise_optimizer(self, self.trunk, [self.first, self.second], first, steps - first)
+        return layerwise_optimizer(self.options, self.trunk, [self.first, self.second], first, steps - first)
 
     @property
     def epochs(self) -> int:

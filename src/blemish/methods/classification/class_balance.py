@@ -1,4 +1,4 @@
-"""How many training images each class has, and what follows: errors, weights, chances of being drawn."""
+"""Training images per class, and what follows from the counts: errors, loss weights, sampling weights."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,34 +11,34 @@ from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
 
 
-def image_label(sample_label: str | None, defective: bool | None) -> str | None:
-    """The class of a sample; good where nothing but the lack of defects is known."""
-    return GOOD if sample_label is None and defective is False else sample_label
+def image_label(sample: Sample) -> str | None:
+    """The class of a sample, which is good if it is only known to have no defects; None: unknown."""
+    return GOOD if sample.label is None and sample.defective is False else sample.label
 
 
 def image_labels(sample: Sample, multi_label: bool) -> frozenset[str | None]:
-    """The class of a sample; with `multi_label`, all that it shows."""
+    """The class of a sample; with `multi_label`, all classes in it."""
     if not multi_label:
-        return frozenset([image_label(sample.label, sample.defective)])
+        return frozenset([image_label(sample)])
     shown = find_defect_classes(sample)
     return frozenset([None]) if shown is None else shown or frozenset([GOOD])
 
 
-def class_counts(dataset: Dataset, classes: Sequence[str], least: int = 2, multi_label: bool = False) -> list[int]:
-    """Labelled images of each class; with `multi_label`, an image counts for all classes that it shows.
+def class_counts(dataset: Dataset, classes: Sequence[str], min_images: int = 2, multi_label: bool = False) -> list[int]:
+    """Labelled images of each class; with `multi_label`, an image counts for all classes in it.
 
-    Raises DataError with one class only, or where a class has fewer than `least` images: nothing can then be learnt.
+    Raises DataError for a single class, or a class with fewer than `min_images` images: nothing can be learned then.
     """
-    found = Counter(name for s in dataset.samples for name in image_labels(s, multi_label))
-    counts = [found[name] for name in classes]
+    counter = Counter(name for s in dataset.samples for name in image_labels(s, multi_label))
+    counts = [counter[name] for name in classes]
     if len(classes) < 2:
         only = f"'{classes[0]}' alone" if classes else "none at all"
         raise DataError(f"a classifier needs two classes in training or more, and there is {only}")
     for name, count in zip(classes, counts, strict=True):
-        if count < least:
+        if count < min_images:
             have = "one training image" if count == 1 else f"{count or 'no'} labelled training images"
             raise DataError(
-                f"class '{name}' has {have}; a classifier needs {least} or more: add some, or leave the class out"
+                f"class '{name}' has {have}; a classifier needs {min_images} or more: add some, or leave the class out"
             )
     return counts
 
@@ -54,26 +54,26 @@ def effective_number_weights(counts: Sequence[int], beta: float) -> Tensor:
 
 
 def class_balanced_weights(dataset: Dataset, classes: Sequence[str], multi_label: bool = False) -> list[float]:
-    """One weight an image, so that every class is drawn equally often; images without a known class never.
+    """Sampling weight of each image, so that every class is sampled equally often; 0 without a known class.
 
-    With `multi_label`, an image that shows more than one class has the weight of the rarest.
+    With `multi_label`, an image with more than one class has the weight of the rarest.
     """
     labels = [image_labels(s, multi_label) for s in dataset.samples]
-    found = Counter(name for names in labels for name in names)
-    return [max((1 / found[name] for name in names if name in classes), default=0.0) for names in labels]
+    counter = Counter(name for names in labels for name in names)
+    return [max((1 / counter[name] for name in names if name in classes), default=0.0) for names in labels]
 
 
-def prior_correction(dataset: Dataset, classes: Sequence[str], chances: Sequence[float] | None) -> Tensor:
-    """What to add to the logits (K,) of a network that learned from images drawn by `chances`, one weight an image.
+def prior_correction(dataset: Dataset, classes: Sequence[str], sampling: Sequence[float] | None) -> Tensor:
+    """Offset of the logits (K,) of a network trained on images sampled with these weights, one per image.
 
-    The log of each class's share of the images over its share of those drawn (Saerens et al. 2002, "Adjusting the
-    Outputs of a Classifier to New a Priori Probabilities", Neural Computation). 0 for a class that is not there.
+    The log of each class's share of the images over its share of the sampled ones (Saerens et al. 2002, "Adjusting the
+    Outputs of a Classifier to New a Priori Probabilities", Neural Computation). 0 for a class without images.
     """
-    drawn, there = torch.zeros(len(classes), dtype=torch.float64), torch.zeros(len(classes), dtype=torch.float64)
-    for sample, chance in zip(dataset.samples, chances or [1.0] * len(dataset), strict=True):
-        label = image_label(sample.label, sample.defective)
+    sampled, original = torch.zeros(len(classes), dtype=torch.float64), torch.zeros(len(classes), dtype=torch.float64)
+    for sample, weight in zip(dataset.samples, sampling or [1.0] * len(dataset), strict=True):
+        label = image_label(sample)
         if label in classes:
-            drawn[classes.index(label)] += chance
-            there[classes.index(label)] += 1
-    shift = (there / there.sum()).log() - (drawn / drawn.sum()).log()
-    return torch.where((there > 0) & (drawn > 0), shift, 0).float()
+            sampled[classes.index(label)] += weight
+            original[classes.index(label)] += 1
+    offset = (original / original.sum()).log() - (sampled / sampled.sum()).log()
+    return torch.where((original > 0) & (sampled > 0), offset, 0).float()

@@ -1,4 +1,4 @@
-"""Feature classifier: a classical classifier on the features of a frozen network, chosen by cross-validation."""
+"""Feature classifier: a classical classifier on the features of a frozen network, selected by cross-validation."""
 
 from typing import Any, ClassVar, Literal
 
@@ -11,24 +11,22 @@ from blemish.errors import DataError
 from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
 from blemish.methods.classification.class_balance import class_counts
 from blemish.methods.classification.classical import CLASSIFIERS, HEADS, flatten_views, select_classifier
-from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork
-from blemish.methods.common.distributed import gather_vectors
+from blemish.methods.common.collector import Collector
 
 KINDS = sorted(CLASSIFIERS)
-LEAST = 2  # images of a class: one to learn from, and one to judge by
+MIN_IMAGES = 2  # of a class: one to fit, and one to score
 
 
-class FeatureClassifierOptions(Options):
+class FeatureClassifierOptions(FeatureOptions):
     image_size: int = Field(224, ge=32, le=4096, description="side of the square that the network sees, in px")
-    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
-    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
     strides: tuple[int, ...] = Field((8, 16, 32), min_length=1, description="feature maps whose means are the features")
     classifier: Literal[
         "auto", "linear-svm", "rbf-svm", "logistic", "neighbours", "forest", "gaussian"
     ] = Field("auto", description="auto: the best of all in cross-validation")  # fmt: skip
     folds: int = Field(5, ge=2, description="of the cross-validation; fewer where a class has fewer images")
-    flips: bool = Field(False, description="learn from the mirrored images too")
+    flips: bool = Field(False, description="fit on the mirrored images too")
 
 
 class FeatureClassifier(OnePassMethod):
@@ -63,11 +61,10 @@ class FeatureClassifier(OnePassMethod):
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("kind", torch.tensor(0))  # index into KINDS
         self.head: torch.nn.Module | None = None
-        self._collected: list[Tensor] = []
-        self._labels: list[Tensor] = []
+        self.collected = Collector()
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, D), not yet standardised."""
+        """Mean-pooled features (N, D), not standardised."""
         return torch.cat([maps.mean(dim=(2, 3)) for maps in self.backbone(images)], dim=1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -81,12 +78,10 @@ class FeatureClassifier(OnePassMethod):
         views = [batch["image"]]
         if self.options.flips:
             views += [views[0].flip(3), views[0].flip(2), views[0].flip(2, 3)]
-        self._collected.append(torch.stack([self.features(view) for view in views], dim=1))
-        self._labels.append(batch["label"])
+        self.collected.add(torch.stack([self.features(view) for view in views], dim=1), batch["label"])
 
     def finish(self) -> None:
-        x, labels = gather_vectors(torch.cat(self._collected)), gather_vectors(torch.cat(self._labels))
-        self._collected, self._labels = [], []
+        x, labels = self.collected.gather()
         x, labels = x[labels >= 0], labels[labels >= 0]
         flat = x.flatten(0, 1)
         self.mean = flat.mean(dim=0)
@@ -95,22 +90,22 @@ class FeatureClassifier(OnePassMethod):
         y = labels.cpu().numpy()
         names = KINDS if self.options.classifier == "auto" else [self.options.classifier]
         counts = labels.bincount(minlength=len(self.classes)).tolist()
-        if rare := [name for name, count in zip(self.classes, counts, strict=True) if count < LEAST]:
+        if rare := [name for name, count in zip(self.classes, counts, strict=True) if count < MIN_IMAGES]:
             raise DataError(
-                f"{' and '.join(rare)} was seen fewer than {LEAST} times, too seldom to judge a classifier by; change "
-                "the recipe's `share`, or give more images"
+                f"{' and '.join(rare)}: fewer than {MIN_IMAGES} images, too few for cross-validation; raise `share` in "
+                "the defect specification, or add images"
             )
         folds = min(self.options.folds, min(counts))
         seed = torch.initial_seed() % 2**31
-        found = select_classifier(vectors, y, names, folds, seed)
-        best = found[0]
-        self.log_dict({f"macro_f1_{one.name}": one.macro_f1 for one in reversed(found)})
+        candidates = select_classifier(vectors, y, names, folds, seed)
+        best = candidates[0]
+        self.log_dict({f"macro_f1_{one.name}": one.macro_f1 for one in reversed(candidates)})
         self.kind = torch.tensor(KINDS.index(best.name), device=self.mean.device)
         self.temperature = torch.tensor(best.temperature, device=self.mean.device)
         self.head = best.fit(*flatten_views(vectors, y), seed).to(self.mean.device)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # Which head it is follows from what was learnt; its tensors are filled in after this module's own.
+        # The stored kind determines the head's class; its tensors are filled in after this module's own.
         if f"{prefix}kind" in state:
             own = f"{prefix}head."
             tensors = {k.removeprefix(own): torch.empty_like(v) for k, v in state.items() if k.startswith(own)}

@@ -4,9 +4,10 @@ The parameters fitted by scikit-learn are buffers, so that exactly its decision 
 unnormalised: their softmax at a calibrated temperature gives probabilities.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blemish.methods.common.losses import squared_distances
@@ -84,8 +85,9 @@ class ForestHead(Head):
         return _log_share(self.share.view(trees * nodes, classes)[node].mean(dim=1))
 
 
-def linear_head(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> LinearHead:
+def linear_head(classifier: Any) -> LinearHead:
     """From scikit-learn's `coef_` and `intercept_`; the single row of two classes becomes two opposite ones."""
+    weight, bias = classifier.coef_, classifier.intercept_
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return LinearHead(weight=_float(weight), bias=_float(bias))

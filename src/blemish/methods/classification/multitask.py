@@ -1,4 +1,4 @@
-"""One encoder, two heads: which pixels are defective, and what the image shows. Learns from few masks, many labels."""
+"""Segmentation and classification on one encoder, trained from many labelled images of which a few have masks."""
 
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from blemish.arrays import FloatMap, Mask
 from blemish.dataset.ground_truth import has_mask
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
@@ -18,7 +19,7 @@ from blemish.methods.classification.classifier import macro_f1
 from blemish.methods.classification.temperature import fit_temperature
 from blemish.methods.common.backbones import freeze_stages
 from blemish.methods.common.blocks import conv_block
-from blemish.methods.common.distributed import gather_vectors
+from blemish.methods.common.collector import Collector
 from blemish.methods.segmentation.networks import Encoder, EncoderDecoder, unet
 from blemish.methods.segmentation.segmenter import SMOKE, Segmenter, SegmenterOptions
 
@@ -30,19 +31,22 @@ class MultiTaskOptions(SegmenterOptions):
     frozen_stride: int = Field(4, ge=0, le=16, description="pretrained layers to this stride stay as they are; 0: none")
     steps: int = Field(1600, ge=1, description="training steps")
     head_width: int = Field(64, ge=1, description="channels of the classification head")
-    class_weight: float = Field(1.0, gt=0, description="weight of the classification loss beside the pixels'")
-    least_pixel_weight: float = Field(
-        0.0, ge=0, le=1, description="what the pixels' weight falls to; it begins at 1 and the labels' is 1 minus it"
+    class_weight: float = Field(1.0, gt=0, description="weight of the classification loss relative to the pixels'")
+    min_pixel_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="final weight of the pixel loss, which falls from 1; the label loss has the rest",
     )
     border_power: float = Field(
         1.0, ge=0, description="a defect's pixel weighs (its depth / the greatest depth) to this power; 0: all alike"
     )
     positive_weight: float = Field(2.0, gt=0, description="times this")
-    # The paper's weights of a defect's pixels stand in the place of those that balance the classes.
+    # The paper's weights of a defect's pixels replace those that balance the classes.
     pixel_balance: float = Field(
         0.0, ge=0, le=1, description="cross_entropy and focal: each of a class's n pixels weighs n^-this; 0: all alike"
     )
-    # As with the classifier: the grey border of a moved image would tell on the class head.
+    # As with the classifier: the grey border of a shifted image would disturb the classification head.
     zoom: float = Field(0.0, ge=0, lt=1, description="largest change of scale, as a share")
     shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the image")
 
@@ -51,15 +55,14 @@ class MultiTask(Segmenter):
     """Božič, Tabernik and Skočaj 2021, "Mixed supervision for surface-defect detection: From weakly to fully supervised
     learning", Computers in Industry.
 
-    Kept: one network learned from end to end, whose classification head sees the shared features and the segmentation's
-    map, with averages and maxima of both; no gradient goes from that head back through the map, so labels alone shape
-    the shared features; the weight moves from pixels to labels linearly over the training; pixels deep inside a defect
-    weigh more than those at its uncertain border; images with a label but no mask learn the label. Deviations: a
-    pretrained encoder, its first layers as they are, with U-Net's decoder to half the image's size instead of a network
-    of our own at an eighth; several classes; the pixel losses of `unet`; the learning rate, which the paper never
-    lowers, falls at the end, when labels weigh most (`full_rate_until`); images drawn by the shares of `defect_share`
-    and `class_balance` instead of each good one as often as the other, and the class probabilities set right for it
-    afterwards.
+    Kept: one network trained end to end, whose classification head takes the shared features and the segmentation map,
+    with averages and maxima of both; no gradient flows from that head back through the map, so labels only shape the
+    shared features; the weight moves from pixels to labels linearly over the training; pixels deep inside a defect
+    weigh more than those at its uncertain border; images with a label but no mask contribute to the label loss.
+    Deviations: a pretrained encoder, its first layers frozen, with U-Net's decoder to half the image size instead of a
+    network of their own at an eighth; several classes; the pixel losses of `unet`; the learning rate, constant in the
+    paper, falls at the end, when labels weigh most (`full_rate_until`); images are sampled by `defect_share` and
+    `class_balance` instead of good and defective ones equally, and the class probabilities are corrected for it.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -84,7 +87,7 @@ class MultiTask(Segmenter):
         self.head = ClassHead(deepest, self.layers, len(classes), options.head_width)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("prior_correction", torch.zeros(len(classes)))
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self.validation = Collector()
 
     def build(self) -> nn.Module:
         encoder = Encoder(self.options.backbone, self.options.weights, self.channels)
@@ -94,57 +97,56 @@ class MultiTask(Segmenter):
 
     def before_training(self, dataset: Dataset) -> None:
         defective = [sample for sample in dataset.samples if sample.defective]
-        if defective:  # else they are drawn while learning, masks and all
+        if defective:  # otherwise synthetic defects, with masks, are made during training
             class_counts(dataset, dataset.classes)
         if defective and not any(has_mask(sample) for sample in defective):
             raise DataError(
-                "multitask learns from masks beside labels and no defective training image has one; "
+                "multitask is trained on masks and labels, and no defective training image has a mask; "
                 "add some, or use classifier"
             )
-        # Where defects are drawn on good images, those stand here a second time, and no share is that of the set.
+        # With synthetic defects the good images occur twice here, and class shares are not those of the data set.
         if len({sample.image for sample in dataset.samples}) == len(dataset):
             self.prior_correction = prior_correction(dataset, self.classes, self.sampling_weights(dataset))
 
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_heads(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the pixels (N, layers, H, W) and of the image (N, K)."""
         features = self.network.encoder(images)
         pixels = self.network.decode(features)
         return pixels, self.head(features[-1], pixels.detach())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        pixels, image = self.both(images)
+        pixels, image = self.forward_heads(images)
         image = image + self.prior_correction
         return {"class_scores": (image / self.temperature).softmax(dim=1), "mask_scores": self.probabilities(pixels)}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        batch, partner, kept = self.mixed(batch, self.global_step)
-        pixels, image = self.both(batch["image"])
+        batch, partner, share = self.mixed(batch, self.global_step)
+        pixels, image = self.forward_heads(batch["image"])
         weight = self.border_weights(batch["mask"])
         by_pixel = self.pixel_loss(pixels, batch, weight)
         by_label = label_loss(image, batch["label"])
         if partner is not None:
-            by_label = kept * by_label + (1 - kept) * label_loss(image, batch["label"][partner])
-        share = self.pixel_share(self.global_step / self.options.steps)
-        loss = share * by_pixel + (1 - share) * self.options.class_weight * by_label
+            by_label = share * by_label + (1 - share) * label_loss(image, batch["label"][partner])
+        pixel_weight = self.pixel_weight(self.global_step / self.options.steps)
+        loss = pixel_weight * by_pixel + (1 - pixel_weight) * self.options.class_weight * by_label
         self.log_dict({"loss": loss, "pixels": by_pixel, "labels": by_label}, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        pixels, image = self.both(batch["image"])
-        self.judge(self.probabilities(pixels), batch)
-        self._seen.append((image.float() + self.prior_correction, batch["label"]))
+        pixels, image = self.forward_heads(batch["image"])
+        self.update_iou(self.probabilities(pixels), batch)
+        self.validation.add(image.float() + self.prior_correction, batch["label"])
 
     def on_validation_epoch_end(self) -> None:
-        """The figure that picks the best epoch, and the temperature (Guo et al. 2017) of the class probabilities."""
-        image, labels = (gather_vectors(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
-        self._seen = []
+        """The metric that selects the best epoch, and the temperature (Guo et al. 2017) of the class probabilities."""
+        image, labels = self.validation.gather()
         self.temperature.fill_(fit_temperature(image, labels))
         f1 = macro_f1(image, labels)
         self.log_dict({"val_f1": f1, "val_score": (f1 + self.val_iou.compute()) / 2}, prog_bar=True)
 
-    def pixel_share(self, done: float) -> float:
-        """The pixels' weight when a share `done` of the training is over."""
-        return 1 - (1 - self.options.least_pixel_weight) * min(1.0, done)
+    def pixel_weight(self, done: float) -> float:
+        """Weight of the pixel loss when a share `done` of the training is over."""
+        return 1 - (1 - self.options.min_pixel_weight) * min(1.0, done)
 
     def border_weights(self, masks: Tensor) -> Tensor:
         """(N, H, W) bool to the weight of each pixel, 1 where there is no defect."""
@@ -154,7 +156,7 @@ class MultiTask(Segmenter):
                 weight[mask] = self.options.positive_weight * depth(mask)[mask] ** self.options.border_power
         return torch.from_numpy(weights).to(masks.device)
 
-    def learners(self) -> list[nn.Parameter]:
+    def trained_parameters(self) -> list[nn.Parameter]:
         return [*self.network.parameters(), *self.head.parameters()]
 
 
@@ -173,8 +175,8 @@ class ClassHead(nn.Module):
         return self.last(torch.cat(pooled, dim=1))
 
 
-def depth(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool to the distance from the border, as a share of the greatest of its 8-connected region; 0 outside."""
+def depth(mask: Mask) -> FloatMap:
+    """Distance of each pixel of a mask (H, W) from the border, relative to the maximum of its 8-connected region."""
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     inside = cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     count, labels = cv2.connectedComponents(pixels, connectivity=8)
@@ -184,6 +186,6 @@ def depth(mask: np.ndarray) -> np.ndarray:
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the images (N,) whose label is known, that is, not negative."""
+    """Cross-entropy of logits (N, K) over the images whose label (N,) is known, that is, not negative."""
     known = labels >= 0
     return F.cross_entropy(logits[known], labels[known]) if known.any() else logits.sum() * 0

@@ -1,6 +1,6 @@
-"""Whole networks as trunks: from images to one vector each, and, where that is a mean, to the map it is the mean of.
+"""Classification networks without their last layer: from images to a vector each and, if pooled, its feature map.
 
-Names are timm's, then torchvision's (alexnet, googlenet, …), or `compact`, a small network of our own.
+Names are timm's, then torchvision's (alexnet, googlenet, …), or `compact`, a small network of this package.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ ForwardFn = Callable[[Tensor], tuple[Tensor, Tensor]]
 class Trunk(nn.Module):
     """Images (N, C, H, W) in [0, 1] to vectors (N, F) and maps (N, F, h, w).
 
-    The maps are None where the vectors are not their mean: the class map of Zhou et al. 2016 needs that. Whether it
-    is so is tried out, not guessed. `size` is F. `drop_path` is stochastic depth, for networks of timm that have it.
+    The maps are None where the vectors are not their mean, which class activation maps (Zhou et al. 2016) require; this
+    is tested on random images. `size` is F. `drop_path` is stochastic depth, for networks of timm that have it.
     Raises OptionError where the network cannot take images of the size.
     """
 
@@ -37,26 +37,26 @@ class Trunk(nn.Module):
         self.frozen_layers, self.frozen_norms = 0.0, False
         self.pretrained = weights != "random" and name != COMPACT
         if name == COMPACT:
-            self.network, self.parts = _compact(channels, weights)
+            self.network, self.forward_features = _compact(channels, weights)
         elif timm.is_model(name):
-            self.network, self.parts = _from_timm(name, weights, channels, image_size, drop_path)
+            self.network, self.forward_features = _from_timm(name, weights, channels, image_size, drop_path)
         elif name in torchvision.models.list_models(torchvision.models):
-            self.network, self.parts = _from_torchvision(name, weights, channels)
+            self.network, self.forward_features = _from_torchvision(name, weights, channels)
         else:
-            load_network(name)  # its error names the near ones
+            load_network(name)  # raises an error with similar names
         config = self.network.pretrained_cfg
         for key in ("mean", "std"):
             values = torch.tensor(config[key], dtype=torch.float32)
             values = values if len(values) == channels else values.mean().repeat(channels)
             self.register_buffer(key, values.view(1, -1, 1, 1), persistent=False)
-        self.size, self.has_maps = self._try_out(name, channels, image_size)
+        self.size, self.has_maps = self._probe(name, channels, image_size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        vectors, maps = self.parts((images - self.mean) / self.std)
+        vectors, maps = self.forward_features((images - self.mean) / self.std)
         return vectors, maps if self.has_maps else None
 
     def freeze(self, layers: float, norms: bool) -> None:
-        """Let a share of the layers, from the input on, and the BatchNorm statistics of all learn no more."""
+        """Freeze a share of the layers, from the input on, and with `norms` the BatchNorm statistics of all layers."""
         self.frozen_layers, self.frozen_norms = layers, norms
         parameters = list(self.network.parameters())
         for i, parameter in enumerate(parameters):
@@ -72,20 +72,20 @@ class Trunk(nn.Module):
         return self
 
     def layers(self, first_rate: float) -> list[tuple[nn.Parameter, float]]:
-        """The parameters that learn, each with its share of the learning rate: `first_rate` at the input, 1 at the end.
+        """The trainable parameters with their factor of the learning rate: `first_rate` at the input, 1 at the end.
 
-        Between them the rate grows geometrically.
+        In between the factor grows geometrically.
         """
         parameters = list(self.network.parameters())
         last = max(len(parameters) - 1, 1)
         return [(p, first_rate ** (1 - i / last)) for i, p in enumerate(parameters) if p.requires_grad]
 
     @torch.no_grad()
-    def _try_out(self, name: str, channels: int, image_size: int) -> tuple[int, bool]:
+    def _probe(self, name: str, channels: int, image_size: int) -> tuple[int, bool]:
         was = self.training
         self.eval()
         try:
-            vectors, maps = self.parts(torch.randn(2, channels, image_size, image_size))
+            vectors, maps = self.forward_features(torch.randn(2, channels, image_size, image_size))
         except Exception as error:  # every network has its own way to fail on a size it cannot take
             reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             raise OptionError(
@@ -94,36 +94,36 @@ class Trunk(nn.Module):
             ) from error
         self.train(was)
         mean = maps.mean(dim=(2, 3)) if maps.dim() == 4 else maps
-        pooled = maps.dim() == 4 and mean.shape == vectors.shape and torch.allclose(mean, vectors, 1e-3, 1e-4)
-        return vectors.shape[1], pooled
+        has_maps = maps.dim() == 4 and mean.shape == vectors.shape and torch.allclose(mean, vectors, 1e-3, 1e-4)
+        return vectors.shape[1], has_maps
 
 
 class AdaptiveGridPool(nn.Module):
-    """Adaptive average pooling (N, C, h, w) to (N, C, a, b) that exports to ONNX whatever h and w are."""
+    """Adaptive average pooling (N, C, h, w) to (N, C, a, b) that exports to ONNX for any h and w."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._pooled(x, self.size)
+        return self.pool(x, self.size)
 
-    def _pooled(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def pool(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         rows, columns = (self._means(int(n), o).to(x) for n, o in zip(x.shape[-2:], size, strict=True))
         return rows @ x @ columns.T
 
     @staticmethod
     def _means(inputs: int, outputs: int) -> Tensor:
-        """(outputs, inputs): each row the mean of its part of the inputs; parts may overlap."""
-        found = torch.zeros(outputs, inputs)
+        """(outputs, inputs): each row averages its range of the inputs; ranges may overlap."""
+        means = torch.zeros(outputs, inputs)
         for i in range(outputs):
             start, end = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
-            found[i, start:end] = 1 / (end - start)
-        return found
+            means[i, start:end] = 1 / (end - start)
+        return means
 
 
 class MinSizePool(AdaptiveGridPool):
-    """Maps (N, C, h, w) whose sides are pooled to `side` where they are shorter, as timm's VGG does inside."""
+    """Enlarges maps (N, C, h, w) whose sides are shorter than `side` by pooling, as timm's VGG does inside."""
 
     def __init__(self, side: int) -> None:
         super().__init__((side, side))
@@ -131,13 +131,13 @@ class MinSizePool(AdaptiveGridPool):
     def forward(self, x: Tensor) -> Tensor:
         height, width = int(x.shape[-2]), int(x.shape[-1])
         size = max(height, self.size[0]), max(width, self.size[1])
-        return x if size == (height, width) else self._pooled(x, size)
+        return x if size == (height, width) else self.pool(x, size)
 
 
 def _compact(channels: int, weights: str) -> tuple[nn.Module, ForwardFn]:
-    """Five sizes, two convolutions each: some 0.47 M parameters."""
+    """Five stages of two convolutions each, about 0.47 M parameters."""
     if weights not in ("auto", "random"):
-        raise OptionError(f"the compact network learns from scratch; weights={weights} do not go with it")
+        raise OptionError(f"the compact network is trained from scratch; weights={weights} cannot be used with it")
     blocks, before = [], channels
     for width in COMPACT_WIDTHS:
         blocks += [conv_block(before, width, stride=2), conv_block(width, width)]
@@ -145,27 +145,27 @@ def _compact(channels: int, weights: str) -> tuple[nn.Module, ForwardFn]:
     network = nn.Sequential(*blocks)
     network.pretrained_cfg = {"mean": (0.5,), "std": (0.25,)}
 
-    def parts(images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_features(images: Tensor) -> tuple[Tensor, Tensor]:
         maps = network(images)
         return maps.mean(dim=(2, 3)), maps
 
-    return network, parts
+    return network, forward_features
 
 
 def _from_timm(
     name: str, weights: str, channels: int, image_size: int, drop_path: float
 ) -> tuple[nn.Module, ForwardFn]:
-    fixed = timm.get_pretrained_cfg(name)
-    size = image_size if fixed is not None and fixed.fixed_input_size else None
+    config = timm.get_pretrained_cfg(name)
+    size = image_size if config is not None and config.fixed_input_size else None
     network = load_network(name, weights, channels, classes=0, image_size=size, drop_path=drop_path)
     # VGG enlarges maps below 7 x 7 by a pooling that does not export.
     enlarged = MinSizePool(7) if isinstance(network, VGG) else nn.Identity()
 
-    def parts(images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_features(images: Tensor) -> tuple[Tensor, Tensor]:
         maps = network.forward_features(images)
         return network.forward_head(enlarged(maps)), maps
 
-    return network, parts
+    return network, forward_features
 
 
 def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module, ForwardFn]:
@@ -177,7 +177,7 @@ def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module
             reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             raise OptionError(
                 f"the ImageNet weights of '{name}' could not be fetched ({reason}); give a local file with "
-                "--set weights=FILE, or learn from scratch with --set weights=random"
+                "--set weights=FILE, or train from scratch with --set weights=random"
             ) from error
         network.aux_logits, network.transform_input = False, False
         network.AuxLogits = network.aux1 = network.aux2 = None
@@ -194,21 +194,21 @@ def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module
     for key, module in list(network.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
             _replace(network, key, AdaptiveGridPool(module.output_size))
-    seen: list[Tensor] = []
+    pooled: list[Tensor] = []
     pool = getattr(network, "avgpool", None)
     if isinstance(pool, nn.AdaptiveAvgPool2d):
-        pool.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        pool.register_forward_pre_hook(lambda module, inputs: pooled.append(inputs[0]))
 
-    def parts(images: Tensor) -> tuple[Tensor, Tensor]:
-        seen.clear()
+    def forward_features(images: Tensor) -> tuple[Tensor, Tensor]:
+        pooled.clear()
         vectors = network(images).flatten(1)
-        return vectors, seen.pop() if seen else vectors
+        return vectors, pooled.pop() if pooled else vectors
 
-    return network, parts
+    return network, forward_features
 
 
 def _replace_first(network: nn.Module, key: str, channels: int) -> None:
-    """The first convolution for another number of channels, its weights made of those for three."""
+    """Adapt the first convolution to another number of channels, with weights derived from those for three."""
     old = network.get_submodule(key)
     new = nn.Conv2d(
         channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None

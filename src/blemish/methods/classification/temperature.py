@@ -1,7 +1,7 @@
 """Calibrated probabilities by one temperature: Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML.
 
-Deviation: one image's worth of doubt is spread over all of them (as Platt 1999 does), so that a set on which every
-image is right gives probabilities no surer than its size allows, not ones of exactly 1.
+Deviation: targets are smoothed by the weight of one image in all (as Platt 1999 does), so that a set on which every
+image is classified correctly gives probabilities no closer to 1 than its size allows.
 """
 
 import math
@@ -10,11 +10,11 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-LOWEST, HIGHEST = 0.005, 100.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 100.0
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T of lowest log loss of softmax(logits / T) for (N, K) logits and (N,) labels, those of -1 left out.
+    """The T of lowest log loss of softmax(logits / T) for (N, K) logits and (N,) labels, -1 ignored.
 
     1 where no label is known.
     """
@@ -22,19 +22,19 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     if not known.any():
         return 1.0
     logits, labels = logits[known], labels[known]
-    doubt = 1 / (len(labels) + 2)
-    return minimize_temperature(lambda t: float(F.cross_entropy(logits / t, labels, label_smoothing=doubt)))
+    smoothing = 1 / (len(labels) + 2)
+    return minimize_temperature(lambda t: float(F.cross_entropy(logits / t, labels, label_smoothing=smoothing)))
 
 
 def fit_binary_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The same for sigmoid(logits / T), one T for all classes: (N, K) logits and (N, K) targets, 0 or 1.
+    """The T of lowest log loss of sigmoid(logits / T), one for all classes: (N, K) logits, (N, K) targets 0 or 1.
 
     1 where there is none.
     """
     if not len(targets):
         return 1.0
-    doubt = 1 / (len(targets) + 2)
-    soft = targets.to(logits.dtype) * (1 - 2 * doubt) + doubt
+    smoothing = 1 / (len(targets) + 2)
+    soft = targets.to(logits.dtype) * (1 - 2 * smoothing) + smoothing
     return minimize_temperature(lambda t: float(F.binary_cross_entropy_with_logits(logits / t, soft)))
 
 
@@ -45,7 +45,7 @@ def log_loss(logits: Tensor, labels: Tensor) -> float:
 
 def minimize_temperature(loss: Callable[[float], float]) -> float:
     """The temperature of lowest loss, by golden section on log T: the log loss has a single minimum in 1 / T."""
-    low, high = math.log(LOWEST), math.log(HIGHEST)
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     ratio = (math.sqrt(5) - 1) / 2
     while high - low > 1e-4:
         left, right = high - ratio * (high - low), low + ratio * (high - low)

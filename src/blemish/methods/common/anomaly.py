@@ -9,17 +9,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.optim import Optimizer
 
-from blemish.methods.base import Batch, Method, Options
-from blemish.methods.common.backbones import DEFAULT_BACKBONE
+from blemish.methods.base import Batch, Method
 from blemish.methods.common.losses import masked_mean
 from blemish.methods.common.schedule import cosine_decay
-
-
-class FeatureOptions(Options):
-    """Options of methods on a feature network."""
-
-    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
-    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
 
 
 def blur_option(default: float) -> Any:

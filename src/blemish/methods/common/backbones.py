@@ -13,11 +13,13 @@ from typing import Any
 
 import timm
 import torch
+from pydantic import Field
 from safetensors.torch import load_file
 from timm.models import FeatureInfo, adapt_input_conv
 from torch import Tensor, nn
 
 from blemish.errors import MissingExtraError, OptionError
+from blemish.methods.base import Options
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
@@ -30,12 +32,22 @@ EMBEDDED = {
 StateDict = dict[str, Tensor]
 
 
+class FeatureOptions(Options):
+    """Options of methods with a pretrained feature network."""
+
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network")
+    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+
+
 class Backbone(nn.Module):
     """Images (N, C, H, W) in [0, 1] to a list of feature maps; normalisation by the network's mean and std is inside.
 
     `indices` are timm's own of the feature maps; layers behind the last one are removed. For a vision transformer,
     `norm` applies its last normalisation. Attributes: `channels` and `strides`, one entry per feature map.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, network: nn.Module, indices: Sequence[int], in_channels: int, norm: bool = False) -> None:
         super().__init__()

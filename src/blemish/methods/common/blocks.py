@@ -1,4 +1,4 @@
-"""Small pieces of graph that several methods share; all of them export to ONNX."""
+"""Network building blocks that several methods share; all of them export to ONNX."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from blemish.errors import OptionError
 class GaussianBlur(nn.Module):
     """Gaussian smoothing of (N, H, W) maps, separable, mirrored at the border.
 
-    A map smaller than the kernel's reach cannot be mirrored; there the border's value goes on beyond it.
+    A map smaller than the kernel cannot be mirrored; its border values are repeated instead.
     """
 
     def __init__(self, sigma: float) -> None:
@@ -36,39 +36,39 @@ class GaussianBlur(nn.Module):
 def patch_features(maps: Sequence[Tensor], neighbourhood: int = 3) -> Tensor:
     """Locally aware patch features (Roth et al. 2022): (N, C, h, w) at the size of the first map.
 
-    Every map is averaged over a neighbourhood around each position; the coarser ones are enlarged to the first.
+    Every map is averaged over a neighbourhood around each position; the coarser ones are upsampled to the first.
     """
     pooled = [F.avg_pool2d(m, neighbourhood, stride=1, padding=neighbourhood // 2) for m in maps]
     size = (pooled[0].shape[-2], pooled[0].shape[-1])
-    enlarged = [pooled[0], *(F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in pooled[1:])]
-    return torch.cat(enlarged, dim=1)
+    upsampled = [pooled[0], *(F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in pooled[1:])]
+    return torch.cat(upsampled, dim=1)
 
 
 def flatten_maps(features: Tensor) -> Tensor:
-    """(N, C, h, w) to (N * h * w, C)."""
+    """Feature maps (N, C, h, w) to vectors (N * h * w, C)."""
     return features.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """(N, h, w) maps to (N, H, W), bilinear."""
+    """Bilinear upsampling of (N, h, w) maps to (N, H, W)."""
     return F.interpolate(maps[:, None], size=(int(size[0]), int(size[1])), mode="bilinear", align_corners=False)[:, 0]
 
 
 def valid_patches(valid: Tensor, size: Sequence[int]) -> Tensor:
-    """Which patches of an (h, w) grid lie at least half inside the valid pixels: (N, H, W) bool to (N, h, w) bool."""
+    """Cells of an (h, w) grid with at least half of their pixels valid: (N, H, W) bool to (N, h, w) bool."""
     return F.adaptive_avg_pool2d(valid[:, None].float(), (int(size[0]), int(size[1])))[:, 0] >= 0.5
 
 
 def rotated_views(images: Tensor, valid: Tensor, turns: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(N, C, H, W) images, with their (N, H, W) valid pixels, as they are and by right angles: 1, 2 or 4 turns."""
+    """Images (N, C, H, W) with their valid pixels (N, H, W), rotated by right angles: 1, 2 or 4 views."""
     for turn in range(0, 4, 4 // turns):
         yield torch.rot90(images, turn, (2, 3)), torch.rot90(valid, turn, (1, 2))
 
 
 class FrozenNetwork(nn.Module):
-    """A pretrained network that neither learns nor moves its BatchNorm statistics, whatever mode its owner is in.
+    """A pretrained network whose parameters and BatchNorm statistics stay fixed, whatever mode its owner is in.
 
-    Gradients end at it, which saves memory, unless `passes_gradients` is set to explain what the network saw.
+    Gradients end at it, which saves memory, unless `passes_gradients` is set to explain the network's output.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -85,51 +85,53 @@ class FrozenNetwork(nn.Module):
 
 
 def sum_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """(N, h, w) maps of several scales, each enlarged to the size and added: (N, H, W)."""
+    """Sum of (N, h, w) maps of several scales, each upsampled to the size: (N, H, W)."""
     return torch.stack([enlarge(m, size) for m in maps]).sum(dim=0)
 
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, BatchNorm, ReLU; keeps the size but for the stride."""
+    """Convolution, BatchNorm, ReLU, with padding that keeps the size for stride 1."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
 
 
 def grid_shape(size: int, stride: int) -> tuple[int, int]:
-    """Rows and columns of the places on an image of a side; raises OptionError where there is none."""
+    """Rows and columns of a grid of that stride on a square image; raises OptionError where it has no cell."""
     if stride > size:
         raise OptionError(f"grid_stride={stride} is larger than image_size={size}")
     return (size // stride,) * 2
 
 
 def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Resample a feature map to the grid; the paper repeats coarse vectors, and halving bilinearly is averaging."""
+    """Resample a feature map to the grid: coarse maps by nearest neighbour as in the paper, fine ones bilinearly."""
     mode = "bilinear" if maps.shape[-1] > grid[1] else "nearest"
     return F.interpolate(maps, size=grid, mode=mode)
 
 
 def mean_filter(maps: Tensor, side: int) -> Tensor:
-    """Mean of (N, H, W) maps over the square of an odd side around each pixel; the border's value goes on beyond it."""
+    """Mean of (N, H, W) maps over a square of odd side around each pixel, with border values repeated."""
     padded = F.pad(maps[:, None], (side // 2,) * 4, mode="replicate")
     return F.avg_pool2d(padded, side, stride=1)[:, 0]
 
 
-def count_halvings(size: int, least: int = 4) -> int:
-    """How often a side can be halved down to `least` px; raises OptionError where that does not come out even."""
-    times = (size // least).bit_length() - 1
-    if times < 1 or size != least * 2**times:
-        raise OptionError(f"a side of {size} px must be {least} px times a power of two, such as {16 * least}")
+def count_halvings(size: int, coarsest: int = 4) -> int:
+    """How often a side can be halved down to `coarsest` px; raises OptionError where that leaves a remainder."""
+    times = (size // coarsest).bit_length() - 1
+    if times < 1 or size != coarsest * 2**times:
+        raise OptionError(f"a side of {size} px must be {coarsest} px times a power of two, such as {16 * coarsest}")
     return times
 
 
-Norm = Callable[[int], nn.Module]
+NormFactory = Callable[[int], nn.Module]
 
 
-def encoder(channels: int, size: int, width: int, outputs: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+def dcgan_encoder(
+    channels: int, size: int, width: int, outputs: int, norm: NormFactory = nn.BatchNorm2d
+) -> nn.Sequential:
     """The discriminator of DCGAN (Radford et al. 2016): (N, C, size, size) to (N, outputs, 1, 1).
 
-    Convolutions of stride 2, the width doubled at each up to eight times, then one over the 4 x 4 places left.
+    Convolutions of stride 2, the width doubled at each up to eight times, then one over the remaining 4 x 4 map.
     """
     widths = [width * 2 ** min(i, 3) for i in range(count_halvings(size))]
     layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -138,8 +140,10 @@ def encoder(channels: int, size: int, width: int, outputs: int, norm: Norm = nn.
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], outputs, 4))
 
 
-def decoder(inputs: int, channels: int, size: int, width: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
-    """The generator of DCGAN, mirror of `encoder`: (N, inputs, 1, 1) to images (N, C, size, size) in [0, 1]."""
+def dcgan_decoder(
+    inputs: int, channels: int, size: int, width: int, norm: NormFactory = nn.BatchNorm2d
+) -> nn.Sequential:
+    """The generator of DCGAN, mirror of `dcgan_encoder`: (N, inputs, 1, 1) to images (N, C, size, size) in [0, 1]."""
     widths = [width * 2 ** min(i, 3) for i in range(count_halvings(size))][::-1]
     layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], 4, bias=False), norm(widths[0]), nn.ReLU()]
     for before, after in itertools.pairwise(widths):
@@ -148,20 +152,20 @@ def decoder(inputs: int, channels: int, size: int, width: int, norm: Norm = nn.B
 
 
 class PlainUNet(nn.Module):
-    """Ronneberger et al. 2015: (N, C, H, W) to (N, outputs, H, W); the sides a multiple of 2^levels.
+    """U-Net without a pretrained encoder (Ronneberger et al. 2015): (N, C, H, W) to (N, outputs, H, W).
 
-    `levels` halvings, two convolutions at each size, the width doubled at each. Without `skips` a plain autoencoder
-    whose coarsest map is the only way through.
+    Sides are a multiple of 2^levels: `levels` halvings, two convolutions at each size, the width doubled at each.
+    Without `skips` it is a plain autoencoder whose coarsest map is the bottleneck.
     """
 
     def __init__(self, channels: int, outputs: int, width: int, levels: int = 4, skips: bool = True) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(levels + 1)]
         self.skips = skips
-        self.first = _double(channels, width)
-        self.down = nn.ModuleList(_double(a, b) for a, b in itertools.pairwise(widths))
+        self.first = _double_conv(channels, width)
+        self.down = nn.ModuleList(_double_conv(a, b) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in itertools.pairwise(widths))
-        self.joined = nn.ModuleList(_double((2 if skips else 1) * a, a) for a in widths[:-1])
+        self.joined = nn.ModuleList(_double_conv((2 if skips else 1) * a, a) for a in widths[:-1])
         self.last = nn.Conv2d(width, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,18 +179,18 @@ class PlainUNet(nn.Module):
         return self.last(x)
 
 
-def _double(inputs: int, outputs: int) -> nn.Sequential:
+def _double_conv(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(conv_block(inputs, outputs), conv_block(outputs, outputs))
 
 
 def check_multiple(size: int, step: int) -> None:
-    """Raises OptionError where a network that halves its maps cannot take images of that side."""
+    """Raise OptionError where the image size is not a multiple of the network's largest stride."""
     if size % step:
         raise OptionError(f"image_size={size} must be a multiple of {step}")
 
 
 class PatchGrid:
-    """Squares of a `side` that cover an image of a `size`, half overlapping; a side of 0 is the whole image."""
+    """Half overlapping square patches of a `side` that cover an image of a `size`; a side of 0 is the whole image."""
 
     def __init__(self, size: int, side: int) -> None:
         if side > size:
@@ -202,25 +206,25 @@ class PatchGrid:
         return torch.stack(cut, dim=1).flatten(0, 1)
 
     def join(self, maps: Tensor) -> Tensor:
-        """(N * P, side, side) to (N, size, size), the mean where patches overlap."""
-        total, counts = 0, torch.zeros(self.size, self.size, device=maps.device)
-        for (y, x), part in zip(self.corners, maps.unflatten(0, (-1, len(self.corners))).unbind(dim=1), strict=True):
-            rest = self.size - self.side
-            total = total + F.pad(part, (x, rest - x, y, rest - y))
+        """(N * P, side, side) to (N, size, size), averaged where patches overlap."""
+        total, counts = torch.zeros((), device=maps.device), torch.zeros(self.size, self.size, device=maps.device)
+        rest = self.size - self.side
+        for (y, x), patch in zip(self.corners, maps.unflatten(0, (-1, len(self.corners))).unbind(dim=1), strict=True):
+            total = total + F.pad(patch, (x, rest - x, y, rest - y))
             counts[y : y + self.side, x : x + self.side] += 1
         return total / counts
 
     def random(self, *tensors: Tensor) -> list[Tensor]:
-        """A square at a random place of each image, at the same one in all of the (N, ..., size, size) tensors."""
-        places = torch.randint(self.size - self.side + 1, (len(tensors[0]), 2)).tolist()
-        cuts = [(slice(y, y + self.side), slice(x, x + self.side)) for y, x in places]
+        """A random patch of each image, at the same position in all of the (N, ..., size, size) tensors."""
+        corners = torch.randint(self.size - self.side + 1, (len(tensors[0]), 2)).tolist()
+        cuts = [(slice(y, y + self.side), slice(x, x + self.side)) for y, x in corners]
         return [torch.stack([one[..., *cut] for one, cut in zip(t, cuts, strict=True)]) for t in tensors]
 
 
 def image_mean(images: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, 1, 1, 1), one axis after the other.
+    """Mean of each image, axis by axis: (N, C, H, W) to (N, 1, 1, 1).
 
-    ONNX Runtime adds all numbers of a mean one by one; over a whole image at once its rounding would show in the score.
+    ONNX Runtime sums a mean sequentially; over a whole image at once its rounding error would be visible in the score.
     """
     for axis in (3, 2, 1):
         images = images.mean(dim=axis, keepdim=True)

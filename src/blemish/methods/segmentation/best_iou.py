@@ -1,4 +1,4 @@
-"""Intersection over union of a map with the truth, at the threshold that suits it best."""
+"""Intersection over union of a score map with the ground truth, at the best threshold."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ BINS = 200
 
 
 class BestIoU(Metric):
-    """Over all pixels that were shown, of all processes; thresholds are steps of 1 / BINS.
+    """IoU over all pixels of all images and processes, at the best of BINS evenly spaced thresholds.
 
-    The threshold that ships is chosen on validation images too, so a network is not worse for being shy.
+    The shipped threshold is also chosen on validation images, so low scores as such are no disadvantage.
     """
 
     full_state_update = False
@@ -20,12 +20,12 @@ class BestIoU(Metric):
         self.add_state("counts", torch.zeros(2, BINS, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, truth: Tensor) -> None:
-        """Scores in [0, 1] and truth, both (P,)."""
+        """Scores (P,) in [0, 1] and ground truth (P,) bool."""
         bins = (scores * BINS).long().clamp(0, BINS - 1)
         for row, side in zip(self.counts, (~truth, truth), strict=True):
             row += torch.bincount(bins[side], minlength=BINS)
 
     def compute(self) -> Tensor:
-        """0 where no pixel was defective."""
+        """The best IoU; 0 where no pixel is defective."""
         false, hits = self.counts.flip(1).cumsum(dim=1).double()
         return (hits / (false + hits[-1]).clamp(min=1)).max().float()

@@ -1,9 +1,10 @@
-"""Losses of segmentation, as functions of maps.
+"""Segmentation losses with a weight for each pixel.
 
-`scores` and `truth` are (N, K, H, W): probabilities, or logits where it says so, and 0 or 1. `keep` (N, 1, H, W) is the
-weight of each pixel, 0 where it does not count. Every loss is a scalar.
+`scores` and `target` are (N, K, H, W): probabilities, or logits where named so, and 0 or 1. `weight` (N, 1, H, W) is
+the weight of each pixel, 0 where it is ignored. Every loss is a scalar.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import cv2
@@ -15,100 +16,95 @@ from torch import Tensor
 from blemish.methods.common.losses import focal_loss
 
 LossName = Literal["cross_entropy", "focal", "dice", "tversky", "boundary"]
-SMOOTH = 1.0  # pixels: keeps the ratios of overlap defined, and calm where a class has few pixels
+SMOOTH = 1.0  # pixels: keeps the overlap ratios defined, and stable where a class has few pixels
 
 
-def log_likelihood(logits: Tensor, truth: Tensor) -> Tensor:
+def log_likelihood(logits: Tensor, target: Tensor) -> Tensor:
     """Log of the probability given to each pixel's true class: (N, 1, H, W)."""
-    return (F.log_softmax(logits, dim=1) * truth).sum(dim=1, keepdim=True)
+    return (F.log_softmax(logits, dim=1) * target).sum(dim=1, keepdim=True)
 
 
-def cross_entropy(logits: Tensor, truth: Tensor, keep: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Mean over pixels of -log p."""
-    return _mean(-log_likelihood(logits, truth), keep)
+    return _mean(-log_likelihood(logits, target), weight)
 
 
-def focal(logits: Tensor, truth: Tensor, keep: Tensor, gamma: float = 2.0) -> Tensor:
+def focal(logits: Tensor, target: Tensor, weight: Tensor, gamma: float = 2.0) -> Tensor:
     """Lin et al. 2017: mean of -(1 - p)^gamma log p, so that easy pixels weigh little."""
-    return _mean(focal_loss(-log_likelihood(logits, truth), gamma), keep)
+    return _mean(focal_loss(-log_likelihood(logits, target), gamma), weight)
 
 
-def tversky(scores: Tensor, truth: Tensor, keep: Tensor, false_alarm: float = 0.3, escape: float = 0.7) -> Tensor:
+def tversky(scores: Tensor, target: Tensor, weight: Tensor, false_alarm: float = 0.3, escape: float = 0.7) -> Tensor:
     """Salehi et al. 2017: 1 - TP / (TP + false_alarm FP + escape FN), softly counted over the whole batch.
 
-    Mean over the classes that occur in it: a class without a pixel has no overlap to learn from.
+    Mean over the classes that occur in it: a class without a pixel has no overlap.
     """
     axes = (0, 2, 3)
-    kept = truth * keep
-    both = (scores * kept).sum(axes)
-    excess = (scores * (1 - truth) * keep).sum(axes)
-    missed = ((1 - scores) * kept).sum(axes)
-    lost = 1 - (both + SMOOTH) / (both + false_alarm * excess + escape * missed + SMOOTH)
-    present = (kept.sum(axes) > 0).to(lost.dtype)
+    weighted = target * weight
+    overlap = (scores * weighted).sum(axes)
+    excess = (scores * (1 - target) * weight).sum(axes)
+    missed = ((1 - scores) * weighted).sum(axes)
+    lost = 1 - (overlap + SMOOTH) / (overlap + false_alarm * excess + escape * missed + SMOOTH)
+    present = (weighted.sum(axes) > 0).to(lost.dtype)
     return (lost * present).sum() / present.sum().clamp(min=1)
 
 
-def dice(scores: Tensor, truth: Tensor, keep: Tensor) -> Tensor:
+def dice(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Milletari et al. 2016: 1 - 2 TP / (2 TP + FP + FN), as in `tversky`."""
-    return tversky(scores, truth, keep, 0.5, 0.5)
+    return tversky(scores, target, weight, 0.5, 0.5)
 
 
-def balanced(truth: Tensor, keep: Tensor, power: float) -> Tensor:
-    """`keep` times n^-power, where n is how much of the batch has a pixel's class; the sum stays that of `keep`.
+def balance_classes(target: Tensor, weight: Tensor, power: float) -> Tensor:
+    """`weight` times n^-power, where n is the number of pixels of a pixel's class in the batch; the sum stays the same.
 
     Median frequency balancing (Eigen & Fergus 2015) and U-Net's weight map have a power of 1.
     """
-    counts = (truth * keep).sum((0, 2, 3), keepdim=True).clamp(min=1)
-    weight = (truth * counts**-power).sum(dim=1, keepdim=True) * keep
-    return weight * keep.sum() / weight.sum().clamp(min=1e-12)
+    counts = (target * weight).sum((0, 2, 3), keepdim=True).clamp(min=1)
+    balanced = (target * counts**-power).sum(dim=1, keepdim=True) * weight
+    return balanced * weight.sum() / balanced.sum().clamp(min=1e-12)
 
 
-def boundary(scores: Tensor, distances: Tensor, keep: Tensor) -> Tensor:
-    """Kervadec et al. 2019: mean of probability times signed distance from the true border, which may be negative."""
-    return _mean(scores * distances, keep)
+def boundary(scores: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
+    """Kervadec et al. 2019: mean of probability times signed distance from the true border; may be negative."""
+    return _mean(scores * distances, weight)
 
 
-def signed_distances(truth: Tensor) -> Tensor:
-    """Distance in px from the border of each (H, W) layer of 0 and 1: positive outside, 0 or less inside.
+def signed_distances(target: Tensor) -> Tensor:
+    """Distance in px from the border of the masks (..., H, W) of 0 and 1: positive outside, 0 or less inside.
 
-    0 everywhere in a layer without a pixel, or full of them: it has no border.
+    0 everywhere in an empty or full mask, which has no border.
     """
-    layers = truth.detach().cpu().numpy().astype(np.uint8).reshape(-1, *truth.shape[-2:])
-    found = np.zeros(layers.shape, np.float32)
-    for layer, distance in zip(layers, found, strict=True):
+    layers = target.detach().cpu().numpy().astype(np.uint8).reshape(-1, *target.shape[-2:])
+    distances = np.zeros(layers.shape, np.float32)
+    for layer, distance in zip(layers, distances, strict=True):
         if layer.any() and not layer.all():
             outside = cv2.distanceTransform(1 - layer, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             inside = cv2.distanceTransform(layer, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             distance[:] = outside - np.maximum(inside - 1, 0)
-    return torch.from_numpy(found.reshape(truth.shape)).to(truth.device)
+    return torch.from_numpy(distances.reshape(target.shape)).to(target.device)
 
 
-def combined(
-    logits: Tensor, truth: Tensor, keep: Tensor, weights: dict[LossName, float], balance: float = 0.0
+def combined_loss(
+    logits: Tensor, target: Tensor, weight: Tensor, losses: dict[LossName, float], balance: float = 0.0
 ) -> Tensor:
-    """Weighted sum of the named losses; the first layer is the background.
+    """Weighted sum of the named losses; the first layer of the target is the background.
 
-    `balance` is the power of `balanced`, for the losses of single pixels.
+    `balance` is the power of `balance_classes`, for the pixel-wise losses.
     """
-    even = balanced(truth, keep, balance) if balance else keep
+    balanced = balance_classes(target, weight, balance) if balance else weight
     scores = logits.softmax(dim=1)
+    terms: dict[LossName, Callable[[], Tensor]] = {
+        "cross_entropy": lambda: cross_entropy(logits, target, balanced),
+        "focal": lambda: focal(logits, target, balanced),
+        "dice": lambda: dice(scores, target, weight),
+        "tversky": lambda: tversky(scores, target, weight),
+        # Without the background, whose border is the defects' own.
+        "boundary": lambda: boundary(scores[:, 1:], signed_distances(target[:, 1:]), weight),
+    }
     total = logits.new_zeros(())
-    for name, weight in weights.items():
-        if weight == 0:
-            continue
-        match name:
-            case "cross_entropy":
-                loss = cross_entropy(logits, truth, even)
-            case "focal":
-                loss = focal(logits, truth, even)
-            case "dice":
-                loss = dice(scores, truth, keep)
-            case "tversky":
-                loss = tversky(scores, truth, keep)
-            case "boundary":
-                # Without the background, whose border is the defects' own.
-                loss = boundary(scores[:, 1:], signed_distances(truth[:, 1:]), keep)
-        total = total + weight * loss
+    for name, share in losses.items():
+        if share:
+            total = total + share * terms[name]()
     return total
 
 
@@ -117,6 +113,6 @@ def one_hot(mask_labels: Tensor, classes: int) -> Tensor:
     return F.one_hot(mask_labels, classes + 1).permute(0, 3, 1, 2).float()
 
 
-def _mean(values: Tensor, keep: Tensor) -> Tensor:
-    """Weighted mean over pixels, and plain mean over layers."""
-    return (values * keep).sum() / keep.expand_as(values).sum().clamp(min=1e-6)
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over pixels, unweighted mean over layers."""
+    return (values * weight).sum() / weight.expand_as(values).sum().clamp(min=1e-6)

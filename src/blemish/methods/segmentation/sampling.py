@@ -1,4 +1,4 @@
-"""Against imbalance: how often each image is drawn, and where squares are cut from it."""
+"""Sampling against class imbalance: of images, of crops, and of pixels."""
 
 from collections import Counter
 
@@ -8,14 +8,16 @@ from torch import Tensor
 
 from blemish.dataset.sample import Dataset
 from blemish.methods.base import Item
+from blemish.methods.common.blocks import flatten_maps
 
-MAPS = ("image", "valid", "mask", "mask_labels", "template", "box_masks")
+PIXEL_KEYS = ("image", "valid", "mask", "mask_labels", "template", "box_masks")
 
 
 def balanced_weights(dataset: Dataset, defect_share: float, class_balance: float) -> list[float]:
-    """One weight an image, so that images with a defect make up `defect_share` of those drawn.
+    """Sampling weight of each image, so that a share `defect_share` of the sampled images is defective.
 
-    Among them an image of a class with n images weighs n^-class_balance. Where one side is missing, the other is all.
+    Among them an image of a class with n images weighs n^-class_balance. With only good or only defective images, the
+    weights of those stay as they are.
     """
     labels = [sample.label for sample in dataset.samples]
     defective = [sample.defective is True for sample in dataset.samples]
@@ -29,38 +31,40 @@ def balanced_weights(dataset: Dataset, defect_share: float, class_balance: float
 
 
 def random_crop(item: Item, side: int, on_defect: float) -> Item:
-    """A random square of an item; with probability `on_defect` one that holds a pixel of a defect, if there is one."""
+    """A random square crop of an item; with probability `on_defect` it contains a defect pixel, if there is one."""
     height, width = item["image"].shape[-2:]
     top, left = _random(height - side), _random(width - side)
     if item["mask"].any() and float(torch.rand(())) < on_defect:
-        places = item["mask"].nonzero()
-        y, x = places[_random(len(places) - 1)].tolist()
-        top, left = _around(y, side, height), _around(x, side, width)
-    cut = {key: item[key][..., top : top + side, left : left + side].contiguous() for key in MAPS if key in item}
-    return {**item, **cut}
+        pixels = item["mask"].nonzero()
+        y, x = pixels[_random(len(pixels) - 1)].tolist()
+        top, left = _start_around(y, side, height), _start_around(x, side, width)
+    cropped = {
+        key: item[key][..., top : top + side, left : left + side].contiguous() for key in PIXEL_KEYS if key in item
+    }
+    return {**item, **cropped}
 
 
-def sample_pixels(features: Tensor, labels: Tensor, keep: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Up to `most` random places of each class: their features (M, E) and classes (M,), 0 for no defect.
+def sample_pixels(features: Tensor, labels: Tensor, keep: Tensor, max_count: int) -> tuple[Tensor, Tensor]:
+    """Up to `max_count` random pixels of each class: their features (M, E) and classes (M,), 0 for no defect.
 
-    Features are (N, E, h, w), labels (N, H, W) int64 and keep (N, H, W) bool, which are seen on the features' grid.
+    Features are (N, E, h, w); labels (N, H, W) int64, of valid pixels `keep` (N, H, W) bool, are sampled on their grid.
     """
     size = features.shape[-2:]
-    seen = F.interpolate(torch.where(keep, labels, -1)[:, None].float(), size=size).long().flatten()
+    classes = F.interpolate(torch.where(keep, labels, -1)[:, None].float(), size=size).long().flatten()
     chosen = []
-    for name in seen[seen >= 0].unique():
-        own = (seen == name).nonzero()[:, 0]
-        chosen.append(own[torch.randperm(len(own), device=own.device)[:most]])
-    places = torch.cat(chosen) if chosen else seen.new_zeros(0)
-    return features.permute(0, 2, 3, 1).flatten(0, 2)[places], seen[places]
+    for name in classes[classes >= 0].unique():
+        own = (classes == name).nonzero()[:, 0]
+        chosen.append(own[torch.randperm(len(own), device=own.device)[:max_count]])
+    indices = torch.cat(chosen) if chosen else classes.new_zeros(0)
+    return flatten_maps(features)[indices], classes[indices]
 
 
-def _around(place: int, side: int, size: int) -> int:
-    """The beginning of a random stretch of `side` within `size` that holds `place`."""
-    first, last = max(0, place - side + 1), min(place, size - side)
+def _start_around(position: int, side: int, size: int) -> int:
+    """The start of a random interval of length `side` within `size` that contains `position`."""
+    first, last = max(0, position - side + 1), min(position, size - side)
     return first + _random(last - first)
 
 
-def _random(most: int) -> int:
-    """A whole number from 0 to `most`, by torch's generator."""
-    return int(torch.randint(most + 1, ()))
+def _random(maximum: int) -> int:
+    """A random integer from 0 to `maximum`, by torch's generator."""
+    return int(torch.randint(maximum + 1, ()))

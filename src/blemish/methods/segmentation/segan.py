@@ -1,4 +1,4 @@
-"""SegAN: a segmentation network and a critic that compares what true and predicted masks cut out of the image."""
+"""SegAN: a segmentation network and a critic that compares the image under the true and the predicted mask."""
 
 import itertools
 from typing import Any, ClassVar
@@ -34,13 +34,13 @@ class SegAN(UNet):
     difference of its features, averaged over all its layers and the masked pixels themselves; the critic learns to
     enlarge it, with clipped weights, and the segmentation network to shrink it, in turns. One critic sees the masked
     images of all classes as further channels (the paper's S1-1C). Deviations: the generator is the `unet` of this
-    package, so that the gain over it can be measured; its pixel losses stay, without which few labelled images do not
+    package, so that the gain over it can be measured; its pixel losses remain, without which few labelled images do not
     suffice; both masked images pass the critic as one batch, so that its BatchNorm shifts them alike; AdamW for the
     critic too.
 
-    Semi-balanced: good images are part of the training as they are part of production, but of the images drawn
-    `defect_share` show a defect, and classes are drawn half-way between as often as they occur and equally often. Both
-    networks see the same batches, so the critic cannot win by knowing how frequent a defect is.
+    Semi-balanced: good images are part of the training as they are part of production, but a share `defect_share` of
+    the sampled images is defective, and classes are sampled half-way between their frequency and equally. Both
+    networks see the same batches, so the critic cannot exploit the frequency of defects.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -59,42 +59,41 @@ class SegAN(UNet):
     def __init__(self, options: SegANOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         self.automatic_optimization = False
-        critic = Critic(channels * len(self.defect_classes), options.critic_width)
-        self.critic = critic
+        self.critic = Critic(channels * len(self.defect_classes), options.critic_width)
 
     def training_step(self, batch: Batch, index: int) -> None:
-        generator, judge = self.optimizers()
+        optimizer, critic_optimizer = self.optimizers()
         batch, _, _ = self.mixed(batch, self.global_step // 2)  # Lightning counts the steps of both optimisers
         images = batch["image"]
         known = (batch["valid"] & batch["has_mask"][:, None, None])[:, None].float()
         logits = self.network(images)
-        shown = masked(images, self.probabilities(logits) * known)
-        true = masked(images, self.truth(batch)[:, -len(self.defect_classes) :] * known)
+        predicted = mask_images(images, self.probabilities(logits) * known)
+        true = mask_images(images, self.target(batch)[:, -len(self.defect_classes) :] * known)
 
         # The critic's own gradients of this step are not used.
-        adversarial = self.critic.distance(shown, true)
+        adversarial = self.critic.distance(predicted, true)
         supervised = self.pixel_loss(logits, batch)
-        generator.zero_grad()
+        optimizer.zero_grad()
         self.manual_backward(self.options.adversarial * adversarial + self.options.supervised * supervised)
-        generator.step()
+        optimizer.step()
 
-        judge.zero_grad()
-        distance = self.critic.distance(shown.detach(), true)
+        critic_optimizer.zero_grad()
+        distance = self.critic.distance(predicted.detach(), true)
         self.manual_backward(-distance)
-        judge.step()
+        critic_optimizer.step()
         self.critic.clip(self.options.clip)
-        self._next_rates()
+        self._step_schedulers()
         self.log_dict({"loss": supervised, "distance": distance}, prog_bar=True)
 
-    def _next_rates(self) -> None:
+    def _step_schedulers(self) -> None:
         schedules = self.lr_schedulers()
         for schedule in schedules if isinstance(schedules, list) else [schedules]:
             assert isinstance(schedule, LRScheduler)
             schedule.step()
 
     def configure_optimizers(self) -> Any:
-        judge = torch.optim.AdamW(self.critic.parameters(), lr=self.options.critic_rate, weight_decay=0.0)
-        return [super().configure_optimizers(), cosine_decay(judge, self.options.steps)]
+        critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=self.options.critic_rate, weight_decay=0.0)
+        return [super().configure_optimizers(), cosine_decay(critic_optimizer, self.options.steps)]
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": 2 * self.options.steps}  # Lightning counts the steps of both optimisers
@@ -127,6 +126,6 @@ class Critic(nn.Module):
             parameter.clamp_(-limit, limit)
 
 
-def masked(images: Tensor, masks: Tensor) -> Tensor:
+def mask_images(images: Tensor, masks: Tensor) -> Tensor:
     """Images (N, C, H, W) times each of the masks (N, D, H, W): (N, D * C, H, W)."""
     return (images[:, None] * masks[:, :, None]).flatten(1, 2)

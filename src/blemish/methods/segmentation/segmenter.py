@@ -1,13 +1,13 @@
-"""What the segmentation methods share: options, how images are drawn and cut, the loss, the optimiser, the outputs."""
+"""Base of the segmentation methods: options, sampling of images and crops, loss, optimiser, outputs."""
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
@@ -20,25 +20,26 @@ from blemish.methods.common.ema import AveragedWeights
 from blemish.methods.common.metric_losses import metric_loss
 from blemish.methods.common.mixup import cutmix_pixels
 from blemish.methods.common.schedule import plateau_cosine
+from blemish.methods.common.small_sets import SmallSetOptions
 from blemish.methods.segmentation.best_iou import BestIoU
-from blemish.methods.segmentation.losses import LossName, combined, one_hot
+from blemish.methods.segmentation.losses import LossName, combined_loss, one_hot
 from blemish.methods.segmentation.networks import PLAIN, last_layer
 from blemish.methods.segmentation.sampling import balanced_weights, random_crop, sample_pixels
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 DECAY = 1e-4
-PLACES = 64  # of a class in a batch, at most, whose features the embedding loss compares
+MAX_PIXELS = 64  # of a class in a batch, whose features the embedding loss compares
 
 # Options with which a segmenter learns something from a handful of small images within seconds.
 SMOKE: dict[str, Any] = {"backbone": "test_resnet", "weights": "random", "learning_rate": 1e-2, "backbone_rate": 1.0}
-# What `preset=few` puts in the place of the defaults; options that are given keep their values.
-FEW: dict[str, Any] = {
-    "backbone_rate": 0.05, "contrast": 0.3, "noise": 0.02, "embedding_loss": "supervised-contrastive",
-    "dropout": 0.2, "cutmix": 1.0, "average": 0.99,
-}  # fmt: skip
 
 
-class SegmenterOptions(AugmentationOptions):
+class SegmenterOptions(AugmentationOptions, SmallSetOptions):
+    few: ClassVar[dict[str, Any]] = {
+        "backbone_rate": 0.05, "contrast": 0.3, "noise": 0.02, "embedding_loss": "supervised-contrastive",
+        "dropout": 0.2, "cutmix": 1.0, "average": 0.99,
+    }  # fmt: skip
+
     image_size: int = Field(224, ge=32, le=4096, description="side of the square that the network sees, in px")
     batch_size: int = Field(8, ge=1, description="images in a training batch")
     backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the encoder")
@@ -75,35 +76,20 @@ class SegmenterOptions(AugmentationOptions):
     crop: int | None = Field(
         None,
         ge=32,
-        description="learn from squares of this side, in px of image_size, cut from images; null: whole",
+        description="train on square crops of this side, in px of image_size; null: whole images",
     )
     crop_on_defect: float = Field(
         0.7,
         ge=0,
         le=1,
-        description="share of such squares that hold a defect's pixel",
+        description="share of the crops that contain a defect pixel",
         json_schema_extra=ignored_when("crop", None),
     )
-
-    embedding_loss: Literal[
-        "none", "prototype", "triplet", "supervised-contrastive", "centre", "large-margin-cosine"
-    ] = Field("none", description="added on the features of places before the last layer, for small sets")  # fmt: skip
     embedding_weight: float = Field(
-        0.1,
-        ge=0,
-        description="of that loss beside the others",
-        json_schema_extra=ignored_when("embedding_loss", "none"),
+        0.1, ge=0, description="weight of the embedding loss", json_schema_extra=ignored_when("embedding_loss", "none")
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the features before the last layer left out")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the features before the last layer dropped")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix, of images and masks, in every other step; 0: none")
-    average: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, which ship; 0: the last ones")
-    preset: Literal["none", "few"] = Field("none", description="few: defaults for a handful of labelled defects")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, values: Any) -> Any:
-        few = isinstance(values, dict) and values.get("preset") == "few"
-        return {**FEW, **values} if few else values
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -121,9 +107,9 @@ class SegmenterOptions(AugmentationOptions):
 class Segmenter(Method):
     """A network that gives each pixel a probability of each defect class.
 
-    A subclass builds the network in `build`. Images are drawn so that those with a defect are not drowned by good ones,
-    and rare classes not by frequent ones; nor are small defects by large ones, whose pixels weigh less each. A pixel is
-    of one class; where masks of several overlap, of the last. Pixels whose truth is unknown count for nothing.
+    A subclass builds the network in `build`. Sampling of images keeps good ones from outweighing defective ones, and
+    frequent classes from outweighing rare ones; pixels of large defects weigh less each than those of small ones. A
+    pixel has one class; where masks of several overlap, the last. Pixels of unknown class are ignored.
     """
 
     Options: ClassVar[type[SegmenterOptions]] = SegmenterOptions
@@ -143,10 +129,10 @@ class Segmenter(Method):
         last = last_layer(self.network)
         if options.embedding_loss != "none":
             self.embedding_loss = metric_loss(options.embedding_loss, 1 + len(self.defect_classes), last.in_channels)
-            last.register_forward_pre_hook(self._remember)
+            last.register_forward_pre_hook(self._keep_features)
         if options.dropout:
-            last.register_forward_pre_hook(self._drop)
-        self._features: Tensor | None = None  # of each place, as the last layer got them
+            last.register_forward_pre_hook(self._drop_channels)
+        self._features: Tensor | None = None  # of each pixel, the input of the last layer
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -156,7 +142,7 @@ class Segmenter(Method):
         return {"mask_scores": self.probabilities(self.network(images))}
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of the defect classes alone: (N, D, H, W)."""
+        """Probabilities of the defect classes (N, D, H, W) from logits (N, layers, H, W)."""
         return logits.softmax(dim=1)[:, 1:]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -166,46 +152,48 @@ class Segmenter(Method):
         return loss
 
     def mixed(self, batch: Batch, step: int) -> tuple[Batch, Tensor | None, float]:
-        """In every other step, images and masks mixed of two: the places of the second, and the share of the first."""
+        """In every other step, CutMix of images and masks: indices of the partners, and the images' own share."""
         batch = pad_to_two(batch)
         if not self.options.cutmix or step % 2 == 0:
             return batch, None, 1.0
         return cutmix_pixels(batch, self.options.cutmix)
 
     def pixel_loss(self, logits: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
-        """The loss that the options name; `weight` (N, H, W) is each pixel's beyond whether it counts."""
-        keep = (batch["valid"] & batch["has_mask"][:, None, None]).float()
+        """The losses named in the options; `weight` (N, H, W) is a further weight of the valid pixels."""
+        weights = (batch["valid"] & batch["has_mask"][:, None, None]).float()
         if weight is not None:
-            keep = keep * weight
-        truth, how = self.truth(batch), self.options
-        loss = combined(logits, truth, keep[:, None], how.loss, how.pixel_balance)
+            weights = weights * weight
+        options = self.options
+        loss = combined_loss(logits, self.target(batch), weights[:, None], options.loss, options.pixel_balance)
         if self._features is not None:
             features, self._features = self._features, None
-            loss = loss + self.options.embedding_weight * self.places_loss(features, batch["mask_labels"], keep > 0)
+            loss = loss + options.embedding_weight * self.pixel_embedding_loss(
+                features, batch["mask_labels"], weights > 0
+            )
         return loss
 
-    def places_loss(self, features: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
-        """The embedding loss of some places of each class: features (N, E, h, w), labels and keep (N, H, W)."""
-        vectors, classes = sample_pixels(features, labels, keep, PLACES)
+    def pixel_embedding_loss(self, features: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
+        """Embedding loss of sampled pixels: features (N, E, h, w), labels (N, H, W) int64, keep (N, H, W) bool."""
+        vectors, classes = sample_pixels(features, labels, keep, MAX_PIXELS)
         return self.embedding_loss(vectors.float(), classes) if len(classes) else features.sum() * 0
 
-    def _remember(self, _: nn.Module, inputs: tuple[Tensor]) -> None:
+    def _keep_features(self, _: nn.Module, inputs: tuple[Tensor]) -> None:
         if self.training:
             self._features = inputs[0]
 
-    def _drop(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        """Whole feature maps at a time, since neighbours tell nearly the same (Tompson et al. 2015)."""
+    def _drop_channels(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        """Dropout of whole channels, since neighbouring pixels are correlated (Tompson et al. 2015)."""
         return (F.dropout2d(inputs[0], self.options.dropout, self.training),)
 
-    def truth(self, batch: Batch) -> Tensor:
+    def target(self, batch: Batch) -> Tensor:
         """Layers (N, layers, H, W) of 0 and 1."""
         return one_hot(batch["mask_labels"], len(self.defect_classes))
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self.judge(self.probabilities(self.network(batch["image"])), batch)
+        self.update_iou(self.probabilities(self.network(batch["image"])), batch)
 
-    def judge(self, scores: Tensor, batch: Batch) -> None:
-        """All defects together against the truth, over the whole validation set."""
+    def update_iou(self, scores: Tensor, batch: Batch) -> None:
+        """Validation IoU of all defects together, from probabilities (N, D, H, W)."""
         known = batch["valid"] & batch["has_mask"][:, None, None]
         self.val_iou.update(scores.amax(dim=1)[known], batch["mask"][known])
         self.log("val_iou", self.val_iou, on_epoch=True, prog_bar=True, batch_size=len(scores))
@@ -214,19 +202,19 @@ class Segmenter(Method):
         return plateau_cosine(self.optimizer(), self.options.steps, WARMUP, self.options.full_rate_until)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW, slower for the pretrained encoder."""
+        """AdamW, with a smaller learning rate for the pretrained encoder."""
         rate = self.options.learning_rate
         encoder = getattr(self.network, "encoder", None)
         pretrained = list(encoder.backbone.parameters()) if encoder is not None and encoder.pretrained else []
         known = {id(parameter) for parameter in pretrained}
-        fresh = [parameter for parameter in self.learners() if id(parameter) not in known]
+        fresh = [parameter for parameter in self.trained_parameters() if id(parameter) not in known]
         if self.options.embedding_loss != "none":
             fresh += self.embedding_loss.parameters()
         slow = {"params": pretrained, "lr": rate * self.options.backbone_rate}
         return torch.optim.AdamW([slow, {"params": fresh}], lr=rate, weight_decay=DECAY)
 
-    def learners(self) -> list[nn.Parameter]:
-        """What the optimiser moves."""
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the optimiser."""
         return list(self.network.parameters())
 
     def configure_callbacks(self) -> list[Callback]:
@@ -238,11 +226,11 @@ class Segmenter(Method):
     def train_transform(self) -> Callable[[Item], Item]:
         options = self.options
 
-        def changed(item: Item) -> Item:
+        def transform(item: Item) -> Item:
             item = augment(item, options)
             return item if options.crop is None else random_crop(item, options.crop, options.crop_on_defect)
 
-        return changed
+        return transform
 
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
         if self.options.defect_share is None:
