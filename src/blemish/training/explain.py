@@ -174,7 +174,7 @@ class LogOdds(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        logs = self.network(images)["class_scores"].clamp(min=1e-30).log()
+        logs: Tensor = self.network(images)["class_scores"].clamp(min=1e-30).log()
         count = logs.shape[1]
         others = [torch.cat([logs[:, :k], logs[:, k + 1 :]], dim=1).logsumexp(dim=1) for k in range(count)]
         return logs - torch.stack(others, dim=1) if count > 1 else logs
@@ -190,7 +190,7 @@ def transfer_map(features: Tensor, prototypes: Tensor, index: int) -> Tensor:
 
 def find_layer(network: Method, example: Tensor, name: str | None = None) -> nn.Module:
     """The named module, or the last one whose output is a feature map that the class scores depend on."""
-    modules = dict(network.named_modules())
+    modules: dict[str, nn.Module] = dict(network.named_modules())
     if name is not None:
         if name not in modules:
             near = [key for key in modules if key.rpartition(".")[2] == name.rpartition(".")[2]][-5:]

@@ -45,7 +45,7 @@ def training_subset(dataset: Dataset, method: Method) -> Dataset:
 
 def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> FitData:
     """Select the images, label windows, add synthetic defects and let the method count classes (`before_training`)."""
-    view, batch = make_view(config), method.options.batch_size
+    view, batch = make_view(config), method.options.batch_size  # type: ignore[attr-defined]
     annotations = {*method.info.requires, *method.info.optional}
     training, validation = _select(method, dataset, view, config)
 
