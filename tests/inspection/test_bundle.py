@@ -15,8 +15,9 @@ from blemish.inspection.bundle import (
     MANIFEST,
     find_bundle,
     open_bundle,
-    replace_decision,
+    replace_manifest,
     seal_members,
+    set_decision,
     write_bundle,
 )
 from blemish.inspection.manifest import SCHEMA_VERSION, Calibration, Decision, InputSpec, Manifest
@@ -188,8 +189,12 @@ def test_a_changed_decision_keeps_all_else(path):
     before = open_bundle(path)
     calibration = Calibration(source="held-out", target="false-alarm rate 0.01", good_images=9)
     write_bundle(path, before.graph, before.manifest.model_copy(update={"calibration": calibration}))
-    replace_decision(path, Decision(reject=3.0, rules=["review if count > 3"]))
-    replace_decision(path, Decision(reject=2.0, rules=["review if count > 3"]))
+    replace_manifest(
+        path, set_decision(open_bundle(path).manifest, Decision(reject=3.0, rules=["review if count > 3"]))
+    )
+    replace_manifest(
+        path, set_decision(open_bundle(path).manifest, Decision(reject=2.0, rules=["review if count > 3"]))
+    )
     after = open_bundle(path)
     assert after.graph == before.graph
     assert after.manifest.decision == Decision(reject=2.0, rules=["review if count > 3"])
@@ -205,6 +210,6 @@ def test_a_failed_write_leaves_the_old_bundle(path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        replace_decision(path, Decision(reject=3.0))
+        replace_manifest(path, set_decision(open_bundle(path).manifest, Decision(reject=3.0)))
     assert path.read_bytes() == good
     assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -129,7 +129,7 @@ def test_other_bundles_say_that_they_cannot(run, tiny_data, tmp_path):
         enroll(plain, "pit", pits(tiny_data)[:1])
     torn = tmp_path / "torn.blemish"
     write_bundle(torn, bundle.graph, bundle.manifest, {"support.npy": pack_vectors(np.zeros((1, 3), np.float32))})
-    with pytest.raises(BundleError, match="does not go with"):
+    with pytest.raises(BundleError, match="does not fit"):
         Inspector.open(torn)
 
 

@@ -130,7 +130,9 @@ def test_graph_and_network_are_compared_by_the_decision_for_each_product(tmp_pat
         trained, shipped = (Outputs(anomaly_score=np.float32([score])) for score in (below, above))
         compared = [(Sample(image, product=name), trained, shipped) for name in ("dark", "light", None)]
         differing = [
-            name for name, one in zip(("dark", "light", None), compared, strict=True) if not verdict_agreement([one], inspector)
+            name
+            for name, one in zip(("dark", "light", None), compared, strict=True)
+            if not verdict_agreement([one], inspector)
         ]
         assert differing == [product]
         assert verdict_agreement(compared, inspector) == pytest.approx(2 / 3)

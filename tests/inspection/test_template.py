@@ -218,7 +218,7 @@ def test_an_image_that_could_not_be_judged_is_named_before_learning(tmp_path, mo
             template = "" if (split, label) == (bare, "pit") else "train-good.png"
             rows.append(f"{split}-{label}.png,{label},{template},{split}")
     (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
-    monkeypatch.setattr(training, "_carry_out", lambda run, *_: run)
+    monkeypatch.setattr(training, "_fit_and_ship", lambda run, *_: run)
     said = nullcontext() if complete else pytest.raises(DataError, match=f"{bare}-pit.* has no template.*=gallery")
     with said:
         training.train(tmp_path / "data.csv", out=tmp_path / "run", method="siamese", **settings)

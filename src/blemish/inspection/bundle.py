@@ -90,11 +90,6 @@ def replace_manifest(path: str | Path, manifest: Manifest) -> Path:
     return write_bundle(bundle.path, bundle.graph, manifest, bundle.extras)
 
 
-def replace_decision(path: str | Path, decision: Decision) -> None:
-    """Rewrite a bundle atomically with other thresholds and rules."""
-    replace_manifest(path, set_decision(open_bundle(path).manifest, decision))
-
-
 def set_decisions(manifest: Manifest, change: Callable[[Decision], Decision], product: str | None = None) -> Manifest:
     """The manifest with `change` applied to the decisions of all products, or of one product only."""
     products = dict(manifest.products)

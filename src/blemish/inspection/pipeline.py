@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class Pipeline:
                     job.result = decoder.submit(self.finish, job)
                 # Jobs that were complete before this run have been decoded in the meantime.
                 yield from _take(waiting, ready)
-                ready = _count_complete(waiting)
+                ready = sum(1 for _ in takewhile(_is_complete, waiting))
             yield from _take(waiting, len(waiting))
         finally:
             for pool in (readers, preparer, decoder):
@@ -229,14 +229,9 @@ def _label(decoded: DecodedImage, verdict: Verdict, decision: Decision) -> str:
     return decoded.label
 
 
-def _count_complete(waiting: Iterable[ImageJob | FailedInspection]) -> int:
-    """How many items at the head have passed the network."""
-    count = 0
-    for job in waiting:
-        if isinstance(job, ImageJob) and job.result is None and job.failure is None:
-            break
-        count += 1
-    return count
+def _is_complete(job: ImageJob | FailedInspection) -> bool:
+    """Whether the network has nothing left to do for the job."""
+    return isinstance(job, FailedInspection) or job.result is not None or job.failure is not None
 
 
 def _take(waiting: deque[ImageJob | FailedInspection], count: int) -> Iterator[Inspection | FailedInspection]:

@@ -11,6 +11,8 @@ MEASUREMENT is a field of `Measurements` (length_mm, area_px, ...) or `score`. N
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from blemish.errors import DecisionError, unknown
@@ -38,34 +40,29 @@ class _Parser:
         self.depth = 0
 
     def rule(self) -> DecisionRule:
-        action = self._word("reject", "review", "ignore")
+        action = self._accept("reject", "review", "ignore")
         if action is None:
             raise self._error("a rule begins with reject, review or ignore")
-        if self._word("if") is None:
-            raise self._error("'if' is missing")
+        self._expect("if")
         condition = self._condition()
         zone = None
-        if self._word("in") is not None:
-            if self._word("zone") is None:
-                raise self._error("'zone' is missing after 'in'")
+        if self._accept("in") is not None:
+            self._expect("zone", " after 'in'")
             zone = self._name("the name of a zone")
         if self.at < len(self.tokens):
             raise self._error("the rule should end here, or go on with 'and', 'or' or 'in zone'")
         return DecisionRule(self.line, action, condition, zone)  # type: ignore[arg-type]
 
     def _condition(self) -> Condition:
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            raise self._error("too many parentheses")
-        clauses = [self._clause()]
-        while self._word("or") is not None:
-            clauses.append(self._clause())
-        self.depth -= 1
+        with self._nested("parentheses"):
+            clauses = [self._clause()]
+            while self._accept("or") is not None:
+                clauses.append(self._clause())
         return clauses[0] if len(clauses) == 1 else Combination("or", tuple(clauses))
 
     def _clause(self) -> Condition:
         terms = [self._term()]
-        while self._word("and") is not None:
+        while self._accept("and") is not None:
             terms.append(self._term())
         return terms[0] if len(terms) == 1 else self._one_class(Combination("and", tuple(terms)))
 
@@ -80,14 +77,10 @@ class _Parser:
         return clause
 
     def _term(self) -> Condition:
-        if self._word("not") is not None:
-            self.depth += 1
-            if self.depth > _MAX_DEPTH:
-                raise self._error("too many 'not'")
-            term = self._term().negated()
-            self.depth -= 1
-            return term
-        if self._mark("("):
+        if self._accept("not") is not None:
+            with self._nested("'not'"):
+                return self._term().negated()
+        if self._accept("(") is not None:
             condition = self._condition()
             self._expect(")")
             return condition
@@ -104,7 +97,7 @@ class _Parser:
             self.at += 1
             return Operand(number=float(text))
         name = self._name("a measurement or a number")
-        if kind == "word" and name in AGGREGATES and self._mark("("):
+        if kind == "word" and name in AGGREGATES and self._accept("(") is not None:
             label, inner = self._measurement()
             self._expect(")")
             return Operand(name=inner, label=label, aggregate=name)
@@ -114,7 +107,7 @@ class _Parser:
 
     def _measurement(self, count: bool = False) -> tuple[str | None, str]:
         label, name = None, self._name("a measurement")
-        if self._mark("."):
+        if self._accept(".") is not None:
             label, name = name, self._name("a measurement")
         known = [*MEASUREMENTS, "count"] if count else list(MEASUREMENTS)
         if name not in known:
@@ -128,22 +121,25 @@ class _Parser:
         self.at += 1
         return text
 
-    def _word(self, *words: str) -> str | None:
+    def _accept(self, *texts: str) -> str | None:
+        """Consume the next token where it is one of the keywords or marks; names in quotes are never keywords."""
         kind, text = self._peek()
-        if kind == "word" and text.lower() in words:
+        if kind in ("word", "mark") and text.lower() in texts:
             self.at += 1
             return text.lower()
         return None
 
-    def _mark(self, mark: str) -> bool:
-        if self._peek() == ("mark", mark):
-            self.at += 1
-            return True
-        return False
+    def _expect(self, text: str, hint: str = "") -> None:
+        if self._accept(text) is None:
+            raise self._error(f"'{text}' is missing{hint}")
 
-    def _expect(self, mark: str) -> None:
-        if not self._mark(mark):
-            raise self._error(f"'{mark}' is missing")
+    @contextmanager
+    def _nested(self, what: str) -> Iterator[None]:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise self._error(f"too many {what}")
+        yield
+        self.depth -= 1
 
     def _peek(self) -> tuple[str, str]:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
