@@ -12,7 +12,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from runs import Row, cases, costs, limits, options_of, parser, show, trained
+from runs import Row, cases, cost_columns, limits, parse_options, parser, show, train_once
 
 from blemish import Inspector, evaluate, read_dataset
 from blemish.dataset.ground_truth import has_mask
@@ -47,11 +47,11 @@ def source(name: str, data: Path, folder: Path) -> tuple[str, str | None]:
 
 def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    options = options_of(given)
+    options = parse_options(given)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path, root = source(name, given.data, folder)
-        run = trained(path, method, name, seed, folder, given.keep, root=root, options=options)
+        run = train_once(path, method, name, seed, folder, given.keep, root=root, options=options)
         result = evaluate(Inspector.open(run.folder), read_dataset(path, root=root).split("test")).to_dict()
     classes, area = result["classes"], result["image"].get("auroc")
     return {
@@ -65,7 +65,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         "AUROC": round(area["value"], 4) if area else "",
         "AUROC 95 %": limits(area) if area else "",
         "ECE": round(classes["ece"], 4),
-        **costs(run, result),
+        **cost_columns(run, result),
         "options": options,
         "confusion": {"classes": classes["classes"], "counts": classes["confusion"]},
     }

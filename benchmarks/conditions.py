@@ -14,9 +14,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measured import Measured, arguments
+from measured import RowStore, arguments
 from numpy.typing import NDArray
-from runs import anomalies
+from runs import anomaly_columns
 
 from blemish import Dataset, Inspector, evaluate, read_dataset, train
 from blemish.dataset.split import ensure_splits
@@ -30,14 +30,14 @@ FEW = 10
 
 def main() -> None:
     given = arguments(__doc__, "patchcore,padim,dfm", FOLDERS)
-    rows = Measured(given.json)
+    rows = RowStore(given.json)
     for name in given.sets.split(","):
         for seed in map(int, given.seeds.split(",")):
             with tempfile.TemporaryDirectory() as folder:
                 measure(given.data / FOLDERS[name], name, seed, given.methods.split(","), Path(folder), rows)
 
 
-def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, rows: Measured) -> None:
+def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, rows: RowStore) -> None:
     """Every method under every condition, on one draw."""
     whole = ensure_splits(read_dataset(data), seed=seed)
     conditions: dict[str, Callable[[], Dataset]] = {
@@ -55,7 +55,7 @@ def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, 
         for method, what in wanted.items():
             run = train(path, out=folder / condition / method, method=method, seed=seed, progress=False)
             result = evaluate(Inspector.open(run), dataset.split("test"), speed=False).to_dict()
-            rows.add({**what, **anomalies(result)})
+            rows.add({**what, **anomaly_columns(result)})
 
 
 def few(dataset: Dataset, seed: int) -> Dataset:

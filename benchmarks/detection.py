@@ -13,7 +13,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from runs import Row, cases, costs, options_of, parser, show, trained
+from runs import Row, cases, cost_columns, parse_options, parser, show, train_once
 
 from blemish import Inspector, evaluate, read_dataset
 from blemish.training.train import load_method
@@ -32,10 +32,10 @@ COLUMNS = (
 
 def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    path, root, options = given.data / "splits" / f"{name}.csv", str(given.data / name), options_of(given)
+    path, root, options = given.data / "splits" / f"{name}.csv", str(given.data / name), parse_options(given)
     with tempfile.TemporaryDirectory() as temporary:
         both = {**SETS[name], **options}
-        run = trained(path, method, name, seed, Path(temporary), given.keep, root=root, options=both)
+        run = train_once(path, method, name, seed, Path(temporary), given.keep, root=root, options=both)
         network = load_method(run.folder)
         result = evaluate(Inspector.open(run.folder), read_dataset(path, root=root).split("test")).to_dict()
     boxes = result["boxes"]
@@ -50,7 +50,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         "per class": {label: round(figures["map50"], 3) for label, figures in boxes["per_class"].items()},
         "parameters, M": round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 2),
         "steps": getattr(network.options, "steps", ""),
-        **costs(run, result),
+        **cost_columns(run, result),
         "options": options,
     }
 

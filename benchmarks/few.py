@@ -1,6 +1,6 @@
 """Few labelled defects: the curves of docs/benchmarks.md.
 
-    python benchmarks/few.py --data DIR --part episodes|recipes|mixed|bank|transfer [--json ROWS.jsonl]
+    python benchmarks/few.py --data DIR --part episodes|synthetic|mixed|bank|transfer [--json ROWS.jsonl]
 
 DIR holds neu_det, magnetic_tile, mvtec_ad/bottle and splits/. Rows that the file of --json already has are not measured
 again, and what they are compared with is kept beside it (.npz), so an interrupted run goes on. `--set KEY=VALUE` is for
@@ -10,7 +10,7 @@ magnetic tile one of each tile before a second of any; test images are always al
 episodes  N-way K-shot accuracy over 600 episodes on classes never learnt from: two of NEU's six classes by turns, the
           other four learnt from (without their test images) and all images of the two asked about; and, learnt from
           NEU, the magnetic tile's five. Every method sees images of 128 px.
-recipes   U-Net and classifier on the magnetic tile with K real defects of a class, with and without synthetic ones;
+synthetic U-Net and classifier on the magnetic tile with K real defects of a class, with and without synthetic ones;
           paired bootstrap of the difference to learning without. The classifier takes no class of one image, and
           neither `overlay` nor `cuts`, whose classes mean nothing.
 mixed     SuperSimpleNet on the magnetic tile with K real defects of a class beside all good images, by masks or labels;
@@ -37,10 +37,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gains import Judged, bootstrapped, figures, judge
-from measured import Measured
+from blemish.training.train_on.options import parse_settings
+from gains import ImageCounts, bootstrapped, classify_or_segment, paired_metrics
+from measured import RowStore
 from numpy.typing import NDArray
-from runs import Row, interval, shown_options
+from runs import Row, interval, options_text
 from tiles import split_by_tile
 
 from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
@@ -61,7 +62,6 @@ from blemish.evaluation.ranking import auroc, average_precision
 from blemish.imaging.read import read_image
 from blemish.inspection.enroll import embed
 from blemish.methods.catalogue import method_class
-from blemish.training.learn.options import parse_settings
 from blemish.training.train import load_method
 
 METHODS = (
@@ -70,8 +70,8 @@ METHODS = (
 PAIRS = ((0, 1), (2, 3), (4, 5))  # NEU's classes by twos, so that each is unseen once
 QUERIES = 15
 SIDE = 128  # px, of the images of an episode
-LEAST_STEPS, MOST_EPOCHS = 300, 200  # of a classifier that learns from a handful of images
-RECIPES: dict[str, dict[str, Any] | None] = {
+MIN_STEPS, MAX_EPOCHS = 300, 200  # of a classifier that learns from a handful of images
+SPECS: dict[str, dict[str, Any] | None] = {
     "none": None,
     "paste": {"steps": [{"kind": "paste", "count": [1, 2]}]},
     "shapes": {
@@ -96,7 +96,7 @@ RECIPES: dict[str, dict[str, Any] | None] = {
     "overlay": {"pick": [1, 1], "steps": [{"kind": "overlay", "mask": "either", "texture": "self", "label": "fray"}]},
     "cuts": {"pick": [1, 1], "steps": [{"kind": "cutpaste", "label": "fray"}, {"kind": "scar", "label": "crack"}]},
 }
-OF_PIXELS = ("overlay", "cuts")  # recipes whose defects are of no class, and teach only where one is
+OF_PIXELS = ("overlay", "cuts")  # specifications whose defects are of no class, and teach only where one is
 
 
 def neu(data: Path) -> Dataset:
@@ -111,7 +111,7 @@ def tile(data: Path) -> Dataset:
     return split_by_tile(images)
 
 
-def marked(dataset: Dataset, *splits: str) -> Dataset:
+def without_empty_masks(dataset: Dataset, *splits: str) -> Dataset:
     """Without the defective images of an empty mask in these splits."""
     return dataset.where(
         lambda s: (
@@ -120,18 +120,18 @@ def marked(dataset: Dataset, *splits: str) -> Dataset:
     )
 
 
-def few(dataset: Dataset, shots: int | None, seed: int, good: bool = True) -> Dataset:
+def limit_shots(dataset: Dataset, shots: int | None, seed: int, good: bool = True) -> Dataset:
     """At most `shots` images of a class in training and in validation; of good ones as well, unless all are kept."""
     rng = np.random.default_rng(seed)
     kept: list[Sample] = [s for s in dataset.samples if s.split == "test"]
     for split in ("train", "val"):
         for name in dataset.classes:
             own = [s for s in dataset.samples if s.split == split and s.label == name]
-            kept += spread(own, rng)[: None if shots is None or (name == GOOD and good) else shots]
+            kept += shuffle_by_group(own, rng)[: None if shots is None or (name == GOOD and good) else shots]
     return dataset.with_samples(kept)
 
 
-def spread(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
+def shuffle_by_group(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
     """In a random order, but one image of each group before a second of any."""
     seen: Counter[Any] = Counter()
     ranked = []
@@ -142,7 +142,7 @@ def spread(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
     return [sample for _, sample in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def own_options(given: Row, method: str) -> Row:
+def method_options(given: Row, method: str) -> Row:
     """Those of the options given that are this method's."""
     own = {key: value for key, value in given.items() if key in method_class(method).Options.model_fields}
     return own | {key.removeprefix(f"{method}."): value for key, value in given.items() if key.startswith(f"{method}.")}
@@ -155,26 +155,26 @@ def unknown_options(given: Row) -> list[str]:
     return sorted(set(given) - everywhere)
 
 
-def learn(dataset: Dataset, folder: Path, method: str, options: Row, **settings: Any) -> Path:
+def train_on(dataset: Dataset, folder: Path, method: str, options: Row, **settings: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(dataset, folder / "data.csv")
     return train(folder / "data.csv", out=folder / "run", method=method, options=options, progress=False, **settings)
 
 
-def episodes(data: Path, rows: Measured, seed: int, given: Row, maml_episodes: int) -> None:
+def episodes(data: Path, rows: RowStore, seed: int, given: Row, maml_episodes: int) -> None:
     """Classes never learnt from, by the bundles' embeddings."""
     surfaces, tiles = neu(data), tile(data)
     names = surfaces.classes
     groups = [tuple(names[i] for i in pair) for pair in PAIRS]
     for method in ("frozen", "prototypical", "matching", "anil", "maml"):
         name = {"frozen": "prototypical", "anil": "maml"}.get(method, method)
-        own = own_options(given, name)
+        own = method_options(given, name)
         options = {"image_size": SIDE, **own}
         # As good as untrained: one step at no rate.
         options |= {"steps": 1, "learning_rate": 1e-12} if method == "frozen" else {}
         options |= {"anil": True} if method == "anil" else {}
         for unseen in [*groups, ()]:
-            what = {"method": method, "settings": shown_options(own), "set": "neu" if unseen else "neu to tile"}
+            what = {"method": method, "settings": options_text(own), "set": "neu" if unseen else "neu to tile"}
             what |= {"classes": ", ".join(unseen) or "tile's five", "seed": seed}
             if all(rows.has({**what, "shots": shots}) for shots in (1, 5)):
                 continue
@@ -183,11 +183,11 @@ def episodes(data: Path, rows: Measured, seed: int, given: Row, maml_episodes: i
             asked = surfaces.where(lambda s, out=unseen: s.label in out)
             asked = asked if unseen else tiles.where(lambda s: s.label != GOOD)
             with tempfile.TemporaryDirectory() as folder:
-                run = learn(known, Path(folder), name, options, seed=seed)
-                judge_all(rows, what, method, run, asked, maml_episodes if method == "maml" else EPISODES)
+                run = train_on(known, Path(folder), name, options, seed=seed)
+                accuracy_of_episodes(rows, what, method, run, asked, maml_episodes if method == "maml" else EPISODES)
 
 
-def judge_all(rows: Measured, what: Row, method: str, run: Path, asked: Dataset, count: int) -> None:
+def accuracy_of_episodes(rows: RowStore, what: Row, method: str, run: Path, asked: Dataset, count: int) -> None:
     labels = np.array([asked.classes.index(str(s.label)) for s in asked.samples])
     groups = group_numbers(asked.samples)
     inspector = Inspector.open(run)
@@ -222,70 +222,70 @@ def last_layer(support: Any, labels: Any, query: Any, options: Any) -> Any:
     return softmax_regression(support - centre, labels, query - centre, options.inner_steps, options.head_rate)
 
 
-def recipes(
-    data: Path, rows: Measured, seed: int, given: Row, shots: list[int], methods: list[str], names: list[str]
+def synthetic(
+    data: Path, rows: RowStore, seed: int, given: Row, shots: list[int], methods: list[str], names: list[str]
 ) -> None:
-    """The gain of each recipe; what is learnt without one is the other side of every pair."""
+    """The gain of each specification of synthetic defects over training without one."""
     tiles = tile(data)
     for method in methods:
         by_pixels = method == "unet"
-        dataset = marked(tiles, "train", "val", "test") if by_pixels else tiles
-        test, options = dataset.split("test").samples, own_options(given, method)
+        dataset = without_empty_masks(tiles, "train", "val", "test") if by_pixels else tiles
+        test, options = dataset.split("test").samples, method_options(given, method)
         for count in shots:
             if not by_pixels and count < 2:
                 continue
-            what = {"method": method, "settings": shown_options(options), "set": "tile", "shots": count, "seed": seed}
-            part = few(dataset, count, seed)
+            what = {"method": method, "settings": options_text(options), "set": "tile", "shots": count, "seed": seed}
+            part = limit_shots(dataset, count, seed)
             ways = {
-                recipe: partial(learn, part, method=method, options=options, seed=seed, synthetic=steps)
-                for recipe, steps in RECIPES.items()
-                if recipe in names and (by_pixels or recipe not in OF_PIXELS)
+                spec: partial(train_on, part, method=method, options=options, seed=seed, synthetic=steps)
+                for spec, steps in SPECS.items()
+                if spec in names and (by_pixels or spec not in OF_PIXELS)
             }
             compare(rows, what, ways, test, by_pixels)
 
 
 def compare(
-    rows: Measured, what: Row, ways: dict[str, Callable[..., Path]], test: Sequence[Sample], by_pixels: bool
+    rows: RowStore, what: Row, ways: dict[str, Callable[..., Path]], test: Sequence[Sample], by_pixels: bool
 ) -> None:
     """A row for each way of learning, with its gain over the first of them."""
     first = next(iter(ways))
-    base: Judged | None = rows.array({**what, "options": first})
+    base: ImageCounts | None = rows.array({**what, "options": first})
     for way, learned in ways.items():
         row = {**what, "options": way}
         if rows.has(row) and (way != first or base is not None or all(rows.has({**what, "options": w}) for w in ways)):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            judged = judge(Inspector.open(learned(folder=Path(folder))), test, by_pixels)
+            judged = classify_or_segment(Inspector.open(learned(folder=Path(folder))), test, by_pixels)
         if way == first:
             base = judged
             rows.keep(row, judged)
         if not rows.has(row):
-            rows.add({**row, **figures(judged, None if way == first else base, test, by_pixels)})
+            rows.add({**row, **paired_metrics(judged, None if way == first else base, test, by_pixels)})
 
 
-def mixed(data: Path, rows: Measured, seed: int, given: Row) -> None:
+def mixed(data: Path, rows: RowStore, seed: int, given: Row) -> None:
     """How far each further real defect brings; what takes none and what needs all of them on either side."""
-    dataset = marked(tile(data), "train", "val")
+    dataset = without_empty_masks(tile(data), "train", "val")
     plan: list[tuple[str, int | None, str]] = [("patchcore", 0, ""), ("unet", None, "")]
     plan += [("supersimplenet", count, "masks") for count in (0, 1, 5, 10, 25, None)]
     plan += [("supersimplenet", count, "labels alone") for count in (1, 5, 10, 25, None)]
     for method, count, truth in plan:
-        options = own_options(given, method)
+        options = method_options(given, method)
         what = {"method": method, "set": "tile", "shots": "all" if count is None else count, "seed": seed}
-        what |= {"options": truth, "settings": shown_options(options)}
+        what |= {"options": truth, "settings": options_text(options)}
         if rows.has(what):
             continue
-        part = few(dataset, count, seed)
+        part = limit_shots(dataset, count, seed)
         if truth == "labels alone":
             part = part.with_samples(
                 replace(s, mask=None) if s.split == "train" and s.label != GOOD else s for s in part.samples
             )
         with tempfile.TemporaryDirectory() as folder:
-            run = learn(part, Path(folder), method, options, seed=seed)
-            rows.add({**what, **anomaly_figures(run, dataset.split("test"))})
+            run = train_on(part, Path(folder), method, options, seed=seed)
+            rows.add({**what, **anomaly_metrics(run, dataset.split("test"))})
 
 
-def bank(data: Path, rows: Measured, seed: int, given: Row, dino: Row) -> None:
+def bank(data: Path, rows: RowStore, seed: int, given: Row, dino: Row) -> None:
     """A few good images as they are, and with turned copies of them in the bank."""
     dataset = read_dataset(data / "mvtec_ad" / "bottle")
     plan: dict[str, Row] = {"patchcore": {"coreset_ratio": 1.0}}  # nothing to spare of so few
@@ -294,11 +294,11 @@ def bank(data: Path, rows: Measured, seed: int, given: Row, dino: Row) -> None:
     order = np.random.default_rng(seed).permutation(len(dataset.split("train")))
     images = [dataset.split("train").samples[i].image for i in order]
     for method, fixed in plan.items():
-        own = own_options(given, method)
+        own = method_options(given, method)
         for rotations in (1, 4):
             for count in (1, 2, 4, 8):
                 what = {"method": method, "set": "bottle", "shots": count, "seed": seed}
-                shown = shown_options({**dino, **own} if method == "anomaly-dino" else own)
+                shown = options_text({**dino, **own} if method == "anomaly-dino" else own)
                 what |= {"options": "as they are" if rotations == 1 else "turned", "settings": shown}
                 if rows.has(what):
                     continue
@@ -310,11 +310,11 @@ def bank(data: Path, rows: Measured, seed: int, given: Row, dino: Row) -> None:
                 ]
                 with tempfile.TemporaryDirectory() as folder:
                     options = {**fixed, **own, "rotations": rotations}
-                    run = learn(dataset.with_samples(part), Path(folder), method, options, seed=seed)
-                    rows.add({**what, **anomaly_figures(run, dataset.split("test"))})
+                    run = train_on(dataset.with_samples(part), Path(folder), method, options, seed=seed)
+                    rows.add({**what, **anomaly_metrics(run, dataset.split("test"))})
 
 
-def anomaly_figures(run: Path, test: Dataset) -> Row:
+def anomaly_metrics(run: Path, test: Dataset) -> Row:
     """AUROC and AP of images with intervals, and of pixels; by the map's maximum, where that is not the score."""
     scores: list[float] = []
     peaks: list[float] = []
@@ -338,30 +338,30 @@ def anomaly_figures(run: Path, test: Dataset) -> Row:
     return found | {f"pixel {name}": round(pixel[key], 3) for name, key in (("AUROC", "auroc"), ("AP", "ap"))}
 
 
-def transfer(data: Path, rows: Measured, seed: int, given: Row) -> None:
+def transfer(data: Path, rows: RowStore, seed: int, given: Row) -> None:
     """What another surface has taught, against ImageNet and against nothing."""
     sets = {"neu": neu(data), "tile": tile(data)}
-    own = own_options(given, "classifier")
+    own = method_options(given, "classifier")
     for source, target in (("neu", "tile"), ("tile", "neu")):
         with tempfile.TemporaryDirectory() as kept:
             taught = Path(kept) / "taught"
 
             def from_source(folder: Path, part: Dataset, source: str = source, taught: Path = taught) -> Path:
                 if not taught.exists():
-                    learn(sets[source], taught, "classifier", own, seed=seed)
+                    train_on(sets[source], taught, "classifier", own, seed=seed)
                 options = enough_epochs(part, own)
-                return learn(part, folder, "classifier", options, seed=seed, start=str(taught / "run"))
+                return train_on(part, folder, "classifier", options, seed=seed, start=str(taught / "run"))
 
             for count in (5, 25):
-                part = few(sets[target], count, seed, good=False)
+                part = limit_shots(sets[target], count, seed, good=False)
                 options = enough_epochs(part, own)
-                fresh = partial(learn, part, method="classifier", seed=seed)
+                fresh = partial(train_on, part, method="classifier", seed=seed)
                 ways = {
                     "from imagenet": partial(fresh, options=options),
                     "from scratch": partial(fresh, options={**options, "weights": "random"}),
                     f"from {source}": partial(from_source, part=part),
                 }
-                what = {"method": "classifier", "settings": shown_options(own), "set": target, "shots": count}
+                what = {"method": "classifier", "settings": options_text(own), "set": target, "shots": count}
                 compare(rows, {**what, "seed": seed}, ways, sets[target].split("test").samples, by_pixels=False)
 
 
@@ -369,17 +369,17 @@ def enough_epochs(dataset: Dataset, own: Row) -> Row:
     """The options with epochs for LEAST_STEPS steps, unless they are given."""
     usual = method_class("classifier").Options(**own)
     steps = math.ceil(len(dataset.split("train")) / usual.batch_size)
-    return {"epochs": min(MOST_EPOCHS, max(usual.epochs, math.ceil(LEAST_STEPS / steps))), **own}
+    return {"epochs": min(MAX_EPOCHS, max(usual.epochs, math.ceil(MIN_STEPS / steps))), **own}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--part", required=True, choices=["episodes", "recipes", "mixed", "bank", "transfer"])
+    parser.add_argument("--part", required=True, choices=["episodes", "synthetic", "mixed", "bank", "transfer"])
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--shots", default="1,5,10,25", help="of the part recipes")
-    parser.add_argument("--methods", default="unet,classifier", help="of the part recipes")
-    parser.add_argument("--recipes", default=",".join(RECIPES), help="of the part recipes, none among them")
+    parser.add_argument("--shots", default="1,5,10,25", help="of the part synthetic")
+    parser.add_argument("--methods", default="unet,classifier", help="of the part synthetic")
+    parser.add_argument("--specs", default=",".join(SPECS), help="of the part synthetic, none among them")
     parser.add_argument("--maml-episodes", type=int, default=EPISODES, help="of maml, which learns in each of them")
     parser.add_argument("--dino", metavar="FILE", help="weights of AnomalyDINO's transformer, for the part bank")
     parser.add_argument("--dino-backbone", default="vit_small_patch14_reg4_dinov2", help="whose weights they are")
@@ -388,17 +388,17 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
-    rows, given, data = Measured(arguments.json), parse_settings(arguments.set), arguments.data
+    rows, given, data = RowStore(arguments.json), parse_settings(arguments.set), arguments.data
     if unknown := unknown_options(given):
         parser.error(f"none of {', '.join(METHODS)} has the option {', '.join(unknown)}")
     shots, methods = [int(n) for n in arguments.shots.split(",")], arguments.methods.split(",")
-    names = arguments.recipes.split(",")
-    if set(names) - set(RECIPES) or "none" not in names:
-        parser.error(f"--recipes takes none, which the others are compared with, and any of {', '.join(RECIPES)}")
+    names = arguments.synthetic.split(",")
+    if set(names) - set(SPECS) or "none" not in names:
+        parser.error(f"--specs takes none, which the others are compared with, and any of {', '.join(SPECS)}")
     dino = {"backbone": arguments.dino_backbone, "weights": arguments.dino} if arguments.dino else {}
     parts: dict[str, Callable[[int], None]] = {
         "episodes": lambda seed: episodes(data, rows, seed, given, arguments.maml_episodes),
-        "recipes": lambda seed: recipes(data, rows, seed, given, shots, methods, names),
+        "synthetic": lambda seed: synthetic(data, rows, seed, given, shots, methods, names),
         "mixed": lambda seed: mixed(data, rows, seed, given),
         "bank": lambda seed: bank(data, rows, seed, given, dino),
         "transfer": lambda seed: transfer(data, rows, seed, given),

@@ -24,7 +24,7 @@ from blemish.evaluation.predictions import Prediction, make_prediction
 COLUMNS = ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "images")
 
 
-def judged(run: Path, test: Dataset) -> list[Prediction]:
+def predict(run: Path, test: Dataset) -> list[Prediction]:
     """What a run's bundle makes of each test image."""
     seen: list[EvaluatedImage] = []
     evaluate(Inspector.open(run), test, speed=False, on_evaluated=seen.append)
@@ -55,7 +55,7 @@ def main() -> None:
     images: list[Prediction] = []
     figures: dict[str, Statistic] = {}
     for method in (given.over, *given.methods.split(",")):
-        of_seeds = [judged(given.kept / f"{method}-{given.set}-{seed}", test) for seed in seeds]
+        of_seeds = [predict(given.kept / f"{method}-{given.set}-{seed}", test) for seed in seeds]
         images = of_seeds[0]
         assert all([one.image for one in other] == [one.image for one in images] for other in of_seeds)
         found = [macro_f1_statistic(own) for own in of_seeds]

@@ -16,11 +16,11 @@ from blemish.evaluation.mask_metrics import measure_overlap
 
 # (N, 2): true and told class of each test image; or (N, 5): true class, pixels in regions and truth both and in either,
 # defects and those touched. The good class is -1.
-Judged = NDArray[np.int64]
-Figure = Callable[[Judged], float]
+ImageCounts = NDArray[np.int64]
+Figure = Callable[[ImageCounts], float]
 
 
-def judge(inspector: Inspector, test: Sequence[Sample], by_pixels: bool) -> Judged:
+def classify_or_segment(inspector: Inspector, test: Sequence[Sample], by_pixels: bool) -> ImageCounts:
     """What an inspector finds on each image; regions count whatever class they are told to be."""
     names = sorted(({str(s.label) for s in test} | set(inspector.manifest.classes)) - {GOOD})
     number = {GOOD: -1, **{name: i for i, name in enumerate(names)}}
@@ -36,7 +36,7 @@ def judge(inspector: Inspector, test: Sequence[Sample], by_pixels: bool) -> Judg
     return np.array(found, np.int64)
 
 
-def figures(judged: Judged, base: Judged | None, test: Sequence[Sample], by_pixels: bool) -> Row:
+def paired_metrics(judged: ImageCounts, base: ImageCounts | None, test: Sequence[Sample], by_pixels: bool) -> Row:
     """Each figure with its 95 % interval by the bootstrap, images of a group together, and its gain over `base`."""
     sets = draw_resamples([str(s.label) for s in test], [s.group for s in test], seed=0)
     row: Row = {}
@@ -48,7 +48,7 @@ def figures(judged: Judged, base: Judged | None, test: Sequence[Sample], by_pixe
     return row
 
 
-def on(figure: Figure, judged: Judged, drawn: Any) -> float:
+def on(figure: Figure, judged: ImageCounts, drawn: Any) -> float:
     return figure(judged[drawn])
 
 
@@ -59,28 +59,28 @@ def bootstrapped(statistic: Callable[[Any], float], sets: Any, count: int) -> st
     return f"{statistic(np.arange(count)):.3f} ({low:.3f}–{high:.3f})"
 
 
-def iou(judged: Judged) -> float:
+def iou(judged: ImageCounts) -> float:
     """Of all pixels of all images together: large defects weigh most, and false alarms on good images count."""
     both, either = judged[:, 1:3].sum(axis=0)
     return float(both / either) if either else float("nan")
 
 
-def mean_iou(judged: Judged) -> float:
+def mean_iou(judged: ImageCounts) -> float:
     """Mean over the defect classes of the IoU on the pixels of that class's images."""
     return float(np.mean([iou(judged[judged[:, 0] == name]) for name in np.unique(judged[judged[:, 0] >= 0, 0])]))
 
 
-def defects_found(judged: Judged) -> float:
+def defects_found(judged: ImageCounts) -> float:
     """Share of the defects, 8-connected, that a region touches."""
     defects, touched = judged[:, 3:].sum(axis=0)
     return float(touched / defects) if defects else float("nan")
 
 
-def accuracy(judged: Judged) -> float:
+def accuracy(judged: ImageCounts) -> float:
     return float((judged[:, 0] == judged[:, 1]).mean())
 
 
-def macro_f1(judged: Judged) -> float:
+def macro_f1(judged: ImageCounts) -> float:
     """Mean F1 of the classes that occur."""
     moved = judged + 1
     true, told = (np.bincount(column, minlength=int(moved.max()) + 1) for column in moved.T)

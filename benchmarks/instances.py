@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from runs import Row, cases, costs, interval, options_of, parser, show, shown_options, trained
+from runs import Row, cases, cost_columns, interval, options_text, parse_options, parser, show, train_once
 
 from blemish import Inspection, Inspector, Region, Sample, evaluate, read_dataset
 from blemish.dataset.ground_truth import read_defect_mask
@@ -77,7 +77,7 @@ def pixels_shared(mask: np.ndarray, region: Region) -> int:
 
 def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    options = options_of(given)
+    options = parse_options(given)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if name == "synthetic":
@@ -85,13 +85,13 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         else:
             path, root = given.data / "splits" / f"{name}_supervised.csv", str(given.data / name)
         ruler = Ruler(folder / "data" / "sizes.json") if name == "synthetic" else None
-        run = trained(path, method, name, seed, folder, given.keep, root=root, options=options)
+        run = train_once(path, method, name, seed, folder, given.keep, root=root, options=options)
         test = read_dataset(path, root=root).split("test")
         result = evaluate(Inspector.open(run.folder), test, on_inspection=ruler).to_dict()
     masks = result["masks"]
     row = {
         "method": method,
-        "options": shown_options(options),
+        "options": options_text(options),
         "set": name,
         "seed": seed,
         "instance AP50": round(masks["instance_ap50"], 3),
@@ -100,7 +100,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         "measured": "",
         "area error": "",
         "length error": "",
-        **costs(run, result),
+        **cost_columns(run, result),
     }
     if ruler is not None and ruler.area:
         row |= {

@@ -65,12 +65,12 @@ FEW_DEFECTS = {
         order=("set", "classes", "shots", "method"),
         heads=(("classes", "unseen classes"),),
     ),
-    "recipes": Listing(
+    "synthetic": Listing(
         "few",
         ("method", "set", "shots", "options", "settings", "seed", *GAINS),
         lambda row: row["set"] == "tile" and {"IoU", "macro F1"} & set(row) and "from" not in row["options"],
         order=("method", "shots"),
-        heads=(("shots", "defects of a class"), ("options", "recipe")),
+        heads=(("shots", "defects of a class"), ("options", "synthetic defects")),
     ),
     "mixed": Listing(
         "few",
@@ -178,7 +178,7 @@ OWN = {
     "Masks": Listing("segmentation", ("set", *MASKS), order=BY_SET),
     "Instances": Listing("instances", WHOLE_DEFECTS, order=BY_SET),
     "Classes never learnt from": FEW_DEFECTS["episodes"],
-    "Synthetic defects": FEW_DEFECTS["recipes"],
+    "Synthetic defects": FEW_DEFECTS["synthetic"],
     "Good images with some defects": FEW_DEFECTS["mixed"],
     "A handful of good images": FEW_DEFECTS["bank"],
     "From one surface to another": FEW_DEFECTS["transfer"],

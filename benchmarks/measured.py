@@ -24,7 +24,7 @@ def arguments(doc: str | None, methods: str, sets: Iterable[str]) -> argparse.Na
     return found.parse_args()
 
 
-class Measured:
+class RowStore:
     """Rows in a .jsonl file, and arrays beside it that later rows are compared with."""
 
     def __init__(self, path: Path | None) -> None:

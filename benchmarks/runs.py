@@ -54,7 +54,7 @@ def cases(given: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
                 yield method, name, seed
 
 
-def options_of(given: argparse.Namespace) -> Row:
+def parse_options(given: argparse.Namespace) -> Row:
     return parse_settings(given.set)
 
 
@@ -78,7 +78,7 @@ class FitTimer(logging.Handler):
         logging.getLogger("blemish.training").removeHandler(self)
 
 
-def trained(
+def train_once(
     path: str | Path, method: str, name: str, seed: int, folder: Path, keep: Path | None, **settings: Any
 ) -> Run:
     """Train into `folder`, or into `keep`; one that stands there already is taken with the times that it took.
@@ -104,7 +104,7 @@ def different_settings(run: Path, method: str, settings: Row) -> list[str]:
     return options + [name for name, value in settings.items() if name != "options" and getattr(kept, name) != value]
 
 
-def costs(run: Run, result: Row) -> Row:
+def cost_columns(run: Run, result: Row) -> Row:
     """Times and size, of a run and what `evaluate` says of it."""
     return {
         "fit, s": round(run.fit, 1),
@@ -116,7 +116,7 @@ def costs(run: Run, result: Row) -> Row:
     }
 
 
-def anomalies(result: Row) -> Row:
+def anomaly_columns(result: Row) -> Row:
     """How well images and pixels are ranked, of what `evaluate` says; of pixels nothing where no mask is known."""
     area, pixel = result["image"]["auroc"], result.get("pixel", {})
     return {
@@ -127,7 +127,7 @@ def anomalies(result: Row) -> Row:
     }
 
 
-def shown_options(options: Row) -> str:
+def options_text(options: Row) -> str:
     return " ".join(f"{key}={value}" for key, value in options.items())
 
 

@@ -14,7 +14,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from runs import Row, cases, costs, interval, options_of, parser, show, trained
+from runs import Row, cases, cost_columns, interval, parse_options, parser, show, train_once
 
 from blemish import Inspector, evaluate, read_dataset
 from blemish.training.train import load_method
@@ -29,9 +29,9 @@ COLUMNS = (
 
 def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    path, root, options = given.data / "splits" / f"{name}_supervised.csv", str(given.data / name), options_of(given)
+    path, root, options = given.data / "splits" / f"{name}_supervised.csv", str(given.data / name), parse_options(given)
     with tempfile.TemporaryDirectory() as temporary:
-        run = trained(path, method, name, seed, Path(temporary), given.keep, root=root, options=options)
+        run = train_once(path, method, name, seed, Path(temporary), given.keep, root=root, options=options)
         weights = sum(parameter.numel() for parameter in load_method(run.folder).parameters())
         result = evaluate(Inspector.open(run.folder), read_dataset(path, root=root).split("test")).to_dict()
     masks, image = result["masks"], result["image"]
@@ -50,7 +50,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         "overkill": interval(image["overkill_rate"]),
         "accuracy": interval(result["classes"]["accuracy"]) if "classes" in result else "",
         "parameters, M": round(weights / 1e6, 2),
-        **costs(run, result),
+        **cost_columns(run, result),
     }
 
 

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from runs import Row, anomalies, cases, costs, options_of, parser, show, shown_options, trained
+from runs import Row, anomaly_columns, cases, cost_columns, options_text, parse_options, parser, show, train_once
 
 from blemish import Inspector, evaluate, read_dataset
 from blemish.dataset.split import ensure_splits
@@ -40,23 +40,23 @@ def source(name: str, data: Path, folder: Path, calibration: str = "held-out") -
 
 def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row:
     """Train, ship and evaluate once."""
-    options, calibration = options_of(given), given.calibration
+    options, calibration = parse_options(given), given.calibration
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path, root = source(name, given.data, folder, calibration)
-        run = trained(
+        run = train_once(
             path, method, name, seed, folder, given.keep, root=root, options=options, calibration=calibration
         )  # fmt: skip
         result = evaluate(Inspector.open(run.folder), read_dataset(path, root=root).split("test")).to_dict()
     pixel = result.get("pixel", {})
     return {
         "method": method,
-        "options": shown_options(options) + ("" if calibration == "held-out" else f" {calibration}"),
+        "options": options_text(options) + ("" if calibration == "held-out" else f" {calibration}"),
         "set": name,
         "seed": seed,
-        **anomalies(result),
+        **anomaly_columns(result),
         "IoU": round(pixel["iou"], 3) if pixel else "",
-        **costs(run, result),
+        **cost_columns(run, result),
     }
 
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import Measured, arguments
+from measured import RowStore, arguments
 from numpy.typing import NDArray
-from runs import anomalies
+from runs import anomaly_columns
 
 from blemish import Dataset, Inspector, Sample, evaluate, read_dataset, train
 from blemish.dataset.fingerprint import Fingerprint, fingerprint
@@ -51,7 +51,7 @@ class Way:
 
 def main() -> None:
     given = arguments(__doc__, "patchcore", SETS)
-    rows = Measured(given.json)
+    rows = RowStore(given.json)
     for name in given.sets.split(","):
         for seed in map(int, given.seeds.split(",")):
             with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +60,7 @@ def main() -> None:
                         measure(way, method, name, seed, Path(folder), rows)
 
 
-def measure(way: Way, method: str, name: str, seed: int, folder: Path, rows: Measured) -> None:
+def measure(way: Way, method: str, name: str, seed: int, folder: Path, rows: RowStore) -> None:
     what = {"method": method, "set": name, "options": way.name, "seed": seed}
     if rows.has(what):
         return
@@ -71,7 +71,7 @@ def measure(way: Way, method: str, name: str, seed: int, folder: Path, rows: Mea
         **way.settings,
     )  # fmt: skip
     result = evaluate(Inspector.open(run), way.dataset.split("test")).to_dict()
-    rows.add({**what, **anomalies(result), "ms an image": round(result["speed"]["latency_ms"]["median"], 1)})
+    rows.add({**what, **anomaly_columns(result), "ms an image": round(result["speed"]["latency_ms"]["median"], 1)})
 
 
 def long(data: Path, seed: int, folder: Path) -> Iterator[Way]:

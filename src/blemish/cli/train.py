@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from blemish.inspection.manifest import Decision
 
 TRAINING, LIGHTNING, CALIBRATION = "Training", "Lightning", "Calibration"
-Fit = Literal["stretch", "letterbox"]
+FitName = Literal["stretch", "letterbox"]
 CalibrationSource = Literal["held-out", "cross-fitted"]
 
 # Command-line parameters of each setting of a run; a setting without one on the command line is left to the plan.
@@ -70,7 +70,9 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    fit: Annotated[Fit, choice_option(Fit, "fit of the image to the input size", rich_help_panel=TRAINING)] = "stretch",
+    fit: Annotated[
+        FitName, choice_option(FitName, "fit of the image to the input size", rich_help_panel=TRAINING)
+    ] = "stretch",
     tile: Annotated[
         int | None, typer.Option(min=16, help="side of square tiles in px", rich_help_panel=TRAINING)
     ] = None,
@@ -165,7 +167,7 @@ def train(
     else:
         options = parse_settings(set_ or [])
         scale = parse_scale(px_per_mm)
-        settings = {
+        settings: dict[str, Any] = {
             "seed": seed,
             "format": format_,
             "root": str(root.resolve()) if root else None,
@@ -193,6 +195,7 @@ def train(
 
             chosen = {key: value for key, value in settings.items() if {*given} & {*PARAMETERS.get(key, (key,))}}
             data, method, options, settings = merge(read_plan(plan), data, method, options, chosen)
+        assert data is not None  # of a plan, where none is given
         run = training.train(
             data,
             out=out or _new_run_folder(method or "auto"),

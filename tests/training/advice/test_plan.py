@@ -239,7 +239,7 @@ def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
     [
         ("train: [1", "neither YAML nor JSON"),
         ("about: {}", "needs a section `train`"),
-        ("train: {data: x, method: patchcore, colour: red}", "colour: extra inputs are not permitted"),
+        ("train: {data: x, method: patchcore, colour: red}", "unknown field 'colour'"),
         ("train: {data: x, method: patchcore, seed: many}", "seed: input should be a valid integer"),
     ],
 )

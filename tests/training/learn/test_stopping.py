@@ -82,7 +82,7 @@ def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny
         seen.extend(courses)
         return 0.5
 
-    monkeypatch.setattr(crossing, "best_share", half)
+    monkeypatch.setattr(crossing, "best_stopping_share", half)
     options = {"backbone": "compact", "weights": "random", "image_size": 64, "batch_size": 4, "epochs": 4}
     run = train(
         tiny_data.folder / "labelled.csv", out=tmp_path / "run", method="classifier", options=options,

@@ -116,7 +116,7 @@ def test_probe_holds_and_lets_go():
     ("name", "options"), [("patchcore", {}), ("classifier", {"weights": "random", "image_size": 32})]
 )
 def test_a_probe_of_nothing_is_refused(name, options, tiny_data, tmp_path):
-    with pytest.raises(OptionError, match="has none that learn"):
+    with pytest.raises(OptionError, match="has none that train"):
         train(tiny_data.folder / "labelled.csv", out=tmp_path / "run", method=name, options=options, probe=0.5)
 
 
