@@ -22,8 +22,8 @@ def coco_average_precision(truths, results, kind="bbox"):
             ],
         }
         reference.createIndex()
-        found = reference.loadRes([row for rows in results for row in rows])
-        judge = COCOeval(reference, found, kind)
+        actual = reference.loadRes([row for rows in results for row in rows])
+        judge = COCOeval(reference, actual, kind)
         judge.evaluate()
         judge.accumulate()
         judge.summarize()

@@ -17,10 +17,10 @@ def test_against_every_resample_there_is():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=5), rng.normal(size=5)
     exact = np.array([(a - b)[list(chosen)].mean() for chosen in product(range(5), repeat=5)])
-    found = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 5, draws=20_000), 5)
-    assert found.value == pytest.approx((a - b).mean())
-    assert [found.low, found.high] == pytest.approx(np.quantile(exact, [0.025, 0.975]), abs=0.05)
-    assert found.better == pytest.approx((exact > 0).mean(), abs=0.02)
+    actual = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 5, draws=20_000), 5)
+    assert actual.value == pytest.approx((a - b).mean())
+    assert [actual.low, actual.high] == pytest.approx(np.quantile(exact, [0.025, 0.975]), abs=0.05)
+    assert actual.better == pytest.approx((exact > 0).mean(), abs=0.02)
 
 
 def test_strata_against_every_resample_there_is():
@@ -34,20 +34,20 @@ def test_strata_against_every_resample_there_is():
 def test_the_normal_interval_of_a_mean():
     rng = np.random.default_rng(1)
     difference = rng.normal(0.3, 1, 400)
-    found = paired_difference(mean_of(difference), lambda _: 0.0, draw_resamples([0] * 400), 400)
+    actual = paired_difference(mean_of(difference), lambda _: 0.0, draw_resamples([0] * 400), 400)
     half = 1.96 * difference.std() / 20
-    assert [found.low, found.high] == pytest.approx([difference.mean() - half, difference.mean() + half], abs=0.012)
-    assert found.significant
+    assert [actual.low, actual.high] == pytest.approx([difference.mean() - half, difference.mean() + half], abs=0.012)
+    assert actual.significant
 
 
-def test_intervals_hold_what_they_promise():
+def test_intervals_cover_as_often_as_promised():
     rng = np.random.default_rng(2)
     held = 0
     for trial in range(200):
         noise = rng.normal(size=60)
         a, b = noise + rng.normal(0.2, 0.5, 60), noise
-        found = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 60, draws=300, seed=trial), 60)
-        held += found.low <= 0.2 <= found.high
+        actual = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 60, draws=300, seed=trial), 60)
+        held += actual.low <= 0.2 <= actual.high
     assert 0.89 <= held / 200 <= 0.99
 
 
@@ -55,9 +55,9 @@ def test_pairing_cancels_what_both_find_hard():
     rng = np.random.default_rng(3)
     hard = rng.normal(0, 5, 100)
     a, b = hard + rng.normal(0.2, 0.1, 100), hard + rng.normal(0, 0.1, 100)
-    found = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 100), 100)
-    assert found.high - found.low < 0.1
-    assert found.significant
+    actual = paired_difference(mean_of(a), mean_of(b), draw_resamples([0] * 100), 100)
+    assert actual.high - actual.low < 0.1
+    assert actual.significant
     same = paired_difference(mean_of(a), mean_of(a), draw_resamples([0] * 100), 100)
     assert (same.value, same.low, same.high, same.better) == (0, 0, 0, 0.5)
     assert not same.significant
@@ -75,7 +75,7 @@ def test_groups_are_drawn_whole_and_widen_the_interval():
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
-def test_draws_without_a_figure_are_left_out():
+def test_draws_without_a_metric_are_left_out():
     values = np.array([np.nan, 1.0, 2.0, 3.0])
-    found = paired_difference(lambda d: float(values[d].mean()), lambda _: 0.0, draw_resamples([0] * 4), 4)
-    assert 1 <= found.low <= found.high <= 3
+    actual = paired_difference(lambda d: float(values[d].mean()), lambda _: 0.0, draw_resamples([0] * 4), 4)
+    assert 1 <= actual.low <= actual.high <= 3

@@ -54,12 +54,12 @@ def test_boxes_agree_with_coco(kind, seed):
         for i, (_, f) in enumerate(scenes, 1)
     ]
     overall, by_class = coco_average_precision(truths, results)
-    found = box_metrics([match_boxes(f, truth) for truth, f in scenes])
-    np.testing.assert_allclose([found.map, found.map50, found.map75], overall, atol=1e-9)
+    actual = box_metrics([match_boxes(f, truth) for truth, f in scenes])
+    np.testing.assert_allclose([actual.map, actual.map50, actual.map75], overall, atol=1e-9)
     for k, name in enumerate(NAMES):
-        if name in found.per_class:
-            np.testing.assert_allclose(found.per_class[name].map50, by_class[0, k], atol=1e-9)
-            np.testing.assert_allclose(found.per_class[name].map, by_class[:, k].mean(), atol=1e-9)
+        if name in actual.per_class:
+            np.testing.assert_allclose(actual.per_class[name].map50, by_class[0, k], atol=1e-9)
+            np.testing.assert_allclose(actual.per_class[name].map, by_class[:, k].mean(), atol=1e-9)
         else:
             assert np.isnan(by_class[:, k]).all()
 
@@ -76,7 +76,7 @@ def test_overlap_agrees_with_coco():
 
 @pytest.mark.parametrize("alarms", [0.25, 1.0, 3.0])
 @pytest.mark.parametrize("kind", ["plain", "ties", "crowded"])
-def test_recall_at_false_alarms_is_that_of_trying_every_threshold(kind, alarms):
+def test_recall_at_false_alarms_agrees_with_trying_every_threshold(kind, alarms):
     rng = np.random.default_rng(3)
     scenes = [scene(rng, kind) for _ in range(6)]
     images = [match_boxes(f, truth) for truth, f in scenes]
@@ -101,7 +101,7 @@ def test_recall_at_false_alarms_is_that_of_trying_every_threshold(kind, alarms):
     assert recall_at(images, NAMES, alarms) == pytest.approx(best)
 
 
-def test_nothing_to_find_has_no_figures():
+def test_images_without_defects_have_no_metrics():
     nothing = Candidates(np.zeros((0, 4)), np.zeros(0, np.float32), [])
     assert box_metrics([match_boxes(nothing, ())]) is None
     assert box_metrics([Detections(np.ones(1), ["pit"], [], np.zeros((1, 0)))]) is None
@@ -109,10 +109,10 @@ def test_nothing_to_find_has_no_figures():
     assert (missed.map, missed.recall_at_1_fp_per_image) == (0, 0)
 
 
-def test_boxes_on_pixels_that_do_not_count_are_not_asked_for():
+def test_true_boxes_on_invalid_pixels_are_left_out():
     valid = np.ones((50, 50), bool)
     valid[:, 25:] = False
     truth = (Box(2, 2, 10, 10, "pit"), Box(20, 20, 40, 30, "pit"))
-    found = Candidates(np.array([[2.0, 2, 10, 10]]), np.ones(1, np.float32), ["pit"])
-    assert box_metrics([match_boxes(found, truth)]).map == pytest.approx(51 / 101)
-    assert box_metrics([match_boxes(found, truth, valid)]).map == 1
+    actual = Candidates(np.array([[2.0, 2, 10, 10]]), np.ones(1, np.float32), ["pit"])
+    assert box_metrics([match_boxes(actual, truth)]).map == pytest.approx(51 / 101)
+    assert box_metrics([match_boxes(actual, truth, valid)]).map == 1

@@ -1,4 +1,4 @@
-"""Figures of classes against scikit-learn and torchmetrics; a class that the bundle does not know."""
+"""Metrics of classes against scikit-learn and torchmetrics; a class that the bundle does not know."""
 
 import numpy as np
 import pytest
@@ -14,18 +14,18 @@ from blemish.inspection.result import Candidates
 NAMES = ["good", "dent", "pit"]
 
 
-def test_figures_are_those_of_scikit_learn():
+def test_metrics_agree_with_scikit_learn():
     rng = np.random.default_rng(0)
     truth = [NAMES[i] for i in rng.integers(0, 3, 80)]
     called = [t if rng.random() < 0.7 else NAMES[rng.integers(0, 3)] for t in truth]
-    found = class_metrics(truth, called)
-    assert found.classes == NAMES
-    assert found.confusion == confusion_matrix(truth, called, labels=NAMES).tolist()
-    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, called))
-    assert found.macro_f1 == pytest.approx(f1_score(truth, called, average="macro"))
+    actual = class_metrics(truth, called)
+    assert actual.classes == NAMES
+    assert actual.confusion == confusion_matrix(truth, called, labels=NAMES).tolist()
+    assert actual.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, called))
+    assert actual.macro_f1 == pytest.approx(f1_score(truth, called, average="macro"))
 
 
-def test_calibration_error_is_that_of_torchmetrics():
+def test_calibration_error_agrees_with_torchmetrics():
     torch.manual_seed(0)
     scores = (2 * torch.randn(500, 4)).softmax(dim=1)
     labels = torch.randint(4, (500,))
@@ -34,12 +34,12 @@ def test_calibration_error_is_that_of_torchmetrics():
     assert calibration_error(best.tolist(), (called == labels).tolist()) == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_a_class_that_was_never_learnt_is_missed_not_passed_over():
-    found = class_metrics(["pit", "crack", "crack"], ["pit", "pit", "dent"])
-    assert found.accuracy.value == pytest.approx(1 / 3)
-    assert found.recall["crack"].value == 0
-    assert found.precision["crack"] is None
-    assert found.balanced_accuracy == pytest.approx(0.5)
+def test_a_class_unknown_to_the_bundle_counts_as_missed():
+    actual = class_metrics(["pit", "crack", "crack"], ["pit", "pit", "dent"])
+    assert actual.accuracy.value == pytest.approx(1 / 3)
+    assert actual.recall["crack"].value == 0
+    assert actual.precision["crack"] is None
+    assert actual.balanced_accuracy == pytest.approx(0.5)
     boxes = Candidates(np.array([[0.0, 0, 5, 5]]), np.ones(1, np.float32), ["pit"])
-    figures = box_metrics([match_boxes(boxes, [Box(0, 0, 5, 5, "pit"), Box(10, 10, 20, 20, "crack")])])
-    assert (figures.per_class["crack"].map, figures.map) == (0, 0.5)
+    measured = box_metrics([match_boxes(boxes, [Box(0, 0, 5, 5, "pit"), Box(10, 10, 20, 20, "crack")])])
+    assert (measured.per_class["crack"].map, measured.map) == (0, 0.5)

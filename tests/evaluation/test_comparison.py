@@ -69,10 +69,10 @@ def test_auroc_compares_images_of_one_fold():
 def test_macro_f1_of_drawn_images():
     rng = np.random.default_rng(1)
     names = [("pit", "scratch", "stain")[k] for k in rng.integers(0, 3, 60)]
-    told = [n if r < 0.6 else "pit" for n, r in zip(names, rng.random(60), strict=True)]
-    images = [image(k, true_label=t, label=p) for k, (t, p) in enumerate(zip(names, told, strict=True))]
+    called = [n if r < 0.6 else "pit" for n, r in zip(names, rng.random(60), strict=True)]
+    images = [image(k, true_label=t, label=p) for k, (t, p) in enumerate(zip(names, called, strict=True))]
     for drawn in draws(60):
-        expected = class_metrics([names[k] for k in drawn], [told[k] for k in drawn]).macro_f1
+        expected = class_metrics([names[k] for k in drawn], [called[k] for k in drawn]).macro_f1
         assert macro_f1_statistic(images)(drawn) == pytest.approx(expected)
 
 
@@ -83,7 +83,7 @@ def test_map50_of_drawn_images():
         truth = [("pit", "dent")[k] for k in rng.integers(0, 2, rng.integers(0, 4))]
         labels = [("pit", "dent", "never")[k] for k in rng.integers(0, 3, rng.integers(0, 6))]
         seen.append(Detections(rng.random(len(labels)), labels, truth, rng.random((len(labels), len(truth)))))
-    images = [make_prediction(_seen(k, found)) for k, found in enumerate(seen)]
+    images = [make_prediction(_seen(k, actual)) for k, actual in enumerate(seen)]
     assert [Prediction.from_dict(i.to_dict()) for i in images] == images
     for drawn in draws(15):
         assert map50_statistic(images)(drawn) == pytest.approx(box_metrics([seen[k] for k in drawn]).map50)
@@ -105,16 +105,16 @@ def test_iou_of_drawn_images():
 
 
 def test_methods_rank_by_the_metric_that_most_have():
-    judged = {"a": parts(seed=1), "b": parts(noise=0.1), "c": [image(0, intersection=1, union=2)]}
-    assert select_metric(judged) == "auroc"
-    ranking = rank_methods(judged, "auroc")
+    evaluated = {"a": parts(seed=1), "b": parts(noise=0.1), "c": [image(0, intersection=1, union=2)]}
+    assert select_metric(evaluated) == "auroc"
+    ranking = rank_methods(evaluated, "auroc")
     assert [s.method for s in ranking] == ["b", "a"]
     assert ranking[0].difference is None
     assert ranking[1].significantly_worse
     assert ranking[1].difference.value == pytest.approx(ranking[1].value - ranking[0].value)
     assert ranking[1].low < ranking[1].value < ranking[1].high
     with pytest.raises(DataError, match="no method has the metric mAP50"):
-        select_metric(judged, "map50")
+        select_metric(evaluated, "map50")
     with pytest.raises(DataError, match="nothing to compare by"):
         select_metric({"a": [image(0)]})
 
@@ -169,6 +169,6 @@ def test_the_pareto_front_is_what_no_other_beats():
     place = {name: (quality[name], cost[name]) for name in quality}
     beaten = {a for a, b in permutations(quality, 2)
               if quality[b] >= quality[a] and cost[b] <= cost[a] and place[a] != place[b]}  # fmt: skip
-    found = pareto_front(quality, cost)
-    assert {place[name] for name in found} == {place[name] for name in set(quality) - beaten}
-    assert [cost[n] for n in found] == sorted(cost[n] for n in found)
+    actual = pareto_front(quality, cost)
+    assert {place[name] for name in actual} == {place[name] for name in set(quality) - beaten}
+    assert [cost[n] for n in actual] == sorted(cost[n] for n in actual)

@@ -59,7 +59,7 @@ def test_too_few_images_say_so():
 
 
 @pytest.mark.parametrize("rule", [nearest_prototype, attention, softmax_regression])
-def test_clouds_apart_are_all_right_and_pure_noise_is_chance(rule):
+def test_separated_classes_are_all_right_and_noise_is_chance(rule):
     apart = evaluate_episodes(clouds(0.1), LABELS, 4, 3, 5, 20, classify=rule)
     assert apart.mean == 1.0
     noise = np.random.default_rng(1).standard_normal((40, 4))
@@ -69,25 +69,25 @@ def test_clouds_apart_are_all_right_and_pure_noise_is_chance(rule):
 
 def test_interval_covers_what_repeated_draws_give():
     vectors = clouds(6.0)
-    found = evaluate_episodes(vectors, LABELS, 2, 1, 5, 200)
+    actual = evaluate_episodes(vectors, LABELS, 2, 1, 5, 200)
     truth = evaluate_episodes(vectors, LABELS, 2, 1, 5, 3000, seed=9).mean
-    assert found.low - 0.01 < truth < found.high + 0.01
-    half = 1.959964 * np.std(found.accuracies, ddof=1) / np.sqrt(200)
-    assert found.high - found.mean == pytest.approx(half, rel=1e-6)
+    assert actual.low - 0.01 < truth < actual.high + 0.01
+    half = 1.959964 * np.std(actual.accuracies, ddof=1) / np.sqrt(200)
+    assert actual.high - actual.mean == pytest.approx(half, rel=1e-6)
 
 
-def test_one_episode_has_no_width():
+def test_interval_of_one_episode_has_no_width():
     assert summarize_episodes(2, 1, [0.5]).low == summarize_episodes(2, 1, [0.5]).high == 0.5
 
 
-def test_negative_labels_take_no_part():
+def test_negative_labels_are_ignored():
     labels = LABELS.copy()
     labels[labels == 3] = -1
     episode = draw_episode(labels, 3, 2, 3, np.random.default_rng(0))
     assert (labels[episode.support] >= 0).all()
 
 
-def test_distances_by_hand():
+def test_distances_agree_with_broadcasting():
     rng = np.random.default_rng(0)
     a, b = rng.random((3, 5)), rng.random((4, 5))
     np.testing.assert_allclose(squared_distances(a, b), ((a[:, None] - b) ** 2).sum(axis=2))

@@ -55,30 +55,30 @@ def parts(folder) -> Dataset:
     return read_dataset(folder).split("test")
 
 
-def test_known_figures(grey, parts):
+def test_known_metrics(grey, parts):
     shown = []
-    result = evaluate(Inspector.open(grey), parts, on_inspection=lambda sample, found: shown.append((sample, found)))
-    found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    result = evaluate(Inspector.open(grey), parts, on_inspection=lambda sample, actual: shown.append((sample, actual)))
+    actual = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert [sample for sample, _ in shown] == list(parts.samples)
-    assert (found["image"]["escape_rate"]["value"], found["image"]["escape_rate"]["n"]) == (0.25, 4)
-    assert found["image"]["overkill_rate"]["value"] == pytest.approx(1 / 3)
-    assert found["image"]["review_rate"]["value"] == pytest.approx(2 / 7)
-    assert found["image"]["auroc"]["value"] == pytest.approx(9 / 12)
-    assert found["pixel"]["images"] == 7
-    assert found["pixel"]["iou"] == pytest.approx(3 * 256 / (4 * 256 + 2 * 256))  # pixels from 0.5 up
-    assert found["masks"]["iou"] == found["pixel"]["iou"]
-    assert found["masks"]["defects_found"]["value"] == 0.75
-    assert set(found) == {"image", "pixel", "masks", "sizes", "speed", "bundle", "data"}
-    assert found["sizes"] == [{"low": 16, "high": 32, "found": found["masks"]["defects_found"]}]  # squares of 16 px
-    assert {"images_per_second", "latency_ms", "network_ms", "decode_ms", "peak_memory_mb"} <= set(found["speed"])
-    assert found["speed"]["latency_ms"]["median"] <= found["speed"]["latency_ms"]["p95"]
-    assert found["data"] | {"sha256": "", "root": ""} == {
+    assert (actual["image"]["escape_rate"]["value"], actual["image"]["escape_rate"]["n"]) == (0.25, 4)
+    assert actual["image"]["overkill_rate"]["value"] == pytest.approx(1 / 3)
+    assert actual["image"]["review_rate"]["value"] == pytest.approx(2 / 7)
+    assert actual["image"]["auroc"]["value"] == pytest.approx(9 / 12)
+    assert actual["pixel"]["images"] == 7
+    assert actual["pixel"]["iou"] == pytest.approx(3 * 256 / (4 * 256 + 2 * 256))  # pixels from 0.5 up
+    assert actual["masks"]["iou"] == actual["pixel"]["iou"]
+    assert actual["masks"]["defects_found"]["value"] == 0.75
+    assert set(actual) == {"image", "pixel", "masks", "sizes", "speed", "bundle", "data"}
+    assert actual["sizes"] == [{"low": 16, "high": 32, "found": actual["masks"]["defects_found"]}]  # squares of 16 px
+    assert {"images_per_second", "latency_ms", "network_ms", "decode_ms", "peak_memory_mb"} <= set(actual["speed"])
+    assert actual["speed"]["latency_ms"]["median"] <= actual["speed"]["latency_ms"]["p95"]
+    assert actual["data"] | {"sha256": "", "root": ""} == {
         "root": "", "format": "mvtec", "images": 7, "good": 3, "defective": 4, "unknown": 0,
         "without_pixel_annotation": 0, "unreadable": [], "sha256": "",
     }  # fmt: skip
 
 
-def test_what_cannot_be_read_is_counted_and_the_rest_goes_on(grey, parts, tmp_path):
+def test_unreadable_files_are_counted_and_left_out(grey, parts, tmp_path):
     (tmp_path / "cut.png").write_bytes(parts.samples[0].image.read_bytes()[:60])
     write(tmp_path / "small.png", np.zeros((5, 5, 1), np.uint8))
     write(tmp_path / "empty.png", np.zeros((64, 64, 1), np.uint8))
@@ -90,19 +90,23 @@ def test_what_cannot_be_read_is_counted_and_the_rest_goes_on(grey, parts, tmp_pa
         Sample(image),
     ]
     before = evaluate(Inspector.open(grey), parts, speed=False).to_dict()
-    found = evaluate(Inspector.open(grey), parts.with_samples([*odd, *parts.samples])).to_dict()
-    assert [line for line in found["data"]["unreadable"] if "cut.png" in line or "small.png" in line] == (
-        found["data"]["unreadable"]
+    actual = evaluate(Inspector.open(grey), parts.with_samples([*odd, *parts.samples])).to_dict()
+    assert [line for line in actual["data"]["unreadable"] if "cut.png" in line or "small.png" in line] == (
+        actual["data"]["unreadable"]
     )
-    assert len(found["data"]["unreadable"]) == 2
-    assert (found["data"]["images"], found["data"]["unknown"], found["data"]["without_pixel_annotation"]) == (10, 1, 3)
-    assert found["pixel"] == before["pixel"]
-    assert found["image"]["escape_rate"]["n"] == 6
+    assert len(actual["data"]["unreadable"]) == 2
+    assert (actual["data"]["images"], actual["data"]["unknown"], actual["data"]["without_pixel_annotation"]) == (
+        10,
+        1,
+        3,
+    )
+    assert actual["pixel"] == before["pixel"]
+    assert actual["image"]["escape_rate"]["n"] == 6
     with pytest.raises(DataError, match=r"none of the 1 images could be inspected: .*cut\.png"):
         evaluate(Inspector.open(grey), parts.with_samples(odd[:1]))
 
 
-def test_pixels_that_do_not_count(folder, grey, tmp_path, parts):
+def test_invalid_pixels_are_left_out(folder, grey, tmp_path, parts):
     only_half = anomaly_bundle(
         tmp_path / "half.blemish", side=64, roi=Roi(image_height=64, image_width=64, rectangle=(0, 0, 24, 64))
     )
@@ -113,34 +117,34 @@ def test_pixels_that_do_not_count(folder, grey, tmp_path, parts):
     by_mask = evaluate(Inspector.open(grey), parts.with_samples(masked), speed=False).metrics
     by_roi = evaluate(Inspector.open(only_half), parts, speed=False).metrics
     assert by_mask.masks.defects_found.n == by_roi.masks.defects_found.n == 4
-    for figures in (by_mask, by_roi):  # half of each square is left
-        assert figures.pixel.iou == pytest.approx(3 * 128 / (4 * 128 + 2 * 128), abs=0.02)
+    for measured in (by_mask, by_roi):  # half of each square is left
+        assert measured.pixel.iou == pytest.approx(3 * 128 / (4 * 128 + 2 * 128), abs=0.02)
     assert by_mask.image.escape_rate == by_roi.image.escape_rate
 
 
-def test_each_product_has_its_own_figures(grey, parts):
+def test_each_product_has_its_own_metrics(grey, parts):
     halves = [Sample(s.image, s.label, mask=s.mask, product="ab"[i % 2]) for i, s in enumerate(parts.samples)]
-    found = evaluate(Inspector.open(grey), parts.with_samples(halves), speed=False).to_dict()
-    assert set(found["products"]) == {"a", "b"}
+    actual = evaluate(Inspector.open(grey), parts.with_samples(halves), speed=False).to_dict()
+    assert set(actual["products"]) == {"a", "b"}
     for index, name in enumerate("ab"):
         alone = evaluate(Inspector.open(grey), parts.with_samples(parts.samples[index::2]), speed=False).to_dict()
-        assert found["products"][name] == {key: alone[key] for key in ("image", "pixel", "masks", "sizes")}
+        assert actual["products"][name] == {key: alone[key] for key in ("image", "pixel", "masks", "sizes")}
     one = evaluate(Inspector.open(grey), parts.with_samples(halves[::2]), speed=False).to_dict()
     assert "products" not in one
 
 
-def test_classes_where_the_bundle_names_them(tmp_path, parts):
+def test_classes_of_a_bundle_with_classes(tmp_path, parts):
     bundle = make_bundle(
         tmp_path / "c.blemish", grey_classes(), ["class_scores"], Decision(review=0.5, reject=0.6),
         classes=["good", "pit", "stain"],
     )  # fmt: skip
-    found = evaluate(Inspector.open(bundle), parts, speed=False).to_dict()
-    assert set(found) == {"image", "classes", "bundle", "data"}  # no map, so nothing of pixels
+    actual = evaluate(Inspector.open(bundle), parts, speed=False).to_dict()
+    assert set(actual) == {"image", "classes", "bundle", "data"}  # no map, so nothing of pixels
     # The bundle says "pit" from half brightness on: one of two pits, no stain, one of three good parts.
-    assert found["classes"]["confusion"] == [[1, 2, 0], [1, 1, 0], [0, 2, 0]]
-    assert found["classes"]["accuracy"]["value"] == pytest.approx(2 / 7)
-    assert found["classes"]["recall"]["stain"]["value"] == 0
-    assert "stain" not in found["classes"]["precision"]  # it was never called
+    assert actual["classes"]["confusion"] == [[1, 2, 0], [1, 1, 0], [0, 2, 0]]
+    assert actual["classes"]["accuracy"]["value"] == pytest.approx(2 / 7)
+    assert actual["classes"]["recall"]["stain"]["value"] == 0
+    assert "stain" not in actual["classes"]["precision"]  # it was never called
 
 
 class TestCommand:
@@ -195,16 +199,16 @@ def test_a_class_unknown_to_the_bundle_is_named(tmp_path, parts):
     bundle = make_bundle(
         tmp_path / "b.blemish", grey_classes(), ["class_scores"], Decision(reject=0.6), classes=["good", "pit", "dent"]
     )
-    found = evaluate(Inspector.open(bundle), parts, speed=False).to_dict()
-    assert found["data"]["unknown_classes"] == {"stain": 2}
-    assert found["classes"]["recall"]["stain"]["value"] == 0
+    actual = evaluate(Inspector.open(bundle), parts, speed=False).to_dict()
+    assert actual["data"]["unknown_classes"] == {"stain": 2}
+    assert actual["classes"]["recall"]["stain"]["value"] == 0
     app = typer.Typer()
     app.command()(evaluate_command)
     said = CliRunner().invoke(app, [str(bundle), str(parts.root), "--split", "test", "--no-speed"])
     assert "class 'stain' (2 images) is unknown to the bundle" in said.output
 
 
-def test_pixels_and_boxes_of_an_unknown_class_are_missed_ones(tmp_path):
+def test_pixels_and_boxes_of_an_unknown_class_count_as_missed(tmp_path):
     """A perfect judge of a and b, and two images of c: c is named, and counts as a class of which nothing is found."""
     square = Polygon((((10, 10), (30, 10), (30, 30), (10, 30)),), "")
     decision, classes = Decision(review=0.5, reject=0.5, map_high=0.5, map_low=0.5), ["good", "a", "b"]
@@ -218,13 +222,13 @@ def test_pixels_and_boxes_of_an_unknown_class_are_missed_ones(tmp_path):
         masked.append(Sample(tmp_path / f"{at}.tif", label, shapes=(replace(square, label=label),)))
         boxed.append(Sample(tmp_path / f"{at}.png", label, boxes=(Box(10, 10, 30, 30, label),)))
     bundle = make_bundle(tmp_path / "m", two_masks(), ["mask_scores"], decision, classes=classes, channels=2)
-    found = evaluate(Inspector.open(bundle), Dataset(tuple(masked), tmp_path, "csv"), speed=False).to_dict()
-    assert found["data"]["unknown_classes"] == {"c": 2}
-    assert {name: own["iou"] for name, own in found["masks"]["per_class"].items()} == {"a": 1, "b": 1, "c": 0}
-    assert found["masks"]["miou"] == pytest.approx(2 / 3)
+    actual = evaluate(Inspector.open(bundle), Dataset(tuple(masked), tmp_path, "csv"), speed=False).to_dict()
+    assert actual["data"]["unknown_classes"] == {"c": 2}
+    assert {name: own["iou"] for name, own in actual["masks"]["per_class"].items()} == {"a": 1, "b": 1, "c": 0}
+    assert actual["masks"]["miou"] == pytest.approx(2 / 3)
     graph = fixed_boxes([[10, 10, 30, 30]], [0.9], [0])
     bundle = make_bundle(tmp_path / "b", graph, ["boxes", "box_scores", "box_labels"], decision, classes=classes)
     inspector = Inspector.open(bundle, batch_size=1)
-    found = evaluate(inspector, Dataset(tuple(boxed), tmp_path, "csv"), speed=False).to_dict()
-    assert found["data"]["unknown_classes"] == {"c": 2}
-    assert {name: own["map50"] for name, own in found["boxes"]["per_class"].items()} == {"a": 1, "b": 0, "c": 0}
+    actual = evaluate(inspector, Dataset(tuple(boxed), tmp_path, "csv"), speed=False).to_dict()
+    assert actual["data"]["unknown_classes"] == {"c": 2}
+    assert {name: own["map50"] for name, own in actual["boxes"]["per_class"].items()} == {"a": 1, "b": 0, "c": 0}

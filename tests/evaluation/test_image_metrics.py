@@ -1,4 +1,4 @@
-"""Figures of whole images and classes against scikit-learn."""
+"""Metrics of whole images and classes against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ SCORED = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_s
 
 
 @given(SCORED)
-def test_ranking_figures_are_scikit_learns(rows):
+def test_ranking_metrics_agree_with_scikit_learn(rows):
     scores, defective = np.array([s / 7 for s, _ in rows]), np.array([d for _, d in rows])
     assert auroc(scores, defective) == pytest.approx(metrics.roc_auc_score(defective, scores), abs=1e-12)
     assert average_precision(scores, defective) == pytest.approx(
@@ -34,15 +34,15 @@ def test_ranking_figures_are_scikit_learns(rows):
 def test_reviews_are_neither_escapes_nor_overkill():
     defective = np.array([True] * 4 + [False] * 5)
     verdicts = [PASS, REVIEW, REJECT, REJECT, PASS, PASS, PASS, REVIEW, REJECT]
-    figures = image_metrics(np.arange(9.0), defective, verdicts)
-    assert (figures.escape_rate.value, figures.escape_rate.n) == (1 / 4, 4)
-    assert (figures.overkill_rate.value, figures.overkill_rate.n) == (1 / 5, 5)
-    assert (figures.review_rate.value, figures.review_rate.n) == (2 / 9, 9)
-    assert figures.f1 == pytest.approx(metrics.f1_score(defective, [v != PASS for v in verdicts]))
-    assert (figures.proof.escapes, figures.proof.defective) == (1, 4)
+    measured = image_metrics(np.arange(9.0), defective, verdicts)
+    assert (measured.escape_rate.value, measured.escape_rate.n) == (1 / 4, 4)
+    assert (measured.overkill_rate.value, measured.overkill_rate.n) == (1 / 5, 5)
+    assert (measured.review_rate.value, measured.review_rate.n) == (2 / 9, 9)
+    assert measured.f1 == pytest.approx(metrics.f1_score(defective, [v != PASS for v in verdicts]))
+    assert (measured.proof.escapes, measured.proof.defective) == (1, 4)
 
 
-def test_figures_that_need_the_missing_kind_are_absent():
+def test_metrics_that_need_the_missing_kind_are_absent():
     good = image_metrics(np.arange(3.0), np.zeros(3, bool), [PASS, PASS, REJECT])
     assert (good.auroc, good.ap, good.f1, good.escape_rate, good.proof) == (None,) * 5
     assert good.overkill_rate.value == pytest.approx(1 / 3)
@@ -56,19 +56,19 @@ NAMES = st.sampled_from(["good", "crack", "pit", "stain"])
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=40))
-def test_class_figures_are_scikit_learns(pairs):
+def test_class_metrics_agree_with_scikit_learn(pairs):
     truth, predicted = [t for t, _ in pairs], [p for _, p in pairs]
-    figures = class_metrics(truth, predicted)
-    names = figures.classes
+    measured = class_metrics(truth, predicted)
+    names = measured.classes
     assert "good" not in names[1:]
-    np.testing.assert_array_equal(figures.confusion, metrics.confusion_matrix(truth, predicted, labels=names))
-    assert figures.accuracy.value == pytest.approx(metrics.accuracy_score(truth, predicted))
-    assert figures.macro_f1 == pytest.approx(metrics.f1_score(truth, predicted, labels=names, average="macro"))
+    np.testing.assert_array_equal(measured.confusion, metrics.confusion_matrix(truth, predicted, labels=names))
+    assert measured.accuracy.value == pytest.approx(metrics.accuracy_score(truth, predicted))
+    assert measured.macro_f1 == pytest.approx(metrics.f1_score(truth, predicted, labels=names, average="macro"))
     occurring = sorted(set(truth))
     recall = metrics.recall_score(truth, predicted, labels=occurring, average=None)
-    assert figures.balanced_accuracy == pytest.approx(recall.mean())
-    assert [figures.recall[name].value for name in occurring] == pytest.approx(list(recall))
+    assert measured.balanced_accuracy == pytest.approx(recall.mean())
+    assert [measured.recall[name].value for name in occurring] == pytest.approx(list(recall))
     called = sorted(set(predicted))
     precision = metrics.precision_score(truth, predicted, labels=called, average=None)
-    assert [figures.precision[name].value for name in called] == pytest.approx(list(precision))
-    assert all(figures.recall[name] is None for name in set(names) - set(truth))
+    assert [measured.precision[name].value for name in called] == pytest.approx(list(precision))
+    assert all(measured.recall[name] is None for name in set(names) - set(truth))

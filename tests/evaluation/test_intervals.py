@@ -16,7 +16,7 @@ from blemish.evaluation.intervals import (
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95]))
-def test_clopper_pearson_is_scipys(counts, confidence):
+def test_clopper_pearson_agrees_with_scipy(counts, confidence):
     hits, total = counts
     expected = binomtest(hits, total).proportion_ci(confidence, method="exact")
     assert clopper_pearson(hits, total, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
@@ -30,13 +30,13 @@ def test_clopper_pearson_of_many(hits, total):
 
 @pytest.mark.parametrize("rate", [0.0, 1e-6, 0.01, 0.5, 0.999, 1.0])
 @pytest.mark.parametrize(("hits", "total"), [(0, 1), (0, 300), (7, 300), (299, 300), (300, 300)])
-def test_binomial_cdf_is_scipys(hits, total, rate):
+def test_binomial_cdf_agrees_with_scipy(hits, total, rate):
     assert binomial_cdf(hits, total, rate) == pytest.approx(binom.cdf(hits, total, rate), abs=1e-10)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.01, 0.001])
 @pytest.mark.parametrize("escapes", [0, 1, 5])
-def test_parts_needed_is_the_first_that_proves(rate, escapes):
+def test_required_parts_is_the_first_number_that_proves(rate, escapes):
     parts = required_parts(rate, escapes)
     assert binom.cdf(escapes, parts, rate) <= 0.05 < binom.cdf(escapes, parts - 1, rate)
 
@@ -52,7 +52,7 @@ def test_rule_of_three_and_what_is_still_missing():
     assert prove_escape_rate(3, 3, (0.5,)).proven == 1
 
 
-def test_auroc_interval_holds_the_truth_as_often_as_it_says():
+def test_auroc_interval_covers_the_true_area_as_often_as_promised():
     rng = np.random.default_rng(0)
     true, held, trials = 0.9214, 0, 400  # of two normal distributions two deviations apart
     for _ in range(trials):
@@ -65,7 +65,7 @@ def test_auroc_interval_holds_the_truth_as_often_as_it_says():
     st.lists(st.integers(0, 4), min_size=1, max_size=12),
     st.lists(st.integers(0, 4), min_size=1, max_size=12),
 )
-def test_auroc_interval_holds_its_own_estimate_and_stays_in_range(good, defective):
+def test_auroc_interval_contains_its_estimate_and_stays_in_range(good, defective):
     good, defective = np.array(good, float), np.array(defective, float)
     area = ((defective[:, None] > good) + 0.5 * (defective[:, None] == good)).mean()
     low, high = auroc_interval(good, defective)

@@ -1,4 +1,4 @@
-"""Figures of masks against torchmetrics and COCO's own code; boxes and masks through a whole evaluation."""
+"""Metrics of masks against torchmetrics and COCO's own code; boxes and masks through a whole evaluation."""
 
 import json
 
@@ -41,27 +41,27 @@ def layers_of(values):
 @pytest.mark.parametrize("partly", [False, True])
 def test_overlap_agrees_with_torchmetrics(partly):
     rng = np.random.default_rng(int(partly))
-    truths, founds, valids, images = [], [], [], []
+    truths, regions_by_image, valids, images = [], [], [], []
     for _ in range(8):
         truth = blobs(rng)
-        found = np.where(rng.random(SIZE) < 0.15, blobs(rng), truth)
+        actual = np.where(rng.random(SIZE) < 0.15, blobs(rng), truth)
         valid = rng.random(SIZE) < 0.7 if partly else None
-        layers = layers_of(found)
+        layers = layers_of(actual)
         regions = [r for name in layers for r in regions_from_map(np.float32(layers[name]), 1, 1, 0, name)]
         images.append(measure_overlap(regions, truth > 0, valid, layers_of(truth)))
         truths.append(truth)
-        founds.append(found)
+        regions_by_image.append(actual)
         valids.append(np.ones(SIZE, bool) if valid is None else valid)
-    figures = mask_metrics(images)
+    measured = mask_metrics(images)
     keep = np.stack(valids)
-    truth, found = torch.tensor(np.stack(truths)[keep]), torch.tensor(np.stack(founds)[keep])
-    ious = multiclass_jaccard_index(found, truth, 4, average="none").numpy()
-    np.testing.assert_allclose([figures.per_class[n].iou for n in NAMES], ious[1:], atol=1e-6)
-    assert figures.miou == pytest.approx(ious[1:].mean(), abs=1e-6)
-    good = ((found == 0) & (truth == 0)).sum() / ((found == 0) | (truth == 0)).sum()
-    assert figures.miou_with_good == pytest.approx((float(good) + ious[1:].sum()) / 4, abs=1e-6)
-    dice = dice_score(found[None], truth[None], 4, average="none", input_format="index").numpy().ravel()
-    np.testing.assert_allclose([figures.per_class[n].dice for n in NAMES], dice[1:], atol=1e-6)
+    truth, actual = torch.tensor(np.stack(truths)[keep]), torch.tensor(np.stack(regions_by_image)[keep])
+    ious = multiclass_jaccard_index(actual, truth, 4, average="none").numpy()
+    np.testing.assert_allclose([measured.per_class[n].iou for n in NAMES], ious[1:], atol=1e-6)
+    assert measured.miou == pytest.approx(ious[1:].mean(), abs=1e-6)
+    good = ((actual == 0) & (truth == 0)).sum() / ((actual == 0) | (truth == 0)).sum()
+    assert measured.miou_with_good == pytest.approx((float(good) + ious[1:].sum()) / 4, abs=1e-6)
+    dice = dice_score(actual[None], truth[None], 4, average="none", input_format="index").numpy().ravel()
+    np.testing.assert_allclose([measured.per_class[n].dice for n in NAMES], dice[1:], atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -116,12 +116,12 @@ def test_boxes_of_a_bundle_count_below_the_threshold_too(tmp_path):
         Sample(tmp_path / "1.png", label="dent", boxes=(Box(2, 2, 12, 13, "dent"),)),
     )
     result = evaluate(Inspector.open(path, batch_size=1), Dataset(samples, tmp_path, "csv"), speed=False).to_dict()
-    found = json.loads(json.dumps(result))["boxes"]
-    assert found["map50"] == 1  # the second image's false pit comes after all the true ones only in its own class
-    assert found["map75"] == 1
-    assert found["map"] == pytest.approx((0.9 + 0.1 * 51 / 101 + 1) / 2)  # 10 / 11 of the second dent's box is covered
-    assert found["recall_at_1_fp_per_image"] == 1
-    assert found["per_class"]["pit"] == {"map": 1, "map50": 1, "defects": 1}
+    actual = json.loads(json.dumps(result))["boxes"]
+    assert actual["map50"] == 1  # the second image's false pit comes after all the true ones only in its own class
+    assert actual["map75"] == 1
+    assert actual["map"] == pytest.approx((0.9 + 0.1 * 51 / 101 + 1) / 2)  # 10 / 11 of the second dent's box is covered
+    assert actual["recall_at_1_fp_per_image"] == 1
+    assert actual["per_class"]["pit"] == {"map": 1, "map50": 1, "defects": 1}
     assert "masks" not in result
 
 
@@ -137,9 +137,9 @@ def test_masks_of_a_bundle_by_class_and_instance(tmp_path):
     shapes = (encode_mask(truth, "dent", many=True), encode_mask(second, "pit"))
     sample = Sample(tmp_path / "a.tif", shapes=shapes)
     result = evaluate(Inspector.open(bundle), Dataset((sample,), tmp_path, "csv"), speed=False).to_dict()
-    found = json.loads(json.dumps(result))["masks"]
-    assert found["per_class"]["dent"]["iou"] == pytest.approx(100 / 300)
-    assert found["per_class"]["pit"] == {"iou": 1, "dice": 1}
-    assert found["miou"] == pytest.approx((1 / 3 + 1) / 2)
-    assert found["instance_ap50"] == pytest.approx((51 / 101 + 1) / 2)
+    actual = json.loads(json.dumps(result))["masks"]
+    assert actual["per_class"]["dent"]["iou"] == pytest.approx(100 / 300)
+    assert actual["per_class"]["pit"] == {"iou": 1, "dice": 1}
+    assert actual["miou"] == pytest.approx((1 / 3 + 1) / 2)
+    assert actual["instance_ap50"] == pytest.approx((51 / 101 + 1) / 2)
     assert "boxes" not in result

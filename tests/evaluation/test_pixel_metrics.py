@@ -1,4 +1,4 @@
-"""Figures of pixels against scikit-learn, and against relabelling at every threshold."""
+"""Metrics of pixels against scikit-learn, and against relabelling at every threshold."""
 
 import numpy as np
 import pytest
@@ -40,25 +40,27 @@ def check(maps, masks, valid=None):
     masks = [m & c for m, c in zip(masks, counts, strict=True)]
     given_valid = [None] * len(maps) if valid is None else valid
     scores = [split_scores(heat, m, c) for heat, m, c in zip(maps, masks, given_valid, strict=True)]
-    figures = pixel_metrics(scores, threshold=0.5)
+    measured = pixel_metrics(scores, threshold=0.5)
     truth = np.concatenate([m[c] for m, c in zip(masks, counts, strict=True)])
     if truth.all() or not truth.any():
-        assert figures is None
+        assert measured is None
         return
     flat = np.concatenate([heat[c] for heat, c in zip(maps, counts, strict=True)])
-    assert figures.auroc == pytest.approx(metrics.roc_auc_score(truth, flat), abs=1e-9)
-    assert figures.ap == pytest.approx(metrics.average_precision_score(truth, flat), abs=1e-9)
-    assert figures.aupro == pytest.approx(brute_force_aupro(maps, masks, counts), abs=1e-9)
-    assert figures.iou == pytest.approx(metrics.jaccard_score(truth, flat >= 0.5), abs=1e-12)
+    assert measured.auroc == pytest.approx(metrics.roc_auc_score(truth, flat), abs=1e-9)
+    assert measured.ap == pytest.approx(metrics.average_precision_score(truth, flat), abs=1e-9)
+    assert measured.aupro == pytest.approx(brute_force_aupro(maps, masks, counts), abs=1e-9)
+    assert measured.iou == pytest.approx(metrics.jaccard_score(truth, flat >= 0.5), abs=1e-12)
     every = [(truth & (flat >= t)).sum() / (truth | (flat >= t)).sum() for t in np.unique(flat)]
-    assert figures.best_iou == pytest.approx(max(every), abs=1e-12)
-    assert all(0 <= value <= 1 for value in (figures.auroc, figures.ap, figures.aupro, figures.iou, figures.best_iou))
+    assert measured.best_iou == pytest.approx(max(every), abs=1e-12)
+    assert all(
+        0 <= value <= 1 for value in (measured.auroc, measured.ap, measured.aupro, measured.iou, measured.best_iou)
+    )
 
 
 @pytest.mark.parametrize("levels", [3, 7, None])
 @pytest.mark.parametrize("signal", [-0.3, 0.0, 0.4, 2.0])
 @pytest.mark.parametrize("masked", [False, True])
-def test_random_maps(levels, signal, masked):
+def test_metrics_of_random_maps_agree_with_scikit_learn(levels, signal, masked):
     rng = np.random.default_rng([levels or 0, round(10 * (signal + 1)), masked])
     maps, masks, valid = [], [], []
     for _ in range(4):
@@ -77,7 +79,7 @@ def test_random_maps(levels, signal, masked):
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_any_maps(data):
+def test_maps_of_any_scores(data):
     shape = data.draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
     levels = st.integers(0, 3).map(lambda v: np.float32(v / 3))
     maps = [data.draw(hnp.arrays(np.float32, shape, elements=levels)) for _ in range(2)]
@@ -92,12 +94,12 @@ def test_touching_corners_are_one_region_and_each_region_weighs_the_same():
     scores = split_scores(mask.astype(np.float32), mask)
     assert sorted(len(region) for region in scores.regions) == [1, 8]
     heat = np.where(np.arange(20)[:, None] < 5, mask, 0).astype(np.float32)  # finds the large one alone
-    figures = pixel_metrics([split_scores(heat, mask)])
+    measured = pixel_metrics([split_scores(heat, mask)])
     good = 400 - 9
     # Overlap 0.5 at once; the missed region comes with all good pixels, on the straight line to (1, 1).
-    assert figures.aupro == pytest.approx(0.5 + 0.5 * FPR_LIMIT / 2)
-    assert figures.auroc == pytest.approx((8 * good + 1 * good / 2) / (9 * good))
-    assert figures.iou is None
+    assert measured.aupro == pytest.approx(0.5 + 0.5 * FPR_LIMIT / 2)
+    assert measured.auroc == pytest.approx((8 * good + 1 * good / 2) / (9 * good))
+    assert measured.iou is None
 
 
 def test_regions_as_they_ship_against_masks():
@@ -105,10 +107,10 @@ def test_regions_as_they_ship_against_masks():
     mask[5:15, 5:15] = mask[30:34, 30:34] = True
     half = Region("defect", 1.0, (5, 5, 10, 15), np.ones((10, 5), bool))
     beside = Region("defect", 1.0, (20, 0, 25, 4))  # no mask: its box
-    figures = mask_metrics([measure_overlap([half, beside], mask), measure_overlap([], np.zeros((3, 3), bool))])
-    assert figures.iou == pytest.approx(50 / (100 + 16 + 20))
-    assert figures.dice == pytest.approx(2 * 50 / (116 + 70))
-    assert (figures.defects_found.value, figures.defects_found.n, figures.images) == (0.5, 2, 2)
+    measured = mask_metrics([measure_overlap([half, beside], mask), measure_overlap([], np.zeros((3, 3), bool))])
+    assert measured.iou == pytest.approx(50 / (100 + 16 + 20))
+    assert measured.dice == pytest.approx(2 * 50 / (116 + 70))
+    assert (measured.defects_found.value, measured.defects_found.n, measured.images) == (0.5, 2, 2)
     valid = np.arange(40)[:, None] < np.full(40, 20)
     assert mask_metrics([measure_overlap([half], mask, valid)]).iou == pytest.approx(0.5)
     assert mask_metrics([measure_overlap([half], np.zeros_like(mask))]) is None

@@ -153,22 +153,22 @@ def test_page_of_a_detector(run, tmp_path):
     assert "dent, mAP50" in words
 
 
-def test_telling_images_come_first():
-    def judged(number, label, predicted, outcome=None):
+def test_errors_are_ordered_by_severity():
+    def evaluated(number, label, predicted, outcome=None):
         return EvaluatedImage(Sample(f"{number}.png", label), PASS, 0.0, predicted, None, None, None, None, outcome)
 
-    found = select_errors([
-        judged(0, "pit", ("good", 0.6)), judged(1, "pit", ("pit", 0.9)), judged(2, None, ("pit", 0.9)),
-        judged(3, "dent", ("pit", 0.7), DefectMatches([4.0, 30.0], [False, True], [0.8])),
-        judged(4, "pit", None, DefectMatches([9.0], [False], [0.2, 0.9])),
-        judged(5, "pit", None, DefectMatches([9.0], [True], [])),
+    actual = select_errors([
+        evaluated(0, "pit", ("good", 0.6)), evaluated(1, "pit", ("pit", 0.9)), evaluated(2, None, ("pit", 0.9)),
+        evaluated(3, "dent", ("pit", 0.7), DefectMatches([4.0, 30.0], [False, True], [0.8])),
+        evaluated(4, "pit", None, DefectMatches([9.0], [False], [0.2, 0.9])),
+        evaluated(5, "pit", None, DefectMatches([9.0], [True], [])),
     ])  # fmt: skip
-    assert {group.title: [int(sample.image[:-4]) for sample in group.samples] for group in found} == {
+    assert {group.title: [int(sample.image[:-4]) for sample in group.samples] for group in actual} == {
         "Top mistakes": [3, 0], "Missed defects": [4, 3], "False regions": [4, 3],
     }  # fmt: skip
 
 
-def test_outlines_of_the_truth_are_drawn(tmp_path):
+def test_outlines_of_the_annotation_are_drawn(tmp_path):
     write_image(tmp_path / "a.png", np.full((60, 60, 3), 90, np.uint8))
     ring = ((10.0, 10.0), (40.0, 10.0), (40.0, 30.0), (10.0, 30.0))
     cards = [make_card(Sample(tmp_path / "a.png", shapes=shapes), Inspection(PASS, "good", 0, [], (60, 60)), Decision())
@@ -176,7 +176,7 @@ def test_outlines_of_the_truth_are_drawn(tmp_path):
     assert cards[0].image != cards[1].image
 
 
-def test_curves_by_class_are_those_of_their_figures():
+def test_curves_by_class_agree_with_their_average_precision():
     rng = np.random.default_rng(0)
     images = [
         Detections(rng.random(6), ["pit", "dent"] * 3, ["pit", "dent", "pit"], (rng.random((6, 3)) < 0.3).astype(float))
@@ -250,15 +250,15 @@ def test_gallery_shows_the_worst_first():
     }  # fmt: skip
 
 
-def test_verdicts_by_class_counts_every_image_of_known_truth():
-    found = verdicts_by_class([*seen([("pit", 1, PASS), ("good", 0, PASS), ("pit", 2, REJECT)]),
+def test_verdicts_by_class_counts_every_annotated_image():
+    actual = verdicts_by_class([*seen([("pit", 1, PASS), ("good", 0, PASS), ("pit", 2, REJECT)]),
                                (Sample("x.png"), Inspection(PASS, "good", 0, [], (1, 1)))])  # fmt: skip
-    assert [(row["name"], row["total"], row["pass"], row["reject"]) for row in found] == [
+    assert [(row["name"], row["total"], row["pass"], row["reject"]) for row in actual] == [
         ("good", 1, 1, 0), ("pit", 2, 1, 1),
     ]  # fmt: skip
 
 
-def test_words_for_a_proof():
+def test_sentences_of_a_proof():
     estimate = estimate_rate(0, 63).__dict__
     image = {
         "escape_rate": estimate,

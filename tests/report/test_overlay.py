@@ -16,7 +16,7 @@ def inspection(height, width, regions=(), verdict=Verdict.REJECT, heat=True):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 900), (40, 60), (200, 200), (512, 700), (2000, 300)])
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 1), (np.uint8, 3), (np.uint16, 1), (np.float32, 5)])
-def test_any_image(height, width, dtype, channels):
+def test_overlay_of_any_image(height, width, dtype, channels):
     image = np.zeros((height, width, channels), dtype)
     image[: height // 2] = 1 if dtype == np.float32 else np.iinfo(dtype).max
     before = image.copy()
@@ -33,7 +33,7 @@ def test_any_image(height, width, dtype, channels):
     assert tuple(drawn[0, -1]) == COLOURS[Verdict.REJECT]  # the frame tells the verdict
 
 
-def test_outlines_lie_on_the_region():
+def test_outlines_follow_the_region():
     image = np.full((500, 500, 3), 128, np.uint8)
     mask = np.zeros((100, 50), bool)
     mask[10:90, 10:40] = True
@@ -53,12 +53,12 @@ def test_the_image_stays_unchanged_without_a_heat_map():
     assert not image.any()
 
 
-def test_heat_shows_from_the_middle_of_its_range_on():
+def test_heat_is_visible_from_the_middle_of_its_range():
     image = np.full((400, 400, 3), 200, np.uint8)
-    found = inspection(400, 400, verdict=Verdict.PASS)
-    clear = draw_overlay(image, found, (0, 4))[100:360, 50:350]
+    actual = inspection(400, 400, verdict=Verdict.PASS)
+    clear = draw_overlay(image, actual, (0, 4))[100:360, 50:350]
     assert (clear == 200).all()
-    hot = draw_overlay(image, found, (-1, 1))[210:360, 50:350]
+    hot = draw_overlay(image, actual, (-1, 1))[210:360, 50:350]
     assert (hot[..., 0] > hot[..., 2]).all()
 
 
@@ -76,7 +76,7 @@ def test_heat_image_runs_from_blue_to_red_and_clips():
     assert colours[0, 3, 0] > 200 > colours[0, 3, 2]
 
 
-def test_outline_of_the_truth_has_its_own_colour():
+def test_outline_of_an_annotation_has_its_own_colour():
     mask = np.zeros((50, 50), bool)
     mask[20:30, 20:30] = True
     picture = draw_outline(np.zeros((50, 50, 3), np.uint8), mask, (1, 2, 3))

@@ -22,14 +22,14 @@ def inspections():
         Region("pit", 0.25, (0, 0, 30, 20)),
     ]
     reasons = [Reason(ReasonKind.RULE, Verdict.REJECT, rule="ü")]
-    found = Inspection(Verdict.REJECT, "crack", np.float32(0.9), regions, (20, 30), reasons=reasons, source="a,b.png")
-    return [found, Inspection(Verdict.PASS, "good", 0.1, [], (5, 5), source="c.png", timings_ms={"read": 1.23456})]
+    actual = Inspection(Verdict.REJECT, "crack", np.float32(0.9), regions, (20, 30), reasons=reasons, source="a,b.png")
+    return [actual, Inspection(Verdict.PASS, "good", 0.1, [], (5, 5), source="c.png", timings_ms={"read": 1.23456})]
 
 
 def test_csv_has_a_row_a_region_and_numbers_that_read_back(tmp_path, inspections):
     with CsvSink(tmp_path / "new" / "r.csv") as sink:
-        for found in inspections:
-            sink.append(found)
+        for actual in inspections:
+            sink.append(actual)
     rows = list(csv.DictReader((tmp_path / "new" / "r.csv").open(encoding="utf-8")))
     assert [(row["source"], row["verdict"], row["regions"], row["region"], row["region_label"]) for row in rows] == [
         ("a,b.png", "reject", "2", "1", "crack"),
@@ -56,14 +56,14 @@ def test_json_lines(tmp_path, inspections):
 
 def test_coco_masks_decode_to_the_regions(tmp_path, inspections):
     with CocoSink(tmp_path / "r.json") as sink:
-        for found in inspections:
-            sink.append(found)
-    found = json.loads((tmp_path / "r.json").read_text())
-    assert [(image["id"], image["file_name"], image["width"]) for image in found["images"]] == [
+        for actual in inspections:
+            sink.append(actual)
+    actual = json.loads((tmp_path / "r.json").read_text())
+    assert [(image["id"], image["file_name"], image["width"]) for image in actual["images"]] == [
         (1, "a,b.png", 30), (2, "c.png", 5),
     ]  # fmt: skip
-    crack, pit = found["annotations"]
-    assert {c["id"]: c["name"] for c in found["categories"]}[crack["category_id"]] == "crack"
+    crack, pit = actual["annotations"]
+    assert {c["id"]: c["name"] for c in actual["categories"]}[crack["category_id"]] == "crack"
     assert (crack["bbox"], pit["bbox"], pit["area"]) == ([2, 3, 9, 6], [0, 0, 30, 20], 600)
     counts = crack["segmentation"]["counts"]
     values = np.repeat(np.arange(len(counts)) % 2, counts).astype(bool)

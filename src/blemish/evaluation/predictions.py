@@ -1,4 +1,4 @@
-"""One bundle's result for one image beside its annotation: all that metrics for comparing methods need, and small."""
+"""One bundle's result for one image with its annotation: all that metrics for comparing methods need, and small."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""The images that matter most in an evaluation, and each as a card: the annotation beside the result."""
+"""The images that matter most in an evaluation, and each as a card: with its annotation and its result."""
 
 import base64
 from collections.abc import Sequence
