@@ -1,4 +1,4 @@
-"""Where a classifier looks, against the masks that it has never seen: magnetic tiles, fixed supervised split.
+"""Explanations of a classifier against masks that it was not trained on: magnetic tiles, fixed supervised split.
 
     python benchmarks/explain.py --data DIR [--run RUN] [--methods cam,grad-cam,…] [--images N] [--seed N] [--json F]
 
@@ -8,15 +8,13 @@ share is the best of 0.1, 0.2, … 0.9 on the validation images, for each method
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from runs import show
 
 from blemish import read_dataset
 from blemish.dataset.ground_truth import has_mask, read_defect_mask
@@ -48,10 +46,10 @@ def main() -> None:
         rows: list[dict[str, object]] = []
         for method in arguments.methods.split(","):
             explainer = Explainer(run, method)
-            most = min(arguments.images or SLOW_IMAGES, SLOW_IMAGES) if method in SLOW else arguments.images
-            held, _ = measure(explainer, dataset.split("val"), most)
+            limit = min(arguments.images or SLOW_IMAGES, SLOW_IMAGES) if method in SLOW else arguments.images
+            held, _ = measure(explainer, dataset.split("val"), limit)
             begin = time.perf_counter()
-            found, chance = measure(explainer, dataset.split("test"), most)
+            found, chance = measure(explainer, dataset.split("test"), limit)
             ms = 1000 * (time.perf_counter() - begin) / len(found)
             best = int(held[:, 2:].mean(axis=0).argmax())
             hit, near, iou = (round(float(found[:, column].mean()), 3) for column in (0, 1, 2 + best))
@@ -59,22 +57,15 @@ def main() -> None:
             rows.append(dict(zip(COLUMNS, figures, strict=True)))
         at_random = ("random", "", round(float(chance[0]), 3), round(float(chance[1]), 3), "", "", "")
         rows.append(dict(zip(COLUMNS, at_random, strict=True)))
-    table = Table(*COLUMNS)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console(width=110).print(table)
-    if arguments.json is not None:
-        with arguments.json.open("a") as stream:
-            for row in rows:
-                own = {"set": "magnetic_tile", "seed": arguments.seed}
-                stream.write(json.dumps({**row, **own}, ensure_ascii=False) + "\n")
+    origin = {"set": "magnetic_tile", "seed": arguments.seed}
+    show(COLUMNS, ({**row, **origin} for row in rows), arguments.json, width=110)
 
 
-def measure(explainer: Explainer, dataset, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """A row an image: hit, near hit, IoU at each share; and what pointing at random would hit and nearly hit."""
+def measure(explainer: Explainer, dataset, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """One row for each image: hit, near hit, IoU at each share; and the expected hits and near hits at random."""
     samples = [s for s in dataset.samples if s.defective and has_mask(s)]
-    if most:
-        samples = [samples[i] for i in np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int)]
+    if limit:
+        samples = [samples[i] for i in np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(int)]
     rows, chances = [], []
     for sample in samples:
         heat = explainer.explain(sample, sample.label)[0].heat_map

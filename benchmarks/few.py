@@ -37,7 +37,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from blemish.training.train_on.options import parse_settings
 from gains import ImageCounts, bootstrapped, classify_or_segment, paired_metrics
 from measured import RowStore
 from numpy.typing import NDArray
@@ -62,6 +61,7 @@ from blemish.evaluation.ranking import auroc, average_precision
 from blemish.imaging.read import read_image
 from blemish.inspection.enroll import embed
 from blemish.methods.catalogue import method_class
+from blemish.training.learn.options import parse_settings
 from blemish.training.train import load_method
 
 METHODS = (

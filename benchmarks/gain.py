@@ -1,4 +1,4 @@
-"""What one method gains over another on the same test images: paired bootstrap of the difference in macro F1.
+"""The gain of one method over another on the same test images: paired bootstrap of the difference in macro F1.
 
     python benchmarks/gain.py KEPT --data DIR [--methods cascade,multitask] [--over classifier] [--seeds 1,2] [--json F]
 
@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from classification import source
-from rich.console import Console
-from rich.table import Table
-from runs import append
+from runs import show
 from tiles import with_tiles
 
 from blemish import Dataset, Inspector, evaluate, read_dataset
@@ -25,7 +23,7 @@ COLUMNS = ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "i
 
 
 def predict(run: Path, test: Dataset) -> list[Prediction]:
-    """What a run's bundle makes of each test image."""
+    """The prediction of a run's bundle for each test image."""
     seen: list[EvaluatedImage] = []
     evaluate(Inspector.open(run), test, speed=False, on_evaluated=seen.append)
     return [make_prediction(one) for one in seen]
@@ -61,7 +59,7 @@ def main() -> None:
         found = [macro_f1_statistic(own) for own in of_seeds]
         figures[method] = mean_of([one for one in found if one is not None])
     sets = draw_resamples([image.true_label for image in images], [image.group for image in images])
-    table = Table(*COLUMNS)
+    rows = []
     for method in given.methods.split(","):
         gain = paired_difference(figures[method], figures[given.over], sets, len(images))
         alone = paired_difference(figures[method], lambda _: 0.0, sets, len(images))
@@ -75,9 +73,8 @@ def main() -> None:
             "better in": f"{gain.better:.0%} of draws",
             "images": len(images),
         }
-        table.add_row(*(str(row[column]) for column in COLUMNS))
-        append(given.json, row)
-    Console(width=150).print(table)
+        rows.append(row)
+    show(COLUMNS, rows, given.json, width=150)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
-"""The whole inspection beside the bare network, in one run, on the same engine and threads.
+"""The speed of the whole inspection and of the network alone, in one run, on the same engine and threads.
 
     python benchmarks/inspector.py BUNDLE IMAGES_DIR [--threads N] [--engine onnxruntime] [--rounds 5] [--json F]
 
-`bare` runs the graph on prepared batches that lie in memory. `arrays` inspects decoded images: resize, network, map,
-regions, measuring, deciding. `files` reads and decodes the image files as well. The rounds take turns, so that a noisy
-machine disturbs all alike; medians are given.
+`bare network` runs the graph on prepared batches in memory. `arrays` inspects decoded images: resize, network, map,
+regions, measuring, deciding. `files` also reads and decodes the image files. The rounds alternate, so that a busy
+machine disturbs all equally; medians are given.
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from runs import show
 
 from blemish import Inspector
 from blemish.dataset.image_files import list_images
@@ -59,7 +57,6 @@ def main() -> None:
         for name, way in ways.items():
             times[name].append(seconds(way))
     bare = float(np.median(times["bare network"]))
-    table = Table("", "images a second", "of the bare network")
     rows = [
         {
             "method": inspector.manifest.provenance.method,
@@ -73,12 +70,7 @@ def main() -> None:
         }
         for name, values in times.items()
     ]
-    for row in rows:
-        table.add_row(str(row["way"]), str(row["images a second"]), str(row["of the bare network"]))
-    Console().print(f"{len(paths)} images, {inspector.engine.name}, threads {arguments.threads or 'all'}", table)
-    if arguments.json is not None:
-        with arguments.json.open("a") as stream:
-            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    show(("way", "images", "engine", "threads", "images a second", "of the bare network"), rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Masks of whole defects, and what is measured on them, against known truth: a table of docs/benchmarks.md.
+"""Masks of whole defects and their measurements, against known annotations: a table of docs/benchmarks.md.
 
     python benchmarks/instances.py --data DIR [--methods mask-rcnn] [--sets synthetic,magnetic_tile] [--set KEY=VALUE]
 
 `magnetic_tile` takes DIR/magnetic_tile with splits/magnetic_tile_supervised.csv; each 8-connected region of a mask is a
-defect. `synthetic` draws defects of known area and length on brushed metal, one an image: 60 of each kind to learn
+defect. `synthetic` makes defects of known area and length on brushed metal, one an image: 60 of each kind to learn
 from, 15 to validate and 25 to test, of other random numbers. Errors there are of the region that shares most pixels
-with the drawn defect, in defects of more than 100 px; a defect that no region touches is counted as not found. Times
-are of this machine, and mean little on another.
+with the synthetic defect, in defects of more than 100 px; a defect that no region touches is counted as not found.
+Times are of this machine, and mean little on another.
 """
 
 import argparse
@@ -25,15 +25,15 @@ from blemish.dataset.write import write_csv
 from blemish.synthesis.synthetic_set import SetSize, write_synthetic
 
 SETS = ("synthetic", "magnetic_tile")
-LEAST_AREA = 100  # px; smaller defects are not measured
+MIN_AREA = 100  # px; smaller defects are not measured
 COLUMNS = (
     "method", "set", "seed", "instance AP50", "IoU", "defects found", "measured", "area error", "length error",
     "fit, s", "ms an image", "MB",
 )  # fmt: skip
 
 
-def draw(folder: Path) -> Path:
-    """A manifest of drawn defects, each part of it from a seed of its own, with the true sizes beside it."""
+def make_synthetic(folder: Path) -> Path:
+    """A manifest of synthetic defects, each split from its own seed, with a file of the true sizes."""
     samples, sizes = [], {}
     for seed, (split, defects) in enumerate({"train": 60, "val": 15, "test": 25}.items()):
         drawn = write_synthetic(folder / split, counts=SetSize(0, defects, defects), seed=seed)
@@ -45,8 +45,8 @@ def draw(folder: Path) -> Path:
     return folder / "data.csv"
 
 
-class Ruler:
-    """Watches inspections of drawn defects, and keeps the relative errors of what is measured on them."""
+class MeasurementErrors:
+    """Collects the relative errors of measurements on synthetic defects, as a callback of `evaluate`."""
 
     def __init__(self, sizes: Path) -> None:
         self.truth = json.loads(sizes.read_text())
@@ -56,7 +56,7 @@ class Ruler:
 
     def __call__(self, sample: Sample, found: Inspection) -> None:
         true = self.truth.get(str(sample.image))
-        if true is None or float(true["area_px"]) <= LEAST_AREA:
+        if true is None or float(true["area_px"]) <= MIN_AREA:
             return
         self.defects += 1
         mask = read_defect_mask(sample, found.size)
@@ -81,13 +81,13 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if name == "synthetic":
-            path, root = draw(folder / "data"), None
+            path, root = make_synthetic(folder / "data"), None
         else:
             path, root = given.data / "splits" / f"{name}_supervised.csv", str(given.data / name)
-        ruler = Ruler(folder / "data" / "sizes.json") if name == "synthetic" else None
+        errors = MeasurementErrors(folder / "data" / "sizes.json") if name == "synthetic" else None
         run = train_once(path, method, name, seed, folder, given.keep, root=root, options=options)
         test = read_dataset(path, root=root).split("test")
-        result = evaluate(Inspector.open(run.folder), test, on_inspection=ruler).to_dict()
+        result = evaluate(Inspector.open(run.folder), test, on_inspection=errors).to_dict()
     masks = result["masks"]
     row = {
         "method": method,
@@ -102,11 +102,11 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         "length error": "",
         **cost_columns(run, result),
     }
-    if ruler is not None and ruler.area:
+    if errors is not None and errors.area:
         row |= {
-            "measured": f"{len(ruler.area)} of {ruler.defects}",
-            "area error": round(float(np.median(ruler.area)), 3),
-            "length error": round(float(np.median(ruler.length)), 3),
+            "measured": f"{len(errors.area)} of {errors.defects}",
+            "area error": round(float(np.median(errors.area)), 3),
+            "length error": round(float(np.median(errors.length)), 3),
         }
     return row
 

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [--images 10000] [--size 256] [--method patchcore] [--set KEY=VALUE] [--json ROWS.jsonl]
 
-Draws brushed metal, so that nothing is downloaded; files lie in a temporary folder. Prints the peak resident memory of
+Renders brushed metal, so that nothing is downloaded, into a temporary folder. Prints the peak resident memory of
 the whole process, of the interpreter with its libraries alone, and the size of the bank.
 """
 
@@ -26,7 +26,7 @@ from blemish.training.learn.options import check_options, parse_settings
 from blemish.training.learn.run import RunConfig
 
 
-def draw(folder: Path, count: int, size: int) -> Path:
+def make_images(folder: Path, count: int, size: int) -> Path:
     """A dataset of `count` good images: crops, turns and flips of larger pieces of metal under noise of their own."""
     rng = np.random.default_rng(0)
     (folder / "good").mkdir(parents=True)
@@ -35,8 +35,8 @@ def draw(folder: Path, count: int, size: int) -> Path:
         if i % 100 == 0:
             piece = render_surface("metal", rng, 2 * size)
         y, x = rng.integers(0, size, 2)
-        part = piece[y : y + size, x : x + size][:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
-        grey = np.clip(part * rng.uniform(0.95, 1.05) + rng.normal(0, 0.01, part.shape), 0, 1)
+        crop = piece[y : y + size, x : x + size][:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
+        grey = np.clip(crop * rng.uniform(0.95, 1.05) + rng.normal(0, 0.01, crop.shape), 0, 1)
         cv2.imwrite(str(folder / "good" / f"{i:05}.png"), (grey * 255).astype(np.uint8))
         rows.append(f"good/{i:05}.png,good,train")
     (folder / "data.csv").write_text("\n".join(rows) + "\n")
@@ -58,7 +58,7 @@ def main() -> None:
     before = peak_mb()
     options = check_options(method_class(arguments.method).Options, parse_settings(arguments.set), arguments.method)
     with tempfile.TemporaryDirectory() as temporary:
-        dataset = read_dataset(draw(Path(temporary) / "data", arguments.images, arguments.size))
+        dataset = read_dataset(make_images(Path(temporary) / "data", arguments.images, arguments.size))
         config = RunConfig(
             blemish="0", data=temporary, method=arguments.method, options=options.model_dump(mode="json"),
             trainer={"accelerator": "cpu"},

@@ -1,9 +1,10 @@
-"""Comparison with a template on DeepPCB: how many of the marked defects are found, and how many findings are defects.
+"""Comparison with a template on DeepPCB: recall of annotated defects and precision of regions.
 
     python benchmarks/template.py --data DIR [--steps N] [--image-size PX] [--tile PX] [--json ROWS.jsonl]
 
-Every DeepPCB image has defects, so there is no figure for whole images. A marked box is found when a region's centre
-lies in it or its own centre in a region's box; a region is right when it is so matched. The split is the fixed one.
+Every DeepPCB image has defects, so there is no metric for whole images. An annotated box is found when a region's
+centre is inside it or its own centre inside a region's box; a region is right when it is matched so. The
+split is the fixed one.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
             options={"image_size": arguments.image_size, "steps": arguments.steps, "blur": 2.0, "tolerance": 1},
         )
         fit_s = time.perf_counter() - begin
-        found = judge(Inspector.open(run), read_dataset(split, root=root).split("test"), arguments.images)
+        found = match(Inspector.open(run), read_dataset(split, root=root).split("test"), arguments.images)
     row = {
         "method": "siamese",
         "options": f"image_size={arguments.image_size} steps={arguments.steps} tile={arguments.tile}",
@@ -59,7 +60,7 @@ def main() -> None:
     append(arguments.json, row)
 
 
-def judge(inspector: Inspector, test, images: int) -> dict[str, object]:
+def match(inspector: Inspector, test, images: int) -> dict[str, object]:
     """Recall of boxes, precision of regions, and time."""
     found = truths = right = regions = 0
     samples = test.samples[: images or None]

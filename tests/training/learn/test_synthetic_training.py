@@ -175,7 +175,7 @@ def test_a_class_that_is_never_synthetic_is_one_line(share, dataset, tmp_path):
     if share:
         learn()
     else:
-        with pytest.raises(DataError, match="dent was seen fewer than 2 times"):
+        with pytest.raises(DataError, match="dent: fewer than 2 images"):
             learn()
 
 
