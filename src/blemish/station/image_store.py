@@ -56,6 +56,11 @@ def receive_file(stream: BinaryIO, folder: Path, max_bytes: int) -> ReceivedFile
     return ReceivedFile(path, digest.hexdigest(), size)
 
 
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def allowed_path(given: str, folders: list[Path]) -> Path:
     """A file on the server below one of the folders, links followed; raises DataError. Reveals nothing of others."""
     path = _resolve_below(given, folders)
@@ -117,8 +122,7 @@ def stored_image(row: InspectionRow, images: Path) -> Path:
         raise ImageNotStoredError(f"the image of inspection {row.id} was not stored")
     path = images / row.image_path
     try:
-        with path.open("rb") as stream:
-            same = hashlib.file_digest(stream, "sha256").hexdigest() == row.image_sha256
+        same = file_sha256(path) == row.image_sha256
     except OSError as error:
         raise ImageNotStoredError(f"the image of inspection {row.id} is gone: {error.strerror}") from error
     if not same:

@@ -1,6 +1,5 @@
 """Bundles and recipes: imported, versioned, activated, and opened for inspection."""
 
-import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Manifest, Scale
 from blemish.inspection.support_set import open_bundle_engine
 from blemish.station.database import Database
-from blemish.station.image_store import ReceivedFile
+from blemish.station.image_store import ReceivedFile, file_sha256
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.repository import log_change, match_recipe
 from blemish.station.settings import Settings
@@ -52,8 +51,7 @@ def check_bundle(folder: Path, sha256: str) -> str | None:
     path = bundle_path(folder, sha256)
     try:
         open_bundle(path)
-        with path.open("rb") as stream:
-            same = hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+        same = file_sha256(path) == sha256
     except BundleError as error:
         return str(error).replace(str(path), "the file")
     return None if same else "the file is not the bundle that was imported"

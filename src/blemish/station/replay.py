@@ -1,6 +1,5 @@
 """A recorded inspection repeated, and compared with the recorded result."""
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from blemish.errors import BlemishError, DataError, ImageError
 from blemish.imaging.read import MAX_PIXELS
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection, Measurements, Reason, Region
-from blemish.station.image_store import check_pixels
+from blemish.station.image_store import check_pixels, file_sha256
 from blemish.station.models import InspectionRow
 from blemish.station.repository import to_inspection
 
@@ -34,9 +33,8 @@ def replay(row: InspectionRow, inspector: Inspector, image: Path, max_pixels: in
 
     An image that could not be inspected has the same result where it cannot be inspected again.
     """
-    with image.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != row.image_sha256:
-            raise DataError(f"{image} is not the image of inspection {row.id}: its hash differs")
+    if file_sha256(image) != row.image_sha256:
+        raise DataError(f"{image} is not the image of inspection {row.id}: its hash differs")
     before = to_inspection(row)
     try:
         check_pixels(image, max_pixels)

@@ -40,6 +40,11 @@ class Station:
     jobs: JobRunner
     secret: bytes = field(repr=False)
 
+    def activate(self, recipe_id: int, user: str, comment: str, accept_losses: bool = False) -> None:
+        """Activate a recipe that decides the golden set correctly; else raises GoldenLossError."""
+        inspectors, images = self.service.inspectors, self.settings.images
+        activate_checked(self.database, inspectors, images, recipe_id, user, comment, accept_losses)
+
 
 @contextmanager
 def open_station(settings: Settings) -> Iterator[Station]:
@@ -99,11 +104,8 @@ def activate_bundle(station: Station, bundle: Path, user: str = "start") -> Reci
             )
     finally:
         file.path.unlink(missing_ok=True)
-    comment = "bundle given when the station was started"
     try:
-        activate_checked(
-            station.database, station.service.inspectors, station.settings.images, recipe.id, user, comment
-        )
+        station.activate(recipe.id, user, "bundle given when the station was started")
     except GoldenLossError as error:
         log.warning("the active recipe stays, and recipe %d of %s is not activated: %s", recipe.id, bundle, error)
         return None

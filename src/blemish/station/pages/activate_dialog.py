@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from blemish.station.auth import User
-from blemish.station.golden_set import GoldenLossError, activate_checked
+from blemish.station.golden_set import GoldenLossError
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import dialog, div, part_tile
 from blemish.station.schemas import GoldenLoss
@@ -25,11 +25,7 @@ async def activate(page: PageSession, user: User, recipe_id: int, comment: str, 
 async def _activate(
     page: PageSession, user: User, recipe_id: int, comment: str, on_activated: OnActivated, accept_losses: bool
 ) -> None:
-    station = page.station
-    inspectors, images = station.service.inspectors, station.settings.images
-    await asyncio.to_thread(
-        activate_checked, station.database, inspectors, images, recipe_id, user.name, comment, accept_losses
-    )
+    await asyncio.to_thread(page.station.activate, recipe_id, user.name, comment, accept_losses)
     page.notify(page.t("The recipe is active."))
     waiting = on_activated()
     if waiting is not None:

@@ -72,6 +72,13 @@ class ReviewPage:
         self.width: ui.slider
         self.heat: ui.switch
         self.other: ui.input
+        self.actions: dict[str, Callable[[MaskEditor], object]] = {
+            "h": lambda editor: self.heat.set_value(not self.heat.value),
+            "m": lambda editor: editor.set("maskShown", not editor.get("maskShown")),
+            "z": lambda editor: editor.run_method("undo"),
+            "[": lambda editor: self._set_width(1 / 1.5),
+            "]": lambda editor: self._set_width(1.5),
+        }
         self.save = page.handler("operator", self._save)
         self.skip = page.handler("operator", self._skip)
 
@@ -224,21 +231,13 @@ class ReviewPage:
             await self.skip()
         elif key == "g" or (key.isdecimal() and 0 < int(key) < len(self.labels)):
             self._choose(GOOD if key == "g" else self.labels[int(key)])
-        elif self.editor is not None:
-            self._edit(self.editor, key)
-
-    def _edit(self, editor: MaskEditor, key: str) -> None:
-        if key in TOOLS:
+        elif self.editor is not None and key in TOOLS:
             self.tools.value = TOOLS[key][0]
-        elif key == "h":
-            self.heat.value = not self.heat.value
-        elif key == "m":
-            editor.set("maskShown", not editor.get("maskShown"))
-        elif key == "z":
-            editor.run_method("undo")
-        elif key in ("[", "]"):
-            width = float(self.width.value)
-            self.width.value = max(1.0, width / 1.5) if key == "[" else min(100.0, width * 1.5)
+        elif self.editor is not None and key in self.actions:
+            self.actions[key](self.editor)
+
+    def _set_width(self, factor: float) -> None:
+        self.width.value = min(100.0, max(1.0, float(self.width.value) * factor))
 
 
 def _tool_button(name: str, icon: str, on_click: Callable[[], object]) -> None:

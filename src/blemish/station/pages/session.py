@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from fastapi import Request
 from nicegui import ui
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from blemish.errors import BlemishError
-from blemish.inspection.result import Reason, ReasonKind
+from blemish.report.formatting import reason_text
 from blemish.station import auth
 from blemish.station.auth import User
 from blemish.station.models import InspectionRow
@@ -23,14 +24,6 @@ from blemish.translation import languages, negotiate_language, translator
 log = logging.getLogger("blemish.station")
 LANGUAGE_COOKIE = "blemish_language"
 DATABASE_LOST = "The database cannot be reached; try again."
-REASONS = {
-    ReasonKind.THRESHOLD: "{label} score {value:.4g} is at or above the {verdict} threshold {threshold:.4g}",
-    ReasonKind.RULE: "rule: {rule}",
-    ReasonKind.IGNORED: "all {value:.0f} regions are ignored by a rule",
-    ReasonKind.NO_THRESHOLD: "no threshold set",
-    ReasonKind.INVALID_SCORE: "the score is not a number",
-    ReasonKind.FAILED: "could not be inspected: {detail}",
-}
 Result = TypeVar("Result")
 
 
@@ -49,19 +42,7 @@ class PageSession:
 
     def reasons(self, row: InspectionRow) -> list[str]:
         """The reasons for the verdict, in the user's language."""
-        return [self._reason(reason) for reason in to_inspection(row, masks=False).reasons]
-
-    def _reason(self, reason: Reason) -> str:
-        t = self.t
-        return t(
-            REASONS[reason.kind],
-            label=t(reason.label) if reason.label else "",
-            value=math.nan if reason.value is None else reason.value,
-            verdict=t(reason.verdict.value),
-            threshold=reason.threshold,
-            rule=reason.rule,
-            detail=reason.detail,
-        ).strip()
+        return [reason_text(reason, self.t) for reason in to_inspection(row, masks=False).reasons]
 
     def user(self) -> User | None:
         """Looked up at each call, so that pages stop working when their token is revoked."""
@@ -82,21 +63,11 @@ class PageSession:
 
     def read(self, work: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
         """`work(session, ...)` in a thread, so that no page waits for the database of another."""
-
-        def reading() -> Result:
-            with self.station.database.reading() as session:
-                return work(session, *arguments)
-
-        return asyncio.to_thread(reading)
+        return asyncio.to_thread(_in_session, self.station.database.reading, work, arguments)
 
     def write(self, work: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
         """Like `read`, committed."""
-
-        def writing() -> Result:
-            with self.station.database.writing() as session:
-                return work(session, *arguments)
-
-        return asyncio.to_thread(writing)
+        return asyncio.to_thread(_in_session, self.station.database.writing, work, arguments)
 
     def handler(self, role: str, work: Callable[[User], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """An event handler that runs `work(user)` if the user has the role, and shows its errors in one line."""
@@ -124,3 +95,10 @@ def open_session(station: Station, request: Request) -> PageSession:
     if language not in languages():
         language = negotiate_language(request.headers.get("accept-language", ""))
     return PageSession(station, request.cookies.get(auth.COOKIE), language)
+
+
+def _in_session(
+    open_: Callable[[], AbstractContextManager[Session]], work: Callable[..., Result], arguments: tuple[object, ...]
+) -> Result:
+    with open_() as session:
+        return work(session, *arguments)

@@ -1,7 +1,7 @@
 """Dependencies of the routes: the station, and a user with the required role."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, HTTPException, Path, Request
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from blemish.station.schemas import MAX_ID, ErrorOut
 from blemish.station.station import Station
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
+Row = TypeVar("Row")
 
 
 async def get_station(request: Request) -> Station:
@@ -83,8 +84,12 @@ def file_form(properties: dict[str, Any], required: tuple[str, ...] = ()) -> dic
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-def inspection_or_404(session: Session, inspection_id: int) -> InspectionRow:
-    row = session.get(InspectionRow, inspection_id)
+def or_404(row: Row | None, detail: str) -> Row:
+    """The row; raises HTTPException with status 404 where there is none."""
     if row is None:
-        raise HTTPException(404, f"no inspection {inspection_id}")
+        raise HTTPException(404, detail)
     return row
+
+
+def inspection_or_404(session: Session, inspection_id: int) -> InspectionRow:
+    return or_404(session.get(InspectionRow, inspection_id), f"no inspection {inspection_id}")

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from blemish.errors import BlemishError
 from blemish.station import auth, recipes, sinks
 from blemish.station.models import TokenRow
-from blemish.station.routes.access import Admin, Line, StationDep, error_responses
+from blemish.station.routes.access import Admin, Line, StationDep, error_responses, or_404
 from blemish.station.schemas import ErrorOut, NewTokenOut, TokenIn, TokenOut
 
 router = APIRouter(tags=["station"])
@@ -73,9 +73,7 @@ def create_token(station: StationDep, user: Admin, given: TokenIn) -> NewTokenOu
 def revoke_token(station: StationDep, user: Admin, name: TokenName) -> None:
     with station.database.writing() as session:
         row = session.scalar(select(TokenRow).where(TokenRow.name == name))
-        if row is None:
-            raise HTTPException(404, f"no token '{name}'")
-        auth.revoke_token(session, row, user.name)
+        auth.revoke_token(session, or_404(row, f"no token '{name}'"), user.name)
 
 
 @router.post("/session", responses=error_responses())

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Response
+from fastapi import APIRouter, Path, Response
 
-from blemish.station.routes.access import Engineer, StationDep, error_responses
+from blemish.station.routes.access import Engineer, StationDep, error_responses, or_404
 from blemish.station.schemas import JobOut
 
 router = APIRouter(tags=["jobs"])
@@ -21,7 +21,5 @@ def list_jobs(station: StationDep, user: Engineer) -> list[JobOut]:
 def read_report(station: StationDep, user: Engineer, job_id: JobId) -> Response:
     """The HTML report of a training."""
     job = station.jobs.get(job_id)
-    report = None if job is None else job.report
-    if report is None:
-        raise HTTPException(404, "no such report")
+    report = or_404(None if job is None else job.report, "no such report")
     return Response(report.read_bytes(), media_type="text/html; charset=utf-8")

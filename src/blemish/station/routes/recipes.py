@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -11,10 +11,18 @@ from starlette.datastructures import FormData, UploadFile
 from blemish.errors import BundleError, DataError
 from blemish.inspection.manifest import Decision
 from blemish.station import recipes
-from blemish.station.golden_set import activate_checked
 from blemish.station.image_store import hide_path, receive_file
 from blemish.station.models import BundleRow, RecipeRow
-from blemish.station.routes.access import Engineer, IdInPath, Line, Operator, StationDep, error_responses, file_form
+from blemish.station.routes.access import (
+    Engineer,
+    IdInPath,
+    Line,
+    Operator,
+    StationDep,
+    error_responses,
+    file_form,
+    or_404,
+)
 from blemish.station.schemas import (
     ActivationIn,
     BundleCheck,
@@ -126,8 +134,7 @@ def change_decision(station: StationDep, user: Engineer, given: DecisionIn) -> R
 def _activate(station: Station, recipe_id: int, user: str, given: ActivationIn) -> RecipeOut:
     with station.database.reading() as session:
         _recipe_or_404(session, recipe_id)
-    inspectors, images = station.service.inspectors, station.settings.images
-    activate_checked(station.database, inspectors, images, recipe_id, user, given.comment, given.accept_losses)
+    station.activate(recipe_id, user, given.comment, given.accept_losses)
     with station.database.reading() as session:
         return recipe_out(_recipe_or_404(session, recipe_id), _active_id(session))
 
@@ -138,21 +145,13 @@ def _active_id(session: Session) -> int | None:
 
 
 def _active_or_404(session: Session) -> RecipeRow:
-    row = recipes.active_recipe(session)
-    if row is None:
-        raise HTTPException(404, "no recipe is active")
-    return row
+    return or_404(recipes.active_recipe(session), "no recipe is active")
 
 
 def _recipe_or_404(session: Session, recipe_id: int) -> RecipeRow:
-    row = session.get(RecipeRow, recipe_id)
-    if row is None:
-        raise HTTPException(404, f"no recipe {recipe_id}")
-    return row
+    return or_404(session.get(RecipeRow, recipe_id), f"no recipe {recipe_id}")
 
 
 def _bundle_or_404(session: Session, sha256: str) -> BundleRow:
     row = session.scalar(select(BundleRow).where(BundleRow.sha256 == sha256))
-    if row is None:
-        raise HTTPException(404, "no such bundle; upload it first")
-    return row
+    return or_404(row, "no such bundle; upload it first")

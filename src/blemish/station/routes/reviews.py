@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from blemish.errors import DataError
 from blemish.station.golden_set import add_golden, list_golden, remove_golden
@@ -17,6 +17,7 @@ from blemish.station.routes.access import (
     StationDep,
     error_responses,
     inspection_or_404,
+    or_404,
 )
 from blemish.station.schemas import MAX_ID, AuditOut, GoldenIn, GoldenOut, ReviewIn, ReviewOut, review_out
 
@@ -44,10 +45,9 @@ def _decode(text: str) -> bytes:
 )
 def read_review_mask(station: StationDep, user: Operator, inspection_id: IdInPath, review_id: IdInPath) -> Response:
     with station.database.reading() as session:
-        for review in inspection_or_404(session, inspection_id).reviews:
-            if review.id == review_id and review.mask is not None:
-                return Response(review.mask, media_type="image/png")
-    raise HTTPException(404, "no such mask")
+        reviews = inspection_or_404(session, inspection_id).reviews
+    mask = next((review.mask for review in reviews if review.id == review_id), None)
+    return Response(or_404(mask, "no such mask"), media_type="image/png")
 
 
 @router.get("/golden", responses=error_responses())
@@ -70,9 +70,7 @@ def set_golden(station: StationDep, user: Engineer, inspection_id: IdInPath, giv
 def delete_golden(station: StationDep, user: Engineer, inspection_id: IdInPath) -> None:
     with station.database.writing() as session:
         row = session.get(GoldenRow, inspection_id)
-        if row is None:
-            raise HTTPException(404, f"inspection {inspection_id} is not in the golden set")
-        remove_golden(session, row, user.name)
+        remove_golden(session, or_404(row, f"inspection {inspection_id} is not in the golden set"), user.name)
 
 
 @router.get("/audit", responses=error_responses())
