@@ -26,7 +26,7 @@ from blemish.training.learn.run import RunConfig
         (compare.MetricName, METRICS),
         (explain.ExplanationMethod, METHODS),
         (serve.KeepName, get_args(KeepPolicy)),
-        (train.Fit, get_args(RunConfig.model_fields["fit"].annotation)),
+        (train.FitName, get_args(RunConfig.model_fields["fit"].annotation)),
         (train.CalibrationSource, get_args(RunConfig.model_fields["calibration"].annotation)),
     ],
 )

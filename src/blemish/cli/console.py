@@ -24,12 +24,8 @@ class WideConsole(Console):
     """A console that wraps lines in a terminal only; a pipe or a file gets each line in one piece."""
 
     @property
-    def size(self) -> ConsoleDimensions:
+    def size(self) -> ConsoleDimensions:  # type: ignore[misc]
         return super().size if self.is_terminal else ConsoleDimensions(UNLIMITED_WIDTH, 25)
-
-    @size.setter
-    def size(self, new_size: tuple[int, int]) -> None:
-        self._width, self._height = new_size
 
 
 console = WideConsole(highlight=False)
@@ -109,7 +105,7 @@ def write_json(value: Any, target: Path) -> None:
 def progress_bar() -> Progress:
     """A bar on stderr with counts and the time left, for a terminal only."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=messages, transient=True)
+    return Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
 
 
 @contextmanager

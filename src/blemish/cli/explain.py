@@ -51,7 +51,7 @@ def explain(
         import pytorch_grad_cam  # noqa: F401
 
         from blemish.training.explain import Explainer
-    from blemish.cli.inspect import Names, find_images
+    from blemish.cli.inspect import OutputNames, find_images
     from blemish.imaging.read import read_image, write_image
     from blemish.inspection.regions import regions_by_share
     from blemish.report.overlay import as_picture, blend_heat, draw_boxes
@@ -59,7 +59,7 @@ def explain(
     out = Path(images[-1])
     if out.is_file():
         raise OptionError(f"the last argument is the folder for the pictures, and {out} is a file")
-    names = Names()
+    names = OutputNames()
     paths = list(find_images(images[:-1], names))
     if not paths:
         raise OptionError(f"there is no image in {', '.join(images[:-1])}")

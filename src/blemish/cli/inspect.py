@@ -97,7 +97,7 @@ def inspect(
     )
     if inspector.manifest.template and template is None:
         raise OptionError("this bundle compares each image with a reference image; name it with --template FILE")
-    names = Names()
+    names = OutputNames()
     paths: Iterable[Path] = find_images(images, names)
     if "-" not in images:  # images named on stdin are inspected as they come
         paths = list(paths)
@@ -124,7 +124,7 @@ def inspect(
     raise typer.Exit(tally.exit_code())
 
 
-class Names:
+class OutputNames:
     """A unique name for each image's marked copy: its path below the given folder."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Tally:
         screen.print(f"[bold]{total} images[/bold]: {counts}{unread}{more}")
 
 
-def find_images(sources: Iterable[str], names: Names) -> Iterator[Path]:
+def find_images(sources: Iterable[str], names: OutputNames) -> Iterator[Path]:
     """Image files of the given files, folders (with all below), patterns and, for "-", lines on stdin; none twice."""
     from blemish.dataset.image_files import list_images
 
@@ -203,7 +203,7 @@ def find_images(sources: Iterable[str], names: Names) -> Iterator[Path]:
 
 
 def _open_sinks(
-    stack: ExitStack, files: Sequence[Path | None], marked: Path | None, names: Names, decision: "Decision"
+    stack: ExitStack, files: Sequence[Path | None], marked: Path | None, names: OutputNames, decision: "Decision"
 ) -> Write:
     """Open the CSV, JSON and COCO files and the folder for marked images; returns the function that writes to all."""
     from blemish.report.overlay import heat_range
@@ -222,7 +222,9 @@ def _open_sinks(
     return write
 
 
-def _write_marked(inspection: "Inspection", folder: Path, names: Names, heat_range: tuple[float, float] | None) -> None:
+def _write_marked(
+    inspection: "Inspection", folder: Path, names: OutputNames, heat_range: tuple[float, float] | None
+) -> None:
     from blemish.imaging.read import read_image, write_image
     from blemish.report.overlay import draw_overlay
 

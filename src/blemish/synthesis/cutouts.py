@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from blemish.arrays import FloatImage, Mask, PixelBox
-from blemish.dataset.ground_truth import has_mask, instances_of
+from blemish.dataset.ground_truth import defect_instances, has_mask
 from blemish.dataset.sample import Sample
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image
@@ -50,7 +50,7 @@ def cut_defects(samples: Iterable[Sample]) -> list[DefectCutout]:
         if not sample.defective or not has_mask(sample):
             continue
         image = to_unit(read_image(sample.image))
-        for defect in instances_of(sample, (image.shape[0], image.shape[1])):
+        for defect in defect_instances(sample, (image.shape[0], image.shape[1])):
             x0, y0, x1, y1 = defect.box
             mask = np.zeros(image.shape[:2], np.bool_)
             mask[y0:y1, x0:x1] = defect.mask

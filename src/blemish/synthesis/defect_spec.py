@@ -26,11 +26,11 @@ def _as_pair(value: Any) -> Any:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+PositiveNumber = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Range = Annotated[tuple[float, float], BeforeValidator(_as_pair), AfterValidator(_ordered)]
 ShareRange = Annotated[tuple[Share, Share], BeforeValidator(_as_pair), AfterValidator(_ordered)]
-PositiveRange = Annotated[tuple[Positive, Positive], BeforeValidator(_as_pair), AfterValidator(_ordered)]
+PositiveRange = Annotated[tuple[PositiveNumber, PositiveNumber], BeforeValidator(_as_pair), AfterValidator(_ordered)]
 CountRange = Annotated[tuple[Count, Count], BeforeValidator(_as_pair), AfterValidator(_ordered)]
 
 

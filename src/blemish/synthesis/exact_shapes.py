@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.arrays import GreyImage, Points
-from blemish.synthesis.shapes import DefectShape, fill_outline, line_coverage, line_depth, line_length, outline_extent
+from blemish.synthesis.shapes import (
+    DefectShape,
+    fill_outline,
+    line_coverage,
+    line_depth,
+    line_length,
+    outline_extent,
+    shape_of_length,
+)
 
 
 def scratch(rng: np.random.Generator, size: int) -> DefectShape:
@@ -61,9 +69,7 @@ def blob(rng: np.random.Generator, size: int) -> DefectShape:
     angles = np.linspace(0, 2 * math.pi, 181)[:-1]
     waves = sum(rng.uniform(0, 0.15 / k) * np.cos(k * angles + rng.uniform(0, 7)) for k in (2, 3, 4))
     outline = center + radius * (1 + np.asarray(waves))[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    coverage, extent = fill_outline(outline, (size, size)), outline_extent(outline)
-    mask = coverage >= 0.5
-    return DefectShape(coverage, mask, extent, float(mask.sum()) / extent)
+    return shape_of_length(fill_outline(outline, (size, size)), outline_extent(outline))
 
 
 EXACT_SHAPES: dict[str, Callable[[np.random.Generator, int], DefectShape]] = {

@@ -113,7 +113,7 @@ def stain(rng: np.random.Generator, length: float, width: float) -> DefectShape:
     cloud = fractal_noise(rng, height, width_px, roughness=0.7)
     soft = cv2.GaussianBlur(shape.coverage, (0, 0), max(0.8, 0.03 * length))
     cover = np.clip(soft * (0.75 + 0.5 * cloud), 0, 1) * (shape.coverage > 0)
-    return _with_mean_width(cover.astype(np.float32), shape.length)
+    return shape_of_length(cover.astype(np.float32), shape.length)
 
 
 def dent(rng: np.random.Generator, length: float, width: float) -> DefectShape:
@@ -146,10 +146,11 @@ def _shape_outline(rng: np.random.Generator, length: float, width: float, waves:
     outline = np.stack([np.cos(angles) * length / 2, np.sin(angles) * width / 2], axis=1) * radius.clip(0.3)[:, None]
     outline = _turn(outline, rng)
     low, size = _patch(outline)
-    return _with_mean_width(fill_outline(outline - low, size), outline_extent(outline))
+    return shape_of_length(fill_outline(outline - low, size), outline_extent(outline))
 
 
-def _with_mean_width(cover: FloatMap, length: float) -> DefectShape:
+def shape_of_length(cover: FloatMap, length: float) -> DefectShape:
+    """A shape of known coverage (H, W) and length; its width is the mean width, area over length."""
     mask = cover >= 0.5
     return DefectShape(cover, mask, length, float(mask.sum()) / length)
 
