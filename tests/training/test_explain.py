@@ -111,7 +111,7 @@ def test_the_last_map_on_the_way_to_the_scores_is_found():
     example = torch.rand(1, 1, 8, 8)
     assert find_layer(network, example) is network.second
     assert find_layer(network, example, "first") is network.first
-    with pytest.raises(OptionError, match="no layer"):
+    with pytest.raises(OptionError, match="unknown layer 'third'"):
         find_layer(network, example, "third")
     assert to_feature_map(torch.rand(2, 1 + 9, 5)).shape == (2, 5, 3, 3)
 
@@ -149,9 +149,9 @@ def test_on_the_command_line(run, tmp_path, monkeypatch, capsys):
     assert call(tmp_path / "in" / "a.png", tmp_path / "good", "--class", "good")[0] == 0
     for arguments, words in [
         ((tmp_path / "in",), "IMAGES… OUT"),
-        ((tmp_path / "in", tmp_path / "o", "--method", "grad"), "choose one of"),
-        ((tmp_path / "in", tmp_path / "o", "--class", "crack"), "the run knows"),
-        ((tmp_path / "in", tmp_path / "o", "--layer", "nope"), "no layer"),
+        ((tmp_path / "in", tmp_path / "o", "--method", "grad"), "is not one of"),
+        ((tmp_path / "in", tmp_path / "o", "--class", "crack"), "unknown class 'crack'"),
+        ((tmp_path / "in", tmp_path / "o", "--layer", "nope"), "unknown layer 'nope'"),
     ]:
         code, said = call(*arguments)
         assert code == 2

@@ -37,7 +37,7 @@ def run(tiny_data, tmp_path_factory):
     return silently(tiny_data.folder / "mvtec", out=tmp_path_factory.mktemp("runs") / "bank")
 
 
-def test_the_bundle_is_proven_and_tells_where_it_came_from(run, tiny_data):
+def test_the_bundle_is_certified_and_has_its_provenance(run, tiny_data):
     manifest = open_bundle(run).manifest
     assert manifest.certificate.verdict_agreement == 1
     assert manifest.certificate.score_difference < 1e-4
@@ -71,7 +71,7 @@ def test_network_comes_back_from_the_run_folder(run):
     np.testing.assert_allclose(Inspector.open(run).engine.run(images.numpy()).anomaly_score, own, rtol=1e-4)
 
 
-def test_resume_ships_what_was_learned_and_learns_what_was_not(run, tiny_data, tmp_path):
+def test_resume_ships_trained_runs_and_trains_others(run, tiny_data, tmp_path):
     other = silently(tiny_data.folder / "mvtec", out=tmp_path / "bank")
     expected = load_file(other / "weights.safetensors")["bank"]
     find_bundle(other).unlink()
@@ -138,7 +138,7 @@ def test_without_good_images_there_is_nothing_to_learn(tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
-def test_the_bars_of_a_letterbox_have_no_say_in_the_score(tmp_path, fit):
+def test_the_bars_of_a_letterbox_do_not_change_the_score(tmp_path, fit):
     """Good images in shades of their own, and so bars, which PatchCore does not learn: they would score the highest."""
     rng = np.random.default_rng(0)
     rows = ["image,label,split"]
@@ -152,7 +152,7 @@ def test_the_bars_of_a_letterbox_have_no_say_in_the_score(tmp_path, fit):
         assert result.score == pytest.approx(float(result.heat_map.max())) or fit == "stretch"
 
 
-def test_ignored_pixels_count_neither_in_learning_nor_in_the_verdict(tiny_data, tmp_path):
+def test_ignored_pixels_are_used_neither_in_training_nor_in_the_verdict(tiny_data, tmp_path):
     rows = ["image,label,split,ignore"]
     mask = np.zeros((64, 64), np.uint8)
     mask[:, :32] = 255
@@ -223,7 +223,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(("method", "learned"), [("patchcore", "bank"), ("padim", "location")])
-def test_two_processes_learn_what_one_does(method, learned, tiny_data, tmp_path):
+def test_two_processes_train_the_same_as_one(method, learned, tiny_data, tmp_path):
     script = tmp_path / "go.py"
     script.write_text(TWO_PROCESSES)
     data = tiny_data.folder / "mvtec"
@@ -267,7 +267,7 @@ def test_a_training_that_ends_within_an_epoch_is_validated_at_its_end(tiny_data,
 
 
 @pytest.mark.parametrize(("min_score", "some"), [(0.001, True), (0.99, False)])
-def test_the_certificate_tells_how_many_boxes_it_compared(min_score, some, tiny_data, tmp_path, capsys):
+def test_the_certificate_has_the_number_of_compared_boxes(min_score, some, tiny_data, tmp_path, capsys):
     options = {"backbone": "test_resnet", "weights": "random", "image_size": 64, "width": 16, "steps": 2}
     run = train(
         tiny_data.folder / "labelled.csv",
@@ -283,11 +283,11 @@ def test_the_certificate_tells_how_many_boxes_it_compared(min_score, some, tiny_
     assert ("no box was compared" in capsys.readouterr().out) is not some
 
 
-def test_the_certificate_of_a_map_tells_nothing_of_boxes(run):
+def test_the_certificate_of_a_map_has_no_boxes(run):
     assert open_bundle(run).manifest.certificate.detections is None
 
 
-def test_a_bank_of_a_single_image_is_certified_although_it_knows_that_image_by_heart(tiny_data, tmp_path):
+def test_a_bank_of_a_single_image_is_certified_although_it_contains_that_image(tiny_data, tmp_path):
     one = read_dataset(tiny_data.folder / "mvtec")
     good = next(s for s in one.samples if s.split == "train")
     one = one.with_samples([good, *one.split("test").samples])

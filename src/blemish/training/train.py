@@ -133,7 +133,14 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
     )
     origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
     bundle = run / f"{run.resolve().name}.blemish"
-    ship(method, make_view(config), origin, bundle, target=target, cross_fitted=None if crossed is None else crossed.results)
+    ship(
+        method,
+        make_view(config),
+        origin,
+        bundle,
+        target=target,
+        cross_fitted=None if crossed is None else crossed.results,
+    )
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)
     return run

@@ -40,7 +40,7 @@ def done(tiny_data, tmp_path_factory, trained):
     return out, quietly(tiny_data.folder / "mvtec", out, ["padim", "patchcore", "unet"])
 
 
-def test_figures_are_those_of_evaluate_on_the_same_bundle(done, tiny_data):
+def test_metrics_are_those_of_evaluate_on_the_same_bundle(done, tiny_data):
     out, facts = done
     assert facts["basis"]["kind"] == "test"
     test = read_dataset(tiny_data.folder / "mvtec").split("test")
@@ -71,10 +71,10 @@ def test_the_choice_ships_and_the_page_says_why(done):
     assert facts["choice"]["reason"] in words
     assert "the choice is based on the 20 test images" in words
     assert "makes its metric too good" in words
-    assert "unet requires a mask" in words  # left out, with the reason
+    assert "unet learns from defects" in words  # left out, with the reason
 
 
-def test_what_is_finished_is_not_trained_again(done, tiny_data, trained):
+def test_finished_runs_are_not_trained_again(done, tiny_data, trained):
     out, facts = done
     assert sorted(trained) == ["padim", "patchcore"]
     again = quietly(tiny_data.folder / "mvtec", out, ["padim", "patchcore", "unet"], budget=0)
@@ -166,7 +166,7 @@ def labelled(tiny_data, tmp_path_factory):
     return path
 
 
-def test_validation_images_of_both_kinds_decide_and_the_test_has_no_say(labelled, tmp_path):
+def test_validation_images_of_both_kinds_decide_and_the_test_images_are_not_used(labelled, tmp_path):
     facts = quietly(labelled, tmp_path / "out", ["patchcore", "padim"])
     assert facts["basis"]["kind"] == "validation"
     data = read_dataset(labelled)
@@ -179,7 +179,7 @@ def test_validation_images_of_both_kinds_decide_and_the_test_has_no_say(labelled
     assert "The test images were not used" in words
 
 
-def test_folds_judge_every_image_once_and_leave_the_test_alone(labelled, tmp_path, trained):
+def test_folds_evaluate_every_image_once_and_leave_the_test_alone(labelled, tmp_path, trained):
     before = len(trained)
     out = tmp_path / "out"
     facts = quietly(labelled, out, ["padim"], folds=2)
@@ -222,7 +222,7 @@ def test_folds_keep_groups_together_and_share_out_labels(tiny_data):
         assign_folds(data.with_samples(data.samples[:22]), 6)
 
 
-def test_nothing_to_rank_methods_by_is_one_line(tiny_data, tmp_path):
+def test_without_images_to_rank_methods_there_is_one_message(tiny_data, tmp_path):
     (tmp_path / "good.csv").write_text(
         "image,label,split\n"
         + "".join(
@@ -233,7 +233,7 @@ def test_nothing_to_rank_methods_by_is_one_line(tiny_data, tmp_path):
         quietly(tmp_path / "good.csv", tmp_path / "out", ["padim"])
     with pytest.raises(DataError, match="leave out --folds"):
         quietly(tiny_data.folder / "mvtec", tmp_path / "out", ["padim"], folds=3)
-    with pytest.raises(DataError, match="none of the methods can learn from this data: unet: unet requires a mask"):
+    with pytest.raises(DataError, match="none of the methods can learn from this data: unet: unet learns from defects"):
         quietly(tiny_data.folder / "mvtec", tmp_path / "out", ["unet"])
 
 
@@ -249,11 +249,11 @@ def test_options_of_one_method_and_of_all_that_have_it():
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("0.5h", 1800), ("0m", 0)])
-def test_times(text, seconds):
+def test_durations(text, seconds):
     assert parse_time(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "-3m", "1m1h", "soon"])
-def test_what_is_no_time(text):
+def test_invalid_durations(text):
     with pytest.raises(OptionError, match="invalid duration"):
         parse_time(text)

@@ -48,7 +48,7 @@ from blemish.training.learn.supervision import learns_from_good_only
 from blemish.translation import ENGLISH, translator
 
 log = logging.getLogger(__name__)
-Candidates = dict[str, dict[str, Any]]  # checked options of each method that is trained
+OptionsByMethod = dict[str, dict[str, Any]]  # checked options of each method that is trained
 
 
 def compare(
@@ -151,7 +151,7 @@ def _train(setup: ComparisonSetup, method: str, options: dict[str, Any], listed:
 
 
 def _run_all(
-    setup: ComparisonSetup, candidates: Candidates, advice: Advice, seconds: float | None, left_out: LeftOut
+    setup: ComparisonSetup, candidates: OptionsByMethod, advice: Advice, seconds: float | None, left_out: LeftOut
 ) -> dict[str, list[EvaluatedRun]]:
     """Train and evaluate all methods that fit into the budget, in order."""
     budget = None
@@ -206,7 +206,7 @@ def _rank(runs: dict[str, list[EvaluatedRun]], by: str | None, left_out: LeftOut
     return ComparisonResult(metric, ranking, predictions, runs)
 
 
-def _finish(setup: ComparisonSetup, summary: dict[str, Any], candidates: Candidates, language: str) -> None:
+def _finish(setup: ComparisonSetup, summary: dict[str, Any], candidates: OptionsByMethod, language: str) -> None:
     """Ship the chosen method's bundle, evaluate on the test images if unused so far, write JSON and page."""
     chosen = summary["choice"]["method"]
     run = setup.out / "runs" / chosen

@@ -1,0 +1,85 @@
+"""Cross-fitting: how folds are made, and where the training stops by them."""
+
+import csv
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import Sample
+from blemish.errors import DataError
+from blemish.inspection.bundle import open_bundle
+from blemish.synthesis.augmented_set import write_augmented
+from blemish.synthesis.defect_spec import parse_defect_spec
+from blemish.training.ship import cross_fit as crossing
+from blemish.training.ship.cross_fit import make_folds
+from blemish.training.ship.export import OPTIMISTIC
+from blemish.training.train import train
+
+
+def test_folds_hold_each_image_once_groups_together_and_classes_evenly():
+    samples = [Sample(Path(f"{i}.png"), label) for i, label in enumerate("a" * 20 + "b" * 10 + "c" * 5)]
+    folds = make_folds(samples, 5, seed=3)
+    assert sorted(i for fold in folds for i in fold) == list(range(35))
+    for fold in folds:
+        assert Counter(samples[i].label for i in fold) == {"a": 4, "b": 2, "c": 1}
+    small = {*range(0, 20, 4), *range(20, 30, 2)}
+    products = [replace(sample, product="small" if i in small else "large") for i, sample in enumerate(samples)]
+    for fold in make_folds(products, 5, seed=3):
+        shown = Counter((products[i].label, products[i].product) for i in fold)
+        assert shown == {("a", "large"): 3, ("a", "small"): 1, ("b", "large"): 1, ("b", "small"): 1, ("c", "large"): 1}
+    grouped = [replace(sample, group=f"lot {i // 7}") for i, sample in enumerate(samples)]
+    lots = [{grouped[i].group for i in fold} for fold in make_folds(grouped, 5, seed=3)]
+    assert sorted(lot for found in lots for lot in found) == [f"lot {i}" for i in range(5)]
+    with pytest.raises(DataError, match="6 folds needs as many training images, or groups of them; there are 5"):
+        make_folds(grouped, 6, seed=3)
+
+
+def test_synthetic_images_are_in_no_fold(tiny_data, tmp_path, monkeypatch):
+    recipe, seen = parse_defect_spec([{"kind": "scratch"}]), []
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    write_augmented(data, tmp_path / "more", recipe, 6, include=True)
+    learn = crossing.fit
+    monkeypatch.setattr(crossing, "fit", lambda m, part, *a, **k: seen.append(part) or learn(m, part, *a, **k))
+    options = {"backbone": "compact", "weights": "random", "image_size": 64, "batch_size": 16, "epochs": 1}
+    run = train(
+        tmp_path / "more" / "dataset.csv", out=tmp_path / "run", method="classifier", options=options,
+        calibration="cross-fitted", folds=2, progress=False, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    for part in seen:
+        held = {s.image for s in part.split("val").samples}
+        extra = [s for s in part.samples if s.sources is not None]
+        assert 0 < len(extra) < 6
+        assert not held & {path for s in extra for path in (s.image, *s.sources)}
+    calibration = open_bundle(run).manifest.calibration
+    training = data.split("train").samples
+    assert calibration.good_images == sum(s.label == "good" for s in training)
+    assert calibration.defect_images == sum(s.label != "good" for s in training)
+
+
+def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny_data, tmp_path, monkeypatch):
+    seen = []
+
+    def half(courses):
+        seen.extend(courses)
+        return 0.5
+
+    monkeypatch.setattr(crossing, "best_stopping_share", half)
+    options = {"backbone": "compact", "weights": "random", "image_size": 64, "batch_size": 4, "epochs": 4}
+    run = train(
+        tiny_data.folder / "labelled.csv", out=tmp_path / "run", method="classifier", options=options,
+        calibration="cross-fitted", folds=3, progress=False, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    assert [len(course) for course in seen] == [4, 4, 4]
+    assert [share for share, _ in seen[0]] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    manifest = open_bundle(run).manifest
+    batches = -(-manifest.provenance.data["counts"]["train"] // 4)
+    with (run / "log" / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["loss"]]
+    assert steps[-1] == 2 * batches - 1  # counted from 0
+    assert manifest.calibration.source == "cross-fitted"
+    assert manifest.calibration.temperature != 1.0
+    assert OPTIMISTIC in manifest.calibration.warnings
+    assert not (run / "folds").exists()
