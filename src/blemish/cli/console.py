@@ -23,8 +23,8 @@ UNLIMITED_WIDTH = 100_000  # of output that is no terminal: nothing is wrapped o
 class WideConsole(Console):
     """A console that wraps lines in a terminal only; a pipe or a file gets each line in one piece."""
 
-    @property
-    def size(self) -> ConsoleDimensions:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
         return super().size if self.is_terminal else ConsoleDimensions(UNLIMITED_WIDTH, 25)
 
 
