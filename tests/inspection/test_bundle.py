@@ -1,4 +1,4 @@
-"""A bundle comes back as it was written, and anything unsound is one clear line."""
+"""A bundle comes back as it was written, and any damage is one clear line."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def test_comes_back_as_it_was_written(tmp_path):
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_a_run_folder_stands_for_its_bundle(path, tmp_path):
+def test_a_run_folder_opens_its_bundle(path, tmp_path):
     assert find_bundle(tmp_path) == path
     assert open_bundle(str(tmp_path)).path == path
     anomaly_bundle(tmp_path / "second.blemish")
@@ -70,7 +70,7 @@ def test_a_folder_without_a_bundle_and_no_file_at_all(tmp_path):
     refused(tmp_path / "nothing.blemish", "there is no bundle")
 
 
-def test_a_flipped_bit_anywhere_is_found(path):
+def test_a_flipped_bit_anywhere_is_detected(path):
     """Every byte of headers, manifest, directory and seal, and some of the graph."""
     good = path.read_bytes()
     places = np.unique(np.concatenate([np.arange(0, 120), np.linspace(0, len(good) - 1, 300, dtype=int),
@@ -83,7 +83,7 @@ def test_a_flipped_bit_anywhere_is_found(path):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 30, 0.5, -1, -64, -200])
-def test_a_file_cut_short_is_found(path, keep):
+def test_a_truncated_file_is_detected(path, keep):
     good = path.read_bytes()
     path.write_bytes(good[: int(len(good) * keep) if isinstance(keep, float) else keep])
     refused(path)
@@ -146,19 +146,19 @@ def test_another_schema_version(path, version):
     ("changes", "word"),
     [({"classes": "good"}, "classes"), ({"input": {"channels": 0}}, "input.channels"), ({"surprise": 1}, "surprise")],
 )
-def test_a_manifest_that_says_nonsense(path, changes, word):
+def test_an_invalid_manifest(path, changes, word):
     changed_manifest(path, **changes)
     refused(path, word)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000])
-def test_a_manifest_that_is_no_manifest(path, text):
+def test_a_manifest_that_is_not_json(path, text):
     path.write_bytes(seal_members({**members_of(path), MANIFEST: text}))
     refused(path)
 
 
 def seal(archive: io.BytesIO) -> bytes:
-    """The seal put under any zip, as somebody with bad intentions could."""
+    """Seal any zip, as an attacker could."""
     import hashlib
 
     with zipfile.ZipFile(archive, "a") as opened:

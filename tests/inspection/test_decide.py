@@ -29,13 +29,13 @@ def region(label="defect", score=0.5, x=50.0, y=50.0, **measurements):
     ("score", "expected"),
     [(0.0, PASS), (0.2999, PASS), (0.3, REVIEW), (0.69, REVIEW), (0.7, REJECT), (math.inf, REJECT), (math.nan, REVIEW)],
 )
-def test_at_or_above_a_threshold_counts(score, expected):
+def test_a_threshold_is_reached_at_equality(score, expected):
     verdict, reasons, _ = decide(score, "defect", [], Decision(review=0.3, reject=0.7))
     assert verdict == expected
     assert len(reasons) == (expected != PASS)
 
 
-def test_without_thresholds_and_rules_it_takes_a_look():
+def test_without_thresholds_and_rules_the_verdict_is_review():
     undecided = decide(9.0, "defect", [], Decision())
     assert (undecided.verdict, [*map(str, undecided.reasons)]) == (REVIEW, ["no threshold set"])
     assert decide(9.0, "defect", [], Decision(rules=["ignore if area_px < 3"])).verdict == REVIEW
@@ -52,7 +52,7 @@ def test_without_thresholds_and_rules_it_takes_a_look():
         ({"scratch": 0.2, "dirt": 0.2}, PASS),
     ],
 )
-def test_a_class_threshold_takes_the_place_of_reject_for_its_class(scores, expected):
+def test_a_class_threshold_replaces_reject_for_its_class(scores, expected):
     decision = Decision(review=0.3, reject=0.7, class_thresholds={"scratch": 0.9})
     label = max(scores, key=scores.get)
     assert decide(scores[label], label, [], decision, scores).verdict == expected
@@ -60,7 +60,7 @@ def test_a_class_threshold_takes_the_place_of_reject_for_its_class(scores, expec
     assert decide(scores[label], label, regions, decision).verdict == expected
 
 
-def test_class_thresholds_are_held_against_the_classes_probabilities_alone():
+def test_class_thresholds_apply_to_the_probabilities_of_classes_only():
     decision = Decision(review=0.6, reject=0.9, class_thresholds={"scratch": 0.34})
     found = [region("scratch", 0.99)]  # a value of the class map, no probability
     assert decide(0.35, "scratch", found, decision, {"scratch": 0.26, "dirt": 0.09}).verdict == PASS  # good: 0.65
@@ -73,7 +73,7 @@ def test_class_thresholds_are_held_against_the_classes_probabilities_alone():
     assert decide(0.85, "scratch", [], bare, {"scratch": 0.45, "dirt": 0.4}).verdict == REVIEW  # never a pass
 
 
-def test_the_worst_of_thresholds_and_rules_counts_and_says_why():
+def test_the_verdict_is_the_worst_of_thresholds_and_rules_with_its_reasons():
     regions = [region(area_px=50.0), region(area_px=5.0)]
     decision = Decision(review=0.3, reject=0.7, rules=["review if count > 5", "reject if area_px > 40"])
     verdict, reasons, kept = decide(0.4, "defect", regions, decision)
@@ -81,7 +81,7 @@ def test_the_worst_of_thresholds_and_rules_counts_and_says_why():
     assert decide(0.8, "defect", regions, Decision(reject=0.7, rules=["review if count > 1"])).verdict == REJECT
 
 
-def test_ignored_regions_are_gone_before_the_other_rules():
+def test_ignored_regions_are_dropped_before_the_other_rules():
     big, small = region(area_px=50.0), region(area_px=2.0)
     rules = ["review if count > 1", "ignore if area_px < 5"]
     assert decide(0.1, "defect", [big, small], Decision(reject=0.7, rules=rules))[::2] == (PASS, [big])
@@ -136,7 +136,7 @@ def test_a_point_is_in_a_rectangle_or_not(x, y):
         (Decision(rules=["reject when count > 3"]), "'if' is missing"),
     ],
 )
-def test_what_is_wrong_is_told_before_any_image(decision, words):
+def test_mistakes_in_a_decision_are_found_before_any_image(decision, words):
     with pytest.raises(DecisionError, match=words) as caught:
         check_decision(decision, ["scratch", "stain"], scaled=False)
     assert "\n" not in str(caught.value)
@@ -157,7 +157,7 @@ def test_a_file_changes_what_it_names(tmp_path, form):
     assert decision.zones == {"edge": [(0, 0), (9, 0), (9, 9)]}
 
 
-def test_a_bare_list_is_one_of_rules(tmp_path):
+def test_a_bare_list_is_a_list_of_rules(tmp_path):
     (tmp_path / "rules.yaml").write_text("- reject if count > 3\n- ignore if area_px < 5\n")
     assert load_decision(tmp_path / "rules.yaml").rules == ["reject if count > 3", "ignore if area_px < 5"]
 

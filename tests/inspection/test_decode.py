@@ -1,4 +1,4 @@
-"""Each kind of output gives the score, label, map and regions that its numbers call for."""
+"""Each kind of output gives the score, label, map and regions that follow from its values."""
 
 from dataclasses import replace
 
@@ -59,7 +59,7 @@ def test_the_one_defect_class_gives_the_name():
 
 
 @pytest.mark.parametrize("source", ["map", "graph"])
-def test_pixels_that_do_not_count(source):
+def test_invalid_pixels(source):
     valid = np.ones(SIZE, bool)
     valid[:, :30] = False  # the spot's side
     outputs = Outputs(anomaly_score=np.float32([0.9]), anomaly_map=spot()[None])
@@ -98,19 +98,19 @@ def test_classes():
     assert (without_good.label, without_good.score) == ("c", pytest.approx(0.5))
 
 
-def test_a_class_map_shows_where():
+def test_a_class_map_gives_regions():
     maps = np.zeros((1, 3, 20, 20), np.float32)
     maps[0, 2] = spot()
-    maps[0, 0] = 1  # that of the good class does not count
+    maps[0, 0] = 1  # that of the good class is not used
     outputs = Outputs(class_scores=np.float32([[0.3, 0.2, 0.5]]), class_map=maps)
     decoded = decode(*predict(outputs, CLASSES), Decision(map_high=0.5), SIZE, None)
     assert defect_boxes(decoded.regions) == [("stain", (12, 8, 24, 16))]
 
 
-def test_masks_each_class_where_it_leads():
+def test_masks_give_each_class_where_it_is_the_likeliest():
     masks = np.zeros((1, 2, 20, 20), np.float32)
     masks[0, 0, 4:8, 4:8] = 0.9
-    masks[0, 1, 4:8, 4:8] = 0.6  # also above a half, but scratch leads here
+    masks[0, 1, 4:8, 4:8] = 0.6  # also above a half, but scratch is likelier here
     masks[0, 1, 12:16, 12:16] = 0.8
     decoded = decode(*predict(Outputs(mask_scores=masks), CLASSES), Decision(), SIZE, None)
     assert (decoded.score, decoded.label) == (pytest.approx(0.9), "scratch")
@@ -155,7 +155,7 @@ def test_box_masks_and_ignored_pixels():
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 0.45, 0.8])
 def test_a_mask_is_as_large_as_its_box_wherever_that_begins(shift):
-    """A mask that fills its box of 10 x 6 px has 60 pixels, those whose centres it holds."""
+    """A mask that fills its box of 10 x 6 px has 60 pixels, those whose centres are in it."""
     corners = np.float64([[10 + shift, 5 + shift, 20 + shift, 11 + shift]])
     boxes = Candidates(corners, np.ones(1, np.float32), ["scratch"], np.ones((1, 28, 28), np.float32))
     region = box_region(boxes, 0, SIZE)
@@ -170,7 +170,7 @@ def test_a_mask_is_as_large_as_its_box_wherever_that_begins(shift):
     assert box_region(thin, 0, SIZE).mask.any()
 
 
-def test_several_kinds_complete_each_other():
+def test_several_kinds_of_output_are_combined():
     masks = np.zeros((1, 2, 20, 20), np.float32)
     masks[0, 1, 4:8, 4:8] = 0.9
     outputs = Outputs(class_scores=np.float32([[0.4, 0.5, 0.1]]), mask_scores=masks)

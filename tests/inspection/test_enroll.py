@@ -1,4 +1,4 @@
-"""Classes by examples: scores against formulas by hand, and a class added to a bundle without torch."""
+"""Support sets: scores against formulas by hand, and a class added to a bundle without torch."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ OPTIONS = {"image_size": 64, "batch_size": 8, "steps": 2}
 
 
 def without_pits(tiny_data, folder):
-    """A CSV of the tiny set in which nobody has heard of pits."""
+    """A CSV of the tiny set without pits."""
     lines = (tiny_data.folder / "labelled.csv").read_text().splitlines()
     path = folder / "scratches.csv"
     path.write_text("\n".join(line for line in lines if "/pit/" not in line) + "\n")
@@ -57,7 +57,7 @@ def test_a_class_is_added_without_training(run, tiny_data, tmp_path):
     assert np.mean([max(scores, key=scores.get) == "pit" for scores in found]) >= 0.75
 
 
-def test_every_product_is_told_of_the_class_that_came_later(run, tiny_data, tmp_path):
+def test_the_calibration_of_every_product_gets_a_warning(run, tiny_data, tmp_path):
     bundle = open_bundle(run)
     own = ProductDecision(decision=bundle.manifest.decision, calibration=bundle.manifest.calibration)
     manifest = bundle.manifest.model_copy(update={"products": {"a": own, "b": own}})
@@ -70,14 +70,14 @@ def test_every_product_is_told_of_the_class_that_came_later(run, tiny_data, tmp_
         assert found.calibration.warnings == [*own.calibration.warnings, ENROLLED]
 
 
-def test_graph_and_examples_give_what_the_graph_alone_gives(run, tiny_data):
+def test_graph_and_support_set_give_what_the_network_gives(run, tiny_data):
     inspector = Inspector.open(run)
     batch = inspector.prepare(pits(tiny_data)[0])
     inner = inspector.engine._engine.run(batch)
     np.testing.assert_allclose(inspector.engine.run(batch).class_scores, inner.class_scores, atol=1e-4)
 
 
-def test_enrolling_twice_is_enrolling_together(run, tiny_data, tmp_path):
+def test_enrolling_twice_equals_enrolling_together(run, tiny_data, tmp_path):
     images = pits(tiny_data)
     once = tmp_path / "once.blemish"
     twice = tmp_path / "twice.blemish"
@@ -155,7 +155,7 @@ def test_attention_scores_by_hand():
     np.testing.assert_allclose(score_classes(queries, vectors, support, 2), expected, atol=1e-6)
 
 
-def test_a_class_is_no_likelier_for_the_number_of_its_examples():
+def test_a_class_is_no_likelier_for_its_number_of_examples():
     import torch
 
     from blemish.methods.few_shot.matching import Matching, MatchingOptions

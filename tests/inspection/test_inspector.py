@@ -1,4 +1,4 @@
-"""From a picture of known geometry to its regions: at any size and depth, tiled or not, in batches and in threads."""
+"""From an image of known geometry to its regions: any size and depth, with and without tiles, in batches and threads."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
@@ -116,7 +116,7 @@ def test_region_of_interest_and_masks(tmp_path):
     outside = inspector.inspect(picture(box=(0, 0, 60, 128)))
     assert (outside.verdict, outside.regions) == (Verdict.PASS, [])
     assert inspector.inspect(picture(box=(151, 40, 169, 120))).verdict == Verdict.PASS
-    # drawn on a picture of half the size
+    # defined on an image of half the size
     half = roi.model_copy(update={"image_height": 64, "image_width": 128, "rectangle": (32, 16, 96, 64), "ignore": []})
     scaled = Inspector.open(anomaly_bundle(tmp_path / "h.blemish", side=128, roi=half))
     only_box(scaled.inspect(picture()), SQUARE, 1)
@@ -183,12 +183,12 @@ def test_an_endless_iterable_is_read_lazily(grey):
     assert len(seen) <= 9 + 8
 
 
-def test_nothing_gives_nothing(grey):
+def test_no_images_give_no_inspections(grey):
     assert list(Inspector.open(grey).inspect([])) == []
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 1), (3, 2)])
-def test_what_cannot_be_read_is_reported_in_its_place(grey, tmp_path, batch_size, workers):
+def test_an_image_that_cannot_be_inspected_is_reported_in_its_place(grey, tmp_path, batch_size, workers):
     (tmp_path / "empty.png").write_bytes(b"")
     nan = np.full((64, 64), np.nan, np.float32)
     images = [picture(), tmp_path / "none.png", picture(), nan, tmp_path / "empty.png", picture(channels=5), picture()]
@@ -204,7 +204,7 @@ def test_what_cannot_be_read_is_reported_in_its_place(grey, tmp_path, batch_size
         next(iterator)
 
 
-def test_an_error_of_the_callers_own_comes_through(grey):
+def test_an_error_in_the_iterable_is_raised(grey):
     def broken():
         yield picture()
         raise ZeroDivisionError
@@ -244,7 +244,7 @@ def test_raw_outputs_lead_to_the_same_inspection(grey):
         assert direct.score == indirect.score
 
 
-def test_a_classifier_under_the_tiler_shows_where(tmp_path):
+def test_a_classifier_with_tiles_gives_a_map(tmp_path):
     path = make_bundle(
         tmp_path / "c.blemish", grey_classes(), ["class_scores"], Decision(reject=0.5, map_high=0.5),
         classes=["good", "bright", "never"], side=32,
@@ -331,7 +331,7 @@ def test_an_engine_that_is_not_installed(monkeypatch):
         ({"decision": "missing.yaml"}, DecisionError, "cannot be read"),
     ],
 )
-def test_options_that_make_no_sense(grey, options, error, words):
+def test_invalid_options(grey, options, error, words):
     with pytest.raises(error, match=words) as caught:
         Inspector.open(grey, **options)
     assert "\n" not in str(caught.value)
@@ -340,7 +340,7 @@ def test_options_that_make_no_sense(grey, options, error, words):
 @pytest.mark.parametrize(
     "image", [np.zeros((0, 5), np.uint8), np.zeros(5, np.uint8), np.zeros((4, 4), np.int64), np.zeros((2, 3, 0, 1))[0]]
 )
-def test_arrays_that_are_no_images(grey, image):
+def test_arrays_that_are_not_images(grey, image):
     with pytest.raises(ImageError) as caught:
         Inspector.open(grey).inspect(image)
     assert "\n" not in str(caught.value)

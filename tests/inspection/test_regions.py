@@ -57,7 +57,7 @@ def test_a_region_has_the_score_of_its_worst_pixel():
 
 @pytest.mark.parametrize("sigma", [2, 5])
 @pytest.mark.parametrize("peak", [1.0, 40.0])
-def test_half_height_finds_the_edge_of_a_blurred_shape(sigma, peak):
+def test_half_height_is_the_edge_of_a_blurred_shape(sigma, peak):
     shape = np.zeros((120, 160), np.float32)
     shape[30:80, 40:120] = peak
     blurred = 0.1 * peak + gaussian_filter(shape, sigma)

@@ -67,11 +67,11 @@ PIT = region("deep pit", 0.7, length_px=6, area_px=30, length_mm=0.06)
         ("length_px > 0.5", [], False),
     ],
 )
-def test_a_test_holds_or_not(test, regions, expected):
+def test_a_condition_holds_or_not(test, regions, expected):
     assert parse_rule(f"reject if {test}").holds(regions) is expected
 
 
-def test_the_whole_line_is_understood():
+def test_all_parts_of_a_rule_are_parsed():
     rule = parse_rule("  Review   IF count > 3 In Zone 'left edge' ")
     assert (rule.action, rule.zone, rule.text) == ("review", "left edge", "Review IF count > 3 In Zone 'left edge'")
     assert parse_rule("ignore if area_px < 5").zone is None
@@ -106,7 +106,7 @@ def test_the_whole_line_is_understood():
         ('reject if "scratch.area_px > 3', "not understood"),
     ],
 )
-def test_what_is_not_understood_is_one_clear_line(text, words):
+def test_a_syntax_error_is_one_clear_line(text, words):
     with pytest.raises(DecisionError, match=words) as caught:
         parse_rule(text)
     assert "\n" not in str(caught.value)
@@ -122,12 +122,12 @@ def test_what_is_not_understood_is_one_clear_line(text, words):
         ("reject if max(area_mm2) > 3", "give px_per_mm"),
     ],
 )
-def test_what_there_is_not_is_told_before_any_image(text, words):
+def test_unknown_names_are_found_before_any_image(text, words):
     with pytest.raises(DecisionError, match=words):
         check_rule(parse_rule(text), ["edge"], ["scratch", "pit"], scaled=False)
 
 
-def test_mm_without_a_scale_is_told_at_the_region_at_last():
+def test_mm_without_a_scale_is_an_error_for_the_region():
     with pytest.raises(DecisionError, match="px_per_mm"):
         parse_rule("reject if length_mm > 1").holds([region()])
 
@@ -145,7 +145,7 @@ def test_any_text_is_a_rule_or_a_decision_error(text):
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_agrees_with_python_on_tests_without_class_or_aggregate(data):
+def test_agrees_with_python_on_conditions_without_class_or_aggregate(data):
     """Random tests of two measurements against Python's own and, or and not, region by region."""
     names = ["area_px", "length_px"]
 

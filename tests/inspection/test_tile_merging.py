@@ -1,4 +1,4 @@
-"""Boxes that tiles see of known defects, back as one box a defect."""
+"""Boxes of known defects, cut by tiles, come back as one box a defect."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ TILE = 64
 
 
 def seen(true, tile, rng):
-    """What a perfect detector gives of the true boxes in a tile, at a score of its own each."""
+    """The output of a perfect detector in a tile, each box with a score of its own."""
     corners = np.hstack([np.maximum(true[:, :2], tile[:2]), np.minimum(true[:, 2:], tile[2:])])
     there = ((corners[:, 2:] - corners[:, :2]) > 0).all(axis=1)
     scores = rng.uniform(0.6, 1.0, there.sum()).astype(np.float32)
@@ -50,13 +50,13 @@ LEFT, RIGHT, BOTH = (0, 0, 60, 60), (40, 0, 100, 60), (0, 0, 100, 60)
 @pytest.mark.parametrize(
     ("left", "right", "expected"),
     [
-        ([(5, 5, 35, 35, 0.8), (10, 10, 20, 20, 0.9)], [], 2),  # one inside the other, told apart by their tile
-        ([(42, 5, 55, 20, 0.8)], [(43, 5, 56, 20, 0.9)], 1),  # seen twice
+        ([(5, 5, 35, 35, 0.8), (10, 10, 20, 20, 0.9)], [], 2),  # one inside the other, separated by their tile
+        ([(42, 5, 55, 20, 0.8)], [(43, 5, 56, 20, 0.9)], 1),  # in both tiles
         ([(42, 5, 55, 20, 0.8)], [(43, 5, 56, 20, 0.9, 1)], 2),  # of two classes
         ([(42, 5, 55, 20, 0.8)], [(42, 30, 55, 45, 0.9)], 2),
         ([(10, 5, 60, 20, 0.9)], [(40, 5, 99, 20, 0.1)], 2),  # too unlikely to be the rest of it
         ([(10, 5, 60, 20, 0.9)], [(40, 5, 90, 20, 0.7)], 1),
-        ([(10, 5, 50, 20, 0.9)], [(40, 5, 50, 20, 0.95)], 1),  # a part and the whole
+        ([(10, 5, 50, 20, 0.9)], [(40, 5, 50, 20, 0.95)], 1),  # a piece and the whole
         (
             [(10, 5, 60, 20, 0.8), (44, 7, 52, 18, 0.6)],
             [(40, 5, 90, 20, 0.9)],
@@ -64,18 +64,18 @@ LEFT, RIGHT, BOTH = (0, 0, 60, 60), (40, 0, 100, 60), (0, 0, 100, 60)
         ),  # with a fragment
     ],
 )
-def test_what_is_one_defect(left, right, expected):
+def test_which_boxes_are_one_defect(left, right, expected):
     assert len(merge_tile_detections([boxes(*left), boxes(*right)], [LEFT, RIGHT], BOTH).scores) == expected
 
 
-def test_the_whole_is_better_than_a_likelier_part():
+def test_a_whole_box_is_better_than_a_likelier_piece():
     parts = [boxes((10, 5, 50, 20, 0.8)), boxes((40, 5, 50, 20, 0.95))]
     found = merge_tile_detections(parts, [LEFT, RIGHT], BOTH)
     assert found.corners.tolist() == [[10, 5, 50, 20]]
     assert found.scores.tolist() == pytest.approx([0.95])
 
 
-def test_masks_of_pieces_are_laid_together():
+def test_masks_of_pieces_are_merged():
     halves = np.zeros((2, 1, 28, 28), np.float32)
     halves[:, 0, :14] = 1  # the upper half of either piece
     parts = [boxes((0, 8, 60, 36, 0.9), masks=halves[0]), boxes((40, 8, 100, 36, 0.8), masks=halves[1])]
@@ -86,10 +86,10 @@ def test_masks_of_pieces_are_laid_together():
     assert (found.masks[0, 15:] == 0).all()
 
 
-def test_nothing_found_anywhere():
+def test_no_boxes_in_any_tile():
     assert len(merge_tile_detections([boxes(), boxes()], [LEFT, RIGHT], BOTH).scores) == 0
 
 
-def test_a_fragment_does_not_stand_for_the_whole():
+def test_a_fragment_does_not_replace_the_whole():
     parts = [boxes((10, 5, 60, 20, 0.8), (44, 7, 52, 18, 0.6)), boxes((40, 5, 90, 20, 0.9))]
     assert merge_tile_detections(parts, [LEFT, RIGHT], BOTH).corners.tolist() == [[10, 5, 90, 20]]

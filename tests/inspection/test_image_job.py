@@ -1,4 +1,4 @@
-"""Parts found in each image: what is found in a crop, turned or not, stands where it is in the image."""
+"""Parts located in each image: results of a crop, upright or rotated, come back in coordinates of the image."""
 
 import cv2
 import numpy as np
@@ -8,17 +8,16 @@ from typer.testing import CliRunner
 
 from blemish.cli import build_app
 from blemish.dataset.sample import Sample
-from blemish.errors import ImageError, OptionError
+from blemish.errors import ImageError
 from blemish.geometry import polygon_mask
 from blemish.imaging.pattern_match import encode_pattern
-from blemish.imaging.read import read_image, write_image
+from blemish.imaging.read import write_image
 from blemish.imaging.roi import BlobLocator, PatternLocator, Roi
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Verdict
-from blemish.inspection.roi_file import read_roi
 
 SIZE = (180, 260)
 PART = (70, 120)  # height, width
@@ -56,7 +55,7 @@ def overlap(one, other):
 @pytest.mark.parametrize("degrees", [-35, 0, 12.5, 40])
 @pytest.mark.parametrize("tile", [None, 48])
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
-def test_a_map_is_laid_back_into_the_image(tmp_path, degrees, tile, fit):
+def test_a_map_of_a_rotated_crop_is_mapped_to_the_image(tmp_path, degrees, tile, fit):
     path = anomaly_bundle(tmp_path / "g.blemish", AT_HALF, side=128, roi=UPRIGHT, score_source="map", fit=fit)
     image, mask = picture(degrees)
     before = image.copy()
@@ -66,14 +65,14 @@ def test_a_map_is_laid_back_into_the_image(tmp_path, degrees, tile, fit):
     assert overlap(pixels_of(result), mask) > 0.8
     assert result.heat_map.shape == result.valid.shape == SIZE
     assert not result.valid[SPECK].any()
-    measured = result.regions[0].measurements  # of the image's own pixels, in the image's own directions
+    measured = result.regions[0].measurements  # in pixels and directions of the image
     assert measured.area_px == pytest.approx(24 * 12, rel=0.12)
     assert measured.orientation_deg == pytest.approx(degrees, abs=6)
     clean = Inspector.open(path, tile=tile).inspect(picture(degrees, defect=None)[0])
     assert (clean.verdict, clean.regions) == (Verdict.PASS, [])
 
 
-def test_masks_of_classes_and_boxes_are_laid_back(tmp_path):
+def test_masks_and_boxes_of_a_rotated_crop_are_mapped_to_the_image(tmp_path):
     image, mask = picture(20)
     two = np.stack([image, np.zeros_like(image)], axis=2)
     two[..., 1] = image  # the blob is found in the mean of both
@@ -88,10 +87,10 @@ def test_masks_of_classes_and_boxes_are_laid_back(tmp_path):
         roi=UPRIGHT,
     )
     result = Inspector.open(path).inspect(two)
-    assert {region.label for region in result.regions} == {"a"}  # the first of equals leads
+    assert {region.label for region in result.regions} == {"a"}  # of equal ones the first
     assert overlap(pixels_of(result), mask) > 0.8
 
-    # A box that a detector gives in the crop, with a mask of its upper half; the network sees the crop at 120 x 70.
+    # A detector's box in the crop, with a mask of its upper half; the network's input is the crop at 120 x 70.
     half = np.zeros((1, 28, 28), np.float32)
     half[0, :14] = 1
     top = 25  # of a crop of 120 x 70 in 120 x 120
@@ -110,7 +109,7 @@ def test_masks_of_classes_and_boxes_are_laid_back(tmp_path):
     np.testing.assert_allclose(result.candidates.corners[0], expected_box, atol=2.5)
 
 
-def test_a_part_that_moves_under_a_mark(tmp_path):
+def test_a_part_is_located_by_a_pattern(tmp_path):
     rng = np.random.default_rng(0)
     mark = cv2.GaussianBlur(rng.random((40, 50)), (0, 0), 2.5).astype(np.float32)
     mark = ((mark - mark.min()) / np.ptp(mark) * 0.35).astype(np.float32)
@@ -129,7 +128,7 @@ def test_a_part_that_moves_under_a_mark(tmp_path):
 
 
 @pytest.mark.parametrize("empty", [np.zeros(SIZE, np.uint8), np.full(SIZE, 255, np.uint8)])
-def test_no_part_is_an_error_and_never_a_pass(tmp_path, empty):
+def test_a_missing_part_is_an_error_and_never_a_pass(tmp_path, empty):
     path = anomaly_bundle(tmp_path / "g.blemish", AT_HALF, roi=Roi(blob=BlobLocator()))
     inspector = Inspector.open(path)
     with pytest.raises(ImageError, match="no part was found"):
@@ -146,7 +145,7 @@ def test_no_part_is_an_error_and_never_a_pass(tmp_path, empty):
     assert "0 pass" in result.output
 
 
-def test_masks_of_a_sample_and_the_part_both_limit(tmp_path):
+def test_masks_of_a_sample_and_the_location_of_the_part_are_combined(tmp_path):
     image, mask = picture(20)
     write_image(tmp_path / "i.png", image[..., None])
     write_image(tmp_path / "ignore.png", (cv2.dilate(mask.astype(np.uint8), np.ones((9, 9))) * 255)[..., None])
@@ -155,48 +154,3 @@ def test_masks_of_a_sample_and_the_part_both_limit(tmp_path):
     )
     assert inspector.inspect(Sample(tmp_path / "i.png")).verdict == Verdict.REJECT
     assert inspector.inspect(Sample(tmp_path / "i.png", ignore=tmp_path / "ignore.png")).verdict == Verdict.PASS
-
-
-def test_a_roi_file_with_a_mark_cut_from_a_picture(tmp_path):
-    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, SIZE).astype(np.uint8), (0, 0), 2)
-    write_image(tmp_path / "first.png", image[..., None])
-    (tmp_path / "roi.yaml").write_text(
-        "pattern:\n  file: first.png\n  cut: [50, 60, 90, 100]\n  crop: [40, 50, 140, 120]\n  degrees: 5\n"
-    )
-    roi = read_roi(tmp_path / "roi.yaml")
-    assert roi.pattern.crop == (-10, -10, 90, 60)
-    assert Roi.model_validate_json(roi.model_dump_json()) == roi
-    path = anomaly_bundle(tmp_path / "g.blemish", AT_HALF, roi=roi)
-    moved = np.roll(read_image(tmp_path / "first.png"), (7, -12), (0, 1))
-    valid = Inspector.open(path).inspect(moved).valid
-    rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
-    np.testing.assert_allclose([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], [28, 57, 128, 127], atol=1)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[1, 2]", "blob, contour and pattern"),
-        ("rectangle: [0, 0, 9, 9]", "image_height"),
-        ("blob: {levle: 3}", "blob.levle"),
-        ("blob: {level: bright}", "blob.level"),
-        ("blub: {}", "did you mean blob"),
-        ("pattern: {file: none.png}", "none.png"),
-        ("pattern: {file: i.png, cut: [0, 0, 999, 10]}", "is not inside"),
-        ("pattern: {file: i.png, cut: [0, 0]}", "four numbers"),
-        ("pattern: {file: i.png, cut: [0, 0, 20, 20]}", "one grey"),
-        ("{", "neither YAML nor JSON"),
-    ],
-)
-def test_a_bad_roi_file_is_one_clear_line(tmp_path, text, words):
-    write_image(tmp_path / "i.png", picture()[0][..., None])
-    (tmp_path / "roi.yaml").write_text(text)
-    with pytest.raises((OptionError, ImageError), match=words) as caught:
-        read_roi(tmp_path / "roi.yaml")
-    assert "\n" not in str(caught.value)
-    assert read_roi_ok(tmp_path).blob == BlobLocator()
-
-
-def read_roi_ok(folder):
-    (folder / "good.yaml").write_text("blob:\n")
-    return read_roi(folder / "good.yaml")

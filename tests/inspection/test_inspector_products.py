@@ -1,4 +1,4 @@
-"""Several products in one bundle: each is judged by its own thresholds, learnt from its own images."""
+"""Several products in one bundle: each has its own thresholds, calibrated on its own images."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ def grey(folder, name, value):
     return folder / f"{name}.png"
 
 
-def test_each_sample_is_judged_by_its_products_thresholds(tmp_path, bundle):
+def test_each_sample_gets_the_thresholds_of_its_product(tmp_path, bundle):
     image = grey(tmp_path, "i", 0.65)
     inspector = Inspector.open(bundle)
     samples = [Sample(image, product=name) for name in ("dark", "light", "other", None)]
@@ -61,15 +61,15 @@ def test_each_sample_is_judged_by_its_products_thresholds(tmp_path, bundle):
     assert [inspector.inspect(sample).verdict for sample in samples] == expected
     assert Inspector.open(bundle, product="light").inspect(image).verdict == Verdict.PASS
     assert Inspector.open(bundle, product="dark").inspect(image).verdict == Verdict.REJECT
-    overruled = Inspector.open(bundle, decision=Decision(reject=0.9))  # for this time, all of them
+    overruled = Inspector.open(bundle, decision=Decision(reject=0.9))  # replaces those of all products
     assert [found.verdict for found in overruled.inspect(samples)] == [Verdict.PASS] * 4
     with pytest.raises(OptionError, match="dark, light"):
         Inspector.open(bundle, product="darkest")
 
 
-def test_figures_of_each_product_are_by_its_own_thresholds(tmp_path, bundle):
+def test_metrics_of_each_product_use_its_own_thresholds(tmp_path, bundle):
     samples = []
-    for product, good, bad in [("dark", 0.1, 0.5), ("light", 0.5, 0.9)]:  # no one threshold tells them apart
+    for product, good, bad in [("dark", 0.1, 0.5), ("light", 0.5, 0.9)]:  # no single threshold separates them
         for i in range(4):
             samples.append(Sample(grey(tmp_path, f"{product}{i}", good), "good", product=product))
             samples.append(Sample(grey(tmp_path, f"{product}x{i}", bad), "bad", product=product))
@@ -112,7 +112,7 @@ def test_inspect_takes_a_product(tmp_path, bundle, command):
     assert "dark, light" in said
 
 
-def test_old_bundles_have_no_products(tmp_path):
+def test_a_bundle_may_have_no_products(tmp_path):
     path = anomaly_bundle(tmp_path / "g.blemish")
     with pytest.raises(OptionError, match="one product only"):
         Inspector.open(path, product="x")
@@ -148,7 +148,7 @@ def test_certified_images_are_of_all_products():
     assert sample_evenly(samples[:9], 32) == samples[:9]
 
 
-def test_regions_are_found_as_in_all_products_where_the_own_images_tell_no_threshold():
+def test_map_thresholds_are_the_common_ones_where_a_products_images_give_none():
     pytest.importorskip("torch")
     from blemish.training.ship.export import with_region_thresholds
 
@@ -174,8 +174,8 @@ def product_data(folder, products):
     return folder / "data.csv"
 
 
-def test_training_sets_thresholds_for_each_product_that_has_good_images_enough(tmp_path, caplog):
-    """The noisier product needs a higher threshold; of some, the images in validation cannot tell any."""
+def test_training_sets_thresholds_for_each_product_with_enough_good_images(tmp_path, caplog):
+    """The noisier product needs a higher threshold; for some products, the validation images determine none."""
     pytest.importorskip("torch")
     from blemish.training.train import train
 
@@ -197,7 +197,7 @@ def test_training_sets_thresholds_for_each_product_that_has_good_images_enough(t
     lines = [line for line in caplog.messages if "few, spotted, unseen" in line]
     assert len(lines) == 1
     assert lines[0] in manifest.calibration.warnings
-    # The others are judged by those of all together, and not sent to review whatever they show.
+    # The others use the common thresholds, and are not all sent to review.
     for sample in read_dataset(data).split("test").samples:
         if sample.product not in manifest.products:
             assert inspector.decision_for(sample.product) == manifest.decision

@@ -1,4 +1,4 @@
-"""Bundles that compare an image with its template: a second input of the graph, by the same way as the image."""
+"""Bundles that compare an image with a reference image: the graph's second input, prepared in the same way."""
 
 import sys
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ DECISION = Decision(review=0.4, reject=0.5, map_low=0.3, map_high=0.4)
 
 
 def difference_graph(channels=1):
-    """The map is the mean absolute difference of image and template."""
+    """The map is the mean absolute difference of image and reference image."""
     nodes = [
         helper.make_node("Sub", ["images", "template"], ["difference"]),
         helper.make_node("Abs", ["difference"], ["size"]),
@@ -65,7 +65,7 @@ def pair():
 @pytest.mark.parametrize("tile", [None, 48])
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_differs_from_the_template_is_found(tmp_path, pair, tile, fit, channels):
+def test_differences_from_the_reference_image_are_found(tmp_path, pair, tile, fit, channels):
     image, template, box = pair
     inspector = Inspector.open(bundle(tmp_path / "d.blemish", fit=fit, channels=channels), tile=tile)
     result = inspector.inspect(image, template=template)
@@ -86,7 +86,7 @@ def test_both_engines_take_two_inputs(pair):
     np.testing.assert_allclose(second.anomaly_map, expected, atol=1e-6)
 
 
-def test_samples_bring_their_template_and_one_serves_for_all(tmp_path, pair):
+def test_a_reference_image_comes_with_the_sample_or_serves_for_all(tmp_path, pair):
     image, template, _ = pair
     write_image(tmp_path / "i.png", image[..., None])
     write_image(tmp_path / "t.png", template[..., None])
@@ -99,11 +99,11 @@ def test_samples_bring_their_template_and_one_serves_for_all(tmp_path, pair):
     assert [found.verdict for found in inspector.inspect(samples)] == expected
     paths = [tmp_path / "i.png", tmp_path / "t.png"]
     assert [found.verdict for found in inspector.inspect(paths, template=tmp_path / "t.png")] == expected
-    # The template that is given goes before the sample's own.
+    # The reference image that is given replaces the sample's own.
     assert inspector.inspect(samples[1], template=image).verdict == Verdict.REJECT
 
 
-def test_a_turned_part_is_compared_with_the_same_part_of_the_template(tmp_path):
+def test_a_rotated_crop_is_compared_with_that_of_the_reference_image(tmp_path):
     crop = RotatedCrop((64, 48), 25, 40, 70)
     template = np.zeros(SIZE, np.uint8)
     template[polygon_mask([tuple(p) for p in crop.corners()], *SIZE)] = 90
@@ -120,7 +120,7 @@ def test_a_turned_part_is_compared_with_the_same_part_of_the_template(tmp_path):
     assert (found & defect).sum() / (found | defect).sum() > 0.8
 
 
-def test_a_missing_or_unfit_template_is_a_clear_error(tmp_path, pair):
+def test_a_missing_or_misaligned_reference_image_is_a_clear_error(tmp_path, pair):
     image, template, _ = pair
     inspector = Inspector.open(bundle(tmp_path / "d.blemish"))
     with pytest.raises(ImageError, match="has no template"):
@@ -159,7 +159,7 @@ def test_on_the_command_line(tmp_path, pair, monkeypatch, capsys):
 
 @pytest.mark.parametrize("good", [True, False])
 def test_siamese_learns_pairs_and_ships_two_inputs(tmp_path, good):
-    """From training on pairs, with good images or with boxes alone, to a bundle that compares."""
+    """From training on pairs, with good images or with boxes only, to a bundle with two inputs."""
     pytest.importorskip("torch")
     from blemish.training.train import train
 
@@ -202,12 +202,12 @@ def test_siamese_learns_pairs_and_ships_two_inputs(tmp_path, good):
     [
         ("val", {}, False),
         ("test", {}, True),
-        ("train", {}, True),  # a defective image, which is not learnt from
+        ("train", {}, True),  # a defective image, which is not used for training
         ("train", {"calibration": "cross-fitted"}, False),
         ("val", {"options": {"reference": "gallery"}}, True),
     ],
 )
-def test_an_image_that_could_not_be_judged_is_named_before_learning(tmp_path, monkeypatch, bare, settings, complete):
+def test_an_image_without_a_reference_is_named_before_training(tmp_path, monkeypatch, bare, settings, complete):
     pytest.importorskip("torch")
     from blemish.training import train as training
 
