@@ -1,4 +1,4 @@
-"""From an image of known geometry to its regions: any size and depth, with and without tiles, in batches and threads."""
+"""From an image of known geometry to its regions: any size and depth, with and without tiles, batches and threads."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor

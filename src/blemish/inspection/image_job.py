@@ -25,7 +25,7 @@ from blemish.inspection.result import Inspection
 from blemish.inspection.stitching import Stitcher
 
 ImageInput = str | Path | NDArray[Any] | Sample
-Template = str | Path | NDArray[Any]
+ReferenceInput = str | Path | NDArray[Any]
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ def load_job(
     image: ImageInput,
     valid: Mask | None = None,
     ignore: Mask | None = None,
-    template: Template | None = None,
+    template: ReferenceInput | None = None,
     default_valid: Mask | None = None,
 ) -> ImageJob:
     """Read an image, and its reference image where the bundle compares with one, and cut it into tiles.
@@ -144,7 +144,7 @@ def _path(image: str | Path | Sample) -> str | Path:
     return image.image if isinstance(image, Sample) else image
 
 
-def _read_reference(image: ImageInput, template: Template | None, size: tuple[int, int]) -> Image:
+def _read_reference(image: ImageInput, template: ReferenceInput | None, size: tuple[int, int]) -> Image:
     """The reference image: the one given, or else the sample's own."""
     if isinstance(template, np.ndarray):
         reference = _as_read(template)

@@ -13,7 +13,7 @@ from blemish.imaging.read import read_image
 from blemish.inspection.bundle import Bundle, open_bundle
 from blemish.inspection.decide import check_decision, load_decision
 from blemish.inspection.engines import Engine
-from blemish.inspection.image_job import ImageInput, Template, bundle_valid_mask
+from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_valid_mask
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.pipeline import FailedInspection, Pipeline
 from blemish.inspection.result import Inspection, Outputs
@@ -78,7 +78,7 @@ class Inspector:
         self,
         image: ImageInput,
         *,
-        template: Template | None = None,
+        template: ReferenceInput | None = None,
         valid: Mask | None = None,
         ignore: Mask | None = None,
     ) -> Inspection: ...
@@ -87,7 +87,7 @@ class Inspector:
         self,
         image: Iterable[ImageInput],
         *,
-        template: Template | None = None,
+        template: ReferenceInput | None = None,
         on_error: Literal["raise"] = "raise",
         workers: int = 1,
     ) -> Iterator[Inspection]: ...
@@ -96,7 +96,7 @@ class Inspector:
         self,
         image: Iterable[ImageInput],
         *,
-        template: Template | None = None,
+        template: ReferenceInput | None = None,
         on_error: Literal["report"],
         workers: int = 1,
     ) -> Iterator[Inspection | FailedInspection]: ...
@@ -104,7 +104,7 @@ class Inspector:
         self,
         image: ImageInput | Iterable[ImageInput],
         *,
-        template: Template | None = None,
+        template: ReferenceInput | None = None,
         valid: Mask | None = None,
         ignore: Mask | None = None,
         on_error: OnError = "raise",
@@ -152,7 +152,7 @@ class Inspector:
         return self._pipeline.finish(job)
 
     def _inspect_many(
-        self, images: Iterable[ImageInput], on_error: OnError, workers: int, template: Template | None
+        self, images: Iterable[ImageInput], on_error: OnError, workers: int, template: ReferenceInput | None
     ) -> Iterator[Inspection | FailedInspection]:
         for result in self._pipeline.stream(images, workers, template):
             if isinstance(result, FailedInspection) and on_error == "raise":

@@ -21,7 +21,7 @@ from blemish.imaging.prepare import prepare
 from blemish.inspection.decide import decide, has_thresholds
 from blemish.inspection.decode import DecodedImage, decode
 from blemish.inspection.engines import Engine
-from blemish.inspection.image_job import ImageInput, ImageJob, Template, image_name, load_job
+from blemish.inspection.image_job import ImageInput, ImageJob, ReferenceInput, image_name, load_job
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.measure import measure
 from blemish.inspection.result import Inspection, Region, Verdict
@@ -64,7 +64,7 @@ class Pipeline:
     def load(
         self,
         image: ImageInput,
-        template: Template | None = None,
+        template: ReferenceInput | None = None,
         valid: Mask | None = None,
         ignore: Mask | None = None,
     ) -> ImageJob:
@@ -79,7 +79,7 @@ class Pipeline:
         return self.finish(job)
 
     def stream(
-        self, images: Iterable[ImageInput], workers: int = 1, template: Template | None = None
+        self, images: Iterable[ImageInput], workers: int = 1, template: ReferenceInput | None = None
     ) -> Iterator[Inspection | FailedInspection]:
         """Inspections in the order of the images; `workers` threads read images."""
         readers = ThreadPoolExecutor(max(1, workers), "blemish-read")
@@ -147,7 +147,7 @@ class Pipeline:
         return self.manifest.decision if own is None else own.decision
 
     def _load_all(
-        self, images: Iterable[ImageInput], template: Template | None, readers: ThreadPoolExecutor, workers: int
+        self, images: Iterable[ImageInput], template: ReferenceInput | None, readers: ThreadPoolExecutor, workers: int
     ) -> Iterator[ImageJob | FailedInspection]:
         """Loaded images in order, read by a pool that is a few images ahead."""
 
