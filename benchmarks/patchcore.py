@@ -14,8 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from runs import show
 
 OURS = """
 import json, resource, sys, time
@@ -71,23 +70,16 @@ def main() -> None:
         ratio = arguments.ratios[0]
         command = [arguments.peer, "-W", "ignore", script, str(bottle / "train/good"), str(bottle / "test"), str(ratio)]
         rows[f"anomalib, {ratio:.0%}"] = measure(command)
-    table = Table("", "fit, s", "ms an image", "peak, MB", "image AUROC")
-    for name, row in rows.items():
-        table.add_row(name, *(f"{row[key]:.4g}" for key in ("fit_s", "ms_per_image", "peak_mb", "auroc")))
-    ratios: tuple[str, ...] = ()
+    table = [as_row(name, row) for name, row in rows.items()]
     if arguments.peer:
         ours, peer = rows[f"blemish, {arguments.ratios[0]:.0%}"], rows[f"anomalib, {arguments.ratios[0]:.0%}"]
-        ratios = tuple(f"{peer[key] / ours[key]:.1f} x" for key in ("fit_s", "ms_per_image", "peak_mb"))
-        table.add_row("peer / blemish", *ratios, "")
-    Console().print(table)
-    if arguments.json is not None:
-        with arguments.json.open("a") as stream:
-            for name, row in rows.items():
-                stream.write(json.dumps(as_row(name, row), ensure_ascii=False) + "\n")
-            if ratios:
-                own = {"method": "patchcore", "program": "peer / blemish", "coreset": f"{arguments.ratios[0]:.0%}"}
-                row = {**own, **dict(zip(("fit, s", "ms an image", "peak MB"), ratios, strict=True))}
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        ratios = {
+            column: f"{peer[key] / ours[key]:.1f} x"
+            for column, key in (("fit, s", "fit_s"), ("ms an image", "ms_per_image"), ("peak MB", "peak_mb"))
+        }
+        program = {"method": "patchcore", "program": "peer / blemish", "coreset": f"{arguments.ratios[0]:.0%}"}
+        table.append({**program, **ratios, "image AUROC": ""})
+    show(("program", "coreset", "fit, s", "ms an image", "peak MB", "image AUROC"), table, arguments.json)
 
 
 def as_row(name: str, found: dict[str, float]) -> dict[str, object]:

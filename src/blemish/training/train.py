@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Unpack
 
-from lightning.pytorch.callbacks import Callback
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file, save_file
 
 from blemish.dataset.read import read_dataset

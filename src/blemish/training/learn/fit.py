@@ -12,9 +12,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import OptionError
