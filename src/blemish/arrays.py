@@ -1,4 +1,4 @@
-"""The array types of the whole program, in one home: what a name says of dtype and shape is said here."""
+"""The array types of the whole program: the dtype and shape that each name stands for."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[Any]  # (H, W) or (H, W, C) as read: uint8, uint16 or float32
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB, to be looked at
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB, for display
 GreyImage = NDArray[np.float32]  # (H, W) in [0, 1]
 FloatImage = NDArray[np.float32]  # (H, W, C) in [0, 1]
 FloatMap = NDArray[np.float32]  # (H, W) or (..., H, W): scores, probabilities or coverage by pixel

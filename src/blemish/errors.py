@@ -1,4 +1,4 @@
-"""The errors a user can mend. Every one carries a single line: what is wrong, and how to mend it."""
+"""The errors a user can correct. Every one carries a single line: what is wrong, and how to correct it."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 class BlemishError(Exception):
-    """Bad input or a missing piece; the command line prints it as one line and leaves with exit code 2."""
+    """Bad input or a missing piece; the command line prints it as one line and exits with code 2."""
 
 
 class ImageError(BlemishError):
@@ -22,7 +22,7 @@ class ImageError(BlemishError):
 
 
 class DataError(BlemishError):
-    """A dataset that cannot be understood, or lacks the truth that a method needs."""
+    """A dataset that cannot be understood, or lacks the annotations that a method requires."""
 
 
 class BundleError(BlemishError):
@@ -42,4 +42,4 @@ class ExportError(BlemishError):
 
 
 class MissingExtraError(BlemishError):
-    """A part of blemish whose libraries are not installed."""
+    """A feature of blemish whose libraries are not installed."""

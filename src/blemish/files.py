@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and YAML or JSON that becomes a checked model or one clear line."""
+"""Files that are complete or absent, and YAML or JSON as a checked model or a one-line error."""
 
 import os
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ class FrozenModel(BaseModel):
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there takes the name of `path` when the block ends well.
+    """A temporary path next to `path`, which replaces `path` when the block ends without an error.
 
-    Whoever reads meanwhile finds the old file or the new one, never a half; after an error nothing is left.
+    A reader finds the old file or the new one, never half of it; after an error nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -1,309 +1,682 @@
-"""Boxes and outlines survive every format that can hold them; pixels agree with references."""
+"""Annotations as they are found in the wild: every usual layout, and what is broken is named, never swallowed."""
 
-import tempfile
+import json
+import os
+import re
+import warnings
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from skimage.measure import points_in_poly
+from PIL import Image
 
 from blemish.dataset import (
-    GOOD,
+    FORMATS,
     Box,
     Dataset,
     Polygon,
-    Rle,
     Sample,
+    audit_dataset,
     convert,
-    defect_boxes,
-    detect_format,
-    has_mask,
+    describe,
     read_class_masks,
     read_dataset,
     read_defect_mask,
 )
-from blemish.dataset.formats.deeppcb import CLASSES
-from blemish.dataset.ground_truth import derive_label
-from blemish.errors import DataError
-from blemish.geometry import (
-    decode_runs,
-    encode_mask,
-    mask_bounds,
-    polygon_mask,
-    runs_from_text,
-    runs_to_text,
-    shape_bounds,
-    shape_mask,
-)
+from blemish.dataset.ground_truth import known_boxes
+from blemish.dataset.sample import AnnotationWarning
+from blemish.errors import DataError, ImageError
 from blemish.imaging.read import write_image
 
-HEIGHT, WIDTH = 14, 18
-LABELS = st.sampled_from(CLASSES[:3])
+SIZE = (40, 80)
 
 
-def coordinates(limit):
-    whole = st.integers(0, limit).map(float)
-    return whole | st.floats(0, limit, allow_subnormal=False)
+def picture(path, seed=0, size=SIZE):
+    write_image(path, np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
+    return path
 
 
-@st.composite
-def boxes(draw, label=LABELS):
-    x0, x1 = sorted((draw(coordinates(WIDTH - 1)), draw(coordinates(WIDTH - 1))))
-    y0, y1 = sorted((draw(coordinates(HEIGHT - 1)), draw(coordinates(HEIGHT - 1))))
-    return Box(x0, y0, x1 + 1 if x1 - x0 < 0.5 else x1, y1 + 1 if y1 - y0 < 0.5 else y1, draw(label))
+def text(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
 
 
-@st.composite
-def rings(draw):
-    x, y = draw(st.integers(0, WIDTH - 4)), draw(st.integers(0, HEIGHT - 4))
-    corner = (draw(st.floats(1.5, 3.9)), draw(st.floats(1.5, 3.9)))
-    return ((float(x), float(y)), (x + corner[0], float(y)), (x + corner[0], y + corner[1]), (float(x), y + 1.5))
+def voc_xml(*objects):
+    def item(name, bounds):
+        corners = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), bounds, strict=False))
+        return f"<object><name>{name}</name><difficult>0</difficult><bndbox>{corners}</bndbox></object>"
+
+    return "<annotation><filename>x.jpg</filename>" + "".join(item(*o) for o in objects) + "</annotation>"
 
 
-def polygons(most):
-    return st.builds(Polygon, st.lists(rings(), min_size=1, max_size=most).map(tuple), LABELS)
+def make_voc(root):
+    for i in range(3):
+        picture(root / f"JPEGImages/{i}.png", i)
+    text(root / "Annotations/0.xml", voc_xml(("dent", (1, 1, 80, 40)), ("pit", (5, 6, 7, 8))))
+    text(root / "Annotations/1.xml", voc_xml())
+    text(root / "ImageSets/Main/train.txt", "0\n1\n")
+    text(root / "ImageSets/Main/test.txt", "2 -1\n")
+    return {
+        "0": ("train", None, (Box(0, 0, 80, 40, "dent"), Box(4, 5, 7, 8, "pit"))),
+        "1": ("train", "good", ()),
+        "2": ("test", None, None),
+    }
 
 
-@st.composite
-def runs(draw, many=None):
-    rows = draw(st.lists(st.booleans(), min_size=HEIGHT * WIDTH, max_size=HEIGHT * WIDTH).filter(any))
-    mask = np.array(rows).reshape(HEIGHT, WIDTH)
-    return encode_mask(mask, draw(LABELS), draw(st.booleans()) if many is None else many)
+def make_voc_beside(root):
+    picture(root / "train/a.png")
+    text(root / "train/a.xml", voc_xml(("dent", (2, 2, 3, 3))))
+    picture(root / "valid/b.png", 1)
+    text(root / "valid/b.xml", voc_xml(("pit", (2, 2, 3, 3))))
+    return {"a": ("train", "dent", (Box(1, 1, 3, 3, "dent"),)), "b": ("val", "pit", (Box(1, 1, 3, 3, "pit"),))}
 
 
-def samples_of(items, split=None):
-    """Samples without an image yet, of a list of annotations each; an empty one is a good part."""
-
-    def sample(found):
-        own = tuple(i for i in found if isinstance(i, Box))
-        shapes = tuple(i for i in found if not isinstance(i, Box))
-        label = derive_label(i.label for i in found)
-        return Sample(Path(), label=label, boxes=own or (None if shapes else ()), shapes=shapes or None, split=split)
-
-    return st.lists(st.lists(items, max_size=4).map(sample), min_size=1, max_size=3)
+def make_neu(root):
+    picture(root / "IMAGES/rolled-in_scale_1.jpg")
+    picture(root / "IMAGES/patches_12.jpg", 1)
+    text(root / "ANNOTATIONS/rolled-in_scale_1.xml", voc_xml(("patches", (1, 1, 10, 10))))
+    text(root / "ANNOTATIONS/patches_12.xml", voc_xml(("patches", (1, 1, 10, 10))))
+    box = (Box(0, 0, 10, 10, "patches"),)
+    return {"rolled-in_scale_1": (None, "rolled-in_scale", box), "patches_12": (None, "patches", box)}
 
 
-def there_and_back(samples, target):
-    """(what was written, what came back, what was named as lost)."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        placed = []
-        for i, sample in enumerate(samples):
-            image = root / "in" / f"part_{i}.png"
-            write_image(image, np.full((HEIGHT, WIDTH), i, np.uint8))
-            placed.append(replace(sample, image=image, template=image if target == "deeppcb" else None))
-        dataset = Dataset(tuple(placed), root / "in", "csv")
-        lost = convert(dataset, target, root / ("out.csv" if target == "csv" else "out"))
-        out = root / ("out.csv" if target == "csv" else "out")
-        assert detect_format(out) == target
-        back = read_dataset(out).samples
-        assert len(back) == len(samples)
-        shown = [read_class_masks(s, CLASSES, (HEIGHT, WIDTH)) if has_mask(s) else None for s in back]
-        return placed, back, lost, shown
+def coco_of(names, annotations):
+    return json.dumps(
+        {
+            "info": {},
+            "images": [{"id": i, "file_name": name, "height": 40, "width": 80} for i, name in enumerate(names, 5)],
+            "categories": [{"id": 3, "name": "dent"}, {"id": 9, "name": "pit"}],
+            "annotations": annotations,
+        }
+    )
 
 
-def same_boxes(found, expected):
-    found, expected = found or (), expected or ()
-    assert [b.label for b in found] == [b.label for b in expected]
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose([a.x0, a.y0, a.x1, a.y1], [b.x0, b.y0, b.x1, b.y1], atol=1e-9)
+def make_coco(root):
+    picture(root / "val2017/a.png")
+    picture(root / "val2017/b.png", 1)
+    one = {"id": 1, "image_id": 5, "category_id": 9, "bbox": [1, 2, 3, 4], "iscrowd": 0}
+    text(root / "annotations/instances_val2017.json", coco_of(["a.png", "b.png"], [one]))
+    text(root / "annotations/captions_val2017.json", '{"images": [], "annotations": [{"caption": ""}]}')
+    return {"a": ("val", "pit", (Box(1, 2, 4, 6, "pit"),)), "b": ("val", "good", ())}
 
 
-def same_shapes(found, expected):
-    for a, b in zip(found or (), expected or (), strict=True):
-        assert (type(a), a.label) == (type(b), b.label)
-        if isinstance(a, Rle):
-            assert a == replace(b, many=a.many)
-        else:
-            assert len(a.rings) == len(b.rings)
-            for own, other in zip(a.rings, b.rings, strict=True):
-                np.testing.assert_allclose(own, other, atol=1e-9)
+def make_coco_roboflow(root):
+    for split in ("train", "valid"):
+        picture(root / split / f"{split}.png")
+        one = {"id": 1, "image_id": 5, "category_id": 3, "bbox": [0, 0, 8, 9], "segmentation": []}
+        text(root / split / "_annotations.coco.json", coco_of([f"{split}.png"], [one]))
+    box = (Box(0, 0, 8, 9, "dent"),)
+    return {"train": ("train", "dent", box), "valid": ("val", "dent", box)}
 
 
-HOLDS = {
-    "csv": boxes() | polygons(3) | runs(),
-    "coco": boxes() | polygons(3) | runs(),
-    "labelme": boxes() | polygons(3) | runs(many=False),
-    "yolo": boxes() | polygons(1),
-    "voc": boxes(),
-    "deeppcb": boxes(),
+def make_yolo_roboflow(root):
+    text(root / "data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['dent', 'pit']\n")
+    for split in ("train", "valid"):
+        picture(root / split / "images" / f"{split}.png")
+        text(root / split / "labels" / f"{split}.txt", "1 0.5 0.5 0.25 0.5\n")
+    box = (Box(30, 10, 50, 30, "pit"),)
+    return {"train": ("train", "pit", box), "valid": ("val", "pit", box)}
+
+
+def make_yolo_lists(root):
+    for i in range(2):
+        picture(root / f"images/{i}.png", i)
+    text(root / "labels/0.txt", "0 0.5 0.5 0.25 0.5 0.93\n")  # with a confidence
+    text(root / "train.txt", "./images/0.png\n")
+    text(root / "test.txt", "./images/1.png\n")
+    text(root / "set.yml", "path: /nowhere\ntrain: train.txt\ntest: test.txt\nnames: {0: dent}\n")
+    return {"0": ("train", "dent", (Box(30, 10, 50, 30, "dent"),)), "1": ("test", "good", ())}
+
+
+def make_yolo_bare(root):
+    for i in range(2):
+        picture(root / f"images/{i}.png", i)
+    text(root / "labels/0.txt", "1 0.5 0.5 0.25 0.5\n")
+    text(root / "labels/1.txt", "")
+    return {"0": (None, "1", (Box(30, 10, 50, 30, "1"),)), "1": (None, "good", ())}
+
+
+def make_yolo_listed(root):
+    picture(root / "images/train/0.png")
+    text(root / "labels/train/0.txt", "1 0.5 0.5 0.25 0.5\n")
+    text(root / "classes.txt", "dent\npit\n")
+    return {"0": ("train", "pit", (Box(30, 10, 50, 30, "pit"),))}
+
+
+def make_yolo_names(root):
+    picture(root / "0.png")
+    text(root / "0.txt", "scratch 0.5 0.5 0.25 0.5\n")
+    return {"0": (None, "scratch", (Box(30, 10, 50, 30, "scratch"),))}
+
+
+def make_labelme(root):
+    picture(root / "a.png")
+    picture(root / "b.png", 1)
+    shape = {"label": "dent", "points": [[9, 8], [1, 2]], "shape_type": "rectangle"}
+    text(root / "a.json", json.dumps({"version": "5", "shapes": [shape], "imagePath": "a.png", "imageData": None}))
+    return {"a": (None, "dent", (Box(1, 2, 9, 8, "dent"),)), "b": (None, None, None)}
+
+
+def make_deeppcb(root):
+    for stem in ("01_test", "01_temp", "02_test", "02_temp"):
+        picture(root / f"group0/0/{stem}.jpg")
+    text(root / "group0/0_not/01.txt", "1 2 30 20 3\n4,5,6,7,6\n")
+    text(root / "group0/0_not/02.txt", "")
+    text(root / "trainval.txt", "group0/0/01.jpg group0/0_not/01.txt\n")
+    text(root / "test.txt", "group0/0/02.jpg group0/0_not/02.txt\n")
+    return {
+        "01_test": ("train", None, (Box(1, 2, 30, 20, "mousebite"), Box(4, 5, 6, 7, "pin-hole"))),
+        "02_test": ("test", "good", ()),
+    }
+
+
+LAYOUTS = {
+    make_voc: "voc", make_voc_beside: "voc", make_neu: "neu-det", make_coco: "coco", make_coco_roboflow: "coco",
+    make_yolo_roboflow: "yolo", make_yolo_lists: "yolo", make_yolo_bare: "yolo", make_yolo_listed: "yolo",
+    make_yolo_names: "yolo", make_labelme: "labelme", make_deeppcb: "deeppcb",
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*bear another class")
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda m: m.__name__)
+def test_layouts_with_boxes(make, tmp_path):
+    expected = make(tmp_path)
+    assert [name for name, known in FORMATS.items() if known.looks_like(tmp_path)] == [LAYOUTS[make]]
+    dataset = read_dataset(tmp_path)
+    assert {s.image.stem: (s.split, s.label, s.boxes) for s in dataset.samples} == expected
+    assert dataset.broken == ()
+
+
+def test_one_file_is_enough(tmp_path):
+    make_coco(tmp_path / "c")
+    assert len(read_dataset(tmp_path / "c/annotations/instances_val2017.json")) == 2
+    make_yolo_lists(tmp_path / "y")
+    assert len(read_dataset(tmp_path / "y/set.yml")) == 2
+
+
+def test_templates_and_other_classes_are_told(tmp_path):
+    make_deeppcb(tmp_path / "d")
+    assert [s.template.name for s in read_dataset(tmp_path / "d").samples] == ["01_temp.jpg", "02_temp.jpg"]
+    make_neu(tmp_path / "n")
+    with pytest.warns(UserWarning, match="1 boxes of 1 images bear another class"):
+        dataset = read_dataset(tmp_path / "n")
+    assert audit_dataset(dataset).boxes_of_other_class == ["IMAGES/rolled-in_scale_1.jpg: patches"]
+
+
+@pytest.mark.parametrize("columns", ["ImageId,ClassId,EncodedPixels", "ImageId_ClassId,EncodedPixels"])
+def test_severstal(columns, tmp_path):
+    for i in range(2):
+        picture(tmp_path / f"train_images/{i}.jpg", i)
+    joint = "_" if columns.startswith("ImageId_") else ","
+    rows = [f"0.jpg{joint}3,41 2 121 1", f"0.jpg{joint}1,1 40", f"1.jpg{joint}2,"]
+    text(tmp_path / "train.csv", "\n".join([columns, *rows]))
+    first, second = read_dataset(tmp_path).samples
+    assert (first.label, second.label, second.defective) == (None, "good", False)
+    three, one = read_class_masks(first, ("3", "1"), SIZE)
+    assert set(zip(*np.nonzero(three), strict=True)) == {(0, 1), (1, 1), (0, 3)}
+    assert one[:, 0].all()
+    assert one.sum() == 40
+
+
+@pytest.mark.parametrize("palette", [True, False])
+def test_class_masks_grey_or_with_a_palette(palette, tmp_path):
+    values = np.zeros(SIZE, np.uint8)
+    values[3:5, 3:9] = 1
+    values[20:, 60:] = 2
+    for i, own in enumerate((values, np.where(values == 2, 2, 0), np.zeros_like(values))):
+        picture(tmp_path / f"images/{i}.png", i)
+        mask = Image.fromarray(own.astype(np.uint8))
+        if palette:
+            mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [0] * 759)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask.save(tmp_path / f"masks/{i}.png")
+    text(tmp_path / "classes.txt", "dent\npit\n")
+    assert [name for name, known in FORMATS.items() if known.looks_like(tmp_path)] == ["class-masks"]
+    dataset = read_dataset(tmp_path)
+    assert [s.label for s in dataset.samples] == [None, "pit", "good"]
+    dent, pit, none = read_class_masks(dataset.samples[0], ("dent", "pit", "scratch"), SIZE)
+    np.testing.assert_array_equal(dent, values == 1)
+    np.testing.assert_array_equal(pit, values == 2)
+    assert not none.any()
+    assert {d.label: d.pixels.count for d in describe(dataset).defects} == {"dent": 1, "pit": 2}
+    found = audit_dataset(dataset)
+    assert not found.masks_on_good
+    assert not found.empty_masks
+    (tmp_path / "classes.txt").unlink()
+    assert read_dataset(tmp_path, "class-masks").classes == ("good", "1", "2")
+
+
+def test_a_mask_in_colours_is_refused(tmp_path):
+    picture(tmp_path / "images/0.png")
+    picture(tmp_path / "masks/0.png")
+    text(tmp_path / "classes.txt", "dent\n")
+    with pytest.raises(ImageError, match="holds colours"):
+        read_dataset(tmp_path)
+
+
+def make_broken_voc(root):
+    make_voc(root)
+    text(root / "Annotations/2.xml", voc_xml(("", (1, 1, 5, 5)), ("dent", (1, 1, 5)), ("dent", (1, 1, "nan", 5))))
+    text(root / "Annotations/gone.xml", voc_xml())
+    return ["object 1 has no name", "object 2 has no box", "object 3 has no box", "gone.xml: its image does not exist"]
+
+
+def make_broken_coco(root):
+    make_coco(root)
+    rows = [
+        {"id": 1, "image_id": 5, "category_id": 4, "bbox": [1, 2, 3, 4]},
+        {"id": 2, "image_id": 77, "category_id": 3, "bbox": [1, 2, 3, 4]},
+        {"id": 3, "image_id": 5, "category_id": 3},
+        {"id": 4, "image_id": 5, "category_id": 3, "segmentation": {"size": [40, 80], "counts": [5]}},
+        {"id": 5, "image_id": 5, "category_id": 3, "segmentation": [[1, 2, 3]]},
+        {"id": 6, "image_id": 5, "category_id": 3, "bbox": [0, 0, float("inf"), 4]},
+        {"id": 7, "image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4]},
+    ]
+    text(root / "annotations/instances_val2017.json", coco_of(["a.png", "lost.png"], rows))
+    return ["category 4 is unknown", "image 77, which is not listed", "annotation 3", "annotation 4", "annotation 5",
+            "annotation 6", "image lost.png does not exist"]  # fmt: skip
+
+
+def make_broken_yolo(root):
+    make_yolo_listed(root)
+    text(root / "labels/train/0.txt", "1 0.5 0.5 0.25 0.5\n5 0.5 0.5 0.1 0.1\n0 0.5 0.5\n0 a b c d\n0.5 0.5 0.5 1 1\n")
+    text(root / "labels/train/gone.txt", "0 0.5 0.5 0.1 0.1\n")
+    return ["class 5 is unknown", "line 3: 2 numbers", "line 4: could not convert", "line 5: class 0.5", "gone.txt"]
+
+
+def make_broken_labelme(root):
+    make_labelme(root)
+    rows = [
+        {"label": "x", "points": [[1, 1], [3, 3]], "shape_type": "circle"},
+        {"label": "", "points": [[1, 1], [3, 3]], "shape_type": "rectangle"},
+        {"label": "x", "points": [["a", 1]], "shape_type": "polygon"},
+        {"label": "x", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": "!!"},
+    ]
+    text(root / "a.json", json.dumps({"shapes": rows}))
+    text(root / "gone.json", json.dumps({"shapes": []}))
+    return ["circle are not understood", "shape 2: it has no label", "shape 3", "shape 4", "gone.json"]
+
+
+def make_broken_deeppcb(root):
+    make_deeppcb(root)
+    text(root / "group0/0_not/01.txt", "1 2 30 20 7\n1 2 3\n")
+    text(root / "group0/0_not/09.txt", "")
+    return ["class 7 is unknown", "expected x1 y1 x2 y2 class", "09.txt: its image does not exist"]
+
+
+def make_broken_severstal(root):
+    picture(root / "train_images/0.jpg")
+    rows = ["0.jpg,1,3199 9", "0.jpg,2,5", "0.jpg,3,a b", "0.jpg,4,9 5 11 3", "lost.jpg,1,1 5"]
+    text(root / "train.csv", "\n".join(["ImageId,ClassId,EncodedPixels", *rows]))
+    return ["class 1: run lengths do not fit", "class 2: run lengths are pairs", "class 3", "class 4", "lost.jpg"]
+
+
+def make_broken_class_masks(root):
+    for i, low in enumerate((1, 0)):
+        picture(root / f"images/{i}.png", i)
+        values = np.zeros(SIZE, np.uint8)
+        values[3:5, 3:9], values[20:, 60:] = low, 7
+        (root / "masks").mkdir(exist_ok=True)
+        Image.fromarray(values).save(root / f"masks/{i}.png")
+    text(root / "classes.txt", "dent\n")
+    return ["0.png: pixel values without a name: 7", "1.png: pixel values without a name: 7"]
+
+
+@pytest.mark.parametrize(
+    ("make", "spoilt", "defective"),
+    [
+        (make_broken_class_masks, "0", True),  # it has a dent beside them
+        (make_broken_class_masks, "1", None),
+        (make_broken_voc, "2", None),
+        (make_broken_coco, "a", True),  # one annotation of it is left
+        (make_broken_yolo, "0", True),
+        (make_broken_labelme, "a", None),
+        (make_broken_deeppcb, "01_test", None),
+        (make_broken_severstal, "0", None),
+    ],
+)
+def test_broken_annotations_are_named_and_the_rest_is_kept(make, spoilt, defective, tmp_path):
+    expected = make(tmp_path)
+    with pytest.warns(AnnotationWarning, match=f"{len(expected)} annotations are left out"):
+        dataset = read_dataset(tmp_path)
+    (sample,) = (s for s in dataset.samples if s.image.stem == spoilt)
+    assert sample.defective is defective  # without its annotations, an image that had some is not a good one
+    assert len(dataset) >= 1
+    assert len(dataset.broken) == len(expected)
+    for words in expected:
+        assert sum(words in line for line in dataset.broken) == 1, (words, dataset.broken)
+    found = audit_dataset(dataset)
+    assert found.broken_annotations == list(dataset.broken)
+    assert found.serious
+
+
+def converted(target):
+    """A good image and two with an outline, all with templates, in a format, and the file of the second."""
+
+    def make(root):
+        outline = Polygon((((5.0, 5.0), (30.0, 5.0), (30.0, 20.0)),), "open")
+        twin = picture(root / "source/twin.png", 9)
+        samples = tuple(
+            Sample(picture(root / f"source/{i}.png", i), label, split, shapes=(outline,) * (i > 0), template=twin)
+            for i, (label, split) in enumerate((("good", "train"), ("open", "test"), ("open", "test")))
+        )
+        place = root / ("set.csv" if target == "csv" else "set")
+        convert(Dataset(samples, root, "csv"), target, place)
+        content = samples[1].image.read_bytes()
+        files = [samples[1].image] if target == "csv" else place.rglob("*.png")
+        return place, next(file for file in files if file.read_bytes() == content)
+
+    return make
+
+
+def listed_in_yolo(root):
+    make_yolo_lists(root)
+    text(root / "train.txt", "./images/0.png\n./images/2.png\n")
+    text(root / "labels/2.txt", "0 0.5 0.5 0.25 0.5\n")
+    return root, picture(root / "images/2.png", 2)
+
+
+def listed_in_elpv(root):
+    text(root / "labels.csv", "a.png 0.0 mono\nb.png 1.0 mono\n")
+    picture(root / "a.png")
+    return root, picture(root / "b.png")
+
+
+def boxes_in_files(root):
+    for i, stem in enumerate("ab"):
+        picture(root / f"{stem}.png", i)
+        text(root / f"{stem}.txt", "dent 0.5 0.5 0.25 0.5\n")
+    text(root / "list.csv", "image,boxes\na.png,a.txt\nb.png,b.txt\n")
+    return root / "list.csv", root / "b.png"
+
+
+def boxes_gone(root):
+    place, image = boxes_in_files(root)
+    return place, image.with_suffix(".txt")
+
+
+def photographs_and_masks(root):
+    for i in range(2):
+        picture(root / f"{i}.jpg", i)
+        write_image(root / f"{i}.png", np.eye(*SIZE, dtype=bool))
+    return root, root / "1.jpg"
+
+
+def tiles(root):
+    place, _ = photographs_and_masks(root / "MT_Blowhole/Imgs")
+    return root, place / "1.jpg"
+
+
+NAMING = (
+    "csv",
+    "coco",
+    "labelme",
+    "yolo",
+    "voc",
+    "deeppcb",
+    "severstal",
+    "mvtec",
+    "masks",
+    "class-masks",
+    "good-defect",
+)
+MISSING = {name: converted(name) for name in NAMING} | {
+    make.__name__: make
+    for make in (listed_in_yolo, listed_in_elpv, boxes_in_files, boxes_gone, photographs_and_masks, tiles)
 }
 
 
-@pytest.mark.parametrize("target", HOLDS)
-@pytest.mark.parametrize("split", [None, "train", "val", "test"])
-@given(data=st.data())
-@settings(max_examples=12, deadline=None)
-def test_what_a_format_holds_comes_back(target, split, data):
-    written, back, lost, _ = there_and_back(data.draw(samples_of(HOLDS[target], split)), target)
-    assert lost == []
-    for before, after in zip(written, back, strict=True):
-        assert (after.label, after.split) == (before.label, before.split)
-        if target == "csv":
-            assert after == before
-        same_boxes(after.boxes, before.boxes)
-        same_shapes(after.shapes, before.shapes)
-
-
-@pytest.mark.parametrize("points", [1, 2])
-def test_an_outline_of_few_points_is_none_the_less_an_outline_in_yolo(points):
-    line = Polygon((((2.0, 3.0), (9.0, 7.0))[:points],), "short")
-    other = Polygon((((1.0, 1.0), (5.0, 1.0), (5.0, 6.0)),), "open")
-    _, (back,), lost, _ = there_and_back([Sample(Path(), shapes=(line, other))], "yolo")
-    assert lost == ["label of 1 images is not kept"] or lost == []
-    assert back.boxes is None
-    for found, expected in zip(back.shapes, (line, other), strict=True):
-        assert found.label == expected.label
-        assert shape_bounds(found) == pytest.approx(shape_bounds(expected))
-        np.testing.assert_array_equal(shape_mask(found, (HEIGHT, WIDTH)), shape_mask(expected, (HEIGHT, WIDTH)))
-
-
-@given(samples=samples_of(boxes(st.just("short"))))
-@settings(max_examples=12, deadline=None)
-def test_neu_det_comes_back_with_labels_by_name(samples):
-    written, back, lost, _ = there_and_back(samples, "neu-det")
-    assert lost == ["images are named by their class and a number"]
-    for before in written:
-        same = [a for a in back if a.label == before.label and len(a.boxes) == len(before.boxes)]
-        assert any(np.allclose([b.x0 for b in a.boxes], [b.x0 for b in before.boxes]) for a in same)
-
-
-@pytest.mark.parametrize("target", ["severstal", "class-masks"])
-@given(samples=samples_of(polygons(2) | runs()))
-@settings(max_examples=12, deadline=None)
-def test_masks_of_classes_come_back(target, samples):
-    written, _, lost, found = there_and_back(samples, target)
-    for before, after in zip(written, found, strict=True):
-        expected = read_class_masks(before, CLASSES, (HEIGHT, WIDTH))
-        if target == "class-masks" and any("overlap" in line for line in lost):
-            np.testing.assert_array_equal(after.any(axis=0), expected.any(axis=0))
-            assert not (after & ~expected).any()
-        else:
-            np.testing.assert_array_equal(after, expected)
-
-
-@pytest.mark.parametrize("target", ["voc", "yolo", "deeppcb", "severstal", "mvtec", "masks", "classes"])
-def test_what_a_format_cannot_hold_is_named(target, tmp_path):
-    write_image(tmp_path / "a.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-    image = tmp_path / "a.png"
-    two = (((0.0, 0.0), (3.0, 0.0), (3.0, 3.0)), ((8.0, 8.0), (12.0, 8.0), (12.0, 12.0)))
-    shapes = (Polygon(two, "open"), Polygon(two[:1], "short"))
-    sample = Sample(image, label="odd", shapes=shapes, template=image, group="7", split="test", roi=image)
-    lost = "\n".join(convert(Dataset((sample,), tmp_path, "csv"), target, tmp_path / "out"))
-    assert "group of 1" in lost
-    assert "roi of 1" in lost
-    assert ("template of 1" in lost) == (target != "deeppcb")
-    outlines = {
-        "voc": "the outlines of 1 images are kept as boxes", "yolo": "the outlines of 1 images are kept as boxes",
-        "deeppcb": "the outlines of 1 images are kept as boxes", "severstal": "become one mask",
-        "mvtec": "kept as one mask", "masks": "kept as one mask", "classes": "outlines of 1 images are not kept",
-    }  # fmt: skip
-    assert outlines[target] in lost
-    if target in ("voc", "yolo", "deeppcb", "severstal"):
-        assert "label of 1 images is not kept" in lost
-
-
-def test_masks_of_files_become_run_lengths_and_back(tmp_path):
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[2:5, 3:9] = 255
-    mask[8:12, 1:4] = 255
-    write_image(tmp_path / "a.png", mask // 3)
-    write_image(tmp_path / "m.png", mask)
-    sample = Sample(tmp_path / "a.png", label="open", mask=tmp_path / "m.png")
-    dataset = Dataset((sample,), tmp_path, "csv")
-    assert convert(dataset, "coco", tmp_path / "coco") == []
-    (back,) = read_dataset(tmp_path / "coco").samples
-    assert back.shapes[0].many
-    np.testing.assert_array_equal(read_defect_mask(back, (HEIGHT, WIDTH)), mask > 0)
-    expected = {(3, 2, 9, 5), (1, 8, 4, 12)}  # two defects in one mask, as before
-    for found in (sample, back):
-        assert {(b.x0, b.y0, b.x1, b.y1) for b in defect_boxes(found, (HEIGHT, WIDTH))} == expected
-    convert(read_dataset(tmp_path / "coco"), "masks", tmp_path / "masks")
-    (again,) = read_dataset(tmp_path / "masks").samples
-    assert again.label == "open"
-    np.testing.assert_array_equal(read_defect_mask(again, (HEIGHT, WIDTH)), mask > 0)
-
-
-@given(st.lists(st.tuples(st.floats(-5, 25), st.floats(-5, 25)), min_size=3, max_size=9))
-@settings(max_examples=200, deadline=None)
-def test_outlines_fill_the_pixels_whose_centre_is_inside(ring):
-    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-    centres = np.stack([x.ravel(), y.ravel()], axis=1)
-    expected = points_in_poly(centres, np.array(ring)).reshape(HEIGHT, WIDTH)
-    edges = np.stack([np.array(ring), np.roll(np.array(ring), -1, axis=0)], axis=1)
-    near = np.zeros(len(centres), bool)  # a centre on an edge may go to either side
-    for a, b in edges:
-        along = np.clip(((centres - a) @ (b - a)) / max(((b - a) ** 2).sum(), 1e-12), 0, 1)
-        near |= np.linalg.norm(centres - a - along[:, None] * (b - a), axis=1) < 1e-6
-    differ = polygon_mask(tuple(ring), HEIGHT, WIDTH) != expected
-    assert not (differ & ~near.reshape(HEIGHT, WIDTH)).any()
-
-
-@given(st.integers(0, 10), st.integers(0, 8), st.integers(1, 7), st.integers(1, 5))
-def test_a_rectangle_fills_exactly_its_pixels_and_has_its_bounds(x, y, width, height):
-    ring = ((x, y), (x + width, y), (x + width, y + height), (x, y + height))
-    filled = polygon_mask(ring, HEIGHT, WIDTH)
-    assert filled.sum() == width * height
-    assert filled[y : y + height, x : x + width].all()
-    assert shape_bounds(Polygon((ring,), "a")) == mask_bounds(filled) == (x, y, x + width, y + height)
-
-
-@given(runs())
-@settings(max_examples=100, deadline=None)
-def test_run_lengths_are_those_of_pycocotools(rle):
-    mask = shape_mask(rle, (HEIGHT, WIDTH))
-    reference = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    text = runs_to_text(rle.counts)
-    assert text == reference["counts"].decode()
-    assert runs_from_text(text) == rle.counts
-    np.testing.assert_array_equal(decode_runs(rle.counts, (HEIGHT, WIDTH)), coco_mask.decode(reference) > 0)
-    x, y, width, height = coco_mask.toBbox(reference)
-    assert shape_bounds(rle) == (x, y, x + width, y + height)
-
-
-@given(st.lists(st.integers(0, 100_000), max_size=30))
-def test_short_run_lengths_of_any_size(counts):
-    assert runs_from_text(runs_to_text(tuple(counts))) == tuple(counts)
-
-
-@pytest.mark.parametrize("text", ["`", "0\n", "Ü"])
-def test_damaged_run_lengths_are_refused(text):
+@pytest.mark.filterwarnings("ignore::blemish.dataset.sample.AnnotationWarning")
+@pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
+def test_an_image_that_is_missing_is_left_out_and_listed_by_the_audit(make, tmp_path):
+    place, gone = make(tmp_path)
+    before = read_dataset(place)
+    gone.unlink()
+    with pytest.warns(AnnotationWarning, match=r"not exist"):
+        dataset = read_dataset(place)
+    kept = [s for s in before.samples if s.image != gone.with_suffix(s.image.suffix)]
+    assert len(kept) == len(before) - 1
+    assert list(dataset.samples) == kept
+    (line,) = audit_dataset(dataset).broken_annotations
+    assert re.search(rf"[/ ]{gone.stem.removesuffix('_test')}[._]", line)
+    assert "not exist" in line
+    for sample in dataset.samples:
+        sample.image.unlink()
     with pytest.raises(DataError):
-        runs_from_text(text)
+        read_dataset(place, before.format)
 
 
-def test_a_coco_file_is_understood_by_pycocotools(tmp_path):
-    rng = np.random.default_rng(0)
-    write_image(tmp_path / "a.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-    blob = rng.random((HEIGHT, WIDTH)) > 0.6
-    outline = Polygon((((2.0, 2.0), (14.0, 2.0), (14.0, 11.0), (2.0, 11.0)),), "short")
-    sample = Sample(tmp_path / "a.png", boxes=(Box(1, 2, 5, 9, "open"),), shapes=(outline, encode_mask(blob, "spur")))
-    convert(Dataset((sample,), tmp_path, "csv"), "coco", tmp_path / "out")
-    reference = COCO(tmp_path / "out" / "annotations" / "instances.json")
-    by_name = {c["name"]: reference.loadAnns(reference.getAnnIds(catIds=[c["id"]])) for c in reference.cats.values()}
-    assert by_name["open"][0]["bbox"] == [1, 2, 4, 7]
-    np.testing.assert_array_equal(reference.annToMask(by_name["spur"][0]) > 0, blob)
-    np.testing.assert_array_equal(reference.annToMask(by_name["short"][0]) > 0, shape_mask(outline, blob.shape))
-    assert by_name["spur"][0]["area"] == blob.sum()
+def test_a_coco_file_that_broke_off_is_listed(tmp_path):
+    make_coco(tmp_path)
+    text(tmp_path / "annotations/instances_more.json", "{")
+    text(tmp_path / "annotations/licences.json", '{"licences": []}')
+    with pytest.warns(AnnotationWarning):
+        dataset = read_dataset(tmp_path)
+    (line,) = dataset.broken
+    assert re.search(r"instances_more\.json is not readable as JSON", line)
 
 
-def test_boxes_are_cut_to_the_image_and_empty_ones_dropped():
-    found = (Box(-3, -2, 4, 5, "a"), Box(10, 3, 30, 9, "b"), Box(5, 5, 5, 9, "c"), Box(40, 1, 50, 2, "d"))
-    sample = Sample(Path("a.png"), boxes=found)
-    assert defect_boxes(sample, (HEIGHT, WIDTH)) == (Box(0, 0, 4, 5, "a"), Box(10, 3, 18, 9, "b"))
+def test_audit_lists_boxes_that_do_not_fit(tmp_path):
+    image = picture(tmp_path / "a.png")
+    beyond = Polygon((((70.0, 5.0), (90.0, 5.0), (90.0, 9.0)),), "a")
+    nothing = Polygon((((7.0, 5.0), (9.0, 5.0), (8.0, 5.0)),), "a")
+    gone = (5, 5, 5, 9), (90, 0, 95, 5), (9, 9, 3, 3)
+    samples = (
+        Sample(image, boxes=(Box(-1, 0, 5, 5, "a"), Box(0, 0, 80, 40, "a"))),
+        Sample(picture(tmp_path / "b.png", 1), boxes=tuple(Box(*b, "a") for b in gone)),
+        Sample(picture(tmp_path / "c.png", 2), shapes=(beyond, nothing)),
+    )  # fmt: skip
+    found = audit_dataset(Dataset(samples, tmp_path, "csv"))
+    assert found.boxes_outside == ["a.png: 1", "c.png: 1"]
+    assert found.boxes_empty == ["b.png: 3", "c.png: 1"]
+    assert found.serious
 
 
-def test_masks_are_known_only_where_every_defect_is_outlined():
-    outline = Polygon((((0.0, 0.0), (4.0, 0.0), (4.0, 4.0)),), "a")
-    box = Box(1, 1, 3, 3, "b")
-    assert has_mask(Sample(Path("a.png"), shapes=(outline,)))
-    assert not has_mask(Sample(Path("a.png"), shapes=(outline,), boxes=(box,)))
-    assert has_mask(Sample(Path("a.png"), boxes=()))
-    with pytest.raises(DataError, match="nothing tells which pixels"):
-        read_defect_mask(Sample(Path("a.png"), boxes=(box,)), (4, 4))
-    assert not read_defect_mask(Sample(Path("a.png"), label=GOOD), (4, 4)).any()
+def test_a_defective_image_without_a_box_left_is_of_unknown_truth(tmp_path):
+    image = picture(tmp_path / "a.png")
+    outside = Sample(image, label="a", boxes=(Box(90, 0, 95, 5, "a"),))
+    assert known_boxes(outside, SIZE) is None
+    assert known_boxes(replace(outside, boxes=(*outside.boxes, Box(1, 1, 2, 2, "a"))), SIZE) == (Box(1, 1, 2, 2, "a"),)
+    assert known_boxes(Sample(image, label="good", boxes=()), SIZE) == ()
+    assert known_boxes(Sample(image, label="a"), SIZE) is None
+
+
+def test_labels_without_any_mask_are_no_masks(tmp_path):
+    for i in range(30):
+        picture(tmp_path / f"images/{i:02d}.png", i)
+        text(tmp_path / f"labels/{i:02d}.txt", "")
+    text(tmp_path / "labels/07.txt", "0 300 200 30 40\n")  # in pixels: of no layout that is known
+    with pytest.raises(DataError, match="in no layout"):
+        read_dataset(tmp_path)
+    text(tmp_path / "labels/29.txt", "0 0.5 0.5 0.25 0.5\n")
+    dataset = read_dataset(tmp_path)  # the one file of boxes is found among those of good images
+    assert dataset.format == "yolo"
+    assert dataset.samples[29].boxes == (Box(30, 10, 50, 30, "0"),)
+
+
+def test_rectangles_of_four_corners(tmp_path):
+    picture(tmp_path / "a.png")
+    corners = [[3, 4], [20, 4], [20, 9], [3, 9]]
+    shapes = [{"label": "dent", "shape_type": "rectangle", "points": corners}]
+    # Parts in the order of the alphabet: the picture comes before the shapes.
+    text(tmp_path / "a.json", json.dumps({"imageData": "A" * 100000, "shapes": shapes}))
+    (sample,) = read_dataset(tmp_path).samples
+    assert sample.boxes == (Box(3, 4, 20, 9, "dent"),)
+
+
+def test_voc_files_of_one_name_belong_to_their_folders(tmp_path):
+    for at, folder in enumerate("ab"):
+        picture(tmp_path / f"images/{folder}/0.png", at)
+        text(tmp_path / f"annotations/{folder}/0.xml", voc_xml(("dent", (at + 1, 1, 9, 9))))
+        picture(tmp_path / f"images/{folder}/{folder}1.png", at)
+        text(tmp_path / f"annotations/{folder}1.xml", voc_xml(("pit", (at + 1, 1, 9, 9))))
+        picture(tmp_path / f"images/{folder}/2.png", at)
+    text(tmp_path / "annotations/2.xml", voc_xml())  # of which of the two?
+    with pytest.warns(AnnotationWarning, match="several images or files have its name"):
+        dataset = read_dataset(tmp_path)
+    boxes = {f"{s.image.parent.name}/{s.image.stem}": s.boxes for s in dataset.samples}
+    assert boxes == {
+        "a/0": (Box(0, 0, 9, 9, "dent"),), "a/a1": (Box(0, 0, 9, 9, "pit"),), "a/2": None,
+        "b/0": (Box(1, 0, 9, 9, "dent"),), "b/b1": (Box(1, 0, 9, 9, "pit"),), "b/2": None,
+    }  # fmt: skip
+
+
+def test_coco_in_any_order_and_with_images_elsewhere(tmp_path):
+    picture(tmp_path / "pictures/a.png")
+    annotations = [
+        {"id": i, "image_id": 5, "category_id": 3, "bbox": [0, 0, 8, 9], "note": "x" * 999} for i in range(99)
+    ]
+    ordered = json.dumps(json.loads(coco_of(["a.png"], annotations)), sort_keys=True)
+    text(tmp_path / "truth/all.json", ordered)
+    assert ordered.index('"images"') > 65536
+    with pytest.raises(DataError, match=r"holds no images.*image a.png does not exist"):
+        read_dataset(tmp_path / "truth")
+    (sample,) = read_dataset(tmp_path / "truth", root=tmp_path / "pictures").samples
+    assert len(sample.boxes) == 99
+
+
+def test_severstal_rows_of_one_class_are_all_kept(tmp_path):
+    picture(tmp_path / "train_images/a.png")
+    text(tmp_path / "train.csv", "ImageId,ClassId,EncodedPixels\na.png,1,1 3\na.png,1,41 2\n")
+    (sample,) = read_dataset(tmp_path).samples
+    assert read_defect_mask(sample, SIZE).sum() == 5
+
+
+def make_bad_yolo(root):
+    picture(root / "images/a.png")
+    text(root / "data.yaml", "names: [a]\ntrain: 5\n")
+
+
+def make_bad_coco(annotation, name="a.png"):
+    def make(root):
+        picture(root / "images/a.png")
+        text(root / "all.json", coco_of([name], [{"id": 1, "image_id": 5, "category_id": 3, **annotation}]))
+
+    return make
+
+
+def make_bad_severstal(content):
+    def make(root):
+        picture(root / "train_images/a.png")
+        (root / "train.csv").write_bytes(b"ImageId,ClassId,EncodedPixels\n" + content)
+
+    return make
+
+
+def make_bad_voc(root):
+    make_voc(root)
+    (root / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe0")
+
+
+def make_bad_voc_encoding(root):
+    make_voc(root)
+    text(root / "Annotations/0.xml", '<?xml version="1.0" encoding="foo"?><annotation/>')
+
+
+def make_bad_csv(root):
+    picture(root / "a.png")
+    rings = "[[[1,1],[9,1],[9,9]]]"
+    text(root / "all.csv", f'image,shapes\na.png,"[{{""label"":[1],""rings"":{rings}}}]"\n')
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_bad_yolo,
+        make_bad_coco({"segmentation": {"size": [40, 80], "counts": [float("inf")]}}),
+        make_bad_coco({"segmentation": {"size": [10**5, 10**6], "counts": [10**11]}}),
+        make_bad_coco({"segmentation": {"size": [20, 80], "counts": [1600]}}),
+        make_bad_coco({"bbox": [1, 2, 3, 4]}, "a" * 5000 + ".png"),
+        make_bad_severstal(b"\xff\xfe.png,1,1 5\n"),
+        make_bad_severstal(b"a.png,1,99999999999999999999999 5\n"),
+        make_bad_voc,
+        make_bad_voc_encoding,
+        make_bad_csv,
+    ],
+)
+def test_content_that_no_file_should_hold_is_refused_or_left_out(make, tmp_path):
+    make(tmp_path)
+    place = tmp_path / "all.csv" if (tmp_path / "all.csv").exists() else tmp_path
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            broken = read_dataset(place).broken
+        except DataError as error:
+            broken = [str(error)]
+    assert broken
+    assert all("\n" not in line for line in broken)
+    assert all(isinstance(w.message, AnnotationWarning) for w in caught)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "content", "words"),
+    [
+        (make_voc, "Annotations/0.xml", "<annotation><object>", "not readable as XML"),
+        (make_voc, "Annotations/0.xml", "<html></html>", "no Pascal VOC annotation"),
+        (make_voc, "Annotations/0.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "XML entities"),
+        (make_labelme, "a.json", '{"shapes": [', "not readable as JSON"),
+        (make_labelme, "a.json", '{"shapes": 5}', "no list of shapes"),
+        (make_deeppcb, "group0/0_not/01.txt", "\udcff", "not readable as text"),
+    ],
+)
+def test_a_damaged_file_is_one_line_and_leaves_its_image_unknown(make, name, content, words, tmp_path):
+    make(tmp_path)
+    (tmp_path / name).write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.warns(AnnotationWarning, match=words):
+        dataset = read_dataset(tmp_path)
+    (line,) = dataset.broken
+    assert "\n" not in line
+    (sample,) = (s for s in dataset.samples if s.image.stem.removesuffix("_test") == Path(name).stem)
+    assert (sample.defective, sample.boxes, sample.shapes) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "boxes"),
+    [
+        ("a.xml", voc_xml(("pit", (1, 1, 9, 9))), (Box(0, 0, 9, 9, "pit"),)),
+        ("a.txt", "1 2 30 20 3\n", (Box(1, 2, 30, 20, "mousebite"),)),
+        ("a.txt", "dent 0.5 0.5 0.25 0.5\n", (Box(30, 10, 50, 30, "dent"),)),
+        ("a.json", '{"shapes": [{"label": "pit", "points": [[1,1],[3,1],[3,4]]}]}', (Box(1, 1, 3, 4, "pit"),)),
+    ],
+)
+def test_box_files_of_a_csv(file, content, boxes, tmp_path):
+    picture(tmp_path / "a.png")
+    text(tmp_path / file, content)
+    text(tmp_path / "list.csv", f"image,boxes\na.png,{file}\n")
+    (sample,) = read_dataset(tmp_path / "list.csv").samples
+    assert (sample.boxes, sample.label) == (boxes, boxes[0].label)
+    text(tmp_path / "list.csv", f"image,boxes\na.png,no_{file}\n")
+    with pytest.raises(DataError, match="does not exist"):
+        read_dataset(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("cell", ["[[1, 2, 3]]", "[[1, 2, 3, null, a]]", "[[", "[5]"])
+def test_a_wrong_cell_is_one_line(cell, tmp_path):
+    picture(tmp_path / "a.png")
+    text(tmp_path / "list.csv", f'image,boxes\na.png,"{cell}"\n')
+    with pytest.raises(DataError, match="line 2: boxes is not understood"):
+        read_dataset(tmp_path / "list.csv")
+
+
+@pytest.mark.filterwarnings("ignore:.*bear another class")
+@pytest.mark.skipif(not os.environ.get("BLEMISH_DATA"), reason="set BLEMISH_DATA to the folder of the real images")
+@pytest.mark.parametrize(
+    ("name", "format", "images", "count"), [("neu_det", "neu-det", 1800, 4189), ("deeppcb", "deeppcb", 300, 2119)]
+)
+def test_real_sets(name, format, images, count):
+    root = Path(os.environ["BLEMISH_DATA"])
+    folder, listed = read_dataset(root / name), read_dataset(root / f"splits/{name}.csv", root=root / name)
+    assert folder.format == format
+    for dataset in (folder, listed):
+        assert len(dataset) == images
+        assert sum(len(s.boxes) for s in dataset.samples) == count
+        assert not dataset.broken
+    assert {(s.image, s.boxes) for s in folder.samples} == {(s.image, s.boxes) for s in listed.samples}
+    other = sum(box.label != s.label for s in folder.samples for box in s.boxes if s.label)
+    assert other == (188 if name == "neu_det" else 0)
+    if name == "neu_det":
+        assert set(Counter(s.label for s in folder.samples).values()) == {300}
+    else:
+        assert all(s.template is not None for s in folder.samples)

@@ -289,7 +289,7 @@ def test_a_wrong_csv_is_one_line(tmp_path, text, words):
 def test_places_that_are_no_dataset(tmp_path):
     cases = {
         "empty folder": tmp_path / "empty",
-        "nothing tells good": tmp_path / "flat",
+        "no folder says which are good": tmp_path / "flat",
         "one image": tmp_path / "a.png",
     }
     (tmp_path / "empty").mkdir()

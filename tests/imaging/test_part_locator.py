@@ -1,4 +1,4 @@
-"""Parts found in pictures of known geometry: blobs, edges and marks, shifted and turned; crops and the way back."""
+"""Parts found in pictures of known geometry: blobs, edges and patterns, shifted and turned; crops and the way back."""
 
 import base64
 
@@ -24,7 +24,7 @@ SIZE = (160, 240)
 
 
 def rectangle(centre, degrees, height, width):
-    """Corners of a rectangle that is turned anticlockwise on the screen, by plain trigonometry."""
+    """Corners of a rectangle that is rotated anticlockwise on the screen, by plain trigonometry."""
     angle = np.radians(degrees)
     along, down = np.array([np.cos(angle), -np.sin(angle)]), np.array([np.sin(angle), np.cos(angle)])
     return [
@@ -45,7 +45,7 @@ def overlap(one, other):
 
 
 @pytest.mark.parametrize("degrees", [0, 17, -31, 44])
-def test_a_turned_crop_and_the_way_back(degrees):
+def test_a_rotated_crop_and_the_way_back(degrees):
     crop = RotatedCrop((120, 80), degrees, 60, 100)
     np.testing.assert_allclose(crop.corners(), rectangle((120, 80), degrees, 60, 100), atol=1e-9)
     points = np.random.default_rng(1).uniform(0, 60, (20, 2))
@@ -70,7 +70,7 @@ def test_a_turned_crop_and_the_way_back(degrees):
     )
 
 
-def test_a_crop_that_is_not_turned_is_a_plain_slice():
+def test_a_crop_that_is_not_rotated_is_a_plain_slice():
     image = np.random.default_rng(0).integers(0, 65536, (*SIZE, 3)).astype(np.uint16)
     crop = RotatedCrop((50, 40), 0, 20, 30)
     np.testing.assert_array_equal(crop.crop(image), image[30:50, 35:65])
@@ -120,63 +120,63 @@ def test_the_edge_of_a_step_is_where_the_step_is():
     assert overlap(find_contour(drawn(corners)), polygon_mask(corners, *SIZE)) > 0.96
 
 
-def pattern(seed=0, size=(48, 60)):
+def make_pattern(seed=0, size=(48, 60)):
     noise = np.random.default_rng(seed).normal(0, 1, size)
     smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
     return ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
 
 
-def placed(mark, centre, degrees, gain=0.6, offset=0.2, size=SIZE, noise=0.02):
-    """The mark laid into a picture at a place and an angle, with less contrast and some noise."""
-    height, width = mark.shape
+def placed(pattern, centre, degrees, gain=0.6, offset=0.2, size=SIZE, noise=0.02):
+    """The pattern laid into a picture at a place and an angle, with less contrast and some noise."""
+    height, width = pattern.shape
     spot = RotatedCrop(centre, degrees, height, width)
     field = cv2.GaussianBlur(np.random.default_rng(5).random(size), (0, 0), 3).astype(np.float32)
     inside = polygon_mask([tuple(p) for p in spot.corners()], *size)
-    field[inside] = spot.map_to_image(mark, size)[inside]
+    field[inside] = spot.map_to_image(pattern, size)[inside]
     noisy = gain * field + offset + np.random.default_rng(6).normal(0, noise, size)
     return noisy.clip(0, 1).astype(np.float32)
 
 
 def test_correlation_is_that_of_scikit_image():
     image = np.random.default_rng(0).random((50, 70)).astype(np.float32)
-    mark = image[10:26, 20:45] + np.random.default_rng(1).normal(0, 0.1, (16, 25)).astype(np.float32)
-    ours = normalised_correlation(image, mark, np.ones(mark.shape, np.float32))
-    np.testing.assert_allclose(ours, match_template(image, mark), atol=1e-4)
+    pattern = image[10:26, 20:45] + np.random.default_rng(1).normal(0, 0.1, (16, 25)).astype(np.float32)
+    ours = normalised_correlation(image, pattern, np.ones(pattern.shape, np.float32))
+    np.testing.assert_allclose(ours, match_template(image, pattern), atol=1e-4)
 
 
 def test_masked_correlation_by_brute_force():
     image = np.random.default_rng(0).random((30, 32)).astype(np.float32)
-    mark, mask = rotate_pattern(pattern(3, (9, 12)), 30)
-    ours = normalised_correlation(image, mark, mask)
+    pattern, mask = rotate_pattern(make_pattern(3, (9, 12)), 30)
+    ours = normalised_correlation(image, pattern, mask)
     keep = mask > 0
     for y, x in [(0, 0), (3, 7), (ours.shape[0] - 1, ours.shape[1] - 1)]:
-        own = image[y : y + mark.shape[0], x : x + mark.shape[1]][keep]
-        assert ours[y, x] == pytest.approx(np.corrcoef(own, mark[keep])[0, 1], abs=1e-4)
+        own = image[y : y + pattern.shape[0], x : x + pattern.shape[1]][keep]
+        assert ours[y, x] == pytest.approx(np.corrcoef(own, pattern[keep])[0, 1], abs=1e-4)
 
 
 @pytest.mark.parametrize("angle", [0.0, 3.3, -25.0, 90.0, 178.0])
 @pytest.mark.parametrize("size", [(48, 60), (16, 20), (90, 40)])
-def test_a_turned_mark_is_found_to_parts_of_a_pixel(angle, size):
-    mark = pattern(1, size)
+def test_a_rotated_pattern_is_found_to_parts_of_a_pixel(angle, size):
+    pattern = make_pattern(1, size)
     centre = (121.3, 77.8)
-    match = match_pattern(placed(mark, centre, angle), mark, max_degrees=180)
+    match = match_pattern(placed(pattern, centre, angle), pattern, max_degrees=180)
     assert np.hypot(match.centre[0] - centre[0], match.centre[1] - centre[1]) < 0.7
     assert abs((match.degrees - angle + 180) % 360 - 180) < 1.5
     assert match.score > 0.85
 
 
-def test_a_mark_in_the_corner_of_the_image():
-    mark = pattern(2)
-    image = placed(mark, (30, 24), 0)
-    match = match_pattern(image, mark, max_degrees=10)
+def test_a_pattern_in_the_corner_of_the_image():
+    pattern = make_pattern(2)
+    image = placed(pattern, (30, 24), 0)
+    match = match_pattern(image, pattern, max_degrees=10)
     np.testing.assert_allclose(match.centre, (30, 24), atol=0.5)
-    assert match_pattern(image[:48, :60], mark).centre == pytest.approx((30, 24), abs=0.1)
+    assert match_pattern(image[:48, :60], pattern).centre == pytest.approx((30, 24), abs=0.1)
 
 
-def test_without_turning_the_crop_is_a_slice():
-    mark = pattern(2)
-    image = (placed(mark, (80, 70), 0) * 255).astype(np.uint8)[..., None]
-    roi = Roi(pattern=PatternLocator(png=encode_pattern(mark), crop=(-10, -5, 70, 53)))
+def test_without_rotation_the_crop_is_a_slice():
+    pattern = make_pattern(2)
+    image = (placed(pattern, (80, 70), 0) * 255).astype(np.uint8)[..., None]
+    roi = Roi(pattern=PatternLocator(png=encode_pattern(pattern), crop=(-10, -5, 70, 53)))
     place = locate_part(image, roi)
     assert place.rotated is None
     assert place.box == (40, 41, 120, 99)
@@ -184,7 +184,7 @@ def test_without_turning_the_crop_is_a_slice():
 
 @pytest.mark.parametrize("locator", [{"blob": BlobLocator(upright=True)}, {"contour": ContourLocator(upright=True)}])
 @pytest.mark.parametrize("degrees", [-40, -12, 0, 25])
-def test_an_upright_crop_of_a_turned_part(locator, degrees):
+def test_an_upright_crop_of_a_rotated_part(locator, degrees):
     corners = rectangle((118, 82), degrees, 50, 90)
     place = locate_part(drawn(corners), Roi(**locator))
     assert abs(place.rotated.degrees - degrees) < 1.5
@@ -193,12 +193,12 @@ def test_an_upright_crop_of_a_turned_part(locator, degrees):
     assert overlap(place.valid_pixels(SIZE), polygon_mask(corners, *SIZE)) > 0.93
 
 
-def test_a_turned_part_that_goes_with_a_mark():
-    mark = pattern(4)
-    spot = RotatedCrop((100, 80), 20, *mark.shape)
-    image = (placed(mark, (100, 80), 20) * 255).astype(np.uint8)[..., None]
+def test_a_rotated_part_that_goes_with_a_pattern():
+    pattern = make_pattern(4)
+    spot = RotatedCrop((100, 80), 20, *pattern.shape)
+    image = (placed(pattern, (100, 80), 20) * 255).astype(np.uint8)[..., None]
     place = locate_part(
-        image, Roi(pattern=PatternLocator(png=encode_pattern(mark), degrees=30, crop=(-15, -10, 75, 30)))
+        image, Roi(pattern=PatternLocator(png=encode_pattern(pattern), degrees=30, crop=(-15, -10, 75, 30)))
     )
     expected = spot.to_image(np.array([[-15, -10], [75, -10], [75, 30], [-15, 30]]))
     np.testing.assert_allclose(place.rotated.corners(), expected, atol=1.0)
@@ -206,7 +206,7 @@ def test_a_turned_part_that_goes_with_a_mark():
     assert place.valid.all()
 
 
-def test_margin_counts_and_the_search_rectangle():
+def test_margin_valid_pixels_and_the_search_rectangle():
     corners = [(60.0, 40.0), (100.0, 40.0), (60.0, 80.0)]
     image = drawn(corners)
     image[100:150, 120:230] = 200  # larger, but outside the rectangle
@@ -235,7 +235,7 @@ NOISE = np.random.default_rng(0).normal(90, 2, (*SIZE, 1)).clip(0, 255).astype(n
         Roi(blob=BlobLocator()),
         Roi(blob=BlobLocator(level=0.9)),
         Roi(contour=ContourLocator()),
-        Roi(pattern=PatternLocator(png=encode_pattern(pattern()), degrees=10)),
+        Roi(pattern=PatternLocator(png=encode_pattern(make_pattern()), degrees=10)),
     ],
 )
 def test_no_part_is_one_clear_line(image, roi):
@@ -251,9 +251,9 @@ def test_an_open_line_encloses_nothing():
         find_contour(image[..., None])
 
 
-def test_an_image_smaller_than_the_mark():
+def test_an_image_smaller_than_the_pattern():
     with pytest.raises(ImageError, match="smaller than the pattern"):
-        locate_part(FLAT[:20, :20], Roi(pattern=PatternLocator(png=encode_pattern(pattern()))))
+        locate_part(FLAT[:20, :20], Roi(pattern=PatternLocator(png=encode_pattern(make_pattern()))))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_an_image_smaller_than_the_mark():
         (base64.b64encode(cv2.imencode(".png", FLAT[:30, :30])[1].tobytes()).decode(), "one grey"),
     ],
 )
-def test_a_mark_that_is_none_is_refused(content, words):
+def test_a_pattern_that_is_none_is_refused(content, words):
     with pytest.raises(ValidationError, match=words):
         PatternLocator(png=content)
 

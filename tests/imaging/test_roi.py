@@ -1,13 +1,9 @@
 """Regions of interest: boxes and masks of known geometry, scaled with the image."""
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from blemish.errors import ImageError
-from blemish.geometry import polygon_mask
 from blemish.imaging.roi import Roi, locate_roi
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
@@ -68,23 +64,3 @@ def test_nothing_left_is_one_clear_line(roi, words):
     with pytest.raises(ImageError, match=words) as caught:
         locate_roi(IMAGE, Roi(image_height=100, image_width=200, **roi))
     assert "\n" not in str(caught.value)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(-10, 50), st.integers(-10, 40)), min_size=3, max_size=8))
-def test_polygon_agrees_with_a_point_test_at_every_pixel(points):
-    mask = polygon_mask(points, 30, 40)
-    # A centre right on an edge may fall to either side.
-    for y in range(30):
-        for x in range(40):
-            crossings = sum(
-                (ya > y + 0.5) != (yb > y + 0.5) and x + 0.5 < xa + (y + 0.5 - ya) * (xb - xa) / (yb - ya)
-                for (xa, ya), (xb, yb) in zip(points, [*points[1:], points[0]], strict=True)
-            )
-            near_edge = abs(cv2.pointPolygonTest(np.int32(points), (x + 0.5, y + 0.5), True)) < 1e-4
-            assert near_edge or mask[y, x] == bool(crossings % 2)
-
-
-def test_a_triangle_has_its_area():
-    triangle = [(3.2, 4.1), (180.7, 12.9), (70.3, 95.5)]
-    assert polygon_mask(triangle, 100, 200).sum() == pytest.approx(cv2.contourArea(np.float32(triangle)), rel=0.01)

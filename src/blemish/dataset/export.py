@@ -165,7 +165,7 @@ def list_losses(samples: Iterable[Sample], kept: Collection[str]) -> list[str]:
 
 
 def select_labelled(samples: Iterable[Sample]) -> tuple[list[tuple[Sample, str]], list[str]]:
-    """Samples with their label, DEFECT where only boxes or a mask tell; and a line about those that have none."""
+    """Samples with their label, DEFECT where there are only boxes or a mask; and a line about those that have none."""
     samples = list(samples)
     labels = [s.label or {True: DEFECT, False: GOOD, None: None}[s.defective] for s in samples]
     pairs = [(s, label) for s, label in zip(samples, labels, strict=True) if label is not None]

@@ -87,7 +87,7 @@ def defect_instances(sample: Sample, size: tuple[int, int]) -> list[Instance]:
     DataError and ImageError as with `read_defect_mask`.
     """
     if not has_mask(sample):
-        raise DataError(f"nothing tells which pixels of {sample.image} are defective")
+        raise DataError(f"no annotation says which pixels of {sample.image} are defective")
     instances = []
     for shape in defect_shapes(sample, size):
         mask = shape_mask(shape, size)
@@ -172,6 +172,6 @@ def _class_layers(sample: Sample, size: tuple[int, int]) -> Iterable[tuple[str, 
         for value, name in enumerate(sample.mask_classes or (), 1):
             yield name, values == value
     elif not has_mask(sample):
-        raise DataError(f"nothing tells which pixels of {sample.image} are defective")
+        raise DataError(f"no annotation says which pixels of {sample.image} are defective")
     for shape in sample.shapes or ():
         yield shape.label, shape_mask(shape, size)

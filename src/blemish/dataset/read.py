@@ -108,7 +108,7 @@ def detect_format(path: Path) -> str:
     if path.is_dir() and not any(list_images(path)) and not folders:
         raise DataError(f"{path} is an empty folder: no images and no sub-folders")
     if path.is_dir() and list_images(path):
-        raise DataError(f"{path} holds images, but nothing tells good from defective; put the good ones in {path}/good")
+        raise DataError(f"{path} holds images, but no folder says which are good; put the good ones in {path}/good")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise DataError(f"{path} is one image; give a folder of images or a .csv that lists them")
     if folders and all(is_defect_name(f.name) or f.name.lower() in MASK_NAMES for f in folders):

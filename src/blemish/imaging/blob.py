@@ -45,7 +45,7 @@ def otsu_threshold(grey: GreyImage) -> float:
     threshold = (otsu_level((grey * 65535).astype(np.uint16)) + 0.5) / 65535
     bright = grey > threshold
     if not bright.any() or bright.all() or grey[bright].mean() - grey[~bright].mean() < _MIN_CONTRAST:
-        raise ImageError("no part was found: the picture is of one grey; check camera and light, or give a level")
+        raise ImageError("no part was found: the image is of one grey; check camera and light, or give a level")
     return threshold
 
 
@@ -59,5 +59,5 @@ def largest_region(mask: Mask, min_area: float, what: str) -> Mask:
     largest = np.asarray(max(candidates, key=np.sum, default=np.zeros(mask.shape, np.uint8)) > 0)
     share = largest.mean()
     if share == 0 or share < min_area:
-        raise ImageError(f"no part was found: {what} covers {min_area:.2%} of the picture; the largest has {share:.2%}")
+        raise ImageError(f"no part was found: {what} covers {min_area:.2%} of the image; the largest has {share:.2%}")
     return largest

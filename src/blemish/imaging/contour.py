@@ -52,5 +52,5 @@ def _otsu_step(steps: NDArray[np.float32]) -> float:
     """Otsu's level of the steps of grey at all pixels."""
     top = float(steps.max())
     if top < _MIN_STEP:
-        raise ImageError("no part was found: there is no edge in the picture; check camera and light")
+        raise ImageError("no part was found: there is no edge in the image; check camera and light")
     return max(_MIN_STEP, otsu_level((steps / top * 255).astype(np.uint8)) / 255 * top)

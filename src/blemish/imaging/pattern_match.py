@@ -1,4 +1,4 @@
-"""The part by a pattern: a small picture that is searched for in the image, shifted and rotated."""
+"""The part by a pattern: a small image that is searched for in the image, shifted and rotated."""
 
 import base64
 import binascii
@@ -31,7 +31,7 @@ class PatternMatch:
 
 
 def encode_pattern(grey: GreyImage) -> str:
-    """A grey picture (h, w) in [0, 1] as a base64 PNG; ImageError where it cannot serve as a pattern."""
+    """A grey image (h, w) in [0, 1] as a base64 PNG; ImageError where it cannot serve as a pattern."""
     check_pattern(grey)
     content = cv2.imencode(".png", np.round(grey * 255).astype(np.uint8))[1].tobytes()
     if len(content) > MAX_PATTERN_BYTES:
@@ -41,26 +41,26 @@ def encode_pattern(grey: GreyImage) -> str:
 
 @lru_cache(maxsize=4)
 def decode_pattern(text: str) -> GreyImage:
-    """The picture (h, w) in [0, 1] from its base64 PNG, read-only; ImageError where it is damaged or too large."""
+    """The image (h, w) in [0, 1] from its base64 PNG, read-only; ImageError where it is damaged or too large."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ImageError("the pattern's picture is damaged: it is no base64") from error
+        raise ImageError("the pattern is damaged: it is no base64") from error
     size = png_size(content)
     if len(content) > MAX_PATTERN_BYTES or size is None:
-        raise ImageError("the pattern's picture is damaged: it is no small PNG")
+        raise ImageError("the pattern is damaged: it is no small PNG")
     if size[0] * size[1] > MAX_PATTERN_PIXELS:
-        raise ImageError("the pattern's picture has more than 16 million pixels")
+        raise ImageError("the pattern has more than 16 million pixels")
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
     if decoded is None:
-        raise ImageError("the pattern's picture is damaged")
+        raise ImageError("the pattern is damaged")
     grey = np.asarray(decoded, np.float32) / np.float32(255)
     grey.flags.writeable = False
     return grey
 
 
 def check_pattern(pattern: GreyImage) -> None:
-    """ImageError for a picture (h, w) that is too small, or too plain to be found again."""
+    """ImageError for an image (h, w) that is too small, or too plain to be found again."""
     if min(pattern.shape) < MIN_SIDE:
         raise ImageError(f"a pattern of {pattern.shape[1]}×{pattern.shape[0]} px is too small; take {MIN_SIDE} or more")
     if float(pattern.std()) < MIN_CONTRAST:

@@ -58,7 +58,7 @@ class _Header:
     channels: int
     bits: int
     orientation: int = 1
-    whole: bool = True  # False: the end is missing, or cannot be told cheaply
+    whole: bool = True  # False: the end is missing, or it would take long to know
     plain: bool = True  # OpenCV decodes it right
     picture: Any = None  # what Pillow or tifffile has opened
 

@@ -29,7 +29,7 @@ def scale_from_target(
         found, points = cv2.findCirclesGrid(grey, (columns, rows), flags=cv2.CALIB_CB_SYMMETRIC_GRID)
     if not found:
         raise ImageError(
-            f"no {pattern} of {columns} x {rows} points was found; check the counts, the focus and that all of it shows"
+            f"no {pattern} of {columns} x {rows} points was found; check the counts and the focus, and get all of it into the image"
         )
     grid = points.reshape(rows, columns, 2).astype(np.float64)
     along, down = _mean_step(grid, axis=1), _mean_step(grid, axis=0)
@@ -37,7 +37,7 @@ def scale_from_target(
         along, down = down, along
     rotation = np.degrees(np.arctan2(abs(along[1]), abs(along[0])))
     if rotation > _MAX_ROTATION:
-        raise ImageError(f"the target is turned by {rotation:.0f} degrees; lay it square to the picture")
+        raise ImageError(f"the target is turned by {rotation:.0f} degrees; align it with the image's axes")
     # A step in mm, rotated, then stretched by the scales of x and y: the x components of both steps give its scale.
     x, y = np.hypot(along, down) / pitch_mm
     return float(x), float(y)
