@@ -73,8 +73,10 @@ class AnchorDetector(DenseDetector):
         return DensePredictions(logits, offsets, centres_and_sizes(anchors)[0], anchors)
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.predict_dense(images)
-        return decode_boxes(found.boxes, found.references, self.variances), self.class_scores(found.logits)
+        predictions = self.predict_dense(images)
+        return decode_boxes(predictions.boxes, predictions.references, self.variances), self.class_scores(
+            predictions.logits
+        )
 
     def assign(self, predictions: DensePredictions, image: int, targets: Tensor) -> Tensor:
         return match_boxes(predictions.references, targets[:, :4], *self.match_ious)

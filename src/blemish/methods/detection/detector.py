@@ -140,7 +140,7 @@ class Detector(Method):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         options = self.options
         pretrained = set()
         if options.weights != "random" and timm.is_model(options.backbone):  # else it is trained from scratch

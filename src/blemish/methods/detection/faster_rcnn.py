@@ -11,11 +11,12 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 
 from blemish.methods.base import Batch, MethodInfo, ignored_when
+from blemish.methods.common.losses import focal_loss
 from blemish.methods.detection.anchors import AnchorGenerator, AnchorSizes, anchor_shapes
 from blemish.methods.detection.boxes import centres_and_sizes, clip_boxes, decode_boxes
 from blemish.methods.detection.detector import SMOKE_REGIONS, Detector, DetectorOptions, Losses
 from blemish.methods.detection.heads import flatten_cells
-from blemish.methods.detection.losses import BoxLoss, box_loss, focal_softmax
+from blemish.methods.detection.losses import BoxLoss, box_loss
 from blemish.methods.detection.matching import (
     IGNORED,
     gather_targets,
@@ -248,7 +249,8 @@ class FasterRCNN(Detector):
         """Class and box loss of one second stage."""
         used, positive = sampled.matches >= -1, sampled.matches >= 0
         gamma = 2.0 if self.options.class_loss == "focal" else 0.0
-        class_loss = focal_softmax(logits[used], sampled.labels[used] + 1, gamma)
+        cross_entropy = F.cross_entropy(logits[used], sampled.labels[used] + 1, reduction="none")
+        class_loss = focal_loss(cross_entropy, gamma)
         labels = sampled.labels[positive]
         own = offsets[positive][torch.arange(len(labels), device=offsets.device), labels]
         boxes, targets = sampled.boxes[positive], sampled.targets[positive]

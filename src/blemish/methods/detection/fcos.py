@@ -66,8 +66,8 @@ class FCOS(DenseDetector):
         return DensePredictions(logits, boxes, locations, strides, outputs[..., 4])
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.predict_dense(images)
-        return found.boxes, (found.logits.sigmoid() * found.centreness.sigmoid()[..., None]).sqrt()
+        predictions = self.predict_dense(images)
+        return predictions.boxes, (predictions.logits.sigmoid() * predictions.centreness.sigmoid()[..., None]).sqrt()
 
     def assign(self, predictions: DensePredictions, image: int, targets: Tensor) -> Tensor:
         return assign_smallest(predictions.locations, predictions.references, targets[:, :4])

@@ -33,12 +33,6 @@ def iou_loss(kind: IoULoss, boxes: Tensor, targets: Tensor) -> Tensor:
     return value
 
 
-def focal_softmax(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
-    """Focal loss over exclusive classes: logits (P, K), targets (P,) int64; (P,)."""
-    likelihood = F.log_softmax(logits, dim=1).gather(1, targets[:, None]).squeeze(1)
-    return -((1 - likelihood.exp()) ** gamma) * likelihood
-
-
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Labels (...) int64 as (..., K) float; a row of zeros for a negative label."""
     return (labels[..., None] == torch.arange(classes, device=labels.device)).float()

@@ -96,7 +96,7 @@ class PathAggregation(nn.Module):
 
 
 class SingleMap(nn.Module):
-    """One map alone, as in the first Faster R-CNN."""
+    """A single map, as in the original Faster R-CNN."""
 
     def __init__(self, channels: list[int], width: int) -> None:
         super().__init__()

@@ -85,9 +85,9 @@ class Yolo(DenseDetector):
         return DensePredictions(logits, boxes, locations, strides)
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.predict_dense(images)
-        scores = found.logits.sigmoid()
-        return found.boxes, scores[..., :1] * scores[..., 1:]
+        predictions = self.predict_dense(images)
+        scores = predictions.logits.sigmoid()
+        return predictions.boxes, scores[..., :1] * scores[..., 1:]
 
     def assign(self, predictions: DensePredictions, image: int, targets: Tensor) -> Tensor:
         probabilities = predictions.logits[image].detach().sigmoid()

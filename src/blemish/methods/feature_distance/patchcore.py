@@ -80,7 +80,7 @@ class PatchCore(OnePassMethod):
         self.register_buffer("bank_neighbours", torch.empty(0, 0, dtype=torch.int64))
         # Half of the memory: selection needs the projection of the features as well.
         self._capacity = max(1, options.memory_mb * 2**20 // 2 // (4 * self.bank.shape[1]))
-        # A batch's patches are added before the buffer is found to be full.
+        # A batch's patches are added before the buffer is condensed.
         patches = options.rotations * options.batch_size * (options.image_size // min(options.strides)) ** 2
         self._buffer = GrowingBuffer(self._capacity + patches)
         self._patches_seen = 0

@@ -22,11 +22,11 @@ class DenoisingOptions(RestorationOptions):
 class DenoisingAutoencoder(Restoration):
     """Kascenas et al. 2022, "Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI", MIDL.
 
-    Kept: U-Net with skips; Gaussian noise of deviation 0.2 drawn on 16 x 16 cells and enlarged, at a random shift; L2
+    Kept: U-Net with skips; Gaussian noise of deviation 0.2 sampled on 16 x 16 cells and enlarged, at a random shift; L2
     loss against the clean image; Adam (AMSGrad) with the rate falling along a cosine; no noise in inspection; map =
     absolute residual. Deviations: BatchNorm and ReLU; a quarter of the width and few steps; noise everywhere and not
     only on the object; a Gaussian for the paper's median filter; the image score is the map's maximum (the
-    paper judges pixels).
+    paper scores pixels).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -86,7 +86,7 @@ class Draem(StepMethod):
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         noise = np.stack([perlin_mask(rng, size, size) & (rng.random() < 0.5) for _ in range(count)])
         masks = torch.from_numpy(noise).to(images.device)
-        textures = match_grey(augment_textures(self.textures.draw(count)).to(images.device), images)
+        textures = match_grey(augment_textures(self.textures.sample(count)).to(images.device), images)
         opacity = 0.1 + 0.9 * torch.rand(count, 1, 1, 1, device=images.device)
         blended = (1 - opacity) * images + opacity * textures
         return torch.where(masks[:, None], blended, images), masks
