@@ -17,6 +17,7 @@ Scores = NDArray[np.float64]  # (N,)
 Boxes = NDArray[np.float64]  # (N, 4) x0 y0 x1 y1 in pixels, x1 and y1 exclusive
 PixelBox = tuple[int, int, int, int]  # x0 y0 x1 y1 in whole pixels, x1 and y1 exclusive
 Points = NDArray[np.float64]  # (N, 2) x y in pixels
+Sizes = NDArray[np.float64]  # (N, 2) width and height in pixels
 Vectors = NDArray[np.float32]  # (N, D)
 Labels = NDArray[np.int64]  # (N,) class indices
 Indices = NDArray[np.int64]  # (N,)

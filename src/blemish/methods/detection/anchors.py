@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.arrays import Points
+from blemish.arrays import Sizes
 from blemish.methods.detection.boxes import cell_centres
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -41,7 +41,7 @@ class AnchorGenerator(nn.Module):
             anchors.append(torch.cat([centres - half, centres + half], dim=-1).reshape(-1, 4))
         return torch.cat(anchors)
 
-    def fit(self, sizes: Points) -> None:
+    def fit(self, sizes: Sizes) -> None:
         """Fit the shapes to box sizes (M, 2): k-means, level by level, of the boxes nearest to the level's own size.
 
         The level's own size is the mean side of its stated shapes, so that a box is detected on a map whose stride
@@ -60,7 +60,7 @@ def anchor_shapes(strides: list[int], scales: tuple[float, ...], ratios: tuple[f
     return torch.tensor(strides)[:, None, None] * shapes
 
 
-def cluster_sizes(sizes: Points, count: int, max_iterations: int = 100) -> Points:
+def cluster_sizes(sizes: Sizes, count: int, max_iterations: int = 100) -> Sizes:
     """k-means of box sizes (M, 2) with the distance 1 - IoU (Redmon and Farhadi 2017): (count, 2), by rising area.
 
     A centre is the median width and height of its boxes, which outliers move less than their mean.
@@ -78,7 +78,7 @@ def cluster_sizes(sizes: Points, count: int, max_iterations: int = 100) -> Point
     return np.asarray(centres[np.argsort(centres.prod(axis=1), kind="stable")])
 
 
-def size_iou(a: Points, b: Points) -> Points:
+def size_iou(a: Sizes, b: Sizes) -> Sizes:
     """Intersection over union (M, K) of concentric boxes of the sizes (M, 2) and (K, 2)."""
     intersection = np.minimum(a[:, None], b[None]).prod(axis=2)
     return np.asarray(intersection / (a.prod(axis=1)[:, None] + b.prod(axis=1)[None] - intersection))
