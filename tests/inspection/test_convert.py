@@ -109,6 +109,8 @@ def test_data_of_another_or_a_newer_schema_are_one_line(inspection, change, word
     with pytest.raises(BlemishError, match=words) as caught:
         Inspection.from_dict({**inspection.to_dict(), **change})
     assert "\n" not in str(caught.value)
+    with pytest.raises(BlemishError):
+        Inspection.from_dict([])
 
 
 def test_the_text_of_a_reason_is_never_read_back(inspection, monkeypatch):

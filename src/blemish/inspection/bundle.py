@@ -107,8 +107,7 @@ def set_decision(manifest: Manifest, decision: Decision) -> Manifest:
     """The manifest with another decision, and a warning where thresholds are no longer the calibrated ones."""
     before, calibration = manifest.decision, manifest.calibration
     if calibration is not None and (decision.review, decision.reject) != (before.review, before.reject):
-        warnings = [line for line in calibration.warnings if line != CHANGED]
-        calibration = calibration.model_copy(update={"warnings": [*warnings, CHANGED]})
+        calibration = calibration.with_warning(CHANGED)
     return manifest.model_copy(update={"decision": decision, "calibration": calibration})
 
 

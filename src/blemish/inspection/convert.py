@@ -118,7 +118,7 @@ def from_dict(data: Mapping[str, Any]) -> Inspection:
 
     It equals the original but for the heat map and a detector's candidates, and, where masks were left out, the masks.
     """
-    version = data.get("schema_version")
+    version = data.get("schema_version") if isinstance(data, Mapping) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise DataError(f"the inspection has schema version {version}, this blemish reads {SCHEMA_VERSION}; update it")
     record = validate(InspectionRecord, data, "inspection", DataError)

@@ -62,10 +62,7 @@ def enroll(bundle: str | Path, name: str, images: Sequence[ImageInput], out: str
 
 
 def _add_warning(calibration: Calibration | None) -> Calibration | None:
-    if calibration is None:
-        return None
-    notes = [line for line in calibration.warnings if line != ENROLLED]
-    return calibration.model_copy(update={"warnings": [*notes, ENROLLED]})
+    return None if calibration is None else calibration.with_warning(ENROLLED)
 
 
 def embed(inspector: Inspector, images: Sequence[ImageInput]) -> FloatArray:

@@ -60,6 +60,10 @@ class Calibration(FrozenModel):
     warnings: list[str] = Field(default_factory=list)
     temperature: float | None = None
 
+    def with_warning(self, text: str) -> "Calibration":
+        """A copy that ends with this warning, once."""
+        return self.model_copy(update={"warnings": [*(line for line in self.warnings if line != text), text]})
+
 
 class Certificate(FrozenModel):
     """Agreement of the shipped graph with the network it was made from, on real validation images.
