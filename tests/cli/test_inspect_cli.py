@@ -108,6 +108,15 @@ def test_json_on_stdout_is_only_json(command, bundle, folder):
     assert "4 images" in err
 
 
+def test_regions_as_a_coco_file(command, bundle, folder, tmp_path):
+    assert command("inspect", bundle, folder, "--coco", tmp_path / "x" / "coco.json", "--out", tmp_path / "o")[0] == 1
+    content = json.loads((tmp_path / "x" / "coco.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == [str(p) for p in sorted(folder.rglob("*.*"))]
+    rejected = next(a for a in content["annotations"] if a["image_id"] == 3)
+    assert np.abs(np.subtract(rejected["bbox"], (32, 16, 64, 32))).max() <= 2
+    assert not (tmp_path / "o").exists()
+
+
 def test_files_patterns_and_stdin(command, bundle, folder):
     paths = [str(path) for path in sorted(folder.rglob("*.*"))]
 
@@ -238,6 +247,13 @@ def test_decide_changes_thresholds_and_rules(command, bundle, folder, tmp_path):
     assert (decision.map_low, decision.map_high) == (0.45, 0.5)
     assert len(decision.rules) == 2
     assert command("inspect", bundle, review)[0] == 1
+
+
+def test_the_decision_as_json(command, bundle):
+    code, out, err = command("decide", bundle, "--review", 0.4, "--json", "-")
+    decision = open_bundle(bundle).manifest.decision
+    assert (code, json.loads(out)) == (0, decision.model_dump(mode="json"))
+    assert "now decides by" in err
 
 
 def test_a_lowered_reject_threshold_lowers_the_review_threshold(command, bundle):

@@ -1,6 +1,6 @@
 """`blemish data`: properties of a dataset, errors in it, and its conversion to another layout."""
 
-import sys
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 data = typer.Typer(help="Show a dataset's properties, find errors in it, convert it.", no_args_is_help=True)
 
+log = logging.getLogger(__name__)
 MAX_SHOWN = 5  # findings of a kind that are printed; --json has all
 SETTINGS = {
     "unknown": "unknown (no defects to train on)",
@@ -93,7 +94,7 @@ def convert(
 
     dataset = read_dataset(data, format, root)
     for line in convert_dataset(dataset, to, out):
-        print(f"warning: {to}: {line}", file=sys.stderr)
+        log.warning(f"{to}: {line}")
     console.print(f"{len(dataset)} images read as {dataset.format}, written as {to} to {out}")
 
 
@@ -126,9 +127,9 @@ def _print_info(path: str, info: "DatasetInfo") -> None:
         title = "\nSizes of the defects, in px and in % of the image"
         show_table(("class", "from", *header), rows, title=title, right=header)
     for line in info.unreadable[:MAX_SHOWN]:
-        print(f"warning: {line}", file=sys.stderr)
+        log.warning(line)
     if len(info.unreadable) > MAX_SHOWN:
-        print(f"warning: {len(info.unreadable) - MAX_SHOWN} more files cannot be read", file=sys.stderr)
+        log.warning(f"{len(info.unreadable) - MAX_SHOWN} more files cannot be read")
 
 
 def _print_audit(path: str, audit: "Audit") -> None:
