@@ -25,7 +25,7 @@ from blemish.methods.detection.matching import (
     match_proposals,
     sample_matches,
 )
-from blemish.methods.detection.pyramid import STRIDES, build_backbone, build_features
+from blemish.methods.detection.pyramid import STRIDES, build_features
 from blemish.methods.detection.roi import Pooling, RegionPool
 from blemish.methods.detection.suppression import Suppression, suppress
 
@@ -126,8 +126,7 @@ class FasterRCNN(Detector):
         super().__init__(options, classes, channels)
         pyramid = options.neck == "fpn"
         strides = STRIDES if pyramid else (options.stride,)
-        backbone = build_backbone(options, channels, strides)
-        self.features = build_features(backbone, options.neck, options.width, options.image_size, extra=int(pyramid))
+        self.features = build_features(options, channels, options.neck, extra=int(pyramid), strides=strides)
         levels = self.features.strides
         scales = options.scales
         if not pyramid:  # one map has to cover defects of all sizes

@@ -15,7 +15,7 @@ from blemish.methods.detection.detector import SMOKE, DetectorOptions, Losses
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import IoULoss, iou_loss, one_hot
 from blemish.methods.detection.matching import BACKGROUND, IGNORED
-from blemish.methods.detection.pyramid import build_backbone, build_features
+from blemish.methods.detection.pyramid import build_features
 
 REACH = 8.0  # strides: a level is assigned boxes whose farthest side is at most this away, the level below half of it
 RADIUS = 1.5  # strides around a box's centre within which locations are assigned to it
@@ -50,8 +50,7 @@ class FCOS(DenseDetector):
 
     def __init__(self, options: FCOSOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        backbone = build_backbone(options, channels)
-        self.features = build_features(backbone, "fpn", options.width, options.image_size, extra=1)
+        self.features = build_features(options, channels, "fpn", extra=1)
         levels = len(self.features.strides)
         self.head = DenseHead(options.width, options.depth, levels, 1, self.num_classes, outputs=5)
         self.scales = nn.Parameter(torch.zeros(levels))  # logarithm of a factor on each level's distances

@@ -118,22 +118,6 @@ class Features(nn.Module):
         return maps
 
 
-def build_features(backbone: Any, neck: Neck, width: int, image_size: int, extra: int = 0, depth: int = 1) -> Features:
-    """A neck on a backbone, a module with `channels` and `strides`; `extra` coarser levels for fpn and source only.
-
-    Raises OptionError where the image size does not fit the strides.
-    """
-    channels, strides = list(backbone.channels), list(backbone.strides)
-    if neck != "source":
-        check_multiple(image_size, strides[-1])
-    if neck == "single":
-        return Features(backbone, SingleMap(channels, width), strides[-1:])
-    if neck == "pan":
-        return Features(backbone, PathAggregation(channels, width, depth), strides)
-    strides += [strides[-1] * 2 ** (i + 1) for i in range(extra)]
-    return Features(backbone, (FeaturePyramid if neck == "fpn" else SourceMaps)(channels, width, extra), strides)
-
-
 class PartlyFrozen(nn.Module):
     """A pretrained backbone whose layers up to a stride stay as they are, and the statistics of BatchNorm everywhere.
 
@@ -171,3 +155,31 @@ def build_backbone(options: Any, channels: int, strides: tuple[int, ...] = STRID
             f"frozen_stride={options.frozen_stride} leaves nothing of {options.backbone} to train; take 4, or 0"
         )
     return PartlyFrozen(backbone, options.frozen_stride)
+
+
+def build_features(
+    options: Any,
+    channels: int,
+    neck: Neck,
+    *,
+    extra: int = 0,
+    strides: tuple[int, ...] = STRIDES,
+    backbone: Any = None,
+    width: int | None = None,
+    depth: int = 1,
+) -> Features:
+    """The backbone of a detector's options, or another module with `channels` and `strides`, under a neck.
+
+    `extra` coarser levels go with the necks fpn and source only; `depth` is that of the blocks of pan. Raises
+    OptionError where the backbone cannot be built, or the image size does not fit its strides.
+    """
+    backbone = build_backbone(options, channels, strides) if backbone is None else backbone
+    inputs, levels, width = list(backbone.channels), list(backbone.strides), width or options.width
+    if neck != "source":
+        check_multiple(options.image_size, levels[-1])
+    if neck == "single":
+        return Features(backbone, SingleMap(inputs, width), levels[-1:])
+    if neck == "pan":
+        return Features(backbone, PathAggregation(inputs, width, depth), levels)
+    levels += [levels[-1] * 2 ** (i + 1) for i in range(extra)]
+    return Features(backbone, (FeaturePyramid if neck == "fpn" else SourceMaps)(inputs, width, extra), levels)

@@ -13,7 +13,7 @@ from blemish.methods.detection.detector import SMOKE_ANCHORS, DetectorOptions
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import BoxLoss, one_hot
 from blemish.methods.detection.matching import IGNORED
-from blemish.methods.detection.pyramid import build_backbone, build_features
+from blemish.methods.detection.pyramid import build_features
 
 
 class RetinaNetOptions(DetectorOptions):
@@ -55,8 +55,7 @@ class RetinaNet(AnchorDetector):
 
     def __init__(self, options: RetinaNetOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        backbone = build_backbone(options, channels)
-        self.features = build_features(backbone, "fpn", options.width, options.image_size, extra=1)
+        self.features = build_features(options, channels, "fpn", extra=1)
         strides = self.features.strides
         self.anchors = AnchorGenerator(anchor_shapes(strides, options.scales, options.ratios), strides)
         self.head = DenseHead(options.width, options.depth, len(strides), self.anchors.per_cell, self.num_classes)

@@ -16,7 +16,7 @@ from blemish.methods.detection.detector import SMOKE, DetectorOptions, suppressi
 from blemish.methods.detection.heads import flatten_cells
 from blemish.methods.detection.losses import BoxLoss
 from blemish.methods.detection.matching import BACKGROUND
-from blemish.methods.detection.pyramid import build_backbone, build_features, conv
+from blemish.methods.detection.pyramid import build_features, conv
 
 
 class SSDOptions(DetectorOptions):
@@ -71,8 +71,7 @@ class SSD(AnchorDetector):
 
     def __init__(self, options: SSDOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        backbone = build_backbone(options, channels)
-        self.features = build_features(backbone, options.neck, options.width, options.image_size, options.extra)
+        self.features = build_features(options, channels, options.neck, extra=options.extra)
         strides = self.features.strides
         scales = [options.first_scale, *np.linspace(options.min_scale, options.max_scale, len(strides) - 1).tolist()]
         shapes = default_shapes(options.image_size, scales, options.ratios, options.between)

@@ -16,7 +16,7 @@ from blemish.methods.detection.detector import SMOKE, DetectorOptions, Losses
 from blemish.methods.detection.heads import PRIOR_BIAS, flatten_cells
 from blemish.methods.detection.losses import IoULoss, iou_loss, one_hot
 from blemish.methods.detection.matching import IGNORED
-from blemish.methods.detection.pyramid import build_backbone, build_features, conv
+from blemish.methods.detection.pyramid import build_features, conv
 from blemish.methods.detection.sim_ota import assign_sim_ota
 
 SIZES = {"nano": (64, 1), "small": (96, 1), "medium": (160, 2)}  # width of the maps, depth of the blocks
@@ -65,13 +65,11 @@ class Yolo(DenseDetector):
         super().__init__(options, classes, channels)
         default_width, depth = SIZES[options.size]
         width = options.width or default_width
-        backbone: nn.Module
+        backbone = None
         if options.backbone == "csp":
             reject_pretrained_options(options, {"weights": "random", "frozen_stride": 0, "backbone_rate": 1.0})
             backbone = CSPDarknet(channels, width // 4, depth)
-        else:
-            backbone = build_backbone(options, channels)
-        self.features = build_features(backbone, "pan", width, options.image_size, depth=depth)
+        self.features = build_features(options, channels, "pan", backbone=backbone, width=width, depth=depth)
         self.heads = nn.ModuleList(DecoupledHead(width, self.num_classes) for _ in self.features.strides)
 
     def predict_dense(self, images: Tensor) -> DensePredictions:
