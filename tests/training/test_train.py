@@ -207,7 +207,7 @@ def test_features_beyond_the_budget_are_condensed_as_they_come():
     held = []
     for _ in range(30):
         method.training_step({"image": torch.rand(2, 3, 64, 64), "valid": torch.ones(2, 64, 64, dtype=torch.bool)}, 0)
-        held.append(len(method._held))
+        held.append(len(method._buffer))
     method.finish()
     assert max(held) <= 400
     assert method.bank.shape == (300, 152)
