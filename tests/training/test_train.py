@@ -202,7 +202,7 @@ def test_the_network_sees_all_channels_of_images_that_have_others_than_three(tmp
 def test_features_beyond_the_budget_are_condensed_as_they_come():
     options = PatchCoreOptions(image_size=64, coreset_ratio=0.5, memory_mb=16, max_vectors=300)
     method = PatchCore(options, ("good", "defect")).eval()
-    method._most = 400  # some three batches' worth
+    method._capacity = 400  # some three batches' worth
     torch.manual_seed(0)
     held = []
     for _ in range(30):
@@ -222,7 +222,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("method", "learned"), [("patchcore", "bank"), ("padim", "location")])
+@pytest.mark.parametrize(("method", "learned"), [("patchcore", "bank"), ("padim", "mean")])
 def test_two_processes_train_the_same_as_one(method, learned, tiny_data, tmp_path):
     script = tmp_path / "go.py"
     script.write_text(TWO_PROCESSES)
