@@ -1,11 +1,11 @@
-"""Whether the advisor is right: its ranking beside what was measured. Nothing is trained here.
+"""Compare the advisor's ranking with the measurements. Nothing is trained here.
 
     python benchmarks/advisor.py --data DIR [--rows benchmarks/rows] [--sets 'bottle; wood; ...']
 
 DIR holds the sets and splits/, as for the other benchmarks, whose --json files in --rows are the measurements: files
-named after the script, perhaps with -anything behind it. A method's figure is the mean of its seeds with its default
+named after the script, perhaps with -anything after it. A method's metric is the mean of its seeds with its default
 options; where it was measured with others alone, with the first of those, and a star. Of the methods that a set has
-figures of, those that the advisor ranks are shown in its order. `better of two`: whether the first of them measured
+metrics of, those that the advisor ranks are shown in its order. `better of two`: whether the first of them measured
 better than the second. `pairs`: how many of all pairs of them stand in the measured order. Figures that agree to three
 digits are equal, and count for neither side. A set with fewer than two such methods decides nothing.
 """
@@ -34,11 +34,11 @@ COLUMNS = ("set", "figure", "plan names", "the advisor's order", "measured", "be
 
 @dataclass(frozen=True)
 class Case:
-    """A set, and the measurements of it: of which script, under which name, by which figure."""
+    """A set and its measurements: the script, the name of the set there, the metric."""
 
     script: str
     rows_set: str | None  # None: the script knows one set
-    figure: str
+    metric: str
     folder: str | None = None  # of a set with a list in splits/; None: the script knows where its set lies
 
 
@@ -57,7 +57,7 @@ CASES = {
 
 
 def advice_for(case: Case, data: Path) -> Advice:
-    """What the advisor says of the very images that were measured on."""
+    """The advice for the same images that were measured on."""
     with tempfile.TemporaryDirectory() as folder:
         if case.folder is not None:
             root: str | None = str(data / case.folder.removesuffix("_supervised"))
@@ -69,37 +69,37 @@ def advice_for(case: Case, data: Path) -> Advice:
 
 
 def measured(case: Case, rows: Path) -> dict[str, tuple[float, str]]:
-    """The figure of each method, and a star where it is not of the default options."""
+    """The metric of each method, with a star where its options are not the defaults."""
     paths = sorted({*rows.glob(f"{case.script}.jsonl"), *rows.glob(f"{case.script}-*.jsonl")})
-    found: dict[str, dict[str, dict[Any, float]]] = {}  # method -> options -> seed and device -> figure
+    by_method: dict[str, dict[str, dict[Any, float]]] = {}  # method -> options -> seed and device -> metric
     for row in (row for path in paths for row in read_rows(path)):
         if case.rows_set is not None and row.get("set") != case.rows_set:
             continue
-        if isinstance(row.get(case.figure), int | float):
-            own = found.setdefault(row["method"], {}).setdefault(row.get("options") or "", {})
-            own[row.get("seed"), row.get("device")] = float(row[case.figure])
-    figures = {}
-    for method, by_options in found.items():
+        if isinstance(row.get(case.metric), int | float):
+            own = by_method.setdefault(row["method"], {}).setdefault(row.get("options") or "", {})
+            own[row.get("seed"), row.get("device")] = float(row[case.metric])
+    metrics = {}
+    for method, by_options in by_method.items():
         options = "" if "" in by_options else next(iter(by_options))
-        figures[method] = (round(mean(by_options[options].values()), 3), "" if options == "" else "*")
-    return figures
+        metrics[method] = (round(mean(by_options[options].values()), 3), "" if options == "" else "*")
+    return metrics
 
 
-def compared(name: str, case: Case, advice: Advice, figures: dict[str, tuple[float, str]]) -> Row:
-    order = [(r.method, r.points) for r in advice.ranking if r.method in figures]
-    values = [figures[method][0] for method, _ in order]
+def compared(name: str, case: Case, advice: Advice, metrics: dict[str, tuple[float, str]]) -> Row:
+    order = [(r.method, r.points) for r in advice.ranking if r.method in metrics]
+    values = [metrics[method][0] for method, _ in order]
     pairs = [(a > b) - (a < b) for a, b in combinations(values, 2)]
-    told = [pair for pair in pairs if pair]
-    best = max(figures, key=lambda method: figures[method][0], default=None)
+    decided = [pair for pair in pairs if pair]
+    best = max(metrics, key=lambda method: metrics[method][0], default=None)
     return {
         "set": name,
-        "figure": case.figure,
+        "figure": case.metric,
         "plan names": advice.method,
         "the advisor's order": ", ".join(f"{method} {points}" for method, points in order),
-        "measured": ", ".join(f"{figures[method][0]:.3f}{figures[method][1]}" for method, _ in order),
+        "measured": ", ".join(f"{metrics[method][0]:.3f}{metrics[method][1]}" for method, _ in order),
         "better of two": "" if len(order) < 2 else {1: "yes", 0: "equal", -1: "no"}[pairs[0]],
-        "pairs": f"{told.count(1)} of {len(told)}" if told else "",
-        "best measured": "not measured yet" if best is None else f"{best} {figures[best][0]:.3f}{figures[best][1]}",
+        "pairs": f"{decided.count(1)} of {len(decided)}" if decided else "",
+        "best measured": "not measured yet" if best is None else f"{best} {metrics[best][0]:.3f}{metrics[best][1]}",
     }
 
 
@@ -114,22 +114,22 @@ def main() -> None:
     unknown = [name for name in names if name not in CASES]
     if unknown:
         parser.error(f"there is no set {unknown[0]!r}; there are {'; '.join(CASES)}")
-    table, found = Table(*COLUMNS), []
+    table, rows = Table(*COLUMNS), []
     for name in names:
         case = CASES[name]
         try:
             row = compared(name, case, advice_for(case, arguments.data), measured(case, arguments.rows))
         except BlemishError as error:
-            table.add_row(name, case.figure, f"not here: {error}")
+            table.add_row(name, case.metric, f"not here: {error}")
             continue
-        found.append(row)
+        rows.append(row)
         table.add_row(*(str(row[column]) for column in COLUMNS))
         append(arguments.json, row)
     Console(width=180).print(table)
-    answers = [row["better of two"] for row in found if row["better of two"]]
+    answers = [row["better of two"] for row in rows if row["better of two"]]
     print(
         f"The plan names the better of its first two measured methods on {answers.count('yes')} of {len(answers)} sets"
-        f" ({answers.count('equal')} equal); without figures of two methods: {len(names) - len(answers)}."
+        f" ({answers.count('equal')} equal); without metrics of two methods: {len(names) - len(answers)}."
     )
 
 

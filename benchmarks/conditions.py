@@ -1,10 +1,10 @@
-"""What a condition of the data does to methods that learn from good images: cases behind the advisor's rules.
+"""The effect of alignment and of few images on methods trained on good images: evidence for the advisor's rules.
 
     python benchmarks/conditions.py --data DIR [--methods patchcore,padim,dfm] [--seeds 0,1,2] [--json ROWS.jsonl]
 
-DIR holds mvtec_ad/bottle and wood_anomaly. Conditions: `as it is`; `moved`, every image and mask, to learn from and to
-test, shifted by up to an eighth of its sides either way, with what comes in from beyond the border as the border is;
-`10 good`, so many good images to learn from, drawn by the seed (the others are held out for thresholds).
+DIR holds mvtec_ad/bottle and wood_anomaly. Conditions: `as it is`; `moved`, every training and
+test image and mask shifted by up to an eighth of its sides either way, with the border replicated;
+`10 good`, only so many good training images, sampled by the seed (the others are held out for thresholds).
 """
 
 import tempfile

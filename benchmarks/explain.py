@@ -53,8 +53,8 @@ def main() -> None:
             ms = 1000 * (time.perf_counter() - begin) / len(found)
             best = int(held[:, 2:].mean(axis=0).argmax())
             hit, near, iou = (round(float(found[:, column].mean()), 3) for column in (0, 1, 2 + best))
-            figures = (method, len(found), hit, near, iou, round(float(SHARES[best]), 1), round(ms))
-            rows.append(dict(zip(COLUMNS, figures, strict=True)))
+            values = (method, len(found), hit, near, iou, round(float(SHARES[best]), 1), round(ms))
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
         at_random = ("random", "", round(float(chance[0]), 3), round(float(chance[1]), 3), "", "", "")
         rows.append(dict(zip(COLUMNS, at_random, strict=True)))
     origin = {"set": "magnetic_tile", "seed": arguments.seed}

@@ -3,18 +3,18 @@
     python benchmarks/few.py --data DIR --part episodes|synthetic|mixed|bank|transfer [--json ROWS.jsonl]
 
 DIR holds neu_det, magnetic_tile, mvtec_ad/bottle and splits/. Rows that the file of --json already has are not measured
-again, and what they are compared with is kept beside it (.npz), so an interrupted run goes on. `--set KEY=VALUE` is for
-the methods that know the key, `--set METHOD.KEY=VALUE` for that one. Training images are drawn by the seed, on the
-magnetic tile one of each tile before a second of any; test images are always all real ones.
+again, and their baselines are kept in a file next to it (.npz), so an interrupted run continues. `--set KEY=VALUE` is
+for the methods that know the key, `--set METHOD.KEY=VALUE` for that one. Training images are sampled by the seed, on
+the magnetic tile one of each tile before a second of any; test images are always all real ones.
 
-episodes  N-way K-shot accuracy over 600 episodes on classes never learnt from: two of NEU's six classes by turns, the
-          other four learnt from (without their test images) and all images of the two asked about; and, learnt from
-          NEU, the magnetic tile's five. Every method sees images of 128 px.
+episodes  N-way K-shot accuracy over 600 episodes on classes without training images: two of NEU's six classes in turn,
+          with the other four for training (without their test images) and all images of the two as queries; and,
+          trained on NEU, the magnetic tile's five. Every method sees images of 128 px.
 synthetic U-Net and classifier on the magnetic tile with K real defects of a class, with and without synthetic ones;
           paired bootstrap of the difference to learning without. The classifier takes no class of one image, and
           neither `overlay` nor `cuts`, whose classes mean nothing.
-mixed     SuperSimpleNet on the magnetic tile with K real defects of a class beside all good images, by masks or labels;
-          beside it PatchCore, which takes none, and U-Net, which learns from all of them.
+mixed     SuperSimpleNet on the magnetic tile with K real defects of a class and all good images, by masks or labels;
+          with PatchCore, which uses none, and U-Net, which learns from all of them.
 bank      PatchCore and, with --dino, AnomalyDINO with K good images of the bottle, as they are and turned.
 transfer  Classifier on one set from ImageNet, from scratch, or from the other set, with K images of a class; paired
           bootstrap of the difference to ImageNet. Few images make short epochs: there are as many as make 300 steps.
@@ -22,8 +22,8 @@ transfer  Classifier on one set from ImageNet, from scratch, or from the other s
 With few defects the validation images have no more of a class than the training images. Intervals are of 95 %: normal
 over episodes, DeLong's for the bottle's AUROC, else the bootstrap over test images, of the magnetic tile by tiles. The
 tile's splits part tiles, not images, by the rule of tiles.py; an episode never asks about a tile that it shows. Images
-with an empty mask are left out of learning from masks and of figures of pixels. Intervals do not tell of other draws of
-the training images; --seeds does.
+with an empty mask are left out of training on masks and of pixel metrics. Intervals do not cover other samples of the
+training images; --seeds does.
 """
 
 import argparse
@@ -100,7 +100,7 @@ OF_PIXELS = ("overlay", "cuts")  # specifications whose defects are of no class,
 
 
 def neu(data: Path) -> Dataset:
-    """By its labels alone: some images bear boxes of another class."""
+    """By its labels alone: some images have boxes of another class."""
     dataset = read_dataset(data / "splits" / "neu_det.csv", root=str(data / "neu_det"))
     return dataset.with_samples(replace(s, boxes=None) for s in dataset.samples)
 
@@ -162,7 +162,7 @@ def train_on(dataset: Dataset, folder: Path, method: str, options: Row, **settin
 
 
 def episodes(data: Path, rows: RowStore, seed: int, given: Row, maml_episodes: int) -> None:
-    """Classes never learnt from, by the bundles' embeddings."""
+    """Classes without training images, by the bundles' embeddings."""
     surfaces, tiles = neu(data), tile(data)
     names = surfaces.classes
     groups = [tuple(names[i] for i in pair) for pair in PAIRS]
@@ -179,7 +179,7 @@ def episodes(data: Path, rows: RowStore, seed: int, given: Row, maml_episodes: i
             if all(rows.has({**what, "shots": shots}) for shots in (1, 5)):
                 continue
             known = surfaces.where(lambda s, out=unseen: s.label not in out and s.split != "test")
-            # Nothing is learnt from these classes, so that all of their images can be asked about.
+            # These classes are not trained on, so that all of their images can be queries.
             asked = surfaces.where(lambda s, out=unseen: s.label in out)
             asked = asked if unseen else tiles.where(lambda s: s.label != GOOD)
             with tempfile.TemporaryDirectory() as folder:
@@ -255,12 +255,12 @@ def compare(
         if rows.has(row) and (way != first or base is not None or all(rows.has({**what, "options": w}) for w in ways)):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            judged = classify_or_segment(Inspector.open(learned(folder=Path(folder))), test, by_pixels)
+            counts = classify_or_segment(Inspector.open(learned(folder=Path(folder))), test, by_pixels)
         if way == first:
-            base = judged
-            rows.keep(row, judged)
+            base = counts
+            rows.keep(row, counts)
         if not rows.has(row):
-            rows.add({**row, **paired_metrics(judged, None if way == first else base, test, by_pixels)})
+            rows.add({**row, **paired_metrics(counts, None if way == first else base, test, by_pixels)})
 
 
 def mixed(data: Path, rows: RowStore, seed: int, given: Row) -> None:
@@ -302,11 +302,11 @@ def bank(data: Path, rows: RowStore, seed: int, given: Row, dino: Row) -> None:
                 what |= {"options": "as they are" if rotations == 1 else "turned", "settings": shown}
                 if rows.has(what):
                     continue
-                drawn, held = set(images[:count]), set(images[count : count + 40])
+                sampled, held = set(images[:count]), set(images[count : count + 40])
                 part = [
                     replace(s, split="val") if s.image in held else s
                     for s in dataset.samples
-                    if s.split == "test" or s.image in drawn | held
+                    if s.split == "test" or s.image in sampled | held
                 ]
                 with tempfile.TemporaryDirectory() as folder:
                     options = {**fixed, **own, "rotations": rotations}
@@ -339,18 +339,18 @@ def anomaly_metrics(run: Path, test: Dataset) -> Row:
 
 
 def transfer(data: Path, rows: RowStore, seed: int, given: Row) -> None:
-    """What another surface has taught, against ImageNet and against nothing."""
+    """Starting from another surface, from ImageNet and from scratch."""
     sets = {"neu": neu(data), "tile": tile(data)}
     own = method_options(given, "classifier")
     for source, target in (("neu", "tile"), ("tile", "neu")):
         with tempfile.TemporaryDirectory() as kept:
-            taught = Path(kept) / "taught"
+            pretrained = Path(kept) / "pretrained"
 
-            def from_source(folder: Path, part: Dataset, source: str = source, taught: Path = taught) -> Path:
-                if not taught.exists():
-                    train_on(sets[source], taught, "classifier", own, seed=seed)
+            def from_source(folder: Path, part: Dataset, source: str = source, pretrained: Path = pretrained) -> Path:
+                if not pretrained.exists():
+                    train_on(sets[source], pretrained, "classifier", own, seed=seed)
                 options = enough_epochs(part, own)
-                return train_on(part, folder, "classifier", options, seed=seed, start=str(taught / "run"))
+                return train_on(part, folder, "classifier", options, seed=seed, start=str(pretrained / "run"))
 
             for count in (5, 25):
                 part = limit_shots(sets[target], count, seed, good=False)
@@ -366,7 +366,7 @@ def transfer(data: Path, rows: RowStore, seed: int, given: Row) -> None:
 
 
 def enough_epochs(dataset: Dataset, own: Row) -> Row:
-    """The options with epochs for LEAST_STEPS steps, unless they are given."""
+    """The options with epochs for MIN_STEPS steps, unless they are given."""
     usual = method_class("classifier").Options(**own)
     steps = math.ceil(len(dataset.split("train")) / usual.batch_size)
     return {"epochs": min(MAX_EPOCHS, max(usual.epochs, math.ceil(MIN_STEPS / steps))), **own}

@@ -1,8 +1,8 @@
-"""The gain of one method over another on the same test images: paired bootstrap of the difference in macro F1.
+"""The gain of own method over another on the same test images: paired bootstrap of the difference in macro F1.
 
     python benchmarks/gain.py KEPT --data DIR [--methods cascade,multitask] [--over classifier] [--seeds 1,2] [--json F]
 
-KEPT holds runs that benchmarks/classification.py left with --keep, METHOD-SET-SEED each. The figure is the mean over
+KEPT holds runs that benchmarks/classification.py left with --keep, METHOD-SET-SEED each. The metric is the mean over
 the seeds; every draw takes the same images for all runs, of the magnetic tiles all images of a tile together.
 """
 
@@ -26,14 +26,14 @@ def predict(run: Path, test: Dataset) -> list[Prediction]:
     """The prediction of a run's bundle for each test image."""
     seen: list[EvaluatedImage] = []
     evaluate(Inspector.open(run), test, speed=False, on_evaluated=seen.append)
-    return [make_prediction(one) for one in seen]
+    return [make_prediction(own) for own in seen]
 
 
 def mean_of(statistics: Sequence[Statistic]) -> Statistic:
-    def figure(drawn: Indices) -> float:
-        return sum(one(drawn) for one in statistics) / len(statistics)
+    def metric(sampled: Indices) -> float:
+        return sum(own(sampled) for own in statistics) / len(statistics)
 
-    return figure
+    return metric
 
 
 def main() -> None:
@@ -51,18 +51,18 @@ def main() -> None:
     test = (with_tiles(dataset) if given.set == "magnetic_tile" else dataset).split("test")
     seeds = given.seeds.split(",")
     images: list[Prediction] = []
-    figures: dict[str, Statistic] = {}
+    metrics: dict[str, Statistic] = {}
     for method in (given.over, *given.methods.split(",")):
         of_seeds = [predict(given.kept / f"{method}-{given.set}-{seed}", test) for seed in seeds]
         images = of_seeds[0]
-        assert all([one.image for one in other] == [one.image for one in images] for other in of_seeds)
+        assert all([own.image for own in other] == [own.image for own in images] for other in of_seeds)
         found = [macro_f1_statistic(own) for own in of_seeds]
-        figures[method] = mean_of([one for one in found if one is not None])
+        metrics[method] = mean_of([own for own in found if own is not None])
     sets = draw_resamples([image.true_label for image in images], [image.group for image in images])
     rows = []
     for method in given.methods.split(","):
-        gain = paired_difference(figures[method], figures[given.over], sets, len(images))
-        alone = paired_difference(figures[method], lambda _: 0.0, sets, len(images))
+        gain = paired_difference(metrics[method], metrics[given.over], sets, len(images))
+        alone = paired_difference(metrics[method], lambda _: 0.0, sets, len(images))
         row = {
             "method": method,
             "over": given.over,

@@ -36,11 +36,11 @@ def make_synthetic(folder: Path) -> Path:
     """A manifest of synthetic defects, each split from its own seed, with a file of the true sizes."""
     samples, sizes = [], {}
     for seed, (split, defects) in enumerate({"train": 60, "val": 15, "test": 25}.items()):
-        drawn = write_synthetic(folder / split, counts=SetSize(0, defects, defects), seed=seed)
-        samples += [replace(sample, split=split) for sample in drawn.samples]
+        made = write_synthetic(folder / split, counts=SetSize(0, defects, defects), seed=seed)
+        samples += [replace(sample, split=split) for sample in made.samples]
         with (folder / split / "truth.csv").open() as stream:
             sizes |= {str(folder / split / row["image"]): row for row in csv.DictReader(stream)}
-    write_csv(drawn.with_samples(samples), folder / "data.csv")
+    write_csv(made.with_samples(samples), folder / "data.csv")
     (folder / "sizes.json").write_text(json.dumps(sizes))
     return folder / "data.csv"
 
@@ -49,13 +49,13 @@ class MeasurementErrors:
     """Collects the relative errors of measurements on synthetic defects, as a callback of `evaluate`."""
 
     def __init__(self, sizes: Path) -> None:
-        self.truth = json.loads(sizes.read_text())
+        self.sizes = json.loads(sizes.read_text())
         self.defects = 0
         self.area: list[float] = []
         self.length: list[float] = []
 
     def __call__(self, sample: Sample, found: Inspection) -> None:
-        true = self.truth.get(str(sample.image))
+        true = self.sizes.get(str(sample.image))
         if true is None or float(true["area_px"]) <= MIN_AREA:
             return
         self.defects += 1

@@ -38,7 +38,7 @@ def of_set(name: str) -> Callable[[Row], bool]:
     return lambda row: row.get("set") == name
 
 
-COST = ("fit, s", "fit, CPU s", "learnt on", "ms an image", "network, ms", "MB")
+COST = ("fit, s", "fit, CPU s", "trained on", "ms an image", "network, ms", "MB")
 ANOMALY = ("method", "options", "seed", "image AUROC", "published", "95 %", "pixel AUROC", "AUPRO", *COST)
 KINDS = ("method", "options", "seed", "accuracy", "95 %", "balanced", "macro F1", "AUROC", "AUROC 95 %", "ECE", *COST)
 BOXES = ("method", "options", "seed", "mAP50", "mAP", "mAP75", "found at 1", "parameters, M", "steps", *COST)
@@ -137,12 +137,13 @@ LISTINGS = {
         "views",
         ("set", "options", "method", "seed", "image AUROC", "95 %", "pixel AUROC", "AUPRO", "ms an image"),
         order=("set", "method", "options"),
-        heads=(("options", "looked at"),),
+        heads=(("options", "input"),),
     ),
     "advisor": Listing(
         "advisor",
         ("set", "figure", "plan names", "the advisor's order", "measured", "better of two", "pairs", "best measured"),
         order=(),
+        heads=(("figure", "metric"),),
     ),
     "inspector": Listing(
         "inspector",
@@ -164,7 +165,7 @@ LISTINGS = {
     ),
     "memory": Listing(
         "memory",
-        ("method", "options", "images", "peak MB", "libraries alone MB", "bank", "fit, s", "learnt on"),
+        ("method", "options", "images", "peak MB", "libraries alone MB", "bank", "fit, s", "trained on"),
         order=("method", "images"),
     ),
 }
@@ -177,7 +178,7 @@ OWN = {
     "Boxes": Listing("detection", ("set", *BOXES), order=BY_SET),
     "Masks": Listing("segmentation", ("set", *MASKS), order=BY_SET),
     "Instances": Listing("instances", WHOLE_DEFECTS, order=BY_SET),
-    "Classes never learnt from": FEW_DEFECTS["episodes"],
+    "Classes without training images": FEW_DEFECTS["episodes"],
     "Synthetic defects": FEW_DEFECTS["synthetic"],
     "Good images with some defects": FEW_DEFECTS["mixed"],
     "A handful of good images": FEW_DEFECTS["bank"],
@@ -262,7 +263,7 @@ def _completed(row: Row) -> Row:
     threads = str(row.get("threads", ""))
     on = f"{threads} thread{'' if threads == '1' else 's'}" if threads else ""
     known = published().get((str(row.get("method")), str(row.get("set"))), "")
-    return {**row, "learnt on": row.get("device") or on, "published": known}
+    return {**row, "trained on": row.get("device") or on, "published": known}
 
 
 def _cell(column: str, value: Any) -> str:

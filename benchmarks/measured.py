@@ -1,4 +1,4 @@
-"""What was measured, kept in files so that it is measured once and an interrupted run goes on."""
+"""Measured rows in a file, so that nothing is measured twice and an interrupted run continues."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ KEYS = ("method", "options", "settings", "set", "classes", "shots", "seed")
 
 
 def arguments(doc: str | None, methods: str, sets: Iterable[str]) -> argparse.Namespace:
-    """Those of a benchmark that keeps its rows: data, methods, sets, seeds and the file of the rows."""
+    """Arguments of a benchmark that keeps its rows: data, methods, sets, seeds and the file of the rows."""
     found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--data", type=Path, required=True)
     found.add_argument("--methods", default=methods)
@@ -25,7 +25,7 @@ def arguments(doc: str | None, methods: str, sets: Iterable[str]) -> argparse.Na
 
 
 class RowStore:
-    """Rows in a .jsonl file, and arrays beside it that later rows are compared with."""
+    """Rows in a .jsonl file, and baseline arrays of later rows in a file next to it."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path

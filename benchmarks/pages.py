@@ -26,7 +26,7 @@ ANNOTATIONS = {
     "label": "a label for each image",
     "mask": "masks of the defects",
     "boxes": "boxes of the defects",
-    "template": "a template beside each image",
+    "template": "a template for each image",
 }
 BRANCHES = {
     "feature_distance": "Good images alone: distances of features",
@@ -74,7 +74,7 @@ def filled(text: str, part: str, content: str) -> str:
 
 def method_page(name: str, text: str) -> str:
     """A method's page with its generated parts renewed."""
-    for part, content in (("declaration", declaration), ("options", options), ("figures", figures)):
+    for part, content in (("declaration", declaration), ("options", options), ("figures", measurements)):
         text = filled(text, part, content(name))
     return text
 
@@ -144,9 +144,9 @@ def allowed(field: FieldInfo) -> str:
     return ", ".join(limits)
 
 
-def figures(name: str) -> str:
+def measurements(name: str) -> str:
     """The measured metrics of a method, on all sets."""
-    where = "How and on what, and other methods beside it: [benchmarks](../benchmarks.md)."
+    where = "How and on what, and other methods for comparison: [benchmarks](../benchmarks.md)."
     return "\n\n".join(["## Measured", *(of_method(name) or [NOT_MEASURED]), where])
 
 

@@ -1,4 +1,4 @@
-"""The memory bank beside anomalib's: fit time, time an image and peak memory, as ratios, in one run.
+"""The memory bank and anomalib's: fit time, time an image and peak memory, as ratios, in one run.
 
     python benchmarks/patchcore.py --data DIR [--peer PYTHON] [--ratios 0.01 0.1] [--json ROWS.jsonl]
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of trained methods share: the arguments, a training with its times, the costs, rows in a file."""
+"""Shared by the benchmarks of trained methods: arguments, a timed training, costs, rows in a file."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ TIMES = "times.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, and how long it learnt: up to the export, in seconds."""
+    """A finished run, and the seconds of its training up to the export."""
 
     folder: Path
     fit: float
@@ -81,9 +81,9 @@ class FitTimer(logging.Handler):
 def train_once(
     path: str | Path, method: str, name: str, seed: int, folder: Path, keep: Path | None, **settings: Any
 ) -> Run:
-    """Train into `folder`, or into `keep`; one that stands there already is taken with the times that it took.
+    """Train into `folder`, or into `keep`; an existing run there is reused with its times.
 
-    Ends the program where that one was learnt with other options or settings than it would be now.
+    Ends the program where that run was trained with other options or settings.
     """
     out = keep / f"{method}-{name}-{seed}" if keep is not None else folder / "run"
     times = out / TIMES
@@ -92,12 +92,12 @@ def train_once(
             train(path, out=out, method=method, seed=seed, progress=False, **settings)
         times.write_text(json.dumps({"fit": timer.wall_s, "fit_cpu": timer.cpu_s}))
     elif different := different_settings(out, method, settings):
-        raise SystemExit(f"'{out}' was learnt with other settings ({', '.join(different)}): remove it")
+        raise SystemExit(f"'{out}' was trained with other settings ({', '.join(different)}): remove it")
     return Run(out, **json.loads(times.read_text()))
 
 
 def different_settings(run: Path, method: str, settings: Row) -> list[str]:
-    """Names of the method's options, and of the settings given to `train`, that a run was not learnt with."""
+    """Names of the method's options, and of the settings given to `train`, that a run was not trained with."""
     kept = read_config(run)
     wanted = check_options(method_class(method).Options, settings.get("options") or {}, method).model_dump(mode="json")
     options = [name for name, value in wanted.items() if kept.options.get(name) != value]

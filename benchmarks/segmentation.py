@@ -4,8 +4,8 @@
 
 DIR holds magnetic_tile and splits/magnetic_tile_supervised.csv: 60/20/20 in every class, six classes. Images are split,
 not tiles: by the rule of tiles.py 75 of the 77 defective test images, and 182 of the 190 good ones, have a sibling in
-training, the same tile under another exposure, so that the figures compare methods and flatter them all. The four
-"uneven" images with an empty mask count for the image figures alone. `IoU` takes all defects together; `mIoU` is the
+training, the same tile under another exposure, so that the metrics compare methods but are optimistic. The four
+"uneven" images with an empty mask count only for the image metrics. `IoU` takes all defects together; `mIoU` is the
 mean of the five defect classes, and `with good` of those and the good one. Escape and overkill are of the whole
 decision, the images sent to review counted as found. Times are of this machine, and mean little on another.
 """

@@ -1,8 +1,8 @@
-"""The station beside the plain inspector, in one run; and the record after the station was killed.
+"""The station and the plain inspector, in one run; and the record after the station was killed.
 
     python benchmarks/station.py [--bundle B --images DIR] [--seconds 10] [--kill-parts 10000 --kills 5] [--json F]
 
-Without a bundle a memory bank is trained on a small drawn set. Server, clients and the plain inspector share this
+Without a bundle a memory bank is trained on a small synthetic set. Server, clients and the plain inspector share this
 machine's processors, and the plain inspector reads the same files. One client sends one part at a time, so it is held
 against the inspector asked for one image at a time; more clients against the inspector's stream of batches.
 """
@@ -92,9 +92,9 @@ def throughput(folder: Path, bundle: Path, files: list[Path], seconds: float, cl
     found: list[Row] = []
     for count, rate, p50, p95 in rows:
         peer = one if count == 1 else many
-        figures = (count, round(rate, 1), round(p50, 1), round(p95, 1), round(peer, 1), round(rate / peer, 2))
-        found.append(dict(zip(COLUMNS, figures, strict=True)))
-        table.add_row(*map(str, figures))
+        values = (count, round(rate, 1), round(p50, 1), round(p95, 1), round(peer, 1), round(rate / peer, 2))
+        found.append(dict(zip(COLUMNS, values, strict=True)))
+        table.add_row(*map(str, values))
     console = Console()
     console.print(table)
     console.print(f"plain inspector: {one:.1f} a second one at a time, {many:.1f} as a stream", highlight=False)

@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from typing import Any
 
 Row = dict[str, Any]
-# What says which measurement it is, beside the seed.
+# Columns that identify a measurement, in addition to the seed.
 KEYS = (
     "method", "program", "coreset", "options", "settings", "set", "classes", "shots", "engine", "way", "clients",
     "images",

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=320)
     parser.add_argument("--tile", type=int, default=320)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--images", type=int, default=0, help="test images judged; 0: all")
+    parser.add_argument("--images", type=int, default=0, help="test images evaluated; 0: all")
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
     split, root = arguments.data / "splits" / "deeppcb.csv", arguments.data / "deeppcb"

@@ -1,10 +1,10 @@
-"""How images are looked at: cases behind the advisor's rules on long, large and many-channelled images.
+"""Input size, tiling and channels: evidence for the advisor's rules on long, large and multi-channel images.
 
     python benchmarks/views.py --data DIR [--sets long,fine,large,channels] [--methods patchcore] [--seeds 0,1,2]
 
 DIR holds mvtec_ad/bottle and wood_anomaly, of whose images other ones are made by the seed, with the same split:
 
-long      the middle of each bottle, 512 by 192 px; stretched to the network's square, with bars beside it, or in square
+long      the middle of each bottle, 512 by 192 px; stretched to the network's square, with bars around it, or in square
           tiles. A bottle whose defects lie elsewhere is left out.
 fine      two by two pictures of wood as one of 512 px, the test images each with one of the set's own and three good
           ones; seen at 256 px, and at the side that the rule on small defects takes.
@@ -139,7 +139,7 @@ def tiling(side: int) -> dict[str, Any]:
 
 
 def of_rule(name: str, found: Fingerprint) -> dict[str, Any]:
-    """What a rule sets for these images; ends the program where it does not hold for them."""
+    """The settings of a rule for these images; ends the program where its condition does not hold."""
     rule = next(r for r in RULES if r.name == name)
     if not rule.when(found) or rule.settings is None:
         raise SystemExit(f"the rule '{name}' does not hold for these images")
