@@ -19,7 +19,7 @@ from blemish.training.advice.plan import advise, advised_options, advised_settin
 from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.fit_data import make_view, training_subset
 from blemish.training.learn.prepare import make_config, prepare_dataset
-from blemish.training.learn.progress import ProgressLog, progress_file
+from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
 from blemish.training.learn.run import (
     RunConfig,
     RunSettings,
@@ -158,7 +158,9 @@ def _fit(
     """Train the method and save its weights; False in the other processes of a distributed run."""
     log.info(f"training on {len(training_subset(dataset, method))} images")
     trainings = config.folds + 1 if crossed else 1
-    callbacks: list[Callback] = [ProgressLog(progress_file(run), index=trainings - 1, count=trainings)]
+    callbacks: list[Callback] = [
+        ProgressLog(progress_file(run), index=trainings - 1, count=trainings, to_log=not draws_bar(progress))
+    ]
     if crossed and crossed.share < 1:
         callbacks.append(StopAtShare(crossed.share))
     trainer = fit(method, dataset, config, *callbacks, run=run, progress=progress, tensorboard=tensorboard)

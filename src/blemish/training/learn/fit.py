@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from blemish.training.learn.checkpoint import LastCheckpoint
 from blemish.training.learn.fit_data import prepare_fit_data
 from blemish.training.learn.one_pass import with_collecting_strategy
 from blemish.training.learn.options import check_options
+from blemish.training.learn.progress import draws_bar
 from blemish.training.learn.run import RunConfig, checkpoint_file
 from blemish.training.learn.supervision import learns_from_good_only
 from blemish.training.learn.synthetic import classes_with_synthetic
@@ -72,7 +72,7 @@ def fit(
     L.seed_everything(config.seed, workers=True, verbose=False)
     one_pass = isinstance(method, OnePassMethod)
     data = prepare_fit_data(method, dataset, config)
-    bar = progress and sys.stderr.isatty()
+    bar = draws_bar(progress)
     callbacks = [*more, *_callbacks(method, config, run, bar)]
     best = _best_checkpoint(method, run) if data.validation is not None else None
     if best is not None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,11 @@ from blemish.report.formatting import duration
 log = logging.getLogger(__name__)
 FILE_EVERY_S = 1.0
 LOG_EVERY_S = 60.0
+
+
+def draws_bar(progress: bool) -> bool:
+    """Whether progress is drawn as a bar, which takes a terminal; otherwise it is logged once a minute."""
+    return progress and sys.stderr.isatty()
 
 
 def progress_file(run: Path) -> Path:

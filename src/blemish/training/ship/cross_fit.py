@@ -23,7 +23,7 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection
 from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.fit_data import make_view
-from blemish.training.learn.progress import ProgressLog, progress_file
+from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
 from blemish.training.learn.run import RunConfig
 from blemish.training.learn.stopping import MonitorCourse, MonitorHistory, best_stopping_share
 from blemish.training.ship.calibrate import CalibrationTarget
@@ -51,7 +51,8 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) ->
     for fold, held in enumerate(make_folds(training, config.folds, config.seed)):
         stage, folder = f"fold {fold + 1} of {config.folds}", run / "folds" / str(fold)
         log.info(f"cross-fitting, {stage}")
-        callbacks: list[Callback] = [ProgressLog(progress_file(run), stage, fold, config.folds + 1)]
+        to_log, count = not draws_bar(progress), config.folds + 1
+        callbacks: list[Callback] = [ProgressLog(progress_file(run), stage, fold, count, to_log)]
         extra = exclude_sources([training[i] for i in held], synthetic)
         without = dataset.with_samples([*(s for i, s in enumerate(training) if i not in held), *extra])
         method, fit_on = build_method(config, dataset), without
