@@ -1,5 +1,6 @@
 """Numbers and reasons as a reader would write them."""
 
+import math
 from typing import Any
 
 from blemish.inspection.result import SENTENCES, Reason
@@ -42,6 +43,7 @@ def plain(value: Any) -> str:
 
 def reason_text(reason: Reason, t: Translate) -> str:
     """The sentence of a reason in the reader's language."""
-    values = {name: getattr(reason, name) for name in ("value", "threshold", "rule", "detail")}
+    values = {name: getattr(reason, name) for name in ("threshold", "rule", "detail")}
+    values["value"] = math.nan if reason.value is None else reason.value
     score = t("score") if reason.label is None else t("{label} score", label=t(reason.label))
     return t(SENTENCES[reason.kind], **values, score=score, verdict=t(str(reason.verdict)))
