@@ -1,4 +1,4 @@
-"""An HTML page as a test reads it: whole, self-contained, and its words."""
+"""Checks of an HTML page: complete, self-contained; and its text."""
 
 import re
 from html.parser import HTMLParser
@@ -7,7 +7,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Checker(HTMLParser):
-    """Holds that tags are closed in order, that nothing is fetched, and that names are unique."""
+    """Asserts that tags are closed in order, that nothing is loaded from elsewhere, and that ids are unique."""
 
     def __init__(self):
         super().__init__()
@@ -39,6 +39,7 @@ class Checker(HTMLParser):
 
 
 def read_page(path):
+    """The checked page, and its text with single spaces."""
     checker = Checker()
     text = path.read_text(encoding="utf-8")
     checker.feed(text)

@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 
 
 class Browser:
-    """One window; every page must come from the station alone, fit the window and raise no error."""
+    """One window; every page must load from the station only, fit the window and log no error."""
 
     def __init__(self) -> None:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -58,7 +58,7 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def one(self, selector: str, text: str = "") -> WebElement:
-        """The first shown element that bears the text; waited for."""
+        """The first visible element with the text; waits until there is one."""
         return self.until(lambda: next((e for e in self.all(selector) if text in e.text and e.is_displayed()), None))
 
     def click(self, selector: str, text: str = "") -> None:
@@ -82,7 +82,7 @@ class Browser:
             ActionChains(self.driver).send_keys(key).perform()
 
     def drag(self, element: WebElement, start: tuple[float, float], *way: tuple[float, float]) -> None:
-        """With the pointer held, over points that are shares of the element's size."""
+        """Drag with the pointer held down, over points given as shares of the element's size."""
         box = element.rect
         at = [(round((x - 0.5) * box["width"]), round((y - 0.5) * box["height"])) for x, y in (start, *way)]
         chain = ActionChains(self.driver, duration=50).move_to_element_with_offset(element, *at[0]).click_and_hold()
@@ -104,7 +104,7 @@ class Browser:
             time.sleep(0.05)
 
     def shoot(self, name: str) -> None:
-        """Keep the page at both widths; it must not be wider than the window."""
+        """Save screenshots at both widths; the page must not be wider than the window."""
         SHOTS.mkdir(parents=True, exist_ok=True)
         for width, height in (NARROW, WIDE):
             self.resize(width, height)
@@ -121,7 +121,7 @@ class Browser:
         self.resize(*WIDE)
 
     def check(self, url: str) -> None:
-        """All came from the station, and nothing went wrong."""
+        """Everything was loaded from the station, and no error was logged."""
         names = self.driver.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)")
         assert [name for name in names if not name.startswith((url, "data:", "blob:"))] == []
         log = [line["message"] for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]

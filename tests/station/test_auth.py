@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from station_helpers import make_client, picture, run_station, send
 
 from blemish.station import auth
@@ -86,3 +87,14 @@ def test_beyond_loopback_a_token_is_required(tmp_path: Path, bundle_file: Path) 
     with run_station(tmp_path / "s", bundle_file) as station:
         assert make_client(station).get("/v1/recipes").status_code == 401
         assert make_client(station, token).get("/v1/recipes").status_code == 200
+
+
+def test_a_session_cookie_expires(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens(station)
+    with station.database.reading() as session:
+        row = session.get_one(TokenRow, 1)
+        cookie = auth.make_cookie(station.secret, row)
+        assert auth.cookie_user(session, station.secret, cookie) == auth.User("line", "line")
+        assert auth.cookie_user(session, bytes(32), cookie) is None  # of another station
+        monkeypatch.setattr(auth, "SESSION_S", -1)
+        assert auth.cookie_user(session, station.secret, cookie) is None

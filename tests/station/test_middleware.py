@@ -13,7 +13,7 @@ from blemish.station.api import create_app
 from blemish.station.station import Station
 
 
-def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, bundle_file: Path) -> None:
+def test_a_body_that_does_not_arrive_is_refused_in_time(tmp_path: Path, bundle_file: Path) -> None:
     async def trickle() -> AsyncIterator[bytes]:
         yield b"--x\r\n"
         await asyncio.sleep(60)
@@ -30,7 +30,7 @@ def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, bundle_file: Path
         assert make_client(station).get("/readyz").status_code == 200
 
 
-def test_on_loopback_other_sites_and_names_are_refused(client: TestClient) -> None:
+def test_on_loopback_foreign_origins_and_hosts_are_refused(client: TestClient) -> None:
     content = {"files": {"image": ("x.png", picture())}}
     assert client.post("/v1/inspections", **content, headers={"Origin": "http://evil.example"}).status_code == 403
     for name in ("evil.example", "127.evil.example", "127.0.0.1.evil.example"):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from blemish.imaging.read import encode
 
 
-def test_replay_says_whether_the_answer_is_the_same(tmp_path: Path, bundle_file: Path) -> None:
+def test_replay_compares_verdict_score_measurements_mask_and_reasons(tmp_path: Path, bundle_file: Path) -> None:
     import typer
 
     from blemish.cli.replay import replay

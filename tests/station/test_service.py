@@ -77,7 +77,7 @@ def test_many_at_once_are_answered_each_with_its_own(client: TestClient) -> None
     assert client.get("/v1/inspections", params={"limit": 1}).json()["total"] == 60
 
 
-def test_a_failing_engine_or_record_gives_no_verdict(client: TestClient, station: Station) -> None:
+def test_a_failing_engine_or_database_gives_no_verdict(client: TestClient, station: Station) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("broken")
 

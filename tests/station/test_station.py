@@ -18,7 +18,7 @@ def test_two_stations_do_not_share_a_folder(tmp_path: Path, bundle_file: Path) -
             second.__enter__()
 
 
-def test_a_bundle_that_loses_the_golden_set_does_not_start(tmp_path: Path, bundle_file: Path) -> None:
+def test_a_bundle_that_loses_the_golden_set_is_not_activated_at_the_start(tmp_path: Path, bundle_file: Path) -> None:
     blind = anomaly_bundle(tmp_path / "blind.blemish", decision=Decision(reject=5.0))
     with run_station(tmp_path / "s", bundle_file) as station:
         client = make_client(station)

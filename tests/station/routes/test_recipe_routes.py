@@ -63,7 +63,7 @@ def test_a_bundle_that_needs_reference_images_is_refused(client: TestClient, tmp
     assert send(client, picture()).json()["verdict"] == "pass"
 
 
-def test_a_recipe_that_loses_the_golden_set_needs_a_reason(client: TestClient) -> None:
+def test_a_recipe_that_loses_the_golden_set_needs_a_comment(client: TestClient) -> None:
     bad, good = (send(client, picture(defect=d)).json()["id"] for d in (True, False))
     for part, label in ((bad, "defect"), (good, "good")):
         assert client.put(f"/v1/golden/{part}", json={"label": label}).status_code == 200

@@ -1,4 +1,4 @@
-// A picture with its heat map, and a mask that is drawn and erased with brush and polygon, by mouse, pen or finger.
+// An image with its heat map, and a mask that is painted and erased with brush and polygon, by mouse, pen or finger.
 export default {
   template: `
     <div class="mask-editor" style="position:relative; touch-action:none; user-select:none; line-height:0">
@@ -111,12 +111,12 @@ export default {
       this.polygon = [];
       this.paintTop();
     },
-    done() { this.changed = true; this.$emit("changed", true); },
+    done() { this.changed = true; },
     undo() {
       if (this.polygon.length) this.polygon.pop();
       else if (this.past.length) {
         this.$refs.mask.getContext("2d").putImageData(this.past.pop(), 0, 0);
-        if (!this.past.length && !this.forgotten) { this.changed = false; this.$emit("changed", false); }
+        if (!this.past.length && !this.forgotten) { this.changed = false; }
       }
       this.paintTop();
     },

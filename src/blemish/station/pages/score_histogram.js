@@ -1,4 +1,4 @@
-// Bars of scores by truth, and two thresholds that are dragged, by mouse, pen, finger or arrow keys.
+// Histogram of scores by true label, and two thresholds that can be dragged, by mouse, pen, finger or arrow keys.
 const NAMES = ["review", "reject"];
 const TONES = { good: "#16a34a", defective: "#dc2626", unknown: "#94a3b8" };
 export default {
@@ -44,7 +44,7 @@ export default {
         for (const kind of kinds) {
           const count = this.counts[kind][i];
           if (!count) continue;
-          // roots: a few escapes must show beside thousands of good parts
+          // square roots, so that a few escapes are visible next to thousands of good parts
           const height = (count / sums[i]) * Math.sqrt(sums[i] / most) * (this.floor - 40);
           y -= height;
           const x = this.x(this.edges[i]);
