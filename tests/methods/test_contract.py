@@ -17,11 +17,11 @@ from blemish.inspection.result import Outputs
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.methods.common.textures import AuxiliaryImages
-from blemish.training.learn.fit import build, fit
+from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.options import check_options
 from blemish.training.learn.run import RunConfig
 from blemish.training.ship.export import export_graph
-from blemish.training.ship.parity import Agreement
+from blemish.training.ship.parity import DetectionAgreement
 from blemish.training.train import train
 
 SIZE = 64
@@ -37,7 +37,7 @@ def trained(name: str, data) -> Method:
 def train_anew(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> Method:
     config = config_for(name, data, channels, brief, **more)
     dataset = data.dataset(method_class(name).info.requires)
-    method = build(config, dataset)
+    method = build_method(config, dataset)
     fit(method, dataset, config, run=Path(mkdtemp(dir=data.folder)))
     return method.eval()
 
@@ -113,7 +113,7 @@ def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
         np.testing.assert_array_equal(images, before)
         assert set(shipped.kinds()) == set(expected)
         if "boxes" in expected:  # in whatever order
-            boxes = Agreement()
+            boxes = DetectionAgreement()
             boxes.add(Outputs(**expected), shipped)
             assert boxes.share > 0.98
             assert max(boxes.score_difference, boxes.mask_difference) < 1e-3
@@ -158,7 +158,7 @@ def test_other_choices_learn_too(name, options, tiny_data, monkeypatch):
 def test_weights_survive_saving(name, tiny_data):
     method = trained(name, tiny_data)
     dataset = tiny_data.dataset(method.info.requires)
-    fresh = build(config_for(name, tiny_data), dataset)
+    fresh = build_method(config_for(name, tiny_data), dataset)
     fresh.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
     images = tiny_data.images("defect", count=2)
     for kind, value in run_torch(method, images).items():

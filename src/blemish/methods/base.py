@@ -80,7 +80,12 @@ class Method(L.LightningModule, ABC):
     # A metric that `validation_step` logs, higher is better: the weights of its best epoch are the ones that ship.
     monitor: ClassVar[str | None] = None
 
-    def __init__(self, options: Options, classes: tuple[str, ...], channels: int = 3) -> None:
+    def __init__(
+        self,
+        options: Options,  # type: ignore[valid-type]
+        classes: tuple[str, ...],
+        channels: int = 3,
+    ) -> None:
         super().__init__()
         self.options = options
         self.classes = classes

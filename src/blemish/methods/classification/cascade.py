@@ -120,7 +120,7 @@ class Cascade(TrunkMethod):
         loss = softmax_loss(logits / self.temperature, labels, torch.ones_like(logits[0]))
         self.log_validation(macro_f1(logits, labels), loss)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         steps = int(self.trainer.estimated_stepping_batches)
         first = round(steps * self.options.first_epochs / self.epochs)
         return layerwise_optimizer(self.options, self.trunk, [self.first, self.second], first, steps - first)

@@ -247,7 +247,7 @@ class Classifier(TrunkMethod):
         self.temperature.fill_(temperature)
         self.log_validation(f1, loss)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         heads = [self.head, *([self.embedding_loss] if self.options.embedding_loss != "none" else [])]
         return layerwise_optimizer(self.options, self.trunk, heads, int(self.trainer.estimated_stepping_batches))
 

@@ -50,6 +50,9 @@ class FeatureClassifier(OnePassMethod):
     )
     Options: ClassVar[type[Options]] = FeatureClassifierOptions
     options: FeatureClassifierOptions
+    mean: Tensor
+    deviation: Tensor
+    temperature: Tensor
 
     def __init__(self, options: FeatureClassifierOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -68,6 +71,7 @@ class FeatureClassifier(OnePassMethod):
         return torch.cat([maps.mean(dim=(2, 3)) for maps in self.backbone(images)], dim=1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        assert self.head is not None
         scores = self.head((self.features(images) - self.mean) / self.deviation)
         return {"class_scores": (scores / self.temperature).softmax(dim=1)}
 
@@ -88,7 +92,7 @@ class FeatureClassifier(OnePassMethod):
         self.deviation = flat.std(dim=0).clamp(min=1e-6)
         vectors = ((x - self.mean) / self.deviation).cpu().numpy()
         y = labels.cpu().numpy()
-        names = KINDS if self.options.classifier == "auto" else [self.options.classifier]
+        names: list[str] = KINDS if self.options.classifier == "auto" else [self.options.classifier]
         counts = labels.bincount(minlength=len(self.classes)).tolist()
         if rare := [name for name, count in zip(self.classes, counts, strict=True) if count < MIN_IMAGES]:
             raise DataError(
@@ -104,10 +108,10 @@ class FeatureClassifier(OnePassMethod):
         self.temperature = torch.tensor(best.temperature, device=self.mean.device)
         self.head = best.fit(*flatten_views(vectors, y), seed).to(self.mean.device)
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # The stored kind determines the head's class; its tensors are filled in after this module's own.
-        if f"{prefix}kind" in state:
+        if f"{prefix}kind" in state_dict:
             own = f"{prefix}head."
-            tensors = {k.removeprefix(own): torch.empty_like(v) for k, v in state.items() if k.startswith(own)}
-            self.head = HEADS[KINDS[int(state[f"{prefix}kind"])]](**tensors)
-        super()._load_from_state_dict(state, prefix, *args, **kwargs)
+            tensors = {k.removeprefix(own): torch.empty_like(v) for k, v in state_dict.items() if k.startswith(own)}
+            self.head = HEADS[KINDS[int(state_dict[f"{prefix}kind"])]](**tensors)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

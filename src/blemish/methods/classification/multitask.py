@@ -80,6 +80,8 @@ class MultiTask(Segmenter):
     monitor: ClassVar[str | None] = "val_score"
     options: MultiTaskOptions
     network: EncoderDecoder
+    temperature: Tensor
+    prior_correction: Tensor
 
     def __init__(self, options: MultiTaskOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -181,7 +183,7 @@ def depth(mask: Mask) -> FloatMap:
     inside = cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     count, labels = cv2.connectedComponents(pixels, connectivity=8)
     greatest = np.full(count, 1e-6, np.float32)
-    np.maximum.at(greatest, labels.ravel(), inside.ravel())
+    np.maximum.at(greatest, np.asarray(labels, np.int64).ravel(), inside.ravel())
     return np.asarray(inside / greatest[labels], np.float32)
 
 

@@ -5,6 +5,7 @@ Names are timm's, then torchvision's (alexnet, googlenet, …), or `compact`, a 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import timm
 import torch
@@ -31,6 +32,10 @@ class Trunk(nn.Module):
     is tested on random images. `size` is F. `drop_path` is stochastic depth, for networks of timm that have it.
     Raises OptionError where the network cannot take images of the size.
     """
+
+    mean: Tensor
+    std: Tensor
+    network: Any
 
     def __init__(self, name: str, weights: str, channels: int, image_size: int, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -142,7 +147,7 @@ def _compact(channels: int, weights: str) -> tuple[nn.Module, ForwardFn]:
     for width in COMPACT_WIDTHS:
         blocks += [conv_block(before, width, stride=2), conv_block(width, width)]
         before = width
-    network = nn.Sequential(*blocks)
+    network: Any = nn.Sequential(*blocks)
     network.pretrained_cfg = {"mean": (0.5,), "std": (0.25,)}
 
     def forward_features(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +198,7 @@ def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module
     _replace(network, linear, nn.Identity())
     for key, module in list(network.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
-            _replace(network, key, AdaptiveGridPool(module.output_size))
+            _replace(network, key, AdaptiveGridPool(cast(tuple[int, int], module.output_size)))
     pooled: list[Tensor] = []
     pool = getattr(network, "avgpool", None)
     if isinstance(pool, nn.AdaptiveAvgPool2d):
@@ -209,14 +214,14 @@ def _from_torchvision(name: str, weights: str, channels: int) -> tuple[nn.Module
 
 def _replace_first(network: nn.Module, key: str, channels: int) -> None:
     """Adapt the first convolution to another number of channels, with weights derived from those for three."""
-    old = network.get_submodule(key)
+    old: Any = network.get_submodule(key)
     new = nn.Conv2d(
         channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None
     )  # fmt: skip
     with torch.no_grad():
         new.weight.copy_(adapt_input_conv(channels, old.weight.detach()))
         if old.bias is not None:
-            new.bias.copy_(old.bias)
+            cast(Tensor, new.bias).copy_(old.bias)
     _replace(network, key, new)
 
 

@@ -49,7 +49,7 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, indices: Sequence[int], in_channels: int, norm: bool = False) -> None:
+    def __init__(self, network: Any, indices: Sequence[int], in_channels: int, norm: bool = False) -> None:
         super().__init__()
         info = feature_info(network)
         self.channels = [info.channels()[i] for i in indices]
@@ -107,7 +107,7 @@ def load_network(
     image_size: int | None = None,
     output_stride: int | None = None,
     drop_path: float = 0.0,
-) -> nn.Module:
+) -> Any:
     """A whole timm classification network; `classes` replaces its last layer by a new one of that size.
 
     `image_size` is for vision transformers only, whose position embedding is then resampled to it. `drop_path` is the
@@ -170,7 +170,7 @@ def read_weights(path: Path) -> StateDict:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def load_strictly(network: nn.Module, state: StateDict, source: str) -> None:
+def load_strictly(network: Any, state: StateDict, source: str) -> None:
     """Load all tensors of the network except its classifier; raises OptionError naming one that would stay random."""
     config = network.pretrained_cfg
     convert = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
@@ -198,7 +198,7 @@ def load_strictly(network: nn.Module, state: StateDict, source: str) -> None:
     network.load_state_dict(fitting, strict=False)
 
 
-def _adapt_input(network: nn.Module, state: StateDict) -> StateDict:
+def _adapt_input(network: Any, state: StateDict) -> StateDict:
     """Fit the first convolution to other than three input channels, as timm does."""
     first = network.pretrained_cfg.get("first_conv")
     names = [f"{name}.weight" for name in ([first] if isinstance(first, str) else first or [])]
@@ -217,7 +217,7 @@ def _has_stochastic_depth(name: str) -> bool:
     return True
 
 
-def _from_hub(name: str, channels: int, size: dict[str, Any]) -> nn.Module:
+def _from_hub(name: str, channels: int, size: dict[str, Any]) -> Any:
     try:
         return timm.create_model(name, pretrained=True, in_chans=channels, **size)
     except Exception as error:  # hub, network and disk errors come in many kinds
@@ -243,7 +243,7 @@ def _per_channel(values: Sequence[float], channels: int) -> Tensor:
     return tensor.view(1, -1, 1, 1)
 
 
-def feature_info(network: nn.Module) -> FeatureInfo:
+def feature_info(network: Any) -> FeatureInfo:
     """timm's description of all feature maps of a network, the finest first."""
     info = network.feature_info
     entries: list[dict[str, Any]] = info if isinstance(info, list) else info.get_dicts()

@@ -17,6 +17,8 @@ class GaussianBlur(nn.Module):
     A map smaller than the kernel cannot be mirrored; its border values are repeated instead.
     """
 
+    kernel: Tensor
+
     def __init__(self, sigma: float) -> None:
         super().__init__()
         self.radius = int(4 * sigma + 0.5)

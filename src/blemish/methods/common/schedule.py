@@ -65,6 +65,6 @@ def _by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> dict[str, 
 
 def training_batches(method: Method) -> Iterator[Batch]:
     """All training images once, in order, without moving the trainer's own position in its data loader."""
-    source = method.trainer.train_dataloader
+    source: Any = method.trainer.train_dataloader
     for batch in DataLoader(source.dataset, batch_size=source.batch_size, collate_fn=source.collate_fn):
         yield method.transfer_batch_to_device(batch, method.device, 0)

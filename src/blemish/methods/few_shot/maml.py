@@ -1,4 +1,4 @@
-"""MAML: a network is taught to become right after a few steps of gradient descent on a few images."""
+"""MAML: a network is trained so that a few steps of gradient descent on a few images suffice."""
 
 import copy
 from typing import Any, ClassVar
@@ -11,18 +11,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
 
-from blemish.methods.base import Batch, MethodInfo, ignored_when
+from blemish.methods.base import MethodInfo, ignored_when
+from blemish.methods.common.backbones import StateDict
 from blemish.methods.common.schedule import cosine_decay
-from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, sample_episode
+from blemish.methods.few_shot.embedding import SMOKE, BatchEpisode, Embedding, FewShotMethod, FewShotOptions
 
-Parameters = dict[str, Tensor]
-HEAD = ("weight", "bias")  # of the last layer, among the parameters that are adapted
+HEAD = ("weight", "bias")  # names of the last layer among the adapted parameters
 
 
 class MamlOptions(FewShotOptions):
     image_size: int = Field(96, ge=32, le=4096, description="side of the square that the network sees, in px")
     batch_size: int = Field(24, ge=4, description="images in a batch, of which an episode is made")
-    anil: bool = Field(False, description="only the last layer is adapted (Raghu et al. 2020, ANIL); much faster")
+    anil: bool = Field(False, description="adapt the last layer only (Raghu et al. 2020, ANIL); much faster")
     first_order: bool = Field(
         True,
         description="leave out second derivatives; false: the paper's own, slower; anil has them anyway",
@@ -36,20 +36,20 @@ class MamlOptions(FewShotOptions):
         json_schema_extra=ignored_when("anil", True),
     )
     head_rate: float = Field(2.0, gt=0, description="learning rate of the last layer's adaptation")
-    final_images: int = Field(20, ge=1, description="images of a class, at most, that the shipped network adapts to")
+    final_images: int = Field(20, ge=1, description="images of a class, at most, for adapting the shipped network")
     final_steps: int = Field(20, ge=1, description="steps of that adaptation")
 
 
 class Maml(FewShotMethod):
     """Finn et al. 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML.
 
-    Kept: gradient descent on an episode's support, and the loss on its query followed back through those steps to the
-    start they began from; `first_order=false` with second derivatives, by default without (FOMAML); `anil=true` adapts
-    the last layer alone (Raghu et al. 2020), always with them. Deviations: the last layer starts each episode at zero
-    (Kao et al. 2022), so that any number of classes will do; it sees features less their mean over the support; a
-    pretrained network with fixed BatchNorm statistics; one episode a step, a batch drawn with replacement, so that of
-    few images one may be learnt from and asked about. What ships has been adapted to the training images of all
-    classes.
+    Kept: gradient descent on an episode's support, and the query loss differentiated through those steps with respect
+    to the initial parameters; `first_order=false` with second derivatives, by default without (FOMAML); `anil=true`
+    adapts the last layer only (Raghu et al. 2020), always with them. Deviations: the last layer starts each episode at
+    zero (Kao et al. 2022), so that any number of classes is possible; it takes features minus their mean over the
+    support; a pretrained network with fixed BatchNorm statistics; one episode per step, a batch sampled with
+    replacement, so that with few images one may be support and query at once. The shipped network is adapted to the
+    training images of all classes.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -68,8 +68,8 @@ class Maml(FewShotMethod):
 
     def __init__(self, options: MamlOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
-        self.embedding = Embedding(options, channels)  # the start that is learnt
-        self.adapted = copy.deepcopy(self.embedding).requires_grad_(False)  # from there, to the training images
+        self.embedding = Embedding(options, channels)  # the trained initial parameters
+        self.adapted = copy.deepcopy(self.embedding).requires_grad_(False)  # to the training images
         self.register_buffer("weight", torch.zeros(len(classes), self.embedding.size))
         self.register_buffer("bias", torch.zeros(len(classes)))
         self.register_buffer("centre", torch.zeros(self.embedding.size))
@@ -79,14 +79,14 @@ class Maml(FewShotMethod):
         logits = F.linear(embedding - self.centre, self.weight, self.bias)
         return {"class_scores": logits.softmax(dim=1), "embedding": embedding}
 
-    def embed(self, fast: Parameters, images: Tensor) -> Tensor:
+    def embed(self, fast: StateDict, images: Tensor) -> Tensor:
         body = {name: value for name, value in fast.items() if name not in HEAD}
         return functional_call(self.embedding, body, (images,)) if body else self.embedding(images)
 
-    def adapt(self, images: Tensor, labels: Tensor, ways: int, steps: int) -> tuple[Parameters, Tensor]:
-        """The parameters after some steps on the support, and the mean of its features, which the head leaves out.
+    def adapt(self, images: Tensor, labels: Tensor, ways: int, steps: int) -> tuple[StateDict, Tensor]:
+        """The parameters after some steps on the support, and the mean of its features, which the head subtracts.
 
-        Each class counts alike. With ANIL the parameters are the head's alone.
+        Classes have equal weight. With ANIL only the head's parameters are returned.
         """
         anil = self.options.anil
         share = 1 / labels.bincount(minlength=ways).clamp(min=1).to(images)[labels]
@@ -94,60 +94,56 @@ class Maml(FewShotMethod):
         features = self.embedding(images)
         centre = (share[:, None] * features).sum(dim=0)
         exact = torch.is_grad_enabled() and (anil or not self.options.first_order)
-        fast: Parameters = {
+        fast: StateDict = {
             "weight": images.new_zeros(ways, self.embedding.size),
             "bias": images.new_zeros(ways),
         }
         if not anil:
             fast |= dict(self.embedding.named_parameters())
         for step in range(steps):
-            # While the head is zero the loss has no slope in the network.
+            # While the head is zero the gradient of the network is zero.
             if anil or step == 0:
-                slopes = head_slopes(fast, features - centre, labels, share)
+                gradients = head_gradients(fast, features - centre, labels, share)
             else:
-                slopes = self.slopes(fast, images, centre, labels, share, exact)
-            for name, slope in slopes.items():
+                gradients = self.gradients(fast, images, centre, labels, share, exact)
+            for name, gradient in gradients.items():
                 rate = self.options.head_rate if name in HEAD else self.options.inner_rate
-                fast[name] = fast[name] - rate * (slope if exact else slope.detach())
+                fast[name] = fast[name] - rate * (gradient if exact else gradient.detach())
         return fast, centre
 
-    def slopes(
-        self, fast: Parameters, images: Tensor, centre: Tensor, labels: Tensor, share: Tensor, exact: bool
-    ) -> Parameters:
-        """Of the loss in each of the parameters; where not `exact`, without a way back to the start."""
-        if exact:  # as they stand, not as what they came from
+    def gradients(
+        self, fast: StateDict, images: Tensor, centre: Tensor, labels: Tensor, share: Tensor, exact: bool
+    ) -> StateDict:
+        """Gradients of the loss; unless `exact`, without a graph back to the initial parameters."""
+        if exact:  # with respect to the current parameters, not to those they were computed from
             fast = {name: value.view_as(value) for name, value in fast.items()}
         else:
             fast, centre = {name: value.detach().requires_grad_() for name, value in fast.items()}, centre.detach()
         with torch.enable_grad():
-            logits = F.linear(self.embed(fast, images) - centre, fast["weight"], fast["bias"])
+            logits = self.head_logits(fast, images, centre)
             loss = (share * F.cross_entropy(logits, labels, reduction="none")).sum()
-            found = torch.autograd.grad(loss, list(fast.values()), create_graph=exact, materialize_grads=True)
-        return dict(zip(fast, found, strict=True))
+            gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=exact, materialize_grads=True)
+        return dict(zip(fast, gradients, strict=True))
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        images, labels = batch["image"], batch["label"]
-        episode = sample_episode(labels, self.options.ways, self.options.shots)
-        if episode is None:
-            return self.embedding(images[:1]).sum() * 0
+    def episode_log_probabilities(self, images: Tensor, episode: BatchEpisode) -> Tensor:
         fast, centre = self.adapt(
             images[episode.support], episode.support_labels, episode.ways, self.options.inner_steps
         )
-        logits = F.linear(self.embed(fast, images[episode.query]) - centre, fast["weight"], fast["bias"])
-        loss = F.cross_entropy(logits, episode.query_labels)
-        right = (logits.argmax(dim=1) == episode.query_labels).float().mean()
-        self.log_dict({"loss": loss, "episode_accuracy": right}, prog_bar=True)
-        return loss
+        return self.head_logits(fast, images[episode.query], centre).log_softmax(dim=1)
+
+    def head_logits(self, fast: StateDict, images: Tensor, centre: Tensor) -> Tensor:
+        """Logits of images by adapted parameters; `centre` is the mean of the support's features."""
+        return F.linear(self.embed(fast, images) - centre, fast["weight"], fast["bias"])
 
     def on_train_end(self) -> None:
         """Adapt to the training images of all classes."""
         self.eval()
-        held = [0] * len(self.classes)
+        counts = [0] * len(self.classes)
         images, labels = [], []
         for batch in self.labelled_batches():
             for image, label in zip(batch["image"], batch["label"].tolist(), strict=True):
-                held[label] += 1
-                if held[label] <= self.options.final_images:
+                counts[label] += 1
+                if counts[label] <= self.options.final_images:
                     images.append(image)
                     labels.append(label)
         with torch.no_grad():
@@ -161,7 +157,7 @@ class Maml(FewShotMethod):
     def classify(self, support: NDArray[Any], labels: NDArray[np.int64], query: NDArray[Any]) -> NDArray[np.int64]:
         """Labels of query images (N, C, H, W) after adapting to support images: `evaluation.episodes.Classify`.
 
-        Begins at the learnt start, not at what ships, which knows the training classes already.
+        Starts at the trained initial parameters, not at the shipped ones, which are adapted to the training classes.
         """
         self.eval()
         known = torch.from_numpy(labels).to(self.device)
@@ -169,16 +165,16 @@ class Maml(FewShotMethod):
             fast, centre = self.adapt(
                 torch.from_numpy(support).to(self.device), known, int(labels.max()) + 1, self.options.inner_steps
             )
-            features = self.embed(fast, torch.from_numpy(query).to(self.device)) - centre
-            return F.linear(features, fast["weight"], fast["bias"]).argmax(dim=1).cpu().numpy()
+            logits = self.head_logits(fast, torch.from_numpy(query).to(self.device), centre)
+            return logits.argmax(dim=1).cpu().numpy()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.embedding.parameters(), lr=self.options.learning_rate)
         return cosine_decay(optimizer, self.options.steps)
 
 
-def head_slopes(fast: Parameters, centred: Tensor, labels: Tensor, share: Tensor) -> Parameters:
-    """Of the weighted cross-entropy of features less their mean, in the last layer alone."""
+def head_gradients(fast: StateDict, centred: Tensor, labels: Tensor, share: Tensor) -> StateDict:
+    """Gradients of the last layer for the weighted cross-entropy of centred features."""
     logits = F.linear(centred, fast["weight"], fast["bias"])
     error = share[:, None] * (logits.softmax(dim=1) - F.one_hot(labels, logits.shape[1]))
     return {"weight": error.T @ centred, "bias": error.sum(dim=0)}

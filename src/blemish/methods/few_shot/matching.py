@@ -1,4 +1,4 @@
-"""Matching network: an image's class is voted for by all labelled images, the more alike the louder."""
+"""Matching network: all labelled images vote for an image's class, weighted by similarity."""
 
 from typing import Any, ClassVar
 
@@ -10,27 +10,27 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.inspection.manifest import SupportSet
-from blemish.methods.base import Batch, MethodInfo
-from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, sample_episode
+from blemish.methods.base import MethodInfo
+from blemish.methods.few_shot.embedding import SMOKE, BatchEpisode, Embedding, FewShotMethod, FewShotOptions
 from blemish.methods.few_shot.prototypical import few_shot_optimizer
 
-LEAST = 1e-6  # share of attention, so that its logarithm is finite
+MIN_SHARE = 1e-6  # of attention, so that its logarithm is finite
 
 
 class MatchingOptions(FewShotOptions):
-    scale: float = Field(20.0, gt=0, description="first factor of the cosines in the softmax; learned")
-    remembered: int = Field(50, ge=1, description="training images of a class that ship, at most")
+    scale: float = Field(20.0, gt=0, description="initial factor of the cosines in the softmax; trained")
+    remembered: int = Field(50, ge=1, description="largest number of training images of a class that ship")
 
 
 class Matching(FewShotMethod):
     """Vinyals et al. 2016, "Matching Networks for One Shot Learning", NeurIPS.
 
-    Kept: episodes; attention by softmax over cosine similarities to the support, whose labels it adds up. Deviations:
-    a pretrained network is fine-tuned, its BatchNorm statistics fixed; the cosines have a learned factor, without
-    which the softmax is all but flat; what a class adds up is divided by the number of its images, as they are not
-    equally many in what ships; no full-context embeddings, as they change with every image of the support; an
-    episode is one batch, drawn with replacement, so that of few images one may be learnt from and asked about.
-    What ships: the embedding as the graph, and vectors of training images beside it for `blemish enroll` to add to.
+    Kept: episodes; attention by softmax over cosine similarities to the support, summed by label. Deviations: a
+    pretrained network is fine-tuned, its BatchNorm statistics fixed; the cosines have a trained factor, without which
+    the softmax is nearly uniform; the sum of a class is divided by the number of its images, since the numbers differ
+    in the shipped support set; no full-context embeddings, as they change with every image of the support; an episode
+    is one batch, sampled with replacement, so that with few images one may be support and query at once.
+    The embedding ships as the graph, with vectors of training images, to which `blemish enroll` can add.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -58,25 +58,19 @@ class Matching(FewShotMethod):
         return {"class_scores": self.attend(embedding, self.vectors, self.owners), "embedding": embedding}
 
     def attend(self, queries: Tensor, vectors: Tensor, owners: Tensor) -> Tensor:
-        """(N, K) shares of attention; of the classes in `owners` (S,) when they number fewer.
+        """Attention (N, K) of queries (N, E) to the classes `owners` (S,) of vectors (S, E).
 
-        A class has the mean of its vectors' softmax weights, not their sum, so that many vectors make it no likelier.
+        A class has the mean of its vectors' softmax weights, not their sum, so that many vectors do not favour it.
         """
         cosine = F.normalize(queries, dim=1) @ F.normalize(vectors, dim=1).T
         member = (owners[:, None] == torch.arange(len(self.classes), device=owners.device)).to(queries)
         own_count = member @ member.sum(dim=0)  # (S,)
         return (self.log_scale.exp() * cosine - own_count.log()).softmax(dim=1) @ member
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        vectors = self.embedding(batch["image"])
-        episode = sample_episode(batch["label"], self.options.ways, self.options.shots)
-        if episode is None:
-            return vectors.sum() * 0
+    def episode_log_probabilities(self, images: Tensor, episode: BatchEpisode) -> Tensor:
+        vectors = self.embedding(images)
         shares = self.attend(vectors[episode.query], vectors[episode.support], episode.support_labels)
-        loss = F.nll_loss(shares.clamp(min=LEAST).log(), episode.query_labels)
-        right = (shares.argmax(dim=1) == episode.query_labels).float().mean()
-        self.log_dict({"loss": loss, "episode_accuracy": right}, prog_bar=True)
-        return loss
+        return shares.clamp(min=MIN_SHARE).log()
 
     def on_train_end(self) -> None:
         self.eval()
@@ -98,12 +92,12 @@ class Matching(FewShotMethod):
         )
         return support, self.vectors.cpu().numpy()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         return few_shot_optimizer(self, self.log_scale)
 
 
-def sample_per_class(labels: Tensor, most: int, seed: int = 0) -> Tensor:
-    """Indices of up to `most` items of each label (N,), drawn at random and in order: a file's place tells nothing."""
+def sample_per_class(labels: Tensor, max_count: int, seed: int = 0) -> Tensor:
+    """Indices of up to `max_count` random items of each label (N,), in order."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
-    kept = [order[labels[order] == name][:most] for name in labels.unique()]
+    kept = [order[labels[order] == name][:max_count] for name in labels.unique()]
     return torch.cat(kept).sort().values

@@ -1,27 +1,27 @@
-"""Prototypical network: a class is the mean of its images' embeddings, and an image is of the nearest class."""
+"""Prototypical network: a class is the mean embedding of its images; an image has the class of the nearest mean."""
 
 import math
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from blemish.inspection.manifest import SupportSet
-from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.base import MethodInfo
 from blemish.methods.common.losses import squared_distances
 from blemish.methods.common.metric_losses import class_means
 from blemish.methods.common.schedule import cosine_decay
-from blemish.methods.few_shot.embedding import SMOKE, Embedding, FewShotMethod, FewShotOptions, sample_episode
+from blemish.methods.few_shot.embedding import SMOKE, BatchEpisode, Embedding, FewShotMethod, FewShotOptions
 
 
 class PrototypicalOptions(FewShotOptions):
-    # Four-way five-shot cross-entropy of the frozen network is least at 3.9 on NEU, at 2.4 on magnetic tiles.
     scale: float = Field(
-        3.0, gt=0, description="first factor of the distances in the softmax, over that within a class; learned"
+        3.0,
+        gt=0,
+        description="initial factor of the distances, in units of those within a class; trained",
     )
 
 
@@ -30,11 +30,10 @@ class Prototypical(FewShotMethod):
 
     Kept: episodes; class means of the embedded support; softmax over negative squared Euclidean distances. Deviations:
     a pretrained network, with means of several feature maps, is fine-tuned, its BatchNorm statistics fixed; the mean
-    square takes the place of the sum, times a learned factor, which starts from how far images of a class lie apart; an
-    episode is one class-balanced batch, drawn with replacement, so that of few images one may be learnt from and asked
-    about.
-    What ships: the embedding as the graph, and the prototypes of the training images beside it, so that
-    `blemish enroll` adds classes without training.
+    square replaces the sum, times a trained factor, which is initialised from the distances within a class; an episode
+    is one class-balanced batch, sampled with replacement, so that with few images one may be support and query at once.
+    The embedding ships as the graph, with the prototypes of the training images, so that `blemish enroll` adds classes
+    without training.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -49,6 +48,8 @@ class Prototypical(FewShotMethod):
     )
     Options: ClassVar[type[FewShotOptions]] = PrototypicalOptions
     options: PrototypicalOptions
+    prototypes: Tensor
+    counts: Tensor
 
     def __init__(self, options: PrototypicalOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -64,32 +65,27 @@ class Prototypical(FewShotMethod):
         return {"class_scores": logits.softmax(dim=1), "embedding": embedding}
 
     def on_train_start(self) -> None:
-        """The factor's start, by the first hundred images or so: distances depend on the network and its size."""
+        """Initialise the factor on about a hundred images: distances depend on the network and its size."""
         if self.global_step:  # resumed
             return
+        training: Any = self.trainer.train_dataloader
         vectors, labels = [], []
         with torch.no_grad():
-            for batch in self.trainer.train_dataloader:
+            for batch in training:
                 known = batch["label"] >= 0
                 vectors.append(self.embedding(batch["image"][known].to(self.device)))
                 labels.append(batch["label"][known].to(self.device))
                 if sum(map(len, labels)) >= 100:
                     break
-            apart = within_class_variance(torch.cat(vectors), torch.cat(labels))
-            if apart > 0:
-                self.log_scale.fill_(math.log(self.options.scale / apart))
+            variance = within_class_variance(torch.cat(vectors), torch.cat(labels))
+            if variance > 0:
+                self.log_scale.fill_(math.log(self.options.scale / variance))
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        vectors = self.embedding(batch["image"])
-        episode = sample_episode(batch["label"], self.options.ways, self.options.shots)
-        if episode is None:
-            return vectors.sum() * 0
+    def episode_log_probabilities(self, images: Tensor, episode: BatchEpisode) -> Tensor:
+        vectors = self.embedding(images)
         prototypes = class_means(vectors[episode.support], episode.support_labels, episode.ways)
         logits = -self.log_scale.exp() * mean_square_distance(vectors[episode.query], prototypes)
-        loss = F.cross_entropy(logits, episode.query_labels)
-        right = (logits.argmax(dim=1) == episode.query_labels).float().mean()
-        self.log_dict({"loss": loss, "episode_accuracy": right}, prog_bar=True)
-        return loss
+        return logits.log_softmax(dim=1)
 
     def on_train_end(self) -> None:
         self.eval()
@@ -112,12 +108,12 @@ class Prototypical(FewShotMethod):
         )
         return support, self.prototypes[known].cpu().numpy()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         return few_shot_optimizer(self, self.log_scale)
 
 
 def few_shot_optimizer(method: FewShotMethod, log_scale: Tensor) -> dict[str, Any]:
-    """Adam on the embedding, faster on the factor, the rate falling along a cosine."""
+    """Adam on the embedding, with a higher learning rate for the factor, and cosine decay."""
     options = method.options
     groups = [
         {"params": method.embedding.parameters(), "lr": options.learning_rate},
@@ -127,14 +123,14 @@ def few_shot_optimizer(method: FewShotMethod, log_scale: Tensor) -> dict[str, An
 
 
 def within_class_variance(vectors: Tensor, labels: Tensor) -> float:
-    """Mean square distance of vectors (N, E) to their class's true mean, estimated without bias; 0 if none has two."""
-    names, place = labels.unique(return_inverse=True)
+    """Unbiased mean square distance of vectors (N, E) to their class's mean; 0 where no class has two vectors."""
+    names, index = labels.unique(return_inverse=True)
     if len(names) == len(labels):
         return 0.0
-    distances = (vectors - class_means(vectors, place, len(names))[place]).square().mean(dim=1)
+    distances = (vectors - class_means(vectors, index, len(names))[index]).square().mean(dim=1)
     return float(distances.sum() / (len(labels) - len(names)))
 
 
 def mean_square_distance(a: Tensor, b: Tensor) -> Tensor:
-    """(N, E), (M, E) to (N, M)."""
+    """Mean over the E components of the squared differences of (N, E) and (M, E) vectors: (N, M)."""
     return squared_distances(a, b) / a.shape[1]

@@ -1,4 +1,4 @@
-"""SuperSimpleNet: learns from good images and noise in feature space, and from real defects where there are any."""
+"""SuperSimpleNet: trained on good images with noise in feature space, and on real defects where there are any."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from blemish.dataset.sample import Dataset
 from blemish.methods.base import Batch, Item, Method, MethodInfo, Options
 from blemish.methods.common.augmentation import MASK_KEYS
-from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
+from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, valid_patches
 from blemish.methods.common.losses import focal_loss, masked_mean
 from blemish.synthesis.noise import perlin_noise
@@ -20,22 +20,19 @@ from blemish.synthesis.noise import perlin_noise
 PERLIN_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
 MARGIN = 0.5  # of the truncated L1
 GAMMA = 4.0  # of the focal losses
-HEAD_FROM = 10  # defective training images from which on the paper's head ranks images better than the map
+MIN_DEFECTS = 10  # training images from which on the paper's head ranks images better than the map
 
 
-class SuperSimpleNetOptions(Options):
+class SuperSimpleNetOptions(FeatureOptions):
     batch_size: int = Field(8, ge=2, description="images in a training batch; paper: 32")
-    backbone: str = Field(DEFAULT_BACKBONE, description="timm name of the feature network; paper: wide_resnet50_2")
-    weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
     strides: tuple[int, ...] = Field((8, 16), min_length=1, description="feature maps used, finest first")
-    # At 256 px a step takes three times as long with 2, an inspection nearly twice.
-    upscale: Literal[1, 2] = Field(1, description="times that feature maps are enlarged; paper: 2")
+    upscale: Literal[1, 2] = Field(1, description="upsampling of the feature maps; paper: 2, which is slower")
     width: int = Field(128, ge=8, description="channels in the heads; paper: 1024 in that of the map")
-    noise: float = Field(1.0, gt=0, description="of synthetic anomalies, in deviations of a feature")
-    defect_share: float = Field(0.5, ge=0, lt=1, description="of the images drawn, where there are real defects")
+    noise: float = Field(1.0, gt=0, description="of synthetic anomalies, in standard deviations of a feature")
+    defect_share: float = Field(0.5, ge=0, lt=1, description="share of defective images, where there are real defects")
     score: Literal["auto", "head", "map"] = Field(
         "auto",
-        description=f"image score: the paper's head, or the map's maximum; auto: head from {HEAD_FROM} defects on",
+        description=f"image score: the paper's head, or the map's maximum; auto: head from {MIN_DEFECTS} defects on",
     )
     steps: int = Field(500, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW on the heads, half on the adaptor; paper: 2e-4")
@@ -45,17 +42,17 @@ class SuperSimpleNet(Method):
     """Rolih et al. 2024, "SuperSimpleNet: Unifying Unsupervised and Supervised Learning for Fast and Reliable Surface
     Defect Detection", ICPR.
 
-    Kept: pooled features of a frozen network and a linear adaptor; Gaussian noise on them where Perlin noise is above
-    its threshold, higher with real defects, and no real defect is; a segmentation head and, on features and its map, a
-    classification head; truncated L1 and focal losses, clipped gradients; the classification head does not teach the
-    segmentation head where there are good images only; as many defective images as good ones, mirrored. Deviations: a
-    lighter network, whose maps are enlarged to the finest and no further unless `upscale=2`, and a narrower
-    segmentation head; features are standardised so that the noise has a unit; with few real defects or none the image
-    score is the map's maximum, for a head that has seen hardly any defect but noise ranks real ones worse; each image
-    is learnt from once without noise and once with it, where the paper leaves that to chance; a defect too small for
-    the grid keeps its best place; of an image labelled without a mask, the pixels teach nothing and the image its label
-    (where it is cut into tiles, neither does); an unlabelled image teaches nothing; fewer steps, at a higher rate that
-    falls in two steps near the end.
+    Kept: pooled features of a frozen network (in the paper wide_resnet50_2), linear adaptor; Gaussian noise on them
+    where Perlin noise is above its threshold, higher with real defects, and there is no real defect; a segmentation
+    head and, on features and its map, a classification head; truncated L1 and focal losses, clipped gradients; no
+    gradient from the classification head to the segmentation head where there are good images only; as many
+    defective images as good ones, mirrored. Deviations: a lighter network, whose maps are upsampled to the finest
+    and no further unless `upscale=2`, and a narrower segmentation head; features are standardised so that the noise
+    has a unit; with few real defects or none the image score is the map's maximum, since a head trained on hardly
+    any defect but noise ranks real ones worse; each image is used once without and once with noise, where the paper
+    decides at random; a defect too small for the grid keeps its best cell; an image labelled without a mask
+    contributes its label only (cut into tiles, nothing); an unlabelled image contributes nothing; fewer steps, at a
+    higher learning rate that falls in two steps near the end.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -72,6 +69,10 @@ class SuperSimpleNet(Method):
     )
     Options: ClassVar[type[Options]] = SuperSimpleNetOptions
     options: SuperSimpleNetOptions
+    mean: Tensor
+    deviation: Tensor
+    supervised: Tensor
+    head_trained: Tensor
 
     def __init__(self, options: SuperSimpleNetOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -81,55 +82,55 @@ class SuperSimpleNet(Method):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
         self.register_buffer("supervised", torch.tensor(False))
-        self.register_buffer("taught", torch.tensor(False))  # whether the head has learnt from defects enough
-        self.enough = True  # whether there are defective images enough for it; told before training
+        self.register_buffer("head_trained", torch.tensor(False))  # whether the head was trained on enough defects
+        self.enough_defects = True  # whether there are enough defective images for it; set before training
         self.adaptor = nn.Conv2d(size, size, 1)
         self.segment = nn.Sequential(
             nn.Conv2d(size, width, 1), nn.BatchNorm2d(width), nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 1, bias=False)
         )
-        self.look = nn.Sequential(nn.Conv2d(size + 1, width, 5, padding=2), nn.BatchNorm2d(width), nn.ReLU())
-        self.judge = nn.Linear(2 * width + 2, 1)
-        for layer in (self.adaptor, *self.segment, *self.look, self.judge):
+        self.classify_maps = nn.Sequential(nn.Conv2d(size + 1, width, 5, padding=2), nn.BatchNorm2d(width), nn.ReLU())
+        self.classify = nn.Linear(2 * width + 2, 1)
+        for layer in (self.adaptor, *self.segment, *self.classify_maps, self.classify):
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_normal_(layer.weight)
         self.smooth = GaussianBlur(options.image_size / 64)
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, D, h, w) standardised, on the finest stride's grid, enlarged."""
+        """Standardised features (N, D, h, w) on the finest stride's grid, upsampled by `upscale`."""
         maps = self.backbone(images)
         size = [int(side) * self.options.upscale for side in maps[0].shape[-2:]]
-        enlarged = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
-        pooled = F.avg_pool2d(torch.cat(enlarged, dim=1), 3, stride=1, padding=1)
+        upsampled = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
+        pooled = F.avg_pool2d(torch.cat(upsampled, dim=1), 3, stride=1, padding=1)
         return (pooled - self.mean[:, None, None]) / self.deviation[:, None, None]
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of pixels (N, h, w) and of images (N,)."""
         pixels = self.segment(features)
-        shown = pixels if self.supervised or not self.training else pixels.detach()
-        seen = self.look(torch.cat([features, shown], dim=1))
-        pooled = [pool for m in (seen, shown) for pool in (m.mean(dim=(2, 3)), m.amax(dim=(2, 3)))]
-        return pixels[:, 0], self.judge(torch.cat(pooled, dim=1))[:, 0]
+        logit_map = pixels if self.supervised or not self.training else pixels.detach()
+        hidden = self.classify_maps(torch.cat([features, logit_map], dim=1))
+        pooled = [pool for m in (hidden, logit_map) for pool in (m.mean(dim=(2, 3)), m.amax(dim=(2, 3)))]
+        return pixels[:, 0], self.classify(torch.cat(pooled, dim=1))[:, 0]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         pixels, whole = self.heads(self.adaptor(self.features(images)))
         heat = self.smooth(enlarge(pixels.sigmoid(), images.shape[-2:]))
-        score = whole.sigmoid() if self.by_head else heat.flatten(1).amax(dim=1)
+        score = whole.sigmoid() if self.uses_head else heat.flatten(1).amax(dim=1)
         return {"anomaly_score": score, "anomaly_map": heat}
 
     @property
-    def by_head(self) -> bool:
-        return self.options.score == "head" or (self.options.score == "auto" and bool(self.taught))
+    def uses_head(self) -> bool:
+        return self.options.score == "head" or (self.options.score == "auto" and bool(self.head_trained))
 
     def before_training(self, dataset: Dataset) -> None:
         count = sum(bool(sample.defective) for sample in dataset.samples)
         self.supervised.fill_(count > 0)
-        self.enough = count >= HEAD_FROM
+        self.enough_defects = count >= MIN_DEFECTS
 
     def train_transform(self) -> Callable[[Item], Item]:
-        return self.flipped
+        return self.mirror_defective
 
-    def flipped(self, item: Item) -> Item:
-        """A labelled defect, mirrored at random either way."""
+    def mirror_defective(self, item: Item) -> Item:
+        """A labelled defective item, mirrored at random along each axis."""
         if item["defective"] != 1:
             return item
         axes = [axis for axis in (-1, -2) if torch.rand(()) < 0.5]
@@ -143,43 +144,44 @@ class SuperSimpleNet(Method):
         return [share / sum(bad) if b else (1 - share) / (len(bad) - sum(bad)) for b in bad]
 
     def on_train_start(self) -> None:
-        """Means and deviations of the features of sound surface, on the first hundred images or so."""
+        """Measure means and standard deviations of the features of good surface on about a hundred images."""
         if bool((self.mean != 0).any()):  # resumed
             return
-        found, seen, step = [], 0, self.options.upscale
+        training: Any = self.trainer.train_dataloader
+        values, count, step = [], 0, self.options.upscale
         with torch.no_grad():
-            for drawn in self.trainer.train_dataloader:
-                batch = self.transfer_batch_to_device(drawn, self.device, 0)
+            for loaded in training:
+                batch = self.transfer_batch_to_device(loaded, self.device, 0)
                 features = self.features(batch["image"])[..., ::step, ::step]
-                sound = valid_patches(batch["valid"] & ~batch["mask"], features.shape[-2:])
-                sound &= ((batch["defective"] == 0) | batch["has_mask"])[:, None, None]
-                found.append(features.transpose(0, 1)[:, sound])
-                seen += len(batch["image"])
-                if seen >= 100:
+                good = valid_patches(batch["valid"] & ~batch["mask"], features.shape[-2:])
+                good &= ((batch["defective"] == 0) | batch["has_mask"])[:, None, None]
+                values.append(features.transpose(0, 1)[:, good])
+                count += len(batch["image"])
+                if count >= 100:
                     break
-        values = torch.cat(found, dim=1)
-        self.mean, self.deviation = values.mean(dim=1), values.std(dim=1).clamp(min=1e-6)
+        features = torch.cat(values, dim=1)
+        self.mean, self.deviation = features.mean(dim=1), features.std(dim=1).clamp(min=1e-6)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         features = self.adaptor(self.features(batch["image"]))
         size = features.shape[-2:]
         defect, valid = on_grid(batch["mask"], size), valid_patches(batch["valid"], size)
         bad, known = batch["defective"] == 1, batch["defective"] >= 0
-        self.taught |= bad.any() & self.enough
-        told = valid & (batch["has_mask"] | (batch["defective"] == 0))[:, None, None]
-        where = self.places(len(bad), size).to(defect.device) & valid & ~defect
-        noisy = features + where[:, None] * self.options.noise * torch.randn_like(features)
+        self.head_trained |= bad.any() & self.enough_defects
+        annotated = valid & (batch["has_mask"] | (batch["defective"] == 0))[:, None, None]
+        noise_mask = self.noise_mask(len(bad), size).to(defect.device) & valid & ~defect
+        noisy = features + noise_mask[:, None] * self.options.noise * torch.randn_like(features)
         pixels, images = self.heads(torch.cat([features, noisy]))
-        truth = torch.cat([defect, defect | where])
-        told, known = torch.cat([told, told]), torch.cat([known, known])
-        verdicts = torch.cat([bad, bad | where.flatten(1).any(dim=1)])
-        segmentation = masked_mean(focal(pixels, truth), told) + truncated(pixels, truth, told)
-        classification = (focal(images, verdicts) * known).sum() / known.sum().clamp(min=1)
+        target = torch.cat([defect, defect | noise_mask])
+        annotated, known = torch.cat([annotated, annotated]), torch.cat([known, known])
+        labels = torch.cat([bad, bad | noise_mask.flatten(1).any(dim=1)])
+        segmentation = masked_mean(focal(pixels, target), annotated) + truncated_l1(pixels, target, annotated)
+        classification = (focal(images, labels) * known).sum() / known.sum().clamp(min=1)
         self.log_dict({"loss": segmentation + classification, "classification": classification}, prog_bar=True)
         return segmentation + classification
 
-    def places(self, count: int, size: torch.Size) -> Tensor:
-        """Where noise is added: (count, h, w) bool."""
+    def noise_mask(self, count: int, size: torch.Size) -> Tensor:
+        """Random masks of the cells to which noise is added: (count, h, w) bool."""
         side = max(size)
         cells = [2 ** int(torch.randint(max(1, side.bit_length() - 1), ())) for _ in range(2 * count)]
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
@@ -189,9 +191,9 @@ class SuperSimpleNet(Method):
         threshold = SUPERVISED_THRESHOLD if self.supervised else PERLIN_THRESHOLD
         return torch.stack(noise)[:, : size[0], : size[1]] > threshold
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         rate, steps = self.options.learning_rate, self.options.steps
-        heads = [*self.segment.parameters(), *self.look.parameters(), *self.judge.parameters()]
+        heads = [*self.segment.parameters(), *self.classify_maps.parameters(), *self.classify.parameters()]
         optimizer = torch.optim.AdamW(
             [{"params": heads, "lr": rate, "weight_decay": 1e-5}, {"params": self.adaptor.parameters(), "lr": rate / 2}]
         )
@@ -203,24 +205,24 @@ class SuperSimpleNet(Method):
 
 
 def on_grid(masks: Tensor, size: torch.Size) -> Tensor:
-    """(N, H, W) bool to (N, h, w) bool: half covered by bilinear sampling; where a defect would vanish, its best place.
+    """Masks (N, H, W) bool on a grid (N, h, w) bool: cells half covered, by bilinear sampling, or the best cell.
 
-    The best place is one that is covered most among its neighbours, none of which is half covered.
+    The best cell of a defect that would vanish is the most covered of its neighbourhood, where none is half covered.
     """
     masks = masks[:, None].float()
     half = F.interpolate(masks, size=size, mode="bilinear", align_corners=False) >= 0.5
-    covered = F.adaptive_avg_pool2d(masks, size)
+    covered = F.adaptive_avg_pool2d(masks, (size[0], size[1]))
     near, most = (F.max_pool2d(m, 3, stride=1, padding=1) for m in (half.float(), covered))
     return (half | ((covered > 0) & (covered == most) & (near == 0)))[:, 0]
 
 
-def focal(logits: Tensor, truth: Tensor) -> Tensor:
+def focal(logits: Tensor, target: Tensor) -> Tensor:
     """Binary focal loss of each element."""
-    return focal_loss(F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none"), GAMMA)
+    return focal_loss(F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none"), GAMMA)
 
 
-def truncated(logits: Tensor, truth: Tensor, told: Tensor) -> Tensor:
-    """Truncated L1 (Liu et al. 2023, SimpleNet): logits beyond the margin on their side cost nothing."""
-    loss = torch.where(truth, MARGIN - logits, MARGIN + logits).clamp(min=0)
-    parts = [loss[part].mean() for part in (truth & told, ~truth & told) if part.any()]
-    return torch.stack(parts).sum() if parts else logits.sum() * 0
+def truncated_l1(logits: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
+    """Truncated L1 (Liu et al. 2023, SimpleNet): logits beyond the margin on the right side have no loss."""
+    loss = torch.where(target, MARGIN - logits, MARGIN + logits).clamp(min=0)
+    terms = [loss[cells].mean() for cells in (target & annotated, ~target & annotated) if cells.any()]
+    return torch.stack(terms).sum() if terms else logits.sum() * 0

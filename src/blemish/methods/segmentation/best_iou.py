@@ -14,6 +14,7 @@ class BestIoU(Metric):
     """
 
     full_state_update = False
+    counts: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -81,10 +81,10 @@ class FCN8s(nn.Module):
     def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.scores = nn.ModuleList(nn.Conv2d(width, outputs, 1) for width in encoder.channels[:-4:-1])
-        for score in self.scores:
-            nn.init.zeros_(score.weight)
-            nn.init.zeros_(score.bias)
+        scores = [nn.Conv2d(width, outputs, 1) for width in encoder.channels[:-4:-1]]
+        for parameter in (p for score in scores for p in score.parameters()):
+            nn.init.zeros_(parameter)
+        self.scores = nn.ModuleList(scores)
         self.up = nn.ModuleList(bilinear_doubling(outputs) for _ in range(2))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """SegAN: a segmentation network and a critic that compares the image under the true and the predicted mask."""
 
 import itertools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -62,7 +63,7 @@ class SegAN(UNet):
         self.critic = Critic(channels * len(self.defect_classes), options.critic_width)
 
     def training_step(self, batch: Batch, index: int) -> None:
-        optimizer, critic_optimizer = self.optimizers()
+        optimizer, critic_optimizer = cast(list[LightningOptimizer], self.optimizers())
         batch, _, _ = self.mixed(batch, self.global_step // 2)  # Lightning counts the steps of both optimisers
         images = batch["image"]
         known = (batch["valid"] & batch["has_mask"][:, None, None])[:, None].float()

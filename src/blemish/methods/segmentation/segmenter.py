@@ -145,7 +145,7 @@ class Segmenter(Method):
         """Probabilities of the defect classes (N, D, H, W) from logits (N, layers, H, W)."""
         return logits.softmax(dim=1)[:, 1:]
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor | None:
         batch, _, _ = self.mixed(batch, self.global_step)
         loss = self.pixel_loss(self.network(batch["image"]), batch)
         self.log("loss", loss, prog_bar=True)
@@ -210,7 +210,7 @@ class Segmenter(Method):
         fresh = [parameter for parameter in self.trained_parameters() if id(parameter) not in known]
         if self.options.embedding_loss != "none":
             fresh += self.embedding_loss.parameters()
-        slow = {"params": pretrained, "lr": rate * self.options.backbone_rate}
+        slow: dict[str, Any] = {"params": pretrained, "lr": rate * self.options.backbone_rate}
         return torch.optim.AdamW([slow, {"params": fresh}], lr=rate, weight_decay=DECAY)
 
     def trained_parameters(self) -> list[nn.Parameter]:
