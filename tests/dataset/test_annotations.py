@@ -12,22 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.dataset import (
-    FORMATS,
-    Box,
-    Dataset,
-    Polygon,
-    Sample,
-    audit_dataset,
-    convert,
-    describe,
-    read_class_masks,
-    read_dataset,
-    read_defect_mask,
-)
-from blemish.dataset.ground_truth import known_boxes
-from blemish.dataset.sample import AnnotationWarning
+from blemish.dataset.audit import audit_dataset
+from blemish.dataset.ground_truth import known_boxes, read_class_masks, read_defect_mask
+from blemish.dataset.info import describe
+from blemish.dataset.read import FORMATS, read_dataset
+from blemish.dataset.sample import AnnotationWarning, Dataset, Sample
+from blemish.dataset.write import convert
 from blemish.errors import DataError, ImageError
+from blemish.geometry import Box, Polygon
 from blemish.imaging.read import write_image
 
 SIZE = (40, 80)

@@ -10,25 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from blemish.dataset import (
-    GOOD,
-    Box,
-    Dataset,
-    Polygon,
-    Rle,
-    Sample,
-    convert,
-    defect_boxes,
-    detect_format,
-    has_mask,
-    read_class_masks,
-    read_dataset,
-    read_defect_mask,
-)
 from blemish.dataset.formats.deeppcb import CLASSES
-from blemish.dataset.ground_truth import derive_label
+from blemish.dataset.ground_truth import defect_boxes, derive_label, has_mask, read_class_masks, read_defect_mask
+from blemish.dataset.read import detect_format, read_dataset
+from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.dataset.write import convert
 from blemish.errors import DataError
 from blemish.geometry import (
+    Box,
+    Polygon,
+    Rle,
     encode_mask,
     shape_bounds,
     shape_mask,

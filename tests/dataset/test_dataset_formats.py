@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.dataset import FORMATS, GOOD, convert, dataset_sha256, detect_format, read_dataset, write_csv
 from blemish.dataset.formats import elpv
-from blemish.dataset.sample import Sample
+from blemish.dataset.read import FORMATS, detect_format, read_dataset
+from blemish.dataset.sample import GOOD, Sample
+from blemish.dataset.write import convert, dataset_sha256, write_csv
 from blemish.errors import DataError
 from blemish.imaging.read import read_mask, write_image
 

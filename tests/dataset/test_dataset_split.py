@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.dataset import GOOD, Dataset, Sample, ensure_splits
-from blemish.dataset.split import assign_folds
+from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.dataset.split import assign_folds, ensure_splits
 
 labels = st.sampled_from([GOOD, GOOD, GOOD, "dent", "scratch", None])
 rows = st.lists(

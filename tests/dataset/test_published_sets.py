@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from blemish.dataset import audit_dataset, ensure_splits, read_dataset
+from blemish.dataset.audit import audit_dataset
+from blemish.dataset.read import read_dataset
+from blemish.dataset.split import ensure_splits
 
 ROOT = Path(os.environ.get("BLEMISH_DATA", "absent"))
 pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="BLEMISH_DATA does not name a folder of real data")

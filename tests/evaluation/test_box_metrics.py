@@ -5,10 +5,9 @@ import pytest
 from coco_reference import NAMES, coco_average_precision
 from pycocotools import mask as coco_mask
 
-from blemish.dataset import Box
 from blemish.evaluation.box_metrics import box_metrics, match_boxes
 from blemish.evaluation.detections import Detections, recall_at
-from blemish.geometry import box_iou
+from blemish.geometry import Box, box_iou
 from blemish.inspection.result import Candidates
 
 

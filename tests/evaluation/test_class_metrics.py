@@ -6,9 +6,9 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from blemish.dataset import Box
 from blemish.evaluation.box_metrics import box_metrics, match_boxes
 from blemish.evaluation.class_metrics import calibration_error, class_metrics
+from blemish.geometry import Box
 from blemish.inspection.result import Candidates
 
 NAMES = ["good", "dent", "pit"]

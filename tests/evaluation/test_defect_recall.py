@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from blemish.dataset import Box
 from blemish.dataset.ground_truth import Instance
 from blemish.evaluation.defect_recall import match_regions_to_boxes, match_regions_to_masks, recall_by_size
+from blemish.geometry import Box
 from blemish.inspection.result import Region
 
 SIZE = (100, 120)

@@ -11,11 +11,11 @@ from pycocotools import mask as coco_mask
 from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchmetrics.functional.segmentation import dice_score
 
-from blemish.dataset import Box, Dataset, Sample
 from blemish.dataset.ground_truth import Instance
+from blemish.dataset.sample import Dataset, Sample
 from blemish.evaluation.evaluate import evaluate
 from blemish.evaluation.mask_metrics import mask_metrics, match_masks, measure_overlap
-from blemish.geometry import encode_mask
+from blemish.geometry import Box, encode_mask
 from blemish.imaging.read import write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision

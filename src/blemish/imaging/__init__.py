@@ -1,1 +1,1 @@
-"""Pictures as arrays: reading, resizing, regions of interest, tiles, and the scale from pixels to millimetres."""
+"""Images as arrays: reading, resizing, locating the part, tiles, and the scale from pixels to millimetres."""

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.arrays import FloatImage, Mask
 from blemish.errors import ImageError
 
 FitMode = Literal["stretch", "letterbox"]
@@ -52,7 +53,7 @@ def fit_transform(size: tuple[int, int], height: int, width: int, fit: FitMode) 
     )
 
 
-def to_unit(image: NDArray[Any]) -> NDArray[np.float32]:
+def to_unit(image: NDArray[Any]) -> FloatImage:
     """Full scale = 1: uint8 / 255, uint16 / 65535, float as it is, clipped to [0, 1].
 
     A float image that is not finite, or plainly on another scale, is an ImageError rather than a white image.
@@ -116,7 +117,7 @@ def fit_to(image: NDArray[Any], height: int, width: int, fit: FitMode) -> tuple[
     return placed, transform
 
 
-def fit_mask_to(mask: NDArray[np.bool_], height: int, width: int, fit: FitMode, pad: bool = False) -> NDArray[np.bool_]:
+def fit_mask_to(mask: Mask, height: int, width: int, fit: FitMode, pad: bool = False) -> Mask:
     """Mask (H, W) placed like its image, nearest pixel; `pad` is what a letterbox's border holds."""
     transform = fit_transform((mask.shape[0], mask.shape[1]), height, width, fit)
     rows, columns = _inner(transform, (mask.shape[0], mask.shape[1]))
@@ -126,7 +127,7 @@ def fit_mask_to(mask: NDArray[np.bool_], height: int, width: int, fit: FitMode, 
     return placed
 
 
-def prepare(image: NDArray[Any], channels: int, height: int, width: int, fit: FitMode) -> NDArray[np.float32]:
+def prepare(image: NDArray[Any], channels: int, height: int, width: int, fit: FitMode) -> FloatImage:
     """Image (H, W, C) of any depth as the network's (channels, height, width) float32, full scale 1."""
     fitted, _ = fit_to(match_channels(image, channels), height, width, fit)  # resized before floats: four times less
     return to_unit(np.ascontiguousarray(fitted.transpose(2, 0, 1)))

@@ -12,6 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from blemish.arrays import Mask
 from blemish.errors import ImageError
 from blemish.files import write_atomic
 
@@ -79,7 +80,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
     return np.ascontiguousarray(image)
 
 
-def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> Mask:
     """Mask as (H, W) bool: True above half of full scale, or above 0 where the file holds only 0 and 1.
 
     With `size` (height, width) a mask of another size is an ImageError.

@@ -29,7 +29,7 @@ def scale_from_target(
         found, points = cv2.findCirclesGrid(grey, (columns, rows), flags=cv2.CALIB_CB_SYMMETRIC_GRID)
     if not found:
         raise ImageError(
-            f"no {pattern} of {columns} x {rows} points was found; check the counts and the focus, and get all of it into the image"
+            f"no {pattern} of {columns} x {rows} points was found; check counts, focus and that none of it is cut off"
         )
     grid = points.reshape(rows, columns, 2).astype(np.float64)
     along, down = _mean_step(grid, axis=1), _mean_step(grid, axis=0)
