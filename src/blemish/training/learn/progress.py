@@ -58,7 +58,8 @@ class ProgressLog(Callback):
         line = self._line(trainer, 0, None)
         share = (self.index + 1) / self.count
         self._report(
-            trainer, {**line, "step": line["steps"], "share": share, "remaining_s": 0.0 if share == 1 else None}
+            trainer,
+            {**line, "step": line["steps"], "share": round(share, 4), "remaining_s": 0.0 if share == 1 else None},
         )
 
     def _line(self, trainer: L.Trainer, done: int, outputs: Any) -> dict[str, Any]:
