@@ -76,7 +76,9 @@ class TrainingJob(BaseModel):
 
     @property
     def progress(self) -> JobProgress | None:
-        """Progress of the training that wrote last; None where none has written yet."""
+        """Progress of the running training that wrote last; None where none has written yet."""
+        if self.state != "running":
+            return None
         try:
             file = max(self.folder.glob("run/**/progress.jsonl"), key=lambda path: path.stat().st_mtime)
             with file.open("rb") as stream:
