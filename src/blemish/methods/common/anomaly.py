@@ -62,8 +62,8 @@ def anomaly_outputs(anomaly_map: Tensor, score: Tensor | None = None) -> dict[st
 
 def mean_of_worst(values: Tensor, share: float) -> Tensor:
     """The mean (N,) of the largest values of maps (N, h, w): that share of them, one at least."""
-    flat = values.flatten(1)
-    return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(dim=1)
+    count = round(share * int(values.shape[1]) * int(values.shape[2]))
+    return values.flatten(1).topk(max(1, count), dim=1).values.mean(dim=1)
 
 
 def residual_map(images: Tensor, restored: Tensor) -> Tensor:
