@@ -31,10 +31,10 @@ METHOD_NAMES = sorted(METHODS)
 @cache
 def trained(name: str, data) -> Method:
     """A method that has learned something; trained once for all tests."""
-    return train_anew(name, data)
+    return train_again(name, data)
 
 
-def train_anew(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> Method:
+def train_again(name: str, data, channels: int = 3, brief: bool = False, **more: Any) -> Method:
     config = config_for(name, data, channels, brief, **more)
     dataset = data.dataset(method_class(name).info.requires)
     method = build_method(config, dataset)
@@ -87,7 +87,7 @@ def test_declares_itself(name):
 
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
-def test_tells_defects_from_good(name, tiny_data):
+def test_defects_score_above_good(name, tiny_data):
     outputs = run_torch(trained(name, tiny_data), tiny_data.images("good", "defect", count=8))
     assert set(outputs) <= {*Outputs.__slots__}
     assert all(np.isfinite(value).all() for value in outputs.values())
@@ -103,7 +103,7 @@ def test_tells_defects_from_good(name, tiny_data):
 @pytest.mark.parametrize("name", METHOD_NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
-    method = trained(name, tiny_data) if channels == 3 else train_anew(name, tiny_data, channels, brief=True)
+    method = trained(name, tiny_data) if channels == 3 else train_again(name, tiny_data, channels, brief=True)
     engine = open_engine(export_graph(method, InputSpec(channels=channels, height=SIZE, width=SIZE)))
     for count in (1, 5):
         images = tiny_data.images("good", "defect", count=count, channels=channels)
@@ -126,7 +126,7 @@ def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_same_seed_same_result(name, tiny_data):
     images = tiny_data.images("good", "defect", count=3)
-    first, second = (run_torch(train_anew(name, tiny_data, brief=True), images) for _ in range(2))
+    first, second = (run_torch(train_again(name, tiny_data, brief=True), images) for _ in range(2))
     for kind, value in first.items():
         np.testing.assert_allclose(second[kind], value, rtol=1e-5, atol=1e-6)
 
@@ -141,10 +141,10 @@ def test_same_seed_same_result(name, tiny_data):
         ("vae", {"score": "gradient"}),
     ],
 )
-def test_other_choices_learn_too(name, options, tiny_data, monkeypatch):
+def test_other_options_train_too(name, options, tiny_data, monkeypatch):
     monkeypatch.delattr(AuxiliaryImages, "_texture")  # pictures come from the folder that is named
     folder = {"images": str(tiny_data.folder / options["images"])} if "images" in options else {}
-    method = train_anew(name, tiny_data, brief=True, **{**options, **folder})
+    method = train_again(name, tiny_data, brief=True, **{**options, **folder})
     images = tiny_data.images("good", "defect", count=8)
     outputs = run_torch(method, images)
     assert all(np.isfinite(value).all() for value in outputs.values())
@@ -166,7 +166,7 @@ def test_weights_survive_saving(name, tiny_data):
 
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
-def test_missing_truth_is_one_clear_line(name, tiny_data, tmp_path):
+def test_missing_annotations_give_a_one_line_error(name, tiny_data, tmp_path):
     with pytest.raises(DataError) as caught:
         train(tiny_data.without_truth(), out=tmp_path / "run", method=name, progress=False)
     assert "\n" not in str(caught.value)
@@ -190,7 +190,7 @@ def test_unknown_option_names_the_near_ones(name):
         ("spade", {"strides": ()}, "at least 1 item"),
     ],
 )
-def test_options_that_no_network_can_have_are_one_clear_line(name, options, says):
+def test_impossible_options_give_a_one_line_error(name, options, says):
     kind = method_class(name)
     with pytest.raises(OptionError, match=says) as caught:
         kind(check_options(kind.Options, {"image_size": SIZE, **options}, name), (GOOD, "defect"))

@@ -14,7 +14,7 @@ from blemish.methods.classification.class_balance import (
 )
 
 
-def test_effective_number_goes_from_all_alike_to_inverse_counts():
+def test_effective_number_weights_range_from_equal_to_inverse_counts():
     counts = [1000, 10, 100]
     torch.testing.assert_close(effective_number_weights(counts, 0.0), torch.ones(3))
     inverse = 1 / torch.tensor(counts, dtype=torch.float64)
@@ -26,7 +26,7 @@ def labelled(*labels: str | None) -> Dataset:
     return Dataset(tuple(Sample(f"{i}.png", label) for i, label in enumerate(labels)), "x", "csv")
 
 
-def test_too_few_classes_or_images_are_one_line():
+def test_too_few_classes_or_images_give_a_one_line_error():
     with pytest.raises(DataError, match="needs two classes in training or more, and there is 'pit' alone"):
         class_counts(labelled("pit", "pit"), ("pit",))
     with pytest.raises(DataError, match="class 'dent' has one training image; a classifier needs 2 or more"):
@@ -34,12 +34,12 @@ def test_too_few_classes_or_images_are_one_line():
     assert class_counts(labelled("pit", None, "pit", "good", "good"), ("good", "pit")) == [2, 2]
 
 
-def test_the_sampler_draws_every_class_equally_often():
+def test_class_balanced_weights_sample_every_class_equally_often():
     data = labelled("good", "good", "good", "pit", None)
     np.testing.assert_allclose(class_balanced_weights(data, ("good", "pit")), [1 / 3, 1 / 3, 1 / 3, 1, 0])
 
 
-def test_prior_shift_turns_posteriors_of_drawn_images_into_those_of_the_set():
+def test_prior_correction_gives_the_posteriors_of_the_data_set():
     data, classes = labelled(*["good"] * 90, *["pit"] * 6, *["crack"] * 4), ("good", "pit", "crack")
     chances = [1.0 if sample.label == "good" else 5.0 for sample in data.samples]
     likelihood = torch.tensor([0.2, 0.7, 0.4])  # of some feature in each class; by Bayes' rule then:

@@ -13,13 +13,13 @@ def rings() -> tuple[np.ndarray, np.ndarray]:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32), y
 
 
-def test_the_classifier_is_chosen_by_cross_validation():
+def test_select_classifier_by_cross_validation():
     x, y = rings()
     found = classical.select_classifier(x[:, None], y, ["linear-svm", "rbf-svm"], 4, seed=0)
     assert (found[0].name, found[-1].name) == ("rbf-svm", "linear-svm")
     assert found[0].macro_f1 > 0.95 > 0.7 > found[-1].macro_f1
 
 
-def test_every_kind_is_tried_and_has_a_head():
+def test_every_classifier_has_a_head():
     assert {"linear-svm", "rbf-svm", "logistic", "neighbours", "forest", "gaussian"} == set(classical.CLASSIFIERS)
     assert set(classical.HEADS) == set(classical.CLASSIFIERS)

@@ -12,7 +12,7 @@ from blemish.methods.classification.losses import (
 )
 
 
-def test_one_of_many_is_weighted_cross_entropy_of_known_images():
+def test_softmax_loss_is_weighted_cross_entropy_of_known_images():
     torch.manual_seed(0)
     logits, labels, weights = torch.randn(6, 3), torch.tensor([0, 1, 2, -1, 1, -1]), torch.tensor([0.5, 1.0, 1.5])
     expected = F.cross_entropy(logits, labels, weights, ignore_index=-1)
@@ -25,7 +25,7 @@ def test_one_of_many_is_weighted_cross_entropy_of_known_images():
     assert softmax_loss(logits, torch.full((6,), -1), weights) == 0
 
 
-def test_each_alone_is_binary_cross_entropy():
+def test_sigmoid_loss_is_binary_cross_entropy():
     torch.manual_seed(0)
     logits, targets, weights = torch.randn(5, 3), torch.rand(5, 3) < 0.4, torch.tensor([0.5, 1.0, 1.5])
     expected = F.binary_cross_entropy_with_logits(logits, targets.float(), weights.expand(5, -1))
@@ -36,7 +36,7 @@ def test_each_alone_is_binary_cross_entropy():
     )
 
 
-def test_good_is_what_has_no_defect():
+def test_probability_of_good_is_that_of_no_defect():
     found = multi_label_probabilities(torch.tensor([[0.0, 0.0], [9.0, -9.0]]), good=True)
     torch.testing.assert_close(found[0], torch.tensor([0.25, 0.5, 0.5]))
     assert found[1].argmax() == 1
@@ -44,7 +44,7 @@ def test_good_is_what_has_no_defect():
 
 
 @pytest.mark.parametrize("reference", [0, None])
-def test_the_mean_of_the_class_map_is_what_the_classes_have_beyond_the_reference(reference):
+def test_mean_class_activation_is_the_logit_relative_to_the_reference(reference):
     """Zhou et al. 2016: the score of a class is the mean of its map (and the bias)."""
     torch.manual_seed(0)
     maps, weight = torch.rand(2, 8, 5, 6), torch.randn(3, 8)

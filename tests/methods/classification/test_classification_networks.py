@@ -29,7 +29,7 @@ def test_networks_by_name(name, side, pools):
 
 
 @pytest.mark.parametrize(("side", "expected"), [((6, 6), (7, 7)), ((5, 9), (7, 9)), ((8, 7), (8, 7))])
-def test_small_maps_are_enlarged_as_timm_does_it(side, expected):
+def test_min_size_pool_equals_timm(side, expected):
     maps = torch.rand(2, 3, *side)
     torch.testing.assert_close(MinSizePool(7)(maps), F.adaptive_avg_pool2d(maps, expected))
 
@@ -52,7 +52,7 @@ def test_the_compact_network_is_small():
     assert sum(p.numel() for p in Trunk("compact", "random", 3, 64).parameters()) < 500_000
 
 
-def test_an_unknown_network_and_one_that_cannot_take_the_size_are_one_line():
+def test_unknown_network_or_unsuitable_size_give_a_one_line_error():
     with pytest.raises(OptionError, match="no network 'alexnett'"):
         Trunk("alexnett", "random", 3, 64)
     with pytest.raises(OptionError, match="cannot take images of 32 px"):

@@ -21,7 +21,7 @@ from blemish.training.learn.supervision import has_annotation
 from blemish.training.train import train
 
 
-def test_layers_learn_at_rising_rates_and_frozen_ones_not_at_all():
+def test_learning_rates_rise_by_layer_and_frozen_layers_have_none():
     trunk = make_trunk(ClassifierOptions(backbone="test_resnet", weights="random", image_size=64, freeze=0.5), 3)
     rates = [rate for _, rate in trunk.layers(0.1)]
     assert rates == sorted(rates)
@@ -65,7 +65,7 @@ def config(data, **options) -> RunConfig:
     return RunConfig(blemish="0", data=str(data), method="classifier", options=checked, trainer={"accelerator": "cpu"})
 
 
-def test_several_classes_of_an_image_are_learnt(multi_label, tmp_path):
+def test_multi_label_training(multi_label, tmp_path):
     data = read_dataset(multi_label)
     assert data.classes == ("good", "bright", "dark")
     assert data.samples[2].labels == ("bright", "dark")
@@ -82,7 +82,7 @@ def test_several_classes_of_an_image_are_learnt(multi_label, tmp_path):
     assert [[int(not item["present"].any()), *item["present"].int().tolist()] for item in items] == expected
 
 
-def test_several_classes_of_an_image_are_judged_each_for_itself(multi_label, tmp_path):
+def test_multi_label_evaluation_by_class(multi_label, tmp_path):
     settings = config(multi_label, multi_label=True, epochs=12, learning_rate=5e-3, flip=False, turn=False)
     run = train(str(multi_label), out=tmp_path / "run", method="classifier", options=settings.options, progress=False)
     figures = evaluate(Inspector.open(run), read_dataset(multi_label).split("val"), speed=False).to_dict()["labels"]
@@ -91,7 +91,7 @@ def test_several_classes_of_an_image_are_judged_each_for_itself(multi_label, tmp
     assert figures["recall"]["dark"]["n"] == 6  # of twelve images, three show it alone and three with the other
 
 
-def test_one_class_alone_is_learnt_where_several_are_not_asked_for(multi_label):
+def test_images_with_several_classes_have_no_label_without_multi_label(multi_label):
     data = read_dataset(multi_label)
     both = data.samples[2]
     assert not has_annotation(both, "label")
@@ -103,13 +103,13 @@ def test_one_class_alone_is_learnt_where_several_are_not_asked_for(multi_label):
     )
 
 
-def test_images_of_unknown_classes_teach_nothing(multi_label):
+def test_images_of_unknown_class_have_no_loss(multi_label):
     method = Classifier(ClassifierOptions(backbone="compact", image_size=SIDE, multi_label=True), ("good", "a", "b"))
     batch = {"label": torch.tensor([-1]), "has_label": torch.tensor([False]), "present": torch.zeros(1, 2).bool()}
     assert method.loss(torch.randn(1, 2), batch) == 0
 
 
-def test_training_stops_early_where_nothing_is_gained(multi_label, tmp_path):
+def test_training_stops_early_without_gain(multi_label, tmp_path):
     data = read_dataset(multi_label).where(lambda s: s.label is not None)
     settings = config(multi_label, epochs=12, patience=1, learning_rate=1e-9)
     trainer = fit(build_method(settings, data), data, settings, run=tmp_path / "run")

@@ -42,7 +42,7 @@ def batch(**changes):
     return {**found, **changes}
 
 
-def test_labels_move_the_encoder_but_not_the_segmentation(multitask):
+def test_label_loss_has_gradients_in_the_encoder_but_not_in_the_segmentation_head(multitask):
     _, image = multitask.forward_heads(batch()["image"])
     image.sum().backward()
     assert all(p.grad is None for p in multitask.network.decoder.parameters())
@@ -50,7 +50,7 @@ def test_labels_move_the_encoder_but_not_the_segmentation(multitask):
     assert any(p.grad is not None and p.grad.any() for p in multitask.network.encoder.parameters())
 
 
-def test_images_without_a_mask_learn_their_label_alone(multitask, monkeypatch):
+def test_images_without_a_mask_contribute_their_label_only(multitask, monkeypatch):
     monkeypatch.setattr(MultiTask, "pixel_weight", lambda self, done: 0.5)
     unknown = torch.zeros(2, dtype=torch.bool)
     multitask.training_step(batch(has_mask=unknown), 0).backward()
@@ -79,6 +79,6 @@ def test_deep_pixels_weigh_more(multitask):
     assert float(weights[0, 0]) == 1.0
 
 
-def test_multitask_without_any_mask_says_so(multitask):
+def test_multitask_without_any_mask_is_an_error(multitask):
     with pytest.raises(DataError, match="masks and labels"):
         multitask.before_training(dataset(good=3, pit=3, scratch=3))

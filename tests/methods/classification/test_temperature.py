@@ -7,7 +7,7 @@ from blemish.methods.classification.temperature import fit_binary_temperature, f
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_that_the_labels_were_drawn_at_is_found(temperature):
+def test_fit_temperature_recovers_the_sampling_temperature(temperature):
     torch.manual_seed(0)
     logits = 2 * torch.randn(4000, 4)
     labels = torch.distributions.Categorical(logits=logits / temperature).sample()

@@ -52,7 +52,7 @@ def fit(module: Falling, folder: Path, epochs: int, checkpoint: str | None = Non
     return best
 
 
-def test_the_average_is_judged_and_shipped_and_learning_goes_on_undisturbed(tmp_path):
+def test_average_is_validated_and_shipped_without_changing_training(tmp_path):
     module, expected = Falling(), averages(0.5, 6)
     best = fit(module, tmp_path, 2)
     assert module.trajectory == [0, -1, -2, -3, -4, -5]
@@ -61,7 +61,7 @@ def test_the_average_is_judged_and_shipped_and_learning_goes_on_undisturbed(tmp_
     assert float(torch.load(best.best_model_path)["state_dict"]["number"]) == pytest.approx(expected[5])
 
 
-def test_an_interrupted_average_goes_on(tmp_path):
+def test_average_resumes_after_an_interruption(tmp_path):
     fit(Falling(), tmp_path, 1)
     module = Falling()
     fit(module, tmp_path / "more", 2, str(tmp_path / "last.ckpt"))

@@ -15,7 +15,7 @@ def test_mixup_blends_two_images():
     assert sorted(partner.tolist()) == list(range(6))
 
 
-def test_cutmix_takes_a_rectangle_of_that_area():
+def test_cutmix_pastes_a_rectangle_of_that_area():
     for seed in range(20):
         torch.manual_seed(seed)
         before = IMAGES.clone()
@@ -30,7 +30,7 @@ def test_cutmix_takes_a_rectangle_of_that_area():
             assert other.sum() == (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
 
 
-def test_masks_are_mixed_as_images_are():
+def test_cutmix_mixes_masks_like_images():
     """Each image says itself which of its pixels are defective and which are known."""
     for seed in range(20):
         torch.manual_seed(seed)

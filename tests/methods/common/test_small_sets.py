@@ -15,7 +15,7 @@ from blemish.methods.common.mixup import cutmix, mixup
 from blemish.training.learn.options import check_options
 
 
-def test_preset_gives_way_to_what_is_said():
+def test_given_options_override_the_preset():
     few = check_options(ClassifierOptions, {"preset": "few", "dropout": 0.1}, "classifier")
     assert few.dropout == 0.1
     assert few.mixup == ClassifierOptions.few["mixup"]
@@ -26,7 +26,7 @@ def test_preset_gives_way_to_what_is_said():
 
 
 @pytest.mark.parametrize("name", METRIC_LOSSES)
-def test_embedding_losses_teach_the_network(name, monkeypatch):
+def test_embedding_losses_train_the_network(name, monkeypatch):
     torch.manual_seed(0)
     options = ClassifierOptions(backbone="compact", image_size=32, embedding_loss=name, mixup=0.4, cutmix=0.4)
     method = Classifier(options, ("good", "a", "b"))
@@ -43,7 +43,7 @@ def test_embedding_losses_teach_the_network(name, monkeypatch):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.trunk.parameters())
 
 
-def test_mixing_takes_turns_where_an_epoch_has_one_batch(monkeypatch):
+def test_mixup_and_cutmix_alternate_over_steps(monkeypatch):
     module, mixed = importlib.import_module("blemish.methods.classification.classifier"), []
     for name, way in (("mixup", mixup), ("cutmix", cutmix)):
         monkeypatch.setattr(module, name, lambda *a, n=name, w=way: mixed.append((n, method.global_step)) or w(*a))
@@ -58,7 +58,7 @@ def test_mixing_takes_turns_where_an_epoch_has_one_batch(monkeypatch):
     assert mixed == [("mixup", 1), ("cutmix", 3)]
 
 
-def test_images_of_no_class_alone_are_passed_over():
+def test_batches_without_known_classes_are_skipped():
     options = ClassifierOptions(backbone="compact", image_size=32, embedding_loss="triplet")
     method = Classifier(options, ("good", "a"))
     method.log = lambda *args, **rest: None

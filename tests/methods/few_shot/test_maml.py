@@ -24,7 +24,7 @@ def test_one_inner_step_by_autograd(anil):
     assert (set(fast) == {"weight", "bias"}) == anil
 
 
-def test_second_order_differs_from_first_and_both_reach_the_start():
+def test_first_and_second_order_gradients_reach_the_initial_parameters():
     slopes = []
     images, labels = torch.rand(6, 3, 32, 32), torch.tensor([0, 0, 0, 1, 1, 1])
     for first_order in (True, False):
@@ -63,7 +63,7 @@ def adapted_as_in_the_paper(method, images, labels, ways, steps, exact):
 
 
 @pytest.mark.parametrize(("anil", "first_order"), [(False, True), (False, False), (True, True)])
-def test_short_cuts_change_nothing(anil, first_order):
+def test_adaptation_equals_plain_autograd(anil, first_order):
     torch.manual_seed(0)
     options = MamlOptions(**TINY, anil=anil, first_order=first_order, inner_rate=0.2)
     method = Maml(options, ("a", "b", "c")).double()
@@ -108,7 +108,7 @@ def test_second_order_gradient_against_finite_differences():
 
 
 @pytest.mark.parametrize("anil", [True, False])
-def test_what_ships_is_adapted_and_the_learnt_start_is_kept_for_new_classes(anil, monkeypatch):
+def test_shipped_network_is_adapted_and_the_initial_parameters_are_kept(anil, monkeypatch):
     torch.manual_seed(0)
     method = Maml(MamlOptions(**TINY, anil=anil, final_steps=3, inner_rate=0.5), ("a", "b"))
     start = {name: value.clone() for name, value in method.embedding.state_dict().items()}

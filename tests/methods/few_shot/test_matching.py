@@ -5,7 +5,7 @@ import torch
 from blemish.methods.few_shot.matching import sample_per_class
 
 
-def test_what_is_remembered_of_a_class_is_drawn_from_all_of_it():
+def test_sample_per_class_samples_from_all_items():
     labels = torch.tensor([0] * 100 + [1] * 3)
     kept = sample_per_class(labels, 10)
     assert kept.tolist() == sorted(set(kept.tolist()))

@@ -16,7 +16,7 @@ def test_means_and_distances_by_hand():
     torch.testing.assert_close(mean_square_distance(vectors, means), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_square_within_a_class_is_the_variance_however_few_its_images():
+def test_within_class_variance_is_unbiased():
     torch.manual_seed(0)
     labels = torch.arange(2000).repeat_interleave(2)
     vectors = 10 * torch.randn(2000, 8)[labels] + 0.5 * torch.randn(4000, 8)

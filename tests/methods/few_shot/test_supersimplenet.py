@@ -58,7 +58,7 @@ def test_losses_by_hand():
     ("score", "labels", "by_head"),
     [("auto", [0, -1], False), ("auto", [0, 1], True), ("map", [0, 1], False), ("head", [0, 0], True)],
 )
-def test_the_head_judges_images_where_it_learnt_from_real_defects(method, score, labels, by_head):
+def test_image_score_is_the_heads_with_enough_real_defects(method, score, labels, by_head):
     method.options = method.options.model_copy(update={"score": score})
     method.before_training(counted(MIN_DEFECTS))
     method.training_step(batch(labels), 0)

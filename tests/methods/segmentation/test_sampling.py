@@ -16,7 +16,7 @@ def dataset(**counts: int) -> Dataset:
 
 
 @pytest.mark.parametrize(("balance", "pits"), [(0.0, 0.2), (0.5, 1 / 3), (1.0, 0.5)])
-def test_defects_and_their_classes_are_drawn_as_asked(balance, pits):
+def test_balanced_weights_give_the_requested_shares(balance, pits):
     data = dataset(good=70, scratch=16, pit=4)
     weights = balanced_weights(data, 0.4, balance)
     shares = Counter()
@@ -26,11 +26,11 @@ def test_defects_and_their_classes_are_drawn_as_asked(balance, pits):
     assert shares["pit"] == pytest.approx(0.4 * pits)
 
 
-def test_one_side_alone_is_drawn_from():
+def test_balanced_weights_of_defective_images_only():
     assert all(balanced_weights(dataset(pit=3, scratch=5), 0.4, 0.5))
 
 
-def test_crops_hold_a_defect_where_asked():
+def test_random_crops_contain_a_defect_on_request():
     torch.manual_seed(0)
     mask = torch.zeros(100, 120, dtype=torch.bool)
     mask[3, 117] = mask[90:95, 10:12] = True
@@ -45,7 +45,7 @@ def test_crops_hold_a_defect_where_asked():
     assert sum(bool(random_crop(item, 32, 0.0)["mask"].any()) for _ in range(40)) < 40
 
 
-def test_places_are_drawn_of_each_class_and_where_they_count():
+def test_sample_pixels_of_each_class_among_valid_pixels():
     torch.manual_seed(0)
     labels = torch.zeros(2, 32, 32, dtype=torch.long)
     labels[0, 8:16, 8:16] = 2

@@ -12,7 +12,7 @@ CLASSES = ("good", "pit", "scratch")
 SMALL = {"image_size": 64, "backbone": "test_resnet", "weights": "random", "width": 4}
 
 
-def test_critic_sees_no_difference_between_equals_and_stays_clipped():
+def test_critic_distance_of_equal_images_is_zero_and_weights_are_clipped():
     torch.manual_seed(0)
     critic = Critic(2, 4)
     images, masks = torch.rand(2, 1, 32, 32), torch.rand(2, 2, 32, 32)

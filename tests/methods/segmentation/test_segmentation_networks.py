@@ -11,7 +11,7 @@ from blemish.errors import OptionError
 from blemish.methods.segmentation.networks import Encoder, bilinear_doubling, deeplabv3plus
 
 
-def test_doubling_begins_as_bilinear_enlargement():
+def test_bilinear_doubling_is_initialised_as_bilinear_upsampling():
     maps = torch.rand(2, 3, 7, 5)
     expected = F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
     inner = (..., slice(2, -2), slice(2, -2))  # beyond the border the one sees zeros, the other the border

@@ -36,7 +36,7 @@ def test_bad_options_are_one_line(options, says):
     assert "\n" not in str(caught.value)
 
 
-def test_validation_counts_known_pixels_alone():
+def test_validation_uses_known_pixels_only():
     method = UNet(check_options(UNet.Options, SMALL, "unet"), CLASSES)
     method.log = lambda *args, **kwargs: None
     scores = torch.zeros(2, 2, 64, 64)
@@ -88,7 +88,7 @@ def test_embedding_losses_shape_the_features_before_the_last_layer(name, loss):
 
 
 @pytest.mark.parametrize("name", ["unet", "fcn", "fpn", "deeplabv3plus", "segan", "multitask"])
-def test_dropout_leaves_whole_maps_out_while_learning_alone(name):
+def test_dropout_drops_whole_channels_in_training_only(name):
     kind, seen = method_class(name), []
     options = {"backbone": "test_resnet", "weights": "random", "image_size": 64}
     method = kind(kind.Options(**options, dropout=0.5), CLASSES)
@@ -105,7 +105,7 @@ def test_dropout_leaves_whole_maps_out_while_learning_alone(name):
 
 
 @pytest.mark.parametrize("name", ["unet", "segan", "multitask"])
-def test_every_other_step_learns_from_images_mixed_of_two(name, monkeypatch):
+def test_cutmix_in_every_other_step(name, monkeypatch):
     kind, shares = method_class(name), []
     options = kind.Options(backbone="test_resnet", weights="random", image_size=64, cutmix=1.0, average=0.9, steps=4)
     method = kind(options, CLASSES)
@@ -138,7 +138,7 @@ class Watch(lightning.Callback):
         self.kept.append(last_layer(method.network).weight.detach().clone())
 
 
-def test_the_preset_for_few_defects_gives_way_to_what_is_said():
+def test_given_options_override_the_preset_for_few_defects():
     few = check_options(method_class("unet").Options, {"preset": "few", "noise": 0.1}, "unet")
     assert (few.noise, few.embedding_loss, few.cutmix) == (
         0.1,

@@ -1,4 +1,4 @@
-"""DeepLabV3+: one map seen with several spacings at once, sharpened by a finer one."""
+"""DeepLabV3+: atrous convolutions of several rates on a coarse map, refined with a finer one."""
 
 from typing import ClassVar
 
@@ -18,8 +18,8 @@ class DeepLabV3Plus(Segmenter):
     """Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV.
 
     Kept: encoder of stride 16 with its last stage dilated, pyramid of separable convolutions with rates 6, 12 and 18
-    and the image's mean, joined with 48 channels of stride 4. Deviations: any encoder that timm can dilate; half the
-    width; one convolution after the join; AdamW for SGD; Dice is added to the cross-entropy.
+    and image pooling, concatenated with 48 channels of stride 4. Deviations: any encoder that timm can dilate; half the
+    width; one convolution after the concatenation; AdamW instead of SGD; Dice is added to the cross-entropy.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -29,7 +29,7 @@ class DeepLabV3Plus(Segmenter):
         paper="Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution for Semantic Segmentation, ECCV",
         requires=("mask",),
         answers=("what", "where", "how much"),
-        summary="Sees far around each pixel; good for large, faint defects that only their surroundings tell.",
+        summary="A large field of view around each pixel; good for large, faint defects that need context.",
         smoke={**SMOKE, "steps": 15, "width": 16},
     )
     Options: ClassVar[type[SegmenterOptions]] = DeepLabV3PlusOptions

@@ -1,4 +1,4 @@
-"""FCN: a classifier made fully convolutional; its scores at three strides add up to a map."""
+"""FCN: a fully convolutional classifier whose scores at three strides are summed to a map."""
 
 from typing import ClassVar
 
@@ -12,10 +12,10 @@ from blemish.methods.segmentation.segmenter import SMOKE, Segmenter, SegmenterOp
 class FCN(Segmenter):
     """Long et al. 2015, "Fully Convolutional Networks for Semantic Segmentation", CVPR.
 
-    Kept: the form FCN-8s: class scores from the maps of stride 32, 16 and 8, begun at zero, each enlarged twofold by a
-    transposed convolution that begins as bilinear, added to the next, and enlarged by 8. Deviations: any encoder,
-    instead of VGG with its dense layers made convolutional; the three strides learn together, not one after another;
-    AdamW for SGD; Dice is added to the cross-entropy.
+    Kept: the form FCN-8s: class scores from the maps of stride 32, 16 and 8, initialised with zero, each upsampled
+    twofold by a transposed convolution initialised as bilinear, added to the next, and upsampled by 8. Deviations: any
+    encoder, instead of VGG with convolutional dense layers; the three strides are trained together, not one after
+    another; AdamW instead of SGD; Dice is added to the cross-entropy.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -25,7 +25,7 @@ class FCN(Segmenter):
         paper="Long et al. 2015, Fully Convolutional Networks for Semantic Segmentation, CVPR",
         requires=("mask",),
         answers=("what", "where", "how much"),
-        summary="Scores of three strides added up; the lightest, but coarse at borders and on thin defects.",
+        summary="Sum of the scores at three strides; the lightest, but coarse at borders and on thin defects.",
         smoke={**SMOKE, "steps": 30},
     )
     Options: ClassVar[type[SegmenterOptions]] = SegmenterOptions

@@ -1,4 +1,4 @@
-"""FPN: a pyramid of features, all of one width, whose levels add up to a map."""
+"""FPN: a feature pyramid of constant width, whose levels are summed to a map."""
 
 from typing import ClassVar
 
@@ -17,8 +17,8 @@ class FPNOptions(SegmenterOptions):
 class FPN(Segmenter):
     """Kirillov et al. 2019, "Panoptic Feature Pyramid Networks", CVPR, on the pyramid of Lin et al. 2017, CVPR.
 
-    Kept: the semantic branch: every level of the pyramid enlarged by convolutions to stride 4, added, and classified.
-    Deviations: any encoder; half the width; AdamW for SGD; Dice is added to the cross-entropy.
+    Kept: the semantic branch: every level of the pyramid upsampled by convolutions to stride 4, summed, and classified.
+    Deviations: any encoder; half the width; AdamW instead of SGD; Dice is added to the cross-entropy.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -19,9 +19,11 @@ SLOPE = 0.2  # of the critic's leaky ReLU
 
 class SegANOptions(UNetOptions):
     adversarial: float = Field(
-        20.0, ge=0, description="weight of the critic's distance, about a tenth of the pixel losses' pull; paper: alone"
+        20.0,
+        ge=0,
+        description="weight of the critic's distance, with about a tenth of the pixel losses' gradient",
     )
-    supervised: float = Field(1.0, ge=0, description="weight of the pixel losses beside it; the paper's: 0")
+    supervised: float = Field(1.0, ge=0, description="weight of the pixel losses; paper: 0")
     critic_width: int = Field(32, ge=1, description="channels of the critic's first layer, doubled twice; paper: 64")
     critic_rate: float = Field(2e-4, gt=0, description="the critic's learning rate")
     clip: float = Field(0.05, gt=0, description="largest weight of the critic, to either side")
@@ -51,7 +53,7 @@ class SegAN(UNet):
         paper="Xue et al. 2018, SegAN: Adversarial Network with Multi-scale L1 Loss for Medical Image Segmentation",
         requires=("mask",),
         answers=("what", "where", "how much"),
-        summary="A U-Net that also learns from a critic of its masks; ships the same graph as a U-Net.",
+        summary="A U-Net trained with a critic of its masks as well; exports the same graph as a U-Net.",
         smoke={**SMOKE, "steps": 35, "width": 8, "critic_width": 4},
     )
     Options: ClassVar[type[UNetOptions]] = SegANOptions

@@ -64,13 +64,13 @@ class SegmenterOptions(AugmentationOptions, SmallSetOptions):
         0.5, ge=0, le=1, description="cross_entropy and focal: each of a class's n pixels weighs n^-this; 0: all alike"
     )
     defect_share: float | None = Field(
-        0.5, gt=0, le=1, description="share of training images drawn from those with a defect; null: as they come"
+        0.5, gt=0, le=1, description="share of defective images among the sampled ones; null: each image once per epoch"
     )
     class_balance: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="among them, 0 draws each image equally often, 1 each class, 0.5 half-way",
+        description="among the defective ones, 0 samples each image equally often, 1 each class, 0.5 half-way",
         json_schema_extra=ignored_when("defect_share", None),
     )
     crop: int | None = Field(

@@ -1,4 +1,4 @@
-"""U-Net: an encoder shrinks, a decoder enlarges, and every size is handed across."""
+"""U-Net: an encoder and a decoder with a skip connection at every size."""
 
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ class UNetOptions(SegmenterOptions):
     width: int = Field(16, ge=1, description="channels at the finest size, doubled at each coarser one")
     full_size: bool = Field(
         False,
-        description="decode to the image's own size, for which the encoder has no map, not to half of it",
+        description="decode to the full image size, for which the encoder has no map, instead of half of it",
         json_schema_extra=ignored_when("backbone", PLAIN),
     )
     steps: int = Field(2000, ge=1, description="training steps")
@@ -28,12 +28,12 @@ class UNetOptions(SegmenterOptions):
 class UNet(Segmenter):
     """Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI.
 
-    Kept: decoder of two convolutions a size, fed by the encoder's map of the same size; pixel-wise cross-entropy whose
+    Kept: decoder of two convolutions per size, with the encoder's map of the same size; pixel-wise cross-entropy whose
     weights balance the classes. Deviations: a pretrained encoder, padded convolutions and BatchNorm; the map is decoded
-    to half the image's size, where the encoder's finest map is, and enlarged from there (`full_size`); Dice is added to
-    the loss; classes are balanced in each batch, and half-way only (`pixel_balance`; the paper's: 1), without further
-    weight between touching cells. `backbone=plain` is the paper's own network, from scratch; its width is `width`, the
-    paper's 64.
+    to half the image size, that of the encoder's finest map, and upsampled from there (`full_size`); Dice is added to
+    the loss; classes are balanced in each batch, and only half-way (`pixel_balance`; paper: 1), without extra weight
+    between touching cells. `backbone=plain` is the paper's own network, trained from scratch, of width `width` (paper:
+    64).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
