@@ -1,5 +1,7 @@
 """The notebooks in docs/notebooks, executed as they are."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "notebooks").glob("*.md
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_runs_to_its_end(path, tmp_path):
+def test_the_notebook_runs_to_its_end(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # for `!blemish`
     notebook = jupytext.read(path)
     assert sum(cell.cell_type == "code" for cell in notebook.cells) >= 4
     nbclient.NotebookClient(
