@@ -122,7 +122,7 @@ def _make_image(
         except ImageError:  # reported by the audit; other images will do
             continue
         image, size = to_unit(pixels), (pixels.shape[0], pixels.shape[1])
-        valid = valid_mask(sample, size) if sample.roi or sample.ignore or roi else None
+        valid = valid_mask(sample, size) if sample.limits_pixels or roi else None
         if valid is not None and roi is not None:
             valid &= _part_pixels(pixels, sample, roi)
         # Files of 16 bits often hold 12; a dark picture of 8 bits is only dark.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from blemish.dataset.image_files import is_good_name
+from blemish.dataset.labels import is_good_name
 from blemish.errors import DataError, OptionError, unknown
 from blemish.files import load_yaml, validate
 

@@ -7,8 +7,8 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from blemish.errors import OptionError
+from blemish.methods.common.corruption import coarse_noise
 from blemish.methods.common.textures import confetti
-from blemish.synthesis.corruption import coarse_noise
 
 SIZE = 64
 

@@ -14,7 +14,7 @@ from blemish.dataset.image_files import list_images
 from blemish.errors import DataError
 from blemish.imaging.prepare import prepare
 from blemish.imaging.read import read_image
-from blemish.synthesis.corruption import match_grey
+from blemish.methods.common.corruption import match_grey
 
 LEAVES = 48  # overlapping shapes in a dead-leaves image
 POOL_SIZE = 128  # textures generated at first; later ones are these rotated, mirrored and with swapped colour channels

@@ -13,11 +13,11 @@ from blemish.methods.base import Batch, MethodInfo, Options
 from blemish.methods.common.anomaly import StepMethod, anomaly_outputs
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, enlarge, patch_features
+from blemish.methods.common.corruption import match_grey
 from blemish.methods.common.losses import hard_feature_loss
 from blemish.methods.common.schedule import late_step_decay, training_batches
 from blemish.methods.common.textures import AuxiliaryImages
 from blemish.methods.feature_distance.pdn import autoencoder, pdn, pdn_size
-from blemish.synthesis.corruption import match_grey
 
 MAX_FEATURES = 384
 MARGIN = 4  # cells by which a patch description network's map is smaller on each side, for lack of padding

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from blemish.methods.base import MethodInfo, Options
 from blemish.methods.common.anomaly import residual_map
+from blemish.methods.common.corruption import coarse_noise
 from blemish.methods.restoration.restoration import Restoration, RestorationOptions
-from blemish.synthesis.corruption import coarse_noise
 
 
 class DenoisingOptions(RestorationOptions):

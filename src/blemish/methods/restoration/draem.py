@@ -12,10 +12,10 @@ from torchvision.transforms.v2 import RandAugment
 from blemish.methods.base import Batch, MethodInfo, Options
 from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, masked_squared_error
 from blemish.methods.common.blocks import PlainUNet, check_multiple, mean_filter
+from blemish.methods.common.corruption import match_grey
 from blemish.methods.common.losses import focal_loss, masked_mean, ssim_map
 from blemish.methods.common.textures import AuxiliaryImages
 from blemish.methods.restoration.restoration import LEVELS
-from blemish.synthesis.corruption import match_grey
 from blemish.synthesis.noise import perlin_mask
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from blemish.methods.base import Batch, MethodInfo, Options
 from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, masked_squared_error
 from blemish.methods.common.blocks import PlainUNet, check_multiple, mean_filter
+from blemish.methods.common.corruption import disjoint_masks
 from blemish.methods.common.losses import masked_mean, msgms_map, ssim_map
 from blemish.methods.restoration.restoration import LEVELS
-from blemish.synthesis.corruption import disjoint_masks
 
 
 class InpaintingOptions(Options):
