@@ -1,7 +1,7 @@
 """Texts in the reader's language.
 
-English texts are in the code; they are the keys (`msgid`) of gettext catalogues, `locale/LANGUAGE/LC_MESSAGES/blemish.po`.
-To add a language is to add such a file; no Python changes.
+English texts are in the code; they are the keys (`msgid`) of gettext catalogues,
+`locale/LANGUAGE/LC_MESSAGES/blemish.po`. To add a language, add such a file; no Python changes.
 """
 
 from collections.abc import Mapping
