@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.arrays import FloatMap, Mask
+from blemish.arrays import FloatArray, FloatMap, Mask
 from blemish.evaluation.ranking import auroc_of_sorted, precision_by_steps
 
-PixelValues = NDArray[np.float32]  # (N,)
 FPR_LIMIT = 0.3
 
 
@@ -28,8 +27,8 @@ class PixelMetrics:
 class PixelScores:
     """Raw scores of valid pixels: of good ones, and of those of each annotated region."""
 
-    good: PixelValues
-    regions: list[PixelValues]
+    good: FloatArray
+    regions: list[FloatArray]
 
 
 def split_scores(heat: FloatMap, mask: Mask, valid: Mask | None = None) -> PixelScores:
@@ -68,7 +67,7 @@ def pixel_metrics(images: Sequence[PixelScores], threshold: float | None = None)
     )
 
 
-def _aupro(good: PixelValues, regions: list[PixelValues], limit: float = FPR_LIMIT) -> float:
+def _aupro(good: FloatArray, regions: list[FloatArray], limit: float = FPR_LIMIT) -> float:
     """Area under the mean overlap of regions against the false-positive rate, up to `limit`, as a share of it.
 
     Lowering the threshold over a pixel of a region of n pixels raises that region's overlap by 1 / n, at the
@@ -96,12 +95,12 @@ def _aupro(good: PixelValues, regions: list[PixelValues], limit: float = FPR_LIM
     return float(np.clip(np.trapezoid(pro, fpr) / limit, 0, 1))
 
 
-def _at_or_above(ordered: PixelValues, levels: PixelValues) -> NDArray[np.int64]:
+def _at_or_above(ordered: FloatArray, levels: FloatArray) -> NDArray[np.int64]:
     """How many of the sorted values lie at or above each level."""
     return np.asarray(len(ordered) - np.searchsorted(ordered, levels, "left"), np.int64)
 
 
-def _sorted(values: Sequence[PixelValues]) -> PixelValues:
+def _sorted(values: Sequence[FloatArray]) -> FloatArray:
     """All scores in one sorted array, in which a threshold's counts are a search."""
     joined = np.concatenate([np.empty(0, np.float32), *values])
     joined.sort()
