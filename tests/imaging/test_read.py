@@ -11,7 +11,15 @@ import tifffile
 from PIL import Image, ImageOps
 
 from blemish.errors import ImageError
-from blemish.imaging.read import encode, image_header, read_image, read_mask, write_image
+from blemish.imaging.read import (
+    encode,
+    has_clear_frame,
+    image_header,
+    read_image,
+    read_mask,
+    read_orientation,
+    write_image,
+)
 
 rng = np.random.default_rng(0)
 GREY = rng.integers(0, 256, (13, 17), dtype=np.uint8)
@@ -123,8 +131,13 @@ def test_tiff_of_any_channels_depth_and_layout(tmp_path, channels, dtype, planar
 def test_tiff_specials(tmp_path):
     tifffile.imwrite(tmp_path / "alpha.tif", RGBA, photometric="rgb", extrasamples=["unassalpha"])
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.tif"), RGB)
-    tifffile.imwrite(tmp_path / "bands.tif", np.stack([GREY, 255 - GREY, GREY // 2, GREY]), photometric="minisblack")
+    bands = np.stack([GREY, 255 - GREY, GREY // 2, GREY])
+    tifffile.imwrite(tmp_path / "bands.tif", bands, photometric="minisblack", planarconfig="separate")
     np.testing.assert_array_equal(read_image(tmp_path / "bands.tif")[..., 1], 255 - GREY)
+    tifffile.imwrite(tmp_path / "channels.tif", bands, imagej=True, metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "channels.tif")[..., 1], 255 - GREY)
+    tifffile.imwrite(tmp_path / "big.tif", GREY16, bigtiff=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "big.tif")[..., 0], GREY16)
     tifffile.imwrite(tmp_path / "white.tif", 255 - GREY, photometric="miniswhite")
     np.testing.assert_array_equal(read_image(tmp_path / "white.tif")[..., 0], GREY)
     for pixels in (GREY, RGB, GREY16):
@@ -133,9 +146,91 @@ def test_tiff_specials(tmp_path):
     tifffile.imwrite(tmp_path / "volume.tif", np.zeros((2, 3, 9, 9), np.uint8), photometric="minisblack")
     with pytest.raises(ImageError, match="not one image"):
         read_image(tmp_path / "volume.tif")
-    tifffile.imwrite(tmp_path / "negative.tif", np.full((9, 9), -3, np.int16))
-    with pytest.raises(ImageError, match="save it as 8 or 16 bit"):
-        read_image(tmp_path / "negative.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32, np.int64, np.float16, np.float64])
+def test_signed_and_wide_numbers_keep_their_values_as_floats(tmp_path, dtype):
+    values = rng.integers(0 if dtype == np.uint32 else -100, 100, (9, 11)).astype(dtype)
+    tifffile.imwrite(tmp_path / "heights.tif", values)
+    image = read_image(tmp_path / "heights.tif")
+    np.testing.assert_array_equal(image[..., 0], values)
+    assert str(image.dtype) == image_header(tmp_path / "heights.tif").dtype == "float32"
+
+
+def test_pixels_that_are_no_numbers_on_a_line_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "spectrum.tif", np.zeros((9, 9), np.complex64))
+    with pytest.raises(ImageError, match="complex64"):
+        read_image(tmp_path / "spectrum.tif")
+
+
+@pytest.mark.parametrize("pages", [2, 3, 4])
+@pytest.mark.parametrize("colour", [GREY, RGB], ids=["grey", "rgb"])
+def test_pages_of_a_tiff_are_not_channels(tmp_path, pages, colour):
+    pictures = [Image.fromarray(colour)] * pages
+    pictures[0].save(tmp_path / "part 7.tif", save_all=True, append_images=pictures[1:])
+    for look in (read_image, image_header):
+        with pytest.raises(ImageError, match=rf"part 7\.tif: it holds {pages} pages"):
+            look(tmp_path / "part 7.tif")
+    pictures[0].save(tmp_path / "part 7.tif")
+    assert read_image(tmp_path / "part 7.tif").shape[2] == (1 if colour.ndim == 2 else 3)
+
+
+def test_pages_of_several_sizes_are_refused_and_previews_are_not(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY)
+        file.write(GREY[::2, ::2], subfiletype=1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], GREY)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY)
+        file.write(GREY[::2, ::2])
+    with pytest.raises(ImageError, match="2 pages"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+def test_animations_are_refused_and_single_frames_are_not(tmp_path, form):
+    frames = [Image.fromarray(np.roll(RGB, k, axis=0)) for k in range(3)]
+    with pytest.raises(ImageError, match="it holds 3 frames"):
+        read_bytes(tmp_path, saved(frames[0], form, save_all=True, append_images=frames[1:]))
+    assert read_bytes(tmp_path, saved(frames[0], form)).shape == RGB.shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+def test_a_point_of_the_stored_frame_is_turned_like_its_pixel(tmp_path, orientation, form):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((16, 40), np.uint8)
+    pixels[8:16, 24:32] = 255
+    Image.fromarray(pixels).save(tmp_path / "image.x", form, exif=exif)
+    header, image = image_header(tmp_path / "image.x"), read_image(tmp_path / "image.x")[..., 0] > 127
+    assert header.orientation == read_orientation(tmp_path / "image.x") == orientation
+    assert header.stored_size == (16, 40)
+    (x0, y0), (x1, y1) = np.sort(header.to_upright(np.array([[24.0, 8.0], [32.0, 16.0]])), axis=0)
+    expected = np.zeros(header.size, bool)
+    expected[int(y0) : int(y1), int(x0) : int(x1)] = True
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_made_in_the_stored_frame_is_turned_with_its_image_where_the_size_tells(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.zeros((16, 40), np.uint8)
+    stored[8:16, 24:32] = 255
+    Image.fromarray(stored).save(tmp_path / "image.jpg", exif=exif, quality=95)
+    upright = read_image(tmp_path / "image.jpg")[..., 0] > 127
+    write_image(tmp_path / "upright.png", upright)
+    write_image(tmp_path / "stored.png", stored)
+    Image.fromarray(stored).save(tmp_path / "turned.png", exif=exif)
+    tells = orientation in (1, 5, 6, 7, 8)
+    for name in ["upright.png", "turned.png", *(["stored.png"] if tells else [])]:
+        mask = read_mask(tmp_path / name, upright.shape, tmp_path / "image.jpg")
+        np.testing.assert_array_equal(mask, upright)
+    assert has_clear_frame(tmp_path / "turned.png", tmp_path / "image.jpg")
+    assert has_clear_frame(tmp_path / "stored.png", tmp_path / "image.jpg") is tells
+    write_image(tmp_path / "square.png", stored[:, :16])
+    assert has_clear_frame(tmp_path / "square.png", tmp_path / "image.jpg") is (orientation == 1)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "TIFF"])
@@ -212,12 +307,12 @@ def test_missing_file_folder_and_size_limit(tmp_path):
     [
         np.where(GREY > 99, 255, 0).astype(np.uint8),
         (GREY > 99).astype(np.uint8),
-        np.where(GREY > 99, 128, 127).astype(np.uint8),
+        np.where(GREY > 99, 128, 0).astype(np.uint8),
         np.where(GREY > 99, 65535, 0).astype(np.uint16),
         np.dstack([np.where(GREY > 99, 255, 0)] * 3).astype(np.uint8),
         GREY > 99,
     ],
-    ids=["0/255", "0/1", "127/128", "16 bit", "rgb", "bool"],
+    ids=["0/255", "0/1", "128", "16 bit", "rgb", "bool"],
 )
 def test_mask_is_above_half_or_above_zero_of_one(tmp_path, values):
     write_image(tmp_path / "mask.png", values)
@@ -226,9 +321,8 @@ def test_mask_is_above_half_or_above_zero_of_one(tmp_path, values):
     np.testing.assert_array_equal(mask, GREY > 99)
 
 
-def test_mask_of_noise_below_half_is_empty_and_another_size_is_an_error(tmp_path):
-    write_image(tmp_path / "mask.png", (GREY // 2).astype(np.uint8))
-    assert not read_mask(tmp_path / "mask.png").any()
+def test_a_mask_of_another_size_is_an_error(tmp_path):
+    write_image(tmp_path / "mask.png", GREY > 99)
     with pytest.raises(ImageError, match="has 17×13 pixels, its image 13×17"):
         read_mask(tmp_path / "mask.png", size=(17, 13))
 
