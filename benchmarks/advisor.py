@@ -56,7 +56,7 @@ CASES = {
 }
 
 
-def advice_for(case: Case, data: Path) -> Advice:
+def get_advice(case: Case, data: Path) -> Advice:
     """The advice for the same images that were measured on."""
     with tempfile.TemporaryDirectory() as folder:
         if case.folder is not None:
@@ -118,7 +118,7 @@ def main() -> None:
     for name in names:
         case = CASES[name]
         try:
-            row = compared(name, case, advice_for(case, arguments.data), measured(case, arguments.rows))
+            row = compared(name, case, get_advice(case, arguments.data), measured(case, arguments.rows))
         except BlemishError as error:
             table.add_row(name, case.metric, f"not here: {error}")
             continue

@@ -155,7 +155,7 @@ def unknown_options(given: Row) -> list[str]:
     return sorted(set(given) - everywhere)
 
 
-def train_on(dataset: Dataset, folder: Path, method: str, options: Row, **settings: Any) -> Path:
+def train_method(dataset: Dataset, folder: Path, method: str, options: Row, **settings: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(dataset, folder / "data.csv")
     return train(folder / "data.csv", out=folder / "run", method=method, options=options, progress=False, **settings)
@@ -183,7 +183,7 @@ def episodes(data: Path, rows: RowStore, seed: int, given: Row, maml_episodes: i
             asked = surfaces.where(lambda s, out=unseen: s.label in out)
             asked = asked if unseen else tiles.where(lambda s: s.label != GOOD)
             with tempfile.TemporaryDirectory() as folder:
-                run = train_on(known, Path(folder), name, options, seed=seed)
+                run = train_method(known, Path(folder), name, options, seed=seed)
                 accuracy_of_episodes(rows, what, method, run, asked, maml_episodes if method == "maml" else EPISODES)
 
 
@@ -237,7 +237,7 @@ def synthetic(
             what = {"method": method, "settings": options_text(options), "set": "tile", "shots": count, "seed": seed}
             part = limit_shots(dataset, count, seed)
             ways = {
-                spec: partial(train_on, part, method=method, options=options, seed=seed, synthetic=steps)
+                spec: partial(train_method, part, method=method, options=options, seed=seed, synthetic=steps)
                 for spec, steps in SPECS.items()
                 if spec in names and (by_pixels or spec not in OF_PIXELS)
             }
@@ -281,7 +281,7 @@ def mixed(data: Path, rows: RowStore, seed: int, given: Row) -> None:
                 replace(s, mask=None) if s.split == "train" and s.label != GOOD else s for s in part.samples
             )
         with tempfile.TemporaryDirectory() as folder:
-            run = train_on(part, Path(folder), method, options, seed=seed)
+            run = train_method(part, Path(folder), method, options, seed=seed)
             rows.add({**what, **anomaly_metrics(run, dataset.split("test"))})
 
 
@@ -310,7 +310,7 @@ def bank(data: Path, rows: RowStore, seed: int, given: Row, dino: Row) -> None:
                 ]
                 with tempfile.TemporaryDirectory() as folder:
                     options = {**fixed, **own, "rotations": rotations}
-                    run = train_on(dataset.with_samples(part), Path(folder), method, options, seed=seed)
+                    run = train_method(dataset.with_samples(part), Path(folder), method, options, seed=seed)
                     rows.add({**what, **anomaly_metrics(run, dataset.split("test"))})
 
 
@@ -346,20 +346,22 @@ def transfer(data: Path, rows: RowStore, seed: int, given: Row) -> None:
         with tempfile.TemporaryDirectory() as kept:
             pretrained = Path(kept) / "pretrained"
 
-            def from_source(folder: Path, part: Dataset, source: str = source, pretrained: Path = pretrained) -> Path:
+            def train_from_source(
+                folder: Path, part: Dataset, source: str = source, pretrained: Path = pretrained
+            ) -> Path:
                 if not pretrained.exists():
-                    train_on(sets[source], pretrained, "classifier", own, seed=seed)
+                    train_method(sets[source], pretrained, "classifier", own, seed=seed)
                 options = enough_epochs(part, own)
-                return train_on(part, folder, "classifier", options, seed=seed, start=str(pretrained / "run"))
+                return train_method(part, folder, "classifier", options, seed=seed, start=str(pretrained / "run"))
 
             for count in (5, 25):
                 part = limit_shots(sets[target], count, seed, good=False)
                 options = enough_epochs(part, own)
-                fresh = partial(train_on, part, method="classifier", seed=seed)
+                fresh = partial(train_method, part, method="classifier", seed=seed)
                 ways = {
                     "from imagenet": partial(fresh, options=options),
                     "from scratch": partial(fresh, options={**options, "weights": "random"}),
-                    f"from {source}": partial(from_source, part=part),
+                    f"from {source}": partial(train_from_source, part=part),
                 }
                 what = {"method": "classifier", "settings": options_text(own), "set": target, "shots": count}
                 compare(rows, {**what, "seed": seed}, ways, sets[target].split("test").samples, by_pixels=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from classification import source
 from runs import show
-from tiles import with_tiles
+from tiles import group_by_tile
 
 from blemish import Dataset, Inspector, evaluate, read_dataset
 from blemish.evaluation.bootstrap import Indices, Statistic, draw_resamples, macro_f1_statistic, paired_difference
@@ -29,7 +29,7 @@ def predict(run: Path, test: Dataset) -> list[Prediction]:
     return [make_prediction(own) for own in seen]
 
 
-def mean_of(statistics: Sequence[Statistic]) -> Statistic:
+def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
     def metric(sampled: Indices) -> float:
         return sum(own(sampled) for own in statistics) / len(statistics)
 
@@ -48,7 +48,7 @@ def main() -> None:
     given = parser.parse_args()
     path, root = source(given.set, given.data, given.kept)
     dataset = read_dataset(path, root=root)
-    test = (with_tiles(dataset) if given.set == "magnetic_tile" else dataset).split("test")
+    test = (group_by_tile(dataset) if given.set == "magnetic_tile" else dataset).split("test")
     seeds = given.seeds.split(",")
     images: list[Prediction] = []
     metrics: dict[str, Statistic] = {}
@@ -57,7 +57,7 @@ def main() -> None:
         images = of_seeds[0]
         assert all([own.image for own in other] == [own.image for own in images] for other in of_seeds)
         found = [macro_f1_statistic(own) for own in of_seeds]
-        metrics[method] = mean_of([own for own in found if own is not None])
+        metrics[method] = mean_statistic([own for own in found if own is not None])
     sets = draw_resamples([image.true_label for image in images], [image.group for image in images])
     rows = []
     for method in given.methods.split(","):

@@ -41,14 +41,16 @@ def paired_metrics(counts: ImageCounts, base: ImageCounts | None, test: Sequence
     sets = draw_resamples([str(s.label) for s in test], [s.group for s in test], seed=0)
     row: Row = {}
     for name, metric in (OF_PIXELS if by_pixels else OF_IMAGES).items():
-        row[name] = bootstrapped(partial(on, metric, counts), sets, len(test))
+        row[name] = bootstrapped(partial(evaluate_resample, metric, counts), sets, len(test))
         if base is not None:
-            gain = paired_difference(partial(on, metric, counts), partial(on, metric, base), sets, len(test))
+            gain = paired_difference(
+                partial(evaluate_resample, metric, counts), partial(evaluate_resample, metric, base), sets, len(test)
+            )
             row[f"gain in {name}"] = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
     return row
 
 
-def on(metric: ImageMetric, counts: ImageCounts, sampled: Any) -> float:
+def evaluate_resample(metric: ImageMetric, counts: ImageCounts, sampled: Any) -> float:
     return metric(counts[sampled])
 
 

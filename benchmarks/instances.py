@@ -38,7 +38,7 @@ def make_synthetic(folder: Path) -> Path:
     for seed, (split, defects) in enumerate({"train": 60, "val": 15, "test": 25}.items()):
         made = write_synthetic(folder / split, counts=SetSize(0, defects, defects), seed=seed)
         samples += [replace(sample, split=split) for sample in made.samples]
-        with (folder / split / "truth.csv").open() as stream:
+        with (folder / split / "ground_ground_truth.csv").open() as stream:
             sizes |= {str(folder / split / row["image"]): row for row in csv.DictReader(stream)}
     write_csv(made.with_samples(samples), folder / "data.csv")
     (folder / "sizes.json").write_text(json.dumps(sizes))

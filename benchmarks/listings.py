@@ -34,7 +34,7 @@ class Listing:
     heads: tuple[tuple[str, str], ...] = ()  # columns that are shown by another name
 
 
-def of_set(name: str) -> Callable[[Row], bool]:
+def is_of_set(name: str) -> Callable[[Row], bool]:
     return lambda row: row.get("set") == name
 
 
@@ -82,7 +82,7 @@ FEW_DEFECTS = {
     "bank": Listing(
         "few",
         ("method", "set", "options", "shots", "settings", "seed", *FEW),
-        of_set("bottle"),
+        is_of_set("bottle"),
         order=("method", "shots"),
         heads=(("shots", "good images"), ("options", "they are kept")),
     ),
@@ -106,24 +106,24 @@ LISTINGS = {
         ("program", "coreset", "fit, s", "ms an image", "peak MB", "image AUROC", "threads"),
         order=("coreset", "program"),
     ),
-    "bottle": Listing("unsupervised", ANOMALY, of_set("bottle")),
-    "wood": Listing("unsupervised", ANOMALY, of_set("wood")),
-    "magnetic tile, good images": Listing("unsupervised", ANOMALY, of_set("magnetic_tile")),
-    "elpv, good images": Listing("unsupervised", ANOMALY, of_set("elpv")),
+    "bottle": Listing("unsupervised", ANOMALY, is_of_set("bottle")),
+    "wood": Listing("unsupervised", ANOMALY, is_of_set("wood")),
+    "magnetic tile, good images": Listing("unsupervised", ANOMALY, is_of_set("magnetic_tile")),
+    "elpv, good images": Listing("unsupervised", ANOMALY, is_of_set("elpv")),
     "template": Listing("template", ("method", "options", "seed", *MARKED, *COST)),
-    "neu": Listing("classification", KINDS, of_set("neu")),
-    "magnetic tile, classes": Listing("classification", KINDS, of_set("magnetic_tile")),
+    "neu": Listing("classification", KINDS, is_of_set("neu")),
+    "magnetic tile, classes": Listing("classification", KINDS, is_of_set("magnetic_tile")),
     "gain": Listing(
         "gain", ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "images"), order=("method",)
     ),
-    "elpv": Listing("classification", KINDS, of_set("elpv")),
+    "elpv": Listing("classification", KINDS, is_of_set("elpv")),
     "explain": Listing(
         "explain",
         ("method", "images", "pointing game", "within 15 px", "IoU", "share of peak", "ms an image"),
         order=(),
     ),
-    "neu-det": Listing("detection", BOXES, of_set("neu_det")),
-    "deeppcb": Listing("detection", BOXES, of_set("deeppcb")),
+    "neu-det": Listing("detection", BOXES, is_of_set("neu_det")),
+    "deeppcb": Listing("detection", BOXES, is_of_set("deeppcb")),
     "magnetic tile, masks": Listing("segmentation", MASKS),
     "instances": Listing("instances", WHOLE_DEFECTS, order=("method", "set")),
     **FEW_DEFECTS,
@@ -186,13 +186,13 @@ OWN = {
 }
 
 
-def of_method(name: str) -> list[str]:
+def method_tables(name: str) -> list[str]:
     """The tables of one method's metrics, over all sets."""
     tables = {title: listed(listing, lambda row: row["method"] == name, ("method",)) for title, listing in OWN.items()}
     return [f"{title}:\n\n{table}" for title, table in tables.items() if table != NOT_MEASURED]
 
 
-def rows_of(name: str) -> list[Row]:
+def rows_named(name: str) -> list[Row]:
     """The rows of the files of this name, and of this name with -anything after it."""
     folder = HERE / "rows"
     paths = sorted({*folder.glob(f"{name}.jsonl"), *folder.glob(f"{name}-*.jsonl")})
@@ -201,7 +201,7 @@ def rows_of(name: str) -> list[Row]:
 
 def listed(listing: Listing, also: Callable[[Row], bool] = lambda row: True, leave: tuple[str, ...] = ()) -> str:
     """A table of measured rows without some columns, or a line that says there are none."""
-    rows = [row for row in rows_of(listing.rows) if listing.where(row) and also(row)]
+    rows = [row for row in rows_named(listing.rows) if listing.where(row) and also(row)]
     if not rows:
         return NOT_MEASURED
     kept = sorted(merged(rows, _digits), key=lambda row: [_rank(row.get(key)) for key in listing.order])
@@ -218,7 +218,7 @@ def listed(listing: Listing, also: Callable[[Row], bool] = lambda row: True, lea
 
 def evidence_sentence(evidence: Evidence, methods: tuple[str, ...]) -> str:
     """The metrics of a rule's rows, for each metric by set and conditions; of `methods`, where the rule names some."""
-    rows = [row for row in rows_of(evidence.rows) if evidence.selects(row)]
+    rows = [row for row in rows_named(evidence.rows) if evidence.selects(row)]
     rows = [row | {"seed": f"{row.get('seed')} {row.get('device', '')}", "device": ""} for row in rows]
     if methods and "method" not in evidence.where:
         rows = [row for row in rows if row["method"] in methods]

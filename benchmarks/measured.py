@@ -30,30 +30,30 @@ class RowStore:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         lines = path.read_text().splitlines() if path is not None and path.exists() else []
-        self.done = {key_of(json.loads(line)) for line in lines if line.strip()}
+        self.done = {row_key(json.loads(line)) for line in lines if line.strip()}
         self.arrays: dict[str, NDArray[Any]] = {}
         if path is not None and path.with_suffix(".npz").exists():
             with np.load(path.with_suffix(".npz"), allow_pickle=False) as held:
                 self.arrays = dict(held)
 
     def has(self, what: Row) -> bool:
-        return key_of(what) in self.done
+        return row_key(what) in self.done
 
     def add(self, row: Row) -> None:
         print(json.dumps(row, ensure_ascii=False), flush=True)
-        self.done.add(key_of(row))
+        self.done.add(row_key(row))
         append(self.path, row)
 
     def array(self, what: Row) -> NDArray[Any] | None:
-        return self.arrays.get("|".join(key_of(what)))
+        return self.arrays.get("|".join(row_key(what)))
 
     def keep(self, what: Row, array: NDArray[Any]) -> None:
-        self.arrays["|".join(key_of(what))] = array
+        self.arrays["|".join(row_key(what))] = array
         if self.path is not None:
             fresh = self.path.with_suffix(".new.npz")
             np.savez_compressed(fresh, **self.arrays)
             fresh.replace(self.path.with_suffix(".npz"))  # never half written
 
 
-def key_of(row: Row) -> tuple[str, ...]:
+def row_key(row: Row) -> tuple[str, ...]:
     return tuple(str(row.get(name, "")) for name in KEYS)

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from listings import LISTINGS, NOT_MEASURED, evidence_sentence, linked, listed, of_method
+from listings import LISTINGS, NOT_MEASURED, evidence_sentence, linked, listed, method_tables
 from pydantic.fields import FieldInfo
 from table import markdown
 
@@ -147,7 +147,7 @@ def allowed(field: FieldInfo) -> str:
 def measurements(name: str) -> str:
     """The measured metrics of a method, on all sets."""
     where = "How and on what, and other methods for comparison: [benchmarks](../benchmarks.md)."
-    return "\n\n".join(["## Measured", *(of_method(name) or [NOT_MEASURED]), where])
+    return "\n\n".join(["## Measured", *(method_tables(name) or [NOT_MEASURED]), where])
 
 
 def method_list() -> str:

@@ -70,7 +70,7 @@ def main() -> None:
         ratio = arguments.ratios[0]
         command = [arguments.peer, "-W", "ignore", script, str(bottle / "train/good"), str(bottle / "test"), str(ratio)]
         rows[f"anomalib, {ratio:.0%}"] = measure(command)
-    table = [as_row(name, row) for name, row in rows.items()]
+    table = [format_row(name, row) for name, row in rows.items()]
     if arguments.peer:
         ours, peer = rows[f"blemish, {arguments.ratios[0]:.0%}"], rows[f"anomalib, {arguments.ratios[0]:.0%}"]
         ratios = {
@@ -82,7 +82,7 @@ def main() -> None:
     show(("program", "coreset", "fit, s", "ms an image", "peak MB", "image AUROC"), table, arguments.json)
 
 
-def as_row(name: str, found: dict[str, float]) -> dict[str, object]:
+def format_row(name: str, found: dict[str, float]) -> dict[str, object]:
     program, ratio = name.split(", ")
     return {
         "method": "patchcore",

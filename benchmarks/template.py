@@ -46,13 +46,13 @@ def main() -> None:
             options={"image_size": arguments.image_size, "steps": arguments.steps, "blur": 2.0, "tolerance": 1},
         )
         fit_s = time.perf_counter() - begin
-        found = match(Inspector.open(run), read_dataset(split, root=root).split("test"), arguments.images)
+        detected = match(Inspector.open(run), read_dataset(split, root=root).split("test"), arguments.images)
     row = {
         "method": "siamese",
         "options": f"image_size={arguments.image_size} steps={arguments.steps} tile={arguments.tile}",
         "set": "deeppcb",
         "seed": arguments.seed,
-        **found,
+        **detected,
         "fit, s": round(fit_s, 1),
         "threads": torch.get_num_threads(),
     }
@@ -62,7 +62,7 @@ def main() -> None:
 
 def match(inspector: Inspector, test, images: int) -> dict[str, object]:
     """Recall of boxes, precision of regions, and time."""
-    found = truths = right = regions = 0
+    detected = boxed = right = regions = 0
     samples = test.samples[: images or None]
     begin = time.perf_counter()
     for sample, result in zip(samples, inspector.inspect(samples), strict=True):
@@ -76,13 +76,13 @@ def match(inspector: Inspector, test, images: int) -> dict[str, object]:
                 if (box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1) or (x0 <= bx <= x1 and y0 <= by <= y1):
                     hit.add(b)
                     matched.add(r)
-        truths, found = truths + len(boxes), found + len(hit)
+        boxed, detected = boxed + len(boxes), detected + len(hit)
         regions, right = regions + len(result.regions), right + len(matched)
     ms = 1000 * (time.perf_counter() - begin) / len(samples)
     return {
         "images": len(samples),
-        "boxes": truths,
-        "boxes found": round(found / max(truths, 1), 3),
+        "boxes": boxed,
+        "boxes found": round(detected / max(boxed, 1), 3),
         "regions": regions,
         "regions right": round(right / max(regions, 1), 3),
         "ms an image": round(ms, 1),

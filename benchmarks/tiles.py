@@ -21,7 +21,7 @@ GAP = 150  # of the numbers of two images of one tile, at most
 NAME = re.compile(r"exp(\d+)_num_(\d+)")
 
 
-def with_tiles(dataset: Dataset) -> Dataset:
+def group_by_tile(dataset: Dataset) -> Dataset:
     """The dataset with each image's tile as its group."""
     joined: list[list[Sample]] = []
     last = -1
@@ -36,7 +36,7 @@ def with_tiles(dataset: Dataset) -> Dataset:
 
 def split_by_tile(dataset: Dataset, seed: int = 0) -> Dataset:
     """60/20/20 by tiles, whatever splits the dataset brings."""
-    free = dataset.with_samples(replace(s, split=None) for s in with_tiles(dataset).samples)
+    free = dataset.with_samples(replace(s, split=None) for s in group_by_tile(dataset).samples)
     return ensure_splits(free, seed=seed, need_defects_in_training=True)
 
 

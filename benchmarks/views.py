@@ -92,7 +92,7 @@ def long(data: Path, seed: int, folder: Path) -> Iterator[Way]:
 def fine(data: Path, seed: int, folder: Path) -> Iterator[Way]:
     dataset = put_together(data, 2, COUNTS, seed, folder / "fine")
     yield Way("256 px", dataset, {}, {"image_size": 256})
-    side = of_rule("small defects", fingerprint(dataset))["image_size"]
+    side = rule_settings("small defects", fingerprint(dataset))["image_size"]
     yield Way(f"{side} px, by the rule", dataset, {}, {"image_size": side})
 
 
@@ -102,7 +102,7 @@ def large(data: Path, seed: int, folder: Path) -> Iterator[Way]:
         yield Way(f"{side} px", dataset, {}, {"image_size": side})
     found = fingerprint(dataset)
     for rule, known in (("tiny defects", found), ("large images", replace(found, small_defect_side=None))):
-        settings = of_rule(rule, known)
+        settings = rule_settings(rule, known)
         side = settings["tile"]
         yield Way(
             f"tiles of {side} px, by the rule on {rule}", dataset, {"tiling": tiling(side)},
@@ -138,7 +138,7 @@ def tiling(side: int) -> dict[str, Any]:
     return {"height": side, "width": side, "overlap": OVERLAP}
 
 
-def of_rule(name: str, found: Fingerprint) -> dict[str, Any]:
+def rule_settings(name: str, found: Fingerprint) -> dict[str, Any]:
     """The settings of a rule for these images; ends the program where its condition does not hold."""
     rule = next(r for r in RULES if r.name == name)
     if not rule.when(found) or rule.settings is None:

@@ -22,14 +22,14 @@ def dataset(*names):
 
 def test_a_tile_ends_where_exposures_begin_again_or_numbers_jump(tiles):
     names = [("crack", 1, 100), ("crack", 2, 130), ("crack", 3, 160), ("crack", 1, 190), ("crack", 2, 400)]
-    groups = [s.group for s in tiles.with_tiles(dataset(*reversed(names))).samples][::-1]
+    groups = [s.group for s in tiles.group_by_tile(dataset(*reversed(names))).samples][::-1]
     assert groups[0] == groups[1] == groups[2]
     assert len(set(groups)) == 3
 
 
 def test_a_tile_whose_defect_does_not_always_show_is_one(tiles):
     names = [("good", 1, 100), ("break", 2, 120), ("good", 3, 140), ("break", 4, 160), ("good", 1, 180)]
-    groups = [s.group for s in tiles.with_tiles(dataset(*names)).samples]
+    groups = [s.group for s in tiles.group_by_tile(dataset(*names)).samples]
     assert len(set(groups[:4])) == 1
     assert groups[4] != groups[0]
 

@@ -10,15 +10,15 @@ from pycocotools.cocoeval import COCOeval
 NAMES = ("dent", "pit", "scratch")
 
 
-def coco_average_precision(truths, results, kind="bbox"):
+def coco_average_precision(references, results, kind="bbox"):
     """COCO's (map, map50, map75) and average precision (T, K) with its own code."""
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
         reference.dataset = {
-            "images": [{"id": i, "height": 300, "width": 300} for i in range(1, len(truths) + 1)],
+            "images": [{"id": i, "height": 300, "width": 300} for i in range(1, len(references) + 1)],
             "categories": [{"id": k, "name": name} for k, name in enumerate(NAMES, 1)],
             "annotations": [
-                {"id": n, "iscrowd": 0, **row} for n, row in enumerate((r for rows in truths for r in rows), 1)
+                {"id": n, "iscrowd": 0, **row} for n, row in enumerate((r for rows in references for r in rows), 1)
             ],
         }
         reference.createIndex()

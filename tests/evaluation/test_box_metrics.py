@@ -21,18 +21,20 @@ def random_boxes(rng, count, crowded):
 def scene(rng, kind):
     """(true boxes, detections) of an image."""
     crowded = kind == "crowded"
-    truths = 0 if kind == "empty" else int(rng.integers(0, 40 if crowded else 6))
-    true = random_boxes(rng, truths, crowded)
-    labels = rng.integers(0, 3, truths)
+    true_count = 0 if kind == "empty" else int(rng.integers(0, 40 if crowded else 6))
+    true = random_boxes(rng, true_count, crowded)
+    labels = rng.integers(0, 3, true_count)
     moved = true + rng.integers(-3, 4, true.shape) * (kind != "exact")
     moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
     false = random_boxes(rng, 150 if crowded else int(rng.integers(0, 8)), crowded)
     corners = np.concatenate([moved, false])
-    guess = np.concatenate([np.where(rng.random(truths) < 0.8, labels, 0), rng.integers(0, 3, len(false))]).astype(int)
+    guess = np.concatenate([np.where(rng.random(true_count) < 0.8, labels, 0), rng.integers(0, 3, len(false))]).astype(
+        int
+    )
     steps = 5 if kind == "ties" else 10**6
     scores = (rng.integers(1, steps + 1, len(corners)) / steps).astype(np.float32)
-    truth = [Box(*box, NAMES[k]) for box, k in zip(true.tolist(), labels, strict=True)]
-    return truth, Candidates(corners, scores, [NAMES[k] for k in guess])
+    annotated = [Box(*box, NAMES[k]) for box, k in zip(true.tolist(), labels, strict=True)]
+    return annotated, Candidates(corners, scores, [NAMES[k] for k in guess])
 
 
 def row(i, label, box, **more):
@@ -47,13 +49,15 @@ def test_boxes_agree_with_coco(kind, seed):
     rng = np.random.default_rng(seed)
     kinds = ["empty", "plain"] * 6 if kind.startswith("empty") else [kind] * (4 if kind == "crowded" else 12)
     scenes = [scene(rng, k) for k in kinds]
-    truths = [[row(i, b.label, (b.x0, b.y0, b.x1, b.y1)) for b in truth] for i, (truth, _) in enumerate(scenes, 1)]
+    references = [
+        [row(i, b.label, (b.x0, b.y0, b.x1, b.y1)) for b in annotated] for i, (annotated, _) in enumerate(scenes, 1)
+    ]
     results = [
         [row(i, n, c, score=float(s)) for c, s, n in zip(f.corners.tolist(), f.scores, f.labels, strict=True)]
         for i, (_, f) in enumerate(scenes, 1)
     ]
-    overall, by_class = coco_average_precision(truths, results)
-    actual = box_metrics([match_boxes(f, truth) for truth, f in scenes])
+    overall, by_class = coco_average_precision(references, results)
+    actual = box_metrics([match_boxes(f, annotated) for annotated, f in scenes])
     np.testing.assert_allclose([actual.map, actual.map50, actual.map75], overall, atol=1e-9)
     for k, name in enumerate(NAMES):
         if name in actual.per_class:
@@ -78,17 +82,19 @@ def test_overlap_agrees_with_coco():
 def test_recall_at_false_alarms_agrees_with_trying_every_threshold(kind, alarms):
     rng = np.random.default_rng(3)
     scenes = [scene(rng, kind) for _ in range(6)]
-    images = [match_boxes(f, truth) for truth, f in scenes]
+    images = [match_boxes(f, annotated) for annotated, f in scenes]
     best = 0.0
     for threshold in np.unique(np.concatenate([f.scores for _, f in scenes])):
         hits = false = 0
-        for truth, f in scenes:
+        for annotated, f in scenes:
             for name in NAMES:
                 taken = set()
                 order = [i for i in np.argsort(-f.scores, kind="stable") if f.labels[i] == name][:100]
                 for i in (i for i in order if f.scores[i] >= threshold):
-                    own = [j for j, b in enumerate(truth) if b.label == name and j not in taken]
-                    boxes = np.array([(truth[j].x0, truth[j].y0, truth[j].x1, truth[j].y1) for j in own]).reshape(-1, 4)
+                    own = [j for j, b in enumerate(annotated) if b.label == name and j not in taken]
+                    boxes = np.array(
+                        [(annotated[j].x0, annotated[j].y0, annotated[j].x1, annotated[j].y1) for j in own]
+                    ).reshape(-1, 4)
                     iou = box_iou(f.corners[i : i + 1], boxes)[0]
                     if len(own) and iou.max() >= 0.5:
                         taken.add(own[len(own) - 1 - int(iou[::-1].argmax())])
@@ -96,7 +102,7 @@ def test_recall_at_false_alarms_agrees_with_trying_every_threshold(kind, alarms)
                     else:
                         false += 1
         if false <= alarms * len(scenes):
-            best = max(best, hits / sum(len(truth) for truth, _ in scenes))
+            best = max(best, hits / sum(len(annotated) for annotated, _ in scenes))
     assert recall_at(images, NAMES, alarms) == pytest.approx(best)
 
 
@@ -111,7 +117,7 @@ def test_images_without_defects_have_no_metrics():
 def test_true_boxes_on_invalid_pixels_are_left_out():
     valid = np.ones((50, 50), bool)
     valid[:, 25:] = False
-    truth = (Box(2, 2, 10, 10, "pit"), Box(20, 20, 40, 30, "pit"))
+    annotated = (Box(2, 2, 10, 10, "pit"), Box(20, 20, 40, 30, "pit"))
     actual = Candidates(np.array([[2.0, 2, 10, 10]]), np.ones(1, np.float32), ["pit"])
-    assert box_metrics([match_boxes(actual, truth)]).map == pytest.approx(51 / 101)
-    assert box_metrics([match_boxes(actual, truth, valid)]).map == 1
+    assert box_metrics([match_boxes(actual, annotated)]).map == pytest.approx(51 / 101)
+    assert box_metrics([match_boxes(actual, annotated, valid)]).map == 1

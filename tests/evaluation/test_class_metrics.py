@@ -16,13 +16,13 @@ NAMES = ["good", "dent", "pit"]
 
 def test_metrics_agree_with_scikit_learn():
     rng = np.random.default_rng(0)
-    truth = [NAMES[i] for i in rng.integers(0, 3, 80)]
-    called = [t if rng.random() < 0.7 else NAMES[rng.integers(0, 3)] for t in truth]
-    actual = class_metrics(truth, called)
+    annotated = [NAMES[i] for i in rng.integers(0, 3, 80)]
+    called = [t if rng.random() < 0.7 else NAMES[rng.integers(0, 3)] for t in annotated]
+    actual = class_metrics(annotated, called)
     assert actual.classes == NAMES
-    assert actual.confusion == confusion_matrix(truth, called, labels=NAMES).tolist()
-    assert actual.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, called))
-    assert actual.macro_f1 == pytest.approx(f1_score(truth, called, average="macro"))
+    assert actual.confusion == confusion_matrix(annotated, called, labels=NAMES).tolist()
+    assert actual.balanced_accuracy == pytest.approx(balanced_accuracy_score(annotated, called))
+    assert actual.macro_f1 == pytest.approx(f1_score(annotated, called, average="macro"))
 
 
 def test_calibration_error_agrees_with_torchmetrics():

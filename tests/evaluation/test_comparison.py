@@ -80,9 +80,9 @@ def test_map50_of_drawn_images():
     rng = np.random.default_rng(2)
     seen = []
     for _ in range(15):
-        truth = [("pit", "dent")[k] for k in rng.integers(0, 2, rng.integers(0, 4))]
+        annotated = [("pit", "dent")[k] for k in rng.integers(0, 2, rng.integers(0, 4))]
         labels = [("pit", "dent", "never")[k] for k in rng.integers(0, 3, rng.integers(0, 6))]
-        seen.append(Detections(rng.random(len(labels)), labels, truth, rng.random((len(labels), len(truth)))))
+        seen.append(Detections(rng.random(len(labels)), labels, annotated, rng.random((len(labels), len(annotated)))))
     images = [make_prediction(_seen(k, actual)) for k, actual in enumerate(seen)]
     assert [Prediction.from_dict(i.to_dict()) for i in images] == images
     for drawn in draws(15):

@@ -70,8 +70,8 @@ def test_separated_classes_are_all_right_and_noise_is_chance(rule):
 def test_interval_covers_what_repeated_draws_give():
     vectors = clouds(6.0)
     actual = evaluate_episodes(vectors, LABELS, 2, 1, 5, 200)
-    truth = evaluate_episodes(vectors, LABELS, 2, 1, 5, 3000, seed=9).mean
-    assert actual.low - 0.01 < truth < actual.high + 0.01
+    exact = evaluate_episodes(vectors, LABELS, 2, 1, 5, 3000, seed=9).mean
+    assert actual.low - 0.01 < exact < actual.high + 0.01
     half = 1.959964 * np.std(actual.accuracies, ddof=1) / np.sqrt(200)
     assert actual.high - actual.mean == pytest.approx(half, rel=1e-6)
 

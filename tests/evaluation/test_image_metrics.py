@@ -57,18 +57,18 @@ NAMES = st.sampled_from(["good", "crack", "pit", "stain"])
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=40))
 def test_class_metrics_agree_with_scikit_learn(pairs):
-    truth, predicted = [t for t, _ in pairs], [p for _, p in pairs]
-    measured = class_metrics(truth, predicted)
+    annotated, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    measured = class_metrics(annotated, predicted)
     names = measured.classes
     assert "good" not in names[1:]
-    np.testing.assert_array_equal(measured.confusion, metrics.confusion_matrix(truth, predicted, labels=names))
-    assert measured.accuracy.value == pytest.approx(metrics.accuracy_score(truth, predicted))
-    assert measured.macro_f1 == pytest.approx(metrics.f1_score(truth, predicted, labels=names, average="macro"))
-    occurring = sorted(set(truth))
-    recall = metrics.recall_score(truth, predicted, labels=occurring, average=None)
+    np.testing.assert_array_equal(measured.confusion, metrics.confusion_matrix(annotated, predicted, labels=names))
+    assert measured.accuracy.value == pytest.approx(metrics.accuracy_score(annotated, predicted))
+    assert measured.macro_f1 == pytest.approx(metrics.f1_score(annotated, predicted, labels=names, average="macro"))
+    occurring = sorted(set(annotated))
+    recall = metrics.recall_score(annotated, predicted, labels=occurring, average=None)
     assert measured.balanced_accuracy == pytest.approx(recall.mean())
     assert [measured.recall[name].value for name in occurring] == pytest.approx(list(recall))
     called = sorted(set(predicted))
-    precision = metrics.precision_score(truth, predicted, labels=called, average=None)
+    precision = metrics.precision_score(annotated, predicted, labels=called, average=None)
     assert [measured.precision[name].value for name in called] == pytest.approx(list(precision))
-    assert all(measured.recall[name] is None for name in set(names) - set(truth))
+    assert all(measured.recall[name] is None for name in set(names) - set(annotated))

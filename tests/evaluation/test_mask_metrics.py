@@ -41,37 +41,37 @@ def layers_of(values):
 @pytest.mark.parametrize("partly", [False, True])
 def test_overlap_agrees_with_torchmetrics(partly):
     rng = np.random.default_rng(int(partly))
-    truths, regions_by_image, valids, images = [], [], [], []
+    references, regions_by_image, valids, images = [], [], [], []
     for _ in range(8):
-        truth = blobs(rng)
-        actual = np.where(rng.random(SIZE) < 0.15, blobs(rng), truth)
+        annotated = blobs(rng)
+        actual = np.where(rng.random(SIZE) < 0.15, blobs(rng), annotated)
         valid = rng.random(SIZE) < 0.7 if partly else None
         layers = layers_of(actual)
         regions = [r for name in layers for r in regions_from_map(np.float32(layers[name]), 1, 1, 0, name)]
-        images.append(measure_overlap(regions, truth > 0, valid, layers_of(truth)))
-        truths.append(truth)
+        images.append(measure_overlap(regions, annotated > 0, valid, layers_of(annotated)))
+        references.append(annotated)
         regions_by_image.append(actual)
         valids.append(np.ones(SIZE, bool) if valid is None else valid)
     measured = mask_metrics(images)
     keep = np.stack(valids)
-    truth, actual = torch.tensor(np.stack(truths)[keep]), torch.tensor(np.stack(regions_by_image)[keep])
-    ious = multiclass_jaccard_index(actual, truth, 4, average="none").numpy()
+    annotated, actual = torch.tensor(np.stack(references)[keep]), torch.tensor(np.stack(regions_by_image)[keep])
+    ious = multiclass_jaccard_index(actual, annotated, 4, average="none").numpy()
     np.testing.assert_allclose([measured.per_class[n].iou for n in NAMES], ious[1:], atol=1e-6)
     assert measured.miou == pytest.approx(ious[1:].mean(), abs=1e-6)
-    good = ((actual == 0) & (truth == 0)).sum() / ((actual == 0) | (truth == 0)).sum()
+    good = ((actual == 0) & (annotated == 0)).sum() / ((actual == 0) | (annotated == 0)).sum()
     assert measured.miou_with_good == pytest.approx((float(good) + ious[1:].sum()) / 4, abs=1e-6)
-    dice = dice_score(actual[None], truth[None], 4, average="none", input_format="index").numpy().ravel()
+    dice = dice_score(actual[None], annotated[None], 4, average="none", input_format="index").numpy().ravel()
     np.testing.assert_allclose([measured.per_class[n].dice for n in NAMES], dice[1:], atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_instances_agree_with_coco(seed):
     rng = np.random.default_rng(seed)
-    compared, truths, results = [], [], []
+    compared, references, results = [], [], []
     for i in range(1, 9):
-        truth = [instance for _ in range(int(rng.integers(0, 5))) if (instance := random_instance(rng))]
+        annotated = [instance for _ in range(int(rng.integers(0, 5))) if (instance := random_instance(rng))]
         regions = []
-        for t in truth:
+        for t in annotated:
             if rng.random() < 0.85:
                 mask = t.mask ^ (rng.random(t.mask.shape) < 0.2)
                 label = t.label if rng.random() < 0.9 else NAMES[0]
@@ -79,10 +79,10 @@ def test_instances_agree_with_coco(seed):
         regions += [Region(x.label, float(rng.integers(1, 6)) / 5, x.box, x.mask) for _ in range(3)
                     if (x := random_instance(rng))]  # fmt: skip
         regions = [r for r in regions if r.mask.any()]
-        compared.append(match_masks(regions, truth))
-        truths.append([entry(i, t.label, t.box, t.mask) for t in truth])
+        compared.append(match_masks(regions, annotated))
+        references.append([entry(i, t.label, t.box, t.mask) for t in annotated])
         results.append([entry(i, r.label, r.box, r.mask, score=r.score) for r in regions])
-    (_, map50, _), _ = coco_average_precision(truths, results, "segm")
+    (_, map50, _), _ = coco_average_precision(references, results, "segm")
     plain = measure_overlap([], np.ones((2, 2), bool))
     assert mask_metrics([plain], compared).instance_ap50 == pytest.approx(map50, abs=1e-9)
 
@@ -129,12 +129,12 @@ def test_masks_of_a_bundle_by_class_and_instance(tmp_path):
     first, second = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
     first[5:15, 5:15] = first[40:50, 5:15] = True
     second[20:30, 40:60] = True
-    truth = np.zeros_like(first)
-    truth[5:15, 5:15] = truth[40:50, 30:40] = True  # one found, one elsewhere
+    annotated = np.zeros_like(first)
+    annotated[5:15, 5:15] = annotated[40:50, 30:40] = True  # one found, one elsewhere
     write_image(tmp_path / "a.tif", np.stack([first, second], axis=2).astype(np.float32))
     bundle = make_bundle(tmp_path / "m.blemish", two_masks(), ["mask_scores"], Decision(map_high=0.5),
                          classes=["good", "dent", "pit"], channels=2)  # fmt: skip
-    shapes = (encode_mask(truth, "dent", many=True), encode_mask(second, "pit"))
+    shapes = (encode_mask(annotated, "dent", many=True), encode_mask(second, "pit"))
     sample = Sample(tmp_path / "a.tif", shapes=shapes)
     result = evaluate(Inspector.open(bundle), Dataset((sample,), tmp_path, "csv"), speed=False).to_dict()
     actual = json.loads(json.dumps(result))["masks"]

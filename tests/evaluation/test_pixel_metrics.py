@@ -41,16 +41,16 @@ def check(maps, masks, valid=None):
     given_valid = [None] * len(maps) if valid is None else valid
     scores = [split_scores(heat, m, c) for heat, m, c in zip(maps, masks, given_valid, strict=True)]
     measured = pixel_metrics(scores, threshold=0.5)
-    truth = np.concatenate([m[c] for m, c in zip(masks, counts, strict=True)])
-    if truth.all() or not truth.any():
+    annotated = np.concatenate([m[c] for m, c in zip(masks, counts, strict=True)])
+    if annotated.all() or not annotated.any():
         assert measured is None
         return
     flat = np.concatenate([heat[c] for heat, c in zip(maps, counts, strict=True)])
-    assert measured.auroc == pytest.approx(metrics.roc_auc_score(truth, flat), abs=1e-9)
-    assert measured.ap == pytest.approx(metrics.average_precision_score(truth, flat), abs=1e-9)
+    assert measured.auroc == pytest.approx(metrics.roc_auc_score(annotated, flat), abs=1e-9)
+    assert measured.ap == pytest.approx(metrics.average_precision_score(annotated, flat), abs=1e-9)
     assert measured.aupro == pytest.approx(brute_force_aupro(maps, masks, counts), abs=1e-9)
-    assert measured.iou == pytest.approx(metrics.jaccard_score(truth, flat >= 0.5), abs=1e-12)
-    every = [(truth & (flat >= t)).sum() / (truth | (flat >= t)).sum() for t in np.unique(flat)]
+    assert measured.iou == pytest.approx(metrics.jaccard_score(annotated, flat >= 0.5), abs=1e-12)
+    every = [(annotated & (flat >= t)).sum() / (annotated | (flat >= t)).sum() for t in np.unique(flat)]
     assert measured.best_iou == pytest.approx(max(every), abs=1e-12)
     assert all(
         0 <= value <= 1 for value in (measured.auroc, measured.ap, measured.aupro, measured.iou, measured.best_iou)

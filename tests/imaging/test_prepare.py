@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from blemish.errors import ImageError
 from blemish.imaging.prepare import (
-    fit_mask_to,
-    fit_to,
+    fit_image,
+    fit_mask,
     fit_transform,
     map_to_image,
     match_channels,
@@ -106,7 +106,7 @@ def test_a_mark_in_the_image_is_where_the_transform_says_and_comes_back(size, fi
     image = np.zeros((height, width, 1), np.float32)
     y0, y1, x0, x1 = height // 4, height // 2, width // 3, 2 * width // 3
     image[y0:y1, x0:x1] = 1
-    out, transform = fit_to(image, 64, 96, fit)
+    out, transform = fit_image(image, 64, 96, fit)
     box = transform.to_network(np.array([x0, y0, x1, y1]))
     placed = out[..., 0].copy()
     if fit == "letterbox":  # the padding holds the mean, well below one half
@@ -125,7 +125,7 @@ def test_a_mark_in_the_image_is_where_the_transform_says_and_comes_back(size, fi
 
 def test_letterbox_pads_with_the_mean_and_keeps_the_aspect():
     image = image_of(20, 40, 5)
-    out, transform = fit_to(image, 40, 40, "letterbox")
+    out, transform = fit_image(image, 40, 40, "letterbox")
     assert (transform.scale_x, transform.scale_y, transform.offset_x, transform.offset_y) == (1, 1, 0, 10)
     np.testing.assert_array_equal(out[10:30], image)
     assert np.abs(out[:10] - image.mean(axis=(0, 1))).max() <= 0.5
@@ -143,10 +143,10 @@ def test_a_flat_map_stays_flat_to_the_edges(fit):
 @settings(max_examples=100, deadline=None)
 def test_masks_land_where_their_image_lands(height, width, fit):
     mask = image_of(height, width, 1)[..., 0] > 127
-    scaled = fit_mask_to(mask, 3 * height, 3 * width, fit)
+    scaled = fit_mask(mask, 3 * height, 3 * width, fit)
     np.testing.assert_array_equal(scaled, np.repeat(np.repeat(mask, 3, axis=0), 3, axis=1))
     full = np.ones((height, width), bool)
-    _, transform = fit_to(np.ones((height, width, 1), np.float32), 24, 24, fit)
-    inside = fit_mask_to(full, 24, 24, fit)
+    _, transform = fit_image(np.ones((height, width, 1), np.float32), 24, 24, fit)
+    inside = fit_mask(full, 24, 24, fit)
     assert inside.sum() == round(height * transform.scale_y) * round(width * transform.scale_x)
-    assert fit_mask_to(full, 24, 24, fit, pad=True).all()
+    assert fit_mask(full, 24, 24, fit, pad=True).all()

@@ -200,7 +200,7 @@ def test_training_sets_thresholds_for_each_product_with_enough_good_images(tmp_p
     # The others use the common thresholds, and are not all sent to review.
     for sample in read_dataset(data).split("test").samples:
         if sample.product not in manifest.products:
-            assert inspector.decision_for(sample.product) == manifest.decision
+            assert inspector.get_decision(sample.product) == manifest.decision
             assert inspector.inspect(sample).verdict == (Verdict.REJECT if sample.defective else Verdict.PASS)
     figures = evaluate(inspector, read_dataset(data).split("test"), speed=False).to_dict()
     assert set(figures["products"]) == set(noises)

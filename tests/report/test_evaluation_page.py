@@ -141,8 +141,8 @@ def test_page_of_a_detector(run, tmp_path):
     bundle = make_bundle(tmp_path / "b.blemish", graph, ["boxes", "box_scores", "box_labels"],
                          Decision(review=0.5, map_high=0.5), classes=["good", "dent", "pit"])  # fmt: skip
     write_image(tmp_path / "0.png", np.zeros((64, 64, 1), np.uint8))
-    truth = json.dumps([[2, 2, 12, 12, "dent"], [44, 2, 64, 22, "dent"]]).replace('"', '""')
-    (tmp_path / "list.csv").write_text(f'image,boxes\n0.png,"{truth}"\n')
+    annotated = json.dumps([[2, 2, 12, 12, "dent"], [44, 2, 64, 22, "dent"]]).replace('"', '""')
+    (tmp_path / "list.csv").write_text(f'image,boxes\n0.png,"{annotated}"\n')
     out = tmp_path / "page.html"
     run(bundle, tmp_path / "list.csv", "--no-speed", "--out", out)
     _, words = read_page(out)

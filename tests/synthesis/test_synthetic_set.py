@@ -23,7 +23,7 @@ def written(tmp_path_factory):
 
 
 def truth(folder):
-    with (folder / "truth.csv").open() as stream:
+    with (folder / "ground_truth.csv").open() as stream:
         return list(csv.DictReader(stream))
 
 

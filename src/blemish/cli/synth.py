@@ -22,7 +22,7 @@ def synth(
 ) -> None:
     """Write a data set with synthetic defects (scratch, pit, crack, stain, blob) of known mask, length and width.
 
-    OUT/truth.csv contains the geometry of every defect in px, and in mm at 10 px per mm.
+    OUT/ground_truth.csv contains the geometry of every defect in px, and in mm at 10 px per mm.
     """
     from blemish.synthesis.synthetic_set import PX_PER_MM, SetSize, write_synthetic
 
@@ -31,5 +31,5 @@ def synth(
     console.print(
         f"[bold]{out}[/bold]: {len(dataset)} images of {', '.join(names)}; "
         f"defects {', '.join(dataset.defect_classes)}; "
-        f"their geometry is in {out / 'truth.csv'}, {PX_PER_MM:g} px per mm"
+        f"their geometry is in {out / 'ground_truth.csv'}, {PX_PER_MM:g} px per mm"
     )

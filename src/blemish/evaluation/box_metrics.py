@@ -30,9 +30,9 @@ class BoxMetrics:
     images: int
 
 
-def match_boxes(candidates: Candidates, truth: Sequence[Box], valid: Mask | None = None) -> Detections:
+def match_boxes(candidates: Candidates, annotated: Sequence[Box], valid: Mask | None = None) -> Detections:
     """Detections of an image against its true boxes; true boxes that lie mostly on invalid pixels are left out."""
-    corners, names = box_array(truth), [box.label for box in truth]
+    corners, names = box_array(annotated), [box.label for box in annotated]
     if valid is not None:
         kept = [i for i, box in enumerate(corners) if is_mostly_valid(box, valid)]
         corners, names = corners[kept], [names[i] for i in kept]

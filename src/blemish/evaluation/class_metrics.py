@@ -25,23 +25,27 @@ class ClassMetrics:
     ece: float | None = None  # expected calibration error: stated probabilities against the share that is right
 
 
-def class_metrics(truth: list[str], predicted: list[str], probabilities: Sequence[float] | None = None) -> ClassMetrics:
+def class_metrics(
+    annotated: list[str], predicted: list[str], probabilities: Sequence[float] | None = None
+) -> ClassMetrics:
     """Metrics of N images from their true and predicted classes, and the probabilities of the predicted ones."""
-    names = sorted({*truth, *predicted}, key=lambda name: (name != "good", name))
+    names = sorted({*annotated, *predicted}, key=lambda name: (name != "good", name))
     index = {name: i for i, name in enumerate(names)}
     confusion = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(confusion, ([index[t] for t in truth], [index[p] for p in predicted]), 1)
+    np.add.at(confusion, ([index[t] for t in annotated], [index[p] for p in predicted]), 1)
     hits, actual, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     occurs = actual > 0
     return ClassMetrics(
         classes=names,
-        accuracy=estimate_rate(int(hits.sum()), len(truth)),
+        accuracy=estimate_rate(int(hits.sum()), len(annotated)),
         balanced_accuracy=float((hits[occurs] / actual[occurs]).mean()),
         macro_f1=float((2 * hits / (actual + called)).mean()),
         precision=rates_by_class(names, hits, called),
         recall=rates_by_class(names, hits, actual),
         confusion=confusion.tolist(),
-        ece=None if probabilities is None else calibration_error(probabilities, [*map(str.__eq__, truth, predicted)]),
+        ece=None
+        if probabilities is None
+        else calibration_error(probabilities, [*map(str.__eq__, annotated, predicted)]),
     )
 
 

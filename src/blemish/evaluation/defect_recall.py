@@ -36,14 +36,14 @@ class SizeRecall:
 
 
 def match_regions_to_masks(
-    regions: Sequence[Region], truth: Sequence[Instance], valid: Mask | None, size: tuple[int, int]
+    regions: Sequence[Region], annotated: Sequence[Instance], valid: Mask | None, size: tuple[int, int]
 ) -> DefectMatches:
     """A defect is detected if one of its valid pixels is in a region; a region that touches no defect is false."""
     inside, defects = region_mask(regions, size), np.zeros(size, np.bool_)
     if valid is not None:
         inside &= valid
     sides, detected = [], []
-    for defect in truth:
+    for defect in annotated:
         x0, y0, x1, y1 = defect.box
         mask = defect.mask if valid is None else defect.mask & valid[y0:y1, x0:x1]
         defects[y0:y1, x0:x1] |= mask
@@ -58,9 +58,9 @@ def match_regions_to_masks(
     return DefectMatches(sides, detected, false_scores)
 
 
-def match_regions_to_boxes(regions: Sequence[Region], truth: Sequence[Box], valid: Mask | None) -> DefectMatches:
+def match_regions_to_boxes(regions: Sequence[Region], annotated: Sequence[Box], valid: Mask | None) -> DefectMatches:
     """A defect is detected if a region's box has IoU 0.5 with its own; a region below IoU 0.1 with all is false."""
-    true = box_array(truth)
+    true = box_array(annotated)
     if valid is not None:
         true = true[[is_mostly_valid(box, valid) for box in true]]
     iou = box_iou(np.array([region.box for region in regions], np.float64).reshape(-1, 4), true)

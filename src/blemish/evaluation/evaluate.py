@@ -184,8 +184,8 @@ def _match_regions(
     """By masks where both sides have them, else by boxes where the bundle gives some, else None."""
     only_boxes = result.candidates is not None and result.candidates.masks is None
     if mask is not None and not only_boxes:
-        truth = defect_instances(sample, result.size) if sample.defective is not False else []
-        return match_regions_to_masks(result.regions, truth, result.valid, result.size)
+        annotated = defect_instances(sample, result.size) if sample.defective is not False else []
+        return match_regions_to_masks(result.regions, annotated, result.valid, result.size)
     return None if boxes is None else match_regions_to_boxes(result.regions, boxes, result.valid)
 
 
@@ -195,14 +195,14 @@ def _match_instances(sample: Sample, result: Inspection, names: list[str]) -> De
     regions = result.regions
     if candidates is not None and candidates.masks is not None:
         regions = [box_region(candidates, i, result.size) for i in range(len(candidates.labels))]
-    truth = defect_instances(sample, result.size) if sample.defective is not False else []
+    annotated = defect_instances(sample, result.size) if sample.defective is not False else []
     if len(names) == 1:
-        truth = [replace(t, label=names[0]) for t in truth]
-    return match_masks(regions, truth, result.valid)
+        annotated = [replace(t, label=names[0]) for t in annotated]
+    return match_masks(regions, annotated, result.valid)
 
 
 def _measure(inspector: Inspector, images: Sequence[EvaluatedImage], product: str | None = None) -> MetricSet:
-    decision, outputs = inspector.decision_for(product), set(inspector.manifest.outputs)
+    decision, outputs = inspector.get_decision(product), set(inspector.manifest.outputs)
     annotated = [i for i in images if i.sample.defective is not None]
     scores = np.array([i.score for i in annotated], np.float64)
     defective = np.array([bool(i.sample.defective) for i in annotated], np.bool_)

@@ -28,14 +28,14 @@ class LabelMetrics:
 
 
 def label_metrics(
-    truth: Sequence[frozenset[str]], scores: Sequence[Mapping[str, float]], thresholds: Mapping[str, float]
+    annotated: Sequence[frozenset[str]], scores: Sequence[Mapping[str, float]], thresholds: Mapping[str, float]
 ) -> LabelMetrics | None:
     """Metrics of N images from the defect classes that each has and the probability of each defect class.
 
     A class is predicted from its threshold on, by default 0.5. None where no image has any class.
     """
-    names = sorted({name for own in truth for name in own} | {name for own in scores for name in own})
-    actual = np.array([[name in own for name in names] for own in truth], np.bool_)
+    names = sorted({name for own in annotated for name in own} | {name for own in scores for name in own})
+    actual = np.array([[name in own for name in names] for own in annotated], np.bool_)
     if not actual.any():
         return None
     given = np.array([[own.get(name, 0.0) for name in names] for own in scores], np.float64)
@@ -46,7 +46,7 @@ def label_metrics(
     ap = [average_precision(given[:, i], actual[:, i]) if present[i] else None for i in range(len(names))]
     return LabelMetrics(
         classes=names,
-        exact=estimate_rate(int((actual == predicted).all(axis=1).sum()), len(truth)),
+        exact=estimate_rate(int((actual == predicted).all(axis=1).sum()), len(annotated)),
         micro_f1=float(2 * hits.sum() / (present.sum() + called.sum())),
         macro_f1=float((2 * hits[counted] / (present + called)[counted]).mean()),
         macro_ap=float(np.mean([value for value in ap if value is not None])),

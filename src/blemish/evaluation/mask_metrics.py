@@ -98,9 +98,9 @@ def region_mask(regions: Sequence[Region], size: tuple[int, ...]) -> Mask:
     return pixels
 
 
-def match_masks(regions: Sequence[Region], truth: Sequence[Instance], valid: Mask | None = None) -> Detections:
+def match_masks(regions: Sequence[Region], annotated: Sequence[Instance], valid: Mask | None = None) -> Detections:
     """Regions of an image against its true defects, one by one, on the valid pixels."""
-    true = [(t.label, crop) for t in truth if (crop := _valid_crop(t.box, t.mask, valid)) is not None]
+    true = [(t.label, crop) for t in annotated if (crop := _valid_crop(t.box, t.mask, valid)) is not None]
     own = [(r, crop) for r in regions if (crop := _valid_crop(r.box, _filled(r), valid)) is not None]
     iou = np.array([[_iou(a, b) for _, b in true] for _, a in own], np.float64).reshape(len(own), len(true))
     scores = np.array([r.score for r, _ in own], np.float64)
@@ -134,10 +134,10 @@ def mask_metrics(images: Sequence[RegionOverlap], instances: Sequence[Detections
     )
 
 
-def _pixel_overlap(regions: Mask, truth: Mask, valid: Mask | None) -> PixelOverlap:
+def _pixel_overlap(regions: Mask, annotated: Mask, valid: Mask | None) -> PixelOverlap:
     if valid is not None:
-        regions, truth = regions & valid, truth & valid
-    return PixelOverlap(int((regions & truth).sum()), int((regions | truth).sum()))
+        regions, annotated = regions & valid, annotated & valid
+    return PixelOverlap(int((regions & annotated).sum()), int((regions | annotated).sum()))
 
 
 Crop = tuple[PixelBox, Mask]  # a box, and a mask of its size

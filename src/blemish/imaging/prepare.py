@@ -101,7 +101,7 @@ def resize(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     return _resize(image, height, width, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def fit_to(image: NDArray[Any], height: int, width: int, fit: FitMode) -> tuple[NDArray[Any], FitTransform]:
+def fit_image(image: NDArray[Any], height: int, width: int, fit: FitMode) -> tuple[NDArray[Any], FitTransform]:
     """Image (H, W, C) placed in (height, width, C), and how; a letterbox is padded with the image's mean."""
     transform = fit_transform((image.shape[0], image.shape[1]), height, width, fit)
     if fit == "stretch":
@@ -117,7 +117,7 @@ def fit_to(image: NDArray[Any], height: int, width: int, fit: FitMode) -> tuple[
     return placed, transform
 
 
-def fit_mask_to(mask: Mask, height: int, width: int, fit: FitMode, pad: bool = False) -> Mask:
+def fit_mask(mask: Mask, height: int, width: int, fit: FitMode, pad: bool = False) -> Mask:
     """Mask (H, W) placed like its image, nearest pixel; `pad` is what a letterbox's border holds."""
     transform = fit_transform((mask.shape[0], mask.shape[1]), height, width, fit)
     rows, columns = _inner(transform, (mask.shape[0], mask.shape[1]))
@@ -129,7 +129,7 @@ def fit_mask_to(mask: Mask, height: int, width: int, fit: FitMode, pad: bool = F
 
 def prepare(image: NDArray[Any], channels: int, height: int, width: int, fit: FitMode) -> FloatImage:
     """Image (H, W, C) of any depth as the network's (channels, height, width) float32, full scale 1."""
-    fitted, _ = fit_to(match_channels(image, channels), height, width, fit)  # resized before floats: four times less
+    fitted, _ = fit_image(match_channels(image, channels), height, width, fit)  # resized before floats: four times less
     return to_unit(np.ascontiguousarray(fitted.transpose(2, 0, 1)))
 
 

@@ -117,7 +117,7 @@ def _drop_ignored(regions: Sequence[Region], rules: list[DecisionRule], decision
     for rule in rules:
         if rule.action == "ignore":
             candidates = _in_zone(kept, rule, decision)
-            dropped = {id(region) for region in candidates if rule.holds_for(region, candidates)}
+            dropped = {id(region) for region in candidates if rule.matches(region, candidates)}
             kept = [region for region in kept if id(region) not in dropped]
     return kept
 

@@ -132,9 +132,9 @@ class Inspector:
             template = read_image(template)  # once for all
         return self._inspect_many(image, on_error, workers, template)
 
-    def decision_for(self, product: str | None) -> Decision:
+    def get_decision(self, product: str | None) -> Decision:
         """The decision of a product; the common one for None, or for a product without thresholds of its own."""
-        return self._pipeline.decision_for(product)
+        return self._pipeline.get_decision(product)
 
     def prepare(self, image: ImageInput) -> FloatArray:
         """The network's input for an image: its tiles (N, channels, height, width), float32, full scale 1.

@@ -110,7 +110,7 @@ class DecisionRule:
             return any(self.condition.holds(region, regions) for region in regions)
         return self.condition.holds(None, regions)
 
-    def holds_for(self, region: Region, regions: Sequence[Region]) -> bool:
+    def matches(self, region: Region, regions: Sequence[Region]) -> bool:
         return self.condition.holds(region, regions)
 
 

@@ -26,9 +26,9 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionCell:
-    """Images of class `truth` predicted as `predicted`: the surest where that is wrong, else the least sure."""
+    """Images of class `annotated` predicted as `predicted`: the surest where that is wrong, else the least sure."""
 
-    truth: str
+    annotated: str
     predicted: str
     row: int  # of the table
     column: int

@@ -17,7 +17,7 @@ from blemish.imaging.read import read_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Measurements, Verdict
 from blemish.report.formatting import reason_text
-from blemish.report.overlay import as_picture, draw_boxes, draw_outline, draw_overlay, enlarge, heat_range, zoom_for
+from blemish.report.overlay import as_picture, choose_zoom, draw_boxes, draw_outline, draw_overlay, enlarge, heat_range
 from blemish.translation import ENGLISH, translator
 
 if TYPE_CHECKING:  # evaluation and report are rooms of one floor
@@ -59,7 +59,7 @@ class ImageGroup:
 @dataclass(frozen=True, slots=True)
 class ImageCard:
     name: str
-    truth: str  # annotated class
+    annotated: str  # annotated class
     verdict: str
     label: str
     score: float
@@ -105,7 +105,7 @@ def make_card(sample: Sample, inspection: Inspection, decision: Decision, langua
     regions = sorted(inspection.regions, key=lambda region: -region.score)
     return ImageCard(
         name="/".join(sample.image.parts[-3:]),
-        truth=sample.label or {True: "defective", False: GOOD, None: "unknown"}[sample.defective],
+        annotated=sample.label or {True: "defective", False: GOOD, None: "unknown"}[sample.defective],
         verdict=str(inspection.verdict),
         label=inspection.label,
         score=inspection.score,
@@ -152,7 +152,7 @@ def _typical(pairs: Sequence[InspectedSample]) -> list[Sample]:
 
 def _draw_annotation(image: NDArray[Any], sample: Sample) -> Picture:
     picture = as_picture(image).copy()
-    zoom = zoom_for(picture)
+    zoom = choose_zoom(picture)
     picture = enlarge(picture, zoom)
     for box in sample.boxes or ():
         x0, y0, x1, y1 = (round(zoom * edge) for edge in box.bounds)

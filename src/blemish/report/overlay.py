@@ -47,7 +47,7 @@ def draw_overlay(
     picture = as_picture(image).copy()  # which may be the image itself
     if inspection.heat_map is not None:
         picture = blend_heat(picture, inspection.heat_map, heat_range)
-    zoom = zoom_for(picture)
+    zoom = choose_zoom(picture)
     picture = enlarge(picture, zoom)
     colour, translate = COLOURS[inspection.verdict], translator(language)
     regions = sorted(inspection.regions, key=lambda region: -region.score)
@@ -82,7 +82,7 @@ def blend_heat(picture: Picture, heat_map: FloatMap, heat_range: HeatRange | Non
     return np.asarray(picture * (1 - weight) + heat_image(heat_map, low, high) * weight).astype(np.uint8)
 
 
-def zoom_for(picture: Picture) -> int:
+def choose_zoom(picture: Picture) -> int:
     """By how many times a picture is enlarged so that words on it can be read."""
     return max(1, math.ceil(MIN_SIDE / max(_size(picture))))
 

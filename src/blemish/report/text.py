@@ -51,13 +51,13 @@ def cjk_font() -> Path | None:
 
 def missing_glyphs(text: str) -> set[str]:
     """Characters of a text that would be drawn as the font's sign for a missing glyph."""
-    font = _font_for(text, 16)
+    font = _load_font(text, 16)
     return {character for character in text if not _has_glyph(font, character)}
 
 
 def text_size(text: str, height: int) -> tuple[int, int]:
     """Width and height in px of the bar behind a text whose characters are about `height` px high."""
-    left, _, right, _ = _font_for(text, height).getbbox(text)
+    left, _, right, _ = _load_font(text, height).getbbox(text)
     return int(right - left) + 2 * _padding(height), height + 2 * _padding(height)
 
 
@@ -77,7 +77,7 @@ def draw_text(picture: Picture, text: str, height: int, corner: tuple[int, int],
     height = max(1, min(height, int(height * picture.shape[1] / text_size(text, height)[0])))
     x0, y0, x1, y1 = bar = place_bar(picture, text, height, corner)
     cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), colour, -1)
-    font = _font_for(text, height)
+    font = _load_font(text, height)
     (width, rows), (_, top) = font.getmask(text).size, font.getbbox(text)[:2]
     ink = np.array(font.getmask(text), np.float32).reshape(rows, width)[..., None] / 255
     left, upper = x0 + _padding(height), y0 + _padding(height) + round(float(top) - 0.1 * height)
@@ -108,7 +108,7 @@ def _font(file: Path | None, height: int) -> FreeTypeFont:
     return own
 
 
-def _font_for(text: str, height: int) -> FreeTypeFont:
+def _load_font(text: str, height: int) -> FreeTypeFont:
     """Pillow's own font where it has all characters, else the system's CJK font, else Pillow's own."""
     own = _font(None, height)
     if text.isascii() or all(_has_glyph(_font(None, 16), character) for character in text):

@@ -48,7 +48,7 @@ class DefectStep(Step):
 
     @field_validator("label")
     @classmethod
-    def _of_a_defect(cls, label: str | None) -> str | None:
+    def _check_label(cls, label: str | None) -> str | None:
         if label is not None and (is_good_name(label) or "|" in label or label != label.strip()):
             raise ValueError(f"'{label}' cannot be the class of a defect")
         return label

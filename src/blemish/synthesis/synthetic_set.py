@@ -35,7 +35,7 @@ def write_synthetic(
     size: int = 256,
     seed: int = 0,
 ) -> Dataset:
-    """Write images in the MVTec layout, one folder for each of several surfaces, and their geometry in `truth.csv`.
+    """Write images in the MVTec layout, a folder for each surface, and their geometry in `ground_truth.csv`.
 
     The same seed writes the same files. Raises DataError where `out` already holds something.
     """
@@ -51,7 +51,7 @@ def write_synthetic(
         for kind in EXACT_SHAPES:
             for i in range(counts.defects):
                 rows.append(_write_defect(out, folder, name, kind, i, rng, size))
-    with (out / "truth.csv").open("w", encoding="utf-8", newline="") as stream:
+    with (out / "ground_truth.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([COLUMNS, *rows])
     return read_dataset(out, "mvtec")
 
@@ -69,7 +69,7 @@ def check_new_folder(out: str | Path) -> Path:
 def _write_defect(
     out: Path, folder: Path, name: str, kind: str, number: int, rng: np.random.Generator, size: int
 ) -> list[str]:
-    """Write one defective image with its mask; its row of `truth.csv`."""
+    """Write one defective image with its mask; its row of `ground_truth.csv`."""
     shape = EXACT_SHAPES[kind](rng, size)
     contrast = float(rng.uniform(*CONTRAST))
     path = folder / "test" / kind / f"{number:03}.png"

@@ -122,9 +122,9 @@ class Explainer:
                 return scale_to_unit(self.network(images)["class_map"][:, index].clamp(min=0).numpy())
         if self.prototypes is not None:
             return transfer_map(self._activations(images), self.prototypes, index).numpy()
-        return self._by_library(images, index)
+        return self._explain_by_library(images, index)
 
-    def _by_library(self, images: Tensor, index: int) -> FloatArray:
+    def _explain_by_library(self, images: Tensor, index: int) -> FloatArray:
         import pytorch_grad_cam
 
         kind: Callable[..., Any] = getattr(pytorch_grad_cam, LIBRARY[self.method])

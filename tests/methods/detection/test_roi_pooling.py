@@ -13,7 +13,7 @@ def test_levels_of_regions_equal_torchvision():
     torch.manual_seed(0)
     low = torch.rand(200, 2) * 50
     boxes = torch.cat([low, low + 1 + torch.rand(200, 2) * 900], dim=1)
-    levels = RegionPool("align", 7, list(STRIDES)).level_of(boxes)
+    levels = RegionPool("align", 7, list(STRIDES)).assign_levels(boxes)
     assert set(levels.tolist()) == {0, 1, 2}
     assert torch.equal(levels, LevelMapper(3, 5, canonical_scale=224, canonical_level=4)([boxes]))
 

@@ -12,7 +12,7 @@ from blemish.methods.few_shot.supersimplenet import (
     SuperSimpleNet,
     SuperSimpleNetOptions,
     focal,
-    on_grid,
+    resize_masks,
     truncated_l1,
 )
 
@@ -45,13 +45,13 @@ def batch(labels, has_mask=True):
 
 
 def test_losses_by_hand():
-    logits, truth = torch.tensor([-2.0, 0.0, 0.2, 3.0]), torch.tensor([False, False, True, True])
+    logits, target = torch.tensor([-2.0, 0.0, 0.2, 3.0]), torch.tensor([False, False, True, True])
     p = logits.sigmoid()
-    own = torch.where(truth, p, 1 - p)
-    torch.testing.assert_close(focal(logits, truth), -((1 - own) ** 4) * own.log())
+    own = torch.where(target, p, 1 - p)
+    torch.testing.assert_close(focal(logits, target), -((1 - own) ** 4) * own.log())
     told = torch.ones(4, dtype=torch.bool)
-    assert truncated_l1(logits, truth, told).item() == pytest.approx((0 + 0.5) / 2 + (0.3 + 0) / 2)
-    assert truncated_l1(logits, truth, ~told).item() == 0
+    assert truncated_l1(logits, target, told).item() == pytest.approx((0 + 0.5) / 2 + (0.3 + 0) / 2)
+    assert truncated_l1(logits, target, ~told).item() == 0
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_masks_on_the_grid():
     masks = torch.zeros(3, 64, 64, dtype=torch.bool)
     masks[0, 16:32, 16:48] = True
     masks[1, 5, 6] = masks[1, 40, 60] = True  # two specks
-    found = on_grid(masks, torch.Size((8, 8)))
+    found = resize_masks(masks, torch.Size((8, 8)))
     expected = torch.zeros(3, 8, 8, dtype=torch.bool)
     expected[0, 2:4, 2:6] = True
     expected[1, 0, 0] = expected[1, 5, 7] = True

@@ -34,11 +34,11 @@ def maps():
 @pytest.mark.parametrize(("false_alarm", "escape"), [(0.5, 0.5), (0.2, 0.8)])
 def test_overlaps_equal_the_library(maps, false_alarm, escape):
     logits, labels, keep = maps
-    scores, truth = logits.softmax(dim=1), one_hot(labels, CLASSES)
+    scores, target = logits.softmax(dim=1), one_hot(labels, CLASSES)
     expected = smp.losses.TverskyLoss("multiclass", smooth=SMOOTH, alpha=false_alarm, beta=escape)(logits, labels)
-    torch.testing.assert_close(tversky(scores, truth, keep, false_alarm, escape), expected)
+    torch.testing.assert_close(tversky(scores, target, keep, false_alarm, escape), expected)
     if false_alarm == escape:
-        torch.testing.assert_close(dice(scores, truth, keep), expected)
+        torch.testing.assert_close(dice(scores, target, keep), expected)
 
 
 def test_focal_by_arithmetic(maps):
@@ -49,13 +49,13 @@ def test_focal_by_arithmetic(maps):
 
 def test_cross_entropy_equals_torch_and_leaves_pixels_out(maps):
     logits, labels, keep = maps
-    truth = one_hot(labels, CLASSES)
-    torch.testing.assert_close(cross_entropy(logits, truth, keep), F.cross_entropy(logits, labels))
+    target = one_hot(labels, CLASSES)
+    torch.testing.assert_close(cross_entropy(logits, target, keep), F.cross_entropy(logits, labels))
     keep = keep.clone()
     keep[:, :, :5] = 0
     ignored = labels.clone()
     ignored[:, :5] = -100
-    torch.testing.assert_close(cross_entropy(logits, truth, keep), F.cross_entropy(logits, ignored))
+    torch.testing.assert_close(cross_entropy(logits, target, keep), F.cross_entropy(logits, ignored))
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0])
@@ -90,17 +90,17 @@ def test_nothing_known_is_no_loss(maps):
 
 def test_combined_is_the_weighted_sum(maps):
     logits, labels, keep = maps
-    truth = one_hot(labels, CLASSES)
+    target = one_hot(labels, CLASSES)
     parts = {"dice": 0.5, "focal": 2.0, "boundary": 0.01}
-    alone = sum(weight * combined_loss(logits, truth, keep, {name: 1.0}) for name, weight in parts.items())
-    torch.testing.assert_close(combined_loss(logits, truth, keep, parts), alone)
+    alone = sum(weight * combined_loss(logits, target, keep, {name: 1.0}) for name, weight in parts.items())
+    torch.testing.assert_close(combined_loss(logits, target, keep, parts), alone)
 
 
 def test_a_class_without_a_pixel_does_not_count_for_overlap():
-    truth = one_hot(torch.zeros(1, 4, 4, dtype=torch.int64), 1)
+    target = one_hot(torch.zeros(1, 4, 4, dtype=torch.int64), 1)
     scores = torch.full((1, 2, 4, 4), 0.5)
     expected = 1 - (8 + SMOOTH) / (8 + 0.5 * 8 + SMOOTH)
-    assert float(dice(scores, truth, torch.ones(1, 1, 4, 4))) == pytest.approx(expected)
+    assert float(dice(scores, target, torch.ones(1, 1, 4, 4))) == pytest.approx(expected)
 
 
 def test_signed_distances_equal_scipy():
@@ -116,9 +116,9 @@ def test_signed_distances_equal_scipy():
 
 
 def test_boundary_falls_as_the_prediction_comes_nearer():
-    truth = torch.zeros(1, 1, 32, 32)
-    truth[..., 10:20, 10:20] = 1
-    distances, keep = signed_distances(truth), torch.ones(1, 1, 32, 32)
-    losses = [float(boundary(truth.roll(shift, dims=-1), distances, keep)) for shift in (12, 8, 4, 0)]
+    target = torch.zeros(1, 1, 32, 32)
+    target[..., 10:20, 10:20] = 1
+    distances, keep = signed_distances(target), torch.ones(1, 1, 32, 32)
+    losses = [float(boundary(target.roll(shift, dims=-1), distances, keep)) for shift in (12, 8, 4, 0)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0 < losses[0]

@@ -111,10 +111,10 @@ def test_cutmix_in_every_other_step(name, monkeypatch):
     method = kind(options, CLASSES)
     module = importlib.import_module("blemish.methods.segmentation.segmenter")
     monkeypatch.setattr(module, "cutmix_pixels", lambda *a: shares.append(cutmix_pixels(*a)) or shares[-1])
-    truth = torch.zeros(4, 64, 64, dtype=torch.long)
-    truth[0, :32], truth[1, :, 40:] = 1, 2
+    target = torch.zeros(4, 64, 64, dtype=torch.long)
+    target[0, :32], target[1, :, 40:] = 1, 2
     batch = {"image": torch.rand(4, 3, 64, 64), "valid": torch.ones(4, 64, 64) > 0, "has_mask": torch.ones(4) > 0}
-    batch |= {"mask_labels": truth, "mask": truth > 0, "label": torch.tensor([1, 2, 0, 0])}
+    batch |= {"mask_labels": target, "mask": target > 0, "label": torch.tensor([1, 2, 0, 0])}
     trainer = lightning.Trainer(
         accelerator="cpu", **method.trainer_options(), logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,

@@ -175,31 +175,31 @@ def labelled_scores(seed: int) -> tuple[list[frozenset[str]], list[dict[str, flo
     """Images of good parts, scratches, pits and both, with probabilities that tell them apart more often than not."""
     rng = np.random.default_rng(seed)
     kinds = [frozenset(["good"]), frozenset(["scratch"]), frozenset(["pit"]), frozenset(["scratch", "pit"])]
-    truth = [kinds[i] for i in rng.integers(0, 4, 120)]
+    annotated = [kinds[i] for i in rng.integers(0, 4, 120)]
     scores = [
         {name: float(np.clip(0.4 * (name in own) + 0.6 * rng.random(), 0, 1)) for name in ("scratch", "pit")}
-        for own in truth
+        for own in annotated
     ]
-    return truth, [{"good": 1 - max(own.values()), **own} for own in scores]
+    return annotated, [{"good": 1 - max(own.values()), **own} for own in scores]
 
 
 def test_class_thresholds_have_the_highest_f1_there_is():
-    truth, scores = labelled_scores(0)
+    annotated, scores = labelled_scores(0)
     unknown = (frozenset(["never learnt"]), scores[0])
-    found = class_thresholds([*zip(truth, scores, strict=True), unknown])
+    found = class_thresholds([*zip(annotated, scores, strict=True), unknown])
     assert set(found) == {"scratch", "pit"}
-    truth, scores = [*truth, unknown[0]], [*scores, unknown[1]]
+    annotated, scores = [*annotated, unknown[0]], [*scores, unknown[1]]
     for name, threshold in found.items():
         values = np.array([own[name] for own in scores])
-        right = [name in own for own in truth]
+        right = [name in own for own in annotated]
         best = max(f1_score(right, values >= level) for level in values)
         assert f1_score(right, values >= threshold) == pytest.approx(best)
 
 
 def test_what_class_thresholds_promise_is_what_the_verdicts_show():
-    truth, scores = labelled_scores(1)
+    annotated, scores = labelled_scores(1)
     evidence = CalibrationData()
-    for i, (own, given) in enumerate(zip(truth, scores, strict=True)):
+    for i, (own, given) in enumerate(zip(annotated, scores, strict=True)):
         defects = tuple(sorted(own - {"good"}))
         sample = Sample(f"{i}.png", label=defects[0] if len(defects) == 1 else None if defects else "good",
                         labels=defects if len(defects) > 1 else None)  # fmt: skip
@@ -207,7 +207,7 @@ def test_what_class_thresholds_promise_is_what_the_verdicts_show():
         evidence.add(result, sample, ["class_scores"])
     decision, calibration = calibrate(evidence, CalibrationTarget(per_class=True), "held-out")
     called = [any(given[name] >= t for name, t in decision.class_thresholds.items()) for given in scores]
-    good = [own == {"good"} for own in truth]
+    good = [own == {"good"} for own in annotated]
     assert calibration.false_alarm[0] == pytest.approx(np.mean([c for c, g in zip(called, good, strict=True) if g]))
     assert any("own thresholds" in line for line in calibration.warnings)
     rejected = [

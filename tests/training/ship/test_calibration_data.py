@@ -7,21 +7,21 @@ from blemish.evaluation.detections import Detections
 from blemish.training.ship.calibration_data import BINS, best_box_threshold, best_peak_threshold, best_pixel_threshold
 
 
-def f1(scores, truth, threshold, missed=0):
+def f1(scores, annotated, threshold, missed=0):
     found = scores >= threshold
-    hits = (found & truth).sum()
-    return 2 * hits / max(found.sum() + truth.sum() + missed, 1)
+    hits = (found & annotated).sum()
+    return 2 * hits / max(found.sum() + annotated.sum() + missed, 1)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_pixel_threshold_has_the_highest_f1(seed):
     rng = np.random.default_rng(seed)
-    truth = rng.random(20_000) < 0.1
-    scores = np.where(truth, rng.beta(4, 2, 20_000), rng.beta(2, 5, 20_000))
+    annotated = rng.random(20_000) < 0.1
+    scores = np.where(annotated, rng.beta(4, 2, 20_000), rng.beta(2, 5, 20_000))
     bins = (scores * BINS).astype(int)
-    counts = np.stack([np.bincount(bins[truth == side], minlength=BINS) for side in (False, True)])
-    chosen = f1(scores, truth, best_pixel_threshold(counts))
-    assert chosen >= max(f1(scores, truth, t) for t in np.linspace(0, 1, 501)) - 1e-3
+    counts = np.stack([np.bincount(bins[annotated == side], minlength=BINS) for side in (False, True)])
+    chosen = f1(scores, annotated, best_pixel_threshold(counts))
+    assert chosen >= max(f1(scores, annotated, t) for t in np.linspace(0, 1, 501)) - 1e-3
 
 
 def test_without_a_defective_pixel_there_is_no_threshold():
@@ -34,9 +34,9 @@ def test_box_threshold_has_the_highest_f1(seed):
     images, scores, hits, missed = [], [], [], 0
     for _ in range(60):
         count = int(rng.integers(0, 4))
-        truth = [str(rng.choice(["pit", "scratch"])) for _ in range(count)]
+        annotated = [str(rng.choice(["pit", "scratch"])) for _ in range(count)]
         found = rng.random(count) < 0.8  # at most one box finds each defect
-        boxes = [(name, rng.beta(5, 2), i) for i, name in enumerate(truth) if found[i]]
+        boxes = [(name, rng.beta(5, 2), i) for i, name in enumerate(annotated) if found[i]]
         boxes += [(str(rng.choice(["pit", "scratch", "ghost"])), rng.beta(2, 4), None) for _ in range(3)]
         iou = np.zeros((len(boxes), count))
         for row, (_, _, place) in enumerate(boxes):
@@ -45,7 +45,7 @@ def test_box_threshold_has_the_highest_f1(seed):
         scores += [score for _, score, _ in boxes]
         hits += [place is not None for _, _, place in boxes]
         missed += count - int(found.sum())
-        images.append(Detections(np.array([s for _, s, _ in boxes]), [n for n, _, _ in boxes], truth, iou))
+        images.append(Detections(np.array([s for _, s, _ in boxes]), [n for n, _, _ in boxes], annotated, iou))
     scores, hits = np.array(scores), np.array(hits)
     chosen = f1(scores, hits, best_box_threshold(images), missed)
     assert chosen >= max(f1(scores, hits, t, missed) for t in [*scores, *np.linspace(0, 1, 201)]) - 1e-12

@@ -75,7 +75,7 @@ class FCOS(DenseDetector):
         positive = matches >= 0
         count = positive.sum().clamp(min=1)
         locations = predictions.locations.expand(len(matches), -1, -1)[positive]
-        centreness = centreness_of(boxes_to_distances(boxes[positive], locations))
+        centreness = compute_centreness(boxes_to_distances(boxes[positive], locations))
         class_loss = sigmoid_focal_loss(predictions.logits, one_hot(labels, self.num_classes), reduction="none")
         box_loss = iou_loss(self.options.box_loss, predictions.boxes[positive], boxes[positive])
         centre_loss = F.binary_cross_entropy_with_logits(predictions.centreness[positive], centreness, reduction="sum")
@@ -103,7 +103,7 @@ def assign_smallest(locations: Tensor, strides: Tensor, boxes: Tensor) -> Tensor
     return torch.where(smallest.isinf(), BACKGROUND, index)
 
 
-def centreness_of(distances: Tensor) -> Tensor:
+def compute_centreness(distances: Tensor) -> Tensor:
     """1 at the centre of a box, 0 at its border: (P,) of distances (P, 4) to its sides."""
     across, along = distances[:, 0::2], distances[:, 1::2]
     ratios = (across.amin(dim=1) / across.amax(dim=1)) * (along.amin(dim=1) / along.amax(dim=1))

@@ -26,12 +26,12 @@ class RegionPool(nn.Module):
         """Boxes (P, 5), the image's index first, to features (P, C, side, side)."""
         if len(self.strides) == 1:
             return self._pool(maps[0], boxes, self.strides[0])
-        level = self.level_of(boxes[:, 1:])
+        level = self.assign_levels(boxes[:, 1:])
         indices = [(level == i).nonzero().squeeze(1) for i in range(len(self.strides))]
         pooled = [self._pool(maps[i], boxes[index], self.strides[i]) for i, index in enumerate(indices)]
         return torch.cat(pooled)[torch.cat(indices).argsort()]
 
-    def level_of(self, boxes: Tensor) -> Tensor:
+    def assign_levels(self, boxes: Tensor) -> Tensor:
         """Index of the level of each box (R, 4): the coarsest on which it still spans CANONICAL cells."""
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
         level = torch.floor(torch.log2(side / (CANONICAL * self.strides[0]) + 1e-6))

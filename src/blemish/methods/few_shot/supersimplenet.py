@@ -165,7 +165,7 @@ class SuperSimpleNet(Method):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         features = self.adaptor(self.features(batch["image"]))
         size = features.shape[-2:]
-        defect, valid = on_grid(batch["mask"], size), valid_patches(batch["valid"], size)
+        defect, valid = resize_masks(batch["mask"], size), valid_patches(batch["valid"], size)
         bad, known = batch["defective"] == 1, batch["defective"] >= 0
         self.head_trained |= bad.any() & self.enough_defects
         annotated = valid & (batch["has_mask"] | (batch["defective"] == 0))[:, None, None]
@@ -204,7 +204,7 @@ class SuperSimpleNet(Method):
         return {"max_steps": self.options.steps, "gradient_clip_val": 1.0}
 
 
-def on_grid(masks: Tensor, size: torch.Size) -> Tensor:
+def resize_masks(masks: Tensor, size: torch.Size) -> Tensor:
     """Masks (N, H, W) bool on a grid (N, h, w) bool: cells half covered, by bilinear sampling, or the best cell.
 
     The best cell of a defect that would vanish is the most covered of its neighbourhood, where none is half covered.

@@ -20,10 +20,10 @@ class BestIoU(Metric):
         super().__init__()
         self.add_state("counts", torch.zeros(2, BINS, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, scores: Tensor, truth: Tensor) -> None:
+    def update(self, scores: Tensor, target: Tensor) -> None:
         """Scores (P,) in [0, 1] and ground truth (P,) bool."""
         bins = (scores * BINS).long().clamp(0, BINS - 1)
-        for row, side in zip(self.counts, (~truth, truth), strict=True):
+        for row, side in zip(self.counts, (~target, target), strict=True):
             row += torch.bincount(bins[side], minlength=BINS)
 
     def compute(self) -> Tensor:

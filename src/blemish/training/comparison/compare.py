@@ -94,7 +94,7 @@ def compare(
     dataset = read_dataset(data, format, root)
     log.info("analysing the dataset")
     advice = advise(dataset, seed=seed)
-    names = _in_order(methods, advice, everything=budget is not None)
+    names = _order_methods(methods, advice, everything=budget is not None)
     if synthetic is not None and all(learns_from_good_only(method_class(name)) for name in names):
         raise OptionError(
             f"synthetic defects are for methods that learn from defects, and {', '.join(names)} learns from good "
@@ -131,7 +131,7 @@ def options_by_method(options: dict[str, Any], names: Sequence[str]) -> dict[str
     return by_method
 
 
-def _in_order(methods: Sequence[str] | None, advice: Advice, everything: bool) -> list[str]:
+def _order_methods(methods: Sequence[str] | None, advice: Advice, everything: bool) -> list[str]:
     """The methods in the advisor's order; named ones that it does not rank come last."""
     ranked = [own.method for own in advice.ranking]
     if methods is None:
@@ -146,7 +146,7 @@ def _checked(advice: Advice, name: str, given: dict[str, Any]) -> dict[str, Any]
 
 
 def _train(setup: ComparisonSetup, method: str, options: dict[str, Any], listed: Path, run: Path) -> None:
-    settings = {"root": str(setup.dataset.root), "format": "csv", **setup.settings_of(method)}
+    settings = {"root": str(setup.dataset.root), "format": "csv", **setup.select_settings(method)}
     train_or_resume(listed, run, method, options, setup.progress, **settings)
 
 
@@ -159,7 +159,7 @@ def _run_all(
         budget = Budget(seconds, setup.dataset, advice, len(setup.folds), setup.settings.get("tiling"))
     runs: dict[str, list[EvaluatedRun]] = {}
     for number, (method, options) in enumerate(candidates.items(), 1):
-        trained = all(is_finished(run) for _, run in setup.runs_of(method))
+        trained = all(is_finished(run) for _, run in setup.list_runs(method))
         if budget is not None and not trained and (reason := budget.reason_to_skip(method, options)):
             left_out.append((method, reason))
             log.info(f"{method}: left out, {reason}")
@@ -189,7 +189,7 @@ def _train_and_evaluate(setup: ComparisonSetup, method: str, options: dict[str, 
     name = {"folds": "fold", "validation": "val", "test": "test"}[setup.basis]
     subsets = [fold.split("test") for fold in setup.folds] or [setup.dataset.split(name)]
     runs = []
-    for k, ((listed, run), subset) in enumerate(zip(setup.runs_of(method), subsets, strict=True)):
+    for k, ((listed, run), subset) in enumerate(zip(setup.list_runs(method), subsets, strict=True)):
         _train(setup, method, options, listed, run)
         log.info(f"{method}: evaluating {len(subset)} images")
         runs.append(evaluate_run(run, subset, name, k, speed=k == 0))

@@ -31,14 +31,14 @@ class ComparisonSetup:
     settings: dict[str, Any]  # of `RunConfig`
     progress: bool
 
-    def runs_of(self, method: str) -> list[tuple[Path, Path]]:
+    def list_runs(self, method: str) -> list[tuple[Path, Path]]:
         """List of images and run folder of each training that the choice is based on."""
         if self.folds:
             folders = [self.out / "folds" / str(k) for k in range(len(self.folds))]
             return [(folder / "split.csv", folder / method) for folder in folders]
         return [(self.out / "split.csv", self.out / "runs" / method)]
 
-    def settings_of(self, method: str) -> dict[str, Any]:
+    def select_settings(self, method: str) -> dict[str, Any]:
         """The settings without synthetic defects for a method that learns from good images alone."""
         if learns_from_good_only(method_class(method)):
             return {key: value for key, value in self.settings.items() if key != "synthetic"}

@@ -43,7 +43,7 @@ def summarize(
         name = ranked.method
         runs = result.runs[name]
         speed, sizes = runs[0].metrics["speed"], [own.metrics["bundle"]["size_mb"] for own in runs]
-        seconds = [training_seconds(run) for _, run in setup.runs_of(name)]
+        seconds = [training_seconds(run) for _, run in setup.list_runs(name)]
         rows.append(
             {
                 "method": name,

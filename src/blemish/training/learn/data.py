@@ -14,10 +14,11 @@ from blemish.dataset.ground_truth import has_mask, known_boxes, read_defect_mask
 from blemish.dataset.reference_image import read_reference
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.valid_mask import valid_mask
+from blemish.imaging.pixel_range import scale_pixels
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import image_header, read_image
 from blemish.imaging.roi import Roi
-from blemish.inspection.image_job import locate_in
+from blemish.inspection.image_job import locate_part_in_file
 from blemish.inspection.manifest import InputSpec, Tiling
 from blemish.methods.base import Item
 from blemish.synthesis.scene import PartMask, find_part_mask, part_extent
@@ -80,7 +81,7 @@ class ImageItems(TorchDataset[Item]):
     def __getitem__(self, index: int) -> Item:
         number, tile = self.index[index]
         sample = self.samples[number]
-        image = read_image(sample.image)
+        image = read_scaled(sample, self.view)
         whole, valid = crop_view(image, sample, self.view.roi)
         item = self._item(sample, image, valid, whole.tiles(self.view.tiling)[tile])
         return item if self.transform is None else self.transform(item)
@@ -92,7 +93,7 @@ class ImageItems(TorchDataset[Item]):
             header = image_header(sample.image)
             size = (header.height, header.width)
             return len(CropView(size, (0, 0, size[1], size[0])).tiles(self.view.tiling))
-        return len(crop_view(read_image(sample.image), sample, self.view.roi)[0].tiles(self.view.tiling))
+        return len(crop_view(read_scaled(sample, self.view), sample, self.view.roi)[0].tiles(self.view.tiling))
 
     def _item(self, sample: Sample, image: Image, valid: Mask, view: CropView) -> Item:
         size, spec = view.size, self.view.input
@@ -122,7 +123,7 @@ class ImageItems(TorchDataset[Item]):
         if self.with_part:
             item["part"] = crop_part_mask(image, valid, view, spec)
         if self.with_template:
-            item["template"] = view.input_image(read_reference(sample, size), spec)
+            item["template"] = view.input_image(scale_pixels(read_reference(sample, size), spec.pixels), spec)
             item["differs"] = torch.from_numpy(view.input_mask(defect_mask(sample, size), spec))
         return item
 
@@ -133,13 +134,18 @@ class ImageItems(TorchDataset[Item]):
         return int(sample.defective)
 
 
+def read_scaled(sample: Sample, view: View) -> Image:
+    """The image of a sample (H, W, C), its values at the scale of the training images."""
+    return scale_pixels(read_image(sample.image), view.input.pixels)
+
+
 def crop_view(image: Image, sample: Sample, roi: Roi | None) -> tuple[CropView, Mask]:
     """The crop that the region of interest takes of an image, and the valid pixels (H, W) of the whole image."""
     size = (image.shape[0], image.shape[1])
     valid = valid_mask(sample, size)
     if roi is None:
         return CropView(size, (0, 0, size[1], size[0])), valid
-    location = locate_in(image, sample, roi)
+    location = locate_part_in_file(image, sample, roi)
     height, width = location.valid.shape
     box = location.box if location.rotated is None else (0, 0, width, height)
     return CropView(size, box, location.rotated), valid & location.valid_pixels(size)

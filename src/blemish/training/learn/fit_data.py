@@ -31,7 +31,8 @@ class Subset:
 
 def make_view(config: RunConfig) -> View:
     side = config.options["image_size"]
-    return View(InputSpec(channels=config.channels, height=side, width=side, fit=config.fit), config.roi, config.tiling)
+    spec = InputSpec(channels=config.channels, height=side, width=side, fit=config.fit, pixels=config.pixels)
+    return View(spec, config.roi, config.tiling)
 
 
 def training_subset(dataset: Dataset, method: Method) -> Dataset:
@@ -52,7 +53,7 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
     def items(subset: Subset) -> ImageItems:
         return ImageItems(subset.dataset, view, method.classes, annotations=annotations, tiles=subset.tiles)
 
-    def in_order(subset: Subset) -> DataLoader[Item]:
+    def ordered_loader(subset: Subset) -> DataLoader[Item]:
         return loader(items(subset), batch, shuffle=False, workers=config.workers, seed=config.seed)
 
     counted = training.dataset
@@ -80,8 +81,8 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
             seed=config.seed,
             weights=sampling_weights(method, training, view),
         ),
-        validation=in_order(validation) if len(validation.dataset) else None,
-        good=in_order(Subset(held_out) if len(held_out) else training),
+        validation=ordered_loader(validation) if len(validation.dataset) else None,
+        good=ordered_loader(Subset(held_out) if len(held_out) else training),
     )
 
 

@@ -100,7 +100,7 @@ class ProgressLog(Callback):
             file.write(json.dumps(line) + "\n")
         if self.to_log and self.written - self.logged >= LOG_EVERY_S:
             self.logged = self.written
-            log.info(_in_words(line))
+            log.info(_describe(line))
 
 
 def _loss(trainer: L.Trainer, outputs: Any) -> float | None:
@@ -113,7 +113,7 @@ def _loss(trainer: L.Trainer, outputs: Any) -> float | None:
     return round(float(value), 6)
 
 
-def _in_words(line: dict[str, Any]) -> str:
+def _describe(line: dict[str, Any]) -> str:
     words = [f"{line['stage']}: step {line['step']} of {line['steps']}", f"{line['share']:.0%}"]
     if line["loss"] is not None:
         words.append(f"loss {line['loss']:.4g}")

@@ -9,7 +9,7 @@ from blemish.arrays import Boxes, Flags, Image, Mask, PixelBox
 from blemish.dataset.ground_truth import defect_boxes, defect_instances, find_defect_classes, has_mask, read_class_masks
 from blemish.dataset.sample import GOOD, Sample
 from blemish.geometry import box_areas, box_array, mask_bounds
-from blemish.imaging.prepare import fit_mask_to, fit_transform, prepare
+from blemish.imaging.prepare import fit_mask, fit_transform, prepare
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.manifest import InputSpec, Tiling
@@ -53,7 +53,7 @@ class CropView:
 
     def input_mask(self, mask: Mask, spec: InputSpec) -> Mask:
         """Mask (H, W) of the image as (height, width) of the network's input."""
-        return fit_mask_to(self.crop_mask(mask), spec.height, spec.width, spec.fit)
+        return fit_mask(self.crop_mask(mask), spec.height, spec.width, spec.fit)
 
     def crop_mask(self, mask: Mask) -> Mask:
         """Mask (H, W) of the image cut to the crop."""

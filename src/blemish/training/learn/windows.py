@@ -10,9 +10,9 @@ from blemish.arrays import Image, Mask, PixelBox
 from blemish.dataset.ground_truth import defect_boxes, defect_instances, has_boxes, has_mask
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
-from blemish.imaging.read import image_header, read_image
+from blemish.imaging.read import image_header
 from blemish.methods.base import Method
-from blemish.training.learn.data import View, crop_view
+from blemish.training.learn.data import View, crop_view, read_scaled
 from blemish.training.learn.targets import CropView
 
 WITHOUT_POSITIONS: dict[str, Any] = dict.fromkeys(("labels", "mask", "mask_classes", "boxes", "shapes"))
@@ -42,7 +42,7 @@ class Windows:
     dataset: Dataset
     tiles: tuple[int, ...]
 
-    def where(self, kept: Mask) -> "Windows":
+    def select(self, kept: Mask) -> "Windows":
         indices = np.flatnonzero(kept).tolist()
         samples = [self.dataset.samples[i] for i in indices]
         return Windows(self.dataset.with_samples(samples), tuple(self.tiles[i] for i in indices))
@@ -109,17 +109,17 @@ def subsample_good(windows: Windows, rule: WindowLabelRule, seed: int) -> Window
         return windows
     kept = ~good
     kept[np.random.default_rng(seed).choice(np.flatnonzero(good), limit, replace=False)] = True
-    return windows.where(kept)
+    return windows.select(kept)
 
 
 def label_windows(sample: Sample, view: View, rule: WindowLabelRule) -> list[str | None]:
     """The class of each tile of an image; None where the rule leaves it out or it has no valid pixel."""
     assert view.tiling is not None
-    if view.roi is None and sample.defective is False and sample.roi is None and sample.ignore is None:
+    if view.roi is None and sample.defective is False and not sample.limits_pixels:
         header = image_header(sample.image)
         whole = CropView((header.height, header.width), (0, 0, header.width, header.height))
         return [GOOD] * len(whole.tiles(view.tiling))
-    whole, valid = crop_view(read_image(sample.image), sample, view.roi)
+    whole, valid = crop_view(read_scaled(sample, view), sample, view.roi)
     defects = [(label, whole.crop_mask(mask & valid)) for label, mask in defect_masks(sample, whole.size)]
     valid_crop = whole.crop_mask(valid)
     x, y = whole.box[:2]

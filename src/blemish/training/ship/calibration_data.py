@@ -116,9 +116,9 @@ def class_thresholds(classes: list[ClassScores]) -> dict[str, float]:
     return {
         name: best_f1_threshold(
             np.array([scores.get(name, 0.0) for _, scores in classes]),
-            np.array([name in truth for truth, _ in classes]),
+            np.array([name in annotated for annotated, _ in classes]),
         )
-        for name in sorted({name for truth, _ in classes for name in truth & known} - {GOOD})
+        for name in sorted({name for annotated, _ in classes for name in annotated & known} - {GOOD})
     }
 
 

@@ -1,0 +1,203 @@
+"""The pixels that a bundle was trained on: how their values become 0 to 1, and which images do not fit.
+
+| pixels of the training images                          | become 0 to 1 from                                         |
+|--------------------------------------------------------|------------------------------------------------------------|
+| 8 bit                                                  | 0 to 255                                                   |
+| 16 bit                                                 | 0 to 255, 1023, 4095, 16383 or 65535, by the bits in use   |
+| float from 0 to 1                                      | 0 to 1                                                     |
+| signed and wide whole numbers from 0 on                | as 16 bit                                                  |
+| all other numbers; also floats and whole numbers that  | their lowest to their highest value, with a quarter of the |
+| use less than a sixteenth of their scale               | span as headroom on both sides                             |
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.arrays import Image
+from blemish.files import FrozenModel
+
+PixelType = Literal["uint8", "uint16", "float32"]
+FULL_SCALE: dict[str, tuple[float, float]] = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "float32": (0.0, 1.0)}
+BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras
+HEADROOM = 1 / 4  # of the span, on both sides
+MIN_SPAN = 1 / 16  # of full scale; numbers that span less are stretched
+_TAIL = 0.1  # percent of an image's pixels on each side that may be outliers ...
+_OUTLIER_SPANS = 4.0  # ... where they make the span so many times as wide
+# Share of pixels outside the range in an image that fits. Floats have their headroom; 16 bits get it here.
+_MAX_OUTSIDE = {"uint16": 0.01, "float32": 0.1}
+_MIN_SPREAD = 1 / 3  # of the smallest spread in a training image
+_FLOAT_MARGIN = 0.5  # beyond 0 to 1, which is cut off
+_SIZE_RATIO = 2
+
+
+class PixelSpec(FrozenModel):
+    """Types, value ranges and sizes of the images that a bundle was trained on."""
+
+    ranges: dict[PixelType, tuple[float, float]]  # by type: the values that become 0 and 1
+    spreads: dict[PixelType, float]  # by type: smallest difference of highest and lowest value in one image
+    height: tuple[int, int]  # px, smallest and largest
+    width: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PixelValues:
+    """Pixel type, extreme values and size of one image, or of several together."""
+
+    dtype: PixelType
+    low: float
+    high: float
+    core: tuple[float, float]  # low and high without outliers
+    spread: float  # smallest of an image
+    whole: bool  # all values are whole numbers
+    height: tuple[int, int]
+    width: tuple[int, int]
+
+    def __or__(self, other: "PixelValues") -> "PixelValues":
+        return PixelValues(
+            self.dtype,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            (min(self.core[0], other.core[0]), max(self.core[1], other.core[1])),
+            min(self.spread, other.spread),
+            self.whole and other.whole,
+            _cover(self.height, other.height),
+            _cover(self.width, other.width),
+        )
+
+
+def measure_values(image: Image) -> PixelValues | None:
+    """The values of an image (H, W, C) as `read_image` gives it; None where some are not finite."""
+    dtype: Any = str(image.dtype)
+    low, high = float(image.min()), float(image.max())
+    if not np.isfinite(low + high):
+        return None
+    core, whole = (low, high), True
+    if dtype == "float32":
+        tails = np.percentile(image, (_TAIL, 100 - _TAIL))
+        core, whole = (float(tails[0]), float(tails[1])), bool((np.rint(image) == image).all())
+    height, width = image.shape[:2]
+    return PixelValues(dtype, low, high, core, high - low, whole, (height, height), (width, width))
+
+
+def full_range_values(size: tuple[int, int]) -> PixelValues:
+    """The values of an 8-bit image of a size (height, width), which need not be known."""
+    low, high = FULL_SCALE["uint8"]
+    return PixelValues("uint8", low, high, (low, high), 0.0, True, (size[0], size[0]), (size[1], size[1]))
+
+
+def join_values(images: Iterable[PixelValues]) -> dict[PixelType, PixelValues]:
+    """The values of all images together, by pixel type."""
+    joined: dict[PixelType, PixelValues] = {}
+    for values in images:
+        joined[values.dtype] = joined[values.dtype] | values if values.dtype in joined else values
+    return joined
+
+
+def make_pixel_spec(images: Iterable[PixelValues]) -> PixelSpec | None:
+    """The specification of a bundle that is trained on these images; None without any."""
+    joined = join_values(images)
+    if not joined:
+        return None
+    every = list(joined.values())
+    return PixelSpec(
+        ranges={dtype: value_range(values) for dtype, values in joined.items()},
+        spreads={dtype: values.spread for dtype, values in joined.items()},
+        height=_cover(*(values.height for values in every)),
+        width=_cover(*(values.width for values in every)),
+    )
+
+
+def value_range(values: PixelValues) -> tuple[float, float]:
+    """The values that become 0 and 1, by the table above."""
+    if values.dtype == "uint8":
+        return FULL_SCALE["uint8"]
+    if values.dtype == "uint16":
+        return 0.0, float(2 ** (used_bits(values.high) if values.high > 0 else 16) - 1)
+    low, high = values.low, values.high
+    core = values.core[1] - values.core[0]
+    if core > 0 and high - low > _OUTLIER_SPANS * core:
+        low, high = values.core
+    span = high - low
+    if 0 <= low <= high <= 1 and (span >= MIN_SPAN or span == 0):
+        return FULL_SCALE["float32"]
+    full = float(2 ** used_bits(high) - 1)
+    if values.whole and low >= 0 and high <= full and (span >= MIN_SPAN * full or span == 0):
+        return 0.0, full
+    margin = HEADROOM * span if span > 0 else 0.5
+    return low - margin, high + margin
+
+
+def used_bits(high: float) -> int:
+    """Bits of a camera whose highest value is `high`."""
+    return next((bits for bits in BIT_DEPTHS if high < 2**bits), BIT_DEPTHS[-1])
+
+
+def describe_range(values: PixelValues) -> str | None:
+    """In words, a range of values that is not the full scale of their type; None for the full scale."""
+    low, high = value_range(values)
+    if (low, high) == FULL_SCALE[values.dtype]:
+        return None
+    if values.dtype == "uint16":
+        return f"{used_bits(values.high)} bits used of 16"
+    if low == 0 and values.whole:
+        return f"whole numbers up to {values.high:g}: {used_bits(values.high)} bits used"
+    return f"numbers from {values.low:.4g} to {values.high:.4g}, taken from {low:.4g} to {high:.4g}"
+
+
+def scale_pixels(image: Image, spec: PixelSpec | None) -> Image:
+    """An image (H, W, C) at the scale of the training images: as it is where full scale is theirs, else float32 from 0
+    to 1. Values beyond the range are cut off."""
+    if spec is None or image.dtype == np.uint8:
+        return image
+    dtype: Any = str(image.dtype)
+    low, high = spec.ranges.get(dtype, FULL_SCALE[dtype])
+    if image.dtype == np.uint16 and (low, high) == FULL_SCALE["uint16"]:
+        return image
+    if (low, high) == FULL_SCALE["float32"]:
+        return np.asarray(np.clip(image, 0, 1))
+    scaled = (image.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    return np.asarray(np.clip(scaled, 0, 1))
+
+
+def find_misfit(image: NDArray[Any], spec: PixelSpec | None, any_size: bool = False) -> tuple[str, str] | None:
+    """Why an image (H, W, C) does not fit the training images, and in which way; None where it does.
+
+    The first is "depth", "range" or "size"; the second holds the image's own and the training images' type, values or
+    size, as figures. `any_size` leaves the size out.
+    """
+    if spec is None:
+        return None
+    dtype: Any = str(image.dtype)
+    if dtype not in spec.ranges:
+        return "depth", f"{dtype} ≠ {', '.join(spec.ranges)}"
+    height, width = image.shape[:2]
+    if not any_size and not (_near(height, spec.height) and _near(width, spec.width)):
+        return "size", f"{width}×{height} ≠ {_sides(spec.width)}×{_sides(spec.height)}"
+    if dtype == "uint8":
+        return None
+    low, high = float(image.min()), float(image.max())
+    first, last = spec.ranges[dtype]
+    far = dtype == "float32" and (first, last) == (0, 1) and (low < -_FLOAT_MARGIN or high > 1 + _FLOAT_MARGIN)
+    outside = 0.0
+    if low < first or high > last:
+        margin = HEADROOM * (last - first) if dtype == "uint16" else 0.0
+        outside = float(((image < first) | (image > last + margin)).mean())
+    if far or outside > _MAX_OUTSIDE[dtype] or high - low < _MIN_SPREAD * spec.spreads.get(dtype, 0.0):
+        return "range", f"{low:.4g}…{high:.4g} ≠ {first:.4g}…{last:.4g}"
+    return None
+
+
+def _near(side: int, trained: tuple[int, int]) -> bool:
+    return trained[0] / _SIZE_RATIO <= side <= trained[1] * _SIZE_RATIO
+
+
+def _sides(trained: tuple[int, int]) -> str:
+    return f"{trained[0]}" if trained[0] == trained[1] else f"{trained[0]}…{trained[1]}"
+
+
+def _cover(*spans: tuple[int, int]) -> tuple[int, int]:
+    return min(span[0] for span in spans), max(span[1] for span in spans)
