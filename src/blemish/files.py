@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,23 +24,38 @@ class FrozenModel(BaseModel):
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path next to `path`, which replaces `path` when the block ends without an error.
 
-    A reader finds the old file or the new one, never half of it; after an error nothing is left.
+    A reader finds the old file or the new one, never half of it; after an error nothing is left, and an OSError names
+    `path`. A device or pipe, such as /dev/stdout, is never replaced: the path is then its own.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(partial)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the class follows from the number
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole text (UTF-8) or binary file at once, making its folder where that is missing."""
+    """Write a whole text (UTF-8) or binary file at once, making its folder where that is missing.
+
+    Bytes of file names that are no UTF-8 stay as they are in a list of names (.txt), and elsewhere become escapes such as
+    `\\udcf6`, which JSON and YAML read back.
+    """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogateescape" if path.suffix == ".txt" else "backslashreplace")
     with atomic_path(path) as partial:
-        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        partial.write_bytes(content)
 
 
 def load_yaml(path: Path, name: str, error_type: type[BlemishError] = OptionError) -> Any:

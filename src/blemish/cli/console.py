@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blemish.errors import MissingExtraError
+from blemish.files import write_atomic
 
 UNLIMITED_WIDTH = 100_000  # of output that is no terminal: nothing is wrapped or cut
 
@@ -98,8 +99,7 @@ def write_json(value: Any, target: Path) -> None:
     if str(target) == "-":
         sys.stdout.write(text + "\n")
     else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text + "\n", encoding="utf-8")
+        write_atomic(target, text + "\n")
 
 
 def progress_bar() -> Progress:

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from blemish.cli.console import console, messages, progress_bar, show_table, warn
 from blemish.cli.options import BundleArgument, EngineOption, ScaleOption, ThreadsOption, parse_scale
-from blemish.errors import OptionError
+from blemish.errors import BlemishError, OptionError
 
 if TYPE_CHECKING:
     from blemish.inspection.manifest import Decision
@@ -112,12 +112,20 @@ def inspect(
             progress = stack.enter_context(progress_bar())
             task = progress.add_task("inspecting", total=total)
             for result in inspector.inspect(paths, template=template, on_error="report", workers=workers):
-                if isinstance(result, FailedInspection):
+                message = result.message if isinstance(result, FailedInspection) else ""
+                if not isinstance(result, FailedInspection):
+                    try:
+                        write(result)
+                    except OSError:  # a full disk: nothing more can be written
+                        raise
+                    except Exception as error:  # such as of its marked image: the others are still written
+                        kind = "" if isinstance(error, BlemishError) else f"{type(error).__name__}: "
+                        message = f"{result.source} is inspected, but cannot be written: {kind}{error}"
+                    else:
+                        tally.add(result)
+                if message:
                     tally.unreadable += 1
-                    warn(result.message, "red")
-                else:
-                    tally.add(result)
-                    write(result)
+                    warn(message, "red")
                 progress.advance(task)
     finally:
         tally.show(messages if "-" in (str(json), str(coco)) else console)
@@ -190,7 +198,7 @@ def find_images(sources: Iterable[str], names: OutputNames) -> Iterator[Path]:
     for source in sources:
         path = Path(source)
         if source == "-":
-            yield from find_images((line.strip() for line in sys.stdin if line.strip() not in ("", "-")), names)
+            yield from find_images((line.rstrip("\r\n") for line in sys.stdin if line.strip() not in ("", "-")), names)
         elif path.is_dir():
             found = list_images(path, deep=True)
             if not found:

@@ -20,6 +20,7 @@ from blemish.cli.options import (
     ThreadsOption,
 )
 from blemish.errors import OptionError
+from blemish.files import write_atomic
 
 if TYPE_CHECKING:
     from blemish.dataset.sample import Sample
@@ -82,7 +83,7 @@ def report(
                 progress.advance(task)
     curves = curves_by_class(inspections, images)
     page = render_evaluation(metrics, inspector.manifest, inspections, groups, images, curves, language)
-    path.write_text(page, encoding="utf-8")
+    write_atomic(path, page)
     show_unreadable(metrics)
     console.print(f"[bold]{path}[/bold]  {len(page.encode()) / 1e6:.1f} MB", soft_wrap=True)
 

@@ -38,4 +38,4 @@ def dataset_sha256(dataset: Dataset) -> str:
         name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
         line = f"{name}\t{s.image.stat().st_size}\t{s.label or '|'.join(s.labels or ())}\t{s.split or ''}"
         lines.append(line + (f"\t{s.boxes or ()}\t{s.shapes or ()}" if s.boxes or s.shapes else ""))
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()

@@ -117,7 +117,7 @@ class Pipeline:
     def finish(self, job: ImageJob) -> Inspection:
         """Stitch, decode, measure and decide, after the network has run on all tiles."""
         begin = time.perf_counter()
-        decision = self.decision_for(job.product)
+        decision = self.get_decision(job.product)
         decoded = decode(job.stitcher.finish(), self.manifest, decision, job.size, job.valid)
         for region in decoded.regions:
             self._measure(region, job.image)
@@ -125,6 +125,8 @@ class Pipeline:
         defects = defect_names(self.manifest.classes)
         defect_scores = None if class_scores is None else {name: class_scores[name] for name in defects}
         verdict, reasons, regions = decide(decoded.score, decoded.label, decoded.regions, decision, defect_scores)
+        if job.misfit is not None:  # the score means nothing
+            verdict, reasons = Verdict.REVIEW, [job.misfit]
         job.add_time("decode", time.perf_counter() - begin)
         return Inspection(
             verdict=verdict,
@@ -141,7 +143,7 @@ class Pipeline:
             source=job.source,
         )
 
-    def decision_for(self, product: str | None) -> Decision:
+    def get_decision(self, product: str | None) -> Decision:
         """The decision of a product; the common one for None, or for a product without thresholds of its own."""
         own = self.manifest.products.get(product) if product is not None else None
         return self.manifest.decision if own is None else own.decision
@@ -154,8 +156,8 @@ class Pipeline:
         def load(image: ImageInput) -> ImageJob | FailedInspection:
             try:
                 return self.load(image, template)
-            except BlemishError as error:
-                return FailedInspection(image_name(image), error)
+            except Exception as error:  # whatever one image does, the others are inspected
+                return _failed(image_name(image), error)
 
         if workers <= 1:
             yield from map(load, images)
@@ -178,8 +180,8 @@ class Pipeline:
                 begin = time.perf_counter()
                 try:
                     tile = self.prepare_tile(job, index)
-                except BlemishError as error:
-                    job.failure = error
+                except Exception as error:
+                    job.failure = _failed(job.name, error).error
                     break
                 job.add_time("prepare", time.perf_counter() - begin)
                 batch.inputs.append(tile)
@@ -243,4 +245,14 @@ def _take(waiting: deque[ImageJob | FailedInspection], count: int) -> Iterator[I
             yield FailedInspection(job.name, job.failure)
         else:
             assert job.result is not None
-            yield job.result.result()
+            failure = job.result.exception()
+            yield job.result.result() if failure is None else _failed(job.name, failure)
+
+
+def _failed(name: str, error: BaseException) -> FailedInspection:
+    """A failure for the image's own sake; an unforeseen one gets a line with the image's name."""
+    if isinstance(error, BlemishError):
+        return FailedInspection(name, error)
+    own = ImageError(f"{name} cannot be inspected: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    own.__cause__ = error
+    return FailedInspection(name, own)

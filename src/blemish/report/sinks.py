@@ -1,15 +1,20 @@
 """Files that take inspections as they come: CSV (a row a region), JSON lines (an object an image), COCO (one file)."""
 
 import csv
+import errno
+import io
 import json
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TextIO
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
 from blemish.errors import OptionError
+from blemish.files import write_atomic
 from blemish.inspection.convert import IMAGE_COLUMNS, MEASUREMENTS, REGION_COLUMNS, to_coco, to_dict, to_rows
 from blemish.inspection.result import Inspection
 
@@ -23,19 +28,21 @@ class Sink(Protocol):
 
 
 class _TextSink:
-    """A text file, or stdout for `-`, flushed after every inspection so that an interruption keeps what was done."""
+    """A text file, or stdout for `-`: each inspection is written at once, so that an interruption keeps what was done.
+
+    Bytes of file names that are no UTF-8 become escapes such as `\\udcf6`, which JSON reads back. An OSError, as of a
+    full disk, names the file, and leaves whole lines.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._stream: TextIO
+        self._stream: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        if str(self.path) == "-":
-            self._stream = sys.stdout
-        else:
+        if str(self.path) != "-":
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._stream = self.path.open("w", encoding="utf-8", newline="")
+                self._open()
             except OSError as error:
                 raise OptionError(f"cannot write {self.path}: {error.strerror}; choose another file") from error
         self._begin()
@@ -44,10 +51,14 @@ class _TextSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
-        self._stream.flush()
-        if self._stream is not sys.stdout:
-            self._stream.close()
+        try:
+            self._end()
+        finally:
+            if self._stream is not None:
+                self._stream.close()
+
+    def _open(self) -> None:
+        self._stream = self.path.open("wb", buffering=0)
 
     def _begin(self) -> None:
         pass
@@ -55,30 +66,61 @@ class _TextSink:
     def _end(self) -> None:
         pass
 
+    def _write(self, text: str) -> None:
+        """Write whole lines, or none of them."""
+        if self._stream is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            return
+        data = text.encode("utf-8", "backslashreplace")
+        try:
+            start = self._stream.tell() if self._stream.seekable() else None
+            while data:
+                data = data[self._stream.write(data) :]
+        except OSError as error:
+            if start is not None:
+                with suppress(OSError):  # of a device
+                    self._stream.truncate(start)
+                    self._stream.seek(start)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
 
 class CsvSink(_TextSink):
     """A row for each region, and one for an image without regions."""
 
     def _begin(self) -> None:
-        self._writer = csv.DictWriter(self._stream, [*IMAGE_COLUMNS, *REGION_COLUMNS, *MEASUREMENTS])
+        self._text = io.StringIO(newline="")
+        self._writer = csv.DictWriter(self._text, [*IMAGE_COLUMNS, *REGION_COLUMNS, *MEASUREMENTS])
         self._writer.writeheader()
+        self._flush()
 
     def append(self, inspection: Inspection) -> None:
         for row in to_rows(inspection):
             self._writer.writerow({name: _short(value) for name, value in row.items()})
-        self._stream.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        self._write(self._text.getvalue())
+        self._text.seek(0)
+        self._text.truncate()
 
 
 class JsonSink(_TextSink):
     """JSON lines of the published schema: one object an image; its regions have boxes and measurements, no masks."""
 
     def append(self, inspection: Inspection) -> None:
-        self._stream.write(json.dumps(to_dict(inspection, masks=False), ensure_ascii=False) + "\n")
-        self._stream.flush()
+        self._write(json.dumps(to_dict(inspection, masks=False), ensure_ascii=False) + "\n")
 
 
 class CocoSink(_TextSink):
-    """One COCO file of all regions, masks as uncompressed RLE; complete when the sink is closed."""
+    """One COCO file of all regions, masks as uncompressed RLE; written as a whole when the sink is closed."""
+
+    def _open(self) -> None:
+        if self.path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not self.path.exists() or self.path.is_file():
+            with tempfile.TemporaryFile(dir=self.path.parent):  # the folder can be written to
+                pass
 
     def _begin(self) -> None:
         self._images: list[dict[str, Any]] = []
@@ -93,7 +135,11 @@ class CocoSink(_TextSink):
 
     def _end(self) -> None:
         categories = [{"id": number, "name": name} for name, number in self._categories.items()]
-        json.dump({"images": self._images, "annotations": self._annotations, "categories": categories}, self._stream)
+        text = json.dumps({"images": self._images, "annotations": self._annotations, "categories": categories})
+        if str(self.path) == "-":
+            self._write(text)
+        else:
+            write_atomic(self.path, text)
 
 
 def _short(value: Any) -> Any:

@@ -7,23 +7,25 @@ from typing import Any, Unpack
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset
 from blemish.dataset.write import write_csv
-from blemish.errors import BlemishError, DataError, OptionError
+from blemish.errors import DataError, OptionError
 from blemish.files import atomic_path
 from blemish.methods.base import Method
 from blemish.training.advice.plan import advise, advised_options, advised_settings
 from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.fit_data import make_view, training_subset
-from blemish.training.learn.prepare import make_config, prepare_dataset
+from blemish.training.learn.prepare import make_config, measure_pixels, prepare_dataset
 from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
 from blemish.training.learn.run import (
     RunConfig,
     RunSettings,
+    check_unchanged,
     checkpoint_file,
+    load_weights,
     read_config,
     split_file,
     weights_file,
@@ -68,10 +70,11 @@ def train(
         given = advised_settings(advice) | {key: value for key, value in given.items() if value is not None}
     config = make_config(data, dataset, method, options or {}, given)
     dataset = prepare_dataset(dataset, config)
-    _write_run(run, config, dataset)
+    config = config.model_copy(update={"pixels": measure_pixels(dataset)})
     try:
+        _write_run(run, config, dataset)
         return _fit_and_ship(run, config, dataset, progress, tensorboard)
-    except BlemishError:
+    except Exception:
         if not weights_file(run).exists() and not checkpoint_file(run).exists():
             (run / "run.yaml").unlink(missing_ok=True)  # nothing was trained: the folder is free for another try
         raise
@@ -80,10 +83,14 @@ def train(
 def resume(run: str | Path, *, progress: bool = True, tensorboard: bool = False) -> Path:
     """Continue an interrupted run from its last checkpoint, or from its weights if only shipping is left.
 
-    Raises OptionError where the folder is no run, DataError where images of the run are missing.
+    Raises OptionError where the folder is no run or one of its files is cut off, DataError where images of the run are
+    missing.
     """
     run = Path(run)
-    return _fit_and_ship(run, read_config(run), _read_run_dataset(run), progress, tensorboard)
+    config = read_config(run)
+    dataset = _read_run_dataset(run)
+    check_unchanged(run)
+    return _fit_and_ship(run, config, dataset, progress, tensorboard)
 
 
 def is_first_process() -> bool:
@@ -98,7 +105,7 @@ def load_method(run: str | Path) -> Method:
     if not weights_file(run).is_file():
         raise OptionError(f"run '{run}' is not fully trained; continue it with blemish train --resume {run}")
     method = build_method(config, _read_run_dataset(run))
-    method.load_state_dict(load_file(weights_file(run)))
+    method.load_state_dict(load_weights(run))
     return method.eval()
 
 
@@ -112,8 +119,8 @@ def _read_run_dataset(run: Path) -> Dataset:
 
 @rank_zero_only
 def _write_run(run: Path, config: RunConfig, dataset: Dataset) -> None:
-    write_config(run, config)
     write_csv(dataset, split_file(run))
+    write_config(run, config)
 
 
 def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool, tensorboard: bool) -> Path:
@@ -122,7 +129,7 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         method = build_method(config, dataset)
         if weights_file(run).exists():
             log.info("already trained; shipping")
-            method.load_state_dict(load_file(weights_file(run)))
+            method.load_state_dict(load_weights(run))
         elif not _fit(method, run, config, dataset, crossed, progress, tensorboard):
             return run
     except KeyboardInterrupt:

@@ -26,5 +26,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         # All processes take part, so the first one decides for all.
         if trainer.strategy.broadcast(time.monotonic() - self.saved >= self.every):
-            trainer.save_checkpoint(self.path)
+            partial = self.path.with_suffix(".partial")
+            trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:  # what cannot be written whole leaves the checkpoint before
+                partial.replace(self.path)
             self.saved = time.monotonic()

@@ -9,18 +9,26 @@ weights.safetensors  the trained weights
 NAME.blemish         the bundle that ships
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal, TypedDict
+from zipfile import is_zipfile
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from blemish.errors import OptionError
 from blemish.files import load_yaml, validate, write_atomic
+from blemish.imaging.pixel_range import PixelSpec
 from blemish.imaging.roi import Roi
 from blemish.inspection.manifest import Scale, Tiling
 from blemish.synthesis.defect_spec import DefectSpec
 from blemish.training.learn.windows import WindowLabelRule
+
+SPLIT_SHA256 = "split_sha256"  # key of run.yaml
 
 
 class RunConfig(BaseModel):
@@ -37,6 +45,7 @@ class RunConfig(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     channels: int = Field(default=3, ge=1)
     fit: Literal["stretch", "letterbox"] = "stretch"
+    pixels: PixelSpec | None = None  # of the training and validation images, measured when the run begins
     roi: Roi | None = None
     tiling: Tiling | None = None
     windows: WindowLabelRule = WindowLabelRule()  # labels of the tiles from which a classifier learns
@@ -98,13 +107,46 @@ def checkpoint_file(run: Path) -> Path:
 
 
 def write_config(run: Path, config: RunConfig) -> None:
-    content = config.model_dump(mode="json", exclude_none=True)
+    """Write run.yaml, after split.csv: its hash is the last line, so that a cut in either file is noticed."""
+    content = {**config.model_dump(mode="json", exclude_none=True), SPLIT_SHA256: _hash_split(run)}
     write_atomic(run / "run.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def read_config(run: Path) -> RunConfig:
     """The settings of a run; OptionError where the folder is no run or its run.yaml is damaged."""
+    return validate(RunConfig, _read_content(run)[0], f"'{run / 'run.yaml'}'")
+
+
+def check_unchanged(run: Path) -> None:
+    """OptionError where a file that a run resumes from is cut off, or its list of images is another than at first."""
+    if _hash_split(run) != _read_content(run)[1]:
+        raise OptionError(f"'{split_file(run)}' is cut off, or was changed since the run began; start a new run")
+    for path in sorted(run.rglob("*.ckpt")):
+        if not is_zipfile(path):
+            raise OptionError(f"'{path}' is cut off; delete it, and the run starts again without it")
+
+
+def _read_content(run: Path) -> tuple[Any, str]:
+    """What run.yaml holds: the settings, and the hash of split.csv."""
     path = run / "run.yaml"
     if not path.is_file():
         raise OptionError(f"'{run}' is not a run folder: it has no run.yaml")
-    return validate(RunConfig, load_yaml(path, f"'{path}'"), f"'{path}'")
+    content = load_yaml(path, f"'{path}'")
+    sha256 = content.pop(SPLIT_SHA256, None) if isinstance(content, dict) else None
+    if not isinstance(sha256, str) or len(sha256) != len(_hash_split(run)):
+        raise OptionError(f"'{path}' is cut off: its last line, {SPLIT_SHA256}, is missing; start a new run")
+    return content, sha256
+
+
+def _hash_split(run: Path) -> str:
+    listed = split_file(run)
+    return hashlib.sha256(listed.read_bytes() if listed.is_file() else b"").hexdigest()
+
+
+def load_weights(run: Path) -> dict[str, Tensor]:
+    """The trained weights of a run; OptionError where their file is damaged."""
+    path = weights_file(run)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise OptionError(f"'{path}' is cut off or damaged ({error}); delete it, and --resume trains again") from error

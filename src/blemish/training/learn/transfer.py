@@ -10,14 +10,13 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Method
 from blemish.methods.classification.networks import Trunk
 from blemish.methods.common.backbones import Backbone
-from blemish.training.learn.run import read_config, weights_file
+from blemish.training.learn.run import load_weights, read_config, weights_file
 
 State = dict[str, Tensor]
 PROBE_SHARE = 0.1  # of the steps
@@ -34,7 +33,7 @@ def load_shared_weights(method: nn.Module, run: str | Path) -> set[str]:
     if not weights_file(run).is_file():
         raise OptionError(f"run '{run}' has no weights yet; finish it with --resume {run}")
     names = transferable_parameters(method)
-    matched = match_by_name(load_file(weights_file(run)), method.state_dict())
+    matched = match_by_name(load_weights(run), method.state_dict())
     matched = {name: tensor for name, tensor in matched.items() if name in names}
     total = sum(p.numel() for p in method.parameters())
     loaded = sum(p.numel() for name, p in method.named_parameters() if name in matched)
