@@ -38,6 +38,7 @@ def now() -> datetime:
 
 
 _JSON = JSON(none_as_null=True)
+KNOWN_ORIGIN = "dataset"  # of known parts, which are no production
 
 
 class Base(DeclarativeBase):
@@ -98,7 +99,8 @@ class InspectionRow(Base):
     __table_args__ = (Index(None, "verdict", "id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str | None] = mapped_column(String(200), unique=True)  # the sender's idempotency key
+    key: Mapped[str | None] = mapped_column(String(200), unique=True)  # the sender's idempotency key, until it expires
+    request_sha256: Mapped[str | None] = mapped_column(String(64))  # of all that was sent with the key
     part_id: Mapped[str | None] = mapped_column(String(200), index=True)
     lot: Mapped[str | None] = mapped_column(String(200), index=True)
     station: Mapped[str] = mapped_column(String(64))
@@ -167,6 +169,8 @@ class GoldenRow(Created, Base):
 
 
 class AuditRow(Created, Base):
+    """What a person changed or read out; each row's hash covers the row before it, see audit_chain.py."""
+
     __tablename__ = "audit_log"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -175,6 +179,7 @@ class AuditRow(Created, Base):
     before: Mapped[dict[str, Any] | None]
     after: Mapped[dict[str, Any] | None]
     comment: Mapped[str] = mapped_column(Text, default="")
+    sha256: Mapped[str | None] = mapped_column(String(64))
 
 
 class TokenRow(Base):
@@ -188,6 +193,47 @@ class TokenRow(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class UserRow(Base):
+    """A person who signs in with name and password."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    role: Mapped[str] = mapped_column(String(20))
+    password: Mapped[str] = mapped_column(String(200))  # Argon2 hash
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    revoked_at: Mapped[datetime | None]
+
+
+class SessionRow(Base):
+    """A browser that is signed in, by a token or a password; the row goes when it signs out."""
+
+    __tablename__ = "sessions"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)  # of the cookie's random value
+    token_id: Mapped[int | None] = mapped_column(ForeignKey("tokens.id"))
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    expires_at: Mapped[datetime]
+
+
+class AlarmRow(Base):
+    """A condition of the line that somebody has to acknowledge; see alarms.py."""
+
+    __tablename__ = "alarms"
+    __table_args__ = (Index(None, "station", "acknowledged_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    station: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(50))
+    subject: Mapped[str] = mapped_column(String(300))  # what it concerns, such as a sink; "": the station
+    value: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    ended_at: Mapped[datetime | None]  # None: the condition holds
+    acknowledged_at: Mapped[datetime | None]
+    acknowledged_by: Mapped[str | None] = mapped_column(String(100))
+
+
 class OutboxRow(Base):
     """A result that a sink has yet to receive; written with the inspection, marked when the sink has it."""
 
@@ -199,4 +245,5 @@ class OutboxRow(Base):
     inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id"))
     attempts: Mapped[int] = mapped_column(default=0)
     delivered_at: Mapped[datetime | None]
+    dead_at: Mapped[datetime | None]  # the sink refuses this result, and takes the ones after it
     error: Mapped[str | None] = mapped_column(Text)

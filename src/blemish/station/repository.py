@@ -18,7 +18,16 @@ from blemish.errors import BlemishError, DataError
 from blemish.imaging.read import encode, png_size
 from blemish.inspection.convert import from_dict, to_dict
 from blemish.inspection.result import Inspection, Reason, ReasonKind, Verdict
-from blemish.station.models import AuditRow, InspectionRow, OutboxRow, RecipeRow, RegionRow, ReviewRow
+from blemish.station.audit_chain import COLUMNS, last_hash, row_hash
+from blemish.station.models import (
+    KNOWN_ORIGIN,
+    AuditRow,
+    InspectionRow,
+    OutboxRow,
+    RecipeRow,
+    RegionRow,
+    ReviewRow,
+), now
 
 MAX_MASK_SIDE = 32767
 _CORNERS = ("x0", "y0", "x1", "y1")
@@ -78,7 +87,10 @@ def store_inspection(
     sinks: Sequence[str] = (),
     image_quality: dict[str, float] | None = None,
 ) -> InspectionRow:
-    """Add an inspection, and an entry in the outbox for each sink. Without a valid result the verdict is review."""
+    """Add an inspection and, unless it is a known part, an entry in the outbox for each sink.
+
+    Without a valid result the verdict is review.
+    """
     error = str(result) if isinstance(result, BlemishError) else None
     inspection = _failed_inspection(error) if isinstance(result, BlemishError) else result
     values = to_dict(inspection, masks=False)
@@ -103,7 +115,8 @@ def store_inspection(
     row.reviews = []
     session.add(row)
     session.flush()
-    session.add_all(OutboxRow(sink=sink, inspection_id=row.id) for sink in sinks)
+    if part.origin != KNOWN_ORIGIN:
+        session.add_all(OutboxRow(sink=sink, inspection_id=row.id) for sink in sinks)
     return row
 
 
@@ -156,6 +169,11 @@ def find_inspections(
 
 def count_inspections(session: Session, where: InspectionFilter) -> int:
     return session.scalar(select(func.count()).select_from(InspectionRow).where(*_conditions(where))) or 0
+
+
+def is_production() -> ColumnElement[bool]:
+    """The condition for parts of the line; known parts are none of its results."""
+    return InspectionRow.origin != KNOWN_ORIGIN
 
 
 def find_by_key(session: Session, key: str) -> InspectionRow | None:
@@ -232,8 +250,21 @@ def log_change(
     after: dict[str, Any] | None = None,
     comment: str = "",
 ) -> None:
-    """Add an entry to the audit log."""
-    session.add(AuditRow(created_by=user, action=action, subject=subject, before=before, after=after, comment=comment))
+    """Add an entry to the audit log, chained to the one before it."""
+    previous = last_hash(session.connection())
+    row = AuditRow(
+        created_at=now(),
+        created_by=user,
+        action=action,
+        subject=subject[:200],
+        before=before,
+        after=after,
+        comment=comment,
+    )
+    session.add(row)
+    session.flush()  # gives it the id
+    row.sha256 = row_hash(previous, {name: getattr(row, name) for name in COLUMNS})
+    session.flush()
 
 
 def read_audit_log(session: Session, limit: int = 100, before: int | None = None) -> list[AuditRow]:
