@@ -1,12 +1,17 @@
 """Migrations, and databases that cannot be opened."""
 
+import time
+from pathlib import Path
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from blemish.errors import OptionError
 from blemish.station import recipes
-from blemish.station.database import Database, open_database
+from blemish.station.database import Database, DatabaseBusyError, open_database
 from blemish.station.models import Base
 
 
@@ -36,3 +41,29 @@ def test_a_wrong_database_is_one_line_without_the_password(url: str, message: st
         open_database(url)
     assert "geheim" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_newer_record_is_one_line(database_url: str, database: Database) -> None:
+    with database.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(OptionError, match=r"newer version of blemish \(revision 9999\)"):
+        open_database(database_url)
+
+
+def test_a_lock_of_another_program_ends_in_an_error_in_time(database_url: str) -> None:
+    found = open_database(database_url, time_limit_s=1.2)
+    lock = "BEGIN IMMEDIATE" if found.is_sqlite else "LOCK TABLE tokens IN ACCESS EXCLUSIVE MODE"
+    with found.engine.connect() as other:
+        other.exec_driver_sql(lock) if not found.is_sqlite else other.execution_options(writing=True).begin()
+        begin = time.monotonic()
+        with pytest.raises(OperationalError), found.writing() as session:
+            session.execute(text("UPDATE tokens SET role = 'line'"))
+        assert time.monotonic() - begin < 1.2
+    found.engine.dispose()
+
+
+def test_a_writer_waits_for_another_thread_no_longer_than_stated(tmp_path: Path) -> None:
+    found = open_database(f"sqlite:///{tmp_path / 'record.db'}", time_limit_s=0.4)
+    with found.writing(), pytest.raises(DatabaseBusyError), found.writing():
+        pass
+    found.engine.dispose()
