@@ -105,6 +105,7 @@ def _print_info(path: str, info: "DatasetInfo") -> None:
         "annotations": ", ".join(info.annotations) or "none",
         "sizes (px)": _listed({str(size): size.images for size in info.sizes}),
         "bit depths": _listed({str(depth): depth.images for depth in info.depths}),
+        "pixel values": "; ".join(info.pixel_values),
         "groups": str(info.groups or ""),
         "products": _listed(info.products),
     }
@@ -148,6 +149,8 @@ def _print_audit(path: str, audit: "Audit") -> None:
                 console.print(f"    {_in_words(finding)}", markup=False, soft_wrap=True)
             if len(findings) > MAX_SHOWN:
                 console.print(f"    and {len(findings) - MAX_SHOWN} more")
+    for line in audit.pixel_values:
+        console.print(f"pixel values: {line}", markup=False, soft_wrap=True)
     if audit.unlabelled:
         console.print(f"[yellow]images without label, mask or boxes: {audit.unlabelled}[/]")
     console.print("[red]serious: fix the red findings before training[/]" if audit.serious else "nothing serious")

@@ -17,6 +17,7 @@ from blemish.dataset.info import Progress, map_in_threads
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
 from blemish.geometry import Box, Rle, shape_bounds
+from blemish.imaging.pixel_range import PixelValues, describe_range, join_values, measure_values
 from blemish.imaging.read import read_image, read_mask
 
 MIN_SIDE = 8  # px; an image with a shorter side can hardly be meant
@@ -51,6 +52,7 @@ class Audit:
     boxes_of_other_class: list[str] = field(default_factory=list)  # than their image's label
     tiny: list[str] = field(default_factory=list)
     unlabelled: int = 0
+    pixel_values: list[str] = field(default_factory=list)  # of images deeper than 8 bits that do not use full scale
     duplicates: list[DuplicateGroup] = field(default_factory=list)  # identical files of one split and label
     near_duplicates: list[DuplicateGroup] = field(default_factory=list)
 
@@ -81,6 +83,7 @@ class _ImageFindings:
     sha256: str = ""
     hash: Vectors | None = None
     structure: Vectors | None = None
+    values: PixelValues | None = None  # of an image deeper than 8 bits
 
 
 def audit_dataset(dataset: Dataset, progress: Progress = lambda done: None) -> Audit:
@@ -111,6 +114,8 @@ def audit_dataset(dataset: Dataset, progress: Progress = lambda done: None) -> A
             splits_of_group[sample.group].add(sample.split)
     audit.unlabelled = sum(s.defective is None for s in dataset.samples)
     audit.groups_across_splits = sorted(group for group, splits in splits_of_group.items() if len(splits) > 1)
+    deep = join_values(result.values for result in results if result.values is not None)
+    audit.pixel_values = [line for values in deep.values() if (line := describe_range(values)) is not None]
     _find_duplicates(audit, dataset.samples, results, names)
     return audit
 
@@ -147,6 +152,7 @@ def _check_image(sample: Sample) -> _ImageFindings:
         sha256=hashlib.sha256(sample.image.read_bytes()).hexdigest(),
         hash=perceptual_hash(image),
         structure=fine_structure(image),
+        values=None if image.dtype == np.uint8 else measure_values(image),
     )
 
 

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import cv2
@@ -14,11 +14,13 @@ from blemish.dataset.ground_truth import defect_shapes
 from blemish.dataset.sample import DEFECT, Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.geometry import box_areas, box_array, shape_mask
-from blemish.imaging.read import ImageHeader, image_header, read_mask
+from blemish.imaging.pixel_range import PixelValues, describe_range, join_values, measure_values
+from blemish.imaging.read import ImageHeader, image_header, read_image, read_mask
 
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[int], None]  # called with the number of images done since the last call
+MAX_DECODED = 200  # images whose pixel values are measured
 NOT_KNOWN = "(none)"  # in place of a label or split
 
 
@@ -82,9 +84,11 @@ class DatasetInfo:
     depths: list[DepthCount]
     unreadable: list[str]
     defects: list[DefectSizes]
+    pixel_values: list[str] = field(default_factory=list)  # of images deeper than 8 bits that do not use full scale
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        sizes = {str(own): own.images for own in self.sizes}
+        return asdict(self) | {"sizes": sizes, "depths": {str(own): own.images for own in self.depths}}
 
 
 def describe(dataset: Dataset, progress: Progress = lambda done: None) -> DatasetInfo:
@@ -92,11 +96,14 @@ def describe(dataset: Dataset, progress: Progress = lambda done: None) -> Datase
     unreadable: list[str] = []
     headers: list[ImageHeader] = []
     areas: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for header, defects, error in map_in_threads(_measure_sample, dataset.samples, progress):
+    deep: list[Sample] = []
+    measured = map_in_threads(_measure_sample, dataset.samples, progress)
+    for sample, (header, defects, error) in zip(dataset.samples, measured, strict=True):
         if error:
             unreadable.append(error)
         if header:
             headers.append(header)
+            deep += [sample] if header.dtype != "uint8" else []
             for key, pixels in defects:
                 areas[key].append((pixels, pixels / (header.height * header.width)))
     counts: dict[str, Counter[str]] = {}
@@ -119,7 +126,21 @@ def describe(dataset: Dataset, progress: Progress = lambda done: None) -> Datase
             DefectSizes(label, source, *(_quartiles(values) for values in zip(*found, strict=True)))
             for (label, source), found in sorted(areas.items())
         ],
+        pixel_values=describe_values(deep[:: max(1, len(deep) // MAX_DECODED)]),
     )
+
+
+def describe_values(samples: Sequence[Sample]) -> list[str]:
+    """In words, how far the pixels of images use the scale of their type, where it is not all of it."""
+    values = (pixels for pixels in map_in_threads(_measure_values, samples, lambda done: None) if pixels is not None)
+    return [line for own in join_values(values).values() if (line := describe_range(own)) is not None]
+
+
+def _measure_values(sample: Sample) -> PixelValues | None:
+    try:
+        return measure_values(read_image(sample.image))
+    except ImageError:  # counted already
+        return None
 
 
 def map_in_threads(work: Callable[[T], R], items: Sequence[T], progress: Progress) -> Iterable[R]:

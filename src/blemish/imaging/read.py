@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from blemish.arrays import Mask, Points
-from blemish.errors import ImageError
+from blemish.errors import ImageError, MaskError
 from blemish.files import write_atomic
 from blemish.imaging.mask_values import marked_pixels
 
@@ -106,7 +106,7 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None, image: Path
     """Mask as (H, W) bool, by the rule of `blemish.imaging.mask_values`; of transparent pictures, the alpha counts too.
 
     With `size` (height, width) a mask of another size is an ImageError, unless it was made in the stored frame of
-    `image`, which EXIF turns: then it is turned likewise. So are values that do not say what is marked.
+    `image`, which EXIF turns: then it is turned likewise. Values that do not say what is marked are a MaskError.
     """
     pixels, header, data = _read(path, MAX_PIXELS)
     values = pixels[..., 0] if pixels.shape[2] == 1 else pixels.max(axis=2)
@@ -115,7 +115,7 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None, image: Path
         mask = _of_two_colours(values, data)
         mask = marked_pixels(values) if mask is None else mask
     except ValueError as error:
-        raise ImageError(f"mask {path}: {error}") from error
+        raise MaskError(f"mask {path}: {error}") from error
     except _DECODER_ERRORS as error:
         raise ImageError(f"cannot read mask {path}: {_one_line(error)}") from error
     if size is not None:

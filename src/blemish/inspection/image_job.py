@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.arrays import Image, Mask
+from blemish.dataset.ground_truth import read_ignored_pixels
 from blemish.dataset.reference_image import check_reference, read_reference
 from blemish.dataset.sample import Sample
 from blemish.dataset.valid_mask import scale_mask, valid_mask
 from blemish.errors import BlemishError, BundleError, ImageError
 from blemish.imaging.part_locator import PartLocation, locate_part
+from blemish.imaging.pixel_range import find_misfit, scale_pixels
 from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.bundle import Bundle
 from blemish.inspection.manifest import Manifest
-from blemish.inspection.result import Inspection
+from blemish.inspection.result import Inspection, Reason, ReasonKind, Verdict
 from blemish.inspection.stitching import Stitcher
 
 ImageInput = str | Path | NDArray[Any] | Sample
@@ -32,7 +34,7 @@ ReferenceInput = str | Path | NDArray[Any]
 class ImageJob:
     """One image on its way through the inspector."""
 
-    image: Image  # (H, W, C)
+    image: Image  # (H, W, C), at the scale of the training images
     view: Image  # (h, w, C) that tiles are cut from: the image, or a rotated crop of it
     valid: Mask | None  # (H, W); None: all pixels
     stitcher: Stitcher
@@ -43,6 +45,7 @@ class ImageJob:
     product: str | None = None
     pending: int = 0  # tiles that the network has not run on yet
     result: "Future[Inspection] | None" = None
+    misfit: Reason | None = None  # why the image cannot be decided on
     failure: BlemishError | None = None  # of a tile that could not be prepared
 
     @property
@@ -70,11 +73,13 @@ def load_job(
     sample = image if isinstance(image, Sample) else None
     pixels = _as_read(image) if isinstance(image, np.ndarray) else read_image(_path(image))
     middle = time.perf_counter()
+    misfit = find_misfit(pixels, manifest.input.pixels, any_size=manifest.tiling is not None)
+    pixels = scale_pixels(pixels, manifest.input.pixels)
     size = (pixels.shape[0], pixels.shape[1])
     counted = _valid_pixels(sample, size, valid, ignore, default_valid, name)
     area, crop, view, view_valid = (0, 0, size[1], size[0]), None, pixels, counted
     if manifest.roi is not None:
-        location = locate_in(pixels, image, manifest.roi)
+        location = locate_part_in_file(pixels, image, manifest.roi)
         in_roi = location.valid_pixels(size)
         counted = in_roi if counted is None else in_roi & counted
         if not counted.any():
@@ -92,7 +97,7 @@ def load_job(
     timings = {"read": 1000 * (middle - begin), "prepare": 1000 * (time.perf_counter() - middle)}
     reference = None
     if manifest.template:
-        reference = _read_reference(image, template, size)
+        reference = scale_pixels(_read_reference(image, template, size), manifest.input.pixels)
         reference = reference if crop is None else crop.crop(reference)
     return ImageJob(
         image=pixels,
@@ -113,10 +118,11 @@ def load_job(
         timings_ms=timings,
         reference=reference,
         product=None if sample is None else sample.product,
+        misfit=None if misfit is None else Reason(ReasonKind(misfit[0]), Verdict.REVIEW, detail=misfit[1]),
     )
 
 
-def locate_in(pixels: Image, image: ImageInput, roi: Roi) -> PartLocation:
+def locate_part_in_file(pixels: Image, image: ImageInput, roi: Roi) -> PartLocation:
     """Locate the part in the pixels (H, W, C) of an image; an ImageError names its file."""
     try:
         return locate_part(pixels, roi)
@@ -184,7 +190,8 @@ def _valid_pixels(
 ) -> Mask | None:
     """The valid pixels by the masks of the sample, the caller or, failing both, the bundle; None: all of them."""
     masks = []
-    if sample is not None and (sample.roi is not None or sample.ignore is not None):
+    own_masks = sample is not None and (sample.roi is not None or sample.ignore is not None)
+    if sample is not None and own_masks:
         masks.append(valid_mask(sample, size))
     for mask, inverted in ((valid, False), (ignore, True)):
         if mask is None:
@@ -194,6 +201,8 @@ def _valid_pixels(
         masks.append(mask.astype(bool) != inverted)
     if not masks and default is not None:
         masks.append(scale_mask(default, size, "the bundle's valid mask"))
+    if sample is not None and not own_masks and (ignored := read_ignored_pixels(sample, size)) is not None:
+        masks.append(~ignored)
     if not masks:
         return None
     joined: Mask = np.logical_and.reduce(masks)

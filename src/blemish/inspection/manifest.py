@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from blemish.files import FrozenModel
+from blemish.imaging.pixel_range import PixelSpec
 from blemish.imaging.roi import Roi
 
 SCHEMA_VERSION = 2
@@ -17,6 +18,7 @@ class InputSpec(FrozenModel):
     height: int = Field(default=256, ge=1, le=8192)
     width: int = Field(default=256, ge=1, le=8192)
     fit: Literal["stretch", "letterbox"] = "stretch"
+    pixels: PixelSpec | None = None  # of the training images; None (older bundles): full scale of any type, any size
 
 
 class Tiling(FrozenModel):

@@ -29,6 +29,9 @@ class ReasonKind(StrEnum):
     IGNORED = "ignored"  # rules dropped every region
     NO_THRESHOLD = "no_threshold"
     INVALID_SCORE = "invalid_score"
+    DEPTH = "depth"  # the pixels' type is unlike that of the training images
+    RANGE = "range"  # the pixels' values are
+    SIZE = "size"  # the image's size is
     FAILED = "failed"  # there is no inspection
 
 
@@ -38,6 +41,9 @@ SENTENCES = {
     ReasonKind.IGNORED: "all {value:.0f} regions are ignored by a rule",
     ReasonKind.NO_THRESHOLD: "no threshold set",
     ReasonKind.INVALID_SCORE: "the score is not a number",
+    ReasonKind.DEPTH: "pixel type unlike the training images: {detail}",
+    ReasonKind.RANGE: "pixel values unlike the training images: {detail}",
+    ReasonKind.SIZE: "image size unlike the training images: {detail}",
     ReasonKind.FAILED: "could not be inspected: {detail}",
 }  # in English, for people; programs go by the fields of a Reason
 
@@ -52,7 +58,7 @@ class Reason:
     value: float | None = None  # the score, or the number of regions that were ignored
     threshold: float | None = None
     rule: str | None = None  # text of the rule
-    detail: str | None = None  # message of the error where the inspection failed
+    detail: str | None = None  # message of the error where the inspection failed; what is unlike, in figures
 
     def __str__(self) -> str:
         score = "score" if self.label is None else f"{self.label} score"

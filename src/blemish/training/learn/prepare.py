@@ -6,10 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import blemish
-from blemish.dataset.sample import Dataset
+from blemish.dataset.info import map_in_threads
+from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.errors import ImageError
-from blemish.imaging.read import ImageHeader, image_header
+from blemish.imaging.pixel_range import (
+    PixelSpec,
+    PixelValues,
+    describe_range,
+    full_range_values,
+    join_values,
+    make_pixel_spec,
+    measure_values,
+)
+from blemish.imaging.read import ImageHeader, image_header, read_image
 from blemish.methods.base import Method
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.options import check_options, ineffective_options
@@ -52,6 +62,27 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
         reference = config.options.get("reference", "auto")
         check_reference_images(split, kind, reference, cross_fitted=config.calibration == "cross-fitted")
     return split
+
+
+def measure_pixels(dataset: Dataset) -> PixelSpec | None:
+    """The types, value ranges and sizes of the training and validation images; unreadable ones are passed over.
+
+    Only images deeper than 8 bits are decoded.
+    """
+    samples = [s for s in dataset.samples if s.split != "test"]
+    measured = list(filter(None, map_in_threads(_measure_sample, samples, lambda done: None)))
+    for values in join_values(measured).values():
+        if (words := describe_range(values)) is not None:
+            log.info(f"pixels: {words}")
+    return make_pixel_spec(measured)
+
+
+def _measure_sample(sample: Sample) -> PixelValues | None:
+    try:
+        header = image_header(sample.image)
+        return full_range_values(header.size) if header.dtype == "uint8" else measure_values(read_image(sample.image))
+    except ImageError:  # training names it
+        return None
 
 
 def make_splits(
