@@ -49,8 +49,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole text (UTF-8) or binary file at once, making its folder where that is missing.
 
-    Bytes of file names that are no UTF-8 stay as they are in a list of names (.txt), and elsewhere become escapes such as
-    `\\udcf6`, which JSON and YAML read back.
+    Bytes of file names that are no UTF-8 stay as they are in a list of names (.txt); elsewhere they become
+    escapes such as `\\udcf6`, which JSON and YAML read back.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "surrogateescape" if path.suffix == ".txt" else "backslashreplace")

@@ -1,6 +1,9 @@
 """`blemish evaluate`: how good a bundle is, on images with ground truth."""
 
 import logging
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +82,38 @@ def read_subset(data: str, split: str | None, root: Path | None, format: str, bu
     if not len(subset):
         names = sorted({sample.split for sample in dataset.samples if sample.split}) or ["none"]
         raise DataError(f"{data} has no images in the split '{split or 'test'}'; it has {', '.join(names)}")
+    if split in (None, "test"):
+        _warn_of_trained(subset, dataset, bundle)
     return subset
+
+
+def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path) -> None:
+    """A warning where test images are the same files as training or validation images, of the data or of the run."""
+    from blemish.dataset.duplicates import identical_files
+
+    samples = [*dataset.samples, *_run_samples(bundle)]
+    others = [sample.image for sample in samples if sample.split in ("train", "val")]
+    paths = [*others, *(sample.image for sample in subset.samples)]
+    groups = [own for own in identical_files(paths) if own[0] < len(others) <= own[-1]]
+    if groups:
+        count = sum(i >= len(others) for own in groups for i in own)
+        log.warning(
+            f"{count} of {len(subset)} test images are the same file as a training or validation image, such as "
+            f"{paths[groups[0][-1]]} and {paths[groups[0][0]]}: the metrics are too good"
+        )
+
+
+def _run_samples(bundle: Path) -> "Sequence[Sample]":
+    """The images of the run that the bundle came from, with their splits; none where they are not known."""
+    from blemish.dataset.read import read_dataset
+
+    listed = (bundle if bundle.is_dir() else bundle.parent) / "split.csv"
+    if not listed.is_file():
+        return ()
+    with warnings.catch_warnings(), suppress(DataError):  # images of the run may have been moved since
+        warnings.simplefilter("ignore")
+        return read_dataset(listed, "csv").samples
+    return ()
 
 
 def _split_as_in_run(dataset: "Dataset", bundle: Path) -> "Dataset":

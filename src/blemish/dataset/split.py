@@ -1,21 +1,26 @@
 """Training, validation and test sets: those that the data bring, and stratified ones where they bring none."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from blemish.dataset.duplicates import identical_files, join_duplicates
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic
 from blemish.errors import DataError
+
+log = logging.getLogger(__name__)
 
 _Stratum = tuple[str, str]  # product and label
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Indices of samples that must stay together: those of one group, or a single one."""
+    """Indices of samples that must stay together, see `join_duplicates`, or a single one."""
 
     members: list[int]
     strata: Counter[_Stratum]
@@ -31,11 +36,12 @@ def ensure_splits(
 ) -> Dataset:
     """The dataset with a split for every sample; deterministic, whatever the order of the samples.
 
-    Splits that the data bring are kept. Samples without one, among others that have one, go to their group's split,
-    or else to training. Without any, groups are distributed, stratified by label within each product; where training
-    needs good parts only, groups with a defect all go to test, unless that would take more than half of the good images
-    with it. A missing validation set is cut from training, never from test. Synthetic images go to training, and those
-    that are made of an image held out are left out.
+    Splits that the data bring are kept. Samples without one, among others that have one, go to the split of their group
+    or of a duplicate, or else to training. Without any, groups are distributed, stratified by label within each
+    product; where training needs good parts only, groups with a defect all go to test, unless that would take more than
+    half of the good images with it. Duplicates count as a group, see `join_duplicates`. A missing validation set is cut
+    from training, never from test. Synthetic images go to training, and those that are made of an image held out are
+    left out.
     """
     real, synthetic = split_synthetic(dataset)
     if synthetic:
@@ -46,8 +52,12 @@ def ensure_splits(
     samples = dataset.samples
     splits = [s.split for s in samples]
     if any(splits):
-        by_group = {s.group: s.split for s in samples if s.group is not None and s.split is not None}
-        splits = [s.split or (by_group.get(s.group) if s.group is not None else None) or "train" for s in samples]
+        if not all(splits):
+            for group in _make_groups(samples, range(len(samples))):
+                given = {splits[i] for i in group.members}
+                own = next((name for name in ("test", "val", "train") if name in given), "train")
+                for i in group.members:
+                    splits[i] = splits[i] or own
         if val_share > 0 and "val" not in splits:
             training = [i for i, split in enumerate(splits) if split == "train"]
             _distribute(splits, _make_groups(samples, training), {"train": 1 - val_share, "val": val_share}, seed)
@@ -60,6 +70,45 @@ def ensure_splits(
         shares = {"train": 1 - val_share - test_share, "val": val_share, "test": test_share}
         _distribute(splits, groups, shares, seed)
     return dataset.with_samples(replace(s, split=split) for s, split in zip(samples, splits, strict=True))
+
+
+def check_given_splits(dataset: Dataset, with_thresholds: bool = True) -> Dataset:
+    """The dataset with one entry for each image; a warning where the same file is in several splits.
+
+    An image that is given twice stays in training, or else in test. Raises DataError where a file is given for training
+    and validation, or no validation image is other than a training image, and thresholds are to be chosen by them
+    (`with_thresholds`).
+    """
+    samples = dataset.samples
+    several = len({s.split for s in samples} - {None}) > 1
+    same = identical_files([s.image for s in samples]) if several else []
+    across = [own for own in same if len({samples[i].split for i in own} - {None}) > 1]
+    in_training = {i for own in across for i in own if any(samples[j].split == "train" for j in own)}
+    val = [i for i, s in enumerate(samples) if s.split == "val" and s.defective is not True]
+    given_twice = [own for own in across if _same_file(samples[i] for i in own if samples[i].split in ("train", "val"))]
+    if with_thresholds and (given_twice or (val and in_training.issuperset(val))):
+        example = samples[given_twice[0][0] if given_twice else val[0]].image
+        raise DataError(
+            f"validation images are training images too, such as {example}: thresholds chosen by them promise nothing; "
+            "give other images for val, or none, so that a part of the training images becomes val"
+        )
+    if across:
+        first, second, *_ = {str(samples[i].split): samples[i].image for i in across[0] if samples[i].split}.items()
+        log.warning(
+            f"{sum(map(len, across))} images are the same file in several splits, such as {first[1]} ({first[0]}) and "
+            f"{second[1]} ({second[0]}): metrics and thresholds from them are too good"
+        )
+    order = ("train", "test", "val", None)
+    kept: dict[Path, int] = {}
+    for i in sorted(range(len(samples)), key=lambda i: (order.index(samples[i].split), i)):
+        kept.setdefault(samples[i].image, i)
+    return dataset.with_samples(samples[i] for i in sorted(kept.values()))
+
+
+def _same_file(samples: Iterable[Sample]) -> bool:
+    """Whether one file is given for two splits."""
+    places = {(s.image.resolve(), s.split) for s in samples}
+    return len(places) > len({place for place, _ in places})
 
 
 def assign_folds(dataset: Dataset, folds: int, seed: int = 0) -> list[int]:
@@ -83,9 +132,11 @@ def assign_folds(dataset: Dataset, folds: int, seed: int = 0) -> list[int]:
 
 def _make_groups(samples: Sequence[Sample], indices: Iterable[int]) -> list[_Group]:
     """Groups in an order that depends on names alone."""
+    indices = list(indices)
+    subset = [samples[i] for i in indices]
     members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for i in indices:
-        s = samples[i]
+    for i, unit in zip(indices, join_duplicates(subset), strict=True):
+        s = subset[unit]
         members[("group", s.group) if s.group is not None else ("image", s.image.as_posix())].append(i)
     groups = []
     for _, own in sorted(members.items()):

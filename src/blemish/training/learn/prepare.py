@@ -8,7 +8,7 @@ from typing import Any
 import blemish
 from blemish.dataset.info import map_in_threads
 from blemish.dataset.sample import Dataset, Sample
-from blemish.dataset.split import ensure_splits
+from blemish.dataset.split import check_given_splits, ensure_splits
 from blemish.errors import ImageError
 from blemish.imaging.pixel_range import (
     PixelSpec,
@@ -52,8 +52,10 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
     kind = method_class(config.method)
     val_share = 0.0 if config.calibration == "cross-fitted" else VAL_SHARE
     split = make_splits(dataset, [kind], config.seed, val_share)
-    if len(split) < len(dataset):
-        log.warning(f"{len(dataset) - len(split)} synthetic images are left out: their source images are held out")
+    if missing := sum(s.sources is not None for s in dataset.samples) - sum(
+        s.sources is not None for s in split.samples
+    ):
+        log.warning(f"{missing} synthetic images are left out: their source images are held out")
     if config.synthetic is not None:
         check_defect_spec(config.synthetic, split, kind)
     tiled, synthetic = config.tiling is not None, config.synthetic is not None
@@ -88,10 +90,12 @@ def _measure_sample(sample: Sample) -> PixelValues | None:
 def make_splits(
     dataset: Dataset, methods: Sequence[type[Method]], seed: int, val_share: float, need_defects: bool = False
 ) -> Dataset:
-    """The same splits for all methods, with defects in training where they are needed or a method learns from them.
+    """The same splits for all methods, with defects in training where they are needed or a method is trained on them.
 
-    Where no image is good, methods that compare with templates also train on defective images.
+    Where no image is good, methods that compare with templates also train on defective images. Raises DataError where
+    the data give the same images for training and validation, a warning where for other splits.
     """
+    dataset = check_given_splits(dataset, with_thresholds=val_share > 0)
     only_good = all(map(learns_from_good_only, methods)) and any(s.defective is False for s in dataset.samples)
     return ensure_splits(
         dataset, seed=seed, val_share=val_share, need_defects_in_training=need_defects or not only_good

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from sklearn.model_selection import StratifiedGroupKFold
 
+from blemish.dataset.duplicates import join_duplicates
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic
 from blemish.errors import DataError
@@ -79,11 +80,12 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) ->
 
 
 def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
-    """Indices of each fold: groups stay together, and each class of each product is spread evenly over the folds.
+    """Indices of each fold: groups and duplicates stay together, classes of products are spread evenly over the folds.
 
     Raises DataError where there are fewer groups than folds.
     """
-    groups = [f"image {i}" if s.group is None else f"group {s.group}" for i, s in enumerate(samples)]
+    names = [f"image {i}" if s.group is None else f"group {s.group}" for i, s in enumerate(samples)]
+    groups = [names[unit] for unit in join_duplicates(samples)]
     if (count := len(set(groups))) < folds:
         raise DataError(
             f"cross-fitting in {folds} folds needs as many training images, or groups of them; there are {count}"
