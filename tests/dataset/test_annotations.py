@@ -18,7 +18,7 @@ from blemish.dataset.info import describe
 from blemish.dataset.read import FORMATS, read_dataset
 from blemish.dataset.sample import AnnotationWarning, Dataset, Sample
 from blemish.dataset.write import convert
-from blemish.errors import DataError, ImageError
+from blemish.errors import DataError
 from blemish.geometry import Box, Polygon
 from blemish.imaging.read import write_image
 
@@ -240,19 +240,25 @@ def test_class_masks_grey_or_with_a_palette(palette, tmp_path):
     assert read_dataset(tmp_path, "class-masks").classes == ("good", "1", "2")
 
 
-def test_a_mask_in_colours_is_refused(tmp_path):
+def test_a_class_mask_in_colours_is_set_aside(tmp_path):
     picture(tmp_path / "images/0.png")
     picture(tmp_path / "masks/0.png")
     text(tmp_path / "classes.txt", "dent\n")
-    with pytest.raises(ImageError, match="holds colours"):
-        read_dataset(tmp_path)
+    with pytest.warns(AnnotationWarning, match="holds colours"):
+        dataset = read_dataset(tmp_path)
+    assert dataset.samples[0].defective is None
 
 
 def make_broken_voc(root):
     make_voc(root)
     text(root / "Annotations/2.xml", voc_xml(("", (1, 1, 5, 5)), ("dent", (1, 1, 5)), ("dent", (1, 1, "nan", 5))))
     text(root / "Annotations/gone.xml", voc_xml())
-    return ["object 1 has no name", "object 2 has no box", "object 3 has no box", "gone.xml: its image does not exist"]
+    return [
+        "object 1: it has no name",
+        "object 2: it has no box",
+        "object 3: it has no box",
+        "gone.xml: its image does not exist",
+    ]
 
 
 def make_broken_coco(root):
@@ -281,14 +287,14 @@ def make_broken_yolo(root):
 def make_broken_labelme(root):
     make_labelme(root)
     rows = [
-        {"label": "x", "points": [[1, 1], [3, 3]], "shape_type": "circle"},
+        {"label": "x", "points": [[1, 1], [3, 3]], "shape_type": "line"},
         {"label": "", "points": [[1, 1], [3, 3]], "shape_type": "rectangle"},
         {"label": "x", "points": [["a", 1]], "shape_type": "polygon"},
         {"label": "x", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": "!!"},
     ]
     text(root / "a.json", json.dumps({"shapes": rows}))
     text(root / "gone.json", json.dumps({"shapes": []}))
-    return ["circle are not understood", "shape 2: it has no label", "shape 3", "shape 4", "gone.json"]
+    return ["line are not understood", "shape 2: it has no label", "shape 3", "shape 4", "gone.json"]
 
 
 def make_broken_deeppcb(root):
@@ -319,11 +325,11 @@ def make_broken_class_masks(root):
 @pytest.mark.parametrize(
     ("make", "spoilt", "defective"),
     [
-        (make_broken_class_masks, "0", True),  # it has a dent beside them
+        (make_broken_class_masks, "0", None),
         (make_broken_class_masks, "1", None),
         (make_broken_voc, "2", None),
-        (make_broken_coco, "a", True),  # one annotation of it is left
-        (make_broken_yolo, "0", True),
+        (make_broken_coco, "a", None),  # although one annotation of it is left
+        (make_broken_yolo, "0", None),
         (make_broken_labelme, "a", None),
         (make_broken_deeppcb, "01_test", None),
         (make_broken_severstal, "0", None),
@@ -331,7 +337,7 @@ def make_broken_class_masks(root):
 )
 def test_broken_annotations_are_named_and_the_rest_is_kept(make, spoilt, defective, tmp_path):
     expected = make(tmp_path)
-    with pytest.warns(AnnotationWarning, match=f"{len(expected)} annotations are left out"):
+    with pytest.warns(AnnotationWarning, match=f"{len(expected)} annotations are set aside"):
         dataset = read_dataset(tmp_path)
     (sample,) = (s for s in dataset.samples if s.image.stem == spoilt)
     assert sample.defective is defective  # without its annotations, an image that had some is not a good one

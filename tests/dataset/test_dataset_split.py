@@ -98,7 +98,7 @@ def test_parts_that_nearly_all_have_a_defect_still_leave_good_ones_to_train():
 
 @given(rows, st.booleans(), st.lists(st.lists(st.integers(0, 90), min_size=1, max_size=3), max_size=40), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_synthetic_images_are_learnt_from_alone_and_show_nothing_held_out(table, with_splits, made_of, need):
+def test_synthetic_images_are_for_training_only_and_contain_nothing_held_out(table, with_splits, made_of, need):
     real = dataset_of(table, with_splits)
     drawn = [
         Sample(Path(f"drawn{n}.png"), "dent", "train", sources=tuple(Path(f"{i:03}.png") for i in own))
@@ -107,7 +107,7 @@ def test_synthetic_images_are_learnt_from_alone_and_show_nothing_held_out(table,
     alone = ensure_splits(real, 1, need_defects_in_training=need)
     done = ensure_splits(real.with_samples([*drawn, *real.samples]), 1, need_defects_in_training=need)
     if not any(s.split in (None, "train") for s in real.samples):
-        return  # nothing real to learn from
+        return  # no real training images
     assert [s for s in done.samples if s.sources is None] == list(alone.samples)
     held = {s.image for s in alone.samples if s.split != "train"}
     kept = [s for s in drawn if not held & set(s.sources)]
@@ -180,7 +180,7 @@ def test_folds_share_out_the_images_of_each_product():
 
 @pytest.mark.parametrize("product", [None, "all"])
 def test_without_products_or_with_one_alone_the_split_is_by_label_and_group(product):
-    """As it was before products counted: runs must not change their data."""
+    """The split without products is unchanged: existing runs must keep their data."""
     table = [
         ((GOOD, GOOD, GOOD, "dent", "scratch")[i * i % 11 % 5], str(i % 4) if i % 5 < 2 else None, None)
         for i in range(40)

@@ -4,28 +4,37 @@ import csv
 import io
 import json
 import math
+import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
-from blemish.dataset.ground_truth import derive_label
-from blemish.dataset.sample import AnnotationWarning
+from blemish.dataset.sample import AnnotationNote, AnnotationWarning, Note
 from blemish.errors import DataError, ImageError
 from blemish.geometry import Box, Shape
 
 T = TypeVar("T")
-Key = TypeVar("Key", str, Path)
 
 
-def warn_skipped(line: str, image: Path | None = None) -> None:
-    """Warn of an annotation that cannot be used, and of the image that it belongs to, if there is one."""
-    warnings.warn(AnnotationWarning(line, image), stacklevel=3)
+def warn_skipped(line: str, image: Path | None = None, folder: Path | None = None) -> None:
+    """Set an annotation aside: the label of its image, unless a folder or column states it, is then unknown.
+
+    With `folder` in place of an image it belongs to no image: any image below the folder that has no annotation may be
+    the one, and is not good by convention. With neither, it concerns no label.
+    """
+    warnings.warn(AnnotationWarning(line, image, folder), stacklevel=3)
+
+
+def note_adapted(what: str, image: Path) -> None:
+    """Say that annotations of an image were adapted to it, such as scaled: one line for all images of one `what`."""
+    warnings.warn(AnnotationNote(Note(what, image)), stacklevel=3)
 
 
 def read_or_skip(read: Callable[..., T], file: Path, image: Path, *more: Any) -> T | None:
-    """What `read` makes of an image's annotation file; None, with a warning, for a file that it cannot read."""
+    """The result of `read` for an image's annotation file; None, with a warning, for a file that it cannot read."""
     try:
         return read(file, image, *more)
     except (DataError, ImageError) as error:
@@ -33,16 +42,52 @@ def read_or_skip(read: Callable[..., T], file: Path, image: Path, *more: Any) ->
         return None
 
 
+def fold_name(name: str) -> str:
+    """A name in which case and the way of writing accents make no difference."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def file_key(file: Path, folder: Path) -> str:
+    """The path of a file below a folder, without its suffix, by which images and annotations are matched."""
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
 def match_files(
-    images: Iterable[tuple[Key, Path]], files: Mapping[Key, Path], folder: Path
+    images: Iterable[tuple[str, Path]], files: Iterable[tuple[str, Path]], folder: Path
 ) -> Iterator[tuple[Path, Path | None]]:
-    """Each image with the annotation file of its key; warns of the files without an image in `folder`."""
-    matched = set()
-    for key, image in images:
-        matched.add(key)
-        yield image, files.get(key)
-    for key in sorted(files.keys() - matched):
-        warn_skipped(f"{files[key]}: its image does not exist in {folder}")
+    """Each image with the annotation file of its key, or None; keys are paths without suffix, see `file_key`.
+
+    Several images of one key share its file. In this order a file is that of an image of the same key, of the key with
+    the image's suffix (a.png.txt), of a key in other case, or of the same name in another folder where no other image
+    or file has that name. Set aside with a warning: files of one key, and files without an image in `folder`.
+    """
+    images, files = list(images), list(files)
+    found: dict[Path, Path | None] = {}
+    left = files
+    rounds: tuple[Callable[[str], str], ...] = (str, fold_name, lambda key: fold_name(key.rpartition("/")[2]))
+    for step, key_of in enumerate(rounds):
+        groups: defaultdict[str, list[Path]] = defaultdict(list)
+        for key, file in left:
+            groups[key_of(key)].append(file)
+        waiting = [(key_of(key), image) for key, image in images if image not in found]
+        often = Counter(key for key, _ in waiting)
+        used = set[Path]()
+        for key, image in waiting:
+            candidates = groups.get(f"{key}{key_of(image.suffix)}") or groups.get(key, [])
+            if not candidates:
+                continue
+            used.update(candidates)
+            alone = len(candidates) == 1 and (step < 2 or often[key] == 1)
+            found[image] = candidates[0] if alone else None
+            if not alone:
+                names = ", ".join(map(str, candidates))
+                warn_skipped(f"{names}: several images or files have its name, such as {image}", image)
+        left = [(key, file) for key, file in left if file not in used]
+    for _, image in images:
+        yield image, found.get(image)
+    for _, file in sorted(left):
+        empty = not file.stat().st_size  # which would say that an image is good
+        warn_skipped(f"{file}: its image does not exist in {folder}", folder=None if empty else folder)
 
 
 def finite_number(value: Any) -> float:
@@ -53,17 +98,17 @@ def finite_number(value: Any) -> float:
     return number
 
 
-def read_text(path: Path) -> str:
-    """DataError for a file that is no text in UTF-8."""
+def read_text(path: Path, names: bool = False) -> str:
+    """DataError for a file that is no text in UTF-8; one of file `names` may hold names that are not."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig", errors="surrogateescape" if names else "strict")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not readable as text in UTF-8: {error}") from error
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers from 1 on."""
-    return [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+def read_lines(path: Path, names: bool = False) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1 on; `names` as with `read_text`."""
+    return [(number, line) for number, line in enumerate(read_text(path, names).splitlines(), 1) if line.strip()]
 
 
 def read_json(path: Path) -> Any:
@@ -85,17 +130,25 @@ def read_xml(path: Path) -> ElementTree.Element:
         raise DataError(f"{path} is not readable as XML: {error}") from error
 
 
-def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def read_csv(path: Path, paths: Collection[str] = ()) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The columns of a CSV file with commas, semicolons or tabs, and its rows with their line numbers.
 
-    DataError for a file that is no CSV in UTF-8.
+    Cells are stripped of blanks, but for those of the columns `paths`: a file's name is any sequence of bytes, and
+    those that are no UTF-8 are read as `os.fsdecode` does. DataError for a file that is otherwise no CSV in UTF-8.
     """
     csv.field_size_limit(1 << 30)  # run lengths are long
-    text = read_text(path)
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=guess_delimiter(text.partition("\n")[0]))
-        rows = [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k is not None}) for row in reader]
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape" if paths else "strict")
+        delimiter = guess_delimiter(text.partition("\n")[0])
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        rows = []
+        for row in reader:
+            cells = {k: v or "" if k.strip().lower() in paths else (v or "").strip() for k, v in row.items() if k}
+            "".join(v for k, v in cells.items() if k.strip().lower() not in paths).encode()
+            rows.append((reader.line_num, cells))
         return list(reader.fieldnames or ()), rows
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{path} is not readable as text in UTF-8: {error}") from error
     except csv.Error as error:
         raise DataError(f"{path} is not readable as CSV: {error}") from error
 
@@ -105,7 +158,7 @@ def guess_delimiter(line: str) -> str:
 
 
 def first_line(path: Path) -> str:
-    """The beginning of a text file, for a look at its kind."""
+    """The beginning of a text file, to recognise its kind."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         return file.readline(4000)
 
@@ -118,7 +171,6 @@ def contains_key(path: Path, *keys: str) -> bool:
 
 
 def annotation_fields(boxes: Iterable[Box], shapes: Iterable[Shape] = ()) -> dict[str, Any]:
-    """`label`, `boxes` and `shapes` of a sample by its annotations: none at all is a good part."""
+    """`boxes` and `shapes` of a sample by its annotations; where there are none, the annotation is empty."""
     boxes, shapes = tuple(boxes), tuple(shapes)
-    label = derive_label(item.label for item in (*boxes, *shapes))
-    return {"label": label, "boxes": boxes or (None if shapes else ()), "shapes": shapes or None}
+    return {"boxes": boxes or (None if shapes else ()), "shapes": shapes or None}

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset: files, masks, and images that occur twice where they must not."""
+"""Errors of a dataset: files, masks, and images that occur twice where they must not."""
 
 import hashlib
 from collections import defaultdict
@@ -14,6 +14,7 @@ from blemish.arrays import Vectors
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures
 from blemish.dataset.ground_truth import clip_box, read_label_map
 from blemish.dataset.info import Progress, map_in_threads
+from blemish.dataset.resolve import EMPTY_OF_DEFECTIVE
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
 from blemish.geometry import Box, Rle, shape_bounds
@@ -50,8 +51,10 @@ class Audit:
     masks_on_good: list[str] = field(default_factory=list)  # defect pixels on images labelled good
     boxes_outside: list[str] = field(default_factory=list)  # boxes and outlines that are clipped to the image
     boxes_of_other_class: list[str] = field(default_factory=list)  # than their image's label
+    adapted: list[str] = field(default_factory=list)  # annotations that were scaled or turned with their image
     tiny: list[str] = field(default_factory=list)
     unlabelled: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)  # why files were not read -> files
     pixel_values: list[str] = field(default_factory=list)  # of images deeper than 8 bits that do not use full scale
     duplicates: list[DuplicateGroup] = field(default_factory=list)  # identical files of one split and label
     near_duplicates: list[DuplicateGroup] = field(default_factory=list)
@@ -72,7 +75,7 @@ SERIOUS_FINDINGS = (
 
 @dataclass(frozen=True)
 class _ImageFindings:
-    """What decoding an image and its mask gives."""
+    """The result of decoding an image and its mask."""
 
     error: str = ""
     mask_error: str = ""
@@ -90,7 +93,13 @@ def audit_dataset(dataset: Dataset, progress: Progress = lambda done: None) -> A
     """Decode every image and mask once; 10,000 images need some 100 MB beyond the images being decoded."""
     results = list(map_in_threads(_check_image, dataset.samples, progress))
     names = [_relative_name(s.image, dataset.root) for s in dataset.samples]
-    audit = Audit(images=len(dataset), broken_annotations=list(dataset.broken))
+    audit = Audit(len(dataset), broken_annotations=list(dataset.broken), passed_over=dict(dataset.passed_over))
+    for note in dataset.notes:
+        name = _relative_name(note.image, dataset.root)
+        if note.what == EMPTY_OF_DEFECTIVE:
+            audit.empty_masks.append(name)
+        else:
+            audit.adapted.append(f"{name}: {note.what}")
     splits_of_group: defaultdict[str, set[str]] = defaultdict(set)
     for sample, result, name in zip(dataset.samples, results, names, strict=True):
         if result.error:

@@ -11,12 +11,12 @@ from blemish.dataset.ground_truth import (
     clip_box,
     defect_boxes,
     defect_shapes,
-    derive_label,
     has_boxes,
     has_mask,
     read_class_masks,
     read_defect_mask,
 )
+from blemish.dataset.labels import derive_label
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 from blemish.errors import DataError
 from blemish.geometry import Box, Polygon, Rle, Shape
@@ -27,7 +27,7 @@ Layout = Callable[[Sample, str, str, Path], tuple[Path, Path | None]]
 
 @dataclass(frozen=True, slots=True)
 class ExportEntry:
-    """A sample as it is to be written: its annotations, None where nothing is known of defects' places."""
+    """A sample as it is to be written: its annotations, None where the location of defects is unknown."""
 
     sample: Sample
     stem: str
@@ -52,8 +52,8 @@ def prepare_entries(
     """Samples for a format of boxes and, where `holds` says so, shapes, and a line for each loss; makes the folder.
 
     Boxes are clipped to the image. Mask files become run lengths; shapes that the format cannot hold become boxes.
-    With `subsets` the format keeps splits where all samples have one. `unknown_as_good`: the format cannot tell an
-    image without defects from one of unknown ones.
+    With `subsets` the format keeps splits where all samples have one. `unknown_as_good`: the format does not distinguish
+    an image without defects from one of unknown ones.
     """
     by_split = subsets and all_split(dataset.samples)
     kept = {*kept, *(("split",) if by_split else ())}
@@ -157,7 +157,8 @@ def list_losses(samples: Iterable[Sample], kept: Collection[str]) -> list[str]:
     if "mask" in kept and "shapes" not in kept:
         lines += _line(layered, "classes in the masks of {} images are not kept")
     for kind in (
-        "label", "labels", "split", "mask", "boxes", "template", "roi", "ignore", "group", "product", "sources",
+        "label", "labels", "split", "mask", "boxes", "template", "roi", "ignore", "ignore_shapes", "group", "product",
+        "sources",
     ):  # fmt: skip
         if kind not in kept:
             lines += _line(sum(getattr(s, kind) is not None for s in samples), f"{kind} of {{}} images is not kept")

@@ -42,7 +42,7 @@ class Fingerprint:
     good_validation: int
     defective_training: int
     masked_training: int  # of these, with their pixels known
-    boxed_training: int  # with at least their places known
+    boxed_training: int  # with at least their boxes known
     several_training: int  # with defects of more than one class
     defects_training: dict[str, int]  # class -> training images with it
     labelled_training: dict[str, int]  # class, the good one among them -> training images of it alone
@@ -60,7 +60,7 @@ class Fingerprint:
     small_defect_side: float | None
     defect_share: float | None  # of the image's area, the median
     sizes_from_test: bool  # only test images have defects to measure
-    alignment: float  # mean correlation of the structure of two images: 1 the same place, 0 none
+    alignment: float  # mean correlation of the structure of two images: 1 aligned, 0 unrelated
     kind: Literal["object", "texture"]
     near_duplicates: int  # pairs among the decoded images
     duplicates_across_splits: int

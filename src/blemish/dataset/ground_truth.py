@@ -1,7 +1,7 @@
 """Masks, boxes and classes of a sample, whatever its annotations are: mask files, outlines, run lengths or boxes.
 
 How flawed annotations are handled: a box or outline that reaches beyond the image is clipped to it, and one with
-nothing left is dropped; so is a pixel value of a class mask that has no name. `blemish data audit` lists them all.
+nothing left is dropped. `blemish data audit` lists them all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from blemish.arrays import Labels, Mask, PixelBox
-from blemish.dataset.sample import DEFECT, GOOD, Sample
+from blemish.dataset.sample import DEFECT, GOOD, IGNORE, Sample
 from blemish.errors import DataError, ImageError
 from blemish.geometry import (
     Bounds,
@@ -27,6 +27,8 @@ from blemish.geometry import (
 )
 from blemish.imaging.read import check_mask_size, image_header, read_image, read_mask
 
+VOID = 255  # value of a class mask for pixels that are not inspected, unless that many classes have names
+
 
 def has_mask(sample: Sample) -> bool:
     """Whether every pixel's annotation is known: a mask, shapes (and no defect by its box alone), or a good part."""
@@ -36,12 +38,12 @@ def has_mask(sample: Sample) -> bool:
 
 
 def has_boxes(sample: Sample) -> bool:
-    """Whether every defect's place is annotated; `known_boxes` checks whether any of a defective image is left."""
+    """Whether every defect's location is annotated; `known_boxes` checks whether any of a defective image is left."""
     return bool(sample.boxes) or has_mask(sample)
 
 
 def known_boxes(sample: Sample, size: tuple[int, int]) -> tuple[Box, ...] | None:
-    """As `defect_boxes`; None where no box is known, or a defective image has none with any area in it."""
+    """Like `defect_boxes`; None where no box is known, or a defective image has none with any area in it."""
     boxes = defect_boxes(sample, size) if has_boxes(sample) else None
     return None if sample.defective and not boxes else boxes
 
@@ -112,7 +114,7 @@ def defect_boxes(sample: Sample, size: tuple[int, int]) -> tuple[Box, ...]:
 
 
 def clip_box(box: Box, size: tuple[int, int]) -> Box | None:
-    """What of a box is inside an image of `size` (height, width), None where nothing is."""
+    """A box clipped to an image of `size` (height, width); None where nothing is left."""
     x0, y0, x1, y1 = max(0.0, box.x0), max(0.0, box.y0), min(float(size[1]), box.x1), min(float(size[0]), box.y1)
     return replace(box, x0=x0, y0=y0, x1=x1, y1=y1) if x1 > x0 and y1 > y0 else None
 
@@ -122,12 +124,6 @@ def defect_shapes(sample: Sample, size: tuple[int, int]) -> tuple[Shape, ...]:
     if sample.mask is None or sample.shapes is not None:
         return sample.shapes or ()
     return tuple(encode_mask(pixels, name, many=True) for name, pixels in _class_layers(sample, size) if pixels.any())
-
-
-def derive_label(labels: Iterable[str]) -> str | None:
-    """An image's label by those of its defects: GOOD without any, theirs where all are of one class, else None."""
-    names = set(labels)
-    return GOOD if not names else names.pop() if len(names) == 1 else None
 
 
 def find_defect_classes(sample: Sample) -> frozenset[str] | None:
@@ -143,7 +139,7 @@ def find_defect_classes(sample: Sample) -> frozenset[str] | None:
     elif sample.mask is not None and sample.mask_classes is not None:
         values = np.unique(read_label_map(sample.mask)).tolist()
         names |= {name for value, name in enumerate(sample.mask_classes, 1) if value in values}
-    return frozenset(names - {GOOD}) if names or sample.defective is False else None
+    return frozenset(names - {GOOD, IGNORE}) if names or sample.defective is False else None
 
 
 def read_label_map(path: Path) -> Labels:
@@ -161,6 +157,21 @@ def read_label_map(path: Path) -> Labels:
     return values[..., 0].astype(np.int64)
 
 
+def read_ignored_pixels(sample: Sample, size: tuple[int, int]) -> Mask | None:
+    """Pixels (H, W) that outlines and class masks say are to be ignored; None where none says so."""
+    mask = np.zeros(size, np.bool_)
+    for shape in sample.ignore_shapes or ():
+        mask |= shape_mask(shape, size)
+    if sample.mask is not None and sample.mask_classes is not None:
+        values = read_label_map(sample.mask)
+        check_mask_size(sample.mask, values.shape, size)
+        numbers = [value for value, name in enumerate(sample.mask_classes, 1) if name == IGNORE]
+        if len(sample.mask_classes) < VOID:
+            numbers.append(VOID)
+        mask |= np.isin(values, numbers)
+    return mask if mask.any() else None
+
+
 def _class_layers(sample: Sample, size: tuple[int, int]) -> Iterable[tuple[str, Mask]]:
     """(class, its pixels), several times the same class perhaps."""
     if sample.mask is not None and sample.mask_classes is None:
@@ -170,7 +181,8 @@ def _class_layers(sample: Sample, size: tuple[int, int]) -> Iterable[tuple[str, 
         values = read_label_map(sample.mask)
         check_mask_size(sample.mask, values.shape, size)
         for value, name in enumerate(sample.mask_classes or (), 1):
-            yield name, values == value
+            if name not in (GOOD, IGNORE):
+                yield name, values == value
     elif not has_mask(sample):
         raise DataError(f"no annotation says which pixels of {sample.image} are defective")
     for shape in sample.shapes or ():

@@ -1,22 +1,18 @@
 """Listing image files and masks, and the names that people give to folders."""
 
+import os
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from blemish.dataset.annotations import warn_skipped
-from blemish.dataset.sample import DEFECT, GOOD
+from blemish.dataset.annotations import file_key, fold_name, warn_skipped
+from blemish.dataset.sample import DEFECT
 from blemish.errors import DataError, ImageError
-from blemish.imaging.read import IMAGE_SUFFIXES, read_mask
+from blemish.geometry import encode_mask
+from blemish.imaging.read import IMAGE_SUFFIXES, image_header, read_mask
 
-GOOD_NAMES = {
-    "good", "ok", "normal", "pass", "flawless", "intact", "defect-free", "defectfree", "no-defect", "nodefect",
-    "non-defective",
-}  # fmt: skip
-DEFECT_NAMES = {
-    "defect", "defects", "defective", "bad", "ng", "nok", "abnormal", "anomaly", "anomalous", "anomalies", "fail",
-    "faulty",
-}  # fmt: skip
 IMAGE_FOLDER_NAMES = ("images", "imgs", "image", "img")
 MASK_NAMES = (
     "annotation", "annotations", "ground_truth", "groundtruth", "gt", "label", "labels", "mask", "masks",
@@ -32,14 +28,37 @@ WHOLE_SET_MASKS = ("roi", "ignore")  # files of these names beside the images ho
 
 def list_images(folder: Path, deep: bool = False) -> list[Path]:
     """Image files of a folder by their suffix, sorted, without hidden ones and the set's own ROI and ignore masks."""
-    found = folder.rglob("*") if deep else folder.iterdir() if folder.is_dir() else ()
+    files = list_files(folder, IMAGE_SUFFIXES, deep)
+    return [path for path in files if path.stem.lower() not in WHOLE_SET_MASKS]
+
+
+def list_files(folder: Path, suffixes: Collection[str] = (), deep: bool = False) -> list[Path]:
+    """Files of a folder with one of these suffixes in whatever case (all, where none is given), sorted; no hidden ones.
+
+    `deep` looks into folders below, links to folders elsewhere included.
+    """
+    places = walk_folders(folder) if deep else [folder] if folder.is_dir() else []
     return sorted(
         path
-        for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(step.startswith(".") for step in path.relative_to(folder).parts)
-        and path.stem.lower() not in WHOLE_SET_MASKS
+        for place in places
+        for path in place.iterdir()
+        if not path.name.startswith(".") and (not suffixes or path.suffix.lower() in suffixes) and not path.is_dir()
     )
+
+
+def walk_folders(folder: Path) -> Iterator[Path]:
+    """A folder and all below it, without hidden ones. Links are followed, but not to a folder that holds them."""
+    if folder.is_dir():
+        yield from _walk(folder, frozenset())
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    own = os.path.realpath(folder)
+    if own in above:
+        return
+    yield folder
+    for child in list_folders(folder):
+        yield from _walk(child, above | {own})
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -68,19 +87,6 @@ def list_subsets(path: Path) -> list[tuple[str | None, Path]]:
     return sorted(subsets, key=lambda subset: order.index(subset[0])) or [(None, path)]
 
 
-def is_good_name(name: str) -> bool:
-    return re.sub(r"[\s_]+", "-", name.strip().casefold()) in GOOD_NAMES
-
-
-def is_defect_name(name: str) -> bool:
-    return name.strip().casefold() in DEFECT_NAMES
-
-
-def normalize_label(name: str) -> str:
-    """Class name as it is, but GOOD for every usual word for it."""
-    return GOOD if is_good_name(name) else name.strip()
-
-
 def file_exists(path: Path) -> bool:
     """Whether there is such a file; False for a name that no file can have."""
     try:
@@ -89,44 +95,105 @@ def file_exists(path: Path) -> bool:
         return False
 
 
+def path_tails(text: str) -> Iterator[Path]:
+    """A path as it is recorded, in whatever system's way, and without its first folders, one after the other.
+
+    Lists of files often begin with folders of the computer where they were written.
+    """
+    steps = PurePosixPath(text.strip().replace("\\", "/")).parts
+    yield Path(*steps)
+    relative = [step for step in steps if step not in ("/", "..") and not re.fullmatch("[A-Za-z]:", step)]
+    for start in range(len(relative)):
+        yield Path(*relative[start:])
+
+
+def find_recorded(text: str, bases: Sequence[Path]) -> Path | None:
+    """The file of a recorded path below one of these folders: the one that agrees with the most of its folders.
+
+    DataError where several agree as well, so that it is not known which one is meant.
+    """
+    for tail in path_tails(text):
+        found = list(dict.fromkeys(base / tail for base in bases if file_exists(base / tail)))
+        if len({path.resolve() for path in found}) > 1:
+            raise DataError(f"{text} may be any of: {', '.join(map(str, found))}")
+        if found:
+            return found[0]
+    return None
+
+
 def first_existing(candidates: Iterable[Path]) -> Path | None:
     return next((path for path in candidates if file_exists(path)), None)
 
 
-def list_masks(folder: Path) -> dict[str, Path]:
-    """Masks of a folder by the stem of their image: the same name, or with _mask, _gt or _label after it."""
-    files = list_images(folder)
-    return {_MASK_TAIL.sub("", path.stem): path for path in files} | {path.stem: path for path in files}
-
-
-def warn_unmatched_masks(masks: dict[str, Path], images: Iterable[Path]) -> None:
-    """Warn of masks, as `list_masks` gives them, that belong to none of the images."""
-    matched = {masks[image.stem] for image in images if image.stem in masks}
-    for mask in sorted(set(masks.values()) - matched):
-        warn_skipped(f"{mask}: its image does not exist")
-
-
 class MaskTree:
-    """The masks in a folder and all folders below it."""
+    """The masks in a folder and all folders below it, and which of them have been found to be an image's."""
 
     def __init__(self, root: Path | None) -> None:
-        folders = [root, *root.rglob("*")] if root else []
-        self._masks = {folder.relative_to(root): list_masks(folder) for folder in folders if root and folder.is_dir()}
+        self._files: defaultdict[str, list[Path]] = defaultdict(list)
+        self._tailed: defaultdict[str, list[Path]] = defaultdict(list)
+        self._below: defaultdict[str, list[Path]] = defaultdict(list)
+        for key, file in ((file_key(f, root), f) for f in list_images(root, deep=True)) if root else ():
+            self._files[key].append(file)
+            self._tailed[_MASK_TAIL.sub("", key)].append(file)
+            self._below[Path(key).parent.as_posix()].append(file)
+        self._used: defaultdict[Path, list[Path]] = defaultdict(list)  # mask -> its images
+        self._folded = [_fold(table) for table in (self._files, self._tailed, self._below)]
 
-    def find(self, stem: str, *folders: Path) -> Path | None:
-        """The mask of an image in the first of these folders, relative to the root, that has one."""
-        found = (self._masks.get(folder, {}).get(stem) for folder in folders)
-        return next(filter(None, found), None)
+    def find(self, image: Path, *folders: Path) -> dict[str, Any]:
+        """`mask` of an image, in the first of these folders below the root that has one; or `shapes`, where a folder
+        of the image's name holds several masks. Nothing where there is none; an ambiguous one is set aside.
 
-    def warn_unmatched(self, images: Path | list[Path]) -> None:
-        """Warn of masks without an image in the same folder below `images`, or among these images."""
-        for folder, masks in self._masks.items():
-            warn_unmatched_masks(masks, list_images(images / folder) if isinstance(images, Path) else images)
+        Masks have the image's name, with or without its suffix, or with _mask, _gt or _label after it.
+        """
+        keys = [(folder / image.stem).as_posix() for folder in folders]
+        whole = [(folder / image.name).as_posix() for folder in folders]
+        for files, tailed, below in ((self._files, self._tailed, self._below), self._folded):
+            fold = str if files is self._files else fold_name
+            for key, name in zip(map(fold, keys), map(fold, whole), strict=True):
+                for table in (files, tailed):
+                    found = table.get(name) or table.get(key) or []
+                    for mask in found:
+                        self._used[mask].append(image)
+                    if len(found) > 1:  # of several suffixes: that of the image, if any
+                        found = [file for file in found if file.suffix == image.suffix] or found
+                    if len(found) > 1:
+                        names = ", ".join(map(str, found))
+                        warn_skipped(f"{names}: several masks have the name of {image}", image)
+                        return {}
+                    if found:
+                        return {"mask": found[0]}
+                if key in below:
+                    for mask in below[key]:
+                        self._used[mask].append(image)
+                    return _joined(below[key], image)
+        return {}
+
+    def warn_unmatched(self, images: Path) -> None:
+        """Set aside the masks of no image below the folder `images`, and those of images in several folders."""
+        for mask in sorted({file for files in self._files.values() for file in files}):
+            owners = self._used.get(mask, [])
+            if not owners:
+                warn_skipped(f"{mask}: its image does not exist", folder=images)
+            if len({image.parent for image in owners}) > 1:
+                for image in owners:
+                    warn_skipped(f"{mask}: images in several folders have its name, such as {image}", image)
 
 
-def label_from_mask(mask: Path) -> str:
-    """DEFECT where a mask has pixels, else GOOD; DataError for one that cannot be read."""
+def _fold(table: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    folded: defaultdict[str, list[Path]] = defaultdict(list)
+    for key, files in table.items():
+        folded[fold_name(key)] += files
+    return dict(folded)
+
+
+def _joined(masks: Sequence[Path], image: Path) -> dict[str, Any]:
+    """Several masks of one image as run lengths of one mask each."""
     try:
-        return DEFECT if read_mask(mask).any() else GOOD
+        if len(masks) == 1:
+            return {"mask": masks[0]}
+        size = image_header(image).size
+        pixels = [read_mask(mask, size, image) for mask in masks]
+        return {"shapes": tuple(encode_mask(mask, DEFECT, many=True) for mask in pixels if mask.any())}
     except ImageError as error:
-        raise DataError(f"the label follows from the mask, but: {error}") from error
+        warn_skipped(str(error), image)
+        return {}

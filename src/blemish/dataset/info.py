@@ -1,4 +1,4 @@
-"""What a dataset consists of, as plain data: counts, sizes, depths, kinds of annotations, sizes of defects."""
+"""Contents of a dataset as plain data: counts, sizes, depths, kinds of annotations, sizes of defects."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 
 from blemish.arrays import Mask
 from blemish.dataset.ground_truth import defect_shapes
+from blemish.dataset.resolve import count_evidence
 from blemish.dataset.sample import DEFECT, Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.geometry import box_areas, box_array, shape_mask
@@ -84,11 +85,15 @@ class DatasetInfo:
     depths: list[DepthCount]
     unreadable: list[str]
     defects: list[DefectSizes]
+    evidence: dict[str, dict[str, int]] = field(default_factory=dict)  # good, defective, unknown -> by what -> images
+    passed_over: dict[str, int] = field(default_factory=dict)  # why files were not read -> files
     pixel_values: list[str] = field(default_factory=list)  # of images deeper than 8 bits that do not use full scale
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain data; the kinds of annotations are called `truth` there."""
         sizes = {str(own): own.images for own in self.sizes}
-        return asdict(self) | {"sizes": sizes, "depths": {str(own): own.images for own in self.depths}}
+        fields = {"truth" if name == "annotations" else name: value for name, value in asdict(self).items()}
+        return fields | {"sizes": sizes, "depths": {str(own): own.images for own in self.depths}}
 
 
 def describe(dataset: Dataset, progress: Progress = lambda done: None) -> DatasetInfo:
@@ -126,6 +131,8 @@ def describe(dataset: Dataset, progress: Progress = lambda done: None) -> Datase
             DefectSizes(label, source, *(_quartiles(values) for values in zip(*found, strict=True)))
             for (label, source), found in sorted(areas.items())
         ],
+        evidence=count_evidence(dataset.samples),
+        passed_over=dict(dataset.passed_over),
         pixel_values=describe_values(deep[:: max(1, len(deep) // MAX_DECODED)]),
     )
 

@@ -13,7 +13,7 @@ from blemish.imaging.read import read_image
 def read_reference(reference: Sample | Path | str, size: tuple[int, int]) -> NDArray[Any]:
     """The reference image (H, W, C) of a sample, or from a file, for an image of `size` (height, width).
 
-    ImageError where the sample has none, or it is of another size: both have the same part at the same place.
+    ImageError where the sample has none, or it is of another size: both have the same part at the same position.
     """
     path = reference.template if isinstance(reference, Sample) else reference
     if path is None:

@@ -10,11 +10,12 @@ aside never makes an image good: its label is unknown unless it is stated defect
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from blemish.dataset.annotations import warn_skipped
+from blemish.dataset.annotations import note_adapted, warn_skipped
 from blemish.dataset.formats.base import Convention
 from blemish.dataset.ground_truth import VOID, read_label_map
 from blemish.dataset.labels import (
@@ -29,20 +30,22 @@ from blemish.dataset.labels import (
 from blemish.dataset.sample import DEFECT, GOOD, IGNORE, AnnotationWarning, Dataset, Sample
 from blemish.errors import ImageError, MaskError
 from blemish.geometry import Box, Polygon, Shape
-from blemish.imaging.read import read_mask
+from blemish.imaging.read import image_header, read_mask
 
 _BACKGROUND = "background"
+EMPTY_OF_DEFECTIVE = "annotations are empty although the image is defective: the place of its defect is not known"
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What an image's annotation says: None where it has none."""
+    """The content of an image's annotation; None where it has none."""
 
     defects: frozenset[str] | None = None  # classes that it marks
     good: bool = False  # whether it marks something of a class that means good
     other: bool = False  # whether it marks background or ignored areas
     error: str = ""
     by_mask: bool = False
+    size_fits: bool = True  # whether an empty mask has the size of its image
 
 
 def resolve_labels(
@@ -63,7 +66,7 @@ def resolve_labels(
         contents = list(pool.map(_read_content, samples))
     resolved = []
     for sample, content in zip(samples, contents, strict=True):
-        if content.error:
+        if content.error and sample.image not in incomplete:
             warn_skipped(content.error, sample.image)
         set_aside = sample.image in incomplete or bool(content.error)
         orphans = any(folder in sample.image.parents for folder in doubtful)
@@ -77,7 +80,7 @@ def resolve_labels(
 
 
 def explain_no_good(dataset: Dataset) -> str | None:
-    """What it means that no image of a dataset is good, in one line; None where one is, or no label is known."""
+    """The consequence of a dataset without a good image, in one line; None where one is good, or no label is known."""
     defective = [s for s in dataset.samples if s.defective]
     if not defective or any(s.defective is False for s in dataset.samples):
         return None
@@ -121,14 +124,18 @@ def _read_content(sample: Sample) -> _Content:
     names = {item.label for item in items}
     error = ""
     marks: set[str] = names - {GOOD, IGNORE, _BACKGROUND}
+    size_fits = True
     if sample.mask is not None:
         known = True
         try:
             if sample.mask_classes is None:
-                if read_mask(sample.mask).any():
+                mask = read_mask(sample.mask)
+                if mask.any():
                     marks.add(DEFECT)
+                size: tuple[int, ...] = mask.shape
             else:
-                values = [int(v) for v in np.unique(read_label_map(sample.mask)) if v]
+                pixels = read_label_map(sample.mask)
+                size, values = pixels.shape, [int(v) for v in np.unique(pixels) if v]
                 named = {sample.mask_classes[v - 1] for v in values if 0 < v <= len(sample.mask_classes)}
                 unnamed = [v for v in values if not 0 < v <= len(sample.mask_classes)]
                 if unnamed == [VOID] and named:
@@ -138,6 +145,7 @@ def _read_content(sample: Sample) -> _Content:
                     error = f"{sample.mask}: pixel values without a name: {shown}"
                 marks |= named - {GOOD, IGNORE}
                 names |= named
+            size_fits = bool(marks) or sample.label == GOOD or _fits(size, sample.image)
         except MaskError:  # the masks of the whole set are not what they are taken for
             raise
         except ImageError as problem:
@@ -148,7 +156,15 @@ def _read_content(sample: Sample) -> _Content:
         bool(names & {IGNORE, _BACKGROUND}),
         error,
         sample.mask is not None,
+        size_fits,
     )
+
+
+def _fits(size: tuple[int, ...], image: Path) -> bool:
+    try:
+        return image_header(image).size in (size, size[::-1])
+    except ImageError:
+        return True  # an image that cannot be read is named elsewhere
 
 
 def _drop_good_items(sample: Sample) -> Sample:
@@ -177,6 +193,10 @@ def _resolve_stated(sample: Sample, content: _Content, set_aside: bool) -> Sampl
             where = f"has pixels in {sample.mask}" if content.by_mask else "has boxes or outlines"
             warn_skipped(f"{sample.image}: it is good by its {sample.evidence}, but a defect {where}", sample.image)
         return _unknown(sample) if content.defects or set_aside else sample
+    if content.defects == frozenset() and content.by_mask and not content.size_fits:
+        return sample  # refused where it is used
+    if content.defects == frozenset() and not set_aside:
+        note_adapted(EMPTY_OF_DEFECTIVE, sample.image)
     if set_aside or content.defects == frozenset():
         return replace(sample, mask=None, mask_classes=None, boxes=None, shapes=None)
     if sample.label is not None and sample.shapes:  # joined masks have no class of their own
@@ -194,6 +214,9 @@ def _resolve_annotated(
     unlabelled: Unlabelled,
 ) -> Sample:
     """Where the annotation alone, or the lack of one, says what the image is."""
+    if content.by_mask and not content.size_fits and not set_aside:
+        warn_skipped(f"{sample.mask}: the mask is empty and not of the size of {sample.image}", sample.image)
+        set_aside = True
     if set_aside:
         return _unknown(sample)
     evidence = LabelEvidence.NONE

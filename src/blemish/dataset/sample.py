@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from blemish.geometry import Box, Shape
 
+if TYPE_CHECKING:
+    from blemish.dataset.labels import LabelEvidence
+
 GOOD = "good"
 DEFECT = "defect"  # a defect whose class is not annotated
+IGNORE = "ignore"  # name of mask values whose pixels are not inspected
 SPLITS = ("train", "val", "test")
 FEW = 25  # a defect class with fewer training images than this puts the data in the "few" setting
 
@@ -17,11 +21,31 @@ Setting = Literal["known", "unknown", "few"]
 
 
 class AnnotationWarning(UserWarning):
-    """An annotation that a reader had to skip, in one line, and the image that it belongs to."""
+    """An annotation that was set aside, in one line, and the images that it concerns: their labels are not known.
 
-    def __init__(self, line: str, image: Path | None = None) -> None:
+    That is one image; or, of an annotation that belongs to no image, any below a folder that has no annotation.
+    """
+
+    def __init__(self, line: str, image: Path | None = None, folder: Path | None = None) -> None:
         super().__init__(line)
         self.image = image
+        self.folder = folder
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was done to the annotations of an image so that they fit it, such as scaled."""
+
+    what: str
+    image: Path
+
+
+class AnnotationNote(UserWarning):
+    """A note of a reader, on its way to `Dataset.notes`."""
+
+    def __init__(self, note: Note) -> None:
+        super().__init__(f"{note.image}: {note.what}")
+        self.note = note
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +69,9 @@ class Sample:
     product: str | None = None
     labels: tuple[str, ...] | None = None  # all defect classes of an image with several; its label is then None
     sources: tuple[Path, ...] | None = None  # of a synthetic image: those whose surface and defects it is made of
+    ignore_shapes: tuple[Shape, ...] | None = None  # outlines: these pixels are not inspected
+    # What the label rests on; readers give it with a label that is stated, such as by a folder's name.
+    evidence: "LabelEvidence | None" = field(default=None, compare=False)
 
     @property
     def defective(self) -> bool | None:
@@ -56,6 +83,11 @@ class Sample:
         if self.boxes is not None or self.shapes is not None:
             return bool(self.boxes or self.shapes)
         return True if self.mask is not None else None
+
+    @property
+    def limits_pixels(self) -> bool:
+        """Whether something may say that only a part of its pixels are inspected."""
+        return any(x is not None for x in (self.roi, self.ignore, self.ignore_shapes, self.mask_classes))
 
 
 def infer_setting(counts: Collection[int]) -> Setting:
@@ -72,7 +104,9 @@ class Dataset:
     samples: tuple[Sample, ...]
     root: Path
     format: str
-    broken: tuple[str, ...] = ()  # annotations that the reader had to skip, a line each
+    broken: tuple[str, ...] = ()  # annotations that were set aside, a line each
+    notes: tuple[Note, ...] = ()  # annotations that were adapted to their image, such as scaled
+    passed_over: tuple[tuple[str, int], ...] = ()  # why files were not read, and how many
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -85,6 +119,7 @@ class Dataset:
         names |= {name for s in self.samples for name in (*(s.mask_classes or ()), *(s.labels or ()))}
         if any(s.mask and not (s.mask_classes or s.label or s.labels) for s in self.samples):
             names.add(DEFECT)
+        names.discard(IGNORE)
         return tuple(sorted(names, key=lambda name: (name != GOOD, name)))
 
     @property

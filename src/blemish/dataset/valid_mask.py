@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from blemish.arrays import Mask
+from blemish.dataset.ground_truth import read_ignored_pixels
 from blemish.dataset.sample import Sample
 from blemish.errors import ImageError
 from blemish.imaging.read import read_mask
@@ -24,6 +25,9 @@ def valid_mask(sample: Sample, size: tuple[int, int], roi_shape: Mask | None = N
         valid = valid & scale_mask(read_mask(sample.roi), size, f"mask {sample.roi}")
     if sample.ignore is not None:
         valid = valid & ~scale_mask(read_mask(sample.ignore), size, f"mask {sample.ignore}")
+    if sample.mask_classes is not None or sample.ignore_shapes is not None:
+        ignored = read_ignored_pixels(sample, size)
+        valid = valid if ignored is None else valid & ~ignored
     if not valid.any():
         raise ImageError(f"no valid pixels left in {sample.image} after ROI and ignore masks")
     return valid

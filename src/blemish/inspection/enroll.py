@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.arrays import FloatArray
-from blemish.dataset.image_files import normalize_label
+from blemish.dataset.labels import normalize_label
 from blemish.errors import BundleError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.image_job import ImageInput

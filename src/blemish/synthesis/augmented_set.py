@@ -36,7 +36,7 @@ MAX_SHEET = 24  # images on the contact sheet
 
 @dataclass(frozen=True)
 class AugmentedSet:
-    """What `write_augmented` has written, and why there are fewer images than requested, if so."""
+    """The result of `write_augmented`: the files written, and why there are fewer images than requested, if so."""
 
     dataset: Dataset
     counts: dict[str, int]  # images by class

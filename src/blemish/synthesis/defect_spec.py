@@ -119,7 +119,7 @@ class Overlay(DefectStep):
 
 
 class CutPaste(DefectStep):
-    """A rectangle of the image copied to another place, its colours changed a little (Li et al. 2021).
+    """A rectangle of the image copied to another location, its colours changed a little (Li et al. 2021).
 
     Deviation: the colours change by a gain of each channel and an offset of all (the paper: brightness, contrast,
     saturation and hue), and the rectangle stays on the part.

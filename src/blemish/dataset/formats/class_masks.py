@@ -9,18 +9,18 @@ import numpy as np
 from blemish.arrays import Mask
 from blemish.dataset.annotations import read_lines, warn_skipped
 from blemish.dataset.export import copy_image, image_name, write_masked
-from blemish.dataset.formats.base import DataSource, Format
-from blemish.dataset.ground_truth import derive_label, read_label_map
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.ground_truth import VOID, read_label_map
 from blemish.dataset.image_files import (
     MaskTree,
     first_existing,
     has_images,
     list_images,
     list_subsets,
-    normalize_label,
 )
+from blemish.dataset.labels import is_background_name, is_ignore_name
 from blemish.dataset.sample import Dataset, Sample
-from blemish.errors import DataError
+from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
 from blemish.imaging.read import write_image
 
@@ -33,35 +33,47 @@ def looks_like(path: Path) -> bool:
 
 
 def read(source: DataSource) -> list[Sample]:
-    """Samples with class masks, grey or with a palette; the label is that of the mask's only class, or good.
+    """Samples with class masks, grey or with a palette.
 
-    Without classes.txt, classes are called by their pixel value. An image without a mask has no annotation. Pixel
-    values without a name count as good where others have one, and are named in a warning; an image with nothing else
-    has no annotation.
+    Without classes.txt, classes are called by their pixel value. A list that begins with the background names the value
+    0 first. Pixels of a class called ignore or void, and those of value 255 beside others, are not inspected; other
+    values without a name set their mask aside.
     """
     file = _names_file(source.path)
-    listed = tuple(normalize_label(line) for _, line in read_lines(file)) if file else ()
+    listed = read_class_list(file) if file else ()
     samples = []
     for split, images, masks in _subsets(source.path):
         tree = MaskTree(masks)
         for image in list_images(images, deep=True):
-            mask = tree.find(image.stem, image.parent.relative_to(images))
-            if mask is None:
-                samples.append(Sample(image, split=split))
-                continue
-            values = np.unique(read_label_map(mask))
-            values = values[values > 0].tolist()
-            names = listed or tuple(str(v) for v in range(1, max(values, default=0) + 1))
-            unknown = [str(v) for v in values if v > len(names)]
-            if unknown:
-                warn_skipped(f"{mask}: pixel values without a name: {', '.join(unknown[:5])}", image)
-            label = derive_label(names[v - 1] for v in values if v <= len(names))
-            samples.append(Sample(image, label=label, split=split, mask=mask, mask_classes=names))
+            found = tree.find(image, image.parent.relative_to(images))
+            if "shapes" in found:
+                warn_skipped(f"{image}: several class masks in a folder of its name cannot be joined", image)
+                found = {}
+            samples.append(Sample(image, split=split, **found))
         tree.warn_unmatched(images)
-    if not listed:
-        longest = max((s.mask_classes or () for s in samples), key=len, default=())
-        samples = [s if s.mask is None else replace(s, mask_classes=longest) for s in samples]
-    return samples
+    names = listed or tuple(map(str, range(1, max((_largest_value(s.mask) for s in samples if s.mask), default=0) + 1)))
+    return [s if s.mask is None else replace(s, mask_classes=names) for s in samples]
+
+
+def read_class_list(file: Path) -> tuple[str, ...]:
+    """Names of the pixel values 1, 2, …; DataError where the file does not say which value its first line names.
+
+    A list may begin with the background, which is value 0, and before that with what LabelMe saves as 255.
+    """
+    names = [line.strip() for _, line in read_lines(file)]
+    if len(names) > 1 and is_ignore_name(names[0]) and is_background_name(names[1]):
+        names = names[1:]
+    if names and is_ignore_name(names[0]):
+        raise DataError(f"{file} begins with {names[0]!r}; begin it with the background, or with the class of value 1")
+    return tuple(names[1:] if names and is_background_name(names[0]) else names)
+
+
+def _largest_value(mask: Path) -> int:
+    try:
+        values = np.unique(read_label_map(mask))
+    except ImageError:  # set aside, with the reason, where labels are resolved
+        return 0
+    return int(max((v for v in values if v != VOID), default=0))
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:
@@ -102,5 +114,5 @@ def _subsets(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
 
 FORMAT = Format(
     "images/*.png with masks/*.png whose pixel value k is line k of classes.txt (0 is good), split folders above",
-    looks_like, read, write,
+    looks_like, read, write, convention=Convention("mask"),
 )  # fmt: skip

@@ -3,24 +3,22 @@
 from pathlib import Path
 
 from blemish.dataset.export import write_classified
-from blemish.dataset.formats import kolektor, mvtec
+from blemish.dataset.formats import fiftyone, gc10_det, kolektor, mvtec
 from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import (
     IMAGE_FOLDER_NAMES,
     MASK_NAMES,
     has_images,
-    is_defect_name,
-    is_good_name,
     list_folders,
     list_images,
     list_subsets,
-    normalize_label,
 )
+from blemish.dataset.labels import LabelEvidence, is_defect_name, is_good_name, normalize_label
 from blemish.dataset.sample import Dataset, Sample
 
 
 def looks_like(path: Path) -> bool:
-    if mvtec.looks_like(path) or kolektor.looks_like(path):
+    if any(layout.looks_like(path) for layout in (mvtec, kolektor, gc10_det, fiftyone)):
         return False
     folders = [folder for _, subset in list_subsets(path) for folder in list_folders(subset)]
     if any(folder.name.lower() in MASK_NAMES for folder in folders):
@@ -32,7 +30,7 @@ def looks_like(path: Path) -> bool:
 
 def read(source: DataSource) -> list[Sample]:
     return [
-        Sample(image, label=normalize_label(folder.name), split=split)
+        Sample(image, normalize_label(folder.name), split, evidence=LabelEvidence.FOLDER)
         for split, subset in list_subsets(source.path)
         for folder in list_folders(subset)
         for image in list_images(folder, deep=True)

@@ -7,8 +7,10 @@ from typing import Any
 
 from blemish.dataset.annotations import annotation_fields, contains_key, finite_number, read_json, warn_skipped
 from blemish.dataset.export import any_shape, copy_image, defect_names, prepare_entries
-from blemish.dataset.formats.base import DataSource, Format
-from blemish.dataset.image_files import SPLIT_NAMES, first_existing, list_folders, normalize_label
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.frame import fall_back, fit_to_image
+from blemish.dataset.image_files import SPLIT_NAMES, find_recorded, list_folders
+from blemish.dataset.labels import normalize_label
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
@@ -92,24 +94,36 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
         names = {c["id"]: normalize_label(str(c["name"])) for c in content["categories"]}
         images = {row["id"]: str(row["file_name"]) for row in content["images"]}
         rows = content.get("annotations")
+        sizes = {row["id"]: _recorded_size(row) for row in content["images"]}
+        key_of = {str(key): key for key in images}  # of ids that are numbers here and texts there
         by_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
         for row in rows or ():
-            by_image[row["image_id"]].append(row)
+            key = row["image_id"]
+            by_image[key if key in images else key_of.get(str(key), key)].append(row)
+        if len(key_of) < len(content["images"]):
+            raise DataError(f"{file} gives several images one id; each needs its own")
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} is no COCO file: images, categories or annotations lack {error}") from error
-    for key in by_image.keys() - images.keys():
+    foreign = sorted(by_image.keys() - images.keys(), key=str)
+    for key in foreign:
         warn_skipped(f"{file}: {len(by_image[key])} annotations are of image {key!r}, which is not listed")
     split = _split_of_file(file)
     samples = []
     for key, name in images.items():
-        image = _find_image(name, bases, split)
+        try:
+            image = _find_image(name, bases, split)
+        except DataError as error:
+            warn_skipped(f"{file}: image {error}")
+            continue
         if image is None:
             warn_skipped(f"{file}: image {name} does not exist")
             continue
+        if foreign and not by_image[key]:
+            warn_skipped(f"{file}: {name} has no annotation, but there are some of images that are not listed", image)
         items: list[Box | Shape] = []
         for row in by_image[key]:
             try:
-                items.append(_read_annotation(row, names, image))
+                items += fit_to_image([_read_annotation(row, names, image, sizes[key])], sizes[key], image)
             except (KeyError, TypeError, ValueError, OverflowError, DataError, ImageError) as error:
                 reason = " ".join(str(error).split())
                 warn_skipped(f"{file}: annotation {row.get('id')} is left out: {reason}", image)
@@ -119,22 +133,43 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
     return samples
 
 
-def _read_annotation(row: dict[str, Any], names: dict[Any, str], image: Path) -> Box | Shape:
-    if row["category_id"] not in names:
-        raise ValueError(f"category {row['category_id']!r} is unknown")
-    label = names[row["category_id"]]
+def _recorded_size(row: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width of an image that is listed; None where they are not given."""
+    try:
+        return int(row["height"]), int(row["width"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read_annotation(
+    row: dict[str, Any], names: dict[Any, str], image: Path, recorded: tuple[int, int] | None
+) -> Box | Shape:
+    """A box, outlines or run lengths, in pixels of an image of the recorded size (height, width)."""
+    category = row["category_id"]
+    if category not in names:
+        category = {str(key): key for key in names}.get(str(category))
+        if category is None:
+            raise ValueError(f"category {row['category_id']!r} is unknown")
+    label = names[category]
+    x, y, width, height = (finite_number(v) for v in row["bbox"]) if row.get("bbox") else (0.0, 0.0, 0.0, 0.0)
+    box = Box(x, y, x + width, y + height, label) if width > 0 and height > 0 else None
     segmentation = row.get("segmentation")
     if isinstance(segmentation, dict):
         counts, (height, width) = segmentation["counts"], segmentation["size"]
         runs = runs_from_text(counts) if isinstance(counts, str) else tuple(int(c) for c in counts)
         rle = Rle(runs, int(height), int(width), label, bool(row.get("iscrowd")))
-        shape_mask(rle, image_header(image).size)  # complains now rather than in training
-        return rle
+        header = image_header(image)
+        own = (rle.height, rle.width)
+        if own != (recorded or header.size):
+            raise ValueError(f"its run lengths are of {rle.width}×{rle.height} pixels, unlike its image")
+        return fall_back(rle, box, own, image)
     if segmentation:
         rings = [[finite_number(v) for v in ring] for ring in segmentation]
-        return Polygon(tuple(tuple(zip(v[::2], v[1::2], strict=True)) for v in rings), label)
-    x, y, width, height = (finite_number(v) for v in row["bbox"])
-    return Box(x, y, x + width, y + height, label)
+        polygon = Polygon(tuple(tuple(zip(v[::2], v[1::2], strict=True)) for v in rings), label)
+        return fall_back(polygon, box, recorded or image_header(image).size, image)
+    if box is None:
+        raise ValueError("it has neither an outline nor a box with any area")
+    return box
 
 
 def _geometry_fields(item: Box | Shape, size: tuple[int, int]) -> dict[str, Any]:
@@ -159,14 +194,13 @@ def _split_of_file(file: Path) -> str | None:
 
 def _find_image(name: str, bases: list[Path], split: str | None) -> Path | None:
     """The image, in these folders or the usual ones in them."""
-    relative = Path(name.replace("\\", "/"))
     bases = [*bases, *(base / "images" for base in bases)]
     if split:
         bases += [folder for base in bases for folder in list_folders(base) if folder.name.lower().startswith(split)]
-    return first_existing(base / relative for base in bases)
+    return find_recorded(name, bases)
 
 
 FORMAT = Format(
     "a COCO .json, or a folder with such files in it, in annotations/ or in train/, val/ and test/",
-    looks_like, read, write, has_root=True,
+    looks_like, read, write, has_root=True, convention=Convention("list of annotations"),
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """A CSV of one row an image: image and any of label, mask, boxes, template, split, group, product, roi, ignore.
 
-`label` is a class, or several with | between them for an image with defects of several. `boxes` names a file of
-annotations, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` holds [{"label": …, "rings": [[[x, y], …], …]},
-{"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's short form; `mask_classes` holds the names
+`label` is a class, or several with | between them, or as ["…", …], for an image with defects of several. `boxes` names a
+file of annotations, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` holds [{"label": …, "rings":
+[[[x, y], …], …]}, {"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's short form; `mask_classes` holds the names
 ["…", …] of the mask's pixel values 1, 2, …. `sources` marks a synthetic image, which is for training alone: it holds
 ["…", …], the images whose surface and defects it was made of.
 """
@@ -12,6 +12,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from blemish.dataset.annotations import (
 )
 from blemish.dataset.export import list_losses
 from blemish.dataset.formats import deeppcb, labelme, voc, yolo
-from blemish.dataset.formats.base import DataSource, Format
-from blemish.dataset.ground_truth import derive_label
-from blemish.dataset.image_files import SPLIT_NAMES, normalize_label
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.image_files import SPLIT_NAMES, file_exists, find_recorded
+from blemish.dataset.labels import LabelEvidence, normalize_label
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
 from blemish.files import write_atomic
@@ -37,8 +38,10 @@ from blemish.geometry import Box, Polygon, Rle, Shape, runs_from_text, runs_to_t
 
 COLUMNS = (
     "image", "label", "mask", "mask_classes", "boxes", "shapes", "template", "split", "group", "product", "roi",
-    "ignore", "sources",
+    "ignore", "ignore_shapes", "sources",
 )  # fmt: skip
+
+PATH_COLUMNS = ("image", "mask", "template", "roi", "ignore", "sources")
 
 # By suffix; each takes an image's annotation file and the image, and returns the boxes in pixels of the image.
 BOX_READERS: dict[str, Callable[[Path, Path], tuple[Box, ...]]] = {
@@ -58,7 +61,7 @@ def looks_like(path: Path) -> bool:
 def read(source: DataSource) -> list[Sample]:
     """Samples of a CSV; relative paths are looked up in the root, or else in the CSV's folder."""
     path, base = source.path, source.root or source.path.parent
-    columns, rows = read_csv(path)
+    columns, rows = read_csv(path, PATH_COLUMNS)
     names = {name: name.strip().lower() for name in columns}
     if "image" not in names.values():
         raise DataError(f"{path} has no column named image; it has: {', '.join(names) or 'none'}")
@@ -76,7 +79,7 @@ def read(source: DataSource) -> list[Sample]:
         if s.image in images:
             raise DataError(f"{path} lists {s.image} twice; one row an image")
         images.add(s.image)
-    return [_with_label(s) for s in _with_boxes(samples, boxes)]
+    return _with_boxes(samples, boxes)
 
 
 def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
@@ -88,8 +91,8 @@ def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
         return (path.relative_to(root) if relative and path.is_relative_to(root) else path).as_posix()
 
     def cell(sample: Sample, name: str) -> str:
-        if name == "label" and sample.labels:
-            return "|".join(sample.labels)
+        if name == "label":
+            return _join_labels(sample.labels or (() if sample.label is None else (sample.label,)))
         value = getattr(sample, name)
         if isinstance(value, Path):
             return path_text(value)
@@ -102,7 +105,7 @@ def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
     csv.writer(text, lineterminator="\n").writerows(
         [kept, *([cell(s, name) for name in kept] for s in dataset.samples)]
     )
-    write_atomic(out, text.getvalue())
+    write_atomic(out, text.getvalue().encode("utf-8", "surrogateescape"))
     return list_losses(dataset.samples, {*kept, "labels"})
 
 
@@ -129,25 +132,27 @@ def _in_pixels(path: Path) -> bool:
 
 
 def _read_row(where: str, row: dict[str, str], base: Path) -> Sample:
-    if not row["image"]:
+    image = _resolve_path(base, row["image"])
+    if image is None:
         raise DataError(f"{where}: the image is missing")
     split = row.get("split", "").lower()
     if split and split not in SPLIT_NAMES:
         raise DataError(f"{where}: split {row['split']!r} is not understood; take train, val or test")
-    names = tuple(dict.fromkeys(normalize_label(name) for name in row.get("label", "").split("|") if name.strip()))
+    names = tuple(dict.fromkeys(map(normalize_label, _split_label(row.get("label", "")))))
     if len(names) > 1 and GOOD in names:
         raise DataError(f"{where}: label {row['label']!r}: an image is good or shows defects, not both")
     return Sample(
-        image=base / _posix(row["image"]),
+        image=image,
         label=names[0] if len(names) == 1 else None,
         labels=names if len(names) > 1 else None,
+        evidence=LabelEvidence.COLUMN if names else None,
         split=SPLIT_NAMES[split] if split else None,
         group=row.get("group") or None,
         product=row.get("product") or None,
-        mask=_path_in(base, row.get("mask")),
-        template=_path_in(base, row.get("template")),
-        roi=_path_in(base, row.get("roi")),
-        ignore=_path_in(base, row.get("ignore")),
+        mask=_resolve_path(base, row.get("mask")),
+        template=_resolve_path(base, row.get("template")),
+        roi=_resolve_path(base, row.get("roi")),
+        ignore=_resolve_path(base, row.get("ignore")),
         **_read_json_cells(where, row, base),
     )
 
@@ -155,7 +160,7 @@ def _read_row(where: str, row: dict[str, str], base: Path) -> Sample:
 def _box_files(path: Path, base: Path, rows: list[dict[str, str]]) -> list[Path | None]:
     """Annotation files whose format is understood; a warning for the others, since labels and masks still hold."""
     cells = [row.get("boxes", "") for row in rows]
-    files = [None if text.startswith("[") else _path_in(base, text) for text in cells]
+    files = [None if text.startswith("[") else _resolve_path(base, text) for text in cells]
     unknown = sorted({file.suffix.lower() for file in files if file and file.suffix.lower() not in BOX_READERS})
     if unknown:
         warnings.warn(f"{path}: boxes in {', '.join(unknown)} files cannot be read and are passed over", stacklevel=3)
@@ -168,11 +173,12 @@ def _read_json_cells(where: str, row: dict[str, str], base: Path) -> dict[str, A
         "boxes": _parse_box,
         "shapes": _parse_shape,
         "mask_classes": str,
-        "sources": lambda text: base / _posix(str(text)),
+        "ignore_shapes": _parse_shape,
+        "sources": lambda text: _resolve_path(base, str(text)),
     }
     fields: dict[str, Any] = {}
     for name, parse in readers.items():
-        if row.get(name, "").startswith("["):
+        if row.get(name, "").lstrip().startswith("["):
             try:
                 fields[name] = tuple(parse(item) for item in json.loads(row[name]))
             except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -228,15 +234,31 @@ def _with_boxes(samples: list[Sample], files: list[Path | None]) -> list[Sample]
     return found
 
 
-def _with_label(sample: Sample) -> Sample:
-    """Where the row gives no label, that which the boxes or shapes give."""
-    if sample.label is not None or sample.labels or (sample.boxes is None and sample.shapes is None):
-        return sample
-    return replace(sample, label=derive_label(item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))))
+def _resolve_path(base: Path, text: str | None) -> Path | None:
+    """The file of a cell: of exactly this name, or else without blanks around it, and with slashes for backslashes, or else without
+    its first folders.
+
+    An absolute path stays itself.
+    """
+    if not text or not text.strip():
+        return None
+    plain = base / _posix(text.strip())
+    exact = next(filter(file_exists, (base / text, plain)), None)
+    return exact or find_recorded(text, [base]) or plain
 
 
-def _path_in(base: Path, text: str | None) -> Path | None:
-    return base / _posix(text) if text else None  # an absolute path stays itself
+def _join_labels(labels: tuple[str, ...]) -> str:
+    """As `_split_label` reads it."""
+    plain = "|".join(labels)
+    return plain if _split_label(plain) == labels else json.dumps(labels, ensure_ascii=False)
+
+
+def _split_label(text: str) -> tuple[str, ...]:
+    """The classes of a cell: with | between them, or as a JSON list, which a name with | in it needs."""
+    if text.startswith('["'):
+        with suppress(ValueError):
+            return tuple(map(str, json.loads(text)))
+    return tuple(name.strip() for name in text.split("|") if name.strip())
 
 
 def _posix(text: str) -> str:
@@ -245,5 +267,5 @@ def _posix(text: str) -> str:
 
 FORMAT = Format(
     "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore",
-    looks_like, read, write_new, has_root=True,
+    looks_like, read, write_new, has_root=True, convention=Convention("boxes or shapes"),
 )  # fmt: skip

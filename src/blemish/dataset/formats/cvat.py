@@ -9,11 +9,9 @@ import numpy as np
 from blemish.dataset.annotations import annotation_fields, finite_number, read_xml, warn_skipped
 from blemish.dataset.export import ExportEntry, any_shape, copy_image, prepare_entries
 from blemish.dataset.formats.base import Convention, DataSource, Format
-from blemish.dataset.formats.outlines import ellipse, merged_losses, paste_mask, turned_rectangle
-from blemish.dataset.formats.recorded import match_recorded, read_start
-from blemish.dataset.frame import fall_back, fit_to_image
+from blemish.dataset.formats.outlines import ellipse, merged_losses, paste_mask, place_item, turned_rectangle
+from blemish.dataset.formats.recorded import find_exports, match_recorded, read_start, require_exports, state_label
 from blemish.dataset.image_files import SPLIT_NAMES
-from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
@@ -22,7 +20,7 @@ from blemish.imaging.read import image_header
 
 
 def looks_like(path: Path) -> bool:
-    return bool(_find_files(path))
+    return bool(find_exports(path, ".xml", _is_export))
 
 
 def read(source: DataSource) -> list[Sample]:
@@ -33,7 +31,7 @@ def read(source: DataSource) -> list[Sample]:
     without finite numbers, shapes of an image of another size, and images that are missing.
     """
     samples = []
-    for file in _find_files(source.path):
+    for file in require_exports(source.path, ".xml", _is_export, "export of CVAT"):
         root = read_xml(file)
         if root.find("track") is not None:
             raise DataError(f"{file} holds tracks of a video; export the task as CVAT for images 1.1")
@@ -71,11 +69,6 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     return [*lost, *merged_losses(entries)]
 
 
-def _find_files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(path.glob("*.xml"))[:20] if path.is_dir() else []
-    return [file for file in files if file.suffix.lower() == ".xml" and _is_export(file)]
-
-
 def _is_export(file: Path) -> bool:
     start = read_start(file)
     return "<annotations" in start and any(mark in start for mark in ("<image ", "<track ", "<meta"))
@@ -95,18 +88,13 @@ def _read_image(row: ElementTree.Element, known: set[str], file: Path, image: Pa
                 tags.append(label)
             else:
                 shape = _read_shape(item, label, size)
-                shape = shape if isinstance(shape, Box) else fall_back(shape, None, size, image)
-                shape = fit_to_image([shape], size, image)[0]
+                shape = place_item(shape, size, image)
                 (boxes if isinstance(shape, Box) else shapes).append(shape)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError, DataError, ImageError) as error:
             warn_skipped(f"{file}: {item.tag} {at} of {image.name}: {' '.join(str(error).split())}", image)
     split = SPLIT_NAMES.get((row.get("subset") or "").lower())
     annotated = annotation_fields(boxes, shapes) if boxes or shapes else {}
-    labels = tuple(dict.fromkeys(tags))
-    if not labels:
-        return Sample(image, split=split, **annotated)
-    stated = {"label": labels[0]} if len(labels) == 1 else {"labels": labels}
-    return Sample(image, split=split, evidence=LabelEvidence.ANNOTATION, **stated, **annotated)
+    return Sample(image, split=split, **state_label(tags, str(file), image), **annotated)
 
 
 def _recorded_size(row: ElementTree.Element, image: Path) -> tuple[int, int]:

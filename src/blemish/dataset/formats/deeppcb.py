@@ -11,8 +11,8 @@ from blemish.dataset.annotations import (
     warn_skipped,
 )
 from blemish.dataset.export import copy_image, format_coordinate, image_name, no_shape, prepare_entries
-from blemish.dataset.formats.base import DataSource, Format
-from blemish.dataset.image_files import list_folders, list_images
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.image_files import list_files, list_folders, list_images
 from blemish.dataset.sample import Dataset, Sample
 from blemish.files import write_atomic
 from blemish.geometry import Box
@@ -39,10 +39,10 @@ def read(source: DataSource) -> list[Sample]:
     for folder, annotations in _board_folders(source.path):
         images = {image.stem: image for image in list_images(folder)}
         tests = [(stem.removesuffix("_test"), image) for stem, image in images.items() if stem.endswith("_test")]
-        files = {file.stem: file for file in annotations.glob("*.txt")}
+        files = [(file.stem, file) for file in list_files(annotations, (".txt",))]
         for image, file in match_files(tests, files, folder):
             name = image.stem.removesuffix("_test")
-            boxes = read_or_skip(read_boxes, file, image) if file else ()
+            boxes = read_or_skip(read_boxes, file, image) if file else None
             fields = {} if boxes is None else annotation_fields(boxes)
             samples.append(Sample(image, split=splits.get(name), template=images.get(f"{name}_temp"), **fields))
     return samples
@@ -110,4 +110,7 @@ def _board_folders(path: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-FORMAT = Format("group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt", looks_like, read, write)
+FORMAT = Format(
+    "group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt", looks_like, read, write,
+    convention=Convention("text file", absent_is_good=True),
+)  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 from blemish.dataset.annotations import first_line, read_lines
 from blemish.dataset.formats.base import DataSource, Format
 from blemish.dataset.image_files import first_existing
+from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.sample import DEFECT, GOOD, Sample
 from blemish.errors import DataError
 
@@ -46,7 +47,14 @@ def read(source: DataSource) -> list[Sample]:
             raise DataError(f"{labels}, line {number}: expected path, probability and type, not {line!r}") from None
         if threshold is not None or not 0 < probability < 1:
             defective = probability >= (threshold or 1.0)
-            samples.append(Sample(labels.parent / name, label=DEFECT if defective else GOOD, product=product))
+            samples.append(
+                Sample(
+                    labels.parent / name,
+                    label=DEFECT if defective else GOOD,
+                    product=product,
+                    evidence=LabelEvidence.COLUMN,
+                )
+            )
     return samples
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from blemish.dataset.annotations import annotation_fields, contains_key, finite_number, read_json, warn_skipped
 from blemish.dataset.formats.base import Convention, DataSource, Format
-from blemish.dataset.formats.outlines import paste_mask
-from blemish.dataset.formats.recorded import match_recorded
-from blemish.dataset.frame import fall_back, fit_to_image
+from blemish.dataset.formats.outlines import paste_mask, place_item
+from blemish.dataset.formats.recorded import match_recorded, state_label
+from blemish.dataset.frame import fit_to_image
 from blemish.dataset.ground_truth import read_label_map
 from blemish.dataset.image_files import SPLIT_NAMES
-from blemish.dataset.labels import LabelEvidence, is_background_name
+from blemish.dataset.labels import is_background_name
 from blemish.dataset.sample import Sample
 from blemish.errors import DataError, ImageError
 from blemish.geometry import Box, Polygon, Shape, encode_mask
@@ -94,26 +94,21 @@ def _read_label(label: Any, row: dict[str, Any], targets: Targets, file: Path, i
         kind = label["_cls"]
         if kind in ("Classification", "Classifications"):
             given = [label] if kind == "Classification" else label["classifications"]
-            labels = tuple(dict.fromkeys(_name(item) for item in given))
-            if not labels:
-                return {}
-            stated = {"label": labels[0]} if len(labels) == 1 else {"labels": labels}
-            return {**stated, "evidence": LabelEvidence.ANNOTATION}
+            return state_label(map(_name, given), str(file), image)
         if kind == "Segmentation":
             shapes += _read_segmentation(label, targets, file, size)
             return annotation_fields((), fit_to_image(shapes, size, image))
         many = {"Detections": "detections", "Polylines": "polylines"}.get(kind)
         if many is None and kind not in ("Detection", "Polyline"):
             raise ValueError(f"labels of type {kind} are not understood")
-        items = label[many] if many else [label]
+        items = list(label[many]) if many else [label]
     except (KeyError, TypeError, ValueError, AttributeError, DataError, ImageError) as error:
         warn_skipped(f"{file}: {image.name}: {' '.join(str(error).split())}", image)
         return {}
     for at, item in enumerate(items, 1):
         try:
             shape = _read_item(item, file, size)
-            shape = shape if isinstance(shape, Box) else fall_back(shape, None, size, image)
-            shape = fit_to_image([shape], size, image)[0]
+            shape = place_item(shape, size, image)
             (boxes if isinstance(shape, Box) else shapes).append(shape)  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DataError, ImageError) as error:
             warn_skipped(f"{file}: label {at} of {image.name}: {' '.join(str(error).split())}", image)

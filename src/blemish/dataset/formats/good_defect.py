@@ -4,24 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.export import write_classified
-from blemish.dataset.formats import mvtec
-from blemish.dataset.formats.base import DataSource, Format
+from blemish.dataset.formats import mvtec, mvtec_ad2
+from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import (
     MASK_NAMES,
     MaskTree,
     find_folder,
-    is_defect_name,
-    is_good_name,
     list_folders,
     list_images,
     list_subsets,
-    normalize_label,
 )
+from blemish.dataset.labels import LabelEvidence, is_defect_name, is_good_name, normalize_label
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 
 
 def looks_like(path: Path) -> bool:
-    if mvtec.looks_like(path):
+    if mvtec.looks_like(path) or mvtec_ad2.looks_like(path):
         return False
     products = list_folders(path)
     return _is_product(path) or (len(products) > 1 and all(_is_product(folder) for folder in products))
@@ -57,19 +55,20 @@ def _read_product(path: Path) -> list[Sample]:
         folders = [folder for folder in list_folders(subset) if folder != masks]
         images = [(folder, image) for folder in folders for image in list_images(folder, deep=True)]
         for folder, image in images:
+            kind = image.parent.relative_to(folder)  # defect/<class>/…
             if is_good_name(folder.name):
-                samples.append(Sample(image, label=GOOD, split=split))
+                found = tree.find(image, folder.name / kind)
+                samples.append(Sample(image, GOOD, split, evidence=LabelEvidence.FOLDER, **found))
             elif is_defect_name(folder.name):
-                kind = image.parent.relative_to(folder)  # defect/<class>/…
                 label = normalize_label(kind.parts[0]) if kind.parts else DEFECT
-                mask = tree.find(image.stem, folder.name / kind, kind, Path())
-                samples.append(Sample(image, label=label, split=split, mask=mask))
-        tree.warn_unmatched([image for _, image in images])
+                found = tree.find(image, folder.name / kind, kind, Path())
+                samples.append(Sample(image, label, split, evidence=LabelEvidence.FOLDER, **found))
+        tree.warn_unmatched(subset)
     return samples
 
 
 FORMAT = Format(
     "good/*.png, defect/*.png or defect/<class>/*.png, and masks/<stem>.png where there are masks (also ok/ng, …); "
     "or a folder of such, one a product",
-    looks_like, read, write,
+    looks_like, read, write, convention=Convention("mask"),
 )  # fmt: skip

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from blemish.dataset.annotations import warn_skipped
-from blemish.dataset.formats.base import DataSource, Format
-from blemish.dataset.image_files import label_from_mask, list_folders, list_images
+from blemish.dataset.annotations import match_files
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.image_files import list_folders, list_images
 from blemish.dataset.sample import Sample
 
 _PART = re.compile(r"^kos\d+$", re.IGNORECASE)
@@ -18,14 +18,10 @@ def looks_like(path: Path) -> bool:
 def read(source: DataSource) -> list[Sample]:
     samples = []
     for folder in _part_folders(source.path):
-        by_stem = {path.stem.lower(): path for path in list_images(folder)}
-        for stem, image in by_stem.items():
-            if not stem.endswith("_label"):
-                mask = by_stem.get(f"{stem}_label")
-                label = label_from_mask(mask) if mask else None
-                samples.append(Sample(image, label=label, mask=mask, group=folder.name))
-            elif stem.removesuffix("_label") not in by_stem:
-                warn_skipped(f"{image}: its image does not exist")
+        files = [(path.stem.lower(), path) for path in list_images(folder)]
+        images = [(stem, path) for stem, path in files if not stem.endswith("_label")]
+        masks = [(stem.removesuffix("_label"), path) for stem, path in files if stem.endswith("_label")]
+        samples += [Sample(image, mask=mask, group=folder.name) for image, mask in match_files(images, masks, folder)]
     return samples
 
 
@@ -33,4 +29,6 @@ def _part_folders(path: Path) -> list[Path]:
     return [folder for folder in list_folders(path) if _PART.match(folder.name)]
 
 
-FORMAT = Format("kosNN/PartK.jpg with PartK_label.bmp; one folder is one part", looks_like, read)
+FORMAT = Format(
+    "kosNN/PartK.jpg with PartK_label.bmp; one folder is one part", looks_like, read, convention=Convention("mask")
+)

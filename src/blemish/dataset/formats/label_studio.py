@@ -14,10 +14,8 @@ from blemish.arrays import Mask
 from blemish.dataset.annotations import annotation_fields, finite_number, read_json, warn_skipped
 from blemish.dataset.export import ExportEntry, any_shape, copy_image, prepare_entries
 from blemish.dataset.formats.base import Convention, DataSource, Format
-from blemish.dataset.formats.outlines import ellipse, merged_losses, turned_rectangle
-from blemish.dataset.formats.recorded import match_recorded, read_start
-from blemish.dataset.frame import fall_back, fit_to_image
-from blemish.dataset.labels import LabelEvidence
+from blemish.dataset.formats.outlines import ellipse, merged_losses, place_item, turned_rectangle
+from blemish.dataset.formats.recorded import find_exports, match_recorded, read_start, require_exports, state_label
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
@@ -32,7 +30,7 @@ _CONTROL = "label"
 
 
 def looks_like(path: Path) -> bool:
-    return bool(_find_files(path))
+    return bool(find_exports(path, ".json", _is_export))
 
 
 def read(source: DataSource) -> list[Sample]:
@@ -43,7 +41,7 @@ def read(source: DataSource) -> list[Sample]:
     turned images, key points and other kinds of regions, regions without a class, and tasks whose image is missing.
     """
     samples = []
-    for file in _find_files(source.path):
+    for file in require_exports(source.path, ".json", _is_export, "export of Label Studio"):
         tasks = read_json(file)
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise DataError(f"{file} is no Label Studio export: it is no list of tasks")
@@ -127,11 +125,6 @@ class _Bits:
         return int(bits, 2)
 
 
-def _find_files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(path.glob("*.json"))[:20] if path.is_dir() else []
-    return [file for file in files if file.suffix.lower() == ".json" and _is_export(file)]
-
-
 def _is_export(file: Path) -> bool:
     """A list of objects with data and annotations; the list of results of a detector has neither."""
     start = read_start(file)
@@ -180,11 +173,8 @@ def _read_task(task: dict[str, Any], file: Path, image: Path) -> Sample:
             f"{name}: choices are made of {controls}; which one is the class of the image, is not known", image
         )
         return Sample(image, **annotation_fields(boxes, shapes))
-    labels = tuple(dict.fromkeys(label for _, label in choices))
     known = annotation_fields(boxes, shapes) if boxes or shapes else {}
-    if len(labels) == 1:
-        return Sample(image, label=labels[0], evidence=LabelEvidence.ANNOTATION, **known)
-    return Sample(image, labels=labels, evidence=LabelEvidence.ANNOTATION, **known)
+    return Sample(image, **state_label((label for _, label in choices), name, image), **known)
 
 
 def _read_result(result: list[Any], name: str, image: Path) -> tuple[list[Box], list[Shape], list[tuple[str, str]]]:
@@ -201,8 +191,7 @@ def _read_result(result: list[Any], name: str, image: Path) -> tuple[list[Box], 
             elif kind in _KINDS and not (kind.endswith("labels") and _has_plain_region(result, row)):
                 region = _read_region(_KINDS[kind], row, _label(value) or labels.get(row.get("id")))
                 size = int(row["original_height"]), int(row["original_width"])
-                region = region if isinstance(region, Box) else fall_back(region, None, size, image)
-                item = fit_to_image([region], size, image)[0]
+                item = place_item(region, size, image)
                 (boxes if isinstance(item, Box) else shapes).append(item)  # type: ignore[arg-type]
             elif kind not in _KINDS and kind != "labels":
                 raise ValueError(f"regions of type {kind} are not understood")

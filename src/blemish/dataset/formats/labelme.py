@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from blemish.dataset.annotations import (
     annotation_fields,
     contains_key,
+    file_key,
     finite_number,
     match_files,
     read_json,
@@ -20,16 +22,20 @@ from blemish.dataset.annotations import (
     warn_skipped,
 )
 from blemish.dataset.export import ExportEntry, any_shape, copy_image, prepare_entries
-from blemish.dataset.formats.base import DataSource, Format
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.formats.outlines import ellipse
+from blemish.dataset.frame import fall_back, fit_to_image
 from blemish.dataset.ground_truth import defect_boxes
-from blemish.dataset.image_files import IMAGE_FOLDER_NAMES, find_folder, list_images, list_subsets, normalize_label
+from blemish.dataset.image_files import IMAGE_FOLDER_NAMES, find_folder, list_files, list_images, list_subsets
+from blemish.dataset.labels import normalize_label
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 from blemish.files import write_atomic
-from blemish.geometry import Box, Polygon, Ring, Rle, Shape, encode_mask, mask_bounds, shape_mask
+from blemish.geometry import Box, Polygon, Ring, Rle, Shape, encode_mask, mask_bounds, shape_bounds, shape_mask
 from blemish.imaging.read import image_header
 
-_LABELS = ("annotations", "labels", "json", "jsons", "labelme")
+_IMAGES = (*IMAGE_FOLDER_NAMES, "data")
+_LABELS = ("annotations", "labels", "label", "json", "jsons", "labelme")
 
 
 def looks_like(path: Path) -> bool:
@@ -39,13 +45,15 @@ def looks_like(path: Path) -> bool:
 def read(source: DataSource) -> list[Sample]:
     """Samples with boxes (rectangles) and shapes (polygons; those of one group_id are pieces of one defect).
 
-    An image without a file has no annotation, one with a file of no shapes is good. Skipped with a warning: shapes of
-    other kinds (circles, lines, points), without a label or finite points, and files whose image does not exist.
+    An image without a file has no annotation, one with a file of no shapes is good. Circles become polygons. Set aside:
+    shapes of other kinds (lines, points), without a label or finite points, and files whose image does not exist.
     """
     samples = []
     for split, images, labels in _subsets(source.path):
-        files = {file.stem: file for file in sorted(labels.glob("*.json"))}
-        for image, file in match_files([(image.stem, image) for image in list_images(images)], files, images):
+        deep = images != labels
+        files = [(file_key(file, labels), file) for file in list_files(labels, (".json",), deep)]
+        keyed = [(file_key(image, images), image) for image in list_images(images, deep)]
+        for image, file in match_files(keyed, files, images):
             items = read_or_skip(read_shapes, file, image) if file else None
             samples.append(Sample(image, split=split, **(annotation_fields(*items) if items else {})))
     return samples
@@ -57,8 +65,9 @@ def read_shapes(path: Path, image: Path) -> tuple[list[Box], list[Shape]]:
     rows = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise DataError(f"{path} is no LabelMe file: it has no list of shapes")
-    boxes: list[Box] = []
-    shapes: list[Shape | tuple[str, object]] = []  # a key stands where the polygon of a group will be
+    recorded = _recorded_size(content)
+    size = recorded or image_header(image).size
+    found: list[Box | Shape | tuple[str, object]] = []  # a key stands where the polygon of a group will be
     rings: dict[tuple[str, object], list[Ring]] = {}
     for at, row in enumerate(rows, 1):
         try:
@@ -69,20 +78,43 @@ def read_shapes(path: Path, image: Path) -> tuple[list[Box], list[Shape]]:
             if kind == "rectangle":
                 # Two opposite corners, or all four, as other programs of the format write them.
                 xs, ys = zip(*points, strict=True)
-                boxes.append(Box(min(xs), min(ys), max(xs), max(ys), label))
-            elif kind == "polygon":
+                found.append(Box(min(xs), min(ys), max(xs), max(ys), label))
+            elif kind in ("polygon", "rotation", "circle"):
+                if kind == "circle":
+                    (cx, cy), (x, y) = points
+                    radius = math.hypot(x - cx, y - cy)
+                    points = ellipse(cx, cy, radius, radius)
+                if len(points) < 3:
+                    raise ValueError("an outline needs three points")
                 group = row.get("group_id")
                 key = (label, f"shape {at}" if group is None else group)
                 if key not in rings:
-                    shapes.append(key)
+                    found.append(key)
                 rings.setdefault(key, []).append(points)
             elif kind == "mask":
-                shapes.append(_read_mask(row, points, label, image))
+                found.append(_read_mask(row, points, label, size))
             else:
                 raise ValueError(f"shapes of type {kind} are not understood")
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, binascii.Error, cv2.error) as error:
             warn_skipped(f"{path}: shape {at}: {' '.join(str(error).split())}", image)
-    return boxes, [Polygon(tuple(rings[s]), s[0]) if isinstance(s, tuple) else s for s in shapes]
+    items = [Polygon(tuple(rings[item]), item[0]) if isinstance(item, tuple) else item for item in found]
+    items = fit_to_image([_with_area(item, size, image) for item in items], recorded, image)
+    return [item for item in items if isinstance(item, Box)], [item for item in items if not isinstance(item, Box)]
+
+
+def _with_area(item: Box | Shape, size: tuple[int, int], image: Path) -> Box | Shape:
+    if isinstance(item, Box):
+        return item
+    bounds = shape_bounds(item)
+    return fall_back(item, None if bounds is None else Box(*bounds, item.label), size, image)
+
+
+def _recorded_size(content: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the image that was annotated; None where the file does not say."""
+    try:
+        return int(content["imageHeight"]), int(content["imageWidth"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def read_boxes(path: Path, image: Path) -> tuple[Box, ...]:
@@ -134,9 +166,9 @@ def _shape_rows(entry: ExportEntry) -> Iterator[dict[str, Any]]:
             yield {**common, "points": corners, "shape_type": "mask", "mask": base64.b64encode(png).decode()}
 
 
-def _read_mask(row: dict[str, Any], points: Ring, label: str, image: Path) -> Rle:
-    """A mask of its own, which LabelMe cuts to its bounds."""
-    height, width = image_header(image).size
+def _read_mask(row: dict[str, Any], points: Ring, label: str, size: tuple[int, int]) -> Rle:
+    """A mask of its own, which LabelMe cuts to its bounds, in an image of `size` (height, width)."""
+    height, width = size
     data = np.frombuffer(base64.b64decode(row["mask"], validate=True), np.uint8)
     crop = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     (x0, y0), (x1, y1) = ((int(x), int(y)) for x, y in points)
@@ -151,20 +183,20 @@ def _read_mask(row: dict[str, Any], points: Ring, label: str, image: Path) -> Rl
 def _subsets(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
     """(split, folder of images, folder of JSON files)."""
     for split, subset in list_subsets(path):
-        images, labels = find_folder(subset, IMAGE_FOLDER_NAMES), find_folder(subset, _LABELS)
+        images, labels = find_folder(subset, _IMAGES), find_folder(subset, _LABELS)
         pairs = [(subset, subset), *([(images, images)] if images else []), *([(images, labels)] if images else [])]
         for folder, annotations in pairs:
-            if annotations and _has_shapes(annotations):
+            if annotations and _has_shapes(annotations, folder != annotations):
                 yield split, folder, annotations
                 break
 
 
-def _has_shapes(folder: Path) -> bool:
+def _has_shapes(folder: Path, deep: bool) -> bool:
     # The image itself may come before the shapes, and is long.
-    return any(contains_key(file, "shapes", "imageData") for file in sorted(folder.glob("*.json"))[:3])
+    return any(contains_key(file, "shapes", "imageData") for file in list_files(folder, (".json",), deep)[:3])
 
 
 FORMAT = Format(
     "<stem>.json of shapes beside each <stem>.png; or images/ and annotations/; train/, val/ and test/ above them",
-    looks_like, read, write,
+    looks_like, read, write, convention=Convention("JSON file"),
 )  # fmt: skip

@@ -1,23 +1,22 @@
 """Images with masks of the same name: MT_<class>/Imgs/*.jpg beside *.png (magnetic tile), or images/ and masks/."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from blemish.dataset.annotations import warn_skipped
+from blemish.dataset.annotations import file_key, match_files
 from blemish.dataset.export import write_classified
 from blemish.dataset.formats import class_masks, yolo
-from blemish.dataset.formats.base import DataSource, Format
+from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import (
     IMAGE_FOLDER_NAMES,
     MaskTree,
     find_folder,
-    label_from_mask,
     list_folders,
     list_images,
     list_subsets,
-    normalize_label,
 )
+from blemish.dataset.labels import LabelEvidence, normalize_label
 from blemish.dataset.sample import GOOD, Dataset, Sample
 
 _TILE = re.compile(r"^MT_(\w+)$", re.IGNORECASE)
@@ -39,15 +38,15 @@ def read(source: DataSource) -> list[Sample]:
     if folders:
         return [sample for folder in folders for sample in _read_tile_folder(folder)]
     if _has_same_named(source.path):
-        return list(_read_photos(list_images(source.path), lambda mask: label_from_mask(mask) if mask else GOOD))
+        return list(_read_photos(list_images(source.path), source.path, None))
     samples = []
     for split, images, masks in _subsets(source.path):
         tree = MaskTree(masks)
         for image in list_images(images, deep=True):
             folder = image.parent.relative_to(images)
-            mask = tree.find(image.stem, folder)
-            label = label_from_mask(mask) if mask else GOOD
-            samples.append(Sample(image, normalize_label(folder.parts[0]) if folder.parts else label, split, mask))
+            found = tree.find(image, folder)
+            label = normalize_label(folder.parts[0]) if folder.parts else None
+            samples.append(Sample(image, label, split, evidence=LabelEvidence.FOLDER if label else None, **found))
         tree.warn_unmatched(images)
     return samples
 
@@ -69,17 +68,15 @@ def _tile_folders(path: Path) -> list[Path]:
 def _read_tile_folder(folder: Path) -> Iterator[Sample]:
     name = folder.name[len("MT_") :].lower()
     label = GOOD if name == "free" else normalize_label(name)
-    return _read_photos(list_images(folder, deep=True), lambda mask: label)
+    return _read_photos(list_images(folder, deep=True), folder, label)
 
 
-def _read_photos(files: Iterable[Path], label: Callable[[Path | None], str]) -> Iterator[Sample]:
-    """Photographs with the PNG mask of the same name, if any, in one folder."""
-    for file in files:
-        if file.suffix.lower() in _PHOTO:
-            mask = file.with_suffix(".png") if file.with_suffix(".png").is_file() else None
-            yield Sample(file, label=label(mask), mask=mask)
-        elif not any(file.with_suffix(suffix).is_file() for suffix in _PHOTO):
-            warn_skipped(f"{file}: its image does not exist")
+def _read_photos(files: Sequence[Path], folder: Path, label: str | None) -> Iterator[Sample]:
+    """Photographs with the PNG mask of the same name, if any, beside them."""
+    photos = [(file_key(file, folder), file) for file in files if file.suffix.lower() in _PHOTO]
+    masks = [(file_key(file, folder), file) for file in files if file.suffix.lower() not in _PHOTO]
+    for image, mask in match_files(photos, masks, folder):
+        yield Sample(image, label, mask=mask, evidence=LabelEvidence.FOLDER if label else None)
 
 
 def _has_same_named(path: Path) -> bool:
@@ -97,5 +94,5 @@ def _subsets(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
 
 FORMAT = Format(
     "MT_<class>/Imgs/*.jpg beside same-named *.png; or images/[<class>/]*.png and masks/[<class>/]*.png (none = good)",
-    looks_like, read, write,
+    looks_like, read, write, convention=Convention("mask", absent_is_good=True),
 )  # fmt: skip

@@ -1,23 +1,20 @@
 """The layout of MVTec AD: train/good, test/<type>, ground_truth/<type>/<stem>_mask.*; or a folder of such."""
 
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.export import write_classified
-from blemish.dataset.formats.base import DataSource, Format
+from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import (
     MASK_NAMES,
+    MaskTree,
     find_folder,
     has_images,
-    is_good_name,
     list_folders,
     list_images,
-    list_masks,
     list_subsets,
-    normalize_label,
-    warn_unmatched_masks,
 )
+from blemish.dataset.labels import LabelEvidence, is_good_name, normalize_label
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.split import ensure_splits
 
@@ -69,20 +66,19 @@ def _is_category(path: Path) -> bool:
 def _read_category(path: Path) -> list[Sample]:
     masks = find_folder(path, MASK_NAMES)
     samples = []
-    images_by_kind: defaultdict[str, list[Path]] = defaultdict(list)
+    tree = MaskTree(masks)
     for split, subset in list_subsets(path):
         for kind in list_folders(subset) if split else ():
             label = normalize_label(kind.name)
-            by_stem = list_masks(masks / kind.name) if masks and label != GOOD else {}
-            for image in list_images(kind):
-                images_by_kind[kind.name].append(image)
-                samples.append(Sample(image, label=label, split=split, mask=by_stem.get(image.stem)))
-    for folder in list_folders(masks) if masks else ():
-        warn_unmatched_masks(list_masks(folder), images_by_kind[folder.name])
+            for image in list_images(kind, deep=True):
+                folder = image.parent.relative_to(subset)
+                found = tree.find(image, subset.name / folder, folder)
+                samples.append(Sample(image, label, split, evidence=LabelEvidence.FOLDER, **found))
+    tree.warn_unmatched(path)
     return samples
 
 
 FORMAT = Format(
     "train/good, test/<type>, ground_truth/<type>/NNN_mask.png; or a folder of such categories",
-    looks_like, read, write,
+    looks_like, read, write, convention=Convention("mask"),
 )  # fmt: skip

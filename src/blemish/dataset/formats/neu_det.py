@@ -7,8 +7,8 @@ from pathlib import Path
 
 from blemish.dataset.export import copy_image, image_name, no_shape, prepare_entries
 from blemish.dataset.formats import voc
-from blemish.dataset.formats.base import DataSource, Format
-from blemish.dataset.image_files import normalize_label
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.labels import LabelEvidence, normalize_label
 from blemish.dataset.sample import Dataset, Sample
 
 
@@ -22,7 +22,9 @@ def read(source: DataSource) -> list[Sample]:
     samples = []
     for sample in voc.read_pair(path / "IMAGES", path / "ANNOTATIONS"):
         name = voc.NUMBERED.match(sample.image.stem)
-        samples.append(replace(sample, label=normalize_label(name.group(1)) if name else sample.label))
+        samples.append(
+            replace(sample, label=normalize_label(name.group(1)), evidence=LabelEvidence.FILE_NAME) if name else sample
+        )
     others = [sum(box.label != s.label for box in s.boxes or ()) for s in samples]
     if any(others):
         warnings.warn(
@@ -53,5 +55,6 @@ def write(dataset: Dataset, out: Path) -> list[str]:
 
 
 FORMAT = Format(
-    "IMAGES/<class>_<number>.jpg with ANNOTATIONS/<class>_<number>.xml, in capitals", voc.is_neu_det, read, write
-)
+    "IMAGES/<class>_<number>.jpg with ANNOTATIONS/<class>_<number>.xml, in capitals",
+    voc.is_neu_det, read, write, convention=Convention("XML file"),
+)  # fmt: skip

@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from blemish.arrays import Mask
 from blemish.dataset.export import ExportEntry
-from blemish.geometry import Ring, Rle, encode_mask, polygon_mask
+from blemish.dataset.frame import fall_back, fit_to_image
+from blemish.dataset.ground_truth import clip_box
+from blemish.errors import DataError
+from blemish.geometry import Box, Ring, Rle, Shape, encode_mask, polygon_mask
+from blemish.imaging.read import MAX_PIXELS
 
 _ELLIPSE_POINTS = 72
 
@@ -62,3 +67,17 @@ def merged_losses(entries: Iterable[ExportEntry]) -> list[str]:
     """A line about masks of many defects, for formats that write each shape as one defect."""
     many = sum(any(isinstance(item, Rle) and item.many for item in entry.items or ()) for entry in entries)
     return [f"masks of many defects become one shape each in {many} images"] if many else []
+
+
+def place_item(item: Box | Shape, recorded: tuple[int, int], image: Path) -> Box | Shape:
+    """A box or shape of an image of the `recorded` size (height, width), in the frame of the image as it is read.
+
+    DataError where it covers no pixel, or the sizes do not go together, or the recorded one is none.
+    """
+    if min(recorded) < 1 or recorded[0] * recorded[1] > MAX_PIXELS:
+        raise DataError(f"its image is said to have {recorded[1]}×{recorded[0]} pixels")
+    if not isinstance(item, Box):
+        fall_back(item, None, recorded, image)
+    elif clip_box(item, recorded) is None:
+        raise DataError(f"its box covers no pixel of {image}")
+    return fit_to_image([item], recorded, image)[0]

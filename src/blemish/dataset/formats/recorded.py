@@ -1,12 +1,18 @@
 """Images by the paths that an annotation file records of them, which are often those of another computer."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from blemish.dataset.annotations import fold_name, warn_skipped
-from blemish.dataset.image_files import list_images
+from blemish.dataset.image_files import list_files, list_images
+from blemish.dataset.labels import LabelEvidence, normalize_label
+from blemish.dataset.sample import GOOD
+from blemish.errors import DataError
+
+_MAX_FILES = 20  # of a folder that are looked into
 
 
 @dataclass(frozen=True)
@@ -82,3 +88,35 @@ def read_start(file: Path) -> str:
     """The beginning of a text file, for a look at its kind."""
     with file.open("rb") as stream:
         return stream.read(65536).decode("utf-8-sig", errors="replace").lstrip()
+
+
+def find_exports(path: Path, suffix: str, is_export: Callable[[Path], bool]) -> list[Path]:
+    """The file itself, or the files of a folder, with this suffix and content."""
+    files = [path] if path.is_file() else list_files(path, (suffix,))[:_MAX_FILES]
+    return [file for file in files if file.suffix.lower() == suffix and is_export(file)]
+
+
+def require_exports(path: Path, suffix: str, is_export: Callable[[Path], bool], kind: str) -> list[Path]:
+    """As `find_exports`; DataError, naming what is there instead, where there is none."""
+    files = find_exports(path, suffix, is_export)
+    if not files:
+        others = [path] if path.is_file() else list_files(path, (suffix,))
+        found = f"{', '.join(str(file) for file in others[:3])} is none" if others else f"there is no {suffix} file"
+        raise DataError(f"{path} holds no {kind}: {found}")
+    return files
+
+
+def state_label(names: Iterable[str], source: str, image: Path) -> dict[str, Any]:
+    """Fields of a sample for the classes that an annotation states of the whole image; nothing where there are none.
+
+    To be good and defective contradicts itself, and is set aside.
+    """
+    labels = tuple(dict.fromkeys(normalize_label(name) for name in names))
+    if not labels:
+        return {}
+    if len(labels) == 1:
+        return {"label": labels[0], "evidence": LabelEvidence.ANNOTATION}
+    if GOOD in labels:
+        warn_skipped(f"{source}: {image.name} is said to be {', '.join(labels)} at once", image)
+        return {}
+    return {"labels": labels, "evidence": LabelEvidence.ANNOTATION}

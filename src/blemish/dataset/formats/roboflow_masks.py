@@ -6,7 +6,7 @@ from blemish.dataset.annotations import first_line, read_csv, warn_skipped
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import list_images, list_subsets
 from blemish.dataset.labels import is_background_name
-from blemish.dataset.sample import GOOD, Sample
+from blemish.dataset.sample import Sample
 from blemish.errors import DataError
 
 _NAMES = "_classes.csv"
@@ -21,15 +21,15 @@ def read(source: DataSource) -> list[Sample]:
     """Samples with class masks; an image without a mask has no annotation, one with nothing but background is good."""
     samples = []
     for split, subset in list_subsets(source.path):
-        names = _read_names(subset / _NAMES) if (subset / _NAMES).is_file() else ()
+        names = _read_names(subset / _NAMES) if (subset / _NAMES).is_file() else None
         files = list_images(subset)
         masks = {file.stem.removesuffix(_TAIL): file for file in files if file.stem.endswith(_TAIL)}
         images = {file.stem: file for file in files if not file.stem.endswith(_TAIL)}
-        if masks and not names:
+        if masks and names is None:
             warn_skipped(f"{subset / _NAMES} does not exist: {len(masks)} masks have no names", folder=subset)
         for stem, image in images.items():
-            mask = masks.get(stem) if names else None
-            if stem in masks and not names:
+            mask = masks.get(stem) if names is not None else None
+            if stem in masks and names is None:
                 warn_skipped(f"{masks[stem]}: its pixel values have no names", image)
             samples.append(Sample(image, split=split, mask=mask, mask_classes=names if mask else None))
         for stem in sorted(masks.keys() - images.keys()):
@@ -53,12 +53,14 @@ def _read_names(file: Path) -> tuple[str, ...]:
         if not name or value < 0 or value > 255 or value in names:
             raise DataError(f"{file}, line {line}: pixel value {value} is out of range or listed twice, or has no name")
         names[value] = name
+    if not names:
+        raise DataError(f"{file} names no pixel values")
     if not is_background_name(names.pop(0, "background")):
         raise DataError(f"{file}: pixel value 0 is a class; it has to be background")
     missing = sorted(set(range(1, max(names, default=0) + 1)) - names.keys())
     if missing:
         raise DataError(f"{file}: pixel value {missing[0]} has no name")
-    return tuple(names[value] for value in sorted(names)) or (GOOD,)
+    return tuple(names[value] for value in sorted(names))
 
 
 FORMAT = Format(

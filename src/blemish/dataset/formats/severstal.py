@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from blemish.arrays import Mask
-from blemish.dataset.annotations import annotation_fields, first_line, read_csv, warn_skipped
+from blemish.dataset.annotations import annotation_fields, first_line, fold_name, read_csv, warn_skipped
 from blemish.dataset.export import copy_image, image_name, write_masked
-from blemish.dataset.formats.base import DataSource, Format
-from blemish.dataset.image_files import list_images, normalize_label
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.image_files import list_images
+from blemish.dataset.labels import normalize_label
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
@@ -37,18 +38,27 @@ def read(source: DataSource) -> list[Sample]:
     if file is None:
         raise DataError(f"{source.path} holds no train.csv")
     folder = file.parent / "train_images"
-    images = {image.name: image for image in list_images(folder if folder.is_dir() else file.parent)}
+    folder = folder if folder.is_dir() else file.parent
+    images = {image.name: image for image in list_images(folder)}
+    folded = {fold_name(name): name for name in images} | {fold_name(image.stem): name for name, image in images.items()}
+    listed, missing = set[str](), list[str]()
     runs: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for _, row in read_csv(file)[1]:
         name, _, kind = row.get("ImageId_ClassId", "").rpartition("_")
         if "ImageId" in row and "ClassId" in row:
             name, kind = row["ImageId"], row["ClassId"]
+        if name not in images:  # in another case, or of another suffix
+            name = folded.get(fold_name(name)) or folded.get(fold_name(Path(name).stem)) or name
+        listed.add(name)
         if name not in images:
-            warn_skipped(f"{file}: image {name or '(none)'} does not exist")
+            missing.append(name or "(none)")
         elif row.get("EncodedPixels"):
             runs[name].append((normalize_label(kind), row["EncodedPixels"]))
+    for name in missing:
+        warn_skipped(f"{file}: image {name} does not exist", folder=None if runs else folder)
     return [
-        Sample(image, **annotation_fields((), _read_masks(file, image, runs[name]))) for name, image in images.items()
+        Sample(image, **(annotation_fields((), _read_masks(file, image, runs[name])) if name in listed else {}))
+        for name, image in images.items()
     ]
 
 
@@ -105,5 +115,5 @@ def _format_runs(mask: Mask) -> str:
 
 FORMAT = Format(
     "train.csv of ImageId, ClassId, EncodedPixels (or ImageId_ClassId, EncodedPixels), and train_images/",
-    looks_like, read, write,
+    looks_like, read, write, convention=Convention("row of run lengths", absent_is_good=True),
 )  # fmt: skip

@@ -22,10 +22,10 @@ from blemish.dataset.annotations import (
 )
 from blemish.dataset.export import ExportEntry, any_shape, copy_image, prepare_entries
 from blemish.dataset.formats.base import Convention, DataSource, Format
-from blemish.dataset.formats.outlines import fill_with_holes, merged_losses, paste_mask
-from blemish.dataset.frame import fall_back, fit_to_image
+from blemish.dataset.formats.outlines import fill_with_holes, merged_losses, paste_mask, place_item
+from blemish.dataset.formats.recorded import state_label
 from blemish.dataset.image_files import SPLIT_NAMES, list_folders, list_images
-from blemish.dataset.labels import LabelEvidence, is_good_name
+from blemish.dataset.labels import is_good_name
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
@@ -112,20 +112,15 @@ def _read_file(file: Path, image: Path, classes: set[str], tags: set[str]) -> di
             if label not in classes:
                 raise ValueError(f"its class {label} is not in meta.json")
             item = _read_object(row, label, size)
-            item = item if isinstance(item, Box) else fall_back(item, None, size, image)
-            item = fit_to_image([item], size, image)[0]
+            item = place_item(item, size, image)
             (boxes if isinstance(item, Box) else shapes).append(item)  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DataError, ImageError) as error:
             warn_skipped(f"{file}: object {at}: {' '.join(str(error).split())}", image)
     for tag in given:
         if tag not in tags:
             warn_skipped(f"{file}: its tag {tag} is not in meta.json", image)
-    labels = tuple(dict.fromkeys(tag for tag in given if tag in classes or is_good_name(tag)))
     fields = annotation_fields(boxes, shapes) if boxes or shapes else {}
-    if labels:
-        fields |= {"evidence": LabelEvidence.ANNOTATION}
-        fields |= {"label": labels[0]} if len(labels) == 1 else {"labels": labels}
-    return fields
+    return fields | state_label((tag for tag in given if tag in classes or is_good_name(tag)), str(file), image)
 
 
 def _read_object(row: dict[str, Any], label: str, size: tuple[int, int]) -> Box | Shape:

@@ -1,6 +1,7 @@
 """YOLO: a .txt an image with lines of class, centre and size, or class and outline, in shares of the image's size."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from blemish.dataset.annotations import (
     annotation_fields,
+    file_key,
     finite_number,
     match_files,
     read_lines,
@@ -17,22 +19,28 @@ from blemish.dataset.annotations import (
 )
 from blemish.dataset.export import copy_image, defect_names, prepare_entries, single_ring
 from blemish.dataset.formats import deeppcb
-from blemish.dataset.formats.base import DataSource, Format
+from blemish.dataset.formats.base import Convention, DataSource, Format
+from blemish.dataset.frame import fall_back, fit_to_image
 from blemish.dataset.image_files import (
+    file_exists,
     find_folder,
+    find_recorded,
     first_existing,
+    list_files,
     list_images,
     list_subsets,
-    normalize_label,
+    path_tails,
 )
+from blemish.dataset.labels import normalize_label
 from blemish.dataset.sample import SPLITS, Dataset, Sample
 from blemish.errors import DataError
 from blemish.files import write_atomic
-from blemish.geometry import Box, Polygon, Shape
+from blemish.geometry import Box, Polygon, Shape, shape_bounds
 from blemish.imaging.read import image_header
 
 _NAMES = ("classes.txt", "obj.names", "labels/classes.txt", "_darknet.labels")
 _NO_LABELS = {"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "readme.txt"}
+_MARGIN = 0.05  # of the image, by which a box or outline may reach beyond it
 _MAX_FILES = 20  # that are looked into
 
 ClassNames = Mapping[int, str] | None  # None: the number is the name
@@ -57,17 +65,50 @@ def read(source: DataSource) -> list[Sample]:
     content = _read_yaml(file) if file else {}
     names = _parse_names(content.get("names")) if file else _listed_names(root)
     samples = []
+    folders: dict[Path, dict[Path, Path | None]] = {}  # of listed images: those of a folder with their label files
+    numbers: list[_BoxNumbers] = []
     for split, images in [*_yaml_places(content, root)] or [*_plain_folders(root)]:
-        pairs = _match_folder(images) if isinstance(images, Path) else [(i, _label_file(i)) for i in images]
+        listed = images if isinstance(images, list) else []
+        for folder in {image.parent for image in listed} - folders.keys():
+            missing = [image for image in listed if image.parent == folder and not file_exists(image)]
+            folders[folder] = dict(_match_folder(folder, missing, deep=False)) if folder.is_dir() else {}
+        pairs = _match_folder(images) if isinstance(images, Path) else [(i, folders[i.parent].get(i)) for i in images]
         for image, label_file in pairs:
-            existing = label_file if image.is_file() else None
-            items = read_or_skip(read_label_file, existing, image, names) if existing else ([], [])
+            existing = label_file if file_exists(image) else None
+            items = read_or_skip(read_label_file, existing, image, names, numbers) if existing else None
             samples.append(Sample(image, split=split, **(annotation_fields(*items) if items else {})))
+    _check_numbers(numbers)
     return samples
 
 
-def read_label_file(path: Path, image: Path, names: ClassNames = None) -> tuple[list[Box], list[Shape]]:
-    """Boxes and outlines of a file, in pixels of the image."""
+@dataclass(frozen=True)
+class _BoxNumbers:
+    """Where the numbers of a box line were, and what they may be instead of centre, size and confidence."""
+
+    file: Path
+    image: Path
+    corners: bool  # they may be two corners
+    outside: bool  # as centre and size, they reach beyond the image
+    fifth: bool  # there are five
+    angle: bool  # the fifth is no confidence
+
+
+def _check_numbers(numbers: list[_BoxNumbers]) -> None:
+    """Set all boxes aside where some show that the set's numbers mean something else."""
+    if any(n.angle for n in numbers):
+        for n in numbers:
+            if n.fifth and not n.angle:  # of the others, the reader has said so
+                warn_skipped(f"{n.file}: the fifth number of a box is no confidence: in other lines it is not in 0 to 1", n.image)
+    if any(n.outside for n in numbers) and all(n.corners for n in numbers):
+        for n in numbers:
+            if not n.outside:
+                warn_skipped(f"{n.file}: numbers are corners rather than centre and size, as other lines show", n.image)
+
+
+def read_label_file(
+    path: Path, image: Path, names: ClassNames = None, numbers: list[_BoxNumbers] | None = None
+) -> tuple[list[Box], list[Shape]]:
+    """Boxes and outlines of a file, in pixels of the image; `numbers` collects what tells of the whole set."""
     boxes: list[Box] = []
     shapes: list[Shape] = []
     lines = read_lines(path)
@@ -80,14 +121,37 @@ def read_label_file(path: Path, image: Path, names: ClassNames = None) -> tuple[
         except ValueError as error:
             warn_skipped(f"{path}, line {at}: {error}", image)
             continue
-        if len(values) in (4, 5):  # five with a confidence
-            x, y, w, h = values[0] * width, values[1] * height, values[2] * width, values[3] * height
-            boxes.append(Box(x - w / 2, y - h / 2, x + w / 2, y + h / 2, label))
+        if len(values) in (4, 5):
+            x, y, w, h = values[:4]
+            outside = min(x - w / 2, y - h / 2) < -_MARGIN or max(x + w / 2, y + h / 2) > 1 + _MARGIN
+            angle = len(values) == 5 and not 0 <= values[4] <= 1
+            if numbers is not None:
+                numbers.append(_BoxNumbers(path, image, w > x and h > y, outside, len(values) == 5, angle))
+            if w <= 0 or h <= 0 or outside:
+                warn_skipped(f"{path}, line {at}: {line.strip()!r} is no centre and size in shares of the image", image)
+            elif angle:
+                warn_skipped(f"{path}, line {at}: the fifth number, {values[4]:g}, is no confidence", image)
+            else:
+                x, y, w, h = x * width, y * height, w * width, h * height
+                boxes.append(Box(x - w / 2, y - h / 2, x + w / 2, y + h / 2, label))
         elif len(values) >= 6 and len(values) % 2 == 0:
+            if min(values) < -_MARGIN or max(values) > 1 + _MARGIN:
+                warn_skipped(f"{path}, line {at}: the outline is not in shares of the image", image)
+                continue
             ring = tuple((x * width, y * height) for x, y in zip(values[::2], values[1::2], strict=True))
-            shapes.append(Polygon((ring,), label))
+            polygon, bounds = Polygon((ring,), label), shape_bounds(Polygon((ring,), label))
+            try:
+                item = fall_back(polygon, bounds and Box(*bounds, label), (height, width), image)
+            except DataError as error:
+                warn_skipped(f"{path}, line {at}: {error}", image)
+                continue
+            if isinstance(item, Box):
+                boxes.append(item)
+            else:
+                shapes.append(item)
         else:
             warn_skipped(f"{path}, line {at}: {len(values)} numbers are neither a box nor an outline", image)
+    fit_to_image([*boxes, *shapes], None, image)  # says so where EXIF turns the picture
     return boxes, shapes
 
 
@@ -174,13 +238,16 @@ def _yaml_places(content: dict[str, Any], root: Path) -> Iterator[tuple[str | No
         if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
             raise DataError(f"{root}: {split} of a YOLO data.yaml is a folder or a list of them, not {given!r}")
         for text in listed:
-            place = next((p for p in (base / text, root / text, root / text.lstrip("./")) if p.exists()), None)
+            places = (folder / tail for tail in path_tails(text) for folder in (base, root))
+            place = next((place for place in places if place.exists()), None)
             if place is None:
                 warn_skipped(f"{root}: the {split} images {text} do not exist")
             elif place.is_dir():
                 yield split, _images_folder(place)
             else:
-                yield split, [place.parent / line.strip() for _, line in read_lines(place)]
+                lines = [line.strip() for _, line in read_lines(place, names=True)]
+                below = [place.parent, base, root]
+                yield split, [find_recorded(line, below) or place.parent / line for line in lines]
 
 
 def _plain_folders(root: Path) -> Iterator[tuple[str | None, Path]]:
@@ -204,17 +271,16 @@ def _labels_folder(images: Path) -> Path:
     return labels if labels.is_dir() else images
 
 
-def _match_folder(images: Path) -> Iterator[tuple[Path, Path | None]]:
+def _match_folder(
+    images: Path, missing: Sequence[Path] = (), deep: bool = True
+) -> Iterator[tuple[Path, Path | None]]:
+    """The images of a folder, and those that are `missing` there, each with its label file."""
     labels = _labels_folder(images)
-    keyed = [(image.relative_to(images).with_suffix("").as_posix(), image) for image in list_images(images, deep=True)]
-    files = {f.relative_to(labels).with_suffix("").as_posix(): f for f in labels.rglob("*.txt")}
+    keyed = [(file_key(image, images), image) for image in [*list_images(images, deep), *missing]]
     named = {key for key, _ in keyed}
-    lists = {key for key, file in files.items() if key not in named and file.name.lower() in _NO_LABELS}
-    return match_files(keyed, {key: file for key, file in files.items() if key not in lists}, images)
-
-
-def _label_file(image: Path) -> Path | None:
-    return first_existing([_labels_folder(image.parent) / f"{image.stem}.txt"])
+    files = [(file_key(file, labels), file) for file in list_files(labels, (".txt",), deep)]
+    files = [(key, file) for key, file in files if key in named or file.name.lower() not in _NO_LABELS]
+    return match_files(keyed, files, images)
 
 
 def _has_labels(folder: Path) -> bool:
@@ -223,7 +289,7 @@ def _has_labels(folder: Path) -> bool:
     Looks into a few that are not empty, as those of good images are.
     """
     files = sorted(
-        f for f in folder.rglob("*.txt") if f.name.lower() not in _NO_LABELS and f.is_file() and f.stat().st_size
+        f for f in list_files(folder, (".txt",), deep=True) if f.name.lower() not in _NO_LABELS and f.stat().st_size
     )
     for file in files[:_MAX_FILES]:
         words = file.read_text(encoding="utf-8", errors="replace").partition("\n")[0].split()
@@ -237,5 +303,5 @@ def _has_labels(folder: Path) -> bool:
 
 FORMAT = Format(
     "a data.yaml of names and train, val, test; or images/ and labels/*.txt with perhaps data.yaml or classes.txt",
-    looks_like, read, write,
+    looks_like, read, write, convention=Convention("label file", absent_is_good=True),
 )  # fmt: skip

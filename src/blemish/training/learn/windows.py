@@ -1,4 +1,4 @@
-"""Tiles as images of their own: a sliding-window classifier learns from tiles that masks or boxes label."""
+"""Tiles as images of their own: a sliding-window classifier is trained on tiles labelled by masks or boxes."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,7 +58,7 @@ def check_localized_defects(dataset: Dataset) -> None:
     """Raise DataError where no training image has a mask or boxes of its defects."""
     if not any(s.defective and is_localized(s) for s in dataset.split("train").samples):
         raise DataError(
-            "a classifier with --tile learns from windows that masks or boxes label, and no training image with a "
+            "a classifier with --tile is trained on windows that masks or boxes label, and no training image with a "
             "defect has any; leave --tile out to classify whole images"
         )
 
@@ -82,7 +82,7 @@ def make_windows(dataset: Dataset, view: View, rule: WindowLabelRule, need_defec
                 tiles.append(tile)
     if need_defects and not any(sample.label != GOOD for sample in samples):
         raise DataError(
-            "a classifier of windows learns from masks or boxes, and none of them gives a window a defect's class; "
+            "a classifier of windows is trained on masks or boxes, and none of them gives a window a defect's class; "
             "add such annotations, change --tile or --window-share, or leave --tile out to classify whole images"
         )
     return Windows(dataset.with_samples(samples), tuple(tiles))

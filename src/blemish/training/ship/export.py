@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -223,6 +223,7 @@ def common_valid_mask(dataset: Dataset) -> bytes | None:
         return None
     first = next(sample for sample in dataset.samples if (sample.roi, sample.ignore) == common)
     header = image_header(str(first.roi or first.ignore))
+    first = replace(first, mask_classes=None, ignore_shapes=None)  # those of this one image
     return encode(valid_mask(first, (header.height, header.width)), ".png")
 
 
