@@ -48,7 +48,13 @@ def run_station(folder: Path, bundle: Path | None, **settings: object) -> Iterat
 
 def make_client(station: Station, token: str | None = None) -> TestClient:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return TestClient(create_app(station), base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
+    return TestClient(
+        create_app(station),
+        base_url="http://127.0.0.1",
+        headers=headers,
+        raise_server_exceptions=False,
+        client=("127.0.0.1", 50000),
+    )
 
 
 class Server:
@@ -77,10 +83,14 @@ class Server:
         raise AssertionError(f"the server did not start: {self._log.read_text()[-2000:]}")
 
     def kill(self) -> None:
-        """As a power cut would, for the process."""
+        """Kill the process, as a power cut would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def send_signal(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
 
     def end(self) -> int:
         assert self._process is not None

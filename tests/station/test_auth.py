@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from station_helpers import make_client, picture, run_station, send
 
 from blemish.station import auth
-from blemish.station.models import TokenRow
-from blemish.station.station import Station
+from blemish.station.api import create_app
+from blemish.station.models import TokenRow, UserRow
+from blemish.station.repository import read_audit_log
+from blemish.station.station import Station, check_access
 
 
 def tokens(station: Station) -> dict[str, str]:
@@ -89,12 +92,99 @@ def test_beyond_loopback_a_token_is_required(tmp_path: Path, bundle_file: Path) 
         assert make_client(station, token).get("/v1/recipes").status_code == 200
 
 
-def test_a_session_cookie_expires(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens(station)
+def test_a_session_ends_by_expiry_and_by_signing_out(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tokens(station)
+    browser = make_client(station)
+    assert browser.post("/v1/session", data={"token": made["line"]}).status_code == 200
+    assert browser.get("/v1/session").json() == {"name": "line", "role": "line"}
+    taken = {"Cookie": f"{auth.COOKIE}={browser.cookies[auth.COOKIE]}"}
+    assert make_client(station).get("/v1/recipes", headers=taken).status_code == 200
+    assert browser.delete("/v1/session").status_code == 204
+    assert make_client(station).get("/v1/recipes", headers=taken).status_code == 401  # a copy of it ends as well
+    monkeypatch.setattr(auth, "SESSION_S", -1)
+    with station.database.writing() as session:
+        cookie = auth.open_session(session, session.get_one(TokenRow, 1))
+    station.access.ensure_fresh()
+    assert station.access.cookie_user(cookie) is None
+
+
+def test_a_request_through_a_proxy_is_never_local(station: Station) -> None:
+    client = make_client(station)
+    assert client.get("/v1/recipes").status_code == 200
+    for name in ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "Via", "X-Real-IP"):
+        assert client.get("/v1/recipes", headers={name: "127.0.0.1"}).status_code == 401, name
+        assert client.get("/", headers={name: "127.0.0.1"}).status_code in (303, 404)
+    remote = TestClient(create_app(station), base_url="http://127.0.0.1", client=("10.0.0.7", 1))
+    assert remote.get("/v1/recipes").status_code == 401
+
+
+def test_without_tokens_everybody_is_let_in_where_that_is_asked_for(tmp_path: Path, bundle_file: Path) -> None:
+    with run_station(tmp_path / "s", bundle_file, host="0.0.0.0", no_tokens=True) as station:
+        check_access(station.settings, station.database)
+        remote = TestClient(create_app(station), base_url="http://station", client=("10.0.0.7", 1))
+        assert remote.get("/v1/recipes", headers={"Via": "proxy"}).status_code == 200
+        tokens(station)
+        assert remote.get("/v1/recipes").status_code == 401
+
+
+def test_users_sign_in_with_a_password(station: Station) -> None:
+    client = make_client(station)
+    for name, role in (("anna", "admin"), ("otto", "operator")):
+        made = client.post("/v1/users", json={"name": name, "role": role, "password": f"{name}-{name}-{name}"})
+        assert made.status_code == (201 if name == "anna" else 401)
+    assert client.post("/v1/session", data={"name": "anna", "password": "wrong-password"}).status_code == 401
+    signed = client.post("/v1/session", data={"name": "anna", "password": "anna-anna-anna"})
+    change = {auth.CSRF_HEADER: signed.json()["csrf"]}
+    otto = {"name": "otto", "role": "operator", "password": "otto-otto-otto"}
+    assert client.post("/v1/users", json=otto, headers=change).status_code == 201
+    assert client.post("/v1/tokens", json={"name": "otto", "role": "line"}, headers=change).status_code == 422
+    assert client.post("/v1/users", json=otto | {"name": "x", "password": "short"}, headers=change).status_code == 422
+    other = make_client(station)
+    signed = other.post("/v1/session", data={"name": "otto", "password": "otto-otto-otto"})
+    own = {auth.CSRF_HEADER: signed.json()["csrf"]}
+    assert other.put("/v1/users/anna/password", json={"password": "x" * 12}, headers=own).status_code == 403
+    assert other.put("/v1/users/otto/password", json={"password": "x" * 12}, headers=own).status_code == 204
+    assert other.get("/v1/session").status_code == 401  # the sessions of the old password have ended
     with station.database.reading() as session:
-        row = session.get_one(TokenRow, 1)
-        cookie = auth.make_cookie(station.secret, row)
-        assert auth.cookie_user(session, station.secret, cookie) == auth.User("line", "line")
-        assert auth.cookie_user(session, bytes(32), cookie) is None  # of another station
-        monkeypatch.setattr(auth, "SESSION_S", -1)
-        assert auth.cookie_user(session, station.secret, cookie) is None
+        stored = session.query(UserRow).all()
+        assert all(row.password.startswith("$argon2id$") for row in stored)
+        actions = [(row.created_by, row.action) for row in read_audit_log(session)]
+    assert ("anna", "sign-in") in actions
+    assert ("anna", "sign-in failed") in actions
+
+
+def test_failed_sign_ins_are_delayed() -> None:
+    time = [0.0]
+    throttle = auth.SignInThrottle(lambda: time[0])
+    for _ in range(throttle.FREE):
+        throttle.failed("anna@a")
+        throttle.check("anna@a")
+    throttle.failed("anna@a")
+    throttle.check("otto@a")
+    with pytest.raises(auth.TooManyFailuresError, match="retry in 2 s"):
+        throttle.check("anna@a")
+    time[0] = 3.0
+    throttle.check("anna@a")
+    for _ in range(20):
+        throttle.failed("anna@a")
+    with pytest.raises(auth.TooManyFailuresError, match="retry in 300 s"):
+        throttle.check("anna@a")
+    throttle.succeeded("anna@a")
+    throttle.check("anna@a")
+
+
+def test_wrong_tokens_are_refused_for_a_while(station: Station) -> None:
+    tokens(station)
+    answers = [make_client(station).post("/v1/session", data={"token": "wrong"}) for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [401] * 5 + [429]
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+
+
+def test_the_last_administrator_stays(station: Station) -> None:
+    made = tokens(station)
+    admin = make_client(station, made["admin"])
+    refused = admin.delete("/v1/tokens/admin")
+    assert (refused.status_code, "last administrator" in refused.json()["detail"]) == (409, True)
+    admin.post("/v1/users", json={"name": "anna", "role": "admin", "password": "anna-anna-anna"})
+    assert admin.delete("/v1/tokens/admin").status_code == 204
+    assert admin.get("/v1/tokens").status_code == 401

@@ -2,13 +2,15 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 from fastapi.testclient import TestClient
+from starlette.types import Message
 from station_helpers import HTTP, ServerMaker, make_client, picture, run_station
 
+from blemish.station import auth
 from blemish.station.api import create_app
 from blemish.station.station import Station
 
@@ -76,3 +78,44 @@ def test_a_body_of_a_gigabyte_is_refused_early(tmp_path: Path, serve: ServerMake
         assert HTTP.get(f"{server.url}/readyz").status_code == 200
     big = HTTP.post(f"{server.url}/v1/inspections", files={"image": bytes(3 * 2**20)})
     assert big.status_code == 413
+
+
+def test_a_stranger_sends_no_body(station: Station) -> None:
+    """60 MB of JSON without a token held the event loop for seconds."""
+    read = []
+
+    def pump() -> Iterator[bytes]:
+        for _ in range(60):
+            read.append(1)
+            yield b" " * 2**20
+
+    client = make_client(station)
+    with station.database.writing() as session:
+        token = auth.create_token(session, "anna", "engineer", "test")
+    for path in ("/v1/recipes", "/v1/inspections", "/v1/bundles", "/v1/nowhere"):
+        read.clear()
+        answer = client.post(path, content=pump(), headers={"Content-Type": "application/json"})
+        assert (answer.status_code, "Bearer" in answer.headers["WWW-Authenticate"]) == (401, True)
+    known = make_client(station, token)
+    too_large = known.post("/v1/recipes", content=b" " * (2**20 + 1), headers={"Content-Type": "application/json"})
+    assert too_large.status_code == 413
+    assert known.post("/v1/recipes", json={"name": "x"}).status_code == 422
+
+
+def test_a_stranger_is_answered_before_the_body(station: Station) -> None:
+    async def never() -> Message:
+        raise AssertionError("the body was read")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with station.database.writing() as session:
+        auth.create_token(session, "anna", "engineer", "test")
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/recipes", "headers": headers, "query_string": b"",
+             "client": ("127.0.0.1", 1), "scheme": "http", "server": ("127.0.0.1", 80), "http_version": "1.1",
+             "root_path": "", "raw_path": b"/v1/recipes"}  # fmt: skip
+    asyncio.run(create_app(station)(scope, never, send))
+    assert sent[0]["status"] == 401

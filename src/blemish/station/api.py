@@ -10,10 +10,12 @@ from starlette.requests import ClientDisconnect
 
 import blemish
 from blemish.errors import BlemishError, ImageError
+from blemish.station.auth import LastAdminError, TooManyFailuresError
+from blemish.station.database import DatabaseBusyError
 from blemish.station.golden_set import GoldenLossError
 from blemish.station.image_store import ImageNotStoredError
 from blemish.station.middleware import RequestGuard
-from blemish.station.routes import admin, inspections, jobs, recipes, reviews
+from blemish.station.routes import admin, inspections, jobs, recipes, reviews, status
 from blemish.station.station import Station
 from blemish.station.tickets import NotAnsweredError, QueueFullError
 
@@ -24,6 +26,9 @@ _STATUS: dict[type[BlemishError], int] = {
     NotAnsweredError: 503,
     GoldenLossError: 409,
     ImageNotStoredError: 404,
+    LastAdminError: 409,
+    DatabaseBusyError: 503,
+    TooManyFailuresError: 429,
 }
 
 
@@ -36,9 +41,9 @@ def create_app(station: Station) -> FastAPI:
         redoc_url=None,
     )
     app.state.station = station
-    app.add_middleware(RequestGuard, settings=station.settings)
+    app.add_middleware(RequestGuard, station=station)
     app.include_router(admin.probes)
-    for router in (inspections.router, recipes.router, reviews.router, jobs.router, admin.router):
+    for router in (inspections.router, recipes.router, reviews.router, jobs.router, status.router, admin.router):
         app.include_router(router, prefix=API)
     app.add_exception_handler(BlemishError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -51,11 +56,11 @@ def create_app(station: Station) -> FastAPI:
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
     station: Station = request.app.state.station
-    if status == 429:
+    if isinstance(error, QueueFullError):
         station.metrics.refused.inc()
     if isinstance(error, ImageError):
         station.metrics.unreadable.inc()
-    headers = {"Retry-After": "1"} if status in (429, 503) else None
+    headers = {"Retry-After": f"{getattr(error, 'wait_s', 1):.0f}"} if status in (429, 503) else None
     return JSONResponse({"detail": str(error)}, status, headers)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 CHAIN_LOCK = 0x626C6563  # of PostgreSQL: writers append one at a time
 COLUMNS = ("id", "created_at", "created_by", "action", "subject", "before", "after", "comment")
 _JSON = sa.JSON(none_as_null=True)
-_TYPES = {"id": sa.Integer(), "created_at": sa.DateTime(), "before": _JSON, "after": _JSON}
+_TYPES: dict[str, Any] = {"id": sa.Integer(), "created_at": sa.DateTime(), "before": _JSON, "after": _JSON}
 _TABLE = sa.table("audit_log", *(sa.column(name, _TYPES.get(name, sa.String())) for name in (*COLUMNS, "sha256")))
 
 
@@ -34,7 +34,7 @@ def chain_rows(connection: Connection) -> None:
     """Give every row its hash, as the migration does that brings the column."""
     previous = ""
     for row in connection.execute(sa.select(_TABLE).order_by(_TABLE.c.id)).mappings().all():
-        previous = row_hash(previous, row)
+        previous = row_hash(previous, dict(row))
         connection.execute(_TABLE.update().where(_TABLE.c.id == row["id"]).values(sha256=previous))
 
 
@@ -50,7 +50,7 @@ def verify_chain(connection: Connection) -> tuple[int, str]:
     previous, count = "", 0
     rows = connection.execute(sa.select(_TABLE).order_by(_TABLE.c.id).execution_options(yield_per=1000))
     for row in rows.mappings():
-        if row["sha256"] != row_hash(previous, row):
+        if row["sha256"] != row_hash(previous, dict(row)):
             raise ValueError(f"row {row['id']} of the audit log, or the one before it, was changed or removed")
         previous, count = row["sha256"], count + 1
     return count, previous

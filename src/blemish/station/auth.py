@@ -1,24 +1,46 @@
-"""Access control: tokens with roles, stored as hashes, and signed session cookies with CSRF tokens for browsers."""
+"""Access control: tokens and users with roles, stored as hashes, and sessions of browsers with CSRF tokens."""
 
 import hashlib
 import os
 import secrets
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from itsdangerous import BadData, Signer, URLSafeTimedSerializer
-from sqlalchemy import select
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from itsdangerous import Signer
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from blemish.errors import OptionError, unknown
-from blemish.station.models import TokenRow, now
+from blemish.errors import BlemishError, OptionError, unknown
+from blemish.station.database import ACCESS_CHANGED, Database
+from blemish.station.models import SessionRow, TokenRow, UserRow, now
 from blemish.station.repository import log_change
 
 ROLES = ("line", "operator", "engineer", "admin")  # each may do everything that the ones before it may
 COOKIE, CSRF_HEADER = "blemish_session", "x-csrf-token"
 SESSION_S = 12 * 3600
+MIN_PASSWORD, MAX_PASSWORD = 10, 200  # characters
+REFRESH_S, MAX_AGE_S = 1.0, 3.0  # of the list of those who have access, which another station may have changed
 _PREFIX = "blm_"
 _SECRET_BYTES = 32
+
+
+class LastAdminError(OptionError):
+    """The last user with the right to create tokens and users cannot be removed."""
+
+
+class TooManyFailuresError(BlemishError):
+    """Sign-ins failed; `wait_s` seconds must pass before the next one."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"too many failed sign-ins; retry in {wait_s:.0f} s")
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +52,77 @@ class User:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-LOCAL_USER = User("local", "admin")  # on loopback, until the first token is created
+LOCAL_USER = User("local", "admin")  # until the first token or user is made
+Holder = TokenRow | UserRow
 
 
 def create_token(session: Session, name: str, role: str, user: str) -> str:
     """Create a token and return it; only its hash is stored. OptionError for a name in use or an unknown role."""
-    if role not in ROLES:
-        raise OptionError(unknown("role", role, ROLES))
-    if session.scalar(select(TokenRow.id).where(TokenRow.name == name)) is not None:
-        raise OptionError(f"token '{name}' exists already; names are not used twice")
+    _check_name(session, name, role)
     token = _PREFIX + secrets.token_urlsafe(32)
     session.add(TokenRow(name=name, role=role, sha256=_hash(token)))
-    log_change(session, user, "token", name, after={"role": role})
+    _log_access(session, user, "token", name, after={"role": role})
     return token
 
 
-def revoke_token(session: Session, row: TokenRow, user: str) -> None:
-    if row.revoked_at is None:
-        row.revoked_at = now()
-        log_change(session, user, "revoke", row.name, before={"role": row.role})
+def create_user(session: Session, name: str, role: str, password: str, user: str) -> UserRow:
+    """Create a user; OptionError for a name in use, an unknown role, or a password of too few characters."""
+    _check_name(session, name, role)
+    row = UserRow(name=name, role=role, password=_hash_password(password))
+    session.add(row)
+    _log_access(session, user, "user", name, after={"role": role})
+    return row
 
 
-def has_tokens(session: Session) -> bool:
-    return session.scalar(select(TokenRow.id).limit(1)) is not None
+def change_password(session: Session, row: UserRow, password: str, user: str) -> None:
+    """Set a password, and end the sessions that were opened with the old one."""
+    row.password = _hash_password(password)
+    session.execute(delete(SessionRow).where(SessionRow.user_id == row.id))
+    _log_access(session, user, "password", row.name)
+
+
+def _check_name(session: Session, name: str, role: str) -> None:
+    if role not in ROLES:
+        raise OptionError(unknown("role", role, ROLES))
+    for table, kind in ((TokenRow, "token"), (UserRow, "user")):
+        if session.scalar(select(table.id).where(table.name == name)) is not None:
+            raise OptionError(f"{kind} '{name}' exists already; names are not used twice")
+
+
+def _hash_password(password: str) -> str:
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise OptionError(f"give a password of {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+    return PasswordHasher().hash(password.encode("utf-8", "replace"))
+
+
+def revoke(session: Session, row: Holder, user: str) -> None:
+    """Revoke a token, or the access of a user; raises LastAdminError for the last administrator."""
+    if row.revoked_at is not None:
+        return
+    if row.role == "admin" and count_admins(session) == 1:
+        raise LastAdminError(f"'{row.name}' is the last administrator; make another one first")
+    row.revoked_at = now()
+    column = SessionRow.token_id if isinstance(row, TokenRow) else SessionRow.user_id
+    session.execute(delete(SessionRow).where(column == row.id))
+    _log_access(session, user, "revoke", row.name, before={"role": row.role})
+
+
+def count_admins(session: Session) -> int:
+    counts = (
+        session.scalar(select(func.count()).select_from(t).where(t.role == "admin", t.revoked_at.is_(None)))
+        for t in (TokenRow, UserRow)
+    )
+    return sum(count or 0 for count in counts)
+
+
+def _log_access(session: Session, user: str, action: str, name: str, **details: Any) -> None:
+    log_change(session, user, action, name, **details)
+    session.info[ACCESS_CHANGED] = True
+
+
+def has_access_control(session: Session) -> bool:
+    """Whether a token or a user was ever made."""
+    return any(session.scalar(select(table.id).limit(1)) is not None for table in (TokenRow, UserRow))
 
 
 def find_token(session: Session, token: str) -> TokenRow | None:
@@ -60,21 +130,127 @@ def find_token(session: Session, token: str) -> TokenRow | None:
     return session.scalar(select(TokenRow).where(TokenRow.sha256 == _hash(token), TokenRow.revoked_at.is_(None)))
 
 
-def token_user(row: TokenRow | None) -> User | None:
-    return None if row is None else User(row.name, row.role)
+class PasswordChecker:
+    """Checks passwords one at a time, because each check takes 64 MiB of memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hasher = PasswordHasher()
+        self._nobody = self._hasher.hash(secrets.token_bytes(16))  # so that an unknown name takes as long
+
+    def find_user(self, session: Session, name: str, password: str) -> UserRow | None:
+        row = session.scalar(select(UserRow).where(UserRow.name == name, UserRow.revoked_at.is_(None)))
+        with self._lock:
+            try:
+                self._hasher.verify(self._nobody if row is None else row.password, password.encode("utf-8", "replace"))
+            except (VerificationError, InvalidHashError):
+                return None
+        return row
 
 
-def make_cookie(secret: bytes, row: TokenRow) -> str:
-    return str(_serializer(secret).dumps(row.id))
+class SignInThrottle:
+    """Delays sign-ins after failures: from the fifth on by 2, 4, 8 ... seconds, up to five minutes."""
+
+    FREE, MAX_WAIT_S, MAX_KNOWN = 4, 300.0, 10_000
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures: dict[str, tuple[int, float]] = {}  # who -> how many, and when the next one may come
+
+    def check(self, who: str) -> None:
+        """Raise TooManyFailuresError where it is too early for another attempt."""
+        left = self._failures.get(who, (0, 0.0))[1] - self._clock()
+        if left > 0:
+            raise TooManyFailuresError(max(1.0, left))
+
+    def failed(self, who: str) -> int:
+        """Count a failure; returns how many there were."""
+        with self._lock:
+            number = self._failures.pop(who, (0, 0.0))[0] + 1
+            wait_s = 0.0 if number <= self.FREE else min(self.MAX_WAIT_S, 2.0 ** (number - self.FREE))
+            self._failures[who] = (number, self._clock() + wait_s)
+            while len(self._failures) > self.MAX_KNOWN:
+                self._failures.pop(next(iter(self._failures)))
+            return number
+
+    def succeeded(self, who: str) -> None:
+        with self._lock:
+            self._failures.pop(who, None)
 
 
-def cookie_user(session: Session, secret: bytes, cookie: str) -> User | None:
-    """The user of a cookie with a valid signature, not older than `SESSION_S`, and whose token is not revoked."""
-    try:
-        token_id = _serializer(secret).loads(cookie, max_age=SESSION_S)
-    except BadData:
-        return None
-    return token_user(session.scalar(select(TokenRow).where(TokenRow.id == token_id, TokenRow.revoked_at.is_(None))))
+def open_session(session: Session, row: Holder) -> str:
+    """The cookie of a new session of a token or a user; only its hash is stored."""
+    session.execute(delete(SessionRow).where(SessionRow.expires_at < now()))
+    cookie = secrets.token_urlsafe(32)
+    holder = {"token_id": row.id} if isinstance(row, TokenRow) else {"user_id": row.id}
+    session.add(SessionRow(sha256=_hash(cookie), expires_at=now() + timedelta(seconds=SESSION_S), **holder))
+    session.info[ACCESS_CHANGED] = True
+    return cookie
+
+
+def end_session(session: Session, cookie: str) -> None:
+    session.execute(delete(SessionRow).where(SessionRow.sha256 == _hash(cookie)))
+    session.info[ACCESS_CHANGED] = True
+
+
+class AccessList:
+    """Who has access, in memory, so that neither a part nor a page asks the database for it.
+
+    It is read again after each change by this process, and every `REFRESH_S`, as other stations may share the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._tokens: dict[str, User] = {}
+        self._sessions: dict[str, tuple[User, float]] = {}
+        self._version, self._read_at = -1, 0.0
+        self.controlled = True  # a token or a user was ever made
+        self._refresh()
+
+    def watch(self, stop: threading.Event) -> None:
+        while not stop.wait(REFRESH_S):
+            try:
+                self._refresh()
+            except Exception:  # requests try again themselves, and then are refused
+                continue
+
+    @property
+    def is_fresh(self) -> bool:
+        return self._version == self._database.access_changes and time.monotonic() - self._read_at < MAX_AGE_S
+
+    def ensure_fresh(self) -> None:
+        """Read the list again where it may be out of date; raises SQLAlchemyError where that fails."""
+        if not self.is_fresh:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        version = self._database.access_changes
+        with self._database.reading() as session:
+            tokens = {row.id: row for row in session.scalars(select(TokenRow))}
+            users = {row.id: row for row in session.scalars(select(UserRow))}
+            rows = list(session.scalars(select(SessionRow).where(SessionRow.expires_at > now())))
+        sessions = {}
+        for row in rows:
+            holder = tokens[row.token_id] if row.token_id is not None else users[row.user_id or 0]
+            if holder.revoked_at is None:
+                left_s = (row.expires_at - now()).total_seconds()
+                sessions[row.sha256] = (User(holder.name, holder.role), time.monotonic() + left_s)
+        with self._lock:
+            if version < self._version:
+                return  # another thread has read a newer list meanwhile
+            self._tokens = {row.sha256: User(row.name, row.role) for row in tokens.values() if row.revoked_at is None}
+            self._sessions, self.controlled = sessions, bool(tokens or users)
+            self._version, self._read_at = version, time.monotonic()
+
+    def token_user(self, token: str) -> User | None:
+        return self._tokens.get(_hash(token))
+
+    def cookie_user(self, cookie: str) -> User | None:
+        """The user of a session that has neither expired nor ended, and whose token or user is not revoked."""
+        user, expires = self._sessions.get(_hash(cookie), (None, 0.0))
+        return user if time.monotonic() < expires else None
 
 
 def csrf_token(secret: bytes, cookie: str) -> str:
@@ -104,10 +280,6 @@ def load_secret(folder: Path) -> bytes:
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def _serializer(secret: bytes) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(secret, salt="session", signer_kwargs={"digest_method": hashlib.sha256})
 
 
 def _csrf_signer(secret: bytes) -> Signer:

@@ -2,16 +2,25 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blemish.station.settings import Settings, is_loopback
+from blemish.errors import BlemishError
+from blemish.station.routes.access import USER, authenticate_early
+from blemish.station.settings import MIB, is_loopback
+from blemish.station.station import Station
 
 _FORM_OVERHEAD = 64 * 1024
+MAX_JSON_BYTES = MIB  # of every body that is neither an image nor a bundle
+SIGN_IN = "/v1/session"
+Problem = tuple[int, str] | tuple[int, str, Mapping[str, str]]
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 # Scripts: NiceGUI compiles its templates in the browser. Nothing is loaded from elsewhere.
 _POLICY = (
@@ -30,11 +39,13 @@ HEADERS = {
 
 
 class RequestGuard:
-    """ASGI middleware: refuses foreign hosts and origins, limits bodies, adds security headers."""
+    """ASGI middleware: refuses foreign hosts and origins, finds the user before a body is read, limits bodies, adds
+    security headers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, station: Station) -> None:
         self.app = app
-        self.settings = settings
+        self.station = station
+        self.settings = station.settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -46,14 +57,28 @@ class RequestGuard:
             await (_refuse_websocket(receive, send) if problem else self.app(scope, receive, send))
             return
         sending = _with_headers(send)
+        if problem is None and scope["method"] not in _SAFE and scope["path"].startswith("/v1/"):
+            problem = await self._find_user(scope)
         if problem:
-            status, detail = problem
-            response = JSONResponse({"detail": detail}, status, {"Connection": "close"})
+            status, detail, *more = problem
+            response = JSONResponse({"detail": detail}, status, {"Connection": "close", **dict(*more)})
             await response(scope, receive, sending)
             return
         await self.app(scope, self._limited(receive, scope["path"]), sending)
 
-    def _problem(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+    async def _find_user(self, scope: Scope) -> Problem | None:
+        """Authenticate a request from its headers alone, so that strangers send no bodies."""
+        if scope["path"] == SIGN_IN:
+            return None
+        try:
+            scope[USER] = await authenticate_early(HTTPConnection(scope), self.station)
+        except HTTPException as error:
+            return error.status_code, error.detail, error.headers or {}
+        except (SQLAlchemyError, BlemishError):
+            return 503, "the database cannot be reached", {"Retry-After": "1"}
+        return None
+
+    def _problem(self, scope: Scope, headers: Headers) -> Problem | None:
         host = headers.get("host", "")
         if self.settings.on_loopback and not is_loopback(_host_name(host)):
             return 421, "this station answers at its own address only"  # a foreign name that resolves to it
@@ -67,8 +92,8 @@ class RequestGuard:
         return None
 
     def _limit(self, path: str) -> int:
-        max_bytes = self.settings.max_bundle_bytes if path == "/v1/bundles" else self.settings.max_image_bytes
-        return max_bytes + _FORM_OVERHEAD
+        files = {"/v1/bundles": self.settings.max_bundle_bytes, "/v1/inspections": self.settings.max_image_bytes}
+        return files[path] + _FORM_OVERHEAD if path in files else MAX_JSON_BYTES
 
     def _limited(self, receive: Receive, path: str) -> Receive:
         limit, deadline = self._limit(path), time.monotonic() + self.settings.time_limit_s

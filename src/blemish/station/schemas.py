@@ -4,11 +4,12 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 from blemish.imaging.roi import Roi
 from blemish.inspection.convert import InspectionRecord
 from blemish.inspection.manifest import Decision, Scale
+from blemish.station import auth
 from blemish.station.jobs import JobProgress, JobState
 from blemish.station.models import BundleRow, InspectionRow, RecipeRow, ReviewRow
 from blemish.station.repository import InspectionFilter, inspection_values
@@ -94,6 +95,36 @@ class ErrorOut(BaseModel):
     """Every response without a result. It never means that a part passed."""
 
     detail: str
+
+
+class LastPartOut(BaseModel):
+    id: int
+    verdict: str
+    age_s: float
+
+
+class ProblemOut(BaseModel):
+    kind: str = Field(description="database, engine or source")
+    name: str
+
+
+class StatusOut(BaseModel):
+    recipe: str | None = Field(description="name and version of the active recipe")
+    last: LastPartOut | None
+    last_reject: int = Field(description="id of the newest rejected part, or 0")
+    problem: ProblemOut | None = Field(description="while there is one, the last verdict is not the present one")
+    alarms: int = Field(description="not acknowledged")
+
+
+class AlarmOut(ResponseModel):
+    id: int
+    kind: str
+    subject: str
+    value: float | None
+    created_at: datetime
+    ended_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
 
 
 class BundleOut(ResponseModel):
@@ -184,6 +215,20 @@ class NewTokenOut(BaseModel):
     name: str
     role: str
     token: str = Field(description="given only once; the station stores its hash")
+
+
+class PasswordIn(RequestModel):
+    password: SecretStr = Field(min_length=auth.MIN_PASSWORD, max_length=auth.MAX_PASSWORD)
+
+
+class UserIn(PasswordIn):
+    name: Name
+    role: Role
+
+
+class UserOut(BaseModel):
+    name: str
+    role: str
 
 
 class JobOut(ResponseModel):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 KeepPolicy = Literal["all", "rejects", "none"]  # "rejects": rejects and reviews
+ShiftStart = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 MIB, GIB = 2**20, 2**30
 
 
@@ -45,7 +46,15 @@ class Settings(BaseModel):
     camera_interval_s: float = Field(default=1.0, ge=0)
     sinks: list[str] = []  # csv:PATH, jsonl:PATH, http(s)://..., mqtt://host[:port]/topic
 
+    shifts: list[ShiftStart] = ["06:00", "14:00", "22:00"]  # in the time zone of the station
+    verdict_age_s: float = Field(default=10.0, gt=0)  # an older verdict is no longer shown as the present one
+    no_part_s: float | None = Field(default=300.0, gt=0)  # these raise alarms; None: never
+    max_reject_rate: float | None = Field(default=0.5, ge=0, le=1)
+    max_reject_run: int | None = Field(default=10, ge=1)
+    min_free_gib: float = Field(default=1.0, ge=0)
+
     secure_cookies: bool = False  # behind HTTPS
+    no_tokens: bool = False  # everybody who reaches the station is an administrator, until the first token is made
 
     @field_validator("data", mode="after")
     @classmethod

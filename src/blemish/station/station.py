@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from blemish.errors import OptionError
 from blemish.inspection.bundle import find_bundle
-from blemish.station.auth import has_tokens, load_secret
+from blemish.station.auth import AccessList, PasswordChecker, SignInThrottle, has_access_control, load_secret
 from blemish.station.database import Database, open_database
 from blemish.station.golden_set import GoldenLossError, activate_checked
 from blemish.station.image_store import delete_expired, delete_orphans, receive_file
@@ -21,11 +21,13 @@ from blemish.station.jobs import JobRunner
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.recipes import active_recipe, import_bundle, make_recipe
+from blemish.station.schemas import InspectionOut
 from blemish.station.seed_reviews import seed_reviews
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
 from blemish.station.sinks import deliver_results
 from blemish.station.sources import watch_camera, watch_folder
+from blemish.station.status import StationStatus
 
 log = logging.getLogger("blemish.station")
 CLEANUP_S = 600.0
@@ -38,7 +40,11 @@ class Station:
     service: InspectionService
     metrics: Metrics
     jobs: JobRunner
+    status: StationStatus
+    access: AccessList
     secret: bytes = field(repr=False)
+    throttle: SignInThrottle = field(default_factory=SignInThrottle)
+    passwords: PasswordChecker = field(default_factory=PasswordChecker)
 
     def activate(self, recipe_id: int, user: str, comment: str, accept_losses: bool = False) -> None:
         """Activate a recipe that decides the golden set correctly; else raises GoldenLossError."""
@@ -52,15 +58,24 @@ def open_station(settings: Settings) -> Iterator[Station]:
     with ExitStack() as stack:
         stack.enter_context(_lock_folder(settings.data))
         shutil.rmtree(settings.incoming, ignore_errors=True)  # files of parts that were never answered
-        database = open_database(settings.url)
+        database = open_database(settings.url, settings.time_limit_s)
         stack.callback(database.engine.dispose)
+        access = AccessList(database)
         metrics = Metrics()
-        service = InspectionService(settings, database, metrics.count_answer)
+
+        def on_answer(answer: InspectionOut, seconds: float) -> None:
+            metrics.count_answer(answer, seconds)
+            status.count_answer(answer)
+
+        service = InspectionService(settings, database, on_answer)
+        status = StationStatus(settings, database, service)
         service.start()
         stack.callback(service.stop)
         stop = threading.Event()
         work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
             (_delete_images, (settings, database, stop)),
+            (status.watch, (stop,)),
+            (access.watch, (stop,)),
             *((deliver_results, (sink, settings.station, database, stop)) for sink in settings.sinks),
             *((seed_reviews, (service, path, stop)) for path in settings.known),
             *((watch_folder, (service, folder, stop)) for folder in settings.watch),
@@ -72,15 +87,16 @@ def open_station(settings: Settings) -> Iterator[Station]:
         stack.callback(_stop, stop, threads)
         jobs = JobRunner(settings.jobs)
         stack.callback(jobs.stop)
-        yield Station(settings, database, service, metrics, jobs, load_secret(settings.data))
+        yield Station(settings, database, service, metrics, jobs, status, access, load_secret(settings.data))
 
 
 def check_access(settings: Settings, database: Database) -> None:
     """Raise OptionError for a station that other machines could reach without a token."""
     with database.reading() as session:
-        if not settings.on_loopback and not has_tokens(session):
+        if not (settings.on_loopback or settings.no_tokens or has_access_control(session)):
             raise OptionError(
-                f"other machines can reach {settings.host}, and no token exists; create one with --new-token NAME:admin"
+                f"other machines can reach {settings.host}, and no token exists; create one with --new-token "
+                "NAME:admin, or let everybody in with --no-tokens"
             )
 
 

@@ -1,7 +1,9 @@
 """Health, metrics, tokens, and sign-in of browsers."""
 
+import logging
+import re
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Path, Request, Response
 from fastapi.responses import JSONResponse
@@ -10,18 +12,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import BlemishError
 from blemish.station import auth, recipes, sinks
-from blemish.station.models import TokenRow
+from blemish.station.models import TokenRow, UserRow
+from blemish.station.repository import log_change
 from blemish.station.routes.access import Admin, Line, StationDep, error_responses, or_404
-from blemish.station.schemas import ErrorOut, NewTokenOut, TokenIn, TokenOut
+from blemish.station.schemas import ErrorOut, NewTokenOut, PasswordIn, TokenIn, TokenOut, UserIn, UserOut
+from blemish.station.station import Station
 
+log = logging.getLogger("blemish.station")
 router = APIRouter(tags=["station"])
 probes = APIRouter(tags=["station"])  # at the root, not below the version of the API
-TokenName = Annotated[str, Path(pattern=r"^[\w.-]{1,100}$")]
+AccessName = Annotated[str, Path(pattern=r"^[\w.-]{1,100}$")]
 
 
 @probes.get("/healthz")
-def healthz() -> dict[str, str]:
-    """Whether the process answers."""
+async def healthz() -> dict[str, str]:
+    """Whether the process answers; it waits for no thread and no database."""
     return {"status": "alive"}
 
 
@@ -66,24 +71,89 @@ def create_token(station: StationDep, user: Admin, given: TokenIn) -> NewTokenOu
     """Create a token. From the first one on, every request needs a token."""
     with station.database.writing() as session:
         token = auth.create_token(session, given.name, given.role, user.name)
+    station.access.ensure_fresh()
     return NewTokenOut(name=given.name, role=given.role, token=token)
 
 
-@router.delete("/tokens/{name}", status_code=204, responses=error_responses(404))
-def revoke_token(station: StationDep, user: Admin, name: TokenName) -> None:
-    with station.database.writing() as session:
-        row = session.scalar(select(TokenRow).where(TokenRow.name == name))
-        auth.revoke_token(session, or_404(row, f"no token '{name}'"), user.name)
+@router.delete("/tokens/{name}", status_code=204, responses=error_responses(404, 409))
+def revoke_token(station: StationDep, user: Admin, name: AccessName) -> None:
+    _revoke(station, TokenRow, name, user.name)
 
 
-@router.post("/session", responses=error_responses())
-def sign_in(station: StationDep, token: Annotated[str, Form(max_length=200)]) -> Response:
-    """Exchange a token for a session cookie; the response has the CSRF token for the header x-csrf-token."""
+@router.get("/users", responses=error_responses())
+def list_users(station: StationDep, user: Admin) -> list[TokenOut]:
     with station.database.reading() as session:
-        row = auth.find_token(session, token)
+        return [TokenOut.model_validate(row) for row in session.scalars(select(UserRow).order_by(UserRow.id))]
+
+
+@router.post("/users", status_code=201, responses=error_responses())
+def create_user(station: StationDep, user: Admin, given: UserIn) -> TokenOut:
+    """Create a user who signs in with a password. From the first one on, every request needs a token or a session."""
+    with station.database.writing() as session:
+        row = auth.create_user(session, given.name, given.role, given.password.get_secret_value(), user.name)
+    station.access.ensure_fresh()
+    return TokenOut.model_validate(row)
+
+
+@router.put("/users/{name}/password", status_code=204, responses=error_responses(404))
+def change_password(station: StationDep, user: Line, name: AccessName, given: PasswordIn) -> None:
+    """Administrators set anybody's password, others their own; the user's sessions end."""
+    if user.name != name and not user.may("admin"):
+        raise HTTPException(403, "only administrators change the password of another user")
+    with station.database.writing() as session:
+        row = session.scalar(select(UserRow).where(UserRow.name == name, UserRow.revoked_at.is_(None)))
+        auth.change_password(session, or_404(row, f"no user '{name}'"), given.password.get_secret_value(), user.name)
+    station.access.ensure_fresh()
+
+
+@router.delete("/users/{name}", status_code=204, responses=error_responses(404, 409))
+def revoke_user(station: StationDep, user: Admin, name: AccessName) -> None:
+    _revoke(station, UserRow, name, user.name)
+
+
+def _revoke(station: Station, table: type[TokenRow] | type[UserRow], name: str, user: str) -> None:
+    with station.database.writing() as session:
+        row = session.scalar(select(table).where(table.name == name))
+        holder: Any = or_404(row, f"no such {table.__tablename__.removesuffix('s')}: '{name}'")
+        auth.revoke(session, holder, user)
+    station.access.ensure_fresh()
+
+
+@router.get("/session", responses=error_responses())
+def read_session(user: Line) -> UserOut:
+    """Who is signed in."""
+    return UserOut(name=user.name, role=user.role)
+
+
+@router.post("/session", responses=error_responses(429))
+def sign_in(
+    request: Request,
+    station: StationDep,
+    token: Annotated[str, Form(max_length=200)] = "",
+    name: Annotated[str, Form(max_length=100)] = "",
+    password: Annotated[str, Form(max_length=auth.MAX_PASSWORD)] = "",
+) -> Response:
+    """Exchange a token, or name and password, for a session cookie; the response has the CSRF token for the header
+    x-csrf-token. Failures are logged and delay the next attempt."""
+    address = request.client.host if request.client is not None else "unknown"
+    subject = name if re.fullmatch(r"[\w.-]{1,100}", name) else "token"
+    who = f"{subject}@{address}"
+    station.throttle.check(who)
+    with station.database.reading() as session:
+        row: auth.Holder | None = (
+            station.passwords.find_user(session, name, password) if name else auth.find_token(session, token)
+        )
     if row is None:
-        raise HTTPException(401, "invalid or revoked token")
-    cookie = auth.make_cookie(station.secret, row)
+        number = station.throttle.failed(who)
+        log.warning("sign-in of %s from %s failed (%d in a row)", subject, address, number)
+        with station.database.writing() as session:
+            log_change(session, subject, "sign-in failed", subject, after={"address": address, "in a row": number})
+        raise HTTPException(401, "wrong name or password" if name else "invalid or revoked token")
+    station.throttle.succeeded(who)
+    with station.database.writing() as session:
+        cookie = auth.open_session(session, row)
+        log_change(session, row.name, "sign-in", row.name, after={"address": address})
+    station.access.ensure_fresh()
     response = JSONResponse({"name": row.name, "role": row.role, "csrf": auth.csrf_token(station.secret, cookie)})
     secure = station.settings.secure_cookies
     response.set_cookie(
@@ -93,7 +163,15 @@ def sign_in(station: StationDep, token: Annotated[str, Form(max_length=200)]) ->
 
 
 @router.delete("/session", status_code=204)
-def sign_out(request: Request) -> Response:
+def sign_out(request: Request, station: StationDep) -> Response:
+    """End the session: its cookie is of no use to anybody from now on."""
+    cookie = request.cookies.get(auth.COOKIE)
+    user = None if cookie is None else station.access.cookie_user(cookie)
+    if cookie is not None and user is not None:
+        with station.database.writing() as session:
+            auth.end_session(session, cookie)
+            log_change(session, user.name, "sign-out", user.name)
+        station.access.ensure_fresh()
     response = Response(status_code=204)
     response.delete_cookie(auth.COOKIE, path="/")
     return response
