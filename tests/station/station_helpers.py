@@ -61,6 +61,7 @@ class Server:
     """`blemish serve` as a process of its own."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder.with_name(folder.name + ".log")

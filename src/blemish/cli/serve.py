@@ -14,7 +14,7 @@ from blemish.errors import OptionError
 from blemish.files import validate
 
 log = logging.getLogger(__name__)
-LIMITS, IMAGES, INPUT_OUTPUT = "Limits", "Images", "Sources and sinks"
+LIMITS, IMAGES, INPUT_OUTPUT, DISPLAYS = "Limits", "Images", "Sources and sinks", "Displays and alarms"
 KeepName = Literal["all", "rejects", "none"]
 
 
@@ -96,6 +96,33 @@ def serve(
             rich_help_panel=INPUT_OUTPUT,
         ),
     ] = None,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="start of a shift, HH:MM; repeatable", show_default="06:00, 14:00, 22:00", rich_help_panel=DISPLAYS
+        ),
+    ] = None,
+    verdict_age_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="time after which a verdict is no longer shown as the present one, in seconds",
+            rich_help_panel=DISPLAYS,
+        ),
+    ] = 10.0,
+    alarm_no_part_s: Annotated[
+        float, typer.Option(min=0, help="alarm: time without a part, in seconds; 0: never", rich_help_panel=DISPLAYS)
+    ] = 300.0,
+    alarm_reject_rate: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="alarm: share of rejects among the newest 50 parts", rich_help_panel=DISPLAYS),
+    ] = 0.5,
+    alarm_reject_run: Annotated[
+        int, typer.Option(min=0, help="alarm: rejects in a row; 0: never", rich_help_panel=DISPLAYS)
+    ] = 10,
+    alarm_free_gib: Annotated[
+        float, typer.Option(min=0, help="alarm: less free space on the disk, in GiB", rich_help_panel=DISPLAYS)
+    ] = 1.0,
     secure_cookies: Annotated[bool, typer.Option("--secure-cookies", help="cookies for HTTPS only")] = False,
 ) -> None:
     """Start the inspection station: record, REST API and web pages."""
@@ -114,6 +141,8 @@ def serve(
         image_folders=images or [], keep=keep, keep_days=keep_days, keep_gib=keep_gib, known=known or [],
         watch=watch or [],
         cameras=camera or [], camera_interval_s=camera_interval_s, sinks=sink or [], secure_cookies=secure_cookies,
+        **({"shifts": shift} if shift else {}), verdict_age_s=verdict_age_s, no_part_s=alarm_no_part_s or None,
+        max_reject_rate=alarm_reject_rate, max_reject_run=alarm_reject_run or None, min_free_gib=alarm_free_gib,
     ), "station")  # fmt: skip
     if new_token is not None:
         _print_new_token(settings, new_token)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from blemish.arrays import Scores
 from blemish.dataset.sample import GOOD
 from blemish.station.models import InspectionRow, RecipeRow, RegionRow
-from blemish.station.repository import latest_label
+from blemish.station.repository import is_production, latest_label
 
 WEIGHT, LIMIT = 0.1, 3.0  # of the newest part; control limits in standard deviations
 BASELINE, MIN_BASELINE = 100, 20  # good parts that give the mean and the deviation
@@ -53,7 +53,7 @@ def good_scores(session: Session, recipe: RecipeRow, limit: int = 2000) -> tuple
     row, label = InspectionRow, latest_label()
     good = or_(label == GOOD, label.is_(None) & (row.verdict == "pass"))
     recipes = select(RecipeRow.id).where(RecipeRow.bundle_id == recipe.bundle_id)
-    query = select(row.id, row.score).where(row.recipe_id.in_(recipes), row.score.is_not(None), good)
+    query = select(row.id, row.score).where(row.recipe_id.in_(recipes), row.score.is_not(None), good, is_production())
     first = session.execute(query.order_by(row.id).limit(BASELINE)).all()
     newest = session.execute(query.order_by(row.id.desc()).limit(limit)).all()
     scores = {id_: float(score) for id_, score in sorted({*first, *newest}) if score is not None}
@@ -71,7 +71,7 @@ def defect_density(
     recipes = select(RecipeRow.id).where(RecipeRow.bundle_id == recipe.bundle_id)
     query = select(region.x0, region.y0, region.x1, region.y1, row.width, row.height)
     query = query.join(row, row.id == region.inspection_id)
-    query = query.where(row.recipe_id.in_(recipes), row.width > 0, row.height > 0)
+    query = query.where(row.recipe_id.in_(recipes), row.width > 0, row.height > 0, is_production())
     if label is not None:
         query = query.where(region.label == label)
     boxes = session.execute(query.order_by(region.id.desc()).limit(limit)).all()
@@ -90,4 +90,5 @@ def spread_box(box: tuple[float, float, float, float], side: int = GRID) -> NDAr
 
 
 def region_labels(session: Session) -> list[str]:
-    return list(session.scalars(select(RegionRow.label).distinct().order_by(func.lower(RegionRow.label))))
+    query = select(RegionRow.label).join(RegionRow.inspection).where(is_production()).distinct()
+    return sorted(session.scalars(query), key=str.lower)

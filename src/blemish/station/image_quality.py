@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from blemish.arrays import GreyImage, Image
 from blemish.files import atomic_path
 from blemish.station.models import InspectionRow
+from blemish.station.repository import is_production
 
 SIDE = 128  # px of the images that positions are compared by
 BASELINE, RECENT = 50, 5  # the first images of a recipe are the baseline; the newest are compared with it
@@ -99,7 +100,7 @@ def quality_history(session: Session, recipe_id: int, station: str, limit: int =
 def _measured(recipe_id: int, station: str) -> Select[int, Quality | None]:
     row = InspectionRow
     query = select(row.id, row.image_quality).where(row.recipe_id == recipe_id, row.station == station)
-    return query.where(row.image_quality.is_not(None))
+    return query.where(row.image_quality.is_not(None), is_production())
 
 
 def quality_baseline(session: Session, recipe_id: int, station: str) -> Quality | None:

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from blemish.station.models import KNOWN_ORIGIN
 from blemish.station.schemas import InspectionOut
 
 
@@ -25,6 +26,8 @@ class Metrics:
         self.outbox = Gauge("blemish_outbox_pending", "Results not delivered yet", ["sink"], registry=self.registry)
 
     def count_answer(self, answer: InspectionOut, seconds: float) -> None:
+        if answer.origin == KNOWN_ORIGIN:
+            return
         self.inspections.labels(answer.recipe.name, answer.verdict).inc()
         self.latency.observe(seconds)
 

@@ -27,7 +27,8 @@ from blemish.station.models import (
     RecipeRow,
     RegionRow,
     ReviewRow,
-), now
+    now,
+)
 
 MAX_MASK_SIDE = 32767
 _CORNERS = ("x0", "y0", "x1", "y1")
@@ -57,6 +58,7 @@ class IncomingPart:
     part_id: str | None = None
     lot: str | None = None
     key: str | None = None  # at most one inspection is recorded for a key
+    request_sha256: str | None = None  # of all that was sent with the key
 
 
 class InspectionFilter(BaseModel):
@@ -75,6 +77,7 @@ class InspectionFilter(BaseModel):
     min_area_mm2: SearchSize | None = Field(default=None, description="where the recipe has a scale")
     min_length_mm: SearchSize | None = None
     reviewed: bool | None = None
+    production: bool | None = Field(default=None, description="of the line, without known parts")
 
 
 def store_inspection(
@@ -177,7 +180,7 @@ def is_production() -> ColumnElement[bool]:
 
 
 def find_by_key(session: Session, key: str) -> InspectionRow | None:
-    # A key is nearly always new, and a bare number is found at a quarter of a whole row's cost.
+    # A key is nearly always new, and a query for the id alone costs a quarter of that for the whole row.
     known = session.execute(select(InspectionRow.id).where(InspectionRow.key == key)).scalar_one_or_none()
     return None if known is None else session.get(InspectionRow, known)
 
@@ -198,6 +201,7 @@ def _conditions(where: InspectionFilter) -> list[ColumnElement[bool]]:
         "min_length_px": lambda value: row.regions.any(region.length_px >= value),
         "min_area_mm2": lambda value: row.regions.any(measured["area_mm2"] >= value),
         "min_length_mm": lambda value: row.regions.any(measured["length_mm"] >= value),
+        "production": lambda value: is_production() if value else ~is_production(),
         "reviewed": lambda value: row.reviews.any() if value else ~row.reviews.any(),
     }
     given = where.model_dump(include=set(conditions), exclude_none=True)

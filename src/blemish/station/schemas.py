@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 from blemish.imaging.roi import Roi
 from blemish.inspection.convert import InspectionRecord
@@ -15,9 +15,17 @@ from blemish.station.models import BundleRow, InspectionRow, RecipeRow, ReviewRo
 from blemish.station.repository import InspectionFilter, inspection_values
 
 MAX_ID = 2**31 - 1
+
+
+def _check_controls(text: str) -> str:
+    if CONTROLS.search(text):
+        raise ValueError("give text without control characters")
+    return text
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,100}$")]
 Note = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
-ClassLabel = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ClassLabel = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_check_controls)]
 RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Role = Literal["line", "operator", "engineer", "admin"]
 
@@ -42,6 +50,14 @@ def is_storable(value: Any) -> bool:
     if isinstance(value, str):
         return not re.search("[\x00\ud800-\udfff]", value)
     return not isinstance(value, int | float) or abs(value) < 1e300
+
+
+# Control characters, and those that change the direction of text: two ids could look the same, or hide an end.
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
+def remove_controls(text: str) -> str:
+    return CONTROLS.sub("", text)
 
 
 class ResponseModel(BaseModel):

@@ -11,7 +11,7 @@ from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import BlemishError
 from blemish.imaging.read import encode
-from blemish.station.models import InspectionRow
+from blemish.station.models import KNOWN_ORIGIN, InspectionRow
 from blemish.station.recipes import active_recipe
 from blemish.station.repository import add_review
 from blemish.station.schemas import InspectionOut
@@ -56,14 +56,16 @@ def _inspect(
     service: InspectionService, sample: Sample, recipe_id: int, bundle: str, stop: threading.Event
 ) -> InspectionOut | None:
     """The answer, or None where the station stops; an image that was inspected already gets its first answer."""
-    if not service.wait_for_slot(stop, _WAIT_S):  # parts of the line go first
+    if not service.wait_for_slot(stop, _WAIT_S, KNOWN_ORIGIN):  # parts of the line go first
         return None
-    with service.release_on_error():
+    with service.release_on_error(KNOWN_ORIGIN):
         stream = sample.image.open("rb")
     with stream:
         part = f"{sample.image.parent.name}/{sample.image.name}"[-200:]
         key = f"known-{bundle[:16]}"
-        answer = service.submit_image(stream, recipe_id, "dataset", part_id=part, lot=sample.group, hashed_key=key)
+        answer = service.submit_image(
+            stream, recipe_id, KNOWN_ORIGIN, part_id=part, lot=sample.group, hashed_key=key, sender=KNOWN_ORIGIN
+        )
     try:
         return answer.result(timeout=service.settings.time_limit_s)
     except TimeoutError as error:

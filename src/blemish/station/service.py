@@ -1,12 +1,14 @@
 """From received images to recorded answers: a bounded queue, small batches, and a commit before every answer."""
 
+import hashlib
+import json
 import logging
 import queue
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -18,18 +20,23 @@ from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection
 from blemish.station.database import Database
 from blemish.station.image_quality import ReferenceImages
-from blemish.station.image_store import check_pixels, hide_path, receive_file
-from blemish.station.models import RecipeRow
+from blemish.station.image_store import check_pixels, hide_path, pixel_limit, receive_file
+from blemish.station.models import KNOWN_ORIGIN, RecipeRow
 from blemish.station.persist import TicketAnswer, not_recorded, persist_batch
 from blemish.station.recipes import Inspectors, resolve_recipe
 from blemish.station.repository import IncomingPart, find_by_key
 from blemish.station.schemas import InspectionOut, inspection_out
 from blemish.station.settings import Settings
-from blemish.station.tickets import NotAnsweredError, QueueFullError, Ticket, TicketResult, new_future
+from blemish.station.source_states import SourceStates
+from blemish.station.tickets import NotAnsweredError, QueueFullError, Ticket, TicketResult
 
 log = logging.getLogger("blemish.station")
 QUALITY_S = 1.0  # between two images whose quality is measured: drift is slow, and the line is not
 SLOT_WAIT_S = 0.05
+ACTIVE_S = 10.0  # after its last part, for which a sender keeps its share of the queue
+RECEIVING_FACTOR = 2  # bodies on their way in, by places of the queue
+SUBMITTERS = 8  # threads that take bodies
+OTHER_PART = "this idempotency key was used for another part (image, part_id, lot or recipe); use a new one for each"
 
 
 class InspectionService:
@@ -41,13 +48,18 @@ class InspectionService:
         self.settings = settings
         self.database = database
         self.inspectors = Inspectors(settings)
+        self.sources = SourceStates()
         self._references = ReferenceImages(settings.references)
         self._measured = -QUALITY_S
         self._on_answer = on_answer
         self._lock = threading.Lock()
-        self._reserved = 0  # slots: parts being received, waiting, or in work
-        self._receiving = 0  # of them, being received
+        self._held: Counter[str] = Counter()  # slots by sender: whole parts that are waiting or in work
+        self._seen: dict[str, float] = {}  # sender -> when it last sent a part
+        self._receiving = 0  # bodies that are on their way in
         self._by_key: dict[str, Ticket] = {}
+        self._by_answer: dict[Future[InspectionOut], Ticket] = {}
+        # Of its own: requests of viewers that wait for the database take no thread from the line.
+        self.pool = ThreadPoolExecutor(SUBMITTERS, "blemish-submit")
         self._waiting: queue.Queue[Ticket | None] = queue.Queue()
         self._results: queue.Queue[list[TicketResult] | None] = queue.Queue()
         self._runners: list[threading.Thread] = []
@@ -69,11 +81,12 @@ class InspectionService:
             runner.join()
         self._results.put(None)
         self._recorder.join()
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def depth(self) -> int:
-        """Parts received and not yet answered."""
-        return self._reserved
+        """Parts received whole and not yet answered."""
+        return self._held.total()
 
     def stalled(self) -> bool:
         """Whether a thread has died, or a batch has been in work for longer than an answer may take."""
@@ -81,36 +94,64 @@ class InspectionService:
         limit = time.monotonic() - self.settings.time_limit_s
         return not alive or any(since < limit for since in list(self._busy.values()))
 
-    def reserve(self) -> None:
-        """Reserve a slot of the queue; raises QueueFullError."""
+    @contextmanager
+    def receiving(self, sender: str) -> Iterator[None]:
+        """While a body arrives, which takes no place in the queue; raises QueueFullError where it would find none."""
         with self._lock:
-            if self._reserved >= self.settings.queue_depth:
-                raise QueueFullError(f"queue full ({self.settings.queue_depth} parts waiting); retry later")
-            self._reserved += 1
+            self._check_share(sender)
+            if self._receiving >= RECEIVING_FACTOR * self.settings.queue_depth:
+                raise QueueFullError(f"{self._receiving} parts are being received; retry later")
             self._receiving += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._receiving -= 1
 
-    def wait_for_slot(self, stop: threading.Event, poll_s: float = SLOT_WAIT_S) -> bool:
+    def reserve(self, sender: str = "") -> None:
+        """Reserve a slot of the queue for a part that has arrived; raises QueueFullError."""
+        with self._lock:
+            self._check_share(sender)
+            self._held[sender] += 1
+
+    def _check_share(self, sender: str) -> None:
+        """Senders that were active lately share the queue; one alone may fill it."""
+        depth, now = self.settings.queue_depth, time.monotonic()
+        self._seen[sender] = now
+        if self._held.total() >= depth:
+            raise QueueFullError(f"queue full ({depth} parts waiting); retry later")
+        active = [name for name, seen in self._seen.items() if self._held[name] or seen > now - ACTIVE_S]
+        self._seen = {name: self._seen[name] for name in active}
+        share = -(-depth // len(active))
+        if self._held[sender] >= share:
+            raise QueueFullError(f"queue full ({share} parts of {sender or 'this sender'} waiting); retry later")
+
+    def wait_for_slot(self, stop: threading.Event, poll_s: float = SLOT_WAIT_S, sender: str = "") -> bool:
         """Reserve a slot as soon as one is free; False where `stop` was set first."""
         while not stop.is_set():
             try:
-                self.reserve()
+                self.reserve(sender)
                 return True
             except QueueFullError:
                 stop.wait(poll_s)
         return False
 
-    def release(self) -> None:
+    def release(self, sender: str = "") -> None:
         """Free a slot in which no part was submitted."""
         with self._lock:
-            self._reserved -= 1
-            self._receiving -= 1
+            self._free(sender)
+
+    def _free(self, sender: str) -> None:
+        self._held[sender] -= 1
+        if not self._held[sender]:
+            del self._held[sender]
 
     @contextmanager
-    def release_on_error(self) -> Iterator[None]:
+    def release_on_error(self, sender: str = "") -> Iterator[None]:
         try:
             yield
         except BaseException:
-            self.release()
+            self.release(sender)
             raise
 
     def submit_image(
@@ -124,63 +165,111 @@ class InspectionService:
         key: str | None = None,
         hashed_key: str | None = None,
         record_failure: bool = False,
+        sender: str = "",
     ) -> "Future[InspectionOut]":
         """Receive an image in the reserved slot; its future answer. On an error the slot is released.
 
         `recipe` is an id, or a name or id as text; None: the active recipe. `hashed_key` is the start of a key that
         ends with the image's hash.
         """
-        with self.release_on_error():
+        with self.release_on_error(sender):
+            wanted = recipe
             if not isinstance(recipe, int):
                 with self.database.reading() as session:
                     recipe = resolve_recipe(session, recipe)
             file = receive_file(stream, self.settings.incoming, self.settings.max_image_bytes)
+            try:
+                if not record_failure:  # by its header; nothing of it is decoded
+                    check_pixels(file.path, self._max_pixels(recipe))
+            except ImageError:
+                file.path.unlink(missing_ok=True)
+                raise
             key = key if hashed_key is None else f"{hashed_key}-{file.sha256}"
-            part = IncomingPart(recipe, file.sha256, file.size, origin, part_id, lot, key)
-        return self.submit(Ticket(part, file.path, record_failure))
+            sent = json.dumps([file.sha256, part_id, lot, wanted])
+            request = None if key is None else hashlib.sha256(sent.encode()).hexdigest()
+            part = IncomingPart(recipe, file.sha256, file.size, origin, part_id, lot, key, request)
+        return self.submit(Ticket(part, file.path, sender, record_failure))
 
     def submit(self, ticket: Ticket) -> "Future[InspectionOut]":
         """The future answer, in the reserved slot. A known key gets the answer of its first part.
 
-        Raises DataError for a key that was used for another image; the slot is released then.
+        Raises DataError for a key that was used for another part; the slot is released then.
         """
-        try:
-            with self._lock:
-                earlier = self._find_earlier(ticket.part.key)
-                if earlier is None:
-                    if ticket.part.key is not None:
-                        self._by_key[ticket.part.key] = ticket
-                    self._receiving -= 1
-                    self._waiting.put(ticket)
-                    return ticket.answer
-        except BaseException:
+        key = ticket.part.key
+        with self._lock:
+            first = None if key is None else self._by_key.setdefault(key, ticket)
+            if first is not None and first is not ticket and _same_request(first.part, ticket.part):
+                first.waiting += 1
+        if first is not None and first is not ticket:
             self._discard(ticket)
+            if not _same_request(first.part, ticket.part):
+                raise DataError(OTHER_PART)
+            return first.answer
+        try:
+            recorded = None if key is None else self._find_recorded(key)  # no lock is held over a query
+            if recorded is not None:
+                known, answer = recorded
+                if not _same_request(known, ticket.part):
+                    raise DataError(OTHER_PART)
+        except BaseException as error:
+            self._end(ticket, error)
             raise
-        self._discard(ticket)
-        sha256, answer = earlier
-        if sha256 != ticket.part.image_sha256:
-            raise DataError("this idempotency key was used for another image; use a new one for each part")
-        return answer
+        if recorded is not None:
+            self._end(ticket, answer)
+            return ticket.answer
+        with self._lock:
+            self._by_answer[ticket.answer] = ticket
+        self._waiting.put(ticket)
+        return ticket.answer
+
+    def _find_recorded(self, key: str) -> tuple[IncomingPart, InspectionOut] | None:
+        """What was sent with a key, and its answer."""
+        with self.database.reading() as session:
+            row = find_by_key(session, key)
+            if row is None:
+                return None
+            part = IncomingPart(**{name: getattr(row, name) for name in IncomingPart.__slots__})
+            return part, inspection_out(row)
+
+    def abandon(self, answer: "Future[InspectionOut]") -> None:
+        """A sender is gone: its part is dropped, unless it is in work or another sender waits for the same answer."""
+        with self._lock:
+            ticket = self._by_answer.get(answer)
+            if ticket is None:
+                return
+            ticket.waiting -= 1
+            if ticket.waiting or ticket.started:
+                return
+            ticket.started = True  # nobody else may take it
+        self._end(ticket, NotAnsweredError("the sender is gone"))
+
+    def _end(self, ticket: Ticket, answer: InspectionOut | BaseException) -> None:
+        """Free a ticket's slot and key, delete its file, and answer all that wait for it."""
+        with self._lock:
+            self._free(ticket.sender)
+            self._by_answer.pop(ticket.answer, None)
+            if ticket.part.key is not None and self._by_key.get(ticket.part.key) is ticket:
+                del self._by_key[ticket.part.key]
+        ticket.file.unlink(missing_ok=True)
+        if isinstance(answer, BaseException):
+            ticket.answer.set_exception(answer)
+        else:
+            ticket.answer.set_result(answer)
+
+    def _begin(self, ticket: Ticket) -> bool:
+        """Take a ticket into work; False where it was dropped."""
+        with self._lock:
+            dropped, ticket.started = ticket.started, True
+        return not dropped
+
+    def _max_pixels(self, recipe_id: int) -> int:
+        inspector = self.inspectors.opened(recipe_id)
+        limit = self.settings.max_pixels
+        return limit if inspector is None else min(limit, pixel_limit(inspector.manifest))
 
     def _discard(self, ticket: Ticket) -> None:
         ticket.file.unlink(missing_ok=True)
-        self.release()
-
-    def _find_earlier(self, key: str | None) -> "tuple[str, Future[InspectionOut]] | None":
-        """The image's hash and the answer of the first part with a key."""
-        if key is None:
-            return None
-        if key in self._by_key:
-            first = self._by_key[key]
-            return first.part.image_sha256, first.answer
-        with self.database.reading() as session:
-            row = find_by_key(session, key)
-            recorded = None if row is None else inspection_out(row)
-        if recorded is None:
-            return None
-        answer = new_future()
-        answer.set_result(recorded)
-        return recorded.image_sha256, answer
+        self.release(ticket.sender)
 
     def _run(self, index: int) -> None:
         while (batch := self._next_batch()) is not None:
@@ -193,33 +282,39 @@ class InspectionService:
             self._busy.pop(index, None)
 
     def _next_batch(self) -> list[Ticket] | None:
-        """The waiting parts; for more of them it waits a little, and only while some are being received."""
-        first = self._waiting.get()
-        if first is None:
-            return None
-        batch = [first]
-        until = time.monotonic() + self.settings.batch_wait_ms / 1000
+        """The waiting parts; waits a little for more of them, but only while some are being received."""
+        batch: list[Ticket] = []
+        until = 0.0
         while len(batch) < self.settings.batch_size:
             left = until - time.monotonic()
             try:
-                more = self._waiting.get(timeout=left) if self._receiving and left > 0 else self._waiting.get_nowait()
+                if not batch:
+                    more = self._waiting.get()
+                elif self._receiving and left > 0:
+                    more = self._waiting.get(timeout=left)
+                else:
+                    more = self._waiting.get_nowait()
             except queue.Empty:
                 break
             if more is None:
+                if not batch:
+                    return None
                 self._waiting.put(None)
                 break
-            batch.append(more)
+            if self._begin(more):
+                until = until or time.monotonic() + self.settings.batch_wait_ms / 1000
+                batch.append(more)
         return batch
 
     def _inspect(self, recipe_id: int, tickets: list[Ticket]) -> list[TicketResult]:
         files = [ticket.file for ticket in tickets]
         try:
             inspector = self._inspector(recipe_id)
-            results = list(zip(tickets, _inspect_files(inspector, files, self.settings.max_pixels), strict=True))
+            results = list(zip(tickets, _inspect_files(inspector, files, self._max_pixels(recipe_id)), strict=True))
             self._measure_quality(results)
             return results
-        except Exception as error:  # whatever it is: these parts have no valid result, and the others go on
-            if len(tickets) > 1:  # the fault of one part is not that of its neighbours
+        except Exception as error:  # of any kind: these parts have no valid result, and the others go on
+            if len(tickets) > 1:  # one part's error must not affect the others of its batch
                 return [result for ticket in tickets for result in self._inspect(recipe_id, [ticket])]
             log.exception("a part could not be inspected")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -233,8 +328,9 @@ class InspectionService:
             return self.inspectors.get(session.get_one(RecipeRow, recipe_id))
 
     def _measure_quality(self, results: list[TicketResult]) -> None:
-        """Measure one of the images, if it is time; an error here leaves no part without an answer."""
-        ticket = next((ticket for ticket, result in results if isinstance(result, Inspection)), None)
+        """Measure one of the images, if it is due; errors are logged, so that every part is still answered."""
+        line = (ticket for ticket, result in results if isinstance(result, Inspection))
+        ticket = next((ticket for ticket in line if ticket.part.origin != KNOWN_ORIGIN), None)
         if ticket is None or time.monotonic() < self._measured + QUALITY_S:
             return
         self._measured = time.monotonic()
@@ -257,16 +353,16 @@ class InspectionService:
                         self._answer(ticket, not_recorded(error))
 
     def _answer(self, ticket: Ticket, answer: TicketAnswer) -> None:
-        with self._lock:
-            self._reserved -= 1
-            if ticket.part.key is not None:
-                self._by_key.pop(ticket.part.key, None)
-        ticket.file.unlink(missing_ok=True)
-        if isinstance(answer, Exception):
-            ticket.answer.set_exception(answer)
-            return
-        ticket.answer.set_result(answer)
-        self._on_answer(answer, time.monotonic() - ticket.submitted)
+        self._end(ticket, answer)
+        if not isinstance(answer, Exception):
+            self._on_answer(answer, time.monotonic() - ticket.submitted)
+
+
+def _same_request(first: IncomingPart, second: IncomingPart) -> bool:
+    """Whether the same was sent twice; of older records only the image is known."""
+    if first.request_sha256 is None or second.request_sha256 is None:
+        return first.image_sha256 == second.image_sha256
+    return first.request_sha256 == second.request_sha256
 
 
 def _inspect_files(inspector: Inspector, files: list[Path], max_pixels: int) -> list[Inspection | BlemishError]:

@@ -1,4 +1,4 @@
-"""Sources of parts besides requests: watched folders, cameras, video files. Each runs in a thread of its own."""
+"""Sources of parts other than requests: watched folders, cameras, video files. Each runs in a thread of its own."""
 
 import logging
 import threading
@@ -18,8 +18,9 @@ import numpy as np
 from blemish.errors import BlemishError, OptionError
 from blemish.imaging.read import IMAGE_SUFFIXES, encode
 from blemish.station.recipes import active_recipe
-from blemish.station.schemas import InspectionOut
+from blemish.station.schemas import InspectionOut, remove_controls
 from blemish.station.service import InspectionService
+from blemish.station.source_states import SILENT_S
 from blemish.station.tickets import NotAnsweredError
 
 log = logging.getLogger("blemish.station")
@@ -38,6 +39,7 @@ def watch_folder(service: InspectionService, folder: Path, stop: threading.Event
     """
     for name in (WORKING, DONE, FAILED):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    source = f"folder {folder.name}"
     with ThreadPoolExecutor(service.settings.batch_size, "blemish-folder") as pool:
         while not stop.is_set():
             try:
@@ -46,7 +48,9 @@ def watch_folder(service: InspectionService, folder: Path, stop: threading.Event
                         path.rename(folder / WORKING / f"{uuid.uuid4().hex}__{path.name[-_MAX_NAME:]}")
                     waiting = sorted((folder / WORKING).iterdir())
                     list(pool.map(partial(_inspect_file, service, folder, stop), waiting))
-            except Exception:
+                service.sources.works(source)
+            except Exception as error:
+                service.sources.lost(source, type(error).__name__)
                 log.exception("folder %s: files without an answer stay in '%s' and are retried", folder, WORKING)
                 stop.wait(_RETRY_S)
             stop.wait(POLL_S)
@@ -107,9 +111,12 @@ def submit_stream(
     A file that is no image, or too large, is recorded too, with the verdict review. Raises BlemishError where there
     can be no record.
     """
-    if not service.wait_for_slot(stop):
+    if not service.wait_for_slot(stop, sender=origin):
         return None
-    return service.submit_image(stream, None, origin, part_id=part_id[:200], key=key, record_failure=True).result()
+    part = remove_controls(part_id)[:200]
+    return service.submit_image(
+        stream, None, origin, part_id=part, key=key, record_failure=True, sender=origin
+    ).result()
 
 
 def check_camera(text: str) -> None:
@@ -137,6 +144,7 @@ def watch_camera(service: InspectionService, address: str, stop: threading.Event
     """
     is_file = Path(address).is_file()
     name = Path(address).stem if is_file else _camera_name(address)
+    service.sources.lost(name)
     while not _ready(service):  # the frames of a file come only once
         if stop.wait(POLL_S):
             return
@@ -149,7 +157,9 @@ def watch_camera(service: InspectionService, address: str, stop: threading.Event
         finally:
             camera.release()
         if is_file:
+            service.sources.works(name)  # it has ended
             return
+        service.sources.lost(name)
         log.warning("%s gives no image; retrying in %.0f s", name, _RETRY_S)
         stop.wait(_RETRY_S)
 
@@ -167,6 +177,7 @@ def _inspect_file_frames(
     every = max(1, round(service.settings.camera_interval_s * rate))
     number = 0
     while not stop.is_set() and camera.grab():
+        service.sources.works(name)
         number += 1
         if (number - 1) % every == 0 and (stream := _retrieve(camera)) is not None:
             submit_stream(service, stream, "camera", stop, part_id=f"{name}-{number:06}")
@@ -179,6 +190,7 @@ def _inspect_live_frames(
     due, running = 0.0, None
     with ThreadPoolExecutor(1, "blemish-camera") as pool:
         while not stop.is_set() and camera.grab():
+            service.sources.works(name, SILENT_S)
             if time.monotonic() < due or (running is not None and not running.done()):
                 continue
             if running is not None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from blemish.errors import BlemishError
-from blemish.station.pages.session import DATABASE_LOST, LANGUAGE_COOKIE, PageSession, open_session
+from blemish.station.pages.heartbeat import add_heartbeat
+from blemish.station.pages.session import DATABASE_LOST, LANGUAGE_COOKIE, THEME_COOKIE, PageSession, open_session
 from blemish.station.pages.widgets import empty_state
 from blemish.station.recipes import active_recipe
 from blemish.station.station import Station
@@ -21,6 +22,7 @@ from blemish.translation import language_name, languages
 
 log = logging.getLogger("blemish.station")
 Build = Callable[[PageSession, Request], Awaitable[None]]
+Frame = Callable[[PageSession, str, str, str | None], AbstractContextManager[None]]
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 PRIMARY = "#1f4e79"
 MENU = (
@@ -33,7 +35,9 @@ MENU = (
 )
 
 
-def add_page(station: Station, path: str, title: str, build: Build, role: str = "operator") -> None:
+def add_page(
+    station: Station, path: str, title: str, build: Build, role: str = "operator", frame: "Frame | None" = None
+) -> None:
     """Serve a page to users with the role; users without a session sign in first."""
 
     @ui.page(path, response_timeout=30)
@@ -52,7 +56,7 @@ def add_page(station: Station, path: str, title: str, build: Build, role: str = 
         except SQLAlchemyError:
             log.exception("a page could not reach the database")
             problem = ("cloud_off", session.t(DATABASE_LOST))
-        with layout(session, title, request.url.path, recipe):
+        with (frame or layout)(session, title, request.url.path, recipe):
             if problem:
                 empty_state(*problem)
                 return None
@@ -73,10 +77,7 @@ def add_page(station: Station, path: str, title: str, build: Build, role: str = 
 def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iterator[None]:
     """Header and menu; elements that are made in the block are the page's content."""
     t = page.t
-    ui.add_css(STYLE)
-    ui.page_title(f"{t(title)} · blemish")
-    ui.add_head_html(f"<script>document.documentElement.lang = '{page.language}'</script>")
-    ui.colors(primary=PRIMARY, positive="#16a34a", negative="#dc2626", warning="#d97706")
+    _head(page, title)
     with ui.left_drawer(fixed=True, value=None).props("show-if-above breakpoint=900 width=232").classes("menu") as menu:
         for target, name, icon in MENU:
             with ui.link(target=target).classes("menu-entry chosen" if target == path else "menu-entry"):
@@ -87,7 +88,14 @@ def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iter
         ui.label("blemish").classes("brand")
         ui.label(page.station.settings.station).classes("station-name")
         ui.space()
+        ui.label("").classes("connection").props("role=status")
+        with ui.link(target="/").classes("alarm-link").tooltip(t("Alarms")):
+            ui.label("").classes("alarm-count").style("display: none")
         ui.label(recipe or t("no recipe")).classes("recipe-name").tooltip(t("active recipe"))
+        theme = f"{THEME_COOKIE}={'light' if page.dark else 'dark'};path=/;max-age=31536000;samesite=strict"
+        name = t("Light theme") if page.dark else t("Dark theme")
+        change = _icon_button("light_mode" if page.dark else "dark_mode", name).tooltip(name).props("data-name=theme")
+        change.on("click", js_handler=f"() => {{ document.cookie='{theme}'; location.reload() }}")
         for language in languages():
             if language != page.language:
                 cookie = f"document.cookie='{LANGUAGE_COOKIE}={language};path=/;max-age=31536000;samesite=strict'"
@@ -99,6 +107,23 @@ def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iter
     with ui.column().classes("page"):
         ui.label(t(title)).classes("page-title")
         yield
+
+
+@contextmanager
+def line_layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iterator[None]:
+    """The whole screen for the page's content, dark."""
+    _head(page, title, dark=True)
+    with ui.element("main").classes("line-page"):
+        yield
+
+
+def _head(page: PageSession, title: str, dark: bool = False) -> None:
+    ui.add_css(STYLE)
+    ui.dark_mode(dark or page.dark)
+    ui.page_title(f"{page.t(title)} · blemish")
+    ui.add_head_html(f"<script>document.documentElement.lang = '{page.language}'</script>")
+    ui.colors(primary=PRIMARY, positive="#16a34a", negative="#dc2626", warning="#d97706")
+    add_heartbeat(page)
 
 
 def _icon_button(icon: str, name: str) -> ui.button:

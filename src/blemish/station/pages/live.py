@@ -9,12 +9,13 @@ from nicegui import ui
 from sqlalchemy.orm import Session
 
 from blemish.arrays import Scores
-from blemish.station import production_counts
-from blemish.station.image_quality import QualityAlarm, find_alarms
-from blemish.station.models import InspectionRow
+from blemish.station import alarms, production_counts
+from blemish.station.auth import User
+from blemish.station.models import AlarmRow, InspectionRow
+from blemish.station.pages.heartbeat import sound_button
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import (
-    alarm,
+    choice_toggle,
     div,
     empty_state,
     hint,
@@ -24,6 +25,7 @@ from blemish.station.pages.widgets import (
     metric_tile,
     panel,
     part_name,
+    table,
     thumbnail,
     two_columns,
     verdict_badge,
@@ -35,6 +37,9 @@ PERIODS = {1: "last hour", 8: "last 8 hours", 24: "last 24 hours", 168: "last 7 
 DEFAULT_HOURS = 24
 REFRESH_S = 1.0
 MAX_REJECTS = 16
+COUNT_S = 10.0
+COUNTED_BY = ("shift", "hour", "lot")
+STATE_ICONS = {"ok": "check_circle", "warning": "error", "lost": "cancel"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +49,18 @@ class LiveData:
     pareto: list[tuple[str, int]]
     latencies: Scores
     rejects: list[InspectionRow]
-    alarms: list[QualityAlarm]
 
 
 def load(session: Session, station: str, hours: int) -> LiveData:
-    """Of this station only, although others may share its database."""
+    """Counts of this station only, although others may share its database."""
     since = datetime.now(UTC) - timedelta(hours=hours)
-    last = next(iter(find_inspections(session, InspectionFilter(station=station), limit=1)), None)
+    rejects = InspectionFilter(station=station, verdict="reject", production=True)
     return LiveData(
-        last=last,
+        last=production_counts.newest_part(session, station),
         counts=production_counts.count_verdicts(session, station, since),
         pareto=production_counts.defect_pareto(session, station, since),
         latencies=production_counts.latencies(session, station),
-        rejects=find_inspections(session, InspectionFilter(station=station, verdict="reject"), MAX_REJECTS),
-        alarms=find_alarms(session, last.recipe_id, station) if last else [],
+        rejects=find_inspections(session, rejects, MAX_REJECTS),
     )
 
 
@@ -66,6 +69,11 @@ async def build(page: PageSession, request: Request) -> None:
     with div("bar"):
         hours = ui.select({key: t(name) for key, name in PERIODS.items()}, value=DEFAULT_HOURS)
         hours.props(f'dense outlined options-dense aria-label="{t("Period")}"')
+        ui.space()
+        sound_button(page)
+        line = ui.button(t("Line display"), icon="fullscreen", on_click=lambda: ui.navigate.to("/line"))
+        line.props("flat dense no-caps data-name=line")
+    _alarms(page)
     shown = {"id": -1}
 
     @ui.refreshable
@@ -74,8 +82,6 @@ async def build(page: PageSession, request: Request) -> None:
         if data.last is None:
             empty_state("photo_camera", t("No part yet"), t("The first inspected part appears here automatically."))
             return
-        for quality in data.alarms:
-            alarm(f"{t(quality.kind)}: {quality.value:.1%}")
         with two_columns() as (left, right):
             with left:
                 _last_part(page, data.last)
@@ -92,24 +98,139 @@ async def build(page: PageSession, request: Request) -> None:
     content(await page.read(load, station, DEFAULT_HOURS))
 
     async def refresh(always: bool = False) -> None:
-        if always or await page.read(production_counts.newest_id, station) != shown["id"]:
+        last = page.station.status.last
+        if always or (0 if last is None else last.id) != shown["id"]:
             page.require("operator")
             content.refresh(await page.read(load, station, hours.value))
 
     hours.on_value_change(page.handler("operator", lambda user: refresh(always=True)))
     ui.timer(REFRESH_S, page.handler("operator", lambda user: refresh()), immediate=False)
+    with two_columns() as (left, right):
+        with left:
+            await _periods(page)
+        with right:
+            _states(page)
+
+
+def _alarms(page: PageSession) -> None:
+    """Alarms that hold or that nobody has acknowledged yet, each with a button."""
+    t, status = page.t, page.station.status
+    shown: list[tuple[object, ...]] = []
+
+    async def acknowledge(user: User, alarm_id: int) -> None:
+        await page.write(_acknowledge, alarm_id, user.name)
+        status.alarms = await page.read(alarms.list_open, page.station.settings.station)
+        update()
+
+    @ui.refreshable
+    def content() -> None:
+        for row in status.alarms:
+            with div("alarm" if row.acknowledged_at is None else "alarm seen").props("data-name=alarm"):
+                ui.icon("warning", size="22px")
+                with ui.element("div").style("flex: 1 1 auto"):
+                    ui.label(alarms.alarm_text(row, t))
+                    hint(_alarm_times(page, row))
+                if row.acknowledged_at is None:
+                    work = page.handler("operator", lambda user, key=row.id: acknowledge(user, key))
+                    ui.button(t("Acknowledge"), on_click=work).props("no-caps dense outline data-name=acknowledge")
+
+    def update() -> None:
+        present = [(row.id, row.ended_at, row.acknowledged_at) for row in status.alarms]
+        if present != shown:
+            shown[:] = present
+            content.refresh()
+
+    content()
+    ui.timer(REFRESH_S, update)
+
+
+def _alarm_times(page: PageSession, row: AlarmRow) -> str:
+    t = page.t
+    times = [t("since {time}", time=local_time(row.created_at))]
+    if row.ended_at is not None:
+        times.append(t("ended {time}", time=local_time(row.ended_at)))
+    if row.acknowledged_at is not None:
+        times.append(
+            t("acknowledged by {name}, {time}", name=row.acknowledged_by, time=local_time(row.acknowledged_at))
+        )
+    return " · ".join(times)
+
+
+def _acknowledge(session: Session, alarm_id: int, user: str) -> None:
+    alarms.acknowledge(session, session.get_one(AlarmRow, alarm_id), user)
+
+
+async def _periods(page: PageSession) -> None:
+    """Counts by shift, hour and lot."""
+    t = page.t
+    with panel(t("Counts over time")):
+        choice = choice_toggle({name: t(name) for name in COUNTED_BY}, "shift").props("data-name=counted-by")
+
+        @ui.refreshable
+        async def content() -> None:
+            rows = await page.read(_count, page.station.settings.station, choice.value, page.station.settings.shifts)
+            header = [t(name) for name in (choice.value, "parts", "pass", "review", "reject", "yield")]
+            table(((name or t("no lot"), *_numbers(counts)) for name, counts in rows), header)
+            if not rows:
+                hint(t("None in this period."))
+
+        await content()
+    choice.on_value_change(lambda: content.refresh())
+    ui.timer(COUNT_S, content.refresh, immediate=False)
+
+
+def _numbers(counts: ProductionCounts) -> list[str]:
+    share = counts.first_pass_yield
+    numbers = (counts.parts, counts.passed, counts.review, counts.reject)
+    return [*(f"{number:,}" for number in numbers), "–" if share is None else f"{share:.1%}"]
+
+
+def _count(session: Session, station: str, by: str, shifts: list[str]) -> list[tuple[str | None, ProductionCounts]]:
+    time = datetime.now(UTC)
+    if by == "lot":
+        return production_counts.count_by_lot(session, station, time - timedelta(days=7))
+    hours = by == "hour"
+    periods = production_counts.last_hours(time, 8) if hours else production_counts.last_shifts(time, shifts, 4)
+    counts = production_counts.count_by_period(session, station, periods)
+    return [(f"{since:%Y-%m-%d %H:%M}", number) for since, number in counts]
+
+
+def _states(page: PageSession) -> None:
+    """Sources, sinks, engine, database and disk."""
+    t, status = page.t, page.station.status
+    shown: list[object] = []
+
+    @ui.refreshable
+    def content() -> None:
+        with div("states"):
+            for component in status.components():
+                with div(f"state {component.state}").props(f"data-name=state-{component.kind}"):
+                    ui.icon(STATE_ICONS[component.state], size="18px")
+                    ui.label(f"{t(component.kind)} {component.name}")
+                    hint(t(component.detail.text, **component.detail.values))
+
+    with panel(t("State of the station")):
+        content()
+
+    def update() -> None:
+        present = status.components()
+        if present != shown:
+            shown[:] = present
+            content.refresh()
+
+    ui.timer(REFRESH_S, update)
 
 
 def _last_part(page: PageSession, row: InspectionRow) -> None:
     t = page.t
     with panel():
         with div("bar"):
-            verdict_badge(page, row.verdict, large=True).props("data-name=verdict")
+            verdict_badge(page, row.verdict, live=row.id).props("data-name=verdict")
             with ui.element("div"):
                 ui.link(part_name(page, row.part_id, row.id), f"/card/{row.id}").style("font-weight: 600")
                 lot = f" · {t('lot')} {row.lot}" if row.lot else ""
                 hint(f"{local_time(row.created_at)}{lot} · {t(row.origin)}")
-        inspection_image(page, row.id, row.image_path is not None, side=1024).classes("wide")
+        inspection_image(page, row.id, row.image_path is not None, side=1024).classes("wide").props("data-live")
         for reason in page.reasons(row):
             hint(reason)
         if row.regions:

@@ -17,12 +17,12 @@ from blemish.station import auth
 from blemish.station.auth import User
 from blemish.station.models import InspectionRow
 from blemish.station.repository import to_inspection
-from blemish.station.routes.access import page_user
+from blemish.station.routes.access import is_direct, page_user
 from blemish.station.station import Station
 from blemish.translation import languages, negotiate_language, translator
 
 log = logging.getLogger("blemish.station")
-LANGUAGE_COOKIE = "blemish_language"
+LANGUAGE_COOKIE, THEME_COOKIE = "blemish_language", "blemish_theme"
 DATABASE_LOST = "The database cannot be reached; try again."
 Result = TypeVar("Result")
 
@@ -34,10 +34,14 @@ class NotAllowedError(BlemishError):
 class PageSession:
     """One open page. `t` translates a text of the pages, or the name of a class, to the user's language."""
 
-    def __init__(self, station: Station, cookie: str | None, language: str) -> None:
+    def __init__(
+        self, station: Station, cookie: str | None, language: str, direct: bool = False, dark: bool = False
+    ) -> None:
         self.station = station
         self.cookie = cookie
         self.language = language
+        self.direct = direct  # asked for from this machine, and not through a proxy
+        self.dark = dark
         self.t = translator(language)
 
     def reasons(self, row: InspectionRow) -> list[str]:
@@ -45,8 +49,8 @@ class PageSession:
         return [reason_text(reason, self.t) for reason in to_inspection(row, masks=False).reasons]
 
     def user(self) -> User | None:
-        """Looked up at each call, so that pages stop working when their token is revoked."""
-        return page_user(self.station, self.cookie)
+        """The user, looked up at each call, so that pages stop working when the token is revoked."""
+        return page_user(self.station, self.cookie, self.direct)
 
     def require(self, role: str) -> User:
         user = self.user()
@@ -94,7 +98,8 @@ def open_session(station: Station, request: Request) -> PageSession:
     language = request.cookies.get(LANGUAGE_COOKIE, "")
     if language not in languages():
         language = negotiate_language(request.headers.get("accept-language", ""))
-    return PageSession(station, request.cookies.get(auth.COOKIE), language)
+    dark = request.cookies.get(THEME_COOKIE) == "dark"
+    return PageSession(station, request.cookies.get(auth.COOKIE), language, is_direct(request), dark)
 
 
 def _in_session(

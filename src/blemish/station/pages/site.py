@@ -3,8 +3,8 @@
 from fastapi import FastAPI
 from nicegui import ui
 
-from blemish.station.pages import inspection_card, live, login, review, threshold, trace, training, trends
-from blemish.station.pages.layout import add_page
+from blemish.station.pages import inspection_card, line, live, login, review, threshold, trace, training, trends
+from blemish.station.pages.layout import add_page, line_layout
 from blemish.station.station import Station
 
 
@@ -12,6 +12,7 @@ def add_pages(app: FastAPI, station: Station) -> None:
     """Serve the pages of an open station. NiceGUI keeps pages by process, so a process serves those of one station."""
     login.add(station)
     add_page(station, "/", "Live", live.build)
+    add_page(station, "/line", "Line display", line.build, frame=line_layout)
     add_page(station, "/review", "Review", review.build)
     add_page(station, "/threshold", "Thresholds", threshold.build)
     add_page(station, "/training", "Data and training", training.build, role="engineer")

@@ -87,8 +87,20 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: bo
                         ui.label(text)
 
 
-def verdict_badge(page: PageSession, verdict: str, large: bool = False) -> ui.label:
-    return ui.label(page.t(verdict)).classes(f"verdict {verdict} {'large' if large else ''}")
+def verdict_badge(page: PageSession, verdict: str, large: bool = False, live: int | None = None) -> ui.element:
+    """A verdict; `live` is the id of the part, where it is shown as the newest part of the line.
+
+    A large or live one has room for the reason why it is no longer the present one, which the heartbeat writes.
+    """
+    if not large and live is None:
+        return ui.label(page.t(verdict)).classes(f"verdict {verdict}")
+    badge = div(f"verdict {verdict} large")
+    if live is not None:
+        badge.props(f"data-live data-part={live}")
+    with badge.props("role=status"):
+        ui.label(page.t(verdict)).classes("standing")
+        ui.label("").classes("aged")
+    return badge
 
 
 def inspection_image(
@@ -205,5 +217,5 @@ def choice_toggle(options: dict[str, str], value: str) -> ui.toggle:
 
 
 def local_time(time: datetime) -> str:
-    """In the time zone of the station."""
+    """A time as text in the time zone of the station."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,66 @@
+"""The display at the line: the verdict of the newest part, readable from five metres."""
+
+from fastapi import Request
+from nicegui import ui
+from sqlalchemy.orm import Session
+
+from blemish.station.models import InspectionRow, now
+from blemish.station.pages.heartbeat import sound_button
+from blemish.station.pages.session import PageSession
+from blemish.station.pages.widgets import div, inspection_image, local_time, part_name, verdict_badge
+from blemish.station.production_counts import ProductionCounts, count_verdicts, last_shifts, newest_part
+
+REFRESH_S = 0.4
+
+
+def load(session: Session, station: str, shifts: list[str]) -> tuple[InspectionRow | None, ProductionCounts]:
+    since, until = last_shifts(now(), shifts, 1)[0]
+    return newest_part(session, station), count_verdicts(session, station, since, until)
+
+
+async def build(page: PageSession, request: Request) -> None:
+    t, settings, status = page.t, page.station.settings, page.station.status
+    shown = {"id": -1}
+
+    @ui.refreshable
+    def content(row: InspectionRow | None, counts: ProductionCounts) -> None:
+        shown["id"] = 0 if row is None else row.id
+        with div("line-verdict"):
+            if row is None:
+                ui.label(t("No part yet")).classes("line-empty")
+            else:
+                verdict_badge(page, row.verdict, live=row.id).props("data-name=verdict")
+        with div("line-side"):
+            if row is not None:
+                inspection_image(page, row.id, row.image_path is not None, side=640).props("data-live")
+                ui.label(part_name(page, row.part_id, row.id)).classes("line-part")
+                ui.label(f"{local_time(row.created_at)} · {t(row.label)}")
+            with div("line-counts"):
+                for verdict, number in (("pass", counts.passed), ("review", counts.review), ("reject", counts.reject)):
+                    with div(f"figure {verdict}"):
+                        ui.label(t(verdict)).classes("figure-name")
+                        ui.label(f"{number:,}").classes("figure-value")
+
+    with div("line-bar"):
+        ui.label(settings.station).classes("brand")
+        ui.label(status.recipe or t("no recipe")).classes("recipe-name")
+        ui.label("").classes("connection")
+        ui.space()
+        with ui.link(target="/").classes("alarm-link"):
+            ui.icon("warning", size="20px")
+            ui.label("").classes("alarm-count")
+        sound_button(page)
+        full = ui.button(t("Full screen"), icon="fullscreen").props("flat dense no-caps data-name=fullscreen")
+        toggle = "document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()"
+        full.on("click", js_handler=f"() => {toggle}")
+        leave = ui.button(icon="close", on_click=lambda: ui.navigate.to("/"))
+        leave.props(f'flat dense aria-label="{t("Close")}"')
+    with div("line"):
+        content(*await page.read(load, settings.station, settings.shifts))
+
+    async def refresh() -> None:
+        if (0 if status.last is None else status.last.id) != shown["id"]:
+            page.require("operator")
+            content.refresh(*await page.read(load, settings.station, settings.shifts))
+
+    ui.timer(REFRESH_S, page.handler("operator", lambda user: refresh()), immediate=False)

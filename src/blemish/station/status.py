@@ -1,0 +1,172 @@
+"""The present state of a station: its newest part, and its sources, sinks, engine, database and disk."""
+
+import logging
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from blemish.inspection.result import Verdict
+from blemish.station import alarms
+from blemish.station.alarms import Condition
+from blemish.station.database import Database
+from blemish.station.models import KNOWN_ORIGIN, AlarmRow, InspectionRow, OutboxRow
+from blemish.station.production_counts import newest_part
+from blemish.station.recipes import active_recipe
+from blemish.station.schemas import InspectionOut
+from blemish.station.service import InspectionService
+from blemish.station.settings import GIB, Settings
+from blemish.station.sinks import sink_key, without_password
+from blemish.station.source_states import ComponentState, State
+from blemish.translation import Message
+
+log = logging.getLogger("blemish.station")
+CHECK_S = 1.0
+SLOW_CHECK_S = 30.0  # of trends, whose queries read thousands of rows
+STALE_S = 5.0  # without a finished check the database hangs
+SINK_STUCK_S = 30.0  # the age of the oldest undelivered result
+CLOCK_JUMP_S = 2.0
+_EMERGENCY_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class LastPart:
+    """The newest part of the line; known parts are none of the line."""
+
+    id: int
+    verdict: str
+    answered: float  # monotonic clock
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.answered
+
+
+class StationStatus:
+    """The state shown by pages and the heartbeat, kept in memory so that no viewer queries the database."""
+
+    def __init__(self, settings: Settings, database: Database, service: InspectionService) -> None:
+        self.settings = settings
+        self.last: LastPart | None = None
+        self.last_reject = 0  # id of the newest rejected part
+        self.recipe: str | None = None
+        self.alarms: list[AlarmRow] = []  # that hold, or are not acknowledged
+        self._database = database
+        self._service = service
+        self._started = time.monotonic()
+        self._database_error: str | None = None
+        self._sinks: list[ComponentState] = []
+        self._checked = time.monotonic()
+        self._clock = _clock_offset()
+        self._slow: tuple[float, int, list[Condition]] = (-SLOW_CHECK_S, -1, [])
+
+    def count_answer(self, answer: InspectionOut) -> None:
+        """Called with every recorded part."""
+        if answer.origin != KNOWN_ORIGIN:
+            self.last = LastPart(answer.id, answer.verdict, time.monotonic())
+            if answer.verdict == Verdict.REJECT:
+                self.last_reject = answer.id
+
+    def components(self) -> list[ComponentState]:
+        disk = shutil.disk_usage(self.settings.data).free
+        low = disk < self.settings.min_free_gib * GIB
+        free = Message("{free:.1f} GiB free", {"free": disk / GIB})
+        error = self._database_error
+        if error is None and time.monotonic() - self._checked > STALE_S:
+            error = "no answer"
+        stalled = self._service.stalled()
+        waiting = Message("{number} waiting", {"number": self._service.depth})
+        return [
+            *self._service.sources.states(),
+            *self._sinks,
+            ComponentState("engine", self.settings.engine, "lost" if stalled else "ok",
+                           Message("stalled") if stalled else waiting),
+            ComponentState("database", self._database.engine.dialect.name, "lost" if error else "ok",
+                           Message(error or "reachable")),
+            ComponentState("disk", "", "lost" if disk < _EMERGENCY_BYTES else "warning" if low else "ok", free),
+        ]  # fmt: skip
+
+    def watch(self, stop: threading.Event) -> None:
+        """Check everything once a second, and keep the alarms of the record up to date, until `stop` is set."""
+        while not stop.is_set():
+            try:
+                self._check()
+                self._database_error = None
+            except SQLAlchemyError as error:
+                self._database_error = type(error).__name__
+            except Exception:
+                log.exception("the state of the station could not be checked")
+            self._checked = time.monotonic()
+            stop.wait(CHECK_S)
+
+    def _check(self) -> None:
+        station = self.settings.station
+        with self._database.reading() as session:
+            session.execute(text("SELECT 1"))
+            recipe = active_recipe(session)
+            self.recipe = None if recipe is None else f"{recipe.name} v{recipe.version}"
+            if self.last is None:
+                self._load_last(session)
+            self._sinks = [_sink_state(session, station, sink) for sink in self.settings.sinks]
+            conditions = self._conditions(session)
+            changes = alarms.find_changes(session, station, conditions)
+        if changes:
+            with self._database.writing() as session:
+                alarms.update(session, station, conditions)
+        with self._database.reading() as session:
+            self.alarms = alarms.list_open(session, station)
+
+    def _load_last(self, session: Session) -> None:
+        newest = newest_part(session, self.settings.station)
+        if newest is not None and self.last is None:
+            age = max(0.0, (datetime.now(UTC) - newest.created_at).total_seconds())
+            self.last = LastPart(newest.id, newest.verdict, time.monotonic() - age)
+            self.last_reject = newest.id if newest.verdict == Verdict.REJECT else 0
+
+    def _conditions(self, session: Session) -> list[Condition]:
+        settings, last = self.settings, self.last
+        found: list[Condition] = []
+        before, self._clock = self._clock, _clock_offset()
+        if abs(self._clock - before) > CLOCK_JUMP_S:
+            found.append(Condition("clock", value=self._clock - before))
+        idle = time.monotonic() - self._started if last is None else min(last.age_s, time.monotonic() - self._started)
+        if settings.no_part_s is not None and idle > settings.no_part_s:
+            found.append(Condition("no_part", value=settings.no_part_s))
+        for component in self.components():
+            if component.state != "ok" and component.kind in ("source", "sink", "engine", "disk"):
+                value = shutil.disk_usage(settings.data).free / GIB if component.kind == "disk" else None
+                found.append(Condition(component.kind, component.name, value))
+        found += alarms.part_conditions(session, settings)
+        newest = 0 if last is None else last.id
+        due, known, slow = self._slow
+        if newest != known and time.monotonic() > due:
+            slow = alarms.trend_conditions(session, settings.station)
+            self._slow = (time.monotonic() + SLOW_CHECK_S, newest, slow)
+        return found + slow
+
+
+def _sink_state(session: Session, station: str, sink: str) -> ComponentState:
+    row = OutboxRow
+    undelivered = (row.sink == sink_key(station, sink)) & row.delivered_at.is_(None)
+    pending = undelivered & row.dead_at.is_(None)
+    number = session.scalar(select(func.count()).select_from(row).where(pending)) or 0
+    query = select(InspectionRow.created_at, row.error).join(InspectionRow, InspectionRow.id == row.inspection_id)
+    oldest = session.execute(query.where(pending).order_by(row.id).limit(1)).first()
+    dead = session.scalar(select(func.count()).select_from(row).where(undelivered, row.dead_at.is_not(None))) or 0
+    state: State = "warning" if dead else "ok"
+    if oldest is not None:
+        stuck = (datetime.now(UTC) - oldest.created_at).total_seconds() > SINK_STUCK_S
+        state = "lost" if stuck or oldest.error is not None else state
+    detail = Message("{number} waiting", {"number": number})
+    if dead:
+        detail = Message("{number} waiting, {dead} refused", {"number": number, "dead": dead})
+    return ComponentState("sink", without_password(sink), state, detail)
+
+
+def _clock_offset() -> float:
+    return time.time() - time.monotonic()

@@ -1,0 +1,168 @@
+"""Displays that never show a verdict as the present one where it is not, and alarms."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Browser
+from station_helpers import HTTP, Server, picture
+
+AGES_S = 3.0
+GREY = "rgba(148, 163, 184, 1)"
+
+
+def send(server: Server, content: bytes, head: dict[str, str] | None = None, **fields: str) -> dict[str, Any]:
+    answer = HTTP.post(f"{server.url}/v1/inspections", files={"image": ("x.png", content)}, data=fields, headers=head)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def verdict(page: Browser) -> tuple[str, str]:
+    badge = page.one("[data-name=verdict]")
+    return badge.text, badge.value_of_css_property("background-color")
+
+
+@pytest.fixture(scope="module")
+def line(bundle_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A station that tests of its displays share."""
+    folder = tmp_path_factory.mktemp("line")
+    arguments = ("--watch", str(folder / "shots"), "--verdict-age-s", "4")
+    server = Server(folder / "s", "--bundle", str(bundle_file), *arguments)
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_every_verdict_turns_grey_without_the_station(browser: Browser, serve: Callable[..., Server]) -> None:
+    """A stopped station leaves its sockets open and answers nothing; a killed one closes them."""
+    server = serve("s", "--verdict-age-s", "1000")
+    part = send(server, picture(seed=1), part_id="first")
+    first, tabs = browser.driver.current_window_handle, []
+    for path in ("/", "/line", f"/card/{part['id']}"):
+        browser.driver.switch_to.new_window("tab")
+        tabs.append(browser.driver.current_window_handle)
+        browser.open(server.url + path)
+    try:
+        for end in (lambda: server.send_signal(signal.SIGSTOP), server.kill):
+            for tab in tabs:
+                browser.driver.switch_to.window(tab)
+                browser.until(lambda: verdict(browser) == ("PASS", "rgba(22, 163, 74, 1)"))
+            end()
+            ended = time.monotonic()
+            browser.until(lambda: verdict(browser)[0].startswith("no connection since "), seconds=2 * AGES_S)
+            assert time.monotonic() - ended < AGES_S + 0.5  # reading the page takes a moment itself
+            for tab in tabs:
+                browser.driver.switch_to.window(tab)
+                browser.until(lambda: verdict(browser)[0].startswith("no connection since "), seconds=AGES_S)
+                assert verdict(browser)[1] == GREY
+            server.send_signal(signal.SIGCONT)
+    finally:
+        server.send_signal(signal.SIGCONT)
+        for tab in tabs:
+            browser.driver.switch_to.window(tab)
+            browser.driver.get_log("browser")
+            browser.driver.close()
+        browser.driver.switch_to.window(first)
+
+
+def test_an_old_verdict_says_for_how_long_no_part_came(browser: Browser, line: Server) -> None:
+    server = line
+    send(server, picture(defect=True, seed=1))
+    browser.open(server.url + "/line")
+    browser.until(lambda: verdict(browser)[0].startswith("no part for "), seconds=6)
+    assert verdict(browser)[1] == GREY
+    send(server, picture(seed=2))
+    browser.until(lambda: verdict(browser)[0] == "PASS")
+    browser.check(server.url)
+
+
+def test_a_lost_source_takes_the_place_of_the_verdict(browser: Browser, line: Server) -> None:
+    shots = line.folder.parent / "shots"
+    send(line, picture(seed=3))
+    browser.open(line.url)
+    browser.one("[data-name=state-source].ok", "folder shots")
+    shots.rename(shots.with_name("gone"))
+    browser.until(lambda: verdict(browser)[0] == "no image from folder shots", seconds=AGES_S + 1)
+    browser.one("[data-name=state-source].lost")
+    browser.one("[data-name=alarm]", "Source folder shots gives no image")
+    shots.with_name("gone").rename(shots)
+    browser.one("[data-name=state-source].ok")
+    send(line, picture(seed=4))
+    browser.until(lambda: verdict(browser)[0] == "PASS")
+    HTTP.post(f"{line.url}/v1/alarms/1/acknowledge")
+
+
+def test_a_browser_whose_token_is_revoked_goes_to_the_sign_in(browser: Browser, serve: Callable[..., Server]) -> None:
+    server = serve("s")
+    made = HTTP.post(f"{server.url}/v1/tokens", json={"name": "root", "role": "admin"})
+    head = {"Authorization": f"Bearer {made.json()['token']}"}
+    token = HTTP.post(f"{server.url}/v1/tokens", json={"name": "op", "role": "operator"}, headers=head).json()["token"]
+    send(server, picture(seed=1), head)
+    browser.open(f"{server.url}/login?next=/line")
+    browser.fill("token", token + "\ue007")
+    browser.until(lambda: verdict(browser)[0] == "PASS")
+    HTTP.delete(f"{server.url}/v1/tokens/op", headers=head)
+    browser.until(lambda: "/login?next=" in browser.driver.current_url, seconds=AGES_S)
+    browser.driver.delete_all_cookies()
+    browser.driver.get_log("browser")
+
+
+def test_an_alarm_is_acknowledged_on_live(browser: Browser, line: Server) -> None:
+    server = line
+    for _ in range(2):
+        send(server, picture(seed=7))
+    browser.open(server.url)
+    browser.one("[data-name=alarm]", "The same picture came again: SHA-256 ")
+    browser.until(lambda: browser.one(".alarm-count").text == "1")
+    browser.shoot("live-alarm")
+    browser.click("[data-name=acknowledge]")
+    browser.one(".alarm.seen", "acknowledged by local")
+    newest = HTTP.get(f"{server.url}/v1/alarms").json()[0]
+    assert (newest["kind"], newest["acknowledged_by"]) == ("same_image", "local")
+    assert HTTP.get(f"{server.url}/v1/audit?limit=1").json()[0]["action"] == "acknowledge"
+    browser.until(lambda: not browser.one("body").find_element("css selector", ".alarm-count").is_displayed())
+
+
+def test_the_line_display_and_the_sound(browser: Browser, line: Server) -> None:
+    server = line
+    send(server, picture(seed=11), part_id="one")
+    browser.open(server.url + "/line")
+    browser.one("[data-name=verdict]", "PASS")
+    size = browser.driver.execute_script(
+        "return parseFloat(getComputedStyle(document.querySelector('.line-verdict .standing')).fontSize)"
+    )
+    assert size > 0.14 * 900  # 5 m need a letter of 25 mm: on a screen 300 mm high a twelfth of its height
+    browser.click("[data-name=sound]")
+    beeps = "return Number(document.documentElement.dataset.sounded || 0)"
+    browser.until(lambda: browser.driver.execute_script(beeps) == 1)  # it can be heard that it is on
+    newest = send(server, picture(seed=12))["id"]
+    browser.until(lambda: browser.one("[data-part]").get_attribute("data-part") == str(newest))
+    assert browser.driver.execute_script(beeps) == 1
+    send(server, picture(defect=True, seed=13))
+    browser.until(lambda: browser.driver.execute_script(beeps) == 2)
+    browser.click("[data-name=fullscreen]")
+    browser.until(lambda: browser.driver.execute_script("return !!document.fullscreenElement"))
+    browser.driver.execute_script("return document.exitFullscreen()")
+    browser.shoot("line")
+    recipe = HTTP.get(f"{server.url}/v1/recipes").json()[0]
+    made = HTTP.post(f"{server.url}/v1/recipes", json={"name": "plates-B", "bundle": recipe["bundle"]}).json()
+    HTTP.post(f"{server.url}/v1/recipes/{made['id']}/activate", json={"comment": "a trial"})
+    browser.until(lambda: browser.one(".recipe-name").text == "plates-B v1")
+    browser.driver.execute_script("localStorage.clear()")
+
+
+def test_the_dark_theme_is_kept(browser: Browser, line: Server) -> None:
+    server = line
+    send(server, picture(defect=True, seed=14), lot="L1")
+    browser.open(server.url)
+    browser.click("[data-name=theme]")
+    browser.one("body.body--dark .panel")
+    browser.open(server.url + "/trace")
+    browser.one("body.body--dark .panel")
+    browser.open(server.url)
+    browser.shoot("live-dark")
+    browser.click("[data-name=theme]")
+    browser.one("body:not(.body--dark) .panel")

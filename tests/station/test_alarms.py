@@ -1,0 +1,131 @@
+"""Alarms and counts of the line, without known parts."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from station_helpers import make_client, picture, run_station, send, wait_until
+
+from blemish.station import alarms, drift, image_quality, production_counts, status
+from blemish.station.alarms import Condition
+from blemish.station.database import Database
+from blemish.station.models import RecipeRow, now
+from blemish.station.station import Station
+from blemish.translation import translator
+
+
+def test_an_alarm_is_raised_ends_and_returns_as_one_until_it_is_acknowledged(database: Database) -> None:
+    def update(*conditions: Condition) -> list[tuple[str, bool, str | None]]:
+        with database.writing() as session:
+            changed = alarms.find_changes(session, "s", conditions)
+            alarms.update(session, "s", conditions)
+            assert not alarms.find_changes(session, "s", conditions)
+            found = [(row.kind, row.ended_at is None, row.acknowledged_by) for row in alarms.list_alarms(session, "s")]
+        assert changed == (found != before)
+        before[:] = found
+        return found
+
+    before: list[tuple[str, bool, str | None]] = []
+    full, stuck = Condition("disk", value=0.5), Condition("sink", "csv:x")
+    assert update(full) == [("disk", True, None)]
+    assert update(full, stuck) == [("sink", True, None), ("disk", True, None)]
+    assert update(full) == [("sink", False, None), ("disk", True, None)]
+    assert update(full, stuck) == [("sink", True, None), ("disk", True, None)]  # nobody has seen the first one yet
+    with database.writing() as session:
+        for row in alarms.list_open(session, "s"):
+            alarms.acknowledge(session, row, "anna")
+            alarms.acknowledge(session, row, "berta")  # the first one stays
+        assert alarms.list_open(session, "other") == []
+    before[:] = [("sink", True, "anna"), ("disk", True, "anna")]
+    assert update() == [("sink", False, "anna"), ("disk", False, "anna")]
+    assert update(stuck)[0] == ("sink", True, None)
+
+
+def test_rejects_and_repeated_images_raise_alarms(station: Station) -> None:
+    client = make_client(station)
+    settings = station.settings.model_copy(update={"max_reject_run": 3, "max_reject_rate": 0.4})
+
+    def kinds() -> set[str]:
+        with station.database.reading() as session:
+            return {condition.kind for condition in alarms.part_conditions(session, settings)}
+
+    for seed in range(20):
+        assert send(client, picture(defect=seed % 2 == 0, seed=seed)).status_code == 200
+    assert kinds() == {"reject_rate"}
+    for seed in range(20, 23):
+        send(client, picture(defect=True, seed=seed))
+    assert kinds() == {"reject_rate", "reject_run"}
+    send(client, picture(seed=1))
+    assert kinds() == {"reject_rate", "same_image"}
+
+
+def test_the_state_of_a_station_raises_alarms(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_alarms() -> set[str]:
+        with station.database.reading() as session:
+            return {row.kind for row in alarms.list_alarms(session, station.settings.station)}
+
+    monkeypatch.setattr(status, "_clock_offset", lambda: 3600.0)
+    station.service.sources.lost("camera-0")
+    wait_until(lambda: {"clock", "source"} <= open_alarms())
+    assert {(c.kind, c.state) for c in station.status.components()} == {
+        ("source", "lost"), ("engine", "ok"), ("database", "ok"), ("disk", "ok"),
+    }  # fmt: skip
+    station.service.sources.works("camera-0", silent_s=0.0)  # and then gives no further image
+    assert station.status.components()[0].state == "lost"
+
+
+def test_a_sink_that_takes_nothing_is_lost(tmp_path: Path, bundle_file: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with run_station(tmp_path / "s", bundle_file, sinks=[f"csv:{tmp_path}/file/x.csv"]) as station:
+        send(make_client(station), picture())
+        sinks = [("sink", "lost")]
+        wait_until(lambda: [(c.kind, c.state) for c in station.status.components() if c.kind == "sink"] == sinks)
+        wait_until(lambda: [row.kind for row in station.status.alarms] == ["sink"])
+
+
+def test_known_parts_are_no_production(tmp_path: Path, bundle_file: Path) -> None:
+    for kind, defect in (("good", False), ("defect", True)):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for seed in range(3):
+            (tmp_path / "data" / kind / f"{seed}.png").write_bytes(picture(defect=defect, seed=seed))
+    sink = tmp_path / "results.jsonl"
+    settings = {"known": [tmp_path / "data"], "sinks": [f"jsonl:{sink}"]}
+    with run_station(tmp_path / "s", bundle_file, **settings) as station:
+        client, name, since = make_client(station), station.settings.station, now() - timedelta(hours=1)
+        wait_until(lambda: client.get("/v1/inspections", params={"reviewed": True}).json()["total"] == 6)
+        part = send(client, picture(defect=True, seed=9), lot="L1").json()
+        wait_until(lambda: sink.exists() and sink.read_text().count("\n") == 1)
+        assert f'"id":{part["id"]},' in sink.read_text().replace(" ", "")
+        with station.database.reading() as session:
+            recipe = session.get_one(RecipeRow, 1)
+            counts = production_counts.count_verdicts(session, name, since)
+            assert (counts.parts, counts.reject, counts.first_pass_yield) == (1, 1, 0.0)
+            assert [number for _, number in production_counts.defect_pareto(session, name, since)] == [1]
+            assert [(lot, n.parts) for lot, n in production_counts.count_by_lot(session, name, since)] == [("L1", 1)]
+            assert len(production_counts.latencies(session, name)) == 1
+            assert drift.good_scores(session, recipe) == ([], [])
+            assert drift.defect_density(session, recipe)[1] == 1
+            assert [id_ for id_, _ in image_quality.quality_history(session, 1, name)] in ([], [part["id"]])
+            assert alarms.part_conditions(session, station.settings) == []
+        assert station.status.last is not None
+        assert station.status.last.id == part["id"]
+        metrics = client.get("/metrics").text
+        assert 'blemish_inspections_total{recipe="test",verdict="reject"} 1.0' in metrics
+        assert 'verdict="pass"' not in metrics
+
+
+def test_shifts_follow_the_wall_clock() -> None:
+    time = datetime(2026, 3, 10, 5, 30).astimezone()
+    found = production_counts.last_shifts(time, ["14:00", "06:00", "22:00"], 3)
+    assert [f"{since:%d %H:%M} {until:%d %H:%M}" for since, until in found] == [
+        "09 22:00 10 06:00", "09 14:00 09 22:00", "09 06:00 09 14:00",
+    ]  # fmt: skip
+    assert production_counts.last_shifts(time.replace(hour=6, minute=0), ["06:00"], 1)[0][0].hour == 6
+    hours = production_counts.last_hours(time, 2)
+    assert [f"{since:%H:%M} {until:%H:%M}" for since, until in hours] == ["05:00 06:00", "04:00 05:00"]
+
+
+def test_every_alarm_has_a_sentence_in_each_language() -> None:
+    for language in ("en", "zh"):
+        for sentence in alarms.SENTENCES.values():
+            assert "{" not in translator(language)(sentence, subject="x", value=0.5)
