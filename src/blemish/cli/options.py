@@ -16,11 +16,12 @@ MAX_SEED = 2**32 - 1  # that NumPy takes
 # Names of choices, so that help lists them without loading what they choose from; tests compare both.
 FormatName = Literal[
     "auto", "mvtec", "classes", "good-defect", "masks", "class-masks", "voc", "coco", "yolo", "labelme", "deeppcb",
-    "severstal", "neu-det", "kolektor", "elpv", "csv",
+    "severstal", "neu-det", "kolektor", "elpv", "label-studio", "cvat", "supervisely", "fiftyone", "roboflow-masks",
+    "visa", "mvtec-ad-2", "kolektor-sdd2", "dagm", "gc10-det", "real-iad", "csv",
 ]  # fmt: skip
 WritableFormat = Literal[
     "mvtec", "classes", "good-defect", "masks", "class-masks", "voc", "coco", "yolo", "labelme", "deeppcb", "severstal",
-    "neu-det", "csv",
+    "neu-det", "label-studio", "cvat", "supervisely", "csv",
 ]  # fmt: skip
 EngineName = Literal["onnxruntime", "openvino"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -44,6 +45,15 @@ FormatOption = Annotated[FormatName, choice_option(FormatName, "layout of the da
 RootOption = Annotated[
     Path | None,
     typer.Option(help="folder for the relative paths of a CSV or COCO file", show_default="folder of the file"),
+]
+GoodOption = Annotated[
+    list[str] | None,
+    typer.Option("--good", metavar="NAME", help="class or folder that means good, beside the usual words; repeatable"),
+]
+UnlabelledName = Literal["good", "unknown"]
+UnlabelledOption = Annotated[
+    UnlabelledName,
+    choice_option(UnlabelledName, "what images without annotation are, unless the layout says so", "--unlabelled"),
 ]
 LanguageOption = Annotated[str, typer.Option(metavar="|".join(languages()), help="language of the page")]
 SeedOption = Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="random seed for splits and training")]
