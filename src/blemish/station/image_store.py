@@ -13,12 +13,16 @@ from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError, ImageError
-from blemish.imaging.read import image_header
+from blemish.imaging.read import MAX_PIXELS, image_header
+from blemish.inspection.manifest import Manifest
 from blemish.inspection.result import Verdict
 from blemish.station.models import GoldenRow, InspectionRow, ReviewRow
 from blemish.station.settings import GIB, KeepPolicy, Settings
 
 _BLOCK = 2**20
+MAX_REDUCTION = 32  # of each side of an image, to the input of a bundle's graph
+MAX_ENLARGEMENT = 4  # of each side, to the largest training image
+MIN_PIXEL_LIMIT = 16_000_000
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\0": ".tif", b"MM\0*": ".tif", b"BM": ".bmp"}
 
 
@@ -83,6 +87,20 @@ def _resolve_below(given: str, folders: list[Path]) -> Path | None:
         return path if any(map(path.is_relative_to, folders)) and path.exists() else None
     except (OSError, ValueError, RuntimeError):
         return None
+
+
+def pixel_limit(manifest: Manifest) -> int:
+    """The largest number of pixels of an image that a bundle may get: a multiple of what it was trained on.
+
+    Of older bundles, which do not say that, each side may be reduced `MAX_REDUCTION` times to the graph's input; beyond
+    that nothing is left of a defect. Those that inspect tiles have no such limit.
+    """
+    trained = manifest.input.pixels
+    if trained is not None:
+        return max(MIN_PIXEL_LIMIT, MAX_ENLARGEMENT**2 * trained.height[1] * trained.width[1])
+    if manifest.tiling is not None:
+        return MAX_PIXELS
+    return max(MIN_PIXEL_LIMIT, MAX_REDUCTION**2 * manifest.input.height * manifest.input.width)
 
 
 def check_pixels(path: Path, max_pixels: int) -> None:

@@ -16,7 +16,7 @@ class QueueFullError(BlemishError):
 
 
 class NotAnsweredError(BlemishError):
-    """There is no valid result for a part, through no fault of its image. Never a pass."""
+    """There is no valid result for a part, for another reason than its image. Never a pass."""
 
 
 def new_future() -> "Future[InspectionOut]":
@@ -31,8 +31,11 @@ class Ticket:
 
     part: IncomingPart
     file: Path
+    sender: str = ""  # user or source, whose share of the queue it takes
     record_failure: bool = False  # an unreadable image is recorded too, with the verdict review
     image_quality: dict[str, float] | None = None  # measured for one image in a while
+    waiting: int = 1  # senders that wait for the answer
+    started: bool = False  # it is in work; before, it is dropped when nobody waits for it any more
     submitted: float = field(default_factory=time.monotonic)
     answer: "Future[InspectionOut]" = field(default_factory=new_future)
 

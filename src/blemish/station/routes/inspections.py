@@ -1,13 +1,14 @@
 """Inspection of parts, search of inspections, and their pictures."""
 
 import asyncio
+import hashlib
 import io
 from concurrent.futures import Future
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect
 
 from blemish.errors import DataError
 from blemish.station import rendering
@@ -23,7 +24,15 @@ from blemish.station.routes.access import (
     file_form,
     inspection_or_404,
 )
-from blemish.station.schemas import InspectionOut, InspectionPage, InspectionQuery, inspection_out, is_storable
+from blemish.station.schemas import (
+    CONTROLS,
+    InspectionOut,
+    InspectionPage,
+    InspectionQuery,
+    inspection_out,
+    is_storable,
+)
+from blemish.station.service import InspectionService
 from blemish.station.station import Station
 from blemish.translation import ENGLISH
 
@@ -61,28 +70,60 @@ async def inspect(
 
     With the header `Idempotency-Key` a request may be repeated after a failure: it gets the answer of the first one.
     """
-    station.service.reserve()
-    with station.service.release_on_error():
+    service = station.service
+    with service.receiving(user.name):
         form = await request.form(max_files=1, max_fields=10, max_part_size=8192)
+    key = key and f"api-{hashlib.sha256(f'{user.name}/{key}'.encode()).hexdigest()}"  # of this sender alone
     try:
-        future = await run_in_threadpool(_submit, station, form, key and f"api-{key}")
-    finally:
-        await form.close()
-    try:
-        return await asyncio.wait_for(asyncio.wrap_future(future), station.settings.time_limit_s)
+        submitted = asyncio.get_running_loop().run_in_executor(service.pool, _submit, station, form, key, user.name)
+        async with asyncio.timeout(station.settings.time_limit_s):
+            future = await asyncio.shield(submitted)
+            return await _wait(request, service, future, keep=key is not None)
     except TimeoutError:
         detail = "no answer in time, and so no verdict; repeat the request with the same Idempotency-Key"
         raise HTTPException(503, detail, {"Retry-After": "1"}) from None
+    finally:
+        await form.close()
 
 
-def _submit(station: Station, form: FormData, key: str | None) -> "Future[InspectionOut]":
-    """Submit a part in the slot that was reserved for it; on any error the slot is released."""
-    with station.service.release_on_error():
+async def _wait(
+    request: Request, service: InspectionService, future: "Future[InspectionOut]", keep: bool
+) -> InspectionOut:
+    """The answer. A part whose sender has gone is dropped, if it still waits; so too one that takes too long, unless
+    the sender may ask for its answer again (`keep`)."""
+    answer = asyncio.wrap_future(future)
+    gone = asyncio.ensure_future(_disconnection(request))
+    both: set[asyncio.Future[Any]] = {answer, gone}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        answer.cancel()
+        if not keep:
+            service.abandon(future)
+        raise
+    finally:
+        gone.cancel()
+    if answer.done():
+        return answer.result()
+    answer.cancel()
+    service.abandon(future)
+    raise ClientDisconnect
+
+
+async def _disconnection(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _submit(station: Station, form: FormData, key: str | None, sender: str) -> "Future[InspectionOut]":
+    """Submit a part that has arrived; raises QueueFullError where there is no place for it."""
+    station.service.reserve(sender)
+    with station.service.release_on_error(sender):
         given = _read_fields(form)
         stream = _open_image(station, form, given["path"])
     with stream:
         return station.service.submit_image(
-            stream, given["recipe"], "api", part_id=given["part_id"], lot=given["lot"], key=key
+            stream, given["recipe"], "api", part_id=given["part_id"], lot=given["lot"], key=key, sender=sender
         )
 
 
@@ -95,6 +136,8 @@ def _read_fields(form: FormData) -> dict[str, str | None]:
         value = form.get(name) or None
         if value is not None and not (isinstance(value, str) and len(value) <= length and is_storable(value)):
             raise DataError(f"the field '{name}' is a text of at most {length} characters")
+        if value is not None and name != "path" and CONTROLS.search(value):
+            raise DataError(f"the field '{name}' contains control characters")
         values[name] = value
     return values
 
