@@ -1,10 +1,16 @@
 """Comparing detections: what must not matter, and what must."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
+from blemish.dataset.sample import Sample
+from blemish.errors import ExportError
 from blemish.inspection.result import Outputs
-from blemish.training.ship.parity import DetectionAgreement
+from blemish.training.ship.parity import NOISE, DetectionAgreement, certify
 
 
 def detections(seed: int = 0, count: int = 20) -> Outputs:
@@ -75,3 +81,59 @@ def test_nothing_found_on_either_side_agrees():
         box_labels=np.zeros((1, 5), np.int64),
     )  # fmt: skip
     assert agreement(empty, empty).share == 1.0
+
+
+class Memory:
+    """Distances to one image that was learnt from: 0 for the image itself."""
+
+    uses_template = False
+
+    def __init__(self, image, error=0.0):
+        self.image, self.error = image, error
+
+    def __call__(self, images):
+        distances = (images - torch.from_numpy(self.image)).square().sum(dim=1).sqrt() + self.error
+        return {"anomaly_map": distances, "anomaly_score": distances.amax(dim=(1, 2))}
+
+
+def certified(method, images, error, scale=1.0):
+    """The certificate of a graph that is wrong by `error`, and by a factor."""
+
+    def run(batch):
+        with torch.inference_mode():
+            own = method(torch.from_numpy(batch))
+        return Outputs(**{name: scale * value.numpy() + np.float32(error) for name, value in own.items()})
+
+    inspector = SimpleNamespace(
+        prepare=lambda sample: images[int(sample.image.stem)],
+        engine=SimpleNamespace(run=run),
+        manifest=SimpleNamespace(outputs=["anomaly_map", "anomaly_score"]),
+    )
+    return certify(method, inspector, [Sample(Path(f"{i}.png")) for i in range(len(images))])
+
+
+def some_images(count):
+    return [np.random.default_rng(i).random((1, 3, 8, 8), dtype=np.float32) for i in range(count)]
+
+
+def test_validation_images_equal_to_training_images_are_compared_with_a_little_noise():
+    images = some_images(2)
+    certificate, compared = certified(Memory(images[0]), [images[0], images[1], images[0]], error=1e-6)
+    assert certificate.noise == NOISE
+    assert certificate.score_difference < 1e-3
+    assert min(float(trained.anomaly_score[0]) for _, trained, _ in compared) > NOISE
+    certificate, _ = certified(Memory(images[0]), images[1:], error=1e-6)
+    assert certificate.noise == 0
+
+
+def test_one_constant_image_is_certified():
+    plain = np.full((1, 3, 8, 8), 0.5, np.float32)
+    assert certified(Memory(plain), [plain] * 3, error=1e-6)[0].noise == NOISE
+
+
+@pytest.mark.parametrize(("error", "scale"), [(0.05, 1.0), (0.0, 1.01)])
+@pytest.mark.parametrize("same", [False, True])
+def test_a_wrong_graph_is_refused_with_noise_too(error, scale, same):
+    images = some_images(2)
+    with pytest.raises(ExportError, match="differs from the network"):
+        certified(Memory(images[0], error=1e-7 * same), images[:1] if same else images[1:], error, scale)

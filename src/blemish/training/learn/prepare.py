@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import blemish
+from blemish.dataset.duplicates import identical_files
 from blemish.dataset.info import map_in_threads
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import check_given_splits, ensure_splits
-from blemish.errors import ImageError
+from blemish.errors import DataError, ImageError
 from blemish.imaging.pixel_range import (
     PixelSpec,
     PixelValues,
@@ -60,10 +61,22 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
         check_defect_spec(config.synthetic, split, kind)
     tiled, synthetic = config.tiling is not None, config.synthetic is not None
     check_trainable(split, kind, tiled, synthetic, config.options.get("multi_label", False))
+    if learns_from_good_only(kind):
+        check_good_images_differ(split)
     if not learns_from_windows(kind, tiled):
         reference = config.options.get("reference", "auto")
         check_reference_images(split, kind, reference, cross_fitted=config.calibration == "cross-fitted")
     return split
+
+
+def check_good_images_differ(dataset: Dataset) -> None:
+    """Raise DataError where all good images, of more than one, are one image: how good parts differ cannot be seen."""
+    good = [s.image for s in dataset.samples if s.defective is False]
+    if len(good) > 1 and any(len(own) == len(good) for own in identical_files(good)):
+        raise DataError(
+            f"the {len(good)} good images are all identical, such as {good[0]} and {good[1]}: nothing shows how good "
+            "parts differ, and none is left to choose thresholds by; add other good images"
+        )
 
 
 def measure_pixels(dataset: Dataset) -> PixelSpec | None:

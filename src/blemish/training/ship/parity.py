@@ -24,8 +24,9 @@ from blemish.methods.base import Method
 
 TOLERANCE = 1e-3  # largest accepted difference, relative to the output's own scale
 NOISE = 0.02  # share of full scale
+NO_SCALE = 0.1  # outputs below this share of those with noise are distances of zero, with no scale of their own
 SAME_BOX = 0.99  # IoU above which two boxes of one class are the same detection
-MIN_MATCHED = 0.99  # share of detections that must be found again; a tie in the suppression may fall either way
+MIN_MATCHED = 0.99  # share of detections that must agree; a tie in the suppression may fall either way
 LIBRARIES = ("torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 Compared = tuple[Sample, Outputs, Outputs]  # outputs of the network and of the graph
@@ -37,31 +38,38 @@ def certify(
     """Compare network and graph on the same prepared images; raises ExportError beyond TOLERANCE.
 
     Detections are compared one by one in any order, all else number by number. Images that were `trained_on` get a
-    little noise: a memory bank contains them, and distances of zero have no scale to compare on. The verdict agreement
-    of the certificate follows from the thresholds, which are not chosen yet.
+    little noise: a memory bank contains them, and distances of zero have no scale to compare on. So do images whose
+    outputs are next to nothing without it, such as those that are equal to a training image. The verdict agreement of
+    the certificate follows from the thresholds, which are not chosen yet.
     """
     compared: list[Compared] = []
     rng = np.random.default_rng(0)
     relative, absolute = {"score": 0.0, "map": 0.0}, {"score": 0.0, "map": 0.0}
     boxes = DetectionAgreement()
-    for sample in samples:
-        batch = inspector.prepare(sample)
-        if trained_on:
-            batch = np.clip(batch + rng.normal(0, NOISE, batch.shape), 0, 1).astype(np.float32)
-        shipped = inspector.engine.run(batch)
+    noise = trained_on
+
+    def run_both(batch: FloatArray) -> tuple[Outputs, Outputs]:
         with torch.inference_mode():
             own = {name: value.numpy() for name, value in method(*network_inputs(method, batch)).items()}
-        trained = Outputs(**own)
+        return Outputs(**own), inspector.engine.run(batch)
+
+    for sample in samples:
+        batch = inspector.prepare(sample)
+        noisy = np.clip(batch + rng.normal(0, NOISE, batch.shape), 0, 1).astype(np.float32)
+        trained, shipped = run_both(noisy if trained_on else batch)
+        differences = output_differences(trained, shipped)
+        if not trained_on and any(own.relative > TOLERANCE for own in differences.values()):
+            pair = run_both(noisy)
+            scaled = output_differences(*pair)
+            if all(own.scale < NO_SCALE * scaled[name].scale or own.relative <= TOLERANCE
+                   for name, own in differences.items()):  # fmt: skip
+                (trained, shipped), differences, noise = pair, scaled, True
         compared.append((sample, trained, shipped))
         if trained.boxes is not None:
             boxes.add(trained, shipped)
-        for name, expected in own.items():
-            if name.startswith("box") or not expected.size:
-                continue
-            kind = "score" if "score" in name and expected.ndim < 3 else "map"
-            difference = float(np.abs(expected - getattr(shipped, name)).max())
-            absolute[kind] = max(absolute[kind], difference)
-            relative[kind] = max(relative[kind], difference / max(float(np.abs(expected).max()), 1e-12))
+        for own in differences.values():
+            absolute[own.kind] = max(absolute[own.kind], own.absolute)
+            relative[own.kind] = max(relative[own.kind], own.relative)
     relative["score"] = max(relative["score"], boxes.score_difference)
     relative["map"] = max(relative["map"], boxes.mask_difference)
     if boxes.share < MIN_MATCHED:
@@ -76,7 +84,7 @@ def certify(
         )
     return Certificate(
         images=len(samples),
-        noise=NOISE if trained_on else 0.0,
+        noise=NOISE if noise else 0.0,
         tolerance=TOLERANCE,
         score_difference=relative["score"],
         map_difference=relative["map"],
@@ -87,6 +95,32 @@ def certify(
         verdict_agreement=0.0,
         versions=library_versions(),
     ), compared
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDifference:
+    """How far two graphs differ in one output of an image."""
+
+    kind: str  # "score" or "map"
+    absolute: float
+    scale: float  # largest absolute value of the output
+
+    @property
+    def relative(self) -> float:
+        return self.absolute / max(self.scale, 1e-12)
+
+
+def output_differences(expected: Outputs, found: Outputs) -> dict[str, OutputDifference]:
+    """By output, the differences of all outputs but detections."""
+    differences = {}
+    for name in expected.kinds():
+        values = getattr(expected, name)
+        if name.startswith("box") or not values.size:
+            continue
+        kind = "score" if "score" in name and values.ndim < 3 else "map"
+        difference = float(np.abs(values - getattr(found, name)).max())
+        differences[name] = OutputDifference(kind, difference, float(np.abs(values).max()))
+    return differences
 
 
 def network_inputs(method: Method, batch: FloatArray) -> list[torch.Tensor]:

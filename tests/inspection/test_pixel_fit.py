@@ -1,0 +1,89 @@
+"""Images at the scale of the training images, and images unlike them, which go to review whatever their score."""
+
+import cv2
+import numpy as np
+import pytest
+from graphs import anomaly_bundle
+
+from blemish.imaging.pixel_range import PixelSpec
+from blemish.imaging.read import write_image
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import InputSpec, Tiling
+from blemish.inspection.result import ReasonKind, Verdict
+
+
+def opened(path, ranges, spreads=None, side=(64, 64), **fields):
+    pixels = PixelSpec(ranges=ranges, spreads=spreads or dict.fromkeys(ranges, 0.0), height=side, width=side)
+    return Inspector.open(
+        anomaly_bundle(path / "a.blemish", input=InputSpec(channels=1, height=64, width=64, pixels=pixels), **fields)
+    )
+
+
+def share(value, top, dtype, side=64):
+    """A plain image of a share of `top`, with a brighter square in it."""
+    image = np.full((side, side), 0.2 * top)
+    image[20:30, 20:30] = value * top
+    return (np.rint(image) if np.issubdtype(dtype, np.integer) else image).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "top", "dtype"),
+    [
+        ({"uint8": (0, 255)}, 255, np.uint8),
+        ({"uint16": (0, 65535)}, 65535, np.uint16),
+        ({"uint16": (0, 4095)}, 4095, np.uint16),
+        ({"float32": (0, 1)}, 1, np.float32),
+    ],
+)
+def test_scores_are_shares_of_the_range_of_the_training_images(tmp_path, ranges, top, dtype):
+    inspector = opened(tmp_path, ranges)
+    bad, good = (inspector.inspect(share(value, top, dtype)) for value in (0.8, 0.3))
+    assert (bad.verdict, good.verdict) == (Verdict.REJECT, Verdict.PASS)
+    assert bad.score == pytest.approx(0.8, abs=0.004)
+    assert len(bad.regions) == 1
+    assert bad.regions[0].measurements.contrast == pytest.approx(0.6, abs=0.01)
+
+
+def test_heights_around_0_are_scaled_and_not_cut_off(tmp_path):
+    inspector = opened(tmp_path, {"float32": (-1.0, 1.0)})
+    pit = np.zeros((64, 64), np.float32)
+    pit[20:30, 20:30] = -0.9
+    batch = inspector.prepare(pit)
+    assert (batch.min(), batch.max()) == pytest.approx((0.05, 0.5))
+
+
+@pytest.mark.parametrize("value", [0.1, 0.9], ids=["would pass", "would be rejected"])
+@pytest.mark.parametrize(
+    ("ranges", "top", "dtype", "kind"),
+    [
+        ({"uint8": (0, 255)}, 65535, np.uint16, ReasonKind.DEPTH),
+        ({"uint16": (0, 4095)}, 255, np.uint8, ReasonKind.DEPTH),
+        ({"uint16": (0, 4095)}, 65535, np.uint16, ReasonKind.RANGE),
+        ({"float32": (0, 1)}, 255, np.float32, ReasonKind.RANGE),
+    ],
+)
+def test_another_depth_or_range_is_reviewed_with_the_reason(tmp_path, ranges, top, dtype, kind, value):
+    inspection = opened(tmp_path, ranges).inspect(share(value, top, dtype))
+    assert inspection.verdict == Verdict.REVIEW
+    assert [reason.kind for reason in inspection.reasons] == [kind]
+    assert "unlike the training images: " in str(inspection.reasons[0])
+
+
+def test_sizes_from_half_to_twice_those_of_the_training_images_are_decided_on(tmp_path):
+    inspector = opened(tmp_path, {"uint8": (0, 255)}, side=(64, 100))
+    for side, verdict in ((32, Verdict.PASS), (31, Verdict.REVIEW), (200, Verdict.PASS), (201, Verdict.REVIEW)):
+        inspection = inspector.inspect(share(0.2, 255, np.uint8, side))
+        assert inspection.verdict == verdict
+    assert str(inspection.reasons[0]) == "image size unlike the training images: 201×201 ≠ 64…100×64…100"
+    tiled = opened(tmp_path, {"uint8": (0, 255)}, tiling=Tiling(height=64, width=64))
+    assert tiled.inspect(share(0.2, 255, np.uint8, 300)).verdict == Verdict.PASS
+
+
+def test_a_stream_reviews_the_one_and_decides_on_the_others(tmp_path):
+    inspector = opened(tmp_path, {"uint8": (0, 255)})
+    write_image(tmp_path / "a.png", share(0.2, 255, np.uint8))
+    write_image(tmp_path / "b.png", share(0.2, 4095, np.uint16))
+    write_image(tmp_path / "c.png", cv2.resize(share(0.9, 255, np.uint8), (80, 60)))
+    found = list(inspector.inspect([tmp_path / f"{name}.png" for name in "abc"]))
+    assert [inspection.verdict for inspection in found] == [Verdict.PASS, Verdict.REVIEW, Verdict.REJECT]
+    assert found[1].reasons[0].detail == "uint16 ≠ uint8"
