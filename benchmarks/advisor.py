@@ -6,7 +6,7 @@ DIR holds the sets and splits/, as for the other benchmarks, whose --json files 
 named after the script, perhaps with -anything after it. A method's metric is the mean of its seeds with its default
 options; where it was measured with others alone, with the first of those, and a star. Of the methods that a set has
 metrics of, those that the advisor ranks are shown in its order. `better of two`: whether the first of them measured
-better than the second. `pairs`: how many of all pairs of them stand in the measured order. Figures that agree to three
+better than the second. `pairs`: how many of all pairs of them are in the measured order. Metrics that agree to three
 digits are equal, and count for neither side. A set with fewer than two such methods decides nothing.
 """
 

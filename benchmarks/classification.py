@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def suits(method: str, name: str, data: Path) -> bool:
-    """For `cascade` good and several kinds of defect, for `multitask` masks."""
+    """Whether a set suits the method: `cascade` needs good and several kinds of defect, `multitask` masks."""
     with tempfile.TemporaryDirectory() as folder:
         path, root = source(name, data, Path(folder))
         dataset = read_dataset(path, root=root)

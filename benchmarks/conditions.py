@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, rows: RowStore) -> None:
-    """Every method under every condition, on one draw."""
+    """Every method under every condition, on one sample."""
     whole = ensure_splits(read_dataset(data), seed=seed)
     conditions: dict[str, Callable[[], Dataset]] = {
         "as it is": lambda: whole,
@@ -59,7 +59,7 @@ def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, 
 
 
 def few(dataset: Dataset, seed: int) -> Dataset:
-    """With FEW of its good images to learn from; the rest of them are validated on."""
+    """The dataset with FEW of its good images for training and the rest for validation."""
     training = [i for i, s in enumerate(dataset.samples) if s.split == "train"]
     kept = set(np.random.default_rng(seed).permutation(training)[:FEW].tolist())
     return dataset.with_samples(

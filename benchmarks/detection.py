@@ -1,10 +1,10 @@
-"""Methods that learn boxes, on rolled steel and printed circuit boards: the table of docs/benchmarks.md.
+"""Methods trained on boxes, on rolled steel and printed circuit boards: the table of docs/benchmarks.md.
 
     python benchmarks/detection.py --data DIR [--methods retinanet,yolo,...] [--sets neu_det,deeppcb] [--seeds 0,1,2]
 
 DIR holds neu_det, deeppcb and splits/. NEU-DET is split 60/20/20 in every class, identical files on one side, so its
-figures are not to be compared to the digit with those of other splits. DeepPCB learns from 200 of the published 1,000
-pairs, from the defective image alone, at 640 px, its own size. `found at 1` is the share of defects found where one
+results are not comparable to the digit with those of other splits. DeepPCB is trained on 200 of the published 1,000
+pairs, from the defective image alone, at 640 px, its own size. `found at 1` is the share of defects detected where one
 false box an image is accepted. Times are of this machine, and mean little on another; `ms an image` is of the bundle
 through the whole inspector.
 """

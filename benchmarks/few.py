@@ -14,7 +14,7 @@ synthetic U-Net and classifier on the magnetic tile with K real defects of a cla
           paired bootstrap of the difference to learning without. The classifier takes no class of one image, and
           neither `overlay` nor `cuts`, whose classes mean nothing.
 mixed     SuperSimpleNet on the magnetic tile with K real defects of a class and all good images, by masks or labels;
-          with PatchCore, which uses none, and U-Net, which learns from all of them.
+          with PatchCore, which uses none, and U-Net, which is trained on all of them.
 bank      PatchCore and, with --dino, AnomalyDINO with K good images of the bottle, as they are and turned.
 transfer  Classifier on one set from ImageNet, from scratch, or from the other set, with K images of a class; paired
           bootstrap of the difference to ImageNet. Few images make short epochs: there are as many as make 300 steps.
@@ -70,7 +70,7 @@ METHODS = (
 PAIRS = ((0, 1), (2, 3), (4, 5))  # NEU's classes by twos, so that each is unseen once
 QUERIES = 15
 SIDE = 128  # px, of the images of an episode
-MIN_STEPS, MAX_EPOCHS = 300, 200  # of a classifier that learns from a handful of images
+MIN_STEPS, MAX_EPOCHS = 300, 200  # of a classifier trained on a handful of images
 SPECS: dict[str, dict[str, Any] | None] = {
     "none": None,
     "paste": {"steps": [{"kind": "paste", "count": [1, 2]}]},
@@ -100,7 +100,7 @@ OF_PIXELS = ("overlay", "cuts")  # specifications whose defects are of no class,
 
 
 def neu(data: Path) -> Dataset:
-    """By its labels alone: some images have boxes of another class."""
+    """The set with its labels alone: some images have boxes of another class."""
     dataset = read_dataset(data / "splits" / "neu_det.csv", root=str(data / "neu_det"))
     return dataset.with_samples(replace(s, boxes=None) for s in dataset.samples)
 
@@ -143,7 +143,7 @@ def shuffle_by_group(samples: Sequence[Sample], rng: np.random.Generator) -> lis
 
 
 def method_options(given: Row, method: str) -> Row:
-    """Those of the options given that are this method's."""
+    """The given options that this method has."""
     own = {key: value for key, value in given.items() if key in method_class(method).Options.model_fields}
     return own | {key.removeprefix(f"{method}."): value for key, value in given.items() if key.startswith(f"{method}.")}
 
@@ -247,7 +247,7 @@ def synthetic(
 def compare(
     rows: RowStore, what: Row, ways: dict[str, Callable[..., Path]], test: Sequence[Sample], by_pixels: bool
 ) -> None:
-    """A row for each way of learning, with its gain over the first of them."""
+    """A row for each way of training, with its gain over the first of them."""
     first = next(iter(ways))
     base: ImageCounts | None = rows.array({**what, "options": first})
     for way, learned in ways.items():
@@ -264,7 +264,7 @@ def compare(
 
 
 def mixed(data: Path, rows: RowStore, seed: int, given: Row) -> None:
-    """How far each further real defect brings; what takes none and what needs all of them on either side."""
+    """The gain of each further real defect, with methods that use none and all of them for comparison."""
     dataset = without_empty_masks(tile(data), "train", "val")
     plan: list[tuple[str, int | None, str]] = [("patchcore", 0, ""), ("unet", None, "")]
     plan += [("supersimplenet", count, "masks") for count in (0, 1, 5, 10, 25, None)]
@@ -286,9 +286,9 @@ def mixed(data: Path, rows: RowStore, seed: int, given: Row) -> None:
 
 
 def bank(data: Path, rows: RowStore, seed: int, given: Row, dino: Row) -> None:
-    """A few good images as they are, and with turned copies of them in the bank."""
+    """A few good images as they are, and with rotated copies of them in the bank."""
     dataset = read_dataset(data / "mvtec_ad" / "bottle")
-    plan: dict[str, Row] = {"patchcore": {"coreset_ratio": 1.0}}  # nothing to spare of so few
+    plan: dict[str, Row] = {"patchcore": {"coreset_ratio": 1.0}}  # too few to hold any out
     if dino:
         plan["anomaly-dino"] = dino
     order = np.random.default_rng(seed).permutation(len(dataset.split("train")))

@@ -1,9 +1,9 @@
-"""The gain of own method over another on the same test images: paired bootstrap of the difference in macro F1.
+"""The gain of one method over another on the same test images: paired bootstrap of the difference in macro F1.
 
     python benchmarks/gain.py KEPT --data DIR [--methods cascade,multitask] [--over classifier] [--seeds 1,2] [--json F]
 
 KEPT holds runs that benchmarks/classification.py left with --keep, METHOD-SET-SEED each. The metric is the mean over
-the seeds; every draw takes the same images for all runs, of the magnetic tiles all images of a tile together.
+the seeds; every resample has the same images for all runs, of the magnetic tiles all images of a tile together.
 """
 
 import argparse

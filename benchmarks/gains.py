@@ -62,7 +62,7 @@ def bootstrapped(statistic: Callable[[Any], float], sets: Any, count: int) -> st
 
 
 def iou(counts: ImageCounts) -> float:
-    """Of all pixels of all images together: large defects have most weight, and false alarms on good images count."""
+    """IoU of all pixels of all images together: large defects weigh most, and false alarms on good images lower it."""
     both, either = counts[:, 1:3].sum(axis=0)
     return float(both / either) if either else float("nan")
 

@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md: of which rows, with which columns."""
+"""The tables of docs/benchmarks.md: their rows and columns."""
 
 import csv
 from collections.abc import Callable
@@ -25,7 +25,7 @@ DIGITS = {
 
 @dataclass(frozen=True)
 class Listing:
-    """Which rows of which files, in which order, and which columns of them; those that are empty are left out."""
+    """A table: the files and rows, their order, and the columns; empty columns are left out."""
 
     rows: str  # of benchmarks/rows/: the files of this name, and of this name with -anything after it
     columns: tuple[str, ...] = ()  # none: as the rows have them
@@ -170,7 +170,7 @@ LISTINGS = {
     ),
 }
 BY_SET = ("set", "options")
-# Of a method's own page.
+# The tables of a method's own page.
 OWN = {
     "Good images alone": Listing("unsupervised", ("set", *ANOMALY), order=BY_SET),
     "Compared with a template": Listing("template", ("set", "options", "seed", *MARKED, *COST), order=BY_SET),

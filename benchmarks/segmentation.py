@@ -1,4 +1,4 @@
-"""Methods that learn masks, on the magnetic tiles: the table of docs/benchmarks.md.
+"""Methods trained on masks, on the magnetic tiles: the table of docs/benchmarks.md.
 
     python benchmarks/segmentation.py --data DIR [--methods unet,fcn,segan,multitask] [--seeds 0,1,2] [--set KEY=VALUE]
 
@@ -7,7 +7,7 @@ not tiles: by the rule of tiles.py 75 of the 77 defective test images, and 182 o
 training, the same tile under another exposure, so that the metrics compare methods but are optimistic. The four
 "uneven" images with an empty mask count only for the image metrics. `IoU` takes all defects together; `mIoU` is the
 mean of the five defect classes, and `with good` of those and the good one. Escape and overkill are of the whole
-decision, the images sent to review counted as found. Times are of this machine, and mean little on another.
+decision, the images sent to review counted as detected. Times are of this machine, and mean little on another.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python benchmarks/speed.py RUNS_DIR [--threads 2] [--images 40] [--json ROWS.jsonl]
 
 RUNS_DIR holds runs that other benchmarks left with --keep. Each bundle inspects test images of its own split, one at a
-time, file to verdict; `bare` is its network alone. With --json, rows that are already in the file and tell of the same
-method, set and seed get these times in place of those that were taken while something else was learning.
+time, file to verdict; `bare` is its network alone. With --json, rows that are already in the file and have the same
+method, set and seed get these times instead of those that were measured while another training ran.
 """
 
 import argparse

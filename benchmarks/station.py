@@ -3,8 +3,8 @@
     python benchmarks/station.py [--bundle B --images DIR] [--seconds 10] [--kill-parts 10000 --kills 5] [--json F]
 
 Without a bundle a memory bank is trained on a small synthetic set. Server, clients and the plain inspector share this
-machine's processors, and the plain inspector reads the same files. One client sends one part at a time, so it is held
-against the inspector asked for one image at a time; more clients against the inspector's stream of batches.
+machine's processors, and the plain inspector reads the same files. One client sends one part at a time, so it is
+compared with the inspector called for one image at a time; several clients with the inspector's stream of batches.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
         folder = Path(name)
         bundle, images = (given.bundle, given.images) if given.bundle else train(folder)
         files = sorted(images.rglob("*.png"))[:64]
-        of = {"set": given.images.name if given.bundle else "drawn metal, 256 px"}
+        of = {"set": given.images.name if given.bundle else "rendered metal, 256 px"}
         rows += [of | row for row in throughput(folder, bundle, files, given.seconds, given.clients)]
         if given.kill_parts:
             rows.append(killed(folder, bundle, files, given.kill_parts, given.kills))

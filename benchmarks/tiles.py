@@ -1,4 +1,4 @@
-"""Which images of the magnetic tiles (Huang et al. 2018) show the same tile, by a rule over the names of their files.
+"""Groups the images of the magnetic tiles (Huang et al. 2018) by tile, by a rule over the names of their files.
 
 A name such as exp3_num_116541 holds an exposure and a running number. Within a class, in the order of the numbers, the
 exposures run from 1 to 6 a few dozen numbers apart and then begin again: 194 of the 255 runs that the rule finds have

@@ -1,4 +1,4 @@
-"""Methods that learn from good images, on real images: the table of docs/benchmarks.md.
+"""Methods trained on good images, on real images: the table of docs/benchmarks.md.
 
     python benchmarks/unsupervised.py --data DIR [--methods patchcore,padim] [--sets bottle,wood,...] [--seeds 0,1,2]
 
@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def source(name: str, data: Path, folder: Path, calibration: str = "held-out") -> tuple[str, str | None]:
-    """Path and root of a data set; cross-fitted needs no validation images, so it learns from them too."""
+    """Path and root of a data set; cross-fitted needs no validation images, so it is trained on them too."""
     if name == "elpv":
         mono = ensure_splits(read_dataset("elpv").where(lambda sample: sample.product == "mono"), seed=0)
         if calibration == "cross-fitted":
@@ -62,7 +62,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
 
 def main() -> None:
     arguments = parser(__doc__, ("patchcore", "padim"), SETS)
-    arguments.add_argument("--calibration", default="held-out", help="cross-fitted learns from all good images")
+    arguments.add_argument("--calibration", default="held-out", help="cross-fitted trains on all good images")
     given = arguments.parse_args()
     show(COLUMNS, (measure(*case, given) for case in cases(given)), given.json, width=140)
 

@@ -11,7 +11,7 @@ fine      two by two pictures of wood as one of 512 px, the test images each wit
 large     five by five of them, 1280 px; seen whole at 256 and 512 px, in the tiles of the rule on tiny defects, which
           knows how small they are, and in those of the rule on large images, which does not.
 channels  bottles with four channels, three of another, good bottle and the fourth of the image's own light; all of
-          them learnt from, or the first three.
+          them in training, or the first three.
 """
 
 import tempfile
@@ -41,7 +41,7 @@ OVERLAP = 0.25  # of tiles, as `blemish train --tile` takes it
 
 @dataclass(frozen=True)
 class Way:
-    """A way to look: its name, the images it is used on, and the settings of the run and options of the method."""
+    """One way to view the images: its name, the images, and the settings of the run and options of the method."""
 
     name: str
     dataset: Dataset
@@ -147,7 +147,7 @@ def rule_settings(name: str, found: Fingerprint) -> dict[str, Any]:
 
 
 def put_together(data: Path, side: int, counts: dict[str, int], seed: int, folder: Path) -> Dataset:
-    """Pictures of `side` by `side` images of wood; of the test images each stands in one, at a place drawn by the seed.
+    """Pictures of `side` by `side` images of wood; each test image is in one of them, at a position chosen by the seed.
 
     The others of a test picture are good test images.
     """

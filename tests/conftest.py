@@ -1,4 +1,4 @@
-"""What several test files share: the folder of real data, and a tiny data set drawn on the spot."""
+"""Fixtures of several test files: the folder of real data, and a tiny synthetic data set."""
 
 import os
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def draw(kind: str, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 @dataclass(frozen=True)
 class TinyData:
-    """Sixteen good images and eight of each of two defects to learn from, in the MVTec layout; others on demand."""
+    """Sixteen good images and eight of each of two defects for training, in the MVTec layout; others on demand."""
 
     folder: Path
 

@@ -1,4 +1,4 @@
-"""What stays out of memory: the edge runtime and the command line's help load no torch and no matplotlib."""
+"""The edge runtime and the command line's help import neither torch nor matplotlib."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The rule by which the benchmarks tell which images of the magnetic tiles show the same tile."""
+"""The benchmarks' rule for which images of the magnetic tiles are of the same tile."""
 
 from pathlib import Path
 

@@ -54,7 +54,7 @@ def test_evidence_is_a_sentence_made_from_rows(pages, monkeypatch):
 
     row = {"method": "padim", "set": "wood", "options": "", "AUROC": 0.9, "seed": 0}
     rows = [row, row | {"seed": 1, "AUROC": 0.8}, row | {"set": "bottle", "AUROC": 1.0}, row | {"method": "dfm"}]
-    monkeypatch.setattr(listings, "rows_of", lambda name: rows if name == "some" else [])
+    monkeypatch.setattr(listings, "rows_named", lambda name: rows if name == "some" else [])
     evidence = listings.Evidence("some", ("AUROC",), {"options": ("",)})
     sentence = listings.evidence_sentence(evidence, ("padim",))
     assert sentence == "AUROC: wood: padim 0.850 ± 0.071; bottle: padim 1.000."

@@ -31,7 +31,7 @@ def placeholders(text: str) -> set[str]:
 
 
 def test_every_literal_text_is_translated(catalogue: Catalog) -> None:
-    """What source files and templates pass to `t(...)` as a literal."""
+    """The literals that source files and templates pass to `t(...)`."""
     found = {str(text) for _, _, text, _, _ in extract_from_dir(SOURCE, METHODS, keywords={"t": None})}
     assert len(found) > 100
     assert {text for text in found if text not in catalogue} == set()

@@ -38,7 +38,7 @@ def test_support_and_query_never_share_a_group():
     rng = np.random.default_rng(0)
     groups = np.concatenate([10 * c + np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 3]) for c in range(4)])
     queries = max_queries(LABELS, 2, groups)
-    assert queries == 3  # the groups of four and of three are learnt from
+    assert queries == 3  # the groups of four and of three are support
     for _ in range(50):
         episode = draw_episode(LABELS, 3, 2, queries, rng, groups)
         assert episode.query.shape == (3, 3)

@@ -30,7 +30,7 @@ def test_overlay_of_any_image(height, width, dtype, channels):
     assert drawn.shape == (zoom * height, zoom * width, 3)
     assert max(drawn.shape) >= MIN_SIDE
     assert zoom == 1 or max(height, width) < MIN_SIDE
-    assert tuple(drawn[0, -1]) == COLOURS[Verdict.REJECT]  # the frame tells the verdict
+    assert tuple(drawn[0, -1]) == COLOURS[Verdict.REJECT]  # the frame has the colour of the verdict
 
 
 def test_outlines_follow_the_region():

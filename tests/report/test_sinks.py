@@ -1,4 +1,4 @@
-"""What sinks write, read back by other means."""
+"""Files of sinks, read back with other libraries."""
 
 import csv
 import json

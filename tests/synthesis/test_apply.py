@@ -319,7 +319,7 @@ def test_a_cut_of_other_channels_is_not_pasted():
 
 @pytest.mark.parametrize("kind", ["scratch", "crack"])
 def test_thin_lines_stay_in_one_piece(kind):
-    """Of 40 lines about a pixel wide hardly one falls apart, and their masks are no wider than their coverage."""
+    """Hardly one of 40 lines about a pixel wide is broken, and their masks are no wider than their coverage."""
     pieces, wider = [], []
     for seed in range(40):
         shape = shapes.IRREGULAR_SHAPES[kind](np.random.default_rng(seed), 80.0, 1.2)

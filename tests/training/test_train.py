@@ -133,7 +133,7 @@ def test_cross_fitting_uses_every_good_image(tiny_data, tmp_path):
 
 def test_without_good_images_there_is_nothing_to_learn(tiny_data, tmp_path):
     (tmp_path / "all.csv").write_text(f"image,label,split\n{tiny_data.folder}/mvtec/test/pit/000.png,pit,train\n")
-    with pytest.raises(DataError, match="learns from good images and there are none"):
+    with pytest.raises(DataError, match="is trained on good images and there are none"):
         silently(tmp_path / "all.csv", out=tmp_path / "run")
 
 

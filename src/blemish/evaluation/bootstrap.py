@@ -1,12 +1,12 @@
 """Paired bootstrap: whether one method is better than another on the same images, and how sure that is.
 
-Images are drawn with replacement (Efron 1979) and both methods are evaluated on the same draw: what makes an image hard
-for both then cancels. Draws keep the number of images of each stratum (good and defective; folds), and images of one
-group, such as shots of one part, are drawn together.
+Images are sampled with replacement (Efron 1979) and both methods are evaluated on the same sample, so that the
+difficulty of an image for both cancels. Resamples keep the number of images of each stratum (good and defective;
+folds), and images of one group, such as shots of one part, are sampled together.
 
-The functions `*_statistic` prepare a metric and return it as a function of the drawn images' indices, quick enough for
-thousands of draws. On all images at once it is the metric that `evaluate` gives. An image that was drawn twice counts
-twice. NaN where a draw has no such metric.
+The functions `*_statistic` prepare a metric and return it as a function of the sampled images' indices, fast enough
+for thousands of resamples. On all images at once it is the metric that `evaluate` gives. An image that is sampled
+twice counts twice. NaN where a resample has no such metric.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -172,7 +172,7 @@ class _ClassBoxes:
 
 
 def _times(drawn: Indices, images: int) -> Counts:
-    """How often each image was drawn."""
+    """How often each image was sampled."""
     return np.bincount(drawn, minlength=images)
 
 

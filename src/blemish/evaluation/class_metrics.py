@@ -13,7 +13,7 @@ BINS = 15  # of probability, for the calibration error
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """How well good and defective images are ranked is in `ImageMetrics.auroc`: there the score is 1 - P(good)."""
+    """Classification metrics; the ranking of good and defective images is in `ImageMetrics.auroc`, by 1 - P(good)."""
 
     classes: list[str]
     accuracy: RateEstimate
@@ -22,7 +22,7 @@ class ClassMetrics:
     precision: dict[str, RateEstimate | None]
     recall: dict[str, RateEstimate | None]
     confusion: list[list[int]]  # [true class][predicted class]
-    ece: float | None = None  # expected calibration error: stated probabilities against the share that is right
+    ece: float | None = None  # expected calibration error: predicted probabilities against the share that is right
 
 
 def class_metrics(

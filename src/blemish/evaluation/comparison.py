@@ -20,7 +20,7 @@ METRICS: dict[str, Callable[[Sequence[Prediction]], Statistic | None]] = {
 }
 METRIC_NAMES = {"auroc": "image AUROC", "macro-f1": "macro F1", "map50": "mAP50", "iou": "IoU of regions"}
 # How far a method may be below the best and still be chosen for its speed. A difference that is not significant is not
-# enough: with few images none is.
+# enough: with few images no difference is.
 MARGIN = 0.02
 SIMILAR = 1.2  # times the lowest latency, or size, up to which methods count as equally fast, or small
 

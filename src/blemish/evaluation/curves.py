@@ -23,7 +23,7 @@ Curves = dict[str, PrecisionRecallCurve]  # by class
 
 
 def detection_curves(images: Sequence[Detections]) -> Curves:
-    """By class: recall and precision at IoU 0.5 after each detection, the best first, and COCO's average precision."""
+    """Recall and precision of each class at IoU 0.5 after each detection, best first, and COCO's average precision."""
     curves = {}
     for name in sorted({label for image in images for label in image.true_labels}):
         ranked = rank_detections(images, name, IOU_50)
@@ -35,7 +35,7 @@ def detection_curves(images: Sequence[Detections]) -> Curves:
 
 
 def class_curves(inspections: Sequence[tuple[Sample, Inspection]]) -> Curves:
-    """By class: images of it against all others, by its probability."""
+    """Precision-recall curve of each class: its images against all others, by its probability."""
     known = [(sample.label, i.class_scores) for sample, i in inspections if sample.label is not None and i.class_scores]
     curves = {}
     for name in sorted({label for label, _ in known}):

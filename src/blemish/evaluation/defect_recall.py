@@ -1,4 +1,4 @@
-"""Which defects the regions detect with the thresholds as shipped: how small a defect may be to be detected."""
+"""Recall of defects by their size, from the regions at the shipped thresholds: how small a detected defect may be."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

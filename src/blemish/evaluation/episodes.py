@@ -41,7 +41,7 @@ class EpisodeAccuracy:
 def draw_episode(
     labels: Labels, ways: int, shots: int, queries: int, rng: np.random.Generator, groups: Labels | None = None
 ) -> Episode:
-    """Draw classes, and from each `shots` support images and `queries` other query images.
+    """Sample classes, and from each `shots` support images and `queries` other query images.
 
     Negative labels are ignored. With `groups`, images with the same group number show the same part: the support images
     are of that many different parts, and the query images of further parts. Raises DataError where fewer than `ways`
@@ -60,7 +60,7 @@ def draw_episode(
 
 
 def max_queries(labels: Labels, shots: int, groups: Labels | None = None, of: int | None = None) -> int:
-    """Number of query images left whichever support images are drawn; the minimum over all classes, or of one."""
+    """Number of query images left whichever support images are sampled; the minimum over all classes, or of one."""
     counts = []
     for name in np.unique(labels[labels >= 0]) if of is None else [of]:
         own = np.flatnonzero(labels == name)

@@ -45,7 +45,7 @@ OnInspection = Callable[[Sample, Inspection], None]
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedImage:
-    """What an evaluation keeps of one inspected image; None where its annotation or the bundle has no such thing."""
+    """The data of one inspected image that metrics need; None where its annotation or the bundle has no such thing."""
 
     sample: Sample
     verdict: Verdict
@@ -181,7 +181,7 @@ def _annotated_mask(sample: Sample, result: Inspection) -> Mask | None:
 def _match_regions(
     sample: Sample, result: Inspection, mask: Mask | None, boxes: Sequence[Box] | None
 ) -> DefectMatches | None:
-    """By masks where both sides have them, else by boxes where the bundle gives some, else None."""
+    """Detected defects of an image: by masks where both sides have them, else by boxes, else None."""
     only_boxes = result.candidates is not None and result.candidates.masks is None
     if mask is not None and not only_boxes:
         annotated = defect_instances(sample, result.size) if sample.defective is not False else []
@@ -190,7 +190,7 @@ def _match_regions(
 
 
 def _match_instances(sample: Sample, result: Inspection, names: list[str]) -> Detections:
-    """Regions, or all that a detector of masks detected, against the annotated defects."""
+    """Regions, or all detections of an instance segmenter, matched to the annotated defects."""
     candidates = result.candidates
     regions = result.regions
     if candidates is not None and candidates.masks is not None:

@@ -1,4 +1,4 @@
-"""The result of an evaluation: as a table, as plain data, as a data frame, as a plot."""
+"""The result of an evaluation as a table, plain data, a data frame or a plot."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -105,7 +105,7 @@ class Evaluation:
         return [row for group in METRIC_LABELS for row in self._group_rows(group)]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data; what could not be measured is absent."""
+        """The metrics as plain data; those that could not be measured are absent."""
         data: dict[str, Any] = {
             **asdict(self.metrics),
             "products": {name: asdict(own) for name, own in self.products.items()},

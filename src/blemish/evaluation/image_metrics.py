@@ -1,4 +1,4 @@
-"""Metrics of whole images: how well the raw scores rank them, and which parts the verdicts pass or stop wrongly."""
+"""Metrics of whole images: ranking by the raw scores, and escapes and overkill of the verdicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

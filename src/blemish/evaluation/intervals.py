@@ -1,4 +1,4 @@
-"""Confidence intervals of metrics: exact ones of rates, DeLong's of an AUROC, and the parts that a proof takes."""
+"""Confidence intervals: exact ones of rates, DeLong's of an AUROC, and the number of parts that a proof needs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ def required_parts(rate: float, escapes: int = 0, confidence: float = 0.95) -> i
 
 @dataclass(frozen=True)
 class Proof:
-    """What the defective parts prove of the escape rate, and how many parts a lower rate takes."""
+    """Upper limit of the escape rate that the defective parts prove, and the number of parts that lower limits need."""
 
     confidence: float
     escapes: int

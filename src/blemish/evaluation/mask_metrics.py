@@ -54,7 +54,7 @@ class MaskClassMetrics:
 
 @dataclass(frozen=True)
 class MaskMetrics:
-    """Over all pixels of all images; `iou` and `dice` take all defect classes together."""
+    """Metrics over all pixels of all images; `iou` and `dice` take all defect classes together."""
 
     iou: float
     dice: float
@@ -71,7 +71,7 @@ def measure_overlap(
 ) -> RegionOverlap:
     """Compare the regions with the annotated mask (H, W) on the valid pixels; a region without a mask fills its box.
 
-    `layers` holds the annotated mask (H, W) of each class; regions of other classes count for none of them.
+    `layers` holds the annotated mask (H, W) of each class; regions of other classes belong to none of them.
     """
     regions_mask = region_mask(regions, mask.shape)
     if valid is not None:

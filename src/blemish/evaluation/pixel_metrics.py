@@ -96,7 +96,7 @@ def _aupro(good: FloatArray, regions: list[FloatArray], limit: float = FPR_LIMIT
 
 
 def _at_or_above(ordered: FloatArray, levels: FloatArray) -> NDArray[np.int64]:
-    """How many of the sorted values lie at or above each level."""
+    """The number of sorted values at or above each level."""
     return np.asarray(len(ordered) - np.searchsorted(ordered, levels, "left"), np.int64)
 
 

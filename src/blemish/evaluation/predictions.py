@@ -29,7 +29,7 @@ class Prediction:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Prediction":
-        """From the data of `to_dict`, also after a round trip through JSON."""
+        """The prediction of `to_dict`'s data, also after a round trip through JSON."""
         boxes = data["boxes"]
         return cls(**{**data, "boxes": None if boxes is None else [(str(a), float(b), bool(c)) for a, b, c in boxes]})
 

@@ -1,4 +1,4 @@
-"""How well scores rank positives above negatives: the package's one AUROC, average precision and best F1."""
+"""Ranking metrics of scores: the package's only AUROC, average precision and best F1."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,6 @@ def best_f1(scores: Scores, positive: Flags, positives: int | None = None) -> tu
 
 
 def best_f1_threshold(scores: Scores, positive: Flags, positives: int | None = None) -> float:
-    """The middle between the lowest score that should count, for the highest F1, and the next lower one (or 0)."""
+    """The threshold of the highest F1: the middle between the lowest positive score and the next lower one (or 0)."""
     _, threshold, following = best_f1(scores, positive, positives)
     return (threshold + (following or 0.0)) / 2

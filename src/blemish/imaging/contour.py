@@ -34,7 +34,7 @@ def find_contour(
 
 
 def enclosed_region(edges: Mask, bridge: int, min_area: float) -> Mask:
-    """What the largest closed line of an edge image (H, W) encloses, gaps of `bridge` px closed."""
+    """Mask of the area that the largest closed line of an edge image (H, W) encloses, gaps of `bridge` px closed."""
     size = bridge + 1 - bridge % 2
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     margin = bridge + 1  # so that what touches the image's border can be opened again without loss

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from blemish.arrays import Mask
 
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)
-_MIN_SHADES = 5  # different values from which on a mask may be shaded; class masks of so many are told by flat regions
+_MIN_SHADES = (
+    5  # different values from which on a mask may be shaded; class masks of so many are recognised by flat regions
+)
 _MIN_FLAT_ISLAND = 4  # px of one dark shade, away from all marked pixels, that are a region rather than noise ...
 _NOISE = 1 / 8  # ... unless it is as dark as this share of full scale, as JPEG's ripples are
 _MAX_LISTED = 8
 
 
 def marked_pixels(values: NDArray[Any]) -> Mask:
-    """The marked pixels of a mask file's values (H, W), by the rule above; ValueError where they cannot be told."""
+    """The marked pixels of a mask file's values (H, W), by the rule above; ValueError where that is ambiguous."""
     levels = _as_levels(values)
     top = int(levels.max(initial=0))
     if top <= 1:

@@ -22,7 +22,7 @@ from blemish.imaging.rotated_crop import RotatedCrop
 
 @dataclass(frozen=True)
 class PartLocation:
-    """Where the part is: its upright box in the image with the valid pixels (y1 - y0, x1 - x0) of it, or a rotated
+    """Location of the part: its upright box in the image with the valid pixels (y1 - y0, x1 - x0) of it, or a rotated
     crop with the valid pixels (height, width) of that."""
 
     box: PixelBox
@@ -44,7 +44,7 @@ class PartLocation:
 
 
 def locate_part(image: NDArray[Any], roi: Roi | None) -> PartLocation:
-    """Where the part is in an image (H, W, C); raises ImageError where it is not found, or no pixel of it is valid."""
+    """Locate the part in an image (H, W, C); raises ImageError where it is not found, or no pixel of it is valid."""
     box, inside = locate_roi(image, roi)
     locator = None if roi is None else roi.locator
     if locator is None:

@@ -13,17 +13,17 @@ from blemish.errors import ImageError
 from blemish.imaging.read import png_size
 
 MIN_SIDE = 8  # of a pattern, in px
-MIN_CONTRAST = 0.01  # standard deviation, as a share of full scale: below it a place is as good as flat
+MIN_CONTRAST = 0.01  # standard deviation, as a share of full scale: below it a window is treated as flat
 MAX_PATTERN_BYTES = 2 * 2**20
 MAX_PATTERN_PIXELS = 2**24
-_COARSE_SIDE = 20  # px that the pattern's shorter side has where the search begins
-_MAX_CANDIDATES = 4  # places that are searched more closely
+_COARSE_SIDE = 20  # px of the pattern's shorter side at the coarsest level of the search
+_MAX_CANDIDATES = 4  # coarse matches that are refined
 
 
 @dataclass(frozen=True)
 class PatternMatch:
-    """Where a pattern was found: its centre (x, y) at pixel edges, its anticlockwise rotation, and the correlation, up
-    to 1."""
+    """Position of a matched pattern: its centre (x, y) at pixel edges, its anticlockwise rotation, and the correlation,
+    at most 1."""
 
     centre: tuple[float, float]
     degrees: float
@@ -70,7 +70,7 @@ def check_pattern(pattern: GreyImage) -> None:
 def match_pattern(
     grey: GreyImage, pattern: GreyImage, max_degrees: float = 0.0, min_score: float = 0.6
 ) -> PatternMatch:
-    """The place in a grey image (H, W) that is most like a pattern (h, w) rotated by up to ± `max_degrees`.
+    """The best match of a pattern (h, w) in a grey image (H, W), rotated by up to ± `max_degrees`.
 
     Likeness is the normalised correlation over the pattern's own pixels (Lewis 1995), which brightness and contrast do
     not change. The search begins on reduced images and is refined to parts of a pixel. The pattern keeps its size.
@@ -131,7 +131,7 @@ def rotate_pattern(pattern: GreyImage, degrees: float) -> tuple[GreyImage, GreyI
 
 
 def _search_whole(grey: GreyImage, pattern: GreyImage, max_degrees: float) -> list[PatternMatch]:
-    """The best few places over the whole image and all angles, apart from one another."""
+    """The best few matches over the whole image and all angles that are not close to each other."""
     step = _angle_step(pattern)
     count = int(np.ceil(max_degrees / step)) if max_degrees > 0 else 0
     angles = np.linspace(-max_degrees, max_degrees, 2 * count + 1)
@@ -149,7 +149,7 @@ def _search_whole(grey: GreyImage, pattern: GreyImage, max_degrees: float) -> li
 def _search_near(
     grey: GreyImage, pattern: GreyImage, start: PatternMatch, max_degrees: float, step: float
 ) -> PatternMatch:
-    """The best place within 4 px and one `step` of a match."""
+    """The best match within 4 px and one `step` of another."""
     margin = int(np.ceil(np.hypot(*pattern.shape) / 2)) + 4
     x0, y0 = (max(0, int(value) - margin) for value in start.centre)
     window = grey[y0 : int(start.centre[1]) + margin + 1, x0 : int(start.centre[0]) + margin + 1]
@@ -164,7 +164,7 @@ def _search_near(
 
 
 def _best_match(grey: GreyImage, pattern: GreyImage, degrees: float) -> PatternMatch:
-    """The best place of a pattern rotated by one angle."""
+    """The best match of a pattern rotated by one angle."""
     canvas, mask = rotate_pattern(pattern, degrees)
     rows, columns = (max(0, (outer - side) // 2) for outer, side in zip(canvas.shape, pattern.shape, strict=True))
     # The canvas's empty corners may reach beyond the image, and a window of an image may be smaller than the canvas.
@@ -179,7 +179,7 @@ def _best_match(grey: GreyImage, pattern: GreyImage, degrees: float) -> PatternM
 
 
 def _parabola_top(before: float, here: float, after: float) -> float:
-    """Where the parabola through three neighbours has its top, from -0.5 to 0.5."""
+    """Position of the vertex of the parabola through three neighbours, from -0.5 to 0.5."""
     bend = before - 2 * here + after
     return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
 

@@ -15,7 +15,7 @@ from blemish.arrays import FloatImage, Mask
 from blemish.errors import ImageError
 
 FitMode = Literal["stretch", "letterbox"]
-_OPENCV_CHANNELS = 4  # area interpolation, warps and means take no more at a time
+_OPENCV_CHANNELS = 4  # area interpolation, warps and means support no more at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def match_channels(image: NDArray[Any], channels: int) -> NDArray[Any]:
 
 
 def by_channels(image: NDArray[Any], operation: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
-    """An OpenCV operation on an image (H, W, C), a few channels at a time, which is all that it takes."""
+    """An OpenCV operation on an image (H, W, C), a few channels at a time, because it supports no more."""
     groups = [image] if image.shape[2] <= _OPENCV_CHANNELS else _channel_groups(image)
     results = [np.atleast_3d(operation(group)) for group in groups]
     return results[0] if len(results) == 1 else np.concatenate(results, axis=2)

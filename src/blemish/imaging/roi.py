@@ -24,7 +24,7 @@ ValidArea = Literal["box", "hull", "outline"]
 
 
 class RegionLocator(FrozenModel):
-    """How a crop is made of a connected region of pixels."""
+    """Options for the crop around a connected region of pixels."""
 
     min_area: float = Field(default=0.01, gt=0, le=1)  # of the region, as a share of the image
     margin: int = Field(default=0, ge=0, le=4096)  # px added around its box
@@ -47,7 +47,7 @@ class BlobLocator(RegionLocator):
 
 
 class ContourLocator(RegionLocator):
-    """What the largest closed edge encloses."""
+    """The area that the largest closed edge encloses."""
 
     strength: float | None = Field(default=None, gt=0, le=1)  # smallest step of grey, of full scale; None: Otsu's
     smooth: float = Field(default=1.5, ge=0, le=20)  # sigma of a Gaussian before, in px
@@ -83,7 +83,7 @@ class PatternLocator(FrozenModel):
 
 
 class Roi(FrozenModel):
-    """What of an image is inspected: shapes drawn on an image of the stated size, which are scaled to others, and
+    """The inspected area: shapes drawn on an image of the stated size, which are scaled to others, and
     perhaps one way to locate the part in each image (blob, contour or pattern)."""
 
     image_height: int | None = Field(default=None, ge=1)
@@ -97,7 +97,7 @@ class Roi(FrozenModel):
 
     @property
     def locator(self) -> RegionLocator | PatternLocator | None:
-        """How the part is located in each image, if it is."""
+        """The locator of the part, if there is one."""
         return self.blob or self.contour or self.pattern
 
     @property

@@ -1,4 +1,4 @@
-"""A rotated crop of an image, and the way between the two.
+"""A rotated crop of an image, and the transforms between the two.
 
 Points are at pixel edges, x from 0 to the width. OpenCV's warps speak of pixel centres, half a pixel further in.
 """
@@ -79,7 +79,7 @@ class RotatedCrop:
         interpolation: int = cv2.INTER_LINEAR,
         border: int = cv2.BORDER_REPLICATE,
     ) -> NDArray[Any]:
-        """From the crop to an image of `size` (H, W); with `inverse`, from the image to the crop."""
+        """Warp from the crop to an image of `size` (H, W); with `inverse`, from the image to the crop."""
         height, width = size or (self.height, self.width)
         if max(*image.shape[:2], self.height, self.width, height, width) > _MAX_SIDE:
             raise ImageError(f"an image of more than {_MAX_SIDE} px a side cannot be turned; cut it up before")

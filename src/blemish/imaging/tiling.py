@@ -9,7 +9,7 @@ from blemish.arrays import FloatMap, PixelBox
 
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin along an axis: every pixel covered, neighbours overlap by at least that share of a tile.
+    """Start positions of tiles along an axis: every pixel covered, neighbours overlap by at least that share of a tile.
 
     The last tile is shifted inwards to end with the axis; an axis shorter than a tile has one, of its own length.
     """

@@ -137,7 +137,7 @@ def _threshold_reasons(
         return [
             reason for name, value in scores.items() for reason in _reached(name, value, own.get(name, reject), review)
         ]
-    # The image's score is the probability of any defect, not of one class; and no region's score is a probability.
+    # The image's score is the probability of any defect, not of one class, and regions' scores are no probabilities.
     reasons = [
         reason for name, value in class_scores.items() for reason in _reached(name, value, own.get(name, reject), None)
     ]

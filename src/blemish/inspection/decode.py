@@ -40,7 +40,7 @@ class DecodedImage:
 
 @dataclass(slots=True)
 class _Context:
-    """What all decoders need: the prediction, the image's size (height, width), its valid pixels (None: all) and its
+    """The input of all decoders: the prediction, the image's size (height, width), its valid pixels (None: all) and its
     heat map (H, W) where there is one."""
 
     prediction: ImagePrediction
@@ -122,7 +122,7 @@ def _decode_classes(context: _Context) -> DecodedImage | None:
 
 
 def _class_map_regions(context: _Context) -> list[Region]:
-    """Regions of a classifier of windows: where a defect is likely, for each class where it is the likeliest."""
+    """Regions of a window classifier: windows that probably have a defect, each with its most probable class."""
     class_map, heat_map, high = context.prediction.class_map, context.heat_map, context.map_high
     if class_map is None or heat_map is None or not heat_map.max() >= high:
         return []
@@ -239,7 +239,7 @@ def _value_range(values: FloatMap, valid: Mask | None) -> tuple[float, float]:
 
 
 def _valid_score(context: _Context) -> float:
-    """The graph's score, reduced where it rests on invalid pixels, of which the graph knows nothing.
+    """The graph's score, reduced where it is based on invalid pixels, which the graph does not know.
 
     Where the map's peak is on an invalid pixel, the score shrinks in proportion to the peak.
     """

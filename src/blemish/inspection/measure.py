@@ -124,7 +124,7 @@ def contrast(mask: Mask, offset: tuple[int, int], image: Image) -> float:
 def _mean_grey(image: Image, mask: Image) -> float:
     """Mean over the pixels of a mask and over all channels."""
     layers = [image] if image.ndim == 2 else [image[..., at : at + 4] for at in range(0, image.shape[2], 4)]
-    # OpenCV is ten times faster at it than NumPy, but takes four channels at a time.
+    # OpenCV is ten times faster than NumPy here, but supports at most four channels at a time.
     sums = [sum(cv2.mean(np.ascontiguousarray(layer), mask)) for layer in layers]
     return sum(sums) / (1 if image.ndim == 2 else image.shape[2])
 

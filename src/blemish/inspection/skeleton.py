@@ -87,7 +87,7 @@ _CODE = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)
 
 @cache
 def _removable() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """For the two passes of an iteration, in which of the 256 neighbourhoods the pixel is removed (1)."""
+    """Lookup tables of the two passes of an iteration: 1 for those of the 256 neighbourhoods that remove the pixel."""
     first, second = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
     for code in range(256):
         n, ne, e, se, s, sw, w, nw = (bool(code >> i & 1) for i in range(8))

@@ -57,7 +57,7 @@ def render_evaluation(
 
 
 def summary_sentences(metrics: dict[str, Any], t: Translate) -> list[str]:
-    """What the metrics say of escapes, overkill and reviews, and what proof of a lower escape rate takes."""
+    """Sentences on escapes, overkill and reviews, and on the parts that proof of a lower escape rate takes."""
     image = metrics.get("image", {})
     sentences = []
     if (escape := image.get("escape_rate")) is None:
@@ -123,7 +123,7 @@ def _proof_sentences(proof: dict[str, Any], t: Translate) -> list[str]:
 
 
 def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -> list[str]:
-    """What a reader must know before trusting the metrics."""
+    """Limits of the metrics that a reader must know before trusting them."""
     warnings = [t(text) for text in manifest.calibration.warnings] if manifest.calibration is not None else []
     decision, data = manifest.decision, metrics["data"]
     if decision.review is None and decision.reject is None and not decision.class_thresholds and not decision.rules:

@@ -1,4 +1,4 @@
-"""Numbers and reasons as a reader would write them."""
+"""Numbers and reasons as text for a reader."""
 
 import math
 from typing import Any

@@ -83,7 +83,7 @@ def blend_heat(picture: Picture, heat_map: FloatMap, heat_range: HeatRange | Non
 
 
 def choose_zoom(picture: Picture) -> int:
-    """By how many times a picture is enlarged so that words on it can be read."""
+    """The factor by which a picture is enlarged so that text on it can be read."""
     return max(1, math.ceil(MIN_SIDE / max(_size(picture))))
 
 
@@ -134,7 +134,7 @@ def _draw_region(picture: Picture, region: Region, zoom: int, colour: Colour) ->
 def _name_region(
     picture: Picture, region: Region, zoom: int, colour: Colour, taken: list[PixelBox], translate: Translate
 ) -> None:
-    """Write a region's name above it or below it, unless both places are taken."""
+    """Write a region's name above it or below it, unless both positions are taken."""
     x0, y0, _, y1 = (zoom * edge for edge in region.box)
     text, height = describe_region(region, translate), _text_height(picture)
     for top in (y0 - text_size(text, height)[1] - 2, y1 + 2):

@@ -1,4 +1,4 @@
-"""Text in pictures, in any script that a font on the system covers: the one place that chooses fonts.
+"""Text in pictures, in any script that a font on the system covers: the only module that chooses fonts.
 
 Pictures use Pillow's own font; characters that it lacks, such as Chinese class names, come from a CJK font of the
 system (Noto, WenQuanYi, Microsoft YaHei, PingFang), which matplotlib uses too. Where none is installed, one warning

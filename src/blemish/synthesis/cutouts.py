@@ -13,7 +13,7 @@ from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image
 
 MIN_MARGIN = 12  # px of surroundings
-MAX_CUTOUT_SHARE = 0.3  # share of the image; a larger defect cannot be moved to another place
+MAX_CUTOUT_SHARE = 0.3  # share of the image; a larger defect cannot be moved elsewhere
 MIN_AREA_PX = 4  # px
 
 

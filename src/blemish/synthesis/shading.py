@@ -1,4 +1,4 @@
-"""How a defect changes the brightness: relief by Lambert's law, and tone; pixels without coverage do not change."""
+"""Change of brightness by a defect: relief by Lambert's law, and tone; pixels without coverage do not change."""
 
 import math
 from typing import Any
@@ -30,7 +30,7 @@ def bowl_depth(cover: FloatMap) -> FloatMap:
 
 
 def hollow_depth(cover: FloatMap) -> FloatMap:
-    """As `bowl_depth`, but level at the outline and at the middle."""
+    """Like `bowl_depth`, but level at the outline and at the middle."""
     distance = cv2.distanceTransform((cover >= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
     share = _smooth(distance, 0.5) / max(float(distance.max()), 1e-6)
     return np.asarray(-0.5 * (1 - np.cos(math.pi * np.clip(share, 0, 1))), np.float32)

@@ -32,7 +32,7 @@ class DefectShape:
 
 
 def line_depth(lines: Sequence[tuple[Points, Points]], size: tuple[int, int]) -> NDArray[np.float64]:
-    """How deep each pixel centre (H, W) lies within lines with round ends, in px; -inf far away from all of them.
+    """Depth of each pixel centre (H, W) within lines with round ends, in px; -inf far away from all of them.
 
     Each line has points (n, 2) as x y and a width (n,) at each point. Coverage is `depth + 0.5`, clipped to [0, 1].
     """

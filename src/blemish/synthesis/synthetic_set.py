@@ -15,7 +15,7 @@ from blemish.synthesis.exact_shapes import EXACT_SHAPES, shade
 from blemish.synthesis.surfaces import check_surfaces, render_surface
 
 PX_PER_MM = 10.0
-CONTRAST = (0.25, 0.7)  # from hard to see to plain
+CONTRAST = (0.25, 0.7)  # from barely visible to obvious
 COLUMNS = ("image", "class", "length_px", "width_px", "area_px", "length_mm", "width_mm", "area_mm2", "contrast")
 
 

@@ -1,7 +1,7 @@
 """Explain a class score: maps of the pixels that it depends on, for any method with class scores, from its run folder.
 
 `cam` is the class map of the graph itself (Zhou et al. 2016). `patch-transfer` compares the features of each patch with
-the mean image features of each class of the training images, by cosine, so what was learnt from image labels transfers
+the mean image features of each class of the training images, by cosine, so a network trained on image labels transfers
 to patches. All others come from the library `grad-cam`. They explain the log-odds of the class against all others,
 since only probabilities are common to all methods; for two classes that is the difference of the logits in Grad-CAM
 (Selvaraju et al. 2017).
@@ -74,7 +74,7 @@ class Explainer:
             outputs = self.network(example)
         if "class_scores" not in outputs:
             raise DataError(
-                f"{self.network.info.name} gives no class scores to explain; its own heat map says where it looks"
+                f"{self.network.info.name} gives no class scores to explain; its own heat map shows the defects"
             )
         if method == "cam" and "class_map" not in outputs:
             raise OptionError("this network has no class map of its own (it does not pool last); take grad-cam")

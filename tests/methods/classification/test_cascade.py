@@ -1,4 +1,4 @@
-"""The cascade's two questions: what each head learns from, when, and how their answers come together."""
+"""The cascade's two questions: what each head is trained on, when, and how their answers come together."""
 
 import pytest
 import torch

@@ -6,7 +6,7 @@ from blemish.methods.classification import classical
 
 
 def rings() -> tuple[np.ndarray, np.ndarray]:
-    """One class inside the other: no plane tells them apart."""
+    """One class inside the other: no plane separates them."""
     rng = np.random.default_rng(0)
     y = np.arange(80) % 2
     angle, radius = rng.uniform(0, 2 * np.pi, 80), np.where(y, 2.0, 0.5) + rng.normal(0, 0.1, 80)

@@ -43,7 +43,7 @@ PLACES = {"bright": (4, 4, 250), "dark": (18, 18, 5)}
 
 @pytest.fixture(scope="module")
 def multi_label(tmp_path_factory):
-    """Images with a bright square, a dark one, both or none; both are told by the CSV with | between the classes."""
+    """Images with a bright square, a dark one, both or none; the CSV lists both with | between the classes."""
     folder = tmp_path_factory.mktemp("several")
     rng = np.random.default_rng(0)
     rows = ["image,label,split"]

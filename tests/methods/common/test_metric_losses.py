@@ -51,7 +51,7 @@ def test_prototype_loss_by_hand():
     assert PrototypeLoss(10.0)(points, labels).item() == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_nothing_to_ask_is_zero_and_can_be_learnt_from():
+def test_without_queries_the_loss_is_zero_and_has_gradients():
     points = torch.randn(3, 4, requires_grad=True)
     loss = PrototypeLoss()(points, torch.tensor([0, 1, 2]))
     loss.backward()

@@ -85,7 +85,7 @@ def test_fewer_sizes_than_clusters():
     ("name", "most"), [("retinanet", 0.02), ("faster-rcnn", 0.02), ("mask-rcnn", 0.02), ("ssd", 0.02)]
 )
 def test_default_anchors_match_long_and_square_defects(name, most):
-    """Of boxes six times as long as wide at most, how many no anchor matches."""
+    """The number of boxes, at most six times as long as wide, that no anchor matches."""
     kind = method_class(name)
     method = kind(kind.Options(backbone="test_resnet", weights="random"), ("good", "a")).eval()
     with torch.no_grad():

@@ -90,7 +90,7 @@ def test_invalid_pixels_are_neither_background_nor_defect(name, make_detector, m
 
 
 class Weights(Callback):
-    """What a network's weights are after each step."""
+    """A network's weights after each step."""
 
     def __init__(self):
         self.seen = []

@@ -8,7 +8,7 @@ SIDE = 128
 
 
 def test_mosaics_keep_boxes_and_masks_on_their_defects():
-    """Each image has one rectangle of its own grey, which tells whose box it is."""
+    """Each image has one rectangle of its own grey, which identifies its box."""
     torch.manual_seed(0)
     count = 6
     images = torch.zeros(count, 1, SIDE, SIDE)

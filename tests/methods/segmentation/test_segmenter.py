@@ -80,8 +80,8 @@ def test_embedding_losses_shape_the_features_before_the_last_layer(name, loss):
     with_it, without = method.pixel_loss(logits, batch), method.pixel_loss(logits, batch)  # the features are used up
     assert float(with_it.detach()) > float(without.detach())
     assert torch.autograd.grad(with_it - without, features)[0].abs().sum() > 0
-    learnt = {id(p) for group in method.optimizer().param_groups for p in group["params"]}
-    assert {id(p) for p in method.embedding_loss.parameters()} <= learnt
+    optimised = {id(p) for group in method.optimizer().param_groups for p in group["params"]}
+    assert {id(p) for p in method.embedding_loss.parameters()} <= optimised
     with torch.no_grad():
         method.eval()(batch["image"])
     assert method._features is None

@@ -101,7 +101,7 @@ def test_methods_that_cannot_be_trained_are_not_ranked(good_only):
 
 @pytest.mark.parametrize(("kinds", "compared"), [(("pit",), False), (("pit", "scratch"), True)])
 def test_a_few_masks_and_nothing_else_are_segmented(kinds, compared, tiny_data):
-    """Of one kind, there is nothing that a classifier could tell it from."""
+    """With a single class there is nothing to classify."""
     marked = read_dataset(tiny_data.folder / "labelled.csv").where(lambda s: s.label in kinds)
     advice = advise(marked)
     assert advice.method == "deeplabv3plus"
@@ -152,7 +152,7 @@ def test_long_images_are_cut_into_squares(good_only):
     assert settings(3.0, 60, 1000) == {"image_size": 384, "tile": 128}  # 6 px in a tile seen at 256
     labelled = {"training_annotations": ("label",), "defective_training": 30, "defects_training": {"a": 15, "b": 15}}
     labelled["labelled_training"] = labelled["defects_training"]
-    # Nothing tells in which tile a defect is.
+    # The tile that contains a defect is unknown.
     assert "tile" not in settings(None, 1100, 500, **labelled)
     assert settings(None, 1100, 1100, **labelled)["image_size"] == 512
 
@@ -230,7 +230,7 @@ def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
         f"{found.defects_test} defective test"
     )
     assert advice_of.method == "unet"
-    assert advice.method == "patchcore"  # learns from good images alone, so all defects are left to test it
+    assert advice.method == "patchcore"  # trained on good images alone, so all defects are left to test it
     assert promise(advice).startswith(f"{found.defects} defective test")
 
 

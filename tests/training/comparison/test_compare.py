@@ -71,7 +71,7 @@ def test_the_choice_ships_and_the_page_says_why(done):
     assert facts["choice"]["reason"] in words
     assert "the choice is based on the 20 test images" in words
     assert "makes its metric too good" in words
-    assert "unet learns from defects" in words  # left out, with the reason
+    assert "unet is trained on defects" in words  # left out, with the reason
 
 
 def test_finished_runs_are_not_trained_again(done, tiny_data, trained):
@@ -126,7 +126,7 @@ def test_tiles_are_for_all_and_synthetic_defects_for_those_that_learn_from_defec
     _, words = read_page(out / "comparison.html")
     assert "tiles of 48 × 48 px with an overlap of" in words
     assert "methods that are trained with defects: pit" in words
-    with pytest.raises(OptionError, match="patchcore learns from good images alone"):
+    with pytest.raises(OptionError, match="patchcore is trained on good images alone"):
         quietly(tiny_data.folder / "mvtec", tmp_path / "no", ["patchcore"], synthetic=spec)
     other = {"steps": [{"kind": "dent", "label": "pit"}]}
     with pytest.raises(OtherRunError, match="trained with another specification"):
@@ -233,7 +233,9 @@ def test_without_images_to_rank_methods_there_is_one_message(tiny_data, tmp_path
         quietly(tmp_path / "good.csv", tmp_path / "out", ["padim"])
     with pytest.raises(DataError, match="leave out --folds"):
         quietly(tiny_data.folder / "mvtec", tmp_path / "out", ["padim"], folds=3)
-    with pytest.raises(DataError, match="none of the methods can learn from this data: unet: unet learns from defects"):
+    with pytest.raises(
+        DataError, match="none of the methods can be trained on this data: unet: unet is trained on defects"
+    ):
         quietly(tiny_data.folder / "mvtec", tmp_path / "out", ["unet"])
 
 

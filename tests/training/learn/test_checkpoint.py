@@ -1,4 +1,4 @@
-"""A training that was cut off goes on where it was: nothing is learnt twice, and nothing that was learnt is lost."""
+"""An interrupted training resumes where it was: no step is repeated and none is lost."""
 
 from contextlib import suppress
 from datetime import timedelta

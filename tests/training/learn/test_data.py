@@ -1,4 +1,4 @@
-"""What the data loader gives of a part that is found and turned upright: the very pixels that the inspector sees."""
+"""For a located and rotated part the data loader gives exactly the pixels that the inspector sees."""
 
 import json
 
@@ -95,7 +95,7 @@ def test_whether_what_is_seen_shows_a_defect(tmp_path, sample, tiled):
     told = [Sample(sample.image, "pit"), Sample(sample.image, "good"), Sample(sample.image)]
     several = Sample(sample.image, labels=("pit", "dent"))
     items = ImageItems(Dataset((*told, several), tmp_path, "csv"), view(tiled), ("good", "pit", "dent"))
-    bad = -1 if tiled else 1  # which of the tiles is defective, a label does not tell
+    bad = -1 if tiled else 1  # a label does not say which of the tiles is defective
     found = {places[0]: item["defective"] for places, item in zip(items.index, items, strict=True)}
     assert [found[i] for i in range(4)] == [bad, 0, -1, bad]
 

@@ -151,7 +151,7 @@ def test_tiles_outside_the_region_of_interest_say_nothing_of_a_spec(dataset, tmp
 
 
 def test_real_defects_are_pasted_for_a_classifier_of_tiles_too(dataset, tmp_path):
-    """Its windows bear labels alone; what is pasted comes from the whole images, which have masks."""
+    """Its windows have labels only; pasted defects come from the whole images, which have masks."""
     options = {"image_size": 32, "backbone": "test_resnet", "weights": "random", "flips": False}
     tiling, spec = {"height": 32, "width": 32, "overlap": 0.0}, {"steps": [{"kind": "paste"}], "share": 0.5}
     config = RunConfig(

@@ -88,7 +88,7 @@ def samples(folder):
         Sample(folder / "bad.png", "spot", mask=folder / "mask.png"),
         Sample(folder / "bad.png", None, boxes=(Box(40, 10, 52, 22, "spot"),)),
         Sample(folder / "good.png", GOOD),
-        Sample(folder / "bad.png", "spot"),  # nothing tells where
+        Sample(folder / "bad.png", "spot"),  # its location is unknown
     )
 
 
@@ -105,14 +105,16 @@ def test_masks_and_boxes_give_the_same_windows(folder):
     assert label_windows(good, VIEW, rule) == [GOOD] * len(expected)
 
 
-def test_items_are_the_windows_and_nothing_unknown_is_learnt(folder):
+def test_items_are_the_windows_without_unknown_ones(folder):
     data = Dataset(samples(folder), folder, "csv")
     cut = make_windows(data, VIEW, WindowLabelRule())
     items = ImageItems(cut.dataset, VIEW, (GOOD, "spot"), tiles=cut.tiles)
     assert len(items) == len(cut.tiles) == len(cut.dataset)
     for item, sample in zip(items, cut.dataset.samples, strict=True):
         assert item["label"] == (sample.label == "spot")
-        assert (item["image"].max() > 0.9) == (sample.label == "spot")  # just windows that show it bear it
+        assert (item["image"].max() > 0.9) == (
+            sample.label == "spot"
+        )  # only windows that contain it are labelled with it
     few = subsample_good(cut, WindowLabelRule(max_good_ratio=2), seed=0)
     labels = [sample.label for sample in few.dataset.samples]
     assert labels.count(GOOD) == 2 * labels.count("spot")
@@ -213,7 +215,7 @@ def test_from_marked_images_to_a_bundle_of_windows(tmp_path):
 
 @pytest.mark.parametrize("truth", ["mask", "boxes"])
 def test_tiles_are_drawn_by_what_they_show(tmp_path, truth):
-    """Of two large images, one with a small defect, half of the tiles drawn are to show it."""
+    """Two large images, one with a small defect: half of the sampled tiles contain it."""
     mask = np.zeros((128, 160, 1), np.uint8)
     mask[70:76, 40:50] = 255
     write_image(tmp_path / "mask.png", mask)

@@ -58,7 +58,7 @@ def test_good_parts_on_which_nothing_is_found_pass():
     assert decide(0.4, "pit", [], decision, None).verdict == Verdict.REJECT
 
 
-def test_images_that_were_learnt_from_promise_nothing():
+def test_training_images_promise_no_error_rate():
     scores = CalibrationData([0.1] * 120, [0.9])
     assert calibrate(scores, CalibrationTarget(), "held-out")[1].false_alarm is not None
     for target in (CalibrationTarget(), CalibrationTarget(escape=0.0)):
@@ -172,7 +172,7 @@ def test_a_product_decides_alone_where_a_tenth_of_false_alarms_can_be_promised(e
 
 
 def labelled_scores(seed: int) -> tuple[list[frozenset[str]], list[dict[str, float]]]:
-    """Images of good parts, scratches, pits and both, with probabilities that tell them apart more often than not."""
+    """Images of good parts, scratches, pits and both, with probabilities that separate them more often than not."""
     rng = np.random.default_rng(seed)
     kinds = [frozenset(["good"]), frozenset(["scratch"]), frozenset(["pit"]), frozenset(["scratch", "pit"])]
     annotated = [kinds[i] for i in rng.integers(0, 4, 120)]
@@ -185,7 +185,7 @@ def labelled_scores(seed: int) -> tuple[list[frozenset[str]], list[dict[str, flo
 
 def test_class_thresholds_have_the_highest_f1_there_is():
     annotated, scores = labelled_scores(0)
-    unknown = (frozenset(["never learnt"]), scores[0])
+    unknown = (frozenset(["never trained"]), scores[0])
     found = class_thresholds([*zip(annotated, scores, strict=True), unknown])
     assert set(found) == {"scratch", "pit"}
     annotated, scores = [*annotated, unknown[0]], [*scores, unknown[1]]

@@ -45,7 +45,7 @@ class NetworkOptions(AugmentationOptions):
         None, gt=0, description="of AdamW, at its highest; null: 0.0003 for a pretrained network, 0.001 from scratch"
     )
     # Zoom and shift add a grey border, which lowers the accuracy of networks with frozen BatchNorm statistics and mean
-    # pooling; hence no geometric augmentation of this kind by default.
+    # pooling, so there is no geometric augmentation of this kind by default.
     zoom: float = Field(0.0, ge=0, lt=1, description="largest change of scale, as a share")
     shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the image")
     weight_decay: float = Field(0.02, ge=0, description="of AdamW")
@@ -66,7 +66,7 @@ class NetworkOptions(AugmentationOptions):
     )
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
     balance: Literal["none", "weights", "sampler"] = Field(
-        "weights", description="unbalanced classes: nothing, weights by their effective number, or equal drawing"
+        "weights", description="unbalanced classes: nothing, weights by their effective number, or equal sampling"
     )
     beta: float = Field(
         0.99,
@@ -110,7 +110,7 @@ class TrunkMethod(Method):
 
     @property
     def gamma(self) -> float:
-        """Of the focal loss; 0: cross-entropy."""
+        """Exponent of the focal loss; 0: cross-entropy."""
         return self.options.gamma if self.options.loss == "focal" else 0.0
 
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:

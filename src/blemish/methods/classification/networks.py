@@ -91,7 +91,7 @@ class Trunk(nn.Module):
         self.eval()
         try:
             vectors, maps = self.forward_features(torch.randn(2, channels, image_size, image_size))
-        except Exception as error:  # every network has its own way to fail on a size it cannot take
+        except Exception as error:  # every network has its own errors for a size that it does not support
             reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             raise OptionError(
                 f"the network '{name}' cannot take images of {image_size} px with {channels} channels ({reason}); "

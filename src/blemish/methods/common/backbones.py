@@ -160,7 +160,7 @@ def read_weights(path: Path) -> StateDict:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # every library raises its own kind here
+    except Exception as error:  # every library raises its own errors here
         raise OptionError(f"'{path}' is not a readable weights file: {str(error).splitlines()[0]}") from error
     for key in ("state_dict", "model", "teacher"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

@@ -118,7 +118,7 @@ def mean_filter(maps: Tensor, side: int) -> Tensor:
 
 
 def count_halvings(size: int, coarsest: int = 4) -> int:
-    """How often a side can be halved down to `coarsest` px; raises OptionError where that leaves a remainder."""
+    """The number of halvings of a side to `coarsest` px; raises OptionError where that leaves a remainder."""
     times = (size // coarsest).bit_length() - 1
     if times < 1 or size != coarsest * 2**times:
         raise OptionError(f"a side of {size} px must be {coarsest} px times a power of two, such as {16 * coarsest}")

@@ -28,14 +28,14 @@ def plateau_cosine(optimizer: Optimizer, steps: int, warmup: float, full_until: 
 
 
 def cosine_phases(optimizer: Optimizer, phases: Sequence[int], warmup: float = 0.1) -> dict[str, Any]:
-    """In each phase of so many steps a warm-up over the share `warmup`, then half a cosine to 0."""
+    """In each of the `phases` (numbers of steps) a warm-up over the share `warmup`, then half a cosine to 0."""
     return _in_phases(
         optimizer, phases, lambda step, length: _warm_cosine(step, length, max(1, round(warmup * length)))
     )
 
 
 def late_step_decay(optimizer: Optimizer, *phases: int, share: float = 0.95, factor: float = 0.1) -> dict[str, Any]:
-    """A constant rate that drops to `factor` of it at the share `share` of each phase of so many steps."""
+    """A constant rate that drops to `factor` of it at the share `share` of each of the `phases` (numbers of steps)."""
     return _in_phases(optimizer, phases, lambda step, length: 1.0 if step < share * length else factor)
 
 

@@ -116,7 +116,7 @@ class FasterRCNN(Detector):
         paper="Ren et al. 2015, Faster R-CNN: Towards Real-Time Object Detection, NeurIPS",
         requires=("boxes",),
         answers=("what", "where"),
-        summary="Two-stage detector: proposes regions, then names each and corrects its box.",
+        summary="Two-stage detector: proposes regions, then classifies each and refines its box.",
         smoke=SMOKE_REGIONS,
     )
     Options: ClassVar[type[DetectorOptions]] = FasterRCNNOptions
@@ -165,7 +165,7 @@ class FasterRCNN(Detector):
         return self.predict_from_maps(self.features(images), images)
 
     def predict_from_maps(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-        """As `predict`, from the feature maps of the images."""
+        """Like `predict`, from the feature maps of the images."""
         proposals, is_real = self.propose(images, *self.predict_anchors(maps))
         scores: list[Tensor] = []
         boxes = proposals[:, :, None]
@@ -199,7 +199,7 @@ class FasterRCNN(Detector):
             matches = ignore_invalid(match_boxes(anchors, own[:, :4], 0.7, 0.3), centres, valid[i])
             positive, negative = sample_matches(matches, 256, 0.5)
             chosen = torch.cat([positive, negative])
-            count = max(1, len(chosen))  # none is chosen where no pixel is valid
+            count = max(1, len(chosen))  # there are none where no pixel is valid
             objectness = (matches[chosen] >= 0).float()
             loss = F.binary_cross_entropy_with_logits(logits[i, chosen], objectness, reduction="sum")
             object_losses.append(loss / count)

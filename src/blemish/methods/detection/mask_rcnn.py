@@ -30,8 +30,8 @@ class MaskRCNN(FasterRCNN):
     """He et al. 2017, "Mask R-CNN", ICCV.
 
     Kept: the stages of Faster R-CNN, RoIAlign, a mask of 28 x 28 for each class, trained by a sigmoid on the true
-    class's mask only, within the proposals that match a defect. Deviations: as in Faster R-CNN, with smaller anchors
-    besides its own, and a mask head of two convolutions instead of four, which with `cascade` is trained on the first
+    class's mask only, within the proposals that match a defect. Deviations: as in Faster R-CNN, with further,
+    smaller anchors, and a mask head of two convolutions instead of four, which with `cascade` is trained on the first
     stage's proposals. Defects of fewer than 4 px of the network's input are not trained on.
     """
 

@@ -29,7 +29,7 @@ class SSDOptions(DetectorOptions):
     min_scale: float = Field(0.2, gt=0, lt=1, description="of the next map's; those of the maps between grow linearly")
     max_scale: float = Field(0.9, gt=0, le=1, description="of the coarsest map's")
     ratios: tuple[Positive, ...] = Field(
-        (2.0, 4.0, 8.0), description="aspect ratios of default boxes besides squares, both ways"
+        (2.0, 4.0, 8.0), description="aspect ratios of default boxes in addition to squares, both ways"
     )
     between: Literal["square", "stretched"] = Field(
         "stretched", description="boxes of the sizes between two scales: only squares, as in the paper, or all shapes"
@@ -45,7 +45,7 @@ class SSD(AnchorDetector):
 
     Kept: default boxes of a tenth of the image on the finest of the five maps, of two to nine tenths on the others;
     matching at IoU 0.5 or best; softmax with background; hard negatives three to one; smooth L1 on offsets with
-    variances 0.1 and 0.2; suppression at 0.45. Deviations: aspect ratios are 2, 4 and 8 for the paper's 2 and 3,
+    variances 0.1 and 0.2; suppression at 0.45. Deviations: aspect ratios are 2, 4 and 8 instead of the paper's 2 and 3,
     and boxes of the sizes between two scales are stretched too, since many defects, scratches above all, are longer
     than objects on photographs and overlap none of the paper's boxes by half; the default box that fits a defect best
     is assigned the defect that it overlaps most, should that be another; smooth L1 is linear from 1/9 on (the paper:
@@ -61,7 +61,7 @@ class SSD(AnchorDetector):
         paper="Liu et al. 2016, SSD: Single Shot MultiBox Detector, ECCV",
         requires=("boxes",),
         answers=("what", "where"),
-        summary="One-stage detector with default boxes on maps of several scales; light and quick.",
+        summary="One-stage detector with default boxes on maps of several scales; light and fast.",
         smoke={**SMOKE, "steps": 20},
     )
     Options: ClassVar[type[DetectorOptions]] = SSDOptions

@@ -55,7 +55,7 @@ class Yolo(DenseDetector):
         paper="Ge et al. 2021, YOLOX: Exceeding YOLO Series in 2021, arXiv 2107.08430",
         requires=("boxes",),
         answers=("what", "where"),
-        summary="One-stage detector without anchors, small and quick; in three sizes.",
+        summary="One-stage detector without anchors, small and fast; in three sizes.",
         smoke={**SMOKE, "mosaic": 0},
     )
     Options: ClassVar[type[DetectorOptions]] = YoloOptions

@@ -1,6 +1,6 @@
 """Coresets by greedy k-centre selection: exact, without an N x N matrix, and fast because distances may be stale.
 
-The greedy rule (Gonzalez 1985; Sener & Savarese 2018) takes, again and again, the vector farthest from all those taken.
+The greedy rule (Gonzalez 1985; Sener & Savarese 2018) repeatedly takes the vector farthest from all those taken.
 Distances to the taken ones only shrink, so an old distance is an upper bound. We therefore refine only the farthest
 few thousand vectors one pick at a time, and go on as long as the best of them is at least as far as any vector
 outside can be; then all distances are brought up to date with every new pick in one matrix product.

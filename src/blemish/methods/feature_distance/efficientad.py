@@ -51,7 +51,7 @@ class EfficientAD(StepMethod):
     `batch_size` images and with that fall of the rate (paper: WideResNet-101, ImageNet, constant rate), on auxiliary
     and training images in turn; without a folder of `images` the auxiliary ones are generated textures; the
     number of features is that of the chosen maps, at most 384; by default half the channels, few steps and a ten times
-    larger rate, for a processor without an accelerator. The paper's: `width=1 distill_steps=60000 steps=70000
+    larger rate, for a machine without a GPU. The paper's: `width=1 distill_steps=60000 steps=70000
     learning_rate=1e-4 images=FOLDER`. Where no good image is held out, the quantiles are those of the training images.
     """
 
@@ -62,7 +62,7 @@ class EfficientAD(StepMethod):
         paper="Batzner et al. 2024, EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies",
         requires=("good",),
         answers=("where", "how much"),
-        summary="Teacher, student and autoencoder of a few layers; quick on an accelerator, finds logical defects too.",
+        summary="Teacher, student and autoencoder of a few layers; fast on a GPU, detects logical defects too.",
         smoke={"distill_steps": 40, "steps": 40, "width": 0.2},
     )
     Options: ClassVar[type[Options]] = EfficientADOptions
@@ -160,7 +160,7 @@ class EfficientAD(StepMethod):
         return hard + penalty + autoencoder_loss + student_loss
 
     def auxiliary_images(self, images: Tensor) -> Tensor:
-        """As many images of anything else, grey where the images are."""
+        """Auxiliary images, one for each image, grey where the images are."""
         return match_grey(self.auxiliary.sample(len(images)).to(self.device), images)
 
     @torch.no_grad()

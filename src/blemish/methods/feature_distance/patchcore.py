@@ -23,7 +23,7 @@ from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.feature_distance.coreset import GrowingBuffer, select_coreset
 from blemish.methods.feature_distance.nearest import bank_neighbours, nearest_distance, relative_distances
 
-MIN_BANK = 2000  # vectors that the bank keeps, if there are so many
+MIN_BANK = 2000  # vectors that the bank keeps at least, if there are as many
 
 
 class PatchCoreOptions(FeatureOptions):
@@ -63,7 +63,7 @@ class PatchCore(OnePassMethod):
         paper="Roth et al. 2022, Towards Total Recall in Industrial Anomaly Detection, CVPR",
         requires=("good",),
         answers=("where", "how much"),
-        summary="Memory bank of good patch features; learns in one pass, no tuning. The first choice with good images.",
+        summary="Memory bank of good patch features; fitted in one pass, no tuning. The first choice with good images.",
         smoke={"coreset_ratio": 0.2},
     )
     Options: ClassVar[type[Options]] = PatchCoreOptions
@@ -129,7 +129,7 @@ class PatchCore(OnePassMethod):
         self.bank_neighbours = bank_neighbours(self.bank, self.options.neighbours)
 
     def _bank_size(self, seen: int) -> int:
-        """Vectors to keep of so many patches; the ratio, made for hundreds of images, would leave little of a few."""
+        """Number of vectors to keep; the ratio, meant for hundreds of images, would leave too few of a few images."""
         return min(self.options.max_vectors, max(MIN_BANK, math.ceil(self.options.coreset_ratio * seen)))
 
     def _condense(self, vectors: Tensor, seen: int) -> Tensor:

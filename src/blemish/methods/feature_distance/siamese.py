@@ -49,7 +49,7 @@ class Siamese(StepMethod):
     training, each good image is compared with its template, where the data has templates, or else with another good
     image of the batch; where confetti was pasted on it, locations should be at least `margin` apart, elsewhere they
     should agree. In inspection, each location is compared with the same location of the reference and those `tolerance`
-    around it; without a template the references are a gallery of good images, the nearest of which counts. So the parts
+    around it; without a template the references are a gallery of good images, the nearest of which is used. Parts
     must be aligned. Pixels that a shift has brought in at the border have no counterpart in a template: the outermost
     `tolerance` + 1 locations, at most a sixteenth of the side, are not trained on and take the distance of the next
     ones further in. Map = distance, smoothed; image score = its maximum. `forward(images, template)` compares with

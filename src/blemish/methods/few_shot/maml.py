@@ -59,7 +59,7 @@ class Maml(FewShotMethod):
         paper="Finn et al. 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML",
         requires=("label",),
         answers=("what",),
-        summary="Learns a start from which a few gradient steps on a few images suffice; ANIL and first-order forms.",
+        summary="Learns initial weights from which a few gradient steps on a few images suffice; ANIL, first-order.",
         smoke={**SMOKE, "steps": 4, "final_images": 6, "final_steps": 10},
         never_advised="slower than prototypical, and its bundle cannot be given further classes",
     )

@@ -64,7 +64,7 @@ class SuperSimpleNet(Method):
         requires=("good",),
         optional=("label", "mask"),
         answers=("where", "how much"),
-        summary="Good images, and any number of real defects with masks or with labels alone; small and quick.",
+        summary="Good images, and any number of real defects with masks or with labels alone; small and fast.",
         smoke={"steps": 40, "width": 16, "learning_rate": 5e-3},
     )
     Options: ClassVar[type[Options]] = SuperSimpleNetOptions

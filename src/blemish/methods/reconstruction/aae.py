@@ -25,7 +25,7 @@ class AAEOptions(Options):
     hidden: int = Field(256, ge=1, description="units in the two layers of the codes' discriminator")
     steps: int = Field(1000, ge=1, description="training steps, each of three phases")
     learning_rate: float = Field(
-        1e-3, gt=0, description="of Adam for the reconstruction; a tenth of it for both opponents"
+        1e-3, gt=0, description="of Adam for the reconstruction; a tenth of it for discriminator and encoder"
     )
     blur: float = blur_option(2.0)
 
@@ -33,9 +33,9 @@ class AAEOptions(Options):
 class AAE(AdversarialMethod):
     """Makhzani et al. 2016, "Adversarial Autoencoders", as used for anomaly detection by Baur et al. 2018.
 
-    Chosen as the second union of autoencoder and GAN because the opponents play over a hundred numbers and not over
-    images: that costs next to nothing, is stable in short runs, and does what matters for inspection: codes fill the
-    prior without gaps, so that every reconstruction looks good. (VAE-GAN's discriminator of images costs as much as
+    Included as a second combination of autoencoder and GAN because its discriminator sees a hundred numbers instead of
+    images: that costs next to nothing, is stable in short runs, and is enough for inspection: codes fill the prior
+    without gaps, so that every reconstruction looks good. (VAE-GAN's discriminator of images costs as much as
     the autoencoder does again.)
 
     Kept: deterministic encoder; in turn a reconstruction phase, a phase of the discriminator (codes against standard

@@ -49,8 +49,8 @@ class FAnoGAN(AdversarialMethod):
     inspection, so all of it is one graph. Deviations: codes are uniform from -1 to 1, the range of the encoder's
     tanh (the authors' code: from a normal distribution); DCGAN's layers in place of residual ones, normalised in the
     critic by layer and not by batch; images of 64 px whole by default, or patches, whose scores are averaged; far fewer
-    steps; the image score is the map's maximum, for in the sum over a whole picture a small defect drowns among the
-    edges that the generator does not reproduce.
+    steps; the image score is the map's maximum, because in the sum over a whole image a small defect drowns among
+    the edges that the generator does not reproduce.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -118,7 +118,7 @@ class FAnoGAN(AdversarialMethod):
             self.minimize(-self.critic(self._generate(images)).mean(), generator)
 
     def _generate(self, images: Tensor) -> Tensor:
-        """As many generated images, from uniform codes in [-1, 1], the range of the encoder's tanh."""
+        """Generated images, one for each image, from uniform codes in [-1, 1], the range of the encoder's tanh."""
         return self.generator(2 * torch.rand(len(images), self.options.dimensions, 1, 1, device=images.device) - 1)
 
     def _encoder_step(self, images: Tensor, valid: Tensor) -> None:

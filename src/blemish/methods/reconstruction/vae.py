@@ -1,4 +1,4 @@
-"""Variational autoencoder: a good image is probable under the learnt distribution, a defect is not."""
+"""Variational autoencoder: a good image is probable under the learned distribution, a defect is not."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal, cast

@@ -1,4 +1,4 @@
-"""Deblurring: a network that has learnt the fine detail of good images cannot restore that of a defect."""
+"""Deblurring: a network trained on the fine detail of good images cannot restore that of a defect."""
 
 from typing import ClassVar
 
@@ -31,7 +31,7 @@ class Deblurring(Restoration):
         paper="after Kascenas et al. 2022, Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI",
         requires=("good",),
         answers=("where", "how much"),
-        summary="A U-Net learns to sharpen blurred good images; sees fine defects, not large soft ones.",
+        summary="A U-Net learns to sharpen blurred good images; detects fine defects, not large soft ones.",
         smoke={"steps": 30, "width": 4},
         never_advised="a variant of denoising-autoencoder, which is advised",
     )

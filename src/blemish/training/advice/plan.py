@@ -68,7 +68,7 @@ class Plan:
 
 
 def advise(dataset: Dataset, progress: Progress = lambda done: None, seed: int = 0) -> Advice:
-    """Rank the methods for a dataset by its training images; DataError where none can learn from it.
+    """Rank the methods for a dataset by its training images; DataError where none can be trained on it.
 
     Data without splits are split first, by the seed, so that validation and test images have no influence.
     """
@@ -86,7 +86,7 @@ def advise_fingerprint(fingerprint: Fingerprint, rules: Sequence[AdviceRule] = R
         if total > 0 and can_train(fingerprint, method_class(name)):
             ranking.append(MethodAdvice(name, total, info.answers, tuple(rule.reason for rule in applying), points))
     if not ranking:
-        raise DataError("no method can learn from this data: label some training images good, or annotate defects")
+        raise DataError("no method can be trained on this data: label some training images good, or annotate defects")
     ranking.sort(key=lambda advice: -advice.points)
     settings: dict[str, Any] = {}
     for rule in holding:
@@ -105,7 +105,7 @@ def can_train(fingerprint: Fingerprint, method: type[Method]) -> bool:
 
 
 def has_trainable_classes(fingerprint: Fingerprint, method: type[Method]) -> bool:
-    """Whether there are several classes, with enough images of each for a method that learns labels."""
+    """Whether there are several classes, with enough images of each for a method that is trained on labels."""
     several = shows_several_classes(fingerprint)
     if several and not supports_multi_label(method):
         return False
@@ -174,6 +174,8 @@ def make_plan(
     *,
     format: str = "auto",
     root: str | None = None,
+    good: list[str] | None = None,
+    unlabelled: str = "unknown",
     seed: int = 0,
     false_alarm: float = 0.01,
     escape: float = 0.01,
@@ -184,6 +186,8 @@ def make_plan(
         "data": data,
         "format": format,
         **({"root": root} if root is not None else {}),
+        **({"good": good} if good else {}),
+        **({"unlabelled": unlabelled} if unlabelled != "unknown" else {}),
         "method": advice.method,
         "options": options,
         **advised_settings(advice),
@@ -227,7 +231,7 @@ def _tested(advice: Advice) -> Fingerprint:
 
 
 def more_data(found: Fingerprint, false_alarm: float, escape: float) -> list[str]:
-    """What more images would achieve, one line each."""
+    """The effect of more images, one line each."""
     lines = []
     needed = min_good_images(false_alarm)
     held = found.good_validation

@@ -36,7 +36,7 @@ class RunEstimate:
     images: int  # shown in training, each tile and each repetition counted
 
     def rounded(self) -> dict[str, Any]:
-        """With two significant figures."""
+        """The costs as plain data with two significant digits."""
         return {
             "training_s": _two(self.training_s),
             "latency_ms": _two(self.latency_ms),
@@ -152,5 +152,5 @@ def _without_downloads(kind: type[Method], options: dict[str, Any]) -> dict[str,
 
 
 def _two(value: float) -> float:
-    """Two significant figures."""
+    """A number rounded to two significant digits."""
     return 0.0 if value <= 0 else round(value, 1 - math.floor(math.log10(value)))

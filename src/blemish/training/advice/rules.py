@@ -1,9 +1,9 @@
 """The advisor's rules in one table: condition, effect, reason, and the benchmark behind it.
 
 Points add up: the more a method has, the higher it ranks. A method whose required annotations the training images lack
-is left out whatever its points. A rule without `evidence` rests on its reason alone and has not been measured yet;
-`blemish plan` says so. Figures are never written here: evidence names rows of a benchmark, from which the pages of the
-documentation are generated.
+is left out whatever its points. A rule without `evidence` has a reason but no measurement yet; `blemish plan` says so.
+Measured numbers are never written here: evidence names rows of a benchmark, from which the pages of the documentation
+are generated.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from blemish.dataset.fingerprint import Fingerprint
 from blemish.dataset.sample import FEW
 
 MAX_DARK = 1 / 8  # of full scale: images without a brighter pixel do not use their bits
-MULTI_LABEL_SHARE = 0.1  # of the defective images, from which several classes in one image are no exception
-MIN_OF_CLASS = 2  # images without which a class cannot be learnt by its label
+MULTI_LABEL_SHARE = 0.1  # of the defective images: from here on several classes in one image are common
+MIN_OF_CLASS = 2  # images that a class needs to be trained on its label
 ENOUGH = 25  # defective images from which a network can be trained on them
 MANY_GOOD = 50
 MIN_DEFECT_PX = 8.0  # side of a small defect in the network's input: one cell of a map with stride 8
@@ -73,7 +73,7 @@ def enough_defects(f: Fingerprint) -> bool:
 
 
 def enough_annotated(f: Fingerprint, annotated: int) -> bool:
-    """Whether enough defective images are annotated, or, where none is good, most of them."""
+    """Whether enough defective images are annotated or, in a set without good ones, most of them."""
     return annotated >= ENOUGH or ("good" not in f.training_annotations and annotated > 0.5 * f.defective_training)
 
 
@@ -204,7 +204,7 @@ RULES: tuple[AdviceRule, ...] = (
     AdviceRule(
         "some labelled defects",
         lambda f: 0 < f.defective_training < ENOUGH and "good" in f.training_annotations,
-        "the few labelled defects can be used: one network learns from good images, noise and these",
+        "the few labelled defects can be used: one network is trained on good images, noise and these",
         MIXED,
         points={"supersimplenet": 40},
     ),

@@ -15,10 +15,11 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from blemish.dataset.labels import Unlabelled
 from blemish.dataset.read import read_dataset
 from blemish.errors import BlemishError, DataError, OptionError, unknown
 from blemish.evaluation.comparison import METRIC_NAMES, METRICS, rank_methods, select_metric
@@ -63,6 +64,8 @@ def compare(
     seed: int = 0,
     format: str = "auto",
     root: str | None = None,
+    good: Iterable[str] = (),
+    unlabelled: Unlabelled = "unknown",
     trainer: dict[str, Any] | None = None,
     progress: bool = True,
     tiling: Tiling | dict[str, Any] | None = None,
@@ -74,7 +77,7 @@ def compare(
 
     Without `methods`, these are the advisor's first TOP, or with a `budget` (seconds) all of its ranking that fit.
     `options` are `METHOD.KEY` or, for every method that has it, `KEY`. `tiling` and `roi` apply to all methods,
-    `synthetic` to those that learn from defects. `by` is a metric of METRICS, `folds` 0 or 2 and more.
+    `synthetic` to those trained on defects. `by` is a metric of METRICS, `folds` 0 or 2 and more.
 
     Raises DataError where no method can be trained or ranked, OptionError for a wrong option or a folder with other
     content, MissingExtraError without the libraries of the report.
@@ -91,13 +94,13 @@ def compare(
         method_class(name)
     folder = Path(out)
     check_folder(folder)
-    dataset = read_dataset(data, format, root)
+    dataset = read_dataset(data, format, root, good, unlabelled)
     log.info("analysing the dataset")
     advice = advise(dataset, seed=seed)
     names = _order_methods(methods, advice, everything=budget is not None)
     if synthetic is not None and all(learns_from_good_only(method_class(name)) for name in names):
         raise OptionError(
-            f"synthetic defects are for methods that learn from defects, and {', '.join(names)} learns from good "
+            f"synthetic defects are for methods trained on defects, but {', '.join(names)} is trained on good "
             "images alone; name one such as unet with --methods, or leave --synthetic out"
         )
     given = {"trainer": trainer, "tiling": tiling, "roi": roi, "synthetic": synthetic}
@@ -108,7 +111,7 @@ def compare(
     left_out: LeftOut = []
     candidates = {name: own for name, own in candidates.items() if is_trainable(name, setup, left_out)}
     if not candidates:
-        raise DataError(f"none of the methods can learn from this data: {_listed(left_out)}")
+        raise DataError(f"none of the methods can be trained on this data: {_listed(left_out)}")
     write_setup(setup, data, seed, folds)
     result = _rank(_run_all(setup, candidates, advice, budget, left_out), by, left_out)
     summary = summarize(setup, advice, candidates, result, left_out, seed)

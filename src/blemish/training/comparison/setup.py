@@ -39,7 +39,7 @@ class ComparisonSetup:
         return [(self.out / "split.csv", self.out / "runs" / method)]
 
     def select_settings(self, method: str) -> dict[str, Any]:
-        """The settings without synthetic defects for a method that learns from good images alone."""
+        """The settings without synthetic defects for a method that is trained on good images alone."""
         if learns_from_good_only(method_class(method)):
             return {key: value for key, value in self.settings.items() if key != "synthetic"}
         return self.settings

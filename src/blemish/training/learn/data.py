@@ -36,7 +36,7 @@ RAGGED = ("boxes", "box_masks")  # keys whose length differs from image to image
 
 @dataclass(frozen=True)
 class View:
-    """How the network sees an image: its region of interest, its tiles, and the input's shape."""
+    """The network's view of an image: region of interest, tiles, and shape of the input."""
 
     input: InputSpec
     roi: Roi | None = None

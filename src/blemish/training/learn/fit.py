@@ -43,8 +43,8 @@ MAX_VALIDATIONS = 20  # of a training that counts steps; a small set would have 
 def build_method(config: RunConfig, dataset: Dataset) -> Method:
     """A fresh method for a dataset, with random weights from the seed.
 
-    Methods that learn from good images alone have the classes good and defect; methods that learn from labels have
-    those of the training images, since a class only in the test images cannot be learnt. Classes of synthetic defects
+    Methods trained on good images alone have the classes good and defect; methods trained on labels have those of
+    the training images, since a class that is only in the test images cannot be trained. Classes of synthetic defects
     are added.
     """
     L.seed_everything(config.seed, workers=True, verbose=False)

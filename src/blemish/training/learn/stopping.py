@@ -1,4 +1,4 @@
-"""Early stopping without validation images: at the point where the held-out folds of cross-fitting were best."""
+"""Early stopping without validation images: at the step at which the held-out folds of cross-fitting were best."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which annotations a sample has, and whether a dataset has those that a method learns from."""
+"""Which annotations a sample has, and whether a dataset has those that a method is trained on."""
 
 from blemish.dataset.ground_truth import find_defect_classes, has_boxes, has_mask
 from blemish.dataset.sample import Dataset, Sample
@@ -25,13 +25,13 @@ def check_annotations(
         annotated = [s for s in training.samples if has_annotation(s, required, multi_label)]
         if required == "good" and not annotated:
             raise DataError(
-                f"{name} learns from good images and there are none in training; "
+                f"{name} is trained on good images and there are none in training; "
                 "label some 'good' or put them into a folder of that name"
             )
         if not annotated:
             raise DataError(f"{name} requires a {ANNOTATIONS[required]} for each image and no training image has any")
         if required in ("mask", "boxes") and not synthetic and not any(s.defective for s in annotated):
-            raise DataError(f"{name} learns from defects and no training image has a {ANNOTATIONS[required]} of one")
+            raise DataError(f"{name} is trained on defects and no training image has a {ANNOTATIONS[required]} of one")
 
 
 def check_reference_images(dataset: Dataset, method: type[Method], reference: str, cross_fitted: bool) -> None:
@@ -53,7 +53,7 @@ def check_reference_images(dataset: Dataset, method: type[Method], reference: st
 
 
 def learns_from_good_only(method: type[Method]) -> bool:
-    """Whether a method learns from good images, optionally with their templates, and uses no other annotation."""
+    """Whether a method is trained on good images, optionally with their templates, and uses no other annotation."""
     return method.info.requires == ("good",) and set(method.info.optional) <= {"template"}
 
 

@@ -42,8 +42,8 @@ def check_defect_spec(spec: DefectSpec, dataset: Dataset, method: type[Method]) 
     """Raise OptionError or DataError where the method or the training images do not fit the specification."""
     if learns_from_good_only(method):
         raise OptionError(
-            f"{method.info.name} learns from good images alone and would take synthetic defects for good; "
-            "leave --synthetic out, or choose a method that learns from defects, such as unet"
+            f"{method.info.name} is trained on good images alone and would take synthetic defects for good; "
+            "leave --synthetic out, or choose a method trained on defects, such as unet"
         )
     check_textures(spec)
     training = dataset.split("train").samples

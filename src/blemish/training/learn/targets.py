@@ -16,7 +16,7 @@ from blemish.inspection.manifest import InputSpec, Tiling
 
 # A defect of which less than this share lies in the crop is no target there, unless it spans this share of a side.
 MIN_VISIBLE_SHARE, MIN_SPAN = 0.25, 0.5
-MIN_INSTANCE_PIXELS = 4  # in the network's input; hand-drawn masks are full of smaller specks, which are no instances
+MIN_INSTANCE_PIXELS = 4  # in the network's input; hand-painted masks are full of smaller specks, which are no instances
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Thresholds from validation scores, and what they promise.
+"""Thresholds from validation scores, and the error rates that they promise.
 
 With only good images, the threshold for a stated false-alarm rate is the order statistic of the good scores that a new
 good part exceeds with at most that probability (the rank of split conformal prediction, Vovk et al. 2005). Where
@@ -83,7 +83,7 @@ def has_own_thresholds(data: CalibrationData) -> bool:
     """Whether a product has enough good images, nine, for thresholds of its own: those that can promise PRODUCT_RATE.
 
     Scores of products can lie far apart, so a few images of its own say more than many of others; but the largest of
-    very few good scores is soon exceeded. As in `calibrate`, sound surface can stand in for good images.
+    very few good scores is soon exceeded. As in `calibrate`, sound surface can replace good images.
     """
     return len(data.good or data.sound_peaks) >= min_good_images(PRODUCT_RATE)
 
@@ -93,7 +93,7 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
 
     Annotated pixels or boxes set the threshold for regions. Without them, regions are seeded where the map exceeds the
     good images, and reach to half their height above the median of the good peaks. Without good images, values of an
-    anomaly map away from known defects stand in for them, and regions are seeded by the defects
+    anomaly map away from known defects replace them, and regions are seeded by the defects
     (`best_peak_threshold`). Otherwise no false-alarm rate can be promised: any region rejects, and where there are no
     regions, no threshold is set and every image goes to review. A classifier without a good class never passes an
     image: it rejects from a probability of CERTAIN, and less certain images go to review. The source "training" says
@@ -105,7 +105,7 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
     good, defective = np.asarray(data.good), np.asarray(data.defective)
     review, reject, aim, warnings = _score_thresholds(good, defective, data, target)
     if sound:
-        warnings.append("no good validation image: the surface around the known defects stands in for them")
+        warnings.append("no good validation image: the surface around the known defects is used instead")
     if source != "training" and len(defective) and (target.escape is not None or target.cost_escape is not None):
         source = "validation"
     if data.unknown:
@@ -143,7 +143,7 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
 
 
 def _verdicts(data: CalibrationData, decision: Decision) -> tuple[Flags, Flags]:
-    """Which good images are rejected, and which defective ones pass, by all thresholds together."""
+    """Rejected good images, and passed defective ones, by all thresholds together."""
     hits: dict[bool, list[bool]] = {False: [], True: []}
     for image in data.classified:
         scores = {name: score for name, score in image.class_scores.items() if name != GOOD}
@@ -155,7 +155,7 @@ def _verdicts(data: CalibrationData, decision: Decision) -> tuple[Flags, Flags]:
 def _score_thresholds(
     good: Scores, defective: Scores, data: CalibrationData, target: CalibrationTarget
 ) -> tuple[float | None, float | None, str, list[str]]:
-    """Thresholds for review and reject, their aim in words, and warnings."""
+    """Thresholds for review and reject, their target as text, and warnings."""
     wanted = target.escape is not None or target.cost_escape is not None
     if len(defective) and target.cost_escape is not None:
         cost = cost_threshold(good, defective, target.cost_escape)
