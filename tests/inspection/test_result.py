@@ -75,3 +75,9 @@ def test_a_reason_is_data_and_a_sentence():
     assert str(replace(reason, label="pit")).startswith("pit score")
     assert str(Reason(ReasonKind.FAILED, Verdict.REVIEW, detail="{no} file")) == "could not be inspected: {no} file"
     assert hash(reason) == hash(replace(reason))
+
+
+def test_a_reason_without_its_numbers_is_still_a_sentence() -> None:
+    for kind in ReasonKind:
+        assert str(Reason(kind, Verdict.REJECT))
+    assert str(Reason(ReasonKind.THRESHOLD, Verdict.REJECT)) == "score nan is at or above the reject threshold nan"

@@ -63,6 +63,7 @@ class Reason:
     def __str__(self) -> str:
         score = "score" if self.label is None else f"{self.label} score"
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values |= {name: math.nan for name in ("value", "threshold") if values[name] is None}  # numbers, for the format
         return SENTENCES[self.kind].format(score=score, **values)
 
 

@@ -1,5 +1,6 @@
 """The record of inspections: functions on a session that store, search, review and log. The caller commits."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class InspectionFilter(BaseModel):
 
     part_id: SearchText | None = None
     lot: SearchText | None = None
+    part_contains: SearchText | None = Field(default=None, description="a piece of the part id, in any case")
+    lot_contains: SearchText | None = Field(default=None, description="a piece of the lot, in any case")
     verdict: Literal["pass", "review", "reject"] | None = None
     label: SearchText | None = Field(default=None, description="of the part or any of its regions")
     recipe: SearchText | None = Field(default=None, description="name, or id of one version")
@@ -191,6 +194,8 @@ def _conditions(where: InspectionFilter) -> list[ColumnElement[bool]]:
     conditions: dict[str, Callable[[Any], ColumnElement[bool]]] = {
         "part_id": lambda value: row.part_id == value,
         "lot": lambda value: row.lot == value,
+        "part_contains": lambda value: row.part_id.icontains(value, autoescape=True),
+        "lot_contains": lambda value: row.lot.icontains(value, autoescape=True),
         "verdict": lambda value: row.verdict == value,
         "station": lambda value: row.station == value,
         "label": lambda value: (row.label == value) | row.regions.any(region.label == value),
@@ -217,16 +222,44 @@ def match_recipe(wanted: str) -> ColumnElement[bool]:
 def add_review(
     session: Session, row: InspectionRow, user: str, label: str, mask: bytes | None = None, note: str = ""
 ) -> ReviewRow:
-    """Record the true label of a part; `mask` is a PNG of the image's size, DataError for another size."""
+    """Record the true label of a part; `mask` is a PNG of the image's size, DataError for another size.
+
+    Only the mask's header is read here, inside a transaction; `check_mask` before it reads the whole. The same
+    review by the same person once more, as a double click sends it, is recorded once.
+    """
     if mask is not None:
-        shape = decode_mask(mask).shape
-        if shape != (row.height, row.width):
-            raise DataError(f"the mask has {shape[1]}×{shape[0]} pixels, the image {row.width}×{row.height}")
+        check_mask_header(mask, row)
+    session.execute(
+        select(InspectionRow.id).where(InspectionRow.id == row.id).with_for_update()
+    )  # one review at a time
+    session.refresh(row, ["reviews"])
+    latest = row.reviews[-1] if row.reviews else None
+    if latest is not None and latest.created_by == user and (label, mask, note) == (
+        latest.label, latest.mask, latest.note
+    ):  # fmt: skip
+        return latest
     corrected = (["label"] if label != row.label else []) + ([] if mask is None else ["mask"])
     review = ReviewRow(inspection_id=row.id, created_by=user, label=label, corrected=corrected, mask=mask, note=note)
     session.add(review)
     session.flush()
+    after = {"label": label, "mask": None if mask is None else hashlib.sha256(mask).hexdigest()}
+    log_change(session, user, "review", f"inspection {row.id}", None, after, note)
     return review
+
+
+def check_mask_header(mask: bytes, row: InspectionRow) -> None:
+    """DataError for a mask of another size than the image, by its header."""
+    size = png_size(mask)
+    if size is None:
+        raise DataError("the mask is no PNG")
+    if size != (row.height, row.width):
+        raise DataError(f"the mask has {size[1]}×{size[0]} pixels, the image {row.width}×{row.height}")
+
+
+def check_mask(mask: bytes, row: InspectionRow) -> None:
+    """DataError for a mask that does not fit an inspection, or cannot be decoded; before a transaction begins."""
+    check_mask_header(mask, row)
+    decode_mask(mask)
 
 
 def reviewed_label(row: InspectionRow) -> str | None:

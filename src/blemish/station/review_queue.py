@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.write import write_csv
 from blemish.errors import BlemishError, DataError
-from blemish.imaging.read import encode
+from blemish.imaging.read import encode, png_size
 from blemish.station.image_store import stored_image
 from blemish.station.models import InspectionRow, ReviewRow
 from blemish.station.repository import contradicts, decode_mask
@@ -29,7 +29,7 @@ def list_queue(session: Session, kind: str) -> list[int]:
     """Ids, oldest first, of parts that wait for a review.
 
     "undecided": between the thresholds and not reviewed; "rejected": rejected and not reviewed; "disputed": the latest
-    review contradicts the verdict, and no second review has confirmed it.
+    review contradicts the verdict, and no review by a second person has confirmed it.
     """
     if kind == "disputed":
         return _list_disputed(session)[:MAX_LISTED]
@@ -49,26 +49,37 @@ def _unreviewed(kind: str) -> Select[Any]:
 
 
 def _list_disputed(session: Session) -> list[int]:
-    labels: dict[tuple[int, str], list[str]] = defaultdict(list)
-    query = select(ReviewRow.inspection_id, InspectionRow.verdict, ReviewRow.label)
+    reviews: dict[tuple[int, str], list[tuple[str, str]]] = defaultdict(list)
+    query = select(ReviewRow.inspection_id, InspectionRow.verdict, ReviewRow.created_by, ReviewRow.label)
     query = query.join(InspectionRow, InspectionRow.id == ReviewRow.inspection_id).order_by(ReviewRow.id)
-    for inspection_id, verdict, label in session.execute(query):
-        labels[inspection_id, verdict].append(label)
-    return sorted(id_ for (id_, verdict), given in labels.items() if is_disputed(verdict, given))
+    for inspection_id, verdict, person, label in session.execute(query):
+        reviews[inspection_id, verdict].append((person, label))
+    return sorted(id_ for (id_, verdict), given in reviews.items() if is_disputed(verdict, given))
 
 
-def is_disputed(verdict: str, labels: Sequence[str]) -> bool:
-    """Whether the latest label needs a second review; two equal labels in a row settle the dispute."""
-    if len(labels) > 1:
-        return labels[-1] != labels[-2]
-    return contradicts(labels[-1], verdict)
+def is_disputed(verdict: str, reviews: Sequence[tuple[str, str]]) -> bool:
+    """Whether the latest of the reviews (person, label) needs a second opinion.
+
+    Two people who agree, one after the other, settle a dispute; reviews of one person in a row count as the last one.
+    """
+    opinions: list[tuple[str, str]] = []
+    for person, label in reviews:
+        if opinions and opinions[-1][0] == person:
+            opinions.pop()
+        opinions.append((person, label))
+    if len(opinions) > 1:
+        return opinions[-1][1] != opinions[-2][1]
+    return contradicts(opinions[-1][1], verdict)
 
 
 def scale_mask(png: bytes, row: InspectionRow) -> bytes:
     """A mask that was painted on a smaller picture, at the size of the image."""
-    mask = decode_mask(png).astype(np.uint8) * 255
     if row.height is None or row.width is None:
         raise DataError("this part's image could not be read, so nothing can be painted on it")
+    size = png_size(png)
+    if size is None or max(size) > max(row.height, row.width):
+        raise DataError("the painted mask is no PNG, or larger than the image")
+    mask = decode_mask(png).astype(np.uint8) * 255
     if mask.shape != (row.height, row.width):
         mask = np.asarray(cv2.resize(mask, (row.width, row.height), interpolation=cv2.INTER_NEAREST), np.uint8)
     return encode(mask, ".png")

@@ -24,7 +24,7 @@ def _check_controls(text: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,100}$")]
-Note = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
+NoteText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 ClassLabel = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_check_controls)]
 RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Role = Literal["line", "operator", "engineer", "admin"]
@@ -166,7 +166,7 @@ class RecipeIn(RequestModel):
     decision: Decision | None = None
     roi: Roi | None = None
     scale: Scale | None = None
-    note: Note = ""
+    note: NoteText = ""
 
 
 class RecipeOut(RecipeRef):
@@ -182,7 +182,7 @@ class RecipeOut(RecipeRef):
 
 
 class ActivationIn(RequestModel):
-    comment: Note = ""
+    comment: NoteText = ""
     accept_losses: bool = Field(default=False, description="activate it although it loses parts of the golden set")
 
 
@@ -192,8 +192,8 @@ class DecisionIn(ActivationIn):
 
 class ReviewIn(RequestModel):
     label: ClassLabel
-    mask_png: str | None = Field(default=None, max_length=64 * 2**20, description="base64, of the size of the image")
-    note: Note = ""
+    mask_png: str | None = Field(default=None, max_length=2**20, description="base64, of the size of the image")
+    note: NoteText = ""
 
 
 class GoldenIn(RequestModel):

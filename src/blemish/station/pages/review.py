@@ -195,6 +195,8 @@ class ReviewPage:
             return
         mask = None if self.editor is None or self.label == GOOD else await self.editor.painted_mask()
         into_golden = self.golden is not None and bool(self.golden.value) and user.may("engineer")
+        if mask is not None:
+            mask = await self.page.read(_scale_mask, self.queue[self.index], mask)
         await self.page.write(
             _save_review, self.queue[self.index], user.name, self.label, mask, self.note[:2000], into_golden
         )
@@ -259,10 +261,15 @@ def list_labels(session: Session, row: InspectionRow) -> tuple[str, ...]:
     return (GOOD, *sorted({*row.recipe.bundle.manifest["classes"], *reviewed, DEFECT} - {GOOD}))
 
 
+def _scale_mask(session: Session, inspection_id: int, mask: bytes) -> bytes:
+    """Before the transaction that saves the review, because parts wait for that one."""
+    return review_queue.scale_mask(mask, session.get_one(InspectionRow, inspection_id))
+
+
 def _save_review(
     session: Session, inspection_id: int, user: str, label: str, mask: bytes | None, note: str, into_golden: bool
 ) -> None:
     row = session.get_one(InspectionRow, inspection_id)
-    add_review(session, row, user, label, None if mask is None else review_queue.scale_mask(mask, row), note)
+    add_review(session, row, user, label, mask, note)
     if into_golden:
         add_golden(session, row, label, user)

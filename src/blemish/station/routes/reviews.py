@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from blemish.errors import DataError
 from blemish.station.golden_set import add_golden, list_golden, remove_golden
 from blemish.station.models import GoldenRow
-from blemish.station.repository import add_review, read_audit_log
+from blemish.station.repository import add_review, check_mask, read_audit_log
 from blemish.station.routes.access import (
     Engineer,
     IdInPath,
@@ -28,6 +28,10 @@ router = APIRouter(tags=["reviews"])
 def create_review(station: StationDep, user: Operator, inspection_id: IdInPath, given: ReviewIn) -> ReviewOut:
     """Confirm an inspection, or correct its label or mask; the latest review is the ground truth."""
     mask = None if given.mask_png is None else _decode(given.mask_png)
+    if mask is not None:
+        with station.database.reading() as session:
+            row = inspection_or_404(session, inspection_id)
+        check_mask(mask, row)
     with station.database.writing() as session:
         row = inspection_or_404(session, inspection_id)
         return review_out(add_review(session, row, user.name, given.label, mask, given.note))
