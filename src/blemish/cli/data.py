@@ -3,13 +3,25 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.markup import escape
+from rich.progress import TaskID
 
-from blemish.cli.console import console, counted, show_table, write_json
-from blemish.cli.options import DataArgument, FormatOption, JsonOption, RootOption, WritableFormat, choice_option
+from blemish.cli.console import console, counted, progress_bar, show_table, write_json
+from blemish.cli.options import (
+    DataArgument,
+    DownloadName,
+    FormatOption,
+    GoodOption,
+    JsonOption,
+    RootOption,
+    UnlabelledOption,
+    WritableFormat,
+    choice_option,
+)
+from blemish.errors import DataError
 
 if TYPE_CHECKING:
     from blemish.dataset.audit import Audit, DuplicateGroup
@@ -24,6 +36,20 @@ SETTINGS = {
     "few": "few (few labelled defects in some class)",
     "known": "known (labelled defects to train on)",
 }
+# What a label rests on, after a number of images.
+EVIDENCE = {
+    "folder name": "by folder name",
+    "file name": "by file name",
+    "column": "by column",
+    "class": "because all that is annotated is of a class that means good",
+    "annotation": "by annotation",
+    "empty annotation": "because their annotation is empty",
+    "mask": "by mask",
+    "empty mask": "because their mask has no pixel",
+    "layout convention": "because they have no annotation, as is usual in this layout",
+    "option": "because they have no annotation, by --unlabelled",
+    "none": "because nothing says what they are",
+}
 # Findings of the audit: name, field, and whether they are serious.
 FINDINGS = (
     ("files that cannot be read", "unreadable", True),
@@ -37,18 +63,26 @@ FINDINGS = (
     ("boxes of another class than their image", "boxes_of_other_class", False),
     ("empty masks of defective images", "empty_masks", False),
     ("defect pixels on images labelled good", "masks_on_good", False),
+    ("annotations that were scaled or turned with their image", "adapted", False),
     ("images of a few pixels", "tiny", False),
     ("the same file twice, otherwise", "duplicates", False),
 )
 
 
 @data.command()
-def info(data: DataArgument, format: FormatOption = "auto", root: RootOption = None, json: JsonOption = None) -> None:
+def info(
+    data: DataArgument,
+    format: FormatOption = "auto",
+    root: RootOption = None,
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
+    json: JsonOption = None,
+) -> None:
     """Show the classes, splits, sizes, bit depths, annotations and defect sizes of DATA."""
     from blemish.dataset.info import describe
     from blemish.dataset.read import read_dataset
 
-    dataset = read_dataset(data, format, root)
+    dataset = read_dataset(data, format, root, good or (), unlabelled)
     with counted("reading images", len(dataset)) as progress:
         result = describe(dataset, progress)
     if json is not None:
@@ -58,7 +92,14 @@ def info(data: DataArgument, format: FormatOption = "auto", root: RootOption = N
 
 
 @data.command()
-def audit(data: DataArgument, format: FormatOption = "auto", root: RootOption = None, json: JsonOption = None) -> None:
+def audit(
+    data: DataArgument,
+    format: FormatOption = "auto",
+    root: RootOption = None,
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
+    json: JsonOption = None,
+) -> None:
     """Find errors in DATA: unreadable files, masks of another size, empty masks, duplicates, broken annotations.
 
     Exit code: 1 if something serious is found (unreadable files, masks of another size, the same file in two splits or
@@ -67,7 +108,7 @@ def audit(data: DataArgument, format: FormatOption = "auto", root: RootOption = 
     from blemish.dataset.audit import audit_dataset
     from blemish.dataset.read import read_dataset
 
-    dataset = read_dataset(data, format, root)
+    dataset = read_dataset(data, format, root, good or (), unlabelled)
     with counted("reading images", len(dataset)) as progress:
         result = audit_dataset(dataset, progress)
     if json is not None:
@@ -87,15 +128,53 @@ def convert(
     to: Annotated[WritableFormat, choice_option(WritableFormat, "layout to write", show_default=False)],
     format: FormatOption = "auto",
     root: RootOption = None,
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
 ) -> None:
     """Write DATA in another layout; a warning names what that layout cannot store."""
     from blemish.dataset.read import read_dataset
     from blemish.dataset.write import convert as convert_dataset
 
-    dataset = read_dataset(data, format, root)
+    dataset = read_dataset(data, format, root, good or (), unlabelled)
     for line in convert_dataset(dataset, to, out):
         log.warning(f"{to}: {line}")
     console.print(f"{len(dataset)} images read as {dataset.format}, written as {to} to {out}")
+
+
+@data.command()
+def download(
+    name: Annotated[DownloadName, typer.Argument(metavar="NAME", help=f"one of {', '.join(get_args(DownloadName))}")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="new folder for the data", show_default=False)],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="accept the licence of the dataset, which is shown without this")
+    ] = False,
+) -> None:
+    """Download a published dataset; run again, it goes on where it broke off.
+
+    The files are checked: against a published checksum, or else against that of the first download, which is kept in
+    download-lock.json beside the data.
+    """
+    from blemish.dataset.download import download_dataset
+    from blemish.dataset.read import detect_format
+
+    with progress_bar() as bar:
+        tasks = dict[str, TaskID]()
+
+        def progress(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=total)
+            bar.update(tasks[file], completed=done, total=total)
+
+        dataset = download_dataset(name, out, accept_licence, progress)
+    places = [out, *(folder for folder in sorted(out.iterdir()) if folder.is_dir())]
+    console.print(f"{escape(dataset.title)} is in {escape(str(out))}, under {escape(dataset.licence)}: {dataset.page}")
+    for place in places:
+        try:
+            layout = detect_format(place)
+        except DataError:
+            continue
+        console.print(f"read it with: blemish data info {escape(str(place))}  (layout {layout})")
+        break
 
 
 def _print_info(path: str, info: "DatasetInfo") -> None:
@@ -111,6 +190,10 @@ def _print_info(path: str, info: "DatasetInfo") -> None:
     }
     show_table(("", ""), [(name, escape(text)) for name, text in facts.items() if text])
 
+    for line in _evidence_lines(info):
+        console.print(line, markup=False, soft_wrap=True)
+    if info.no_good:
+        console.print(info.no_good, markup=False, soft_wrap=True)
     splits = sorted({split for row in info.counts.values() for split in row}, key="train val test (none)".find)
     counts = [
         (escape(name), *(str(row.get(split, 0)) for split in splits), str(sum(row.values())))
@@ -133,6 +216,18 @@ def _print_info(path: str, info: "DatasetInfo") -> None:
         log.warning(f"{len(info.unreadable) - MAX_SHOWN} more files cannot be read")
 
 
+def _evidence_lines(info: "DatasetInfo") -> list[str]:
+    """Why images are good, and how many are not known: a line each; and the files that were passed over."""
+    lines = []
+    for kind, row in info.evidence.items():
+        if kind != "defective":
+            reasons = ", ".join(f"{count} {EVIDENCE[name]}" for name, count in row.items())
+            lines.append(f"why {sum(row.values())} images are {kind}: {reasons}")
+    if info.passed_over:
+        lines.append(f"files passed over: {_listed(info.passed_over)}")
+    return lines
+
+
 def _print_audit(path: str, audit: "Audit") -> None:
     near = audit.near_duplicates
     pairs = {
@@ -146,17 +241,19 @@ def _print_audit(path: str, audit: "Audit") -> None:
         if findings:
             console.print(f"[{'red' if serious else 'yellow'}]{title}: {len(findings)}[/]")
             for finding in findings[:MAX_SHOWN]:
-                console.print(f"    {_in_words(finding)}", markup=False, soft_wrap=True)
+                console.print(f"    {_describe_finding(finding)}", markup=False, soft_wrap=True)
             if len(findings) > MAX_SHOWN:
                 console.print(f"    and {len(findings) - MAX_SHOWN} more")
     for line in audit.pixel_values:
         console.print(f"pixel values: {line}", markup=False, soft_wrap=True)
     if audit.unlabelled:
         console.print(f"[yellow]images without label, mask or boxes: {audit.unlabelled}[/]")
+    if audit.passed_over:
+        console.print(f"files passed over: {_listed(audit.passed_over)}", markup=False, soft_wrap=True)
     console.print("[red]serious: fix the red findings before training[/]" if audit.serious else "nothing serious")
 
 
-def _in_words(finding: "str | DuplicateGroup") -> str:
+def _describe_finding(finding: "str | DuplicateGroup") -> str:
     if isinstance(finding, str):
         return finding
     if finding.correlation == 1.0:

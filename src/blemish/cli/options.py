@@ -23,6 +23,7 @@ WritableFormat = Literal[
     "mvtec", "classes", "good-defect", "masks", "class-masks", "voc", "coco", "yolo", "labelme", "deeppcb", "severstal",
     "neu-det", "label-studio", "cvat", "supervisely", "csv",
 ]  # fmt: skip
+DownloadName = Literal["mvtec-ad", "mvtec-loco", "mvtec-ad-2", "visa", "btad", "kolektor-sdd2", "dagm"]
 EngineName = Literal["onnxruntime", "openvino"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 

@@ -31,7 +31,7 @@ _TIMEOUT = 60.0  # seconds without a byte
 _MAX_ATTEMPTS = 5  # in a row that bring nothing
 _NC = "CC BY-NC-SA 4.0 (no commercial use)"
 
-Progress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if known
+DownloadProgress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if known
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def download_dataset(
     name: str,
     out: Path,
     accept_licence: bool = False,
-    progress: Progress = lambda file, done, total: None,
+    progress: DownloadProgress = lambda file, done, total: None,
     datasets: dict[str, RemoteDataset] | None = None,
     wait: float = 2.0,
 ) -> RemoteDataset:
@@ -163,7 +163,9 @@ def download_dataset(
     return dataset
 
 
-def fetch(url: str, target: Path, progress: Progress = lambda file, done, total: None, wait: float = 2.0) -> None:
+def fetch(
+    url: str, target: Path, progress: DownloadProgress = lambda file, done, total: None, wait: float = 2.0
+) -> None:
     """Download a file, going on with what an earlier call has left; DataError where it cannot be had as a whole."""
     partial, note = target.with_name(f"{target.name}.partial"), target.with_name(f"{target.name}.partial.json")
     attempts = 0
@@ -217,7 +219,7 @@ def unpack(archive: Path, out: Path, alone: Path) -> None:
         raise
 
 
-def _transfer(url: str, name: str, partial: Path, note: Path, progress: Progress) -> bool:
+def _transfer(url: str, name: str, partial: Path, note: Path, progress: DownloadProgress) -> bool:
     """One attempt; whether the file is now whole."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise DataError(f"{url} is neither http nor https")
