@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import console, counted, warn
-from blemish.cli.options import ROI_HELP, DataArgument, FileSeedOption, FormatOption, RootOption, roi_option
+from blemish.cli.options import (
+    ROI_HELP,
+    DataArgument,
+    FileSeedOption,
+    FormatOption,
+    GoodOption,
+    RootOption,
+    UnlabelledOption,
+    roi_option,
+)
 
 
 def augment(
@@ -22,6 +31,8 @@ def augment(
     roi: Annotated[Path | None, typer.Option(metavar="FILE", help=f"{ROI_HELP}; defects lie in it")] = None,
     format_: FormatOption = "auto",
     root: RootOption = None,
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
 ) -> None:
     """Put synthetic defects on good training images of DATA: images, exact masks and OUT/dataset.csv to train on.
 
@@ -32,7 +43,7 @@ def augment(
     from blemish.synthesis.defect_spec import read_defect_spec
 
     steps, region = read_defect_spec(spec), roi_option(roi)
-    dataset = read_dataset(data, format_, root)
+    dataset = read_dataset(data, format_, root, good or (), unlabelled)
     with counted("synthesizing", count) as progress:
         written = write_augmented(
             dataset, out, steps, count, seed, include=include_data, roi=region, progress=lambda: progress(1)
@@ -51,5 +62,8 @@ def augment(
     )
     where = "" if format_ == "auto" else f" --format {format_}"
     where += "" if root is None else f" --root {root}"
+    where += "".join(f" --good {name}" for name in good or ()) + (
+        "" if unlabelled == "unknown" else " --unlabelled good"
+    )
     where += "" if roi is None else f" --roi {roi}"
     console.print(f"next: blemish train {data}{where} --method unet --synthetic {spec}", soft_wrap=True)

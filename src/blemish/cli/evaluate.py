@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,14 @@ from blemish.cli.options import (
     DataArgument,
     EngineOption,
     FormatOption,
+    GoodOption,
     JsonOption,
     RootOption,
     SpeedOption,
     SplitOption,
     ThreadsOption,
+    UnlabelledName,
+    UnlabelledOption,
 )
 from blemish.errors import DataError
 
@@ -39,6 +42,8 @@ def evaluate(
     split: SplitOption = None,
     root: RootOption = None,
     format_: FormatOption = "auto",
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
     json: JsonOption = None,
     engine: EngineOption = "onnxruntime",
     threads: ThreadsOption = None,
@@ -48,7 +53,7 @@ def evaluate(
     from blemish.evaluation.evaluate import evaluate as run
     from blemish.inspection.inspector import Inspector
 
-    dataset = read_subset(data, split, root, format_, bundle)
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
     inspector = Inspector.open(bundle, engine=engine, threads=threads)
     with progress_bar() as progress:
         task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
@@ -65,7 +70,15 @@ def evaluate(
         show(evaluation)
 
 
-def read_subset(data: str, split: str | None, root: Path | None, format: str, bundle: Path) -> "Dataset":
+def read_subset(
+    data: str,
+    split: str | None,
+    root: Path | None,
+    format: str,
+    bundle: Path,
+    good: Iterable[str] = (),
+    unlabelled: UnlabelledName = "unknown",
+) -> "Dataset":
     """The images of a split, by default the test images.
 
     Data without splits get those of the run that the bundle came from, so that no training image is evaluated; without
@@ -73,7 +86,7 @@ def read_subset(data: str, split: str | None, root: Path | None, format: str, bu
     """
     from blemish.dataset.read import read_dataset
 
-    dataset = read_dataset(data, format, root)
+    dataset = read_dataset(data, format, root, good, unlabelled)
     if all(sample.split is None for sample in dataset.samples):
         dataset = _split_as_in_run(dataset, bundle)
         if split is None and all(sample.split is None for sample in dataset.samples):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import console, needs_extra, progress_bar, show_table
-from blemish.cli.options import DataArgument, FormatOption, RootOption, SeedOption
+from blemish.cli.console import console, needs_extra, progress_bar, show_table, warn
+from blemish.cli.options import DataArgument, FormatOption, GoodOption, RootOption, SeedOption, UnlabelledOption
 from blemish.errors import OptionError
 from blemish.imaging.tiling import tile_boxes
 
@@ -32,6 +32,8 @@ def plan(
     seed: SeedOption = 0,
     format_: FormatOption = "auto",
     root: RootOption = None,
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
     probe: Annotated[bool, typer.Option(help="measurement of the first methods' cost on this machine")] = True,
 ) -> None:
     """Recommend for DATA a method, image size and tiles, with time, memory, latency and the benefit of more images."""
@@ -43,8 +45,11 @@ def plan(
     with needs_extra("train"):
         from blemish.training.advice.plan import TOP, advise, make_plan, probe_top, write_plan
     from blemish.dataset.read import read_dataset
+    from blemish.dataset.resolve import explain_no_good
 
-    dataset = read_dataset(data, format_, root)
+    dataset = read_dataset(data, format_, root, good or (), unlabelled)
+    if line := explain_no_good(dataset):
+        warn(line)
     with progress_bar() as progress:
         task = progress.add_task("reading images", total=len(dataset))
         advice = advise(dataset, lambda done: progress.advance(task, done), seed)
@@ -56,6 +61,8 @@ def plan(
         estimates,
         format=format_,
         root=None if root is None else str(root.resolve()),
+        good=good,
+        unlabelled=unlabelled,
         seed=seed,
         false_alarm=false_alarm,
         escape=escape_rate,

@@ -13,11 +13,13 @@ from blemish.cli.options import (
     DataArgument,
     EngineOption,
     FormatOption,
+    GoodOption,
     LanguageOption,
     RootOption,
     SpeedOption,
     SplitOption,
     ThreadsOption,
+    UnlabelledOption,
 )
 from blemish.errors import OptionError
 from blemish.files import write_atomic
@@ -38,6 +40,8 @@ def report(
     split: SplitOption = None,
     root: RootOption = None,
     format_: FormatOption = "auto",
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
     engine: EngineOption = "onnxruntime",
     threads: ThreadsOption = None,
     speed: SpeedOption = True,
@@ -54,7 +58,7 @@ def report(
 
     check_installed()
     translator(language)  # an unknown language is refused before any work
-    dataset = read_subset(data, split, root, format_, bundle)
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
     inspector = Inspector.open(bundle, engine=engine, threads=threads)
     path = out or inspector.bundle.path.with_name(f"{inspector.bundle.path.stem}-report.html")
     _check_writable(path)

@@ -11,9 +11,11 @@ from blemish.cli.options import (
     ROI_HELP,
     DeviceOption,
     FormatOption,
+    GoodOption,
     RootOption,
     ScaleOption,
     SeedOption,
+    UnlabelledOption,
     choice_option,
     parse_scale,
     roi_option,
@@ -61,6 +63,8 @@ def train(
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="interrupted run to resume")] = None,
     format_: FormatOption = "auto",
     root: RootOption = None,
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
     channels: Annotated[
         int | None,
         typer.Option(
@@ -171,6 +175,8 @@ def train(
             "seed": seed,
             "format": format_,
             "root": str(root.resolve()) if root else None,
+            "good": good or None,
+            "unlabelled": unlabelled,
             "channels": channels,
             "fit": fit,
             "tiling": tiling_option(tile, overlap),
@@ -219,7 +225,7 @@ def merge(
     planned_data, planned_method = rest.pop("data"), rest.pop("method")
     planned_options = rest.pop("options", None) or {}
     if data is not None:
-        rest = {key: value for key, value in rest.items() if key not in ("format", "root")}
+        rest = {key: value for key, value in rest.items() if key not in ("format", "root", "good", "unlabelled")}
     if method is None or method == planned_method:
         options = {**planned_options, **options}
     return data or planned_data, method or planned_method, options, {**rest, **settings}

@@ -11,7 +11,7 @@ import numpy as np
 
 from blemish.arrays import Mask
 from blemish.dataset.ground_truth import defect_shapes
-from blemish.dataset.resolve import count_evidence
+from blemish.dataset.resolve import count_evidence, explain_no_good
 from blemish.dataset.sample import DEFECT, Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.geometry import box_areas, box_array, shape_mask
@@ -87,6 +87,7 @@ class DatasetInfo:
     defects: list[DefectSizes]
     evidence: dict[str, dict[str, int]] = field(default_factory=dict)  # good, defective, unknown -> by what -> images
     passed_over: dict[str, int] = field(default_factory=dict)  # why files were not read -> files
+    no_good: str | None = None  # what it means that no image is good
     pixel_values: list[str] = field(default_factory=list)  # of images deeper than 8 bits that do not use full scale
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,6 +134,7 @@ def describe(dataset: Dataset, progress: Progress = lambda done: None) -> Datase
         ],
         evidence=count_evidence(dataset.samples),
         passed_over=dict(dataset.passed_over),
+        no_good=explain_no_good(dataset),
         pixel_values=describe_values(deep[:: max(1, len(deep) // MAX_DECODED)]),
     )
 

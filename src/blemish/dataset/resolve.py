@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -61,7 +62,7 @@ def resolve_labels(
     skipped = list(skipped)
     incomplete = {warning.image for warning in skipped if warning.image is not None}
     doubtful = {warning.folder for warning in skipped if warning.folder is not None}
-    samples = [_rename_classes(sample) for sample in samples]
+    samples = [_rename_classes(sample) for sample in _join_repeated(samples, incomplete)]
     with ThreadPoolExecutor(max_workers=min(8, (cv2.getNumberOfCPUs() or 1) + 1)) as pool:
         contents = list(pool.map(_read_content, samples))
     resolved = []
@@ -79,15 +80,29 @@ def resolve_labels(
     return resolved
 
 
+def _join_repeated(samples: Sequence[Sample], incomplete: set[Path]) -> list[Sample]:
+    """One sample an image; what is said of it several times and differs is set aside."""
+    by_image: dict[Path, list[Sample]] = {}
+    for sample in samples:
+        by_image.setdefault(sample.image, []).append(sample)
+    for image, own in by_image.items():
+        if any(other != own[0] for other in own[1:]):
+            warn_skipped(f"{image} is listed {len(own)} times, with different annotations", image)
+            incomplete.add(image)
+            own[0] = Sample(image, split=own[0].split)
+    return [own[0] for own in by_image.values()]
+
+
 def explain_no_good(dataset: Dataset) -> str | None:
     """The consequence of a dataset without a good image, in one line; None where one is good, or no label is known."""
     defective = [s for s in dataset.samples if s.defective]
     if not defective or any(s.defective is False for s in dataset.samples):
         return None
-    names = ", ".join(dataset.defect_classes[:10])
+    doubtful = [name for name in dataset.defect_classes if is_doubtful_name(name)]
+    question = f", such as {' or '.join(map(repr, doubtful[:5]))}" if doubtful else ""
     return (
-        f"no image is good (classes: {names}): thresholds then follow from the defects alone, so that sound parts may "
-        "all be rejected; add images of good parts, or name the class that means good with --good NAME"
+        "no image is good: thresholds then follow from the defects alone, so that sound parts may all be rejected; add "
+        f"images of good parts, or name the class that means good with --good NAME{question}"
     )
 
 
@@ -122,7 +137,7 @@ def _read_content(sample: Sample) -> _Content:
     items = (*(sample.boxes or ()), *(sample.shapes or ()))
     known = sample.boxes is not None or sample.shapes is not None
     names = {item.label for item in items}
-    error = ""
+    error = "" if "" not in names else f"{sample.image}: a box or outline has no class"
     marks: set[str] = names - {GOOD, IGNORE, _BACKGROUND}
     size_fits = True
     if sample.mask is not None:

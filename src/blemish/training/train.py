@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save_file
 
 from blemish.dataset.read import read_dataset
+from blemish.dataset.resolve import explain_no_good
 from blemish.dataset.sample import Dataset
 from blemish.dataset.write import write_csv
 from blemish.errors import DataError, OptionError
@@ -55,13 +56,21 @@ def train(
     method, `settings` all others (see `RunSettings`). `progress` draws a bar where stderr is a terminal; `tensorboard`
     adds TensorBoard's log to the run folder.
 
-    Raises DataError for data that the method cannot learn from, OptionError for a wrong option or a folder that
+    Raises DataError for data that the method cannot be trained on, OptionError for a wrong option or a folder that
     already holds a run, ExportError where the exported graph does not agree with the network.
     """
     run, given = Path(out), dict[str, Any](settings)
     if (run / "run.yaml").exists() and is_first_process():
         raise OptionError(f"'{run}' already holds a run; resume it with --resume {run}, or choose another folder")
-    dataset = read_dataset(data, given.get("format") or "auto", given.get("root"))
+    dataset = read_dataset(
+        data,
+        given.get("format") or "auto",
+        given.get("root"),
+        given.get("good") or (),
+        given.get("unlabelled") or "unknown",
+    )
+    if line := explain_no_good(dataset):
+        log.warning(line)
     if method is None:
         advice = advise(dataset, seed=given.get("seed") or 0)
         method = advice.method
@@ -111,7 +120,8 @@ def load_method(run: str | Path) -> Method:
 
 def _read_run_dataset(run: Path) -> Dataset:
     """The images of a run; DataError where some are missing, since the run would not be the same."""
-    dataset = read_dataset(split_file(run), "csv")
+    config = read_config(run)
+    dataset = read_dataset(split_file(run), "csv", good=config.good)
     if dataset.broken:
         raise DataError(f"files of the run '{run}' are missing, such as: {dataset.broken[0]}")
     return dataset

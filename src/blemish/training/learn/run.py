@@ -40,6 +40,8 @@ class RunConfig(BaseModel):
     data: str
     format: str = "auto"
     root: str | None = None
+    good: list[str] = []  # names that mean good beside the usual words
+    unlabelled: Literal["good", "unknown"] = "unknown"  # what images without an annotation are
     method: str
     options: dict[str, Any] = {}
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -73,6 +75,8 @@ class RunSettings(TypedDict, total=False):
 
     format: str | None
     root: str | None
+    good: list[str] | None
+    unlabelled: Literal["good", "unknown"] | None
     seed: int | None
     channels: int | None
     fit: Literal["stretch", "letterbox"] | None
@@ -127,7 +131,7 @@ def check_unchanged(run: Path) -> None:
 
 
 def _read_content(run: Path) -> tuple[Any, str]:
-    """What run.yaml holds: the settings, and the hash of split.csv."""
+    """The contents of run.yaml: the settings, and the hash of split.csv."""
     path = run / "run.yaml"
     if not path.is_file():
         raise OptionError(f"'{run}' is not a run folder: it has no run.yaml")
