@@ -1,4 +1,4 @@
-"""Pages of the site that are made from the program itself: every command with its options, and the JSON Schema."""
+"""Pages of the site that are made from the program itself: commands with their options, the JSON Schema, layouts."""
 
 import inspect
 import json
@@ -14,6 +14,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages; mkdocs calls this once it has read the folder."""
     files.append(File.generated(config, "reference/command-line.md", content=command_page()))
     files.append(File.generated(config, "reference/schema.md", content=schema_page()))
+    files.append(File.generated(config, "reference/formats.md", content=formats_page()))
     return files
 
 
@@ -79,3 +80,43 @@ def schema_page() -> str:
         "sinks write it. A reader refuses a newer `schema_version` in one line.\n\n"
         f"```json\n{schema}\n```\n"
     )
+
+
+def formats_page() -> str:
+    """One row a layout of data: what is read, when an image is good, what is set aside, whether it is written."""
+    from blemish.dataset.read import FORMATS
+
+    lines = [
+        "# Layouts of data sets",
+        "",
+        "A layout is recognised by itself; `--format NAME` names it where several come into question. An image is good "
+        "only where something says so: a folder, file name, column or class, or an annotation as in this table. What a "
+        "folder, column or class says outranks an annotation. `--unlabelled good` takes images that have no annotation "
+        "for good ones.",
+        "",
+        "Set aside in every layout, so that the label of the image is unknown, and named by `blemish data audit`: "
+        "files that cannot be read, numbers that are none, boxes and outlines that cover no pixel, annotations made on "
+        "an image of another shape, masks whose values do not say what is marked, images said to be good that have "
+        "defects, and annotations whose image is missing.",
+        "",
+        "| layout | what is read | an empty annotation | no annotation | set aside or refused, besides | written |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, layout in FORMATS.items():
+        own = layout.convention
+        empty = f"{own.annotation}: {'good' if own.empty_is_good else 'unknown'}" if own.annotation else "has none"
+        cells = (
+            f"`{name}`",
+            layout.description,
+            empty,
+            "good" if own.absent_is_good else "unknown",
+            layout.refused,
+            "yes" if layout.write else "no",
+        )
+        lines.append("| " + " | ".join(escape_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def escape_cell(text: str) -> str:
+    """Text in a table of Markdown, as it stands."""
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")

@@ -125,6 +125,17 @@ def first_existing(candidates: Iterable[Path]) -> Path | None:
     return next((path for path in candidates if file_exists(path)), None)
 
 
+def index_masks(masks: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Masks by the key of their image. Several of one key are set aside: which one holds is not known."""
+    by_key: defaultdict[str, list[Path]] = defaultdict(list)
+    for key, mask in masks:
+        by_key[key].append(mask)
+    for found in by_key.values():
+        if len(found) > 1:
+            warn_skipped(f"{', '.join(map(str, found))}: several masks have the name of one image")
+    return {key: found[0] for key, found in by_key.items() if len(found) == 1}
+
+
 class MaskTree:
     """The masks in a folder and all folders below it, and which of them have been found to be an image's."""
 

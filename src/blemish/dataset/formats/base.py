@@ -42,3 +42,4 @@ class Format:
     has_root: bool = False  # whether it holds paths that may start elsewhere
     has_option: bool = False
     convention: Convention = field(default_factory=Convention)
+    refused: str = ""  # what is set aside, or refused, beside what every layout sets aside

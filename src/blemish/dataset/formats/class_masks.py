@@ -115,4 +115,5 @@ def _subsets(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
 FORMAT = Format(
     "images/*.png with masks/*.png whose pixel value k is line k of classes.txt (0 is good), split folders above",
     looks_like, read, write, convention=Convention("mask"),
+    refused="pixel values without a name, masks in colours or of no image",
 )  # fmt: skip

@@ -43,4 +43,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     )
 
 
-FORMAT = Format("<class>/*.png, or train/<class>/*.png with val and test beside it", looks_like, read, write)
+FORMAT = Format(
+    "<class>/*.png, or train/<class>/*.png with val and test beside it",
+    looks_like, read, write, refused="nothing of its own",
+)  # fmt: skip

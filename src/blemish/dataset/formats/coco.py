@@ -9,7 +9,7 @@ from blemish.dataset.annotations import annotation_fields, contains_key, finite_
 from blemish.dataset.export import any_shape, copy_image, defect_names, prepare_entries
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.frame import fall_back, fit_to_image
-from blemish.dataset.image_files import SPLIT_NAMES, find_recorded, list_folders
+from blemish.dataset.image_files import SPLIT_NAMES, find_recorded, list_files, list_folders
 from blemish.dataset.labels import normalize_label
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
@@ -74,7 +74,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
 def _find_files(path: Path) -> tuple[list[Path], list[Path]]:
     """Files of the format, and JSON files that are not known to be something else: perhaps damaged."""
     places = [path, *(f for f in list_folders(path) if f.name.lower() in _FOLDERS)]
-    files = [file for place in places for file in sorted(place.glob("*.json"))[:_MAX_FILES]]
+    files = [file for place in places for file in list_files(place, (".json",))[:_MAX_FILES]]
     if path.is_file():
         files = [path] if path.suffix.lower() == ".json" else []
     files = [file for file in files if not contains_key(file, *_FOREIGN_KEYS)]
@@ -126,7 +126,7 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
                 items += fit_to_image([_read_annotation(row, names, image, sizes[key])], sizes[key], image)
             except (KeyError, TypeError, ValueError, OverflowError, DataError, ImageError) as error:
                 reason = " ".join(str(error).split())
-                warn_skipped(f"{file}: annotation {row.get('id')} is left out: {reason}", image)
+                warn_skipped(f"{file}: annotation {row.get('id')} of {image.name} is left out: {reason}", image)
         boxes = [item for item in items if isinstance(item, Box)]
         shapes = [item for item in items if not isinstance(item, Box)]
         samples.append(Sample(image, split=split, **(annotation_fields(boxes, shapes) if rows is not None else {})))
@@ -203,4 +203,5 @@ def _find_image(name: str, bases: list[Path], split: str | None) -> Path | None:
 FORMAT = Format(
     "a COCO .json, or a folder with such files in it, in annotations/ or in train/, val/ and test/",
     looks_like, read, write, has_root=True, convention=Convention("list of annotations"),
+    refused="annotations of an unknown image or category, run lengths of another size, one id for two images",
 )  # fmt: skip

@@ -268,4 +268,5 @@ def _posix(text: str) -> str:
 FORMAT = Format(
     "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore",
     looks_like, read, write_new, has_root=True, convention=Convention("boxes or shapes"),
+    refused="rows without an image, listed twice, of an unknown split, or good and defective at once (refused)",
 )  # fmt: skip

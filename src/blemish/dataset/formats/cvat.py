@@ -164,4 +164,5 @@ def _format_items(entry: ExportEntry) -> Iterator[tuple[str, dict[str, str]]]:
 FORMAT = Format(
     "annotations.xml of CVAT for images 1.1, and the images in folders beside it",
     looks_like, read, write, has_root=True, convention=Convention("list of shapes and tags", empty_is_good=False),
+    refused="tracks of a video (refused), polylines, points, cuboids, skeletons, labels that the task does not know",
 )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blemish.dataset.annotations import read_lines, warn_skipped
 from blemish.dataset.formats.base import Convention, DataSource, Format
-from blemish.dataset.image_files import file_exists, find_folder, list_folders, list_images, list_subsets
+from blemish.dataset.image_files import file_exists, find_folder, index_masks, list_folders, list_images, list_subsets
 from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.sample import DEFECT, GOOD, Sample
 
@@ -55,7 +55,7 @@ def _read_class(path: Path) -> list[Sample]:
         file = _list_file(folder) if folder else None
         images = list_images(subset)
         stated = _read_list(file, subset) if file else {}
-        masks = {mask.stem.removesuffix(_TAIL): mask for mask in list_images(folder)} if folder else {}
+        masks = index_masks((mask.stem.removesuffix(_TAIL), mask) for mask in list_images(folder)) if folder else {}
         for image in images:
             defective = stated.get(image.stem)
             mask = masks.pop(image.stem, None)
@@ -94,4 +94,5 @@ def _read_list(file: Path, images: Path) -> dict[str, bool]:
 FORMAT = Format(
     "Class<n>/Train and Test of DAGM 2007, with Label/Labels.txt and Label/<stem>_label.PNG",
     looks_like, read, convention=Convention("mask", empty_is_good=False),
+    refused="images that Labels.txt does not list or lists twice, defects without a mask, masks of no image",
 )  # fmt: skip

@@ -113,4 +113,5 @@ def _board_folders(path: Path) -> list[tuple[Path, Path]]:
 FORMAT = Format(
     "group*/<part>/*_test.jpg with *_temp.jpg, and group*/<part>_not/*.txt", looks_like, read, write,
     convention=Convention("text file", absent_is_good=True),
+    refused="lines that are not x1 y1 x2 y2 class, and classes beyond 6",
 )  # fmt: skip

@@ -79,4 +79,5 @@ def _labels_file(path: Path) -> Path | None:
 FORMAT = Format(
     "labels.csv of path, probability, type; `elpv` itself reads the installed package elpv-dataset",
     looks_like, read, has_option=True,
+    refused="lines that are not path, probability and type (the whole set is refused)",
 )  # fmt: skip

@@ -200,4 +200,5 @@ def _read_pixels(item: Any, file: Path) -> NDArray[Any] | None:
 FORMAT = Format(
     "samples.json of an exported FiftyOneDataset, with data/ beside it",
     looks_like, read, has_root=True, has_option=True, convention=Convention("list of labels"),
+    refused="several fields of labels (refused), open polylines, damaged masks, labels without a class",
 )  # fmt: skip

@@ -66,4 +66,5 @@ def _read_boxes(file: Path, image: Path) -> list[Box]:
 FORMAT = Format(
     "folders 1 to 10 of images, and lable/*.xml of Pascal VOC boxes",
     looks_like, read, convention=Convention("box file", empty_is_good=False),
+    refused="boxes of other classes than the ten, images without a file of boxes",
 )  # fmt: skip

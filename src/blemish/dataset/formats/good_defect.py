@@ -71,4 +71,5 @@ FORMAT = Format(
     "good/*.png, defect/*.png or defect/<class>/*.png, and masks/<stem>.png where there are masks (also ok/ng, …); "
     "or a folder of such, one a product",
     looks_like, read, write, convention=Convention("mask"),
+    refused="masks of no image, several masks of one name",
 )  # fmt: skip

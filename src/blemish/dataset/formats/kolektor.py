@@ -30,5 +30,6 @@ def _part_folders(path: Path) -> list[Path]:
 
 
 FORMAT = Format(
-    "kosNN/PartK.jpg with PartK_label.bmp; one folder is one part", looks_like, read, convention=Convention("mask")
-)
+    "kosNN/PartK.jpg with PartK_label.bmp; one folder is one part",
+    looks_like, read, convention=Convention("mask"), refused="masks of no image",
+)  # fmt: skip

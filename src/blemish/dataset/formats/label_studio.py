@@ -279,4 +279,5 @@ def _format_regions(entry: ExportEntry) -> Iterator[dict[str, Any]]:
 FORMAT = Format(
     "a JSON export of Label Studio, and the images in folders beside it",
     looks_like, read, write, has_root=True, convention=Convention("submitted annotation"),
+    refused="annotations that differ, turned images, key points, regions without a class, choices of several kinds",
 )  # fmt: skip

@@ -199,4 +199,5 @@ def _has_shapes(folder: Path, deep: bool) -> bool:
 FORMAT = Format(
     "<stem>.json of shapes beside each <stem>.png; or images/ and annotations/; train/, val/ and test/ above them",
     looks_like, read, write, convention=Convention("JSON file"),
+    refused="lines and points, shapes without a label or finite points, files of no image",
 )  # fmt: skip

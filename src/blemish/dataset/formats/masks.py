@@ -95,4 +95,5 @@ def _subsets(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
 FORMAT = Format(
     "MT_<class>/Imgs/*.jpg beside same-named *.png; or images/[<class>/]*.png and masks/[<class>/]*.png (none = good)",
     looks_like, read, write, convention=Convention("mask", absent_is_good=True),
+    refused="masks of no image, several masks of one name",
 )  # fmt: skip

@@ -81,4 +81,5 @@ def _read_category(path: Path) -> list[Sample]:
 FORMAT = Format(
     "train/good, test/<type>, ground_truth/<type>/NNN_mask.png; or a folder of such categories",
     looks_like, read, write, convention=Convention("mask"),
+    refused="masks of no image, several masks of one name",
 )  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blemish.dataset.annotations import warn_skipped
 from blemish.dataset.formats.base import Convention, DataSource, Format
-from blemish.dataset.image_files import list_folders, list_images
+from blemish.dataset.image_files import index_masks, list_folders, list_images
 from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.sample import DEFECT, GOOD, Sample
 
@@ -36,7 +36,8 @@ def _read_category(path: Path) -> list[Sample]:
         for image in list_images(path / folder / "good")
     ]
     test = path / "test_public"
-    masks = {mask.stem.removesuffix("_mask"): mask for mask in list_images(test / "ground_truth" / "bad")}
+    files = list_images(test / "ground_truth" / "bad")
+    masks = index_masks((mask.stem.removesuffix("_mask"), mask) for mask in files)
     for image in list_images(test / "bad"):
         mask = masks.pop(image.stem, None)
         if mask is None:
@@ -52,4 +53,5 @@ def _read_category(path: Path) -> list[Sample]:
 FORMAT = Format(
     "train/good, validation/good, test_public/{good,bad,ground_truth/bad}, test_private/; or a folder of such objects",
     looks_like, read, convention=Convention("mask", empty_is_good=False),
+    refused="defects without a mask, masks of no image",
 )  # fmt: skip

@@ -57,4 +57,5 @@ def write(dataset: Dataset, out: Path) -> list[str]:
 FORMAT = Format(
     "IMAGES/<class>_<number>.jpg with ANNOTATIONS/<class>_<number>.xml, in capitals",
     voc.is_neu_det, read, write, convention=Convention("XML file"),
+    refused="as voc",
 )  # fmt: skip

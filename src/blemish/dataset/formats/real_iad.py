@@ -91,4 +91,5 @@ def _read_row(row: Any, split: str, base: Path, good: str, file: Path) -> Sample
 FORMAT = Format(
     "realiad_<size>/<object> of Real-IAD, and realiad_jsons/ of splits",
     looks_like, read, has_option=True, convention=Convention("entry of the split file", empty_is_good=False),
+    refused="entries of an unknown class or listed twice, defects without a mask",
 )  # fmt: skip

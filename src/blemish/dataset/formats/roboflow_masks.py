@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blemish.dataset.annotations import first_line, read_csv, warn_skipped
+from blemish.dataset.annotations import first_line, match_files, read_csv, warn_skipped
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import list_images, list_subsets
 from blemish.dataset.labels import is_background_name
@@ -23,17 +23,15 @@ def read(source: DataSource) -> list[Sample]:
     for split, subset in list_subsets(source.path):
         names = _read_names(subset / _NAMES) if (subset / _NAMES).is_file() else None
         files = list_images(subset)
-        masks = {file.stem.removesuffix(_TAIL): file for file in files if file.stem.endswith(_TAIL)}
-        images = {file.stem: file for file in files if not file.stem.endswith(_TAIL)}
+        masks = [(file.stem.removesuffix(_TAIL), file) for file in files if file.stem.endswith(_TAIL)]
+        images = [(file.stem, file) for file in files if not file.stem.endswith(_TAIL)]
         if masks and names is None:
             warn_skipped(f"{subset / _NAMES} does not exist: {len(masks)} masks have no names", folder=subset)
-        for stem, image in images.items():
-            mask = masks.get(stem) if names is not None else None
-            if stem in masks and names is None:
-                warn_skipped(f"{masks[stem]}: its pixel values have no names", image)
-            samples.append(Sample(image, split=split, mask=mask, mask_classes=names if mask else None))
-        for stem in sorted(masks.keys() - images.keys()):
-            warn_skipped(f"{masks[stem]}: its image does not exist", folder=subset)
+        for image, mask in match_files(images, masks, subset):
+            if mask and names is None:
+                warn_skipped(f"{mask}: its pixel values have no names", image)
+            known = mask if names is not None else None
+            samples.append(Sample(image, split=split, mask=known, mask_classes=names if known else None))
     return samples
 
 
@@ -66,4 +64,5 @@ def _read_names(file: Path) -> tuple[str, ...]:
 FORMAT = Format(
     "train/, valid/ and test/ of images, each beside its <stem>_mask.png, with _classes.csv of Pixel Value and Class",
     looks_like, read, convention=Convention("mask"),
+    refused="pixel values without a name, and a list of names with gaps (refused)",
 )  # fmt: skip

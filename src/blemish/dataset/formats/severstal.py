@@ -43,7 +43,10 @@ def read(source: DataSource) -> list[Sample]:
     folded = {fold_name(name): name for name in images} | {fold_name(image.stem): name for name, image in images.items()}
     listed, missing = set[str](), list[str]()
     runs: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for _, row in read_csv(file)[1]:
+    columns, rows = read_csv(file)
+    if "EncodedPixels" not in columns or not ({"ImageId", "ClassId"} <= {*columns} or "ImageId_ClassId" in columns):
+        raise DataError(f"{file} lacks the columns {', '.join(_COLUMNS)}; it has: {', '.join(columns)[:200] or 'none'}")
+    for _, row in rows:
         name, _, kind = row.get("ImageId_ClassId", "").rpartition("_")
         if "ImageId" in row and "ClassId" in row:
             name, kind = row["ImageId"], row["ClassId"]
@@ -116,4 +119,5 @@ def _format_runs(mask: Mask) -> str:
 FORMAT = Format(
     "train.csv of ImageId, ClassId, EncodedPixels (or ImageId_ClassId, EncodedPixels), and train_images/",
     looks_like, read, write, convention=Convention("row of run lengths", absent_is_good=True),
+    refused="rows of images that do not exist, and run lengths that do not fit",
 )  # fmt: skip

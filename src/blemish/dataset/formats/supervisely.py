@@ -194,4 +194,5 @@ def _format_objects(entry: ExportEntry) -> Iterator[dict[str, Any]]:
 FORMAT = Format(
     "meta.json of Supervisely, and a folder or more with img/<image> and ann/<image>.json",
     looks_like, read, write, convention=Convention("annotation file", empty_is_good=False),
+    refused="lines, points, graphs, cuboids, damaged bitmaps, classes and tags that meta.json does not list",
 )  # fmt: skip

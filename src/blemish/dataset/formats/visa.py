@@ -91,4 +91,5 @@ def _classes(mask: Path) -> tuple[str, ...] | None:
 FORMAT = Format(
     "split_csv/1cls.csv of VisA, and <object>/Data/Images and Masks",
     looks_like, read, convention=Convention("row of the split file", empty_is_good=False),
+    refused="rows of another label or split, labels that image_anno.csv contradicts, defects without a mask",
 )  # fmt: skip

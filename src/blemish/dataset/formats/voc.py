@@ -225,4 +225,5 @@ def _has_annotated_image(folder: Path) -> bool:
 FORMAT = Format(
     "JPEGImages/*.jpg with Annotations/*.xml and perhaps ImageSets/Main/<split>.txt; or *.xml beside the images",
     looks_like, read, write, convention=Convention("XML file"),
+    refused="objects without a name or four numbers, files of no image or of an image of another shape",
 )  # fmt: skip

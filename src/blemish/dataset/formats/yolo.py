@@ -63,6 +63,8 @@ def read(source: DataSource) -> list[Sample]:
     root = source.path if source.path.is_dir() else source.path.parent
     file = source.path if source.path.is_file() else _find_yaml(root)
     content = _read_yaml(file) if file else {}
+    if file is None and (nameless := first_existing(root / f"data{suffix}" for suffix in (".yaml", ".yml"))):
+        raise DataError(f"{nameless} has no names of classes")
     names = _parse_names(content.get("names")) if file else _listed_names(root)
     samples = []
     folders: dict[Path, dict[Path, Path | None]] = {}  # of listed images: those of a folder with their label files
@@ -205,21 +207,24 @@ def _parse_label(word: str, names: ClassNames) -> str:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DataError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _find_yaml(folder: Path) -> Path | None:
-    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    files = list_files(folder, (".yaml", ".yml"))
     return next((file for file in files if "names" in _read_yaml(file)), None)
 
 
 def _parse_names(given: Any) -> dict[int, str]:
     pairs = given.items() if isinstance(given, dict) else enumerate(given if isinstance(given, list) else [])
     try:
-        return {int(key): normalize_label(str(name)) for key, name in pairs}
-    except ValueError as error:
+        names = {int(key): normalize_label("" if name is None else str(name)) for key, name in pairs}
+        if not all(names.values()):
+            raise ValueError("a class has no name")
+        return names
+    except (TypeError, ValueError) as error:
         raise DataError("names of a YOLO data.yaml are a list, or a name for each number") from error
 
 
@@ -304,4 +309,5 @@ def _has_labels(folder: Path) -> bool:
 FORMAT = Format(
     "a data.yaml of names and train, val, test; or images/ and labels/*.txt with perhaps data.yaml or classes.txt",
     looks_like, read, write, convention=Convention("label file", absent_is_good=True),
+    refused="lines that are neither box nor outline, in pixels, or of a class number without a name; files of no image",
 )  # fmt: skip
