@@ -1,5 +1,6 @@
 """Watched folders, videos and cameras."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from blemish.station.station import activate_bundle
 
 
 def drop(folder: Path, name: str, content: bytes) -> None:
-    """As a well-behaved sender: written beside, then renamed."""
+    """Like a well-behaved sender: write next to the target, then rename."""
     part = folder / f".{name}.part"
     part.write_bytes(content)
     part.rename(folder / name)
@@ -64,6 +65,33 @@ def test_a_watched_folder_continues_after_a_kill(tmp_path: Path, serve: Callable
     with open_station_quietly(tmp_path / "s") as client:
         found = client.get("/v1/inspections", params={"limit": 100}).json()["items"]
     assert sorted(row["part_id"] for row in found) == [f"p{index:02}" for index in range(40)]
+
+
+def test_a_file_is_settled_when_two_looks_see_the_same(tmp_path: Path) -> None:
+    """Whatever the clock of the sender says, and however slowly it writes."""
+    path, files = tmp_path / "p.png", sources.SettledFiles(tmp_path)
+    for length in range(3):
+        path.write_bytes(bytes(length))
+        os.utime(path, (0, 0))  # a copy keeps the time of the original
+        assert files.find() == []
+        time.sleep(2 * sources.SETTLED_S)
+    assert files.find() == [path]
+    ahead = time.time() + 3600
+    path.write_bytes(b"other")
+    os.utime(path, (ahead, ahead))
+    assert files.find() == []
+    time.sleep(2 * sources.SETTLED_S)
+    assert files.find() == [path]
+
+
+def test_inspected_files_are_deleted_after_the_days_that_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "p.png").touch()
+    sources.prune_done(tmp_path, days=1)
+    assert names(tmp_path, "done") == ["p.png"]
+    time.sleep(0.02)
+    sources.prune_done(tmp_path, days=1e-8)
+    assert names(tmp_path, "done") == []
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from station_helpers import free_port, make_client, picture, run_station, wait_u
 
 from blemish.errors import OptionError
 from blemish.station import sinks
+from blemish.station.models import OutboxRow
 from blemish.station.sinks import check_sink, count_pending
 from blemish.station.sources import check_camera
 
@@ -57,10 +58,11 @@ def test_files_get_every_result_once_and_in_order(tmp_path: Path, bundle_file: P
 
 
 class Hook:
-    """A web server that takes results, and can be stopped or told to fail."""
+    """A web server that takes results, and can be stopped or made to fail."""
 
     def __init__(self) -> None:
         self.port, self.taken, self.fails = free_port(), [], 0  # type: ignore[var-annotated]
+        self.refuses: dict[str, int] = {}  # part -> status of its answer
 
     @contextmanager
     def up(self) -> Iterator[None]:
@@ -69,6 +71,11 @@ class Hook:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if content["part_id"] in hook.refuses:
+                    self.send_response(hook.refuses[content["part_id"]])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 hook.fails -= 1
                 if hook.fails < 0:
                     hook.taken.append((content["id"], self.headers["Idempotency-Key"]))
@@ -194,3 +201,47 @@ def test_the_outbox_is_counted_and_shows_no_password(tmp_path: Path, bundle_file
         send_indexed(client, 0)
         assert shown + "1.0" in client.get("/metrics").text
         assert "geheim" not in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("status", [422, 500])
+def test_a_result_that_its_sink_refuses_blocks_no_other(tmp_path: Path, bundle_file: Path, status: int) -> None:
+    hook = Hook()
+    hook.refuses = {"=p1": status}
+    with hook.up(), run_station(tmp_path / "s", bundle_file, sinks=[f"http://127.0.0.1:{hook.port}/in"]) as station:
+        client = make_client(station)
+        ids = [send_indexed(client, index) for index in range(4)]
+        wait_until(lambda: not count_pending(station.database))
+        assert [key for key, _ in hook.taken] == [ids[0], *ids[2:]]
+        dead = client.get("/v1/dead-letters").json()
+        assert [(row["inspection_id"], str(status) in row["error"]) for row in dead] == [(ids[1], True)]
+        assert (
+            f'blemish_dead_letters{{sink="station/http://127.0.0.1:{hook.port}/in"}} 1.0' in client.get("/metrics").text
+        )
+        hook.refuses = {}
+        assert client.post("/v1/dead-letters/retry").json() == {"number": 1}
+        wait_until(lambda: len(hook.taken) == 4)
+        assert client.get("/v1/dead-letters").json() == []
+
+
+def test_a_sink_that_is_away_makes_no_dead_letters(tmp_path: Path, bundle_file: Path) -> None:
+    sink = f"http://127.0.0.1:{free_port()}/in"
+    with run_station(tmp_path / "s", bundle_file, sinks=[sink]) as station:
+        for index in range(3):
+            send_indexed(make_client(station), index)
+
+        def attempts() -> list[int]:
+            with station.database.reading() as session:
+                return [row.attempts for row in session.query(OutboxRow).order_by(OutboxRow.id)]
+
+        wait_until(lambda: attempts()[0] > sinks.PATIENCE + 2)
+        assert list(count_pending(station.database).values()) == [3]
+
+
+def test_the_outbox_forgets_what_was_delivered_long_ago(tmp_path: Path, bundle_file: Path) -> None:
+    with run_station(tmp_path / "s", bundle_file, sinks=[f"jsonl:{tmp_path / 'r.jsonl'}"]) as station:
+        send_indexed(make_client(station), 0)
+        wait_until(lambda: not count_pending(station.database))
+        for days, left in ((1.0, 1), (1e-9, 0)):
+            with station.database.writing() as session:
+                sinks.prune_outbox(session, days)
+                assert session.query(OutboxRow).count() == left

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as SQLTimeoutError
 from starlette.requests import ClientDisconnect
 
 import blemish
@@ -13,9 +14,10 @@ from blemish.errors import BlemishError, ImageError
 from blemish.station.auth import LastAdminError, TooManyFailuresError
 from blemish.station.database import DatabaseBusyError
 from blemish.station.golden_set import GoldenLossError
-from blemish.station.image_store import ImageNotStoredError
+from blemish.station.image_store import DiskFullError, ImageNotStoredError, is_disk_full
 from blemish.station.middleware import RequestGuard
-from blemish.station.routes import admin, inspections, jobs, recipes, reviews, status
+from blemish.station.redaction import redact
+from blemish.station.routes import admin, inspections, jobs, lists, recipes, reviews, status
 from blemish.station.station import Station
 from blemish.station.tickets import NotAnsweredError, QueueFullError
 
@@ -28,6 +30,7 @@ _STATUS: dict[type[BlemishError], int] = {
     ImageNotStoredError: 404,
     LastAdminError: 409,
     DatabaseBusyError: 503,
+    DiskFullError: 503,
     TooManyFailuresError: 429,
 }
 
@@ -43,13 +46,15 @@ def create_app(station: Station) -> FastAPI:
     app.state.station = station
     app.add_middleware(RequestGuard, station=station)
     app.include_router(admin.probes)
-    for router in (inspections.router, recipes.router, reviews.router, jobs.router, status.router, admin.router):
-        app.include_router(router, prefix=API)
+    for module in (lists, inspections, recipes, reviews, jobs, status, admin):
+        app.include_router(module.router, prefix=API)
     app.add_exception_handler(BlemishError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(IntegrityError, _on_conflict)
     app.add_exception_handler(OperationalError, _on_lost_database)
+    app.add_exception_handler(SQLTimeoutError, _on_lost_database)
+    app.add_exception_handler(OSError, _on_os_error)
     return app
 
 
@@ -80,5 +85,14 @@ async def _on_conflict(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_lost_database(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s: %s", request.url.path, error)
+    log.error("%s: %s", request.url.path, redact(str(error)))
+    if "disk is full" in str(error):
+        return await _on_error(request, DiskFullError("the disk of the station is full"))
     return JSONResponse({"detail": "the database cannot be reached"}, 503, {"Retry-After": "1"})
+
+
+async def _on_os_error(request: Request, error: Exception) -> JSONResponse:
+    if is_disk_full(error):
+        return await _on_error(request, DiskFullError("the disk of the station is full"))
+    log.error("%s: %s", request.url.path, redact(str(error)), exc_info=error)
+    return JSONResponse({"detail": "the station could not read or write a file"}, 500)

@@ -1,7 +1,9 @@
 """Image files: how they are received, which are stored, and for how long. No name that a sender gave becomes a path."""
 
+import errno
 import hashlib
 import os
+import shutil
 import time
 import uuid
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import BinaryIO
 from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
-from blemish.errors import DataError, ImageError
+from blemish.errors import BlemishError, DataError, ImageError
 from blemish.imaging.read import MAX_PIXELS, image_header
 from blemish.inspection.manifest import Manifest
 from blemish.inspection.result import Verdict
@@ -20,10 +22,17 @@ from blemish.station.models import GoldenRow, InspectionRow, ReviewRow
 from blemish.station.settings import GIB, KeepPolicy, Settings
 
 _BLOCK = 2**20
+MIN_DISK_BYTES = 64 * 2**20  # free; below that no part is taken, so that the record of those in work finds room
 MAX_REDUCTION = 32  # of each side of an image, to the input of a bundle's graph
 MAX_ENLARGEMENT = 4  # of each side, to the largest training image
 MIN_PIXEL_LIMIT = 16_000_000
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\0": ".tif", b"MM\0*": ".tif", b"BM": ".bmp"}
+
+
+class DiskFullError(BlemishError):
+    """There is no room for a part; free some, and send it again."""
+
+    wait_s = 30.0
 
 
 class ImageNotStoredError(DataError):
@@ -37,6 +46,19 @@ class ReceivedFile:
     path: Path
     sha256: str
     size: int
+
+
+def check_disk(folder: Path) -> None:
+    """Raise DiskFullError where a part would find no room."""
+    free = shutil.disk_usage(folder).free
+    if free < MIN_DISK_BYTES:
+        raise DiskFullError(
+            f"the disk of the station is full ({free // 2**20} MiB free); no part is taken until it is not"
+        )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def receive_file(stream: BinaryIO, folder: Path, max_bytes: int) -> ReceivedFile:
@@ -54,8 +76,10 @@ def receive_file(stream: BinaryIO, folder: Path, max_bytes: int) -> ReceivedFile
                 target.write(block)
         if not size:
             raise DataError("the file is empty")
-    except BaseException:
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise DiskFullError("the disk of the station is full") from error
         raise
     return ReceivedFile(path, digest.hexdigest(), size)
 
@@ -151,13 +175,15 @@ def stored_image(row: InspectionRow, images: Path) -> Path:
 def find_expired(session: Session, settings: Settings, limit: int = 1000) -> list[InspectionRow]:
     """Inspections whose images are to be deleted, oldest first: beyond the maximum age, or the maximum total size.
 
-    Images that have a review or belong to the golden set stay: they are ground truth for the next training.
+    Images that have a review or belong to the golden set stay: they are ground truth for the next training. So do those
+    that wait for a person: of parts that were not passed, and that nobody has reviewed.
     """
     row = InspectionRow
     # Other stations on one database store their images elsewhere; a database in the station's folder is its own.
     own = true() if settings.db is None else row.station == settings.station
     pinned = row.id.in_(select(ReviewRow.inspection_id)) | row.id.in_(select(GoldenRow.inspection_id))
-    free = select(row).where(row.image_path.is_not(None), own, ~pinned).order_by(row.id)
+    waits = row.verdict != Verdict.PASS.value
+    free = select(row).where(row.image_path.is_not(None), own, ~pinned, ~waits).order_by(row.id)
     expired: dict[int, InspectionRow] = {}
     if settings.keep_days is not None:
         oldest = datetime.now(UTC) - timedelta(days=settings.keep_days)

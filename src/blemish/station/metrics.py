@@ -24,6 +24,7 @@ class Metrics:
         self.unreadable = Counter("blemish_unreadable", "Images that could not be read", registry=self.registry)
         self.queue = Gauge("blemish_queue_depth", "Parts received and not yet answered", registry=self.registry)
         self.outbox = Gauge("blemish_outbox_pending", "Results not delivered yet", ["sink"], registry=self.registry)
+        self.dead = Gauge("blemish_dead_letters", "Results that a sink refused", ["sink"], registry=self.registry)
 
     def count_answer(self, answer: InspectionOut, seconds: float) -> None:
         if answer.origin == KNOWN_ORIGIN:
@@ -31,8 +32,9 @@ class Metrics:
         self.inspections.labels(answer.recipe.name, answer.verdict).inc()
         self.latency.observe(seconds)
 
-    def text(self, depth: int, pending: dict[str, int]) -> bytes:
+    def text(self, depth: int, pending: dict[str, int], dead: dict[str, int]) -> bytes:
         self.queue.set(depth)
-        for sink, count in pending.items():
-            self.outbox.labels(sink).set(count)
+        for gauge, counts in ((self.outbox, pending), (self.dead, dead)):
+            for sink, count in counts.items():
+                gauge.labels(sink).set(count)
         return generate_latest(self.registry)

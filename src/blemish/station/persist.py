@@ -1,4 +1,4 @@
-"""The results of a batch recorded in one transaction, before any of them is answered."""
+"""Records the results of a batch in one transaction, before any of them is answered."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from blemish.errors import BlemishError
 from blemish.inspection.result import Inspection, Verdict
 from blemish.station import repository
 from blemish.station.database import Database
-from blemish.station.image_store import should_store, store_image
+from blemish.station.image_store import is_disk_full, should_store, store_image
 from blemish.station.schemas import InspectionOut, inspection_out
 from blemish.station.settings import Settings
 from blemish.station.sinks import sink_key
@@ -33,7 +33,7 @@ def persist_batch(database: Database, settings: Settings, results: Sequence[Tick
         log.exception("%d inspections could not be recorded", len(wanted))
         made = [not_recorded(error) for _ in wanted]
     answers = {id(ticket): answer for (ticket, _, _), answer in zip(wanted, made, strict=True)}
-    # A sender is told that an image is unreadable, and may send another one, so that error is an answer of its own.
+    # An unreadable image is the sender's error, who may send another one, so it has an answer of its own.
     return [answers.get(id(ticket), result) for ticket, result in results]  # type: ignore[arg-type]
 
 
@@ -45,7 +45,9 @@ def _store_image(settings: Settings, ticket: Ticket, result: Inspection | Blemis
     verdict = result.verdict if isinstance(result, Inspection) else Verdict.REVIEW
     try:
         return store_image(ticket.file, settings.images) if should_store(settings.keep, verdict) else None
-    except OSError:
+    except OSError as error:
+        if is_disk_full(error):
+            raise
         log.exception("an image could not be stored; its inspection is recorded without it")
         return None
 

@@ -4,13 +4,13 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 from pydantic import AfterValidator, BaseModel, Field
-from sqlalchemy import ColumnElement, ScalarSelect, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, select, update
 from sqlalchemy.orm import Session, lazyload, load_only
 
 from blemish.arrays import Mask
@@ -186,6 +186,13 @@ def find_by_key(session: Session, key: str) -> InspectionRow | None:
     # A key is nearly always new, and a query for the id alone costs a quarter of that for the whole row.
     known = session.execute(select(InspectionRow.id).where(InspectionRow.key == key)).scalar_one_or_none()
     return None if known is None else session.get(InspectionRow, known)
+
+
+def expire_keys(session: Session, days: float) -> None:
+    """Forget the senders' keys of old parts: a repetition comes within minutes, and counters start again."""
+    row = InspectionRow
+    old = row.key.startswith("api-") & (row.created_at < now() - timedelta(days=days))
+    session.execute(update(row).where(old).values(key=None, request_sha256=None))
 
 
 def _conditions(where: InspectionFilter) -> list[ColumnElement[bool]]:

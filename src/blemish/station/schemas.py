@@ -233,6 +233,15 @@ class NewTokenOut(BaseModel):
     token: str = Field(description="given only once; the station stores its hash")
 
 
+class DeadLetterOut(ResponseModel):
+    id: int
+    sink: str
+    inspection_id: int
+    attempts: int
+    dead_at: datetime
+    error: str | None
+
+
 class PasswordIn(RequestModel):
     password: SecretStr = Field(min_length=auth.MIN_PASSWORD, max_length=auth.MAX_PASSWORD)
 

@@ -20,7 +20,7 @@ from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection
 from blemish.station.database import Database
 from blemish.station.image_quality import ReferenceImages
-from blemish.station.image_store import check_pixels, hide_path, pixel_limit, receive_file
+from blemish.station.image_store import check_disk, check_pixels, hide_path, pixel_limit, receive_file
 from blemish.station.models import KNOWN_ORIGIN, RecipeRow
 from blemish.station.persist import TicketAnswer, not_recorded, persist_batch
 from blemish.station.recipes import Inspectors, resolve_recipe
@@ -173,6 +173,7 @@ class InspectionService:
         ends with the image's hash.
         """
         with self.release_on_error(sender):
+            check_disk(self.settings.data)
             wanted = recipe
             if not isinstance(recipe, int):
                 with self.database.reading() as session:

@@ -32,13 +32,17 @@ class Settings(BaseModel):
 
     max_image_bytes: int = Field(default=64 * MIB, ge=1)
     max_bundle_bytes: int = Field(default=1024 * MIB, ge=1)
-    max_pixels: int = Field(default=100_000_000, ge=1)
+    max_pixels: int = Field(default=64_000_000, ge=1)
     time_limit_s: float = Field(default=30.0, gt=0)  # for a body to arrive, and for an answer
 
     image_folders: list[Path] = []  # `path` of a request must be below one of them
     keep: KeepPolicy = "all"
     keep_days: float | None = Field(default=None, gt=0)
     keep_gib: float | None = Field(default=None, gt=0)
+
+    done_days: float | None = Field(default=None, gt=0)  # files of watched folders in `done`; None: they stay
+    outbox_days: float = Field(default=30.0, gt=0)  # entries that were delivered
+    key_days: float = Field(default=7.0, gt=0)  # a key of a sender is forgotten then
 
     known: list[Path] = []  # datasets that are inspected at the start, their labels entered as reviews
     watch: list[Path] = []

@@ -8,20 +8,24 @@ import hashlib
 import io
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from blemish.errors import OptionError
 from blemish.inspection.convert import IMAGE_COLUMNS, MEASUREMENTS, REGION_COLUMNS, from_dict, to_rows
 from blemish.station.database import Database
 from blemish.station.models import InspectionRow, OutboxRow, now
+from blemish.station.redaction import redact
+from blemish.station.repository import log_change
 from blemish.station.schemas import InspectionOut, inspection_out
 
 log = logging.getLogger("blemish.station")
@@ -31,6 +35,9 @@ RECORD_COLUMNS = ("id", "created_at", "station", "part_id", "lot", "recipe", "re
 COLUMNS = (*RECORD_COLUMNS, *IMAGE_COLUMNS, *REGION_COLUMNS, *MEASUREMENTS)
 TIMEOUT_S = 10.0
 FIRST_WAIT_S, MAX_WAIT_S, IDLE_S = 0.5, 60.0, 0.2
+MAX_ATTEMPTS = 3  # of a result that its sink refuses; others follow it then
+PATIENCE = 6  # failures of one result, after which the next one shows whether the sink or the result is at fault
+_REFUSED = (400, 405, 409, 410, 411, 413, 414, 415, 422)  # HTTP statuses that a repetition does not change
 _BATCH = 50
 
 
@@ -52,7 +59,7 @@ def check_sink(text: str) -> None:
 def open_sink(text: str) -> Iterator[Deliver]:
     kind, _, rest = text.partition(":")
     if kind == "csv":
-        yield lambda result: _append(Path(rest), _csv_lines(result), header=_csv([COLUMNS]))
+        yield lambda result: _append(Path(rest), csv_lines(result), header=csv_header())
     elif kind == "jsonl":
         yield lambda result: _append(Path(rest), result.model_dump_json() + "\n")
     else:
@@ -66,16 +73,47 @@ def sink_key(station: str, text: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """The address of a sink without user and password."""
-    return re.sub(r"://[^/]*@", "://", text)
+    """The address of a sink without its secrets."""
+    return redact(text)
 
 
 def count_pending(database: Database, station: str = "", texts: Sequence[str] = ()) -> dict[str, int]:
     """Undelivered results of each sink: those that the station was started with, and those that it once had."""
-    query = select(OutboxRow.sink, func.count()).where(OutboxRow.delivered_at.is_(None)).group_by(OutboxRow.sink)
+    query = select(OutboxRow.sink, func.count()).where(_pending()).group_by(OutboxRow.sink)
     counts = dict.fromkeys((sink_key(station, text) for text in texts), 0)
     with database.reading() as session:
         return counts | {sink: count for sink, count in session.execute(query)}
+
+
+def _pending() -> ColumnElement[bool]:
+    return OutboxRow.delivered_at.is_(None) & OutboxRow.dead_at.is_(None)
+
+
+def list_dead_letters(session: Session, limit: int = 100) -> list[OutboxRow]:
+    """Results that their sinks refused, the newest first; the sinks got the ones after them."""
+    query = select(OutboxRow).where(OutboxRow.dead_at.is_not(None)).order_by(OutboxRow.id.desc()).limit(limit)
+    return list(session.scalars(query))
+
+
+def count_dead_letters(database: Database) -> dict[str, int]:
+    query = select(OutboxRow.sink, func.count()).where(OutboxRow.dead_at.is_not(None)).group_by(OutboxRow.sink)
+    with database.reading() as session:
+        return {sink: count for sink, count in session.execute(query)}
+
+
+def retry_dead_letters(session: Session, user: str) -> int:
+    """Send them again; returns how many."""
+    rows = list(session.scalars(select(OutboxRow).where(OutboxRow.dead_at.is_not(None))))
+    for row in rows:
+        row.dead_at, row.attempts = None, 0
+    if rows:
+        log_change(session, user, "retry", "dead letters", after={"number": len(rows)})
+    return len(rows)
+
+
+def prune_outbox(session: Session, days: float) -> None:
+    """Delete rows that were delivered long ago; the record itself stays."""
+    session.execute(delete(OutboxRow).where(OutboxRow.delivered_at < now() - timedelta(days=days)))
 
 
 def deliver_results(text: str, station: str, database: Database, stop: threading.Event) -> None:
@@ -89,36 +127,62 @@ def deliver_results(text: str, station: str, database: Database, stop: threading
                         stop.wait(IDLE_S)
                     wait = FIRST_WAIT_S
         except Exception as error:
-            log.warning("sink %s does not accept results (%s); next try in %.1f s", without_password(text), error, wait)
+            reason = redact(str(error))
+            log.warning("sink %s does not accept results (%s); next try in %.1f s", redact(text), reason, wait)
             stop.wait(wait)
             wait = min(2 * wait, MAX_WAIT_S)
 
 
 def _deliver_some(sink: str, deliver: Deliver, database: Database, stop: threading.Event) -> int:
-    """Deliver the oldest rows, and return how many; raises the sink's errors."""
+    """Deliver the oldest rows, and return how many; raises the sink's errors.
+
+    A result that the sink refuses, or that fails while the next one arrives, becomes a dead letter, so that it keeps no
+    other from being delivered.
+    """
     row = OutboxRow
-    query = select(row.id, row.inspection_id).where(row.sink == sink, row.delivered_at.is_(None)).order_by(row.id)
+    query = select(row.id, row.inspection_id, row.attempts).where(row.sink == sink, _pending()).order_by(row.id)
     with database.reading() as session:
         rows = session.execute(query.limit(_BATCH)).all()
     delivered: list[int] = []
+    doubtful: tuple[int, Exception] | None = None
     try:
-        for outbox_id, inspection_id in rows:
+        for outbox_id, inspection_id, attempts in rows:
             if stop.is_set():
                 break
-            with database.reading() as session:
-                result = inspection_out(session.get_one(InspectionRow, inspection_id))
             try:
+                with database.reading() as session:
+                    result = inspection_out(session.get_one(InspectionRow, inspection_id))
                 deliver(result)
+            except SQLAlchemyError:
+                raise
             except Exception as error:
-                _count_attempts(database, [outbox_id], error)
+                dead = attempts + 1 >= MAX_ATTEMPTS and _is_refused(error)
+                _mark(database, [outbox_id], error, dead)
+                if dead:
+                    continue
+                if attempts + 1 >= PATIENCE and doubtful is None:
+                    doubtful = outbox_id, error
+                    continue
                 raise
             delivered.append(outbox_id)
+            if doubtful is not None:
+                _mark(database, [doubtful[0]], doubtful[1], dead=True)
+                doubtful = None
     finally:
-        _count_attempts(database, delivered)
+        _mark(database, delivered)
+    if doubtful is not None:
+        raise doubtful[1]
     return len(delivered)
 
 
-def _count_attempts(database: Database, ids: list[int], error: Exception | None = None) -> None:
+def _is_refused(error: Exception) -> bool:
+    """Whether it is this result that the sink does not take, and not that the sink is away or busy."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    return isinstance(error, ValueError | TypeError | KeyError) if status is None else status in _REFUSED
+
+
+def _mark(database: Database, ids: list[int], error: Exception | None = None, dead: bool = False) -> None:
     """Mark rows as delivered, or as failed with an error."""
     if not ids:
         return
@@ -126,7 +190,10 @@ def _count_attempts(database: Database, ids: list[int], error: Exception | None 
         for row in session.scalars(select(OutboxRow).where(OutboxRow.id.in_(ids))):
             row.attempts += 1
             row.delivered_at = now() if error is None else None
-            row.error = None if error is None else f"{type(error).__name__}: {error}"[:500]
+            row.error = None if error is None else redact(f"{type(error).__name__}: {error}")[:500]
+            if dead:
+                row.dead_at = now()
+                log.error("sink %s refuses the result of inspection %d: %s", row.sink, row.inspection_id, row.error)
 
 
 def _append(path: Path, text: str, header: str = "") -> None:
@@ -144,7 +211,11 @@ def _append(path: Path, text: str, header: str = "") -> None:
         os.fsync(stream.fileno())
 
 
-def _csv_lines(result: InspectionOut) -> str:
+def csv_header() -> str:
+    return _csv([COLUMNS])
+
+
+def csv_lines(result: InspectionOut) -> str:
     """A line a region, and one for an image without regions."""
     values = result.model_dump(mode="json")
     inspection = from_dict(values)

@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 
 from blemish.errors import BlemishError, OptionError
 from blemish.imaging.read import IMAGE_SUFFIXES, encode
+from blemish.station.image_store import DiskFullError
 from blemish.station.recipes import active_recipe
 from blemish.station.schemas import InspectionOut, remove_controls
 from blemish.station.service import InspectionService
@@ -26,6 +27,7 @@ from blemish.station.tickets import NotAnsweredError
 log = logging.getLogger("blemish.station")
 WORKING, DONE, FAILED = "working", "done", "failed"
 POLL_S = 0.2
+PRUNE_S = 600.0
 SETTLED_S = 0.5  # a file unchanged for so long is complete; better: write it elsewhere, then rename it into the folder
 _RETRY_S = 2.0
 _MAX_NAME = 150
@@ -39,15 +41,18 @@ def watch_folder(service: InspectionService, folder: Path, stop: threading.Event
     """
     for name in (WORKING, DONE, FAILED):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    source = f"folder {folder.name}"
+    source, settled, prune_at = f"folder {folder.name}", SettledFiles(folder), 0.0
     with ThreadPoolExecutor(service.settings.batch_size, "blemish-folder") as pool:
         while not stop.is_set():
             try:
                 if _ready(service):
-                    for path in _settled(folder):
+                    for path in settled.find():
                         path.rename(folder / WORKING / f"{uuid.uuid4().hex}__{path.name[-_MAX_NAME:]}")
                     waiting = sorted((folder / WORKING).iterdir())
                     list(pool.map(partial(_inspect_file, service, folder, stop), waiting))
+                if service.settings.done_days is not None and time.monotonic() >= prune_at:
+                    prune_done(folder, service.settings.done_days)
+                    prune_at = time.monotonic() + PRUNE_S
                 service.sources.works(source)
             except Exception as error:
                 service.sources.lost(source, type(error).__name__)
@@ -61,15 +66,38 @@ def _ready(service: InspectionService) -> bool:
         return active_recipe(session) is not None
 
 
-def _settled(folder: Path) -> Iterator[Path]:
-    """Image files in the folder that are no longer written to, oldest first."""
-    settled = []
-    for path in folder.iterdir():
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
-            changed = path.stat().st_mtime
-            if time.time() - changed >= SETTLED_S:
-                settled.append((changed, path))
-    return (path for _, path in sorted(settled))
+class SettledFiles:
+    """Finds image files that are no longer written to: those unchanged between two looks, whatever their clocks say."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}  # size and time of change, and since when
+
+    def find(self) -> list[Path]:
+        """Settled files, oldest first."""
+        look, seen, settled = time.monotonic(), {}, []
+        for path in self._folder.iterdir():
+            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+                continue
+            try:
+                stat = path.stat()
+            except FileNotFoundError:  # renamed or deleted meanwhile
+                continue
+            state = stat.st_size, stat.st_mtime_ns
+            before, since = self._seen.get(path, (None, look))
+            seen[path] = state, since if state == before else look
+            if state == before and look - since >= SETTLED_S:
+                settled.append((stat.st_mtime_ns, path))
+        self._seen = seen
+        return [path for _, path in sorted(settled)]
+
+
+def prune_done(folder: Path, days: float) -> None:
+    """Delete files that were inspected long ago; the station's own copies are kept by its own limits."""
+    for path in (folder / DONE).iterdir():
+        with suppress(OSError):
+            if time.time() - path.stat().st_ctime > days * 86400:  # of the move to this folder
+                path.unlink()
 
 
 def _inspect_file(service: InspectionService, folder: Path, stop: threading.Event, path: Path) -> None:
@@ -80,7 +108,7 @@ def _inspect_file(service: InspectionService, folder: Path, stop: threading.Even
     try:
         with path.open("rb") as stream:
             answer = submit_stream(service, stream, "folder", stop, part_id=Path(name).stem, key=f"folder-{key}")
-    except NotAnsweredError:
+    except (NotAnsweredError, DiskFullError):
         raise
     except BlemishError as error:
         log.warning("%s: %s", name, error)

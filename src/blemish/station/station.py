@@ -21,11 +21,12 @@ from blemish.station.jobs import JobRunner
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.recipes import active_recipe, import_bundle, make_recipe
+from blemish.station.repository import expire_keys
 from blemish.station.schemas import InspectionOut
 from blemish.station.seed_reviews import seed_reviews
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
-from blemish.station.sinks import deliver_results
+from blemish.station.sinks import deliver_results, prune_outbox
 from blemish.station.sources import watch_camera, watch_folder
 from blemish.station.status import StationStatus
 
@@ -73,7 +74,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
         stack.callback(service.stop)
         stop = threading.Event()
         work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
-            (_delete_images, (settings, database, stop)),
+            (_clean_up, (settings, database, stop)),
             (status.watch, (stop,)),
             (access.watch, (stop,)),
             *((deliver_results, (sink, settings.station, database, stop)) for sink in settings.sinks),
@@ -134,17 +135,24 @@ def _stop(stop: threading.Event, threads: list[threading.Thread]) -> None:
         thread.join(timeout=10)
 
 
-def _delete_images(settings: Settings, database: Database, stop: threading.Event) -> None:
-    with database.reading() as session:
-        delete_orphans(session, settings)
+def _clean_up(settings: Settings, database: Database, stop: threading.Event) -> None:
+    """Delete what the limits of images, keys and the outbox no longer allow, from time to time."""
+    orphans = False
     while True:
         try:
+            if not orphans:
+                with database.reading() as session:
+                    delete_orphans(session, settings)
+                orphans = True
             removed = 1
             while removed and not stop.is_set():
                 with database.writing() as session:
                     removed = delete_expired(session, settings)
+            with database.writing() as session:
+                expire_keys(session, settings.key_days)
+                prune_outbox(session, settings.outbox_days)
         except Exception:
-            log.exception("expired images could not be deleted; retrying in %.0f s", CLEANUP_S)
+            log.exception("what has expired could not be deleted; retrying in %.0f s", CLEANUP_S)
         if stop.wait(CLEANUP_S):
             return
 

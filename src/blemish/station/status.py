@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from blemish.inspection.result import Verdict
 from blemish.station import alarms
-from blemish.station.alarms import Condition
+from blemish.station.alarms import AlarmCondition
 from blemish.station.database import Database
+from blemish.station.image_store import MIN_DISK_BYTES
 from blemish.station.models import KNOWN_ORIGIN, AlarmRow, InspectionRow, OutboxRow
 from blemish.station.production_counts import newest_part
 from blemish.station.recipes import active_recipe
@@ -31,7 +32,6 @@ SLOW_CHECK_S = 30.0  # of trends, whose queries read thousands of rows
 STALE_S = 5.0  # without a finished check the database hangs
 SINK_STUCK_S = 30.0  # the age of the oldest undelivered result
 CLOCK_JUMP_S = 2.0
-_EMERGENCY_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class StationStatus:
         self._sinks: list[ComponentState] = []
         self._checked = time.monotonic()
         self._clock = _clock_offset()
-        self._slow: tuple[float, int, list[Condition]] = (-SLOW_CHECK_S, -1, [])
+        self._slow: tuple[float, int, list[AlarmCondition]] = (-SLOW_CHECK_S, -1, [])
 
     def count_answer(self, answer: InspectionOut) -> None:
         """Called with every recorded part."""
@@ -88,7 +88,7 @@ class StationStatus:
                            Message("stalled") if stalled else waiting),
             ComponentState("database", self._database.engine.dialect.name, "lost" if error else "ok",
                            Message(error or "reachable")),
-            ComponentState("disk", "", "lost" if disk < _EMERGENCY_BYTES else "warning" if low else "ok", free),
+            ComponentState("disk", "", "lost" if disk < MIN_DISK_BYTES else "warning" if low else "ok", free),
         ]  # fmt: skip
 
     def watch(self, stop: threading.Event) -> None:
@@ -128,19 +128,19 @@ class StationStatus:
             self.last = LastPart(newest.id, newest.verdict, time.monotonic() - age)
             self.last_reject = newest.id if newest.verdict == Verdict.REJECT else 0
 
-    def _conditions(self, session: Session) -> list[Condition]:
+    def _conditions(self, session: Session) -> list[AlarmCondition]:
         settings, last = self.settings, self.last
-        found: list[Condition] = []
+        found: list[AlarmCondition] = []
         before, self._clock = self._clock, _clock_offset()
         if abs(self._clock - before) > CLOCK_JUMP_S:
-            found.append(Condition("clock", value=self._clock - before))
+            found.append(AlarmCondition("clock", value=self._clock - before))
         idle = time.monotonic() - self._started if last is None else min(last.age_s, time.monotonic() - self._started)
         if settings.no_part_s is not None and idle > settings.no_part_s:
-            found.append(Condition("no_part", value=settings.no_part_s))
+            found.append(AlarmCondition("no_part", value=settings.no_part_s))
         for component in self.components():
             if component.state != "ok" and component.kind in ("source", "sink", "engine", "disk"):
                 value = shutil.disk_usage(settings.data).free / GIB if component.kind == "disk" else None
-                found.append(Condition(component.kind, component.name, value))
+                found.append(AlarmCondition(component.kind, component.name, value))
         found += alarms.part_conditions(session, settings)
         newest = 0 if last is None else last.id
         due, known, slow = self._slow

@@ -12,10 +12,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import BlemishError
 from blemish.station import auth, recipes, sinks
+from blemish.station.image_store import DiskFullError, check_disk
 from blemish.station.models import TokenRow, UserRow
 from blemish.station.repository import log_change
-from blemish.station.routes.access import Admin, Line, StationDep, error_responses, or_404
-from blemish.station.schemas import ErrorOut, NewTokenOut, PasswordIn, TokenIn, TokenOut, UserIn, UserOut
+from blemish.station.routes.access import Admin, Engineer, Line, Operator, StationDep, error_responses, or_404
+from blemish.station.schemas import DeadLetterOut, ErrorOut, NewTokenOut, PasswordIn, TokenIn, TokenOut, UserIn, UserOut
 from blemish.station.station import Station
 
 log = logging.getLogger("blemish.station")
@@ -35,6 +36,7 @@ def readyz(station: StationDep) -> Response:
     """Whether a part would be answered: the database, the active recipe and the threads of the service."""
     problem = None
     try:
+        check_disk(station.settings.data)
         with station.database.reading() as session:
             session.execute(text("SELECT 1"))
             recipe = recipes.active_recipe(session)
@@ -43,7 +45,7 @@ def readyz(station: StationDep) -> Response:
             else:
                 station.service.inspectors.get(recipe)
     except (SQLAlchemyError, BlemishError) as error:
-        problem = type(error).__name__
+        problem = str(error) if isinstance(error, DiskFullError) else type(error).__name__
     if station.service.stalled():
         problem = "the service is stalled"
     return JSONResponse({"detail": problem}, 503) if problem else JSONResponse({"status": "ready"})
@@ -53,11 +55,32 @@ def readyz(station: StationDep) -> Response:
 def read_metrics(station: StationDep, user: Line) -> Response:
     """Metrics for Prometheus."""
     settings = station.settings
-    pending: Counter[str] = Counter()
-    for key, count in sinks.count_pending(station.database, settings.station, settings.sinks).items():
-        pending[key.rpartition("#")[0] or key] += count  # without the hash
-    content = station.metrics.text(station.service.depth, pending)
+    pending = _by_name(sinks.count_pending(station.database, settings.station, settings.sinks))
+    dead = dict.fromkeys(pending, 0) | _by_name(sinks.count_dead_letters(station.database))
+    content = station.metrics.text(station.service.depth, pending, dead)
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _by_name(counts: dict[str, int]) -> dict[str, int]:
+    """The counts of sinks, without the hashes in their keys."""
+    named: Counter[str] = Counter()
+    for key, count in counts.items():
+        named[key.rpartition("#")[0] or key] += count
+    return dict(named)
+
+
+@router.get("/dead-letters", responses=error_responses())
+def list_dead_letters(station: StationDep, user: Operator) -> list[DeadLetterOut]:
+    """Results that a sink refused, the newest first."""
+    with station.database.reading() as session:
+        return [DeadLetterOut.model_validate(row) for row in sinks.list_dead_letters(session)]
+
+
+@router.post("/dead-letters/retry", responses=error_responses())
+def retry_dead_letters(station: StationDep, user: Engineer) -> dict[str, int]:
+    """Send them to their sinks again."""
+    with station.database.writing() as session:
+        return {"number": sinks.retry_dead_letters(session, user.name)}
 
 
 @router.get("/tokens", responses=error_responses())
