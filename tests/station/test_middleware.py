@@ -2,15 +2,19 @@
 
 import asyncio
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
+import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from starlette.types import Message
-from station_helpers import HTTP, ServerMaker, make_client, picture, run_station
+from station_helpers import HTTP, ServerMaker, free_port, make_client, picture, run_station, wait_until
 
-from blemish.station import auth
+from blemish.station import auth, http_protocol
 from blemish.station.api import create_app
 from blemish.station.station import Station
 
@@ -119,3 +123,30 @@ def test_a_stranger_is_answered_before_the_body(station: Station) -> None:
              "root_path": "", "raw_path": b"/v1/recipes"}  # fmt: skip
     asyncio.run(create_app(station)(scope, never, send))
     assert sent[0]["status"] == 401
+
+
+def test_headers_that_do_not_arrive_end_the_connection(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEADER_S", 0.3)
+    port = free_port()
+    config = uvicorn.Config(
+        create_app(station), port=port, http=http_protocol.TimedHttpProtocol, log_config=None, lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        for begin in (b"", request, request + b"\r\n"):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                connection.sendall(begin)
+                time.sleep(0.1)
+                if begin.endswith(b"\r\n\r\n"):
+                    assert b"200 OK" in connection.recv(4096)
+                    connection.sendall(request)  # the next request never ends
+                while connection.recv(4096):
+                    pass
+        assert HTTP.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    finally:
+        server.should_exit = True
+        thread.join(10)

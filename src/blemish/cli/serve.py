@@ -1,6 +1,7 @@
 """`blemish serve`: the inspection station."""
 
 import logging
+import re
 import signal
 import sys
 from pathlib import Path
@@ -37,6 +38,18 @@ def serve(
             help="new token to create and print, for a person and a role; nothing is served", metavar="NAME:ROLE"
         ),
     ] = None,
+    new_user: Annotated[
+        str | None,
+        typer.Option(
+            help="new user, whose password is asked for; a person and a role; nothing is served", metavar="NAME:ROLE"
+        ),
+    ] = None,
+    no_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--no-tokens", help="whoever reaches the station is an administrator, until a token is made"
+        ),
+    ] = False,
     engine: EngineOption = "onnxruntime",
     threads: ThreadsOption = None,
     queue_depth: Annotated[
@@ -53,7 +66,7 @@ def serve(
     ] = 64,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="largest number of pixels of an image", rich_help_panel=LIMITS)
-    ] = 100_000_000,
+    ] = 64_000_000,
     time_limit_s: Annotated[
         float, typer.Option(min=0.1, help="longest time until an answer, in seconds", rich_help_panel=LIMITS)
     ] = 30.0,
@@ -71,6 +84,13 @@ def serve(
     keep_gib: Annotated[
         float | None, typer.Option(help="largest size of all kept images, in GiB", rich_help_panel=IMAGES)
     ] = None,
+    done_days: Annotated[
+        float | None,
+        typer.Option(help="delete files in the folder done of a watched one after days", rich_help_panel=IMAGES),
+    ] = None,
+    outbox_days: Annotated[
+        float, typer.Option(min=0.01, help="days for which delivered results are listed", rich_help_panel=INPUT_OUTPUT)
+    ] = 30.0,
     known: Annotated[
         list[Path] | None,
         typer.Option(
@@ -141,11 +161,14 @@ def serve(
         image_folders=images or [], keep=keep, keep_days=keep_days, keep_gib=keep_gib, known=known or [],
         watch=watch or [],
         cameras=camera or [], camera_interval_s=camera_interval_s, sinks=sink or [], secure_cookies=secure_cookies,
+        no_tokens=no_tokens, done_days=done_days, outbox_days=outbox_days,
         **({"shifts": shift} if shift else {}), verdict_age_s=verdict_age_s, no_part_s=alarm_no_part_s or None,
         max_reject_rate=alarm_reject_rate, max_reject_run=alarm_reject_run or None, min_free_gib=alarm_free_gib,
     ), "station")  # fmt: skip
     if new_token is not None:
         _print_new_token(settings, new_token)
+    elif new_user is not None:
+        _add_user(settings, new_user)
     else:
         _run(settings, bundle)
 
@@ -154,25 +177,44 @@ def _print_new_token(settings: Any, text: str) -> None:
     from blemish.station.auth import create_token
     from blemish.station.database import open_database
 
-    name, _, role = text.partition(":")
-    if not name or not role:
-        raise OptionError("give --new-token NAME:ROLE, such as anna:engineer")
+    name, role = _name_and_role(text, "--new-token")
     with open_database(settings.url).writing() as session:
         token = create_token(session, name, role, "command line")
     log.info("only its hash is stored; note it now")
     console.print(token, soft_wrap=True)
 
 
+def _add_user(settings: Any, text: str) -> None:
+    from blemish.station.auth import create_user
+    from blemish.station.database import open_database
+
+    name, role = _name_and_role(text, "--new-user")
+    password = typer.prompt("password", hide_input=True, confirmation_prompt=sys.stdin.isatty(), err=True)
+    with open_database(settings.url).writing() as session:
+        create_user(session, name, role, password, "command line")
+
+
+def _name_and_role(text: str, option: str) -> tuple[str, str]:
+    name, _, role = text.partition(":")
+    if not re.fullmatch(r"[\w.-]{1,100}", name) or not role:
+        raise OptionError(f"give {option} NAME:ROLE, such as anna:engineer")
+    return name, role
+
+
 def _run(settings: Any, bundle: Path | None) -> None:
     import uvicorn
 
     from blemish.station.api import create_app
+    from blemish.station.http_protocol import TimedHttpProtocol
     from blemish.station.pages.site import add_pages
+    from blemish.station.redaction import RedactingFilter
     from blemish.station.station import activate_bundle, check_access, open_station
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it is done
     hide_log()  # a server's messages have a time
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RedactingFilter())
     with open_station(settings) as station:
         check_access(settings, station.database)
         if bundle is not None:
@@ -187,5 +229,8 @@ def _run(settings: Any, bundle: Path | None) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # a request that came through a proxy is never one of this machine
+            http=TimedHttpProtocol,
+            log_config=None,  # through the handlers above
             timeout_graceful_shutdown=30,
         )

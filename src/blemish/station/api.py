@@ -16,6 +16,7 @@ from blemish.station.database import DatabaseBusyError
 from blemish.station.golden_set import GoldenLossError
 from blemish.station.image_store import DiskFullError, ImageNotStoredError, is_disk_full
 from blemish.station.middleware import RequestGuard
+from blemish.station.pictures import PicturesBusyError
 from blemish.station.redaction import redact
 from blemish.station.routes import admin, inspections, jobs, lists, recipes, reviews, status
 from blemish.station.station import Station
@@ -31,6 +32,7 @@ _STATUS: dict[type[BlemishError], int] = {
     LastAdminError: 409,
     DatabaseBusyError: 503,
     DiskFullError: 503,
+    PicturesBusyError: 503,
     TooManyFailuresError: 429,
 }
 

@@ -20,6 +20,7 @@ from blemish.station.image_store import delete_expired, delete_orphans, receive_
 from blemish.station.jobs import JobRunner
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
+from blemish.station.pictures import Pictures
 from blemish.station.recipes import active_recipe, import_bundle, make_recipe
 from blemish.station.repository import expire_keys
 from blemish.station.schemas import InspectionOut
@@ -43,6 +44,7 @@ class Station:
     jobs: JobRunner
     status: StationStatus
     access: AccessList
+    pictures: Pictures
     secret: bytes = field(repr=False)
     throttle: SignInThrottle = field(default_factory=SignInThrottle)
     passwords: PasswordChecker = field(default_factory=PasswordChecker)
@@ -86,9 +88,11 @@ def open_station(settings: Settings) -> Iterator[Station]:
         for thread in threads:
             thread.start()
         stack.callback(_stop, stop, threads)
+        pictures = Pictures()
+        stack.callback(pictures.stop)
         jobs = JobRunner(settings.jobs)
         stack.callback(jobs.stop)
-        yield Station(settings, database, service, metrics, jobs, status, access, load_secret(settings.data))
+        yield Station(settings, database, service, metrics, jobs, status, access, pictures, load_secret(settings.data))
 
 
 def check_access(settings: Settings, database: Database) -> None:

@@ -2,8 +2,11 @@
 
 import hashlib
 import io
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,9 +14,10 @@ import pytest
 from fastapi.testclient import TestClient
 from graphs import anomaly_bundle
 from PIL import Image
-from station_helpers import picture, send, use
+from station_helpers import picture, send, use, wait_until
 
 from blemish.inspection.manifest import Decision
+from blemish.station import rendering
 from blemish.station.station import Station
 
 
@@ -147,3 +151,45 @@ def test_wrong_forms_are_refused(client: TestClient, fields: dict[str, str]) -> 
     files = {"image": ("x.png", picture())} if fields and "image" not in fields else None
     assert client.post("/v1/inspections", data=fields, files=files).status_code == 422
     assert client.get("/v1/inspections").json()["total"] == 0
+
+
+def test_pictures_are_kept_by_browsers_and_rendered_once(
+    station: Station, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = send(client, picture(defect=True)).json()["id"]
+    rendered = []
+    draw = rendering.render_overlay
+    monkeypatch.setattr(rendering, "render_overlay", lambda *given: (rendered.append(given), draw(*given))[1])
+    address = f"/v1/inspections/{part}"
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.get(f"{address}/overlay?side=32"), range(16)))
+    assert len({answer.content for answer in answers}) == 1
+    assert len(rendered) == 1
+    assert "immutable" in answers[0].headers["Cache-Control"]
+    known = {"If-None-Match": answers[0].headers["ETag"]}
+    assert client.get(f"{address}/overlay?side=32", headers=known).status_code == 304
+    assert client.get(f"{address}/overlay?side=48", headers=known).status_code == 200
+    tag = client.get(f"{address}/mask").headers["ETag"]
+    assert client.get(f"{address}/mask", headers={"If-None-Match": tag}).status_code == 304
+    client.post(f"{address}/reviews", json={"label": "scratch"})
+    assert client.get(f"{address}/mask", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_two_threads_render_all_pictures(station: Station, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, gate, busy = send(client, picture()).json()["id"], threading.Event(), []
+    render = rendering.render_image
+
+    def slow(*given: Any) -> bytes:
+        busy.append(threading.current_thread().name)
+        gate.wait(20)
+        return render(*given)
+
+    monkeypatch.setattr(rendering, "render_image", slow)
+    with ThreadPoolExecutor(9) as pool:
+        viewers = [pool.submit(client.get, f"/v1/inspections/{part}/preview?side={side}") for side in range(20, 28)]
+        wait_until(lambda: len(busy) == 2)
+        assert send(client, picture(seed=1)).json()["verdict"] == "pass"  # the line goes on
+        assert len(busy) == 2
+        gate.set()
+        assert {viewer.result().status_code for viewer in viewers} == {200}
+    assert len(set(busy)) == 2

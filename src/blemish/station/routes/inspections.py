@@ -3,17 +3,22 @@
 import asyncio
 import hashlib
 import io
+import json
+from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
+import blemish
 from blemish.errors import DataError
 from blemish.station import rendering
 from blemish.station.image_store import allowed_path, stored_image
 from blemish.station.models import InspectionRow
+from blemish.station.pictures import RenderedPicture
 from blemish.station.repository import count_inspections, find_inspections
 from blemish.station.routes.access import (
     IdInPath,
@@ -37,6 +42,7 @@ from blemish.station.station import Station
 from blemish.translation import ENGLISH
 
 router = APIRouter(tags=["inspections"])
+_YEAR_S = 365 * 24 * 3600
 Side = Annotated[int | None, Query(ge=16, le=8192, description="maximum of the longer side, in px")]
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".tif": "image/tiff", ".bmp": "image/bmp"}
 _FIELDS = {"path": 4096, "part_id": 200, "lot": 200, "recipe": 200}  # maximum lengths
@@ -55,7 +61,7 @@ _FORM = file_form(
 )
 _PNG: dict[str, Any] = {
     "response_class": Response,
-    "responses": {200: {"content": {"image/png": {}}}, **error_responses(404)},
+    "responses": {200: {"content": {"image/png": {}}}, **error_responses(404, 503)},
 }
 
 
@@ -176,23 +182,30 @@ def read(user: Line, row: Loaded) -> InspectionOut:
     return inspection_out(row)
 
 
-@router.get("/inspections/{inspection_id}/image", response_class=Response, responses=error_responses(404))
-def image(user: Operator, row: Loaded, station: StationDep) -> Response:
+@router.get("/inspections/{inspection_id}/image", response_class=Response, responses=error_responses(404, 503))
+async def image(request: Request, user: Operator, row: Loaded, station: StationDep) -> Response:
     """The image file as it was received."""
-    path = stored_image(row, station.settings.images)
-    media = _MEDIA.get(path.suffix, "application/octet-stream")
-    disposition = {"Content-Disposition": f'inline; filename="inspection-{row.id}{path.suffix}"'}
-    return Response(path.read_bytes(), media_type=media, headers=disposition)
+    suffix = Path(row.image_path or "").suffix
+    disposition = {"Content-Disposition": f'inline; filename="inspection-{row.id}{suffix}"'}
+    media = _MEDIA.get(suffix, "application/octet-stream")
+
+    def read_file() -> RenderedPicture:
+        return RenderedPicture(stored_image(row, station.settings.images).read_bytes(), disposition)
+
+    return await _picture(request, station, row, read_file, media=media)
 
 
 @router.get("/inspections/{inspection_id}/preview", **_PNG)
-def preview(user: Operator, row: Loaded, station: StationDep, side: Side = None) -> Response:
+async def preview(request: Request, user: Operator, row: Loaded, station: StationDep, side: Side = None) -> Response:
     """The image as a PNG that a browser can show."""
-    return _png(rendering.render_image(row, station.settings, side))
+    return await _picture(
+        request, station, row, lambda: RenderedPicture(rendering.render_image(row, station.settings, side))
+    )
 
 
 @router.get("/inspections/{inspection_id}/overlay", **_PNG)
-def overlay(
+async def overlay(
+    request: Request,
     user: Operator,
     row: Loaded,
     station: StationDep,
@@ -200,17 +213,24 @@ def overlay(
     language: Annotated[str, Query(max_length=20)] = ENGLISH,
 ) -> Response:
     """The image with the recorded regions and verdict, with words in `language`."""
-    return _png(rendering.render_overlay(row, station.settings, side, language))
+
+    def draw() -> RenderedPicture:
+        return RenderedPicture(rendering.render_overlay(row, station.settings, side, language))
+
+    return await _picture(request, station, row, draw)
 
 
 @router.get("/inspections/{inspection_id}/mask", **_PNG)
-def mask(user: Operator, row: Loaded, side: Side = None) -> Response:
+async def mask(request: Request, user: Operator, row: Loaded, station: StationDep, side: Side = None) -> Response:
     """Defect pixels, white: the mask of the latest review that has one, or else the inspected regions."""
-    return _png(rendering.render_mask(row, side))
+    return await _picture(
+        request, station, row, lambda: RenderedPicture(rendering.render_mask(row, side)), immutable=False
+    )
 
 
 @router.get("/inspections/{inspection_id}/heatmap", **_PNG)
-def heatmap(
+async def heatmap(
+    request: Request,
     user: Operator,
     row: Loaded,
     station: StationDep,
@@ -218,13 +238,33 @@ def heatmap(
     colour: Annotated[bool, Query(description="in colour instead of grey")] = False,
 ) -> Response:
     """The heat map, computed again by the recorded recipe; headers X-Heat-Low and X-Heat-High: range of grey."""
-    inspector = station.service.inspectors.get(row.recipe)
-    heat = rendering.compute_heat_map(row, station.settings, inspector)
-    if colour:
-        return _png(rendering.render_colour_heat(heat, inspector.manifest.decision, side))
-    png, low, high = rendering.render_heat(heat, side)
-    return _png(png, {"X-Heat-Low": repr(low), "X-Heat-High": repr(high)})
+
+    def compute() -> RenderedPicture:
+        inspector = station.service.inspectors.get(row.recipe)
+        heat = rendering.compute_heat_map(row, station.settings, inspector)
+        if colour:
+            return RenderedPicture(rendering.render_colour_heat(heat, inspector.manifest.decision, side))
+        png, low, high = rendering.render_heat(heat, side)
+        return RenderedPicture(png, {"X-Heat-Low": repr(low), "X-Heat-High": repr(high)})
+
+    return await _picture(request, station, row, compute)
 
 
-def _png(content: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(content, media_type="image/png", headers=headers)
+async def _picture(
+    request: Request,
+    station: Station,
+    row: InspectionRow,
+    render: Callable[[], RenderedPicture],
+    media: str = "image/png",
+    immutable: bool = True,
+) -> Response:
+    """A picture with an ETag; a recorded inspection never changes, but a review may add a mask to it."""
+    query = sorted(request.query_params.multi_items())
+    name = [blemish.__version__, request.url.path, query, row.image_sha256, [review.id for review in row.reviews]]
+    tag = hashlib.sha256(json.dumps(name if not immutable else name[:-1]).encode()).hexdigest()[:32]
+    cache = f"private, max-age={_YEAR_S}, immutable" if immutable else "private, no-cache"
+    headers = {"ETag": f'"{tag}"', "Cache-Control": cache}
+    if f'"{tag}"' in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    picture = await station.pictures.get(tag, render)
+    return Response(picture.content, media_type=media, headers=headers | picture.headers)
