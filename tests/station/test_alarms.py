@@ -7,7 +7,7 @@ import pytest
 from station_helpers import make_client, picture, run_station, send, wait_until
 
 from blemish.station import alarms, drift, image_quality, production_counts, status
-from blemish.station.alarms import Condition
+from blemish.station.alarms import AlarmCondition
 from blemish.station.database import Database
 from blemish.station.models import RecipeRow, now
 from blemish.station.station import Station
@@ -15,7 +15,7 @@ from blemish.translation import translator
 
 
 def test_an_alarm_is_raised_ends_and_returns_as_one_until_it_is_acknowledged(database: Database) -> None:
-    def update(*conditions: Condition) -> list[tuple[str, bool, str | None]]:
+    def update(*conditions: AlarmCondition) -> list[tuple[str, bool, str | None]]:
         with database.writing() as session:
             changed = alarms.find_changes(session, "s", conditions)
             alarms.update(session, "s", conditions)
@@ -26,7 +26,7 @@ def test_an_alarm_is_raised_ends_and_returns_as_one_until_it_is_acknowledged(dat
         return found
 
     before: list[tuple[str, bool, str | None]] = []
-    full, stuck = Condition("disk", value=0.5), Condition("sink", "csv:x")
+    full, stuck = AlarmCondition("disk", value=0.5), AlarmCondition("sink", "csv:x")
     assert update(full) == [("disk", True, None)]
     assert update(full, stuck) == [("sink", True, None), ("disk", True, None)]
     assert update(full) == [("sink", False, None), ("disk", True, None)]

@@ -77,7 +77,7 @@ def explain(
         assert inspection.class_scores is not None
         regions = regions_by_share(inspection.heat_map, share, explained, inspection.valid)
         picture = blend_heat(as_picture(read_image(path)), inspection.heat_map)
-        write_image(out / names.of(str(path)), draw_boxes(picture, [region.box for region in regions]))
+        write_image(out / names.name_for(str(path)), draw_boxes(picture, [region.box for region in regions]))
         results.append(
             {
                 "image": str(path),

@@ -154,7 +154,7 @@ class OutputNames:
         self._by_source[str(path)] = name
         return True
 
-    def of(self, source: str) -> Path:
+    def name_for(self, source: str) -> Path:
         return self._by_source[source]
 
 
@@ -237,7 +237,7 @@ def _write_marked(
     from blemish.report.overlay import draw_overlay
 
     source = str(inspection.source)
-    name = names.of(source)
+    name = names.name_for(source)
     write_image(folder / name, draw_overlay(read_image(source), inspection, heat_range))
 
 

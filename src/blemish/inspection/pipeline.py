@@ -32,7 +32,7 @@ MAX_BATCH_BYTES = 128 * 2**20  # of images that are held for one batch
 
 @dataclass(frozen=True, slots=True)
 class FailedInspection:
-    """Takes the place of an inspection where an image could not be inspected."""
+    """Returned instead of an inspection where an image could not be inspected."""
 
     source: str
     error: BlemishError
@@ -232,7 +232,7 @@ def _label(decoded: DecodedImage, verdict: Verdict, decision: Decision) -> str:
 
 
 def _is_complete(job: ImageJob | FailedInspection) -> bool:
-    """Whether the network has nothing left to do for the job."""
+    """Whether the network has run on all tiles of the job."""
     return isinstance(job, FailedInspection) or job.result is not None or job.failure is not None
 
 
@@ -250,7 +250,7 @@ def _take(waiting: deque[ImageJob | FailedInspection], count: int) -> Iterator[I
 
 
 def _failed(name: str, error: BaseException) -> FailedInspection:
-    """A failure for the image's own sake; an unforeseen one gets a line with the image's name."""
+    """The failure of one image; an unforeseen one gets a message with the image's name."""
     if isinstance(error, BlemishError):
         return FailedInspection(name, error)
     own = ImageError(f"{name} cannot be inspected: {type(error).__name__}: {' '.join(str(error).split())[:200]}")

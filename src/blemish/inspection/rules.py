@@ -47,7 +47,7 @@ class Operand:
     def is_per_region(self) -> bool:
         return self.number is None and self.aggregate is None
 
-    def of(self, region: Region | None, regions: Sequence[Region]) -> float | None:
+    def evaluate(self, region: Region | None, regions: Sequence[Region]) -> float | None:
         """The value for a region; None for a region of another class, or an aggregate of no region."""
         if self.number is not None:
             return self.number
@@ -69,7 +69,7 @@ class Comparison:
     right: Operand
 
     def holds(self, region: Region | None, regions: Sequence[Region]) -> bool:
-        left, right = self.left.of(region, regions), self.right.of(region, regions)
+        left, right = self.left.evaluate(region, regions), self.right.evaluate(region, regions)
         return left is not None and right is not None and _COMPARE[self.sign](left, right)
 
     def values(self) -> list[Operand]:

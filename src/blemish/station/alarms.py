@@ -39,7 +39,7 @@ _QUALITY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class AlarmCondition:
     """A condition that holds at present."""
 
     kind: str  # a key of SENTENCES
@@ -51,34 +51,34 @@ def alarm_text(row: AlarmRow, t: Translate) -> str:
     return t(SENTENCES[row.kind], subject=row.subject, value=row.value or 0.0)
 
 
-def part_conditions(session: Session, settings: Settings) -> list[Condition]:
+def part_conditions(session: Session, settings: Settings) -> list[AlarmCondition]:
     """Repeated images and too many rejects among the newest parts of the line."""
     row = InspectionRow
     query = select(row.verdict, row.image_sha256).where(row.station == settings.station, is_production())
     newest = session.execute(query.order_by(row.id.desc()).limit(NEWEST)).all()
     repeated = [sha256 for sha256, number in Counter(sha256 for _, sha256 in newest).items() if number > 1]
-    found = [Condition("same_image", sha256[:16]) for sha256 in repeated]
+    found = [AlarmCondition("same_image", sha256[:16]) for sha256 in repeated]
     rejects = [verdict == Verdict.REJECT for verdict, _ in newest]
     run = rejects.index(False) if False in rejects else len(rejects)
     if settings.max_reject_run is not None and run >= settings.max_reject_run:
-        found.append(Condition("reject_run", value=run))
+        found.append(AlarmCondition("reject_run", value=run))
     share = sum(rejects) / max(len(rejects), 1)
     if settings.max_reject_rate is not None and len(rejects) >= MIN_PARTS and share > settings.max_reject_rate:
-        found.append(Condition("reject_rate", value=share))
+        found.append(AlarmCondition("reject_rate", value=share))
     return found
 
 
-def trend_conditions(session: Session, station: str) -> list[Condition]:
+def trend_conditions(session: Session, station: str) -> list[AlarmCondition]:
     """Drift of scores and image quality, with the active recipe."""
     recipe = active_recipe(session)
     if recipe is None:
         return []
-    found = [Condition(_QUALITY[alarm.kind], value=alarm.value)
+    found = [AlarmCondition(_QUALITY[alarm.kind], value=alarm.value)
              for alarm in image_quality.find_alarms(session, recipe.id, station)]  # fmt: skip
     scores = drift.good_scores(session, recipe)[1]
     baseline = min(drift.BASELINE, len(scores) // 2)
     if baseline >= drift.MIN_BASELINE and drift.compute_ewma(scores, baseline).drifted:
-        found.append(Condition("drift"))
+        found.append(AlarmCondition("drift"))
     return found
 
 
@@ -94,13 +94,13 @@ def list_alarms(session: Session, station: str, limit: int = 100) -> list[AlarmR
     return list(session.scalars(query))
 
 
-def find_changes(session: Session, station: str, conditions: Sequence[Condition]) -> bool:
+def find_changes(session: Session, station: str, conditions: Sequence[AlarmCondition]) -> bool:
     """Whether `update` would change the record."""
     holding = {(c.kind, c.subject) for c in conditions}
     return holding != {(row.kind, row.subject) for row in list_open(session, station) if row.ended_at is None}
 
 
-def update(session: Session, station: str, conditions: Sequence[Condition]) -> None:
+def update(session: Session, station: str, conditions: Sequence[AlarmCondition]) -> None:
     """Raise alarms whose condition holds, and end those whose condition is over.
 
     A condition that returns before anybody has acknowledged its alarm raises no second one.

@@ -21,7 +21,7 @@ LOG_EVERY_S = 60.0
 
 
 def draws_bar(progress: bool) -> bool:
-    """Whether progress is drawn as a bar, which takes a terminal; otherwise it is logged once a minute."""
+    """Whether progress is shown as a bar, which needs a terminal; otherwise it is logged once a minute."""
     return progress and sys.stderr.isatty()
 
 

@@ -18,7 +18,7 @@ from blemish.methods.classification.networks import Trunk
 from blemish.methods.common.backbones import Backbone
 from blemish.training.learn.run import load_weights, read_config, weights_file
 
-State = dict[str, Tensor]
+NamedTensors = dict[str, Tensor]
 PROBE_SHARE = 0.1  # of the steps
 MIN_SHARED = 0.1  # share of the network's parameters that must come from the other run
 
@@ -74,7 +74,7 @@ def transferable_parameters(method: nn.Module) -> set[str]:
     return names
 
 
-def match_by_name(source: State, target: State) -> State:
+def match_by_name(source: NamedTensors, target: NamedTensors) -> NamedTensors:
     """Tensors of `source` under the names that `target` has for them, without layers after the shared network.
 
     Names agree in their ends; of all pairs of prefixes, the one under which most tensors match is taken.
@@ -103,7 +103,7 @@ def _last_two(name: str) -> str:
 
 
 def _prefixes(first: str, second: str) -> tuple[str, str]:
-    """What precedes the common end of two dotted names."""
+    """The two dotted names without their common end."""
     a, b = first.split("."), second.split(".")
     common = 0
     while common < min(len(a), len(b)) and a[-1 - common] == b[-1 - common]:
