@@ -19,7 +19,7 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
 from blemish.geometry import Box, Rle, shape_bounds
 from blemish.imaging.pixel_range import PixelValues, describe_range, join_values, measure_values
-from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.read import read_image, read_mask, turn_like_image
 
 MIN_SIDE = 8  # px; an image with a shorter side can hardly be meant
 MAX_NEAR_PAIRS = 100_000  # more are not listed: the set is then one part under a fixed camera, or one image many times
@@ -137,6 +137,7 @@ def _check_image(sample: Sample) -> _ImageFindings:
         size = (image.shape[0], image.shape[1])
         if sample.mask is not None:
             mask = read_mask(sample.mask) if sample.mask_classes is None else read_label_map(sample.mask) > 0
+            mask = turn_like_image(mask, size, sample.image, sample.mask)
             empty = not mask.any()
             if mask.shape != size:
                 mask_error = f"{sample.mask}: {mask.shape[1]}×{mask.shape[0]}, its image {size[1]}×{size[0]}"

@@ -25,7 +25,7 @@ from blemish.geometry import (
     shape_bounds,
     shape_mask,
 )
-from blemish.imaging.read import check_mask_size, image_header, read_image, read_mask
+from blemish.imaging.read import check_mask_size, image_header, read_image, read_mask, turn_like_image
 
 VOID = 255  # value of a class mask for pixels that are not inspected, unless that many classes have names
 
@@ -54,7 +54,7 @@ def read_defect_mask(sample: Sample, size: tuple[int, int]) -> Mask:
     DataError where they are not known; ImageError for a mask file that cannot be read or is of another size.
     """
     if sample.mask is not None and sample.mask_classes is None:
-        return read_mask(sample.mask, size)
+        return read_mask(sample.mask, size, sample.image)
     mask = np.zeros(size, np.bool_)
     for _, pixels in _class_layers(sample, size):
         mask |= pixels
@@ -157,14 +157,20 @@ def read_label_map(path: Path) -> Labels:
     return values[..., 0].astype(np.int64)
 
 
+def _fitting_label_map(mask: Path, size: tuple[int, int], image: Path) -> Labels:
+    """Pixel values (H, W) of a class mask, turned with its image if need be; ImageError where its size is another."""
+    values = turn_like_image(read_label_map(mask), size, image, mask)
+    check_mask_size(mask, values.shape, size)
+    return values
+
+
 def read_ignored_pixels(sample: Sample, size: tuple[int, int]) -> Mask | None:
     """Pixels (H, W) that outlines and class masks say are to be ignored; None where none says so."""
     mask = np.zeros(size, np.bool_)
     for shape in sample.ignore_shapes or ():
         mask |= shape_mask(shape, size)
     if sample.mask is not None and sample.mask_classes is not None:
-        values = read_label_map(sample.mask)
-        check_mask_size(sample.mask, values.shape, size)
+        values = _fitting_label_map(sample.mask, size, sample.image)
         numbers = [value for value, name in enumerate(sample.mask_classes, 1) if name == IGNORE]
         if len(sample.mask_classes) < VOID:
             numbers.append(VOID)
@@ -176,10 +182,9 @@ def _class_layers(sample: Sample, size: tuple[int, int]) -> Iterable[tuple[str, 
     """(class, its pixels), several times the same class perhaps."""
     if sample.mask is not None and sample.mask_classes is None:
         if sample.label != GOOD:
-            yield sample.label or DEFECT, read_mask(sample.mask, size)
+            yield sample.label or DEFECT, read_mask(sample.mask, size, sample.image)
     elif sample.mask is not None:
-        values = read_label_map(sample.mask)
-        check_mask_size(sample.mask, values.shape, size)
+        values = _fitting_label_map(sample.mask, size, sample.image)
         for value, name in enumerate(sample.mask_classes or (), 1):
             if name not in (GOOD, IGNORE):
                 yield name, values == value

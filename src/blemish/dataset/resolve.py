@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,7 +30,7 @@ from blemish.dataset.labels import (
 from blemish.dataset.sample import DEFECT, GOOD, IGNORE, AnnotationWarning, Dataset, Sample
 from blemish.errors import ImageError, MaskError
 from blemish.geometry import Box, Polygon, Shape
-from blemish.imaging.read import image_header, read_mask
+from blemish.imaging.read import has_clear_frame, image_header, read_mask
 
 _BACKGROUND = "background"
 EMPTY_OF_DEFECTIVE = "annotations are empty although the image is defective: the place of its defect is not known"
@@ -160,6 +159,8 @@ def _read_content(sample: Sample) -> _Content:
                     error = f"{sample.mask}: pixel values without a name: {shown}"
                 marks |= named - {GOOD, IGNORE}
                 names |= named
+            if marks and not has_clear_frame(sample.mask, sample.image):
+                error = f"{sample.mask}: EXIF turns {sample.image} and not the mask: which way up it is cannot be told"
             size_fits = bool(marks) or sample.label == GOOD or _fits(size, sample.image)
         except MaskError:  # the masks of the whole set are not what they are taken for
             raise
