@@ -62,6 +62,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Evaluate",
     "serve": "Station",
     "replay": "Station",
+    "record": "Station",
 }
 
 
@@ -146,7 +147,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def refusal(error: BaseException) -> str | None:
-    """What the operating system refuses, with the file's name; None where the error is not of that kind.
+    """The operating system's error as a message with the file's name; None where the error is not of that kind.
 
     Libraries that write files themselves wrap its error in one of their own, or keep only its text.
     """
