@@ -1,5 +1,7 @@
 """Fixtures of several test files: the folder of real data, and a tiny synthetic data set."""
 
+import ctypes
+import gc
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,15 @@ from blemish.dataset.sample import Dataset
 from blemish.dataset.split import ensure_splits
 
 SIDE = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released_memory():
+    """Freed memory goes back to the system after each file: networks of many sizes fragment the heap."""
+    yield
+    gc.collect()
+    if os.name == "posix" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
