@@ -1,6 +1,8 @@
 """The pages, used in a headless Chromium as people use them."""
 
 import ast
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ import pytest
 from browser import Browser
 from fastapi.testclient import TestClient
 from graphs import anomaly_bundle
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.keys import Keys
 from station_helpers import HTTP, SIDE, Server, grey, picture, run_station, wait_until
 
@@ -24,12 +28,14 @@ from blemish.inspection.convert import from_dict
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import ReasonKind
 from blemish.station import (
+    alarms,
     auth,
     image_quality,
 )
 from blemish.station.models import InspectionRow
 from blemish.station.pages import (
     dataset_view,
+    heartbeat,
     inspection_card,
     job_list,
     live,
@@ -40,6 +46,7 @@ from blemish.station.pages import (
     training_form,
     trends,
 )
+from blemish.station.pages import help as help_texts
 from blemish.station.pages import site as pages_site
 from blemish.station.pages.layout import MENU
 from blemish.station.pages.session import PageSession
@@ -250,8 +257,10 @@ def test_a_part_is_found_again_and_its_card_shows_everything(site: Site) -> None
     page = site.open("/trace")
     page.one("[data-name=results]")
     page.shoot("trace")
-    page.fill("part_id", "wanted" + Keys.ENTER)
+    page.fill("part_contains", "WANT" + Keys.ENTER)
     page.until(lambda: len(page.all("[data-name=results] .thumb")) == 1)
+    rows = list(csv.DictReader(io.StringIO(HTTP.get(page.one("[data-name=csv]").get_attribute("href")).text)))
+    assert [(row["part_id"], row["lot"], row["verdict"]) for row in rows] == [("wanted", "L40", "reject")]
     page.click("[data-name=results] .thumb")
     page.one("[data-name=reason]", "at or above the reject threshold")
     text = page.one(".page").text
@@ -262,11 +271,94 @@ def test_a_part_is_found_again_and_its_card_shows_everything(site: Site) -> None
     assert not page.all(".no-print")[0].is_displayed()
     assert not page.all(".q-drawer")[0].is_displayed()
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    page.driver.back()
+    page.until(lambda: len(page.all("[data-name=results] .thumb")) == 1)  # the same list again
+    page.click("[data-name=results] .thumb")
     page.click("button", "Inspect again")
     page.one(".q-notification", "the result is the same")
     page.check(site.url)
     page = site.open("/card/999999")
     page.one(".empty", "No such part")
+
+
+def test_a_search_takes_pieces_in_any_case_and_filters_by_recipe_station_and_review(
+    station: Station, client: TestClient
+) -> None:
+    for name, lot in (("Plate_7", "May/A"), ("plate-8", "may/b"), ("other", None)):
+        fields = {"part_id": name, **({"lot": lot} if lot else {})}
+        assert client.post("/v1/inspections", files={"image": picture()}, data=fields).is_success
+    client.post("/v1/inspections/1/reviews", json={"label": "good"})
+
+    def found(**query: str) -> list[str]:
+        return sorted(part["part_id"] for part in client.get("/v1/inspections", params=query).json()["items"])
+
+    assert found(part_contains="PLATE") == ["Plate_7", "plate-8"]
+    assert found(part_contains="e_") == ["Plate_7"]  # no wildcard
+    assert found(lot_contains="Y/B") == ["plate-8"]
+    assert found(part_contains="plate", reviewed="false", recipe="test", station="station") == ["plate-8"]
+    lines = client.get("/v1/inspections.csv", params={"part_contains": "plate"}).content.decode("utf-8-sig")
+    assert [row["part_id"] for row in csv.DictReader(io.StringIO(lines))] == ["plate-8", "Plate_7"]
+
+
+def test_a_missing_page_is_told_in_the_readers_language(site: Site) -> None:
+    for language, text in (("zh-CN", "没有此页面"), ("en", "No such page")):
+        answer = HTTP.get(f"{site.url}/nowhere/<b>", headers={"Accept-Language": language})
+        assert answer.status_code == 404
+        assert text in answer.text
+    assert HTTP.get(f"{site.url}/v1/nowhere").json() == {"detail": "Not Found"}
+
+
+def test_every_page_has_help_and_the_api_reference_needs_no_internet(site: Site) -> None:
+    for path, _, _ in MENU:
+        page = site.open(path)
+        page.click("[data-name=help]")
+        page.one("[data-name=help-text]")
+    page.click(".q-dialog a", "API reference")
+    page.one(".operation", "/v1/inspections/{inspection_id}")
+    text = page.one(".page").text
+    assert all(path in text for path in site.get("/openapi.json")["paths"])
+    page.shoot("reference")
+    page.check(site.url)
+
+
+def test_the_mask_is_zoomed_moved_and_polygon_points_are_dragged(site: Site) -> None:
+    part = site.send(grey(DOUBTFUL_GREY, seed=70), part_id="zoomed")
+    page = site.open(f"/review?id={part['id']}")
+    canvas = page.all(".mask-editor canvas")[1]
+    page.until(lambda: canvas.size["width"] > 100 and canvas.get_attribute("width") == str(SIDE))
+    width = canvas.rect["width"]
+    page.press("p")
+    for x, y in ((0.6, 0.1), (0.9, 0.1), (0.75, 0.2)):
+        page.drag(canvas, (x, y))
+    page.drag(canvas, (0.75, 0.2), (0.75, 0.4))  # the third point
+    page.drag(canvas, (0.6, 0.1))  # closes it
+    page.press("+", "+")
+    page.until(lambda: canvas.rect["width"] == pytest.approx(2.25 * width, rel=0.01))
+    before = canvas.rect["x"]
+    page.press("v")
+    frame = page.one(".mask-editor")
+    page.drag(frame, (0.3, 0.5), (0.5, 0.5))
+    page.until(lambda: canvas.rect["x"] == pytest.approx(before + 0.2 * frame.rect["width"], abs=3))
+    page.shoot("review-zoomed")
+    page.press("0")
+    page.until(lambda: canvas.rect["width"] == pytest.approx(width, rel=0.01))
+    page.fill("note", "seen from the left" + Keys.ENTER)
+    wait_until(lambda: bool(site.get(f"/v1/inspections/{part['id']}")["reviews"]))
+    assert site.get(f"/v1/inspections/{part['id']}")["reviews"][0]["note"] == "seen from the left"
+    mask = fetch_mask(site, part["id"])
+    assert mask[20, 48]
+    assert not mask[30, 48]
+    page.check(site.url)
+
+
+def test_an_image_of_a_dataset_is_enlarged(site: Site) -> None:
+    page = site.open(f"/training?path={site.folder / 'data'}")
+    page.click("[data-name=gallery] .thumb img")
+    image = page.one("[data-name=enlarged] img")
+    width = image.rect["width"]
+    ActionChains(page.driver).scroll_from_origin(ScrollOrigin.from_element(image), 0, -400).perform()
+    page.until(lambda: image.rect["width"] > 1.5 * width)
+    page.check(site.url)
 
 
 def test_all_pages_in_chinese(site: Site) -> None:
@@ -302,7 +394,7 @@ def test_a_token_opens_the_pages_of_its_role_only(browser: Browser, serve: Any, 
     browser.shoot("login")
     browser.fill("token", "blm_wrong" + Keys.ENTER)
     browser.one("#sign-in-problem", "Invalid or revoked token.")
-    browser.driver.get_log("browser")  # it tells of the refusal
+    browser.driver.get_log("browser")  # it contains the refusal
     browser.open(f"{server.url}/login?next=/review")
     browser.fill("token", tokens["operator"] + Keys.ENTER)
     browser.one(".panel", "True class")
@@ -312,8 +404,7 @@ def test_a_token_opens_the_pages_of_its_role_only(browser: Browser, serve: Any, 
     browser.open(f"{server.url}/review")
     browser.one("[data-name=save]")
     HTTP.delete(f"{server.url}/v1/tokens/operator", headers=head)
-    browser.click("[data-name=save]")
-    browser.one(".q-notification", "Your token is no longer valid")
+    browser.until(lambda: "/login?next=" in browser.driver.current_url, seconds=3)
     assert HTTP.get(f"{server.url}/v1/inspections/1", headers=head).json()["reviews"] == []
     browser.open(f"{server.url}/login")
     browser.fill("token", tokens["line"] + Keys.ENTER)
@@ -334,6 +425,19 @@ def test_every_text_of_the_pages_is_translated() -> None:
     used |= {*(title for _, title, _ in trends.QUALITIES), *(title for _, title in dataset_view.FINDINGS)}
     used |= {*training_form.HINTS.values(), *job_list.ICONS, *auth.ROLES, *get_args(image_quality.AlarmKind)}
     used |= {*result.SENTENCES.values(), session.DATABASE_LOST, *threshold.COLOURS, *inspection_card.TIMINGS}
+    used |= {text for texts in help_texts.HELP.values() for text in texts} | {*heartbeat.TEXTS.values()}
+    used |= {
+        *alarms.SENTENCES.values(),
+        *live.COUNTED_BY,
+        "source",
+        "sink",
+        "engine",
+        "database",
+        "disk",
+        "Line display",
+    }
+    used |= {"reachable", "stalled", "no answer", "no image", "works", "{number} waiting", "{free:.1f} GiB free"}
+    used |= {"{number} waiting, {dead} refused", "API reference"}
     used |= {"pass", "review", "reject", "api", "folder", "camera", "dataset", "all defects", "all images"}
     assert set(result.SENTENCES) == set(ReasonKind)
     for language in languages()[1:]:

@@ -21,9 +21,10 @@ from blemish.report.overlay import as_picture, draw_outline
 from blemish.station.auth import User
 from blemish.station.image_store import allowed_dataset
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import alarm, class_select, div, hint, metric_tile, pager, panel, table
+from blemish.station.pages.widgets import alarm, class_select, dialog, div, hint, metric_tile, pager, panel, table
+from blemish.station.pages.zoom_image import ZoomImage
 
-TILES, SIDE = 18, 200
+TILES, SIDE, LARGE_SIDE = 18, 200, 2048
 MAX_LISTED = 8  # findings of a kind
 FINDINGS = (
     ("unreadable", "Unreadable files"),
@@ -140,18 +141,29 @@ class DatasetView:
         t = self.page.t
         samples = [s for s in self.dataset.samples if self.label in ("", s.label)]
         shown = samples[self.first : self.first + TILES]
-        pictures = await asyncio.to_thread(lambda: [_thumbnail(sample) for sample in shown])
+        pictures = await asyncio.to_thread(lambda: [_picture(sample) for sample in shown])
         with div("tiles").props("data-name=gallery"):
             for sample, source in zip(shown, pictures, strict=True):
                 with div("thumb"):
                     if source:
-                        ui.element("img").props(f'src="{source}" alt=""').classes("picture")
+                        image = ui.element("img").props(f'src="{source}" alt=""').classes("picture")
+                        image.style("cursor: zoom-in").on(
+                            "click", self.page.handler("engineer", lambda user, s=sample: self._enlarge(s))
+                        )
                     else:
                         ui.label(t("unreadable")).classes("no-picture")
                     ui.label(sample.image.name).tooltip(str(sample.image))
                     hint(f"{t(sample.label or 'unknown')} · {t(sample.split or 'no split')}")
         last = self.first + len(shown)
         pager(self.first + 1, last, len(samples), partial(self._turn, -TILES), partial(self._turn, TILES))
+
+    async def _enlarge(self, sample: Sample) -> None:
+        source = await asyncio.to_thread(_picture, sample, LARGE_SIDE)
+        with dialog(sample.image.name, width=1400) as window:
+            if source is not None:
+                ZoomImage(source).props("data-name=enlarged")
+            hint(self.page.t("The wheel zooms, the pointer moves the picture."))
+            ui.button(self.page.t("Close"), on_click=window.close).props("no-caps flat")
 
     async def _turn(self, by: int) -> None:
         self.first += by
@@ -173,7 +185,7 @@ def _findings(page: PageSession, found: Audit) -> None:
                 ui.label(" = ".join(line["images"]) if isinstance(line, dict) else str(line)).classes("mono")
 
 
-def _thumbnail(sample: Sample) -> str | None:
+def _picture(sample: Sample, side: int = SIDE) -> str | None:
     """The image with its defects outlined, as a data URI, or None where it cannot be read."""
     try:
         image = read_image(sample.image)
@@ -182,7 +194,7 @@ def _thumbnail(sample: Sample) -> str | None:
             picture = draw_outline(picture, read_defect_mask(sample, (image.shape[0], image.shape[1])))
     except BlemishError:
         return None
-    scale = SIDE / max(picture.shape[:2])
+    scale = min(1.0, side / max(picture.shape[:2])) if side > SIDE else side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     return "data:image/jpeg;base64," + base64.b64encode(encode(small, ".jpg")).decode()

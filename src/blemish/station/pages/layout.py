@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from blemish.errors import BlemishError
 from blemish.station.pages.heartbeat import add_heartbeat
+from blemish.station.pages.help import show_help
 from blemish.station.pages.session import DATABASE_LOST, LANGUAGE_COOKIE, THEME_COOKIE, PageSession, open_session
 from blemish.station.pages.widgets import empty_state
 from blemish.station.recipes import active_recipe
@@ -24,7 +25,7 @@ log = logging.getLogger("blemish.station")
 Build = Callable[[PageSession, Request], Awaitable[None]]
 Frame = Callable[[PageSession, str, str, str | None], AbstractContextManager[None]]
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-PRIMARY = "#1f4e79"
+PRIMARY, DARK_PRIMARY = "#1f4e79", "#4a90d0"
 MENU = (
     ("/", "Live", "monitor_heart"),
     ("/review", "Review", "rate_review"),
@@ -96,6 +97,9 @@ def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iter
         name = t("Light theme") if page.dark else t("Dark theme")
         change = _icon_button("light_mode" if page.dark else "dark_mode", name).tooltip(name).props("data-name=theme")
         change.on("click", js_handler=f"() => {{ document.cookie='{theme}'; location.reload() }}")
+        _icon_button("help_outline", t("Help")).tooltip(t("Help")).props("data-name=help").on_click(
+            lambda: show_help(page, path)
+        )
         for language in languages():
             if language != page.language:
                 cookie = f"document.cookie='{LANGUAGE_COOKIE}={language};path=/;max-age=31536000;samesite=strict'"
@@ -122,7 +126,12 @@ def _head(page: PageSession, title: str, dark: bool = False) -> None:
     ui.dark_mode(dark or page.dark)
     ui.page_title(f"{page.t(title)} · blemish")
     ui.add_head_html(f"<script>document.documentElement.lang = '{page.language}'</script>")
-    ui.colors(primary=PRIMARY, positive="#16a34a", negative="#dc2626", warning="#d97706")
+    ui.colors(
+        primary=DARK_PRIMARY if dark or page.dark else PRIMARY,
+        positive="#16a34a",
+        negative="#dc2626",
+        warning="#d97706",
+    )
     add_heartbeat(page)
 
 

@@ -46,9 +46,8 @@ async def build(page: PageSession, request: Request) -> None:
         ui.label(status.recipe or t("no recipe")).classes("recipe-name")
         ui.label("").classes("connection")
         ui.space()
-        with ui.link(target="/").classes("alarm-link"):
-            ui.icon("warning", size="20px")
-            ui.label("").classes("alarm-count")
+        with ui.link(target="/").classes("alarm-link").tooltip(t("Alarms")):
+            ui.label("").classes("alarm-count").style("display: none")
         sound_button(page)
         full = ui.button(t("Full screen"), icon="fullscreen").props("flat dense no-caps data-name=fullscreen")
         toggle = "document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()"

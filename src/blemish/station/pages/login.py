@@ -1,4 +1,4 @@
-"""Sign-in with a token."""
+"""Sign-in with a token, or with name and password."""
 
 from fastapi import Request
 from nicegui import ui
@@ -7,15 +7,18 @@ from blemish.station.pages.layout import PRIMARY, STYLE
 from blemish.station.pages.session import open_session
 from blemish.station.station import Station
 
-# The token goes to the REST API, whose response sets a cookie that no script can read.
+# It goes to the REST API, whose response sets a cookie that no script can read.
 _SIGN_IN = """async () => {
   const shown = document.getElementById('sign-in-problem');
   try {
     const body = new FormData();
-    body.append('token', document.querySelector('.token input').value.trim());
+    const name = document.querySelector('.user-name input').value.trim();
+    const secret = document.querySelector('.token input').value;
+    if (name) { body.append('name', name); body.append('password', secret); }
+    else body.append('token', secret.trim());
     const answer = await fetch('/v1/session', {method: 'POST', body});
     if (answer.ok) location.assign(NEXT);
-    else shown.textContent = REFUSED;
+    else shown.textContent = answer.status === 429 ? TOO_MANY : name ? WRONG : REFUSED;
   } catch { shown.textContent = AWAY; }
 }"""
 
@@ -27,6 +30,8 @@ def add(station: Station) -> None:
         script = (
             _SIGN_IN.replace("NEXT", repr(_own_path(request.query_params.get("next", "/"))))
             .replace("REFUSED", repr(t("Invalid or revoked token.")))
+            .replace("WRONG", repr(t("Wrong name or password.")))
+            .replace("TOO_MANY", repr(t("Too many failed attempts; wait a moment.")))
             .replace("AWAY", repr(t("The station does not answer.")))
         )
         ui.add_css(STYLE)
@@ -34,8 +39,10 @@ def add(station: Station) -> None:
         page = ui.column().classes("page").style("max-width: 420px; padding-top: 12vh")
         with page, ui.element("section").classes("panel"):
             ui.label("blemish").style("font-size: 26px; font-weight: 700")
-            ui.label(t("Sign in with the token that an administrator gave you.")).classes("soft")
-            field = ui.input(t("Token"), password=True, password_toggle_button=True)
+            ui.label(t("Sign in with your name and password, or with a token alone.")).classes("soft")
+            name = ui.input(t("Name")).props('outlined data-name=user-name autocomplete="username"')
+            name.classes("user-name").on("keydown.enter", js_handler=script)
+            field = ui.input(t("Password or token"), password=True, password_toggle_button=True)
             field.props('autofocus outlined data-name=token autocomplete="current-password"').classes("token")
             field.on("keydown.enter", js_handler=script)
             ui.button(t("Sign in")).props("no-caps").on("click", js_handler=script)

@@ -1,27 +1,35 @@
 // An image with its heat map, and a mask that is painted and erased with brush and polygon, by mouse, pen or finger.
 export default {
   template: `
-    <div class="mask-editor" style="position:relative; touch-action:none; user-select:none; line-height:0">
+    <div class="mask-editor" style="position:relative; overflow:hidden; touch-action:none; user-select:none; line-height:0"
+      @wheel.prevent="wheel" @contextmenu.prevent>
+     <div ref="sheet" :style="sheetStyle">
       <img ref="image" :src="source" @load="fit" @error="$emit('problem')" draggable="false" style="width:100%; border-radius:6px"/>
       <img v-if="heat" v-show="heatShown" :src="heat" draggable="false" :style="heatStyle"/>
       <canvas ref="mask" :style="layer + '; opacity:.55'"></canvas>
-      <canvas ref="top" :style="layer + '; cursor:crosshair'" @pointerdown="down" @pointermove="move" @pointerup="up"
+      <canvas ref="top" :style="layer + '; cursor:' + (tool === 'move' ? 'grab' : 'crosshair')" @pointerdown="down" @pointermove="move" @pointerup="up"
         @pointercancel="up" @pointerleave="leave" @dblclick="closePolygon"></canvas>
+     </div>
     </div>`,
   props: { source: String, mask: String, heat: String, tool: String, size: Number, heatShown: Boolean, maskShown: Boolean },
   data() {
     return {
       layer: "position:absolute; inset:0; width:100%; height:100%",
       past: [], forgotten: false, polygon: [], last: null, cursor: null, changed: false,
+      zoomed: 1, offset: [0, 0], panned: null, dragged: null,
     };
   },
   computed: {
+    sheetStyle() {
+      const [x, y] = this.offset;
+      return `position:relative; transform-origin:0 0; transform:translate(${x}px,${y}px) scale(${this.zoomed})`;
+    },
     heatStyle() {
       return this.layer + "; opacity:.55; pointer-events:none; border-radius:6px";
     },
   },
   watch: {
-    tool() { this.polygon = []; this.paintTop(); },
+    tool() { if (this.tool !== "move") this.polygon = []; this.paintTop(); },
     size() { this.paintTop(); },
     maskShown() { this.$refs.mask.style.visibility = this.maskShown ? "visible" : "hidden"; },
   },
@@ -51,20 +59,41 @@ export default {
       const scale = this.$refs.top.width / box.width;
       return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     },
+    // Zoom by a factor around a point of the window; the picture always fills its frame.
+    zoom(factor, x, y) {
+      const box = this.$el.getBoundingClientRect();
+      const [px, py] = [(x ?? box.left + box.width / 2) - box.left, (y ?? box.top + box.height / 2) - box.top];
+      const zoomed = Math.min(32, Math.max(1, this.zoomed * factor)), by = zoomed / this.zoomed;
+      this.zoomed = zoomed;
+      this.shift([px - (px - this.offset[0]) * by, py - (py - this.offset[1]) * by]);
+    },
+    shift([x, y]) {
+      const { clientWidth: width, clientHeight: height } = this.$el;
+      const inside = (value, side) => Math.min(0, Math.max(side * (1 - this.zoomed), value));
+      this.offset = [inside(x, width), inside(y, height)];
+      this.$nextTick(() => this.paintTop());
+    },
+    wheel(event) { this.zoom(Math.exp(-event.deltaY / 400), event.clientX, event.clientY); },
+    whole() { this.zoomed = 1; this.shift([0, 0]); },
+    // Pixels of the canvas in one pixel of the window.
+    grain() { return this.$refs.top.width / this.$refs.top.getBoundingClientRect().width; },
     radius() { return Math.max(0.5, this.size / 2); },
     remember() {
       const { width, height } = this.$refs.mask;
-      this.past.push(this.$refs.mask.getContext("2d").getImageData(0, 0, width, height));
-      if (this.past.length > 20) { this.past.shift(); this.forgotten = true; }
+      this.past.push([this.$refs.mask.getContext("2d").getImageData(0, 0, width, height), this.polygon]);
+      const kept = Math.min(20, Math.max(3, Math.floor(3e8 / (4 * width * height))));  // at most 300 MB
+      if (this.past.length > kept) { this.past.shift(); this.forgotten = true; }
     },
     down(event) {
       this.$refs.top.setPointerCapture(event.pointerId);
       const point = this.at(event);
-      if (this.tool === "polygon") {
-        const [x, y] = this.polygon[0] || [Infinity, Infinity];
-        const near = 10 * this.$refs.top.width / this.$refs.top.clientWidth;
-        if (this.polygon.length > 2 && Math.hypot(point[0] - x, point[1] - y) < near) this.closePolygon();
-        else this.polygon.push(point);
+      if (this.tool === "move" || event.button > 0) {
+        this.panned = [event.clientX - this.offset[0], event.clientY - this.offset[1]];
+      } else if (this.tool === "polygon") {
+        const near = ([x, y]) => Math.hypot(point[0] - x, point[1] - y) < 10 * this.grain();
+        const index = this.polygon.findIndex(near);
+        if (index < 0) this.polygon.push(point);
+        else this.dragged = { index, start: point, moved: false };
       } else {
         this.remember();
         this.last = point;
@@ -74,10 +103,22 @@ export default {
     },
     move(event) {
       this.cursor = this.at(event);
+      if (this.panned) this.shift([event.clientX - this.panned[0], event.clientY - this.panned[1]]);
+      if (this.dragged) {
+        const [x, y] = this.dragged.start;
+        this.dragged.moved ||= Math.hypot(this.cursor[0] - x, this.cursor[1] - y) > 3 * this.grain();
+        if (this.dragged.moved) this.polygon[this.dragged.index] = this.cursor;
+      }
       if (this.last) this.stroke(this.cursor);
       this.paintTop();
     },
-    up() { if (this.last) this.done(); this.last = null; },
+    up() {
+      if (this.last) this.done();
+      const { index, moved } = this.dragged || {};
+      if (index === 0 && !moved && this.polygon.length > 2) this.closePolygon();
+      this.last = this.panned = this.dragged = null;
+      this.paintTop();
+    },
     leave() { this.cursor = null; this.paintTop(); },
     paint(draw) {
       const context = this.$refs.mask.getContext("2d");
@@ -115,7 +156,9 @@ export default {
     undo() {
       if (this.polygon.length) this.polygon.pop();
       else if (this.past.length) {
-        this.$refs.mask.getContext("2d").putImageData(this.past.pop(), 0, 0);
+        const [pixels, polygon] = this.past.pop();
+        this.$refs.mask.getContext("2d").putImageData(pixels, 0, 0);
+        if (this.tool === "polygon") this.polygon = polygon;  // its points can be moved again
         if (!this.past.length && !this.forgotten) { this.changed = false; }
       }
       this.paintTop();
@@ -128,7 +171,7 @@ export default {
     paintTop() {
       const context = this.$refs.top.getContext("2d");
       const { width, height } = this.$refs.top;
-      const line = Math.max(1, width / this.$refs.top.clientWidth);
+      const line = Math.max(this.zoomed > 1 ? 0.1 : 1, this.grain());
       context.clearRect(0, 0, width, height);
       context.lineWidth = 1.5 * line;
       context.strokeStyle = "#38bdf8";
@@ -138,8 +181,8 @@ export default {
         if (this.cursor && this.polygon.length) context.lineTo(...this.cursor);
         context.stroke();
         context.fillStyle = "#38bdf8";
-        for (const [x, y] of this.polygon) context.fillRect(x - 2 * line, y - 2 * line, 4 * line, 4 * line);
-      } else if (this.cursor) {
+        for (const [x, y] of this.polygon) context.fillRect(x - 3 * line, y - 3 * line, 6 * line, 6 * line);
+      } else if (this.cursor && this.tool !== "move") {
         context.beginPath();
         context.arc(...this.cursor, this.radius(), 0, 7);
         context.stroke();

@@ -8,8 +8,8 @@ from nicegui.element import Element
 
 from blemish.errors import DataError
 
-Tool = Literal["brush", "erase", "polygon"]
-SIDE = 2048  # px of the longer side; the mask of a larger image is painted on a smaller picture
+Tool = Literal["brush", "erase", "polygon", "move"]
+SIDE = 4096  # px of the longer side; the mask of a larger image is painted on a smaller picture
 
 
 class MaskEditor(Element, component="mask_editor.js"):

@@ -36,17 +36,20 @@ from blemish.station.pages.widgets import (
     two_columns,
     verdict_badge,
 )
-from blemish.station.repository import add_review
+from blemish.station.repository import add_review, log_change
 
 QUEUES = {"undecided": "Between the thresholds", "disputed": "Disagreements", "rejected": "Rejects"}
+MAX_BUTTONS = 9  # classes that a key chooses; more are searched
 TOOLS: dict[str, tuple[Tool, str]] = {
     "b": ("brush", "Brush"),
     "e": ("erase", "Eraser"),
     "p": ("polygon", "Polygon"),
+    "v": ("move", "move"),
 }
 KEYS = (
     ("Enter", "save and continue"), ("S", "skip"), ("G", "good"), ("1 … 9", "defect class"), ("B", "Brush"),
-    ("E", "Eraser"), ("P", "Polygon"), ("[ ]", "width of the brush"), ("Z", "undo"), ("H", "heat map"), ("M", "mask"),
+    ("E", "Eraser"), ("P", "Polygon"), ("V", "move"), ("+ −", "zoom"), ("0", "whole picture"),
+    ("[ ]", "width of the brush"), ("Z", "undo"), ("H", "heat map"), ("M", "mask"),
 )  # fmt: skip
 
 
@@ -76,6 +79,9 @@ class ReviewPage:
             "h": lambda editor: self.heat.set_value(not self.heat.value),
             "m": lambda editor: editor.set("maskShown", not editor.get("maskShown")),
             "z": lambda editor: editor.run_method("undo"),
+            "+": lambda editor: editor.run_method("zoom", 1.5),
+            "-": lambda editor: editor.run_method("zoom", 1 / 1.5),
+            "0": lambda editor: editor.run_method("whole"),
             "[": lambda editor: self._set_width(1 / 1.5),
             "]": lambda editor: self._set_width(1.5),
         }
@@ -129,6 +135,8 @@ class ReviewPage:
             self.tools.on("click", js_handler="() => document.activeElement.blur()")
             _tool_button(t("undo"), "undo", lambda: self.editor and self.editor.run_method("undo"))
             _tool_button(t("clear"), "layers_clear", lambda: self.editor and self.editor.run_method("clear"))
+            _tool_button(t("zoom"), "zoom_in", lambda: self.editor and self.editor.run_method("zoom", 1.5))
+            _tool_button(t("whole picture"), "zoom_out_map", lambda: self.editor and self.editor.run_method("whole"))
             self.width = ui.slider(min=1, max=100, value=12, on_change=lambda e: self._set("size", float(e.value)))
             self.width.style("width: 110px; margin: 0 8px").props(f'aria-label="{t("width of the brush")}"')
             self.heat = ui.switch(t("heat map"), on_change=lambda e: self._set("heatShown", bool(e.value)))
@@ -140,14 +148,21 @@ class ReviewPage:
         t = self.page.t
         with panel(t("True class")):
             with div("bar"):
-                for number, label in enumerate(self.labels):
+                for number, label in enumerate(self.labels[: MAX_BUTTONS + 1]):
                     button = ui.button(t(label), on_click=partial(self._choose, label)).props("no-caps dense")
                     with button.style("padding: 4px 12px"):
                         ui.html(f"<kbd style='margin-left:8px;color:#334155'>{number or 'G'}</kbd>", sanitize=False)
                     self.buttons[label] = _blurring(button)
+                if len(self.labels) > MAX_BUTTONS + 1:
+                    found = ui.select(
+                        {name: t(name) for name in self.labels}, label=t("Search classes"), with_input=True
+                    )
+                    found.props("dense outlined options-dense data-name=search-class").style("width: 190px")
+                    found.on_value_change(lambda e: e.value and self._choose(e.value))
                 self.other = ui.input(placeholder=t("another class")).props("dense outlined").style("width: 130px")
                 self.other.on("keydown.enter.stop", self.page.handler("operator", self._save_other))
-            ui.input(t("Note")).props("dense outlined").bind_value(self, "note")
+            note = ui.input(t("Note")).props("dense outlined data-name=note").bind_value(self, "note")
+            note.on("keydown.enter.stop", self.save)
             self.golden = ui.checkbox(t("add to the golden set")).props("dense data-name=golden")
             self.golden.set_enabled(self.page.may("engineer") and row.image_path is not None)
             with div("bar"):
@@ -215,6 +230,8 @@ class ReviewPage:
         t, settings = self.page.t, self.page.station.settings
         rows = await self.page.read(review_queue.list_reviewed)
         dataset = await asyncio.to_thread(review_queue.export_reviews, rows, settings.images, settings.exports)
+        user = self.page.require("engineer")
+        await self.page.write(log_change, user.name, "export", dataset.root.name, None, {"parts": len(dataset)})
         with dialog(t("{number} reviewed parts were written as a dataset:", number=len(dataset))):
             ui.label(str(dataset.root)).classes("mono")
             with div("bar"):
@@ -231,7 +248,7 @@ class ReviewPage:
             await self.save()
         elif key in ("s", "ArrowRight"):
             await self.skip()
-        elif key == "g" or (key.isdecimal() and 0 < int(key) < len(self.labels)):
+        elif key == "g" or (key.isdecimal() and 0 < int(key) < min(len(self.labels), MAX_BUTTONS + 1)):
             self._choose(GOOD if key == "g" else self.labels[int(key)])
         elif self.editor is not None and key in TOOLS:
             self.tools.value = TOOLS[key][0]

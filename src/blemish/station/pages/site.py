@@ -1,10 +1,25 @@
 """The web pages of a station, in the same application as its REST API."""
 
+from functools import partial
+
 from fastapi import FastAPI
+from nicegui import app as nicegui_app
 from nicegui import ui
 
-from blemish.station.pages import inspection_card, line, live, login, review, threshold, trace, training, trends
+from blemish.station.pages import (
+    inspection_card,
+    line,
+    live,
+    login,
+    reference,
+    review,
+    threshold,
+    trace,
+    training,
+    trends,
+)
 from blemish.station.pages.layout import add_page, line_layout
+from blemish.station.pages.not_found import not_found
 from blemish.station.station import Station
 
 
@@ -19,4 +34,6 @@ def add_pages(app: FastAPI, station: Station) -> None:
     add_page(station, "/trace", "Trace", trace.build)
     add_page(station, "/trends", "Trends", trends.build)
     add_page(station, "/card/{inspection_id}", "Inspection card", inspection_card.build)
+    add_page(station, "/reference", "API reference", partial(reference.build, app))
+    nicegui_app.add_exception_handler(404, lambda request, error: not_found(station, request))
     ui.run_with(app, title="blemish", show_welcome_message=False, reconnect_timeout=10)

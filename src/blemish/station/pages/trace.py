@@ -1,8 +1,10 @@
 """Trace: search of inspected parts."""
 
+import json
 import math
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request
 from nicegui import ui
@@ -11,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from blemish.errors import DataError
 from blemish.station.auth import User
-from blemish.station.models import InspectionRow, RegionRow
+from blemish.station.models import InspectionRow, RecipeRow, RegionRow
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import (
     div,
@@ -34,6 +36,20 @@ SIZES = {
 }
 
 
+FIELDS = (
+    "part_contains",
+    "lot_contains",
+    "verdict",
+    "label",
+    "recipe",
+    "station",
+    "reviewed",
+    "since",
+    "until",
+    *SIZES,
+)
+
+
 async def build(page: PageSession, request: Request) -> None:
     await TracePage(page, request).build()
 
@@ -43,23 +59,33 @@ class TracePage:
 
     def __init__(self, page: PageSession, request: Request) -> None:
         self.page = page
-        self.values: dict[str, Any] = {"part_id": request.query_params.get("part", "")}
+        given = {name: value for name, value in request.query_params.items() if name in FIELDS}
+        self.values: dict[str, Any] = given | {
+            name: float(given[name]) for name in SIZES if _is_number(given.get(name))
+        }
         self.starts: list[int | None] = [None]  # id before which each page begins, up to the shown one
         self.search = page.handler("operator", self._search)
 
     async def build(self) -> None:
-        labels = await self.page.read(_labels)
+        choices = await self.page.read(_choices)
         with panel(), div("bar"):
-            self._fields(labels)
+            self._fields(*choices)
         await self.results()
 
-    def _fields(self, labels: list[str]) -> None:
+    def _fields(self, labels: list[str], recipes: list[str], stations: list[str]) -> None:
         t = self.page.t
         verdicts = {name: t(name) for name in ("pass", "review", "reject")}
-        self._field("part_id", ui.input(t("part")))
-        self._field("lot", ui.input(t("lot")))
+        self._field("part_contains", ui.input(t("part")))
+        self._field("lot_contains", ui.input(t("lot")))
         self._field("verdict", ui.select(verdicts, label=t("verdict"), clearable=True))
+        labels = _with(labels, self.values.get("label"))
         self._field("label", ui.select({name: t(name) for name in labels}, label=t("defect"), clearable=True))
+        self._field("recipe", ui.select(_with(recipes, self.values.get("recipe")), label=t("recipe"), clearable=True))
+        self._field(
+            "station", ui.select(_with(stations, self.values.get("station")), label=t("station"), clearable=True)
+        )
+        reviewed = {"yes": t("reviewed"), "no": t("not reviewed")}
+        self._field("reviewed", ui.select(reviewed, label=t("Review"), clearable=True))
         for name, title in (("since", t("from")), ("until", t("until"))):
             self._field(name, ui.input(title).props("type=datetime-local stack-label"), width=190)
         for name, title in SIZES.items():
@@ -81,6 +107,8 @@ class TracePage:
             return
         with panel() as box:
             box.props("data-name=results")
+            query = urlencode(where.model_dump(exclude_none=True, mode="json"))
+            ui.link(t("List as CSV"), f"/v1/inspections.csv?{query}").props("download data-name=csv")
             self._tiles(rows)
         first, last_id = PAGE * (len(self.starts) - 1) + 1, rows[-1].id
         names = (t("newer"), t("older"))
@@ -99,10 +127,13 @@ class TracePage:
     def _filter(self) -> InspectionFilter:
         values = self.values
         return InspectionFilter(
-            part_id=_text(values.get("part_id")),
-            lot=_text(values.get("lot")),
-            verdict=values.get("verdict"),
-            label=values.get("label"),
+            part_contains=_text(values.get("part_contains")),
+            lot_contains=_text(values.get("lot_contains")),
+            verdict=_one_of(values.get("verdict"), ("pass", "review", "reject")),
+            label=_text(values.get("label")),
+            recipe=_text(values.get("recipe")),
+            station=_text(values.get("station")),
+            reviewed={"yes": True, "no": False}.get(values.get("reviewed") or ""),
             since=_time(values.get("since")),
             until=_time(values.get("until")),
             **{name: _number(values.get(name)) for name in SIZES},  # type: ignore[arg-type]
@@ -110,6 +141,9 @@ class TracePage:
 
     async def _search(self, user: User) -> None:
         self.starts = [None]
+        given = {name: value for name in FIELDS if (value := self.values.get(name)) not in (None, "")}
+        # In the address, so that Back from a card shows the same list again.
+        ui.run_javascript(f"history.replaceState(history.state, '', {json.dumps('/trace?' + urlencode(given))})")
         await self.results.refresh()
 
     async def _older(self, before: int) -> None:
@@ -121,10 +155,28 @@ class TracePage:
         await self.results.refresh()
 
 
-def _labels(session: Session) -> list[str]:
-    """All labels in the record."""
+def _choices(session: Session) -> tuple[list[str], list[str], list[str]]:
+    """All labels, recipes and stations in the record."""
     labels = set(session.scalars(select(InspectionRow.label).distinct()))
-    return sorted(labels | set(session.scalars(select(RegionRow.label).distinct())))
+    labels |= set(session.scalars(select(RegionRow.label).distinct()))
+    recipes = session.scalars(select(RecipeRow.name).distinct())
+    return sorted(labels), sorted(recipes), sorted(session.scalars(select(InspectionRow.station).distinct()))
+
+
+def _with(choices: list[str], value: str | None) -> list[str]:
+    """The choices, and the value that the address gives."""
+    return choices if value is None or value in choices else [*choices, value]
+
+
+def _one_of(value: object, choices: tuple[str, ...]) -> Any:
+    return value if value in choices else None
+
+
+def _is_number(value: str | None) -> bool:
+    try:
+        return value is not None and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _text(value: object) -> str | None:

@@ -16,6 +16,7 @@ from blemish.station.jobs import compare_commands, query_methods, train_commands
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import choice_toggle, hint, panel
 from blemish.station.recipes import active_recipe, recipe_scale
+from blemish.station.repository import log_change
 
 HINTS = {
     "train": "None: the advisor chooses.",
@@ -88,7 +89,9 @@ class TrainingForm:
             raise DataError(self.page.t("Choose one method to train, or compare them."))
         else:
             commands = train_commands(self.path, methods[0] if methods else None, options, scale)
-        self.page.station.jobs.start(title, commands, user.name, scale)
+        job = self.page.station.jobs.start(title, commands, user.name, scale)
+        details = {"job": job.id, "commands": [" ".join(command) for command in commands]}
+        await self.page.write(log_change, user.name, "training", title, None, details)
         self.on_start()
 
 

@@ -1,0 +1,47 @@
+"""A short help for each page."""
+
+from nicegui import ui
+
+from blemish.station.pages.session import PageSession
+from blemish.station.pages.widgets import dialog
+
+HELP = {
+    "/": (
+        "The newest part of this station with its verdict, and the counts of the period. Known parts are not counted.",
+        "A grey verdict is not the present one: the connection, a source or the next part is missing; it is named.",
+        "Alarms stay until somebody acknowledges them; who and when is in the record.",
+    ),
+    "/review": (
+        "Parts between the thresholds first, then disagreements, then rejects. Choose the true class and save.",
+        "The wheel zooms, the right button moves the picture. Points of a polygon can be dragged.",
+        "A mask is only recorded where somebody painted or erased.",
+    ),
+    "/threshold": (
+        "Drag both thresholds over the scores, and read escape and overkill with their exact 95 % intervals.",
+        "Saving makes a new version of the recipe; the parts whose verdict would change are listed below.",
+    ),
+    "/training": (
+        "Open a dataset below a folder that the station may read, audit it, and start a training or a comparison.",
+        "A finished training is activated only past the golden set.",
+    ),
+    "/trace": (
+        "Pieces of part and lot are enough, in capital or small letters. All conditions must hold.",
+        "The list can be saved as CSV; a picture leads to the card of its part, which can be printed.",
+    ),
+    "/trends": (
+        "The moving average of the scores of good parts, positions of defects on the part, and image quality.",
+        "A value outside its limits is a reason to look at camera, light and fixture first.",
+    ),
+    "/card": ("Everything in the record of one part. It can be inspected again by the recipe that decided it.",),
+    "/reference": ("Every request that the station answers, with its fields. The same as /openapi.json.",),
+}
+
+
+def show_help(page: PageSession, path: str) -> None:
+    """A window with the help of the page at a path."""
+    texts = HELP.get(path) or HELP["/" + path.split("/")[1]]
+    with dialog(page.t("Help"), width=560) as window:
+        for text in texts:
+            ui.label(page.t(text)).props("data-name=help-text")
+        ui.link(page.t("API reference"), "/reference")
+        ui.button(page.t("Close"), on_click=window.close).props("no-caps flat")
