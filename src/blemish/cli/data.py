@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.markup import escape
 from rich.progress import TaskID
 
-from blemish.cli.console import console, counted, progress_bar, show_table, write_json
+from blemish.cli.console import console, counted, needs_extra, progress_bar, show_table, write_json
 from blemish.cli.options import (
     DataArgument,
     DownloadName,
@@ -17,15 +17,18 @@ from blemish.cli.options import (
     GoodOption,
     JsonOption,
     RootOption,
+    SeedOption,
     UnlabelledOption,
     WritableFormat,
     choice_option,
 )
 from blemish.errors import DataError
+from blemish.files import write_atomic
 
 if TYPE_CHECKING:
     from blemish.dataset.audit import Audit, DuplicateGroup
     from blemish.dataset.info import DatasetInfo, Quartiles
+    from blemish.dataset.sample import Dataset
 
 data = typer.Typer(help="Show a dataset's properties, find errors in it, convert it.", no_args_is_help=True)
 
@@ -99,8 +102,16 @@ def audit(
     good: GoodOption = None,
     unlabelled: UnlabelledOption = "unknown",
     json: JsonOption = None,
+    suspects: Annotated[
+        bool, typer.Option("--suspects", help="rank images whose label disagrees with the others, on a page")
+    ] = False,
+    page: Annotated[Path, typer.Option(metavar="FILE", help="the page of --suspects")] = Path("suspects.html"),
+    seed: SeedOption = 0,
 ) -> None:
     """Find errors in DATA: unreadable files, masks of another size, empty masks, duplicates, broken annotations.
+
+    With --suspects, images that are probably defective among the good ones, or labelled as another class than they look
+    like, are ranked by comparison with all others; a page shows them. Good images alone are enough.
 
     Exit code: 1 if something serious is found (unreadable files, masks of another size, the same file in two splits or
     under two labels, a group in two splits, annotations or images that were left out), otherwise 0.
@@ -111,10 +122,13 @@ def audit(
     dataset = read_dataset(data, format, root, good or (), unlabelled)
     with counted("reading images", len(dataset)) as progress:
         result = audit_dataset(dataset, progress)
+    found = {"suspects": _find_suspects(data, dataset, page, seed)} if suspects else {}
     if json is not None:
-        write_json(result.as_dict(), json)
+        write_json({**result.as_dict(), **found}, json)
     if json is None or str(json) != "-":
         _print_audit(data, result)
+        if suspects:
+            _print_suspects(found["suspects"], page)
     if result.serious:
         raise typer.Exit(1)
 
@@ -226,6 +240,38 @@ def _evidence_lines(info: "DatasetInfo") -> list[str]:
     if info.passed_over:
         lines.append(f"files passed over: {_listed(info.passed_over)}")
     return lines
+
+
+def _find_suspects(path: str, dataset: "Dataset", page: Path, seed: int) -> list[dict[str, Any]]:
+    """All labelled images, the most suspicious first; the first tenth and at least 20 of them are on the page."""
+    with needs_extra("train"):
+        from blemish.training.suspects import find_suspects
+    from blemish.report.html import check_installed
+    from blemish.report.suspects_page import MAX_PICTURES, render_suspects
+
+    check_installed()
+    with counted("comparing images", len(dataset)) as progress:
+        found = find_suspects(dataset, seed, progress)
+    rows: list[dict[str, Any]] = []
+    for suspect in found:
+        image = suspect.sample.image
+        name = image.relative_to(dataset.root) if image.is_relative_to(dataset.root) else image
+        rows.append({
+            "image": str(name), "label": suspect.label, "looks_like": suspect.looks_like,
+            "suspicion": round(suspect.suspicion, 4),
+        })  # fmt: skip
+    shown = min(MAX_PICTURES, max(20, len(found) // 10))
+    pairs = [(own.sample, row) for own, row in zip(found[:shown], rows, strict=False)]
+    write_atomic(page, render_suspects(path, len(found), pairs))
+    return rows
+
+
+def _print_suspects(rows: list[dict[str, Any]], page: Path) -> None:
+    console.print(f"images whose label disagrees with the others, of {len(rows)}:")
+    for row in rows[:MAX_SHOWN]:
+        line = f"    {row['image']}  {row['label']}, looks like {row['looks_like']}  ({row['suspicion']:.3f})"
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"{page} shows more of them", markup=False, soft_wrap=True)
 
 
 def _print_audit(path: str, audit: "Audit") -> None:
