@@ -1,18 +1,16 @@
-"""Files in a dataset's folder that were not read, counted by the reason; and what a folder of no known layout holds."""
+"""Files in a dataset's folder that were not read, counted by the reason."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from blemish.dataset.image_files import MASK_NAMES, WHOLE_SET_MASKS, list_folders, walk_folders
+from blemish.dataset.image_files import MASK_NAMES, WHOLE_SET_MASKS, walk_folders
 from blemish.dataset.sample import Sample
 from blemish.imaging.read import IMAGE_SUFFIXES
 
 ANNOTATION_SUFFIXES = (".txt", ".xml", ".json", ".csv", ".tsv", ".yaml", ".yml", ".names", ".data", ".md", ".rtf")
 _MASK_TAIL = re.compile(r"_(mask|gt|label)s?$", re.IGNORECASE)
-_MAX_TREE = 12  # folders that are listed of one that is in no known layout
 NOT_NAMED, HIDDEN, DEAD_LINK = "images that the layout does not name", "hidden files", "links to nothing"
 
 
@@ -42,16 +40,3 @@ def count_passed_over(place: Path, samples: Iterable[Sample]) -> dict[str, int]:
             elif suffix not in ANNOTATION_SUFFIXES:
                 reasons[f"{suffix} files" if suffix else "files without a suffix"] += 1
     return dict(reasons.most_common())
-
-
-def describe_tree(place: Path) -> str:
-    """What a folder holds, in one line: files of each suffix in it and in each folder below it."""
-    lines = []
-    for folder in walk_folders(place):
-        suffixes = Counter(path.suffix.lower() or "no suffix" for path in folder.iterdir() if path.is_file())
-        if suffixes or not list_folders(folder):
-            counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4)) or "empty"
-            lines.append(f"{folder.relative_to(place).as_posix()}{os.sep} {counts}")
-        if len(lines) > _MAX_TREE:
-            return "; ".join([*lines[:_MAX_TREE], "…"])
-    return "; ".join(lines)

@@ -49,6 +49,7 @@ from blemish.dataset.labels import LabelEvidence, Unlabelled, extra_good_names, 
 from blemish.dataset.passed_over import count_passed_over
 from blemish.dataset.resolve import doubtful_classes, resolve_labels
 from blemish.dataset.sample import AnnotationNote, AnnotationWarning, Dataset, Note, Sample
+from blemish.dataset.unknown_layout import describe_tree, nearest_layout
 from blemish.errors import DataError
 from blemish.imaging.read import IMAGE_SUFFIXES
 
@@ -96,7 +97,7 @@ def read_dataset(
 
     `path` "elpv" is the installed package elpv-dataset; format "elpv:0.5" counts cells as defective from a defect
     probability of 0.5 on (otherwise 1 is defective and what is between 0 and 1 is left out). `root` is where the
-    relative paths of a CSV or COCO file start. `good` names classes and folders that mean good beside the usual words;
+    relative paths of a CSV or COCO file start. `good` are further names of good classes and folders;
     `unlabelled` says what images are of which nothing says anything, where the layout has no convention for them. Files
     roi.png and ignore.png in the dataset's folder hold for all images that have none of their own.
 
@@ -157,9 +158,13 @@ def detect_format(path: Path) -> str:
         raise DataError(f"{path} is one image; give a folder of images or a .csv that lists them")
     if folders and all(is_defect_name(f.name) or f.name.lower() in MASK_NAMES for f in folders):
         raise DataError(f"{path} holds defective images and no good ones; put good ones in {path}/good")
+    if not path.is_dir():
+        raise DataError(f"{path} is in no layout that is known; say which with --format, one of {', '.join(FORMATS)}")
+    layout, missing = nearest_layout(path)
     raise DataError(
-        f"{path} is in no layout that is known; say which with --format, one of {', '.join(FORMATS)}, or make two "
-        f"folders in it: {path}/good and {path}/defect"
+        f"{path} is in no layout that is known: {describe_tree(path)}; nearest is {layout}, for which is missing: "
+        f"{missing}; say which with --format, one of {', '.join(FORMATS)}, or make two folders: {path}/good and "
+        f"{path}/defect"
     )
 
 
