@@ -16,7 +16,7 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/blemish demo --out demo $(DEMO_ARGS)
 
-# The station with the demo's bundle and its images of known truth; more images come in by a watched folder.
+# The station with the demo's bundle and its annotated images; more images arrive in a watched folder.
 station: setup
 	test -f demo/run/run.blemish || $(BIN)/blemish demo --out demo $(DEMO_ARGS)
 	test -d demo/more || $(BIN)/blemish synth demo/more --seed 1 --train 1 --good 30 --defects 3
