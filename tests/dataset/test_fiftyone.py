@@ -122,6 +122,7 @@ FAULTS = {
     "label of another kind": (row(0, lambda s: s["ground_truth"].update(_cls="Keypoints")), A, "Keypoints"),
     "label without a kind": (row(0, lambda s: s["ground_truth"].pop("_cls")), A, "_cls"),
     "size of another shape": (row(0, lambda s: s["metadata"].update(width=71)), A, "71"),
+    "size without end": (row(0, lambda s: s["metadata"].update(width=1e999)), A, "a.png"),
     "size is negative": (row(0, lambda s: s["metadata"].update(width=-3)), A, "-3"),
     "open polyline": (
         row(1, lambda s: s["ground_truth"]["polylines"][0].update(closed=False, filled=False)), {"data/b"}, "open",
@@ -138,6 +139,7 @@ FAULTS = {
     "mask of objects": (item(4, lambda d: d.update(mask=packed(np.array([{}], object)))), E, "damaged"),
     "mask of three dimensions": (item(4, lambda d: d.update(mask=packed(np.zeros((2, 2, 2))))), E, "no image"),
     "mask of nothing": (item(4, lambda d: d.update(mask=packed(ragged()[6:18, 8:24] & False))), E, "no pixel"),
+    "mask of a box of any size": (item(4, lambda d: d["bounding_box"].__setitem__(2, 99999999999)), E, "larger"),
     "mask file is missing": (lambda root: (root / "fields/f.png").unlink(), {"data/f"}, "f.png"),
     "mask file is cut": (lambda root: cut(root / "fields/f.png"), {"data/f"}, "f.png"),
     "class without a name": (row(6, lambda s: s["ground_truth"].update(label=None)), {"data/g"}, "no class"),

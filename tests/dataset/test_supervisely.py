@@ -98,6 +98,7 @@ FAULTS = {
     "tag that is not listed": (change("c", lambda c: c["tags"].append({"name": "new"})), C, "new"),
     "size of another shape": (change("a", lambda c: c["size"].update(width=77)), A, "77"),
     "size is missing": (change("a", lambda c: c.pop("size")), A, "size"),
+    "size without end": (change("a", lambda c: c["size"].update(width=1e999)), A, "a.png.json"),
     "size of nothing": (change("a", lambda c: c["size"].update(width=0)), A, "0×"),
     "objects are missing": (change("a", lambda c: c.pop("objects")), A, "objects"),
     "line": (change("a", lambda c: first(c).update(geometryType="line")), A, "line"),

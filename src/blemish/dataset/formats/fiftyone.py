@@ -82,7 +82,7 @@ def _read_targets(file: Path, field: str | None) -> Targets:
     try:
         given = (content.get("mask_targets") or {}).get(field) or content.get("default_mask_targets")
         return {int(value): str(name) for value, name in given.items()} if given else None
-    except (ValueError, AttributeError) as error:
+    except (ValueError, OverflowError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: mask_targets are no names of pixel values") from error
 
 
@@ -102,7 +102,7 @@ def _read_label(label: Any, row: dict[str, Any], targets: Targets, file: Path, i
         if many is None and kind not in ("Detection", "Polyline"):
             raise ValueError(f"labels of type {kind} are not understood")
         items = list(label[many]) if many else [label]
-    except (KeyError, TypeError, ValueError, AttributeError, DataError, ImageError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, DataError, ImageError) as error:
         warn_skipped(f"{file}: {image.name}: {' '.join(str(error).split())}", image)
         return {}
     for at, item in enumerate(items, 1):
@@ -152,6 +152,8 @@ def _read_item(item: Any, file: Path, size: tuple[int, int]) -> Box | Shape:
         return box
     left, top = round(box.x0), round(box.y0)
     wanted = max(1, round(box.x1) - left), max(1, round(box.y1) - top)
+    if wanted[0] > width + 1 or wanted[1] > height + 1:
+        raise ValueError(f"its box of {wanted[0]}×{wanted[1]} pixels is larger than its image")
     if abs(pixels.shape[1] - wanted[0]) > 1 or abs(pixels.shape[0] - wanted[1]) > 1:
         pixels = cv2.resize((pixels > 0).astype(np.uint8), wanted, interpolation=cv2.INTER_NEAREST)
     left, top = max(0, min(left, width - pixels.shape[1])), max(0, min(top, height - pixels.shape[0]))

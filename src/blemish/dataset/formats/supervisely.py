@@ -100,7 +100,7 @@ def _read_file(file: Path, image: Path, classes: set[str], tags: set[str]) -> di
         size = int(content["size"]["height"]), int(content["size"]["width"])
         objects = list(content["objects"])
         given = [str(row["name"]).strip() for row in content.get("tags") or ()]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{file} is no annotation of Supervisely: size, objects or tags lack {error}") from error
     if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
         raise DataError(f"{file} is of an image of {size[1]}×{size[0]} pixels")

@@ -167,7 +167,7 @@ def _recorded_size(root: ElementTree.Element) -> tuple[int, int] | None:
     """Height and width of the image that was annotated; None where the file does not say."""
     try:
         return int(float(root.findtext("size/height") or 0)), int(float(root.findtext("size/width") or 0))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
