@@ -158,7 +158,7 @@ class ReviewPage:
                         {name: t(name) for name in self.labels}, label=t("Search classes"), with_input=True
                     )
                     found.props("dense outlined options-dense data-name=search-class").style("width: 190px")
-                    found.on_value_change(lambda e: e.value and self._choose(e.value))
+                    found.on_value_change(lambda e: self._choose(e.value or self.label))
                 self.other = ui.input(placeholder=t("another class")).props("dense outlined").style("width: 130px")
                 self.other.on("keydown.enter.stop", self.page.handler("operator", self._save_other))
             note = ui.input(t("Note")).props("dense outlined data-name=note").bind_value(self, "note")
