@@ -147,9 +147,7 @@ class DatasetView:
                 with div("thumb"):
                     if source:
                         image = ui.element("img").props(f'src="{source}" alt=""').classes("picture")
-                        image.style("cursor: zoom-in").on(
-                            "click", self.page.handler("engineer", lambda user, s=sample: self._enlarge(s))
-                        )
+                        image.style("cursor: zoom-in").on("click", partial(self._enlarge, sample))
                     else:
                         ui.label(t("unreadable")).classes("no-picture")
                     ui.label(sample.image.name).tooltip(str(sample.image))

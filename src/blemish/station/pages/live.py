@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 from fastapi import Request
@@ -117,7 +118,7 @@ def _alarms(page: PageSession) -> None:
     t, status = page.t, page.station.status
     shown: list[tuple[object, ...]] = []
 
-    async def acknowledge(user: User, alarm_id: int) -> None:
+    async def acknowledge(alarm_id: int, user: User) -> None:
         await page.write(_acknowledge, alarm_id, user.name)
         status.alarms = await page.read(alarms.list_open, page.station.settings.station)
         update()
@@ -131,8 +132,10 @@ def _alarms(page: PageSession) -> None:
                     ui.label(alarms.alarm_text(row, t))
                     hint(_alarm_times(page, row))
                 if row.acknowledged_at is None:
-                    work = page.handler("operator", lambda user, key=row.id: acknowledge(user, key))
-                    ui.button(t("Acknowledge"), on_click=work).props("no-caps dense outline data-name=acknowledge")
+                    button = ui.button(
+                        t("Acknowledge"), on_click=page.handler("operator", partial(acknowledge, row.id))
+                    )
+                    button.props("no-caps dense outline data-name=acknowledge")
 
     def update() -> None:
         present = [(row.id, row.ended_at, row.acknowledged_at) for row in status.alarms]

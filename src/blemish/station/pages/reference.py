@@ -60,7 +60,8 @@ def _properties(model: dict[str, Any], where: str) -> list[tuple[str, str, str, 
 
 def _schema(content: dict[str, Any]) -> dict[str, Any]:
     """The schema of the first media type."""
-    return dict(next(iter(content.get("content", {}).values()), {}).get("schema", {}))
+    media: list[dict[str, Any]] = [*content.get("content", {}).values(), {}]
+    return dict(media[0].get("schema", {}))
 
 
 def _type(schema: dict[str, Any]) -> str:
