@@ -15,6 +15,7 @@ from PIL import Image
 from blemish.dataset.audit import audit_dataset
 from blemish.dataset.ground_truth import known_boxes, read_class_masks, read_defect_mask
 from blemish.dataset.info import describe
+from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.read import FORMATS, read_dataset
 from blemish.dataset.sample import AnnotationWarning, Dataset, Sample
 from blemish.dataset.write import convert
@@ -436,6 +437,8 @@ def test_an_image_that_is_missing_is_left_out_and_listed_by_the_audit(make, tmp_
         dataset = read_dataset(place)
     kept = [s for s in before.samples if s.image != gone.with_suffix(s.image.suffix)]
     assert len(kept) == len(before) - 1
+    if before.format == "severstal":  # its row may be of any image that has none
+        kept = [replace(s, label=None, boxes=None) if s.evidence is LabelEvidence.CONVENTION else s for s in kept]
     assert list(dataset.samples) == kept
     (line,) = audit_dataset(dataset).broken_annotations
     assert re.search(rf"[/ ]{gone.stem.removesuffix('_test')}[._]", line)

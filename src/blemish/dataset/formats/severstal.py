@@ -32,7 +32,8 @@ def looks_like(path: Path) -> bool:
 def read(source: DataSource) -> list[Sample]:
     """Samples with a mask of run lengths for each row; images without a row, or with an empty one, are good.
 
-    Skipped with a warning: rows of images that do not exist, and run lengths that do not fit their image.
+    Set aside: run lengths that do not fit their image, and rows of images that do not exist; any image without a row
+    may then be the one that is meant, and is unknown.
     """
     file = _csv_file(source.path)
     if file is None:
@@ -40,8 +41,10 @@ def read(source: DataSource) -> list[Sample]:
     folder = file.parent / "train_images"
     folder = folder if folder.is_dir() else file.parent
     images = {image.name: image for image in list_images(folder)}
-    folded = {fold_name(name): name for name in images} | {fold_name(image.stem): name for name, image in images.items()}
-    listed, missing = set[str](), list[str]()
+    folded = {fold_name(name): name for name in images} | {
+        fold_name(image.stem): name for name, image in images.items()
+    }
+    listed, missing = set[str](), list[tuple[str, bool]]()
     runs: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     columns, rows = read_csv(file)
     if "EncodedPixels" not in columns or not ({"ImageId", "ClassId"} <= {*columns} or "ImageId_ClassId" in columns):
@@ -54,11 +57,11 @@ def read(source: DataSource) -> list[Sample]:
             name = folded.get(fold_name(name)) or folded.get(fold_name(Path(name).stem)) or name
         listed.add(name)
         if name not in images:
-            missing.append(name or "(none)")
+            missing.append((name or "(none)", bool(row.get("EncodedPixels"))))
         elif row.get("EncodedPixels"):
             runs[name].append((normalize_label(kind), row["EncodedPixels"]))
-    for name in missing:
-        warn_skipped(f"{file}: image {name} does not exist", folder=None if runs else folder)
+    for name, marked in missing:
+        warn_skipped(f"{file}: image {name} does not exist", folder=folder if marked else None)
     return [
         Sample(image, **(annotation_fields((), _read_masks(file, image, runs[name])) if name in listed else {}))
         for name, image in images.items()
