@@ -52,8 +52,8 @@ def prepare_entries(
     """Samples for a format of boxes and, where `holds` says so, shapes, and a line for each loss; makes the folder.
 
     Boxes are clipped to the image. Mask files become run lengths; shapes that the format cannot hold become boxes.
-    With `subsets` the format keeps splits where all samples have one. `unknown_as_good`: the format does not distinguish
-    an image without defects from one of unknown ones.
+    With `subsets` the format keeps splits where all samples have one. `unknown_as_good`: in this format an image whose
+    defects are unknown looks like one without defects.
     """
     by_split = subsets and all_split(dataset.samples)
     kept = {*kept, *(("split",) if by_split else ())}
