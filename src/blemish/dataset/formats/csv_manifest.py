@@ -1,10 +1,10 @@
 """A CSV of one row an image: image and any of label, mask, boxes, template, split, group, product, roi, ignore.
 
-`label` is a class, or several with | between them, or as ["…", …], for an image with defects of several. `boxes` names a
-file of annotations, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` holds [{"label": …, "rings":
-[[[x, y], …], …]}, {"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's short form; `mask_classes` holds the names
-["…", …] of the mask's pixel values 1, 2, …. `sources` marks a synthetic image, which is for training alone: it holds
-["…", …], the images whose surface and defects it was made of.
+`label` is a class, or several with | between them, or as ["…", …], for an image with defects of several. `boxes` names
+a file of annotations, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` and `ignore_shapes` hold
+[{"label": …, "rings": [[[x, y], …], …]}, {"label": …, "size": [height, width], "counts": …}, …], run lengths in COCO's
+short form; `mask_classes` holds the names ["…", …] of the mask's pixel values 1, 2, …. `sources` marks a synthetic
+image, which is for training alone: it holds ["…", …], the images whose surface and defects it was made of.
 """
 
 import csv
@@ -235,8 +235,8 @@ def _with_boxes(samples: list[Sample], files: list[Path | None]) -> list[Sample]
 
 
 def _resolve_path(base: Path, text: str | None) -> Path | None:
-    """The file of a cell: of exactly this name, or else without blanks around it, and with slashes for backslashes, or else without
-    its first folders.
+    """The file of a cell: of exactly this name, or else without blanks around it, and with slashes for backslashes, or
+    else without its first folders.
 
     An absolute path stays itself.
     """

@@ -100,7 +100,8 @@ def _check_numbers(numbers: list[_BoxNumbers]) -> None:
     if any(n.angle for n in numbers):
         for n in numbers:
             if n.fifth and not n.angle:  # of the others, the reader has said so
-                warn_skipped(f"{n.file}: the fifth number of a box is no confidence: in other lines it is not in 0 to 1", n.image)
+                line = f"{n.file}: the fifth number of a box is no confidence: in other lines it is not in 0 to 1"
+                warn_skipped(line, n.image)
     if any(n.outside for n in numbers) and all(n.corners for n in numbers):
         for n in numbers:
             if not n.outside:
