@@ -1,6 +1,6 @@
-"""One and the same tiny set of images, written by hand in every layout that is read: two good images, three with a defect.
+"""One tiny set of images, written by hand in every layout that is read: two good images, three with a defect.
 
-Nothing here is written by blemish's own writers, except for images, so that the readers are tested against something else.
+Nothing here but images is written by blemish's own writers, so that the readers are tested against something else.
 """
 
 import base64
@@ -8,6 +8,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,8 @@ class Spec:
     classes: tuple[str, ...] = CLASSES  # as a list of names holds them
     recorded: Callable[[str], str] = str  # how the path of an image is written
 
-    def change(self, name, **fields):
-        return replace(self, items=tuple(replace(i, **fields) if i.name == name else i for i in self.items))
+    def change(self, who, **fields):
+        return replace(self, items=tuple(replace(i, **fields) if i.name == who else i for i in self.items))
 
     def add(self, *items):
         return replace(self, items=(*self.items, *items))
@@ -94,12 +95,14 @@ class Built:
     shared: list[Path] = field(default_factory=list)  # files of annotations of all images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     name: str
     format: str
     build: Callable[[Path, Spec], Built]
-    kind: str  # "label", "box", "outline", "mask" (files), "numbers" (files of class numbers) or "runs" (masks in texts)
+    kind: (
+        str  # "label", "box", "outline", "mask" (files), "numbers" (files of class numbers) or "runs" (masks in texts)
+    )
     stated: bool = False  # whether a folder, name or column states what an image is
     classes: bool = True  # whether it keeps names of classes
     free_names: bool = True  # whether images may have any name
@@ -140,7 +143,9 @@ def put_mask(file: Path, pixels, value=255):
 def num(function, *values):
     """The result, or the first value that is no number, for a word in place of one."""
     words = [v for v in values if not isinstance(v, int | float)]
-    return words[0] if words else function(*values)
+    with suppress(ZeroDivisionError):
+        return words[0] if words else function(*values)
+    return 0.0
 
 
 def share(value, whole):
@@ -311,17 +316,17 @@ def real_iad(root, spec):
     codes = {"good": "OK", "dent": "AK", "pit": "HS"}
     base = "realiad_256/nut"
     built = mask_tree(
-        root, spec, lambda i: f"{base}/{codes.get(i.label, i.label)}/S1/{i.name}",
-        lambda i: f"{base}/{codes.get(i.label, i.label)}/S1/{i.name}_m", suffix=".jpg",
+        root, spec, lambda i: f"{base}/{codes.get(i.label, i.label)}/S{i.name}/{i.name}",
+        lambda i: f"{base}/{codes.get(i.label, i.label)}/S{i.name}/{i.name}_m", suffix=".jpg",
     )  # fmt: skip
     rows = []
     for _, item in spec.rows:
         code = codes.get(item.label, item.label)
-        mask = spec.recorded(f"{code}/S1/{item.name}_m.png") if item.name in built.masks else None
+        mask = spec.recorded(f"{code}/S{item.name}/{item.name}_m.png") if item.name in built.masks else None
         rows.append(
             {
                 "category": "nut", "anomaly_class": code, "mask_path": mask,
-                "image_path": spec.recorded(f"{code}/S1/{item.name}.jpg"),
+                "image_path": spec.recorded(f"{code}/S{item.name}/{item.name}.jpg"),
             }
         )  # fmt: skip
     content = {"meta": {"prefix": "nut", "normal_class": "OK"}, "train": rows[:1], "test": rows[1:]}

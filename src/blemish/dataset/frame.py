@@ -12,12 +12,12 @@ from blemish.dataset.annotations import note_adapted
 from blemish.dataset.ground_truth import clip_box
 from blemish.errors import DataError
 from blemish.geometry import Box, Polygon, Rle, Shape, decode_runs, encode_mask, shape_mask
-from blemish.imaging.read import ImageHeader, image_header
+from blemish.imaging.read import MAX_PIXELS, ImageHeader, image_header
 
-Item = TypeVar("Item", Box, Shape, Box | Shape)
+BoxOrShape = TypeVar("BoxOrShape", Box, Shape, Box | Shape)
 
 
-def fit_to_image(items: Iterable[Item], recorded: tuple[int, int] | None, image: Path) -> list[Item]:
+def fit_to_image(items: Iterable[BoxOrShape], recorded: tuple[int, int] | None, image: Path) -> list[BoxOrShape]:
     """Annotations made on an image of the `recorded` size (height, width), in the frame of the image as it is read.
 
     Where the recorded size is that of the file before EXIF turns it, the annotations are turned likewise; where it is
@@ -53,6 +53,10 @@ def fall_back(shape: Shape, box: Box | None, size: tuple[int, int], image: Path)
 
     DataError where there is no box with any area either.
     """
+    if min(size) < 1:  # not recorded
+        size = image_header(image).size
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f"annotations of {image} were made on {size[1]}×{size[0]}, more than {MAX_PIXELS} pixels")
     if shape_mask(shape, size).any():
         return shape
     if box is None or clip_box(box, size) is None:
@@ -68,7 +72,7 @@ def _is_scaled(recorded: tuple[int, int], size: tuple[int, int]) -> bool:
     return lowest < highest or size == recorded
 
 
-def _scale(item: Item, old: tuple[int, int], new: tuple[int, int]) -> Item:
+def _scale(item: BoxOrShape, old: tuple[int, int], new: tuple[int, int]) -> BoxOrShape:
     fy, fx = new[0] / old[0], new[1] / old[1]
     if isinstance(item, Box):
         return replace(item, x0=item.x0 * fx, y0=item.y0 * fy, x1=item.x1 * fx, y1=item.y1 * fy)
@@ -82,7 +86,7 @@ def _scale(item: Item, old: tuple[int, int], new: tuple[int, int]) -> Item:
     return encode_mask(scaled, item.label, item.many)
 
 
-def _turn(item: Item, header: ImageHeader) -> Item:
+def _turn(item: BoxOrShape, header: ImageHeader) -> BoxOrShape:
     if isinstance(item, Box):
         corners = header.to_upright(np.array([[item.x0, item.y0], [item.x1, item.y1]]))
         (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()

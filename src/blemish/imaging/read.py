@@ -112,8 +112,10 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None, image: Path
     values = pixels[..., 0] if pixels.shape[2] == 1 else pixels.max(axis=2)
     try:
         values = _with_alpha(values, data, header) if header.alpha else values
-        mask = _of_two_colours(values, data)
+        mask = _brighter_palette_colour(values, data)
         mask = marked_pixels(values) if mask is None else mask
+        if pixels.shape[2] > 1 and mask.all() and (pixels != pixels[:1, :1]).any():
+            raise ValueError("all of its colours are bright, and do not say what is marked; save the others as black")
     except ValueError as error:
         raise MaskError(f"mask {path}: {error}") from error
     except _DECODER_ERRORS as error:
@@ -234,7 +236,7 @@ def _with_alpha(values: NDArray[Any], data: bytes, header: _Header) -> NDArray[A
     return np.asarray(np.rint(values * (alpha / 255.0)), values.dtype if values.dtype.kind == "u" else np.float32)
 
 
-def _of_two_colours(values: NDArray[Any], data: bytes) -> Mask | None:
+def _brighter_palette_colour(values: NDArray[Any], data: bytes) -> Mask | None:
     """The pixels (H, W) of the brighter colour of a palette of two; None for any other picture."""
     top = values.max(initial=0)
     if not 1 < top < 128:  # the common case: nothing to look up
