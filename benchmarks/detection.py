@@ -47,7 +47,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         "mAP": round(boxes["map"], 3),
         "mAP75": round(boxes["map75"], 3),
         "found at 1": round(boxes["recall_at_1_fp_per_image"], 3),
-        "per class": {label: round(figures["map50"], 3) for label, figures in boxes["per_class"].items()},
+        "per class": {label: round(metrics["map50"], 3) for label, metrics in boxes["per_class"].items()},
         "parameters, M": round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 2),
         "steps": getattr(network.options, "steps", ""),
         **cost_columns(run, result),

@@ -43,7 +43,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         "IoU": round(masks["iou"], 3),
         "mIoU": round(masks["miou"], 3),
         "with good": round(masks["miou_with_good"], 3),
-        "per class": {label: round(figures["iou"], 3) for label, figures in masks["per_class"].items()},
+        "per class": {label: round(own["iou"], 3) for label, own in masks["per_class"].items()},
         "defects found": interval(masks["defects_found"]),
         "image AUROC": interval(image["auroc"]),
         "escape": interval(image["escape_rate"]),

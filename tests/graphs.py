@@ -94,7 +94,7 @@ def make_bundle(
     path: Path, graph: bytes, outputs: Sequence[str], decision: Decision | None = None, **fields: Any
 ) -> Path:
     """Write a bundle of a graph; `fields` are of the manifest, `side`, `channels` and `fit` of its input, and `extra`
-    are parts beside it."""
+    are further members."""
     extra = fields.pop("extra", None)
     side = fields.pop("side", 64)
     spec = InputSpec(channels=fields.pop("channels", 1), height=side, width=side, fit=fields.pop("fit", "stretch"))

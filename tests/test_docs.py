@@ -1,4 +1,4 @@
-"""The pages' own code blocks, run in the order they stand in, in one folder.
+"""The pages' own code blocks, run in order, in one folder.
 
 Commands go through the program's own entry in this process: 28 fresh ones would load PyTorch a dozen times.
 """

@@ -9,7 +9,7 @@ from blemish.evaluation.bootstrap import draw_resamples, paired_difference
 
 
 def mean_of(values):
-    return lambda drawn: float(values[drawn].mean())
+    return lambda sampled: float(values[sampled].mean())
 
 
 def test_against_every_resample_there_is():
@@ -27,8 +27,8 @@ def test_strata_against_every_resample_there_is():
     values, strata = np.array([0.0, 1.0, 5.0, 9.0]), ["good", "good", "bad", "bad"]
     exact = sorted({(values[i] + values[j] + values[k] + values[m]) / 4
                     for i, j in product((0, 1), repeat=2) for k, m in product((2, 3), repeat=2)})  # fmt: skip
-    drawn = {float(values[one].mean()) for one in draw_resamples(strata, draws=500)}
-    assert sorted(drawn) == pytest.approx(exact)
+    sampled = {float(values[one].mean()) for one in draw_resamples(strata, draws=500)}
+    assert sorted(sampled) == pytest.approx(exact)
 
 
 def test_the_normal_interval_of_a_mean():
@@ -66,9 +66,9 @@ def test_pairing_cancels_what_both_find_hard():
 def test_groups_are_drawn_whole_and_widen_the_interval():
     groups = [f"part{i // 10}" for i in range(100)]
     values = np.repeat(np.random.default_rng(4).normal(size=10), 10)
-    for drawn in draw_resamples([0] * 100, groups, draws=20):
-        assert len(drawn) == 100
-        counts = np.bincount(drawn, minlength=100).reshape(10, 10)
+    for sampled in draw_resamples([0] * 100, groups, draws=20):
+        assert len(sampled) == 100
+        counts = np.bincount(sampled, minlength=100).reshape(10, 10)
         assert (counts == counts[:, :1]).all()
     alone = paired_difference(mean_of(values), lambda _: 0.0, draw_resamples([0] * 100), 100)
     together = paired_difference(mean_of(values), lambda _: 0.0, draw_resamples([0] * 100, groups), 100)

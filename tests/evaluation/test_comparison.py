@@ -50,11 +50,11 @@ def parts(count=40, noise=1.0, seed=0):
 
 def test_auroc_of_drawn_images():
     images = parts()
-    figure = auroc_statistic(images)
-    for drawn in draws(len(images)):
-        own = [images[k] for k in drawn]
+    metric = auroc_statistic(images)
+    for sampled in draws(len(images)):
+        own = [images[k] for k in sampled]
         expected = auroc(np.array([i.score for i in own]), np.array([i.defective for i in own]))
-        assert figure(drawn) == pytest.approx(expected)
+        assert metric(sampled) == pytest.approx(expected)
 
 
 def test_auroc_compares_images_of_one_fold():
@@ -71,9 +71,9 @@ def test_macro_f1_of_drawn_images():
     names = [("pit", "scratch", "stain")[k] for k in rng.integers(0, 3, 60)]
     called = [n if r < 0.6 else "pit" for n, r in zip(names, rng.random(60), strict=True)]
     images = [image(k, true_label=t, label=p) for k, (t, p) in enumerate(zip(names, called, strict=True))]
-    for drawn in draws(60):
-        expected = class_metrics([names[k] for k in drawn], [called[k] for k in drawn]).macro_f1
-        assert macro_f1_statistic(images)(drawn) == pytest.approx(expected)
+    for sampled in draws(60):
+        expected = class_metrics([names[k] for k in sampled], [called[k] for k in sampled]).macro_f1
+        assert macro_f1_statistic(images)(sampled) == pytest.approx(expected)
 
 
 def test_map50_of_drawn_images():
@@ -85,8 +85,8 @@ def test_map50_of_drawn_images():
         seen.append(Detections(rng.random(len(labels)), labels, annotated, rng.random((len(labels), len(annotated)))))
     images = [make_prediction(_seen(k, actual)) for k, actual in enumerate(seen)]
     assert [Prediction.from_dict(i.to_dict()) for i in images] == images
-    for drawn in draws(15):
-        assert map50_statistic(images)(drawn) == pytest.approx(box_metrics([seen[k] for k in drawn]).map50)
+    for sampled in draws(15):
+        assert map50_statistic(images)(sampled) == pytest.approx(box_metrics([seen[k] for k in sampled]).map50)
 
 
 def _seen(number, detections):

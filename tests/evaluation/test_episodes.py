@@ -1,4 +1,4 @@
-"""Episodes: how they are drawn, and accuracies that are known beforehand."""
+"""Episodes: how they are sampled, and accuracies that are known in advance."""
 
 import numpy as np
 import pytest

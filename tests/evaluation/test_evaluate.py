@@ -1,4 +1,4 @@
-"""A bundle of known behaviour judged on drawn images: the figures are known in advance."""
+"""A bundle of known behaviour evaluated on synthetic images: the metrics are known in advance."""
 
 import json
 from dataclasses import replace
@@ -21,13 +21,13 @@ from blemish.imaging.roi import Roi
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
 
-# Peak of the image, truth: the bundle reviews from 0.5 and rejects from 0.6.
+# Peak of the image, annotation: the bundle reviews from 0.5 and rejects from 0.6.
 PARTS = [("good", 0.1), ("good", 0.55), ("good", 0.7), ("pit", 0.3), ("pit", 0.8), ("stain", 0.57), ("stain", 0.9)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """In the MVTec layout: a bright square in each image, which is the truth where the part is defective."""
+    """In the MVTec layout: a bright square in each image, which is annotated where the part is defective."""
     root = tmp_path_factory.mktemp("parts")
     for number, (label, peak) in enumerate(PARTS):
         image = np.full((64, 64, 1), 10, np.uint8)
@@ -85,7 +85,7 @@ def test_unreadable_files_are_counted_and_left_out(grey, parts, tmp_path):
     image = next(sample.image for sample in parts.samples if sample.label == "stain")
     odd = [
         Sample(tmp_path / "cut.png", "good"),
-        Sample(image, "stain", mask=tmp_path / "small.png"),  # a mask of another size: no pixel truth
+        Sample(image, "stain", mask=tmp_path / "small.png"),  # a mask of another size: pixels are not annotated
         Sample(image, "stain", mask=tmp_path / "empty.png"),  # nor from an empty mask of a defective image
         Sample(image),
     ]

@@ -1,4 +1,4 @@
-"""Geometry to the network and back: brute-force means, round trips, and drawn marks that must be found again."""
+"""Geometry to the network and back: brute-force means, round trips, and marks that must be found again."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The scale found in a drawn target of known pitch."""
+"""The scale measured from a rendered target of known pitch."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from blemish.imaging.scale import scale_from_target
 
 
 def chessboard(square_x: float, square_y: float, turn: float = 0) -> np.ndarray:
-    """A board of 8 x 6 fields, so 7 x 5 inner corners, drawn at four times its size and averaged down."""
+    """A board of 8 x 6 fields, so 7 x 5 inner corners, rendered at four times its size and averaged down."""
     height, width = round(square_y * 8), round(square_x * 10)
     y, x = np.mgrid[0 : height * 4, 0 : width * 4] / 4
     column, row = np.floor(x / square_x - 1), np.floor(y / square_y - 1)

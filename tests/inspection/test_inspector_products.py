@@ -75,9 +75,9 @@ def test_metrics_of_each_product_use_its_own_thresholds(tmp_path, bundle):
             samples.append(Sample(grey(tmp_path, f"{product}x{i}", bad), "bad", product=product))
     found = evaluate(Inspector.open(bundle), Dataset(tuple(samples), tmp_path, "csv"), speed=False).to_dict()
     for product in ("dark", "light"):
-        figures = found["products"][product]["image"]
-        assert figures["auroc"]["value"] == 1
-        assert figures["escape_rate"]["value"] == figures["overkill_rate"]["value"] == 0
+        metrics = found["products"][product]["image"]
+        assert metrics["auroc"]["value"] == 1
+        assert metrics["escape_rate"]["value"] == metrics["overkill_rate"]["value"] == 0
     assert found["image"]["escape_rate"]["value"] == 0
     assert found["image"]["auroc"]["value"] < 1  # scores of all products together
     assert found["bundle"]["products"]["light"]["reject"] == 0.8
@@ -202,6 +202,6 @@ def test_training_sets_thresholds_for_each_product_with_enough_good_images(tmp_p
         if sample.product not in manifest.products:
             assert inspector.get_decision(sample.product) == manifest.decision
             assert inspector.inspect(sample).verdict == (Verdict.REJECT if sample.defective else Verdict.PASS)
-    figures = evaluate(inspector, read_dataset(data).split("test"), speed=False).to_dict()
-    assert set(figures["products"]) == set(noises)
-    json.dumps(figures)
+    metrics = evaluate(inspector, read_dataset(data).split("test"), speed=False).to_dict()
+    assert set(metrics["products"]) == set(noises)
+    json.dumps(metrics)

@@ -114,14 +114,14 @@ def test_group_product_template_and_valid_pixels_of_the_surface_are_kept(moved, 
     write_image(tmp_path / "roi.png", roi)
     for name in ("a", "b"):  # bright where it counts and black elsewhere
         write_image(tmp_path / f"{name}.png", (rng.integers(150, 200, (64, 64, 1)) * (roi > 0)).astype(np.uint8))
-    told = {"roi": tmp_path / "roi.png", "product": "plate", "template": tmp_path / "b.png", "group": "lot 7"}
-    data = Dataset((Sample(tmp_path / "a.png", "good", "train", **told),), tmp_path, "csv")
+    changes = {"roi": tmp_path / "roi.png", "product": "plate", "template": tmp_path / "b.png", "group": "lot 7"}
+    data = Dataset((Sample(tmp_path / "a.png", "good", "train", **changes),), tmp_path, "csv")
     steps = [{"kind": "pit", "strength": [0.2, 0.3]}, *([{"kind": "affine", "shift": (-0.2, 0.2)}] if moved else [])]
     spec = parse_defect_spec({"steps": steps, "part": "whole"})
     write_augmented(data, tmp_path / "out", spec, 6)
     for sample in read_dataset(tmp_path / "out" / "dataset.csv").samples:
         assert (sample.product, sample.group) == ("plate", "lot 7")
-        assert sample.template == (None if moved else told["template"])
+        assert sample.template == (None if moved else changes["template"])
         counts = read_image(sample.roi)[..., 0] > 0
         assert (counts != (roi[..., 0] > 0)).any() == moved
         inner = cv2.erode(counts.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0

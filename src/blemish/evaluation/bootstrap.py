@@ -68,7 +68,7 @@ def paired_difference(
     Draws without a metric (NaN) are left out.
     """
     everything = np.arange(images, dtype=np.int64)
-    gains = np.array([first(drawn) - second(drawn) for drawn in resamples], np.float64)
+    gains = np.array([first(sampled) - second(sampled) for sampled in resamples], np.float64)
     gains = gains[np.isfinite(gains)]
     value = first(everything) - second(everything)
     if not len(gains):
@@ -90,8 +90,8 @@ def auroc_statistic(images: Sequence[Prediction]) -> Statistic | None:
     members = [np.flatnonzero(known & (folds == fold)) for fold in np.unique(folds)]
     ranked = [(own, np.unique(scores[own], return_inverse=True)[1]) for own in members if len(own)]
 
-    def statistic(drawn: Indices) -> float:
-        times = _times(drawn, len(images))
+    def statistic(sampled: Indices) -> float:
+        times = _times(sampled, len(images))
         right = pairs = 0.0
         for own, ranks in ranked:
             good = np.bincount(ranks, times[own] * ~defective[own])
@@ -113,8 +113,8 @@ def macro_f1_statistic(images: Sequence[Prediction]) -> Statistic | None:
     true, predicted = indices.reshape(-1, 2).T
     cells = true * len(names) + predicted
 
-    def statistic(drawn: Indices) -> float:
-        times = _times(drawn, len(images))[labelled]
+    def statistic(sampled: Indices) -> float:
+        times = _times(sampled, len(images))[labelled]
         confusion = np.bincount(cells, times, len(names) ** 2).reshape(len(names), len(names))
         total = confusion.sum(axis=0) + confusion.sum(axis=1)
         occurs = total > 0
@@ -128,9 +128,9 @@ def iou_statistic(images: Sequence[Prediction]) -> Statistic | None:
     overlaps = [(i.intersection or 0, i.union or 0) for i in images]
     intersection, union = np.array(overlaps, np.int64).reshape(-1, 2).T
 
-    def statistic(drawn: Indices) -> float:
-        total = int(union[drawn].sum())
-        return int(intersection[drawn].sum()) / total if total else float("nan")
+    def statistic(sampled: Indices) -> float:
+        total = int(union[sampled].sum())
+        return int(intersection[sampled].sum()) / total if total else float("nan")
 
     return _if_finite(statistic, len(images))
 
@@ -141,8 +141,8 @@ def map50_statistic(images: Sequence[Prediction]) -> Statistic | None:
         return None
     classes = [_ClassBoxes.gather(images, label) for label in sorted({n for i in images for n in i.defects or ()})]
 
-    def statistic(drawn: Indices) -> float:
-        times = _times(drawn, len(images))
+    def statistic(sampled: Indices) -> float:
+        times = _times(sampled, len(images))
         precisions = [own.average_precision(times) for own in classes if own.defects @ times]
         return float(np.mean(precisions)) if precisions else float("nan")
 
@@ -171,9 +171,9 @@ class _ClassBoxes:
         return interpolated_precision(right / (self.defects @ times), right / np.maximum(detected, 1))
 
 
-def _times(drawn: Indices, images: int) -> Counts:
+def _times(sampled: Indices, images: int) -> Counts:
     """How often each image was sampled."""
-    return np.bincount(drawn, minlength=images)
+    return np.bincount(sampled, minlength=images)
 
 
 def _if_finite(statistic: Statistic, images: int) -> Statistic | None:

@@ -55,8 +55,8 @@ def draw_episode(
             f"there are {len(eligible)}"
         )
     chosen = rng.permutation(eligible)[:ways]
-    drawn = [_split(rng.permutation(np.flatnonzero(labels == c)), shots, groups) for c in chosen]
-    return Episode(np.stack([support for support, _ in drawn]), np.stack([rest[:queries] for _, rest in drawn]))
+    sampled = [_split(rng.permutation(np.flatnonzero(labels == c)), shots, groups) for c in chosen]
+    return Episode(np.stack([support for support, _ in sampled]), np.stack([rest[:queries] for _, rest in sampled]))
 
 
 def max_queries(labels: Labels, shots: int, groups: Labels | None = None, of: int | None = None) -> int:

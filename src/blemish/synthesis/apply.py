@@ -185,7 +185,7 @@ def _make_shape(scene: SyntheticScene, step: Any, rng: np.random.Generator, scal
     if isinstance(step, Stain):
         tint = (tint + step.tint * rng.uniform(-1, 1, len(tint))).astype(np.float32)
     image = scene.image.copy()
-    added = brightness_change(step.kind, cover, rng, scene.light, strength, tone)
+    added = brightness_change(step.kind, cover, scene.light, strength, tone)
     image[window] = add_change(image[window], added, cover, tint)
     size = {"length_px": round(shape.length, 1), "width_px": round(shape.width, 1)}
     details = {**size, "strength": round(strength, 3), "tone": tone}

@@ -36,9 +36,7 @@ def hollow_depth(cover: FloatMap) -> FloatMap:
     return np.asarray(-0.5 * (1 - np.cos(math.pi * np.clip(share, 0, 1))), np.float32)
 
 
-def brightness_change(
-    kind: str, cover: FloatMap, rng: np.random.Generator, light: float, strength: float, tone: float
-) -> FloatMap:
+def brightness_change(kind: str, cover: FloatMap, light: float, strength: float, tone: float) -> FloatMap:
     """The change (h, w) of brightness by a defect of that kind, for `add_change`.
 
     `strength` is about the largest change, as a share of the surface's brightness; `tone` is -1 for dark, 1 for light.

@@ -85,10 +85,10 @@ def test_multi_label_training(multi_label, tmp_path):
 def test_multi_label_evaluation_by_class(multi_label, tmp_path):
     settings = config(multi_label, multi_label=True, epochs=12, learning_rate=5e-3, flip=False, turn=False)
     run = train(str(multi_label), out=tmp_path / "run", method="classifier", options=settings.options, progress=False)
-    figures = evaluate(Inspector.open(run), read_dataset(multi_label).split("val"), speed=False).to_dict()["labels"]
-    assert figures["classes"] == ["bright", "dark"]
-    assert figures["exact"]["value"] == figures["micro_f1"] == figures["macro_ap"] == 1.0
-    assert figures["recall"]["dark"]["n"] == 6  # of twelve images, three show it alone and three with the other
+    metrics = evaluate(Inspector.open(run), read_dataset(multi_label).split("val"), speed=False).to_dict()["labels"]
+    assert metrics["classes"] == ["bright", "dark"]
+    assert metrics["exact"]["value"] == metrics["micro_f1"] == metrics["macro_ap"] == 1.0
+    assert metrics["recall"]["dark"]["n"] == 6  # of twelve images, three show it alone and three with the other
 
 
 def test_images_with_several_classes_have_no_label_without_multi_label(multi_label):

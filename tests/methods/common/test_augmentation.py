@@ -10,7 +10,7 @@ SIZE = 96
 
 
 def item_with_rectangle(x0: int, y0: int, x1: int, y1: int) -> dict[str, torch.Tensor]:
-    """A white rectangle on black, and its truth in every form."""
+    """A white rectangle on black, with every kind of annotation."""
     mask = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     mask[y0:y1, x0:x1] = True
     return {

@@ -30,7 +30,7 @@ def test_disjoint_masks_are_random():
 def test_coarse_noise_has_its_deviation_and_its_grain():
     torch.manual_seed(0)
     images = torch.full((20, 3, 32, 32), 0.5)
-    fine = coarse_noise(images, 32, 0.2) - 0.5  # one cell a pixel: the noise as it is drawn
+    fine = coarse_noise(images, 32, 0.2) - 0.5  # one cell a pixel: the noise as it is sampled
     assert fine.std().item() == pytest.approx(0.2, rel=0.03)
     assert abs(fine.mean().item()) < 0.01
     coarse = coarse_noise(images, 4, 0.2) - 0.5

@@ -33,7 +33,7 @@ def test_hard_suppression_equals_batched_nms(seed, per_class, random_boxes):
 
 
 def reference_soft_nms(boxes, scores, labels, sigma):
-    """Bodla et al. 2017, figure 2, as it stands there: one box at a time."""
+    """Bodla et al. 2017, figure 2, literally: one box at a time."""
     boxes, scores, order = boxes.numpy(), scores.numpy().copy(), []
     left = set(range(len(scores)))
     while left:

@@ -49,9 +49,9 @@ def test_losses_by_hand():
     p = logits.sigmoid()
     own = torch.where(target, p, 1 - p)
     torch.testing.assert_close(focal(logits, target), -((1 - own) ** 4) * own.log())
-    told = torch.ones(4, dtype=torch.bool)
-    assert truncated_l1(logits, target, told).item() == pytest.approx((0 + 0.5) / 2 + (0.3 + 0) / 2)
-    assert truncated_l1(logits, target, ~told).item() == 0
+    labelled = torch.ones(4, dtype=torch.bool)
+    assert truncated_l1(logits, target, labelled).item() == pytest.approx((0 + 0.5) / 2 + (0.3 + 0) / 2)
+    assert truncated_l1(logits, target, ~labelled).item() == 0
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_an_image_labelled_without_a_mask_teaches_its_label_alone(method):
     method.heads = heads
     method.training_step(batch([1, 0], has_mask=False), 0).backward()
     slopes = seen["pixels"].grad.abs().flatten(1).sum(dim=1)
-    assert slopes[0] == slopes[2] == 0  # the labelled one, and its noisy twin
+    assert slopes[0] == slopes[2] == 0  # the labelled one, and its noisy copy
     assert slopes[1] > 0
     assert seen["images"].grad[0] < 0  # pushed up
     assert seen["images"].grad[1] > 0
@@ -113,7 +113,7 @@ def test_an_image_of_which_nothing_is_known_teaches_nothing(method):
         def heads(features, last=last, shown=shown):
             shown.append(features)
             pixels, images = torch.zeros(len(features), *features.shape[-2:]), torch.zeros(len(features))
-            pixels[[2, 5]], images[[2, 5]] = last, last  # of the third image, and of its noisy twin
+            pixels[[2, 5]], images[[2, 5]] = last, last  # of the third image, and of its noisy copy
             return pixels, images
 
         method.heads = heads

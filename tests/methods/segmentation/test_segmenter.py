@@ -40,7 +40,7 @@ def test_validation_uses_known_pixels_only():
     method = UNet(check_options(UNet.Options, SMALL, "unet"), CLASSES)
     method.log = lambda *args, **kwargs: None
     scores = torch.zeros(2, 2, 64, 64)
-    scores[0, 1, 10:20, 15:25] = 0.6  # half of the defect, and as much beside it
+    scores[0, 1, 10:20, 15:25] = 0.6  # half of the defect, and as much outside it
     scores[1] = 0.9
     method.update_iou(scores, batch(has_mask=torch.tensor([True, False])))
     assert float(method.val_iou.compute()) == pytest.approx(50 / 150)

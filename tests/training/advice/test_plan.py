@@ -254,9 +254,9 @@ def test_a_plan_that_cannot_be_run_is_one_line(tmp_path, text, words):
 def labelled_as(good_only, **changes):
     """A set of 60 good images and 25 defective ones of each of two kinds, by their labels."""
     counts = {"pit": 25, "scratch": 25}
-    told = {"training_annotations": ("good", "label"), "good_training": 60, "defective_training": 50}
-    told |= {"defects_training": counts, "labelled_training": {"good": 60, **counts}}
-    return replace(good_only, **told, **changes)
+    given = {"training_annotations": ("good", "label"), "good_training": 60, "defective_training": 50}
+    given |= {"defects_training": counts, "labelled_training": {"good": 60, **counts}}
+    return replace(good_only, **given, **changes)
 
 
 @pytest.mark.parametrize("marked", ["mask", "boxes"])
@@ -302,10 +302,10 @@ def test_the_advised_input_size_is_valid_for_the_method(good_only):
 
 def test_unused_bits_are_warned_of(tmp_path):
     """Twelve bits in files of sixteen, against the same picture on the full scale."""
-    told = {}
+    advised = {}
     for scale in (1, 16):
         for i in range(6):
             image = np.random.default_rng(i).integers(0, 4096, (64, 64, 1)).astype(np.uint16)
             write_image(tmp_path / str(scale) / "good" / f"{i}.png", image * scale)
-        told[scale] = {rule.name for rule in advise(read_dataset(tmp_path / str(scale), "good-defect")).rules}
-    assert ("unused bits" in told[1], "unused bits" in told[16]) == (True, False)
+        advised[scale] = {rule.name for rule in advise(read_dataset(tmp_path / str(scale), "good-defect")).rules}
+    assert ("unused bits" in advised[1], "unused bits" in advised[16]) == (True, False)

@@ -82,7 +82,7 @@ def test_finished_runs_are_not_trained_again(done, tiny_data, trained):
     assert again["ranking"] == facts["ranking"]
     (out / "runs" / "padim" / "padim.blemish").unlink()  # as if interrupted before it shipped
     again = quietly(tiny_data.folder / "mvtec", out, ["padim", "patchcore"])
-    assert sorted(trained) == ["padim", "patchcore"]  # resumed, not begun anew
+    assert sorted(trained) == ["padim", "patchcore"]  # resumed, not started again
     assert [row["value"] for row in again["ranking"]] == pytest.approx([row["value"] for row in facts["ranking"]])
 
 
@@ -118,7 +118,7 @@ def test_tiles_are_for_all_and_synthetic_defects_for_those_that_learn_from_defec
     options = {**QUICK, "unet.steps": 2, "unet.backbone": "test_resnet", "unet.weights": "random"}
     out, methods = tmp_path / "out", ["patchcore", "unet"]
     facts = quietly(tiny_data.folder / "mvtec", out, methods, options, tiling=tiling, synthetic=spec)
-    assert {row["method"] for row in facts["ranking"]} == set(methods)  # unet, too, from drawn defects alone
+    assert {row["method"] for row in facts["ranking"]} == set(methods)  # unet, too, from synthetic defects alone
     runs = {name: read_config(out / "runs" / name) for name in methods}
     assert runs["patchcore"].synthetic is None
     assert runs["unet"].synthetic.steps[0].kind == "pit"

@@ -92,9 +92,9 @@ def test_a_run_keeps_the_way_to_the_part(tmp_path):
 def test_whether_what_is_seen_shows_a_defect(tmp_path, sample, tiled):
     masked = ImageItems(Dataset((sample,), tmp_path, "csv"), view(tiled), ("good", "pit"))
     assert [item["defective"] for item in masked] == [int(item["mask"].any()) for item in masked]
-    told = [Sample(sample.image, "pit"), Sample(sample.image, "good"), Sample(sample.image)]
+    samples = [Sample(sample.image, "pit"), Sample(sample.image, "good"), Sample(sample.image)]
     several = Sample(sample.image, labels=("pit", "dent"))
-    items = ImageItems(Dataset((*told, several), tmp_path, "csv"), view(tiled), ("good", "pit", "dent"))
+    items = ImageItems(Dataset((*samples, several), tmp_path, "csv"), view(tiled), ("good", "pit", "dent"))
     bad = -1 if tiled else 1  # a label does not say which of the tiles is defective
     found = {places[0]: item["defective"] for places, item in zip(items.index, items, strict=True)}
     assert [found[i] for i in range(4)] == [bad, 0, -1, bad]

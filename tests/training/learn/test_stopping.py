@@ -8,10 +8,10 @@ from blemish.training.learn.stopping import best_stopping_share
 
 def test_the_best_share_is_that_of_the_mean_course():
     rng = np.random.default_rng(0)
-    figures = rng.random((5, 9))
+    metrics = rng.random((5, 9))
     shares = np.linspace(1 / 9, 1, 9) + rng.uniform(-0.01, 0.01, (5, 9))
-    courses = [list(zip(s, f, strict=True)) for s, f in zip(shares.tolist(), figures.tolist(), strict=True)]
-    best = figures.mean(axis=0).argmax()
+    courses = [list(zip(s, f, strict=True)) for s, f in zip(shares.tolist(), metrics.tolist(), strict=True)]
+    best = metrics.mean(axis=0).argmax()
     assert best_stopping_share(courses) == pytest.approx(shares[:, best].mean())
     assert best_stopping_share([[(0.5, 0.8), (1.0, 0.8)]]) == 0.5  # of equals the first
     assert best_stopping_share([[(0.4, 0.1), (0.8, 0.9)], [(0.4, 0.2)]]) == pytest.approx(0.4)

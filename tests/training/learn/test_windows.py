@@ -205,16 +205,16 @@ def test_from_marked_images_to_a_bundle_of_windows(tmp_path):
     inspector = Inspector.open(run)
     assert inspector.manifest.windows
     test = read_dataset(tmp_path / "data.csv").split("test")
-    figures = evaluate(inspector, test, speed=False).to_dict()
-    assert figures["image"]["auroc"]["value"] == 1
-    assert figures["pixel"]["auroc"] > 0.9
+    metrics = evaluate(inspector, test, speed=False).to_dict()
+    assert metrics["image"]["auroc"]["value"] == 1
+    assert metrics["pixel"]["auroc"] > 0.9
     for sample, result in zip(test.samples, inspector.inspect(test.samples), strict=True):
         assert {region.label for region in result.regions} <= {sample.label}
         assert bool(result.regions) == (sample.label != GOOD)
 
 
 @pytest.mark.parametrize("truth", ["mask", "boxes"])
-def test_tiles_are_drawn_by_what_they_show(tmp_path, truth):
+def test_tiles_are_sampled_by_their_defects(tmp_path, truth):
     """Two large images, one with a small defect: half of the sampled tiles contain it."""
     mask = np.zeros((128, 160, 1), np.uint8)
     mask[70:76, 40:50] = 255

@@ -1,4 +1,4 @@
-"""Thresholds keep what they promise, on scores drawn from known distributions."""
+"""Thresholds keep what they promise, on scores sampled from known distributions."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -75,7 +75,7 @@ def test_defects_weaker_than_sound_surface_set_no_threshold():
     sound = [1.1, 1.2, 1.3]
     assert best_peak_threshold([[0.4, 0.5]] * 30, sound) is None
     assert best_peak_threshold([], sound) is None
-    # Many weak ones beside a few strong ones do not draw it down to what every sound surface reaches.
+    # Many weak ones among a few strong ones do not lower it to values that every sound surface reaches.
     assert best_peak_threshold([[3.0, 0.5, 0.4, 0.3]] * 40, [1.15] * 40) > 1.15
     # Maps may be negative.
     assert -3 < best_peak_threshold([[-1.0], [-2.0]] * 10, [-4.0, -3.0, -5.0]) <= -2
