@@ -49,7 +49,7 @@ RootOption = Annotated[
 ]
 GoodOption = Annotated[
     list[str] | None,
-    typer.Option("--good", metavar="NAME", help="class or folder that means good, beside the usual words; repeatable"),
+    typer.Option("--good", metavar="NAME", help="further name of good classes and folders; repeatable"),
 ]
 UnlabelledName = Literal["good", "unknown"]
 UnlabelledOption = Annotated[

@@ -40,7 +40,7 @@ class RunConfig(BaseModel):
     data: str
     format: str = "auto"
     root: str | None = None
-    good: list[str] = []  # names that mean good beside the usual words
+    good: list[str] = []  # further names of good classes and folders
     unlabelled: Literal["good", "unknown"] = "unknown"  # what images without an annotation are
     method: str
     options: dict[str, Any] = {}
