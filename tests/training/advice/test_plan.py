@@ -95,7 +95,7 @@ def test_methods_that_cannot_be_trained_are_not_ranked(good_only):
     truth |= {"masked_training": 30, "boxed_training": 30, "labelled_training": {"good": 9, "pit": 30}}
     taught = replace(good_only, **truth)
     assert {"unet", "faster-rcnn", "classifier"} <= {r.method for r in advise_fingerprint(taught, [everything]).ranking}
-    with pytest.raises(DataError, match="no method can learn"):
+    with pytest.raises(DataError, match="no method can be trained"):
         advise_fingerprint(replace(good_only, training_annotations=()))
 
 
