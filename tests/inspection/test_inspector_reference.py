@@ -193,7 +193,7 @@ def test_siamese_learns_pairs_and_ships_two_inputs(tmp_path, good):
         assert own.verdict == Verdict.PASS
         assert inspector.inspect(sample).score > 2 * own.score
     assert inspector.manifest.decision.reject is not None
-    borrowed = any("stands in for them" in line for line in inspector.manifest.calibration.warnings)
+    borrowed = any("is used instead" in line for line in inspector.manifest.calibration.warnings)
     assert borrowed == (not good)
 
 
