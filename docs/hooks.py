@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -114,7 +116,24 @@ def formats_page() -> str:
             "yes" if layout.write else "no",
         )
         lines.append("| " + " | ".join(escape_cell(cell) for cell in cells) + " |")
+    default, whole = count_tested_faults()
+    lines += [
+        "",
+        f"Tests try {whole:,} pairs of a layout and a fault, {default:,} of them in every run: in none does a further "
+        "image become good, and what is not read is named.",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def count_tested_faults() -> tuple[int, int]:
+    """Numbers of pairs of a layout and a fault that tests try: in every run, and in all."""
+    folder = str(Path(__file__).parents[1] / "tests" / "dataset")
+    sys.path.append(folder)
+    try:
+        from fault_table import count_pairs, pairs, pairs_by_default
+    finally:
+        sys.path.remove(folder)
+    return count_pairs(pairs_by_default()), count_pairs(pairs())
 
 
 def escape_cell(text: str) -> str:

@@ -27,23 +27,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A reader finds the old file or the new one, never half of it; after an error nothing is left, and an OSError names
     `path`. A device or pipe, such as /dev/stdout, is never replaced: the path is then its own.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        yield path
-        return
-    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
+    device = path.exists() and not path.is_file() and not path.is_dir()
+    partial = path if device else path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        if not device:
+            with partial.open("rb") as stream:
+                os.fsync(stream.fileno())
+            partial.replace(path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(partial)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error  # the class follows from the number
     finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if not device:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -116,7 +116,7 @@ def mask_of_another_size(folder):
     ("make", "data", "words"),
     [
         (empty, "", "empty folder"),
-        (only_defects, "list.csv", "learns from good images and there are none"),
+        (only_defects, "list.csv", "is trained on good images and there are none"),
         (lambda folder: good_images(folder, split="defect"), "", "no good ones; put good ones in"),
         (None, "", "does not exist"),
     ],

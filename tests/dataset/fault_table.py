@@ -4,7 +4,8 @@ import io
 import os
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,9 +39,14 @@ def pairs() -> Iterator[tuple[Layout, Fault]]:
                 yield layout, fault
 
 
-def count_pairs() -> int:
+def count_pairs(tried: Iterable[tuple[Layout, Fault]]) -> int:
     """The number of distinct pairs of a format and a fault."""
-    return len({(layout.format, fault.name) for layout, fault in pairs()})
+    return len({(layout.format, fault.name) for layout, fault in tried})
+
+
+def pairs_by_default() -> list[tuple[Layout, Fault]]:
+    """About every fifth pair, of all layouts and nearly all faults: all of them take a minute or two."""
+    return [(y, f) for y, f in pairs() if zlib.crc32(f"{y.name} {f.name}".encode()) % 5 == 0]
 
 
 def any_layout(layout):
@@ -284,8 +290,9 @@ ODD_NUMBERS = {
     "value 255 alone": lambda f, m: put_mask(f, m, 255),
     "a value without a name": lambda f, m: put_mask(f, m, 9),
     "floating point": save_float,
-    **{name: ODD_MASKS[name] for name in ("another size", "cut", "empty file", "a text", "one pixel", "bright colours of instances",
-                                          "JPEG", "transparent", "turned", "in two files")},
+    **{name: ODD_MASKS[name] for name in ("another size", "cut", "empty file", "a text", "one pixel",
+                                          "bright colours of instances", "JPEG", "transparent", "turned",
+                                          "in two files")},
 }  # fmt: skip
 
 

@@ -14,6 +14,9 @@ def test_every_layout_has_a_row():
     spec = importlib.util.spec_from_file_location("hooks", Path(__file__).parents[2] / "docs" / "hooks.py")
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
+    default, whole = hooks.count_tested_faults()
+    assert 300 <= default < whole
+    assert f"{whole:,} pairs" in hooks.formats_page()
     table = [line for line in hooks.formats_page().splitlines() if line.startswith("| `")]
     names = [line.split("`")[1] for line in table]
     assert names == list(FORMATS)

@@ -1,7 +1,12 @@
 """Files of sinks, read back with other libraries."""
 
 import csv
+import errno
 import json
+import os
+import resource
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +79,12 @@ def test_coco_masks_decode_to_the_regions(tmp_path, inspections):
     assert crack["area"] == expected.sum()
 
 
+def write_all(sink, inspections):
+    with sink:
+        for inspection in inspections:
+            sink.append(inspection)
+
+
 def interrupted(sink, inspection):
     with sink:
         sink.append(inspection)
@@ -93,6 +104,66 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="cannot write"), CsvSink(tmp_path / "file" / "r.csv"):
         pass
+
+
+@pytest.mark.parametrize("sink", [CsvSink, JsonSink])
+def test_a_disk_that_gets_full_leaves_whole_lines_and_is_named(tmp_path, inspections, sink):
+    """By a limit of a file's size, which stops a write in its middle as a full disk does."""
+    path, room = tmp_path / "r", 1500
+    write_all(sink(tmp_path / "whole"), inspections * 6)
+    expected = (tmp_path / "whole").read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_all(sink(path), inspections * 6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.filename == str(path)
+    written = path.read_bytes()
+    assert 0 < len(written) <= room < len(expected)
+    assert expected.startswith(written)
+    assert written.endswith(b"\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("sink", [CsvSink, JsonSink, CocoSink])
+def test_a_full_device_is_named_and_stays_a_device(inspections, sink):
+    with pytest.raises(OSError, match="No space left") as caught, sink("/dev/full") as full:
+        full.append(inspections[0])
+    assert caught.value.filename == "/dev/full"
+    assert Path("/dev/full").is_char_device()
+
+
+def test_coco_keeps_the_older_file_until_it_is_whole(tmp_path, inspections, monkeypatch):
+    (tmp_path / "r.json").write_text("{}")
+
+    def write(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", write)
+        with pytest.raises(OSError, match="No space left"), CocoSink(tmp_path / "r.json") as sink:
+            sink.append(inspections[0])
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("r.json", "{}")]
+    with CocoSink(tmp_path / "r.json") as sink:
+        sink.append(inspections[0])
+    assert len(json.loads((tmp_path / "r.json").read_text())["images"]) == 1
+
+
+def test_names_that_are_no_utf8_read_back(tmp_path, inspections):
+    """JSON gives the name itself, CSV one with an escape; `ü` stays as it is in both."""
+    name = os.fsdecode(b"R\xf6hre") + " ü.png"
+    inspections[1].source = name
+    for sink in (CsvSink(tmp_path / "r.csv"), JsonSink(tmp_path / "r.jsonl"), CocoSink(tmp_path / "r.json")):
+        with sink:
+            sink.append(inspections[1])
+    assert json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8"))["source"] == name
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["images"][0]["file_name"] == name
+    (row,) = csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8"))
+    assert row["source"] == "R\\udcf6hre ü.png"
 
 
 def test_a_dash_is_stdout(capsys, inspections):

@@ -117,7 +117,7 @@ def recipe_id(database: Database, bundle_file: Path, tmp_path: Path) -> int:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of sinks that fail, and of files that settle."""
+    """Short waits for sinks that fail and for files that settle."""
     monkeypatch.setattr(sinks, "FIRST_WAIT_S", 0.05)
     monkeypatch.setattr(sinks, "MAX_WAIT_S", 0.3)
     monkeypatch.setattr(sinks, "TIMEOUT_S", 2.0)

@@ -21,6 +21,7 @@ from blemish.inspection.bundle import find_bundle, open_bundle
 from blemish.methods.feature_distance.patchcore import PatchCore, PatchCoreOptions
 from blemish.training.learn.fit import MAX_VALIDATIONS, validation_interval
 from blemish.training.learn.one_pass import with_collecting_strategy
+from blemish.training.learn.run import read_config, write_config
 from blemish.training.ship import export as shipping
 from blemish.training.ship import parity
 from blemish.training.train import load_method
@@ -83,6 +84,9 @@ def test_resume_ships_trained_runs_and_trains_others(run, tiny_data, tmp_path):
     torch.testing.assert_close(load_file(other / "weights.safetensors")["bank"], expected)
     listed = (other / "split.csv").read_text()
     (other / "split.csv").write_text(listed.replace("train/good/", "lost/good/", 1))
+    with pytest.raises(OptionError, match=r"split\.csv' is cut off, or was changed"):
+        resume(other, progress=False)
+    write_config(other, read_config(other))
     with pytest.raises(DataError, match="are missing"), pytest.warns(AnnotationWarning):
         resume(other, progress=False)
 

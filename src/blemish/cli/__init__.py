@@ -63,6 +63,7 @@ COMMANDS: dict[str, str] = {
     "serve": "Station",
     "replay": "Station",
     "record": "Station",
+    "sign": "Station",
 }
 
 
@@ -138,7 +139,8 @@ def main() -> None:
 def fail(message: str, code: int) -> NoReturn:
     """End with one line on stderr, whatever the message."""
     with suppress(OSError):
-        print("blemish:", LINE_BREAK.sub(" ", message), file=sys.stderr, flush=True)
+        line = LINE_BREAK.sub(" ", message).encode("utf-8", "backslashreplace").decode()
+        print("blemish:", line, file=sys.stderr, flush=True)
     try:
         sys.stdout.flush()
     except OSError:  # what stdout cannot take would be reported again, with a traceback, at the end of the process

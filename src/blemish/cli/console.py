@@ -57,7 +57,7 @@ def hide_log() -> None:
 
 
 def warn(message: str, style: str = "yellow") -> None:
-    """One line on stderr with a mark, for something that the user should look at while the command goes on."""
+    """One line on stderr with a mark, for something that the user should check while the command continues."""
     messages.print(f"[{style}]![/{style}] {escape(message)}", soft_wrap=True)
 
 

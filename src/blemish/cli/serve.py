@@ -44,11 +44,12 @@ def serve(
             help="new user, whose password is asked for; a person and a role; nothing is served", metavar="NAME:ROLE"
         ),
     ] = None,
+    bundle_key: Annotated[
+        Path | None, typer.Option(help="public key; only bundles that `blemish sign` signed are imported")
+    ] = None,
     no_tokens: Annotated[
         bool,
-        typer.Option(
-            "--no-tokens", help="whoever reaches the station is an administrator, until a token is made"
-        ),
+        typer.Option("--no-tokens", help="whoever reaches the station is an administrator, until a token is made"),
     ] = False,
     engine: EngineOption = "onnxruntime",
     threads: ThreadsOption = None,
@@ -161,7 +162,7 @@ def serve(
         image_folders=images or [], keep=keep, keep_days=keep_days, keep_gib=keep_gib, known=known or [],
         watch=watch or [],
         cameras=camera or [], camera_interval_s=camera_interval_s, sinks=sink or [], secure_cookies=secure_cookies,
-        no_tokens=no_tokens, done_days=done_days, outbox_days=outbox_days,
+        no_tokens=no_tokens, bundle_key=bundle_key, done_days=done_days, outbox_days=outbox_days,
         **({"shifts": shift} if shift else {}), verdict_age_s=verdict_age_s, no_part_s=alarm_no_part_s or None,
         max_reject_rate=alarm_reject_rate, max_reject_run=alarm_reject_run or None, min_free_gib=alarm_free_gib,
     ), "station")  # fmt: skip

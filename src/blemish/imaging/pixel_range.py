@@ -137,7 +137,7 @@ def used_bits(high: float) -> int:
 
 
 def describe_range(values: PixelValues) -> str | None:
-    """In words, a range of values that is not the full scale of their type; None for the full scale."""
+    """Text for a range of values that is not the full scale of their type; None for the full scale."""
     low, high = value_range(values)
     if (low, high) == FULL_SCALE[values.dtype]:
         return None
@@ -167,7 +167,7 @@ def find_misfit(image: NDArray[Any], spec: PixelSpec | None, any_size: bool = Fa
     """Why an image (H, W, C) does not fit the training images, and in which way; None where it does.
 
     The first is "depth", "range" or "size"; the second holds the image's own and the training images' type, values or
-    size, as figures. `any_size` leaves the size out.
+    size, as text. `any_size` leaves the size out.
     """
     if spec is None:
         return None

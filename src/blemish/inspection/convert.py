@@ -98,7 +98,7 @@ def to_dict(inspection: Inspection, masks: bool = True) -> dict[str, Any]:
     scores = inspection.class_scores
     record = InspectionRecord(
         schema_version=SCHEMA_VERSION,
-        source=inspection.source,
+        source=None,
         verdict=inspection.verdict,
         label=inspection.label,
         score=float(inspection.score),
@@ -110,7 +110,7 @@ def to_dict(inspection: Inspection, masks: bool = True) -> dict[str, Any]:
         timings_ms={step: round(float(value), _TIMING_DIGITS) for step, value in inspection.timings_ms.items()},
     )
     data: dict[str, Any] = json.loads(record.model_dump_json())
-    return data
+    return {**data, "source": inspection.source}  # any name of a file, which pydantic does not write
 
 
 def from_dict(data: Mapping[str, Any]) -> Inspection:

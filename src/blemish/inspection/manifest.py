@@ -100,7 +100,7 @@ class Provenance(FrozenModel):
 
 
 class SupportSet(FrozenModel):
-    """How class scores follow from the graph's embedding and a support set of labelled vectors; see support_set.py."""
+    """The rule that turns the graph's embedding and labelled support vectors into class scores; see support_set.py."""
 
     member: str = "support.npy"  # of the bundle: vectors (S, E) float32
     classes: list[int]  # of each vector, index into the manifest's classes

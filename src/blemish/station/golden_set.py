@@ -74,7 +74,7 @@ def activate_checked(
 ) -> list[GoldenLoss]:
     """Activate a recipe that decides the golden set correctly; raises GoldenLossError for another one, unless its
     losses are accepted and a comment is given."""
-    with database.reading() as session:  # takes its time, and nobody shall wait for the lock of the writers
+    with database.reading() as session:  # slow, and nobody should wait for the lock of the writers
         inspector = inspectors.get(session.get_one(RecipeRow, recipe_id))
         losses = find_losses(inspector, list_golden(session), images)
     if losses and not (accept_losses and comment.strip()):

@@ -21,7 +21,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Times with a zone, stored in UTC; SQLite itself knows no zones."""
+    """Times with a zone, stored in UTC, because SQLite has no time zones."""
 
     impl = DateTime
     cache_ok = True
@@ -169,7 +169,7 @@ class GoldenRow(Created, Base):
 
 
 class AuditRow(Created, Base):
-    """What a person changed or read out; each row's hash covers the row before it, see audit_chain.py."""
+    """A change or an export made by a person; each row's hash covers the row before it, see audit_chain.py."""
 
     __tablename__ = "audit_log"
 

@@ -20,14 +20,27 @@ from blemish.station.image_store import ReceivedFile, file_sha256
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.repository import log_change, match_recipe
 from blemish.station.settings import Settings
+from blemish.station.signing import check_signature
 
 
 def bundle_path(folder: Path, sha256: str) -> Path:
     return folder / f"{sha256}{SUFFIX}"
 
 
-def import_bundle(database: Database, file: ReceivedFile, folder: Path, user: str) -> BundleRow:
-    """Verify a bundle and its graph, and store the file under its hash; raises BundleError. The file is moved."""
+def import_bundle(
+    database: Database,
+    file: ReceivedFile,
+    folder: Path,
+    user: str,
+    key: Path | None = None,
+    signature: str | None = None,
+) -> BundleRow:
+    """Verify a bundle and its graph, and store the file under its hash; raises BundleError. The file is moved.
+
+    With `key`, the public key of those who may sign bundles, one without a valid `signature` is refused.
+    """
+    if key is not None:
+        check_signature(key, file.sha256, signature)
     bundle = open_bundle(file.path)
     open_bundle_engine(bundle)
     folder.mkdir(parents=True, exist_ok=True)

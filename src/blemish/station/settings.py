@@ -58,6 +58,7 @@ class Settings(BaseModel):
     min_free_gib: float = Field(default=1.0, ge=0)
 
     secure_cookies: bool = False  # behind HTTPS
+    bundle_key: Path | None = None  # public key (PEM): only bundles that were signed with its private key are imported
     no_tokens: bool = False  # everybody who reaches the station is an administrator, until the first token is made
 
     @field_validator("data", mode="after")

@@ -27,6 +27,7 @@ from blemish.station.schemas import InspectionOut
 from blemish.station.seed_reviews import seed_reviews
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
+from blemish.station.signing import read_signature
 from blemish.station.sinks import deliver_results, prune_outbox
 from blemish.station.sources import watch_camera, watch_folder
 from blemish.station.status import StationStatus
@@ -115,7 +116,8 @@ def activate_bundle(station: Station, bundle: Path, user: str = "start") -> Reci
     try:
         with station.database.reading() as session:
             known = session.scalar(select(BundleRow).where(BundleRow.sha256 == file.sha256)) is not None
-        row = import_bundle(station.database, file, station.settings.bundles, user)
+        settings, signature = station.settings, read_signature(find_bundle(bundle))
+        row = import_bundle(station.database, file, settings.bundles, user, settings.bundle_key, signature)
         with station.database.writing() as session:
             if known and active_recipe(session) is not None:
                 return None  # its thresholds may have been changed since, or another recipe activated

@@ -55,7 +55,7 @@ def find_suspects(
     """
     samples, features = _extract([s for s in dataset.samples if _label(s)], progress)
     labels = np.array([_label(s) for s in samples], dtype=object)
-    good = np.flatnonzero(labels == GOOD)
+    good = np.flatnonzero(labels == GOOD).tolist()
     if len(good) < 2:
         raise DataError(f"suspects are found by comparison with good images, and {len(good)} can be read")
     folds = make_folds(samples, min(FOLDS, len(good)), seed)

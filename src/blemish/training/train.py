@@ -97,8 +97,8 @@ def resume(run: str | Path, *, progress: bool = True, tensorboard: bool = False)
     """
     run = Path(run)
     config = read_config(run)
-    dataset = _read_run_dataset(run)
     check_unchanged(run)
+    dataset = _read_run_dataset(run)
     return _fit_and_ship(run, config, dataset, progress, tensorboard)
 
 

@@ -19,6 +19,7 @@ from graphs import anomaly_bundle
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from station_helpers import HTTP, SIDE, Server, grey, picture, run_station, wait_until
 
 from blemish.dataset.ground_truth import read_defect_mask
@@ -321,6 +322,11 @@ def test_every_page_has_help_and_the_api_reference_needs_no_internet(site: Site)
     page.check(site.url)
 
 
+def shown_box(page: Browser, element: WebElement) -> dict[str, float]:
+    """The place of an element in the window, zoomed as it is shown."""
+    return dict(page.driver.execute_script("return arguments[0].getBoundingClientRect().toJSON()", element))
+
+
 def test_the_mask_is_zoomed_moved_and_polygon_points_are_dragged(site: Site) -> None:
     part = site.send(grey(DOUBTFUL_GREY, seed=70), part_id="zoomed")
     page = site.open(f"/review?id={part['id']}")
@@ -333,15 +339,15 @@ def test_the_mask_is_zoomed_moved_and_polygon_points_are_dragged(site: Site) -> 
     page.drag(canvas, (0.75, 0.2), (0.75, 0.4))  # the third point
     page.drag(canvas, (0.6, 0.1))  # closes it
     page.press("+", "+")
-    page.until(lambda: canvas.rect["width"] == pytest.approx(2.25 * width, rel=0.01))
-    before = canvas.rect["x"]
+    page.until(lambda: shown_box(page, canvas)["width"] == pytest.approx(2.25 * width, rel=0.01))
+    before = shown_box(page, canvas)["x"]
     page.press("v")
     frame = page.one(".mask-editor")
     page.drag(frame, (0.3, 0.5), (0.5, 0.5))
-    page.until(lambda: canvas.rect["x"] == pytest.approx(before + 0.2 * frame.rect["width"], abs=3))
+    page.until(lambda: shown_box(page, canvas)["x"] == pytest.approx(before + 0.2 * frame.rect["width"], abs=3))
     page.shoot("review-zoomed")
     page.press("0")
-    page.until(lambda: canvas.rect["width"] == pytest.approx(width, rel=0.01))
+    page.until(lambda: shown_box(page, canvas)["width"] == pytest.approx(width, rel=0.01))
     page.fill("note", "seen from the left" + Keys.ENTER)
     wait_until(lambda: bool(site.get(f"/v1/inspections/{part['id']}")["reviews"]))
     assert site.get(f"/v1/inspections/{part['id']}")["reviews"][0]["note"] == "seen from the left"
@@ -357,7 +363,7 @@ def test_an_image_of_a_dataset_is_enlarged(site: Site) -> None:
     image = page.one("[data-name=enlarged] img")
     width = image.rect["width"]
     ActionChains(page.driver).scroll_from_origin(ScrollOrigin.from_element(image), 0, -400).perform()
-    page.until(lambda: image.rect["width"] > 1.5 * width)
+    page.until(lambda: shown_box(page, image)["width"] > 1.5 * width)
     page.check(site.url)
 
 

@@ -277,9 +277,7 @@ def _labels_folder(images: Path) -> Path:
     return labels if labels.is_dir() else images
 
 
-def _match_folder(
-    images: Path, missing: Sequence[Path] = (), deep: bool = True
-) -> Iterator[tuple[Path, Path | None]]:
+def _match_folder(images: Path, missing: Sequence[Path] = (), deep: bool = True) -> Iterator[tuple[Path, Path | None]]:
     """The images of a folder, and those that are `missing` there, each with its label file."""
     labels = _labels_folder(images)
     keyed = [(file_key(image, images), image) for image in [*list_images(images, deep), *missing]]

@@ -37,7 +37,13 @@ from blemish.station.station import Station
 
 router = APIRouter(tags=["recipes"])
 Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
-_BUNDLE_FORM = file_form({"bundle": {"type": "string", "format": "binary"}}, required=("bundle",))
+_BUNDLE_FORM = file_form(
+    {
+        "bundle": {"type": "string", "format": "binary"},
+        "signature": {"type": "string", "description": "content of the file that `blemish sign` wrote"},
+    },
+    required=("bundle",),
+)
 
 
 @router.get("/bundles", responses=error_responses())
@@ -59,7 +65,10 @@ def _import_bundle(station: Station, form: FormData, user: str) -> BundleOut:
         raise DataError("give a file in the field 'bundle'")
     incoming = receive_file(upload.file, station.settings.incoming, station.settings.max_bundle_bytes)
     try:
-        return bundle_out(recipes.import_bundle(station.database, incoming, station.settings.bundles, user))
+        settings, signature = station.settings, form.get("signature")
+        text = signature if isinstance(signature, str) else None
+        row = recipes.import_bundle(station.database, incoming, settings.bundles, user, settings.bundle_key, text)
+        return bundle_out(row)
     except BundleError as error:
         raise BundleError(hide_path(str(error), incoming.path)) from error
     finally:
