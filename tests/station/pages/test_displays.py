@@ -14,6 +14,14 @@ AGES_S = 3.0
 GREY = "rgba(148, 163, 184, 1)"
 
 
+@pytest.fixture(autouse=True)
+def leave_the_page(browser: Browser) -> Iterator[None]:
+    """A page that stays open logs that its station is gone, and the next test would read that."""
+    yield
+    browser.driver.get("about:blank")
+    browser.driver.get_log("browser")
+
+
 def send(server: Server, content: bytes, head: dict[str, str] | None = None, **fields: str) -> dict[str, Any]:
     answer = HTTP.post(f"{server.url}/v1/inspections", files={"image": ("x.png", content)}, data=fields, headers=head)
     assert answer.status_code == 200, answer.text
