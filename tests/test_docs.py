@@ -57,7 +57,11 @@ def exit_code():
     return 0
 
 
+GENERATED = {DOCS / "reference" / page for page in ("command-line.md", "formats.md", "schema.md")}  # by docs/hooks.py
+
+
 def test_links_lead_somewhere():
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+            path = (page.parent / target).resolve()
+            assert path.exists() or path in GENERATED, f"{page.name} links to {target}, which is not there"
