@@ -19,13 +19,13 @@ CLASSES = ["dent", "a|b", "|", '["dent"]', "x, y", 'say "pit"', "two\nlines", "[
 
 
 @given(st.sets(names, min_size=1, max_size=5), st.lists(st.sampled_from(CLASSES), min_size=2, max_size=2, unique=True))
-@example({b" leading", b"trailing ", b"R\xf6hre", b"a\\\\b", b"c\r\nd", b'"q"', b"a,b;c\td"}, ["a|b", "dent"])
+@example({b" leading", b"trailing \t", b"R\xf6hre", b"a\\\\b", b"c\r\nd", b'"q"', b"a,b;c\td"}, ["a|b", "dent"])
 @settings(max_examples=60, deadline=None)
 def test_reads_back(tmp_path_factory, stems, labels):
     folder = tmp_path_factory.mktemp("named")
     samples = []
     for number, stem in enumerate(sorted(stems)):
-        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + stem))
+        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + stem + b".png"))
         path.write_bytes(b"")
         label = dict(label=labels[0]) if number % 2 else dict(labels=tuple(labels))
         samples.append(Sample(path, split="train" if number else "test", template=path, group=f"g{number}", **label))
