@@ -214,7 +214,8 @@ def test_an_image_without_a_reference_is_named_before_training(tmp_path, monkeyp
     rows = ["image,label,template,split"]
     for split in ("train", "val", "test"):
         for label in ("good", "pit"):
-            write_image(tmp_path / f"{split}-{label}.png", np.zeros((64, 64, 1), np.uint8))
+            pixels = np.random.default_rng(len(rows)).integers(0, 256, (64, 64, 1), np.uint8)  # no two are the same
+            write_image(tmp_path / f"{split}-{label}.png", pixels)
             template = "" if (split, label) == (bare, "pit") else "train-good.png"
             rows.append(f"{split}-{label}.png,{label},{template},{split}")
     (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")

@@ -101,10 +101,11 @@ def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
     kept = [name for name in COLUMNS if name == "image" or any(getattr(s, name) is not None for s in dataset.samples)]
     if "label" not in kept and any(s.labels for s in dataset.samples):
         kept.insert(1, "label")
+    rows = [[cell(s, name) for name in kept] for s in dataset.samples]
+    # A carriage return in a name would end the row: before Python 3.13 the writer does not quote it by itself.
+    quoting = csv.QUOTE_ALL if any("\r" in value for row in rows for value in row) else csv.QUOTE_MINIMAL
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [kept, *([cell(s, name) for name in kept] for s in dataset.samples)]
-    )
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerows([kept, *rows])
     write_atomic(out, text.getvalue().encode("utf-8", "surrogateescape"))
     return list_losses(dataset.samples, {*kept, "labels"})
 
@@ -240,7 +241,7 @@ def _resolve_path(base: Path, text: str | None) -> Path | None:
 
     An absolute path stays itself.
     """
-    if not text or not text.strip():
+    if not text or not (text.strip() or file_exists(base / text)):
         return None
     plain = base / _posix(text.strip())
     exact = next(filter(file_exists, (base / text, plain)), None)

@@ -1,5 +1,6 @@
 """DeepPCB: a defect-free template beside each image, and lines of x1 y1 x2 y2 class in pixels."""
 
+import re
 from pathlib import Path
 
 from blemish.dataset.annotations import (
@@ -13,7 +14,7 @@ from blemish.dataset.annotations import (
 from blemish.dataset.export import copy_image, format_coordinate, image_name, no_shape, prepare_entries
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import list_files, list_folders, list_images
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.files import write_atomic
 from blemish.geometry import Box
 
@@ -34,7 +35,7 @@ def read(source: DataSource) -> list[Sample]:
     """
     lists = ((source.path / name, split) for name, split in _LISTS.items())
     lines = ((line, split) for file, split in lists if file.is_file() for _, line in read_lines(file))
-    splits = {Path(line.split()[0]).stem.removesuffix("_test"): split for line, split in lines}
+    splits = {Path(_listed_image(line)).stem.removesuffix("_test"): split for line, split in lines}
     samples = []
     for folder, annotations in _board_folders(source.path):
         images = {image.stem: image for image in list_images(folder)}
@@ -46,6 +47,12 @@ def read(source: DataSource) -> list[Sample]:
             fields = {} if boxes is None else annotation_fields(boxes)
             samples.append(Sample(image, split=splits.get(name), template=images.get(f"{name}_temp"), **fields))
     return samples
+
+
+def _listed_image(line: str) -> str:
+    """The image of a line `image.jpg annotations.txt`; either may have spaces in its name."""
+    found = re.match(r"\s*(.+?\.\w+)(?:\s+\S.*\.txt)?\s*$", line, re.IGNORECASE)
+    return found.group(1) if found else line.strip()
 
 
 def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
@@ -65,9 +72,17 @@ def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
     return tuple(boxes)
 
 
+def find_labels(sample: Sample) -> set[str]:
+    """The classes of an image's label, boxes and outlines, and of its mask."""
+    named = {item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))}
+    return named | {*(sample.labels or ()), *(sample.mask_classes or ())} | ({sample.label} if sample.label else set())
+
+
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write images that have a template, with their boxes; returns a line for each loss."""
-    paired = dataset.where(lambda s: s.template is not None)
+    with_template = dataset.where(lambda s: s.template is not None)
+    # Without its defects an image would read back as good.
+    paired = with_template.where(lambda s: not find_labels(s) - {*CLASSES, GOOD})
     entries, lost = prepare_entries(
         paired,
         out,
@@ -77,11 +92,12 @@ def write(dataset: Dataset, out: Path) -> list[str]:
         requirement="a template",
         unknown_as_good=True,
     )
-    if len(paired) < len(dataset):
-        lost.append(f"{len(dataset) - len(paired)} images without a template are left out")
-    unknown = sorted({i.label for e in entries for i in e.items or () if i.label not in CLASSES})
-    if unknown:
-        lost.append(f"boxes of classes that the format does not know are left out: {', '.join(unknown)}")
+    if len(with_template) < len(dataset):
+        lost.append(f"{len(dataset) - len(with_template)} images without a template are left out")
+    if len(paired) < len(with_template):
+        classes = sorted(set().union(*map(find_labels, with_template.samples)) - {*CLASSES, GOOD})
+        count = len(with_template) - len(paired)
+        lost.append(f"{count} images with classes that the format does not know are left out: {', '.join(classes)}")
     images, annotations = Path("group00000", "00000"), Path("group00000", "00000_not")
     lists: dict[str, str] = {}
     for entry in entries:
@@ -89,7 +105,7 @@ def write(dataset: Dataset, out: Path) -> list[str]:
         assert sample.template is not None
         copy_image(sample.image, out / images / image_name(sample, f"{stem}_test"))
         copy_image(sample.template, out / images / f"{stem}_temp{sample.template.suffix.lower()}")
-        boxes = [i for i in entry.items or () if isinstance(i, Box) and i.label in CLASSES]
+        boxes = [i for i in entry.items or () if isinstance(i, Box)]
         rows = [[*map(format_coordinate, b.bounds), str(CLASSES.index(b.label) + 1)] for b in boxes]
         write_atomic(out / annotations / f"{stem}.txt", "".join(" ".join(row) + "\n" for row in rows))
         if sample.split is not None:

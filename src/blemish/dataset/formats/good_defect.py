@@ -26,7 +26,8 @@ def looks_like(path: Path) -> bool:
 
 
 def read(source: DataSource) -> list[Sample]:
-    if _is_product(source.path):
+    subsets = any(split for split, _ in list_subsets(source.path))  # which no product is called
+    if subsets or _is_product(source.path):
         return _read_product(source.path)
     return [replace(s, product=folder.name) for folder in list_folders(source.path) for s in _read_product(folder)]
 

@@ -56,7 +56,7 @@ def read(source: DataSource) -> list[Sample]:
 
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write tasks.json and images/; returns a line for each loss."""
-    entries, lost = prepare_entries(dataset, out, any_shape)
+    entries, lost = prepare_entries(dataset, out, any_shape, subsets=False)
     tasks = []
     for number, entry in enumerate(entries, 1):
         copy_image(entry.sample.image, out / "images" / entry.file_name)

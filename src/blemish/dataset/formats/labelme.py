@@ -143,6 +143,9 @@ def write(dataset: Dataset, out: Path) -> list[str]:
     many = sum(any(isinstance(i, Rle) and i.many for i in e.items or ()) for e in entries)
     if many:
         lost.append(f"masks of many defects become one shape each in {many} images")
+    bare = sum(entry.items is None for entry in entries)
+    if bare:
+        lost.append(f"{bare} images whose defects are not known get no file, and are left out when read back")
     return lost
 
 
