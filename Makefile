@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ARGS ?=
+TEST_PROCESSES ?= 2
 
 .PHONY: setup demo station test lint test-slow docs constraints clean
 
@@ -31,7 +32,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: setup lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-slow: setup
 	$(BIN)/pytest -m slow

@@ -22,7 +22,7 @@ T = TypeVar("T")
 def warn_skipped(line: str, image: Path | None = None, folder: Path | None = None) -> None:
     """Set an annotation aside: the label of its image, unless a folder or column states it, is then unknown.
 
-    With `folder` in place of an image it belongs to no image: any image below the folder that has no annotation may be
+    With `folder` it may belong to another image: any image below the folder that has no annotation may be
     the one, and is not good by convention. With neither, it concerns no label.
     """
     warnings.warn(AnnotationWarning(line, image, folder), stacklevel=3)

@@ -103,9 +103,10 @@ def write(dataset: Dataset, out: Path, relative: bool = False) -> list[str]:
         kept.insert(1, "label")
     rows = [[cell(s, name) for name in kept] for s in dataset.samples]
     # A carriage return in a name would end the row: before Python 3.13 the writer does not quote it by itself.
-    quoting = csv.QUOTE_ALL if any("\r" in value for row in rows for value in row) else csv.QUOTE_MINIMAL
+    quote = any("\r" in value for row in rows for value in row)
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerows([kept, *rows])
+    quoting = csv.QUOTE_ALL if quote else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerows([kept, *rows])  # type: ignore[arg-type]
     write_atomic(out, text.getvalue().encode("utf-8", "surrogateescape"))
     return list_losses(dataset.samples, {*kept, "labels"})
 

@@ -14,7 +14,7 @@ from blemish.dataset.annotations import (
 from blemish.dataset.export import copy_image, format_coordinate, image_name, no_shape, prepare_entries
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import list_files, list_folders, list_images
-from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample
 from blemish.files import write_atomic
 from blemish.geometry import Box
 
@@ -72,17 +72,9 @@ def read_boxes(path: Path, image: Path | None = None) -> tuple[Box, ...]:
     return tuple(boxes)
 
 
-def find_labels(sample: Sample) -> set[str]:
-    """The classes of an image's label, boxes and outlines, and of its mask."""
-    named = {item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))}
-    return named | {*(sample.labels or ()), *(sample.mask_classes or ())} | ({sample.label} if sample.label else set())
-
-
 def write(dataset: Dataset, out: Path) -> list[str]:
     """Write images that have a template, with their boxes; returns a line for each loss."""
-    with_template = dataset.where(lambda s: s.template is not None)
-    # Without its defects an image would read back as good.
-    paired = with_template.where(lambda s: not find_labels(s) - {*CLASSES, GOOD})
+    paired = dataset.where(lambda s: s.template is not None)
     entries, lost = prepare_entries(
         paired,
         out,
@@ -92,15 +84,18 @@ def write(dataset: Dataset, out: Path) -> list[str]:
         requirement="a template",
         unknown_as_good=True,
     )
-    if len(with_template) < len(dataset):
-        lost.append(f"{len(dataset) - len(with_template)} images without a template are left out")
-    if len(paired) < len(with_template):
-        classes = sorted(set().union(*map(find_labels, with_template.samples)) - {*CLASSES, GOOD})
-        count = len(with_template) - len(paired)
-        lost.append(f"{count} images with classes that the format does not know are left out: {', '.join(classes)}")
+    if len(paired) < len(dataset):
+        lost.append(f"{len(dataset) - len(paired)} images without a template are left out")
+    held = [e for e in entries if all(item.label in CLASSES for item in e.items or ())]
+    if len(held) < len(entries):  # without its defects an image would read back as good
+        classes = sorted({item.label for e in entries for item in e.items or ()} - {*CLASSES})
+        lost.append(
+            f"{len(entries) - len(held)} images with classes that the format does not know are left out: "
+            f"{', '.join(classes)}"
+        )
     images, annotations = Path("group00000", "00000"), Path("group00000", "00000_not")
     lists: dict[str, str] = {}
-    for entry in entries:
+    for entry in held:
         sample, stem = entry.sample, entry.stem
         assert sample.template is not None
         copy_image(sample.image, out / images / image_name(sample, f"{stem}_test"))

@@ -96,7 +96,9 @@ def _read_masks(file: Path, image: Path, runs: list[tuple[str, str]]) -> Iterato
         try:
             yield _parse_runs(text, image_header(image).size, label)
         except (ValueError, OverflowError, DataError, ImageError) as error:
-            warn_skipped(f"{file}: {image.name}, class {label}: {error}", image)
+            # Where it is no list of numbers, a line break may be damaged, and the next row of another image lost in it.
+            whole = set(text) <= set("0123456789- ")
+            warn_skipped(f"{file}: {image.name}, class {label}: {error}", image, None if whole else image.parent)
 
 
 def _parse_runs(text: str, size: tuple[int, int], label: str) -> Rle:
