@@ -83,19 +83,20 @@ def test_recall_at_false_alarms_agrees_with_trying_every_threshold(kind, alarms)
     rng = np.random.default_rng(3)
     scenes = [scene(rng, kind) for _ in range(6)]
     images = [match_boxes(f, annotated) for annotated, f in scenes]
+    overlaps = [
+        box_iou(f.corners, np.array([(b.x0, b.y0, b.x1, b.y1) for b in annotated]).reshape(-1, 4))
+        for annotated, f in scenes
+    ]
     best = 0.0
     for threshold in np.unique(np.concatenate([f.scores for _, f in scenes])):
         hits = false = 0
-        for annotated, f in scenes:
+        for (annotated, f), overlap in zip(scenes, overlaps, strict=True):
             for name in NAMES:
                 taken = set()
                 order = [i for i in np.argsort(-f.scores, kind="stable") if f.labels[i] == name][:100]
                 for i in (i for i in order if f.scores[i] >= threshold):
                     own = [j for j, b in enumerate(annotated) if b.label == name and j not in taken]
-                    boxes = np.array(
-                        [(annotated[j].x0, annotated[j].y0, annotated[j].x1, annotated[j].y1) for j in own]
-                    ).reshape(-1, 4)
-                    iou = box_iou(f.corners[i : i + 1], boxes)[0]
+                    iou = overlap[i, own]
                     if len(own) and iou.max() >= 0.5:
                         taken.add(own[len(own) - 1 - int(iou[::-1].argmax())])
                         hits += 1
