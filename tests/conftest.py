@@ -17,6 +17,12 @@ from blemish.dataset.split import ensure_splits
 
 SIDE = 64
 MAX_RESIDENT_BYTES = 1_200_000_000
+LONGEST = ("test_docs.py", "test_notebooks.py", "test_killed_station.py")  # the files of the longest single tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first: of several processes none is left with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="module", autouse=True)
