@@ -90,7 +90,13 @@ class Browser:
             chain.move_by_offset(x1 - x0, y1 - y0)
         chain.release().perform()
 
-    def until(self, found: Callable[[], Found | None], seconds: float = 20) -> Found:
+    def later(self, seconds: float) -> None:
+        """Set the clock of the page forward, by which it tells for how long the station has said nothing."""
+        self.driver.execute_script(
+            "const real = Date.now.bind(Date); Date.now = () => real() + 1000 * arguments[0]", seconds
+        )
+
+    def until(self, found: Callable[[], Found | None], seconds: float = 90) -> Found:
         deadline = time.monotonic() + seconds
         while True:
             try:

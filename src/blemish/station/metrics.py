@@ -1,5 +1,7 @@
 """Prometheus metrics of a station."""
 
+import threading
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from blemish.station.models import KNOWN_ORIGIN
@@ -11,6 +13,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._lock = threading.Lock()
         self.inspections = Counter(
             "blemish_inspections", "Answered parts", ["recipe", "verdict"], registry=self.registry
         )
@@ -33,8 +36,10 @@ class Metrics:
         self.latency.observe(seconds)
 
     def text(self, depth: int, pending: dict[str, int], dead: dict[str, int]) -> bytes:
-        self.queue.set(depth)
-        for gauge, counts in ((self.outbox, pending), (self.dead, dead)):
-            for sink, count in counts.items():
-                gauge.labels(sink).set(count)
-        return generate_latest(self.registry)
+        with self._lock:
+            self.queue.set(depth)
+            for gauge, counts in ((self.outbox, pending), (self.dead, dead)):
+                gauge.clear()  # else a sink that has none any more would keep its last number
+                for sink, count in counts.items():
+                    gauge.labels(sink).set(count)
+            return generate_latest(self.registry)
