@@ -122,7 +122,7 @@ def test_a_bundle_may_have_no_products(tmp_path):
 
 def test_graph_and_network_are_compared_by_the_decision_for_each_product(tmp_path, bundle):
     pytest.importorskip("torch")
-    from blemish.training.ship.parity import verdict_agreement
+    from blemish.inspection.agreement import verdict_agreement
 
     inspector = Inspector.open(bundle)
     image = grey(tmp_path, "i", 0.5)

@@ -11,6 +11,7 @@ import torch
 
 from blemish.dataset.sample import GOOD
 from blemish.errors import DataError, OptionError
+from blemish.inspection.agreement import DetectionAgreement
 from blemish.inspection.engines import open_engine
 from blemish.inspection.manifest import InputSpec
 from blemish.inspection.result import Outputs
@@ -21,7 +22,6 @@ from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.options import check_options
 from blemish.training.learn.run import RunConfig
 from blemish.training.ship.export import export_graph
-from blemish.training.ship.parity import DetectionAgreement
 from blemish.training.train import train
 
 SIZE = 64

@@ -9,8 +9,9 @@ import torch
 
 from blemish.dataset.sample import Sample
 from blemish.errors import ExportError
+from blemish.inspection.agreement import NOISE, DetectionAgreement
 from blemish.inspection.result import Outputs
-from blemish.training.ship.parity import NOISE, DetectionAgreement, certify
+from blemish.training.ship.parity import certify
 
 
 def detections(seed: int = 0, count: int = 20) -> Outputs:
