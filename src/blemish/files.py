@@ -1,5 +1,6 @@
 """Files that are complete or absent, and YAML or JSON as a checked model or a one-line error."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,6 +57,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         content = content.encode("utf-8", "surrogateescape" if path.suffix == ".txt" else "backslashreplace")
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_yaml(path: Path, name: str, error_type: type[BlemishError] = OptionError) -> Any:

@@ -57,6 +57,7 @@ COMMANDS: dict[str, str] = {
     "decide": "Inspect",
     "scale": "Inspect",
     "enroll": "Inspect",
+    "certify": "Inspect",
     "evaluate": "Evaluate",
     "report": "Evaluate",
     "explain": "Evaluate",

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from blemish import __version__
 from blemish.cli.console import console, show_table, write_json
 from blemish.cli.options import JsonOption
+from blemish.errors import OptionError
 
 RUNTIME = ("numpy", "opencv-python-headless", "onnxruntime", "pydantic", "pillow", "tifffile")
 EXTRAS = {
@@ -58,12 +59,32 @@ def _packages() -> Iterator[Component]:
 
 
 def _engines() -> Iterator[Component]:
-    import onnxruntime
+    from blemish.inspection.engines import DEVICES, ENGINES, available_devices, find_target
 
-    providers = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
-    yield Component("engine onnxruntime", True, f"{providers}; {os.cpu_count()} cores")
-    if find_spec("openvino"):
-        yield Component("engine openvino", True, version("openvino"))
+    here = available_devices()
+    packages = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "openvino": "openvino"}
+    for engine in ENGINES:
+        found = here.get(engine, [])
+        own = _version(packages[engine])
+        cores = f"; {os.cpu_count()} cores" if "cpu" in found else ""
+        yield Component(f"engine {engine}", bool(found), f"{own}: {', '.join(found) or 'no device'}{cores}")
+        for device in DEVICES:
+            try:
+                target = find_target(engine, device)
+            except OptionError:
+                continue
+            if device not in found and target.package not in packages:
+                yield Component(
+                    f"device {device} of {engine}", False, "missing",
+                    f"pip uninstall onnxruntime && pip install {target.package}",
+                )  # fmt: skip
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def _weights() -> Iterator[Component]:

@@ -14,7 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from blemish.cli.console import console, messages, progress_bar, show_table, warn
-from blemish.cli.options import BundleArgument, EngineOption, ScaleOption, ThreadsOption, parse_scale
+from blemish.cli.options import (
+    BundleArgument,
+    EngineDeviceOption,
+    EngineOption,
+    ScaleOption,
+    ThreadsOption,
+    parse_scale,
+)
 from blemish.errors import BlemishError, OptionError
 
 if TYPE_CHECKING:
@@ -55,6 +62,7 @@ def inspect(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="number of threads that read images")] = 1,
     engine: EngineOption = "onnxruntime",
+    device: EngineDeviceOption = None,
     threads: ThreadsOption = None,
     batch: Annotated[int, typer.Option(min=1, help="number of images or tiles in one run of the network")] = 8,
     px_per_mm: ScaleOption = None,
@@ -88,6 +96,7 @@ def inspect(
         bundle,
         engine=engine,
         threads=threads,
+        device=device,
         decision=decision,
         tile=tile,
         overlap=overlap,

@@ -24,7 +24,7 @@ WritableFormat = Literal[
     "neu-det", "label-studio", "cvat", "supervisely", "csv",
 ]  # fmt: skip
 DownloadName = Literal["mvtec-ad", "mvtec-loco", "mvtec-ad-2", "visa", "btad", "kolektor-sdd2", "dagm"]
-EngineName = Literal["onnxruntime", "openvino"]
+EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 
@@ -66,6 +66,13 @@ SplitOption = Annotated[
     typer.Option(help="name of the split to use", show_default="test; all images where data and run have no splits"),
 ]
 EngineOption = Annotated[EngineName, choice_option(EngineName, "inference engine")]
+EngineDeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="NAME", help="device of the engine: cpu, cuda, gpu, npu, dml, coreml; cuda:1 is the second",
+        show_default="cpu",
+    ),
+]  # fmt: skip
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="number of threads of the inference engine", show_default="all cores")
 ]

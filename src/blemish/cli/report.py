@@ -11,6 +11,7 @@ from blemish.cli.evaluate import read_subset, show_unreadable
 from blemish.cli.options import (
     BundleArgument,
     DataArgument,
+    EngineDeviceOption,
     EngineOption,
     FormatOption,
     GoodOption,
@@ -43,6 +44,7 @@ def report(
     good: GoodOption = None,
     unlabelled: UnlabelledOption = "unknown",
     engine: EngineOption = "onnxruntime",
+    device: EngineDeviceOption = None,
     threads: ThreadsOption = None,
     speed: SpeedOption = True,
     language: LanguageOption = "en",
@@ -59,7 +61,7 @@ def report(
     check_installed()
     translator(language)  # an unknown language is refused before any work
     dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
-    inspector = Inspector.open(bundle, engine=engine, threads=threads)
+    inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
     path = out or inspector.bundle.path.with_name(f"{inspector.bundle.path.stem}-report.html")
     _check_writable(path)
     inspections: list[tuple[Sample, Inspection]] = []

@@ -4,7 +4,6 @@ Where a checksum is known, the file has to agree with it. Otherwise the first do
 the data, with which each later download has to agree.
 """
 
-import hashlib
 import http.client
 import json
 import shutil
@@ -23,7 +22,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from blemish.errors import DataError, OptionError, unknown
-from blemish.files import write_atomic
+from blemish.files import file_sha256, write_atomic
 
 LOCK_NAME = "download-lock.json"
 _BLOCK = 1 << 20
@@ -146,7 +145,7 @@ def download_dataset(
                 continue
             if not archive.is_file():
                 fetch(file.url, archive, progress, wait)
-            digest = _sha256(archive)
+            digest = file_sha256(archive)
             expected = file.sha256 or pinned.get(file.name, {}).get("sha256", digest)
             if digest != expected:
                 archive.unlink()
@@ -306,11 +305,6 @@ def _check_name(name: str, archive: Path) -> PurePosixPath:
     if path.is_absolute() or not steps or ".." in steps or ":" in steps[0] or "\0" in name:
         raise DataError(f"{archive.name} holds {name!r}, which leads out of the folder; nothing is unpacked")
     return PurePosixPath(*steps)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_lock(path: Path, name: str) -> dict[str, dict[str, Any]]:

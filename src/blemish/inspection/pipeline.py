@@ -26,6 +26,7 @@ from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.measure import measure
 from blemish.inspection.result import Inspection, Region, Verdict
 from blemish.inspection.stitching import defect_names
+from blemish.inspection.uncertainty import with_uncertainty
 
 MAX_BATCH_BYTES = 128 * 2**20  # of images that are held for one batch
 
@@ -77,6 +78,13 @@ class Pipeline:
         if job.failure is not None:
             raise job.failure
         return self.finish(job)
+
+    def inspect_batch(self, images: Iterable[ImageInput]) -> list[Inspection | FailedInspection]:
+        """Inspections in the order of the images, in this thread; the network runs on whole batches."""
+        jobs = [self._load(image, None) for image in images]
+        for batch in self._batches(jobs):
+            self._run(batch)
+        return [self._finish_or_fail(job) for job in jobs]
 
     def stream(
         self, images: Iterable[ImageInput], workers: int = 1, template: ReferenceInput | None = None
@@ -153,20 +161,30 @@ class Pipeline:
     ) -> Iterator[ImageJob | FailedInspection]:
         """Loaded images in order, read by a pool that is a few images ahead."""
 
-        def load(image: ImageInput) -> ImageJob | FailedInspection:
-            try:
-                return self.load(image, template)
-            except Exception as error:  # whatever one image does, the others are inspected
-                return _failed(image_name(image), error)
-
         if workers <= 1:
-            yield from map(load, images)
+            yield from (self._load(image, template) for image in images)
             return
         source = iter(images)
-        pending = deque(readers.submit(load, image) for image in islice(source, workers))
+        pending = deque(readers.submit(self._load, image, template) for image in islice(source, workers))
         while pending:
             yield pending.popleft().result()
-            pending.extend(readers.submit(load, image) for image in islice(source, 1))
+            pending.extend(readers.submit(self._load, image, template) for image in islice(source, 1))
+
+    def _load(self, image: ImageInput, template: ReferenceInput | None) -> ImageJob | FailedInspection:
+        try:
+            return self.load(image, template)
+        except Exception as error:  # whatever one image does, the others are inspected
+            return _failed(image_name(image), error)
+
+    def _finish_or_fail(self, job: ImageJob | FailedInspection) -> Inspection | FailedInspection:
+        if isinstance(job, FailedInspection):
+            return job
+        if job.failure is not None:
+            return FailedInspection(job.name, job.failure)
+        try:
+            return self.finish(job)
+        except Exception as error:
+            return _failed(job.name, error)
 
     def _batches(self, jobs: Iterable[ImageJob | FailedInspection]) -> Iterator[_TileBatch]:
         batch = _TileBatch()
@@ -219,7 +237,8 @@ class Pipeline:
     def _measure(self, region: Region, image: Image) -> None:
         x0, y0, x1, y1 = region.box
         mask = np.ones((y1 - y0, x1 - x0), bool) if region.mask is None else region.mask
-        region.measurements = measure(mask, (x0, y0), image, self.manifest.scale)
+        scale, known = self.manifest.scale, self.manifest.measurement_uncertainty
+        region.measurements = with_uncertainty(measure(mask, (x0, y0), image, scale), known, scale)
 
 
 def _label(decoded: DecodedImage, verdict: Verdict, decision: Decision) -> str:

@@ -61,9 +61,11 @@ def unpack_vectors(bundle: Bundle) -> FloatMap:
     return np.asarray(vectors, np.float32)
 
 
-def open_bundle_engine(bundle: Bundle, engine: str = "onnxruntime", threads: int | None = None) -> Engine:
+def open_bundle_engine(
+    bundle: Bundle, engine: str = "onnxruntime", threads: int | None = None, device: str | None = None
+) -> Engine:
     """The engine of a bundle: of its graph and, where it has one, of its support set."""
-    opened, manifest = open_engine(bundle.graph, engine, threads), bundle.manifest
+    opened, manifest = open_engine(bundle.graph, engine, threads, device), bundle.manifest
     if manifest.support is None:
         return opened
     return SupportSetEngine(opened, unpack_vectors(bundle), manifest.support, len(manifest.classes))
@@ -73,7 +75,7 @@ class SupportSetEngine:
     """An engine whose graph gives embeddings; class scores follow from them and the support set."""
 
     def __init__(self, engine: Engine, vectors: FloatMap, support: SupportSet, classes: int) -> None:
-        self.name, self.threads = engine.name, engine.threads
+        self.name, self.threads, self.device = engine.name, engine.threads, engine.device
         self._engine, self._vectors, self._support, self._classes = engine, vectors, support, classes
 
     def run(self, batch: FloatMap) -> Outputs:
