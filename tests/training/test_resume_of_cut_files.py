@@ -16,7 +16,7 @@ OPTIONS = {"image_size": 64, "coreset_ratio": 0.2}
 
 
 def learn(data, out):
-    return train(data, out=out, method="patchcore", options=OPTIONS, progress=False)
+    return train(data, out=out, method="patchcore", options=OPTIONS, progress=False, calibration="held-out")
 
 
 @pytest.fixture(scope="module")

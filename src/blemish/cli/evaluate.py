@@ -14,6 +14,7 @@ from blemish.cli.console import console, progress_bar, show_table, warn, write_j
 from blemish.cli.options import (
     BundleArgument,
     DataArgument,
+    EngineDeviceOption,
     EngineOption,
     FormatOption,
     GoodOption,
@@ -46,6 +47,7 @@ def evaluate(
     unlabelled: UnlabelledOption = "unknown",
     json: JsonOption = None,
     engine: EngineOption = "onnxruntime",
+    device: EngineDeviceOption = None,
     threads: ThreadsOption = None,
     speed: SpeedOption = True,
 ) -> None:
@@ -54,7 +56,7 @@ def evaluate(
     from blemish.inspection.inspector import Inspector
 
     dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
-    inspector = Inspector.open(bundle, engine=engine, threads=threads)
+    inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
     with progress_bar() as progress:
         task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
 
@@ -105,7 +107,7 @@ def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path) -> Non
     from blemish.dataset.duplicates import identical_files
 
     samples = [*dataset.samples, *_run_samples(bundle)]
-    others = [sample.image for sample in samples if sample.split in ("train", "val")]
+    others = [sample.image for sample in samples if sample.split in ("train", "tuning", "val")]
     paths = [*others, *(sample.image for sample in subset.samples)]
     groups = [own for own in identical_files(paths) if own[0] < len(others) <= own[-1]]
     if groups:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TRAINING, LIGHTNING, CALIBRATION = "Training", "Lightning", "Calibration"
 FitName = Literal["stretch", "letterbox"]
-CalibrationSource = Literal["held-out", "cross-fitted"]
+CalibrationSource = Literal["auto", "held-out", "cross-fitted"]
 
 # Command-line parameters of each setting of a run; a setting without one on the command line is left to the plan.
 PARAMETERS = {
@@ -136,9 +136,11 @@ def train(
     calibration: Annotated[
         CalibrationSource,
         typer.Option(
-            metavar="NAME", help="scores for the thresholds: held-out, cross-fitted", rich_help_panel=CALIBRATION
+            metavar="NAME",
+            help="scores for the thresholds: held-out, cross-fitted, or auto, by method and number of good images",
+            rich_help_panel=CALIBRATION,
         ),
-    ] = "held-out",
+    ] = "auto",
     folds: Annotated[
         int, typer.Option(min=2, help="number of folds of cross-fitting", rich_help_panel=CALIBRATION)
     ] = 5,

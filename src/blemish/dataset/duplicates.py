@@ -3,7 +3,6 @@
 For the latter a perceptual hash finds candidates, and the fine structure confirms them.
 """
 
-import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from blemish.arrays import Vectors
 from blemish.dataset.sample import Sample
 from blemish.errors import ImageError
+from blemish.files import file_sha256
 from blemish.imaging.read import read_image
 
 log = logging.getLogger(__name__)
@@ -92,13 +92,13 @@ def identical_files(paths: Sequence[Path]) -> list[list[int]]:
     return sorted(groups)
 
 
-def join_duplicates(samples: Sequence[Sample]) -> list[int]:
+def join_duplicates(samples: Sequence[Sample], log_level: int = logging.INFO) -> list[int]:
     """For each sample the index of its unit: samples that a split keeps together.
 
     These are samples of one group, identical files and near duplicates of one product, joined transitively; a unit's
     index is that of the first of its samples by name. Near duplicates are looked for in up to MAX_NEAR_IMAGES images.
     Where at least MIN_ALIKE of them are alike and make up more than MAX_SHARE of a class, as under a fixed camera, only
-    the identical files among them are joined. A log line names an example of each.
+    the identical files among them are joined. A log line of `log_level` names an example of each.
     """
     paths, groups = [s.image for s in samples], [s.group for s in samples]
     order = sorted(range(len(paths)), key=lambda i: (groups[i] is None, groups[i] or paths[i].as_posix(), i))
@@ -127,7 +127,8 @@ def join_duplicates(samples: Sequence[Sample]) -> list[int]:
     if same:
         a, b, *_ = (ordered[i] for i in same[0])
         count = sum(map(len, same))
-        log.info(f"{count} images are identical files, such as {a} and {b}: they are kept on one side of a split")
+        line = f"{count} images are identical files, such as {a} and {b}: they are kept on one side of a split"
+        log.log(log_level, line)
     copies = {i for members in same for i in members[1:]}
     by_product: defaultdict[str | None, list[int]] = defaultdict(list)
     for i, number in enumerate(order):
@@ -136,9 +137,10 @@ def join_duplicates(samples: Sequence[Sample]) -> list[int]:
     classes = [(s.product, s.label, s.defective) for s in samples]
     totals = Counter(classes)
     if len(order) > MAX_NEAR_IMAGES:
-        log.info(
+        log.log(
+            log_level,
             f"near duplicates are looked for in sets of up to {MAX_NEAR_IMAGES} images; of these {len(order)}, only "
-            "identical files are kept on one side of a split"
+            "identical files are kept on one side of a split",
         )
         by_product.clear()
     for members in (members for own in by_product.values() for members in _alike(own, ordered)):
@@ -146,7 +148,8 @@ def join_duplicates(samples: Sequence[Sample]) -> list[int]:
         usual = len(members) >= MIN_ALIKE and any(n > MAX_SHARE * totals[name] for name, n in shares.items())
         example = f"{len(members)} images are nearly the same, such as {ordered[members[0]]} and {ordered[members[1]]}"
         if usual:
-            log.info(f"{example}, as under a fixed camera: a split keeps only identical files of them together")
+            line = f"{example}, as under a fixed camera: a split keeps only identical files of them together"
+            log.log(log_level, line)
             continue
         log.debug(f"{example}: they are kept on one side of a split")
         for other in members[1:]:
@@ -220,8 +223,7 @@ def _head(path: Path) -> bytes | None:
 
 def _sha256(path: Path) -> str | None:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError:
         return None
 

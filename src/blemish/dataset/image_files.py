@@ -7,18 +7,22 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
+from blemish.arrays import Mask
 from blemish.dataset.annotations import file_key, fold_name, warn_skipped
+from blemish.dataset.ground_truth import read_label_map
 from blemish.dataset.sample import DEFECT
 from blemish.errors import DataError, ImageError
 from blemish.geometry import encode_mask
-from blemish.imaging.read import IMAGE_SUFFIXES, image_header, read_mask
+from blemish.imaging.read import IMAGE_SUFFIXES, check_mask_size, image_header, read_mask, turn_like_image
 
 IMAGE_FOLDER_NAMES = ("images", "imgs", "image", "img")
 MASK_NAMES = (
     "annotation", "annotations", "ground_truth", "groundtruth", "gt", "label", "labels", "mask", "masks",
 )  # fmt: skip
 SPLIT_NAMES = {
-    "train": "train", "training": "train",
+    "train": "train", "training": "train", "tuning": "tuning",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
@@ -125,21 +129,14 @@ def first_existing(candidates: Iterable[Path]) -> Path | None:
     return next((path for path in candidates if file_exists(path)), None)
 
 
-def index_masks(masks: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """Masks by the key of their image. Several of one key are set aside: which one holds is not known."""
-    by_key: defaultdict[str, list[Path]] = defaultdict(list)
-    for key, mask in masks:
-        by_key[key].append(mask)
-    for found in by_key.values():
-        if len(found) > 1:
-            warn_skipped(f"{', '.join(map(str, found))}: several masks have the name of one image")
-    return {key: found[0] for key, found in by_key.items() if len(found) == 1}
-
-
 class MaskTree:
-    """The masks in a folder and all folders below it, and which of them have been found to be an image's."""
+    """The masks in a folder and all folders below it, and which of them have been found to be an image's.
 
-    def __init__(self, root: Path | None) -> None:
+    `names` are those of the pixel values, where the set gives any; otherwise a mask has two values.
+    """
+
+    def __init__(self, root: Path | None, names: Mapping[int, str] | None = None) -> None:
+        self._names = names or {}
         self._files: defaultdict[str, list[Path]] = defaultdict(list)
         self._tailed: defaultdict[str, list[Path]] = defaultdict(list)
         self._below: defaultdict[str, list[Path]] = defaultdict(list)
@@ -152,7 +149,8 @@ class MaskTree:
 
     def find(self, image: Path, *folders: Path) -> dict[str, Any]:
         """`mask` of an image, in the first of these folders below the root that has one; or `shapes`, where a folder
-        of the image's name holds several masks. Nothing where there is none; an ambiguous one is set aside.
+        of the image's name holds several masks, or pixel values have names. Nothing where there is none; an ambiguous
+        one is set aside.
 
         Masks have the image's name, with or without its suffix, or with _mask, _gt or _label after it.
         """
@@ -172,11 +170,11 @@ class MaskTree:
                         warn_skipped(f"{names}: several masks have the name of {image}", image)
                         return {}
                     if found:
-                        return {"mask": found[0]}
+                        return _join_masks(found, image, self._names)
                 if key in below:
                     for mask in below[key]:
                         self._used[mask].append(image)
-                    return _joined(below[key], image)
+                    return _join_masks(below[key], image, self._names)
         return {}
 
     def warn_unmatched(self, images: Path) -> None:
@@ -197,14 +195,29 @@ def _fold(table: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
     return dict(folded)
 
 
-def _joined(masks: Sequence[Path], image: Path) -> dict[str, Any]:
-    """Several masks of one image as run lengths of one mask each."""
+def _join_masks(masks: Sequence[Path], image: Path, names: Mapping[int, str]) -> dict[str, Any]:
+    """Several masks of one image, or one whose pixel values have names, as run lengths of one mask each."""
     try:
-        if len(masks) == 1:
+        if len(masks) == 1 and not names:
             return {"mask": masks[0]}
         size = image_header(image).size
-        pixels = [read_mask(mask, size, image) for mask in masks]
-        return {"shapes": tuple(encode_mask(mask, DEFECT, many=True) for mask in pixels if mask.any())}
+        pixels = [layer for mask in masks for layer in _read_layers(mask, size, image, names)]
+        return {"shapes": tuple(encode_mask(mask, name, many=True) for name, mask in pixels if mask.any())}
     except ImageError as error:
         warn_skipped(str(error), image)
         return {}
+
+
+def _read_layers(
+    mask: Path, size: tuple[int, int], image: Path, names: Mapping[int, str]
+) -> Iterator[tuple[str, Mask]]:
+    """(class, its pixels) of a mask; ImageError for a pixel value that is not among the names, if there are any."""
+    if not names:
+        yield DEFECT, read_mask(mask, size, image)
+        return
+    values = turn_like_image(read_label_map(mask), size, image, mask)
+    check_mask_size(mask, values.shape, size)
+    for value in np.unique(values[values != 0]).tolist():
+        if value not in names:
+            raise ImageError(f"{mask}: pixel value without a name: {value}")
+        yield names[value], values == value

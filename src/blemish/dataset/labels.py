@@ -43,7 +43,7 @@ _PLACES = {
     "front", "back", "rear", "left", "right", "top", "bottom", "upper", "lower", "inner", "outer", "inside", "outside",
     "side", "view", "cam", "camera", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "part",
     "parts", "piece", "pieces", "sample", "samples", "product", "products", "item", "items", "lot", "batch", "station",
-    "train", "training", "val", "valid", "validation", "test", "testing", "set", "data", "class",
+    "train", "training", "tuning", "val", "valid", "validation", "test", "testing", "set", "data", "class",
 }  # fmt: skip
 _LETTERS = set("abcdefghijklmopqrstuvwxyz")  # of sides or cameras; without n, as in "n.ok"
 _good_names: ContextVar[frozenset[str]] = ContextVar("good_names", default=frozenset())

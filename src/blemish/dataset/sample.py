@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 GOOD = "good"
 DEFECT = "defect"  # a defect whose class is not annotated
 IGNORE = "ignore"  # name of mask values whose pixels are not inspected
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "tuning", "val", "test")  # fitted on, tuned on, thresholds chosen on, evaluated on
 FEW = 25  # a defect class with fewer training images than this puts the data in the "few" setting
 
 Setting = Literal["known", "unknown", "few"]

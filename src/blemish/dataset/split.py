@@ -14,6 +14,7 @@ from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic
 from blemish.errors import DataError
 
 log = logging.getLogger(__name__)
+MIN_GOOD_FOR_TUNING = 4  # good training images of a product, from which one is held out for tuning
 
 _Stratum = tuple[str, str]  # product and label
 
@@ -55,7 +56,7 @@ def ensure_splits(
         if not all(splits):
             for group in _make_groups(samples, range(len(samples))):
                 given = {splits[i] for i in group.members}
-                own = next((name for name in ("test", "val", "train") if name in given), "train")
+                own = next((name for name in ("test", "val", "tuning", "train") if name in given), "train")
                 for i in group.members:
                     splits[i] = splits[i] or own
         if val_share > 0 and "val" not in splits:
@@ -98,11 +99,40 @@ def check_given_splits(dataset: Dataset, with_thresholds: bool = True) -> Datase
             f"{sum(map(len, across))} images are the same file in several splits, such as {first[1]} ({first[0]}) and "
             f"{second[1]} ({second[0]}): metrics and thresholds from them are too good"
         )
-    order = ("train", "test", "val", None)
+    order = ("train", "test", "val", "tuning", None)
     kept: dict[Path, int] = {}
     for i in sorted(range(len(samples)), key=lambda i: (order.index(samples[i].split), i)):
         kept.setdefault(samples[i].image, i)
     return dataset.with_samples(samples[i] for i in sorted(kept.values()))
+
+
+def hold_out_for_tuning(dataset: Dataset, share: float, seed: int = 0, log_level: int = logging.INFO) -> Dataset:
+    """The dataset with a share of its training images in the split "tuning", unless the data bring that split.
+
+    About `share` of each label of each product goes there, at least one good image of four, and never one of a label
+    with so few images that its share is less than half an image. Groups and duplicates stay together. Synthetic images
+    stay in training, and those that are made of a tuning image are left out.
+    """
+    if len(dataset.split("tuning")):
+        return dataset
+    real, synthetic = split_synthetic(dataset)
+    samples = list(real.samples)
+    training = [i for i, s in enumerate(samples) if s.split == "train"]
+    groups = _make_groups(samples, range(len(samples)), log_level)
+    inside = [group for group in groups if all(samples[i].split == "train" for i in group.members)]
+    room = {
+        stratum: max(round(share * count), int(stratum[1] == GOOD and count >= MIN_GOOD_FOR_TUNING))
+        for stratum, count in Counter(_stratum(samples[i]) for i in training).items()
+    }
+    for k in np.random.default_rng(seed).permutation(len(inside)):
+        group = inside[k]
+        if all(room[stratum] >= count for stratum, count in group.strata.items()):
+            for stratum, count in group.strata.items():
+                room[stratum] -= count
+            for i in group.members:
+                samples[i] = replace(samples[i], split="tuning")
+    tuning = [s for s in samples if s.split == "tuning"]
+    return dataset.with_samples([*samples, *exclude_sources(tuning, synthetic)])
 
 
 def _same_file(samples: Iterable[Sample]) -> bool:
@@ -130,12 +160,12 @@ def assign_folds(dataset: Dataset, folds: int, seed: int = 0) -> list[int]:
     return [int(str(name)) for name in names]
 
 
-def _make_groups(samples: Sequence[Sample], indices: Iterable[int]) -> list[_Group]:
+def _make_groups(samples: Sequence[Sample], indices: Iterable[int], log_level: int = logging.INFO) -> list[_Group]:
     """Groups in an order that depends on names alone."""
     indices = list(indices)
     subset = [samples[i] for i in indices]
     members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for i, unit in zip(indices, join_duplicates(subset), strict=True):
+    for i, unit in zip(indices, join_duplicates(subset, log_level), strict=True):
         s = subset[unit]
         members[("group", s.group) if s.group is not None else ("image", s.image.as_posix())].append(i)
     groups = []

@@ -128,7 +128,9 @@ class Method(L.LightningModule, ABC):
         return None
 
     def after_training(self, good: Iterable[Batch]) -> None:
-        """Called once after training, with good images held out from it (the training images where there are none).
+        """Called once after training, with the good images held out for tuning (training images where there are none).
+
+        No threshold is chosen by them, and none is chosen on an image that was here.
 
         For quantities that must be measured on images not used for training, such as the scale of a map.
         """

@@ -34,7 +34,7 @@ from blemish.training.learn.run import (
 )
 from blemish.training.learn.stopping import StopAtShare
 from blemish.training.ship.calibrate import CalibrationTarget
-from blemish.training.ship.cross_fit import CrossFitResult, cross_fit
+from blemish.training.ship.cross_fit import CrossFitResult, cross_fit, fold_images
 from blemish.training.ship.export import Origin, ship
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         origin,
         bundle,
         target=target,
-        cross_fitted=None if crossed is None else crossed.results,
+        cross_fitted=None if crossed is None else (fold_images(dataset), crossed.results),
     )
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)
@@ -180,7 +180,16 @@ def _fit(
     ]
     if crossed and crossed.share < 1:
         callbacks.append(StopAtShare(crossed.share))
-    trainer = fit(method, dataset, config, *callbacks, run=run, progress=progress, tensorboard=tensorboard)
+    trainer = fit(
+        method,
+        dataset,
+        config,
+        *callbacks,
+        run=run,
+        progress=progress,
+        tensorboard=tensorboard,
+        validates=crossed is None,  # the folds say when to stop, with more images than are left for tuning here
+    )
     if not trainer.is_global_zero:
         return False
     if crossed and crossed.temperature is not None:

@@ -139,7 +139,7 @@ def _read_row(where: str, row: dict[str, str], base: Path) -> Sample:
         raise DataError(f"{where}: the image is missing")
     split = row.get("split", "").lower()
     if split and split not in SPLIT_NAMES:
-        raise DataError(f"{where}: split {row['split']!r} is not understood; take train, val or test")
+        raise DataError(f"{where}: split {row['split']!r} is not understood; take train, tuning, val or test")
     names = tuple(dict.fromkeys(map(normalize_label, _split_label(row.get("label", "")))))
     if len(names) > 1 and GOOD in names:
         raise DataError(f"{where}: label {row['label']!r}: an image is good or shows defects, not both")

@@ -179,7 +179,8 @@ def write(dataset: Dataset, out: Path) -> list[str]:
         write_xml(entry, out / "Annotations" / f"{entry.stem}.xml", entry.file_name)
     for split in SPLITS if entries[0].subset.name else ():
         stems = "".join(f"{e.stem}\n" for e in entries if e.sample.split == split)
-        write_atomic(out / "ImageSets" / "Main" / f"{split}.txt", stems)
+        if stems or split != "tuning":  # VOC does not know this one
+            write_atomic(out / "ImageSets" / "Main" / f"{split}.txt", stems)
     return lost
 
 

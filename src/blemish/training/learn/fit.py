@@ -64,17 +64,20 @@ def fit(
     run: Path,
     progress: bool = False,
     tensorboard: bool = False,
+    validates: bool = True,
 ) -> L.Trainer:
     """Train a method in place; KeyboardInterrupt when it is interrupted before it has finished.
 
+    `validates` says whether the images for tuning select the best epoch and fit the temperature.
     `more` are callbacks in addition to those of every training. `progress` draws a bar where stderr is a terminal.
     """
     L.seed_everything(config.seed, workers=True, verbose=False)
     one_pass = isinstance(method, OnePassMethod)
     data = prepare_fit_data(method, dataset, config)
+    validation = data.validation if validates else None
     bar = draws_bar(progress)
     callbacks = [*more, *_callbacks(method, config, run, bar)]
-    best = _best_checkpoint(method, run) if data.validation is not None else None
+    best = _best_checkpoint(method, run) if validation is not None else None
     if best is not None:
         callbacks.append(best)
     loggers: list[Logger] = [CSVLogger(run, name="log", version="")]
@@ -99,7 +102,7 @@ def fit(
             trainer,
             method,
             data.training,
-            data.validation,
+            validation,
             ckpt_path=str(checkpoint) if checkpoint.exists() and not one_pass else None,
             weights_only=True,
         )

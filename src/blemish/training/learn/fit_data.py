@@ -17,8 +17,8 @@ from blemish.training.learn.windows import label_tiles, learns_from_windows, mak
 @dataclass(frozen=True)
 class FitData:
     training: DataLoader[Item]
-    validation: DataLoader[Item] | None
-    good: DataLoader[Item]  # good images for `Method.after_training`: held out, or the training images without any
+    validation: DataLoader[Item] | None  # the images for tuning
+    good: DataLoader[Item]  # good images for `Method.after_training`: those for tuning, or else the training images
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
         training_items.transform = make_synthesis(
             config.synthetic, source, view, method.classes, training_items.transform
         )
-    held_out = dataset.split("val").where(lambda s: s.defective is False)
+    held_out = dataset.split("tuning").where(lambda s: s.defective is False)
     return FitData(
         training=loader(
             training_items,
@@ -87,8 +87,8 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
 
 
 def _select(method: Method, dataset: Dataset, view: View, config: RunConfig) -> tuple[Subset, Subset]:
-    """Training and validation images, or their windows for a classifier of tiles."""
-    held = dataset.split("val")
+    """Images to train and to tune on, or their windows for a classifier of tiles."""
+    held = dataset.split("tuning")
     if not learns_from_windows(type(method), view.tiling is not None):
         return Subset(training_subset(dataset, method)), Subset(held)
     rule = config.windows

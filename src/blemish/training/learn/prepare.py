@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import blemish
 from blemish.dataset.duplicates import identical_files
 from blemish.dataset.info import map_in_threads
 from blemish.dataset.sample import Dataset, Sample
-from blemish.dataset.split import check_given_splits, ensure_splits
+from blemish.dataset.split import check_given_splits, ensure_splits, hold_out_for_tuning
 from blemish.errors import DataError, ImageError
 from blemish.imaging.pixel_range import (
     PixelSpec,
@@ -21,16 +22,18 @@ from blemish.imaging.pixel_range import (
     measure_values,
 )
 from blemish.imaging.read import ImageHeader, image_header, read_image
-from blemish.methods.base import Method
+from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.options import check_options, ineffective_options
-from blemish.training.learn.run import RunConfig
+from blemish.training.learn.run import DEFAULT_FOLDS, RunConfig
 from blemish.training.learn.supervision import check_annotations, check_reference_images, learns_from_good_only
 from blemish.training.learn.synthetic import check_defect_spec
 from blemish.training.learn.windows import check_localized_defects, learns_from_windows
 
 log = logging.getLogger(__name__)
 VAL_SHARE = 0.2  # of the training images, where the data have no validation set
+TUNING_SHARE = 0.15  # of what is left of them
+FEW_GOOD = 200  # below it, one-pass methods are cross-fitted: thresholds rest on all good images, and training is short
 
 
 def make_config(
@@ -41,6 +44,8 @@ def make_config(
     for warning in ineffective_options(checked, options):
         log.warning(warning)
     given = {"channels": input_channels(dataset), **{k: v for k, v in settings.items() if v is not None}}
+    if given.get("calibration", "auto") == "auto":
+        given["calibration"] = choose_calibration(dataset, method_class(method), given)
     if getattr(checked, "rotations", 1) == 4 and given.get("fit", "stretch") == "stretch" and not _is_square(dataset):
         log.warning("non-square images are stretched before they are rotated; take --fit letterbox with rotations=4")
     path = str(Path(data).resolve()) if Path(data).exists() else str(data)
@@ -48,11 +53,39 @@ def make_config(
     return check_options(RunConfig, fixed | given, "train")
 
 
+def choose_calibration(
+    dataset: Dataset, method: type[Method], settings: Mapping[str, Any]
+) -> Literal["held-out", "cross-fitted"]:
+    """Cross-fitted for a one-pass method trained on less than FEW_GOOD good images, where the data bring no validation.
+
+    There must be two parts for each fold, and the training must run in a single process.
+    """
+    trainer = settings.get("trainer") or {}
+    good = [s for s in dataset.samples if s.defective is False and s.split != "test"]
+    given = any(s.split == "val" for s in dataset.samples)
+    one_pass = issubclass(method, OnePassMethod) and learns_from_good_only(method)
+    if given or not one_pass or len(good) >= FEW_GOOD or trainer.get("devices", 1) * trainer.get("num_nodes", 1) > 1:
+        return "held-out"
+    copies = {i for same in identical_files([s.image for s in good]) for i in same[1:]}
+    parts = {s.group or s.image for i, s in enumerate(good) if i not in copies}
+    return "cross-fitted" if len(parts) >= 2 * settings.get("folds", DEFAULT_FOLDS) else "held-out"
+
+
 def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
-    """The dataset with splits; DataError where its training images do not suit the method and settings."""
+    """The dataset with splits; DataError where its training images do not suit the method and settings.
+
+    Images for tuning are always cut from the training images, so that they never meet those for the thresholds. With
+    cross-fitting, given validation images are training images too, since each of those is held out once.
+    """
     kind = method_class(config.method)
-    val_share = 0.0 if config.calibration == "cross-fitted" else VAL_SHARE
-    split = make_splits(dataset, [kind], config.seed, val_share)
+    crossed = config.calibration == "cross-fitted"
+    if crossed and len(dataset.split("val")):
+        log.info(f"cross-fitting: the {len(dataset.split('val'))} validation images are trained on too")
+        dataset = dataset.with_samples(
+            replace(s, split="train" if s.split == "val" else s.split) for s in dataset.samples
+        )
+    split = make_splits(dataset, [kind], config.seed, 0.0 if crossed else VAL_SHARE)
+    split = hold_out_for_tuning(split, TUNING_SHARE, config.seed)
     if missing := sum(s.sources is not None for s in dataset.samples) - sum(
         s.sources is not None for s in split.samples
     ):
@@ -65,7 +98,7 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
         check_good_images_differ(split)
     if not learns_from_windows(kind, tiled):
         reference = config.options.get("reference", "auto")
-        check_reference_images(split, kind, reference, cross_fitted=config.calibration == "cross-fitted")
+        check_reference_images(split, kind, reference, cross_fitted=crossed)
     return split
 
 

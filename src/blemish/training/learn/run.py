@@ -2,6 +2,7 @@
 
 run.yaml             everything needed to repeat or resume the run
 split.csv            the images with their splits
+folds.csv            with cross-fitting, the fold in which each image is scored, and those in which it is tuned on
 progress.jsonl       progress of the training, for other programs
 log/metrics.csv      what was logged during training
 checkpoints/         for resuming; deleted when the run is finished
@@ -29,6 +30,7 @@ from blemish.synthesis.defect_spec import DefectSpec
 from blemish.training.learn.windows import WindowLabelRule
 
 SPLIT_SHA256 = "split_sha256"  # key of run.yaml
+DEFAULT_FOLDS = 5
 
 
 class RunConfig(BaseModel):
@@ -57,7 +59,7 @@ class RunConfig(BaseModel):
     synthetic: DefectSpec | None = None  # synthetic defects on good images during training
     scale: Scale | None = None
     calibration: Literal["held-out", "cross-fitted"] = "held-out"
-    folds: int = Field(default=5, ge=2)
+    folds: int = Field(default=DEFAULT_FOLDS, ge=2)
     false_alarm: float = Field(default=0.01, gt=0, lt=1)
     review: float = Field(default=0.05, gt=0, lt=1)
     escape: float | None = Field(default=None, ge=0, lt=1)
@@ -87,7 +89,7 @@ class RunSettings(TypedDict, total=False):
     probe: float | None
     synthetic: DefectSpec | dict[str, Any] | None
     scale: Scale | dict[str, Any] | None
-    calibration: Literal["held-out", "cross-fitted"] | None
+    calibration: Literal["auto", "held-out", "cross-fitted"] | None
     folds: int | None
     false_alarm: float | None
     review: float | None
@@ -100,6 +102,10 @@ class RunSettings(TypedDict, total=False):
 
 def split_file(run: Path) -> Path:
     return run / "split.csv"
+
+
+def folds_file(run: Path) -> Path:
+    return run / "folds.csv"
 
 
 def weights_file(run: Path) -> Path:

@@ -37,13 +37,15 @@ def check_annotations(
 def check_reference_images(dataset: Dataset, method: type[Method], reference: str, cross_fitted: bool) -> None:
     """Raise DataError where a method learns to compare with templates and images that it must inspect lack one.
 
-    Those are the validation images, or the training images where there are none; both if `cross_fitted`. `reference`
-    is the method's option of that name.
+    Those are the images for tuning and validation, and the training images where there is no validation or it is
+    `cross_fitted`. `reference` is the method's option of that name.
     """
     training = good_or_referenced(dataset.split("train"), method).samples
     if "template" not in method.info.optional or reference == "gallery" or any(s.template is None for s in training):
         return
-    splits = ("train", "val") if cross_fitted else ("val",) if len(dataset.split("val")) else ("train",)
+    splits = {"tuning", "val"}
+    if cross_fitted or not len(dataset.split("val")):
+        splits.add("train")
     missing = [s for s in dataset.samples if s.split in splits and s.template is None]
     if missing:
         raise DataError(

@@ -1,9 +1,11 @@
-"""Cross-fitting: each training image is scored by a method that was not trained on it.
+"""Cross-fitting: each image is scored by a method that was neither trained nor tuned on it.
 
-A monitored method takes its best epoch, and a classifier its temperature, from the same fold that it then scores. So
-scores are slightly optimistic, and so is what the thresholds promise; the calibration says so.
+Images for tuning are nested: those of a fold are taken from what it trains on, never from what it scores. The final
+training holds out as many, so that its scores are distributed as those of the folds.
 """
 
+import csv
+import io
 import logging
 import warnings
 from collections import Counter
@@ -18,14 +20,17 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from blemish.dataset.duplicates import join_duplicates
 from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.split import hold_out_for_tuning
 from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic
 from blemish.errors import DataError
+from blemish.files import write_atomic
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection
 from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.fit_data import make_view
+from blemish.training.learn.prepare import TUNING_SHARE
 from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
-from blemish.training.learn.run import RunConfig
+from blemish.training.learn.run import RunConfig, folds_file
 from blemish.training.learn.stopping import MonitorCourse, MonitorHistory, best_stopping_share
 from blemish.training.ship.calibrate import CalibrationTarget
 from blemish.training.ship.export import Origin, ship
@@ -37,46 +42,81 @@ log = logging.getLogger(__name__)
 class CrossFitResult:
     """Held-out inspections, and for monitored methods when to stop and the temperature of the class scores."""
 
-    results: list[Inspection]  # of each real training image, in order
-    share: float = 1.0  # of the steps, at which the held-out folds were best
+    results: list[Inspection]  # of each image of `fold_images`, in order
+    share: float = 1.0  # of the steps, at which the folds were best on their images for tuning
     temperature: float | None = None
 
 
 def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) -> CrossFitResult:
-    """Train on all folds but one, for each fold, and inspect that one."""
-    real, synthetic = split_synthetic(dataset.split("train"))
-    training = real.samples
-    results: dict[int, Inspection] = {}
+    """Train and tune on all folds but one, for each fold, and inspect that one; which image was where is recorded."""
+    scored, splits = make_fold_splits(dataset, config)
+    write_folds(folds_file(run), scored, splits)
+    results: dict[Path, Inspection] = {}
     courses: list[MonitorCourse] = []
     temperatures: list[float] = []
-    for fold, held in enumerate(make_folds(training, config.folds, config.seed)):
+    for fold, split in enumerate(splits):
         stage, folder = f"fold {fold + 1} of {config.folds}", run / "folds" / str(fold)
         log.info(f"cross-fitting, {stage}")
         to_log, count = not draws_bar(progress), config.folds + 1
         callbacks: list[Callback] = [ProgressLog(progress_file(run), stage, fold, count, to_log)]
-        extra = exclude_sources([training[i] for i in held], synthetic)
-        without = dataset.with_samples([*(s for i, s in enumerate(training) if i not in held), *extra])
-        method, fit_on = build_method(config, dataset), without
+        method = build_method(config, dataset)
         if method.monitor is not None:
             history = MonitorHistory(method.monitor)
             callbacks.append(history)
             courses.append(history.course)
-            marked = (replace(s, split="val") if i in held else s for i, s in enumerate(training))
-            fit_on = dataset.with_samples([*marked, *extra])
-        fit(method, fit_on, config, *callbacks, run=folder, progress=progress)
+        fit(method, split, config, *callbacks, run=folder, progress=progress)
         if method.monitor is not None and isinstance(temperature := getattr(method, "temperature", None), torch.Tensor):
             temperatures.append(float(temperature))
         target = CalibrationTarget(config.false_alarm, config.review)
-        origin = Origin(without, config.options, config.seed, f"fold{fold}", config.scale)
+        # What is kept of a fold's bundle are scores and maps, so its own thresholds may rest on the images for tuning.
+        shipped = split.with_samples(replace(s, split="val" if s.split == "tuning" else s.split) for s in split.samples)
+        origin = Origin(shipped, config.options, config.seed, f"fold{fold}", config.scale)
         path = folder / "fold.blemish"
         bundle = ship(method, make_view(config), origin, path, target=target, log_level=logging.DEBUG)
-        inspected = Inspector.open(bundle).inspect([training[i] for i in sorted(held)])
-        results.update(zip(sorted(held), inspected, strict=True))
+        kept = {s.image for s in split.samples}
+        held = [s for s in scored if s.image not in kept]
+        results.update(zip((s.image for s in held), Inspector.open(bundle).inspect(held), strict=True))
     return CrossFitResult(
-        [results[i] for i in range(len(training))],
+        [results[s.image] for s in scored],
         best_stopping_share(courses),
         float(np.exp(np.mean(np.log(temperatures)))) if temperatures else None,
     )
+
+
+def fold_images(dataset: Dataset) -> tuple[Sample, ...]:
+    """The images that cross-fitting scores: all real ones of training and tuning."""
+    return split_synthetic(_training(dataset))[0].samples
+
+
+def make_fold_splits(dataset: Dataset, config: RunConfig) -> tuple[tuple[Sample, ...], list[Dataset]]:
+    """The images that are scored, and for each fold those of the others with their splits, training or tuning."""
+    real, synthetic = split_synthetic(_training(dataset))
+    splits = []
+    for held in make_folds(real.samples, config.folds, config.seed):
+        others = [s for i, s in enumerate(real.samples) if i not in held]
+        extra = exclude_sources([real.samples[i] for i in held], synthetic)
+        part = dataset.with_samples([*others, *extra])
+        splits.append(hold_out_for_tuning(part, TUNING_SHARE, config.seed, logging.DEBUG))
+    return real.samples, splits
+
+
+def _training(dataset: Dataset) -> Dataset:
+    """The images of training and tuning, all as training images."""
+    own = dataset.where(lambda s: s.split in ("train", "tuning"))
+    return own.with_samples(replace(s, split="train") for s in own.samples)
+
+
+def write_folds(path: Path, scored: Sequence[Sample], splits: Sequence[Dataset]) -> None:
+    """Record as CSV, by image, the number of the fold that scores it and those of the folds that it tunes."""
+    known = [{s.image: s.split for s in split.samples} for split in splits]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["image", "scored in", "tuning in"])
+    for s in scored:
+        held = [str(k + 1) for k, own in enumerate(known) if s.image not in own]
+        tuned = [str(k + 1) for k, own in enumerate(known) if own.get(s.image) == "tuning"]
+        writer.writerow([s.image.absolute(), " ".join(held), " ".join(tuned)])
+    write_atomic(path, buffer.getvalue())
 
 
 def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:

@@ -20,12 +20,12 @@ import onnx
 import torch
 
 import blemish
-from blemish.dataset.sample import Dataset, Sample
-from blemish.dataset.synthetic_samples import split_synthetic
+from blemish.dataset.sample import SPLITS, Dataset, Sample
 from blemish.dataset.valid_mask import valid_mask
 from blemish.dataset.write import dataset_sha256
 from blemish.errors import ExportError
 from blemish.imaging.read import encode, image_header
+from blemish.inspection.agreement import verdict_agreement
 from blemish.inspection.bundle import write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import (
@@ -51,7 +51,7 @@ from blemish.training.ship.calibrate import (
     min_good_images,
 )
 from blemish.training.ship.calibration_data import CalibrationData, collect_by_product
-from blemish.training.ship.parity import certify, library_versions, verdict_agreement
+from blemish.training.ship.parity import certify, library_versions
 
 OPSET = 17
 # Share of the certified images for which graph and network may give different verdicts, or one of them: thresholds lie
@@ -59,10 +59,6 @@ OPSET = 17
 MAX_VERDICT_CHANGES = 0.1
 CERTIFIED_IMAGES = 32  # real images that the certificate is based on
 VALID_MASK = "valid_mask.png"
-OPTIMISTIC = (
-    "the best epoch, and the temperature of a classifier, was chosen in each fold on the images that it then scored, "
-    "so what the thresholds promise may be optimistic"
-)
 
 log = logging.getLogger(__name__)
 
@@ -113,13 +109,14 @@ def ship(
     path: Path,
     *,
     target: CalibrationTarget,
-    cross_fitted: list[Inspection] | None = None,
+    cross_fitted: tuple[Sequence[Sample], list[Inspection]] | None = None,
     log_level: int = logging.INFO,
 ) -> Path:
     """Export, certify, calibrate and write the bundle of a trained method.
 
-    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` results on its real training
-    images. Raises ExportError where the graph does not agree with the network; then nothing is written.
+    Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` images with their results,
+    and never from the images for tuning. Raises ExportError where the graph does not agree with the network; then
+    nothing is written.
     """
     log.log(log_level, "exporting the graph")
     graph = export_graph(method, view.input)
@@ -133,19 +130,20 @@ def ship(
     with TemporaryDirectory() as folder:  # an unproven bundle is never where bundles are looked for
         inspector = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, members))
 
-    held_out = origin.dataset.split("val").samples
-    samples = list(held_out or origin.dataset.split("train").samples)
-    certified = sample_evenly(samples, CERTIFIED_IMAGES)
+    validation = origin.dataset.split("val").samples
+    held_out = validation or origin.dataset.split("tuning").samples
+    certified = sample_evenly(list(held_out or origin.dataset.split("train").samples), CERTIFIED_IMAGES)
     log.log(log_level, f"comparing the graph with the network on {len(certified)} images")
     certificate, compared = certify(method, inspector, certified, trained_on=not held_out)
 
-    log.log(log_level, f"calibrating thresholds on {len(cross_fitted or samples)} images")
+    source: Source = "held-out" if validation else "training"
+    samples: Sequence[Sample] = validation or origin.dataset.split("train").samples
+    results: Iterable[Inspection] = ()
+    if cross_fitted is not None:
+        source, (samples, results) = "cross-fitted", cross_fitted
+    log.log(log_level, f"calibrating thresholds on {len(samples)} images")
     if cross_fitted is None:
-        source: Source = "held-out" if held_out else "training"
-        results: Iterable[Inspection] = inspector.inspect(samples)
-    else:
-        source, results = "cross-fitted", cross_fitted
-        samples = list(split_synthetic(origin.dataset.split("train"))[0].samples)
+        results = inspector.inspect(list(samples))
     decisions = _calibrate_products(method, manifest, results, samples, target, source, origin.dataset)
     decided = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
     same = verdict_agreement(compared, decided)
@@ -171,17 +169,14 @@ def _calibrate_products(
     outputs = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
     overall, by_product = collect_by_product(results, samples, outputs)
     temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
-    extra = [OPTIMISTIC] if source == "cross-fitted" and method.monitor is not None else []
 
     def decide(data: CalibrationData) -> tuple[Decision, Calibration]:
         if manifest.windows:  # their map is a probability like that of a mask, not one to compare with good images
             data.good_peaks.clear()
         decision, calibration = calibrate(data, target, source)
-        update = {
-            "temperature": None if temperature is None else float(temperature),
-            "warnings": [*calibration.warnings, *extra],
-        }
-        return decision, calibration.model_copy(update=update)
+        return decision, calibration.model_copy(
+            update={"temperature": None if temperature is None else float(temperature)}
+        )
 
     decision, calibration = decide(overall)
     products: dict[str, ProductDecision] = {}
@@ -256,7 +251,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
             data={
                 "name": origin.dataset.root.name,
                 "format": origin.dataset.format,
-                "counts": {split: len(origin.dataset.split(split)) for split in ("train", "val", "test")},
+                "counts": {split: len(origin.dataset.split(split)) for split in SPLITS},
                 "sha256": dataset_sha256(origin.dataset),
             },
             versions=library_versions(),
