@@ -1,0 +1,175 @@
+"""`blemish qualify`: whether a gauge, a bundle and a running station are fit for their task."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from blemish.cli.console import console, show_table, warn, write_json
+from blemish.cli.options import JsonOption, choice_option, split_names
+from blemish.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from blemish.evaluation.intervals import RateEstimate
+    from blemish.qualify.attribute import AttributeAgreement
+    from blemish.qualify.bias import LinearityStudy, TypeOneStudy
+    from blemish.qualify.kappa import Kappa
+    from blemish.qualify.study import GaugeStudy
+    from blemish.qualify.variable import GaugeRR
+
+qualify = typer.Typer(help="Gauge studies, robustness, drift, and the dossier of a bundle.", no_args_is_help=True)
+StudyKind = Literal["auto", "attribute", "variable", "type-1", "linearity"]
+
+
+@qualify.command()
+def gauge(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="CSV file of the study", show_default=False)],
+    kind: Annotated[StudyKind, choice_option(StudyKind, "kind of study; auto: all that the columns allow")] = "auto",
+    tolerance: Annotated[
+        float | None, typer.Option(help="width of the tolerance, in the unit of the values: P/T, Cg and Cgk need it")
+    ] = None,
+    good: Annotated[
+        str, typer.Option(metavar="NAMES", help="verdicts that pass a part, separated by commas")
+    ] = "good,pass,ok",
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="p from which on the interaction is pooled with repeatability")
+    ] = 0.05,
+    json: JsonOption = None,
+) -> None:
+    """Analyse a gauge study: do verdicts agree, or is a measurement repeatable and right?
+
+    STUDY has the columns part, and verdict or value; then appraiser, repeat and reference, where there are any.
+    Verdicts give an attribute agreement analysis. Values give gauge R&R; where references are known, the linearity, and
+    for a single part a type-1 study.
+    """
+    from blemish.qualify.study import read_study
+
+    if tolerance is not None and not 0 < tolerance < float("inf"):
+        raise OptionError(f"--tolerance {tolerance:g}: give the positive width of the tolerance")
+    found = read_study(study)
+    results = _analyse(found, kind, tolerance, split_names(good), alpha)
+    data = {name: asdict(result) for name, result in results.items()}
+    if json is not None:
+        write_json({"study": str(study), **data}, json)
+    if str(json) == "-":
+        return
+    for result in results.values():
+        _SHOW[type(result).__name__](result)
+        for line in result.warnings:
+            warn(line)
+
+
+def _analyse(study: "GaugeStudy", kind: StudyKind, tolerance: float | None, good: list[str], alpha: float) -> Any:
+    """All analyses that the study allows and `kind` asks for, by name."""
+    from blemish.qualify.attribute import analyse_agreement
+    from blemish.qualify.bias import study_linearity, study_type_one
+    from blemish.qualify.variable import analyse_variation
+
+    if study.attribute:
+        if kind not in ("auto", "attribute"):
+            raise OptionError(f"--kind {kind} needs a column value; the study has verdicts")
+        return {"attribute": analyse_agreement(study.appraisers, study.results, study.reference, good)}
+    if kind == "attribute":
+        raise OptionError("--kind attribute needs a column verdict; the study has values")
+    values: Any = study.results
+    reference: Any = study.reference
+    parts, _, repeats = values.shape
+    if kind in ("type-1", "linearity") and reference is None:
+        raise OptionError(f"--kind {kind} needs the known value of each part, in a column reference")
+    if kind == "type-1" and parts > 1:
+        raise OptionError(f"a type-1 study measures one part; this one has {parts}")
+    results: dict[str, Any] = {}
+    if parts == 1:
+        if reference is None:
+            raise DataError("a study of one part needs its known value, in a column reference")
+        results["type_1"] = study_type_one(values.ravel(), float(reference[0]), tolerance)
+    if kind == "variable" or (kind == "auto" and parts > 1 and repeats > 1):
+        results["variable"] = analyse_variation(values, tolerance, alpha)
+    if kind == "linearity" or (kind == "auto" and reference is not None and len(set(reference.tolist())) > 2):
+        results["linearity"] = study_linearity(values.reshape(parts, -1), reference)
+    if not results:
+        raise DataError("the study allows no analysis: it has no repeats, and less than three known values")
+    return results
+
+
+def _show_attribute(found: "AttributeAgreement") -> None:
+    columns = ("", "value", "95 % interval", "n")
+    rows = []
+    for one in found.appraisers:
+        for name, own in (
+            ("within", one.within),
+            ("within, kappa", one.within_kappa),
+            ("effectiveness", one.effectiveness),
+            ("reference, kappa", one.reference_kappa),
+            ("miss rate", one.miss_rate),
+            ("false-alarm rate", one.false_alarm_rate),
+        ):
+            rows += [_estimate_row(f"{one.name}: {name}", own)] if own is not None else []
+        if one.grade is not None:
+            rows.append((f"{one.name}: by AIAG's guide values", one.grade, "", ""))
+    rows += [_estimate_row(f"{pair.first} and {pair.second}: kappa", pair.kappa) for pair in found.pairs]
+    for name, total in (
+        ("all appraisers", found.between),
+        ("all appraisers, kappa", found.between_kappa),
+        ("all with the reference", found.system),
+    ):
+        rows += [_estimate_row(name, total)] if total is not None else []
+    show_table(columns, rows, title=f"Attribute agreement: {found.parts} parts, {found.repeats} repeats", right=("n",))
+
+
+def _estimate_row(name: str, found: "RateEstimate | Kappa") -> tuple[str, str, str, str]:
+    interval = "" if found.low is None or found.high is None else f"{found.low:.3f} – {found.high:.3f}"
+    return name, "undefined" if found.value is None else f"{found.value:.3f}", interval, str(found.n)
+
+
+def _show_variation(found: "GaugeRR") -> None:
+    rows = []
+    for row in found.anova:
+        f, p, mean = (None if x is None else f"{x:.4g}" for x in (row.f, row.p, row.mean_square))
+        rows.append((row.source, str(row.degrees), f"{row.squares:.6g}", mean or "", f or "", p or ""))
+    title = f"Gauge R&R: {found.parts} parts, {found.appraisers} appraisers, {found.repeats} repeats"
+    show_table(("source", "df", "sum of squares", "mean square", "F", "p"), rows, title=title)
+    console.print("interaction pooled with repeatability" if found.pooled else "interaction kept")
+    components = [
+        (
+            one.name,
+            f"{one.sigma:.6g}",
+            f"{100 * one.of_total:.1f}",
+            f"{100 * one.low:.1f} – {100 * one.high:.1f}",
+            "" if one.of_tolerance is None else f"{100 * one.of_tolerance:.1f}",
+        )
+        for one in found.components
+    ]
+    show_table(("", "sigma", "% of total", "95 % interval", "% of tolerance"), components)
+    console.print(f"ndc {found.ndc} · GRR {found.grade} by AIAG's guide values")
+
+
+def _show_type_one(found: "TypeOneStudy") -> None:
+    rows = [
+        ("mean", f"{found.mean:.6g}", ""),
+        ("sigma", f"{found.sigma:.6g}", f"{found.sigma_low:.4g} – {found.sigma_high:.4g}"),
+        ("bias", f"{found.bias:.4g}", f"{found.bias_low:.4g} – {found.bias_high:.4g}"),
+        ("p of no bias", f"{found.p:.4g}", f"t = {found.t:.4g}"),
+    ]
+    if found.cg is not None:
+        rows.append(("Cg", f"{found.cg:.3f}", f"at least {found.cg_low:.3f}"))
+        rows.append(("Cgk", f"{found.cgk:.3f}", "capable" if found.capable else "not capable"))
+    show_table(("", "value", "95 % interval"), rows, title=f"Type-1 study: {found.readings} readings")
+
+
+def _show_linearity(found: "LinearityStudy") -> None:
+    rows = [
+        (name, f"{one.value:.5g}", f"{one.low:.4g} – {one.high:.4g}", f"{one.t:.4g}", f"{one.p:.4g}")
+        for name, one in (("slope of the bias", found.slope), ("intercept", found.intercept))
+    ]
+    show_table(("", "value", "95 % interval", "t", "p"), rows, title=f"Linearity: {found.readings} readings")
+    console.print(f"R² {found.r_squared:.4f} · {'linear' if found.linear else 'the bias is not 0 over the range'}")
+
+
+_SHOW: dict[str, Any] = {
+    "AttributeAgreement": _show_attribute,
+    "GaugeRR": _show_variation,
+    "TypeOneStudy": _show_type_one,
+    "LinearityStudy": _show_linearity,
+}
