@@ -8,7 +8,16 @@ import pytest
 import torch
 from scipy.ndimage import uniform_filter
 
-from blemish.methods.common.blocks import PatchGrid, PlainUNet, dcgan_decoder, dcgan_encoder, image_mean, mean_filter
+from blemish.methods.common.blocks import (
+    DoublingConv,
+    PatchGrid,
+    PlainUNet,
+    dcgan_decoder,
+    dcgan_encoder,
+    halving_conv,
+    image_mean,
+    mean_filter,
+)
 
 
 @pytest.mark.parametrize(("size", "side"), [(64, 0), (64, 64), (64, 32), (100, 32), (70, 64)])
@@ -37,6 +46,39 @@ def test_decoder_mirrors_encoder(size):
     assert reconstructed.shape == images.shape
     assert reconstructed.min() >= 0
     assert reconstructed.max() <= 1
+
+
+def plain(size: int = 32) -> torch.Tensor:
+    """An image of one colour."""
+    return torch.tensor([0.2, 0.7, 0.4]).view(1, 3, 1, 1).expand(1, 3, size, size)
+
+
+@torch.no_grad()
+def test_mirrored_networks_see_no_border_in_a_plain_image():
+    torch.manual_seed(0)
+    mirrored, zeros = (PlainUNet(3, 3, 4, 2, padding=mode).eval() for mode in ("reflect", "zeros"))
+    period = 4  # transposed convolutions differ within a cell of the coarsest map, and are the same in each cell
+    for network, same in ((mirrored, True), (zeros, False)):
+        cells = network(plain()).unfold(2, period, period).unfold(3, period, period)
+        assert torch.allclose(cells, cells[:, :, 3:4, 3:4], atol=1e-6) is same
+    *encoder, _ = dcgan_encoder(3, 32, 4, 10).eval()
+    x = plain()
+    for layer in encoder:
+        x = layer(x)
+        assert torch.allclose(x, x[:, :, :1, :1], atol=1e-6)
+
+
+@torch.no_grad()
+def test_halving_and_doubling_equal_convolutions_of_the_mirrored_image():
+    torch.manual_seed(0)
+    image = torch.rand(2, 3, 8, 12)
+    mirrored = torch.nn.functional.pad(image, (3, 3, 3, 3), mode="reflect")
+    half, double = halving_conv(3, 5), DoublingConv(3, 5)
+    wide = torch.nn.functional.conv2d(mirrored, half.weight, half.bias, 2)  # starts 3 px before the image
+    torch.testing.assert_close(half(image), wide[:, :, 1:-1, 1:-1])
+    wide = torch.nn.functional.conv_transpose2d(mirrored, double.weight, double.bias, 2, 1)
+    torch.testing.assert_close(double(image), wide[:, :, 6:-6, 6:-6])
+    assert double(image).shape == (2, 5, 16, 24)
 
 
 @pytest.mark.parametrize("side", [1, 5, 21])

@@ -3,12 +3,15 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
+
+PaddingMode = Literal["zeros", "reflect"]
 
 
 class GaussianBlur(nn.Module):
@@ -91,11 +94,33 @@ def sum_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     return torch.stack([enlarge(m, size) for m in maps]).sum(dim=0)
 
 
-def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def conv_block(
+    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: PaddingMode = "zeros"
+) -> nn.Sequential:
     """Convolution, BatchNorm, ReLU, with padding that keeps the size for stride 1."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False, padding_mode=padding)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def halving_conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
+    """A 4 x 4 convolution of stride 2 that mirrors the image at its border.
+
+    Zeros around an image look like an edge, and what is reconstructed beside them is worst there for good images too.
+    """
+    return nn.Conv2d(inputs, outputs, 4, 2, 1, bias=bias, padding_mode="reflect")
+
+
+class DoublingConv(nn.ConvTranspose2d):
+    """A transposed 4 x 4 convolution of stride 2 that mirrors its input at the border; the size is doubled.
+
+    A plain one adds up fewer products in the outermost row and column, as if there were zeros beyond.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 4, 2, padding=3, bias=bias)  # 1, and 2 of the mirrored row
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(F.pad(x, (1, 1, 1, 1), mode="reflect"), output_size)
 
 
 def grid_shape(size: int, stride: int) -> tuple[int, int]:
@@ -133,12 +158,13 @@ def dcgan_encoder(
 ) -> nn.Sequential:
     """The discriminator of DCGAN (Radford et al. 2016): (N, C, size, size) to (N, outputs, 1, 1).
 
-    Convolutions of stride 2, the width doubled at each up to eight times, then one over the remaining 4 x 4 map.
+    Convolutions of stride 2, the width doubled at each up to eight times, then one over the remaining 4 x 4 map. The
+    border is mirrored, where DCGAN has zeros.
     """
     widths = [width * 2 ** min(i, 3) for i in range(count_halvings(size))]
-    layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+    layers: list[nn.Module] = [halving_conv(channels, widths[0]), nn.LeakyReLU(0.2)]
     for before, after in itertools.pairwise(widths):
-        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), norm(after), nn.LeakyReLU(0.2)]
+        layers += [halving_conv(before, after, bias=False), norm(after), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], outputs, 4))
 
 
@@ -149,8 +175,8 @@ def dcgan_decoder(
     widths = [width * 2 ** min(i, 3) for i in range(count_halvings(size))][::-1]
     layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], 4, bias=False), norm(widths[0]), nn.ReLU()]
     for before, after in itertools.pairwise(widths):
-        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), norm(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Sigmoid())
+        layers += [DoublingConv(before, after, bias=False), norm(after), nn.ReLU()]
+    return nn.Sequential(*layers, DoublingConv(widths[-1], channels), nn.Sigmoid())
 
 
 class PlainUNet(nn.Module):
@@ -160,14 +186,22 @@ class PlainUNet(nn.Module):
     Without `skips` it is a plain autoencoder whose coarsest map is the bottleneck.
     """
 
-    def __init__(self, channels: int, outputs: int, width: int, levels: int = 4, skips: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        width: int,
+        levels: int = 4,
+        skips: bool = True,
+        padding: PaddingMode = "zeros",
+    ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(levels + 1)]
         self.skips = skips
-        self.first = _double_conv(channels, width)
-        self.down = nn.ModuleList(_double_conv(a, b) for a, b in itertools.pairwise(widths))
+        self.first = _double_conv(channels, width, padding)
+        self.down = nn.ModuleList(_double_conv(a, b, padding) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in itertools.pairwise(widths))
-        self.joined = nn.ModuleList(_double_conv((2 if skips else 1) * a, a) for a in widths[:-1])
+        self.joined = nn.ModuleList(_double_conv((2 if skips else 1) * a, a, padding) for a in widths[:-1])
         self.last = nn.Conv2d(width, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -181,8 +215,8 @@ class PlainUNet(nn.Module):
         return self.last(x)
 
 
-def _double_conv(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(conv_block(inputs, outputs), conv_block(outputs, outputs))
+def _double_conv(inputs: int, outputs: int, padding: PaddingMode) -> nn.Sequential:
+    return nn.Sequential(conv_block(inputs, outputs, padding=padding), conv_block(outputs, outputs, padding=padding))
 
 
 def check_multiple(size: int, step: int) -> None:

@@ -7,18 +7,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import (
-    anomaly_outputs,
-    blur_option,
-    masked_squared_error,
-    residual_map,
-    side_option,
-)
+from blemish.methods.common.anomaly import blur_option, masked_squared_error, residual_map, side_option
 from blemish.methods.common.blocks import GaussianBlur, dcgan_decoder, dcgan_encoder
+from blemish.methods.common.standardise import MapMethod, MapOptions
 from blemish.methods.reconstruction.adversarial import AdversarialMethod, discriminator_loss, real_loss
 
 
-class AAEOptions(Options):
+class AAEOptions(MapOptions):
     image_size: int = side_option(128)
     dimensions: int = Field(64, ge=1, description="numbers in the bottleneck")
     width: int = Field(32, ge=1, description="channels of the first layer, doubled at each of the next three")
@@ -30,7 +25,7 @@ class AAEOptions(Options):
     blur: float = blur_option(2.0)
 
 
-class AAE(AdversarialMethod):
+class AAE(MapMethod, AdversarialMethod):
     """Makhzani et al. 2016, "Adversarial Autoencoders", as used for anomaly detection by Baur et al. 2018.
 
     Included as a second combination of autoencoder and GAN because its discriminator sees a hundred numbers instead of
@@ -40,7 +35,8 @@ class AAE(AdversarialMethod):
 
     Kept: deterministic encoder; in turn a reconstruction phase, a phase of the discriminator (codes against standard
     normal numbers, cross-entropy) and a phase of the encoder against it; residual in absolute value. Deviations: DCGAN
-    for the network; the rates fall along a cosine; the map is smoothed, and its maximum is the image score.
+    for the network, the border mirrored; the rates fall along a cosine; the map is smoothed and standardised by
+    held-out good images (`standardise=none`: not), and its maximum is the image score.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -70,8 +66,8 @@ class AAE(AdversarialMethod):
         )
         self.blur = GaussianBlur(options.blur)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return anomaly_outputs(self.blur(residual_map(images, self.decoder(self.encoder(images)))))
+    def map_and_score(self, images: Tensor) -> tuple[Tensor, None]:
+        return self.blur(residual_map(images, self.decoder(self.encoder(images)))), None
 
     def training_step(self, batch: Batch, index: int) -> None:
         images = batch["image"]

@@ -10,14 +10,15 @@ from torch.optim import Optimizer
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, side_option
-from blemish.methods.common.blocks import GaussianBlur, PatchGrid, count_halvings
+from blemish.methods.common.anomaly import StepMethod, blur_option, side_option
+from blemish.methods.common.blocks import DoublingConv, GaussianBlur, PatchGrid, count_halvings, halving_conv
 from blemish.methods.common.losses import masked_mean, ssim_map
+from blemish.methods.common.standardise import MapMethod, MapOptions
 
 COARSEST = 8  # cells along a side that the last convolution joins to one vector
 
 
-class AutoencoderOptions(Options):
+class AutoencoderOptions(MapOptions):
     image_size: int = side_option(128)
     patch: int = Field(
         0, ge=0, description="side of the squares that are reconstructed, 16, 32, 64 ... px; 0: whole image"
@@ -30,14 +31,15 @@ class AutoencoderOptions(Options):
     blur: float = blur_option(2.0)
 
 
-class Autoencoder(StepMethod):
+class Autoencoder(MapMethod, StepMethod):
     """Bergmann et al. 2018, "Improving Unsupervised Defect Segmentation by Applying Structural Similarity".
 
     Kept: the layers of its network, bottleneck of 100, leaky ReLU of slope 0.2, both losses (L2, and SSIM in windows of
     11 px), whole images of 128 px or patches, which overlap in inspection; residual map = the loss pixel by pixel;
     Adam with decay 1e-5. Deviations: colour images stay in colour, the SSIM being averaged over the channels; fewer
-    steps at a rate that starts higher and falls along a cosine; patches overlap by half (paper: step of 30 px); the map
-    is smoothed, and its maximum is the image score (the paper scores pixels only).
+    steps at a rate that starts higher and falls along a cosine; patches overlap by half (paper: step of 30 px); the
+    border is mirrored, not zero; the map is smoothed and standardised by held-out good images (`standardise=none`: the
+    paper's), and its maximum is the image score (the paper scores pixels only).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -61,27 +63,27 @@ class Autoencoder(StepMethod):
         levels = count_halvings(self.patches.side, COARSEST)
         widths = [options.width * 2 ** max(0, min(level - 1, 2)) for level in range(levels)]  # 32, 32, 64, 128, ...
         self.encoder = nn.Sequential(
-            *_stage(nn.Conv2d(channels, widths[0], 4, 2, 1), widths[0]),
+            *_stage(halving_conv(channels, widths[0]), widths[0]),
             *(
                 layer
                 for before, after in itertools.pairwise(widths)
-                for layer in _stage(nn.Conv2d(before, after, 4, 2, 1), after)
+                for layer in _stage(halving_conv(before, after), after)
             ),
-            nn.Conv2d(widths[-1], options.width, 3, padding=1),
+            _same_conv(widths[-1], options.width),
             nn.LeakyReLU(0.2),
             nn.Conv2d(options.width, options.dimensions, COARSEST),
         )
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(options.dimensions, options.width, COARSEST),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(options.width, widths[-1], 3, padding=1),
+            _same_conv(options.width, widths[-1]),
             nn.LeakyReLU(0.2),
             *(
                 layer
                 for before, after in itertools.pairwise(widths[::-1])
-                for layer in _stage(nn.ConvTranspose2d(before, after, 4, 2, 1), after)
+                for layer in _stage(DoublingConv(before, after), after)
             ),
-            nn.ConvTranspose2d(widths[0], channels, 4, 2, 1),
+            DoublingConv(widths[0], channels),
             nn.Sigmoid(),
         )
         self.apply(init_weights)
@@ -94,8 +96,8 @@ class Autoencoder(StepMethod):
             return 1 - ssim_map(images, restored)
         return (images - restored).square().mean(dim=1)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return anomaly_outputs(self.blur(self.patches.join(self.compare(self.patches.split(images)))))
+    def map_and_score(self, images: Tensor) -> tuple[Tensor, None]:
+        return self.blur(self.patches.join(self.compare(self.patches.split(images)))), None
 
     def compute_loss(self, batch: Batch) -> Tensor:
         images, valid = self.patches.random(batch["image"], batch["valid"])
@@ -120,4 +122,8 @@ def init_weights(layer: nn.Module) -> None:
 
 def _stage(resize: nn.Module, channels: int) -> list[nn.Module]:
     """A resizing convolution and one that keeps the size."""
-    return [resize, nn.LeakyReLU(0.2), nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(0.2)]
+    return [resize, nn.LeakyReLU(0.2), _same_conv(channels, channels), nn.LeakyReLU(0.2)]
+
+
+def _same_conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")

@@ -7,22 +7,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import (
-    anomaly_outputs,
-    blur_option,
-    masked_squared_error,
-    residual_map,
-    side_option,
-)
+from blemish.methods.common.anomaly import blur_option, masked_squared_error, residual_map, side_option
 from blemish.methods.common.blocks import GaussianBlur, PatchGrid, dcgan_decoder, dcgan_encoder
 from blemish.methods.common.losses import gradient_penalty
+from blemish.methods.common.standardise import MapMethod, MapOptions
 from blemish.methods.reconstruction.adversarial import AdversarialMethod
 
 CRITIC_STEPS = 5  # steps of the critic for one of the generator
 PENALTY = 10.0
 
 
-class FAnoGANOptions(Options):
+class FAnoGANOptions(MapOptions):
     image_size: int = side_option(64)
     patch: int = Field(0, ge=0, description="side of the squares that are generated, 16, 32, 64 ... px; 0: whole image")
     dimensions: int = Field(128, ge=1, description="random numbers that an image is generated from")
@@ -40,7 +35,7 @@ class FAnoGANOptions(Options):
     blur: float = blur_option(1.0)
 
 
-class FAnoGAN(AdversarialMethod):
+class FAnoGAN(MapMethod, AdversarialMethod):
     """Schlegl et al. 2019, "f-AnoGAN: Fast Unsupervised Anomaly Detection with Generative Adversarial Networks".
 
     Kept: Wasserstein GAN with gradient penalty 10, five critic steps to one of the generator; then, both frozen, an
@@ -49,7 +44,8 @@ class FAnoGAN(AdversarialMethod):
     inspection, so all of it is one graph. Deviations: codes are uniform from -1 to 1, the range of the encoder's
     tanh (the authors' code: from a normal distribution); DCGAN's layers in place of residual ones, normalised in the
     critic by layer and not by batch; images of 64 px whole by default, or patches, whose scores are averaged; far fewer
-    steps; the image score is the map's maximum, because in the sum over a whole image a small defect drowns among
+    steps; the border is mirrored; the map is standardised by held-out good images (`standardise=none`: not) and its
+    maximum is the image score, because in the sum over a whole image a small defect drowns among
     the edges that the generator does not reproduce.
     """
 
@@ -85,14 +81,14 @@ class FAnoGAN(AdversarialMethod):
         generated = self.generator(self.encoder(images))
         return generated, (self.features(images) - self.features(generated)).square().mean(dim=(1, 2, 3))
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def map_and_score(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         patches = self.patches.split(images)
         generated, distance = self.reconstruct(patches)
         heat = self.blur(self.patches.join(residual_map(patches, generated)))
         if self.options.score == "map":
-            return anomaly_outputs(heat)
+            return heat, None
         scores = (patches - generated).square().mean(dim=(1, 2, 3)) + self.options.feature_weight * distance
-        return anomaly_outputs(heat, scores.view(-1, len(self.patches.corners)).mean(dim=1))
+        return heat, scores.view(-1, len(self.patches.corners)).mean(dim=1)
 
     @property
     def gan_total(self) -> int:

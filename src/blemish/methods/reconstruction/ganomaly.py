@@ -8,13 +8,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import anomaly_outputs, blur_option, residual_map, side_option
+from blemish.methods.common.anomaly import blur_option, residual_map, side_option
 from blemish.methods.common.blocks import GaussianBlur, dcgan_decoder, dcgan_encoder
 from blemish.methods.common.losses import masked_mean
+from blemish.methods.common.standardise import MapMethod, MapOptions
 from blemish.methods.reconstruction.adversarial import AdversarialMethod, discriminator_loss
 
 
-class GANomalyOptions(Options):
+class GANomalyOptions(MapOptions):
     image_size: int = side_option(64)
     score: Literal["latent", "residual"] = Field(
         "residual", description="image score: the map's maximum, or the distance of the two codes, as in the paper"
@@ -31,13 +32,14 @@ class GANomalyOptions(Options):
     blur: float = blur_option(1.0)
 
 
-class GANomaly(AdversarialMethod):
+class GANomaly(MapMethod, AdversarialMethod):
     """Akcay et al. 2018, "GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training", ACCV.
 
     Kept: encoder, decoder, second encoder and discriminator of DCGAN's form; adversarial loss as the squared distance
     of the discriminator's features, contextual loss L1, encoder loss L2, weighted 1, 50 and 1; binary cross-entropy for
     the discriminator; Adam 2e-4 (0.5, 0.999) at a constant rate. Deviations: images in [0, 1]; half the width; a map,
-    which the paper does not have: the smoothed absolute residual, whose maximum is the image score. The paper's score,
+    which the paper does not have: the smoothed absolute residual, standardised by held-out good images
+    (`standardise=none`: not), whose maximum is the image score; the border is mirrored. The paper's score,
     the distance of the two codes, is an option, here as the mean over the code's numbers and not scaled by the test
     images; it is far weaker than the map's maximum: the second encoder finds the code of a broken bottle's image as
     well as that of a whole one.
@@ -67,13 +69,13 @@ class GANomaly(AdversarialMethod):
         self.apply(init_dcgan)
         self.blur = GaussianBlur(options.blur)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def map_and_score(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         code = self.encoder(images)
         restored = self.decoder(code)
         heat = self.blur(residual_map(images, restored))
         if self.options.score == "residual":
-            return anomaly_outputs(heat)
-        return anomaly_outputs(heat, (code - self.second_encoder(restored)).abs().mean(dim=(1, 2, 3)))
+            return heat, None
+        return heat, (code - self.second_encoder(restored)).abs().mean(dim=(1, 2, 3))
 
     def training_step(self, batch: Batch, index: int) -> None:
         images, valid = batch["image"], batch["valid"]

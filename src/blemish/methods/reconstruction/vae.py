@@ -1,7 +1,7 @@
 """Variational autoencoder: a good image is probable under the learned distribution, a defect is not."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, residual_map, side_option
-from blemish.methods.common.blocks import GaussianBlur, dcgan_decoder, dcgan_encoder
+from blemish.methods.common.anomaly import StepMethod, blur_option, residual_map, side_option
+from blemish.methods.common.blocks import DoublingConv, GaussianBlur, dcgan_decoder, dcgan_encoder
 from blemish.methods.common.losses import kl_to_standard_normal, masked_mean
+from blemish.methods.common.standardise import MapMethod, MapOptions
 
 
-class VAEOptions(Options):
+class VAEOptions(MapOptions):
     image_size: int = side_option(128)
     score: Literal["residual", "kl", "gradient"] = Field(
         "residual", description="residual of the mean image; its KL term as image score; gradient of the ELBO as map"
@@ -29,15 +30,16 @@ class VAEOptions(Options):
     blur: float = blur_option(2.0)
 
 
-class VAE(StepMethod):
+class VAE(MapMethod, StepMethod):
     """Kingma & Welling 2014, "Auto-Encoding Variational Bayes", as used by Baur et al. 2018 for anomaly detection.
 
     Kept: normal posterior by reparameterisation, standard normal prior, ELBO as loss (pixels are normal with a fixed
     `deviation`); residual of the image reconstructed from the posterior's mean, in absolute value (Baur). Options: the
     KL term as image score, and the gradient of the ELBO, taken at the posterior's mean, with respect to the image as
     map (Zimmerer et al. 2019, "Unsupervised Anomaly Localization using Variational Auto-Encoders"), written out by the
-    chain rule so that it is part of the graph that ships. Deviations: a DCGAN for the network; the map is smoothed and
-    its maximum is the image score.
+    chain rule so that it is part of the graph that ships. Deviations: a DCGAN for the network, the border
+    mirrored; the map is smoothed and standardised by held-out good images (`standardise=none`: not), and its maximum is
+    the image score.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -69,12 +71,12 @@ class VAE(StepMethod):
         """Images (N, C, H, W) of codes (N, D)."""
         return self.decoder(code[:, :, None, None])
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def map_and_score(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.options.score == "gradient":
-            return anomaly_outputs(self.blur(self.elbo_gradient(images).abs().mean(dim=1)))
+            return self.blur(self.elbo_gradient(images).abs().mean(dim=1)), None
         mean, log_variance = self.posterior(images)
         heat = self.blur(residual_map(images, self.decode(mean)))
-        return anomaly_outputs(heat, kl_to_standard_normal(mean, log_variance) if self.options.score == "kl" else None)
+        return heat, kl_to_standard_normal(mean, log_variance) if self.options.score == "kl" else None
 
     def elbo_gradient(self, images: Tensor) -> Tensor:
         """Gradient of the negative ELBO, at the posterior's mean, with respect to the image: (N, C, H, W).
@@ -113,14 +115,15 @@ def layer_outputs(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
 def backpropagate(layers: nn.Sequential, outputs: Sequence[Tensor], gradient: Tensor) -> Tensor:
     """The chain rule by hand, in evaluation mode: from the gradient at the layers' output to that at their input.
 
-    `outputs` are those of `layer_outputs`. Knows the layers of `blocks.encoder` and `blocks.decoder`.
+    `outputs` are those of `layer_outputs`. Knows the layers of `dcgan_encoder` and `dcgan_decoder`.
     """
     for layer, before, after in reversed(list(zip(layers, outputs[:-1], outputs[1:], strict=True))):
         if isinstance(layer, nn.Conv2d):
-            padding = cast("tuple[int, ...]", layer.padding)
-            gradient = F.conv_transpose2d(gradient, layer.weight, stride=layer.stride, padding=padding)
+            gradient = F.conv_transpose2d(gradient, layer.weight, stride=layer.stride)
+            gradient = fold_border(gradient) if layer.padding_mode == "reflect" else gradient
         elif isinstance(layer, nn.ConvTranspose2d):
             gradient = F.conv2d(gradient, layer.weight, stride=layer.stride, padding=layer.padding)
+            gradient = fold_border(gradient) if isinstance(layer, DoublingConv) else gradient
         elif isinstance(layer, nn.BatchNorm2d):
             gradient = gradient * (layer.weight / (layer.get_buffer("running_var") + layer.eps).sqrt()).view(
                 1, -1, 1, 1
@@ -133,4 +136,16 @@ def backpropagate(layers: nn.Sequential, outputs: Sequence[Tensor], gradient: Te
             gradient = gradient * after * (1 - after)
         else:
             raise TypeError(f"no rule for {type(layer).__name__}")
+    return gradient
+
+
+def fold_border(gradient: Tensor) -> Tensor:
+    """The chain rule of mirroring by one pixel: (N, C, H + 2, W + 2) to (N, C, H, W).
+
+    What arrives at a mirrored row or column is added to the one that it shows.
+    """
+    for _ in range(2):  # rows, then columns
+        rest = gradient.shape[2] - 4
+        edges = F.pad(gradient[:, :, :1], (0, 0, 1, rest)) + F.pad(gradient[:, :, -1:], (0, 0, rest, 1))
+        gradient = (gradient[:, :, 1:-1] + edges).transpose(2, 3)
     return gradient

@@ -21,7 +21,8 @@ class Deblurring(Restoration):
     A U-Net learns to undo a Gaussian of fixed sigma on good images, in L2. Unlike noise, the blur is applied in
     inspection too: it removes the defect's detail, and the network restores the good one. Not from a paper of its own:
     the map is the multi-scale gradient magnitude distance of RIAD (Zavrtanik et al. 2021), since gradients are what is
-    lost and restored; image score = its maximum.
+    lost and restored; the border is mirrored; the map is standardised by held-out good images, and its maximum is the
+    image score.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

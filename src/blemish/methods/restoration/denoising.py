@@ -25,8 +25,9 @@ class DenoisingAutoencoder(Restoration):
     Kept: U-Net with skips; Gaussian noise of deviation 0.2 sampled on 16 x 16 cells and enlarged, at a random shift; L2
     loss against the clean image; Adam (AMSGrad) with the rate falling along a cosine; no noise in inspection; map =
     absolute residual. Deviations: BatchNorm and ReLU; a quarter of the width and few steps; noise everywhere and not
-    only on the object; a Gaussian for the paper's median filter; the image score is the map's maximum (the
-    paper scores pixels).
+    only on the object; the border is mirrored; a Gaussian for the paper's median filter; the map is standardised by
+    held-out good images (`standardise=none`: the paper's), and its maximum is the image score (the paper scores
+    pixels).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -7,14 +7,15 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, masked_squared_error
+from blemish.methods.common.anomaly import StepMethod, masked_squared_error
 from blemish.methods.common.blocks import PlainUNet, check_multiple, mean_filter
 from blemish.methods.common.corruption import disjoint_masks
 from blemish.methods.common.losses import masked_mean, msgms_map, ssim_map
+from blemish.methods.common.standardise import MapMethod, MapOptions
 from blemish.methods.restoration.restoration import LEVELS
 
 
-class InpaintingOptions(Options):
+class InpaintingOptions(MapOptions):
     image_size: int = Field(128, ge=64, le=1024, description="side of the square that the network sees; paper: 256")
     batch_size: int = Field(4, ge=1, description="images in a training batch, each as often as there are masks")
     cells: tuple[int, ...] = Field((2, 4, 8, 16), min_length=1, description="sides of the masked squares, in px")
@@ -24,14 +25,15 @@ class InpaintingOptions(Options):
     learning_rate: float = Field(1e-3, gt=0, description="of Adam; paper, for its long schedule: 1e-4")
 
 
-class Inpainting(StepMethod):
+class Inpainting(MapMethod, StepMethod):
     """Zavrtanik et al. 2021, "Reconstruction by Inpainting for Visual Anomaly Detection" (RIAD), Pattern Recognition.
 
     Kept: U-Net with skips; squares of 2, 4, 8 and 16 px in three disjoint masks; the image is assembled from
     what is inpainted under each mask; loss = L2 + MSGMS + SSIM, one size of squares a step; map = MSGMS distance,
     averaged over the sizes and by a square of 21 px in 256; image score = its maximum. Deviations: images of 128 px, so
     that the squares are twice as large on the part, a quarter of the width, few steps, at a rate that starts higher and
-    falls along a cosine. In inspection the masks are the same for every image, so that a result repeats.
+    falls along a cosine; the border is mirrored; the map is standardised by held-out good images (`standardise=none`:
+    the paper's). In inspection the masks are the same for every image, so that a result repeats.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -50,7 +52,7 @@ class Inpainting(StepMethod):
     def __init__(self, options: InpaintingOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         check_multiple(options.image_size, 2**LEVELS)
-        self.network = PlainUNet(channels, channels, options.width, LEVELS)
+        self.network = PlainUNet(channels, channels, options.width, LEVELS, padding="reflect")
         self.side = 2 * round(10 * options.image_size / 256) + 1
         for cell in options.cells:
             self.register_buffer(f"masks_{cell}", self.random_masks(cell))
@@ -65,10 +67,10 @@ class Inpainting(StepMethod):
         inpainted = self.network(masked).unflatten(0, (-1, len(masks)))
         return (inpainted * masks[None, :, None].to(images.dtype)).sum(dim=1)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def map_and_score(self, images: Tensor) -> tuple[Tensor, None]:
         masks = [self.get_buffer(f"masks_{cell}") for cell in self.options.cells]
         maps = [msgms_map(images, self.inpaint(images, own)) for own in masks]
-        return anomaly_outputs(mean_filter(torch.stack(maps).mean(dim=0), self.side))
+        return mean_filter(torch.stack(maps).mean(dim=0), self.side), None
 
     def compute_loss(self, batch: Batch) -> Tensor:
         images, valid = batch["image"], batch["valid"]

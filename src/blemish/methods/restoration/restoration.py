@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from blemish.methods.base import Batch, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, masked_squared_error, side_option
+from blemish.methods.common.anomaly import StepMethod, blur_option, masked_squared_error, side_option
 from blemish.methods.common.blocks import GaussianBlur, PlainUNet, check_multiple
+from blemish.methods.common.standardise import MapMethod, MapOptions
 
 LEVELS = 4  # halvings of the U-Nets
 
 
-class RestorationOptions(Options):
+class RestorationOptions(MapOptions):
     image_size: int = side_option(128)
     batch_size: int = Field(8, ge=1, description="images in a training batch")
     width: int = Field(16, ge=1, description="channels of the U-Net's first level, doubled at each next")
@@ -24,7 +25,7 @@ class RestorationOptions(Options):
     blur: float = blur_option(2.0)
 
 
-class Restoration(StepMethod):
+class Restoration(MapMethod, StepMethod):
     """A U-Net trained in L2 to restore corrupted good images; the map compares an image with its restoration."""
 
     Options: ClassVar[type[Options]] = RestorationOptions
@@ -33,7 +34,7 @@ class Restoration(StepMethod):
     def __init__(self, options: RestorationOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
         check_multiple(options.image_size, 2**LEVELS)
-        self.network = PlainUNet(channels, channels, options.width, LEVELS)
+        self.network = PlainUNet(channels, channels, options.width, LEVELS, padding="reflect")
         self.blur = GaussianBlur(options.blur)
 
     @abstractmethod
@@ -48,8 +49,8 @@ class Restoration(StepMethod):
         """Images corrupted and restored."""
         return self.network(self.corrupt(images))
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return anomaly_outputs(self.blur(self.difference(images)))
+    def map_and_score(self, images: Tensor) -> tuple[Tensor, None]:
+        return self.blur(self.difference(images)), None
 
     def compute_loss(self, batch: Batch) -> Tensor:
         return masked_squared_error(batch["image"], self.restore(batch["image"]), batch["valid"])
