@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from blemish.evaluation.intervals import RateEstimate
     from blemish.qualify.attribute import AttributeAgreement
     from blemish.qualify.bias import LinearityStudy, TypeOneStudy
+    from blemish.qualify.drift import ChartResult
     from blemish.qualify.kappa import Kappa
     from blemish.qualify.study import GaugeStudy
     from blemish.qualify.variable import GaugeRR
@@ -173,3 +174,45 @@ _SHOW: dict[str, Any] = {
     "TypeOneStudy": _show_type_one,
     "LinearityStudy": _show_linearity,
 }
+
+
+@qualify.command()
+def drift(
+    inspections: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="inspections: a .csv, .jsonl, .json or .parquet file", show_default=False),
+    ],
+    baseline: Annotated[int, typer.Option(min=20, help="number of first parts that mean and limits come from")] = 100,
+    arl: Annotated[float, typer.Option(help="average number of parts between two false alarms")] = 500.0,
+    weight: Annotated[float, typer.Option(min=0.01, max=1, help="of the newest part in the EWMA")] = 0.1,
+    slack: Annotated[float, typer.Option(min=0, max=3, help="of the CUSUM (k), in standard deviations")] = 0.5,
+    verdicts: Annotated[
+        str, typer.Option("--verdicts", metavar="NAMES", help="verdicts of the parts that are charted")
+    ] = "pass",
+    json: JsonOption = None,
+) -> None:
+    """Find a slow change in the scores of good parts: EWMA and CUSUM charts with their average run lengths.
+
+    FILE is what `blemish inspect --csv` or `--json` writes, in the order of production.
+    """
+    from blemish.qualify.drift import analyse_drift, read_scores
+
+    found = analyse_drift(read_scores(inspections, tuple(split_names(verdicts))), baseline, arl, weight, slack)
+    if json is not None:
+        write_json({"inspections": str(inspections), **asdict(found)}, json)
+    if str(json) == "-":
+        return
+    rows = [_chart_row(name, chart) for name, chart in (("EWMA", found.ewma), ("CUSUM", found.cusum))]
+    columns = ("", "limit", "ARL", *(f"after {shift} σ" for shift in found.ewma.arl_shifted), "ARL here", "first alarm")
+    show_table(columns, rows, title=f"Drift: {found.parts} parts, baseline {found.baseline}")
+    console.print(f"baseline: mean {found.mean:.6g}, σ {found.sigma:.4g}, skewness {found.skewness:.2f}, "
+                  f"autocorrelation {found.autocorrelation:.2f}")  # fmt: skip
+    console.print("the scores have drifted" if found.drifted else "no drift found")
+    for line in found.warnings:
+        warn(line)
+
+
+def _chart_row(name: str, chart: "ChartResult") -> tuple[str, ...]:
+    alarm = "none" if chart.first_alarm is None else f"part {chart.first_alarm}, since about {chart.began}"
+    shifted = (f"{value:.1f}" for value in chart.arl_shifted.values())
+    return name, f"{chart.limit:.3f}", f"{chart.arl:.0f}", *shifted, f"{chart.arl_resampled:.0f}", alarm

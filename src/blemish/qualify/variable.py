@@ -17,7 +17,7 @@ from blemish.errors import DataError, MissingExtraError
 ALPHA = 0.05  # of the interaction: at or above it, interaction is pooled with repeatability
 DRAWS = 20_000  # of generalized intervals
 MIN_STUDY = (10, 2, 2)  # parts, appraisers, repeats; below it AIAG's guide values mean little
-Source = Literal["appraiser", "part", "interaction", "repeatability", "total"]
+VariationSource = Literal["appraiser", "part", "interaction", "repeatability", "total"]
 SigmaName = Literal["EV", "AV", "INT", "GRR", "PV", "TV"]
 
 
@@ -25,7 +25,7 @@ SigmaName = Literal["EV", "AV", "INT", "GRR", "PV", "TV"]
 class AnovaRow:
     """Of the total only sum of squares and degrees of freedom."""
 
-    source: Source
+    source: VariationSource
     degrees: int
     squares: float
     mean_square: float | None

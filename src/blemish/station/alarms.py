@@ -8,6 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from blemish.inspection.result import Verdict
+from blemish.qualify.control_charts import compute_ewma
 from blemish.station import drift, image_quality
 from blemish.station.models import AlarmRow, InspectionRow, now
 from blemish.station.recipes import active_recipe
@@ -77,7 +78,7 @@ def trend_conditions(session: Session, station: str) -> list[AlarmCondition]:
              for alarm in image_quality.find_alarms(session, recipe.id, station)]  # fmt: skip
     scores = drift.good_scores(session, recipe)[1]
     baseline = min(drift.BASELINE, len(scores) // 2)
-    if baseline >= drift.MIN_BASELINE and drift.compute_ewma(scores, baseline).drifted:
+    if baseline >= drift.MIN_BASELINE and compute_ewma(scores, baseline).drifted:
         found.append(AlarmCondition("drift"))
     return found
 

@@ -1,48 +1,16 @@
 """Slow changes of a production: the scores of good parts, and the positions of defects on the part."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from blemish.arrays import Scores
 from blemish.dataset.sample import GOOD
 from blemish.station.models import InspectionRow, RecipeRow, RegionRow
 from blemish.station.repository import is_production, latest_label
 
-WEIGHT, LIMIT = 0.1, 3.0  # of the newest part; control limits in standard deviations
 BASELINE, MIN_BASELINE = 100, 20  # good parts that give the mean and the deviation
 GRID = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Ewma:
-    """An exponentially weighted moving average with its control limits (Roberts 1959; Lucas and Saccucci 1990)."""
-
-    mean: float
-    values: Scores  # (N,)
-    low: Scores  # (N,)
-    high: Scores  # (N,)
-
-    @property
-    def drifted(self) -> bool:
-        """Whether the newest value is outside its limits."""
-        return bool(len(self.values)) and not self.low[-1] <= self.values[-1] <= self.high[-1]
-
-
-def compute_ewma(scores: Sequence[float], baseline: int, weight: float = WEIGHT, limit: float = LIMIT) -> Ewma:
-    """The moving average of scores in their order; the first `baseline` of them give mean and standard deviation."""
-    x = np.asarray(scores, np.float64)
-    mean, deviation = float(x[:baseline].mean()), float(x[:baseline].std(ddof=1))
-    values, last = np.empty_like(x), mean
-    for i, score in enumerate(x):
-        values[i] = last = weight * score + (1 - weight) * last
-    steps = np.arange(1, len(x) + 1)
-    half = limit * deviation * np.sqrt(weight / (2 - weight) * (1 - (1 - weight) ** (2 * steps)))
-    return Ewma(mean, values, mean - half, mean + half)
 
 
 def good_scores(session: Session, recipe: RecipeRow, limit: int = 2000) -> tuple[list[int], list[float]]:

@@ -8,6 +8,7 @@ from fastapi import Request
 from nicegui import ui
 from sqlalchemy.orm import Session
 
+from blemish.qualify.control_charts import compute_ewma
 from blemish.station import drift, image_quality
 from blemish.station.models import RecipeRow
 from blemish.station.pages.session import PageSession
@@ -70,7 +71,7 @@ def _scores(page: PageSession, data: TrendData) -> None:
             required = 2 * drift.MIN_BASELINE
             hint(t("{have} of {need} required good parts.", have=len(data.scores), need=required))
             return
-        ewma = drift.compute_ewma(data.scores, baseline)
+        ewma = compute_ewma(data.scores, baseline)
         if ewma.drifted:
             alarm(t("The scores of good parts have drifted; check the image quality below, or train again."))
         newest = slice(-MAX_POINTS, None)
