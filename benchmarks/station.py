@@ -1,15 +1,19 @@
-"""The station and the plain inspector, in one run; and the record after the station was killed.
+"""The station and the plain inspector, in turns in one run; and the record after the station was killed.
 
-    python benchmarks/station.py [--bundle B --images DIR] [--seconds 10] [--kill-parts 10000 --kills 5] [--json F]
+    python benchmarks/station.py [--bundle B --images DIR] [--seconds 20] [--sides 256 448] [--json F]
+    python benchmarks/station.py --clients --kill-parts 10000 --kills 100 [--json F]
 
-Without a bundle a memory bank is trained on a small synthetic set. Server, clients and the plain inspector share this
-machine's processors, and the plain inspector reads the same files. One client sends one part at a time, so it is
-compared with the inspector called for one image at a time; several clients with the inspector's stream of batches.
+Without a bundle a memory bank is trained for each side of a small synthetic set. Server, clients and the plain
+inspector share this machine's processors, and the plain inspector reads the same files. They run in turns, two seconds
+each, and the ratio is the median of those of neighbouring turns, so that it holds on a machine with other work too.
+One client sends one part at a time, so it is compared with the inspector called for one image at a time; several
+clients with the inspector's stream of batches.
 """
 
 import argparse
 import http.client
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -19,7 +23,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -27,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 PORT = 8097
-COLUMNS = ("clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio")
+COLUMNS = ("clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio", "ms an image", "service, ms")
+TURN_S = 2.0
 Row = dict[str, object]
 SERVE = "import typer; from blemish.cli.serve import serve; typer.run(serve)"
 
@@ -36,8 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--images", type=Path, help="folder of PNG files, searched in its sub-folders too")
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--seconds", type=float, default=20, help="for each number of clients")
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 448], help="of the images, in px")
+    parser.add_argument("--clients", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--kill-parts", type=int, default=0, help="parts to inspect while the station is killed")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--json", type=Path, help="append each row to this file")
@@ -45,26 +51,28 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle, images = (given.bundle, given.images) if given.bundle else train(folder)
-        files = sorted(images.rglob("*.png"))[:64]
-        of = {"set": given.images.name if given.bundle else "rendered metal, 256 px"}
-        rows += [of | row for row in throughput(folder, bundle, files, given.seconds, given.clients)]
+        for side in [0] if given.bundle else given.sides:
+            bundle, images = (given.bundle, given.images) if given.bundle else train(folder / str(side), side)
+            files = sorted(images.rglob("*.png"))[:64]
+            of = {"set": given.images.name if given.bundle else f"rendered metal, {side} px"}
+            rows += [of | throughput(folder, bundle, files, given.seconds, count) for count in given.clients]
+        show(rows)
         if given.kill_parts:
             rows.append(killed(folder, bundle, files, given.kill_parts, given.kills))
     if given.json is not None:
         with given.json.open("a") as stream:
             stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    last = rows[-1]
+    last = rows[-1] if rows else {}
     if "kills" in last and (last["doubled"] or last["lost or changed"] or last["answered"] != given.kill_parts):
         raise SystemExit(1)
 
 
-def train(folder: Path) -> tuple[Path, Path]:
+def train(folder: Path, side: int) -> tuple[Path, Path]:
     from blemish.synthesis.synthetic_set import SetSize, write_synthetic
     from blemish.training.train import train as fit
 
-    write_synthetic(folder / "data", ("metal",), SetSize(40, 16, 4), 256, 0)
-    options = {"image_size": 256, "coreset_ratio": 0.02}
+    write_synthetic(folder / "data", ("metal",), SetSize(40, 16, 4), side, 0)
+    options = {"image_size": side, "coreset_ratio": 0.02}
     fit(
         str(folder / "data"),
         out=folder / "run",
@@ -75,45 +83,60 @@ def train(folder: Path) -> tuple[Path, Path]:
     return folder / "run", folder / "data"
 
 
-def throughput(folder: Path, bundle: Path, files: list[Path], seconds: float, clients: list[int]) -> list[Row]:
-    single, stream = [], []
-    rows = []
-    for count in clients:
-        single.append(plain(bundle, files, seconds / 2, one_by_one=True))
-        stream.append(plain(bundle, files, seconds / 2, one_by_one=False))
-        server = start(folder / f"station{count}", bundle)
-        try:
-            load(files, count, 2.0)  # warm
-            rows.append((count, *load(files, count, seconds)))
-        finally:
-            stop(server)
-    one, many = statistics.median(single), statistics.median(stream)
-    table = Table(*COLUMNS)
-    found: list[Row] = []
-    for count, rate, p50, p95 in rows:
-        peer = one if count == 1 else many
-        values = (count, round(rate, 1), round(p50, 1), round(p95, 1), round(peer, 1), round(rate / peer, 2))
-        found.append(dict(zip(COLUMNS, values, strict=True)))
-        table.add_row(*map(str, values))
-    console = Console()
-    console.print(table)
-    console.print(f"plain inspector: {one:.1f} a second one at a time, {many:.1f} as a stream", highlight=False)
-    return found
-
-
-def plain(bundle: Path, files: list[Path], seconds: float, one_by_one: bool) -> float:
-    """Images a second."""
+def throughput(folder: Path, bundle: Path, files: list[Path], seconds: float, clients: int) -> Row:
+    """Turns of the plain inspector and of the station."""
     from blemish import Inspector
 
     inspector = Inspector.open(bundle)
-    found = map(inspector.inspect, cycle(files)) if one_by_one else inspector.inspect(cycle(files))
-    for _ in islice(found, 16):
-        pass
+    found = map(inspector.inspect, cycle(files)) if clients == 1 else inspector.inspect(cycle(files))
+    server = start(folder / f"station-{uuid.uuid4().hex}", bundle)
+    plain, served, ratios, latencies = [], [], [], []
+    used, parts = 0.0, 0
+    try:
+        plain_rate(found, TURN_S)  # warm
+        load(files, clients, TURN_S)
+        for _ in range(max(1, round(seconds / (2 * TURN_S)))):
+            plain.append(plain_rate(found, TURN_S))
+            before = processor_s(server)
+            rate, more = load(files, clients, TURN_S)
+            used, parts = used + processor_s(server) - before, parts + len(more)
+            served.append(rate)
+            latencies += more
+            ratios.append(rate / plain[-1])
+    finally:
+        stop(server)
+    begin = time.process_time()
+    alone = [inspector.inspect(file) for file in files]
+    image_ms = 1000 * (time.process_time() - begin) / len(alone)
+    cuts = statistics.quantiles(latencies, n=20)
+    values = (
+        clients, round(statistics.median(served), 1), round(cuts[9], 1), round(cuts[18], 1),
+        round(statistics.median(plain), 1), round(statistics.median(ratios), 2), round(image_ms, 1),
+        round(1000 * used / parts - image_ms, 1),
+    )  # fmt: skip
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def plain_rate(found: Iterator[object], seconds: float) -> float:
+    """Images a second."""
     begin, count = time.perf_counter(), 0
     while (passed := time.perf_counter() - begin) < seconds:
         next(found)
         count += 1
     return count / passed
+
+
+def processor_s(server: "subprocess.Popen[bytes]") -> float:
+    """Processor time of the server, all of its threads, in seconds."""
+    fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def show(rows: list[Row]) -> None:
+    table = Table("set", *COLUMNS)
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in ("set", *COLUMNS)))
+    Console().print(table)
 
 
 def start(folder: Path, bundle: Path) -> "subprocess.Popen[bytes]":
@@ -141,22 +164,15 @@ def request(method: str, path: str) -> tuple[int, bytes]:
     return answer.status, answer.read()
 
 
-def form(content: bytes, part_id: str) -> tuple[bytes, str]:
-    mark = uuid.uuid4().hex
-    start = f'--{mark}\r\nContent-Disposition: form-data; name="part_id"\r\n\r\n{part_id}\r\n'
-    start += f'--{mark}\r\nContent-Disposition: form-data; name="image"; filename="x.png"\r\n\r\n'
-    return start.encode() + content + f"\r\n--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}"
-
-
 def send(connection: http.client.HTTPConnection, content: bytes, part_id: str) -> tuple[int, bytes]:
-    body, kind = form(content, part_id)
-    connection.request("POST", "/v1/inspections", body, {"Content-Type": kind, "Idempotency-Key": part_id})
+    headers = {"Content-Type": "image/png", "Idempotency-Key": part_id}
+    connection.request("POST", f"/v1/inspections?part_id={part_id}", content, headers)
     answer = connection.getresponse()
     return answer.status, answer.read()
 
 
-def load(files: list[Path], clients: int, seconds: float) -> tuple[float, float, float]:
-    """Parts a second, and the median and 95th percentile of latency in ms."""
+def load(files: list[Path], clients: int, seconds: float) -> tuple[float, list[float]]:
+    """Parts a second, and the latencies in ms."""
     contents = [file.read_bytes() for file in files]
     latencies: list[float] = []
     until = time.perf_counter() + seconds
@@ -174,8 +190,7 @@ def load(files: list[Path], clients: int, seconds: float) -> tuple[float, float,
 
     begin = time.perf_counter()
     together(client, clients)
-    cuts = statistics.quantiles(latencies, n=20)
-    return len(latencies) / (time.perf_counter() - begin), cuts[9], cuts[18]
+    return len(latencies) / (time.perf_counter() - begin), latencies
 
 
 def together(client: Callable[[int], None], clients: int) -> None:

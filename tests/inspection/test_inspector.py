@@ -361,3 +361,17 @@ def test_a_graph_that_takes_other_images_than_the_manifest_says(tmp_path):
     path = make_bundle(tmp_path / "x.blemish", grey_anomaly(1), ["anomaly_map"], channels=3)
     with pytest.raises(BundleError, match="cannot run"):
         Inspector.open(path).inspect(picture())
+
+
+def test_a_batch_in_one_thread_gives_what_the_stream_gives(grey, tmp_path):
+    images = [picture(), tmp_path / "missing.png", picture(box=None), picture(60, 90, None)]
+    stream = list(Inspector.open(grey, batch_size=2).inspect(images, on_error="report"))
+    batch = Inspector.open(grey, batch_size=2).inspect_batch(images)
+    assert [type(one) for one in batch] == [type(one) for one in stream]
+    assert isinstance(batch[1], FailedInspection)
+    assert batch[1].message == stream[1].message
+    for one, other in zip(batch, stream, strict=True):
+        if isinstance(one, Inspection):
+            assert (one.verdict, one.score) == (other.verdict, other.score)
+            assert [region.box for region in one.regions] == [region.box for region in other.regions]
+            assert np.array_equal(one.heat_map, other.heat_map)

@@ -19,7 +19,7 @@ from blemish.inspection.result import Inspection
 from blemish.station import repository
 from blemish.station.api import create_app
 from blemish.station.database import Database
-from blemish.station.repository import IncomingPart
+from blemish.station.repository import IncomingPart, NewInspection
 from blemish.station.settings import Settings
 from blemish.station.station import Station, activate_bundle, open_station
 
@@ -139,8 +139,8 @@ def store(database: Database, recipe_id: int, found: Inspection | BlemishError, 
     sinks = fields.pop("sinks", ())
     part = IncomingPart(recipe_id, "0" * 64, 10, "api", **fields)  # type: ignore[arg-type]
     with database.writing() as session:
-        row = repository.store_inspection(session, part, found, station="s", image_path=None, sinks=sinks)  # type: ignore[arg-type]
-        return row.id
+        (stored,) = repository.store_inspections(session, [NewInspection(part, found)], station="s", sinks=sinks)  # type: ignore[arg-type]
+        return int(stored.columns["id"])
 
 
 def grey(level: int, seed: int) -> bytes:

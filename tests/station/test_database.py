@@ -1,5 +1,6 @@
 """Migrations, and databases that cannot be opened."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -67,3 +68,15 @@ def test_a_writer_waits_for_another_thread_no_longer_than_stated(tmp_path: Path)
     with found.writing(), pytest.raises(DatabaseBusyError), found.writing():
         pass
     found.engine.dispose()
+
+
+def test_no_query_runs_on_an_event_loop(database: Database) -> None:
+    """There it would stop every other request; the tests of routes and pages fail by this where one does."""
+
+    async def ask(session: object) -> None:
+        with session:  # type: ignore[attr-defined]
+            pass
+
+    for made in (database.reading(), database.writing()):
+        with pytest.raises(RuntimeError, match="event loop"):
+            asyncio.run(ask(made))

@@ -33,3 +33,26 @@ def test_recipes_are_versioned_and_every_change_is_logged(database: Database, re
     assert log[4].before["reject"] == 0.6  # type: ignore[index]
     assert log[4].after["reject"] == 0.2  # type: ignore[index]
     assert log[4].comment == "too many escapes"
+
+
+def test_the_active_recipe_is_known_without_a_query(
+    database: Database, recipe_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = recipes.KnownRecipes(database)
+    assert known.resolve(None) == known.resolve("plates") == recipe_id
+    assert (known.ref(recipe_id).name, known.ref(recipe_id).version) == ("plates", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "resolve_recipe", None)
+        assert known.resolve(None) == recipe_id
+    with database.writing() as session:
+        second = recipes.make_recipe(session, "plates", session.get_one(RecipeRow, recipe_id).bundle, "anna")
+    with pytest.raises(DataError):
+        known.resolve("no such recipe")
+    with database.writing() as session:
+        recipes.activate(session, session.get_one(RecipeRow, second.id), "anna")
+    assert known.resolve(None) == known.resolve("plates") == second.id  # at once, in this process
+    monkeypatch.setattr(recipes, "REFRESH_S", -1.0)
+    with database.writing() as session:
+        recipes.activate(session, session.get_one(RecipeRow, recipe_id), "anna")
+        session.info.clear()  # as another station would
+    assert known.resolve(None) == recipe_id

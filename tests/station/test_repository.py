@@ -21,7 +21,8 @@ from blemish.station import production_counts, repository
 from blemish.station.database import Database
 from blemish.station.models import InspectionRow, OutboxRow, now
 from blemish.station.replay import find_differences
-from blemish.station.repository import InspectionFilter
+from blemish.station.repository import IncomingPart, InspectionFilter, to_inspection
+from blemish.station.schemas import RecipeRef, inspection_out, stored_out
 
 
 def test_an_inspection_comes_back_as_it_was(database: Database, recipe_id: int, bundle_file: Path) -> None:
@@ -164,3 +165,26 @@ def test_two_stations_on_one_database_record_a_key_once(database_url: str, bundl
             ]
         assert shown == totals
         assert sum(totals) == 20
+
+
+def test_many_inspections_are_stored_in_their_order(database: Database, recipe_id: int, bundle_file: Path) -> None:
+    levels = [50, 200, 50, 220, 200]
+    new = [
+        repository.NewInspection(
+            IncomingPart(recipe_id, "0" * 64, 10, "dataset" if index == 1 else "api", part_id=f"p{index}"),
+            inspected(bundle_file, level),
+        )
+        for index, level in enumerate(levels)
+    ]
+    with database.writing() as session:
+        stored = repository.store_inspections(session, new, station="s", sinks=["a", "b"])
+    ref = RecipeRef(id=recipe_id, name="plates", version=1)
+    with database.reading() as session:
+        for entry, made in zip(new, stored, strict=True):
+            row = session.get_one(InspectionRow, made.columns["id"])
+            assert row.part_id == entry.part.part_id
+            assert inspection_out(row) == stored_out(made, ref)
+            assert find_differences(entry.result, to_inspection(row)) == []  # type: ignore[arg-type]
+        entries = session.query(OutboxRow).order_by(OutboxRow.id).all()
+        line = [made.columns["id"] for index, made in enumerate(stored) if index != 1]
+        assert [(row.inspection_id, row.sink) for row in entries] == [(key, sink) for key in line for sink in "ab"]

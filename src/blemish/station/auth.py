@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import BlemishError, OptionError, unknown
-from blemish.station.database import ACCESS_CHANGED, Database
+from blemish.station.database import ACCESS, Database, mark_changed
 from blemish.station.models import SessionRow, TokenRow, UserRow, now
 from blemish.station.repository import log_change
 
@@ -117,7 +117,7 @@ def count_admins(session: Session) -> int:
 
 def _log_access(session: Session, user: str, action: str, name: str, **details: Any) -> None:
     log_change(session, user, action, name, **details)
-    session.info[ACCESS_CHANGED] = True
+    mark_changed(session, ACCESS)
 
 
 def has_access_control(session: Session) -> bool:
@@ -185,13 +185,13 @@ def open_session(session: Session, row: Holder) -> str:
     cookie = secrets.token_urlsafe(32)
     holder = {"token_id": row.id} if isinstance(row, TokenRow) else {"user_id": row.id}
     session.add(SessionRow(sha256=_hash(cookie), expires_at=now() + timedelta(seconds=SESSION_S), **holder))
-    session.info[ACCESS_CHANGED] = True
+    mark_changed(session, ACCESS)
     return cookie
 
 
 def end_session(session: Session, cookie: str) -> None:
     session.execute(delete(SessionRow).where(SessionRow.sha256 == _hash(cookie)))
-    session.info[ACCESS_CHANGED] = True
+    mark_changed(session, ACCESS)
 
 
 class AccessList:
@@ -218,7 +218,7 @@ class AccessList:
 
     @property
     def is_fresh(self) -> bool:
-        return self._version == self._database.access_changes and time.monotonic() - self._read_at < MAX_AGE_S
+        return self._version == self._database.changes[ACCESS] and time.monotonic() - self._read_at < MAX_AGE_S
 
     def ensure_fresh(self) -> None:
         """Read the list again where it may be out of date; raises SQLAlchemyError where that fails."""
@@ -226,7 +226,7 @@ class AccessList:
             self._refresh()
 
     def _refresh(self) -> None:
-        version = self._database.access_changes
+        version = self._database.changes[ACCESS]
         with self._database.reading() as session:
             tokens = {row.id: row for row in session.scalars(select(TokenRow))}
             users = {row.id: row for row in session.scalars(select(UserRow))}

@@ -1,6 +1,8 @@
 """The database: connected, migrated, and with one writer at a time where it is SQLite."""
 
+import asyncio
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +19,11 @@ from sqlalchemy.orm import Session
 
 from blemish.errors import BlemishError, OptionError
 
-ACCESS_CHANGED = "access"  # in a session's `info`: tokens, users or sessions change with it
+ACCESS, RECIPES = "access", "recipes"  # what changes are counted of: tokens, users and sessions; the active recipe
 TIME_LIMIT_S = 30.0
 IDLE_LIMIT_S = 60.0  # of a transaction whose process has died or hangs; its locks are freed then
 POOL_SIZE = 20
+_CHANGED = "changed"  # in a session's `info`
 _MIGRATION_LOCK = 0x626C656D  # any number that no other program uses
 
 
@@ -33,7 +36,7 @@ class Database:
 
     def __init__(self, engine: Engine, wait_s: float) -> None:
         self.engine = engine
-        self.access_changes = 0  # of tokens, users and sessions, by this process
+        self.changes: Counter[str] = Counter()  # by this process, so that what is kept in memory is read again
         self._wait_s = wait_s
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writing = engine.execution_options(writing=True)
@@ -41,16 +44,18 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
+        _check_thread()
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that is committed at the end, or rolled back by an exception."""
+        _check_thread()
         with self._one_writer(), Session(self._writing, expire_on_commit=False) as session:
             with session.begin():
                 yield session
-            self.access_changes += session.info.get(ACCESS_CHANGED, False)
+            self.changes.update(session.info.get(_CHANGED, ()))
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
@@ -63,6 +68,20 @@ class Database:
             yield
         finally:
             self._writer.release()
+
+
+def mark_changed(session: Session, what: str) -> None:
+    """Count a change of `what` when the session is committed."""
+    session.info.setdefault(_CHANGED, set()).add(what)
+
+
+def _check_thread() -> None:
+    """Raise RuntimeError on an event loop: a query there would stop every other request while it lasts."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("a query on the event loop; run it in a thread")
 
 
 def open_database(url: str, time_limit_s: float = TIME_LIMIT_S) -> Database:

@@ -15,6 +15,7 @@ from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
 from blemish.errors import BlemishError, DataError, ImageError
+from blemish.files import file_sha256
 from blemish.imaging.read import MAX_PIXELS, image_header
 from blemish.inspection.manifest import Manifest
 from blemish.inspection.result import Verdict
@@ -63,11 +64,10 @@ def is_disk_full(error: BaseException) -> bool:
 
 def receive_file(stream: BinaryIO, folder: Path, max_bytes: int) -> ReceivedFile:
     """Copy a stream to a new file in `folder`; raises DataError for more than `max_bytes`, or none."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / uuid.uuid4().hex
     digest, size = hashlib.sha256(), 0
     try:
-        with path.open("xb") as target:
+        with _create(path) as target:
             while block := stream.read(_BLOCK):
                 size += len(block)
                 if size > max_bytes:
@@ -84,9 +84,12 @@ def receive_file(stream: BinaryIO, folder: Path, max_bytes: int) -> ReceivedFile
     return ReceivedFile(path, digest.hexdigest(), size)
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _create(path: Path) -> BinaryIO:
+    try:
+        return path.open("xb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
 
 
 def allowed_path(given: str, folders: list[Path]) -> Path:
@@ -153,8 +156,11 @@ def store_image(path: Path, images: Path) -> str:
     suffix = next((suffix for magic, suffix in _SUFFIXES.items() if start.startswith(magic)), ".img")
     relative = Path(datetime.now(UTC).strftime("%Y-%m-%d")) / f"{uuid.uuid4().hex}{suffix}"
     target = images / relative
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(path, target)
+    try:
+        os.replace(path, target)
+    except FileNotFoundError:  # the first one of this day
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
     return relative.as_posix()
 
 

@@ -1,6 +1,7 @@
 """Bundles and recipes: imported, versioned, activated, and opened for inspection."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import BundleError, DataError
+from blemish.files import file_sha256
 from blemish.imaging.roi import Roi
 from blemish.inspection.bundle import SUFFIX, open_bundle, set_decision
 from blemish.inspection.decide import check_decision
@@ -15,12 +17,15 @@ from blemish.inspection.engines import Engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Manifest, Scale
 from blemish.inspection.support_set import open_bundle_engine
-from blemish.station.database import Database
-from blemish.station.image_store import ReceivedFile, file_sha256
+from blemish.station.database import RECIPES, Database, mark_changed
+from blemish.station.image_store import ReceivedFile
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.repository import log_change, match_recipe
+from blemish.station.schemas import RecipeRef
 from blemish.station.settings import Settings
 from blemish.station.signing import check_signature
+
+REFRESH_S = 1.0  # of the active recipe, which another station may have changed
 
 
 def bundle_path(folder: Path, sha256: str) -> Path:
@@ -132,6 +137,7 @@ def activate(session: Session, recipe: RecipeRow, user: str, comment: str = "") 
     contents = None if before is None else _contents(before)
     log_change(session, user, "activate", recipe_title(recipe), contents, _contents(recipe), comment)
     session.flush()
+    mark_changed(session, RECIPES)
 
 
 def active_recipe(session: Session) -> RecipeRow | None:
@@ -173,6 +179,40 @@ def recipe_title(recipe: RecipeRow) -> str:
 def _contents(recipe: RecipeRow) -> dict[str, Any]:
     values = {name: getattr(recipe, name) for name in ("id", "decision", "roi", "scale")}
     return values | {"bundle": recipe.bundle.sha256}
+
+
+class KnownRecipes:
+    """Ids and names of recipes in memory, so that no part asks the database for them.
+
+    The active ones are read again after each activation by this process, and after `REFRESH_S`, as other stations may
+    share the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._ids: dict[str | None, tuple[int, int, float]] = {}  # wanted -> id, number of changes, when it was read
+        self._refs: dict[int, RecipeRef] = {}
+
+    def resolve(self, wanted: str | None) -> int:
+        """Id of the wanted recipe, as `resolve_recipe` finds it; raises DataError."""
+        recipe_id, version, read_at = self._ids.get(wanted, (0, -1, 0.0))
+        changes = self._database.changes[RECIPES]
+        if version == changes and time.monotonic() < read_at + REFRESH_S:
+            return recipe_id
+        read_at = time.monotonic()
+        with self._database.reading() as session:
+            recipe_id = resolve_recipe(session, wanted)
+        self._ids[wanted] = recipe_id, changes, read_at
+        return recipe_id
+
+    def ref(self, recipe_id: int) -> RecipeRef:
+        """Name and version, which never change."""
+        if recipe_id not in self._refs:
+            columns = (RecipeRow.id, RecipeRow.name, RecipeRow.version)
+            with self._database.reading() as session:
+                row = session.execute(select(*columns).where(RecipeRow.id == recipe_id)).one()
+            self._refs[recipe_id] = RecipeRef.model_validate(row)
+        return self._refs[recipe_id]
 
 
 class Inspectors:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 from pydantic import AfterValidator, BaseModel, Field
-from sqlalchemy import ColumnElement, ScalarSelect, func, select, update
-from sqlalchemy.orm import Session, lazyload, load_only
+from sqlalchemy import ColumnElement, ScalarSelect, func, insert, select, update
+from sqlalchemy.orm import Session
 
 from blemish.arrays import Mask
 from blemish.dataset.sample import GOOD
@@ -83,20 +83,53 @@ class InspectionFilter(BaseModel):
     production: bool | None = Field(default=None, description="of the line, without known parts")
 
 
-def store_inspection(
-    session: Session,
-    part: IncomingPart,
-    result: Inspection | BlemishError,
-    *,
-    station: str,
-    image_path: str | None,
-    sinks: Sequence[str] = (),
-    image_quality: dict[str, float] | None = None,
-) -> InspectionRow:
-    """Add an inspection and, unless it is a known part, an entry in the outbox for each sink.
+@dataclass(frozen=True, slots=True)
+class NewInspection:
+    """A part and its result, or why there is none, to be recorded."""
 
-    Without a valid result the verdict is review.
+    part: IncomingPart
+    result: Inspection | BlemishError
+    image_path: str | None = None  # below the station's images
+    image_quality: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInspection:
+    """A recorded inspection: its row, and its regions in the published schema."""
+
+    columns: dict[str, Any]
+    regions: list[dict[str, Any]]
+
+
+def store_inspections(
+    session: Session, new: Sequence[NewInspection], *, station: str, sinks: Sequence[str] = ()
+) -> list[StoredInspection]:
+    """Add inspections and, unless they are known parts, entries in the outbox for each sink.
+
+    Without a valid result the verdict is review. Plain statements for many rows at once: mapped objects would take
+    several times as long for each part.
     """
+    prepared = [_prepare(entry, station) for entry in new]
+    connection = session.connection()
+    ids = connection.execute(_INSERT, [columns for columns, _, _ in prepared]).scalars().all()
+    regions = [row | {"inspection_id": key} for key, (_, _, rows) in zip(ids, prepared, strict=True) for row in rows]
+    if regions:
+        connection.execute(insert(RegionRow), regions)
+    line = [key for key, entry in zip(ids, new, strict=True) if entry.part.origin != KNOWN_ORIGIN]
+    entries = [{"sink": sink, "inspection_id": key} for key in line for sink in sinks]
+    if entries:
+        connection.execute(insert(OutboxRow), entries)
+    return [
+        StoredInspection(columns | {"id": key}, shown) for key, (columns, shown, _) in zip(ids, prepared, strict=True)
+    ]
+
+
+_INSERT = insert(InspectionRow).returning(InspectionRow.id, sort_by_parameter_order=True)
+
+
+def _prepare(new: NewInspection, station: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The columns of an inspection, its regions in the published schema, and the columns of these."""
+    part, result = new.part, new.result
     error = str(result) if isinstance(result, BlemishError) else None
     inspection = _failed_inspection(error) if isinstance(result, BlemishError) else result
     values = to_dict(inspection, masks=False)
@@ -104,26 +137,20 @@ def store_inspection(
     if values["score"] is None:
         error = error or str(Reason(ReasonKind.INVALID_SCORE, Verdict.REVIEW))
         values["verdict"] = Verdict.REVIEW.value if values["verdict"] == Verdict.PASS else values["verdict"]
-    row = InspectionRow(
+    columns = {
         **{name: getattr(part, name) for name in IncomingPart.__slots__},
         **{name: values[name] for name in ("verdict", "label", "score", "class_scores", "reasons", "timings_ms")},
-        station=station,
-        image_path=image_path,
-        image_quality=image_quality,
-        height=height or None,
-        width=width or None,
-        error=error,
-        regions=[_region_row(r.mask, v) for r, v in zip(inspection.regions, values["regions"], strict=True)],
-    )
-    # The answer has the recipe's name and version; loading the rest, above all the bundle's manifest, costs time.
-    named = (load_only(RecipeRow.name, RecipeRow.version), lazyload(RecipeRow.bundle))
-    row.recipe = session.get_one(RecipeRow, part.recipe_id, options=named)
-    row.reviews = []
-    session.add(row)
-    session.flush()
-    if part.origin != KNOWN_ORIGIN:
-        session.add_all(OutboxRow(sink=sink, inspection_id=row.id) for sink in sinks)
-    return row
+        "created_at": now(),
+        "station": station,
+        "image_path": new.image_path,
+        "image_quality": new.image_quality,
+        "height": height or None,
+        "width": width or None,
+        "error": error,
+    }
+    shown = values["regions"]
+    rows = [_region_columns(region.mask, its) for region, its in zip(inspection.regions, shown, strict=True)]
+    return columns, shown, rows
 
 
 def _failed_inspection(message: str | None) -> Inspection:
@@ -131,17 +158,17 @@ def _failed_inspection(message: str | None) -> Inspection:
     return Inspection(Verdict.REVIEW, "unknown", math.nan, [], (0, 0), reasons=[reason])
 
 
-def _region_row(mask: Mask | None, values: dict[str, Any]) -> RegionRow:
+def _region_columns(mask: Mask | None, values: dict[str, Any]) -> dict[str, Any]:
     measurements = values["measurements"] or {}
-    return RegionRow(
-        label=values["label"],
-        score=values["score"],
+    return {
+        "label": values["label"],
+        "score": values["score"],
         **dict(zip(_CORNERS, values["box"], strict=True)),
-        mask=None if mask is None else encode(mask, ".png"),
-        area_px=measurements.get("area_px"),
-        length_px=measurements.get("length_px"),
-        measurements=values["measurements"],
-    )
+        "mask": None if mask is None else encode(mask, ".png"),
+        "area_px": measurements.get("area_px"),
+        "length_px": measurements.get("length_px"),
+        "measurements": values["measurements"],
+    }
 
 
 def inspection_values(row: InspectionRow) -> dict[str, Any]:
@@ -186,6 +213,13 @@ def find_by_key(session: Session, key: str) -> InspectionRow | None:
     # A key is nearly always new, and a query for the id alone costs a quarter of that for the whole row.
     known = session.execute(select(InspectionRow.id).where(InspectionRow.key == key)).scalar_one_or_none()
     return None if known is None else session.get(InspectionRow, known)
+
+
+def find_by_keys(session: Session, keys: Sequence[str]) -> dict[str, InspectionRow]:
+    """The recorded inspections of the keys that were used already, in one query where there are none."""
+    used = session.execute(select(InspectionRow.id).where(InspectionRow.key.in_(keys))).scalars()
+    rows = (session.get_one(InspectionRow, known) for known in used)
+    return {row.key: row for row in rows if row.key is not None}
 
 
 def expire_keys(session: Session, days: float) -> None:

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 from blemish.imaging.roi import Roi
-from blemish.inspection.convert import InspectionRecord
+from blemish.inspection.convert import InspectionRecord, RegionRecord
 from blemish.inspection.manifest import Decision, Scale
 from blemish.station import auth
 from blemish.station.jobs import JobProgress, JobState
 from blemish.station.models import BundleRow, InspectionRow, RecipeRow, ReviewRow
-from blemish.station.repository import InspectionFilter, inspection_values
+from blemish.station.repository import InspectionFilter, StoredInspection, inspection_values
 
 MAX_ID = 2**31 - 1
 
@@ -285,6 +285,20 @@ def inspection_out(row: InspectionRow) -> InspectionOut:
         recipe=RecipeRef.model_validate(row.recipe),
         image_stored=row.image_path is not None,
         reviews=[review_out(review) for review in row.reviews],
+    )
+
+
+def stored_out(stored: StoredInspection, recipe: RecipeRef) -> InspectionOut:
+    """The same of an inspection that was recorded now, without reading it again."""
+    columns = stored.columns
+    names = set(InspectionOut.model_fields) & set(columns)
+    return InspectionOut(
+        **{name: columns[name] for name in names},
+        size=(columns["height"] or 0, columns["width"] or 0),
+        regions=[RegionRecord.model_validate(region) for region in stored.regions],
+        recipe=recipe,
+        image_stored=columns["image_path"] is not None,
+        reviews=[],
     )
 
 

@@ -21,10 +21,10 @@ from blemish.inspection.result import Inspection
 from blemish.station.database import Database
 from blemish.station.image_quality import ReferenceImages
 from blemish.station.image_store import check_disk, check_pixels, hide_path, pixel_limit, receive_file
-from blemish.station.models import KNOWN_ORIGIN, RecipeRow
-from blemish.station.persist import TicketAnswer, not_recorded, persist_batch
-from blemish.station.recipes import Inspectors, resolve_recipe
-from blemish.station.repository import IncomingPart, find_by_key
+from blemish.station.models import KNOWN_ORIGIN, InspectionRow, RecipeRow
+from blemish.station.persist import Recorder, TicketAnswer, not_recorded
+from blemish.station.recipes import Inspectors, KnownRecipes
+from blemish.station.repository import IncomingPart, find_by_keys
 from blemish.station.schemas import InspectionOut, inspection_out
 from blemish.station.settings import Settings
 from blemish.station.source_states import SourceStates
@@ -36,6 +36,7 @@ SLOT_WAIT_S = 0.05
 ACTIVE_S = 10.0  # after its last part, for which a sender keeps its share of the queue
 RECEIVING_FACTOR = 2  # bodies on their way in, by places of the queue
 SUBMITTERS = 8  # threads that take bodies
+MAX_COMMITTED = 64  # parts in one transaction: results that came while the last one was written go together
 OTHER_PART = "this idempotency key was used for another part (image, part_id, lot or recipe); use a new one for each"
 
 
@@ -48,6 +49,8 @@ class InspectionService:
         self.settings = settings
         self.database = database
         self.inspectors = Inspectors(settings)
+        self.recipes = KnownRecipes(database)
+        self._persist = Recorder(database, settings, self.recipes).persist_batch
         self.sources = SourceStates()
         self._references = ReferenceImages(settings.references)
         self._measured = -QUALITY_S
@@ -176,8 +179,7 @@ class InspectionService:
             check_disk(self.settings.data)
             wanted = recipe
             if not isinstance(recipe, int):
-                with self.database.reading() as session:
-                    recipe = resolve_recipe(session, recipe)
+                recipe = self.recipes.resolve(recipe)
             file = receive_file(stream, self.settings.incoming, self.settings.max_image_bytes)
             try:
                 if not record_failure:  # by its header; nothing of it is decoded
@@ -194,7 +196,8 @@ class InspectionService:
     def submit(self, ticket: Ticket) -> "Future[InspectionOut]":
         """The future answer, in the reserved slot. A known key gets the answer of its first part.
 
-        Raises DataError for a key that was used for another part; the slot is released then.
+        The error of a key that was used for another part is DataError: raised where that part is in work, and the slot
+        is released then; else the answer's.
         """
         key = ticket.part.key
         with self._lock:
@@ -206,31 +209,10 @@ class InspectionService:
             if not _same_request(first.part, ticket.part):
                 raise DataError(OTHER_PART)
             return first.answer
-        try:
-            recorded = None if key is None else self._find_recorded(key)  # no lock is held over a query
-            if recorded is not None:
-                known, answer = recorded
-                if not _same_request(known, ticket.part):
-                    raise DataError(OTHER_PART)
-        except BaseException as error:
-            self._end(ticket, error)
-            raise
-        if recorded is not None:
-            self._end(ticket, answer)
-            return ticket.answer
         with self._lock:
             self._by_answer[ticket.answer] = ticket
         self._waiting.put(ticket)
         return ticket.answer
-
-    def _find_recorded(self, key: str) -> tuple[IncomingPart, InspectionOut] | None:
-        """What was sent with a key, and its answer."""
-        with self.database.reading() as session:
-            row = find_by_key(session, key)
-            if row is None:
-                return None
-            part = IncomingPart(**{name: getattr(row, name) for name in IncomingPart.__slots__})
-            return part, inspection_out(row)
 
     def abandon(self, answer: "Future[InspectionOut]") -> None:
         """A sender is gone: its part is dropped, unless it is in work or another sender waits for the same answer."""
@@ -276,11 +258,32 @@ class InspectionService:
         while (batch := self._next_batch()) is not None:
             self._busy[index] = time.monotonic()
             by_recipe = defaultdict(list)
-            for ticket in batch:
+            for ticket in self._answer_recorded(batch):
                 by_recipe[ticket.part.recipe_id].append(ticket)
             for recipe_id, tickets in by_recipe.items():
                 self._results.put(self._inspect(recipe_id, tickets))
             self._busy.pop(index, None)
+
+    def _answer_recorded(self, batch: list[Ticket]) -> list[Ticket]:
+        """Answer the tickets whose keys are in the record, with one query for all; the other tickets."""
+        keys = [ticket.part.key for ticket in batch if ticket.part.key is not None]
+        if not keys:
+            return batch
+        try:
+            with self.database.reading() as session:
+                answers = {key: (_sent(row), inspection_out(row)) for key, row in find_by_keys(session, keys).items()}
+        except Exception as error:  # whether they are recorded is unknown, so they cannot be inspected
+            for ticket in batch:
+                self._end(ticket, error)
+            return []
+        new = []
+        for ticket in batch:
+            part, answer = answers.get(ticket.part.key or "", (None, None))
+            if part is None or answer is None:
+                new.append(ticket)
+            else:
+                self._end(ticket, answer if _same_request(part, ticket.part) else DataError(OTHER_PART))
+        return new
 
     def _next_batch(self) -> list[Ticket] | None:
         """The waiting parts; waits a little for more of them, but only while some are being received."""
@@ -343,8 +346,9 @@ class InspectionService:
 
     def _record_results(self) -> None:
         while (results := self._results.get()) is not None:
+            results += self._more_results(MAX_COMMITTED - len(results))
             try:
-                answers = persist_batch(self.database, self.settings, results)
+                answers = self._persist(results)
                 for (ticket, _), answer in zip(results, answers, strict=True):
                     self._answer(ticket, answer)
             except Exception as error:
@@ -353,10 +357,29 @@ class InspectionService:
                     if not ticket.answer.done():
                         self._answer(ticket, not_recorded(error))
 
+    def _more_results(self, number: int) -> list[TicketResult]:
+        """Results that wait already."""
+        more: list[TicketResult] = []
+        while len(more) < number:
+            try:
+                results = self._results.get_nowait()
+            except queue.Empty:
+                break
+            if results is None:
+                self._results.put(None)
+                break
+            more += results
+        return more
+
     def _answer(self, ticket: Ticket, answer: TicketAnswer) -> None:
         self._end(ticket, answer)
         if not isinstance(answer, Exception):
             self._on_answer(answer, time.monotonic() - ticket.submitted)
+
+
+def _sent(row: InspectionRow) -> IncomingPart:
+    """What was sent with the key of a recorded part."""
+    return IncomingPart(**{name: getattr(row, name) for name in IncomingPart.__slots__})
 
 
 def _same_request(first: IncomingPart, second: IncomingPart) -> bool:
@@ -375,15 +398,9 @@ def _inspect_files(inspector: Inspector, files: list[Path], max_pixels: int) -> 
         except ImageError as error:
             results[file] = error
     sound = [file for file in files if file not in results]
-    if len(sound) == 1:  # without the pipeline's threads
-        try:
-            results[sound[0]] = inspector.inspect(sound[0])
-        except ImageError as error:
-            results[sound[0]] = ImageError(hide_path(str(error), sound[0]))
-    elif sound:
-        for file, result in zip(sound, inspector.inspect(sound, on_error="report", workers=2), strict=True):
-            if isinstance(result, FailedInspection):
-                results[file] = ImageError(hide_path(result.message, file))
-            else:
-                results[file] = result
+    for file, result in zip(sound, inspector.inspect_batch(sound), strict=True):
+        if isinstance(result, FailedInspection):
+            results[file] = ImageError(hide_path(result.message, file))
+        else:
+            results[file] = result
     return [results[file] for file in files]

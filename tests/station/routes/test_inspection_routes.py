@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from graphs import anomaly_bundle
+from httpx import Response
 from PIL import Image
 from station_helpers import picture, send, use, wait_until
 
@@ -193,3 +194,34 @@ def test_two_threads_render_all_pictures(station: Station, client: TestClient, m
         gate.set()
         assert {viewer.result().status_code for viewer in viewers} == {200}
     assert len(set(busy)) == 2
+
+
+def test_an_image_may_be_the_whole_body(client: TestClient) -> None:
+    def post(content: bytes, kind: str = "image/png", key: str = "k", **query: str) -> Response:
+        headers = {"Content-Type": kind, "Idempotency-Key": key}
+        return client.post("/v1/inspections", content=content, params=query, headers=headers)
+
+    content = picture(defect=True)
+    made = post(content, part_id="p1", lot="l1").json()
+    assert (made["verdict"], made["part_id"], made["lot"]) == ("reject", "p1", "l1")
+    assert client.get(f"/v1/inspections/{made['id']}").json() == made
+    assert post(content, part_id="p1", lot="l1").json() == made
+    assert send(client, content, key="k", part_id="p1", lot="l1").json() == made  # the same part, in a form
+    assert post(content, part_id="p2", lot="l1").status_code == 422
+    for wrong in ({"part": "p1"}, {"part_id": "x" * 201}, {"lot": "a\u202eb"}, {"image": "x"}):
+        assert post(content, key="other", **wrong).status_code == 422
+    assert client.post("/v1/inspections?lot=a&lot=b", content=content, headers={"Content-Type": "image/png"}).is_error
+    assert post(b"", key="other").status_code == 422
+    assert post(b"no image", key="other").status_code == 422
+    form = {"files": {"image": content}, "params": {"part_id": "p1"}}
+    assert "in the form" in client.post("/v1/inspections", **form).json()["detail"]  # type: ignore[arg-type]
+    assert client.get("/v1/inspections").json()["total"] == 1
+
+
+def test_a_large_image_as_the_body(client: TestClient) -> None:
+    """Larger than what is kept in memory."""
+    noise = np.random.default_rng(0).integers(0, 60, (1300, 1300), np.uint8)
+    content = cv2.imencode(".png", noise)[1].tobytes()
+    assert len(content) > 2**20
+    made = client.post("/v1/inspections", content=content, headers={"Content-Type": "image/png"}).json()
+    assert made["image_sha256"] == hashlib.sha256(content).hexdigest()

@@ -10,6 +10,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from blemish.errors import BlemishError
@@ -50,7 +51,7 @@ def add_page(
             user = session.user()
             if user is None:
                 return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
-            recipe = _active_recipe(session)
+            recipe = await session.read(_active_recipe)
             if not user.may(role):
                 refused = session.t("Your role ({role}) cannot open this page", role=session.t(user.role))
                 problem = ("lock", refused, session.t("The role {role} is required.", role=session.t(role)))
@@ -139,7 +140,6 @@ def _icon_button(icon: str, name: str) -> ui.button:
     return ui.button(icon=icon).props(f'flat dense color=white aria-label="{name}"')
 
 
-def _active_recipe(page: PageSession) -> str | None:
-    with page.station.database.reading() as session:
-        recipe = active_recipe(session)
-        return None if recipe is None else f"{recipe.name} v{recipe.version}"
+def _active_recipe(session: Session) -> str | None:
+    recipe = active_recipe(session)
+    return None if recipe is None else f"{recipe.name} v{recipe.version}"

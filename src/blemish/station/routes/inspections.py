@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -50,46 +51,76 @@ _DESCRIPTIONS = {
     "path": "instead: a file below an allowed folder",
     "recipe": "name or id; without it the active recipe",
 }
-_FORM = file_form(
-    {
-        "image": {"type": "string", "format": "binary", "description": "content of the file"},
-        **{
-            name: {"type": "string", "maxLength": length, "description": _DESCRIPTIONS.get(name, "")}
-            for name, length in _FIELDS.items()
-        },
-    }
-)
+_TEXTS = {
+    name: {"type": "string", "maxLength": length, "description": _DESCRIPTIONS.get(name, "")}
+    for name, length in _FIELDS.items()
+}
+_FILE = {"type": "string", "format": "binary", "description": "content of the file"}
+_FORM = file_form({"image": _FILE, **_TEXTS})
+_FORM["requestBody"]["content"]["image/*"] = {"schema": _FILE}
+_FORM["parameters"] = [
+    {"name": name, "in": "query", "schema": schema, "description": "with an image as the body, instead of a form"}
+    for name, schema in _TEXTS.items()
+    if name != "path"
+]
+_SPOOLED_BYTES = 2**20  # of a body that is kept in memory
 _PNG: dict[str, Any] = {
     "response_class": Response,
     "responses": {200: {"content": {"image/png": {}}}, **error_responses(404, 503)},
 }
 
 
-@router.post("/inspections", openapi_extra=_FORM, responses=error_responses(408, 429, 503))
+@router.post(
+    "/inspections", openapi_extra=_FORM, response_model=InspectionOut, responses=error_responses(408, 429, 503)
+)
 async def inspect(
     request: Request,
     station: StationDep,
     user: Line,
     key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=150)] = None,
-) -> InspectionOut:
+) -> Response:
     """Inspect a part. The response is sent after the result is recorded; only the `verdict` "pass" of a 200 is a pass.
 
-    With the header `Idempotency-Key` a request may be repeated after a failure: it gets the answer of the first one.
+    Send a form, or the image alone (`Content-Type: image/png` and the like) with the other fields in the query, which
+    costs less. With the header `Idempotency-Key` a request may be repeated after a failure: it gets the answer of the
+    first one.
     """
     service = station.service
     with service.receiving(user.name):
-        form = await request.form(max_files=1, max_fields=10, max_part_size=8192)
+        form = await _read_body(request)
     key = key and f"api-{hashlib.sha256(f'{user.name}/{key}'.encode()).hexdigest()}"  # of this sender alone
     try:
         submitted = asyncio.get_running_loop().run_in_executor(service.pool, _submit, station, form, key, user.name)
         async with asyncio.timeout(station.settings.time_limit_s):
             future = await asyncio.shield(submitted)
-            return await _wait(request, service, future, keep=key is not None)
+            answer = await _wait(request, service, future, keep=key is not None)
+            return Response(answer.model_dump_json(), media_type="application/json")
     except TimeoutError:
         detail = "no answer in time, and so no verdict; repeat the request with the same Idempotency-Key"
         raise HTTPException(503, detail, {"Retry-After": "1"}) from None
     finally:
         await form.close()
+
+
+async def _read_body(request: Request) -> FormData:
+    """The fields of a form, or of the query and with the body as the image."""
+    kind = request.headers.get("content-type", "").partition("/")[0].strip().lower()
+    if kind != "image":
+        form = await request.form(max_files=1, max_fields=10, max_part_size=8192)
+        if request.query_params:
+            raise DataError("fields in the query go with an image as the body; give those of a form in the form")
+        return form
+    if "image" in request.query_params:
+        raise DataError("the image is the body; leave the field 'image' out of the query")
+    upload = UploadFile(tempfile.SpooledTemporaryFile(_SPOOLED_BYTES))  # type: ignore[arg-type]  # noqa: SIM115
+    try:
+        async for block in request.stream():
+            await upload.write(block)
+        await upload.seek(0)
+    except BaseException:
+        await upload.close()
+        raise
+    return FormData([*request.query_params.multi_items(), ("image", upload)])
 
 
 async def _wait(
@@ -137,6 +168,10 @@ def _read_fields(form: FormData) -> dict[str, str | None]:
     unknown = set(form) - {"image", *_FIELDS}
     if unknown:
         raise DataError(f"unknown field '{min(unknown)[:50]}'")
+    names = [name for name, _ in form.multi_items()]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise DataError(f"the field '{min(twice)[:50]}' is given twice")
     values: dict[str, str | None] = {}
     for name, length in _FIELDS.items():
         value = form.get(name) or None
