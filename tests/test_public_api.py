@@ -13,7 +13,7 @@ import blemish
 from blemish.methods.catalogue import METHODS
 
 NAMES = (
-    "read_dataset", "train", "resume", "compare", "advise", "evaluate", "enroll", "list_methods", "Inspector",
+    "read_dataset", "train", "resume", "compare", "advise", "evaluate", "pod", "enroll", "list_methods", "Inspector",
     "Inspection", "Region", "Measurements", "Reason", "Decision", "Verdict", "Dataset", "Sample", "Box", "BlemishError",
 )  # fmt: skip
 

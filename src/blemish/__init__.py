@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from blemish.dataset.sample import Dataset, Sample
     from blemish.errors import BlemishError
     from blemish.evaluation.evaluate import evaluate
+    from blemish.evaluation.pod_sweep import pod
     from blemish.geometry import Box
     from blemish.inspection.enroll import enroll
     from blemish.inspection.inspector import Inspector
@@ -38,6 +39,7 @@ _PUBLIC = {
     "enroll": "blemish.inspection.enroll",
     "evaluate": "blemish.evaluation.evaluate",
     "list_methods": "blemish.methods.catalogue",
+    "pod": "blemish.evaluation.pod_sweep",
     "read_dataset": "blemish.dataset.read",
     "resume": "blemish.training.train",
     "train": "blemish.training.train",
@@ -45,7 +47,8 @@ _PUBLIC = {
 
 __all__ = [
     "BlemishError", "Box", "Dataset", "Decision", "Inspection", "Inspector", "Measurements", "Reason", "Region",
-    "Sample", "Verdict", "advise", "compare", "enroll", "evaluate", "list_methods", "read_dataset", "resume", "train",
+    "Sample", "Verdict", "advise", "compare", "enroll", "evaluate", "list_methods", "pod", "read_dataset", "resume",
+    "train",
 ]  # fmt: skip
 
 

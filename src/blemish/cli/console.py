@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from blemish.errors import MissingExtraError
+from blemish.errors import MissingExtraError, OptionError
 from blemish.files import write_atomic
 
 UNLIMITED_WIDTH = 100_000  # of output that is no terminal: nothing is wrapped or cut
@@ -100,6 +100,15 @@ def write_json(value: Any, target: Path) -> None:
         sys.stdout.write(text + "\n")
     else:
         write_atomic(target, text + "\n")
+
+
+def check_writable(path: Path) -> None:
+    """Raise OptionError for a page that cannot be written, before the work is done, not after."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise OptionError(f"cannot write {path}: {error.strerror}; choose another file with --out") from error
 
 
 def progress_bar() -> Progress:

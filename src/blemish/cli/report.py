@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import console, progress_bar
+from blemish.cli.console import check_writable, console, progress_bar
 from blemish.cli.evaluate import read_subset, show_unreadable
 from blemish.cli.options import (
     BundleArgument,
@@ -22,7 +22,6 @@ from blemish.cli.options import (
     ThreadsOption,
     UnlabelledOption,
 )
-from blemish.errors import OptionError
 from blemish.files import write_atomic
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def report(
     dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
     inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
     path = out or inspector.bundle.path.with_name(f"{inspector.bundle.path.stem}-report.html")
-    _check_writable(path)
+    check_writable(path)
     inspections: list[tuple[Sample, Inspection]] = []
     images: list[EvaluatedImage] = []
     with progress_bar() as progress:
@@ -92,12 +91,3 @@ def report(
     write_atomic(path, page)
     show_unreadable(metrics)
     console.print(f"[bold]{path}[/bold]  {len(page.encode()) / 1e6:.1f} MB", soft_wrap=True)
-
-
-def _check_writable(path: Path) -> None:
-    """Raise OptionError before the work is done, not after."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a", encoding="utf-8").close()
-    except OSError as error:
-        raise OptionError(f"cannot write {path}: {error.strerror}; choose another file with --out") from error

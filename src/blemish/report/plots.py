@@ -15,9 +15,11 @@ from blemish.translation import Translate
 
 if TYPE_CHECKING:  # evaluation and report are rooms of one floor
     from blemish.evaluation.curves import PrecisionRecallCurve
+    from blemish.evaluation.pod_sweep import PodCurve
 
 GOOD, DEFECTIVE, REVIEW, REJECT = "#0d9488", "#dc2626", "#d97706", "#b91c1c"
 EQUAL, WORSE = "#0e6ba8", "#8a94a3"
+LEVELS = ("#0e6ba8", "#d97706", "#0d9488", "#b91c1c", "#7c3aed", "#6b7280")  # of contrasts, in turn
 LOGARITHMIC_FROM = 10  # times the smallest cost: from there costs are drawn on a logarithmic scale
 MAX_POINTS = 400  # of a curve: more cannot be seen
 _INK = "#123457"  # stands for the page's own colour, and is replaced by it
@@ -166,6 +168,42 @@ def plot_pareto(
         axes.set(xlabel=labels[0], ylabel=labels[1], ylim=bounds)
 
     return _svg(name, (5.3, 3.7), draw)
+
+
+def plot_detection(name: str, curves: "Sequence[PodCurve]", t: Translate) -> str:
+    """Probability of detection by size, a line for each contrast, with its 90 % band and the observed rates."""
+
+    def draw(axes: Any) -> None:
+        from matplotlib.ticker import LogLocator, NullLocator
+
+        axes.axhline(0.9, color=_INK, linewidth=0.6, linestyle=":")
+        for number, curve in enumerate(curves):
+            colour, points = LEVELS[number % len(LEVELS)], curve.fit.curve
+            sizes = [point.size for point in points]
+            label = t("contrast {value}", value=f"{curve.strength:g}")
+            axes.fill_between(
+                sizes, [point.low for point in points], [point.high for point in points], color=colour, alpha=0.15,
+                linewidth=0,
+            )  # fmt: skip
+            axes.plot(sizes, [point.pod for point in points], color=colour, linewidth=1.8, label=label if sizes else "")
+            groups = curve.fit.groups
+            axes.plot(
+                [(group.low * group.high) ** 0.5 for group in groups], [group.hits / group.trials for group in groups],
+                "o", color=colour, markersize=5, alpha=0.8, clip_on=False,
+                label="" if sizes else t("{name}, no curve", name=label),
+            )  # fmt: skip
+            if curve.fit.a90 is not None:
+                axes.plot(curve.fit.a90, 0.9, "D", color=colour, markersize=6, markeredgecolor="white")
+            if curve.fit.a90_95 is not None:
+                axes.plot(curve.fit.a90_95, 0.9, ">", color=colour, markersize=7, markeredgecolor="white")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel=t("length of the defect, px"), ylabel=t("probability of detection"), ylim=(0, 1))
+        _add_legend(axes)
+
+    return _svg(name, (10.8, 4.2), draw)
 
 
 def _counts(scores: Scores, defective: Flags) -> tuple[Scores, Scores]:

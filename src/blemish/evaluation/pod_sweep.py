@@ -1,0 +1,458 @@
+"""How small a defect a bundle finds: synthetic defects of swept size and contrast on good images, hit or missed."""
+
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemish.arrays import Image, Mask
+from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.write import dataset_sha256
+from blemish.errors import DataError, OptionError, unknown
+from blemish.evaluation.intervals import RateEstimate, estimate_rate
+from blemish.evaluation.pod import ADVISED_TRIALS, PodFit, PodProblem, fit_pod
+from blemish.geometry import mask_bounds
+from blemish.imaging.prepare import to_unit
+from blemish.imaging.read import read_image, write_image
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.pipeline import FailedInspection
+from blemish.inspection.result import Inspection, Verdict
+from blemish.synthesis.apply import used_scale
+from blemish.synthesis.scene import part_extent
+from blemish.synthesis.sized_defect import SWEPT_KINDS, draw_sized_defect
+from blemish.translation import Message
+
+DEFAULT_KINDS = ("scratch", "pit", "stain")
+DEFAULT_CONTRASTS = (0.15, 0.3, 0.6)
+# Smallest length in px, and largest as a share of the shorter side of the inspected pixels.
+SIZE_RANGES = {"scratch": (4, 0.5), "crack": (4, 0.5), "pit": (3, 0.15), "stain": (4, 0.4), "dent": (4, 0.3)}
+ATTEMPTS = 8  # images tried for one defect
+WIDENING = 1.5  # of the range of sizes that both are found and missed, for the second half of the trials
+ADVISED_SURFACES = 20  # good images; with fewer the same few surfaces return again and again
+
+ASSUMPTIONS = (
+    "The defects are synthetic: drawn on the good images by rule. The curve holds for real defects as far as they look "
+    "like these; compare the examples with your own.",
+    "Each curve holds for the contrast stated: the strength of the drawing, a share of the surface's brightness.",
+    "The logit of the probability of detection rises linearly with the logarithm of the size, to 1 for large defects.",
+    "Trials are independent. Several of them share a good image, so the intervals are too narrow where images differ "
+    "much from one another.",
+    "Found means: an image that passes as it is does not pass with the defect on it. Good images that do not pass as "
+    "they are count as false alarms and carry no defect.",
+)  # fmt: skip
+PROBLEM_TEXTS = {
+    PodProblem.TOO_FEW: "no curve: {trials} trials are too few",
+    PodProblem.ALL_FOUND: "no curve: all {trials} are found, the smallest at {smallest:.3g} px; try smaller ones",
+    PodProblem.NONE_FOUND: "no curve: none of {trials} is found, up to {largest:.3g} px",
+    PodProblem.SEPARATED: "no curve: all are missed up to {largest_miss:.3g} px and all found from "
+    "{smallest_hit:.3g} px; more trials are needed in between",
+    PodProblem.NOT_RISING: "no curve: larger defects are not found more often",
+    PodProblem.FEW: "{trials} trials; 60 are advised",
+    PodProblem.A50_OUTSIDE: "a50 lies beyond the sizes tried, {smallest:.3g} to {largest:.3g} px",
+    PodProblem.A90_OUTSIDE: "a90 lies beyond the sizes tried, {smallest:.3g} to {largest:.3g} px",
+    PodProblem.A90_95_OUTSIDE: "a90/95 lies beyond the sizes tried, {smallest:.3g} to {largest:.3g} px",
+    PodProblem.POOR_FIT: "the observed rates contradict the curve; do not rely on it",
+}
+
+OnPodTrial = Callable[["PodTrial", Image], None]
+
+
+@dataclass(frozen=True)
+class PodTrial:
+    """One synthetic defect and what the bundle made of it; `located`: a region touches it, None without regions."""
+
+    kind: str
+    strength: float
+    size_px: float  # length: the longest way through the defect
+    width_px: float
+    contrast: float  # measured: mean absolute change inside the defect, share of full scale
+    image: str
+    seed: tuple[int, ...]
+    box: tuple[int, int, int, int]
+    hit: bool
+    located: bool | None
+    score: float
+
+
+@dataclass(frozen=True)
+class PodCurve:
+    """All trials of one kind of defect at one contrast."""
+
+    kind: str
+    strength: float
+    contrast: float | None  # median of the measured ones
+    fit: PodFit
+    located: RateEstimate | None  # share of those found that a region touches
+    not_drawn: int  # defects that fitted on no image
+
+    def notes(self) -> list[Message]:
+        """What a reader of the curve must know, or why there is none."""
+        values = {
+            name: 0.0 if value is None else value
+            for name, value in asdict(replace(self.fit, curve=(), groups=())).items()
+        }
+        return [Message(PROBLEM_TEXTS[problem], values) for problem in self.fit.problems]
+
+
+@dataclass(frozen=True)
+class PodResult:
+    """The result of `pod`."""
+
+    curves: list[PodCurve]
+    false_alarms: RateEstimate  # share of the untouched good images that do not pass
+    surfaces: int  # good images that pass and carry defects
+    trials: list[PodTrial]
+    warnings: list[Message]
+    px_per_mm: float | None
+    bundle: dict[str, Any]
+    data: dict[str, Any]
+    seed: int
+    complete: bool = True  # False where it was interrupted
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; sizes in px, and in mm where the bundle has a scale."""
+        curves = []
+        for curve in self.curves:
+            fit = asdict(curve.fit) | {"problems": [str(problem) for problem in curve.fit.problems]}
+            if self.px_per_mm is not None:
+                sizes = {name: fit[name] for name in ("a50", "a90", "a90_95")}
+                fit |= {
+                    f"{name}_mm": None if value is None else value / self.px_per_mm for name, value in sizes.items()
+                }
+            own = {"kind": curve.kind, "strength": curve.strength, "contrast": curve.contrast, **fit}
+            located = None if curve.located is None else asdict(curve.located)
+            own |= {"located": located, "not_drawn": curve.not_drawn, "notes": [str(note) for note in curve.notes()]}
+            curves.append(own)
+        return {
+            "bundle": self.bundle,
+            "data": self.data,
+            "false_alarms": asdict(self.false_alarms),
+            "surfaces": self.surfaces,
+            "px_per_mm": self.px_per_mm,
+            "seed": self.seed,
+            "complete": self.complete,
+            "assumptions": list(ASSUMPTIONS),
+            "warnings": [str(warning) for warning in self.warnings],
+            "curves": curves,
+            "trials": [
+                asdict(trial) | {"score": None if np.isnan(trial.score) else trial.score} for trial in self.trials
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Surface:
+    """A good image that passes, and the pixels (H, W) that are inspected; None: all."""
+
+    sample: Sample
+    valid: Mask | None
+    extent: float  # shorter side of the inspected pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """One trial to come: which curve, and the size wanted in px."""
+
+    kind: str
+    strength: float
+    size: float
+    seed: tuple[int, ...]
+
+
+def pod(
+    inspector: Inspector,
+    dataset: Dataset,
+    *,
+    kinds: Sequence[str] = DEFAULT_KINDS,
+    contrasts: Sequence[float] = DEFAULT_CONTRASTS,
+    sizes: tuple[float, float] | None = None,
+    trials: int = 60,
+    seed: int = 0,
+    on_inspection: Callable[[], None] = lambda: None,
+    on_trial: OnPodTrial | None = None,
+) -> PodResult:
+    """Probability of detection of synthetic defects by size, on the good images of a dataset (MIL-HDBK-1823A).
+
+    For each of `kinds` and each of `contrasts` (0 to 1, a share of the surface's brightness) `trials` defects are
+    drawn, lengths spread evenly in their logarithm: half over `sizes` (smallest and largest length in px; by default a
+    range that depends on the kind), half where the first ones are found as well as missed. `on_inspection` is called
+    after each inspection, `on_trial` with each trial and its image (H, W, C). An interruption (Ctrl-C) ends the trials,
+    and the result is of those done (`complete` is False). Raises OptionError, or DataError where no good image passes
+    untouched.
+    """
+    _check_options(kinds, contrasts, sizes, trials)
+    unreadable: list[str] = []
+    good = [sample for sample in dataset.samples if sample.defective is False]
+    surfaces, alarms = _untouched(inspector, good, unreadable, on_inspection)
+    ranges = {kind: sizes or _size_range(kind, surfaces) for kind in kinds}
+    combinations = [(kind, strength) for kind in kinds for strength in contrasts]
+    results: list[PodTrial] = []
+    not_drawn: list[_Planned] = []
+    complete = True
+    try:
+        first = [
+            planned
+            for number, (kind, strength) in enumerate(combinations)
+            for planned in _plan(kind, strength, ranges[kind], (trials + 1) // 2, (seed, number, 0))
+        ]
+        run = _Sweep(inspector, surfaces, results, not_drawn, unreadable, on_inspection, on_trial)
+        run(_interleave(first, len(combinations)))
+        second: list[_Planned] = []
+        for number, (kind, strength) in enumerate(combinations):
+            narrowed = _narrow([t for t in results if (t.kind, t.strength) == (kind, strength)], ranges[kind])
+            second += _plan(kind, strength, narrowed, trials // 2, (seed, number, 1))
+        run(_interleave(second, len(combinations)))
+    except KeyboardInterrupt:
+        complete = False
+    if not results:
+        if not complete:
+            raise KeyboardInterrupt
+        raise DataError("none of the synthetic defects fits on the good images; give smaller ones with sizes")
+    manifest = inspector.manifest
+    scale = manifest.scale
+    return PodResult(
+        curves=[_make_curve(*own, results, not_drawn) for own in combinations],
+        false_alarms=alarms,
+        surfaces=len(surfaces),
+        trials=results,
+        warnings=_warnings(len(surfaces), results, not_drawn, complete),
+        px_per_mm=None if scale is None else float(np.sqrt(scale.x * scale.y)),
+        bundle={
+            "name": manifest.name,
+            "method": manifest.provenance.method,
+            "path": str(inspector.bundle.path),
+            "decision": manifest.decision.model_dump(exclude_defaults=True),
+        },
+        data={
+            "root": str(dataset.root),
+            "format": dataset.format,
+            "good": len(good),
+            "unreadable": unreadable,
+            "sha256": dataset_sha256(dataset.with_samples(good)),
+        },
+        seed=seed,
+        complete=complete,
+    )
+
+
+def count_inspections(good: int, kinds: int, contrasts: int, trials: int) -> int:
+    """The number of inspections that `pod` makes, where every defect fits."""
+    return good + kinds * contrasts * trials
+
+
+def _check_options(
+    kinds: Sequence[str], contrasts: Sequence[float], sizes: tuple[float, float] | None, trials: int
+) -> None:
+    if not kinds or not contrasts:
+        raise OptionError("name at least one kind of defect and one contrast")
+    for kind in kinds:
+        if kind not in SWEPT_KINDS:
+            raise OptionError(unknown("kind", kind, SWEPT_KINDS))
+    if len(set(kinds)) < len(kinds) or len(set(contrasts)) < len(contrasts):
+        raise OptionError("name every kind and every contrast once")
+    if not all(0 < value <= 1 for value in contrasts):
+        raise OptionError("contrasts are shares of the brightness, above 0 and at most 1")
+    if sizes is not None and not 2 <= sizes[0] < sizes[1] < float("inf"):
+        raise OptionError("sizes are a smallest length of at least 2 px and a larger one")
+    if trials < 2:
+        raise OptionError(f"at least 2 trials are needed, not {trials}; {ADVISED_TRIALS} are advised")
+
+
+def _untouched(
+    inspector: Inspector, good: Sequence[Sample], unreadable: list[str], count: Callable[[], None]
+) -> tuple[list[_Surface], RateEstimate]:
+    """The good images that pass as they are, and the rate of those that do not."""
+    if not good:
+        raise DataError("there are no good images to draw defects on; label some 'good'")
+    surfaces: list[_Surface] = []
+    stopped: list[Inspection] = []
+    for sample, result in zip(good, inspector.inspect(good, on_error="report"), strict=True):
+        count()
+        if isinstance(result, FailedInspection):
+            unreadable.append(result.message)
+        elif result.verdict != Verdict.PASS:
+            stopped.append(result)
+        else:
+            valid = result.valid
+            extent = float(min(result.size)) if valid is None else part_extent(valid)
+            surfaces.append(_Surface(sample, valid, extent))
+    if not surfaces and not stopped:
+        raise DataError(f"none of the {len(good)} good images could be inspected: {unreadable[0]}")
+    if not surfaces:
+        reason = f" ({stopped[0].reasons[0]})" if stopped[0].reasons else ""
+        raise DataError(f"none of the {len(stopped)} good images passes as it is{reason}: there is nothing to miss")
+    return surfaces, estimate_rate(len(stopped), len(stopped) + len(surfaces))
+
+
+def _size_range(kind: str, surfaces: Sequence[_Surface]) -> tuple[float, float]:
+    low, share = SIZE_RANGES[kind]
+    return float(low), max(2.0 * low, share * float(np.median([surface.extent for surface in surfaces])))
+
+
+def _plan(
+    kind: str, strength: float, sizes: tuple[float, float], count: int, seed: tuple[int, ...]
+) -> Iterator[_Planned]:
+    """Trials whose sizes are spread evenly in their logarithm."""
+    for number, size in enumerate(np.geomspace(*sizes, count).tolist()):
+        yield _Planned(kind, strength, size, (*seed, number))
+
+
+def _interleave(planned: Sequence[_Planned], curves: int) -> list[_Planned]:
+    """The trials in random order, so that after an interruption every curve has about equally many."""
+    order = np.random.default_rng(len(planned) * curves).permutation(len(planned))
+    return [planned[int(i)] for i in order]
+
+
+def _narrow(trials: Sequence[PodTrial], sizes: tuple[float, float]) -> tuple[float, float]:
+    """The sizes of which some are found and some missed, a little widened, within the range as a whole."""
+    found = [t.size_px for t in trials if t.hit]
+    missed = [t.size_px for t in trials if not t.hit]
+    ends = (min(found, default=sizes[1]), max(missed, default=sizes[0]))
+    low, high = (float(np.clip(own, *sizes)) for own in (min(ends) / WIDENING, max(ends) * WIDENING))
+    return (low, high) if low < high else sizes
+
+
+class _Sweep:
+    """Draw the planned defects, inspect the images as files, as any other image is, and keep what comes out."""
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        surfaces: Sequence[_Surface],
+        results: list[PodTrial],
+        not_drawn: list[_Planned],
+        unreadable: list[str],
+        count: Callable[[], None],
+        on_trial: OnPodTrial | None,
+    ) -> None:
+        self.inspector, self.surfaces, self.results = inspector, surfaces, results
+        self.not_drawn, self.unreadable, self.count, self.on_trial = not_drawn, unreadable, count, on_trial
+
+    def __call__(self, planned: Sequence[_Planned]) -> None:
+        with tempfile.TemporaryDirectory(prefix="blemish-pod-", ignore_cleanup_errors=True) as folder:
+            waiting: deque[tuple[PodTrial, Mask, Image, Path]] = deque()
+
+            def images() -> Iterator[Sample]:
+                for number, own in enumerate(planned):
+                    made = self._draw(own)
+                    if made is None:
+                        self.not_drawn.append(own)
+                        self.count()
+                        continue
+                    pixels, trial, mask, sample = made
+                    path = Path(folder) / f"{number}{_suffix(pixels)}"
+                    write_image(path, pixels)
+                    waiting.append((trial, mask, pixels, path))
+                    yield replace(sample, image=path)
+
+            for result in self.inspector.inspect(images(), on_error="report"):
+                trial, mask, pixels, path = waiting.popleft()
+                path.unlink()
+                self.count()
+                if isinstance(result, FailedInspection):
+                    self.unreadable.append(f"{trial.image} with a {trial.kind}: {result.message}")
+                    continue
+                hit = result.verdict != Verdict.PASS
+                located = _touches(result, trial.box, mask) if result.regions or result.heat_map is not None else None
+                trial = replace(trial, hit=hit, located=located, score=float(result.score))
+                self.results.append(trial)
+                if self.on_trial is not None:
+                    self.on_trial(trial, pixels)
+
+    def _draw(self, planned: _Planned) -> tuple[Image, PodTrial, Mask, Sample] | None:
+        """The image with the defect, its trial, its mask within the trial's box, and the good image."""
+        for attempt in range(ATTEMPTS):
+            seed = (*planned.seed, attempt)
+            surface = self.surfaces[int(np.random.default_rng(seed).integers(len(self.surfaces)))]
+            pixels = read_image(surface.sample.image)
+            drawn = _draw(pixels, planned.kind, planned.size, planned.strength, seed, surface.valid)
+            if drawn is None:
+                continue
+            image, mask, size, width, contrast = drawn
+            box = x0, y0, x1, y1 = mask_bounds(mask) or (0, 0, 0, 0)
+            trial = PodTrial(
+                kind=planned.kind,
+                strength=planned.strength,
+                size_px=size,
+                width_px=width,
+                contrast=contrast,
+                image=str(surface.sample.image),
+                seed=seed,
+                box=box,
+                hit=False,
+                located=None,
+                score=float("nan"),
+            )
+            return image, trial, mask[y0:y1, x0:x1], surface.sample
+        return None
+
+
+def _draw(
+    pixels: Image, kind: str, size: float, strength: float, seed: tuple[int, ...], valid: Mask | None
+) -> tuple[Image, Mask, float, float, float] | None:
+    """Image with a defect in the type of `pixels`, its mask, length, width and contrast."""
+    image = to_unit(pixels)
+    level = used_scale(image) if pixels.dtype == np.uint16 else 1.0
+    drawn = draw_sized_defect(image, kind, size, strength, seed, valid=valid, level=level)
+    if drawn is None:
+        return None
+    depth = {"uint8": 255, "uint16": 65535}.get(str(pixels.dtype))
+    made = drawn.image if depth is None else np.round(drawn.image * depth).astype(pixels.dtype)
+    return made, drawn.mask, drawn.length, drawn.width, drawn.contrast
+
+
+def _suffix(pixels: Image) -> str:
+    return ".png" if pixels.dtype.kind == "u" and pixels.shape[2] in (1, 3) else ".tif"
+
+
+def _touches(result: Inspection, box: tuple[int, int, int, int], mask: Mask) -> bool:
+    """Whether a region of the result has a pixel of the mask, which fills the box."""
+    for region in result.regions:
+        x0, y0 = max(region.box[0], box[0]), max(region.box[1], box[1])
+        x1, y1 = min(region.box[2], box[2]), min(region.box[3], box[3])
+        if x0 >= x1 or y0 >= y1:
+            continue
+        own = mask[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
+        if region.mask is not None:
+            own = own & region.mask[y0 - region.box[1] : y1 - region.box[1], x0 - region.box[0] : x1 - region.box[0]]
+        if own.any():
+            return True
+    return False
+
+
+def _make_curve(kind: str, strength: float, results: Sequence[PodTrial], not_drawn: Sequence[_Planned]) -> PodCurve:
+    own = [trial for trial in results if (trial.kind, trial.strength) == (kind, strength)]
+    fit = (
+        fit_pod(np.array([trial.size_px for trial in own]), np.array([trial.hit for trial in own]))
+        if own
+        else PodFit(0, 0, 0.0, 0.0, None, None, (PodProblem.TOO_FEW,))
+    )
+    located = [trial.located for trial in own if trial.hit and trial.located is not None]
+    return PodCurve(
+        kind=kind,
+        strength=strength,
+        contrast=float(np.median([trial.contrast for trial in own])) if own else None,
+        fit=fit,
+        located=estimate_rate(sum(located), len(located)) if located else None,
+        not_drawn=sum((planned.kind, planned.strength) == (kind, strength) for planned in not_drawn),
+    )
+
+
+def _warnings(
+    surfaces: int, results: Sequence[PodTrial], not_drawn: Sequence[_Planned], complete: bool
+) -> list[Message]:
+    warnings = []
+    if not complete:
+        text = "interrupted after {trials} trials: the curves rest on fewer trials than planned"
+        warnings.append(Message(text, {"trials": len(results)}))
+    if surfaces < ADVISED_SURFACES:
+        text = "only {images} good images carry all defects; with fewer than {advised} the intervals are too narrow"
+        warnings.append(Message(text, {"images": surfaces, "advised": ADVISED_SURFACES}))
+    if not_drawn:
+        text = "{count} defects fitted on no image and are left out"
+        warnings.append(Message(text, {"count": len(not_drawn)}))
+    return warnings
