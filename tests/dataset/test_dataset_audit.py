@@ -16,7 +16,7 @@ from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.valid_mask import valid_mask
 from blemish.errors import ImageError
-from blemish.imaging.read import write_image
+from blemish.imaging.read import read_image, write_image
 
 rng = np.random.default_rng(0)
 COMMON = cv2.resize(rng.random((6, 6, 3)).astype(np.float32), (96, 96)) * 120  # what all parts look like
@@ -190,3 +190,19 @@ def test_an_unreadable_file_does_not_stop_the_others(clean):
     assert len(found.unreadable) == 1
     assert found.sizes == [SizeCount(96, 96, 19)]
     assert isinstance(read_dataset(clean), Dataset)
+
+
+def test_images_of_another_product_are_no_near_duplicates(tmp_path):
+    """Parts of one product share their design, which is no likeness, also beside a product of another design."""
+    rng = np.random.default_rng(0)
+    for product in ("a", "b"):
+        design = cv2.GaussianBlur(rng.uniform(0, 255, (64, 64, 1)), (0, 0), 2)[..., None] * 3 - 250
+        for i in range(20):
+            pixels = np.clip(design + 4 * rng.standard_normal(design.shape), 0, 255).astype(np.uint8)
+            name = "train/good" if i < 12 else "test/good" if i < 16 else "test/dent"
+            write_image(tmp_path / product / name / f"{i}.png", pixels)
+    assert audit_dataset(read_dataset(tmp_path)).near_duplicates == []
+    pixels = read_image(tmp_path / "b/train/good/4.png")
+    write_image(tmp_path / "b/test/good/98.png", np.clip(pixels * 0.8, 0, 255).astype(np.uint8))
+    found = audit_dataset(read_dataset(tmp_path)).near_duplicates
+    assert [set(t.images) for t in found] == [{"b/train/good/4.png", "b/test/good/98.png"}]

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
+from blemish.dataset.annotations import fold_name
+from blemish.dataset.export import unique_stems
 from blemish.dataset.formats.deeppcb import CLASSES
 from blemish.dataset.ground_truth import defect_boxes, has_mask, read_class_masks, read_defect_mask
 from blemish.dataset.labels import derive_label
@@ -239,3 +241,16 @@ def test_masks_are_known_only_where_every_defect_is_outlined():
     with pytest.raises(DataError, match="no annotation says which pixels"):
         read_defect_mask(Sample(Path("a.png"), boxes=(box,)), (4, 4))
     assert not read_defect_mask(Sample(Path("a.png"), label=GOOD), (4, 4)).any()
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", "A", "b", "000001_a", "000002_A", "000000_000001_a", "\u00e9", "e\u0301"]), max_size=9
+    )
+)
+def test_written_stems_differ_in_whatever_case(names):
+    stems = unique_stems(Sample(Path(f"{name}.png")) for name in names)
+    assert len({fold_name(stem) for stem in stems}) == len(names)
+    assert all(stem.endswith(name) for stem, name in zip(stems, names, strict=True))
+    folded = [fold_name(name) for name in names]
+    assert all(s == n for s, n, f in zip(stems, names, folded, strict=True) if folded.count(f) == 1)

@@ -17,7 +17,9 @@ from reader_cases import (
     spot,
 )
 
+from blemish.dataset.ground_truth import has_mask
 from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import AnnotationWarning
 from blemish.geometry import Box
 from blemish.imaging.read import write_image
 
@@ -297,6 +299,39 @@ def test_dagm_of_one_class(tmp_path):
     ]  # fmt: skip
 
 
+def test_dagm_lists_whole_file_names(tmp_path):
+    """An image of the name of another, but for its suffix, is not in the list."""
+    sound = make_dagm(tmp_path)
+    picture(tmp_path / "Class1/Train/0001.bmp", 7)
+    with pytest.warns(AnnotationWarning, match="0001.bmp is not in"):
+        dataset = read_dataset(tmp_path)
+    assert {s.image.name: s.label for s in dataset.samples if s.image.stem == "0001" and s.split == "train"} == {
+        "0001.PNG": "good", "0001.bmp": None,
+    }  # fmt: skip
+    (tmp_path / "Class1/Train/0001.bmp").unlink()
+    for file in (tmp_path / "Class1").rglob("*_label.PNG"):
+        file.rename(file.with_name(file.name.upper()))
+    replace_text(tmp_path / "Class1/Test/Label/Labels.txt", "0001.PNG", "0001.png")
+    assert labels_of(read_in_silence(tmp_path, "dagm")) == sound
+
+
+def test_gc10_boxes_of_one_name(tmp_path):
+    """Boxes are those of both images only where these are copies."""
+    make_gc10(tmp_path)
+    picture(tmp_path / "7/a.jpg", 0)
+    dataset = read_in_silence(tmp_path, "gc10-det")
+    same = [s.boxes for s in dataset.samples if s.image.stem == "a"]
+    assert len(same) == 2
+    assert same[0] == same[1] != ()
+    picture(tmp_path / "7/a.jpg", 9)
+    with pytest.warns(AnnotationWarning, match="several images have its name"):
+        dataset = read_dataset(tmp_path)
+    assert [(s.label, s.boxes) for s in dataset.samples if s.image.stem == "a"] == [
+        ("punching_hole", None), ("inclusion", None),
+    ]  # fmt: skip
+    assert all(s.boxes for s in dataset.samples if s.image.stem != "a")
+
+
 def test_gc10_boxes_keep_their_classes(tmp_path):
     make_gc10(tmp_path)
     dataset = read_in_silence(tmp_path, "gc10-det")
@@ -323,7 +358,9 @@ def test_mvtec_loco_is_read_as_mvtec_with_all_masks(tmp_path):
     save_mask(tmp_path / "ground_truth/logical_anomalies/0/000.png", spot(), 255)
     save_mask(tmp_path / "ground_truth/logical_anomalies/0/001.png", spot(14, 20, 4, 6), 254)
     save_mask(tmp_path / "ground_truth/structural_anomalies/0/000.png", spot(2, 2), 249)
-    save_json(tmp_path / "defects_config.json", [{"defect_name": "missing", "pixel_value": 254}])
+    rows = [("extra", 255), ("missing", 254), ("bent", 249)]
+    config = tmp_path / "defects_config.json"
+    save_json(config, [{"defect_name": name, "pixel_value": v, "saturation_threshold": 9} for name, v in rows])
     dataset = read_in_silence(tmp_path, "mvtec")
     assert labels_of(dataset) == {
         "train/good/0": "good", "validation/good/0": "good", "test/good/0": "good",
@@ -334,6 +371,14 @@ def test_mvtec_loco_is_read_as_mvtec_with_all_masks(tmp_path):
     assert (mask_of(logical, "0") == spot() | spot(14, 20, 4, 6)).all()
     structural = dataset.with_samples([samples["structural_anomalies"]])
     assert (mask_of(structural, "0") == spot(2, 2)).all()
+    assert [shape.label for shape in samples["logical_anomalies"].shapes] == ["extra", "missing"]
+    assert [shape.label for shape in samples["structural_anomalies"].shapes] == ["bent"]
+    for content, unknown in (([{"defect_name": "extra", "pixel_value": 255}], 2), ([{"pixel_value": 255}], 0), ({}, 0)):
+        save_json(config, content)
+        with pytest.warns(AnnotationWarning, match="pixel value"):
+            labels = labels_of(other := read_dataset(tmp_path))
+        assert labels == labels_of(dataset)
+        assert sum(s.defective and not has_mask(s) for s in other.samples) == unknown
 
 
 def test_btad_and_mpdd_are_read_as_mvtec(tmp_path):

@@ -10,20 +10,26 @@ from blemish.dataset.audit import audit_dataset
 from blemish.dataset.read import read_dataset
 from blemish.dataset.split import ensure_splits
 
-ROOT = Path(os.environ.get("BLEMISH_DATA", "absent"))
+ROOT = Path(os.environ.get("BLEMISH_DATA") or "absent")
 pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="BLEMISH_DATA does not name a folder of real data")
+BOTTLE = {"good": 229, "broken_large": 20, "broken_small": 22, "contamination": 21}
+PILL = {
+    "good": 293, "color": 25, "combined": 17, "contamination": 21, "crack": 26, "faulty_imprint": 19, "pill_type": 9,
+    "scratch": 24,
+}  # fmt: skip
 TILE = {"good": 952, "blowhole": 115, "uneven": 103, "break": 85, "crack": 57, "fray": 32}
 
 
 @pytest.mark.parametrize(
     ("path", "root", "format", "classes"),
     [
-        ("mvtec_ad/bottle", None, "mvtec", {"good": 229, "broken_large": 20, "broken_small": 22, "contamination": 21}),
-        ("mvtec_ad", None, "mvtec", {"good": 229, "broken_large": 20, "broken_small": 22, "contamination": 21}),
+        ("mvtec_ad/bottle", None, "mvtec", BOTTLE),
+        ("mvtec_ad/pill", None, "mvtec", PILL),
+        ("mvtec_ad", None, "mvtec", Counter(BOTTLE) + Counter(PILL)),
         ("wood_anomaly", None, "mvtec", {"good": 140, "defect": 71}),
         ("magnetic_tile", None, "masks", TILE),
-        ("splits/magnetic_tile_anomaly.csv", "magnetic_tile", "csv", TILE),
-        ("splits/magnetic_tile_supervised.csv", "magnetic_tile", "csv", TILE),
+        ("splits/magnetic_tile_anomaly_by_tile.csv", "magnetic_tile", "csv", {**TILE, "good": 905}),
+        ("splits/magnetic_tile_supervised_by_tile.csv", "magnetic_tile", "csv", TILE),
     ],
 )
 def test_counts(path, root, format, classes):

@@ -65,6 +65,21 @@ def make(root):
     return root
 
 
+def test_names_that_differ_in_case_alone(tmp_path):
+    """Each image has its own file; and one that has none does not take that of the other."""
+    make(tmp_path)
+    for name in ("A.png", "B.png"):
+        picture(tmp_path / "lot/img" / name, 7)
+    content = (tmp_path / "lot/ann/a.png.json").read_text(encoding="utf-8")
+    (tmp_path / "lot/ann/A.png.json").write_text(content.replace("dent", "pit"), encoding="utf-8")
+    dataset = read_in_silence(tmp_path, "supervisely")
+    assert labels_of(dataset) == SOUND | {"lot/img/A": "pit", "lot/img/B": None}
+    convert(dataset.where(lambda s: s.label is not None), "supervisely", tmp_path / "out")
+    again = read_in_silence(tmp_path / "out", "supervisely")
+    assert sorted(s.label for s in again.samples) == sorted(s.label for s in dataset.samples if s.label is not None)
+    assert len({s.image.name.casefold() for s in again.samples}) == len(again)
+
+
 def test_sound_set(tmp_path):
     dataset = read_in_silence(make(tmp_path), "supervisely")
     assert labels_of(dataset) == SOUND

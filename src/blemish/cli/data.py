@@ -181,7 +181,9 @@ def download(
 
         dataset = download_dataset(name, out, accept_licence, progress)
     places = [out, *(folder for folder in sorted(out.iterdir()) if folder.is_dir())]
-    console.print(f"{escape(dataset.title)} is in {escape(str(out))}, under {escape(dataset.licence)}: {dataset.page}")
+    console.print(
+        f"{escape(dataset.title)} is in {escape(str(out))}; licence: {escape(dataset.licence)}, {dataset.page}"
+    )
     for place in places:
         try:
             layout = detect_format(place)

@@ -57,9 +57,10 @@ def match_files(
 ) -> Iterator[tuple[Path, Path | None]]:
     """Each image with the annotation file of its key, or None; keys are paths without suffix, see `file_key`.
 
-    Several images of one key share its file. In this order a file is that of an image of the same key, of the key with
-    the image's suffix (a.png.txt), of a key in other case, or of the same name in another folder where no other image
-    or file has that name. Set aside with a warning: files of one key, and files without an image in `folder`.
+    Several images of one key share its file, but not images whose keys differ in case alone. In this order a file is
+    that of an image of the same key, of the key with the image's suffix (a.png.txt), of a key in other case, or of the
+    same name in another folder where no other image or file has that name. Set aside with a warning: files of one key,
+    and files without an image in `folder`.
     """
     images, files = list(images), list(files)
     found: dict[Path, Path | None] = {}
@@ -71,13 +72,14 @@ def match_files(
             groups[key_of(key)].append(file)
         waiting = [(key_of(key), image) for key, image in images if image not in found]
         often = Counter(key for key, _ in waiting)
+        keys = Counter(key_of(key) for key in {key for key, image in images if image not in found})
         used = set[Path]()
         for key, image in waiting:
             candidates = groups.get(f"{key}{key_of(image.suffix)}") or groups.get(key, [])
             if not candidates:
                 continue
             used.update(candidates)
-            alone = len(candidates) == 1 and (step < 2 or often[key] == 1)
+            alone = len(candidates) == 1 and keys[key] == 1 and (step < 2 or often[key] == 1)
             found[image] = candidates[0] if alone else None
             if not alone:
                 names = ", ".join(map(str, candidates))

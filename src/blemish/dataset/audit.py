@@ -187,13 +187,14 @@ def _find_duplicates(
             audit.duplicates_across_labels.append(group)
         if not group.across_splits and not group.across_labels:
             audit.duplicates.append(group)
-    first = [members[0] for members in same.values()]
-    if len(first) < 2:
-        return
-    hashes = _stack(results[i].hash for i in first)
-    fine = signatures(_stack(results[i].structure for i in first))
-    for a, b, correlation in islice(near_pairs(hashes, fine), MAX_NEAR_PAIRS):
-        audit.near_duplicates.append(make_group([first[a], first[b]], correlation))
+    by_product: defaultdict[str | None, list[int]] = defaultdict(list)  # what images of a product share is no likeness
+    for members in same.values():
+        by_product[samples[members[0]].product].append(members[0])
+    for first in by_product.values():
+        hashes = _stack(results[i].hash for i in first)
+        fine = signatures(_stack(results[i].structure for i in first))
+        for a, b, correlation in islice(near_pairs(hashes, fine), MAX_NEAR_PAIRS):
+            audit.near_duplicates.append(make_group([first[a], first[b]], correlation))
     audit.near_duplicates.sort(key=lambda t: (not t.across_splits, not t.across_labels, -t.correlation))
 
 

@@ -90,7 +90,8 @@ DATASETS: dict[str, RemoteDataset] = {
         ),),
     ),
     "btad": RemoteDataset(
-        "BTAD", _NC, "http://avires.dimi.uniud.it/papers/btad/btad.zip",
+        "BTAD", "none stated by its publishers (anomalib says CC BY-NC-SA 4.0: no commercial use)",
+        "https://avires.dimi.uniud.it/papers/btad/",
         (RemoteFile(
             "https://avires.dimi.uniud.it/papers/btad/btad.zip",
             "btad.zip",
@@ -130,7 +131,7 @@ def download_dataset(
     dataset = datasets[name]
     if not accept_licence:
         raise OptionError(
-            f"{dataset.title} is under {dataset.licence}, see {dataset.page}; give --accept-licence if you accept it"
+            f"licence of {dataset.title}: {dataset.licence}, see {dataset.page}; give --accept-licence if you accept it"
         )
     lock = out / LOCK_NAME
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not lock.is_file())):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blemish.arrays import Mask
+from blemish.dataset.annotations import fold_name
 from blemish.dataset.ground_truth import (
     clip_box,
     defect_boxes,
@@ -187,10 +188,16 @@ def make_output_folder(out: Path, written: Sequence[object], requirement: str = 
 
 
 def unique_stems(samples: Iterable[Sample]) -> list[str]:
-    """A file stem for every sample: its own where no other has it, otherwise with a number before it."""
+    """A file stem for every sample, whatever the case: its own where no other has it, otherwise a number before it."""
     stems = [s.image.stem for s in samples]
-    often = Counter(stem.casefold() for stem in stems)
-    return [f"{i:06d}_{stem}" if often[stem.casefold()] > 1 else stem for i, stem in enumerate(stems)]
+    often = Counter(map(fold_name, stems))
+    unique, taken = [], {stem for stem, count in often.items() if count == 1}
+    for i, stem in enumerate(stems):
+        while often[fold_name(stem)] > 1 or (stem != stems[i] and fold_name(stem) in taken):
+            stem = f"{i:06d}_{stem}"
+        taken.add(fold_name(stem))
+        unique.append(stem)
+    return unique
 
 
 def image_name(sample: Sample, stem: str) -> str:

@@ -1,17 +1,19 @@
 """DAGM 2007: Class<n>/{Train,Test} of images, with Label/Labels.txt and masks Label/<stem>_label.PNG."""
 
 import re
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.dataset.annotations import read_lines, warn_skipped
+from blemish.dataset.annotations import fold_name, match_files, read_lines, warn_skipped
 from blemish.dataset.formats.base import Convention, DataSource, Format
-from blemish.dataset.image_files import file_exists, find_folder, index_masks, list_folders, list_images, list_subsets
+from blemish.dataset.image_files import find_folder, list_files, list_folders, list_images, list_subsets
 from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.sample import DEFECT, GOOD, Sample
 
 _CLASS = re.compile(r"^class\d+$", re.IGNORECASE)
 _TAIL = "_label"
+_TAILED = re.compile(_TAIL + "$", re.IGNORECASE)
 
 
 def looks_like(path: Path) -> bool:
@@ -39,13 +41,13 @@ def _is_class(path: Path) -> bool:
 
 def _masks_folder(subset: Path) -> Path | None:
     folder = find_folder(subset, ["label"])
-    return (
-        folder if folder and (_list_file(folder) or any(f.stem.endswith(_TAIL) for f in list_images(folder))) else None
-    )
+    if folder and (_list_file(folder) or any(_TAILED.search(file.stem) for file in list_images(folder))):
+        return folder
+    return None
 
 
 def _list_file(folder: Path) -> Path | None:
-    return next((file for file in sorted(folder.glob("*.txt")) if file.name.lower() == "labels.txt"), None)
+    return next((file for file in list_files(folder, (".txt",)) if file.name.lower() == "labels.txt"), None)
 
 
 def _read_class(path: Path) -> list[Sample]:
@@ -54,11 +56,10 @@ def _read_class(path: Path) -> list[Sample]:
         folder = _masks_folder(subset) if split else None
         file = _list_file(folder) if folder else None
         images = list_images(subset)
-        stated = _read_list(file, subset) if file else {}
-        masks = index_masks((mask.stem.removesuffix(_TAIL), mask) for mask in list_images(folder)) if folder else {}
-        for image in images:
-            defective = stated.get(image.stem)
-            mask = masks.pop(image.stem, None)
+        stated = _read_list(file, images, subset) if file else {}
+        masks = [(_TAILED.sub("", mask.stem), mask) for mask in (list_images(folder) if folder else ())]
+        for image, mask in match_files([(image.stem, image) for image in images], masks, subset):
+            defective = stated.get(image)
             if defective is None:
                 warn_skipped(f"{image} is not in {file or subset / 'Label' / 'Labels.txt'}", image)
             elif defective and mask is None:
@@ -66,28 +67,34 @@ def _read_class(path: Path) -> list[Sample]:
             label = None if defective is None else DEFECT if defective else GOOD
             evidence = None if label is None else LabelEvidence.COLUMN
             samples.append(Sample(image, label=label, split=split, mask=mask, evidence=evidence))
-        for mask in masks.values():
-            warn_skipped(f"{mask}: its image does not exist", folder=subset)
     return samples
 
 
-def _read_list(file: Path, images: Path) -> dict[str, bool]:
-    """Whether an image is defective, by its stem, from lines of number, 0 or 1, image, 0 or 1, mask or 0."""
-    stated: dict[str, bool] = {}
+def _read_list(file: Path, images: list[Path], folder: Path) -> dict[Path, bool]:
+    """Whether an image is defective, from lines of number, 0 or 1, image, 0 or 1, mask or 0."""
+    stated: dict[Path, bool] = {}
+    exact = {image.name: [image] for image in images}
+    folded: defaultdict[str, list[Path]] = defaultdict(list)
+    for image in images:
+        folded[fold_name(image.name)].append(image)
     for at, line in read_lines(file):
         words = line.split()
         if at == 1 and len(words) < 3:
             continue  # the number of lines or of the class stands first in some
         name = words[2] if len(words) > 2 else ""
-        image = images / name
-        stem = Path(name).stem
+        found = exact.get(name) or folded.get(fold_name(name)) or []
         if len(words) < 3 or words[1] not in ("0", "1") or (len(words) > 3 and words[3] != words[1]):
-            warn_skipped(f"{file}, line {at}: it is not understood", image if name else None, None if name else images)
-            stated.pop(stem, None)
-        elif not file_exists(image):
+            for own in found:
+                warn_skipped(f"{file}, line {at}: it is not understood", own)
+            if not found:
+                warn_skipped(f"{file}, line {at}: it is not understood", folder=folder)
+        elif not found:
             warn_skipped(f"{file}, line {at}: image {name} does not exist")
-        elif stated.setdefault(stem, words[1] == "1") != (words[1] == "1"):
-            warn_skipped(f"{file}, line {at}: {name} is good and defective", image)
+        elif len(found) > 1:
+            for own in found:
+                warn_skipped(f"{file}, line {at}: {name} may be any of: {', '.join(map(str, found))}", own)
+        elif stated.setdefault(found[0], words[1] == "1") != (words[1] == "1"):
+            warn_skipped(f"{file}, line {at}: {name} is good and defective", found[0])
     return stated
 
 

@@ -1,8 +1,14 @@
-"""The layout of MVTec AD: train/good, test/<type>, ground_truth/<type>/<stem>_mask.*; or a folder of such."""
+"""The layout of MVTec AD: train/good, test/<type>, ground_truth/<type>/<stem>_mask.*; or a folder of such.
+
+MVTec LOCO is this as well: several masks an image, in folders of its name, and defects_config.json, which names their
+pixel values. Its images keep the class of their folder, and their outlines have that of the pixel value. The areas of
+saturation in that file are of a metric of their own and are not used.
+"""
 
 from dataclasses import replace
 from pathlib import Path
 
+from blemish.dataset.annotations import read_json, warn_skipped
 from blemish.dataset.export import write_classified
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import (
@@ -17,6 +23,9 @@ from blemish.dataset.image_files import (
 from blemish.dataset.labels import LabelEvidence, is_good_name, normalize_label
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.split import ensure_splits
+from blemish.errors import DataError
+
+_VALUE_NAMES = "defects_config.json"
 
 
 def looks_like(path: Path) -> bool:
@@ -66,7 +75,7 @@ def _is_category(path: Path) -> bool:
 def _read_category(path: Path) -> list[Sample]:
     masks = find_folder(path, MASK_NAMES)
     samples = []
-    tree = MaskTree(masks)
+    tree = MaskTree(masks, _read_value_names(path / _VALUE_NAMES))
     for split, subset in list_subsets(path):
         for kind in list_folders(subset) if split else ():
             label = normalize_label(kind.name)
@@ -78,8 +87,27 @@ def _read_category(path: Path) -> list[Sample]:
     return samples
 
 
+def _read_value_names(file: Path) -> dict[int, str]:
+    """Names of the pixel values of masks; none where there is no such file, or it is not understood."""
+    if not file.is_file():
+        return {}
+    try:
+        content = read_json(file)
+        if not isinstance(content, list):
+            raise ValueError("it is no list")
+        rows = [(int(row["pixel_value"]), str(row["defect_name"]).strip()) for row in content]
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, DataError) as error:
+        warn_skipped(f"{file}: it does not name pixel values: {' '.join(str(error).split())}")
+        return {}
+    names = dict(rows)
+    if len(names) < len(rows) or not all(names.values()) or 0 in names:
+        warn_skipped(f"{file}: it names a pixel value twice, or 0, or without a name")
+        return {}
+    return names
+
+
 FORMAT = Format(
     "train/good, test/<type>, ground_truth/<type>/NNN_mask.png; or a folder of such categories",
     looks_like, read, write, convention=Convention("mask"),
-    refused="masks of no image, several masks of one name",
+    refused="masks of no image, several masks of one name, pixel values that defects_config.json does not name",
 )  # fmt: skip

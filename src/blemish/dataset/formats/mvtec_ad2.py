@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.dataset.annotations import warn_skipped
+from blemish.dataset.annotations import match_files, warn_skipped
 from blemish.dataset.formats.base import Convention, DataSource, Format
-from blemish.dataset.image_files import index_masks, list_folders, list_images
+from blemish.dataset.image_files import list_folders, list_images
 from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.sample import DEFECT, GOOD, Sample
 
@@ -37,14 +37,11 @@ def _read_category(path: Path) -> list[Sample]:
     ]
     test = path / "test_public"
     files = list_images(test / "ground_truth" / "bad")
-    masks = index_masks((mask.stem.removesuffix("_mask"), mask) for mask in files)
-    for image in list_images(test / "bad"):
-        mask = masks.pop(image.stem, None)
+    masks = [(mask.stem.removesuffix("_mask"), mask) for mask in files]
+    for image, mask in match_files([(image.stem, image) for image in list_images(test / "bad")], masks, test / "bad"):
         if mask is None:
             warn_skipped(f"{image}: its mask {image.stem}_mask.png does not exist", image)
         samples.append(Sample(image, label=DEFECT, split="test", mask=mask, evidence=LabelEvidence.FOLDER))
-    for mask in masks.values():
-        warn_skipped(f"{mask}: its image does not exist", folder=test)
     return samples + [
         Sample(image, split="test") for folder in _PRIVATE for image in list_images(path / folder, deep=True)
     ]

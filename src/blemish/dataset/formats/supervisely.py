@@ -16,6 +16,7 @@ from blemish.dataset.annotations import (
     annotation_fields,
     contains_key,
     finite_number,
+    match_files,
     read_json,
     read_or_skip,
     warn_skipped,
@@ -24,7 +25,7 @@ from blemish.dataset.export import ExportEntry, any_shape, copy_image, prepare_e
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.formats.outlines import fill_with_holes, merged_losses, paste_mask, place_item
 from blemish.dataset.formats.recorded import state_label
-from blemish.dataset.image_files import SPLIT_NAMES, list_folders, list_images
+from blemish.dataset.image_files import SPLIT_NAMES, list_files, list_folders, list_images
 from blemish.dataset.labels import is_good_name
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError, ImageError
@@ -49,13 +50,11 @@ def read(source: DataSource) -> list[Sample]:
     samples = []
     for folder in _datasets(source.path):
         split = SPLIT_NAMES.get(folder.name.lower())
-        files = {file.name.lower(): file for file in sorted((folder / "ann").glob("*.json"))}
-        for image in list_images(folder / "img"):
-            file = files.pop(f"{image.name}.json".lower(), None)
+        files = [(file.name[: -len(file.suffix)], file) for file in list_files(folder / "ann", (".json",))]
+        images = [(image.name, image) for image in list_images(folder / "img")]
+        for image, file in match_files(images, files, folder / "img"):
             fields = read_or_skip(_read_file, file, image, classes, tags) if file else None
             samples.append(Sample(image, split=split, **(fields or {})))
-        for file in files.values():
-            warn_skipped(f"{file}: its image does not exist in {folder / 'img'}", folder=folder)
     return samples
 
 
