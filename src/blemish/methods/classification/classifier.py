@@ -41,6 +41,11 @@ class NetworkOptions(AugmentationOptions):
     batch_size: int = Field(16, ge=2, description="images in a training batch")
     backbone: str = Field(DEFAULT_BACKBONE, description="timm or torchvision name of the network, or 'compact'")
     weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
+    output_stride: Literal[8, 16, 32] | None = Field(
+        None,
+        description="px of the network's input a point of its class map, by dilating the last stages; null: the "
+        "network's own, mostly 32",
+    )
     learning_rate: float | None = Field(
         None, gt=0, description="of AdamW, at its highest; null: 0.0003 for a pretrained network, 0.001 from scratch"
     )
@@ -263,7 +268,9 @@ class Classifier(TrunkMethod):
 
 def make_trunk(options: NetworkOptions, channels: int) -> Trunk:
     """The network with its frozen layers, of which there are none where the weights are random."""
-    trunk = Trunk(options.backbone, options.weights, channels, options.image_size, options.drop_path)
+    trunk = Trunk(
+        options.backbone, options.weights, channels, options.image_size, options.drop_path, options.output_stride
+    )
     norms = trunk.pretrained if options.freeze_norm == "auto" else options.freeze_norm
     trunk.freeze(options.freeze if trunk.pretrained else 0.0, norms)
     return trunk

@@ -29,22 +29,35 @@ class Trunk(nn.Module):
     """Images (N, C, H, W) in [0, 1] to vectors (N, F) and maps (N, F, h, w).
 
     The maps are None where the vectors are not their mean, which class activation maps (Zhou et al. 2016) require; this
-    is tested on random images. `size` is F. `drop_path` is stochastic depth, for networks of timm that have it.
-    Raises OptionError where the network cannot take images of the size.
+    is tested on random images. `size` is F. `drop_path` is stochastic depth, for networks of timm that have it;
+    `output_stride` dilates the last stages of a convolutional network of timm instead of striding them, so that its
+    maps are finer. Raises OptionError where the network cannot take images of the size, or has no such stride.
     """
 
     mean: Tensor
     std: Tensor
     network: Any
 
-    def __init__(self, name: str, weights: str, channels: int, image_size: int, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: str,
+        channels: int,
+        image_size: int,
+        drop_path: float = 0.0,
+        output_stride: int | None = None,
+    ) -> None:
         super().__init__()
         self.frozen_layers, self.frozen_norms = 0.0, False
         self.pretrained = weights != "random" and name != COMPACT
+        if output_stride is not None and (name == COMPACT or not timm.is_model(name)):
+            raise OptionError(f"output_stride is for convolutional networks of timm; leave it out with '{name}'")
         if name == COMPACT:
             self.network, self.forward_features = _compact(channels, weights)
         elif timm.is_model(name):
-            self.network, self.forward_features = _from_timm(name, weights, channels, image_size, drop_path)
+            self.network, self.forward_features = _from_timm(
+                name, weights, channels, image_size, drop_path, output_stride
+            )
         elif name in torchvision.models.list_models(torchvision.models):
             self.network, self.forward_features = _from_torchvision(name, weights, channels)
         else:
@@ -158,11 +171,13 @@ def _compact(channels: int, weights: str) -> tuple[nn.Module, ForwardFn]:
 
 
 def _from_timm(
-    name: str, weights: str, channels: int, image_size: int, drop_path: float
+    name: str, weights: str, channels: int, image_size: int, drop_path: float, output_stride: int | None
 ) -> tuple[nn.Module, ForwardFn]:
     config = timm.get_pretrained_cfg(name)
     size = image_size if config is not None and config.fixed_input_size else None
-    network = load_network(name, weights, channels, classes=0, image_size=size, drop_path=drop_path)
+    network = load_network(
+        name, weights, channels, classes=0, image_size=size, output_stride=output_stride, drop_path=drop_path
+    )
     # VGG enlarges maps below 7 x 7 by a pooling that does not export.
     enlarged = MinSizePool(7) if isinstance(network, VGG) else nn.Identity()
 

@@ -119,7 +119,11 @@ def load_network(
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "resnet18, tf_efficientnet_lite0"
         raise OptionError(f"there is no network '{name}' in timm; for example: {near}")
-    if drop_path and _has_stochastic_depth(name):
+    if output_stride is not None and not _takes(name, output_stride=output_stride):
+        raise OptionError(
+            f"the network '{name}' has a fixed stride; leave output_stride out, or choose another such as resnet18"
+        )
+    if drop_path and _takes(name, drop_path_rate=drop_path):
         size["drop_path_rate"] = drop_path
     if weights == "auto":
         weights = "embedded" if name in EMBEDDED else "imagenet"
@@ -209,10 +213,11 @@ def _adapt_input(network: Any, state: StateDict) -> StateDict:
     return state
 
 
-def _has_stochastic_depth(name: str) -> bool:
+def _takes(name: str, **setting: Any) -> bool:
+    """Whether timm can make the network with a setting."""
     try:
-        timm.create_model(name, pretrained=False, drop_path_rate=0.1)
-    except TypeError:
+        timm.create_model(name, pretrained=False, **setting)
+    except (TypeError, AssertionError):
         return False
     return True
 
