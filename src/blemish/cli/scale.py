@@ -1,12 +1,13 @@
 """`blemish scale`: pixels per millimetre from an image of a calibration target."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from blemish.cli.console import console
-from blemish.cli.options import choice_option
+from blemish.cli.console import console, messages, warn, write_json
+from blemish.cli.options import JsonOption, choice_option
 from blemish.errors import OptionError
 
 PatternName = Literal["chessboard", "circles"]
@@ -14,10 +15,7 @@ PatternName = Literal["chessboard", "circles"]
 
 def scale(
     image: Annotated[
-        Path,
-        typer.Argument(
-            metavar="IMAGE", help="image of the target, square to the camera and to the image", show_default=False
-        ),
+        Path, typer.Argument(metavar="IMAGE", help="image of the flat target, filling the view", show_default=False)
     ],
     columns: Annotated[
         int, typer.Option(min=3, help="number of inner corners, or circles, along x", show_default=False)
@@ -27,19 +25,38 @@ def scale(
         float, typer.Option(help="distance from one corner or circle to the next, in mm", show_default=False)
     ],
     pattern: Annotated[PatternName, choice_option(PatternName, "kind of target")] = "chessboard",
+    pitch_uncertainty_mm: Annotated[
+        float, typer.Option(min=0, help="uncertainty of that distance, within which 90 % lie")
+    ] = 0.0,
     bundle: Annotated[Path | None, typer.Option(help="bundle to write the scale into; it then measures in mm")] = None,
+    json: JsonOption = None,
 ) -> None:
-    """Find the pixels per millimetre along x and y, which may differ, for --px-per-mm or for a bundle."""
+    """Find the pixels per millimetre along x and y, which may differ, for --px-per-mm or for a bundle.
+
+    Perspective and lens distortion are fitted apart from the scale. Images are not rectified: how much the scale varies
+    over the image is part of its uncertainty, which goes into the bundle and with it into measurements in mm.
+    """
     from blemish.imaging.read import read_image
-    from blemish.imaging.scale import scale_from_target
+    from blemish.imaging.scale import MIN_COVERAGE, scale_from_target
     from blemish.inspection.bundle import open_bundle, replace_manifest
     from blemish.inspection.manifest import Scale
 
     if not 0 < pitch_mm < float("inf"):
         raise OptionError(f"--pitch-mm {pitch_mm:g}: give a positive number")
     opened = None if bundle is None else open_bundle(bundle)
-    x, y = scale_from_target(read_image(image), columns, rows, pitch_mm, pattern)
-    console.print(f"--px-per-mm {x:.6g},{y:.6g}")
+    found = scale_from_target(read_image(image), columns, rows, pitch_mm, pattern, pitch_uncertainty_mm)
+    screen = messages if str(json) == "-" else console
+    screen.print(f"--px-per-mm {found.x:.6g},{found.y:.6g}")
+    screen.print(
+        f"residual {found.residual_px:.3f} px · lens distortion {found.distortion:+.2%} at the corners · perspective "
+        f"{found.perspective:.2%} · uncertainty ±{found.uncertainty:.2%}",
+        soft_wrap=True,
+    )
+    if found.coverage < MIN_COVERAGE:
+        warn(f"the target covers {found.coverage:.0%} of the image: distortion is extrapolated; use a larger one")
+    if json is not None:
+        write_json({"image": str(image), "columns": columns, "rows": rows, "pitch_mm": pitch_mm, **asdict(found)}, json)
     if opened is not None:
-        replace_manifest(opened.path, opened.manifest.model_copy(update={"scale": Scale(x=x, y=y)}))
-        console.print(f"{opened.path} now measures in mm with this scale", markup=False, soft_wrap=True)
+        own = Scale(x=found.x, y=found.y, uncertainty=found.uncertainty)
+        replace_manifest(opened.path, opened.manifest.model_copy(update={"scale": own}))
+        screen.print(f"{opened.path} now measures in mm with this scale", markup=False, soft_wrap=True)
