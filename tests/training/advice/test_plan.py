@@ -207,6 +207,10 @@ def test_what_more_images_would_achieve(good_only):
     assert "cross-fitted" in lines[0]
     assert "60 defective test images prove an escape rate of at most 4.9%" in lines[1]  # 1 - 0.05 ** (1 / 60)
     assert "299: 239 more" in lines[1]
+    few = planning.more_data(
+        replace(good_only, good_validation=10, good_training=40), 0.01, 0.01, method_class("padim")
+    )
+    assert "holds out each of the 50 once: 49 more good images" in few[0]
     own = replace(good_only, good_validation=20, good_training=100, splits_given=("test", "train", "val"))
     assert "there are 20: 79 more good validation images; or train" in planning.more_data(own, 0.01, 0.01)[0]
 

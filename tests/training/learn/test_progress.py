@@ -18,7 +18,14 @@ from blemish.training.train import train
 )
 def test_the_run_folder_holds_a_line_of_json_for_each_report(method, options, steps, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "FILE_EVERY_S", 0.0)
-    run = train(tiny_data.folder / "mvtec", out=tmp_path / "run", method=method, options=options, progress=False)
+    run = train(
+        tiny_data.folder / "mvtec",
+        out=tmp_path / "run",
+        method=method,
+        options=options,
+        progress=False,
+        calibration="held-out",
+    )
     lines = [json.loads(line) for line in progress.progress_file(run).read_text().splitlines()]
     assert [line["step"] for line in lines] == [*range(steps + 1), steps]
     assert {line["steps"] for line in lines} == {steps}
@@ -49,6 +56,13 @@ def test_the_log_says_step_share_loss_and_time_left(tiny_data, tmp_path, monkeyp
     monkeypatch.setattr(progress, "LOG_EVERY_S", 0.0)
     caplog.set_level("INFO", "blemish")
     options = {"image_size": 64, "batch_size": 4, "steps": 4}
-    train(tiny_data.folder / "mvtec", out=tmp_path / "run", method="autoencoder", options=options, progress=False)
+    train(
+        tiny_data.folder / "mvtec",
+        out=tmp_path / "run",
+        method="autoencoder",
+        options=options,
+        progress=False,
+        calibration="held-out",
+    )
     message = next(text for text in caplog.messages if text.startswith("fit: step 2 of 4, 50%, loss 0."))
     assert message.endswith("s left")

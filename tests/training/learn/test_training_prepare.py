@@ -73,7 +73,9 @@ def test_a_run_records_the_range_and_its_bundle_scales_by_it(tmp_path, kind):
         path.parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(path, picture(i), description=str(i))
     options = {"backbone": "test_resnet", "weights": "random", "image_size": 32}
-    run = train(tmp_path / "data", out=tmp_path / "run", method="padim", options=options, progress=False)
+    run = train(
+        tmp_path / "data", out=tmp_path / "run", method="padim", options=options, progress=False, calibration="held-out"
+    )
     inspector = Inspector.open(run)
     spec = inspector.manifest.input.pixels
     assert spec == read_config(run).pixels

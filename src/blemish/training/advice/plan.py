@@ -20,7 +20,8 @@ from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.advice.probe import RunEstimate, estimate, probe_machine
 from blemish.training.advice.rules import MIN_OF_CLASS, RULES, AdviceRule, shows_several_classes
-from blemish.training.learn.run import RunConfig
+from blemish.training.learn.prepare import suits_cross_fitting
+from blemish.training.learn.run import DEFAULT_FOLDS, RunConfig
 from blemish.training.learn.supervision import learns_from_good_only
 from blemish.training.ship.calibrate import min_good_images
 
@@ -155,7 +156,10 @@ def probe_top(advice: Advice, classes: tuple[str, ...], count: int = TOP) -> dic
         good_only = kind.info.requires == ("good",)
         images = found.good_training if good_only else found.good_training + found.defective_training
         machine = probe_machine(side, channels)
-        estimates[ranked.method] = estimate(ranked.method, options, classes, images, machine, channels, tiles)
+        cost = estimate(ranked.method, options, classes, images, machine, channels, tiles)
+        if is_cross_fitted(found, kind):
+            cost = replace(cost, training_s=cost.training_s * (DEFAULT_FOLDS + 1))
+        estimates[ranked.method] = cost
     return estimates
 
 
@@ -199,7 +203,7 @@ def make_plan(
         "warnings": [rule.reason for rule in advice.rules if rule.warns],
         "worth_trying": [rule.reason for rule in advice.rules if rule.suggests],
         "settings": _settings_lines(advice),
-        "more_data": more_data(_tested(advice), false_alarm, escape),
+        "more_data": more_data(_tested(advice), false_alarm, escape, method_class(advice.method)),
         "ranking": [
             {
                 "method": ranked.method,
@@ -230,13 +234,25 @@ def _tested(advice: Advice) -> Fingerprint:
     return replace(found, defects_test=found.defects)
 
 
-def more_data(found: Fingerprint, false_alarm: float, escape: float) -> list[str]:
-    """The effect of more images, one line each."""
+def is_cross_fitted(found: Fingerprint, method: type[Method]) -> bool:
+    """Whether a training with the default calibration is cross-fitted, as far as the fingerprint shows."""
+    return "val" not in found.splits_given and suits_cross_fitting(method, found.good_training + found.good_validation)
+
+
+def more_data(found: Fingerprint, false_alarm: float, escape: float, method: type[Method] | None = None) -> list[str]:
+    """The effect of more images, one line each, for a training of a method with the default calibration."""
     lines = []
     needed = min_good_images(false_alarm)
-    held = found.good_validation
-    if found.good_training and held < needed:
-        given = "val" in found.splits_given
+    held, given = found.good_validation, "val" in found.splits_given
+    crossed = method is not None and is_cross_fitted(found, method)
+    if crossed:
+        held += found.good_training
+    if crossed and held < needed:
+        lines.append(
+            f"a false-alarm rate of {false_alarm:g} can be promised from {needed} held-out good images; cross-fitting "
+            f"holds out each of the {held} once: {needed - held} more good images"
+        )
+    elif found.good_training and held < needed:
         more = needed - held if given else math.ceil((needed - held) / HELD_OUT)
         where = "good validation images" if given else f"good images ({HELD_OUT:.0%} are held out)"
         other = ""

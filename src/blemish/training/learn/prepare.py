@@ -63,12 +63,17 @@ def choose_calibration(
     trainer = settings.get("trainer") or {}
     good = [s for s in dataset.samples if s.defective is False and s.split != "test"]
     given = any(s.split == "val" for s in dataset.samples)
-    one_pass = issubclass(method, OnePassMethod) and learns_from_good_only(method)
-    if given or not one_pass or len(good) >= FEW_GOOD or trainer.get("devices", 1) * trainer.get("num_nodes", 1) > 1:
+    processes = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+    if given or processes > 1 or not suits_cross_fitting(method, len(good)):
         return "held-out"
     copies = {i for same in identical_files([s.image for s in good]) for i in same[1:]}
     parts = {s.group or s.image for i, s in enumerate(good) if i not in copies}
     return "cross-fitted" if len(parts) >= 2 * settings.get("folds", DEFAULT_FOLDS) else "held-out"
+
+
+def suits_cross_fitting(method: type[Method], good: int) -> bool:
+    """Whether a method learns so many good images in one pass, and they are few."""
+    return issubclass(method, OnePassMethod) and learns_from_good_only(method) and good < FEW_GOOD
 
 
 def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:

@@ -32,7 +32,7 @@ def certify(
             return Outputs(**{name: value.numpy() for name, value in method(*network_inputs(method, batch)).items()})
 
     agreement, compared = measure_agreement(samples, inspector.prepare, run_network, inspector.engine.run, trained_on)
-    if (problem := agreement.problem()) is not None:
+    if (problem := agreement.problem(TOLERANCE)) is not None:
         raise ExportError(f"the exported graph differs from the network: {problem}; nothing was shipped")
     boxes = agreement.boxes
     return Certificate(
