@@ -70,7 +70,7 @@ def test_perspective_and_lens_are_kept_apart_from_the_scale():
     assert (plain.distortion, plain.perspective, plain.uncertainty) == pytest.approx((0, 0, 0), abs=1e-4)
     lens = fit_scale(*camera_points(0, -0.04), (800, 1000))
     assert lens.distortion == pytest.approx(1 / 1.0457 - 1, abs=0.003)  # r (1 - 0.04 r^2) = 1 at r = 1.0457
-    assert lens.residual_px < 0.1
+    assert lens.residual_px < 0.2
     assert lens.perspective < 0.01
     # Brown's local scales: 1 + 3 k r^2 along the radius, 1 + k r^2 across; the least one is 12 % below the middle's
     assert 0.02 < lens.variation < 0.12

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from blemish.imaging.quality import make_thumbnail, measure_quality
 from blemish.station import image_quality
 
 
@@ -14,17 +15,14 @@ def test_dark_blurred_and_shifted_images_raise_their_alarm() -> None:
     image = (cv2.GaussianBlur(rng.random((300, 400)), (0, 0), 2) * 4 - 1.5).clip(0.05, 0.95)
     usual = (image * 200).astype(np.uint8)[..., None]
     moved = np.roll(usual, (12, 30), axis=(0, 1))
-    reference = image_quality.make_thumbnail(usual)
-    base = image_quality.measure_quality(usual, reference)
+    reference = make_thumbnail(usual)
+    base = measure_quality(usual, reference)
 
     def alarms(changed: np.ndarray) -> list[str]:
-        return [
-            alarm.kind
-            for alarm in image_quality.compare_quality(base, image_quality.measure_quality(changed, reference))
-        ]
+        return [alarm.kind for alarm in image_quality.compare_quality(base, measure_quality(changed, reference))]
 
     assert alarms(usual) == []
     assert alarms((usual * 0.5).astype(np.uint8)) == ["Dark images"]
     assert alarms(cv2.GaussianBlur(usual, (0, 0), 4)[..., None]) == ["Blurred images"]
     assert alarms(moved) == ["Shifted images"]
-    assert image_quality.measure_quality(moved, reference)["shift"] == pytest.approx(math.hypot(12, 30) / 400, rel=0.15)
+    assert measure_quality(moved, reference)["shift"] == pytest.approx(math.hypot(12, 30) / 400, rel=0.15)

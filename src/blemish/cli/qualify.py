@@ -6,8 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from blemish.cli.console import console, show_table, warn, write_json
-from blemish.cli.options import JsonOption, choice_option, split_names
+from blemish.cli.console import console, messages, progress_bar, show_table, warn, write_json
+from blemish.cli.evaluate import read_subset
+from blemish.cli.options import (
+    BundleArgument,
+    DataArgument,
+    FileSeedOption,
+    FormatOption,
+    GoodOption,
+    JsonOption,
+    RootOption,
+    SplitOption,
+    ThreadsOption,
+    UnlabelledOption,
+    choice_option,
+    split_names,
+)
 from blemish.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -16,6 +30,7 @@ if TYPE_CHECKING:
     from blemish.qualify.bias import LinearityStudy, TypeOneStudy
     from blemish.qualify.drift import ChartResult
     from blemish.qualify.kappa import Kappa
+    from blemish.qualify.robustness import Robustness
     from blemish.qualify.study import GaugeStudy
     from blemish.qualify.variable import GaugeRR
 
@@ -216,3 +231,89 @@ def _chart_row(name: str, chart: "ChartResult") -> tuple[str, ...]:
     alarm = "none" if chart.first_alarm is None else f"part {chart.first_alarm}, since about {chart.began}"
     shifted = (f"{value:.1f}" for value in chart.arl_shifted.values())
     return name, f"{chart.limit:.3f}", f"{chart.arl:.0f}", *shifted, f"{chart.arl_resampled:.0f}", alarm
+
+
+@qualify.command()
+def robustness(
+    bundle: BundleArgument,
+    data: DataArgument,
+    split: SplitOption = None,
+    root: RootOption = None,
+    format_: FormatOption = "auto",
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
+    images: Annotated[int, typer.Option(min=10, help="number of images: half good, half defective, at random")] = 60,
+    allowed: Annotated[
+        float, typer.Option(min=0, max=1, help="share of good parts that may be stopped within a limit")
+    ] = 0.0,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="plot to write: PNG, SVG or PDF")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="limits written into BUNDLE; the station's picture alarms watch them")
+    ] = False,
+    seed: FileSeedOption = 0,
+    threads: ThreadsOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Find how far light, focus, noise, position, compression and dust may change before verdicts do.
+
+    Only images whose verdict is right undisturbed are used. A limit is the strongest level up to which no defective
+    part passes, and no more good parts are stopped than allowed.
+    """
+    from blemish.inspection.bundle import replace_manifest
+    from blemish.inspection.inspector import Inspector
+    from blemish.qualify.disturbances import DISTURBANCES
+    from blemish.qualify.robustness import measure_robustness, plot_robustness
+    from blemish.translation import ENGLISH, translator
+
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
+    samples = _choose_samples(dataset.samples, images, seed)
+    inspector = Inspector.open(bundle, threads=threads)
+    with progress_bar() as progress:
+        total = len(samples) + sum(len(own.levels) for own in DISTURBANCES)
+        task = progress.add_task("disturbing", total=total)
+        found = measure_robustness(
+            inspector, samples, allowed, DISTURBANCES, seed=seed, on_image=lambda: progress.advance(task)
+        )
+    screen = messages if str(json) == "-" else console
+    if plot is not None:
+        try:
+            plot_robustness(found, translator(ENGLISH)).savefig(plot, dpi=150)
+        except ValueError as error:  # of an unknown suffix
+            raise OptionError(f"--plot {plot}: {str(error).splitlines()[0]}") from error
+    limits = found.limits.model_dump(exclude_none=True)
+    if json is not None:
+        plain = {**asdict(found), "limits": limits}
+        write_json({"bundle": str(inspector.bundle.path), "data": data, **plain}, json)
+    if str(json) != "-":
+        _show_robustness(found)
+    if write:
+        changed = inspector.bundle.manifest.model_copy(update={"picture_limits": found.limits})
+        replace_manifest(inspector.bundle.path, changed)
+        screen.print(f"{inspector.bundle.path} now carries these limits", markup=False, soft_wrap=True)
+    for line in found.warnings:
+        warn(line)
+
+
+def _choose_samples(samples: Any, number: int, seed: int) -> list[Any]:
+    """Half good and half defective samples at random, in their order; more of one kind where the other is short."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    kinds = [[i for i, s in enumerate(samples) if s.defective is flag] for flag in (False, True)]
+    for own, other in (kinds, kinds[::-1]):
+        count = min(len(own), max(number - number // 2, number - len(other)))
+        chosen += rng.choice(own, count, replace=False).tolist() if own else []
+    return [samples[i] for i in sorted(chosen)]
+
+
+def _show_robustness(found: "Robustness") -> None:
+    rows = []
+    for sweep in found.sweeps:
+        levels = (sweep.limit, sweep.first_stopped, sweep.first_missed)
+        rows.append((sweep.name, *("none" if level is None else f"{level:g}" for level in levels), sweep.unit))
+    columns = ("disturbance", "limit", "first good part stopped", "first defective part missed", "unit")
+    show_table(columns, rows, title=f"Robustness: {found.good} good and {found.defective} defective parts")
+    limits = found.limits.model_dump(exclude_none=True)
+    named = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in limits.items())
+    console.print(f"limits for picture alarms: {named or 'none is needed'}")

@@ -34,6 +34,19 @@ class Scale(FrozenModel):
 
     x: float = Field(gt=0)
     y: float = Field(gt=0)
+    uncertainty: float = Field(default=0.0, ge=0, lt=1)  # relative, of the scale itself: 90 % lie within
+
+
+class PictureLimits(FrozenModel):
+    """Up to where images may change before verdicts do, relative to the usual image; None: not known.
+
+    Brightness and sharpness as `imaging.quality` measures them; the shift as a share of the image's longer side.
+    """
+
+    min_brightness: float | None = Field(default=None, gt=0, le=1)
+    max_brightness: float | None = Field(default=None, ge=1)
+    min_sharpness: float | None = Field(default=None, ge=0, le=1)
+    max_shift: float | None = Field(default=None, ge=0, le=1)
 
 
 class Decision(FrozenModel):
@@ -117,6 +130,59 @@ class ProductDecision(FrozenModel):
     calibration: Calibration | None = None
 
 
+class SizeClassError(FrozenModel):
+    """How far a measurement was from the truth, for measured values from `low` to below `high` px (or px²)."""
+
+    low: float = Field(ge=0)
+    high: float = Field(gt=0)
+    bias: float  # median of measured / true, less 1
+    ratio_low: float  # 90 % of measured / true lie from here ...
+    ratio_high: float  # ... to here
+    uncertainty: float = Field(ge=0)  # relative to the measured value; see `blemish.inspection.uncertainty`
+    defects: int = Field(ge=1)
+
+
+class MeasurementUncertainty(FrozenModel):
+    """The errors of measurements on defects of known geometry that the bundle was not trained on."""
+
+    source: Literal["synthetic", "validation", "cross-fitted"]  # of the defects
+    defects: int  # with a known shape
+    found: int  # of these, matched by a region
+    errors: dict[str, list[SizeClassError]]  # by measurement (length, mean_width, area, ...), in rising order of size
+
+
+class Refinement(FrozenModel):
+    """The network that gives regions the border of their defects, and the proof by which it ships or not.
+
+    It is judged by synthetic defects on good images that it was not taught on; their shapes and shading are others than
+    the taught ones. IoU is that of a defect with the regions that meet it.
+    """
+
+    shipped: bool
+    reason: str  # why it ships, or not, in words
+    graph: str = "refiner.onnx"  # member of the bundle, where it ships
+    memory: str = "refiner_memory.npy"  # member: mean and deviation of good images (h, w, 2 C), float16
+    levels: tuple[float, float]  # map_low and map_high of the decision that it was taught with
+    taught: int = 0  # windows
+    judged: int = 0  # defects that regions met
+    coarse_iou: float | None = None  # means over the judged defects
+    refined_iou: float | None = None
+    gain: tuple[float, float] | None = None  # 95 % interval of the mean difference
+    by_kind: dict[str, tuple[float, float]] = Field(default_factory=dict)  # coarse and refined IoU
+    coarse_width_error: float | None = None  # medians of |measured / true - 1|
+    refined_width_error: float | None = None
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if not self.shipped:
+            return f"regions are not refined: {self.reason}"
+        return (
+            f"regions are refined: IoU with {self.judged} synthetic defects {self.coarse_iou:.2f} → "
+            f"{self.refined_iou:.2f}, error of widths {self.coarse_width_error:.0%} → {self.refined_width_error:.0%}"
+        )
+
+
 class Manifest(FrozenModel):
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -130,6 +196,9 @@ class Manifest(FrozenModel):
     roi: Roi | None = None
     valid_mask: str | None = None  # member: PNG of the valid pixels of any image, scaled to its size
     scale: Scale | None = None
+    picture_limits: PictureLimits | None = None
+    measurement_uncertainty: MeasurementUncertainty | None = None  # None: not known
+    refinement: Refinement | None = None  # None: not for this kind of output, turned off, or an older bundle
     support: SupportSet | None = None
     decision: Decision = Decision()
     calibration: Calibration | None = None

@@ -169,9 +169,7 @@ def read_scores(path: Path, verdicts: tuple[str, ...] = ("pass",)) -> Scores:
     scores = []
     for number, row in enumerate(_read_rows(path), 1):
         if "score" not in row or "verdict" not in row:
-            raise DataError(
-                f"{path}: inspection {number} has no score or verdict; give what `blemish inspect` wrote"
-            )
+            raise DataError(f"{path}: inspection {number} has no score or verdict; give what `blemish inspect` wrote")
         if str(row["verdict"]) not in verdicts or _is_further_region(row):
             continue
         try:

@@ -1,20 +1,21 @@
 """Image quality over time: dark, bright, blurred or shifted images show a fault of camera, light or fixture."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from blemish.arrays import GreyImage, Image
 from blemish.files import atomic_path
-from blemish.station.models import InspectionRow
+from blemish.imaging.quality import SIDE, Quality, make_thumbnail, measure_quality
+from blemish.inspection.manifest import PictureLimits
+from blemish.station.models import InspectionRow, RecipeRow
 from blemish.station.repository import is_production
 
-SIDE = 128  # px of the images that positions are compared by
 BASELINE, RECENT = 50, 5  # the first images of a recipe are the baseline; the newest are compared with it
 MIN_BASELINE = 10
 MIN_BRIGHTNESS, MAX_BRIGHTNESS, MIN_SHARPNESS = 0.7, 1.4, 0.5  # relative to the baseline
@@ -22,47 +23,12 @@ MAX_SHIFT = 0.03  # of the image's longer side
 MIN_CONFIDENCE = 0.3  # of phase correlation; below it the surface has no feature that is the same on every part
 
 AlarmKind = Literal["Dark images", "Bright images", "Blurred images", "Shifted images"]
-Quality = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class QualityAlarm:
     kind: AlarmKind
     value: float  # relative to the baseline; of a shift, a share of the image's longer side
-
-
-def measure_quality(image: Image, reference: GreyImage | None = None) -> Quality:
-    """Brightness (0 to 1), sharpness and, with a thumbnail of a reference image, the shift as a share of the longer
-    side and its confidence.
-
-    Sharpness is the standard deviation of the Laplacian divided by that of the image, so it does not change with light.
-    """
-    grey = _grey(image)
-    spread = float(grey.std())
-    sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).std()) / spread if spread > 1e-4 else 0.0
-    quality = {"brightness": float(grey.mean()), "sharpness": sharpness}
-    if reference is not None:
-        window = cv2.createHanningWindow((SIDE, SIDE), cv2.CV_32F)
-        (x, y), confidence = cv2.phaseCorrelate(reference, _resize(grey), window)
-        height, width = grey.shape
-        shift = np.hypot(x * width, y * height) / SIDE / max(height, width)
-        quality |= {"shift": float(shift), "confidence": float(confidence)}
-    return quality
-
-
-def make_thumbnail(image: Image) -> GreyImage:
-    """The image (SIDE, SIDE) that the positions of others are compared with."""
-    return _resize(_grey(image))
-
-
-def _grey(image: Image) -> GreyImage:
-    """(H, W, C) as (H, W) float32, full scale 1."""
-    full = float(np.iinfo(image.dtype).max) if np.issubdtype(image.dtype, np.integer) else 1.0
-    return np.asarray(image.mean(axis=2, dtype=np.float32) / full, np.float32)
-
-
-def _resize(grey: GreyImage) -> GreyImage:
-    return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 class ReferenceImages:
@@ -114,17 +80,22 @@ def find_alarms(session: Session, recipe_id: int, station: str) -> list[QualityA
     """Faults of the newest images, by their medians, so that a single odd image raises no alarm."""
     baseline = quality_baseline(session, recipe_id, station)
     recent = [quality for _, quality in quality_history(session, recipe_id, station, RECENT)]
-    return compare_quality(baseline, _medians(recent)) if baseline is not None and len(recent) == RECENT else []
+    if baseline is None or len(recent) < RECENT:
+        return []
+    limits = session.get_one(RecipeRow, recipe_id).bundle.manifest.get("picture_limits")
+    return compare_quality(baseline, _medians(recent), PictureLimits.model_validate(limits or {}))
 
 
-def compare_quality(baseline: Quality, quality: Quality) -> list[QualityAlarm]:
+def compare_quality(baseline: Quality, quality: Quality, limits: PictureLimits | None = None) -> list[QualityAlarm]:
+    """Alarms where the quality is beyond the usual limits, or beyond the bundle's own where these are narrower."""
+    limits = limits or PictureLimits()
     light, sharpness = (quality[name] / max(baseline[name], 1e-6) for name in ("brightness", "sharpness"))
     shift = quality["shift"] if quality.get("confidence", 0.0) >= MIN_CONFIDENCE else 0.0
     checks: list[tuple[bool, AlarmKind, float]] = [
-        (light < MIN_BRIGHTNESS, "Dark images", light),
-        (light > MAX_BRIGHTNESS, "Bright images", light),
-        (sharpness < MIN_SHARPNESS, "Blurred images", sharpness),
-        (shift > MAX_SHIFT, "Shifted images", shift),
+        (light < max(MIN_BRIGHTNESS, limits.min_brightness or 0), "Dark images", light),
+        (light > min(MAX_BRIGHTNESS, limits.max_brightness or math.inf), "Bright images", light),
+        (sharpness < max(MIN_SHARPNESS, limits.min_sharpness or 0), "Blurred images", sharpness),
+        (shift > min(MAX_SHIFT, limits.max_shift or math.inf), "Shifted images", shift),
     ]
     return [QualityAlarm(kind, value) for raised, kind, value in checks if raised]
 

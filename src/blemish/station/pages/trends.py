@@ -8,6 +8,7 @@ from fastapi import Request
 from nicegui import ui
 from sqlalchemy.orm import Session
 
+from blemish.imaging.quality import Quality
 from blemish.qualify.control_charts import compute_ewma
 from blemish.station import drift, image_quality
 from blemish.station.models import RecipeRow
@@ -29,8 +30,8 @@ class TrendData:
     ids: list[int]
     scores: list[float]
     alarms: list[image_quality.QualityAlarm]
-    baseline: image_quality.Quality | None
-    quality: list[tuple[int, image_quality.Quality]]
+    baseline: Quality | None
+    quality: list[tuple[int, Quality]]
     labels: list[str]
 
 
