@@ -40,7 +40,7 @@ import numpy as np
 from gains import ImageCounts, bootstrapped, classify_or_segment, paired_metrics
 from measured import RowStore
 from numpy.typing import NDArray
-from runs import Row, interval, options_text
+from runs import Row, escape_columns, interval, options_text
 from tiles import split_by_tile
 
 from blemish import Dataset, Inspection, Inspector, Sample, read_dataset, train
@@ -330,7 +330,7 @@ def anomaly_metrics(run: Path, test: Dataset) -> Row:
     ranked, by_map, bad = np.array(scores), np.array(peaks), np.array(defective)
     groups = [s.group for s in test.samples]
     sets = draw_resamples(defective, groups)
-    found: Row = {"image AUROC": interval(area)}
+    found: Row = {"image AUROC": interval(area), **escape_columns(result)}
     if any(groups):
         found["image AUROC"] = bootstrapped(lambda i: auroc(ranked[i], bad[i]), sets, len(bad))
     found["image AP"] = bootstrapped(lambda i: average_precision(ranked[i], bad[i]), sets, len(bad))

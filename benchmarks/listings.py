@@ -13,6 +13,7 @@ from blemish.training.advice.rules import Evidence
 
 HERE = Path(__file__).parent
 NOT_MEASURED = "Not measured yet."
+NO_ESCAPES = "Escapes at 1 % and 5 % false alarms were not measured in these rows."
 CONDITIONS = ("set", "classes", "options", "shots", "settings")
 # Digits after the point; of all other numbers that are no integers: three.
 DIGITS = {
@@ -39,11 +40,13 @@ def is_of_set(name: str) -> Callable[[Row], bool]:
 
 
 COST = ("fit, s", "fit, CPU s", "trained on", "ms an image", "network, ms", "MB")
-ANOMALY = ("method", "options", "seed", "image AUROC", "published", "95 %", "pixel AUROC", "AUPRO", *COST)
+# Share of the defective test images that pass at a false-alarm rate, with its exact 95 % interval.
+ESCAPES = ("escape at 1 %", "escape at 5 %")
+ANOMALY = ("method", "options", "seed", "image AUROC", "published", "95 %", *ESCAPES, "pixel AUROC", "AUPRO", *COST)
 KINDS = ("method", "options", "seed", "accuracy", "95 %", "balanced", "macro F1", "AUROC", "AUROC 95 %", "ECE", *COST)
 BOXES = ("method", "options", "seed", "mAP50", "mAP", "mAP75", "found at 1", "parameters, M", "steps", *COST)
 PIXELS = ("method", "options", "seed", "IoU", "mIoU", "with good", "defects found")
-WHOLE = ("image AUROC", "escape", "overkill", "accuracy", "parameters, M")
+WHOLE = ("image AUROC", *ESCAPES, "escape", "overkill", "accuracy", "parameters, M")
 MASKS = (*PIXELS, *WHOLE, *COST)
 WHOLE_DEFECTS = (
     "method", "set", "options", "seed", "instance AP50", "IoU", "defects found", "measured", "area error",
@@ -55,7 +58,7 @@ GAINS = tuple(
     for figure in ("IoU", "mean IoU", "defects found", "accuracy", "macro F1")
     for gain in ("", "gain in ")
 )
-FEW = ("image AUROC", "image AP", "by the map", "pixel AUROC", "pixel AP")
+FEW = ("image AUROC", *ESCAPES, "image AP", "by the map", "pixel AUROC", "pixel AP")
 
 FEW_DEFECTS = {
     "episodes": Listing(
@@ -129,13 +132,13 @@ LISTINGS = {
     **FEW_DEFECTS,
     "conditions": Listing(
         "conditions",
-        ("set", "options", "method", "seed", "image AUROC", "95 %", "pixel AUROC", "AUPRO"),
+        ("set", "options", "method", "seed", "image AUROC", "95 %", *ESCAPES, "pixel AUROC", "AUPRO"),
         order=("set", "options", "method"),
         heads=(("options", "images"),),
     ),
     "views": Listing(
         "views",
-        ("set", "options", "method", "seed", "image AUROC", "95 %", "pixel AUROC", "AUPRO", "ms an image"),
+        ("set", "options", "method", "seed", "image AUROC", "95 %", *ESCAPES, "pixel AUROC", "AUPRO", "ms an image"),
         order=("set", "method", "options"),
         heads=(("options", "input"),),
     ),
@@ -216,6 +219,9 @@ def listed(listing: Listing, also: Callable[[Row], bool] = lambda row: True, lea
         return NOT_MEASURED
     kept = sorted(merged(rows, _digits), key=lambda row: [_rank(row.get(key)) for key in listing.order])
     kept = [_completed(row) for row in kept]
+    has_escapes = any(row.get(column) for row in kept for column in ESCAPES)
+    if has_escapes:
+        kept = [dict.fromkeys(ESCAPES, "not measured") | row if row.get("image AUROC") else row for row in kept]
     heads = dict(listing.heads)
     columns = [
         column
@@ -223,7 +229,8 @@ def listed(listing: Listing, also: Callable[[Row], bool] = lambda row: True, lea
         if column not in leave and any(row.get(column) not in ("", None) for row in kept)
     ]
     cells = [{heads.get(column, column): _cell(column, row.get(column)) for column in columns} for row in kept]
-    return markdown(cells, [heads.get(column, column) for column in columns])
+    table = markdown(cells, [heads.get(column, column) for column in columns])
+    return table if has_escapes or "image AUROC" not in columns else f"{table}\n\n{NO_ESCAPES}"
 
 
 def evidence_sentence(evidence: Evidence, methods: tuple[str, ...]) -> str:

@@ -122,9 +122,16 @@ def anomaly_columns(result: Row) -> Row:
     return {
         "image AUROC": round(area["value"], 4),
         "95 %": limits(area),
+        **escape_columns(result),
         "pixel AUROC": round(pixel["auroc"], 4) if pixel else "",
         "AUPRO": round(pixel["aupro"], 4) if pixel else "",
     }
+
+
+def escape_columns(result: Row) -> Row:
+    """Escapes at 1 % and 5 % false alarms of the test images, with their exact intervals."""
+    image = result["image"]
+    return {f"escape at {rate} %": interval(image[f"escape_at_{rate}_percent"]) for rate in (1, 5)}
 
 
 def options_text(options: Row) -> str:

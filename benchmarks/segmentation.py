@@ -14,7 +14,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from runs import Row, cases, cost_columns, interval, parse_options, parser, show, train_once
+from runs import Row, cases, cost_columns, escape_columns, interval, parse_options, parser, show, train_once
 
 from blemish import Inspector, evaluate, read_dataset
 from blemish.training.train import load_method
@@ -22,7 +22,8 @@ from blemish.training.train import load_method
 METHODS = ("unet", "fcn", "segan", "multitask")
 SETS = ("magnetic_tile",)
 COLUMNS = (
-    "method", "seed", "IoU", "mIoU", "with good", "defects found", "image AUROC", "escape", "overkill", "accuracy",
+    "method", "seed", "IoU", "mIoU", "with good", "defects found", "image AUROC",
+    "escape at 1 %", "escape at 5 %", "escape", "overkill", "accuracy",
     "parameters, M", "fit, s", "ms an image", "MB",
 )  # fmt: skip
 
@@ -46,6 +47,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         "per class": {label: round(own["iou"], 3) for label, own in masks["per_class"].items()},
         "defects found": interval(masks["defects_found"]),
         "image AUROC": interval(image["auroc"]),
+        **escape_columns(result),
         "escape": interval(image["escape_rate"]),
         "overkill": interval(image["overkill_rate"]),
         "accuracy": interval(result["classes"]["accuracy"]) if "classes" in result else "",

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from blemish.evaluation.class_metrics import class_metrics
-from blemish.evaluation.image_metrics import image_metrics
+from blemish.evaluation.image_metrics import escape_at, image_metrics
 from blemish.evaluation.ranking import auroc, average_precision, best_f1
 from blemish.inspection.result import Verdict
 
@@ -49,6 +50,26 @@ def test_metrics_that_need_the_missing_kind_are_absent():
     bad = image_metrics(np.arange(3.0), np.ones(3, bool), [PASS, REJECT, REJECT])
     assert (bad.auroc, bad.overkill_rate) == (None, None)
     assert bad.escape_rate.value == pytest.approx(1 / 3)
+
+
+@given(SCORED, st.sampled_from([0.01, 0.05, 0.2, 0.5]))
+def test_escapes_at_a_false_alarm_rate_are_those_of_the_roc(rows, rate):
+    scores, defective = np.array([s / 7 for s, _ in rows]), np.array([d for _, d in rows])
+    alarms, hits, _ = metrics.roc_curve(defective, scores, drop_intermediate=False)
+    found = escape_at(scores, defective, rate)
+    assert found.value == pytest.approx(1 - hits[alarms <= rate + 1e-9].max())
+    assert found.n == defective.sum()
+    exact = binomtest(round(found.value * found.n), found.n).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-6)
+
+
+def test_metrics_state_escapes_at_1_and_5_percent():
+    defective = np.arange(220) >= 200
+    scores = np.where(defective, np.arange(220) - 30.5, np.arange(220)).astype(float)  # 169.5 … 188.5 against 0 … 199
+    measured = image_metrics(scores, defective, [PASS] * 220)
+    assert measured.escape_at_1_percent.value == 1.0  # above 197
+    assert measured.escape_at_5_percent.value == 1.0  # above 189
+    assert escape_at(scores, defective, 0.10).value == 10 / 20  # above 179
 
 
 NAMES = st.sampled_from(["good", "crack", "pit", "stain"])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from blemish.inspection.manifest import Decision
 
 TRAINING, LIGHTNING, CALIBRATION = "Training", "Lightning", "Calibration"
+RefineChoice = Literal["auto", "off"]
 FitName = Literal["stretch", "letterbox"]
 CalibrationSource = Literal["auto", "held-out", "cross-fitted"]
 
@@ -144,6 +145,12 @@ def train(
     folds: Annotated[
         int, typer.Option(min=2, help="number of folds of cross-fitting", rich_help_panel=CALIBRATION)
     ] = 5,
+    refine: Annotated[
+        RefineChoice,
+        choice_option(
+            RefineChoice, "refine regions to the defect's border where that proves true", rich_help_panel=CALIBRATION
+        ),
+    ] = "auto",
     device: DeviceOption = "auto",
     devices: Annotated[int, typer.Option(min=1, help="number of processes or GPUs", rich_help_panel=LIGHTNING)] = 1,
     num_nodes: Annotated[int, typer.Option(min=1, help="number of machines", rich_help_panel=LIGHTNING)] = 1,
@@ -195,6 +202,7 @@ def train(
             "escape": escape,
             "cost_escape": cost_escape,
             "class_thresholds": class_thresholds,
+            "refine": refine,
             "workers": workers,
             "trainer": trainer_options(device, devices, num_nodes, strategy, precision),
         }
@@ -257,6 +265,7 @@ def _thresholds(decision: "Decision") -> str:
 def _show(run: Path) -> None:
     """Print what the run has shipped: size, agreement with the network, thresholds and warnings."""
     from blemish.inspection.bundle import open_bundle
+    from blemish.training.ship.forecast import forecast_sentence
 
     bundle = open_bundle(run)
     manifest = bundle.manifest
@@ -279,8 +288,12 @@ def _show(run: Path) -> None:
             for what, share in (("false alarms", calibration.false_alarm), ("escapes", calibration.escape)):
                 if share is not None:
                     console.print(f"  {what} on these images: {share[0]:.3f} ({share[1]:.3f}–{share[2]:.3f})")
+        if calibration.escapes:
+            console.print(f"  {forecast_sentence(calibration.escapes)}", soft_wrap=True)
         for warning in calibration.warnings:
             console.print(f"  [yellow]![/yellow] {warning}", soft_wrap=True)
+    if manifest.refinement is not None:
+        console.print(f"  {escape(manifest.refinement.summary)}", soft_wrap=True)
     for name, own in manifest.products.items():
         console.print(f"  product {escape(name)}: {_thresholds(own.decision)}")
     for step in (f"evaluate {run} DATA", f"inspect {run} IMAGES", f"report {run} DATA"):

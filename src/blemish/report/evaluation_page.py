@@ -83,6 +83,14 @@ def summary_sentences(metrics: dict[str, Any], t: Translate) -> list[str]:
             **_ends(overkill),
         )
         sentences[-1] = t("{first} {second}", first=sentences[-1], second=text)
+    if (at_1 := image.get("escape_at_1_percent")) and (at_5 := image.get("escape_at_5_percent")):
+        text = t(
+            "With the threshold at 1 % false alarms of these images {first} of the defective parts would pass "
+            "({first_low} to {first_high}), at 5 % {second} ({second_low} to {second_high}).",
+            **{f"first{key}": value for key, value in _named_ends(at_1).items()},
+            **{f"second{key}": value for key, value in _named_ends(at_5).items()},
+        )
+        sentences.append(text)
     if rate := image.get("review_rate", {}).get("value"):
         sentences.append(t("{rate} of all parts are up for review by a person.", rate=percent(rate)))
     return sentences + (_proof_sentences(image["proof"], t) if "proof" in image else [])
@@ -95,6 +103,10 @@ def _hits(rate: dict[str, Any]) -> int:
 def _ends(rate: dict[str, Any]) -> dict[str, str]:
     bounds = {name: percent(rate[key]) for name, key in (("rate", "value"), ("low", "low"), ("high", "high"))}
     return bounds | {"confidence": percent(0.95)}
+
+
+def _named_ends(rate: dict[str, Any]) -> dict[str, str]:
+    return {name: percent(rate[key]) for name, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
 
 
 def _proof_sentences(proof: dict[str, Any], t: Translate) -> list[str]:

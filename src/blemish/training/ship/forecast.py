@@ -1,0 +1,59 @@
+"""How many defective parts would pass if the threshold were set for a false-alarm rate: the choice is the user's."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from blemish.arrays import Scores
+from blemish.dataset.sample import Sample
+from blemish.evaluation.image_metrics import FALSE_ALARMS
+from blemish.evaluation.intervals import clopper_pearson
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import EscapeForecast
+from blemish.training.ship.calibrate import good_threshold
+from blemish.training.ship.synthetic_trials import synthetic_trials
+
+TRIALS = 60  # synthetic defects, where there are no real ones
+
+
+def forecast_escapes(good: Scores, defective: Scores, synthetic: bool) -> list[EscapeForecast]:
+    """The share of defective scores below the threshold for each of FALSE_ALARMS; none without scores of both kinds."""
+    if not len(good) or not len(defective):
+        return []
+    forecasts = []
+    for rate in FALSE_ALARMS:
+        threshold = good_threshold(good, rate)
+        passed = int((defective < threshold).sum())
+        interval = clopper_pearson(passed, len(defective))
+        forecasts.append(
+            EscapeForecast(
+                false_alarm=rate,
+                threshold=threshold,
+                passed=passed,
+                defects=len(defective),
+                interval=interval,
+                synthetic=synthetic,
+            )
+        )
+    return forecasts
+
+
+def score_synthetic_defects(inspector: Inspector, samples: Sequence[Sample], seed: int) -> Scores:
+    """Scores of synthetic defects on good images; none for a bundle that compares with reference images."""
+    good = [s for s in samples if s.defective is False]
+    if inspector.manifest.template or not good:
+        return np.empty(0)
+    trials = synthetic_trials(good, TRIALS, seed, "judge")
+    return np.array([inspector.inspect(trial.image, valid=trial.valid).score for trial in trials])
+
+
+def forecast_sentence(forecasts: Sequence[EscapeForecast]) -> str:
+    """One line: of so many defects, how many would pass at each false-alarm rate."""
+    first = forecasts[0]
+    kind = "synthetic defects" if first.synthetic else "defective validation images"
+    each = "; ".join(
+        f"{own.passed} at {own.false_alarm:.0%} false alarms ({own.passed / own.defects:.0%}, "
+        f"95 %: {own.interval[0]:.0%}–{own.interval[1]:.0%}, threshold {own.threshold:.4g})"
+        for own in forecasts
+    )
+    return f"of {first.defects} {kind} would pass: {each}"
