@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,15 @@ def released_memory():
         gc.collect()
         if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
             libc.malloc_trim(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unrefined():
+    """Trainings in tests teach no refinement of regions, which takes a minute; its own tests do."""
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("torch") is not None:
+            patch.setattr("blemish.training.ship.refine.MIN_GOOD", 10**6)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """An inspection as JSON, COCO annotations, rows of a table, supervision detections, and back from JSON.
 
 There is one JSON schema of an inspection, `json_schema()`. It has a version; data of a newer version are refused.
+Version 2 gives each measurement its uncertainty (`length_px_u`, ...); data of version 1 are read, without.
 """
 
 import json
@@ -19,12 +20,12 @@ from blemish.files import validate
 from blemish.geometry import decode_runs, encode_runs, runs_from_text, runs_to_text
 from blemish.inspection.result import Inspection, Measurements, Reason, ReasonKind, Region, Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 IMAGE_COLUMNS = ("source", "verdict", "label", "score", "height", "width", "regions")
 REGION_COLUMNS = ("region", "region_label", "region_score", "x0", "y0", "x1", "y1")
 MEASUREMENTS = tuple(f.name for f in fields(Measurements))
 _TIMING_DIGITS = 3  # of milliseconds
-_MILLIMETRES = ("_mm", "_mm2")
+_MAY_BE_UNKNOWN = ("_mm", "_mm2", "_u")  # the scale, or the uncertainty
 
 
 class _Record(BaseModel):
@@ -52,10 +53,13 @@ class ReasonRecord(_Record):
 
 
 _measures: dict[str, Any] = {
-    name: (float | None, None if name.endswith(_MILLIMETRES) else ...) for name in MEASUREMENTS
+    name: (float | None, None if name.endswith(_MAY_BE_UNKNOWN) else ...) for name in MEASUREMENTS
 }
 MeasurementsRecord = create_model("MeasurementsRecord", __base__=_Record, **_measures)
-MeasurementsRecord.__doc__ = "Geometry of a region in px, and in mm where the scale is known; null: no valid number."
+MeasurementsRecord.__doc__ = (
+    "Geometry of a region in px, and in mm where the scale is known; null: no valid number. `length_px_u` is the "
+    "uncertainty of `length_px`: 90 % of true values lie within `length_px` ± `length_px_u`; null: not known."
+)
 
 
 class RegionRecord(_Record):
@@ -66,6 +70,9 @@ class RegionRecord(_Record):
     box: tuple[int, int, int, int] = Field(description="x0 y0 x1 y1 in px of the image, x1 and y1 exclusive")
     mask: RleRecord | None = Field(None, description="null: the box is all that is known, or masks were left out")
     measurements: MeasurementsRecord | None = None  # type: ignore[valid-type]
+    refined: bool | None = Field(
+        None, description="whether the region has the border of its defect, refined; null: nothing refines it"
+    )
 
 
 class InspectionRecord(_Record):
@@ -140,7 +147,7 @@ def from_dict(data: Mapping[str, Any]) -> Inspection:
 def to_coco(
     inspection: Inspection, image_id: int = 1, categories: dict[str, int] | None = None, first_id: int = 1
 ) -> list[dict[str, Any]]:
-    """COCO annotations of the regions, masks as uncompressed run lengths.
+    """COCO annotations of the regions, masks as uncompressed run lengths, with their measurements in addition.
 
     `categories` maps classes to ids; classes that it lacks are added to it with the next id.
     """
@@ -160,6 +167,9 @@ def to_coco(
         if region.mask is not None:
             counts = _run_lengths(region.mask, (x0, y0), inspection.size)
             annotation["segmentation"] = {"size": list(inspection.size), "counts": counts}
+        if region.measurements is not None:
+            values = asdict(region.measurements)
+            annotation["measurements"] = {name: own for name, own in values.items() if _is_finite(own)}
         annotations.append(annotation)
     return annotations
 
@@ -226,6 +236,7 @@ def _region_record(region: Region, size: tuple[int, int], masks: bool) -> Region
         box=(x0, y0, x1, y1),
         mask=_rle(region.mask, (x0, y0), size) if masks else None,
         measurements=region.measurements and MeasurementsRecord(**asdict(region.measurements)),
+        refined=region.refined,
     )
 
 
@@ -233,12 +244,12 @@ def _region(record: RegionRecord) -> Region:
     x0, y0, x1, y1 = record.box
     measured = record.measurements and Measurements(
         **{
-            name: value if name.endswith(_MILLIMETRES) else _number(value)
+            name: value if name.endswith(_MAY_BE_UNKNOWN) else _number(value)
             for name, value in record.measurements.model_dump().items()
         }
     )
     mask = None if record.mask is None else _mask(record.mask)[y0:y1, x0:x1]
-    return Region(record.label, _number(record.score), record.box, mask, measured)
+    return Region(record.label, _number(record.score), record.box, mask, measured, record.refined)
 
 
 def _run_lengths(mask: Mask, corner: tuple[int, int], size: tuple[int, int]) -> list[int]:
@@ -262,6 +273,10 @@ def _rle(mask: Mask | None, corner: tuple[int, int], size: tuple[int, int]) -> R
 
 def _mask(record: RleRecord) -> Mask:
     return decode_runs(runs_from_text(record.counts), record.size)
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _number(value: float | None) -> float:

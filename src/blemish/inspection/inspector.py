@@ -16,6 +16,7 @@ from blemish.inspection.engines import Engine
 from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_valid_mask
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.pipeline import FailedInspection, Pipeline
+from blemish.inspection.refine import open_refiner
 from blemish.inspection.result import Inspection, Outputs
 from blemish.inspection.support_set import open_bundle_engine
 
@@ -30,7 +31,9 @@ class Inspector:
         self.engine = engine
         self.manifest = manifest  # the bundle's, with what was changed on opening
         self.batch_size = batch_size
-        self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle))
+        name = "openvino" if engine.name == "openvino" else "onnxruntime"
+        refiner = open_refiner(bundle, name, engine.threads)
+        self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle), refiner)
 
     @classmethod
     def open(

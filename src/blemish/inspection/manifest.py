@@ -63,6 +63,17 @@ class Decision(FrozenModel):
     zones: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)  # name -> polygon in pixels of the image
 
 
+class EscapeForecast(FrozenModel):
+    """Defects that would pass at the threshold for a false-alarm rate, on validation images or synthetic ones."""
+
+    false_alarm: float
+    threshold: float
+    passed: int
+    defects: int
+    interval: tuple[float, float]  # 95 %, of the share that passes
+    synthetic: bool
+
+
 class Calibration(FrozenModel):
     """How the thresholds were chosen, on which images, and the error rates expected of them."""
 
@@ -74,6 +85,7 @@ class Calibration(FrozenModel):
     escape: tuple[float, float, float] | None = None
     warnings: list[str] = Field(default_factory=list)
     temperature: float | None = None
+    escapes: list[EscapeForecast] = Field(default_factory=list)
 
     def with_warning(self, text: str) -> "Calibration":
         """A copy that ends with this warning, once."""

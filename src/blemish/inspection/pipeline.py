@@ -1,5 +1,6 @@
-"""From images to inspections: load, prepare, run, stitch, decode, measure, decide, for one image or for a stream.
+"""From images to inspections: load, prepare, run, stitch, decode, refine, measure, decide.
 
+One image at a time, or a stream of them.
 In a stream, the next batch is read and prepared, and the last one decoded, while the network runs. Reading, preparing,
 running and decoding are calls that release Python's lock, so threads overlap. At most two batches and the results of
 two are in memory at a time, and a batch is closed early when its images are large.
@@ -24,6 +25,7 @@ from blemish.inspection.engines import Engine
 from blemish.inspection.image_job import ImageInput, ImageJob, ReferenceInput, image_name, load_job
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.measure import measure
+from blemish.inspection.refine import Refiner
 from blemish.inspection.result import Inspection, Region, Verdict
 from blemish.inspection.stitching import defect_names
 from blemish.inspection.uncertainty import with_uncertainty
@@ -61,6 +63,7 @@ class Pipeline:
     manifest: Manifest
     batch_size: int
     default_valid: Mask | None = None  # (H, W), of any image without masks of its own
+    refiner: Refiner | None = None
 
     def load(
         self,
@@ -123,10 +126,13 @@ class Pipeline:
             raise ImageError(f"{job.source}: {error}" if job.source else str(error)) from error
 
     def finish(self, job: ImageJob) -> Inspection:
-        """Stitch, decode, measure and decide, after the network has run on all tiles."""
+        """Stitch, decode, refine, measure and decide, after the network has run on all tiles."""
         begin = time.perf_counter()
         decision = self.get_decision(job.product)
         decoded = decode(job.stitcher.finish(), self.manifest, decision, job.size, job.valid)
+        if self.refiner is not None and decoded.regions and decoded.heat_map is not None:
+            regions = self.refiner.refine(decoded.regions, job.image, decoded.heat_map, job.valid)
+            decoded.regions = [region for region in regions if region.area >= decision.min_area_px]
         for region in decoded.regions:
             self._measure(region, job.image)
         class_scores = decoded.class_scores

@@ -109,7 +109,11 @@ class Outputs(_ByValue):
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """Geometry of one region. Lengths in px and, where the scale is known, the same in mm."""
+    """Geometry of one region. Lengths in px and, where the scale is known, the same in mm.
+
+    `length_px_u` is the expanded uncertainty of `length_px`, and so on; see `blemish.inspection.uncertainty`, which
+    defines it. None: nothing is known of it.
+    """
 
     area_px: float
     perimeter_px: float
@@ -134,6 +138,24 @@ class Measurements:
     feret_min_mm: float | None = None
     rectangle_length_mm: float | None = None
     rectangle_width_mm: float | None = None
+    area_px_u: float | None = None
+    perimeter_px_u: float | None = None
+    length_px_u: float | None = None
+    mean_width_px_u: float | None = None
+    max_width_px_u: float | None = None
+    feret_max_px_u: float | None = None
+    feret_min_px_u: float | None = None
+    rectangle_length_px_u: float | None = None
+    rectangle_width_px_u: float | None = None
+    area_mm2_u: float | None = None
+    perimeter_mm_u: float | None = None
+    length_mm_u: float | None = None
+    mean_width_mm_u: float | None = None
+    max_width_mm_u: float | None = None
+    feret_max_mm_u: float | None = None
+    feret_min_mm_u: float | None = None
+    rectangle_length_mm_u: float | None = None
+    rectangle_width_mm_u: float | None = None
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -145,6 +167,7 @@ class Region(_ByValue):
     box: tuple[int, int, int, int]  # x0 y0 x1 y1, x1 and y1 exclusive
     mask: Mask | None = None  # of the size of the box
     measurements: Measurements | None = None
+    refined: bool | None = None  # whether its border is that of the defect, refined; None: nothing refines it
 
     @property
     def area(self) -> int:

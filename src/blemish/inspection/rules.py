@@ -16,7 +16,7 @@ from blemish.errors import DecisionError, unknown
 from blemish.inspection.result import Measurements, Region
 
 Action = Literal["reject", "review", "ignore"]
-MEASUREMENTS = ("score", *(f.name for f in fields(Measurements)))
+MEASUREMENTS = ("score", *(f.name for f in fields(Measurements) if not f.name.endswith("_u")))
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,

@@ -13,10 +13,17 @@ import numpy as np
 from blemish.arrays import FloatImage, FloatMap, Mask, Points
 
 MAX_TRIES = 12  # attempts at a defect that lies on the part and can be seen
-MIN_CHANGE = 0.05  # smallest mean change inside a defect, share of full scale
+MIN_CHANGE = 0.05  # smallest mean change of the pixels of a defect that change at all, share of full scale
+MIN_CHANGED = 0.1  # share of a defect's pixels that change at all
 MIN_PIXELS = 8
 MIN_ON_PART = 0.9  # share of a defect's pixels that lie on the part
-SIZES = {"line": (0.08, 0.6), "spot": (0.02, 0.12), "patch": (0.04, 0.2), "large": (0.25, 0.7)}  # of the part's extent
+SIZES = {
+    "line": (0.08, 0.6),
+    "spot": (0.02, 0.12),
+    "patch": (0.04, 0.2),
+    "large": (0.25, 0.7),
+    "dots": (0.08, 0.35),
+}  # of the part's extent
 
 Filled = tuple[FloatMap, FloatImage]  # coverage (H, W) in [0, 1], and the pixels (H, W, C) under it
 
@@ -46,7 +53,8 @@ def add_judging_defect(
         changed = image + cover[..., None] * (filling - image)
         changed = np.asarray(np.clip(changed, 0, 1), np.float32)
         mask = mask & part
-        if float(np.abs(changed - image).mean(axis=2)[mask].mean()) >= MIN_CHANGE:
+        change = np.abs(changed - image).mean(axis=2)[mask]
+        if (change > 0).mean() >= MIN_CHANGED and float(change[change > 0].mean()) >= MIN_CHANGE:
             return changed, mask
     return None
 
@@ -95,8 +103,19 @@ def _large(image: FloatImage, other: FloatImage, center: Points, length: float, 
     return cover, _recolour(image, rng) if way == 2 else _elsewhere(other, rng)
 
 
+def _dots(image: FloatImage, other: FloatImage, center: Points, length: float, rng: np.random.Generator) -> Filled:
+    """A polygon full of dots of another colour, between which the surface is as it was: all of the polygon counts."""
+    cover = _fill(_polygon(center, length, rng), image.shape[:2])
+    dots = np.zeros(image.shape[:2], np.uint8)
+    radius = max(1, round(length * rng.uniform(0.02, 0.06)))
+    for _ in range(int(rng.integers(15, 60))):
+        x, y = (center + rng.uniform(-0.5, 0.5, 2) * length).round().astype(int).tolist()
+        cv2.circle(dots, (x, y), radius, 1, -1)
+    return cover, np.where(dots[..., None] > 0, _recolour(image, rng), image)
+
+
 JUDGING_KINDS: dict[str, Callable[[FloatImage, FloatImage, Points, float, np.random.Generator], Filled]] = {
-    "line": _line, "spot": _spot, "patch": _patch, "large": _large,
+    "line": _line, "spot": _spot, "patch": _patch, "large": _large, "dots": _dots,
 }  # fmt: skip
 
 

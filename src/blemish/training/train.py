@@ -156,7 +156,10 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         origin,
         bundle,
         target=target,
+        forecast=True,
         cross_fitted=None if crossed is None else (fold_images(dataset), crossed.results),
+        refine=config.refine == "auto",
+        with_uncertainty=True,
     )
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)

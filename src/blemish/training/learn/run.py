@@ -65,6 +65,7 @@ class RunConfig(BaseModel):
     escape: float | None = Field(default=None, ge=0, lt=1)
     cost_escape: float | None = Field(default=None, gt=0)
     class_thresholds: bool = False
+    refine: Literal["auto", "off"] = "auto"  # auto: ship a refinement of regions where it proves to be better
     trainer: dict[str, Any] = {}  # Lightning's accelerator, devices, num_nodes, strategy, precision
     workers: int = Field(default=0, ge=0)
 
@@ -96,6 +97,7 @@ class RunSettings(TypedDict, total=False):
     escape: float | None
     cost_escape: float | None
     class_thresholds: bool | None
+    refine: Literal["auto", "off"] | None
     trainer: dict[str, Any] | None
     workers: int | None
 

@@ -9,17 +9,20 @@ import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 
 import blemish
+from blemish.arrays import Scores
 from blemish.dataset.sample import SPLITS, Dataset, Sample
 from blemish.dataset.valid_mask import valid_mask
 from blemish.dataset.write import dataset_sha256
@@ -51,7 +54,10 @@ from blemish.training.ship.calibrate import (
     min_good_images,
 )
 from blemish.training.ship.calibration_data import CalibrationData, collect_by_product
+from blemish.training.ship.estimate_uncertainty import estimate_uncertainty
+from blemish.training.ship.forecast import forecast_escapes, score_synthetic_defects
 from blemish.training.ship.parity import certify, library_versions
+from blemish.training.ship.refine import make_refiner
 
 OPSET = 17
 # Share of the certified images for which graph and network may give different verdicts, or one of them: thresholds lie
@@ -110,13 +116,18 @@ def ship(
     *,
     target: CalibrationTarget,
     cross_fitted: tuple[Sequence[Sample], list[Inspection]] | None = None,
+    refine: bool = False,
+    forecast: bool = False,
+    with_uncertainty: bool = False,
     log_level: int = logging.INFO,
 ) -> Path:
     """Export, certify, calibrate and write the bundle of a trained method.
 
     Thresholds come from the validation images of `origin.dataset`, or from `cross_fitted` images with their results,
-    and never from the images for tuning. Raises ExportError where the graph does not agree with the network; then
-    nothing is written.
+    and never from the images for tuning. `refine` says whether to teach the refinement of regions, `forecast`
+    whether to count the defects that would pass, synthetic ones where no validation image is defective,
+    `with_uncertainty` whether to estimate how far measurements are from the truth.
+    Raises ExportError where the graph does not agree with the network; then nothing is written.
     """
     log.log(log_level, "exporting the graph")
     graph = export_graph(method, view.input)
@@ -144,7 +155,8 @@ def ship(
     log.log(log_level, f"calibrating thresholds on {len(samples)} images")
     if cross_fitted is None:
         results = inspector.inspect(list(samples))
-    decisions = _calibrate_products(method, manifest, results, samples, target, source, origin.dataset)
+    defects = partial(score_synthetic_defects, inspector, held_out, origin.seed) if forecast else None
+    decisions = _calibrate_products(method, manifest, results, samples, target, source, origin.dataset, defects)
     decided = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
     same = verdict_agreement(compared, decided)
     if round((1 - same) * len(compared)) > max(1, MAX_VERDICT_CHANGES * len(compared)):
@@ -153,7 +165,18 @@ def ship(
             "images; nothing was shipped"
         )
     certificate = certificate.model_copy(update={"verdict_agreement": same})
-    return write_bundle(path, graph, manifest.model_copy(update={**decisions, "certificate": certificate}), members)
+    update: dict[str, Any] = {**decisions, "certificate": certificate}
+    if refine:
+        update["refinement"], more = make_refiner(decided, origin.dataset, origin.seed)
+        members |= more
+    manifest = manifest.model_copy(update=update)
+    if with_uncertainty:
+        log.log(log_level, "estimating the uncertainty of measurements")
+        with TemporaryDirectory() as folder:
+            complete = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, members))
+        known = estimate_uncertainty(type(method), complete, origin.dataset, origin.seed, cross_fitted)
+        manifest = manifest.model_copy(update={"measurement_uncertainty": known})
+    return write_bundle(path, graph, manifest, members)
 
 
 def _calibrate_products(
@@ -164,6 +187,7 @@ def _calibrate_products(
     target: CalibrationTarget,
     source: Source,
     dataset: Dataset,
+    synthetic_defects: Callable[[], Scores] | None,
 ) -> dict[str, Any]:
     """Decision and calibration of all images together, and of each product with enough good images."""
     outputs = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
@@ -179,6 +203,10 @@ def _calibrate_products(
         )
 
     decision, calibration = decide(overall)
+    if synthetic_defects is not None and source != "training" and overall.good:
+        real, good = np.asarray(overall.defective), np.asarray(overall.good)
+        escapes = forecast_escapes(good, real if len(real) else synthetic_defects(), synthetic=not len(real))
+        calibration = calibration.model_copy(update={"escapes": escapes})
     products: dict[str, ProductDecision] = {}
     names = sorted({sample.product for sample in dataset.samples if sample.product is not None})
     for name in names if len(names) > 1 else ():

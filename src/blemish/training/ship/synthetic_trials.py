@@ -17,10 +17,12 @@ from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image
 from blemish.synthesis.apply import apply, used_scale
 from blemish.synthesis.defect_spec import parse_defect_spec
+from blemish.synthesis.diffuse_defects import DIFFUSE_KINDS, add_diffuse_defect
 from blemish.synthesis.judging_defects import JUDGING_KINDS, add_judging_defect
 from blemish.synthesis.scene import find_part_mask
 
 Family = Literal["taught", "judge"]
+DIFFUSE_EVERY = 4  # of so many taught defects one has no sharp edge
 MAX_ATTEMPTS = 4  # seeds tried for one defect
 
 # Every size from a few pixels to most of the part, dark and light, of other colours and of other surface.
@@ -88,6 +90,13 @@ def synthetic_trials(samples: Sequence[Sample], count: int, seed: int, family: F
 def _taught(
     image: FloatImage, valid: Mask | None, seed: tuple[int, ...], level: float
 ) -> tuple[FloatImage, Mask, str] | None:
+    if seed[1] % DIFFUSE_EVERY == DIFFUSE_EVERY - 1:
+        kind = DIFFUSE_KINDS[seed[1] // DIFFUSE_EVERY % len(DIFFUSE_KINDS)]
+        unit = image / np.float32(level)
+        part = find_part_mask(unit)
+        part = part if valid is None else part & valid
+        diffuse = add_diffuse_defect(unit, part, kind, np.random.default_rng(seed))
+        return None if diffuse is None else (diffuse[0] * np.float32(level), diffuse[1], kind)
     scene = apply(TAUGHT, image, seed, valid=valid, level=level)
     if not scene.defects:
         return None

@@ -1,0 +1,173 @@
+"""The refinement of regions: geometry of windows, borders, what is declined and what becomes one."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blemish.inspection.refine import (
+    INPUTS,
+    MAX_REGIONS,
+    SIDE,
+    GoodMemory,
+    Refiner,
+    RefineWindow,
+    find_window,
+    new_border,
+    window_inputs,
+)
+from blemish.inspection.result import Outputs, Region
+
+LEVELS = (1.0, 2.0)
+
+
+class BrightPixels:
+    """In place of the network: pixels much brighter than their surroundings are the defect."""
+
+    name, threads = "test", None
+
+    def __init__(self):
+        self.windows = 0
+
+    def run(self, batch):
+        self.windows += len(batch)
+        return Outputs(mask_scores=(batch[:, :1] > 1).astype(np.float32))
+
+
+class Everything(BrightPixels):
+    def run(self, batch):
+        return Outputs(mask_scores=np.ones_like(batch[:, :1]))
+
+
+def flat_memory(channels=1):
+    return GoodMemory(
+        np.concatenate([np.full((8, 8, channels), 0.4), np.full((8, 8, channels), 0.02)], 2).astype(np.float32)
+    )
+
+
+def surface(size=(200, 300), channels=1):
+    grain = np.random.default_rng(0).normal(100, 3, (*size, 1)).clip(0, 255).astype(np.uint8)
+    return np.repeat(grain, channels, axis=2)
+
+
+def square_region(x, y, side, score=3.0):
+    return Region("defect", score, (x, y, x + side, y + side), np.ones((side, side), bool))
+
+
+def heat_of(regions, size=(200, 300)):
+    heat = np.zeros(size, np.float32)
+    for region in regions:
+        x0, y0, x1, y1 = region.box
+        heat[y0:y1, x0:x1] = region.score
+    return heat
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_window_holds_its_region_and_lies_in_the_image_where_it_fits(data):
+    height, width = data.draw(st.tuples(st.integers(8, 400), st.integers(8, 400)))
+    x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
+    window = find_window((x0, y0, x1, y1), (height, width))
+    assert window.left <= x0
+    assert x1 <= window.left + window.side
+    assert window.top <= y0
+    assert y1 <= window.top + window.side
+    for begin, length in ((window.left, width), (window.top, height)):
+        assert (begin >= 0 and begin + window.side <= length) or window.side > length
+    pixels = data.draw(st.integers(0, 9)) + np.arange(height * width).reshape(height, width)
+    crop = window.crop(pixels)
+    assert crop.shape == (window.side, window.side)
+    assert crop[y0 - window.top, x0 - window.left] == pixels[y0, x0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_scratch_within_a_wide_region_gets_its_own_border(channels, dtype):
+    image = surface(channels=channels)
+    image[60:63, 100:160] = 250
+    truth = np.zeros(image.shape[:2], bool)
+    truth[60:63, 100:160] = True
+    region = Region("defect", 3.0, (98, 50, 162, 73), np.ones((23, 64), bool))
+    scaled = image if dtype == np.uint8 else (image / 255 * (65535 if dtype == np.uint16 else 1)).astype(dtype)
+    (refined,) = Refiner(BrightPixels(), flat_memory(channels), LEVELS).refine([region], scaled, heat_of([region]))
+    assert refined.refined
+    assert refined.box == (100, 60, 160, 63)
+    assert refined.mask.all()
+    assert (refined.label, refined.score) == ("defect", 3.0)
+    assert region.refined is None  # the given one is as it was
+
+
+def test_a_region_larger_than_the_networks_window_keeps_its_place_to_a_pixel_of_the_window():
+    image = surface((600, 700))
+    image[200:420, 150:400] = 250
+    region = Region("defect", 3.0, (120, 180, 440, 450), np.ones((270, 320), bool))
+    heat = heat_of([region], (600, 700))
+    (refined,) = Refiner(BrightPixels(), flat_memory(), LEVELS).refine([region], image, heat)
+    step = find_window(region.box, heat.shape).side / SIDE
+    np.testing.assert_allclose(refined.box, (150, 200, 400, 420), atol=step)
+
+
+@pytest.mark.parametrize("engine", [Everything(), BrightPixels()])
+def test_a_window_full_of_defect_or_without_any_leaves_the_region_as_it_is(engine):
+    region = square_region(100, 80, 20)
+    (refined,) = Refiner(engine, flat_memory(), LEVELS).refine([region], surface(), heat_of([region]))
+    assert refined.refined is False
+    assert refined.box == region.box
+    np.testing.assert_array_equal(refined.mask, region.mask)
+
+
+def test_a_defect_elsewhere_in_the_window_is_not_the_regions_and_invalid_pixels_never_are():
+    image = surface()
+    image[80:90, 100:110] = 250
+    image[80:90, 140:150] = 250  # in the window, away from the region
+    region, refiner = square_region(95, 75, 20), Refiner(BrightPixels(), flat_memory(), LEVELS)
+    (refined,) = refiner.refine([region], image, heat_of([region]))
+    assert refined.box == (100, 80, 110, 90)
+    valid = np.ones(image.shape[:2], bool)
+    valid[:, 105:] = False
+    (refined,) = refiner.refine([region], image, heat_of([region]), valid)
+    assert refined.box == (100, 80, 105, 90)
+
+
+def test_two_regions_of_one_scratch_become_one_and_others_stay_two():
+    image = surface()
+    image[60:63, 100:200] = 250
+    image[150:160, 50:60] = 250
+    parts = [Region("defect", s, (x, 55, x + 30, 68), np.ones((13, 30), bool)) for x, s in ((100, 2.5), (165, 4.0))]
+    regions = [*parts, square_region(45, 145, 20)]
+    refined = Refiner(BrightPixels(), flat_memory(), LEVELS).refine(regions, image, heat_of(regions))
+    assert sorted((region.box, region.score) for region in refined) == [
+        ((50, 150, 60, 160), 3.0),
+        ((100, 60, 200, 63), 4.0),
+    ]
+
+
+def test_only_the_strongest_of_many_regions_are_refined_and_none_is_lost():
+    image = surface((400, 400))
+    regions = [square_region(10 + 35 * (i % 10), 10 + 35 * (i // 10), 8, 2.0 + i) for i in range(MAX_REGIONS + 5)]
+    for region in regions:
+        x0, y0, _, _ = region.box
+        image[y0 + 2 : y0 + 6, x0 + 2 : x0 + 6] = 250
+    engine = BrightPixels()
+    refined = Refiner(engine, flat_memory(), LEVELS).refine(regions, image, heat_of(regions, (400, 400)))
+    assert engine.windows == MAX_REGIONS
+    assert [region.refined for region in refined] == [False] * 5 + [True] * MAX_REGIONS
+
+
+def test_inputs_are_finite_on_a_level_image_smaller_than_a_window():
+    image = np.full((20, 30, 3), 128, np.uint8)
+    region = Region("defect", 5.0, (0, 0, 30, 20))
+    window = find_window(region.box, (20, 30))
+    inputs = window_inputs(image, np.full((20, 30), 5.0, np.float32), region, window, flat_memory(3), LEVELS)
+    assert inputs.shape == (INPUTS, SIDE, SIDE)
+    assert np.isfinite(inputs).all()
+
+
+def test_specks_are_no_part_of_a_defect():
+    probabilities = np.zeros((SIDE, SIDE), np.float32)
+    probabilities[40:60, 40:60] = 1
+    probabilities[30:32, 30:32] = 1
+    region = Region("defect", 3.0, (28, 28, 64, 64), np.ones((36, 36), bool))
+    refined = new_border(region, probabilities, RefineWindow(0, 0, SIDE), (SIDE, SIDE), None)
+    assert refined.box == (40, 40, 60, 60)

@@ -1,0 +1,182 @@
+"""The refinement of regions ships only where it proves to be better: taught, sabotaged, and too few images."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from graphs import make_bundle, model
+from onnx import helper
+
+from blemish.dataset.sample import Dataset, Sample
+from blemish.imaging.read import read_image, write_image
+from blemish.inspection.bundle import open_bundle, write_bundle
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Decision
+from blemish.inspection.result import Region
+from blemish.training.ship import refine
+from blemish.training.ship.refine import RefinementJudgement, make_refiner, mask_iou, union_of_regions
+from blemish.training.ship.refine_network import RefineNetwork
+from blemish.training.ship.synthetic_trials import synthetic_trials
+
+LEVELS = (1.0, 2.0)
+SIDE = 128
+
+
+def blurred_difference() -> bytes:
+    """The map is the difference from a grey of 0.6, blurred as maps of deep features are."""
+    nodes = [
+        helper.make_node("Sub", ["images", "grey"], ["signed"]),
+        helper.make_node("Abs", ["signed"], ["difference"]),
+        helper.make_node("AveragePool", ["difference"], ["blurred"], kernel_shape=[21, 21], pads=[10] * 4),
+        helper.make_node("ReduceMean", ["blurred"], ["anomaly_map"], axes=[1], keepdims=0),
+        helper.make_node("ReduceMax", ["anomaly_map"], ["anomaly_score"], axes=[1, 2], keepdims=0),
+    ]
+    shapes = {"anomaly_score": ["n"], "anomaly_map": ["n", "h", "w"]}
+    return model(nodes, shapes, constants=[("grey", np.float32([0.6]))])
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Good images of a fine texture: 24 to train on, 8 held out for tuning."""
+    folder = tmp_path_factory.mktemp("good")
+    samples = []
+    for number in range(32):
+        rng = np.random.default_rng(number)
+        surface = 0.6 + 0.02 * cv2.GaussianBlur(rng.normal(size=(SIDE, SIDE)).astype(np.float32), (0, 0), 1) / 0.3
+        write_image(folder / f"{number}.png", np.round(surface.clip(0, 1) * 255).astype(np.uint8)[..., None])
+        split = "train" if number < 24 else "tuning"
+        samples.append(Sample(image=folder / f"{number}.png", label="good", split=split))
+    return Dataset(samples=tuple(samples), root=folder, format="list")
+
+
+@pytest.fixture(scope="module")
+def inspector(tmp_path_factory: pytest.TempPathFactory) -> Inspector:
+    path = tmp_path_factory.mktemp("bundle") / "test.blemish"
+    decision = Decision(review=0.045, reject=0.05, map_low=0.025, map_high=0.035, edge=0.5)
+    make_bundle(path, blurred_difference(), ["anomaly_score", "anomaly_map"], decision, side=SIDE)
+    return Inspector.open(path, threads=1)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MIN_GOOD": 20, "TAUGHT": 80, "JUDGED": 60, "STEPS": 60}.items():
+        monkeypatch.setattr(refine, name, value)
+
+
+@pytest.mark.slow
+def test_a_taught_refiner_ships_and_finds_borders_of_defects_of_a_third_kind(
+    inspector: Inspector, good: Dataset, short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refine, "STEPS", 150)
+    refinement, members = make_refiner(inspector, good, seed=0)
+    assert refinement is not None
+    assert refinement.shipped, refinement.reason
+    assert refinement.gain is not None
+    assert refinement.gain[0] >= refine.MIN_GAIN
+    assert set(members) == {refinement.graph, refinement.memory}
+    onnx.checker.check_model(onnx.load_from_string(members[refinement.graph]))
+
+    manifest = inspector.manifest.model_copy(update={"refinement": refinement})
+    path = write_bundle(tmp_path / "refined.blemish", inspector.bundle.graph, manifest, members)
+    assert open_bundle(path).manifest.refinement == refinement
+    refining = Inspector.open(path, threads=1)
+    image = read_image(good.samples[30].image).copy()
+    truth = np.zeros(image.shape[:2], np.uint8)
+    cv2.line(truth, (30, 40), (90, 75), 1, 3)
+    image[truth > 0] = 30
+    coarse, refined = inspector.inspect(image), refining.inspect(image)
+    ious = [mask_iou(union_of_regions(r.regions, truth.shape), truth > 0) for r in (coarse, refined)]
+    assert ious[1] > ious[0] + 0.2
+    assert (coarse.score, coarse.verdict) == (refined.score, refined.verdict)
+    assert [region.refined for region in coarse.regions] == [None]
+    assert [region.refined for region in refined.regions] == [True]
+    clean = read_image(good.samples[30].image)
+    assert refining.inspect(clean) == inspector.inspect(clean)
+
+
+def test_the_same_seed_gives_the_same_members() -> None:
+    taught = [refine.teach_refiner(*windows, 4, 3) for windows in [random_windows()] * 2]
+    first, second = (refine.export_refiner(network) for network in taught)
+    assert first == second
+
+
+def random_windows() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(8, 7, 128, 128)).astype(np.float32), rng.random((8, 128, 128), np.float32)
+
+
+def test_a_sabotaged_refiner_does_not_ship(
+    inspector: Inspector, good: Dataset, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Upended(RefineNetwork):
+        """Says of the region what is not the defect: its rim."""
+
+        def forward(self, inputs):
+            return ((inputs[:, 6:7] > 0) & (inputs[:, :1].abs() < 0.4)).float()
+
+    monkeypatch.setattr(refine, "teach_refiner", lambda *arguments: Upended().eval())
+    refinement, members = make_refiner(inspector, good, seed=0)
+    assert refinement is not None
+    assert not refinement.shipped
+    assert members == {}
+    assert refinement.refined_iou < refinement.coarse_iou
+    assert "not refined" in refinement.summary
+
+
+def test_too_few_good_images_ship_none_and_say_so(inspector: Inspector, good: Dataset, short: None) -> None:
+    few = good.with_samples(good.samples[:15])
+    refinement, members = make_refiner(inspector, few, seed=0)
+    assert refinement is not None
+    assert not refinement.shipped
+    assert members == {}
+    assert "15 good images" in refinement.reason
+
+
+def test_regions_that_no_anomaly_map_gives_are_left_alone(inspector: Inspector, good: Dataset) -> None:
+    manifest = inspector.manifest.model_copy(update={"outputs": ["mask_scores"]})
+    other = Inspector(inspector.bundle, inspector.engine, manifest)
+    assert make_refiner(other, good, seed=0) == (None, {})
+
+
+def judged(grown: int, kind_grown: dict[str, int] | None = None) -> RefinementJudgement:
+    """Trials whose coarse regions are 4 px too large, and refined ones as much as given (by kind)."""
+    judgement = RefinementJudgement()
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        kind = ("line", "large")[number % 2]
+        x, y, side = (int(v) for v in rng.integers(20, 60, 3))
+        truth = np.zeros((160, 160), bool)
+        truth[y : y + side, x : x + side] = True
+        regions = [
+            [Region("defect", 1.0, (x - g, y - g, x + side + g, y + side + g))]
+            for g in (4, (kind_grown or {}).get(kind, grown))
+        ]
+        judgement.add(kind, truth, *regions)
+    return judgement
+
+
+def test_what_the_judgement_concludes() -> None:
+    better = judged(1).conclude(LEVELS, 100, 0)
+    assert better.shipped
+    assert better.coarse_iou < better.refined_iou
+    assert better.gain[0] <= better.refined_iou - better.coarse_iou <= better.gain[1]
+    assert not judged(8).conclude(LEVELS, 100, 0).shipped
+    assert not judged(4).conclude(LEVELS, 100, 0).shipped
+    partly = judged(0, {"large": 6}).conclude(LEVELS, 100, 0)
+    assert not partly.shipped
+    assert "large" in partly.reason
+    few = judged(1)
+    few.kinds = few.kinds[:10]
+    assert not few.conclude(LEVELS, 100, 0).shipped
+
+
+def test_images_to_teach_and_to_judge_by_differ(good: Dataset) -> None:
+    training, held_out = refine._good_images(good)
+    assert not {s.image for s in training} & {s.image for s in held_out}
+    taught = {trial.sample.image for trial in synthetic_trials(training, 30, 0, "taught")}
+    assert not taught & {s.image for s in held_out}
+    only_validation = good.with_samples(replace(s, split="val") if s.split == "tuning" else s for s in good.samples)
+    assert {s.split for s in refine._good_images(only_validation)[1]} == {"val"}
