@@ -15,6 +15,7 @@ from blemish.cli.options import (
     FormatOption,
     GoodOption,
     JsonOption,
+    LanguageOption,
     RootOption,
     SplitOption,
     ThreadsOption,
@@ -317,3 +318,47 @@ def _show_robustness(found: "Robustness") -> None:
     limits = found.limits.model_dump(exclude_none=True)
     named = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in limits.items())
     console.print(f"limits for picture alarms: {named or 'none is needed'}")
+
+
+@qualify.command()
+def report(
+    bundle: BundleArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="file to write: .html or .pdf", show_default="NAME-dossier.html at BUNDLE"),
+    ] = None,
+    audit: Annotated[Path | None, typer.Option(metavar="FILE", help="of `blemish data audit --json`")] = None,
+    evaluation: Annotated[Path | None, typer.Option(metavar="FILE", help="of `blemish evaluate --json`")] = None,
+    pod: Annotated[Path | None, typer.Option(metavar="FILE", help="of `blemish pod --json`")] = None,
+    gauge: Annotated[Path | None, typer.Option(metavar="FILE", help="of `blemish qualify gauge --json`")] = None,
+    robustness: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="of `blemish qualify robustness --json`")
+    ] = None,
+    drift: Annotated[Path | None, typer.Option(metavar="FILE", help="of `blemish qualify drift --json`")] = None,
+    golden: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="of `blemish evaluate --json`, on the golden set")
+    ] = None,
+    scale: Annotated[Path | None, typer.Option(metavar="FILE", help="of `blemish scale --json`")] = None,
+    language: LanguageOption = "en",
+) -> None:
+    """Write the dossier of BUNDLE for an auditor: all evidence on one page, what is missing, and clauses it speaks to.
+
+    Everything that the bundle carries is in it: provenance, certificate, thresholds and their proof. The rest comes
+    from files that other commands write with --json. A .pdf needs the extra `pdf`.
+    """
+    from blemish.files import write_atomic
+    from blemish.inspection.bundle import open_bundle
+    from blemish.qualify.dossier import render_dossier
+    from blemish.report.pdf import html_to_pdf
+
+    opened = open_bundle(bundle)
+    given = {
+        "audit": audit, "evaluation": evaluation, "pod": pod, "gauge": gauge, "robustness": robustness, "drift": drift,
+        "golden": golden, "scale": scale,
+    }  # fmt: skip
+    target = out or opened.path.with_name(f"{opened.path.stem}-dossier.html")
+    if target.suffix.lower() not in (".html", ".pdf"):
+        raise OptionError(f"--out {target}: name a file .html or .pdf")
+    page = render_dossier(opened, {name: path for name, path in given.items() if path is not None}, language)
+    write_atomic(target, html_to_pdf(page) if target.suffix.lower() == ".pdf" else page)
+    console.print(f"[bold]{target}[/bold]", soft_wrap=True)
