@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from blemish.cli.console import console, messages, write_json
+from blemish.cli.console import console, messages, warn, write_json
 from blemish.cli.options import BundleArgument, JsonOption
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def decide(
     if json is not None:
         write_json(decision.model_dump(mode="json"), json)
     _warn_if_unscaled(decision, manifest)
+    _warn_if_unreliable(decision, manifest)
 
 
 def _show_all(manifest: "Manifest", product: str | None, screen: Console) -> None:
@@ -122,3 +123,10 @@ def _warn_if_unscaled(decision: "Decision", manifest: "Manifest") -> None:
             check_decision(decision, scaled=False)
         except DecisionError:
             messages.print("note: rules use mm and this bundle has no scale; inspect with --px-per-mm")
+
+
+def _warn_if_unreliable(decision: "Decision", manifest: "Manifest") -> None:
+    from blemish.inspection.uncertainty import unreliable_rules
+
+    for line in unreliable_rules(decision, manifest):
+        warn(line)

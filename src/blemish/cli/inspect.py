@@ -251,16 +251,13 @@ def _write_marked(
 
 
 def _row(inspection: "Inspection") -> list[str]:
+    from blemish.report.measurement_text import format_size
+
     style = STYLES[str(inspection.verdict)]
     largest = ""
     measured = [region.measurements for region in inspection.regions if region.measurements is not None]
     if measured:
-        biggest = max(measured, key=lambda m: m.area_px)
-        largest = (
-            f"{biggest.length_px:.0f} × {biggest.mean_width_px:.0f} px"
-            if biggest.length_mm is None or biggest.mean_width_mm is None
-            else f"{biggest.length_mm:.2f} × {biggest.mean_width_mm:.2f} mm"
-        )
+        largest = format_size(max(measured, key=lambda m: m.area_px))
     return [
         escape(str(inspection.source)),
         f"[{style}]{inspection.verdict}[/{style}]",

@@ -8,6 +8,7 @@ import numpy as np
 
 from blemish.arrays import Mask
 from blemish.dataset.ground_truth import (
+    Instance,
     defect_instances,
     find_defect_classes,
     has_mask,
@@ -28,6 +29,7 @@ from blemish.evaluation.defect_recall import (
 )
 from blemish.evaluation.detections import Detections
 from blemish.evaluation.evaluation import Evaluation, MetricSet
+from blemish.evaluation.geometry_metrics import ImageGeometry, geometry_metrics, match_geometry
 from blemish.evaluation.image_metrics import image_metrics
 from blemish.evaluation.label_metrics import label_metrics
 from blemish.evaluation.mask_metrics import RegionOverlap, mask_metrics, match_masks, measure_overlap
@@ -58,6 +60,7 @@ class EvaluatedImage:
     matches: DefectMatches | None = None
     true_classes: frozenset[str] | None = None  # annotated defect classes
     probabilities: dict[str, float] | None = None  # of each of the bundle's defect classes
+    geometry: ImageGeometry | None = None  # of a defective image
 
 
 def evaluate(
@@ -167,7 +170,27 @@ def _compare(image: EvaluatedImage, result: Inspection, names: list[str]) -> Eva
     probabilities = None
     if true_classes is not None and result.class_scores is not None:
         probabilities = {name: result.class_scores[name] for name in names}
-    return replace(image, matches=_match_regions(sample, result, mask, boxes), probabilities=probabilities)
+    return replace(
+        image,
+        matches=_match_regions(sample, result, mask, boxes),
+        probabilities=probabilities,
+        geometry=measure_image_geometry(sample, result),
+    )
+
+
+def measure_image_geometry(sample: Sample, result: Inspection) -> ImageGeometry | None:
+    """The geometry of an image's defects: of their masks where both sides have them, else of their boxes, else None.
+
+    Raises ImageError for a mask that cannot be read.
+    """
+    if not sample.defective:
+        return None
+    only_boxes = result.candidates is not None and result.candidates.masks is None
+    if has_mask(sample) and not only_boxes:
+        annotated: Sequence[Instance] | Sequence[Box] = defect_instances(sample, result.size)
+    else:
+        annotated = known_boxes(sample, result.size) or ()
+    return match_geometry(result.regions, annotated, result.valid, result.size)
 
 
 def _annotated_mask(sample: Sample, result: Inspection) -> Mask | None:
@@ -224,4 +247,5 @@ def _measure(inspector: Inspector, images: Sequence[EvaluatedImage], product: st
         boxes=box_metrics([i.boxes for i in images if i.boxes is not None]),
         sizes=recall_by_size(matches) or None if shapes or "boxes" in outputs else None,
         labels=labels,
+        geometry=geometry_metrics(i.geometry for i in images if i.geometry) if shapes or "boxes" in outputs else None,
     )

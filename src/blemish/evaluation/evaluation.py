@@ -12,6 +12,7 @@ from blemish.errors import MissingExtraError
 from blemish.evaluation.box_metrics import BoxMetrics
 from blemish.evaluation.class_metrics import ClassMetrics
 from blemish.evaluation.defect_recall import SizeRecall
+from blemish.evaluation.geometry_metrics import GeometryMetrics
 from blemish.evaluation.image_metrics import ImageMetrics
 from blemish.evaluation.label_metrics import LabelMetrics
 from blemish.evaluation.mask_metrics import MaskMetrics
@@ -22,7 +23,7 @@ from blemish.evaluation.speed import Speed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The metrics of a table, by group and field, with their names.
+# The metrics of a table, by group and field (or field of a field), with their names.
 METRIC_LABELS = {
     "image": {
         "auroc": "AUROC",
@@ -31,6 +32,8 @@ METRIC_LABELS = {
         "escape_rate": "escape rate",
         "overkill_rate": "overkill rate",
         "review_rate": "review rate",
+        "escape_at_1_percent": "escape rate at 1 % false alarms",
+        "escape_at_5_percent": "escape rate at 5 % false alarms",
     },
     "pixel": {"auroc": "AUROC", "ap": "average precision", "aupro": "AUPRO (FPR 0.3)", "iou": "IoU"},
     "masks": {
@@ -39,6 +42,17 @@ METRIC_LABELS = {
         "miou": "mean IoU of classes",
         "instance_ap50": "AP50 of instances",
         "defects_found": "defects found",
+    },
+    "geometry": {
+        "image_iou": "IoU, mean of images",
+        "defect_iou": "IoU, mean of defects",
+        "defect_iou_found": "IoU, mean of defects found",
+        "length.error": "median error of length",
+        "mean_width.error": "median error of width",
+        "area.error": "median error of area",
+        "length.covered": "lengths within their uncertainty",
+        "mean_width.covered": "widths within their uncertainty",
+        "area.covered": "areas within their uncertainty",
     },
     "boxes": {
         "map": "mAP",
@@ -73,6 +87,7 @@ class MetricSet:
     boxes: BoxMetrics | None
     sizes: list[SizeRecall] | None = None  # recall of defects by their size
     labels: LabelMetrics | None = None  # where images have several defect classes at once
+    geometry: GeometryMetrics | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +159,8 @@ class Evaluation:
             if row.low is not None and row.high is not None:
                 axes.plot([row.low, row.high], [y, y], color="#0e6ba8", linewidth=2)
             axes.plot(row.value, y, "o", color="#0e6ba8")
-        axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="value, with its 95 % interval")
+        largest = max(1.02, *(1.02 * row.value for row in rows))  # errors of measurements may be above 1
+        axes.set(xlim=(-0.02, largest), ylim=(len(rows) - 0.5, -0.5), xlabel="value, with its 95 % interval")
         if both:
             _, hits, alarms = threshold_counts(self.scores, self.defective)
             axes = figure.add_subplot(1, 2, 2)
@@ -175,12 +191,19 @@ class Evaluation:
 
     def _group_rows(self, group: str) -> Iterator[MetricRow]:
         for key, name in METRIC_LABELS[group].items():
-            found = getattr(getattr(self.metrics, group), key, None)
+            found = _find(self.metrics, f"{group}.{key}")
             if found is None:
                 continue
             bounds = {} if isinstance(found, float) else {"low": found.low, "high": found.high, "n": found.n}
-            own = {p: _value(getattr(getattr(each, group), key, None)) for p, each in self.products.items()}
+            own = {p: _value(_find(each, f"{group}.{key}")) for p, each in self.products.items()}
             yield MetricRow(group, name, _value(found) or 0.0, **bounds, products=own)
+
+
+def _find(metrics: Any, path: str) -> Any:
+    """The metric of a path such as `image.auroc`; None where there is none."""
+    for name in path.split("."):
+        metrics = getattr(metrics, name, None)
+    return metrics
 
 
 def _value(metric: Any) -> float | None:

@@ -13,7 +13,13 @@ from blemish.report.confusion import confusion_cells
 from blemish.report.formatting import percent
 from blemish.report.gallery import ImageGroup, InspectedSample
 from blemish.report.html import render_template
-from blemish.report.plots import plot_precision_recall, plot_precision_recall_by_class, plot_roc, plot_score_histogram
+from blemish.report.plots import (
+    plot_measured_values,
+    plot_precision_recall,
+    plot_precision_recall_by_class,
+    plot_roc,
+    plot_score_histogram,
+)
 from blemish.translation import ENGLISH, Translate, translator
 
 if TYPE_CHECKING:  # evaluation and report are rooms of one floor
@@ -46,6 +52,7 @@ def render_evaluation(
         sentences=summary_sentences(metrics, t),
         warnings=report_warnings(metrics, manifest, t),
         plots=_plots(manifest, inspections, t),
+        geometry_plot=_geometry_plot(images, t),
         verdicts=verdicts_by_class(inspections),
         gallery=gallery,
         cells=confusion_cells(images, metrics.get("classes", {}).get("classes", [])),
@@ -174,6 +181,22 @@ def verdicts_by_class(inspections: Sequence[InspectedSample]) -> list[dict[str, 
     for row in rows.values():
         row["total"] = sum(row[str(v)] for v in Verdict)
     return sorted(rows.values(), key=lambda row: (not row["good"], row["name"]))
+
+
+def _geometry_plot(images: Sequence["EvaluatedImage"], t: Translate) -> str:
+    """The scatter of measured against true values; empty where no defect with a known shape is found."""
+    names = {"length": t("length, px"), "mean_width": t("width, px"), "area": t("area, px²")}
+    found = [defect for i in images if i.geometry is not None for defect in i.geometry.defects if defect.measured]
+    if not found:
+        return ""
+    values = {
+        shown: (
+            np.array([getattr(defect.true, name) for defect in found], np.float64),
+            np.array([getattr(defect.measured, name) for defect in found], np.float64),
+        )
+        for name, shown in names.items()
+    }
+    return plot_measured_values(values, [t(defect.label) for defect in found], t)
 
 
 def _plots(manifest: Manifest, inspections: Sequence[InspectedSample], t: Translate) -> dict[str, str]:

@@ -17,6 +17,7 @@ from blemish.imaging.read import read_image
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Measurements, Verdict
 from blemish.report.formatting import reason_text
+from blemish.report.measurement_text import format_measurement
 from blemish.report.overlay import as_picture, choose_zoom, draw_boxes, draw_outline, draw_overlay, enlarge, heat_range
 from blemish.translation import ENGLISH, translator
 
@@ -167,11 +168,10 @@ def _draw_annotation(image: NDArray[Any], sample: Sample) -> Picture:
 
 
 def _sizes(own: Measurements | None) -> dict[str, str]:
-    """Length, width and area of a region, in mm where the scale is known."""
+    """Length, width and area of a region with their uncertainties, in mm where the scale is known."""
     if own is None:
         return {}
-    if own.length_mm is None or own.mean_width_mm is None or own.area_mm2 is None:
-        values = f"{own.length_px:.0f} px", f"{own.mean_width_px:.1f} px", f"{own.area_px:.0f} px²"
-    else:
-        values = f"{own.length_mm:.2f} mm", f"{own.mean_width_mm:.2f} mm", f"{own.area_mm2:.3g} mm²"
-    return dict(zip(("length", "width", "area"), values, strict=True))
+    return {
+        shown: format_measurement(own, name)
+        for shown, name in (("length", "length"), ("width", "mean_width"), ("area", "area"))
+    }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from blemish.arrays import FloatMap, Mask, Picture, PixelBox
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Region, Verdict
+from blemish.report.measurement_text import format_size
 from blemish.report.text import Colour, draw_text, place_bar, text_size
 from blemish.translation import ENGLISH, Translate, translator
 
@@ -111,14 +112,10 @@ def line_width(picture: Picture) -> int:
 
 
 def describe_region(region: Region, translate: Translate | None = None) -> str:
-    """A region in a few words: class, score, length and mean width, in mm where the scale is known."""
+    """A region in a few words: class, score, length and mean width, each with its uncertainty, in mm where known."""
     label = translate(region.label) if translate is not None else region.label
     words, own = f"{label} {region.score:.3g}", region.measurements
-    if own is None:
-        return words
-    if own.length_mm is None or own.mean_width_mm is None:
-        return f"{words}, {own.length_px:.0f} x {own.mean_width_px:.0f} px"
-    return f"{words}, {own.length_mm:.2f} x {own.mean_width_mm:.2f} mm"
+    return words if own is None else f"{words}, {format_size(own, in_picture=True)}"
 
 
 def _draw_region(picture: Picture, region: Region, zoom: int, colour: Colour) -> None:

@@ -118,6 +118,35 @@ def plot_precision_recall_by_class(name: str, curves: "dict[str, PrecisionRecall
     return _svg(name, (10.8, 4.2), draw)
 
 
+def plot_measured_values(values: dict[str, tuple[Scores, Scores]], labels: Sequence[str], t: Translate) -> str:
+    """True and measured values (N,) of several measurements, by their names, of N defects with class names.
+
+    Logarithmic axes, one scale for both; the line is where measured is true, the dotted ones are 25 % beside it.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    def draw(axes: Any) -> None:
+        grid = axes.get_subplotspec().subgridspec(1, len(values))
+        axes.set_axis_off()
+        panels = [axes.figure.add_subplot(cell) for cell in grid]
+        for panel, (name, (true, measured)) in zip(panels, values.items(), strict=True):
+            ends = np.array([min(true.min(), measured.min()) / 1.3, max(true.max(), measured.max()) * 1.3])
+            for factor, style in ((1.0, "-"), (1.25, ":"), (0.8, ":")):
+                panel.plot(ends, factor * ends, style, color=_INK, linewidth=0.8)
+            for label in sorted(set(labels)):
+                own = np.array([one == label for one in labels])
+                panel.plot(true[own], measured[own], "o", markersize=4, alpha=0.7, label=label)
+            panel.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+            panel.set(xlabel=t("true {name}", name=name), ylabel=t("measured"))
+            for axis in (panel.xaxis, panel.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ends[1] < 40 * ends[0] else (1.0,)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
+        _add_legend(panels[0])
+
+    return _svg("measured", (10.8, 4.2), draw)
+
+
 def plot_differences(rows: Sequence[tuple[str, float, float, float]], t: Translate) -> str:
     """For each method its difference to the best, with the low and high end of the interval: the best first, at 0."""
 

@@ -12,13 +12,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError
+from blemish.report.measurement_text import format_measurement
 from blemish.station.auth import User
 from blemish.station.models import InspectionRow, RecipeRow, RegionRow
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import (
     div,
     empty_state,
-    format_measure,
     hint,
     local_time,
     pager,
@@ -121,7 +121,7 @@ class TracePage:
                     thumbnail(self.page, row)
                     largest = max(row.regions, key=lambda region: region.area_px or 0.0, default=None)
                     if largest is not None:
-                        hint(format_measure(largest.measurements, "length"))
+                        hint(format_measurement(largest.measurements, "length"))
                     hint(local_time(row.created_at))
 
     def _filter(self) -> InspectionFilter:

@@ -4,13 +4,16 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from nicegui import ui
 
+from blemish.report.measurement_text import format_measurement
 from blemish.station.models import InspectionRow
 from blemish.station.pages.session import PageSession
 
 TILE_PX = 264
+VALUE_COLOUR, LIMIT_COLOUR, POINT_COLOUR = "#3b82c4", "#dc2626", "#94a3b8"  # of charts
 MAX_REGIONS = 12
 HEAT_OUTPUTS = {"anomaly_map", "mask_scores", "class_map"}  # outputs of a graph that give a heat map
 
@@ -133,15 +136,22 @@ def part_tile(
     stored: bool = True,
     kind: str = "overlay",
     new_tab: bool = False,
+    escape: bool = False,
 ) -> Iterator[None]:
-    """A small picture of a part with its verdicts, which leads to its card; labels follow in the block."""
-    with ui.link(target=f"/card/{inspection_id}", new_tab=new_tab).classes("thumb"):
+    """A small picture of a part with its verdicts, which leads to its card; labels follow in the block.
+
+    `escape`: the last verdict passes a defective part, and so it is shown as an error and not as a pass.
+    """
+    with ui.link(target=f"/card/{inspection_id}", new_tab=new_tab).classes("thumb escape" if escape else "thumb"):
         inspection_image(page, inspection_id, stored, kind)
         with ui.element("div"):
             for index, verdict in enumerate(verdicts):
                 if index:
                     ui.label(" → ").style("display: inline")
-                verdict_badge(page, verdict)
+                if escape and index == len(verdicts) - 1:
+                    ui.label(page.t("escape")).classes("verdict escape")
+                else:
+                    verdict_badge(page, verdict)
         yield
 
 
@@ -156,7 +166,7 @@ def part_name(page: PageSession, part_id: str | None, inspection_id: int) -> str
 
 
 def measurement_table(page: PageSession, row: InspectionRow, limit: int = MAX_REGIONS) -> None:
-    """The regions of a part, the worst first, with their measurements, in mm where the scale is known."""
+    """The regions of a part, the worst first, with measurements and uncertainties, in mm where the scale is known."""
     t = page.t
     regions = sorted(row.regions, key=lambda region: -(region.score or 0.0))
     header = [t(name) for name in ("defect", "score", "length", "mean width", "max width", "area")]
@@ -166,7 +176,7 @@ def measurement_table(page: PageSession, row: InspectionRow, limit: int = MAX_RE
             [
                 t(region.label),
                 "–" if region.score is None else f"{region.score:.3g}",
-                *(format_measure(region.measurements, name) for name in measures),
+                *(format_measurement(region.measurements, name) for name in measures),
             ]
             for region in regions[:limit]
         ),
@@ -174,16 +184,6 @@ def measurement_table(page: PageSession, row: InspectionRow, limit: int = MAX_RE
     )
     if len(regions) > limit:
         hint(t("and {number} more", number=len(regions) - limit))
-
-
-def format_measure(measurements: dict[str, float | None] | None, name: str) -> str:
-    """One measurement with its unit, in mm where that is known."""
-    power = "²" if name == "area" else ""
-    for unit, digits in (("mm2" if power else "mm", ".3g"), ("px", ".0f")):
-        value = (measurements or {}).get(f"{name}_{unit}")
-        if value is not None:
-            return f"{value:{digits}} {unit[:2]}{power}"
-    return "–"
 
 
 def pager(
@@ -216,6 +216,26 @@ def choice_toggle(options: dict[str, str], value: str) -> ui.toggle:
     return toggle
 
 
+def line_chart(names: Sequence[str], series: list[dict[str, Any]], height: int) -> None:
+    """Series over named points, such as times."""
+    ui.echart(
+        {
+            "animation": False,
+            "grid": {"left": 56, "right": 14, "top": 12, "bottom": 26},
+            "xAxis": {"type": "category", "data": list(names), "axisLabel": {"hideOverlap": True}},
+            "yAxis": {"type": "value", "scale": True},
+            "tooltip": {"trigger": "axis"},
+            "series": series,
+        }
+    ).style(f"height: {height}px; width: 100%")
+
+
 def local_time(time: datetime) -> str:
     """A time as text in the time zone of the station."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def zoned_time(time: datetime) -> str:
+    """The same with the zone's difference from UTC."""
+    offset = f"{time.astimezone():%z}"
+    return f"{local_time(time)} (UTC{offset[:3]}:{offset[3:5]})"

@@ -1,0 +1,121 @@
+"""Estimate how far a finished bundle's measurements are from the truth, on defects that it was not trained on.
+
+Methods trained on masks or boxes: on the annotated defects of the images that thresholds rest on. Methods trained on
+good images alone: on synthetic defects of exact masks, of two families that share neither shapes nor shading, on the
+good images for tuning, else of validation, else of training.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+
+from blemish.dataset.ground_truth import Instance, has_boxes, has_mask
+from blemish.dataset.sample import Dataset, Sample
+from blemish.errors import BlemishError
+from blemish.evaluation.evaluate import measure_image_geometry
+from blemish.evaluation.geometry_metrics import MeasuredDefect, match_geometry, paired_values
+from blemish.geometry import connected_regions, mask_bounds
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import MeasurementUncertainty
+from blemish.inspection.measure import RegionGeometry
+from blemish.inspection.result import Inspection
+from blemish.inspection.uncertainty import MIN_DEFECTS, size_class_errors
+from blemish.methods.base import Method
+from blemish.training.learn.supervision import learns_from_good_only
+from blemish.training.ship.synthetic_trials import Family, SyntheticTrial, synthetic_trials
+
+MAX_TRIALS = 160  # synthetic defects of each family
+TRIALS_PER_IMAGE = 12  # of each family, on one good image
+FAMILIES: tuple[Family, ...] = ("taught", "judge")
+MAX_ANNOTATED = 400  # images with annotated defects
+LOCATING = {"anomaly_map", "class_map", "mask_scores", "boxes"}  # outputs of a graph that give regions
+
+log = logging.getLogger(__name__)
+
+
+def estimate_uncertainty(
+    method: type[Method],
+    inspector: Inspector,
+    dataset: Dataset,
+    seed: int,
+    cross_fitted: tuple[Sequence[Sample], list[Inspection]] | None = None,
+) -> MeasurementUncertainty | None:
+    """Errors of the measurements of an inspector that decides as the bundle will; None where they cannot be known.
+
+    `cross_fitted` images come with their inspections by methods that were not trained on them.
+    """
+    manifest = inspector.manifest
+    if not (LOCATING & set(manifest.outputs) or manifest.tiling is not None):
+        return None
+    if learns_from_good_only(method):
+        return uncertainty_from_trials(inspector, dataset, seed)
+    if cross_fitted is not None:
+        samples, results = cross_fitted
+        return uncertainty_from_annotations(results, samples, cross_fitted=True)
+    annotated = [s for s in dataset.split("val").samples if s.defective and (has_mask(s) or has_boxes(s))]
+    annotated = annotated[:MAX_ANNOTATED]
+    return uncertainty_from_annotations(inspector.inspect(annotated), annotated) if annotated else None
+
+
+def uncertainty_from_trials(inspector: Inspector, dataset: Dataset, seed: int) -> MeasurementUncertainty | None:
+    """From synthetic defects on good images; None where too few of them are found, or a reference image is needed."""
+    samples = held_out_good(dataset)
+    if not samples or inspector.manifest.template:
+        return None
+    defects: list[MeasuredDefect] = []
+    for family in FAMILIES:
+        count = min(MAX_TRIALS, TRIALS_PER_IMAGE * len(samples))
+        for trial in synthetic_trials(samples, count, seed + 1, family):
+            defects += measure_trial(inspector, trial)
+    return summarize(defects, "synthetic")
+
+
+def uncertainty_from_annotations(
+    results: Iterable[Inspection], samples: Sequence[Sample], cross_fitted: bool = False
+) -> MeasurementUncertainty | None:
+    """From inspections of annotated images that the bundle was not trained on; None with too few defects on them."""
+    defects: list[MeasuredDefect] = []
+    for result, sample in zip(results, samples, strict=True):
+        try:
+            geometry = measure_image_geometry(sample, result)
+        except BlemishError:  # of its mask, which calibration has reported
+            continue
+        defects += geometry.defects if geometry is not None else []
+    return summarize(defects, "cross-fitted" if cross_fitted else "validation")
+
+
+def held_out_good(dataset: Dataset) -> list[Sample]:
+    """The good images for tuning; where there are none, those of validation, else of training."""
+    for split in ("tuning", "val", "train"):
+        good = [sample for sample in dataset.split(split).samples if sample.defective is False]
+        if good:
+            return good
+    return []
+
+
+def measure_trial(inspector: Inspector, trial: SyntheticTrial) -> list[MeasuredDefect]:
+    """The defects of a synthetic trial as the bundle measures them."""
+    result = inspector.inspect(trial.image, valid=trial.valid)
+    annotated = []
+    for pixels in connected_regions(trial.mask):
+        if (bounds := mask_bounds(pixels)) is not None:
+            x0, y0, x1, y1 = bounds
+            annotated.append(Instance(trial.kind, bounds, pixels[y0:y1, x0:x1]))
+    geometry = match_geometry(result.regions, annotated, result.valid, result.size)
+    return [] if geometry is None else geometry.defects
+
+
+def summarize(defects: Sequence[MeasuredDefect], source: str) -> MeasurementUncertainty | None:
+    """The errors by size class; None where fewer than MIN_DEFECTS defects were found."""
+    found = sum(defect.measured is not None for defect in defects)
+    if found < MIN_DEFECTS:
+        log.debug(f"{found} of {len(defects)} defects were measured, too few to estimate uncertainties")
+        return None
+    errors = {}
+    for name in (f.name for f in fields(RegionGeometry)):
+        true, measured = paired_values(defects, name)
+        positive = (true > 0) & (measured > 0)
+        errors[name] = size_class_errors(true[positive], measured[positive])
+    return MeasurementUncertainty.model_validate(
+        {"source": source, "defects": len(defects), "found": found, "errors": errors}
+    )
