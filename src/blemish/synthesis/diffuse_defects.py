@@ -13,7 +13,7 @@ from blemish.synthesis.noise import fractal_noise
 from blemish.synthesis.scene import find_free_position
 from blemish.synthesis.shapes import IRREGULAR_SHAPES
 
-DIFFUSE_KINDS = ("speckle", "warp", "smear")
+DIFFUSE_KINDS = ("speckle", "warp", "speckle", "smear")  # in turn
 LENGTH = (0.06, 0.4)  # of the part's extent
 MIN_CHANGE = 0.02  # mean change inside the mask, share of full scale
 MAX_TRIES = 6

@@ -62,7 +62,7 @@ def inspector(tmp_path_factory: pytest.TempPathFactory) -> Inspector:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"MIN_GOOD": 20, "TAUGHT": 80, "JUDGED": 60, "STEPS": 60}.items():
+    for name, value in {"MIN_GOOD": 20, "TAUGHT": 110, "JUDGED": 60, "STEPS": 60}.items():
         monkeypatch.setattr(refine, name, value)
 
 

@@ -22,7 +22,7 @@ from blemish.synthesis.judging_defects import JUDGING_KINDS, add_judging_defect
 from blemish.synthesis.scene import find_part_mask
 
 Family = Literal["taught", "judge"]
-DIFFUSE_EVERY = 4  # of so many taught defects one has no sharp edge
+DIFFUSE_EVERY = 3  # of so many taught defects one has no sharp edge
 MAX_ATTEMPTS = 4  # seeds tried for one defect
 
 # Every size from a few pixels to most of the part, dark and light, of other colours and of other surface.
