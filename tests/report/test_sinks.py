@@ -109,7 +109,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 @pytest.mark.parametrize("sink", [CsvSink, JsonSink])
 def test_a_disk_that_gets_full_leaves_whole_lines_and_is_named(tmp_path, inspections, sink):
     """By a limit of a file's size, which stops a write in its middle as a full disk does."""
-    path, room = tmp_path / "r", 1500
+    path, room = tmp_path / "r", 3000
     write_all(sink(tmp_path / "whole"), inspections * 6)
     expected = (tmp_path / "whole").read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
