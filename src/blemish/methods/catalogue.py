@@ -7,6 +7,7 @@ from blemish.methods.base import Method, MethodInfo
 
 METHODS = {
     "patchcore": "blemish.methods.feature_distance.patchcore:PatchCore",
+    "subspace": "blemish.methods.feature_distance.subspace:Subspace",
     "padim": "blemish.methods.feature_distance.padim:Padim",
     "stfpm": "blemish.methods.feature_distance.stfpm:STFPM",
     "reverse-distillation": "blemish.methods.feature_distance.reverse_distillation:ReverseDistillation",

@@ -98,6 +98,19 @@ def test_cost_threshold_is_no_dearer_than_any_other(cost):
     assert chosen <= min(price(t) for t in np.linspace(-4, 6, 2001)) + 1e-12
 
 
+def test_regions_of_good_images_are_as_rare_as_reviews():
+    rng = np.random.default_rng(4)
+    shown = []
+    for _ in range(400):
+        known, new = rng.gamma(3, size=99), rng.gamma(3, size=50)
+        target = CalibrationTarget(false_alarm=0.01, review=0.1)
+        decision, _ = calibrate(evidence(known, NOTHING, known), target, "held-out")
+        shown.append((new >= decision.map_high).mean())
+    assert 0.08 < np.mean(shown) < 0.105  # of the promised 0.1
+    decision, _ = calibrate(evidence(known, NOTHING, known), CalibrationTarget(false_alarm=0.2, review=0.1), "held-out")
+    assert decision.map_high < np.quantile(known, 0.9)  # the larger of the two rates
+
+
 def test_good_only_gives_two_thresholds_and_warns_when_images_are_too_few():
     few = np.random.default_rng(3).gamma(3, size=20).astype(np.float32)
     decision, calibration = calibrate(evidence(few, NOTHING, few * 2), CalibrationTarget(), "held-out")
@@ -155,7 +168,7 @@ def test_regions_are_seeded_by_known_defects_where_no_image_is_good():
     assert decision.map_low == 0.1
     assert decision.reject > 0.95 - 1e-9
     decision, _ = calibrate(replace(found, good=sound, good_peaks=sound), CalibrationTarget(), "held-out")
-    assert decision.map_high > 0.95 - 1e-9
+    assert decision.map_high == good_threshold(np.array(sound), 0.05)
 
 
 @pytest.mark.parametrize(

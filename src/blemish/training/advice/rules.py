@@ -189,9 +189,9 @@ RULES: tuple[AdviceRule, ...] = (
         lambda f: "good" in f.training_annotations,
         "there are good training images; a memory bank has nothing to tune and is ready after one pass",
         GOOD_IMAGES,
-        {"patchcore": 50, "padim": 32, "dfm": 32, "reverse-distillation": 28, "supersimplenet": 25, "draem": 24,
-         "stfpm": 23, "efficientad": 21, "siamese": 18, "fastflow": 17, "fcdd": 16, "patch-svdd": 15, "inpainting": 14,
-         "spade": 13, "ganomaly": 12, "vae": 11, "f-anogan": 10, "aae": 10, "autoencoder": 6,
+        {"patchcore": 50, "padim": 32, "dfm": 32, "subspace": 30, "reverse-distillation": 28, "supersimplenet": 25,
+         "draem": 24, "stfpm": 23, "efficientad": 21, "siamese": 18, "fastflow": 17, "fcdd": 16, "patch-svdd": 15,
+         "inpainting": 14, "spade": 13, "ganomaly": 12, "vae": 11, "f-anogan": 10, "aae": 10, "autoencoder": 6,
          "denoising-autoencoder": 9},
     ),
     AdviceRule(

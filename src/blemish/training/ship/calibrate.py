@@ -91,8 +91,9 @@ def has_own_thresholds(data: CalibrationData) -> bool:
 def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) -> tuple[Decision, Calibration]:
     """Choose thresholds on the score and the heat map, and state what they promise.
 
-    Annotated pixels or boxes set the threshold for regions. Without them, regions are seeded where the map exceeds the
-    good images, and reach to half their height above the median of the good peaks. Without good images, values of an
+    Annotated pixels or boxes set the threshold for regions. Without them, regions are seeded where the map exceeds
+    what the review rate allows the good images, since a part that is reviewed should show where to look, and reach to
+    half their height above the median of the good peaks. Without good images, values of an
     anomaly map away from known defects replace them, and regions are seeded by the defects
     (`best_peak_threshold`). Otherwise no false-alarm rate can be promised: any region rejects, and where there are no
     regions, no threshold is set and every image goes to review. A classifier without a good class never passes an
@@ -118,7 +119,7 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
     elif data.good_peaks:
         peaks = np.asarray(data.good_peaks)
         best = best_peak_threshold(data.defect_peaks, data.sound_peaks) if sound else None
-        high = good_threshold(peaks, target.false_alarm) if best is None else best
+        high = good_threshold(peaks, max(target.false_alarm, target.review)) if best is None else best
         fields |= {"map_high": high, "map_low": float(np.median(peaks)), "edge": HALF_HEIGHT}
     decision = Decision(**fields)
     rejected = None if reject is None else good >= reject

@@ -43,7 +43,7 @@ def score_synthetic_defects(inspector: Inspector, samples: Sequence[Sample], see
     good = [s for s in samples if s.defective is False]
     if inspector.manifest.template or not good:
         return np.empty(0)
-    trials = synthetic_trials(good, TRIALS, seed, "judge")
+    trials = synthetic_trials(good, TRIALS, seed, "judge", inspector.manifest.input.pixels)
     return np.array([inspector.inspect(trial.image, valid=trial.valid).score for trial in trials])
 
 
