@@ -6,14 +6,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 import blemish.cli
 from blemish.errors import DataError, OptionError
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.regions import regions_by_share
-from blemish.training.explain import Explainer, find_layer, to_feature_map, transfer_map
-from blemish.training.train import train
+from blemish.training.explain import Explainer, find_layer, to_feature_map, with_fine_map
+from blemish.training.train import load_method, train
 
 
 def picture(kind, seed):
@@ -87,14 +86,28 @@ def test_a_frozen_network_is_explained_where_its_classifier_has_a_gradient(run, 
     assert heat.max() > heat.min()
 
 
-def test_transfer_map_by_brute_force():
-    torch.manual_seed(0)
-    features, prototypes = torch.randn(2, 5, 3, 4), torch.randn(3, 5)
-    prototypes[2] = 0  # a class without images
-    found = transfer_map(features, prototypes, 0)
-    for n, y, x in np.ndindex(2, 3, 4):
-        own, other = (F.cosine_similarity(features[n, :, y, x], prototypes[k], dim=0) for k in (0, 1))
-        assert found[n, y, x] == pytest.approx(float(own - other), abs=1e-5)
+def test_the_fine_map_of_a_run_has_the_coarse_one_in_it(tmp_path, run):
+    """Of the same weights: scores do not change, and the coarse class map is every second point of the fine one."""
+    options = {"backbone": "resnet10t", "weights": "random", "image_size": 192, "epochs": 1, "batch_size": 8}
+    other = train(
+        run.parent / "data.csv", out=tmp_path / "net", method="classifier", options=options, progress=False,
+        trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    coarse = load_method(other).eval()
+    fine = with_fine_map(coarse)
+    images = torch.rand(2, coarse.channels, 192, 192, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, actual = coarse(images), fine(images)
+    assert torch.equal(actual["class_scores"], expected["class_scores"])
+    assert actual["class_map"].shape[-2:] == (12, 12)
+    inner = np.s_[..., 2:-2, 2:-2]
+    torch.testing.assert_close(actual["class_map"][..., ::2, ::2][inner], expected["class_map"][inner])
+    assert Explainer(other, "cam").maps(images.numpy(), 0).shape == (2, 12, 12)
+
+
+def test_a_network_without_a_finer_stride_keeps_its_map(run):
+    network = load_method(run)
+    assert with_fine_map(network) is network
 
 
 def test_the_last_map_on_the_way_to_the_scores_is_found():

@@ -1,10 +1,11 @@
 """Explain a class score: maps of the pixels that it depends on, for any method with class scores, from its run folder.
 
-`cam` is the class map of the graph itself (Zhou et al. 2016). `patch-transfer` compares the features of each patch with
-the mean image features of each class of the training images, by cosine, so a network trained on image labels transfers
-to patches. All others come from the library `grad-cam`. They explain the log-odds of the class against all others,
-since only probabilities are common to all methods; for two classes that is the difference of the logits in Grad-CAM
-(Selvaraju et al. 2017).
+`cam` is the class map of the network itself (Zhou et al. 2016), of a classifier at stride 16 where its layers can be
+dilated to that: the map that ships is mostly of stride 32, unless it was trained with `map_stride`. `patch-transfer`
+asks another classifier, of patches, which is trained here on the run's training images; its map does not depend on the
+run's network (see `patch_transfer`). All others come from the library `grad-cam`. They explain the log-odds of the
+class against all others, since only probabilities are common to all methods; for two classes that is the difference of
+the logits in Grad-CAM (Selvaraju et al. 2017).
 """
 
 import io
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.arrays import FloatArray
@@ -26,10 +26,11 @@ from blemish.inspection.image_job import ImageInput
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection, Outputs
 from blemish.methods.base import Method
+from blemish.methods.classification.classifier import Classifier
 from blemish.methods.common.blocks import FrozenNetwork
-from blemish.training.learn.data import ImageItems, loader
 from blemish.training.learn.fit_data import make_view
 from blemish.training.learn.run import read_config, split_file
+from blemish.training.patch_transfer import PatchScorer, fit_patch_scorer
 from blemish.training.train import load_method
 
 OWN = ("cam", "patch-transfer")
@@ -46,8 +47,8 @@ LIBRARY = {
     "ablation-cam": "AblationCAM",
 }
 METHODS = (*OWN, *LIBRARY)
+MAP_STRIDE = 16  # of `cam`
 WITHOUT_GRADIENTS = {"eigen-cam", "score-cam", "ablation-cam"}
-MAX_PROTOTYPE_IMAGES = 40  # training images of each class whose mean is its prototype
 
 
 class Explainer:
@@ -62,6 +63,8 @@ class Explainer:
             raise OptionError(unknown("method of explanation", method, METHODS))
         self.run, self.method = Path(run), method
         self.network = load_method(run).cpu().eval()
+        if method == "cam":
+            self.network = with_fine_map(self.network)
         if self.network.uses_template:
             raise DataError(f"{self.network.info.name} compares with a template and gives no class scores to explain")
         bundle = Inspector.open(run)
@@ -80,8 +83,8 @@ class Explainer:
             raise OptionError("this network has no class map of its own (it does not pool last); take grad-cam")
         self.classes = self.network.classes
         self._enable_gradients(example)
-        self.layer = None if method == "cam" else find_layer(self.network, example, layer)
-        self.prototypes = self._prototypes() if method == "patch-transfer" else None
+        self.layer = None if method in OWN else find_layer(self.network, example, layer)
+        self.patches = self._fit_patches() if method == "patch-transfer" else None
 
     def _enable_gradients(self, example: Tensor) -> None:
         """Let gradients pass through frozen layers; OptionError where the method needs them and there are none."""
@@ -120,8 +123,8 @@ class Explainer:
         if self.method == "cam":
             with torch.no_grad():
                 return scale_to_unit(self.network(images)["class_map"][:, index].clamp(min=0).numpy())
-        if self.prototypes is not None:
-            return transfer_map(self._activations(images), self.prototypes, index).numpy()
+        if self.patches is not None:
+            return self.patches.maps(images, self.classes[index]).numpy()
         return self._explain_by_library(images, index)
 
     def _explain_by_library(self, images: Tensor, index: int) -> FloatArray:
@@ -135,35 +138,30 @@ class Explainer:
             found = cam(input_tensor=images, targets=[lambda odds: odds[index]] * len(images))
         return np.asarray(found, np.float32)
 
-    def _activations(self, images: Tensor) -> Tensor:
-        outputs: list[Tensor] = []
-        assert self.layer is not None
-        hook = self.layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-        with torch.no_grad():
-            self.network(images)
-        hook.remove()
-        return to_feature_map(outputs[-1])
-
-    def _prototypes(self) -> Tensor:
-        """(K, F) mean pooled features of the training images of each class; zeros for a class without any."""
-        view = make_view(read_config(self.run))
+    def _fit_patches(self) -> PatchScorer:
+        config = read_config(self.run)
         training = read_dataset(split_file(self.run), "csv").split("train")
-        prototypes: dict[int, Tensor] = {}
-        for index, name in enumerate(self.classes):
-            own = [s for s in training.samples if (s.label or (GOOD if s.defective is False else "")) == name]
-            items = ImageItems(training.with_samples(own[:MAX_PROTOTYPE_IMAGES]), view, self.classes)
-            batches = loader(items, 8, shuffle=False, workers=0, seed=0) if own else ()
-            vectors = [F.normalize(self._activations(batch["image"]).mean(dim=(2, 3)), dim=1) for batch in batches]
-            if vectors:
-                prototypes[index] = torch.cat(vectors).mean(dim=0)
-        if not prototypes:
-            raise DataError(f"run {self.run} has no training image with a class, so no prototypes can be made")
-        empty = torch.zeros_like(next(iter(prototypes.values())))
-        return torch.stack([prototypes.get(index, empty) for index in range(len(self.classes))])
+        return fit_patch_scorer(training, make_view(config), self.classes, config.seed)
 
     def _most_probable_defect(self, scores: FloatArray) -> str:
         order = np.argsort(-scores.max(axis=0))
         return next((self.classes[i] for i in order if self.classes[i] != GOOD), self.classes[int(order[0])])
+
+
+def with_fine_map(network: Method) -> Method:
+    """A classifier of the same weights whose class map has stride 16; the network itself where that is not possible."""
+    if not isinstance(network, Classifier) or network.options.map_stride is not None:
+        return network
+    try:
+        fine = type(network)(
+            network.options.model_copy(update={"map_stride": MAP_STRIDE, "weights": "random"}),
+            network.classes,
+            network.channels,
+        )
+    except OptionError:  # a transformer, or a network of torchvision
+        return network
+    fine.load_state_dict(network.state_dict())
+    return fine.eval()
 
 
 class LogOdds(nn.Module):
@@ -178,14 +176,6 @@ class LogOdds(nn.Module):
         count = logs.shape[1]
         others = [torch.cat([logs[:, :k], logs[:, k + 1 :]], dim=1).logsumexp(dim=1) for k in range(count)]
         return logs - torch.stack(others, dim=1) if count > 1 else logs
-
-
-def transfer_map(features: Tensor, prototypes: Tensor, index: int) -> Tensor:
-    """(N, h, w): cosine of each patch (N, F, h, w) with the class's prototype less that with the next best other."""
-    patches = F.normalize(features, dim=1)
-    similarity = torch.einsum("nfhw,kf->nkhw", patches, F.normalize(prototypes, dim=1))
-    known = [k for k in range(len(prototypes)) if k != index and prototypes[k].any()]
-    return similarity[:, index] - similarity[:, known].amax(dim=1) if known else similarity[:, index]
 
 
 def find_layer(network: Method, example: Tensor, name: str | None = None) -> nn.Module:

@@ -41,11 +41,6 @@ class NetworkOptions(AugmentationOptions):
     batch_size: int = Field(16, ge=2, description="images in a training batch")
     backbone: str = Field(DEFAULT_BACKBONE, description="timm or torchvision name of the network, or 'compact'")
     weights: str = Field("auto", description="auto, embedded, imagenet, random, or a local weights file")
-    output_stride: Literal[8, 16, 32] | None = Field(
-        None,
-        description="px of the network's input a point of its class map, by dilating the last stages; null: the "
-        "network's own, mostly 32",
-    )
     learning_rate: float | None = Field(
         None, gt=0, description="of AdamW, at its highest; null: 0.0003 for a pretrained network, 0.001 from scratch"
     )
@@ -91,6 +86,11 @@ class ClassifierOptions(NetworkOptions, SmallSetOptions):
 
     epochs: int = Field(10, ge=1, description="passes over the training images")
     patience: int = Field(0, ge=0, description="stop after so many epochs without gain on validation; 0: never")
+    map_stride: Literal[8, 16] | None = Field(
+        None,
+        description="px of the network's input for each point of the class map, by dilating the last stages; null: "
+        "the network's own, mostly 32",
+    )
     multi_label: bool = Field(False, description="several defects in one image: a separate probability for each class")
     embedding_weight: float = Field(
         0.5, ge=0, description="weight of the embedding loss", json_schema_extra=ignored_when("embedding_loss", "none")
@@ -166,6 +166,8 @@ class Classifier(TrunkMethod):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         vectors, maps = self.trunk(images)
+        if maps is not None and self.options.map_stride is not None:
+            maps = self.trunk.fine_maps(images)
         logits = self.head(vectors) / self.temperature
         if self.options.multi_label:
             outputs = {"class_scores": multi_label_probabilities(logits, self.good is not None)}
@@ -268,9 +270,8 @@ class Classifier(TrunkMethod):
 
 def make_trunk(options: NetworkOptions, channels: int) -> Trunk:
     """The network with its frozen layers, of which there are none where the weights are random."""
-    trunk = Trunk(
-        options.backbone, options.weights, channels, options.image_size, options.drop_path, options.output_stride
-    )
+    stride = getattr(options, "map_stride", None)
+    trunk = Trunk(options.backbone, options.weights, channels, options.image_size, options.drop_path, stride)
     norms = trunk.pretrained if options.freeze_norm == "auto" else options.freeze_norm
     trunk.freeze(options.freeze if trunk.pretrained else 0.0, norms)
     return trunk

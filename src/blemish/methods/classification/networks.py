@@ -30,8 +30,8 @@ class Trunk(nn.Module):
 
     The maps are None where the vectors are not their mean, which class activation maps (Zhou et al. 2016) require; this
     is tested on random images. `size` is F. `drop_path` is stochastic depth, for networks of timm that have it;
-    `output_stride` dilates the last stages of a convolutional network of timm instead of striding them, so that its
-    maps are finer. Raises OptionError where the network cannot take images of the size, or has no such stride.
+    `map_stride` is that of `fine_maps`, for convolutional networks of timm whose own stride is larger. Raises
+    OptionError where the network cannot take images of the size, or has no such stride.
     """
 
     mean: Tensor
@@ -45,19 +45,17 @@ class Trunk(nn.Module):
         channels: int,
         image_size: int,
         drop_path: float = 0.0,
-        output_stride: int | None = None,
+        map_stride: int | None = None,
     ) -> None:
         super().__init__()
         self.frozen_layers, self.frozen_norms = 0.0, False
         self.pretrained = weights != "random" and name != COMPACT
-        if output_stride is not None and (name == COMPACT or not timm.is_model(name)):
-            raise OptionError(f"output_stride is for convolutional networks of timm; leave it out with '{name}'")
+        if map_stride is not None and (name == COMPACT or not timm.is_model(name)):
+            raise OptionError(f"map_stride is for convolutional networks of timm; leave it out with '{name}'")
         if name == COMPACT:
             self.network, self.forward_features = _compact(channels, weights)
         elif timm.is_model(name):
-            self.network, self.forward_features = _from_timm(
-                name, weights, channels, image_size, drop_path, output_stride
-            )
+            self.network, self.forward_features = _from_timm(name, weights, channels, image_size, drop_path)
         elif name in torchvision.models.list_models(torchvision.models):
             self.network, self.forward_features = _from_torchvision(name, weights, channels)
         else:
@@ -68,6 +66,24 @@ class Trunk(nn.Module):
             values = values if len(values) == channels else values.mean().repeat(channels)
             self.register_buffer(key, values.view(1, -1, 1, 1), persistent=False)
         self.size, self.has_maps = self._probe(name, channels, image_size)
+        # In a list, so that it is no module of this one: its weights are those of the network.
+        self._dilated: list[Any] = []
+        if map_stride is not None and self.has_maps:
+            dilated = load_network(name, "random", channels, classes=0, output_stride=map_stride).eval()
+            for key, module in self.network.named_modules():
+                twin = dilated.get_submodule(key)
+                twin._parameters, twin._buffers = module._parameters, module._buffers
+            self._dilated.append(dilated)
+
+    def fine_maps(self, images: Tensor) -> Tensor | None:
+        """Maps (N, F, h, w) at `map_stride`: the same weights, the last stages dilated instead of strided.
+
+        The network is evaluated densely (Chen et al. 2018, DeepLab, section 3.1): away from the border the coarse maps
+        are every second point of these. Without `map_stride` they are the maps of `forward`.
+        """
+        if not self._dilated:
+            return self(images)[1]
+        return cast(Tensor, self._dilated[0].forward_features((images - self.mean) / self.std))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         vectors, maps = self.forward_features((images - self.mean) / self.std)
@@ -171,13 +187,11 @@ def _compact(channels: int, weights: str) -> tuple[nn.Module, ForwardFn]:
 
 
 def _from_timm(
-    name: str, weights: str, channels: int, image_size: int, drop_path: float, output_stride: int | None
+    name: str, weights: str, channels: int, image_size: int, drop_path: float
 ) -> tuple[nn.Module, ForwardFn]:
     config = timm.get_pretrained_cfg(name)
     size = image_size if config is not None and config.fixed_input_size else None
-    network = load_network(
-        name, weights, channels, classes=0, image_size=size, output_stride=output_stride, drop_path=drop_path
-    )
+    network = load_network(name, weights, channels, classes=0, image_size=size, drop_path=drop_path)
     # VGG enlarges maps below 7 x 7 by a pooling that does not export.
     enlarged = MinSizePool(7) if isinstance(network, VGG) else nn.Identity()
 
