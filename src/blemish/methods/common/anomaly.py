@@ -19,6 +19,13 @@ def blur_option(default: float) -> Any:
     return Field(default, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
 
 
+def worst_share_option(default: float) -> Any:
+    """The option `worst_share`: a mean over many pixels is not decided by the noise of one, as a maximum is."""
+    return Field(
+        default, ge=0, le=1, description="share of the map, the worst, whose mean is the image score; 0: its maximum"
+    )
+
+
 def side_option(default: int, ge: int = 32, le: int = 1024) -> Any:
     """The option `image_size` of networks that are trained from scratch on smaller images."""
     return Field(default, ge=ge, le=le, description="side of the square that the network sees, in px")
@@ -53,17 +60,22 @@ class StepMethod(Method):
         return {"max_steps": self.options.steps}
 
 
-def anomaly_outputs(anomaly_map: Tensor, score: Tensor | None = None) -> dict[str, Tensor]:
-    """The graph's outputs from a map (N, H, W) and image scores (N,), by default the maximum of the map."""
+def anomaly_outputs(anomaly_map: Tensor, score: Tensor | None = None, worst_share: float = 0.0) -> dict[str, Tensor]:
+    """The graph's outputs from a map (N, H, W) and image scores (N,).
+
+    Without scores they are the mean of the `worst_share` of the map, or with 0 its maximum.
+    """
     if score is None:
-        score = anomaly_map.flatten(1).amax(dim=1)
+        score = mean_of_worst(anomaly_map, worst_share)
     return {"anomaly_score": score, "anomaly_map": anomaly_map}
 
 
 def mean_of_worst(values: Tensor, share: float) -> Tensor:
     """The mean (N,) of the largest values of maps (N, h, w): that share of them, one at least."""
     count = round(share * int(values.shape[1]) * int(values.shape[2]))
-    return values.flatten(1).topk(max(1, count), dim=1).values.mean(dim=1)
+    if count <= 1:
+        return values.flatten(1).amax(dim=1)
+    return values.flatten(1).topk(count, dim=1).values.mean(dim=1)
 
 
 def residual_map(images: Tensor, restored: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from blemish.dataset.duplicates import small_grey
 from blemish.dataset.fingerprint import ALIGNED, SIDE, alignment
 from blemish.methods.base import Batch, Method, Options
-from blemish.methods.common.anomaly import anomaly_outputs
+from blemish.methods.common.anomaly import anomaly_outputs, worst_share_option
 
 MIN_IMAGES = 5  # held-out good images from which on each pixel has statistics of its own
 PRIOR = 5.0  # images that the variance of the whole map counts for in that of a pixel
@@ -26,6 +26,7 @@ class MapOptions(Options):
         description="unit of the map, the standard deviation of good images: of each pixel or of the whole map; none: "
         "the raw map, as in papers; auto: pixel where the images are aligned, else global",
     )
+    worst_share: float = worst_share_option(0.0)
 
 
 class MapMethod(Method):
@@ -49,7 +50,7 @@ class MapMethod(Method):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         raw, score = self.map_and_score(images)
-        return anomaly_outputs((raw - self.map_mean) / self.map_deviation, score)
+        return anomaly_outputs((raw - self.map_mean) / self.map_deviation, score, self.options.worst_share)
 
     @torch.no_grad()
     def after_training(self, good: Iterable[Batch]) -> None:

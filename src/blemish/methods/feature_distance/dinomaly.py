@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, mean_of_worst
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, worst_share_option
 from blemish.methods.common.backbones import load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, sum_maps
 from blemish.methods.common.losses import squared_unit_distance
@@ -31,9 +31,7 @@ class DinomalyOptions(Options):
     noise: float = Field(0.2, ge=0, lt=1, description="dropout of the bottleneck; paper: 0.2, and 0.4 for varied sets")
     steps: int = Field(300, ge=1, description="training steps; paper: 10000 (5000 for a single product)")
     learning_rate: float = Field(2e-3, gt=0, description="of AdamW")
-    worst_share: float = Field(
-        0.01, gt=0, le=1, description="share of the map, the worst, whose mean is the image score"
-    )
+    worst_share: float = worst_share_option(0.01)
     blur: float = blur_option(4.0)
 
 
@@ -103,7 +101,7 @@ class Dinomaly(StepMethod):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = [squared_unit_distance(a, b) for a, b in self.pairs(images)]
         heat = self.blur(sum_maps(maps, images.shape[-2:]) / len(maps))
-        return anomaly_outputs(heat, mean_of_worst(heat, self.options.worst_share))
+        return anomaly_outputs(heat, worst_share=self.options.worst_share)
 
     def compute_loss(self, batch: Batch) -> Tensor:
         share = EASY_SHARE * min(1.0, self.global_step / max(1, self.options.steps // 10))

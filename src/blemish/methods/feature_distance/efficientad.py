@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, worst_share_option
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, enlarge, patch_features
 from blemish.methods.common.corruption import match_grey
@@ -37,6 +37,7 @@ class EfficientADOptions(Options):
         0.999, ge=0, lt=1, description="share of the feature elements left out of the loss as too easy"
     )
     images: str = Field("", description="folder of auxiliary images (such as ImageNet's); empty for generated textures")
+    worst_share: float = worst_share_option(0.0)
 
 
 class EfficientAD(StepMethod):
@@ -98,7 +99,7 @@ class EfficientAD(StepMethod):
         maps = self.maps(images)
         scaled = [0.1 * (m - low) / (high - low) for m, (low, high) in zip(maps, self.quantiles, strict=True)]
         heat = F.pad(0.5 * scaled[0] + 0.5 * scaled[1], (MARGIN,) * 4, mode="replicate")
-        return anomaly_outputs(enlarge(heat, images.shape[-2:]))
+        return anomaly_outputs(enlarge(heat, images.shape[-2:]), worst_share=self.options.worst_share)
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Unscaled (N, h, w) maps: student against teacher, and student against autoencoder."""

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, sum_of_means
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, sum_of_means, worst_share_option
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, conv_block, sum_maps
 from blemish.methods.common.losses import squared_unit_distance
@@ -26,6 +26,7 @@ class ReverseDistillationOptions(Options):
     steps: int = Field(600, ge=1, description="training steps; the paper's 200 epochs of 209 images: 2600")
     learning_rate: float = Field(0.005, gt=0, description="of Adam with betas 0.5 and 0.999")
     blur: float = blur_option(4.0)
+    worst_share: float = worst_share_option(0.01)
 
 
 class ReverseDistillation(StepMethod):
@@ -33,10 +34,11 @@ class ReverseDistillation(StepMethod):
 
     Kept: multi-scale feature fusion, one-class bottleneck embedding, a decoder that mirrors the teacher from coarse to
     fine, cosine distance at each of three scales, Adam (0.005; 0.5, 0.999), map = sum of the enlarged maps smoothed
-    with sigma 4, image score = its maximum. Deviations: a lighter default teacher (the paper's is
+    with sigma 4. Deviations: a lighter default teacher (the paper's is
     `backbone=wide_resnet50_2`); the decoder is made of residual blocks of `width` channels with a 1 x 1 convolution to
     the teacher's channels at each scale, so that it fits any teacher, also one whose features are not rectified; the
-    distance is taken location by location, as in the paper's equation; the learning rate falls along a cosine.
+    distance is taken location by location, as in the paper's equation; the learning rate falls along a cosine; the
+    image score is the mean of the map's worst hundredth (the paper's, its maximum: `worst_share=0`).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -71,7 +73,8 @@ class ReverseDistillation(StepMethod):
         return [squared_unit_distance(a, b) for a, b in zip(features, reconstructed, strict=True)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return anomaly_outputs(self.blur(sum_maps(self.distances(images), images.shape[-2:])))
+        heat = self.blur(sum_maps(self.distances(images), images.shape[-2:]))
+        return anomaly_outputs(heat, worst_share=self.options.worst_share)
 
     def compute_loss(self, batch: Batch) -> Tensor:
         return sum_of_means(self.distances(batch["image"]), batch["valid"])

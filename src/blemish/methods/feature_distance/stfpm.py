@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, sum_of_means
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, sum_of_means, worst_share_option
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
-from blemish.methods.common.blocks import FrozenNetwork, enlarge
+from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge
 from blemish.methods.common.losses import squared_unit_distance
 
 
@@ -20,6 +20,8 @@ class STFPMOptions(Options):
     strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps compared, finest first")
     steps: int = Field(600, ge=1, description="training steps; the paper's 100 epochs of 209 images, 32 a batch: 700")
     learning_rate: float = Field(0.4, gt=0, description="of the gradient descent with momentum 0.9")
+    blur: float = blur_option(4.0)
+    worst_share: float = worst_share_option(0.01)
 
 
 class STFPM(StepMethod):
@@ -27,8 +29,10 @@ class STFPM(StepMethod):
 
     Kept: student of the teacher's own architecture with random weights, half the squared distance of features of unit
     length at three scales, stochastic gradient descent (0.4, momentum 0.9, decay 1e-4), map = product of the enlarged
-    maps, image score = its maximum. Deviations: a lighter default backbone (the paper's is `backbone=resnet18`), and
-    the learning rate falls along a cosine, so that a short run ends settled.
+    maps. Deviations: a lighter default backbone (the paper's is `backbone=resnet18`); the learning rate falls along a
+    cosine, so that a short run ends settled; the map is smoothed, and the mean of its worst hundredth is the image
+    score: unit features of a plain background are noise, and the maximum of a good image lies there (the paper's:
+    `blur=0 worst_share=0`).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -48,6 +52,7 @@ class STFPM(StepMethod):
         super().__init__(options, classes, channels)
         self.teacher = FrozenNetwork(load_backbone(options.backbone, options.weights, channels, options.strides))
         self.student = load_backbone(options.backbone, "random", channels, options.strides)
+        self.blur = GaussianBlur(options.blur)
 
     def distances(self, images: Tensor) -> list[Tensor]:
         """(N, h, w) distance of student and teacher for each scale."""
@@ -55,7 +60,7 @@ class STFPM(StepMethod):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = [enlarge(m, images.shape[-2:]) for m in self.distances(images)]
-        return anomaly_outputs(torch.stack(maps).prod(dim=0))
+        return anomaly_outputs(self.blur(torch.stack(maps).prod(dim=0)), worst_share=self.options.worst_share)
 
     def compute_loss(self, batch: Batch) -> Tensor:
         return sum_of_means(self.distances(batch["image"]), batch["valid"])

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, sum_of_means
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, sum_of_means, worst_share_option
 from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, image_mean, sum_maps
 
@@ -25,6 +25,7 @@ class FastFlowOptions(FeatureOptions):
     clamp: float = Field(2.0, gt=0, description="largest logarithm of a coupling's scale")
     steps: int = Field(400, ge=1, description="training steps; the paper's 500 epochs of 209 images, 32 a batch: 3500")
     learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    worst_share: float = worst_share_option(0.0)
 
 
 class FastFlow(StepMethod):
@@ -70,7 +71,8 @@ class FastFlow(StepMethod):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         unlikely = [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z, _ in self.latent(images)]
-        return anomaly_outputs(sum_maps(unlikely, images.shape[-2:]) / len(unlikely))
+        heat = sum_maps(unlikely, images.shape[-2:]) / len(unlikely)
+        return anomaly_outputs(heat, worst_share=self.options.worst_share)
 
     def compute_loss(self, batch: Batch) -> Tensor:
         losses = [negative_log_likelihood(z, log_det) / z.shape[1] for z, log_det in self.latent(batch["image"])]

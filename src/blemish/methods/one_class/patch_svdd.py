@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option
+from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, worst_share_option
 from blemish.methods.common.blocks import GaussianBlur, enlarge, flatten_maps, valid_patches
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.common.schedule import training_batches
@@ -33,6 +33,7 @@ class PatchSVDDOptions(Options):
     steps: int = Field(1000, ge=1, description="training steps; the paper trains some 100000")
     learning_rate: float = Field(5e-4, gt=0, description="of Adam; paper, for its long schedule: 1e-4")
     blur: float = blur_option(4.0)
+    worst_share: float = worst_share_option(0.0)
 
 
 class PatchSVDD(StepMethod):
@@ -101,7 +102,7 @@ class PatchSVDD(StepMethod):
             middle = bank.mean(dim=0)  # shorter vectors, smaller rounding errors
             distance = nearest_distance(flatten_maps(features) - middle, bank - middle)
             maps.append(self._to_image(distance.view(-1, *features.shape[-2:]), side))
-        return anomaly_outputs(self.blur(maps[0] * maps[1]))
+        return anomaly_outputs(self.blur(maps[0] * maps[1]), worst_share=self.options.worst_share)
 
     def _to_image(self, maps: Tensor, side: int) -> Tensor:
         """Each patch's value at the patch's centre (N, H, W); beyond the outermost centres the nearest value."""
