@@ -1,6 +1,7 @@
 """`blemish plan`, `blemish train --plan` and `blemish compare` on the command line."""
 
 import csv
+import json
 import re
 
 import pytest
@@ -28,6 +29,8 @@ def test_the_command_line_overrides_the_plan(tiny_data, tmp_path):
     for words in ("patchcore", "defects unknown", "view", "benefit of more images", "train --plan"):
         assert words in output
     written = yaml.safe_load(plan.read_text())
+    printed = blemish("plan", data, "--out", plan, "--seed", 2, "--no-probe", "--json", "-")
+    assert json.loads(printed) == written
     written["train"] |= {"options": {"image_size": 64, "coreset_ratio": 0.3}, "false_alarm": 0.05, "review": 0.2}
     plan.write_text(yaml.safe_dump(written))
     blemish("train", "--plan", plan, "--out", tmp_path / "run", "--set", "coreset_ratio=0.2", "--review", "0.3")

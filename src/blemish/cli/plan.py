@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import console, needs_extra, progress_bar, show_table, warn
-from blemish.cli.options import DataArgument, FormatOption, GoodOption, RootOption, SeedOption, UnlabelledOption
+from blemish.cli.console import console, needs_extra, progress_bar, show_table, warn, write_json
+from blemish.cli.options import (
+    DataArgument,
+    FormatOption,
+    GoodOption,
+    JsonOption,
+    RootOption,
+    SeedOption,
+    UnlabelledOption,
+)
 from blemish.errors import OptionError
 from blemish.imaging.tiling import tile_boxes
 
@@ -35,6 +43,7 @@ def plan(
     good: GoodOption = None,
     unlabelled: UnlabelledOption = "unknown",
     probe: Annotated[bool, typer.Option(help="measurement of the first methods' cost on this machine")] = True,
+    json: JsonOption = None,
 ) -> None:
     """Recommend for DATA a method, image size and tiles, with time, memory, latency and the benefit of more images."""
     for name, value in (("false-alarm", false_alarm), ("escape", escape_rate)):
@@ -71,6 +80,9 @@ def plan(
         write_plan(made, out)
     except OSError as error:
         raise OptionError(f"cannot write {out}: {error.strerror}; choose another file with --out") from error
+    if json is not None:
+        write_json({"train": made.train, "about": made.about}, json)
+        return
     show(made)
     console.print(
         f"\n[bold]{out}[/bold] contains the plan and the whole ranking; next: blemish train --plan {out}",
