@@ -206,3 +206,23 @@ def test_images_of_another_product_are_no_near_duplicates(tmp_path):
     write_image(tmp_path / "b/test/good/98.png", np.clip(pixels * 0.8, 0, 255).astype(np.uint8))
     found = audit_dataset(read_dataset(tmp_path)).near_duplicates
     assert [set(t.images) for t in found] == [{"b/train/good/4.png", "b/test/good/98.png"}]
+
+
+def test_inverted_masks_constant_images_and_pixels_that_are_no_numbers(tmp_path):
+    for i in range(4):
+        write_image(tmp_path / f"good/{i}.tif", part(i).astype(np.float32) / 255)
+        write_image(tmp_path / f"bad/d{i}.tif", part(9 + i).astype(np.float32) / 255)
+        mask = np.zeros((96, 96), np.bool_)
+        mask[4:20, 4:30] = True
+        write_image(tmp_path / f"masks/d{i}.png", ~mask if i == 0 else mask)
+    sound = audit_dataset(read_dataset(tmp_path))
+    assert (sound.constant, sound.unreadable) == ([], [])
+    assert sound.large_masks == ["bad/d0.tif"]
+    pixels = read_image(tmp_path / "good/0.tif").copy()
+    pixels[3, 4] = np.nan
+    write_image(tmp_path / "good/0.tif", pixels)
+    write_image(tmp_path / "good/1.tif", np.full_like(pixels, 0.5))
+    found = audit_dataset(read_dataset(tmp_path))
+    assert found.constant == ["good/1.tif"]
+    assert len(found.unreadable) == 1
+    assert "good/0.tif has pixels that are not finite" in found.unreadable[0]

@@ -15,6 +15,7 @@ from blemish.dataset.labels import LabelEvidence, extra_good_names, is_defect_na
 from blemish.dataset.read import read_dataset
 from blemish.dataset.resolve import count_evidence, explain_no_good, resolve_labels
 from blemish.dataset.sample import AnnotationWarning, Sample
+from blemish.dataset.split import check_given_splits
 from blemish.dataset.valid_mask import valid_mask
 from blemish.errors import DataError
 from blemish.geometry import Box, Polygon
@@ -247,3 +248,37 @@ def test_a_folder_of_no_known_layout_is_described(tmp_path):
         DataError, match=r"notes/ \(1 \.pdf\), scratches/ \(1 \.png\); nearest is good-defect.*--good NAME"
     ):
         read_dataset(tmp_path / "set")
+
+
+def test_masks_that_all_mark_most_of_their_image_are_doubted(tmp_path):
+    spot = np.zeros(SIZE, np.bool_)
+    spot[4:10, 5:9] = True
+    for i in range(4):
+        picture(tmp_path / f"images/{i}.png", i)
+        write_image(tmp_path / f"masks/{i}.png", ~spot)
+    with pytest.warns(UserWarning, match="all 4 masks mark more than half of their image"):
+        read_dataset(tmp_path)
+    write_image(tmp_path / "masks/2.png", spot)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_dataset(tmp_path)
+
+
+def test_an_image_in_several_splits_is_in_each_of_them(tmp_path):
+    """Its annotations do not differ; training then refuses splits that share images."""
+    for i in range(2):
+        picture(tmp_path / f"images/{i}.png", i)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / f"labels/{i}.txt").write_text("0 .5 .5 .2 .2\n" if i else "")
+    (tmp_path / "data.yaml").write_text("names: [dent]\ntrain: images\nval: images\n")
+    with pytest.warns(UserWarning, match=r"2 images are in several splits \(train, val\)"):
+        dataset = read_dataset(tmp_path)
+    expected = [
+        ("0.png", "train", "good"),
+        ("0.png", "val", "good"),
+        ("1.png", "train", "dent"),
+        ("1.png", "val", "dent"),
+    ]
+    assert sorted((s.image.name, s.split, s.label) for s in dataset.samples) == expected
+    with pytest.raises(DataError, match="validation images are training images too"):
+        check_given_splits(dataset)

@@ -198,3 +198,34 @@ def test_images_made_before_a_failure_are_kept(tiny_data, tmp_path, monkeypatch)
     again = read_dataset(tmp_path / str(seed) / "dataset.csv")
     assert len(again) == number
     assert all(s.defective and s.mask.is_file() for s in again.samples)
+
+
+RANGES = {
+    "fourteen of sixteen bits": lambda s: np.round(s * 16383).astype(np.uint16),
+    "twelve of sixteen bits": lambda s: np.round(s * 4095).astype(np.uint16),
+    "heights about 0": lambda s: ((s - 0.5) * 0.004).astype(np.float32),
+    "wide whole numbers": lambda s: np.round(s * 100_000 + 20_000).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_defects_are_as_strong_as_the_range_of_values_is_wide(tmp_path, name):
+    """Defects change what their mask covers, visibly, and nothing else; no value leaves the range of the data."""
+    for i in range(3):
+        surface = np.clip(np.random.default_rng(i).normal(0.5, 0.08, (96, 96, 1)), 0.05, 0.95)
+        write_image(tmp_path / f"data/good/{i}.tif", RANGES[name](surface))
+        write_image(tmp_path / f"data/bad/{i}.tif", RANGES[name](surface))
+    spec = parse_defect_spec({"steps": [{"kind": "pit"}], "visible": 0.03})
+    made = write_augmented(read_dataset(tmp_path / "data"), tmp_path / "out", spec, 4).dataset
+    assert len(made) == 4
+    full = np.ptp(RANGES[name](np.array([0.0, 1.0])).astype(np.float64))
+    for sample in made.samples:
+        before, after = (read_image(path).astype(np.float64) for path in (sample.sources[0], sample.image))
+        assert read_image(sample.image).dtype == read_image(sample.sources[0]).dtype
+        mask = read_class_masks(sample, made.defect_classes, before.shape[:2]).any(axis=0)
+        changed = np.abs(after - before)[..., 0] / full
+        assert changed[mask].mean() > 0.02
+        assert np.percentile(changed[~mask], 90) < 1e-3
+        assert abs(after.mean() - before.mean()) < full
+        assert after.max() <= before.max() + full / 2
+        assert after.min() >= before.min() - full / 2

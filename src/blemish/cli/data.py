@@ -65,9 +65,11 @@ FINDINGS = (
     ("boxes or outlines that reach beyond their image: clipped", "boxes_outside", False),
     ("boxes of another class than their image", "boxes_of_other_class", False),
     ("empty masks of defective images", "empty_masks", False),
+    ("masks of more than half of their image: inverted?", "large_masks", False),
     ("defect pixels on images labelled good", "masks_on_good", False),
     ("annotations that were scaled or turned with their image", "adapted", False),
     ("images of a few pixels", "tiny", False),
+    ("images of one value", "constant", False),
     ("the same file twice, otherwise", "duplicates", False),
 )
 

@@ -14,7 +14,7 @@ from blemish.arrays import Vectors
 from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures
 from blemish.dataset.ground_truth import clip_box, read_label_map
 from blemish.dataset.info import Progress, map_in_threads
-from blemish.dataset.resolve import EMPTY_OF_DEFECTIVE
+from blemish.dataset.resolve import EMPTY_OF_DEFECTIVE, LARGE_MASK
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ImageError
 from blemish.geometry import Box, Rle, shape_bounds
@@ -48,11 +48,13 @@ class Audit:
     broken_annotations: list[str] = field(default_factory=list)  # what the reader left out, missing images included
     boxes_empty: list[str] = field(default_factory=list)  # of no area, or wholly outside: they are dropped
     empty_masks: list[str] = field(default_factory=list)  # of defective images
+    large_masks: list[str] = field(default_factory=list)  # that mark more than half of their image: inverted, perhaps
     masks_on_good: list[str] = field(default_factory=list)  # defect pixels on images labelled good
     boxes_outside: list[str] = field(default_factory=list)  # boxes and outlines that are clipped to the image
     boxes_of_other_class: list[str] = field(default_factory=list)  # than their image's label
     adapted: list[str] = field(default_factory=list)  # annotations that were scaled or turned with their image
     tiny: list[str] = field(default_factory=list)
+    constant: list[str] = field(default_factory=list)  # images of one value
     unlabelled: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)  # why files were not read -> files
     pixel_values: list[str] = field(default_factory=list)  # of images deeper than 8 bits that do not use full scale
@@ -82,6 +84,8 @@ class _ImageFindings:
     outside: int = 0  # boxes and outlines
     no_area: int = 0
     empty: bool | None = None  # of the mask, where there is one
+    large: bool = False  # the mask
+    constant: bool = False  # the image
     size: tuple[int, int] = (0, 0)
     sha256: str = ""
     hash: Vectors | None = None
@@ -117,6 +121,10 @@ def audit_dataset(dataset: Dataset, progress: Progress = lambda done: None) -> A
             audit.empty_masks.append(name)
         if result.empty is False and sample.defective is False:
             audit.masks_on_good.append(name)
+        if result.large and sample.defective:
+            audit.large_masks.append(name)
+        if result.constant:
+            audit.constant.append(name)
         if not result.error and min(result.size) < MIN_SIDE:
             audit.tiny.append(name)
         if sample.group is not None and sample.split is not None:
@@ -131,14 +139,16 @@ def audit_dataset(dataset: Dataset, progress: Progress = lambda done: None) -> A
 
 def _check_image(sample: Sample) -> _ImageFindings:
     size = (0, 0)
-    mask_error, empty = "", None
+    mask_error, empty, large = "", None, False
     try:
         image = read_image(sample.image)
+        if not np.isfinite(image).all():
+            raise ImageError(f"{sample.image} has pixels that are not finite (NaN or infinity)")
         size = (image.shape[0], image.shape[1])
         if sample.mask is not None:
             mask = read_mask(sample.mask) if sample.mask_classes is None else read_label_map(sample.mask) > 0
             mask = turn_like_image(mask, size, sample.image, sample.mask)
-            empty = not mask.any()
+            empty, large = not mask.any(), bool(mask.mean() > LARGE_MASK) and sample.mask_classes is None
             if mask.shape != size:
                 mask_error = f"{sample.mask}: {mask.shape[1]}×{mask.shape[0]}, its image {size[1]}×{size[0]}"
     except ImageError as error:
@@ -158,6 +168,8 @@ def _check_image(sample: Sample) -> _ImageFindings:
         outside=outside,
         no_area=no_area,
         empty=empty,
+        large=large,
+        constant=bool((image == image[:1, :1]).all()),
         size=size,
         sha256=hashlib.sha256(sample.image.read_bytes()).hexdigest(),
         hash=perceptual_hash(image),

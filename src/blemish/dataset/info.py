@@ -15,7 +15,13 @@ from blemish.dataset.resolve import count_evidence, explain_no_good
 from blemish.dataset.sample import DEFECT, Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.geometry import box_areas, box_array, shape_mask
-from blemish.imaging.pixel_range import PixelValues, describe_range, join_values, measure_values
+from blemish.imaging.pixel_range import (
+    PixelValues,
+    describe_range,
+    full_range_values,
+    join_values,
+    measure_values,
+)
 from blemish.imaging.read import ImageHeader, image_header, read_image, read_mask
 
 T = TypeVar("T")
@@ -143,6 +149,22 @@ def describe_values(samples: Sequence[Sample]) -> list[str]:
     """In words, how far the pixels of images use the scale of their type, where it is not all of it."""
     values = (pixels for pixels in map_in_threads(_measure_values, samples, lambda done: None) if pixels is not None)
     return [line for own in join_values(values).values() if (line := describe_range(own)) is not None]
+
+
+def measure_samples(samples: Sequence[Sample]) -> list[PixelValues]:
+    """The type, value range and size of each image; unreadable ones are passed over.
+
+    Only images deeper than 8 bits are decoded.
+    """
+    return list(filter(None, map_in_threads(_measure_deep, samples, lambda done: None)))
+
+
+def _measure_deep(sample: Sample) -> PixelValues | None:
+    try:
+        header = image_header(sample.image)
+        return full_range_values(header.size) if header.dtype == "uint8" else measure_values(read_image(sample.image))
+    except ImageError:  # named where the image is used
+        return None
 
 
 def _measure_values(sample: Sample) -> PixelValues | None:

@@ -7,6 +7,7 @@ where the layout says so, and the lack of one where the layout says so or `unlab
 aside never makes an image good: its label is unknown unless it is stated defective, and where the defects are, too.
 """
 
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ from blemish.geometry import Box, Polygon, Shape
 from blemish.imaging.read import has_clear_frame, image_header, read_mask
 
 _BACKGROUND = "background"
+LARGE_MASK = 0.5  # share of an image; few defects are larger
+MIN_LARGE_MASKS = 3  # that give away that masks are inverted
 EMPTY_OF_DEFECTIVE = "annotations are empty although the image is defective: the place of its defect is not known"
 
 
@@ -46,6 +49,7 @@ class _Content:
     error: str = ""
     by_mask: bool = False
     size_fits: bool = True  # whether an empty mask has the size of its image
+    marked: float = 0.0  # share of the pixels of a mask of two values
 
 
 def resolve_labels(
@@ -64,6 +68,7 @@ def resolve_labels(
     samples = [_rename_classes(sample) for sample in _join_repeated(samples, incomplete)]
     with ThreadPoolExecutor(max_workers=min(8, (cv2.getNumberOfCPUs() or 1) + 1)) as pool:
         contents = list(pool.map(_read_content, samples))
+    _warn_of_large_masks(samples, contents)
     resolved = []
     for sample, content in zip(samples, contents, strict=True):
         if content.error and sample.image not in incomplete:
@@ -79,17 +84,35 @@ def resolve_labels(
     return resolved
 
 
+def _warn_of_large_masks(samples: Sequence[Sample], contents: Sequence[_Content]) -> None:
+    """Masks that mark the sound part are sound files; that all of them mark most of their image gives them away."""
+    shares = [(c.marked, s.mask) for s, c in zip(samples, contents, strict=True) if c.marked > 0]
+    if len(shares) >= MIN_LARGE_MASKS and min(shares, key=lambda own: own[0])[0] > LARGE_MASK:
+        warnings.warn(
+            f"all {len(shares)} masks mark more than half of their image, such as {shares[0][1]}: invert them if what "
+            "they mark is the sound part",
+            stacklevel=3,
+        )
+
+
 def _join_repeated(samples: Sequence[Sample], incomplete: set[Path]) -> list[Sample]:
-    """One sample an image; what is said of it several times and differs is set aside."""
-    by_image: dict[Path, list[Sample]] = {}
+    """One sample an image, or one for each of its splits; what is said of it several times and differs is set aside."""
+    by_image: dict[Path, dict[str | None, Sample]] = {}
+    differing = set[Path]()
     for sample in samples:
-        by_image.setdefault(sample.image, []).append(sample)
-    for image, own in by_image.items():
-        if any(other != own[0] for other in own[1:]):
-            warn_skipped(f"{image} is listed {len(own)} times, with different annotations", image)
-            incomplete.add(image)
-            own[0] = Sample(image, split=own[0].split)
-    return [own[0] for own in by_image.values()]
+        own = by_image.setdefault(sample.image, {})
+        first = own.setdefault(sample.split, sample)
+        if any(replace(other, split=first.split) != first for other in (sample, *own.values())):
+            differing.add(sample.image)
+    for image in sorted(differing):
+        warn_skipped(f"{image} is listed several times, with different annotations", image)
+        incomplete.add(image)
+        by_image[image] = {split: Sample(image, split=split) for split in by_image[image]}
+    shared = [image for image, own in by_image.items() if len(own) > 1]
+    if shared:
+        names = ", ".join(sorted({str(split or "no split") for image in shared for split in by_image[image]}))
+        warnings.warn(f"{len(shared)} images are in several splits ({names}), such as {shared[0]}", stacklevel=3)
+    return [sample for own in by_image.values() for sample in own.values()]
 
 
 def explain_no_good(dataset: Dataset) -> str | None:
@@ -138,13 +161,14 @@ def _read_content(sample: Sample) -> _Content:
     names = {item.label for item in items}
     error = "" if "" not in names else f"{sample.image}: a box or outline has no class"
     marks: set[str] = names - {GOOD, IGNORE, _BACKGROUND}
-    size_fits = True
+    size_fits, marked = True, 0.0
     if sample.mask is not None:
         known = True
         try:
             if sample.mask_classes is None:
                 mask = read_mask(sample.mask)
-                if mask.any():
+                marked = float(mask.mean())
+                if marked:
                     marks.add(DEFECT)
                 size: tuple[int, ...] = mask.shape
             else:
@@ -173,6 +197,7 @@ def _read_content(sample: Sample) -> _Content:
         error,
         sample.mask is not None,
         size_fits,
+        marked,
     )
 
 

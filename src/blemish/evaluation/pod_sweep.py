@@ -16,6 +16,7 @@ from blemish.errors import DataError, OptionError, unknown
 from blemish.evaluation.intervals import RateEstimate, estimate_rate
 from blemish.evaluation.pod import ADVISED_TRIALS, PodFit, PodProblem, fit_pod
 from blemish.geometry import mask_bounds
+from blemish.imaging.pixel_range import PixelSpec, restore_pixels, scale_pixels
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.inspector import Inspector
@@ -369,7 +370,8 @@ class _Sweep:
             seed = (*planned.seed, attempt)
             surface = self.surfaces[int(np.random.default_rng(seed).integers(len(self.surfaces)))]
             pixels = read_image(surface.sample.image)
-            drawn = _draw(pixels, planned.kind, planned.size, planned.strength, seed, surface.valid)
+            spec = self.inspector.manifest.input.pixels
+            drawn = _draw(pixels, planned.kind, planned.size, planned.strength, seed, surface.valid, spec)
             if drawn is None:
                 continue
             image, mask, size, width, contrast = drawn
@@ -392,17 +394,21 @@ class _Sweep:
 
 
 def _draw(
-    pixels: Image, kind: str, size: float, strength: float, seed: tuple[int, ...], valid: Mask | None
+    pixels: Image,
+    kind: str,
+    size: float,
+    strength: float,
+    seed: tuple[int, ...],
+    valid: Mask | None,
+    spec: PixelSpec | None,
 ) -> tuple[Image, Mask, float, float, float] | None:
     """Image with a defect in the type of `pixels`, its mask, length, width and contrast."""
-    image = to_unit(pixels)
+    image = to_unit(scale_pixels(pixels, spec))
     level = used_scale(image) if pixels.dtype == np.uint16 else 1.0
     drawn = draw_sized_defect(image, kind, size, strength, seed, valid=valid, level=level)
     if drawn is None:
         return None
-    depth = {"uint8": 255, "uint16": 65535}.get(str(pixels.dtype))
-    made = drawn.image if depth is None else np.round(drawn.image * depth).astype(pixels.dtype)
-    return made, drawn.mask, drawn.length, drawn.width, drawn.contrast
+    return restore_pixels(drawn.image, pixels, spec), drawn.mask, drawn.length, drawn.width, drawn.contrast
 
 
 def _suffix(pixels: Image) -> str:

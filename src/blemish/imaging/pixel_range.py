@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.arrays import Image
+from blemish.arrays import FloatImage, Image
 from blemish.files import FrozenModel
 
 PixelType = Literal["uint8", "uint16", "float32"]
@@ -161,6 +161,16 @@ def scale_pixels(image: Image, spec: PixelSpec | None) -> Image:
         return np.asarray(np.clip(image, 0, 1))
     scaled = (image.astype(np.float32) - np.float32(low)) / np.float32(high - low)
     return np.asarray(np.clip(scaled, 0, 1))
+
+
+def restore_pixels(image: FloatImage, like: Image, spec: PixelSpec | None) -> Image:
+    """The inverse of `to_unit(scale_pixels(…))`: an image (H, W, C) from 0 to 1 in the type and range of `like`."""
+    dtype: Any = str(like.dtype)
+    low, high = FULL_SCALE[dtype] if spec is None else spec.ranges.get(dtype, FULL_SCALE[dtype])
+    values = image * np.float64(high - low) + low
+    if like.dtype.kind == "f":
+        return np.asarray(values, like.dtype)
+    return np.asarray(np.clip(np.rint(values), 0, np.iinfo(like.dtype).max), like.dtype)
 
 
 def find_misfit(image: NDArray[Any], spec: PixelSpec | None, any_size: bool = False) -> tuple[str, str] | None:

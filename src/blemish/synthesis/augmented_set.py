@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from blemish.arrays import Mask, Picture
+from blemish.dataset.info import measure_samples
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.valid_mask import valid_mask
@@ -18,10 +19,11 @@ from blemish.dataset.write import write_csv
 from blemish.errors import BlemishError, DataError, ImageError, OptionError
 from blemish.geometry import mask_bounds
 from blemish.imaging.part_locator import locate_part
+from blemish.imaging.pixel_range import PixelSpec, make_pixel_spec, restore_pixels, scale_pixels
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
 from blemish.imaging.roi import Roi
-from blemish.synthesis.apply import apply, used_scale
+from blemish.synthesis.apply import apply
 from blemish.synthesis.contact_sheet import make_contact_sheet, render_pair
 from blemish.synthesis.cutouts import cut_defects
 from blemish.synthesis.defect_spec import DefectSpec, check_pastes, with_default_label
@@ -77,11 +79,13 @@ def write_augmented(
             "the specification makes no defect: all its steps change whole images; add one such as {kind: scratch}, or "
             "give the specification to `blemish train --synthetic`, which changes the training images"
         )
-    cuts = cut_defects(s for s in training if s.sources is None) if spec.has_paste else []
+    real = [s for s in training if s.sources is None]
+    pixels = make_pixel_spec(measure_samples(real))
+    cuts = cut_defects(real, pixels) if spec.has_paste else []
     check_pastes(spec, {piece.label for piece in cuts})
     spec = with_default_label(spec, data.defect_classes)
     check_textures(spec)
-    first = _make_image(good, spec, cuts, roi, seed, 0)  # if no defect fits, nothing is written
+    first = _make_image(good, spec, cuts, pixels, roi, seed, 0)  # if no defect fits, nothing is written
     for folder in ("images", "masks"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     (out / "spec.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
@@ -91,11 +95,13 @@ def write_augmented(
     with (out / "defects.jsonl").open("w", encoding="utf-8") as lines:
         for number in range(count):
             try:
-                source, own_seed, scene = first if number == 0 else _make_image(good, spec, cuts, roi, seed, number)
+                source, own_seed, scene = (
+                    first if number == 0 else _make_image(good, spec, cuts, pixels, roi, seed, number)
+                )
             except BlemishError as error:
                 stopped = str(error)
                 break
-            sample = _write_image(out, number, source, scene)
+            sample = _write_image(out, number, source, scene, pixels)
             samples.append(sample)
             for line in _defect_lines(out, sample, source, own_seed, scene):
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -111,7 +117,13 @@ def write_augmented(
 
 
 def _make_image(
-    good: list[Sample], spec: DefectSpec, cuts: list[Any], roi: Roi | None, seed: int, number: int
+    good: list[Sample],
+    spec: DefectSpec,
+    cuts: list[Any],
+    scale: PixelSpec | None,
+    roi: Roi | None,
+    seed: int,
+    number: int,
 ) -> tuple[Sample, tuple[int, ...], SyntheticScene]:
     """A good image, its seed, and the scene made of it; DataError where no attempt gives a defect."""
     for attempt in range(ATTEMPTS):
@@ -121,13 +133,11 @@ def _make_image(
             pixels = read_image(sample.image)
         except ImageError:  # reported by the audit; other images will do
             continue
-        image, size = to_unit(pixels), (pixels.shape[0], pixels.shape[1])
+        image, size = to_unit(scale_pixels(pixels, scale)), (pixels.shape[0], pixels.shape[1])
         valid = valid_mask(sample, size) if sample.limits_pixels or roi else None
         if valid is not None and roi is not None:
             valid &= _part_pixels(pixels, sample, roi)
-        # Files of 16 bits often hold 12; a dark picture of 8 bits is only dark.
-        level = used_scale(image, cuts) if pixels.dtype == np.uint16 else 1.0
-        scene = apply(spec, image, own, valid=valid, cuts=cuts, level=level)
+        scene = apply(spec, image, own, valid=valid, cuts=cuts)
         if scene.defects:
             return sample, own, scene
     raise DataError(
@@ -144,13 +154,12 @@ def _part_pixels(pixels: NDArray[Any], sample: Sample, roi: Roi) -> Mask:
         raise ImageError(f"{sample.image}: {error}") from error
 
 
-def _write_image(out: Path, number: int, source: Sample, scene: SyntheticScene) -> Sample:
-    mask_path, kind = out / "masks" / f"{number:05}.png", read_image(source.image).dtype
+def _write_image(out: Path, number: int, source: Sample, scene: SyntheticScene, pixels: PixelSpec | None) -> Sample:
+    mask_path, surface = out / "masks" / f"{number:05}.png", read_image(source.image)
     # A TIFF where a PNG cannot hold such pixels: the file must not distinguish a synthetic image from a real one.
-    suffix = ".png" if kind.kind == "u" and scene.image.shape[2] in (1, 3) else ".tif"
+    suffix = ".png" if surface.dtype.kind == "u" and scene.image.shape[2] in (1, 3) else ".tif"
     path = out / "images" / f"{number:05}{suffix}"
-    depth = {"uint8": 255, "uint16": 65535}.get(str(kind))
-    write_image(path, scene.image if depth is None else np.round(scene.image * depth).astype(kind))
+    write_image(path, restore_pixels(scene.image, surface, pixels))
     names = sorted({defect.label for defect in scene.defects})
     values = np.zeros(scene.image.shape[:2], np.uint8)
     for defect in scene.defects:

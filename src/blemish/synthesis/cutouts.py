@@ -9,6 +9,7 @@ import numpy as np
 from blemish.arrays import FloatImage, Mask, PixelBox
 from blemish.dataset.ground_truth import defect_instances, has_mask
 from blemish.dataset.sample import Sample
+from blemish.imaging.pixel_range import PixelSpec, scale_pixels
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image
 
@@ -43,13 +44,16 @@ def cut_out(image: FloatImage, mask: Mask, label: str, source: str) -> DefectCut
     return DefectCutout(image[window].copy(), mask[window].copy(), label, source, sides, (x, y, x + width, y + height))
 
 
-def cut_defects(samples: Iterable[Sample]) -> list[DefectCutout]:
-    """Every defect of the samples whose pixels are known. Raises ImageError for files that cannot be read."""
+def cut_defects(samples: Iterable[Sample], pixels: PixelSpec | None = None) -> list[DefectCutout]:
+    """Every defect of the samples whose pixels are known, from images at the scale of `pixels`.
+
+    Raises ImageError for files that cannot be read.
+    """
     cutouts = []
     for sample in samples:
         if not sample.defective or not has_mask(sample):
             continue
-        image = to_unit(read_image(sample.image))
+        image = to_unit(scale_pixels(read_image(sample.image), pixels))
         for defect in defect_instances(sample, (image.shape[0], image.shape[1])):
             x0, y0, x1, y1 = defect.box
             mask = np.zeros(image.shape[:2], np.bool_)

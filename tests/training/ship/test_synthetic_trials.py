@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from blemish.dataset.sample import Sample
+from blemish.imaging.pixel_range import PixelSpec
 from blemish.imaging.read import read_image, write_image
 from blemish.synthesis.judging_defects import JUDGING_KINDS
 from blemish.synthesis.surfaces import render_surface
@@ -65,3 +66,20 @@ def test_grey_values_of_twelve_of_sixteen_bits_stay_in_their_range(tmp_path: Pat
         trials = list(synthetic_trials([sample], 6, 0, family))
         assert trials
         assert all(trial.image.dtype == np.uint16 and trial.image.max() <= 4096 for trial in trials)
+
+
+def test_values_of_any_range_are_those_of_the_bundle(tmp_path: Path) -> None:
+    """Trials on signed and wide numbers have the defects of the same surface from 0 to 1, in its own range."""
+    surface = render_surface("metal", np.random.default_rng(0), 96).astype(np.float32)[..., None]
+    write_image(tmp_path / "unit.tif", surface)
+    write_image(tmp_path / "wide.tif", surface * np.float32(80_000) - np.float32(30_000))
+    samples = [Sample(image=tmp_path / f"{name}.tif", label="good") for name in ("unit", "wide")]
+    spec = PixelSpec(ranges={"float32": (-30_000, 50_000)}, spreads={}, height=(96, 96), width=(96, 96))
+    families: tuple[Family, Family] = ("taught", "judge")
+    for family in families:
+        unit = list(synthetic_trials(samples[:1], 6, 0, family))
+        wide = list(synthetic_trials(samples[1:], 6, 0, family, spec))
+        assert len(unit) == len(wide) > 0
+        for a, b in zip(unit, wide, strict=True):
+            assert (a.mask != b.mask).mean() < 0.01
+            np.testing.assert_allclose((b.image + 30_000) / 80_000, a.image, atol=0.02)

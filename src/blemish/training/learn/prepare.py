@@ -8,20 +8,17 @@ from typing import Any, Literal
 
 import blemish
 from blemish.dataset.duplicates import identical_files
-from blemish.dataset.info import map_in_threads
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.info import measure_samples
+from blemish.dataset.sample import Dataset
 from blemish.dataset.split import check_given_splits, ensure_splits, hold_out_for_tuning
 from blemish.errors import DataError, ImageError
 from blemish.imaging.pixel_range import (
     PixelSpec,
-    PixelValues,
     describe_range,
-    full_range_values,
     join_values,
     make_pixel_spec,
-    measure_values,
 )
-from blemish.imaging.read import ImageHeader, image_header, read_image
+from blemish.imaging.read import ImageHeader, image_header
 from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.options import check_options, ineffective_options
@@ -123,19 +120,11 @@ def measure_pixels(dataset: Dataset) -> PixelSpec | None:
     Only images deeper than 8 bits are decoded.
     """
     samples = [s for s in dataset.samples if s.split != "test"]
-    measured = list(filter(None, map_in_threads(_measure_sample, samples, lambda done: None)))
+    measured = measure_samples(samples)
     for values in join_values(measured).values():
         if (words := describe_range(values)) is not None:
             log.info(f"pixels: {words}")
     return make_pixel_spec(measured)
-
-
-def _measure_sample(sample: Sample) -> PixelValues | None:
-    try:
-        header = image_header(sample.image)
-        return full_range_values(header.size) if header.dtype == "uint8" else measure_values(read_image(sample.image))
-    except ImageError:  # training names it
-        return None
 
 
 def make_splits(

@@ -65,7 +65,7 @@ def uncertainty_from_trials(inspector: Inspector, dataset: Dataset, seed: int) -
     defects: list[MeasuredDefect] = []
     for family in FAMILIES:
         count = min(MAX_TRIALS, TRIALS_PER_IMAGE * len(samples))
-        for trial in synthetic_trials(samples, count, seed + 1, family):
+        for trial in synthetic_trials(samples, count, seed + 1, family, inspector.manifest.input.pixels):
             defects += measure_trial(inspector, trial)
     return summarize(defects, "synthetic")
 

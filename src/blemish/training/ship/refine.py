@@ -12,6 +12,7 @@ import numpy as np
 
 from blemish.arrays import FloatArray, FloatMap, Mask
 from blemish.dataset.sample import Dataset, Sample
+from blemish.imaging.pixel_range import PixelSpec, scale_pixels
 from blemish.imaging.prepare import match_channels, resize, to_unit
 from blemish.imaging.read import image_header, read_image
 from blemish.imaging.tiling import tile_boxes
@@ -112,19 +113,18 @@ def make_refiner(inspector: Inspector, dataset: Dataset, seed: int) -> tuple[Ref
         )
         return Refinement(shipped=False, reason=reason, levels=levels), {}
     log.info(f"teaching the refinement of regions on synthetic defects on {len(training)} good images")
-    memory = remember_good(training, manifest.input.channels)
+    memory = remember_good(training, manifest.input.channels, manifest.input.pixels)
     order = np.random.default_rng(seed).permutation(len(training))
     count = max(MIN_WINDOWS, min(TAUGHT, MAX_TILES // _tiles_of(training[0], manifest)))
-    trials = synthetic_trials([training[i] for i in order], count, seed, "taught")
+    trials = synthetic_trials([training[i] for i in order], count, seed, "taught", manifest.input.pixels)
     inputs, masks = _taught_windows(_inspect(inspector, trials), memory, levels)
     if len(inputs) < MIN_WINDOWS:
         reason = f"only {len(inputs)} regions of the synthetic defects to teach it with were detected"
         return Refinement(shipped=False, reason=reason, levels=levels, taught=len(inputs)), {}
     graph = export_refiner(teach_refiner(inputs, masks, STEPS, seed))
     judged = max(MIN_WINDOWS, min(JUDGED, count))
-    refinement = judge_refiner(
-        inspector, open_engine(graph), memory, levels, synthetic_trials(held_out, judged, seed, "judge"), len(inputs)
-    )
+    trials = synthetic_trials(held_out, judged, seed, "judge", manifest.input.pixels)
+    refinement = judge_refiner(inspector, open_engine(graph), memory, levels, trials, len(inputs))
     if not refinement.shipped:
         return refinement, {}
     return refinement, {refinement.graph: graph, refinement.memory: pack_memory(memory)}
@@ -158,12 +158,12 @@ def map_levels(manifest: Manifest) -> tuple[float, float] | None:
     return float(low), float(max(decision.map_high, low + 1e-6 * max(abs(low), 1.0)))
 
 
-def remember_good(samples: list[Sample], channels: int) -> GoodMemory:
+def remember_good(samples: list[Sample], channels: int, pixels: PixelSpec | None = None) -> GoodMemory:
     """Mean and standard deviation of good images, at most MEMORY_SIDE px wide."""
     count = min(len(samples), MEMORY_IMAGES)
     total = square = np.zeros((MEMORY_SIDE, MEMORY_SIDE, channels))
     for i in range(count):
-        image = match_channels(read_image(samples[i * len(samples) // count].image), channels)
+        image = match_channels(scale_pixels(read_image(samples[i * len(samples) // count].image), pixels), channels)
         small = to_unit(resize(image, MEMORY_SIDE, MEMORY_SIDE)).astype(np.float64)
         total, square = total + small, square + small**2
     mean = total / count

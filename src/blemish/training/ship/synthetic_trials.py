@@ -13,6 +13,7 @@ import numpy as np
 from blemish.arrays import FloatImage, Image, Mask
 from blemish.dataset.sample import Sample
 from blemish.dataset.valid_mask import valid_mask
+from blemish.imaging.pixel_range import PixelSpec, restore_pixels, scale_pixels
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image
 from blemish.synthesis.apply import apply, used_scale
@@ -60,10 +61,13 @@ class SyntheticTrial:
     sample: Sample  # the good image
 
 
-def synthetic_trials(samples: Sequence[Sample], count: int, seed: int, family: Family) -> Iterator[SyntheticTrial]:
+def synthetic_trials(
+    samples: Sequence[Sample], count: int, seed: int, family: Family, spec: PixelSpec | None = None
+) -> Iterator[SyntheticTrial]:
     """At most `count` trials, on the good samples in turn and of all kinds in turn; the same seed gives the same ones.
 
-    A defect that fits nowhere or cannot be seen is left out. Raises ImageError for an image that cannot be read.
+    `spec` is that of the bundle: defects are as strong as its range of values is wide. A defect that fits nowhere or
+    cannot be seen is left out. Raises ImageError for an image that cannot be read.
     """
     kinds = tuple(JUDGING_KINDS)
     for number in range(count if samples else 0):
@@ -73,17 +77,17 @@ def synthetic_trials(samples: Sequence[Sample], count: int, seed: int, family: F
         size = (pixels.shape[0], pixels.shape[1])
         masked = any((sample.roi, sample.ignore, sample.mask_classes, sample.ignore_shapes))
         valid = valid_mask(sample, size) if masked else None
-        level = used_scale(image := to_unit(pixels))
+        level = used_scale(image := to_unit(scale_pixels(pixels, spec)))
         for attempt in range(MAX_ATTEMPTS):
             own = (seed, number, attempt)
             if family == "taught":
                 made = _taught(image, valid, own, level)
             else:
                 kind = kinds[(number // len(samples) + number) % len(kinds)]
-                made = _judging(image / level, other, valid, kind, own, level)
+                made = _judging(image / level, other, valid, kind, own, level, spec)
             if made is not None:
                 changed, mask, kind = made
-                yield SyntheticTrial(_as_type(changed, pixels), mask, kind, valid, sample)
+                yield SyntheticTrial(restore_pixels(changed, pixels, spec), mask, kind, valid, sample)
                 break
 
 
@@ -104,10 +108,16 @@ def _taught(
 
 
 def _judging(
-    image: FloatImage, other: Sample, valid: Mask | None, kind: str, seed: tuple[int, ...], level: float
+    image: FloatImage,
+    other: Sample,
+    valid: Mask | None,
+    kind: str,
+    seed: tuple[int, ...],
+    level: float,
+    spec: PixelSpec | None,
 ) -> tuple[FloatImage, Mask, str] | None:
     part = find_part_mask(image)
-    second = to_unit(read_image(other.image)) / np.float32(level)
+    second = to_unit(scale_pixels(read_image(other.image), spec)) / np.float32(level)
     made = add_judging_defect(
         image,
         part if valid is None else part & valid,
@@ -116,10 +126,3 @@ def _judging(
         second if second.shape == image.shape else None,
     )
     return None if made is None else (made[0] * np.float32(level), made[1], kind)
-
-
-def _as_type(image: FloatImage, like: Image) -> Image:
-    if like.dtype.kind == "f":
-        return np.asarray(image, like.dtype)
-    full = np.iinfo(like.dtype).max
-    return np.asarray(np.clip(np.rint(image * np.float64(full)), 0, full), like.dtype)
