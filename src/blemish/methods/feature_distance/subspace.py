@@ -45,7 +45,7 @@ class Subspace(OnePassMethod):
         paper="Lendering et al. 2026, SubspaceAD: Training-Free Few-Shot Anomaly Detection via Subspace Modeling, CVPR",
         requires=("good",),
         answers=("where", "how much"),
-        summary="PCA of good patch features; fits in one pass in constant memory, the smallest and fastest bundle.",
+        summary="PCA of good patch features, whatever their place; fits in one pass in constant memory.",
         smoke={"variance": 0.9},
     )
     Options: ClassVar[type[Options]] = SubspaceOptions
