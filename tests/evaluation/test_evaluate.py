@@ -15,6 +15,7 @@ from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 from blemish.evaluation.evaluate import evaluate
+from blemish.files import file_sha256
 from blemish.geometry import Box, Polygon
 from blemish.imaging.read import write_image
 from blemish.imaging.roi import Roi
@@ -193,6 +194,19 @@ class TestCommand:
             result = run(place, tmp_path / "list.csv", "--no-speed", "--json", "-")
             assert json.loads(result.stdout)["data"]["images"] == 3
         assert "no splits" in caplog.text
+
+    def test_a_list_of_the_run_that_was_cut_is_refused(self, run, grey, parts, tmp_path):
+        """The images that it lost would be taken for test images."""
+        (tmp_path / "list.csv").write_text("image,label\n" + "".join(f"{s.image},{s.label}\n" for s in parts.samples))
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "grey.blemish").write_bytes(grey.read_bytes())
+        listed = tmp_path / "run" / "split.csv"
+        listed.write_text("image,split\n" + "".join(f"{s.image},train\n" for s in parts.samples[:3]))
+        (tmp_path / "run" / "run.yaml").write_text(f"seed: 0\nsplit_sha256: {file_sha256(listed)}\n")
+        run(tmp_path / "run", tmp_path / "list.csv", "--no-speed", "--json", "-")
+        listed.write_bytes(listed.read_bytes()[:-20])
+        refused = run(tmp_path / "run", tmp_path / "list.csv", "--no-speed", "--json", "-")
+        assert "cut off, or was changed" in str(refused.exception)
 
 
 def test_a_class_unknown_to_the_bundle_is_named(tmp_path, parts):

@@ -1,6 +1,7 @@
 """`blemish evaluate`: how good a bundle is, on images with ground truth."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -26,7 +27,8 @@ from blemish.cli.options import (
     UnlabelledName,
     UnlabelledOption,
 )
-from blemish.errors import DataError
+from blemish.errors import DataError, OptionError
+from blemish.files import file_sha256
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +133,18 @@ def _run_samples(bundle: Path) -> "Sequence[Sample]":
     return ()
 
 
+def _check_whole(listed: Path) -> None:
+    """OptionError where a run's list of images is not the one whose hash its settings end with."""
+    settings = listed.with_name("run.yaml")
+    text = settings.read_text(encoding="utf-8", errors="replace") if settings.is_file() else ""
+    stated = re.search(r"^split_sha256: ([0-9a-f]{64})$", text, re.MULTILINE)
+    if stated and stated[1] != file_sha256(listed):
+        raise OptionError(
+            f"'{listed}' is cut off, or was changed since the run began, so that it is not known which images it was "
+            "trained on; give a data set with splits of its own"
+        )
+
+
 def _split_as_in_run(dataset: "Dataset", bundle: Path) -> "Dataset":
     """The splits that the run made of these images; images that it did not have are test images."""
     from blemish.dataset.read import read_dataset
@@ -139,6 +153,7 @@ def _split_as_in_run(dataset: "Dataset", bundle: Path) -> "Dataset":
     if not listed.is_file():
         log.info("neither the data nor the bundle's folder has splits: training images are evaluated too")
         return dataset
+    _check_whole(listed)
     known = {sample.image.resolve(): sample.split for sample in read_dataset(listed, "csv").samples}
     splits = [known.get(sample.image.resolve()) for sample in dataset.samples]
     if not any(splits):
