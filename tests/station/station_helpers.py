@@ -1,11 +1,14 @@
 """Helpers of the station's tests: pictures of parts, stations in this process, and as processes that can be killed."""
 
+import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -148,3 +151,43 @@ def grey(level: int, seed: int) -> bytes:
     image = cv2.imdecode(np.frombuffer(picture(seed=seed), np.uint8), cv2.IMREAD_GRAYSCALE)
     image[40:50, 10:20] = level
     return bytes(cv2.imencode(".png", image)[1])
+
+
+class Hook:
+    """A web server that takes results, and can be stopped or made to fail."""
+
+    def __init__(self) -> None:
+        self.port, self.taken, self.fails = free_port(), [], 0  # type: ignore[var-annotated]
+        self.refuses: dict[str, int] = {}  # part -> status of its answer
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if content["part_id"] in hook.refuses:
+                    self.send_response(hook.refuses[content["part_id"]])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                hook.fails -= 1
+                if hook.fails < 0:
+                    hook.taken.append((content["id"], self.headers["Idempotency-Key"]))
+                self.send_response(200 if hook.fails < 0 else 503)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()

@@ -1,6 +1,12 @@
 """Parts that wait for a review."""
 
-from blemish.station import review_queue
+from fastapi.testclient import TestClient
+from station_helpers import picture, send
+
+from blemish.station import repository, review_queue
+from blemish.station.models import InspectionRow
+from blemish.station.review_claims import CLAIM_S, ReviewClaims
+from blemish.station.station import Station
 
 
 def opinions(*labels: str) -> list[tuple[str, str]]:
@@ -22,3 +28,30 @@ def test_a_second_opinion_is_a_second_person() -> None:
     assert not review_queue.is_disputed("reject", [("anna", "good"), ("anna", "good"), ("otto", "good")])
     assert review_queue.is_disputed("reject", [("anna", "scratch"), ("otto", "good"), ("otto", "good")])
     assert not review_queue.is_disputed("reject", [("anna", "good"), ("anna", "scratch")])  # corrected by herself
+
+
+def test_nobody_is_asked_for_a_second_opinion_of_their_own(client: TestClient, station: Station) -> None:
+    parts = [send(client, picture(defect=True, seed=seed)).json()["id"] for seed in range(3)]
+    for part, people in zip(parts, (["anna"], ["otto"], ["anna", "otto"]), strict=True):
+        for person in people:
+            with station.database.writing() as session:
+                repository.add_review(session, session.get_one(InspectionRow, part), person, "good")
+    with station.database.reading() as session:
+        assert review_queue.list_queue(session, "disputed") == parts[:2]
+        assert review_queue.list_queue(session, "disputed", "anna") == [parts[1]]
+        assert review_queue.queue_lengths(session, "otto")["disputed"] == 1
+
+
+def test_a_claim_keeps_others_away_for_a_time() -> None:
+    time = [0.0]
+    claims = ReviewClaims(lambda: time[0])
+    assert claims.take(1, "page a", "anna") is None
+    assert claims.take(1, "page a", "anna") is None
+    assert claims.take(1, "page b", "otto") == "anna"
+    assert (claims.of_others("page a"), claims.of_others("page b")) == (set(), {1})
+    assert claims.take(2, "page a", "anna") is None  # instead of the first one
+    assert claims.take(1, "page b", "otto") is None
+    claims.release("page b")
+    assert claims.of_others("page b") == {2}
+    time[0] = CLAIM_S + 1
+    assert claims.take(2, "page b", "otto") is None

@@ -155,3 +155,9 @@ def test_a_lost_network_camera_is_reopened(tmp_path: Path, bundle_file: Path, mo
     assert verdicts == sorted(verdicts)  # "pass" until it was lost, "reject" since
     assert verdicts[0] == "pass"
     assert all(row["part_id"].startswith("camera-127.0.0.1-") for row in found)
+
+
+def test_cameras_of_one_host_have_names_of_their_own_without_secrets() -> None:
+    addresses = ["rtsp://u:geheim@10.0.0.5/a?token=geheim", "rtsp://10.0.0.5/geheim", "0", "rtsp://other/x"]
+    names = [sources.camera_name(address, addresses) for address in addresses]
+    assert names == ["camera-10.0.0.5-1", "camera-10.0.0.5-2", "camera-0", "camera-other"]

@@ -7,12 +7,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from station_helpers import free_port, make_client, picture, run_station, wait_until
+from station_helpers import Hook, free_port, make_client, picture, run_station, wait_until
 
 from blemish.errors import OptionError
 from blemish.station import sinks
@@ -55,46 +54,6 @@ def test_files_get_every_result_once_and_in_order(tmp_path: Path, bundle_file: P
     assert [int(row["id"]) for row in rows] == ids
     assert rows[1]["part_id"] == "'=p1"  # no formula for a spreadsheet
     assert [int(rows[1][name]) for name in ("x0", "y0", "x1", "y1")] == [20, 20, 40, 30]
-
-
-class Hook:
-    """A web server that takes results, and can be stopped or made to fail."""
-
-    def __init__(self) -> None:
-        self.port, self.taken, self.fails = free_port(), [], 0  # type: ignore[var-annotated]
-        self.refuses: dict[str, int] = {}  # part -> status of its answer
-
-    @contextmanager
-    def up(self) -> Iterator[None]:
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if content["part_id"] in hook.refuses:
-                    self.send_response(hook.refuses[content["part_id"]])
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                hook.fails -= 1
-                if hook.fails < 0:
-                    hook.taken.append((content["id"], self.headers["Idempotency-Key"]))
-                self.send_response(200 if hook.fails < 0 else 503)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
 
 def test_a_webhook_that_is_down_or_fails_gets_everything_later(tmp_path: Path, bundle_file: Path) -> None:

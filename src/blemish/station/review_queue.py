@@ -25,19 +25,20 @@ QUEUES = ("undecided", "disputed", "rejected")
 MAX_LISTED = 500  # parts of a queue
 
 
-def list_queue(session: Session, kind: str) -> list[int]:
-    """Ids, oldest first, of parts that wait for a review.
+def list_queue(session: Session, kind: str, person: str | None = None) -> list[int]:
+    """Ids, oldest first, of parts that wait for a review, by `person` where it is given.
 
     "undecided": between the thresholds and not reviewed; "rejected": rejected and not reviewed; "disputed": the latest
-    review contradicts the verdict, and no review by a second person has confirmed it.
+    review contradicts the verdict, and no review by a second person has confirmed it. Who gave that review is not the
+    second person.
     """
     if kind == "disputed":
-        return _list_disputed(session)[:MAX_LISTED]
+        return _list_disputed(session, person)[:MAX_LISTED]
     return list(session.scalars(_unreviewed(kind).order_by(InspectionRow.id).limit(MAX_LISTED)))
 
 
-def queue_lengths(session: Session) -> dict[str, int]:
-    lengths = {"disputed": len(_list_disputed(session))}
+def queue_lengths(session: Session, person: str | None = None) -> dict[str, int]:
+    lengths = {"disputed": len(_list_disputed(session, person))}
     for kind in VERDICTS:
         lengths[kind] = session.scalar(select(func.count()).select_from(_unreviewed(kind).subquery())) or 0
     return lengths
@@ -48,13 +49,15 @@ def _unreviewed(kind: str) -> Select[Any]:
     return select(row.id).where(row.verdict == VERDICTS[kind], ~row.reviews.any(), row.image_path.is_not(None))
 
 
-def _list_disputed(session: Session) -> list[int]:
+def _list_disputed(session: Session, person: str | None = None) -> list[int]:
     reviews: dict[tuple[int, str], list[tuple[str, str]]] = defaultdict(list)
     query = select(ReviewRow.inspection_id, InspectionRow.verdict, ReviewRow.created_by, ReviewRow.label)
     query = query.join(InspectionRow, InspectionRow.id == ReviewRow.inspection_id).order_by(ReviewRow.id)
-    for inspection_id, verdict, person, label in session.execute(query):
-        reviews[inspection_id, verdict].append((person, label))
-    return sorted(id_ for (id_, verdict), given in reviews.items() if is_disputed(verdict, given))
+    for inspection_id, verdict, reviewer, label in session.execute(query):
+        reviews[inspection_id, verdict].append((reviewer, label))
+    return sorted(
+        id_ for (id_, verdict), given in reviews.items() if is_disputed(verdict, given) and given[-1][0] != person
+    )
 
 
 def is_disputed(verdict: str, reviews: Sequence[tuple[str, str]]) -> bool:

@@ -95,6 +95,15 @@ def list_dead_letters(session: Session, limit: int = 100) -> list[OutboxRow]:
     return list(session.scalars(query))
 
 
+def count_all_dead_letters(session: Session) -> int:
+    return session.scalar(select(func.count()).select_from(OutboxRow).where(OutboxRow.dead_at.is_not(None))) or 0
+
+
+def sink_name(key: str) -> str:
+    """The name of a sink in the outbox, as it is shown: without the hash that tells it from others."""
+    return key.rpartition("#")[0] or key
+
+
 def count_dead_letters(database: Database) -> dict[str, int]:
     query = select(OutboxRow.sink, func.count()).where(OutboxRow.dead_at.is_not(None)).group_by(OutboxRow.sink)
     with database.reading() as session:

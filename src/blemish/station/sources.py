@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -171,7 +172,7 @@ def watch_camera(service: InspectionService, address: str, stop: threading.Event
     frames of a file are all read, and the file ends.
     """
     is_file = Path(address).is_file()
-    name = Path(address).stem if is_file else _camera_name(address)
+    name = Path(address).stem if is_file else camera_name(address, service.settings.cameras)
     service.sources.lost(name)
     while not _ready(service):  # the frames of a file come only once
         if stop.wait(POLL_S):
@@ -192,10 +193,16 @@ def watch_camera(service: InspectionService, address: str, stop: threading.Event
         stop.wait(_RETRY_S)
 
 
-def _camera_name(address: str) -> str:
-    """Name by number or host; the rest of an address may contain a password."""
-    known = address if address.isdigit() else urlsplit(address).hostname
-    return f"camera-{known}" if known else "camera"
+def camera_name(address: str, addresses: Sequence[str] = ()) -> str:
+    """Name by number or host, for the rest of an address may contain a password; several of a host are numbered."""
+    host = _camera_host(address)
+    same = [other for other in dict.fromkeys(addresses) if _camera_host(other) == host]
+    number = f"-{same.index(address) + 1}" if len(same) > 1 else ""
+    return (f"camera-{host}" if host else "camera") + number
+
+
+def _camera_host(address: str) -> str:
+    return address if address.isdigit() else urlsplit(address).hostname or ""
 
 
 def _inspect_file_frames(

@@ -23,6 +23,7 @@ from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.pictures import Pictures
 from blemish.station.recipes import active_recipe, import_bundle, make_recipe
 from blemish.station.repository import expire_keys
+from blemish.station.review_claims import ReviewClaims
 from blemish.station.schemas import InspectionOut
 from blemish.station.seed_reviews import seed_reviews
 from blemish.station.service import InspectionService
@@ -49,6 +50,7 @@ class Station:
     secret: bytes = field(repr=False)
     throttle: SignInThrottle = field(default_factory=SignInThrottle)
     passwords: PasswordChecker = field(default_factory=PasswordChecker)
+    claims: ReviewClaims = field(default_factory=ReviewClaims)
 
     def activate(self, recipe_id: int, user: str, comment: str, accept_losses: bool = False) -> None:
         """Activate a recipe that decides the golden set correctly; else raises GoldenLossError."""

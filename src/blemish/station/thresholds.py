@@ -42,7 +42,13 @@ class DecisionEffect:
     overkill: RateEstimate | None  # good parts that are rejected
     review: RateEstimate | None  # of all parts
     proof: Proof
-    changed: list[int]  # indices of the parts whose verdict differs from the recorded one
+    changed: list[int]  # indices of the parts whose verdict differs from the recorded one, the worst first
+    escapes: int  # known defective parts that pass
+    overkills: int  # known good parts that are rejected
+
+    def is_worse_than(self, other: "DecisionEffect") -> bool:
+        """Whether more known defective parts pass, or more known good ones are rejected."""
+        return self.escapes > other.escapes or self.overkills > other.overkills
 
 
 def load_scored_parts(session: Session, recipe: RecipeRow, limit: int = MAX_PARTS) -> list[ScoredPart]:
@@ -73,8 +79,25 @@ def preview_decision(parts: Sequence[ScoredPart], decision: Decision) -> Decisio
         overkill=estimate_rate(good.count(Verdict.REJECT), len(good)) if good else None,
         review=estimate_rate(verdicts.count(Verdict.REVIEW), len(verdicts)) if verdicts else None,
         proof=prove_escape_rate(escapes, len(defective), RATES),
-        changed=[i for i, part in enumerate(parts) if part.verdict != verdicts[i]],
-    )
+        changed=sorted((i for i, part in enumerate(parts) if part.verdict != verdicts[i]),
+                       key=lambda i: (_severity(parts[i].true_label, verdicts[i]), -i)),
+        escapes=escapes,
+        overkills=good.count(Verdict.REJECT),
+    )  # fmt: skip
+
+
+def is_escape(label: str | None, verdict: str) -> bool:
+    """Whether a part that is known to be defective passes."""
+    return label not in (None, GOOD) and verdict == Verdict.PASS
+
+
+def _severity(label: str | None, verdict: Verdict) -> int:
+    """Escapes are 0, then overkill, parts that pass and nobody has reviewed, and the rest."""
+    if is_escape(label, verdict):
+        return 0
+    if label == GOOD and verdict == Verdict.REJECT:
+        return 1
+    return 2 if label is None and verdict == Verdict.PASS else 3
 
 
 def _verdict(part: ScoredPart, decision: Decision) -> Verdict:

@@ -1,6 +1,7 @@
 """The pages, used in a headless Chromium as people use them."""
 
 import ast
+import base64
 import csv
 import io
 import json
@@ -20,7 +21,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from station_helpers import HTTP, SIDE, Server, grey, picture, run_station, wait_until
+from station_helpers import HTTP, SIDE, Hook, Server, grey, picture, run_station, wait_until
 
 from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.read import read_dataset
@@ -28,6 +29,7 @@ from blemish.inspection import result
 from blemish.inspection.convert import from_dict
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import ReasonKind
+from blemish.qualify import shewhart
 from blemish.station import (
     alarms,
     auth,
@@ -57,6 +59,7 @@ from blemish.station.schemas import inspection_out
 from blemish.station.station import Station
 from blemish.translation import ENGLISH, languages, translator
 
+RED = "rgba(220, 38, 38, 1)"
 DOUBTFUL_GREY = 140  # between the thresholds of the grey bundle
 
 
@@ -162,6 +165,32 @@ def fetch_mask(site: Site, inspection_id: int) -> np.ndarray:
     return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) > 127)
 
 
+def test_the_review_follows_its_queue_and_goes_back(site: Site) -> None:
+    ids = [site.send(grey(DOUBTFUL_GREY, seed=60 + seed), part_id=f"follow{seed}")["id"] for seed in range(2)]
+    page = site.open("/review")
+    first = page.driver.current_window_handle
+    page.one(".panel", "follow0")
+    page.driver.switch_to.new_window("tab")
+    site.open("/review").one(".panel", "follow1")  # the other one is claimed
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.press("g")
+    ActionChains(page.driver).send_keys(Keys.ENTER, Keys.ENTER).perform()  # the next part is not saved unseen
+    page.one(".panel", "follow1")
+    page.press("u")
+    page.one(".panel", "follow0")
+    page.press("1", Keys.ENTER)  # corrected
+    page.one(".panel", "follow1")
+    page.press("g", Keys.ENTER)
+    page.one(".empty", "No parts to review")
+    labels = [[review["label"] for review in site.get(f"/v1/inspections/{key}")["reviews"]] for key in ids]
+    assert labels == [["good", "defect"], ["good"]]
+    later = site.send(grey(DOUBTFUL_GREY, seed=62), part_id="follow2")["id"]
+    page.one(".panel", "follow2")  # by itself
+    HTTP.post(f"{site.url}/v1/inspections/{later}/reviews", json={"label": "good"})
+    page.check(site.url)
+
+
 def test_a_contradicted_verdict_waits_for_a_second_review_and_all_are_exported(site: Site) -> None:
     part = site.send(picture(defect=True, seed=4), part_id="contradicted", lot="L7")
     HTTP.post(f"{site.url}/v1/inspections/{part['id']}/reviews", json={"label": "good"})
@@ -200,9 +229,18 @@ def test_thresholds_are_dragged_and_saved_as_a_new_version(site: Site) -> None:
     page.one("[data-name=changes]", "near-miss")
     shown = page.one(".figures.wide").text
     assert re.search(r"escape\n(?!0\.0%)", shown)
+    escape = page.one("[data-name=changes] .thumb.escape", "near-miss")
+    assert escape.text.startswith("REJECT → ESCAPE")  # and never as a pass
+    assert page.all("[data-name=changes] .thumb")[0] == escape
+    assert escape.find_element("css selector", ".verdict.escape").value_of_css_property("background-color") == RED
     page.shoot("threshold-moved")
-    page.fill("comment", "too strict")
     page.click("[data-name=save]")
+    page.one(".q-dialog .alarm", "Known escapes: 0 → ")
+    assert not page.one("[data-name=confirm]").is_enabled()
+    page.fill("reason", "too strict")
+    page.shoot("threshold-reason")
+    assert site.get("/v1/decision") == before
+    page.click("[data-name=confirm]:not([disabled])")
     wait_until(lambda: site.get("/v1/decision") != before)
     after, recipe = site.get("/v1/decision"), site.get("/v1/recipes")[0]
     assert after["reject"] > 0.7
@@ -212,6 +250,18 @@ def test_thresholds_are_dragged_and_saved_as_a_new_version(site: Site) -> None:
     page.one(".recipe-name", "v2")
     page.check(site.url)
     HTTP.post(f"{site.url}/v1/recipes/1/activate")
+
+
+def test_trends_show_control_charts_by_lot(site: Site) -> None:
+    for lot in range(9):
+        for number in range(2):
+            site.send(picture(defect=number == 0 or lot == 8, seed=200 + 2 * lot + number), lot=f"chart{lot}")
+    page = site.open("/trends")
+    page.click("[data-name=grouped-by] button", "lot")
+    for title in ("Share of rejects (p chart)", "Defects on a part (u chart)", "(I chart)", "(MR chart)"):
+        page.one("[data-name=chart-title]", title)
+    page.shoot("trends")
+    page.check(site.url)
 
 
 def test_a_dataset_is_opened_and_audited(site: Site) -> None:
@@ -441,6 +491,10 @@ def test_every_text_of_the_pages_is_translated() -> None:
         "database",
         "disk",
         "Line display",
+        "Refused results",
+        *(rule for rule, *_ in shewhart.RULES),
+        *inspection_card.DISPOSITIONS,
+        *inspection_card.SIGNATURE,
     }
     used |= {"reachable", "stalled", "no answer", "no image", "works", "{number} waiting", "{free:.1f} GiB free"}
     used |= {"{number} waiting, {dead} refused", "API reference"}
@@ -480,3 +534,46 @@ def test_a_class_may_be_called_with_braces(tmp_path: Path, bundle_file: Path) ->
         page = PageSession(station, None, ENGLISH)
         assert page.t("{x}") == "{x}"
         assert page.t("{number} reviewed parts were written as a dataset:", number=3).startswith("3 ")
+
+
+def test_a_card_is_printed_on_one_sheet(site: Site) -> None:
+    part = site.send(picture(defect=True, seed=45), part_id="printed", lot="L45")
+    page = site.open(f"/card/{part['id']}")
+    page.one("[data-name=verdict]")
+    page.until(lambda: page.driver.title == "reject · printed · blemish")
+    page.until(lambda: all(page.driver.execute_script("return arguments[0].complete", e) for e in page.all("img")))
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert page.one(".card-title").text == "Inspection card: reject"
+    assert page.one(".signature").text.split() == ["Name", "Date", "Signature"]
+    assert re.search(r"\(UTC[+-]\d\d:\d\d\)", page.one("body").text)
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    made = page.driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True, "printBackground": True})
+    content = base64.b64decode(made["data"])
+    (page_folder := Path(__file__).parents[3] / "build" / "screenshots").mkdir(parents=True, exist_ok=True)
+    (page_folder / "card.pdf").write_bytes(content)
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
+    page.check(site.url)
+
+
+def test_refused_results_are_shown_and_sent_again(browser: Browser, bundle_file: Path, tmp_path: Path) -> None:
+    hook = Hook()
+    hook.refuses = {"=p1": 422}
+    with hook.up():
+        server = Server(tmp_path / "s", "--bundle", str(bundle_file), "--sink", f"http://127.0.0.1:{hook.port}/in")
+        server.start()
+        try:
+            HTTP.post(f"{server.url}/v1/inspections", files={"image": picture()}, data={"part_id": "=p1"})
+            wait_until(lambda: len(HTTP.get(f"{server.url}/v1/dead-letters").json()) == 1)
+            browser.open(server.url)
+            browser.click("[data-name=state-sink] a")
+            assert "422" in browser.one("[data-name=letter]", "part 1").text
+            browser.shoot("dead-letters")
+            hook.refuses = {}
+            browser.click("[data-name=send-again]")
+            wait_until(lambda: len(hook.taken) == 1)
+            browser.one(".empty", "No sink has refused a result")
+            assert HTTP.get(f"{server.url}/v1/audit?limit=1").json()[0]["action"] == "retry"
+            browser.check(server.url)
+        finally:
+            server.kill()
+            browser.driver.get("about:blank")

@@ -1,25 +1,74 @@
-"""Activation of a recipe, after its check on the golden set."""
+"""Activation of a recipe: why, what becomes worse on known parts, and its check on the golden set."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 from nicegui import ui
+from sqlalchemy.orm import Session
 
+from blemish.inspection.manifest import Decision
+from blemish.station import thresholds
 from blemish.station.auth import User
 from blemish.station.golden_set import GoldenLossError
+from blemish.station.models import RecipeRow
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import dialog, div, part_tile
+from blemish.station.pages.widgets import alarm, dialog, div, part_tile
+from blemish.station.recipes import active_recipe
 from blemish.station.schemas import GoldenLoss
+from blemish.station.thresholds import DecisionEffect
 
 OnActivated = Callable[[], Awaitable[None] | None]
+WithReason = Callable[[User, str], Awaitable[None]]
+Effects = tuple[DecisionEffect, DecisionEffect]  # of the active decision and of the new one, on the same known parts
 
 
 async def activate(page: PageSession, user: User, recipe_id: int, comment: str, on_activated: OnActivated) -> None:
-    """Activate a recipe; where it loses parts of the golden set, show them and ask for a comment first."""
+    """Activate a recipe; asks for a reason where there is none yet, and where it loses parts of the golden set."""
+    if not comment.strip():
+        t = page.t
+
+        async def go_on(user: User, reason: str) -> None:
+            await activate(page, user, recipe_id, reason, on_activated)
+
+        effects = await page.read(_load_effects, recipe_id)
+        ask_reason(page, t("Why is this recipe activated?"), t("Activate"), go_on, effects)
+        return
     try:
         await _activate(page, user, recipe_id, comment, on_activated, accept_losses=False)
     except GoldenLossError as error:
-        _ask_comment(page, recipe_id, error.losses, on_activated)
+        _ask_to_accept(page, recipe_id, error.losses, on_activated)
+
+
+def ask_reason(
+    page: PageSession, title: str, button: str, run: WithReason, effects: Effects | None = None, reason: str = ""
+) -> None:
+    """A window that asks for a reason, and says what becomes worse on known parts, before `run(user, reason)`."""
+    t = page.t
+    with dialog(title) as window:
+        if effects is not None and effects[1].is_worse_than(effects[0]):
+            before, after = effects
+            alarm(t("Known escapes: {before} → {after}", before=before.escapes, after=after.escapes))
+            alarm(t("Known overkill: {before} → {after}", before=before.overkills, after=after.overkills))
+        text = ui.textarea(t("Reason (for the audit log)"), value=reason).props("outlined autogrow data-name=reason")
+
+        async def confirmed(user: User) -> None:
+            window.close()
+            await run(user, text.value.strip()[:2000])
+
+        with div("bar"):
+            ui.button(t("Cancel"), on_click=window.close).props("no-caps flat")
+            go = ui.button(button, on_click=page.handler("engineer", confirmed)).props("no-caps data-name=confirm")
+            go.bind_enabled_from(text, "value", lambda value: bool((value or "").strip()))
+
+
+def _load_effects(session: Session, recipe_id: int) -> Effects | None:
+    """What the active recipe and another one make of known parts, where both have one bundle, and so one score."""
+    active, wanted = active_recipe(session), session.get_one(RecipeRow, recipe_id)
+    if active is None or active.bundle_id != wanted.bundle_id:
+        return None
+    parts = thresholds.load_scored_parts(session, wanted)
+    before, after = (thresholds.preview_decision(parts, Decision.model_validate(r.decision)) for r in (active, wanted))
+    return before, after
 
 
 async def _activate(
@@ -32,12 +81,14 @@ async def _activate(
         await waiting
 
 
-def _ask_comment(page: PageSession, recipe_id: int, losses: list[GoldenLoss], on_activated: OnActivated) -> None:
+def _ask_to_accept(page: PageSession, recipe_id: int, losses: list[GoldenLoss], on_activated: OnActivated) -> None:
     t = page.t
+    losses = sorted(losses, key=lambda loss: not thresholds.is_escape(loss.label, loss.verdict))
     with dialog(t("This recipe loses {number} parts of the golden set.", number=len(losses)), 640) as window:
-        with div("tiles").style("width: 100%"):
-            for loss in losses[:8]:
-                with part_tile(page, loss.inspection_id, [loss.verdict], kind="preview", new_tab=True):
+        with div("tiles").style("width: 100%; max-height: 50vh; overflow: auto"):
+            for loss in losses:
+                escape = thresholds.is_escape(loss.label, loss.verdict)
+                with part_tile(page, loss.inspection_id, [loss.verdict], kind="preview", new_tab=True, escape=escape):
                     ui.label(t("true class: {label}", label=t(loss.label)))
         comment = ui.textarea(t("Reason for activating it")).props("outlined autogrow data-name=comment")
         comment.style("width: 100%")

@@ -15,6 +15,8 @@ HELP = {
         "Parts between the thresholds first, then disagreements, then rejects. Choose the true class and save.",
         "The wheel zooms, the right button moves the picture. Points of a polygon can be dragged.",
         "A mask is only recorded where somebody painted or erased.",
+        "A part that somebody else has open is left out. A disagreement is settled by a second person.",
+        "Back shows the part before; saving it again adds a review, and the latest one holds.",
     ),
     "/threshold": (
         "Drag both thresholds over the scores, and read escape and overkill with their exact 95 % intervals.",
@@ -29,8 +31,13 @@ HELP = {
         "The list can be saved as CSV; a picture leads to the card of its part, which can be printed.",
     ),
     "/trends": (
+        "Control charts of rejects, defects and lengths: a red point is no chance, and a reason to look for the cause.",
         "The moving average of the scores of good parts, positions of defects on the part, and image quality.",
         "A value outside its limits is a reason to look at camera, light and fixture first.",
+    ),
+    "/dead-letters": (
+        "Results that a sink refused, or that failed while the ones after them arrived.",
+        "They are sent again only when somebody says so; who and when is in the record.",
     ),
     "/card": ("Everything in the record of one part. It can be inspected again by the recipe that decided it.",),
     "/reference": ("Every request that the station answers, with its fields. The same as /openapi.json.",),

@@ -22,11 +22,14 @@ from blemish.station.pages.widgets import (
     part_name,
     table,
     verdict_badge,
+    zoned_time,
 )
 from blemish.station.recipes import recipe_scale
 from blemish.station.replay import replay
 from blemish.station.schemas import MAX_ID
 
+DISPOSITIONS = ("use as is", "rework", "scrap", "concession")
+SIGNATURE = ("Name", "Date", "Signature")
 TIMINGS = ("read", "prepare", "network", "decode")
 
 
@@ -38,13 +41,16 @@ async def build(page: PageSession, request: Request) -> None:
     if row is None:
         empty_state("search_off", t("No such part"), t("Search for it under Trace."))
         return
+    name = part_name(page, row.part_id, row.id)
+    ui.page_title(f"{t(row.verdict)} · {name} · blemish")
     _actions(page, row)
     with panel():
+        ui.label(f"{t('Inspection card')}: {t(row.verdict)}").classes("print-only card-title")
         with div("bar"):
             verdict_badge(page, row.verdict, large=True).props("data-name=verdict")
             with ui.element("div"):
-                ui.label(part_name(page, row.part_id, row.id)).style("font-weight: 650; font-size: 18px")
-                hint(f"{local_time(row.created_at)} · {t(row.label)}")
+                ui.label(name).style("font-weight: 650; font-size: 18px")
+                hint(f"{zoned_time(row.created_at)} · {t(row.label)}")
         for reason in page.reasons(row):
             ui.label(reason).props("data-name=reason")
     _pictures(page, row)
@@ -60,6 +66,20 @@ async def build(page: PageSession, request: Request) -> None:
                 ui.label(
                     f"{local_time(review.created_at)} {review.created_by}: {t(review.label)}{painted} {review.note}"
                 )
+    _disposition(page)
+
+
+def _disposition(page: PageSession) -> None:
+    """On paper: what becomes of the part, and who says so."""
+    t = page.t
+    with div("print-only disposition"):
+        ui.label(t("Disposition")).classes("panel-title")
+        with div("bar"):
+            for choice in DISPOSITIONS:
+                ui.label(f"☐ {t(choice)}")
+        with div("signature"):
+            for field in SIGNATURE:
+                ui.label(t(field))
 
 
 def load_inspection(session: Session, inspection_id: int) -> InspectionRow | None:

@@ -209,7 +209,9 @@ def _states(page: PageSession) -> None:
             for component in status.components():
                 with div(f"state {component.state}").props(f"data-name=state-{component.kind}"):
                     ui.icon(STATE_ICONS[component.state], size="18px")
-                    ui.label(f"{t(component.kind)} {component.name}")
+                    name = f"{t(component.kind)} {component.name}"
+                    refused = component.kind == "sink" and component.detail.values.get("dead")
+                    ui.link(name, "/dead-letters") if refused else ui.label(name)
                     hint(t(component.detail.text, **component.detail.values))
 
     with panel(t("State of the station")):

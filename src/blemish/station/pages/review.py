@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import time
+import uuid
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote
@@ -15,7 +17,7 @@ from sqlalchemy.orm import Session
 from blemish.dataset.sample import DEFECT, GOOD
 from blemish.errors import DataError
 from blemish.station import review_queue
-from blemish.station.auth import User
+from blemish.station.auth import LOCAL_USER, User
 from blemish.station.golden_set import add_golden
 from blemish.station.models import InspectionRow, ReviewRow
 from blemish.station.pages.inspection_card import load_inspection
@@ -23,6 +25,7 @@ from blemish.station.pages.mask_editor import MaskEditor, Tool
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import (
     HEAT_OUTPUTS,
+    alarm,
     choice_toggle,
     dialog,
     div,
@@ -39,6 +42,8 @@ from blemish.station.pages.widgets import (
 from blemish.station.repository import add_review, log_change
 
 QUEUES = {"undecided": "Between the thresholds", "disputed": "Disagreements", "rejected": "Rejects"}
+FOLLOW_S = 2.0
+MIN_LOOK_S = 0.5  # within which nobody has judged a part
 MAX_BUTTONS = 9  # classes that a key chooses; more are searched
 TOOLS: dict[str, tuple[Tool, str]] = {
     "b": ("brush", "Brush"),
@@ -47,8 +52,8 @@ TOOLS: dict[str, tuple[Tool, str]] = {
     "v": ("move", "move"),
 }
 KEYS = (
-    ("Enter", "save and continue"), ("S", "skip"), ("G", "good"), ("1 … 9", "defect class"), ("B", "Brush"),
-    ("E", "Eraser"), ("P", "Polygon"), ("V", "move"), ("+ −", "zoom"), ("0", "whole picture"),
+    ("Enter", "save and continue"), ("S", "skip"), ("U", "back"), ("G", "good"), ("1 … 9", "defect class"),
+    ("B", "Brush"), ("E", "Eraser"), ("P", "Polygon"), ("V", "move"), ("+ −", "zoom"), ("0", "whole picture"),
     ("[ ]", "width of the brush"), ("Z", "undo"), ("H", "heat map"), ("M", "mask"),
 )  # fmt: skip
 
@@ -63,14 +68,25 @@ class ReviewPage:
 
     def __init__(self, page: PageSession) -> None:
         self.page = page
-        self.queue: list[int] = []
-        self.index = 0
+        self.client = ui.context.client
+        self.holder = uuid.uuid4().hex  # of the claims of this page
+        self.kind: str | None = None  # of the queue; None: one part alone
+        self.current: int | None = None
+        self.history: list[int] = []  # parts before the shown one
+        self.seen: set[int] = set()  # saved or skipped, and not offered again
+        self.saving = False
+        self.touched, self.shown = (
+            False,
+            0.0,
+        )  # whether a class was chosen for the shown part, and since when it is shown
         self.label = GOOD
         self.labels: tuple[str, ...] = ()
         self.note = ""
         self.editor: MaskEditor | None = None
         self.golden: ui.checkbox | None = None
         self.buttons: dict[str, ui.button] = {}
+        self.claimed_by: str | None = None  # another person, who has claimed the part first
+        self.queues: ui.select
         self.tools: ui.toggle
         self.width: ui.slider
         self.heat: ui.switch
@@ -87,34 +103,81 @@ class ReviewPage:
         }
         self.save = page.handler("operator", self._save)
         self.skip = page.handler("operator", self._skip)
+        self.back = page.handler("operator", self._back)
 
     async def build(self, wanted: int | None) -> None:
         t, page = self.page.t, self.page
-        lengths = await page.read(review_queue.queue_lengths)
-        kind = next((kind for kind in QUEUES if lengths[kind]), "undecided")
-        self.queue = await page.read(review_queue.list_queue, kind) if wanted is None else [wanted]
+        lengths = await page.read(review_queue.queue_lengths, self._person())
+        if wanted is None:
+            self.kind = next((kind for kind in QUEUES if lengths[kind]), "undecided")
         with div("bar"):
-            names = {name: f"{t(title)} ({lengths[name]})" for name, title in QUEUES.items()}
-            queues = ui.select(names, label=t("Queue"), value=kind if wanted is None else None)
-            queues.props(f'dense outlined options-dense aria-label="{t("Queue")}" data-name=queue')
-            queues.style("min-width: 240px")
+            self.queues = ui.select(self._queue_names(lengths), label=t("Queue"), value=self.kind)
+            self.queues.props(f'dense outlined options-dense aria-label="{t("Queue")}" data-name=queue')
+            self.queues.style("min-width: 240px")
             ui.space()
             export = ui.button(t("Export reviewed parts"), icon="archive").props("outline no-caps")
-        queues.on_value_change(page.handler("operator", lambda user: self._show_queue(queues.value)))
+        self.queues.on_value_change(page.handler("operator", lambda user: self._show_queue(self.queues.value)))
         export.on_click(page.handler("engineer", lambda user: self._export())).set_enabled(page.may("engineer"))
+        await self._choose_next(wanted)
         await self.content()
         ui.keyboard(on_key=self._on_key)
+        ui.timer(FOLLOW_S, self._follow, immediate=False)
+        self.client.on_disconnect(lambda: page.station.claims.release(self.holder))
+
+    def _person(self) -> str | None:
+        """Whose second opinion is none; without tokens nobody is known, and everybody is asked."""
+        user = self.page.user()
+        return None if user is None or user == LOCAL_USER else user.name
+
+    def _queue_names(self, lengths: dict[str, int]) -> dict[str, str]:
+        return {name: f"{self.page.t(title)} ({lengths[name]})" for name, title in QUEUES.items()}
+
+    async def _choose_next(self, wanted: int | None = None) -> None:
+        """Claim the wanted part, or the first of the queue that nobody else has claimed."""
+        claims, user = self.page.station.claims, self.page.user()
+        name = "" if user is None else user.name
+        self.current, self.claimed_by = wanted, None
+        if wanted is not None:
+            self.claimed_by = claims.take(wanted, self.holder, name)
+        elif self.kind is not None:
+            person = self._person()
+            ids = await self.page.read(review_queue.list_queue, self.kind, person)
+            taken = self.seen | claims.of_others(self.holder)
+            free = (key for key in ids if key not in taken)
+            self.current = next((key for key in free if claims.take(key, self.holder, name) is None), None)
+            self.queues.set_options(
+                self._queue_names(await self.page.read(review_queue.queue_lengths, person)), value=self.kind
+            )
+        if self.current is None:
+            claims.release(self.holder)
+
+    async def _follow(self) -> None:
+        """Renew the claim; where no part was left, show the next one that comes."""
+        user = self.page.user()
+        if user is None or not user.may("operator") or not self.client.has_socket_connection:
+            return  # a page that was closed lives on for a while
+        if self.current is not None:
+            if self.claimed_by is None:
+                self.page.station.claims.take(self.current, self.holder, user.name)
+            return
+        await self._choose_next()
+        if self.current is not None:
+            await self.content.refresh()
 
     @ui.refreshable_method
     async def content(self) -> None:
         t = self.page.t
         row = None
-        if self.index < len(self.queue):
-            row = await self.page.read(load_inspection, self.queue[self.index])
+        if self.current is not None:
+            row = await self.page.read(load_inspection, self.current)
         self.editor, self.note, self.buttons = None, "", {}
         if row is None:
-            empty_state("task_alt", t("No parts to review"), t("Reload the page to look for new parts."))
+            empty_state("task_alt", t("No parts to review"), t("The next one appears here by itself."))
+            if self.history:
+                ui.button(t("Back"), icon="undo", on_click=self.back).props("no-caps flat data-name=back")
             return
+        if self.claimed_by is not None:
+            alarm(t("{name} is reviewing this part at the moment.", name=self.claimed_by))
         self.labels = await self.page.read(list_labels, row)
         with two_columns() as (left, right):
             with left, panel():
@@ -123,6 +186,7 @@ class ReviewPage:
                 self._label_form(row)
                 self._inspection(row)
         self._choose(row.reviews[-1].label if row.reviews else row.label)
+        self.touched, self.shown = False, time.monotonic()
 
     def _picture(self, row: InspectionRow) -> None:
         t = self.page.t
@@ -168,8 +232,8 @@ class ReviewPage:
             with div("bar"):
                 ui.button(t("Save and continue"), icon="check", on_click=self.save).props("no-caps data-name=save")
                 ui.button(t("Skip"), on_click=self.skip).props("no-caps flat data-name=skip")
-                ui.space()
-                hint(f"{self.index + 1} / {len(self.queue)}")
+                back = ui.button(t("Back"), icon="undo", on_click=self.back).props("no-caps flat data-name=back")
+                back.set_enabled(bool(self.history))
             with ui.expansion(t("Keys"), icon="keyboard").props("dense").classes("soft"), div("bar"):
                 for key, meaning in KEYS:
                     with ui.element("span"):
@@ -190,7 +254,7 @@ class ReviewPage:
                 hint(f"{local_time(review.created_at)} {review.created_by}: {t(review.label)} {review.note}")
 
     def _choose(self, label: str) -> None:
-        self.label = label if label in self.labels else DEFECT
+        self.label, self.touched = label if label in self.labels else DEFECT, True
         for name, button in self.buttons.items():
             button.props("unelevated", remove="outline") if name == self.label else button.props("outline")
 
@@ -202,29 +266,50 @@ class ReviewPage:
         label = self.other.value.strip()[:200]
         if not label.isprintable() or not label:
             raise DataError(self.page.t("Enter the name of the class."))
-        self.label = label
+        self.label, self.touched = label, True
         await self._save(user)
 
     async def _save(self, user: User) -> None:
-        if self.index >= len(self.queue):
+        unseen = not (self.touched or self.note) and time.monotonic() < self.shown + MIN_LOOK_S
+        if self.current is None or self.saving or unseen:  # a second Enter, meant for the part before
             return
+        self.saving = True
+        try:
+            await self._save_current(user, self.current)
+        finally:
+            self.saving = False
+
+    async def _save_current(self, user: User, inspection_id: int) -> None:
         mask = None if self.editor is None or self.label == GOOD else await self.editor.painted_mask()
         into_golden = self.golden is not None and bool(self.golden.value) and user.may("engineer")
         if mask is not None:
-            mask = await self.page.read(_scale_mask, self.queue[self.index], mask)
-        await self.page.write(
-            _save_review, self.queue[self.index], user.name, self.label, mask, self.note[:2000], into_golden
-        )
+            mask = await self.page.read(_scale_mask, inspection_id, mask)
+        await self.page.write(_save_review, inspection_id, user.name, self.label, mask, self.note[:2000], into_golden)
         self.page.notify(self.page.t("Saved: {label}", label=self.page.t(self.label)))
-        await self._skip(user)
+        await self._advance()
 
     async def _skip(self, user: User) -> None:
-        self.index += 1
+        if not self.saving:
+            await self._advance()
+
+    async def _advance(self) -> None:
+        if self.current is not None:
+            self.seen.add(self.current)
+            self.history.append(self.current)
+        await self._choose_next()
         await self.content.refresh()
 
+    async def _back(self, user: User) -> None:
+        """Show the part before; what was saved stays in the record, and another review corrects it."""
+        if self.history and not self.saving:
+            await self._choose_next(self.history.pop())
+            await self.content.refresh()
+
     async def _show_queue(self, kind: str) -> None:
-        self.queue, self.index = await self.page.read(review_queue.list_queue, kind), 0
-        await self.content.refresh()
+        if kind != self.kind:
+            self.kind, self.seen = kind, set()
+            await self._choose_next()
+            await self.content.refresh()
 
     async def _export(self) -> None:
         t, settings = self.page.t, self.page.station.settings
@@ -248,6 +333,8 @@ class ReviewPage:
             await self.save()
         elif key in ("s", "ArrowRight"):
             await self.skip()
+        elif key in ("u", "ArrowLeft"):
+            await self.back()
         elif key == "g" or (key.isdecimal() and 0 < int(key) < min(len(self.labels), MAX_BUTTONS + 1)):
             self._choose(GOOD if key == "g" else self.labels[int(key)])
         elif self.editor is not None and key in TOOLS:

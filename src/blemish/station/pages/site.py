@@ -4,9 +4,10 @@ from functools import partial
 
 from fastapi import FastAPI
 from nicegui import app as nicegui_app
-from nicegui import ui
+from nicegui import core, ui
 
 from blemish.station.pages import (
+    dead_letters,
     inspection_card,
     line,
     live,
@@ -20,7 +21,10 @@ from blemish.station.pages import (
 )
 from blemish.station.pages.layout import add_page, line_layout
 from blemish.station.pages.not_found import not_found
+from blemish.station.settings import MIB
 from blemish.station.station import Station
+
+MAX_MESSAGE_BYTES = 12 * MIB  # from a page: a painted mask of 4,096² px has less, however it was painted
 
 
 def add_pages(app: FastAPI, station: Station) -> None:
@@ -34,6 +38,8 @@ def add_pages(app: FastAPI, station: Station) -> None:
     add_page(station, "/trace", "Trace", trace.build)
     add_page(station, "/trends", "Trends", trends.build)
     add_page(station, "/card/{inspection_id}", "Inspection card", inspection_card.build)
+    add_page(station, "/dead-letters", "Refused results", dead_letters.build)
     add_page(station, "/reference", "API reference", partial(reference.build, app))
     nicegui_app.add_exception_handler(404, lambda request, error: not_found(station, request))
+    core.sio.eio.max_http_buffer_size = MAX_MESSAGE_BYTES
     ui.run_with(app, title="blemish", show_welcome_message=False, reconnect_timeout=10)

@@ -1,6 +1,8 @@
 """Thresholds: their position among the scores of reviewed parts, and the effect of moving them."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from fastapi import Request
 from nicegui import ui
@@ -11,14 +13,24 @@ from blemish.inspection.manifest import Decision
 from blemish.station import thresholds
 from blemish.station.auth import User
 from blemish.station.models import RecipeRow
-from blemish.station.pages.activate_dialog import activate
+from blemish.station.pages.activate_dialog import activate, ask_reason
 from blemish.station.pages.score_histogram import ScoreHistogram
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import div, empty_state, hint, metric_tile, no_recipe, panel, part_name, part_tile
+from blemish.station.pages.widgets import (
+    div,
+    empty_state,
+    hint,
+    metric_tile,
+    no_recipe,
+    pager,
+    panel,
+    part_name,
+    part_tile,
+)
 from blemish.station.recipes import active_recipe, recipe_title, revise_decision
-from blemish.station.thresholds import DecisionEffect, ScoredPart
+from blemish.station.thresholds import DecisionEffect, ScoredPart, is_escape
 
-MAX_TILES = 24  # parts whose verdict would change
+TILES = 24  # parts on a page of those whose verdict would change
 COLOURS = {"good": "#16a34a", "defective": "#dc2626", "not reviewed": "#94a3b8"}
 
 
@@ -49,11 +61,14 @@ class ThresholdPage:
         self.before = Decision.model_validate(recipe.decision)
         self.decision = self.before
         self.comment = ""
+        self.first = 0  # of the tiles that are shown
+        self.known: DecisionEffect  # of the recorded decision
+        self.effect: DecisionEffect  # of the shown one
 
     async def build(self) -> None:
         t = self.page.t
         reviewed = sum(part.true_label is not None for part in self.parts)
-        effect = await asyncio.to_thread(thresholds.preview_decision, self.parts, self.decision)
+        self.known = self.effect = effect = await self._compute()
         edges, counts = thresholds.score_histogram(self.parts, self.decision)
         editable = self.page.may("engineer")
         title = "Scores of the newest {parts:,} parts, {reviewed:,} of them reviewed"
@@ -105,12 +120,24 @@ class ThresholdPage:
             box.props("data-name=changes")
             if not effect.changed:
                 hint(t("No part changes its verdict."))
+                return
+            shown = effect.changed[self.first : self.first + TILES]
             with div("tiles"):
-                for index in effect.changed[-MAX_TILES:][::-1]:
+                for index in shown:
                     self._change(self.parts[index], effect.verdicts[index])
+            if len(effect.changed) > TILES:
+                last = self.first + len(shown)
+                back, forth = partial(self._turn, -TILES), partial(self._turn, TILES)
+                pager(self.first + 1, last, len(effect.changed), back, forth)
+
+    def _turn(self, step: int) -> None:
+        self.first += step
+        self.changes.refresh(self.effect)
 
     def _change(self, part: ScoredPart, verdict: str) -> None:
-        with part_tile(self.page, part.id, [part.verdict, verdict], part.image_stored, "preview", new_tab=True):
+        escape = is_escape(part.true_label, verdict)
+        verdicts = [part.verdict, verdict]
+        with part_tile(self.page, part.id, verdicts, part.image_stored, "preview", new_tab=True, escape=escape):
             ui.label(part_name(self.page, part.part_id, part.id))
             hint(f"{part.score:.4g} · {self.page.t(part.true_label or 'not reviewed')}")
 
@@ -135,21 +162,40 @@ class ThresholdPage:
     async def _preview(self, review: float | None, reject: float | None) -> None:
         self.decision = self.before.model_copy(update={"review": review, "reject": reject})
         self.chart.show(self.decision)
-        effect = await asyncio.to_thread(thresholds.preview_decision, self.parts, self.decision)
-        self.rates.refresh(effect)
-        self.changes.refresh(effect)
+        self.effect, self.first = await self._compute(), 0
+        self.rates.refresh(self.effect)
+        self.changes.refresh(self.effect)
+
+    async def _compute(self) -> DecisionEffect:
+        return await asyncio.to_thread(thresholds.preview_decision, self.parts, self.decision)
 
     async def _save(self, user: User) -> None:
-        await self._save_version(user)
+        await self._with_reason(user, self._save_version)
 
-    async def _save_version(self, user: User) -> RecipeRow:
-        row = await self.page.write(_revise, self.recipe.id, self.decision, user.name, self.comment[:2000])
+    async def _save_and_activate(self, user: User) -> None:
+        await self._with_reason(user, self._activate_version)
+
+    async def _with_reason(self, user: User, run: Callable[[User, str], Awaitable[object]]) -> None:
+        """Save at once only with a reason, and where nothing known becomes worse; else ask first."""
+        t = self.page.t
+        if self.comment.strip() and not self.effect.is_worse_than(self.known):
+            await run(user, self.comment.strip()[:2000])
+            return
+
+        async def confirmed(user: User, reason: str) -> None:
+            await run(user, reason)
+
+        effects = (self.known, self.effect)
+        ask_reason(self.page, t("Why are the thresholds changed?"), t("Save"), confirmed, effects, self.comment)
+
+    async def _save_version(self, user: User, reason: str) -> RecipeRow:
+        row = await self.page.write(_revise, self.recipe.id, self.decision, user.name, reason)
         self.page.notify(self.page.t("Saved as {title}.", title=recipe_title(row)))
         return row
 
-    async def _save_and_activate(self, user: User) -> None:
-        row = await self._save_version(user)
-        await activate(self.page, user, row.id, self.comment, lambda: ui.navigate.reload())
+    async def _activate_version(self, user: User, reason: str) -> None:
+        row = await self._save_version(user, reason)
+        await activate(self.page, user, row.id, reason, lambda: ui.navigate.reload())
 
 
 def _rate_tile(name: str, rate: RateEstimate | None, missing: str = "", tone: str = "") -> None:

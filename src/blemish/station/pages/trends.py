@@ -1,4 +1,4 @@
-"""Trends: drift of the scores of good parts, positions of defects on the part, and image quality over time."""
+"""Trends: control charts, scores of good parts, positions of defects on the part, and image quality over time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,27 @@ from blemish.imaging.quality import Quality
 from blemish.qualify.control_charts import compute_ewma
 from blemish.station import drift, image_quality
 from blemish.station.models import RecipeRow
+from blemish.station.pages import control_charts
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import alarm, class_select, hint, no_recipe, panel, two_columns
+from blemish.station.pages.widgets import (
+    LIMIT_COLOUR,
+    POINT_COLOUR,
+    VALUE_COLOUR,
+    alarm,
+    class_select,
+    hint,
+    line_chart,
+    no_recipe,
+    panel,
+    two_columns,
+)
 from blemish.station.recipes import active_recipe
+from blemish.station.subgroups import local_names
 
 QUALITIES = (
     ("brightness", "Brightness", (image_quality.MIN_BRIGHTNESS, image_quality.MAX_BRIGHTNESS)),
     ("sharpness", "Sharpness", (image_quality.MIN_SHARPNESS,)),
 )
-VALUES, LIMITS, POINTS = "#1f4e79", "#dc2626", "#94a3b8"
 MAX_POINTS = 1000
 
 
@@ -33,6 +45,8 @@ class TrendData:
     baseline: Quality | None
     quality: list[tuple[int, Quality]]
     labels: list[str]
+    names: list[str]  # times of the shown ids
+    quality_names: list[str]
 
 
 def load(session: Session, station: str) -> TrendData | None:
@@ -40,14 +54,17 @@ def load(session: Session, station: str) -> TrendData | None:
     if recipe is None:
         return None
     ids, scores = drift.good_scores(session, recipe)
+    quality = image_quality.quality_history(session, recipe.id, station)
     return TrendData(
         recipe,
         ids,
         scores,
         image_quality.find_alarms(session, recipe.id, station),
         image_quality.quality_baseline(session, recipe.id, station),
-        image_quality.quality_history(session, recipe.id, station),
+        quality,
         drift.region_labels(session),
+        local_names(session, ids[-MAX_POINTS:]),
+        local_names(session, [key for key, _ in quality]),
     )
 
 
@@ -56,6 +73,7 @@ async def build(page: PageSession, request: Request) -> None:
     if data is None:
         no_recipe(page, "show_chart")
         return
+    await control_charts.build(page)
     _scores(page, data)
     with two_columns() as (left, right):
         with left:
@@ -76,13 +94,13 @@ def _scores(page: PageSession, data: TrendData) -> None:
         if ewma.drifted:
             alarm(t("The scores of good parts have drifted; check the image quality below, or train again."))
         newest = slice(-MAX_POINTS, None)
-        points = {"type": "scatter", "symbolSize": 3, "data": data.scores[newest], "color": POINTS}
+        points = {"type": "scatter", "symbolSize": 3, "data": data.scores[newest], "color": POINT_COLOUR}
         series = [
             {"name": t("score"), **points},
-            _line(t("moving average"), ewma.values[newest].tolist(), VALUES, 2.5),
-            *(_line(t("limits"), values[newest].tolist(), LIMITS) for values in (ewma.low, ewma.high)),
+            _line(t("moving average"), ewma.values[newest].tolist(), VALUE_COLOUR, 2.5),
+            *(_line(t("limits"), values[newest].tolist(), LIMIT_COLOUR) for values in (ewma.low, ewma.high)),
         ]
-        _chart(data.ids[newest], series, 280)
+        line_chart(data.names, series, 280)
         text = "Baseline: the first {number} good parts of this bundle; limits at 3 standard deviations."
         hint(t(text, number=baseline))
 
@@ -96,12 +114,12 @@ def _quality(page: PageSession, data: TrendData) -> None:
             required = image_quality.MIN_BASELINE
             hint(t("{have} of {need} required measured images.", have=len(data.quality), need=required))
             return
-        ids = [inspection_id for inspection_id, _ in data.quality]
+        number = len(data.quality)
 
         def chart(title: str, name: str, values: Sequence[float | None], limits: Sequence[float]) -> None:
             hint(title)
-            lines = [_line(t("limits"), [limit] * len(ids), LIMITS) for limit in limits]
-            _chart(ids, [_line(name, values, VALUES, 1.5), *lines], 150)
+            lines = [_line(t("limits"), [limit] * number, LIMIT_COLOUR) for limit in limits]
+            line_chart(data.quality_names, [_line(name, values, VALUE_COLOUR, 1.5), *lines], 150)
 
         for key, name, limits in QUALITIES:
             values = [row[key] / max(data.baseline[key], 1e-6) for _, row in data.quality]
@@ -151,16 +169,3 @@ async def _density(page: PageSession, recipe: RecipeRow, labels: list[str]) -> N
 def _line(name: str, values: Sequence[float | None], colour: str, width: float = 1) -> dict[str, Any]:
     style = {"width": width, "type": "dashed" if width == 1 else "solid"}
     return {"name": name, "type": "line", "data": values, "showSymbol": False, "color": colour, "lineStyle": style}
-
-
-def _chart(ids: list[int], series: list[dict[str, Any]], height: int) -> None:
-    ui.echart(
-        {
-            "animation": False,
-            "grid": {"left": 48, "right": 12, "top": 12, "bottom": 26},
-            "xAxis": {"type": "category", "data": ids},
-            "yAxis": {"type": "value", "scale": True},
-            "tooltip": {"trigger": "axis"},
-            "series": series,
-        }
-    ).style(f"height: {height}px; width: 100%")

@@ -65,7 +65,7 @@ def _by_name(counts: dict[str, int]) -> dict[str, int]:
     """The counts of sinks, without the hashes in their keys."""
     named: Counter[str] = Counter()
     for key, count in counts.items():
-        named[key.rpartition("#")[0] or key] += count
+        named[sinks.sink_name(key)] += count
     return dict(named)
 
 

@@ -1,0 +1,45 @@
+"""Parts in groups for control charts, on both databases."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from station_helpers import inspected, store
+
+from blemish.station import subgroups
+from blemish.station.database import Database
+from blemish.station.models import InspectionRow
+
+
+@pytest.mark.parametrize("by", subgroups.GROUPED_BY)
+def test_parts_are_grouped_as_they_came(database: Database, recipe_id: int, bundle_file: Path, by: str) -> None:
+    good, bad = inspected(bundle_file, 50), inspected(bundle_file, 220)
+    start = datetime.now(UTC).replace(minute=5) - timedelta(days=3)
+    kinds = [bad, good, bad, good, good, bad]
+    hours, lots = [0, 0, 9, 9, 20, 20], ["a", "a", "b", None, "b", "a"]
+    keys = [store(database, recipe_id, kind, lot=lot) for kind, lot in zip(kinds, lots, strict=True)]
+    keys.append(store(database, recipe_id, bad, lot="known"))
+    with database.writing() as session:
+        for key, hour in zip(keys, hours, strict=False):
+            session.get_one(InspectionRow, key).created_at = start + timedelta(hours=hour)
+        session.get_one(InspectionRow, keys[-1]).origin = "dataset"
+    with database.reading() as session:
+        found = subgroups.load_groups(session, "s", by, ["06:00", "14:00", "22:00"])
+        other = subgroups.load_groups(session, "another", by, [])
+        names = subgroups.local_names(session, keys[:-1])
+    counts = [(group.parts, group.rejects, group.defects) for group in found.groups]
+    length = bad.regions[0].measurements.length_px  # type: ignore[union-attr]
+    assert counts == ([(3, 2, 2), (2, 1, 1)] if by == "lot" else [(2, 1, 1)] * 3)
+    assert [value for group in found.groups for value in group.lengths] == pytest.approx([length] * 3)
+    assert [one.value for one in found.lengths] == pytest.approx([length] * 3)
+    assert [one.time for one in found.lengths] == [start + timedelta(hours=hours[k]) for k in (0, 2, 5)]
+    assert found.unit == "px"
+    local = [(start + timedelta(hours=hour)).astimezone() for hour in hours]
+    assert names == [f"{time:%m-%d %H:%M:%S}" for time in local]
+    if by == "hour":
+        assert [group.name for group in found.groups] == [f"{time:%Y-%m-%d %H:00}" for time in local[::2]]
+    if by == "shift":
+        for time, group in zip(local[::2], found.groups, strict=True):
+            assert group.name.split()[1] in ("06:00", "14:00", "22:00")
+            assert timedelta(0) <= time.replace(tzinfo=None) - datetime.fromisoformat(group.name) < timedelta(hours=8)
+    assert other.groups == []
