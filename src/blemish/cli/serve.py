@@ -110,6 +110,20 @@ def serve(
     camera_interval_s: Annotated[
         float, typer.Option(min=0, help="time between images of a camera, in seconds", rich_help_panel=INPUT_OUTPUT)
     ] = 1.0,
+    line: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="modbus://HOST:PORT or tcp://HOST:PORT, where a PLC asks for parts",
+            rich_help_panel=INPUT_OUTPUT,
+        ),
+    ] = None,
+    line_camera: Annotated[
+        str | None,
+        typer.Option(
+            help="camera number, rtsp://... or video file that the PLC triggers", rich_help_panel=INPUT_OUTPUT
+        ),
+    ] = None,
     sink: Annotated[
         list[str] | None,
         typer.Option(
@@ -161,7 +175,8 @@ def serve(
         max_image_bytes=max_image_mib * 2**20, max_pixels=max_pixels, time_limit_s=time_limit_s,
         image_folders=images or [], keep=keep, keep_days=keep_days, keep_gib=keep_gib, known=known or [],
         watch=watch or [],
-        cameras=camera or [], camera_interval_s=camera_interval_s, sinks=sink or [], secure_cookies=secure_cookies,
+        cameras=camera or [], camera_interval_s=camera_interval_s, line=line,
+        line_camera=line_camera, sinks=sink or [], secure_cookies=secure_cookies,
         no_tokens=no_tokens, bundle_key=bundle_key, done_days=done_days, outbox_days=outbox_days,
         **({"shifts": shift} if shift else {}), verdict_age_s=verdict_age_s, no_part_s=alarm_no_part_s or None,
         max_reject_rate=alarm_reject_rate, max_reject_run=alarm_reject_run or None, min_free_gib=alarm_free_gib,

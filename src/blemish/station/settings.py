@@ -48,6 +48,8 @@ class Settings(BaseModel):
     watch: list[Path] = []
     cameras: list[str] = []  # a device's number, an RTSP address, or a video file
     camera_interval_s: float = Field(default=1.0, ge=0)
+    line: str | None = None  # modbus://HOST:PORT or tcp://HOST:PORT: where a PLC asks for parts
+    line_camera: str | None = None  # whose image is taken when the PLC asks
     sinks: list[str] = []  # csv:PATH, jsonl:PATH, http(s)://..., mqtt://host[:port]/topic
 
     shifts: list[ShiftStart] = ["06:00", "14:00", "22:00"]  # in the time zone of the station

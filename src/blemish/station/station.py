@@ -18,6 +18,7 @@ from blemish.station.database import Database, open_database
 from blemish.station.golden_set import GoldenLossError, activate_checked
 from blemish.station.image_store import delete_expired, delete_orphans, receive_file
 from blemish.station.jobs import JobRunner
+from blemish.station.line.connect import open_line
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.pictures import Pictures
@@ -77,6 +78,10 @@ def open_station(settings: Settings) -> Iterator[Station]:
         status = StationStatus(settings, database, service)
         service.start()
         stack.callback(service.stop)
+        if settings.line is not None:
+            if settings.line_camera is None:
+                raise OptionError("a line needs a camera: give --line-camera")
+            stack.enter_context(open_line(service, settings.line, settings.line_camera))
         stop = threading.Event()
         work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
             (_clean_up, (settings, database, stop)),

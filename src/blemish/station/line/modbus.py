@@ -1,0 +1,110 @@
+"""The line by Modbus TCP: the station is the server, the PLC reads and writes its registers (pymodbus).
+
+Holding registers, written by the PLC in one request:
+    0 heartbeat · 1 bit 0 request, bit 1 reset · 2 number · 3 recipe (0: the active one) · 4–19 part id, ASCII, two
+    characters a register, filled with zeros
+Input registers, read by the PLC in one request:
+    0 phase · 1 verdict (0 none, 1 pass, 2 review, 3 reject) · 2 number · 3 error · 4 heartbeat
+"""
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from blemish.errors import MissingExtraError, OptionError
+from blemish.station.line.driver import STALLED_S, LineOutputs
+from blemish.station.line.machine import LineError, Phase, PlcSignals
+
+PART_ID_REGISTERS = 16
+HOLDING, INPUT = 4 + PART_ID_REGISTERS, 5
+_WRITES = (6, 16, 22, 23)  # functions that write holding registers
+_START_S = 10.0
+
+
+class ModbusLine:
+    """A server in a thread of its own, between `open` and `close`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+        self._lock = threading.Lock()
+        self._written = [0] * HOLDING
+        self._outputs, self._shown = LineOutputs(), 0.0
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._serve, name="blemish-modbus", daemon=True)
+        self._server: Any = None
+
+    def open(self) -> None:
+        """Raises MissingExtraError without pymodbus, OptionError where the address is taken."""
+        try:
+            import pymodbus  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("pymodbus is not installed; pip install 'blemish[modbus]'") from error
+        self._thread.start()
+        if not self._started.wait(_START_S) or self._failure is not None:
+            raise OptionError(f"no Modbus server at {self._address[0]}:{self._address[1]}: {self._failure}")
+
+    def close(self) -> None:
+        if self._server is not None and self._thread.is_alive():
+            future = asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop)
+            with suppress(Exception):
+                future.result(_START_S)
+        self._thread.join(_START_S)
+
+    def read(self) -> PlcSignals:
+        with self._lock:
+            words = list(self._written)
+        text = b"".join(word.to_bytes(2, "big") for word in words[4:HOLDING])
+        part_id = text.split(b"\0")[0].decode("ascii", "replace").strip()
+        return PlcSignals(words[0], bool(words[1] & 1), bool(words[1] & 2), words[2], words[3], part_id)
+
+    def write(self, outputs: LineOutputs) -> None:
+        with self._lock:
+            self._outputs, self._shown = outputs, time.monotonic()
+
+    def _input_words(self) -> list[int]:
+        """What the PLC reads. Where the station's cycle stands still, an error without a verdict."""
+        with self._lock:
+            own, age = self._outputs, time.monotonic() - self._shown
+        if age > STALLED_S:
+            return [Phase.ERROR, 0, 0, LineError.STALLED, own.heartbeat]
+        return [own.phase, own.verdict, own.number, own.error, own.heartbeat]
+
+    async def _access(
+        self, function: int, start: int, address: int, count: int, registers: list[int], values: Any
+    ) -> None:
+        """Called by pymodbus before each access: keep what is written, and put in what is read."""
+        if function == 4:
+            registers[:INPUT] = self._input_words()
+        elif function in _WRITES and values is not None:
+            with self._lock:
+                self._written[address : address + len(values)] = [int(value) for value in values]
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._run())
+        except Exception as error:
+            self._failure = error
+            self._started.set()
+
+    async def _run(self) -> None:
+        from pymodbus.server import ModbusTcpServer
+
+        self._server = ModbusTcpServer(self._device(), address=self._address)
+        if not await self._server.listen():
+            raise OSError("the address cannot be used")
+        self._started.set()
+        await self._server.serving
+
+    def _device(self) -> Any:
+        from pymodbus.simulator import DataType, SimData, SimDevice
+
+        holding = SimData(0, values=[0] * HOLDING, datatype=DataType.REGISTERS)
+        inputs = SimData(0, values=[0] * INPUT, datatype=DataType.REGISTERS, readonly=True)
+        # Coils and discrete inputs are not used, and cannot be left out.
+        coils, discrete = (SimData(0, values=[False] * 16, datatype=DataType.BITS) for _ in range(2))
+        return SimDevice(0, simdata=([coils], [discrete], [holding], [inputs]), action=self._access)

@@ -1,0 +1,275 @@
+"""The line with real peers on this machine: a pymodbus client and a socket, cut and silent ones too."""
+
+import errno
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from blemish.errors import OptionError
+from blemish.inspection.result import Verdict
+from blemish.station.line.connect import parse_address
+from blemish.station.line.driver import LineDriver, LineOutputs, TransitionLog
+from blemish.station.line.machine import LineError, LineLimits, LineState, Phase, PlcSignals
+from blemish.station.line.tcp import TcpLine
+
+LIMITS = LineLimits(heartbeat_s=0.6, answer_s=3.0)
+
+
+class WireInMemory:
+    """Signals that a test sets, and outputs that it looks at."""
+
+    def __init__(self):
+        self.signals, self.outputs, self.broken = PlcSignals(), LineOutputs(), False
+
+    def read(self):
+        if self.broken:
+            raise ConnectionResetError
+        return self.signals
+
+    def write(self, outputs):
+        self.outputs = outputs
+
+
+class Plant:
+    """Inspects by part id: `good…` passes, `bad…` is rejected, others have no answer. Notes what it recorded."""
+
+    def __init__(self):
+        self.recorded, self.transitions, self.disk_full = [], [], False
+        self.pool, self.delay = ThreadPoolExecutor(1), 0.0
+
+    def inspect(self, part, key):
+        return self.pool.submit(self._inspect, part)
+
+    def _inspect(self, part):
+        time.sleep(self.delay)
+        if not part.part_id.startswith(("good", "bad")):
+            raise RuntimeError("no image")
+        verdict = Verdict.PASS if part.part_id.startswith("good") else Verdict.REJECT
+        self.recorded.append((part.number, part.part_id, verdict))
+        return verdict
+
+    def record(self, before, after):
+        if self.disk_full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        self.transitions.append((before.phase, after.phase))
+
+    def driver(self, wire):
+        return LineDriver(wire, self.inspect, lambda: True, self.record, LIMITS)
+
+    @contextmanager
+    def running(self, wire):
+        stop = threading.Event()
+        thread = threading.Thread(target=self.driver(wire).run, args=(stop,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.fixture
+def plant():
+    plant = Plant()
+    yield plant
+    plant.pool.shutdown()
+
+
+def ready_driver(plant):
+    wire = WireInMemory()
+    driver = plant.driver(wire)
+    for beat in (1, 2):
+        wire.signals = PlcSignals(beat)
+        driver.cycle(beat / 10)
+    assert wire.outputs.phase == Phase.READY
+    return wire, driver
+
+
+def until_answered(driver, wire, now):
+    for _ in range(200):
+        now += 0.001
+        driver.cycle(now)
+        if wire.outputs.phase != Phase.BUSY:
+            return
+        time.sleep(0.005)
+
+
+def test_a_pass_is_shown_after_its_record_and_each_transition_is_recorded(plant):
+    wire, driver = ready_driver(plant)
+    wire.signals = PlcSignals(3, request=True, number=5, part_id="good 1")
+    driver.cycle(0.3)
+    until_answered(driver, wire, 0.3)
+    assert plant.recorded == [(5, "good 1", Verdict.PASS)]
+    assert (wire.outputs.phase, wire.outputs.verdict, wire.outputs.number) == (Phase.RESULT, 1, 5)
+    wire.signals = PlcSignals(4)
+    driver.cycle(0.5)
+    names = [phase for _, phase in plant.transitions]
+    assert names == [Phase.READY, Phase.BUSY, Phase.RESULT, Phase.READY]
+
+
+def test_a_full_disk_is_never_a_pass(plant):
+    wire, driver = ready_driver(plant)
+    wire.signals = PlcSignals(3, request=True, number=5, part_id="good 1")
+    driver.cycle(0.3)
+    plant.disk_full = True
+    until_answered(driver, wire, 0.3)
+    assert (wire.outputs.phase, wire.outputs.verdict, wire.outputs.error) == (Phase.ERROR, 0, LineError.RECORD)
+
+
+def test_no_image_a_dead_wire_and_a_silent_plc_are_errors(plant):
+    wire, driver = ready_driver(plant)
+    wire.signals = PlcSignals(3, request=True, number=5, part_id="none")
+    driver.cycle(0.3)
+    until_answered(driver, wire, 0.3)
+    assert wire.outputs.error == LineError.NO_ANSWER
+    for broken in (True, False):  # a wire that cannot be read, and one that gives the same values for ever
+        wire, driver = ready_driver(plant)
+        wire.signals = PlcSignals(3, request=True, number=5, part_id="good")
+        driver.cycle(0.3)
+        until_answered(driver, wire, 0.3)
+        assert wire.outputs.verdict == 1
+        wire.broken = broken
+        driver.cycle(1.2)
+        assert (wire.outputs.verdict, wire.outputs.error) == (0, LineError.HEARTBEAT)
+
+
+def test_an_inspection_that_cannot_begin_is_an_error(plant):
+    wire, driver = ready_driver(plant)
+
+    def refuse(part, key):
+        raise OSError("queue full")
+
+    driver._inspect = refuse
+    wire.signals = PlcSignals(3, request=True, number=5, part_id="good")
+    driver.cycle(0.3)
+    assert (wire.outputs.phase, wire.outputs.error) == (Phase.ERROR, LineError.NO_ANSWER)
+
+
+def test_transitions_on_disk(tmp_path):
+    log = TransitionLog(tmp_path / "line.jsonl")
+    log.append(LineState(Phase.BUSY, number=3, part_id="A"), LineState(Phase.RESULT, number=3, verdict=Verdict.REJECT))
+    entry = json.loads((tmp_path / "line.jsonl").read_text())
+    assert (entry["from"], entry["to"], entry["number"], entry["verdict"]) == ("BUSY", "RESULT", 3, "reject")
+    with pytest.raises(OSError, match="No such file"):
+        TransitionLog(tmp_path / "gone" / "line.jsonl").append(LineState(), LineState())
+
+
+class ModbusPlc:
+    """A PLC that keeps its own copy of the registers and beats while it waits."""
+
+    def __init__(self, client):
+        self.client, self.beat = client, 0
+
+    def write(self, flags=0, number=0, part_id="", recipe=0):
+        self.beat = (self.beat + 1) % 65536
+        text = part_id.encode("ascii").ljust(32, b"\0")
+        words = [self.beat, flags, number, recipe, *(int.from_bytes(text[i : i + 2], "big") for i in range(0, 32, 2))]
+        assert not self.client.write_registers(0, words).isError()
+
+    def read(self):
+        return LineOutputs(*self.client.read_input_registers(0, count=5).registers)
+
+    def wait(self, *phases, **signals):
+        until = time.monotonic() + 8
+        while (own := self.read()).phase not in phases:
+            assert time.monotonic() < until, own
+            self.write(**signals)
+            time.sleep(0.02)
+        return own
+
+
+@pytest.fixture
+def modbus(plant):
+    pytest.importorskip("pymodbus")
+    from pymodbus.client import ModbusTcpClient
+
+    from blemish.station.line.modbus import ModbusLine
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    line = ModbusLine("127.0.0.1", port)
+    line.open()
+    client = ModbusTcpClient("127.0.0.1", port=port)
+    assert client.connect()
+    yield line, ModbusPlc(client)
+    client.close()
+    line.close()
+
+
+def test_parts_over_modbus(plant, modbus):
+    line, plc = modbus
+    with plant.running(line):
+        plc.wait(Phase.READY)
+        for number, (part_id, code) in enumerate((("good-1", 1), ("bad-2", 3), ("good-3", 1)), 1):
+            own = plc.wait(Phase.RESULT, flags=1, number=number, part_id=part_id)
+            assert (own.verdict, own.number) == (code, number)
+            assert plant.recorded[-1][:2] == (number, part_id)
+            assert plc.wait(Phase.READY, flags=0).verdict == 0
+        own = plc.wait(Phase.ERROR, flags=1, number=4, part_id="none")
+        assert (own.verdict, own.error) == (0, LineError.NO_ANSWER)
+        plc.wait(Phase.NOT_READY, flags=2)
+        plc.wait(Phase.READY)
+        assert [number for number, *_ in plant.recorded] == [1, 2, 3]
+
+
+def test_a_station_that_stands_still_shows_an_error_over_modbus(plant, modbus):
+    line, plc = modbus
+    line.write(LineOutputs(Phase.RESULT, 1, 9, 0, 5))
+    assert plc.read().verdict == 1
+    time.sleep(1.1)  # the time of the interface's own watchdog
+    own = plc.read()
+    assert (own.phase, own.verdict, own.error) == (Phase.ERROR, 0, LineError.STALLED)
+
+
+def test_a_plc_that_is_cut_off_over_modbus(plant, modbus):
+    line, plc = modbus
+    with plant.running(line):
+        plc.wait(Phase.READY)
+        plc.wait(Phase.RESULT, flags=1, number=1, part_id="good")
+        time.sleep(0.8)  # no beat for longer than the limit
+        own = plc.read()
+        assert (own.phase, own.verdict, own.error) == (Phase.ERROR, 0, LineError.HEARTBEAT)
+
+
+def test_parts_over_plain_tcp(plant):
+    line = TcpLine("127.0.0.1", 0)
+    line.open()
+    try:
+        with plant.running(line), socket.create_connection(("127.0.0.1", line.port)) as plc:
+            answers = plc.makefile("r", encoding="ascii")
+
+            def say(text):
+                plc.sendall(text.encode("ascii") + b"\n")
+                return answers.readline().strip()
+
+            until = time.monotonic() + 5
+            while say("BEAT") != "STATE READY":
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert say("PART 1 0 good one") == "RESULT 1 PASS"
+            assert say("PART 2 0 bad") == "RESULT 2 REJECT"
+            assert say("PART 2 0 good") == "ERROR 2 ORDER"
+            assert say("PART 3 0 good") == "ERROR 3 ERROR"
+            assert say("RESET") == "STATE READY"
+            assert say("PART 3 0 none") == "ERROR 3 NO_ANSWER"
+            assert say("PART x 0 good") == "ERROR 0 UNKNOWN"
+            assert [number for number, *_ in plant.recorded] == [1, 2]
+    finally:
+        line.close()
+
+
+def test_addresses():
+    assert parse_address("modbus://0.0.0.0:502") == ("modbus", "0.0.0.0", 502)
+    for text in ("modbus://host", "s7://host:1", "tcp", "tcp://host:99999"):
+        with pytest.raises(OptionError, match="no line"):
+            parse_address(text)
+
+
+def test_a_taken_address_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OptionError, match="no line at"):
+        TcpLine("127.0.0.1", taken.getsockname()[1]).open()
