@@ -122,7 +122,7 @@ LISTINGS = {
     "elpv": Listing("classification", KINDS, is_of_set("elpv")),
     "explain": Listing(
         "explain",
-        ("method", "images", "pointing game", "within 15 px", "IoU", "share of peak", "ms an image"),
+        ("method", "images", "pointing game", "within 15 px", "IoU", "share of peak"),
         order=(),
     ),
     "neu-det": Listing("detection", BOXES, is_of_set("neu_det")),
