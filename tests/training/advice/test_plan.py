@@ -313,3 +313,24 @@ def test_unused_bits_are_warned_of(tmp_path):
             write_image(tmp_path / str(scale) / "good" / f"{i}.png", image * scale)
         advised[scale] = {rule.name for rule in advise(read_dataset(tmp_path / str(scale), "good-defect")).rules}
     assert ("unused bits" in advised[1], "unused bits" in advised[16]) == (True, False)
+
+
+def test_cracks_of_long_images_are_looked_at_in_tiles(tmp_path):
+    """Drawn images of 500 × 1,260 px with cracks of a few px: whole, the network would see them one px wide or less."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        image = rng.integers(110, 140, (1260, 500, 1), dtype=np.uint8)
+        folder = tmp_path / ("test/crack" if i >= 8 else "test/good" if i >= 6 else "train/good")
+        folder.mkdir(parents=True, exist_ok=True)
+        if i >= 8:
+            mask = np.zeros((1260, 500, 1), np.uint8)
+            top, left = int(rng.integers(100, 900)), int(rng.integers(50, 450))
+            mask[top : top + 120, left : left + 3] = 255
+            image[mask > 0] = 40
+            (tmp_path / "ground_truth/crack").mkdir(parents=True, exist_ok=True)
+            write_image(tmp_path / f"ground_truth/crack/{i:03}_mask.png", mask)
+        write_image(folder / f"{i:03}.png", image)
+    advice = advise(read_dataset(tmp_path))
+    view = advised_options(advice, advice.method, {}).get("image_size", 256)
+    assert advised_settings(advice)["tiling"]["width"] <= 500
+    assert 3 * view / advised_settings(advice)["tiling"]["width"] > 1.5
