@@ -52,6 +52,10 @@ WHOLE_DEFECTS = (
     "method", "set", "options", "seed", "instance AP50", "IoU", "defects found", "measured", "area error",
     "length error", *COST,
 )  # fmt: skip
+GEOMETRY = (
+    "set", "options", "settings", "defects", "found", "image IoU", "IoU, all", "IoU, found", "length ratio",
+    "width ratio", "area ratio", "length within u", "width within u", "area within u", "known",
+)  # fmt: skip
 MARKED = ("images", "boxes", "boxes found", "regions", "regions right")
 GAINS = tuple(
     f"{gain}{figure}"
@@ -129,6 +133,12 @@ LISTINGS = {
     "deeppcb": Listing("detection", BOXES, is_of_set("deeppcb")),
     "magnetic tile, masks": Listing("segmentation", MASKS),
     "instances": Listing("instances", WHOLE_DEFECTS, order=("method", "set")),
+    "geometry": Listing(
+        "geometry",
+        GEOMETRY,
+        order=("set", "options", "settings"),
+        heads=(("options", "kind"), ("settings", "regions")),
+    ),
     **FEW_DEFECTS,
     "conditions": Listing(
         "conditions",

@@ -110,14 +110,14 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 def test_a_disk_that_gets_full_leaves_whole_lines_and_is_named(tmp_path, inspections, sink):
     """By a limit of a file's size, which stops a write in its middle as a full disk does."""
     path, room = tmp_path / "r", 3000
-    write_all(sink(tmp_path / "whole"), inspections * 6)
+    write_all(sink(tmp_path / "whole"), inspections * 12)
     expected = (tmp_path / "whole").read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
         with pytest.raises(OSError, match="File too large") as caught:
-            write_all(sink(path), inspections * 6)
+            write_all(sink(path), inspections * 12)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
