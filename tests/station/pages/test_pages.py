@@ -233,6 +233,9 @@ def test_thresholds_are_dragged_and_saved_as_a_new_version(site: Site) -> None:
     assert escape.text.startswith("REJECT → ESCAPE")  # and never as a pass
     assert page.all("[data-name=changes] .thumb")[0] == escape
     assert escape.find_element("css selector", ".verdict.escape").value_of_css_property("background-color") == RED
+    for tile in page.all("[data-name=changes] .thumb.escape"):  # nothing cuts the word off
+        badge = tile.find_element("css selector", ".verdict.escape")
+        assert badge.rect["x"] + badge.rect["width"] <= tile.rect["x"] + tile.rect["width"] + 1
     page.shoot("threshold-moved")
     page.click("[data-name=save]")
     page.one(".q-dialog .alarm", "Known escapes: 0 → ")

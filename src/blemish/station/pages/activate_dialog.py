@@ -47,8 +47,10 @@ def ask_reason(
     with dialog(title) as window:
         if effects is not None and effects[1].is_worse_than(effects[0]):
             before, after = effects
-            alarm(t("Known escapes: {before} → {after}", before=before.escapes, after=after.escapes))
-            alarm(t("Known overkill: {before} → {after}", before=before.overkills, after=after.overkills))
+            if after.escapes > before.escapes:
+                alarm(t("Known escapes: {before} → {after}", before=before.escapes, after=after.escapes))
+            if after.overkills > before.overkills:
+                alarm(t("Known overkill: {before} → {after}", before=before.overkills, after=after.overkills))
         text = ui.textarea(t("Reason (for the audit log)"), value=reason).props("outlined autogrow data-name=reason")
 
         async def confirmed(user: User) -> None:

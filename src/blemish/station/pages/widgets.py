@@ -144,7 +144,7 @@ def part_tile(
     """
     with ui.link(target=f"/card/{inspection_id}", new_tab=new_tab).classes("thumb escape" if escape else "thumb"):
         inspection_image(page, inspection_id, stored, kind)
-        with ui.element("div"):
+        with div("verdicts"):
             for index, verdict in enumerate(verdicts):
                 if index:
                     ui.label(" → ").style("display: inline")
