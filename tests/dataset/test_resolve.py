@@ -282,3 +282,14 @@ def test_an_image_in_several_splits_is_in_each_of_them(tmp_path):
     assert sorted((s.image.name, s.split, s.label) for s in dataset.samples) == expected
     with pytest.raises(DataError, match="validation images are training images too"):
         check_given_splits(dataset)
+
+
+@pytest.mark.parametrize("name", ["void", "__ignore__", "background"])
+def test_folders_of_neither_good_nor_defective_images(tmp_path, name):
+    for folder in ("good", "pit", name):
+        picture(tmp_path / folder / f"{folder}.png")
+    with pytest.warns(AnnotationWarning, match=f"{name}' says neither good nor defective"):
+        dataset = read_dataset(tmp_path)
+    assert {s.image.parent.name: s.label for s in dataset.samples} == {"good": "good", "pit": "pit", name: None}
+    given = read_dataset(tmp_path, good=[name])
+    assert {s.image.parent.name: s.label for s in given.samples} == {"good": "good", "pit": "pit", name: "good"}

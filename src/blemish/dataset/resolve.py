@@ -65,7 +65,7 @@ def resolve_labels(
     skipped = list(skipped)
     incomplete = {warning.image for warning in skipped if warning.image is not None}
     doubtful = {warning.folder for warning in skipped if warning.folder is not None}
-    samples = [_rename_classes(sample) for sample in _join_repeated(samples, incomplete)]
+    samples = [_rename_classes(_drop_void_label(s, incomplete)) for s in _join_repeated(samples, incomplete)]
     with ThreadPoolExecutor(max_workers=min(8, (cv2.getNumberOfCPUs() or 1) + 1)) as pool:
         contents = list(pool.map(_read_content, samples))
     _warn_of_large_masks(samples, contents)
@@ -139,6 +139,15 @@ def _plain_class(name: str) -> str:
     if is_background_name(name):
         return _BACKGROUND
     return IGNORE if is_ignore_name(name) else normalize_label(name)
+
+
+def _drop_void_label(sample: Sample, incomplete: set[Path]) -> Sample:
+    """The sample without a stated label such as `void` or `background`, which says neither good nor defective."""
+    if sample.label is None or _plain_class(sample.label) not in (_BACKGROUND, IGNORE):
+        return sample
+    warn_skipped(f"{sample.image}: {sample.label!r} says neither good nor defective", sample.image)
+    incomplete.add(sample.image)
+    return replace(sample, label=None, evidence=None)
 
 
 def _rename_classes(sample: Sample) -> Sample:
