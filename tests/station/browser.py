@@ -18,6 +18,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+# A picture beside the window, in a strip that scrolls, is loaded when it comes into view.
+LOADED = "arguments[0].complete || arguments[0].getBoundingClientRect().left > window.innerWidth"
 WIDE, NARROW = (1280, 900), (390, 844)
 Found = TypeVar("Found")
 
@@ -114,9 +116,7 @@ class Browser:
         SHOTS.mkdir(parents=True, exist_ok=True)
         for width, height in (NARROW, WIDE):
             self.resize(width, height)
-            self.until(
-                lambda: all(self.driver.execute_script("return arguments[0].complete", e) for e in self.all("img"))
-            )
+            self.until(lambda: all(self.driver.execute_script(f"return {LOADED}", e) for e in self.all("img")))
             time.sleep(0.35)  # charts and the menu settle
             found, whole = self.driver.execute_script(
                 "const d = document.documentElement; return [d.scrollWidth, d.scrollHeight]"
