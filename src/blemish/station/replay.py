@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from blemish.errors import BlemishError, DataError, ImageError
+from blemish.files import file_sha256
 from blemish.imaging.read import MAX_PIXELS
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection, Measurements, Reason, Region
-from blemish.station.image_store import check_pixels, file_sha256
+from blemish.station.image_store import check_pixels
 from blemish.station.models import InspectionRow
 from blemish.station.repository import to_inspection
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.errors import BundleError, OptionError
-from blemish.files import write_atomic
-from blemish.station.image_store import file_sha256
+from blemish.files import file_sha256, write_atomic
 
 SUFFIX = ".sig"  # of the file next to a bundle that has its signature in base64
 _CONTEXT = b"blemish bundle sha256 "
