@@ -38,11 +38,13 @@ def released_memory():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _unrefined():
-    """Trainings in tests teach no refinement of regions, which takes a minute; its own tests do."""
+def _brief_shipping():
+    """Trainings in tests teach no refinement of regions, which takes a minute, and try few synthetic defects."""
     with pytest.MonkeyPatch.context() as patch:
         if find_spec("torch") is not None:
             patch.setattr("blemish.training.ship.refine.MIN_GOOD", 10**6)
+            patch.setattr("blemish.training.ship.estimate_uncertainty.MAX_TRIALS", 24)
+            patch.setattr("blemish.training.ship.forecast.TRIALS", 12)
         yield
 
 

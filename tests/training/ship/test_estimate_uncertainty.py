@@ -51,7 +51,8 @@ def dataset(tmp_path):
     return Dataset(tuple(samples), tmp_path, "csv")
 
 
-def test_a_border_too_wide_shows_as_bias_and_uncertainty(dataset):
+def test_a_border_too_wide_shows_as_bias_and_uncertainty(dataset, monkeypatch):
+    monkeypatch.setattr("blemish.training.ship.estimate_uncertainty.MAX_TRIALS", 160)
     assert {sample.split for sample in held_out_good(dataset)} == {"tuning"}
     exact, wide = (uncertainty_from_trials(DilatingInspector(px), dataset, 0) for px in (0, 4))
     assert exact.source == "synthetic"
