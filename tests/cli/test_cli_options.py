@@ -27,7 +27,7 @@ from blemish.training.learn.run import RunConfig
         (explain.ExplanationMethod, METHODS),
         (serve.KeepName, get_args(KeepPolicy)),
         (train.FitName, get_args(RunConfig.model_fields["fit"].annotation)),
-        (train.CalibrationSource, get_args(RunConfig.model_fields["calibration"].annotation)),
+        (train.CalibrationSource, ["auto", *get_args(RunConfig.model_fields["calibration"].annotation)]),
     ],
 )
 def test_help_lists_the_choices_of_the_library(choices, known):

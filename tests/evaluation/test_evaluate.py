@@ -69,7 +69,7 @@ def test_known_metrics(grey, parts):
     assert actual["pixel"]["iou"] == pytest.approx(3 * 256 / (4 * 256 + 2 * 256))  # pixels from 0.5 up
     assert actual["masks"]["iou"] == actual["pixel"]["iou"]
     assert actual["masks"]["defects_found"]["value"] == 0.75
-    assert set(actual) == {"image", "pixel", "masks", "sizes", "speed", "bundle", "data"}
+    assert set(actual) == {"image", "pixel", "masks", "sizes", "geometry", "speed", "bundle", "data"}
     assert actual["sizes"] == [{"low": 16, "high": 32, "found": actual["masks"]["defects_found"]}]  # squares of 16 px
     assert {"images_per_second", "latency_ms", "network_ms", "decode_ms", "peak_memory_mb"} <= set(actual["speed"])
     assert actual["speed"]["latency_ms"]["median"] <= actual["speed"]["latency_ms"]["p95"]
@@ -129,7 +129,7 @@ def test_each_product_has_its_own_metrics(grey, parts):
     assert set(actual["products"]) == {"a", "b"}
     for index, name in enumerate("ab"):
         alone = evaluate(Inspector.open(grey), parts.with_samples(parts.samples[index::2]), speed=False).to_dict()
-        assert actual["products"][name] == {key: alone[key] for key in ("image", "pixel", "masks", "sizes")}
+        assert actual["products"][name] == {key: alone[key] for key in ("image", "pixel", "masks", "sizes", "geometry")}
     one = evaluate(Inspector.open(grey), parts.with_samples(halves[::2]), speed=False).to_dict()
     assert "products" not in one
 

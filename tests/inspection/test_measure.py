@@ -132,7 +132,7 @@ def test_millimetres_follow_a_scale_that_differs_in_x_and_y():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (2, 2), (3, 2)])
 def test_the_smallest_regions_have_finite_measurements(shape):
     found = measure(np.ones(shape, bool), (0, 0), np.zeros((40, 40, 3), np.uint8), Scale(x=3, y=4))
-    values = [getattr(found, name) for name in found.__slots__]
+    values = [getattr(found, name) for name in found.__slots__ if not name.endswith("_u")]  # not known here
     assert all(math.isfinite(v) for v in values)
     assert found.length_px == pytest.approx(max(shape), abs=1)
     assert found.area_px == shape[0] * shape[1]

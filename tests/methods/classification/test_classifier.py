@@ -1,5 +1,7 @@
 """The classifier: learning rates by layer, multi-label training, early stopping."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,7 +114,8 @@ def test_images_of_unknown_class_have_no_loss(multi_label):
 def test_training_stops_early_without_gain(multi_label, tmp_path):
     data = read_dataset(multi_label).where(lambda s: s.label is not None)
     settings = config(multi_label, epochs=12, patience=1, learning_rate=1e-9)
-    trainer = fit(build_method(settings, data), data, settings, run=tmp_path / "run")
+    tuned = data.with_samples(replace(s, split="tuning") if s.split == "val" else s for s in data.samples)
+    trainer = fit(build_method(settings, tuned), tuned, settings, run=tmp_path / "run")
     assert trainer.current_epoch < 12
     without = data.with_samples(data.split("train").samples)
     settings = config(multi_label, epochs=2, patience=1)

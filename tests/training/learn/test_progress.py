@@ -12,7 +12,11 @@ from blemish.training.train import train
 @pytest.mark.parametrize(
     ("method", "options", "steps"),
     [
-        ("patchcore", {"image_size": 64, "coreset_ratio": 0.2, "batch_size": 4}, 4),  # a method of one pass: batches
+        (
+            "patchcore",
+            {"image_size": 64, "coreset_ratio": 0.2, "batch_size": 4},
+            3,
+        ),  # one pass: batches
         ("autoencoder", {"image_size": 64, "batch_size": 4, "steps": 6}, 6),
     ],
 )
