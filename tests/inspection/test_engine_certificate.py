@@ -91,11 +91,14 @@ def test_another_verdict_does_not_hold_though_outputs_hardly_differ(bundle, samp
     )
     replace_manifest(bundle, inspector.manifest.model_copy(update={"decision": decision}))
     certificate = certified(
-        bundle, samples[1:2], lambda o: replace(o, anomaly_score=o.anomaly_score * np.float32(1 - 1e-5))
+        bundle, samples[1::2], lambda o: replace(o, anomaly_score=o.anomaly_score * np.float32(1 - 1e-5))
     )
     assert certificate.score_difference < certificate.tolerance
     assert not certificate.holds
-    assert [(c.reference, c.verdict) for c in certificate.changed] == [("reject", "pass")]
+    assert [(c.reference, c.verdict) for c in certificate.changed] == [("reject", "pass")] * 2
+    one = certified(bundle, samples[:2], lambda o: replace(o, anomaly_score=o.anomaly_score * np.float32(1 - 1e-5)))
+    assert len(one.changed) == 1  # rounding at the threshold
+    assert one.holds
 
 
 def test_certificates_lie_next_to_the_bundle_and_are_of_its_bytes(bundle, samples):

@@ -37,7 +37,7 @@ def certify(
     """Compare BUNDLE on an engine and device with what it shipped with, ONNX Runtime on the CPU.
 
     Scores, maps and verdicts of real images are compared and the speed is measured. The certificate is kept next to
-    the bundle; a station shows it and refuses an engine whose certificate does not hold.
+    the bundle.
 
     Exit code: 0 the same within the tolerance, or accepted; 2 not.
     """

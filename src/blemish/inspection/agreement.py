@@ -20,6 +20,9 @@ TOLERANCE = 1e-3  # largest accepted difference, relative to the output's own sc
 NOISE = 0.02  # share of full scale
 NO_SCALE = 0.1  # outputs below this share of those with noise are distances of zero, with no scale of their own
 SAME_BOX = 0.99  # IoU above which two boxes of one class are the same detection
+# Share of the images for which two graphs may give different verdicts, or one of them: thresholds lie at scores of good
+# images, so rounding may put one on either side.
+MAX_VERDICT_CHANGES = 0.1
 MIN_MATCHED = 0.99  # share of detections that must agree; a tie in the suppression may fall either way
 
 Compared = tuple[Sample, Outputs, Outputs]  # outputs of the reference and of what is compared with it

@@ -28,7 +28,7 @@ from blemish.dataset.valid_mask import valid_mask
 from blemish.dataset.write import dataset_sha256
 from blemish.errors import ExportError
 from blemish.imaging.read import encode, image_header
-from blemish.inspection.agreement import verdict_agreement
+from blemish.inspection.agreement import MAX_VERDICT_CHANGES, verdict_agreement
 from blemish.inspection.bundle import write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import (
@@ -60,9 +60,6 @@ from blemish.training.ship.parity import certify, library_versions
 from blemish.training.ship.refine import make_refiner
 
 OPSET = 17
-# Share of the certified images for which graph and network may give different verdicts, or one of them: thresholds lie
-# at scores of these images, so rounding may put one on either side.
-MAX_VERDICT_CHANGES = 0.1
 CERTIFIED_IMAGES = 32  # real images that the certificate is based on
 VALID_MASK = "valid_mask.png"
 
