@@ -541,6 +541,7 @@ def test_a_class_may_be_called_with_braces(tmp_path: Path, bundle_file: Path) ->
 
 def test_a_card_is_printed_on_one_sheet(site: Site) -> None:
     part = site.send(picture(defect=True, seed=45), part_id="printed", lot="L45")
+    site.browser.driver.get_log("browser")  # of other tests, in which a station was stopped
     page = site.open(f"/card/{part['id']}")
     page.one("[data-name=verdict]")
     page.until(lambda: page.driver.title == "reject · printed · blemish")

@@ -44,7 +44,7 @@ def read(source: DataSource) -> list[Sample]:
     folded = {fold_name(name): name for name in images} | {
         fold_name(image.stem): name for name, image in images.items()
     }
-    listed, missing = set[str](), list[tuple[str, bool]]()
+    listed, missing = set[str](), list[str]()
     runs: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     columns, rows = read_csv(file)
     if "EncodedPixels" not in columns or not ({"ImageId", "ClassId"} <= {*columns} or "ImageId_ClassId" in columns):
@@ -57,11 +57,11 @@ def read(source: DataSource) -> list[Sample]:
             name = folded.get(fold_name(name)) or folded.get(fold_name(Path(name).stem)) or name
         listed.add(name)
         if name not in images:
-            missing.append((name or "(none)", bool(row.get("EncodedPixels"))))
+            missing.append(name or "(none)")
         elif row.get("EncodedPixels"):
             runs[name].append((normalize_label(kind), row["EncodedPixels"]))
-    for name, marked in missing:
-        warn_skipped(f"{file}: image {name} does not exist", folder=folder if marked else None)
+    for name in missing:  # an empty row too: a damaged one may have lost its run lengths
+        warn_skipped(f"{file}: image {name} does not exist", folder=folder)
     return [
         Sample(image, **(annotation_fields((), _read_masks(file, image, runs[name])) if name in listed else {}))
         for name, image in images.items()
