@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 
 import cv2
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from graphs import anomaly_bundle
 from worked_examples import AIAG_GRR
 
-import blemish.cli
 from blemish.errors import DataError
 from blemish.files import file_sha256
 from blemish.inspection.bundle import open_bundle
@@ -31,19 +29,6 @@ def bundle(tmp_path):
             images=9, tolerance=1e-3, score_difference=1e-6, map_difference=2e-6, verdict_agreement=1.0, versions={}
         ),
     )
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    monkeypatch.setattr(blemish.cli, "COMMANDS", {"qualify": "Evaluate"})
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["blemish", "qualify", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            blemish.cli.main()
-        return left.value.code, capsys.readouterr()
-
-    return command
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
 from worked_examples import AIAG_GRR, AIAG_LINEARITY
 
-import blemish.cli
 from blemish.errors import DataError
 from blemish.qualify.study import read_study
 
@@ -17,19 +15,6 @@ def write(path, header, rows):
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([header, *rows])
     return path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    monkeypatch.setattr(blemish.cli, "COMMANDS", {"qualify": "Evaluate"})
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["blemish", "qualify", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            blemish.cli.main()
-        return left.value.code, capsys.readouterr()
-
-    return command
 
 
 @pytest.fixture

@@ -62,10 +62,9 @@ def _engines() -> Iterator[Component]:
     from blemish.inspection.engines import DEVICES, ENGINES, available_devices, find_target
 
     here = available_devices()
-    packages = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "openvino": "openvino"}
     for engine in ENGINES:
         found = here.get(engine, [])
-        own = _version(packages[engine])
+        own = _version(engine)
         cores = f"; {os.cpu_count()} cores" if "cpu" in found else ""
         yield Component(f"engine {engine}", bool(found), f"{own}: {', '.join(found) or 'no device'}{cores}")
         for device in DEVICES:
@@ -73,7 +72,7 @@ def _engines() -> Iterator[Component]:
                 target = find_target(engine, device)
             except OptionError:
                 continue
-            if device not in found and target.package not in packages:
+            if device not in found and target.package not in ENGINES:
                 yield Component(
                     f"device {device} of {engine}", False, "missing",
                     f"pip uninstall onnxruntime && pip install {target.package}",

@@ -3,8 +3,11 @@
 For detections neither order nor a tie at a threshold makes a difference.
 """
 
+import platform
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -153,6 +156,20 @@ def verdict_agreement(compared: list[Compared], inspector: Inspector) -> float:
         for sample, expected, found in compared
     ]
     return float(np.mean(same)) if same else 0.0
+
+
+def too_many_changes(changed: int, images: int) -> bool:
+    """Whether more verdicts changed than rounding at a threshold explains."""
+    return changed > max(1, MAX_VERDICT_CHANGES * images)
+
+
+def installed_versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of those of the libraries that are installed."""
+    found = {"python": platform.python_version()}
+    for name in libraries:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _without_padding(row: Outputs) -> tuple[Boxes, NDArray[Any], NDArray[Any], NDArray[Any] | None]:

@@ -8,9 +8,7 @@ import json
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from blemish.arrays import FloatArray
 from blemish.dataset.sample import Sample
 from blemish.errors import BundleError, OptionError
 from blemish.files import FrozenModel, file_sha256, write_atomic
-from blemish.inspection.agreement import MAX_VERDICT_CHANGES, NOISE, TOLERANCE, measure_agreement
+from blemish.inspection.agreement import NOISE, TOLERANCE, installed_versions, measure_agreement, too_many_changes
 from blemish.inspection.engines import Engine
 from blemish.inspection.inspector import Inspector
 
@@ -68,12 +66,6 @@ class EngineCertificate(FrozenModel):
         return self.problem is None or self.accepted is not None
 
 
-@dataclass(frozen=True)
-class _Latency:
-    target: float
-    reference: float
-
-
 def certify_engine(
     inspector: Inspector, reference: Inspector, samples: Sequence[Sample], trained_on: bool = False
 ) -> EngineCertificate:
@@ -93,15 +85,15 @@ def certify_engine(
         if expected != found:
             changed.append(ChangedVerdict(image=str(sample.image), reference=expected, verdict=found))
     problem = agreement.problem()
-    if problem is None and len(changed) > max(1, MAX_VERDICT_CHANGES * len(samples)):
+    if problem is None and too_many_changes(len(changed), len(samples)):
         problem = f"{len(changed)} of {len(samples)} images get another verdict"
-    latency = _measure_latency(inspector.engine, reference.engine, inspector.prepare(samples[0])[:1])
+    latency, reference_latency = _measure_latency(inspector.engine, reference.engine, inspector.prepare(samples[0])[:1])
     return EngineCertificate(
         bundle_sha256=file_sha256(inspector.bundle.path),
         engine=inspector.engine.name,
         device=inspector.engine.device,
         machine=f"{platform.node()}, {platform.processor() or platform.machine()}",
-        versions=library_versions(),
+        versions=installed_versions(LIBRARIES),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         images=len(samples),
         noise=NOISE if agreement.noise else 0.0,
@@ -111,21 +103,10 @@ def certify_engine(
         detections_matched=agreement.boxes.share if agreement.boxes.detections else None,
         verdict_agreement=1 - len(changed) / len(samples),
         changed=tuple(changed[:MAX_CHANGES]),
-        latency_ms=latency.target,
-        reference_latency_ms=latency.reference,
+        latency_ms=latency,
+        reference_latency_ms=reference_latency,
         problem=problem,
     )
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the engines' libraries that are installed."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def certificates_file(bundle: Path) -> Path:
@@ -162,7 +143,7 @@ def keep_certificate(bundle: Path, certificate: EngineCertificate) -> Path:
     return path
 
 
-def _measure_latency(target: Engine, reference: Engine, batch: FloatArray) -> _Latency:
+def _measure_latency(target: Engine, reference: Engine, batch: FloatArray) -> tuple[float, float]:
     """Median milliseconds of both in turns, so that other work on the machine slows both."""
     times: dict[str, list[float]] = {"target": [], "reference": []}
     for turn in range(TIMED_RUNS + 2):
@@ -171,4 +152,4 @@ def _measure_latency(target: Engine, reference: Engine, batch: FloatArray) -> _L
             engine.run(batch)
             if turn >= 2:  # the first runs warm up
                 times[name].append(1000 * (time.perf_counter() - begin))
-    return _Latency(float(np.median(times["target"])), float(np.median(times["reference"])))
+    return float(np.median(times["target"])), float(np.median(times["reference"]))

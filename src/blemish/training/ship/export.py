@@ -28,7 +28,7 @@ from blemish.dataset.valid_mask import valid_mask
 from blemish.dataset.write import dataset_sha256
 from blemish.errors import ExportError
 from blemish.imaging.read import encode, image_header
-from blemish.inspection.agreement import MAX_VERDICT_CHANGES, verdict_agreement
+from blemish.inspection.agreement import installed_versions, too_many_changes, verdict_agreement
 from blemish.inspection.bundle import write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import (
@@ -56,7 +56,7 @@ from blemish.training.ship.calibrate import (
 from blemish.training.ship.calibration_data import CalibrationData, collect_by_product
 from blemish.training.ship.estimate_uncertainty import estimate_uncertainty
 from blemish.training.ship.forecast import forecast_escapes, score_synthetic_defects
-from blemish.training.ship.parity import certify, library_versions
+from blemish.training.ship.parity import LIBRARIES, certify
 from blemish.training.ship.refine import make_refiner
 
 OPSET = 17
@@ -156,7 +156,7 @@ def ship(
     decisions = _calibrate_products(method, manifest, results, samples, target, source, origin.dataset, defects)
     decided = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
     same = verdict_agreement(compared, decided)
-    if round((1 - same) * len(compared)) > max(1, MAX_VERDICT_CHANGES * len(compared)):
+    if too_many_changes(round((1 - same) * len(compared)), len(compared)):
         raise ExportError(
             f"the exported graph and the network come to the same verdict on only {same:.0%} of {len(compared)} "
             "images; nothing was shipped"
@@ -279,7 +279,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
                 "counts": {split: len(origin.dataset.split(split)) for split in SPLITS},
                 "sha256": dataset_sha256(origin.dataset),
             },
-            versions=library_versions(),
+            versions=installed_versions(LIBRARIES),
             config_sha256=hashlib.sha256(json.dumps(origin.options, sort_keys=True).encode()).hexdigest(),
         ),
     )

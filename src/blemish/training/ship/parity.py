@@ -1,14 +1,11 @@
 """Proof that the exported graph agrees with the network, on real images."""
 
-import platform
-from importlib.metadata import version
-
 import torch
 
 from blemish.arrays import FloatArray
 from blemish.dataset.sample import Sample
 from blemish.errors import ExportError
-from blemish.inspection.agreement import NOISE, TOLERANCE, Compared, measure_agreement
+from blemish.inspection.agreement import NOISE, TOLERANCE, Compared, installed_versions, measure_agreement
 from blemish.inspection.engines import split_inputs
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Certificate
@@ -46,17 +43,10 @@ def certify(
         detections=boxes.detections if "boxes" in inspector.manifest.outputs else None,
         detections_matched=boxes.share if boxes.detections else None,
         verdict_agreement=0.0,
-        versions=library_versions(),
+        versions=installed_versions(LIBRARIES),
     ), compared
 
 
 def network_inputs(method: Method, batch: FloatArray) -> list[torch.Tensor]:
     """The arguments of a method's `forward`, from a batch that the inspector prepared."""
     return [torch.from_numpy(own) for own in split_inputs(batch, 2 if method.uses_template else 1)]
-
-
-def library_versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        found[name] = version(name)
-    return found
