@@ -40,23 +40,26 @@ class TriggeredCamera:
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self._lock = threading.Lock()  # a capture that is released while it is read never returns
         self._capture = cv2.VideoCapture(int(address) if address.isdigit() else address)
         self._is_file = Path(address).is_file()
 
     def take(self) -> BytesIO:
         """The next frame as a PNG file; raises NotAnsweredError where there is none. A video file begins again."""
-        done, frame = self._capture.read()
-        if not done and self._is_file:
-            self._capture.release()
-            self._capture = cv2.VideoCapture(self._address)
+        with self._lock:
             done, frame = self._capture.read()
+            if not done and self._is_file:
+                self._capture.release()
+                self._capture = cv2.VideoCapture(self._address)
+                done, frame = self._capture.read()
         if not done or frame is None:
             raise NotAnsweredError("the camera gives no image")
         rgb = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         return BytesIO(encode(np.asarray(rgb), ".png"))
 
     def close(self) -> None:
-        self._capture.release()
+        with self._lock:
+            self._capture.release()
 
 
 def parse_address(text: str) -> tuple[str, str, int]:

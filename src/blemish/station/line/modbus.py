@@ -1,5 +1,7 @@
 """The line by Modbus TCP: the station is the server, the PLC reads and writes its registers (pymodbus).
 
+`ModbusLine` is the station's side, `ModbusPlcWire` a PLC's.
+
 Holding registers, written by the PLC in one request:
     0 heartbeat · 1 bit 0 request, bit 1 reset · 2 number · 3 recipe (0: the active one) · 4–19 part id, ASCII, two
     characters a register, filled with zeros
@@ -108,3 +110,37 @@ class ModbusLine:
         # Coils and discrete inputs are not used, and cannot be left out.
         coils, discrete = (SimData(0, values=[False] * 16, datatype=DataType.BITS) for _ in range(2))
         return SimDevice(0, simdata=([coils], [discrete], [holding], [inputs]), action=self._access)
+
+
+class ModbusPlcWire:
+    """A PLC's access to a station by Modbus TCP; connects again by itself."""
+
+    def __init__(self, host: str, port: int, timeout_s: float = 0.5) -> None:
+        from pymodbus.client import ModbusTcpClient
+
+        self._client: Any = ModbusTcpClient(host, port=port, timeout=timeout_s, retries=0)
+
+    def exchange(self, signals: PlcSignals) -> LineOutputs:
+        from pymodbus.exceptions import ModbusException
+
+        try:
+            if not self._client.connected and not self._client.connect():
+                raise ConnectionError("no connection to the station")
+            written = self._client.write_registers(0, holding_words(signals))
+            read = self._client.read_input_registers(0, count=INPUT)
+        except ModbusException as error:
+            self._client.close()  # an answer that comes later must not be taken for that of another request
+            raise ConnectionError(str(error)) from error
+        if written.isError() or read.isError():
+            raise ConnectionError("the station refused the registers")
+        return LineOutputs(*read.registers)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def holding_words(signals: PlcSignals) -> list[int]:
+    """The registers that a PLC writes; a part id of more than 32 characters is cut."""
+    text = signals.part_id.encode("ascii", "replace")[: 2 * PART_ID_REGISTERS].ljust(2 * PART_ID_REGISTERS, b"\0")
+    words = (int.from_bytes(text[i : i + 2], "big") for i in range(0, len(text), 2))
+    return [signals.heartbeat, signals.request | signals.reset << 1, signals.number, signals.recipe, *words]
