@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from blemish.arrays import Mask
+from blemish.arrays import FloatMap, Mask
 from blemish.dataset.ground_truth import (
     Instance,
     defect_instances,
+    defect_shapes,
     find_defect_classes,
     has_mask,
     known_boxes,
@@ -17,6 +18,7 @@ from blemish.dataset.ground_truth import (
     read_defect_mask,
 )
 from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.saturation import find_saturations
 from blemish.dataset.write import dataset_sha256
 from blemish.errors import BlemishError, DataError
 from blemish.evaluation.box_metrics import box_metrics, match_boxes
@@ -34,8 +36,9 @@ from blemish.evaluation.image_metrics import image_metrics
 from blemish.evaluation.label_metrics import label_metrics
 from blemish.evaluation.mask_metrics import RegionOverlap, mask_metrics, match_masks, measure_overlap
 from blemish.evaluation.pixel_metrics import PixelScores, pixel_metrics, split_scores
+from blemish.evaluation.region_overlap import SaturatedRegion
 from blemish.evaluation.speed import measure_speed
-from blemish.geometry import Box
+from blemish.geometry import Box, shape_mask
 from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
@@ -159,7 +162,7 @@ def _compare(image: EvaluatedImage, result: Inspection, names: list[str]) -> Eva
         layers = dict(zip(every, read_class_masks(sample, every, result.size), strict=True))
         image = replace(
             image,
-            pixels=None if result.heat_map is None else split_scores(result.heat_map, mask, result.valid),
+            pixels=None if result.heat_map is None else _split_scores(sample, result.heat_map, mask, result.valid),
             overlap=measure_overlap(result.regions, mask, result.valid, layers),
             instances=_match_instances(sample, result, names),
         )
@@ -176,6 +179,18 @@ def _compare(image: EvaluatedImage, result: Inspection, names: list[str]) -> Eva
         probabilities=probabilities,
         geometry=measure_image_geometry(sample, result),
     )
+
+
+def _split_scores(sample: Sample, heat: FloatMap, mask: Mask, valid: Mask | None) -> PixelScores:
+    """Scores of good and defect pixels and, where the data state a saturation, of each defect that has one."""
+    saturated, known = [], find_saturations(sample)
+    for shape in defect_shapes(sample, heat.shape) if known and mask.any() else ():
+        if shape.label in known:
+            pixels = shape_mask(shape, heat.shape)
+            own = heat[pixels if valid is None else pixels & valid]
+            if len(own):
+                saturated.append(SaturatedRegion(own, known[shape.label].pixels(int(pixels.sum()))))
+    return replace(split_scores(heat, mask, valid), saturated=saturated)
 
 
 def measure_image_geometry(sample: Sample, result: Inspection) -> ImageGeometry | None:

@@ -35,7 +35,16 @@ METRIC_LABELS = {
         "escape_at_1_percent": "escape rate at 1 % false alarms",
         "escape_at_5_percent": "escape rate at 5 % false alarms",
     },
-    "pixel": {"auroc": "AUROC", "ap": "average precision", "aupro": "AUPRO (FPR 0.3)", "iou": "IoU"},
+    "pixel": {
+        "auroc": "AUROC",
+        "ap": "average precision",
+        "best_f1": "F1 at the best threshold",
+        "aupro": "AUPRO (FPR 0.3)",
+        "aupro_at_5_percent": "AUPRO (FPR 0.05)",
+        "spro_at_5_percent": "sPRO (FPR 0.05)",
+        "aupimo": "AUPIMO",
+        "iou": "IoU",
+    },
     "masks": {
         "iou": "IoU of regions",
         "dice": "Dice of regions",

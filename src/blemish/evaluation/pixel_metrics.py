@@ -1,16 +1,19 @@
 """Metrics of pixels: exact, from one sort of all pixel scores, without labelling regions again for each threshold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.arrays import FloatArray, FloatMap, Mask
+from blemish.evaluation.per_image_overlap import per_image_overlap
 from blemish.evaluation.ranking import auroc_of_sorted, precision_by_steps
+from blemish.evaluation.region_overlap import SaturatedRegion, overlap_area, saturated_overlap_area
 
 FPR_LIMIT = 0.3
+LOW_FPR_LIMIT = 0.05
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class PixelMetrics:
     iou: float | None  # of the pixels at or above the decision's threshold of the map
     best_iou: float  # at the best threshold on these very images: an upper limit, not a promise
     images: int
+    best_f1: float | None = None  # likewise
+    aupro_at_5_percent: float | None = None  # AUPRO up to a false-positive rate of 0.05
+    aupimo: float | None = None  # Bertoldo et al. 2024: mean over the defective images
+    spro_at_5_percent: float | None = None  # Bergmann et al. 2022, of defects with a saturation
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class PixelScores:
 
     good: FloatArray
     regions: list[FloatArray]
+    saturated: list[SaturatedRegion] = field(default_factory=list)  # defects whose saturation is known
 
 
 def split_scores(heat: FloatMap, mask: Mask, valid: Mask | None = None) -> PixelScores:
@@ -57,42 +65,27 @@ def pixel_metrics(images: Sequence[PixelScores], threshold: float | None = None)
     if threshold is not None:
         level = np.array([threshold], np.float32)
         iou = float((_at_or_above(defect, level) / (len(defect) + _at_or_above(good, level)))[0])
+    saturated = [region for image in images for region in image.saturated]
+    best = float(ious.max())
     return PixelMetrics(
         auroc=auroc_of_sorted(good, defect),
         ap=min(1.0, precision_by_steps(hits, alarms)),
-        aupro=_aupro(good, regions),
+        aupro=overlap_area(good, regions, FPR_LIMIT),
         iou=iou,
-        best_iou=float(ious.max()),
+        best_iou=best,
         images=len(images),
+        best_f1=2 * best / (1 + best),  # both are highest at the same threshold
+        aupro_at_5_percent=overlap_area(good, regions, LOW_FPR_LIMIT),
+        aupimo=mean_per_image_overlap(images),
+        spro_at_5_percent=saturated_overlap_area(good, saturated, LOW_FPR_LIMIT) if saturated else None,
     )
 
 
-def _aupro(good: FloatArray, regions: list[FloatArray], limit: float = FPR_LIMIT) -> float:
-    """Area under the mean overlap of regions against the false-positive rate, up to `limit`, as a share of it.
-
-    Lowering the threshold over a pixel of a region of n pixels raises that region's overlap by 1 / n, at the
-    false-positive rate of that threshold. So the curve follows from one sort of the defect pixels, and no threshold
-    needs the regions again.
-    """
-    pixels = np.concatenate(regions)
-    weights = np.repeat([1 / len(r) / len(regions) for r in regions], [len(r) for r in regions])
-    order = np.argsort(pixels)[::-1]
-    pixels, overlap = pixels[order], np.cumsum(weights[order])
-    last = np.append(np.flatnonzero(np.diff(pixels)), len(pixels) - 1)  # of each distinct score, from the highest down
-    levels, overlap = pixels[last], overlap[last]
-    # Two points of the curve for each score: just above it, where only the false-positive rate has moved since the
-    # last one, and at it. Ties of good and defect pixels lie on the straight line between the two.
-    above = (len(good) - np.searchsorted(good, levels, "right")) / len(good)
-    at = _at_or_above(good, levels) / len(good)
-    fpr = np.concatenate([[0.0], np.stack([above, at], axis=1).ravel(), [1.0]])
-    pro = np.concatenate([[0.0], np.stack([np.append(0.0, overlap[:-1]), overlap], axis=1).ravel(), [1.0]])
-    inside = int(np.searchsorted(fpr, limit, "right"))
-    if inside < len(fpr):
-        start, end = fpr[inside - 1], fpr[inside]
-        share = (limit - start) / (end - start)
-        fpr = np.append(fpr[:inside], limit)
-        pro = np.append(pro[:inside], pro[inside - 1] + share * (pro[inside] - pro[inside - 1]))
-    return float(np.clip(np.trapezoid(pro, fpr) / limit, 0, 1))
+def mean_per_image_overlap(images: Sequence[PixelScores]) -> float | None:
+    """AUPIMO, mean over the images with defects; those without are the good ones. None without both."""
+    defective = [np.concatenate(image.regions) for image in images if image.regions]
+    values = per_image_overlap([image.good for image in images if not image.regions], defective) if defective else None
+    return None if values is None else float(values.mean())
 
 
 def _at_or_above(ordered: FloatArray, levels: FloatArray) -> NDArray[np.int64]:

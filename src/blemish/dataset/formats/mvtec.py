@@ -2,7 +2,7 @@
 
 MVTec LOCO is this as well: several masks an image, in folders of its name, and defects_config.json, which names their
 pixel values. Its images keep the class of their folder, and their outlines have that of the pixel value. The areas of
-saturation in that file are of a metric of their own and are not used.
+saturation in that file are for a metric of their own, sPRO (see `dataset.saturation`).
 """
 
 from dataclasses import replace
