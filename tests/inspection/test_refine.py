@@ -6,12 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.inspection.refine import (
+    DEFECT,
     INPUTS,
     MAX_REGIONS,
     SIDE,
     GoodMemory,
     Refiner,
     RefineWindow,
+    expected_iou,
     find_window,
     new_border,
     window_inputs,
@@ -106,6 +108,35 @@ def test_a_region_larger_than_the_networks_window_keeps_its_place_to_a_pixel_of_
     (refined,) = Refiner(BrightPixels(), flat_memory(), LEVELS).refine([region], image, heat)
     step = find_window(region.box, heat.shape).side / SIDE
     np.testing.assert_allclose(refined.box, (150, 200, 400, 420), atol=step)
+
+
+def test_expected_iou_is_the_mean_of_random_defects_by_the_probabilities():
+    """Monte Carlo: each pixel is the defect with its own probability; outside of the region none is."""
+    rng = np.random.default_rng(0)
+    region = np.zeros((SIDE, SIDE), bool)
+    region[20:80, 30:90] = True
+    probabilities = np.where(region, rng.beta(0.4, 0.8, region.shape), 0).astype(np.float32)
+    shown = probabilities >= DEFECT
+    ious = []
+    for _ in range(200):
+        truth = rng.random(region.shape) < probabilities
+        ious.append((truth & shown).sum() / (truth | shown).sum())
+    assert expected_iou(probabilities, region) == pytest.approx(np.mean(ious), abs=0.003)
+
+
+class Unsure(BrightPixels):
+    def run(self, batch):
+        return Outputs(mask_scores=0.7 * super().run(batch).mask_scores)
+
+
+@pytest.mark.parametrize(("limit", "taken"), [(0.69, True), (0.71, False)])
+def test_a_border_of_which_too_little_is_expected_is_not_taken(limit, taken):
+    image = surface()
+    image[80:90, 100:110] = 250
+    region = square_region(95, 75, 20)
+    (refined,) = Refiner(Unsure(), flat_memory(), LEVELS, limit).refine([region], image, heat_of([region]))
+    assert refined.refined is taken
+    assert refined.box == ((100, 80, 110, 90) if taken else region.box)
 
 
 @pytest.mark.parametrize("engine", [Everything(), BrightPixels()])
