@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from blemish.cli.console import console, needs_extra, show_table, warn
 from blemish.cli.options import (
+    RAY_PANEL,
     ROI_HELP,
     DataArgument,
     DeviceOption,
@@ -24,6 +25,7 @@ from blemish.cli.options import (
     tiling_option,
     trainer_options,
 )
+from blemish.errors import OptionError
 
 MetricName = Literal["auroc", "macro-f1", "map50", "iou"]
 
@@ -69,13 +71,35 @@ def compare(
     ] = None,
     device: DeviceOption = "auto",
     language: LanguageOption = "en",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="train all methods and folds at the same time on a Ray cluster, or with several processes of this "
+            "machine; a rerun resumes",
+            rich_help_panel=RAY_PANEL,
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(min=1, help="cores of each training", show_default="1", rich_help_panel=RAY_PANEL),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="GPUs, or share of one, of each training", show_default="0", rich_help_panel=RAY_PANEL
+        ),
+    ] = None,
 ) -> None:
     """Train and evaluate methods on the same images of DATA, choose one, and write a page with the reasons."""
     with needs_extra("train"):
         from blemish.training.comparison.budget import parse_time
         from blemish.training.comparison.compare import compare as run
+        from blemish.training.comparison.on_ray import RayTasks
         from blemish.training.learn.options import parse_settings
 
+    if ray is None and (cores is not None or gpus is not None):
+        raise OptionError("--cores and --gpus are for --ray")
     names = split_names(methods)
     summary = run(
         data,
@@ -95,6 +119,7 @@ def compare(
         roi=roi_option(roi),
         synthetic=spec_option(synthetic),
         language=language,
+        tasks=None if ray is None else RayTasks(ray, cores or 1, gpus or 0.0),
     )
     show(summary, out)
 

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from blemish.cli.console import console, messages, progress_bar, show_table, warn
+from blemish.cli.inspect_ray import inspect_on_ray
 from blemish.cli.options import (
+    RAY_PANEL,
     BundleArgument,
     EngineDeviceOption,
     EngineOption,
@@ -44,7 +46,10 @@ def inspect(
             show_default=False,
         ),
     ],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="folder for regions.csv and marked images")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="folder for regions.csv and marked images; with --ray, or a URL, for results"),
+    ] = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="marked images in --out")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV file with a row for each region")] = None,
     json: Annotated[
@@ -76,22 +81,85 @@ def inspect(
     overlap: Annotated[
         float | None, typer.Option(min=0, max=0.89, help="overlap, share of a tile", show_default="of the bundle")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="inspect on a Ray cluster, or with several processes of this machine; IMAGES may be URLs, and CSV or "
+            "Parquet lists; a rerun inspects only what is missing",
+            rich_help_panel=RAY_PANEL,
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="number of inspecting processes", show_default="all that fit", rich_help_panel=RAY_PANEL
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(min=1, help="cores of each process", show_default="1", rich_help_panel=RAY_PANEL),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs, or share of one, of each process", show_default="0", rich_help_panel=RAY_PANEL),
+    ] = None,
+    shard: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="images whose results are written together",
+            show_default="1000",
+            rich_help_panel=RAY_PANEL,
+        ),
+    ] = None,
 ) -> None:
     """Inspect IMAGES with BUNDLE: what is wrong, where, and how much of it.
 
     Each result is written at once: an interruption keeps the finished ones, and an image that cannot be read is
-    reported while the others are inspected.
+    reported while the others are inspected. With --ray, results are Parquet and JSON lines files in --out.
 
     Exit code: 0 all images pass; 1 at least one is rejected; 3 none is rejected, at least one needs review; 2 bad
     input, or an image that could not be read.
     """
+    if ray is not None:
+        inspect_on_ray(
+            bundle,
+            images,
+            out,
+            address=ray,
+            unusable={
+                "--overlay": overlay,
+                "--csv": csv is not None,
+                "--json": json is not None,
+                "--coco": coco is not None,
+                "--threads": threads is not None,
+            },
+            workforce={"actors": actors, "cores": cores or 1, "gpus": gpus or 0.0, "readers": workers},
+            shard_size=shard or 1000,
+            template=template,
+            inspector={
+                "engine": engine,
+                "device": device,
+                "decision": decision,
+                "tile": tile,
+                "overlap": overlap,
+                "px_per_mm": parse_scale(px_per_mm),
+                "batch_size": batch,
+                "product": product,
+            },
+        )
+    for name, given in {"--actors": actors, "--cores": cores, "--gpus": gpus, "--shard": shard}.items():
+        if given is not None:
+            raise OptionError(f"{name} is for --ray")
     from blemish.inspection.inspector import Inspector
     from blemish.inspection.pipeline import FailedInspection
 
-    if overlay and out is None:
+    folder = None if out is None else Path(out)
+    if overlay and folder is None:
         raise OptionError("--overlay needs --out DIR, a folder for the marked images")
-    if out is not None and csv is None and json is None and coco is None:
-        csv = out / "regions.csv"
+    if folder is not None and csv is None and json is None and coco is None:
+        csv = folder / "regions.csv"
     inspector = Inspector.open(
         bundle,
         engine=engine,
@@ -117,7 +185,7 @@ def inspect(
     try:
         with ExitStack() as stack:
             sinks = (csv, json, coco)
-            write = _open_sinks(stack, sinks, out if overlay else None, names, inspector.manifest.decision)
+            write = _open_sinks(stack, sinks, folder if overlay else None, names, inspector.manifest.decision)
             progress = stack.enter_context(progress_bar())
             task = progress.add_task("inspecting", total=total)
             for result in inspector.inspect(paths, template=template, on_error="report", workers=workers):

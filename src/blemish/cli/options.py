@@ -82,6 +82,7 @@ ScaleOption = Annotated[
 ]
 DeviceOption = Annotated[DeviceName, choice_option(DeviceName, "device for training")]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="JSON file to write; -: stdout")]
+RAY_PANEL = "On a Ray cluster (extra ray)"
 ROI_HELP = "YAML or JSON file with the region of interest: rectangle, polygons, or a locator of the part"
 
 

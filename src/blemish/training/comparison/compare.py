@@ -34,6 +34,7 @@ from blemish.report.html import check_installed
 from blemish.synthesis.defect_spec import DefectSpec
 from blemish.training.advice.plan import TOP, Advice, advise, advised_options, advised_settings
 from blemish.training.comparison.budget import Budget
+from blemish.training.comparison.on_ray import RayTasks, TrainingJob, train_on_ray
 from blemish.training.comparison.runs import EvaluatedRun, OtherRunError, evaluate_run, is_finished, train_or_resume
 from blemish.training.comparison.setup import (
     ComparisonSetup,
@@ -72,12 +73,14 @@ def compare(
     roi: Roi | None = None,
     synthetic: DefectSpec | dict[str, Any] | None = None,
     language: str = ENGLISH,
+    tasks: RayTasks | None = None,
 ) -> dict[str, Any]:
     """Compare methods on a dataset and choose one; returns the content of `comparison.json`.
 
     Without `methods`, these are the advisor's first TOP, or with a `budget` (seconds) all of its ranking that fit.
     `options` are `METHOD.KEY` or, for every method that has it, `KEY`. `tiling` and `roi` apply to all methods,
-    `synthetic` to those trained on defects. `by` is a metric of METRICS, `folds` 0 or 2 and more.
+    `synthetic` to those trained on defects. `by` is a metric of METRICS, `folds` 0 or 2 and more. With `tasks`, all
+    trainings run on a Ray cluster, at the same time; all its machines must see the data and `out`.
 
     Raises DataError where no method can be trained or ranked, OptionError for a wrong option or a folder with other
     content, MissingExtraError without the libraries of the report.
@@ -88,6 +91,8 @@ def compare(
         raise OptionError(unknown("metric", by, METRICS))
     if folds == 1 or folds < 0:
         raise OptionError("cross-validation takes 2 folds or more; leave --folds out to do without")
+    if tasks is not None and budget is not None:
+        raise OptionError("a budget is for methods trained one after another; leave it out with Ray")
     if methods is not None and not methods:
         raise OptionError("name the methods to compare, separated by commas, or say auto")
     for name in methods or ():
@@ -113,9 +118,11 @@ def compare(
     if not candidates:
         raise DataError(f"none of the methods can be trained on this data: {_listed(left_out)}")
     write_setup(setup, data, seed, folds)
+    if tasks is not None:
+        candidates = _train_at_once(setup, candidates, tasks, left_out)
     result = _rank(_run_all(setup, candidates, advice, budget, left_out), by, left_out)
     summary = summarize(setup, advice, candidates, result, left_out, seed)
-    _finish(setup, summary, candidates, language)
+    _finish(setup, summary, candidates, language, tasks)
     return summary
 
 
@@ -151,6 +158,34 @@ def _checked(advice: Advice, name: str, given: dict[str, Any]) -> dict[str, Any]
 def _train(setup: ComparisonSetup, method: str, options: dict[str, Any], listed: Path, run: Path) -> None:
     settings = {"root": str(setup.dataset.root), "format": "csv", **setup.select_settings(method)}
     train_or_resume(listed, run, method, options, setup.progress, **settings)
+
+
+def _make_job(setup: ComparisonSetup, method: str, options: dict[str, Any], listed: Path, run: Path) -> TrainingJob:
+    settings = {"root": str(Path(setup.dataset.root).resolve()), "format": "csv", **setup.select_settings(method)}
+    return TrainingJob(method, listed.resolve(), run.resolve(), options, settings)
+
+
+def _train_at_once(
+    setup: ComparisonSetup, candidates: OptionsByMethod, tasks: RayTasks, left_out: LeftOut
+) -> OptionsByMethod:
+    """Train all methods on all splits as tasks; the methods that are trained."""
+    jobs = [
+        _make_job(setup, method, options, listed, run)
+        for method, options in candidates.items()
+        for listed, run in setup.list_runs(method)
+        if not is_finished(run)
+    ]
+    log.info(f"training {len(candidates)} methods, {len(jobs)} trainings to do, on {tasks.address}")
+    errors = train_on_ray(jobs, tasks) if jobs else {}
+    for error in errors.values():
+        if isinstance(error, OtherRunError):
+            raise error
+    failed = {job.method: str(errors[job.run]) for job in reversed(jobs) if job.run in errors}
+    left_out.extend(failed.items())
+    trained = {method: options for method, options in candidates.items() if method not in failed}
+    if not trained:
+        raise DataError(f"no method could be trained: {_listed(left_out)}")
+    return trained
 
 
 def _run_all(
@@ -209,13 +244,23 @@ def _rank(runs: dict[str, list[EvaluatedRun]], by: str | None, left_out: LeftOut
     return ComparisonResult(metric, ranking, predictions, runs)
 
 
-def _finish(setup: ComparisonSetup, summary: dict[str, Any], candidates: OptionsByMethod, language: str) -> None:
+def _finish(
+    setup: ComparisonSetup,
+    summary: dict[str, Any],
+    candidates: OptionsByMethod,
+    language: str,
+    tasks: RayTasks | None = None,
+) -> None:
     """Ship the chosen method's bundle, evaluate on the test images if unused so far, write JSON and page."""
     chosen = summary["choice"]["method"]
     run = setup.out / "runs" / chosen
     if setup.folds:
         log.info(f"{chosen}: training on all training images")
-        _train(setup, chosen, candidates[chosen], setup.out / "split.csv", run)
+        listed = setup.out / "split.csv"
+        if tasks is not None and not is_finished(run):
+            for error in train_on_ray([_make_job(setup, chosen, candidates[chosen], listed, run)], tasks).values():
+                raise error
+        _train(setup, chosen, candidates[chosen], listed, run)
     bundle = setup.out / "choice.blemish"
     shutil.copyfile(find_bundle(run), bundle)
     summary["choice"]["bundle"] = str(bundle)
