@@ -110,7 +110,7 @@ def test_a_region_larger_than_the_networks_window_keeps_its_place_to_a_pixel_of_
     np.testing.assert_allclose(refined.box, (150, 200, 400, 420), atol=step)
 
 
-def test_expected_iou_is_the_mean_of_random_defects_by_the_probabilities():
+def test_expected_iou_is_the_mean_over_random_defects_by_the_probabilities():
     """Monte Carlo: each pixel is the defect with its own probability; outside of the region none is."""
     rng = np.random.default_rng(0)
     region = np.zeros((SIDE, SIDE), bool)
@@ -124,17 +124,21 @@ def test_expected_iou_is_the_mean_of_random_defects_by_the_probabilities():
     assert expected_iou(probabilities, region) == pytest.approx(np.mean(ious), abs=0.003)
 
 
-class Unsure(BrightPixels):
-    def run(self, batch):
-        return Outputs(mask_scores=0.7 * super().run(batch).mask_scores)
+@pytest.mark.parametrize(
+    ("sure", "side", "taken"),
+    [(0.81, 11, True), (0.79, 11, False), (0.81, 24, True), (0.79, 24, True), (0.64, 24, False), (0.7, 24, True)],
+)
+def test_the_less_a_border_has_in_common_with_the_region_the_less_sure_it_has_to_be(sure, side, taken):
+    """The defect is 10 px wide: of a region of 11 px it is 0.83, of one of 24 px 0.17."""
 
+    class Unsure(BrightPixels):
+        def run(self, batch):
+            return Outputs(mask_scores=sure * super().run(batch).mask_scores)
 
-@pytest.mark.parametrize(("limit", "taken"), [(0.69, True), (0.71, False)])
-def test_a_border_of_which_too_little_is_expected_is_not_taken(limit, taken):
     image = surface()
     image[80:90, 100:110] = 250
-    region = square_region(95, 75, 20)
-    (refined,) = Refiner(Unsure(), flat_memory(), LEVELS, limit).refine([region], image, heat_of([region]))
+    region = square_region(100, 80, side)
+    (refined,) = Refiner(Unsure(), flat_memory(), LEVELS).refine([region], image, heat_of([region]))
     assert refined.refined is taken
     assert refined.box == ((100, 80, 110, 90) if taken else region.box)
 

@@ -2,8 +2,8 @@
 
 A map blurs: it shows a scratch several times as wide as it is. A small network, taught on the good images of the bundle
 with synthetic defects of exact masks, sees a window of the image around each region and says which of its pixels are
-the defect. Only regions cost time; an image without any costs none. Where the answer is not plausible, or less sure
-than those for the synthetic defects that the network was judged by, the region keeps its border and says so.
+the defect. Only regions cost time; an image without any costs none. Where the answer is not plausible, or the network
+is not sure of it, the region keeps its border and says so.
 """
 
 import io
@@ -23,10 +23,12 @@ from blemish.inspection.result import Region
 
 SIDE = 128  # px of a window as the network sees it; smaller regions are seen at the image's own resolution
 INPUTS = 7  # of the network: see `window_inputs`
-REGION = 6  # the input that shows the region
 MARGIN = 0.6  # a window's side is so much longer than its region's, and ...
 MARGIN_PX = 24  # ... so many px
 DEFECT = 0.6  # probability from which a pixel is part of the defect; at 0.5 thin ones come out too wide
+# A new border is taken where the IoU that the network expects of it is SURE, or by GAINED more than what new and old
+# border have in common: unlike any synthetic defect, a real one may get a border by guess that is worse than its own.
+SURE, GAINED = 0.8, 0.5
 MIN_PIXELS = 3
 MAX_FILLED = 0.9  # share of its window that a defect may fill; beyond, its border was not found
 MIN_PIECE = 0.1  # of the largest piece of a defect; smaller pieces are noise
@@ -70,16 +72,10 @@ class RefineWindow:
 
 
 class Refiner:
-    """An opened network that refines regions; may be used from several threads at once.
+    """An opened network that refines regions; may be used from several threads at once."""
 
-    A border is taken where the network expects at least `min_expected_iou` of it (see `expected_iou`).
-    """
-
-    def __init__(
-        self, engine: Engine, memory: GoodMemory, levels: tuple[float, float], min_expected_iou: float = 0.0
-    ) -> None:
+    def __init__(self, engine: Engine, memory: GoodMemory, levels: tuple[float, float]) -> None:
         self._engine, self._memory, self._levels = engine, memory, levels
-        self._min_expected_iou = min_expected_iou
 
     def refine(
         self, regions: Sequence[Region], image: Image, heat_map: FloatMap, valid: Mask | None = None
@@ -89,14 +85,8 @@ class Refiner:
         `refined` says whether a region got a new border. Regions that turn out to be one defect become one, with the
         higher score.
         """
-        return take_borders(regions, self.find_borders(regions, image, heat_map, valid), self._min_expected_iou)
-
-    def find_borders(
-        self, regions: Sequence[Region], image: Image, heat_map: FloatMap, valid: Mask | None = None
-    ) -> list[tuple[Region, float]]:
-        """Each region with its new border, and the IoU that the network expects of it; 0 where there is no new one."""
         strongest = sorted(range(len(regions)), key=lambda i: -regions[i].score)[:MAX_REGIONS]
-        borders = [(replace(region, refined=False), 0.0) for region in regions]
+        refined = [replace(region, refined=False) for region in regions]
         for start in range(0, len(strongest), BATCH):
             chosen = strongest[start : start + BATCH]
             windows = [find_window(regions[i].box, heat_map.shape) for i in chosen]
@@ -106,23 +96,9 @@ class Refiner:
             ]
             outputs = self._engine.run(np.stack(inputs))
             assert outputs.mask_scores is not None
-            answers = zip(chosen, windows, inputs, outputs.mask_scores[:, 0], strict=True)
-            for i, window, seen, probabilities in answers:
-                border = new_border(regions[i], probabilities, window, heat_map.shape, valid)
-                borders[i] = (border, expected_iou(probabilities, seen[REGION] > 0) if border.refined else 0.0)
-        return borders
-
-
-def take_borders(
-    regions: Sequence[Region], borders: Sequence[tuple[Region, float]], min_expected_iou: float
-) -> list[Region]:
-    """The regions with those of their new borders of which enough is expected; those of one defect become one."""
-    return _merge_same(
-        [
-            border if border.refined and expected >= min_expected_iou else replace(region, refined=False)
-            for region, (border, expected) in zip(regions, borders, strict=True)
-        ]
-    )
+            for i, window, probabilities in zip(chosen, windows, outputs.mask_scores[:, 0], strict=True):
+                refined[i] = new_border(regions[i], probabilities, window, heat_map.shape, valid)
+        return _merge_same(refined)
 
 
 def open_refiner(bundle: Bundle, engine: str = "onnxruntime", threads: int | None = None) -> Refiner | None:
@@ -139,7 +115,7 @@ def open_refiner(bundle: Bundle, engine: str = "onnxruntime", threads: int | Non
     if memory.ndim != 3 or memory.shape[2] % 2 or memory.dtype != np.float16:
         raise BundleError(f"bundle {bundle.path}: {refinement.memory} holds no mean and deviation of an image")
     opened = open_engine(bundle.extras[refinement.graph], engine, threads)
-    return Refiner(opened, GoodMemory(memory.astype(np.float32)), refinement.levels, refinement.min_expected_iou)
+    return Refiner(opened, GoodMemory(memory.astype(np.float32)), refinement.levels)
 
 
 def pack_memory(memory: GoodMemory) -> bytes:
@@ -196,21 +172,11 @@ def window_inputs(
     ).astype(np.float32)
 
 
-def expected_iou(probabilities: FloatMap, region: Mask) -> float:
-    """The IoU of the defect by the probabilities (SIDE, SIDE) with the true one, if they are right.
-
-    Pixels with at least DEFECT are the defect; of the others only those of the region (SIDE, SIDE) count.
-    """
-    defect = probabilities >= DEFECT
-    missed = float(probabilities[region & ~defect].sum())
-    return float(probabilities[defect].sum()) / max(float(defect.sum()) + missed, 1.0)
-
-
 def new_border(
     region: Region, probabilities: FloatMap, window: RefineWindow, size: tuple[int, ...], valid: Mask | None
 ) -> Region:
     """The region with the border by the probabilities (SIDE, SIDE) of its window, or with its own where they make no
-    defect there: nothing that meets the region, or nearly all of the window."""
+    defect there: nothing that meets the region, nearly all of the window, or a guess."""
     height, width = size
     x0, y0 = max(0, window.left), max(0, window.top)
     x1, y1 = min(width, window.left + window.side), min(height, window.top + window.side)
@@ -225,9 +191,24 @@ def new_border(
     bounds = mask_bounds(defect)
     if bounds is None or not MIN_PIXELS <= defect.sum() <= MAX_FILLED * defect.size:
         return replace(region, refined=False)
+    common = float((defect & core).sum() / (defect | core).sum())
+    inside = np.zeros(full.shape, np.float32)
+    inside[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left] = core
+    if expected_iou(probabilities, _to_side(inside) > 0.5) < min(SURE, GAINED + common):
+        return replace(region, refined=False)
     left, top, right, bottom = bounds
     mask = defect[top:bottom, left:right]
     return replace(region, box=(left + x0, top + y0, right + x0, bottom + y0), mask=mask, refined=True)
+
+
+def expected_iou(probabilities: FloatMap, region: Mask) -> float:
+    """The IoU of the defect by the probabilities (SIDE, SIDE) with the true one, if they are right.
+
+    Pixels with at least DEFECT are the defect; of the others only those of the region (SIDE, SIDE) count.
+    """
+    defect = probabilities >= DEFECT
+    missed = float(probabilities[region & ~defect].sum())
+    return float(probabilities[defect].sum()) / max(float(defect.sum()) + missed, 1.0)
 
 
 def _pieces_that_meet(defect: Mask, core: Mask) -> Mask:

@@ -5,14 +5,13 @@ generator on good images held out for tuning, which choose no threshold.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from blemish.arrays import FloatArray, FloatMap, Mask
 from blemish.dataset.sample import Dataset, Sample
-from blemish.geometry import mask_bounds
 from blemish.imaging.pixel_range import PixelSpec, scale_pixels
 from blemish.imaging.prepare import match_channels, resize, to_unit
 from blemish.imaging.read import image_header, read_image
@@ -21,7 +20,7 @@ from blemish.inspection.engines import Engine, open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Manifest, Refinement
 from blemish.inspection.measure import measure_geometry
-from blemish.inspection.refine import GoodMemory, Refiner, find_window, pack_memory, take_borders, window_inputs
+from blemish.inspection.refine import GoodMemory, Refiner, find_window, pack_memory, window_inputs
 from blemish.inspection.result import Inspection, Region
 from blemish.training.ship.refine_network import export_refiner, teach_refiner
 from blemish.training.ship.synthetic_trials import SyntheticTrial, synthetic_trials
@@ -32,89 +31,49 @@ STEPS = 500  # of teaching
 MIN_GOOD, MIN_HELD_OUT = 20, 5  # good images to teach on, and to judge by
 MIN_WINDOWS, MIN_JUDGED = 60, 20
 MIN_KIND = 4  # defects of a kind, for the kind to be judged by itself
-UNSURE = 0.05  # of the judged borders are those of which the network expects too little; they are not taken
 MIN_GAIN = 0.02  # of the mean IoU: the lower end of its interval must reach it
-MAX_KIND_LOSS = 0.02  # of the mean IoU of any kind of defect
 MEMORY_SIDE, MEMORY_IMAGES = 256, 100
 RESAMPLES = 2000
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedRegions:
-    """A synthetic defect, the coarse regions of its image, and the borders that the refiner finds for them."""
-
-    kind: str
-    truth: Region
-    coarse: list[Region]
-    borders: list[tuple[Region, float]]  # each with the IoU that the network expects of it
-
-    def masks(self, regions: Sequence[list[Region]]) -> list[Mask]:
-        """Pixels of groups of regions, in the box that holds all of the trial's."""
-        boxes = np.array([r.box for r in (self.truth, *self.coarse, *(border for border, _ in self.borders))])
-        x0, y0 = (int(v) for v in boxes[:, :2].min(axis=0))
-        x1, y1 = (int(v) for v in boxes[:, 2:].max(axis=0))
-
-        def moved(region: Region) -> Region:
-            a, b, c, d = region.box
-            return replace(region, box=(a - x0, b - y0, c - x0, d - y0))
-
-        return [union_of_regions([moved(region) for region in group], (y1 - y0, x1 - x0)) for group in regions]
-
-    def expected(self) -> list[float]:
-        """What is expected of the new borders of regions that meet the defect."""
-        truth, *coarse = self.masks([[self.truth], *([region] for region in self.coarse)])
-        return [
-            expected
-            for mask, (border, expected) in zip(coarse, self.borders, strict=True)
-            if border.refined and (mask & truth).any()
-        ]
-
-
 @dataclass
 class RefinementJudgement:
-    """What coarse and refined regions show of synthetic defects."""
+    """Pairs of what coarse and refined regions show of synthetic defects."""
 
-    trials: list[JudgedRegions] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    coarse: list[float] = field(default_factory=list)  # IoU
+    refined: list[float] = field(default_factory=list)
+    width_errors: list[tuple[float, float]] = field(default_factory=list)  # |measured / true - 1|, coarse and refined
 
-    def add(self, kind: str, truth: Mask, coarse: list[Region], borders: list[tuple[Region, float]]) -> None:
+    def add(self, kind: str, truth: Mask, coarse: list[Region], refined: list[Region]) -> None:
         """Add a defect (H, W), if any coarse region meets it."""
-        bounds = mask_bounds(truth)
-        if bounds is None or not (union_of_regions(coarse, truth.shape) & truth).any():
+        before, after = (union_of_regions(regions, truth.shape) for regions in (coarse, refined))
+        if not (before & truth).any():
             return
-        x0, y0, x1, y1 = bounds
-        defect = Region(kind, 0.0, bounds, truth[y0:y1, x0:x1].copy())
-        self.trials.append(JudgedRegions(kind, defect, coarse, borders))
+        self.kinds.append(kind)
+        self.coarse.append(mask_iou(before, truth))
+        self.refined.append(mask_iou(after, truth))
+        width = measure_geometry(truth).mean_width
+        measured = [measure_geometry(union).mean_width if union.any() else 0.0 for union in (before, after)]
+        self.width_errors.append((abs(measured[0] / width - 1), abs(measured[1] / width - 1)))
 
     def conclude(self, levels: tuple[float, float], taught: int, seed: int) -> Refinement:
-        """What ships: the refiner, if it is better by a margin over all defects, and of no kind worse."""
-        kinds = np.array([trial.kind for trial in self.trials])
-        if len(kinds) < MIN_JUDGED:
-            reason = f"only {len(kinds)} of the synthetic defects to judge it by were detected"
-            return Refinement(shipped=False, reason=reason, levels=levels, taught=taught, judged=len(kinds))
-        expected = [value for trial in self.trials for value in trial.expected()]
-        limit = float(np.quantile(expected, UNSURE)) if expected else 1.0
-        ious, width_errors = [], []
-        for trial in self.trials:
-            taken = take_borders(trial.coarse, trial.borders, limit)
-            truth, *shown = trial.masks([[trial.truth], trial.coarse, taken])
-            ious.append([mask_iou(one, truth) for one in shown])
-            width = measure_geometry(truth).mean_width
-            width_errors.append(
-                [abs((measure_geometry(one).mean_width if one.any() else 0) / width - 1) for one in shown]
-            )
-        coarse, refined = np.array(ious).T
+        """What ships: the refiner, if it is surely better by a margin over all defects, and of no kind surely worse."""
+        if len(self.kinds) < MIN_JUDGED:
+            reason = f"only {len(self.kinds)} of the synthetic defects to judge it by were detected"
+            return Refinement(shipped=False, reason=reason, levels=levels, taught=taught, judged=len(self.kinds))
+        coarse, refined = np.array(self.coarse), np.array(self.refined)
         gains = refined - coarse
-        drawn = np.random.default_rng(seed).integers(len(gains), size=(RESAMPLES, len(gains)))
-        low, high = (float(value) for value in np.quantile(gains[drawn].mean(axis=1), (0.025, 0.975)))
+        low, high = _interval(gains, seed)
         by_kind = {
             kind: (float(coarse[own].mean()), float(refined[own].mean()))
-            for kind in sorted(set(kinds.tolist()))
-            if (own := kinds == kind).sum() >= MIN_KIND
+            for kind in sorted(set(self.kinds))
+            if (own := np.array(self.kinds) == kind).sum() >= MIN_KIND
         }
-        worse = [kind for kind, (before, after) in by_kind.items() if after < before - MAX_KIND_LOSS]
-        widths = np.median(np.array(width_errors), axis=0)
+        worse = [kind for kind in by_kind if _interval(gains[np.array(self.kinds) == kind], seed)[1] < 0]
+        widths = np.median(np.array(self.width_errors), axis=0)
         if low < MIN_GAIN:
             reason = f"the mean IoU with synthetic defects changes by {low:+.2f} to {high:+.2f}, not surely upwards"
         elif worse:
@@ -127,7 +86,6 @@ class RefinementJudgement:
             shipped=low >= MIN_GAIN and not worse and bool(widths[1] <= widths[0]),
             reason=reason,
             levels=levels,
-            min_expected_iou=limit,
             taught=taught,
             judged=len(gains),
             coarse_iou=float(coarse.mean()),
@@ -182,8 +140,8 @@ def judge_refiner(
     refiner, judgement = Refiner(engine, memory, levels), RefinementJudgement()
     for trial, result in _inspect(inspector, trials):
         assert result.heat_map is not None
-        borders = refiner.find_borders(result.regions, trial.image, result.heat_map, result.valid)
-        judgement.add(trial.kind, trial.mask, result.regions, borders)
+        refined = refiner.refine(result.regions, trial.image, result.heat_map, result.valid)
+        judgement.add(trial.kind, trial.mask, result.regions, refined)
     return judgement.conclude(levels, taught, seed=0)
 
 
@@ -222,6 +180,13 @@ def union_of_regions(regions: list[Region], size: tuple[int, ...]) -> Mask:
 
 def mask_iou(one: Mask, other: Mask) -> float:
     return float((one & other).sum() / max(int((one | other).sum()), 1))
+
+
+def _interval(values: FloatArray, seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean."""
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _good_images(dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
