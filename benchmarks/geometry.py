@@ -1,11 +1,12 @@
 """Where and how much: regions and measurements against known geometry, refined beside coarse.
 
-    python benchmarks/geometry.py --data DIR [--drawn DIR] [--sets metal,fabric,gravel,pill,bottle,wood,magnetic_tile]
+    python benchmarks/geometry.py --data DIR [--drawn DIR] [--sets metal,fabric,gravel,pill,plate,bottle,wood,magnetic_tile]
 
 The good-only default (patchcore) is trained once a set and its bundle evaluated twice: as it ships, and with its
 refinement of regions taken out ("coarse"). `metal`, `fabric` and `gravel` are synthetic sets of exact shapes (`blemish
 synth --seed 1`), which neither the refinement nor the uncertainties were taught on; they are written to --drawn. DIR
-holds mvtec_ad/pill, mvtec_ad/bottle, wood_anomaly and magnetic_tile with splits/magnetic_tile_anomaly_by_tile.csv.
+holds mvtec_ad/pill, mpdd_metal_plate, mvtec_ad/bottle, wood_anomaly and magnetic_tile with
+splits/magnetic_tile_anomaly_by_tile.csv.
 Ratios are medians of measured / true over the defects found; "within u" is the share of true values within measured ± u
 over those whose uncertainty is known; "known" is the share of measured widths shown with it, and not as "≈".
 """
@@ -32,7 +33,7 @@ from blemish.inspection.uncertainty import is_reliable
 from blemish.synthesis.synthetic_set import PX_PER_MM, write_synthetic
 
 DRAWN = ("metal", "fabric", "gravel")
-SETS = (*DRAWN, "pill", "bottle", "wood", "magnetic_tile")
+SETS = (*DRAWN, "pill", "plate", "bottle", "wood", "magnetic_tile")
 
 
 def source(name: str, data: Path, drawn: Path) -> tuple[str, str | None]:
@@ -43,7 +44,7 @@ def source(name: str, data: Path, drawn: Path) -> tuple[str, str | None]:
         return str(drawn / name), None
     if name == "magnetic_tile":
         return str(data / "splits" / "magnetic_tile_anomaly_by_tile.csv"), str(data / "magnetic_tile")
-    return str(data / {"wood": "wood_anomaly"}.get(name, f"mvtec_ad/{name}")), None
+    return str(data / {"wood": "wood_anomaly", "plate": "mpdd_metal_plate"}.get(name, f"mvtec_ad/{name}")), None
 
 
 def take_out_refinement(bundle: Path, out: Path) -> Path:

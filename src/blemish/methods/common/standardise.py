@@ -16,6 +16,8 @@ from blemish.methods.common.anomaly import anomaly_outputs, worst_share_option
 
 MIN_IMAGES = 5  # held-out good images from which on each pixel has statistics of its own
 PRIOR = 5.0  # images that the variance of the whole map counts for in that of a pixel
+# A pixel where less than usual is left of the image is unusual too, such as one where a print is missing: it counts half.
+BELOW = -0.5
 
 
 class MapOptions(Options):
@@ -23,8 +25,9 @@ class MapOptions(Options):
 
     standardise: Literal["auto", "none", "pixel", "global"] = Field(
         "auto",
-        description="unit of the map, the standard deviation of good images: of each pixel or of the whole map; none: "
-        "the raw map, as in papers; auto: pixel where the images are aligned, else global",
+        description="unit of the map, the standard deviation of good images: of each pixel, where values below the mean "
+        "count half, or of the whole map; none: the raw map, as in papers; auto: pixel where the images are aligned, "
+        "else global",
     )
     worst_share: float = worst_share_option(0.0)
 
@@ -50,7 +53,10 @@ class MapMethod(Method):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         raw, score = self.map_and_score(images)
-        return anomaly_outputs((raw - self.map_mean) / self.map_deviation, score, self.options.worst_share)
+        heat = (raw - self.map_mean) / self.map_deviation
+        if self.map_mean.ndim:
+            heat = torch.maximum(heat, BELOW * heat)
+        return anomaly_outputs(heat, score, self.options.worst_share)
 
     @torch.no_grad()
     def after_training(self, good: Iterable[Batch]) -> None:
