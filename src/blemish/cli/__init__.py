@@ -53,6 +53,7 @@ COMMANDS: dict[str, str] = {
     "plan": "Train",
     "train": "Train",
     "compare": "Train",
+    "benchmark": "Train",
     "inspect": "Inspect",
     "decide": "Inspect",
     "scale": "Inspect",

@@ -78,6 +78,11 @@ def paired_difference(
     return Difference(value, float(low), float(high), float(better), images)
 
 
+def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
+    """The mean of a metric over several trainings, on the same images."""
+    return lambda sampled: float(np.mean([statistic(sampled) for statistic in statistics]))
+
+
 def auroc_statistic(images: Sequence[Prediction]) -> Statistic | None:
     """Share of pairs of a good and a defective image in the right order; None where there is no such pair.
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from blemish.errors import DataError
 from blemish.evaluation import bootstrap
-from blemish.evaluation.bootstrap import Difference, Statistic, draw_resamples, paired_difference
+from blemish.evaluation.bootstrap import Difference, Statistic, draw_resamples, mean_statistic, paired_difference
 from blemish.evaluation.predictions import Prediction
 from blemish.translation import Message
 
+Key = TypeVar("Key", bound=Hashable)
 # By preference, where all methods have it: whether a part is good matters most, and every method ranks parts.
 METRICS: dict[str, Callable[[Sequence[Prediction]], Statistic | None]] = {
     "auroc": bootstrap.auroc_statistic,
@@ -61,7 +63,7 @@ class MethodChoice:
         return "; ".join(map(str, self.reasons))
 
 
-def shared_images(predictions: Mapping[str, list[Prediction]]) -> dict[str, list[Prediction]]:
+def shared_images(predictions: Mapping[Key, list[Prediction]]) -> dict[Key, list[Prediction]]:
     """The images for which all methods have a prediction, in one order."""
     by_image = {name: {(i.fold, i.image): i for i in own} for name, own in predictions.items()}
     shared = sorted(set.intersection(*map(set, by_image.values()))) if by_image else []
@@ -87,12 +89,33 @@ def select_metric(predictions: Mapping[str, list[Prediction]], requested: str | 
 
 def rank_methods(predictions: Mapping[str, list[Prediction]], metric: str, seed: int = 0) -> list[RankedMethod]:
     """The methods that have the metric, the best first, by the paired bootstrap on the images that all share."""
+    return rank_repeated({name: [images] for name, images in predictions.items()}, metric, seed)
+
+
+def rank_repeated(
+    predictions: Mapping[str, Sequence[list[Prediction]]], metric: str, seed: int = 0
+) -> list[RankedMethod]:
+    """As `rank_methods`, from the predictions of several trainings of each method: the mean of their metrics.
+
+    Images are resampled, trainings are not, so that intervals say how far the images carry the result.
+    """
     prepare = METRICS[metric]
-    own = shared_images({name: images for name, images in predictions.items() if prepare(images) is not None})
-    statistics = {name: made for name, images in own.items() if (made := prepare(images)) is not None}
-    if not statistics:
+    runs = {
+        (name, k): images
+        for name, trained in predictions.items()
+        for k, images in enumerate(trained)
+        if prepare(images) is not None
+    }
+    shared = shared_images(runs)
+    made: dict[str, list[Statistic]] = {}
+    for (name, _), images in shared.items():
+        statistic = prepare(images)
+        if statistic is not None:
+            made.setdefault(name, []).append(statistic)
+    if not made:
         return []
-    images = next(iter(own.values()))
+    statistics = {name: mean_statistic(own) for name, own in made.items()}
+    images = next(iter(shared.values()))
     strata: list[Hashable] = [(i.fold, i.true_label if metric == "macro-f1" else i.defective) for i in images]
     resamples = draw_resamples(strata, [i.group for i in images], seed=seed)
     everything = np.arange(len(images), dtype=np.int64)

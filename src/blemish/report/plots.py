@@ -164,6 +164,22 @@ def plot_differences(rows: Sequence[tuple[str, float, float, float]], t: Transla
     return _svg("differences", (10.8, 0.9 + 0.42 * len(rows)), draw)
 
 
+def plot_ranking(name: str, rows: Sequence[tuple[str, float, float, float, bool]], label: str, t: Translate) -> str:
+    """For each method its metric with the ends of its interval; grey where it is significantly worse than the best."""
+
+    def draw(axes: Any) -> None:
+        places = np.arange(len(rows))
+        for place, (_, value, low, high, worse) in zip(places, rows, strict=True):
+            colour = WORSE if worse else EQUAL
+            axes.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", clip_on=False)
+            axes.plot(value, place, "o", color=colour, markersize=7, clip_on=False)
+        axes.set_yticks(places, [method for method, *_ in rows])
+        axes.set(xlabel=t("{metric}, with its 95 % interval", metric=label), ylim=(len(rows) - 0.5, -0.5))
+        axes.tick_params(axis="y", length=0)
+
+    return _svg(name, (10.8, 0.9 + 0.42 * len(rows)), draw)
+
+
 def plot_pareto(
     name: str,
     quality: dict[str, float],
