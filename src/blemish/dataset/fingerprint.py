@@ -24,6 +24,7 @@ from blemish.imaging.read import read_image
 MAX_IMAGES = 200  # that are decoded; a fingerprint need not be exact
 SIDE = 48
 FINE, COARSE = 0.8, 4.0  # px at SIDE; what lies between is structure, neither noise nor light
+LONG = 2  # aspect ratio from which images are long: squeezed into a square they lose too much
 ALIGNED = 0.5  # mean correlation of two images from which on they are of one alignment
 PLAIN = 1 / 3  # structure of the border as a share of the middle's, below which the border is background
 

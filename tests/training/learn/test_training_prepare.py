@@ -11,7 +11,7 @@ from blemish.errors import DataError
 from blemish.imaging.read import write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import ReasonKind, Verdict
-from blemish.training.learn.prepare import check_good_images_differ, measure_pixels
+from blemish.training.learn.prepare import check_good_images_differ, explain_squeeze, measure_pixels
 from blemish.training.learn.run import read_config
 from blemish.training.train import train
 
@@ -92,3 +92,20 @@ def test_a_run_records_the_range_and_its_bundle_scales_by_it(tmp_path, kind):
     other = inspector.inspect(tmp_path / "8 bit.png")
     assert (other.verdict, other.reasons[0].kind) == (Verdict.REVIEW, ReasonKind.DEPTH)
     shutil.rmtree(run)
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "words"),
+    [
+        ((40, 130), {}, "3.2 times"),
+        ((130, 40), {"fit": "stretch"}, "--tile 40"),
+        ((40, 70), {}, None),
+        ((40, 130), {"fit": "letterbox"}, None),
+        ((40, 130), {"tiling": {"height": 40, "width": 40}}, None),
+        ((40, 130), {"roi": {"part": "auto"}}, None),
+    ],
+)
+def test_long_images_are_not_squeezed_in_silence(tmp_path, size, settings, words):
+    write_image(tmp_path / "a.png", noise(0, 200, size))
+    line = explain_squeeze(dataset(Sample(tmp_path / "a.png", "good", "train")), settings)
+    assert line is None if words is None else words in line

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from blemish.dataset.fingerprint import Fingerprint
+from blemish.dataset.fingerprint import LONG, Fingerprint
 from blemish.dataset.sample import FEW
 
 MAX_DARK = 1 / 8  # of full scale: images without a brighter pixel do not use their bits
@@ -24,7 +24,6 @@ DEFAULT_VIEW = VIEWS[0]
 MAX_VIEW = VIEWS[-1]
 LARGE = 4  # times the view, from which an image with defects of unknown size is tiled
 MIN_TILE = DEFAULT_VIEW // 2  # px
-LONG = 2  # aspect ratio from which an image is cut into squares
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import blemish
 from blemish.dataset.duplicates import identical_files
+from blemish.dataset.fingerprint import LONG
 from blemish.dataset.info import measure_samples
 from blemish.dataset.sample import Dataset
 from blemish.dataset.split import check_given_splits, ensure_splits, hold_out_for_tuning
@@ -45,6 +46,8 @@ def make_config(
         given["calibration"] = choose_calibration(dataset, method_class(method), given)
     if getattr(checked, "rotations", 1) == 4 and given.get("fit", "stretch") == "stretch" and not _is_square(dataset):
         log.warning("non-square images are stretched before they are rotated; take --fit letterbox with rotations=4")
+    if line := explain_squeeze(dataset, given):
+        log.warning(line)
     path = str(Path(data).resolve()) if Path(data).exists() else str(data)
     fixed = {"blemish": blemish.__version__, "data": path, "method": method, "options": checked.model_dump(mode="json")}
     return check_options(RunConfig, fixed | given, "train")
@@ -156,6 +159,20 @@ def input_channels(dataset: Dataset) -> int:
     """Channels of the network's input: 3 for grey and colour images, all for others, by the first image."""
     header = _first_header(dataset)
     return 3 if header is None or header.channels in (1, 3) else header.channels
+
+
+def explain_squeeze(dataset: Dataset, settings: Mapping[str, Any]) -> str | None:
+    """What long images lose that are stretched to the network's square; None where they are not."""
+    header = _first_header(dataset)
+    if header is None or settings.get("tiling") or settings.get("roi") or settings.get("fit", "stretch") != "stretch":
+        return None
+    short, long = sorted((header.height, header.width))
+    if long < LONG * short:
+        return None
+    return (
+        f"the images are {long / short:.1f} times as long as wide and are squeezed into a square: small defects get "
+        f"lost and measurements less true; take --tile {short}, or --fit letterbox where only whole images are labelled"
+    )
 
 
 def _is_square(dataset: Dataset) -> bool:
