@@ -32,6 +32,7 @@ class MeasuredDefect:
     measured: RegionGeometry | None
     uncertainty: dict[str, float | None]  # by name of the measurement, as the inspection gave it
     iou: float  # of region and defect; 0 of a missed one
+    refined: bool | None = None  # of the region
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,12 @@ def match_geometry(
         if index is None:
             result.append(MeasuredDefect(label, true, None, {}, 0.0))
             continue
-        region = found[index]
+        region, own_region = found[index], regions[index]
         both = int(shared[index, number])
-        union = int(region[1].sum()) + int(crop[1].sum()) - both
+        iou = both / (int(region[1].sum()) + int(crop[1].sum()) - both)
+        measured = measure_geometry(region[1])
         result.append(
-            MeasuredDefect(label, true, measure_geometry(region[1]), _uncertainties(regions[index]), both / union)
+            MeasuredDefect(label, true, measured, _uncertainties(own_region), iou, refined=own_region.refined)
         )
     return ImageGeometry(result, _union_iou(found, [crop for _, crop in defects], valid, size))
 

@@ -6,8 +6,8 @@ that no shape of their distribution is assumed and a bias is part of it. It come
 the bundle was not trained on: of the n of them that were measured at about the same size, u / v is the
 ceil(0.9 (n + 1))-th smallest |true - measured| / measured (split conformal prediction by classes, Vovk, Gammerman &
 Shafer 2005). Below the smallest size class u stays as large, in px, as at its lower end, and is never less than
-MIN_UNCERTAINTY_PX; above the largest class nothing is known. In mm the scale's own uncertainty is added in quadrature,
-twice for an area.
+MIN_UNCERTAINTY_PX; above the largest class nothing is known. Where a bundle refines regions, those that keep their
+coarse border have errors of their own. In mm the scale's own uncertainty is added in quadrature, twice for an area.
 
 A value is *reliable* where u is known and at most half of it. Any other is shown as "≈", and rules about it are warned
 of.
@@ -37,12 +37,19 @@ _MEASURED = tuple((name.removesuffix(_SUFFIX), name) for name in UNCERTAINTIES)
 
 
 def with_uncertainty(
-    measured: Measurements, known: MeasurementUncertainty | None, scale: Scale | None = None
+    measured: Measurements,
+    known: MeasurementUncertainty | None,
+    scale: Scale | None = None,
+    refined: bool | None = None,
 ) -> Measurements:
-    """The measurements with the uncertainty of each, where it is known: a look-up in the bundle's table."""
+    """The measurements of a region with the uncertainty of each, where it is known: a look-up in the bundle's tables.
+
+    `refined` is the region's; False takes the errors of coarse regions.
+    """
     if known is None:
         return measured
-    relative_to_px = {name: _relative(known, name, getattr(measured, f"{name}_px")) for name in known.errors}
+    errors = known.coarse_errors if refined is False else known.errors
+    relative_to_px = {name: _relative(errors, name, getattr(measured, f"{name}_px")) for name in errors}
     values = {}
     for name, own in _MEASURED:
         quantity, unit = split_name(name)
@@ -120,9 +127,9 @@ def _size_class(low: float, high: float, true: Scores, measured: Scores) -> Size
     )
 
 
-def _relative(known: MeasurementUncertainty, quantity: str, value: float) -> float | None:
+def _relative(errors: dict[str, list[SizeClassError]], quantity: str, value: float) -> float | None:
     """Uncertainty of a value in px (or px²) as a share of it; None where it is not known."""
-    classes = known.errors.get(quantity, ())
+    classes = errors.get(quantity, ())
     if not value > 0 or not classes or value >= classes[-1].high:
         return None
     own = next(one for one in classes if value < one.high)
@@ -159,7 +166,7 @@ def _doubt(operand: Operand, limit: float | None, manifest: Manifest) -> str | N
             return None  # another message says that the scale is missing
         x, y = manifest.scale.x, manifest.scale.y
         per_unit = x * y if unit == "mm2" else max(x, y)
-    relative = _relative(known, quantity, limit * per_unit)
+    relative = _relative(known.errors, quantity, limit * per_unit)
     if relative is None:
         return f"how exactly this bundle measures {operand.name} at {limit:g} is not known"
     if relative > MAX_RELATIVE_UNCERTAINTY:

@@ -1,5 +1,6 @@
 """Uncertainties from synthetic and annotated defects, with inspectors whose errors are known."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -9,7 +10,9 @@ import pytest
 from blemish.dataset.sample import Dataset, Sample
 from blemish.geometry import connected_regions, mask_bounds
 from blemish.imaging.read import write_image
+from blemish.inspection.measure import measure
 from blemish.inspection.result import Inspection, Region, Verdict
+from blemish.inspection.uncertainty import with_uncertainty
 from blemish.training.ship.estimate_uncertainty import (
     TRIALS_PER_IMAGE,
     held_out_good,
@@ -37,7 +40,8 @@ class DilatingInspector:
         for mask in () if self.blind else connected_regions(cv2.dilate(changed, kernel) > 0):
             x0, y0, x1, y1 = bounds = mask_bounds(mask)
             regions.append(Region("defect", 1.0, bounds, mask[y0:y1, x0:x1]))
-        return Inspection(Verdict.REJECT, "defect", 1.0, regions, image.shape[:2])
+        size = image.shape[:2]
+        return Inspection(Verdict.REJECT, "defect", 1.0, regions, size, heat_map=np.zeros(size, np.float32))
 
 
 @pytest.fixture
@@ -62,6 +66,36 @@ def test_a_border_too_wide_shows_as_bias_and_uncertainty(dataset, monkeypatch):
     assert first.bias > last.bias > 0  # 8 px more weigh less on a wide defect
     assert first.uncertainty > last.uncertainty
     assert all(own.low < own.high and own.defects >= 20 for own in wide.errors["area"])
+
+
+class Eroding:
+    """In place of a refiner: regions `px` smaller all around, those of at least `largest` px left as they are."""
+
+    def __init__(self, px, largest):
+        self.px, self.largest = px, largest
+
+    def refine(self, regions, image, heat_map, valid):
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * self.px + 1, 2 * self.px + 1))
+        refined = []
+        for region in regions:
+            smaller = cv2.erode(np.pad(region.mask, 1).astype(np.uint8), kernel)[1:-1, 1:-1] > 0
+            sure = smaller.any() and region.mask.sum() < self.largest
+            refined.append(replace(region, mask=smaller if sure else region.mask, refined=bool(sure)))
+        return refined
+
+
+def test_regions_that_kept_their_border_have_errors_of_their_own(dataset, monkeypatch):
+    monkeypatch.setattr("blemish.training.ship.estimate_uncertainty.MAX_TRIALS", 160)
+    coarse = uncertainty_from_trials(DilatingInspector(4), dataset, 0)
+    known = uncertainty_from_trials(DilatingInspector(4), dataset, 0, Eroding(4, 2500))
+    assert known.coarse_errors == coarse.errors
+    assert known.errors["mean_width"][0].bias < 0.5 < known.coarse_errors["mean_width"][0].bias
+    assert known.errors["area"][-1].high <= 2048 < known.coarse_errors["area"][-1].high  # larger ones are not refined
+    measured = measure(np.ones((10, 30), bool))
+    own, kept = (with_uncertainty(measured, known, refined=refined) for refined in (True, False))
+    assert own == with_uncertainty(measured, known.model_copy(update={"coarse_errors": {}}))
+    assert kept == with_uncertainty(measured, coarse)
+    assert own.area_px_u < kept.area_px_u
 
 
 def test_nothing_found_gives_no_uncertainty(dataset):

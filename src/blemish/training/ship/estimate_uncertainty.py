@@ -18,7 +18,8 @@ from blemish.geometry import connected_regions, mask_bounds
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import MeasurementUncertainty
 from blemish.inspection.measure import RegionGeometry
-from blemish.inspection.result import Inspection
+from blemish.inspection.refine import Refiner
+from blemish.inspection.result import Inspection, Region
 from blemish.inspection.uncertainty import MIN_DEFECTS, size_class_errors
 from blemish.methods.base import Method
 from blemish.training.learn.supervision import learns_from_good_only
@@ -38,17 +39,19 @@ def estimate_uncertainty(
     inspector: Inspector,
     dataset: Dataset,
     seed: int,
+    refiner: Refiner | None = None,
     cross_fitted: tuple[Sequence[Sample], list[Inspection]] | None = None,
 ) -> MeasurementUncertainty | None:
     """Errors of the measurements of an inspector that decides as the bundle will; None where they cannot be known.
 
-    `cross_fitted` images come with their inspections by methods that were not trained on them.
+    The inspector finds coarse regions, which the bundle's `refiner` refines. `cross_fitted` images come with their
+    inspections by methods that were not trained on them.
     """
     manifest = inspector.manifest
     if not (LOCATING & set(manifest.outputs) or manifest.tiling is not None):
         return None
     if learns_from_good_only(method):
-        return uncertainty_from_trials(inspector, dataset, seed)
+        return uncertainty_from_trials(inspector, dataset, seed, refiner)
     if cross_fitted is not None:
         samples, results = cross_fitted
         return uncertainty_from_annotations(results, samples, cross_fitted=True)
@@ -57,17 +60,28 @@ def estimate_uncertainty(
     return uncertainty_from_annotations(inspector.inspect(annotated), annotated) if annotated else None
 
 
-def uncertainty_from_trials(inspector: Inspector, dataset: Dataset, seed: int) -> MeasurementUncertainty | None:
+def uncertainty_from_trials(
+    inspector: Inspector, dataset: Dataset, seed: int, refiner: Refiner | None = None
+) -> MeasurementUncertainty | None:
     """From synthetic defects on good images; None where too few of them are found, or a reference image is needed."""
     samples = held_out_good(dataset)
     if not samples or inspector.manifest.template:
         return None
-    defects: list[MeasuredDefect] = []
+    coarse: list[MeasuredDefect] = []
+    refined: list[MeasuredDefect] = []
     for family in FAMILIES:
         count = min(MAX_TRIALS, TRIALS_PER_IMAGE * len(samples))
         for trial in synthetic_trials(samples, count, seed + 1, family, inspector.manifest.input.pixels):
-            defects += measure_trial(inspector, trial)
-    return summarize(defects, "synthetic")
+            result = inspector.inspect(trial.image, valid=trial.valid)
+            coarse += measure_trial(trial, result.regions, result)
+            if refiner is not None and result.heat_map is not None:
+                regions = refiner.refine(result.regions, trial.image, result.heat_map, result.valid)
+                refined += [one for one in measure_trial(trial, regions, result) if one.refined is not False]
+    known = summarize(coarse, "synthetic")
+    if refiner is None or known is None:
+        return known
+    own = summarize(refined, "synthetic")
+    return known.model_copy(update={"errors": {} if own is None else own.errors, "coarse_errors": known.errors})
 
 
 def uncertainty_from_annotations(
@@ -93,15 +107,14 @@ def held_out_good(dataset: Dataset) -> list[Sample]:
     return []
 
 
-def measure_trial(inspector: Inspector, trial: SyntheticTrial) -> list[MeasuredDefect]:
-    """The defects of a synthetic trial as the bundle measures them."""
-    result = inspector.inspect(trial.image, valid=trial.valid)
+def measure_trial(trial: SyntheticTrial, regions: Sequence[Region], result: Inspection) -> list[MeasuredDefect]:
+    """The defects of a synthetic trial as the regions of its inspection measure them."""
     annotated = []
     for pixels in connected_regions(trial.mask):
         if (bounds := mask_bounds(pixels)) is not None:
             x0, y0, x1, y1 = bounds
             annotated.append(Instance(trial.kind, bounds, pixels[y0:y1, x0:x1]))
-    geometry = match_geometry(result.regions, annotated, result.valid, result.size)
+    geometry = match_geometry(regions, annotated, result.valid, result.size)
     return [] if geometry is None else geometry.defects
 
 

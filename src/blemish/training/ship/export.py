@@ -170,8 +170,8 @@ def ship(
     if with_uncertainty:
         log.log(log_level, "estimating the uncertainty of measurements")
         with TemporaryDirectory() as folder:
-            complete = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, members))
-        known = estimate_uncertainty(type(method), complete, origin.dataset, origin.seed, cross_fitted)
+            refiner = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, members)).refiner
+        known = estimate_uncertainty(type(method), decided, origin.dataset, origin.seed, refiner, cross_fitted)
         manifest = manifest.model_copy(update={"measurement_uncertainty": known})
     return write_bundle(path, graph, manifest, members)
 
