@@ -13,8 +13,9 @@ from onnx import helper
 from blemish.dataset.sample import Dataset, Sample
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.bundle import open_bundle, write_bundle
+from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision
+from blemish.inspection.manifest import Decision, Refinement
 from blemish.inspection.result import Region
 from blemish.training.ship import refine
 from blemish.training.ship.refine import RefinementJudgement, make_refiner, mask_iou, union_of_regions
@@ -23,6 +24,7 @@ from blemish.training.ship.synthetic_trials import synthetic_trials
 
 LEVELS = (1.0, 2.0)
 SIDE = 128
+NO_REFINEMENT = Refinement(shipped=False, reason="", levels=LEVELS)
 
 
 def blurred_difference() -> bytes:
@@ -124,6 +126,40 @@ def test_a_sabotaged_refiner_does_not_ship(
     assert members == {}
     assert refinement.refined_iou < refinement.coarse_iou
     assert "not refined" in refinement.summary
+
+
+def test_annotated_defects_of_validation_images_judge_too(
+    inspector: Inspector, good: Dataset, short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refiner that finds the dark pixels is right for synthetic defects, and wrong where annotators mean more."""
+    samples = list(good.samples)
+    for number in range(6):
+        image = read_image(good.samples[number].image).copy()
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[30:80, 40 + number : 80 + number] = 255
+        image[52:58, 42 + number : 78 + number] = 20  # a small part of it looks different
+        write_image(tmp_path / f"{number}.png", image)
+        write_image(tmp_path / f"{number}_mask.png", mask[..., None])
+        samples.append(
+            Sample(tmp_path / f"{number}.png", label="dent", split="val", mask=tmp_path / f"{number}_mask.png")
+        )
+    seen: list[str] = []
+    monkeypatch.setattr(refine, "judge_refiner", lambda *given: seen.extend(t.kind for t in given[4]) or NO_REFINEMENT)
+    monkeypatch.setattr(refine, "teach_refiner", lambda *arguments: RefineNetwork().eval())
+    make_refiner(inspector, good.with_samples(samples), seed=0)
+    assert seen.count(refine.ANNOTATED) == 6
+    trials = list(refine.annotated_trials(good.with_samples(samples), 4))
+    assert [t.mask.sum() for t in trials] == [50 * 40] * 4
+
+    class Dark(RefineNetwork):
+        def forward(self, inputs):
+            return (inputs[:, :1] < -1).float()
+
+    monkeypatch.undo()
+    memory, engine = refine.remember_good(list(good.samples), 1), open_engine(refine.export_refiner(Dark().eval()))
+    judged = [refine.judge_refiner(inspector, engine, memory, LEVELS, trials * n, 100) for n in (5,)]
+    assert not judged[0].shipped
+    assert judged[0].by_kind[refine.ANNOTATED][1] < judged[0].by_kind[refine.ANNOTATED][0]
 
 
 def test_too_few_good_images_ship_none_and_say_so(inspector: Inspector, good: Dataset, short: None) -> None:

@@ -1,17 +1,22 @@
 """Teach the refiner of a bundle on its good images, prove it on others, and ship it only if it is better.
 
 Windows to learn from are synthetic defects on good training images; it is judged by synthetic defects of another
-generator on good images held out for tuning, which choose no threshold.
+generator on good images held out for tuning, which choose no threshold, and by the annotated defects of validation
+images, where there are any.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
 from blemish.arrays import FloatArray, FloatMap, Mask
+from blemish.dataset.ground_truth import has_mask, read_defect_mask
 from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.valid_mask import valid_mask
+from blemish.errors import BlemishError
 from blemish.imaging.pixel_range import PixelSpec, scale_pixels
 from blemish.imaging.prepare import match_channels, resize, to_unit
 from blemish.imaging.read import image_header, read_image
@@ -32,6 +37,7 @@ MIN_GOOD, MIN_HELD_OUT = 20, 5  # good images to teach on, and to judge by
 MIN_WINDOWS, MIN_JUDGED = 60, 20
 MIN_KIND = 4  # defects of a kind, for the kind to be judged by itself
 MIN_GAIN = 0.02  # of the mean IoU: the lower end of its interval must reach it
+ANNOTATED = "annotated"  # kind of the defects of validation images
 MEMORY_SIDE, MEMORY_IMAGES = 256, 100
 RESAMPLES = 2000
 
@@ -121,11 +127,26 @@ def make_refiner(inspector: Inspector, dataset: Dataset, seed: int) -> tuple[Ref
         return Refinement(shipped=False, reason=reason, levels=levels, taught=len(inputs)), {}
     graph = export_refiner(teach_refiner(inputs, masks, STEPS, seed))
     judged = max(MIN_WINDOWS, min(JUDGED, count))
-    trials = synthetic_trials(held_out, judged, seed, "judge", manifest.input.pixels)
+    trials = chain(
+        synthetic_trials(held_out, judged, seed, "judge", manifest.input.pixels), annotated_trials(dataset, judged)
+    )
     refinement = judge_refiner(inspector, open_engine(graph), memory, levels, trials, len(inputs))
     if not refinement.shipped:
         return refinement, {}
     return refinement, {refinement.graph: graph, refinement.memory: pack_memory(memory)}
+
+
+def annotated_trials(dataset: Dataset, count: int) -> Iterator[SyntheticTrial]:
+    """At most `count` defective validation images with the masks of their own defects, as one kind."""
+    annotated = [s for s in dataset.split("val").samples if s.defective and has_mask(s)]
+    for sample in annotated[:count]:
+        image = read_image(sample.image)
+        size = (image.shape[0], image.shape[1])
+        try:
+            mask = read_defect_mask(sample, size)
+        except BlemishError:  # calibration has reported it
+            continue
+        yield SyntheticTrial(image, mask, ANNOTATED, valid_mask(sample, size), sample)
 
 
 def judge_refiner(
