@@ -161,7 +161,7 @@ class MeasurementUncertainty(FrozenModel):
     defects: int  # with a known shape
     found: int  # of these, matched by a region
     errors: dict[str, list[SizeClassError]]  # by measurement (length, mean_width, area, ...), in rising order of size
-    # Those of regions that a refinement left as they were; none where the bundle does not refine.
+    # Those of regions that a refinement left as they were; none where it leaves few, or the bundle does not refine.
     coarse_errors: dict[str, list[SizeClassError]] = Field(default_factory=dict)
 
 

@@ -8,6 +8,7 @@ good images for tuning, else of validation, else of training.
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from typing import Literal
 
 from blemish.dataset.ground_truth import Instance, has_boxes, has_mask
 from blemish.dataset.sample import Dataset, Sample
@@ -16,7 +17,7 @@ from blemish.evaluation.evaluate import measure_image_geometry
 from blemish.evaluation.geometry_metrics import MeasuredDefect, match_geometry, paired_values
 from blemish.geometry import connected_regions, mask_bounds
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import MeasurementUncertainty
+from blemish.inspection.manifest import MeasurementUncertainty, SizeClassError
 from blemish.inspection.measure import RegionGeometry
 from blemish.inspection.refine import Refiner
 from blemish.inspection.result import Inspection, Region
@@ -67,21 +68,16 @@ def uncertainty_from_trials(
     samples = held_out_good(dataset)
     if not samples or inspector.manifest.template:
         return None
-    coarse: list[MeasuredDefect] = []
-    refined: list[MeasuredDefect] = []
+    defects: list[MeasuredDefect] = []
     for family in FAMILIES:
         count = min(MAX_TRIALS, TRIALS_PER_IMAGE * len(samples))
         for trial in synthetic_trials(samples, count, seed + 1, family, inspector.manifest.input.pixels):
             result = inspector.inspect(trial.image, valid=trial.valid)
-            coarse += measure_trial(trial, result.regions, result)
+            regions = result.regions
             if refiner is not None and result.heat_map is not None:
-                regions = refiner.refine(result.regions, trial.image, result.heat_map, result.valid)
-                refined += [one for one in measure_trial(trial, regions, result) if one.refined is not False]
-    known = summarize(coarse, "synthetic")
-    if refiner is None or known is None:
-        return known
-    own = summarize(refined, "synthetic")
-    return known.model_copy(update={"errors": {} if own is None else own.errors, "coarse_errors": known.errors})
+                regions = refiner.refine(regions, trial.image, result.heat_map, result.valid)
+            defects += measure_trial(trial, regions, result)
+    return summarize(defects, "synthetic")
 
 
 def uncertainty_from_annotations(
@@ -118,17 +114,28 @@ def measure_trial(trial: SyntheticTrial, regions: Sequence[Region], result: Insp
     return [] if geometry is None else geometry.defects
 
 
-def summarize(defects: Sequence[MeasuredDefect], source: str) -> MeasurementUncertainty | None:
+def summarize(
+    defects: Sequence[MeasuredDefect], source: Literal["synthetic", "validation", "cross-fitted"]
+) -> MeasurementUncertainty | None:
     """The errors by size class; None where fewer than MIN_DEFECTS defects were found."""
-    found = sum(defect.measured is not None for defect in defects)
-    if found < MIN_DEFECTS:
-        log.debug(f"{found} of {len(defects)} defects were measured, too few to estimate uncertainties")
+    found = [defect for defect in defects if defect.measured is not None]
+    if len(found) < MIN_DEFECTS:
+        log.debug(f"{len(found)} of {len(defects)} defects were measured, too few to estimate uncertainties")
         return None
+    return MeasurementUncertainty(
+        source=source,
+        defects=len(defects),
+        found=len(found),
+        errors=errors_by_size([defect for defect in found if defect.refined is not False]),
+        coarse_errors=errors_by_size([defect for defect in found if defect.refined is False]),
+    )
+
+
+def errors_by_size(defects: Sequence[MeasuredDefect]) -> dict[str, list[SizeClassError]]:
+    """The errors of each measurement by size class; none where there are fewer than MIN_DEFECTS."""
     errors = {}
     for name in (f.name for f in fields(RegionGeometry)):
         true, measured = paired_values(defects, name)
         positive = (true > 0) & (measured > 0)
         errors[name] = size_class_errors(true[positive], measured[positive])
-    return MeasurementUncertainty.model_validate(
-        {"source": source, "defects": len(defects), "found": found, "errors": errors}
-    )
+    return {name: classes for name, classes in errors.items() if classes}
