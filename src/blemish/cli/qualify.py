@@ -23,7 +23,7 @@ from blemish.cli.options import (
     choice_option,
     split_names,
 )
-from blemish.errors import DataError, OptionError
+from blemish.errors import OptionError
 
 if TYPE_CHECKING:
     from blemish.evaluation.intervals import RateEstimate
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from blemish.qualify.drift import ChartResult
     from blemish.qualify.kappa import Kappa
     from blemish.qualify.robustness import Robustness
-    from blemish.qualify.study import GaugeStudy
     from blemish.qualify.variable import GaugeRR
 
 qualify = typer.Typer(help="Gauge studies, robustness, drift, and the dossier of a bundle.", no_args_is_help=True)
+MeasuredQuantity = Literal["length", "mean_width", "max_width", "area"]
 StudyKind = Literal["auto", "attribute", "variable", "type-1", "linearity"]
 
 
@@ -60,12 +60,13 @@ def gauge(
     Verdicts give an attribute agreement analysis. Values give gauge R&R; where references are known, the linearity, and
     for a single part a type-1 study.
     """
+    from blemish.qualify.analysis import analyse_study
     from blemish.qualify.study import read_study
 
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise OptionError(f"--tolerance {tolerance:g}: give the positive width of the tolerance")
     found = read_study(study)
-    results = _analyse(found, kind, tolerance, split_names(good), alpha)
+    results = analyse_study(found, kind, tolerance, split_names(good), alpha)
     data = {name: asdict(result) for name, result in results.items()}
     if json is not None:
         write_json({"study": str(study), **data}, json)
@@ -75,39 +76,6 @@ def gauge(
         _SHOW[type(result).__name__](result)
         for line in result.warnings:
             warn(line)
-
-
-def _analyse(study: "GaugeStudy", kind: StudyKind, tolerance: float | None, good: list[str], alpha: float) -> Any:
-    """All analyses that the study allows and `kind` asks for, by name."""
-    from blemish.qualify.attribute import analyse_agreement
-    from blemish.qualify.bias import study_linearity, study_type_one
-    from blemish.qualify.variable import analyse_variation
-
-    if study.attribute:
-        if kind not in ("auto", "attribute"):
-            raise OptionError(f"--kind {kind} needs a column value; the study has verdicts")
-        return {"attribute": analyse_agreement(study.appraisers, study.results, study.reference, good)}
-    if kind == "attribute":
-        raise OptionError("--kind attribute needs a column verdict; the study has values")
-    values: Any = study.results
-    reference: Any = study.reference
-    parts, _, repeats = values.shape
-    if kind in ("type-1", "linearity") and reference is None:
-        raise OptionError(f"--kind {kind} needs the known value of each part, in a column reference")
-    if kind == "type-1" and parts > 1:
-        raise OptionError(f"a type-1 study measures one part; this one has {parts}")
-    results: dict[str, Any] = {}
-    if parts == 1:
-        if reference is None:
-            raise DataError("a study of one part needs its known value, in a column reference")
-        results["type_1"] = study_type_one(values.ravel(), float(reference[0]), tolerance)
-    if kind == "variable" or (kind == "auto" and parts > 1 and repeats > 1):
-        results["variable"] = analyse_variation(values, tolerance, alpha)
-    if kind == "linearity" or (kind == "auto" and reference is not None and len(set(reference.tolist())) > 2):
-        results["linearity"] = study_linearity(values.reshape(parts, -1), reference)
-    if not results:
-        raise DataError("the study allows no analysis: it has no repeats, and less than three known values")
-    return results
 
 
 def _show_attribute(found: "AttributeAgreement") -> None:
@@ -339,6 +307,9 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="of `blemish evaluate --json`, on the golden set")
     ] = None,
     scale: Annotated[Path | None, typer.Option(metavar="FILE", help="of `blemish scale --json`")] = None,
+    measured: Annotated[
+        MeasuredQuantity, choice_option(MeasuredQuantity, "what the gauge study measured, for the uncertainty budget")
+    ] = "length",
     language: LanguageOption = "en",
 ) -> None:
     """Write the dossier of BUNDLE for an auditor: all evidence on one page, what is missing, and clauses it speaks to.
@@ -359,6 +330,6 @@ def report(
     target = out or opened.path.with_name(f"{opened.path.stem}-dossier.html")
     if target.suffix.lower() not in (".html", ".pdf"):
         raise OptionError(f"--out {target}: name a file .html or .pdf")
-    page = render_dossier(opened, {name: path for name, path in given.items() if path is not None}, language)
+    page = render_dossier(opened, {name: path for name, path in given.items() if path is not None}, language, measured)
     write_atomic(target, html_to_pdf(page) if target.suffix.lower() == ".pdf" else page)
     console.print(f"[bold]{target}[/bold]", soft_wrap=True)
