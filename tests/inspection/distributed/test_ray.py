@@ -4,7 +4,6 @@ killed, among the slow tests."""
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from blemish.imaging.read import write_image
 
 pytest.importorskip("ray", reason="Ray is not installed")
 pytest.importorskip("ray.data", reason="Ray Data is not installed")
+from ray._private import services
+from ray.cluster_utils import Cluster
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 LIMIT_S = 240  # that a started program may take on a busy machine
@@ -78,64 +79,45 @@ def test_a_cluster_of_this_machine_gives_the_rows_of_inspect(images, tmp_path):
     assert len(rows(out)) == 13
 
 
-class Cluster:
-    """A head that runs nothing, and workers of one core each, all processes of their own."""
+class Machines:
+    """A head that runs nothing, and two workers of one core each: for Ray three machines, each with processes of its
+    own."""
 
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self._folder = folder
-        self._head = self._start("--head", "--port", self.address.split(":")[1], "--include-dashboard=false", cores=0)
-        self.workers = [self.add_worker() for _ in range(2)]
-
-    def _start(self, *where: str, cores: int) -> subprocess.Popen:
-        ray = Path(sys.executable).with_name("ray")
-        size = ["--num-cpus", str(cores), "--object-store-memory", str(100 * 2**20)]
-        log = (self._folder / f"ray-{time.monotonic_ns()}.log").open("wb")
-        command = [str(ray), "start", *where, *size, "--block"]
-        return subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=log, stderr=log)
-
-    def add_worker(self) -> subprocess.Popen:
-        return self._start("--address", self.address, cores=1)
+    def __init__(self) -> None:
+        size = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
+        self._workers = [self._cluster.add_node(num_cpus=1, **size) for _ in range(2)]
+        self._cluster.wait_for_nodes()
+        self.address = self._cluster.address
 
     def actors(self) -> list[psutil.Process]:
         """The processes of inspecting actors."""
         found = []
-        for worker in self.workers:
-            for process in processes_below(worker):
-                try:
-                    if "ShardInspector" in " ".join(process.cmdline()):
-                        found.append(process)
-                except psutil.Error:
-                    continue
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if "ShardInspector" in "".join(process.cmdline()[:1]):
+                    found.append(process)
+            except psutil.Error:
+                continue
         return found
 
+    def kill_worker(self) -> None:
+        """One machine is gone at once, with all of its processes."""
+        self._cluster.remove_node(self._workers.pop(), allow_graceful=False)
+
     def stop(self) -> None:
-        for node in (*self.workers, self._head):
-            kill_all(node)
-
-
-def processes_below(process: subprocess.Popen) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def kill_all(process: subprocess.Popen) -> None:
-    """SIGKILL for a program and all that it started."""
-    for own in (*processes_below(process), psutil.Process(process.pid)):
-        try:
-            own.kill()
-        except psutil.Error:
-            continue
-    process.wait(60)
+        self._cluster.shutdown()
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    started = Cluster(tmp_path)
+def cluster(monkeypatch):
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    # Ray gives a machine 30 s to start, which a busy computer may not keep.
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", str(LIMIT_S))
+    get_node = services.get_node
+    monkeypatch.setattr(services, "get_node", lambda *of: wait_for(lambda: get_node(*of), RuntimeError))
+    started = Machines()
     yield started
     started.stop()
 
@@ -150,6 +132,18 @@ def many(tmp_path):
     for i in range(400):
         os.link(tmp_path / "originals" / f"{i % 8}.png", tmp_path / "many" / f"{i:03}.png")
     return tmp_path / "many"
+
+
+def wait_for(ask, failure):
+    """The answer, asked for until there is one without the failure."""
+    end = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            return ask()
+        except failure:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def wait_until(true, what: str):
@@ -170,7 +164,6 @@ def in_the_middle(out: Path) -> bool:
 def test_killed_in_the_middle_of_a_shard_each_image_still_comes_once(victim, cluster, many, tmp_path):
     bundle, out = anomaly_bundle(tmp_path / "grey.blemish", side=64), tmp_path / "out"
     command = ("inspect", bundle, many, "--ray", cluster.address, "--shard", 40, "--out", out)
-    wait_until(lambda: nodes(cluster.address) == 3, "the workers are there")
     driver = blemish(*command)
     wait_until(lambda: driver.poll() is not None or in_the_middle(out), "a shard was finished")
     assert driver.poll() is None, driver.communicate()
@@ -181,7 +174,7 @@ def test_killed_in_the_middle_of_a_shard_each_image_still_comes_once(victim, clu
     elif victim == "actor":
         wait_until(cluster.actors, "an actor runs")[0].kill()
     else:
-        kill_all(cluster.workers.pop())
+        cluster.kill_worker()
     code, shown, err = finish(driver)
     assert code in (0, 1, 3), err
     assert "400 images" in shown
@@ -191,20 +184,12 @@ def test_killed_in_the_middle_of_a_shard_each_image_still_comes_once(victim, clu
     assert [*out.glob("*/attempts/*")] == []
 
 
-def nodes(address: str) -> int:
-    """Number of machines of the cluster that answer."""
-    code = f"import ray; ray.init('{address}', logging_level='error'); print(sum(n['Alive'] for n in ray.nodes()))"
-    asked = subprocess.run([sys.executable, "-c", code], env=os.environ | ENVIRONMENT, capture_output=True, text=True)
-    return int(asked.stdout.split()[-1]) if asked.returncode == 0 else 0
-
-
 @pytest.mark.slow
 def test_what_a_cluster_cannot_do_is_one_line(cluster, images, tmp_path):
     bundle = anomaly_bundle(tmp_path / "grey.blemish", side=64)
     code, _, err = finish(blemish("inspect", bundle, images, "--ray", "127.0.0.1:1", "--out", tmp_path / "out"))
     assert code == 2
     assert "no Ray cluster can be used at 127.0.0.1:1" in err
-    wait_until(lambda: nodes(cluster.address) == 3, "the workers are there")
     ask = ("inspect", bundle, images, "--ray", cluster.address, "--out", tmp_path / "out")
     code, _, err = finish(blemish(*ask, "--cores", 2))
     assert code == 2

@@ -165,7 +165,10 @@ def _run_pipeline(
         ShardInspector,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(
-            min_size=min(actors, places), max_size=actors, max_tasks_in_flight_per_actor=MAX_WAITING
+            min_size=1,  # so that one that has nothing to do makes room for the actor of a machine that is gone
+            initial_size=min(actors, places),
+            max_size=actors,
+            max_tasks_in_flight_per_actor=MAX_WAITING,
         ),
         num_cpus=workforce.cores,
         num_gpus=workforce.gpus or None,

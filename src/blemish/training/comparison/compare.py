@@ -34,7 +34,7 @@ from blemish.report.html import check_installed
 from blemish.synthesis.defect_spec import DefectSpec
 from blemish.training.advice.plan import TOP, Advice, advise, advised_options, advised_settings
 from blemish.training.comparison.budget import Budget
-from blemish.training.comparison.on_ray import RayTasks, TrainingJob, train_on_ray
+from blemish.training.comparison.on_ray import RayTasks, RayTraining, train_on_ray
 from blemish.training.comparison.runs import EvaluatedRun, OtherRunError, evaluate_run, is_finished, train_or_resume
 from blemish.training.comparison.setup import (
     ComparisonSetup,
@@ -160,9 +160,9 @@ def _train(setup: ComparisonSetup, method: str, options: dict[str, Any], listed:
     train_or_resume(listed, run, method, options, setup.progress, **settings)
 
 
-def _make_job(setup: ComparisonSetup, method: str, options: dict[str, Any], listed: Path, run: Path) -> TrainingJob:
+def _make_job(setup: ComparisonSetup, method: str, options: dict[str, Any], listed: Path, run: Path) -> RayTraining:
     settings = {"root": str(Path(setup.dataset.root).resolve()), "format": "csv", **setup.select_settings(method)}
-    return TrainingJob(method, listed.resolve(), run.resolve(), options, settings)
+    return RayTraining(method, listed.resolve(), run.resolve(), options, settings)
 
 
 def _train_at_once(

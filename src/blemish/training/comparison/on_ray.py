@@ -24,7 +24,7 @@ class RayTasks:
 
 
 @dataclass(frozen=True)
-class TrainingJob:
+class RayTraining:
     """Arguments of `train_or_resume`; all machines must see the paths, which are absolute."""
 
     method: str
@@ -34,7 +34,7 @@ class TrainingJob:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def train_on_ray(jobs: Sequence[TrainingJob], tasks: RayTasks) -> dict[Path, BlemishError]:
+def train_on_ray(jobs: Sequence[RayTraining], tasks: RayTasks) -> dict[Path, BlemishError]:
     """Train all jobs, as many at a time as the cluster holds; the errors of those that could not be trained, by run.
 
     Raises OptionError where no machine has the cores and GPUs of a task, MissingExtraError without Ray.
@@ -63,7 +63,7 @@ def train_on_ray(jobs: Sequence[TrainingJob], tasks: RayTasks) -> dict[Path, Ble
     return errors
 
 
-def _train(job: TrainingJob, cores: int) -> None:
+def _train(job: RayTraining, cores: int) -> None:
     import torch
 
     torch.set_num_threads(cores)
