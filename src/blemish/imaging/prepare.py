@@ -53,15 +53,15 @@ def fit_transform(size: tuple[int, int], height: int, width: int, fit: FitMode) 
     )
 
 
-def to_unit(image: NDArray[Any]) -> FloatImage:
-    """Full scale = 1: uint8 / 255, uint16 / 65535, float as it is, clipped to [0, 1].
+def to_unit(image: NDArray[Any], out: FloatImage | None = None) -> FloatImage:
+    """Full scale = 1: uint8 / 255, uint16 / 65535, float as it is, clipped to [0, 1]; with `out`, written there.
 
     A float image that is not finite, or plainly on another scale, is an ImageError rather than a white image.
     """
     if image.dtype == np.uint8:
-        return np.asarray(np.divide(image, 255, dtype=np.float32))
+        return np.asarray(np.divide(image, 255, out=out, dtype=np.float32))
     if image.dtype == np.uint16:
-        return np.asarray(np.divide(image, 65535, dtype=np.float32))
+        return np.asarray(np.divide(image, 65535, out=out, dtype=np.float32))
     if image.dtype.kind != "f":
         raise ImageError(f"pixels of type {image.dtype} are not understood; give uint8, uint16 or float from 0 to 1")
     low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 0.0)
@@ -69,6 +69,8 @@ def to_unit(image: NDArray[Any]) -> FloatImage:
         raise ImageError("the image has pixels that are not finite (NaN or infinity); replace them first")
     if low < -0.5 or high > 1.5:
         raise ImageError(f"float pixels go from {low:.4g} to {high:.4g}; scale them to 0 to 1")
+    if out is not None:
+        return np.clip(image, 0, 1, out=out, casting="same_kind")
     return np.asarray(np.clip(image, 0, 1), np.float32)
 
 
@@ -127,10 +129,15 @@ def fit_mask(mask: Mask, height: int, width: int, fit: FitMode, pad: bool = Fals
     return placed
 
 
-def prepare(image: NDArray[Any], channels: int, height: int, width: int, fit: FitMode) -> FloatImage:
-    """Image (H, W, C) of any depth as the network's (channels, height, width) float32, full scale 1."""
+def prepare(
+    image: NDArray[Any], channels: int, height: int, width: int, fit: FitMode, out: FloatImage | None = None
+) -> FloatImage:
+    """Image (H, W, C) of any depth as the network's (channels, height, width) float32, full scale 1.
+
+    With `out` it is written there.
+    """
     fitted, _ = fit_image(match_channels(image, channels), height, width, fit)  # resized before floats: four times less
-    return to_unit(np.ascontiguousarray(fitted.transpose(2, 0, 1)))
+    return to_unit(np.ascontiguousarray(fitted.transpose(2, 0, 1)), out)
 
 
 def map_to_image(

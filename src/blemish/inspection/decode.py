@@ -12,14 +12,19 @@ Decoding depends on the kind of output, never on the method:
 
 A graph may give several kinds. Then the score is that of the first of anomaly, classes, boxes and masks, the label that
 of the first of classes, masks, boxes and anomaly, and the regions are those of the first of masks, boxes and maps.
+
+Where the raw map is below `map_high` and the score is the graph's, no map of the image's size is made. Regions are
+searched at the image's size: those of the coarse map, enlarged, would be other ones.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from blemish.arrays import Boxes, Flags, FloatArray, FloatMap, Mask, PixelBox
+from blemish.inspection.lazy_map import LazyMap
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.regions import regions_from_map
 from blemish.inspection.result import Candidates, Region
@@ -33,15 +38,19 @@ class DecodedImage:
     score: float
     label: str  # of the worst finding: the image's label unless it passes
     regions: list[Region] = field(default_factory=list)
-    heat_map: FloatMap | None = None  # (H, W) of the whole image
+    heat: LazyMap | None = None  # (H, W) of the whole image
     class_scores: dict[str, float] | None = None  # of all classes
     candidates: Candidates | None = None  # boxes of any score
 
+    @property
+    def heat_map(self) -> FloatMap | None:
+        """(H, W) of the whole image."""
+        return None if self.heat is None else self.heat.values
 
-@dataclass(slots=True)
+
+@dataclass
 class _Context:
-    """The input of all decoders: the prediction, the image's size (height, width), its valid pixels (None: all) and its
-    heat map (H, W) where there is one."""
+    """The input of all decoders: the prediction, the image's size (height, width) and its valid pixels (None: all)."""
 
     prediction: ImagePrediction
     classes: list[str]
@@ -49,7 +58,20 @@ class _Context:
     decision: Decision
     size: tuple[int, int]
     valid: Mask | None
-    heat_map: FloatMap | None = None
+
+    @cached_property
+    def heat(self) -> LazyMap | None:
+        """The heat map (H, W) of the image: the prediction's own, or the largest of its masks' probabilities."""
+        maps = self.prediction.maps
+        if (own := maps.get("heat_map")) is not None:
+            return LazyMap(lambda: self.to_image_map(own.values), own.bound)
+        if (masks := maps.get("mask_scores")) is not None:
+            return LazyMap(lambda: self.to_image_map(_largest(masks.values)), masks.bound)
+        return None
+
+    @property
+    def heat_map(self) -> FloatMap | None:
+        return None if self.heat is None else self.heat.values
 
     @property
     def map_high(self) -> float:
@@ -82,26 +104,23 @@ def decode(
 ) -> DecodedImage:
     """Decode the prediction for an image of `size` (height, width); `valid` (H, W) are its valid pixels, None: all."""
     context = _Context(prediction, manifest.classes, defect_names(manifest.classes), decision, size, valid)
-    raw = prediction.heat_map
-    if raw is None and prediction.mask_scores is not None:
-        raw = prediction.mask_scores.max(axis=0)
-    heat_map = context.heat_map = None if raw is None else context.to_image_map(raw)
+    heat = context.heat
     anomaly, classes = _decode_anomaly(context), _decode_classes(context)
     boxes, masks = _decode_boxes(context), _decode_masks(context)
     scored = anomaly or classes or boxes or masks
     named = classes or masks or boxes or anomaly
     located = masks or boxes or anomaly or classes
     if scored is None or named is None or located is None:  # only a map
-        return DecodedImage(_peak(heat_map, valid), context.anomaly_label, [], heat_map)
-    by_map = manifest.score_source == "map" and heat_map is not None
-    score = _peak(heat_map, valid) if by_map else scored.score
+        return DecodedImage(_peak(context.heat_map, valid), context.anomaly_label, [], heat)
+    by_map = manifest.score_source == "map" and heat is not None
+    score = _peak(context.heat_map, valid) if by_map else scored.score
     candidates = None if boxes is None else boxes.candidates
-    return DecodedImage(score, named.label, located.regions, heat_map, named.class_scores, candidates)
+    return DecodedImage(score, named.label, located.regions, heat, named.class_scores, candidates)
 
 
 def _decode_anomaly(context: _Context) -> DecodedImage | None:
     prediction = context.prediction
-    if prediction.anomaly_score is None and (prediction.heat_map is None or prediction.class_scores is not None):
+    if prediction.anomaly_score is None and ("heat_map" not in prediction.maps or prediction.class_scores is not None):
         return None
     score = _peak(context.heat_map, context.valid) if prediction.anomaly_score is None else _valid_score(context)
     return DecodedImage(score, context.anomaly_label, _heat_map_regions(context, context.anomaly_label))
@@ -113,18 +132,19 @@ def _decode_classes(context: _Context) -> DecodedImage | None:
         return None
     scores = dict(zip(context.classes, prediction.class_scores.tolist(), strict=True))
     label = max(context.defects, key=scores.__getitem__, default=context.anomaly_label)
-    if prediction.class_map is not None:
+    if "class_map" in prediction.maps:
         regions = _class_map_regions(context)
     else:
-        regions = _heat_map_regions(context, label) if prediction.heat_map is not None else []
+        regions = _heat_map_regions(context, label) if "heat_map" in prediction.maps else []
     score = defect_probability(prediction.class_scores, context.classes)
     return DecodedImage(score, label, regions, class_scores=scores)
 
 
 def _class_map_regions(context: _Context) -> list[Region]:
     """Regions of a window classifier: windows that probably have a defect, each with its most probable class."""
-    class_map, heat_map, high = context.prediction.class_map, context.heat_map, context.map_high
-    if class_map is None or heat_map is None or not heat_map.max() >= high:
+    heat_map, high = _reaching(context.heat, context.map_high), context.map_high
+    class_map = None if heat_map is None else context.prediction.class_map
+    if class_map is None or heat_map is None:
         return []
     x0, y0, x1, y1 = context.prediction.area
     likeliest = np.full(context.size, -1)
@@ -220,9 +240,22 @@ def _cut_to_valid(region: Region, context: _Context) -> bool:
 
 def _heat_map_regions(context: _Context, label: str) -> list[Region]:
     high = context.decision.map_high
-    if context.heat_map is None or high is None or not context.heat_map.max() >= high:
+    heat_map = None if high is None else _reaching(context.heat, high)
+    if heat_map is None or high is None:
         return []
-    return context.find_regions(context.heat_map, high, label, context.decision.edge)
+    return context.find_regions(heat_map, high, label, context.decision.edge)
+
+
+def _reaching(heat: LazyMap | None, threshold: float) -> FloatMap | None:
+    """The heat map (H, W) where some of it is at or above a threshold; it is not made where its bound is below."""
+    if heat is None or heat.bound < threshold:
+        return None
+    return heat.values if heat.values.max() >= threshold else None
+
+
+def _largest(layers: FloatMap) -> FloatMap:
+    """(K, h, w) to the largest value at each pixel."""
+    return np.asarray(layers[0] if len(layers) == 1 else layers.max(axis=0))
 
 
 def _peak(values: FloatMap | None, valid: Mask | None) -> float:
@@ -243,9 +276,12 @@ def _valid_score(context: _Context) -> float:
 
     Where the map's peak is on an invalid pixel, the score shrinks in proportion to the peak.
     """
-    score, heat_map = context.prediction.anomaly_score, context.prediction.heat_map
-    assert score is not None
-    if context.valid is None or context.heat_map is None or heat_map is None or score <= 0:
-        return score
-    peak, valid_peak = float(heat_map.max()), _peak(context.heat_map, context.valid)
-    return score * max(0.0, valid_peak / peak) if 0 < valid_peak < peak else score
+    prediction, valid = context.prediction, context.valid
+    assert prediction.anomaly_score is not None
+    x0, y0, x1, y1 = prediction.area
+    all_valid = valid is None or bool(valid[y0:y1, x0:x1].all())
+    if all_valid or "heat_map" not in prediction.maps or prediction.anomaly_score <= 0:
+        return prediction.anomaly_score
+    peak, valid_peak = _peak(prediction.heat_map, None), _peak(context.heat_map, valid)
+    shrinks = 0 < valid_peak < peak
+    return prediction.anomaly_score * max(0.0, valid_peak / peak) if shrinks else prediction.anomaly_score

@@ -1,7 +1,6 @@
 """First steps of an inspection: read the image, find its valid pixels, locate the part and cut it into tiles."""
 
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from blemish.imaging.roi import Roi
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.bundle import Bundle
 from blemish.inspection.manifest import Manifest
-from blemish.inspection.result import Inspection, Reason, ReasonKind, Verdict
+from blemish.inspection.result import Reason, ReasonKind, Verdict
 from blemish.inspection.stitching import Stitcher
 
 ImageInput = str | Path | NDArray[Any] | Sample
@@ -44,7 +43,6 @@ class ImageJob:
     reference: Image | None = None  # (h, w, C), as the view
     product: str | None = None
     pending: int = 0  # tiles that the network has not run on yet
-    result: "Future[Inspection] | None" = None
     misfit: Reason | None = None  # why the image cannot be decided on
     failure: BlemishError | None = None  # of a tile that could not be prepared
 

@@ -1,17 +1,21 @@
 """From images to inspections: load, prepare, run, stitch, decode, refine, measure, decide.
 
-One image at a time, or a stream of them.
-In a stream, the next batch is read and prepared, and the last one decoded, while the network runs. Reading, preparing,
-running and decoding are calls that release Python's lock, so threads overlap. At most two batches and the results of
-two are in memory at a time, and a batch is closed early when its images are large.
+One image at a time, or a stream of them. Each thread takes a batch of images from file to verdict, so while one waits
+for the network or keeps it busy, another reads, prepares and decodes: all of these release Python's lock. Maps of the
+image's size are made only where something is to be found in them. An image is freed when it is decided, and the network
+runs on fewer tiles at a time when images are large.
 """
 
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +30,12 @@ from blemish.inspection.image_job import ImageInput, ImageJob, ReferenceInput, i
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.measure import measure
 from blemish.inspection.refine import Refiner
-from blemish.inspection.result import Inspection, Region, Verdict
+from blemish.inspection.result import Inspection, Outputs, Region, Verdict
 from blemish.inspection.stitching import defect_names
 from blemish.inspection.uncertainty import with_uncertainty
 
 MAX_BATCH_BYTES = 128 * 2**20  # of images that are held for one batch
+MAX_THREADS = 64  # of all streams of an inspector
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +56,27 @@ class _TileBatch:
 
     begun: list[ImageJob | FailedInspection] = field(default_factory=list)
     tiles: list[tuple[ImageJob, int]] = field(default_factory=list)
-    inputs: list[FloatArray] = field(default_factory=list)
     image_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Pipeline:
-    """All steps of an inspection, each safe to call from several threads."""
+    """All steps of an inspection, each safe to call from several threads.
 
-    engine: Engine
-    manifest: Manifest
-    batch_size: int
-    default_valid: Mask | None = None  # (H, W), of any image without masks of its own
-    refiner: Refiner | None = None
+    `default_valid` (H, W) are the valid pixels of any image without masks of its own.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: Manifest,
+        batch_size: int,
+        default_valid: Mask | None = None,
+        refiner: Refiner | None = None,
+    ) -> None:
+        self.engine, self.manifest, self.batch_size = engine, manifest, batch_size
+        self.default_valid, self.refiner = default_valid, refiner
+        self._own = threading.local()  # of each thread: the network's input, whose memory is used again
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
     def load(
         self,
@@ -82,46 +95,73 @@ class Pipeline:
             raise job.failure
         return self.finish(job)
 
-    def inspect_batch(self, images: Iterable[ImageInput]) -> list[Inspection | FailedInspection]:
-        """Inspections in the order of the images, in this thread; the network runs on whole batches."""
-        jobs = [self._load(image, None) for image in images]
-        for batch in self._batches(jobs):
-            self._run(batch)
-        return [self._finish_or_fail(job) for job in jobs]
+    def inspect_batch(
+        self,
+        images: Iterable[ImageInput],
+        template: ReferenceInput | None = None,
+        turn: AbstractContextManager[Any] | None = None,
+    ) -> list[Inspection | FailedInspection]:
+        """Inspections in the order of the images, in this thread; the network runs on whole batches, each in a `turn`
+        where one is given."""
+        waiting: deque[ImageJob | FailedInspection] = deque()
+        results: list[Inspection | FailedInspection] = []
+        for batch in self._batches(self._load(image, template) for image in images):
+            with turn or nullcontext():
+                self._run(batch)
+            waiting.extend(batch.begun)
+            while waiting and _is_complete(waiting[0]):
+                results.append(self._finish_or_fail(waiting.popleft()))
+        return results
 
     def stream(
         self, images: Iterable[ImageInput], workers: int = 1, template: ReferenceInput | None = None
     ) -> Iterator[Inspection | FailedInspection]:
-        """Inspections in the order of the images; `workers` threads read images."""
-        readers = ThreadPoolExecutor(max(1, workers), "blemish-read")
-        preparer = ThreadPoolExecutor(1, "blemish-batch")
-        decoder = ThreadPoolExecutor(1, "blemish-decode")
-        try:
-            batches = self._batches(self._load_all(images, template, readers, workers))
-            following = preparer.submit(next, batches, None)
-            waiting: deque[ImageJob | FailedInspection] = deque()
-            ready = 0
-            while (batch := following.result()) is not None:
-                following = preparer.submit(next, batches, None)
-                waiting.extend(batch.begun)
-                for job in self._run(batch):
-                    job.result = decoder.submit(self.finish, job)
-                # Jobs that were complete before this run have been decoded in the meantime.
-                yield from _take(waiting, ready)
-                ready = sum(1 for _ in takewhile(_is_complete, waiting))
-            yield from _take(waiting, len(waiting))
-        finally:
-            for pool in (readers, preparer, decoder):
-                pool.shutdown(wait=False, cancel_futures=True)
+        """Inspections in the order of the images; `workers` batches are read, prepared and decoded besides the one that
+        the network runs on. An error of the iterable is raised after the results of the images before it."""
+        source, pending = iter(images), deque[Future[list[Inspection | FailedInspection]]]()
+        pool, failure, more = self._pool(), None, True
+        # A second batch fills the cores while threads of the first wait for one another. With one thread there is no
+        # such waiting, and two batches would take two cores.
+        turn = threading.BoundedSemaphore(1 if self.engine.threads == 1 else 2)
 
-    def prepare_tile(self, job: ImageJob, index: int) -> FloatArray:
-        """The network's input (channels, height, width) for one tile; a reference image's channels come last."""
+        def submit() -> None:
+            nonlocal failure, more
+            while more and len(pending) <= workers:
+                batch: list[ImageInput] = []
+                try:
+                    batch.extend(islice(source, self.batch_size))
+                except Exception as error:
+                    failure = error
+                more = len(batch) == self.batch_size
+                if batch:
+                    pending.append(pool.submit(self.inspect_batch, batch, template, turn))
+
+        try:
+            submit()
+            while pending:
+                results = pending.popleft().result()
+                submit()
+                yield from results
+            if failure is not None:
+                raise failure
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def prepare_tile(self, job: ImageJob, index: int, out: FloatArray | None = None) -> FloatArray:
+        """The network's input (channels, height, width) for one tile; a reference image's channels come last.
+
+        With `out` it is written there.
+        """
         x0, y0, x1, y1 = job.stitcher.tiles[index]
         spec = self.manifest.input
+        out = np.empty(self._input_shape, np.float32) if out is None else out
         try:
             views = [view[y0:y1, x0:x1] for view in (job.view, job.reference) if view is not None]
-            inputs = [prepare(view, spec.channels, spec.height, spec.width, spec.fit) for view in views]
-            return inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
+            for number, view in enumerate(views):
+                own = out[number * spec.channels : (number + 1) * spec.channels]
+                prepare(view, spec.channels, spec.height, spec.width, spec.fit, own)
+            return out
         except ImageError as error:
             raise ImageError(f"{job.source}: {error}" if job.source else str(error)) from error
 
@@ -130,8 +170,8 @@ class Pipeline:
         begin = time.perf_counter()
         decision = self.get_decision(job.product)
         decoded = decode(job.stitcher.finish(), self.manifest, decision, job.size, job.valid)
-        if self.refiner is not None and decoded.regions and decoded.heat_map is not None:
-            regions = self.refiner.refine(decoded.regions, job.image, decoded.heat_map, job.valid)
+        if self.refiner is not None and decoded.regions and decoded.heat is not None:
+            regions = self.refiner.refine(decoded.regions, job.image, decoded.heat.values, job.valid)
             decoded.regions = [region for region in regions if region.area >= decision.min_area_px]
         for region in decoded.regions:
             self._measure(region, job.image)
@@ -148,7 +188,7 @@ class Pipeline:
             score=decoded.score,
             regions=regions,
             size=job.size,
-            heat_map=decoded.heat_map,
+            heat_map=decoded.heat,
             valid=job.valid,
             class_scores=class_scores,
             candidates=decoded.candidates,
@@ -162,19 +202,25 @@ class Pipeline:
         own = self.manifest.products.get(product) if product is not None else None
         return self.manifest.decision if own is None else own.decision
 
-    def _load_all(
-        self, images: Iterable[ImageInput], template: ReferenceInput | None, readers: ThreadPoolExecutor, workers: int
-    ) -> Iterator[ImageJob | FailedInspection]:
-        """Loaded images in order, read by a pool that is a few images ahead."""
+    @property
+    def _input_shape(self) -> tuple[int, int, int]:
+        """Of one tile; a reference image's channels are part of it."""
+        spec = self.manifest.input
+        return spec.channels * (2 if self.manifest.template else 1), spec.height, spec.width
 
-        if workers <= 1:
-            yield from (self._load(image, template) for image in images)
-            return
-        source = iter(images)
-        pending = deque(readers.submit(self._load, image, template) for image in islice(source, workers))
-        while pending:
-            yield pending.popleft().result()
-            pending.extend(readers.submit(self._load, image, template) for image in islice(source, 1))
+    def _pool(self) -> ThreadPoolExecutor:
+        """The threads of all streams, started as they are needed; of this process, because a fork has none of them."""
+        if self._threads is None or self._threads[0] != os.getpid():
+            self._threads = os.getpid(), ThreadPoolExecutor(MAX_THREADS, "blemish")
+        return self._threads[1]
+
+    def _inputs(self) -> FloatArray:
+        """Memory for a batch (N, C, H, W) of this thread, used again for the next one: new memory costs more time than
+        it takes to fill it. Rows that are never written take none."""
+        if not hasattr(self._own, "inputs"):
+            self._own.inputs = np.empty((self.batch_size, *self._input_shape), np.float32)
+        inputs: FloatArray = self._own.inputs
+        return inputs
 
     def _load(self, image: ImageInput, template: ReferenceInput | None) -> ImageJob | FailedInspection:
         try:
@@ -193,7 +239,9 @@ class Pipeline:
             return _failed(job.name, error)
 
     def _batches(self, jobs: Iterable[ImageJob | FailedInspection]) -> Iterator[_TileBatch]:
-        batch = _TileBatch()
+        """Batches whose tiles are prepared in the memory of this thread: each is to be run before the next is asked
+        for."""
+        batch, inputs = _TileBatch(), self._inputs()
         for job in jobs:
             batch.begun.append(job)
             if isinstance(job, FailedInspection):
@@ -203,14 +251,13 @@ class Pipeline:
             for index in range(job.pending):
                 begin = time.perf_counter()
                 try:
-                    tile = self.prepare_tile(job, index)
+                    self.prepare_tile(job, index, inputs[len(batch.tiles)])
                 except Exception as error:
                     job.failure = _failed(job.name, error).error
                     break
                 job.add_time("prepare", time.perf_counter() - begin)
-                batch.inputs.append(tile)
                 batch.tiles.append((job, index))
-                if len(batch.inputs) == self.batch_size:
+                if len(batch.tiles) == self.batch_size:
                     yield batch
                     batch = _TileBatch()
             if batch.image_bytes > MAX_BATCH_BYTES:
@@ -219,32 +266,31 @@ class Pipeline:
         if batch.begun or batch.tiles:
             yield batch
 
-    def _run(self, batch: _TileBatch) -> list[ImageJob]:
-        """Run the network on a batch; the jobs whose last tile was in it."""
-        if not batch.inputs:
-            return []
+    def _run(self, batch: _TileBatch) -> None:
+        """Run the network on the batch that was just prepared in this thread."""
+        if not batch.tiles:
+            return
         begin = time.perf_counter()
-        try:
-            outputs = self.engine.run(np.stack(batch.inputs))
-        except BlemishError:
-            raise
-        except Exception as error:  # engines' errors have no common type
-            raise BundleError(f"the graph cannot run on its input: {' '.join(str(error).split())[:200]}") from error
-        share = (time.perf_counter() - begin) / len(batch.inputs)
-        complete = []
+        outputs = self._run_engine(self._inputs()[: len(batch.tiles)])
+        share = (time.perf_counter() - begin) / len(batch.tiles)
         for row, (job, index) in enumerate(batch.tiles):
             job.stitcher.add(index, outputs.row(row))
             job.add_time("network", share)
             job.pending -= 1
-            if not job.pending:
-                complete.append(job)
-        return complete
+
+    def _run_engine(self, inputs: FloatArray) -> Outputs:
+        try:
+            return self.engine.run(inputs)
+        except BlemishError:
+            raise
+        except Exception as error:  # engines' errors have no common type
+            raise BundleError(f"the graph cannot run on its input: {' '.join(str(error).split())[:200]}") from error
 
     def _measure(self, region: Region, image: Image) -> None:
         x0, y0, x1, y1 = region.box
         mask = np.ones((y1 - y0, x1 - x0), bool) if region.mask is None else region.mask
         scale, known = self.manifest.scale, self.manifest.measurement_uncertainty
-        region.measurements = with_uncertainty(measure(mask, (x0, y0), image, scale), known, scale)
+        region.measurements = with_uncertainty(measure(mask, (x0, y0), image, scale), known, scale, region.refined)
 
 
 def _label(decoded: DecodedImage, verdict: Verdict, decision: Decision) -> str:
@@ -257,21 +303,8 @@ def _label(decoded: DecodedImage, verdict: Verdict, decision: Decision) -> str:
 
 
 def _is_complete(job: ImageJob | FailedInspection) -> bool:
-    """Whether the network has run on all tiles of the job."""
-    return isinstance(job, FailedInspection) or job.result is not None or job.failure is not None
-
-
-def _take(waiting: deque[ImageJob | FailedInspection], count: int) -> Iterator[Inspection | FailedInspection]:
-    for _ in range(count):
-        job = waiting.popleft()
-        if isinstance(job, FailedInspection):
-            yield job
-        elif job.failure is not None:
-            yield FailedInspection(job.name, job.failure)
-        else:
-            assert job.result is not None
-            failure = job.result.exception()
-            yield job.result.result() if failure is None else _failed(job.name, failure)
+    """Whether the network has run on all tiles of the job, or never will."""
+    return isinstance(job, FailedInspection) or not job.pending or job.failure is not None
 
 
 def _failed(name: str, error: BaseException) -> FailedInspection:

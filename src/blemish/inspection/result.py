@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from blemish.arrays import Boxes, FloatArray, FloatMap, Image, Labels, Mask, Picture
+from blemish.inspection.lazy_map import LazyMap
 
 _MAX_SHOWN = 3  # entries of a list that a repr spells out
 
@@ -186,7 +187,25 @@ class Candidates(_ByValue):
     masks: FloatArray | None = None  # (M, h, w) probabilities inside each box
 
 
-@dataclass(slots=True, eq=False, repr=False)
+class _MapOnDemand:
+    """The field of a map: set to an array or to a LazyMap, it reads as the array, which is made by the first reader."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> None: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> FloatMap | None: ...
+    def __get__(self, instance: object | None, owner: type) -> FloatMap | None:
+        value = None if instance is None else getattr(instance, self._name)  # None is the field's default
+        return value.values if isinstance(value, LazyMap) else value
+
+    def __set__(self, instance: object, value: LazyMap | FloatMap | None) -> None:
+        setattr(instance, self._name, value)
+
+
+@dataclass(eq=False, repr=False)
 class Inspection(_ByValue):
     """Result of inspecting one image. Two are equal when all but their timings are."""
 
@@ -195,7 +214,7 @@ class Inspection(_ByValue):
     score: float  # raw score that the verdict is based on; higher is worse
     regions: list[Region]
     size: tuple[int, int]  # height, width of the image
-    heat_map: FloatMap | None = None  # (H, W), raw; the image's own size
+    heat_map: _MapOnDemand = _MapOnDemand()  # (H, W) or None, raw; the image's own size, made when it is first read
     valid: Mask | None = None  # (H, W), the pixels that are inspected; None: all
     class_scores: dict[str, float] | None = None
     candidates: Candidates | None = None  # of a detector

@@ -3,8 +3,9 @@
 Nothing here depends on a bundle: `predict_tiled` tiles an image for any callable model.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from blemish.dataset.sample import GOOD
 from blemish.imaging.prepare import fit_transform, map_to_image
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.imaging.tiling import MapStitcher, tile_boxes
+from blemish.inspection.lazy_map import LazyMap, upper_bound
 from blemish.inspection.manifest import InputSpec, Tiling
 from blemish.inspection.result import Outputs
 from blemish.inspection.tile_merging import DetectedBoxes, merge_tile_detections
@@ -26,10 +28,26 @@ class ImagePrediction:
     area: PixelBox
     anomaly_score: float | None = None  # of the worst tile
     class_scores: FloatArray | None = None  # (K,) of the worst tile
-    heat_map: FloatMap | None = None  # (h, w) anomaly map, or that of the worst defect class
-    mask_scores: FloatMap | None = None  # (K, h, w)
-    class_map: FloatMap | None = None  # (K, h, w) probabilities of the defect classes, of a classifier of windows
+    maps: Mapping[str, LazyMap] = field(default_factory=dict)  # by name; those of one tile are not enlarged yet
     detections: DetectedBoxes | None = None
+
+    @property
+    def heat_map(self) -> FloatMap | None:
+        """(h, w) anomaly map, or that of the worst defect class."""
+        return self._values("heat_map")
+
+    @property
+    def mask_scores(self) -> FloatMap | None:
+        """(K, h, w)."""
+        return self._values("mask_scores")
+
+    @property
+    def class_map(self) -> FloatMap | None:
+        """(K, h, w) probabilities of the defect classes, of a classifier of windows."""
+        return self._values("class_map")
+
+    def _values(self, name: str) -> FloatMap | None:
+        return self.maps[name].values if name in self.maps else None
 
 
 class Stitcher:
@@ -58,8 +76,9 @@ class Stitcher:
         self._crop, self._image_size = crop, image_size
         self._anomaly_score: float | None = None
         self._class_scores: FloatArray | None = None
-        self._maps: dict[str, FloatMap] = {}
+        self._maps: dict[str, LazyMap] = {}
         self._stitchers: dict[str, MapStitcher] = {}
+        self._bounds: dict[str, float] = {}  # of the maps that are stitched
         self._detections: list[tuple[DetectedBoxes, PixelBox]] = []
 
     def add(self, index: int, outputs: Outputs) -> None:
@@ -87,14 +106,15 @@ class Stitcher:
 
     def finish(self) -> ImagePrediction:
         """The prediction for the image from all tiles added."""
-        maps = self._maps | {name: stitcher.result() for name, stitcher in self._stitchers.items()}
+        stitched = {name: LazyMap.of(own.result(), self._bounds[name]) for name, own in self._stitchers.items()}
+        maps = self._maps | stitched
         detections = None
         if len(self._detections) == 1:
             detections = self._detections[0][0]
         elif self._detections:
             by_tile, tiles = zip(*self._detections, strict=True)
             detections = merge_tile_detections(by_tile, tiles, self._area)
-        prediction = ImagePrediction(self._area, self._anomaly_score, self._class_scores, detections=detections, **maps)
+        prediction = ImagePrediction(self._area, self._anomaly_score, self._class_scores, maps, detections)
         if self._crop is None or self._image_size is None:
             return prediction
         return _crop_to_image(prediction, self._crop, self._image_size)
@@ -107,16 +127,18 @@ class Stitcher:
         return outputs.class_map is None or self._windows
 
     def _place(self, name: str, index: int, values: FloatMap) -> None:
-        """Add a tile's map (..., h, w) to that of the area."""
+        """Add a tile's map (..., h, w) to that of the area; that of a single tile waits until it is needed.
+
+        Those of several are blended as they come: kept as they are, they would take more memory than the map.
+        """
         x0, y0, x1, y1 = self.tiles[index]
         size = (y1 - y0, x1 - x0)
-        if values.ndim == 2:
-            full = self._to_tile(values, size)
-        else:
-            full = np.stack([self._to_tile(layer, size) for layer in values])
         if self._tiling is None or len(self.tiles) == 1:
-            self._maps[name] = full
+            self._maps[name] = LazyMap(partial(self._enlarge, values, size), upper_bound(values))
             return
+        before = self._bounds.get(name, 0.0)  # 0 is where no tile is
+        self._bounds[name] = float(np.maximum(before, upper_bound(values)))  # NaN stays
+        full = self._enlarge(values, size)
         left, top, right, bottom = self._area
         if name not in self._stitchers:
             tile = self._tiling
@@ -124,6 +146,14 @@ class Stitcher:
                 bottom - top, right - left, tile.height, tile.width, tile.overlap, values.shape[:-2]
             )
         self._stitchers[name].add((x0 - left, y0 - top, x1 - left, y1 - top), full)
+
+    def _enlarge(self, values: FloatMap, size: tuple[int, int]) -> FloatMap:
+        """A map (..., h, w) of a tile of `size` (height, width) as (..., height, width)."""
+        if values.ndim == 2:
+            return self._to_tile(values, size)
+        if len(values) == 1:
+            return self._to_tile(values[0], size)[None]
+        return np.stack([self._to_tile(layer, size) for layer in values])
 
     def _to_tile(self, values: FloatMap, size: tuple[int, int]) -> FloatMap:
         if values.shape == (1, 1):
@@ -193,12 +223,13 @@ def _crop_to_image(prediction: ImagePrediction, crop: RotatedCrop, size: tuple[i
     """A prediction in coordinates of a rotated crop in those of its image of `size` (height, width)."""
     height, width = size
 
-    def to_image(values: FloatMap | None) -> FloatMap | None:
-        if values is None:
-            return None
+    def to_image(values: FloatMap) -> FloatMap:
         if values.ndim == 2:
             return crop.map_to_image(values, size)
         return np.stack([crop.map_to_image(layer, size) for layer in values])
+
+    def lazily(own: LazyMap) -> LazyMap:
+        return LazyMap(lambda: to_image(own.values), own.bound)
 
     detections = prediction.detections
     if detections is not None:
@@ -208,9 +239,7 @@ def _crop_to_image(prediction: ImagePrediction, crop: RotatedCrop, size: tuple[i
     return replace(
         prediction,
         area=(0, 0, width, height),
-        heat_map=to_image(prediction.heat_map),
-        mask_scores=to_image(prediction.mask_scores),
-        class_map=to_image(prediction.class_map),
+        maps={name: lazily(own) for name, own in prediction.maps.items()},
         detections=detections,
     )
 
