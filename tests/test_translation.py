@@ -56,6 +56,16 @@ def test_no_translation_is_left_of_a_text_that_is_gone(catalogue: Catalog) -> No
     assert stale == set()
 
 
+def test_the_chinese_texts_have_one_word_for_one_thing() -> None:
+    """Synonyms of the words in the glossary: 工件 part, 工位 station, 热力图 heat map, 得分 score, 标准样件集 golden set,
+    模型包 bundle, 掩膜 mask."""
+    synonyms = ("零件", "检测站", "热图", "分数", "黄金样件", "金样", "交付文件", "掩码", "拒收阈值")
+    folder = translation.LOCALE / "zh" / "LC_MESSAGES"
+    texts = [folder / "blemish.po", *(SOURCE.parents[1] / "docs" / "zh").glob("*.md")]
+    found = {word: file.name for file in texts for word in synonyms if word in file.read_text(encoding="utf-8")}
+    assert found == {}
+
+
 def test_a_catalogue_file_is_all_that_a_language_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "de" / "LC_MESSAGES" / "blemish.po"
     file.parent.mkdir(parents=True)

@@ -12,6 +12,7 @@ FloatImage = NDArray[np.float32]  # (H, W, C) in [0, 1]
 FloatMap = NDArray[np.float32]  # (H, W) or (..., H, W): scores, probabilities or coverage by pixel
 FloatArray = NDArray[np.float32]  # of any shape, as graphs take and give it
 Mask = NDArray[np.bool_]  # (H, W)
+ClassMap = NDArray[np.uint8]  # (H, W): 0 for no defect, k for the k-th class
 Flags = NDArray[np.bool_]  # (N,): a yes or no for each of N items
 Scores = NDArray[np.float64]  # (N,)
 Boxes = NDArray[np.float64]  # (N, 4) x0 y0 x1 y1 in pixels, x1 and y1 exclusive

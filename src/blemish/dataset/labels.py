@@ -24,6 +24,7 @@ class LabelEvidence(StrEnum):
     MASK = "mask"
     EMPTY_MASK = "empty mask"
     CONVENTION = "layout convention"  # it has no annotation, which means good in this layout
+    PERSON = "person"  # on the labelling page of a station
     OPTION = "option"  # it has no annotation, and `unlabelled` is "good"
     NONE = "none"  # nothing: it is neither good nor defective
 

@@ -141,7 +141,7 @@ class DatasetView:
         t = self.page.t
         samples = [s for s in self.dataset.samples if self.label in ("", s.label)]
         shown = samples[self.first : self.first + TILES]
-        pictures = await asyncio.to_thread(lambda: [_picture(sample) for sample in shown])
+        pictures = await asyncio.to_thread(lambda: [sample_picture(sample) for sample in shown])
         with div("tiles").props("data-name=gallery"):
             for sample, source in zip(shown, pictures, strict=True):
                 with div("thumb"):
@@ -156,7 +156,7 @@ class DatasetView:
         pager(self.first + 1, last, len(samples), partial(self._turn, -TILES), partial(self._turn, TILES))
 
     async def _enlarge(self, sample: Sample) -> None:
-        source = await asyncio.to_thread(_picture, sample, LARGE_SIDE)
+        source = await asyncio.to_thread(sample_picture, sample, LARGE_SIDE)
         with dialog(sample.image.name, width=1400) as window:
             if source is not None:
                 ZoomImage(source).props("data-name=enlarged")
@@ -183,7 +183,7 @@ def _findings(page: PageSession, found: Audit) -> None:
                 ui.label(" = ".join(line["images"]) if isinstance(line, dict) else str(line)).classes("mono")
 
 
-def _picture(sample: Sample, side: int = SIDE) -> str | None:
+def sample_picture(sample: Sample, side: int = SIDE) -> str | None:
     """The image with its defects outlined, as a data URI, or None where it cannot be read."""
     try:
         image = read_image(sample.image)

@@ -7,15 +7,17 @@ export default {
       <img ref="image" :src="source" @load="fit" @error="$emit('problem')" draggable="false" style="width:100%; border-radius:6px"/>
       <img v-if="heat" v-show="heatShown" :src="heat" draggable="false" :style="heatStyle"/>
       <canvas ref="mask" :style="layer + '; opacity:.55'"></canvas>
+      <img v-if="proposal" :src="proposal" draggable="false" :style="layer + '; opacity:.4; pointer-events:none'"/>
       <canvas ref="top" :style="layer + '; cursor:' + (tool === 'move' ? 'grab' : 'crosshair')" @pointerdown="down" @pointermove="move" @pointerup="up"
         @pointercancel="up" @pointerleave="leave" @dblclick="closePolygon"></canvas>
      </div>
     </div>`,
-  props: { source: String, mask: String, heat: String, tool: String, size: Number, heatShown: Boolean, maskShown: Boolean },
+  props: { source: String, mask: String, heat: String, tool: String, size: Number, heatShown: Boolean, maskShown: Boolean,
+    coloured: Boolean, colour: String, proposal: String },
   data() {
     return {
       layer: "position:absolute; inset:0; width:100%; height:100%",
-      past: [], forgotten: false, polygon: [], last: null, cursor: null, changed: false,
+      past: [], forgotten: false, polygon: [], last: null, cursor: null, changed: false, corner: null,
       zoomed: 1, offset: [0, 0], panned: null, dragged: null,
     };
   },
@@ -42,7 +44,9 @@ export default {
       const found = new Image();
       found.onload = () => {
         const context = this.$refs.mask.getContext("2d");
+        context.imageSmoothingEnabled = !this.coloured;
         context.drawImage(found, 0, 0, width, height);
+        if (this.coloured) return this.$emit("ready");
         const pixels = context.getImageData(0, 0, width, height);
         for (let i = 0; i < pixels.data.length; i += 4) {
           const inside = pixels.data[i] > 127;
@@ -89,6 +93,10 @@ export default {
       const point = this.at(event);
       if (this.tool === "move" || event.button > 0) {
         this.panned = [event.clientX - this.offset[0], event.clientY - this.offset[1]];
+      } else if (this.tool === "box") {
+        this.corner = point;
+      } else if (this.tool === "point" || this.tool === "class") {
+        this.$emit(this.tool, this.shares(point));
       } else if (this.tool === "polygon") {
         const near = ([x, y]) => Math.hypot(point[0] - x, point[1] - y) < 10 * this.grain();
         const index = this.polygon.findIndex(near);
@@ -114,17 +122,36 @@ export default {
     },
     up() {
       if (this.last) this.done();
+      if (this.corner && this.cursor) this.$emit("box", [...this.shares(this.corner), ...this.shares(this.cursor)]);
+      this.corner = null;
       const { index, moved } = this.dragged || {};
       if (index === 0 && !moved && this.polygon.length > 2) this.closePolygon();
       this.last = this.panned = this.dragged = null;
       this.paintTop();
+    },
+    shares([x, y]) { return [x / this.$refs.top.width, y / this.$refs.top.height]; },
+    // Draw another picture over the mask, such as pixels that the station found.
+    add(source) {
+      return new Promise((resolve) => {
+        const found = new Image();
+        found.onload = () => {
+          const { width, height } = this.$refs.mask, context = this.$refs.mask.getContext("2d");
+          this.remember();
+          context.imageSmoothingEnabled = false;
+          context.drawImage(found, 0, 0, width, height);
+          this.done();
+          resolve(true);
+        };
+        found.onerror = () => resolve(false);
+        found.src = source;
+      });
     },
     leave() { this.cursor = null; this.paintTop(); },
     paint(draw) {
       const context = this.$refs.mask.getContext("2d");
       context.save();
       context.globalCompositeOperation = this.tool === "erase" ? "destination-out" : "source-over";
-      context.strokeStyle = context.fillStyle = "rgb(225,29,72)";
+      context.strokeStyle = context.fillStyle = this.colour;
       draw(context);
       context.restore();
     },
@@ -182,6 +209,11 @@ export default {
         context.stroke();
         context.fillStyle = "#38bdf8";
         for (const [x, y] of this.polygon) context.fillRect(x - 3 * line, y - 3 * line, 6 * line, 6 * line);
+      } else if (["box", "point", "class"].includes(this.tool)) {
+        if (this.corner && this.cursor) {
+          const [x, y] = this.corner;
+          context.strokeRect(x, y, this.cursor[0] - x, this.cursor[1] - y);
+        }
       } else if (this.cursor && this.tool !== "move") {
         context.beginPath();
         context.arc(...this.cursor, this.radius(), 0, 7);

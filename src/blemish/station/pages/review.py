@@ -26,6 +26,7 @@ from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import (
     HEAT_OUTPUTS,
     alarm,
+    blurring,
     choice_toggle,
     dialog,
     div,
@@ -36,6 +37,7 @@ from blemish.station.pages.widgets import (
     measurement_table,
     panel,
     part_name,
+    tool_button,
     two_columns,
     verdict_badge,
 )
@@ -197,16 +199,16 @@ class ReviewPage:
             self.tools = choice_toggle({tool: t(name) for tool, name in TOOLS.values()}, "brush")
             self.tools.on_value_change(lambda e: self._set("tool", e.value))
             self.tools.on("click", js_handler="() => document.activeElement.blur()")
-            _tool_button(t("undo"), "undo", lambda: self.editor and self.editor.run_method("undo"))
-            _tool_button(t("clear"), "layers_clear", lambda: self.editor and self.editor.run_method("clear"))
-            _tool_button(t("zoom"), "zoom_in", lambda: self.editor and self.editor.run_method("zoom", 1.5))
-            _tool_button(t("whole picture"), "zoom_out_map", lambda: self.editor and self.editor.run_method("whole"))
+            tool_button(t("undo"), "undo", lambda: self.editor and self.editor.run_method("undo"))
+            tool_button(t("clear"), "layers_clear", lambda: self.editor and self.editor.run_method("clear"))
+            tool_button(t("zoom"), "zoom_in", lambda: self.editor and self.editor.run_method("zoom", 1.5))
+            tool_button(t("whole picture"), "zoom_out_map", lambda: self.editor and self.editor.run_method("whole"))
             self.width = ui.slider(min=1, max=100, value=12, on_change=lambda e: self._set("size", float(e.value)))
             self.width.style("width: 110px; margin: 0 8px").props(f'aria-label="{t("width of the brush")}"')
             self.heat = ui.switch(t("heat map"), on_change=lambda e: self._set("heatShown", bool(e.value)))
             self.heat.props("dense data-name=heat")
         heat = bool(HEAT_OUTPUTS & set(row.recipe.bundle.manifest["outputs"]))
-        self.editor = MaskEditor(row.id, heat).props("data-name=editor")
+        self.editor = MaskEditor.of_inspection(row.id, heat).props("data-name=editor")
 
     def _label_form(self, row: InspectionRow) -> None:
         t = self.page.t
@@ -216,7 +218,7 @@ class ReviewPage:
                     button = ui.button(t(label), on_click=partial(self._choose, label)).props("no-caps dense")
                     with button.style("padding: 4px 12px"):
                         ui.html(f"<kbd style='margin-left:8px;color:#334155'>{number or 'G'}</kbd>", sanitize=False)
-                    self.buttons[label] = _blurring(button)
+                    self.buttons[label] = blurring(button)
                 if len(self.labels) > MAX_BUTTONS + 1:
                     found = ui.select(
                         {name: t(name) for name in self.labels}, label=t("Search classes"), with_input=True
@@ -344,15 +346,6 @@ class ReviewPage:
 
     def _set_width(self, factor: float) -> None:
         self.width.value = min(100.0, max(1.0, float(self.width.value) * factor))
-
-
-def _tool_button(name: str, icon: str, on_click: Callable[[], object]) -> None:
-    _blurring(ui.button(icon=icon, on_click=on_click).props(f'flat dense aria-label="{name}"').tooltip(name))
-
-
-def _blurring(button: ui.button) -> ui.button:
-    """A button that loses the focus after a click, so that keys go to the page again."""
-    return button.on("click", js_handler="(event) => event.currentTarget.blur()")
 
 
 async def _download(folder: object) -> None:

@@ -82,7 +82,7 @@ def metric_tile(name: str, value: str, note: str = "", tone: str = "") -> None:
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: bool = True) -> None:
     """A table of numbers, or of names and texts without `numbers`; the first column holds names."""
-    with div("scroll"), ui.element("table").classes("table" if numbers else "table facts"):
+    with div("table-box"), ui.element("table").classes("table" if numbers else "table facts"):
         for kind, cells in [*([("th", header)] if header else []), *(("td", row) for row in rows)]:
             with ui.element("tr"):
                 for column, text in enumerate(cells):
@@ -214,6 +214,15 @@ def choice_toggle(options: dict[str, str], value: str) -> ui.toggle:
     toggle = ui.toggle(options, value=value)
     toggle.props("no-caps dense unelevated toggle-color=primary padding='3px 10px'")
     return toggle
+
+
+def tool_button(name: str, icon: str, on_click: Callable[[], object]) -> None:
+    blurring(ui.button(icon=icon, on_click=on_click).props(f'flat dense aria-label="{name}"').tooltip(name))
+
+
+def blurring(button: ui.button) -> ui.button:
+    """A button that loses the focus after a click, so that keys go to the page again."""
+    return button.on("click", js_handler="(event) => event.currentTarget.blur()")
 
 
 def line_chart(names: Sequence[str], series: list[dict[str, Any]], height: int) -> None:

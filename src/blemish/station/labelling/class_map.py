@@ -1,0 +1,56 @@
+"""Defect pixels of an image by class, as they are painted: 0 for none, k for the k-th class."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from blemish.arrays import ClassMap, Mask
+from blemish.geometry import Rle, connected_regions, encode_mask, shape_mask
+
+MAX_CLASSES = 254
+# Apart from each other also for people who confuse red and green (Okabe and Ito 2008).
+COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#E69F00", "#0072B2", "#FFFFFF")
+
+
+def class_colour(index: int) -> str:
+    """The colour of the k-th class, from 0."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def draw_shapes(shapes: Sequence[Rle], classes: Sequence[str], size: tuple[int, int]) -> ClassMap:
+    """The class map of shapes; later ones cover earlier ones. ValueError for a class that is not listed."""
+    found = np.zeros(size, np.uint8)
+    for shape in shapes:
+        found[shape_mask(shape, size)] = classes.index(shape.label) + 1
+    return found
+
+
+def split_defects(classes_of: ClassMap, classes: Sequence[str]) -> list[Rle]:
+    """Each 8-connected region of a class as one defect."""
+    shapes = []
+    for index, name in enumerate(classes, 1):
+        pixels = np.asarray(classes_of == index)
+        if pixels.any():
+            shapes += [encode_mask(region, name) for region in connected_regions(pixels)]
+    return shapes
+
+
+def paint_over(classes_of: ClassMap, painted: Mask, index: int) -> ClassMap:
+    """The map after painting: pixels that are new get the class, those that were erased none, the others stay."""
+    return np.where(painted, np.where(classes_of > 0, classes_of, index), 0).astype(np.uint8)
+
+
+def resize_map(classes_of: ClassMap, size: tuple[int, int]) -> ClassMap:
+    if classes_of.shape == size:
+        return classes_of
+    return np.asarray(cv2.resize(classes_of, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def colour_png(classes_of: ClassMap) -> bytes:
+    """The map as a PNG of the classes' colours, transparent where there is no defect."""
+    table = np.zeros((MAX_CLASSES + 2, 4), np.uint8)
+    for index in range(1, MAX_CLASSES + 1):
+        colour = class_colour(index - 1).lstrip("#")
+        table[index] = [*bytes.fromhex(colour), 255]
+    return bytes(cv2.imencode(".png", cv2.cvtColor(table[classes_of], cv2.COLOR_RGBA2BGRA))[1].tobytes())

@@ -1,0 +1,437 @@
+"""Labelling one image after the other: class, pixels, split and group, with help by the recipe and by segmentation."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import cv2
+import numpy as np
+from nicegui import ui
+from nicegui.events import GenericEventArguments, KeyEventArguments
+
+from blemish.arrays import ClassMap, Mask
+from blemish.dataset.sample import DEFECT, GOOD, SPLITS
+from blemish.errors import BlemishError, DataError
+from blemish.imaging.read import image_header, read_image
+from blemish.inspection.result import Inspection
+from blemish.station.auth import User
+from blemish.station.labelling.box_segmentation import segment_box
+from blemish.station.labelling.class_map import class_colour, colour_png, paint_over, resize_map, split_defects
+from blemish.station.labelling.journal import DrawnDefect, ImageLabel
+from blemish.station.labelling.project import read_class_map
+from blemish.station.pages.label_state import LabellingState, png_uri
+from blemish.station.pages.mask_editor import SIDE, MaskEditor, Tool
+from blemish.station.pages.session import PageSession
+from blemish.station.pages.widgets import blurring, choice_toggle, div, hint, panel, tool_button, two_columns
+from blemish.station.recipes import active_recipe
+from blemish.station.repository import decode_mask
+
+MAX_BUTTONS = 9  # classes that a key chooses
+TOOLS: dict[str, tuple[Tool, str]] = {
+    "b": ("brush", "Brush"),
+    "e": ("erase", "Eraser"),
+    "p": ("polygon", "Polygon"),
+    "x": ("box", "Box"),
+    "c": ("point", "Click"),
+    "f": ("class", "Set class"),
+    "v": ("move", "move"),
+}
+KEYS = (
+    ("Enter", "save and continue"), ("S", "skip"), ("U", "back"), ("Esc", "all images"), ("G", "good"),
+    ("1 … 9", "defect class"), ("A", "accept the proposal"), ("B", "Brush"), ("E", "Eraser"), ("P", "Polygon"),
+    ("X", "Box"), ("C", "Click"), ("F", "Set class"), ("V", "move"), ("+ −", "zoom"), ("0", "whole picture"),
+    ("[ ]", "width of the brush"), ("Z", "undo"), ("M", "mask"),
+)  # fmt: skip
+
+
+class LabelEditor:
+    """`images` are labelled in their order, from `index`; `on_close` shows all images again."""
+
+    def __init__(
+        self, page: PageSession, state: LabellingState, images: list[str], index: int,
+        on_close: Callable[[], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self.page = page
+        self.state = state
+        self.images = images
+        self.index = index
+        self.on_close = on_close
+        self.saving = False
+        self.label = ""  # of the image, and of what is painted next; "": none is chosen yet
+        self.classes: tuple[str, ...] = ()
+        self.size = (1, 1)  # of the image
+        self.original: ClassMap = np.zeros((1, 1), np.uint8)  # of the image's size
+        self.painted: ClassMap = np.zeros((1, 1), np.uint8)  # of the size of the picture on the page
+        self.changed = False
+        self.proposal: ClassMap | None = None
+        self.buttons: dict[str, ui.button] = {}
+        self.split: str | None = None
+        self.group = ""
+        self.note = ""
+        self.editor: MaskEditor
+        self.tools: ui.toggle
+        self.width: ui.slider
+        self.other: ui.input
+        self.class_bar: ui.element
+        self.proposed: ui.label
+        self.helper: ui.toggle | None = None
+        self.save = page.handler("operator", self._save)
+        self.actions: dict[str, Callable[[], object]] = {
+            "Enter": self.save, "s": self._skip, "u": self._back, "Escape": self._close,
+            "a": page.handler("operator", self._accept),
+            "g": lambda: self._choose(GOOD),
+            "m": lambda: self.editor.set("maskShown", not self.editor.get("maskShown")),
+            "z": lambda: self.editor.run_method("undo"),
+            "+": lambda: self.editor.run_method("zoom", 1.5),
+            "-": lambda: self.editor.run_method("zoom", 1 / 1.5),
+            "0": lambda: self.editor.run_method("whole"),
+            "[": lambda: self._set_width(1 / 1.5),
+            "]": lambda: self._set_width(1.5),
+        }  # fmt: skip
+
+    @property
+    def image(self) -> str:
+        return self.images[self.index]
+
+    @ui.refreshable_method
+    async def content(self) -> None:
+        state = self.state
+        sample = state.sample(self.image)
+        project = state.project
+        self.classes = project.classes()
+        try:
+            self.size = (await asyncio.to_thread(image_header, sample.image)).size
+            read = partial(read_class_map, sample, self.classes[1:], self.size)
+            self.original = await asyncio.to_thread(read)
+        except BlemishError as error:
+            with panel(self.image):
+                hint(str(error))
+                self._buttons()
+            return
+        scale = min(1.0, SIDE / max(self.size))
+        self.painted = resize_map(
+            self.original, (max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale)))
+        )
+        self.changed, self.proposal, self.buttons = False, None, {}
+        latest = project.journal.latest(self.image)
+        self.split, self.group = sample.split, sample.group or ""
+        self.note = latest.note if latest is not None and not state.independent else ""
+        with two_columns() as (left, right):
+            with left, panel(f"{self.image}  ({self.index + 1} / {len(self.images)})"):
+                self._picture()
+            with right:
+                self._form(sample.labels or ((sample.label,) if sample.label else ()))
+                self._others()
+        ui.timer(0.05, self._propose, once=True)
+
+    def _picture(self) -> None:
+        t, project = self.page.t, self.state.project
+        with div("bar"):
+            self.tools = choice_toggle({tool: t(name) for tool, name in TOOLS.values() if self._has(tool)}, "brush")
+            self.tools.props("data-name=tools").on_value_change(lambda e: self.editor.set("tool", e.value))
+            self.tools.on("click", js_handler="() => document.activeElement.blur()")
+            tool_button(t("undo"), "undo", lambda: self.editor.run_method("undo"))
+            tool_button(t("clear"), "layers_clear", lambda: self.editor.run_method("clear"))
+            tool_button(t("zoom"), "zoom_in", lambda: self.editor.run_method("zoom", 1.5))
+            tool_button(t("whole picture"), "zoom_out_map", lambda: self.editor.run_method("whole"))
+            self.width = ui.slider(
+                min=1, max=100, value=12, on_change=lambda e: self.editor.set("size", float(e.value))
+            )
+            self.width.style("width: 110px; margin: 0 8px").props(f'aria-label="{t("width of the brush")}"')
+            if self._has("point"):
+                helpers = {"grabcut": "GrabCut", "segmenter": t("segmenter")}
+                self.helper = choice_toggle(helpers, "segmenter").props("data-name=helper")
+        query = urlencode({"image": self.image, "side": SIDE})
+        source = f"/v1/labelling/{project.name}/picture?{query}"
+        self.editor = MaskEditor(source, png_uri(colour_png(self.painted)), coloured=True).props("data-name=editor")
+        for event, work in (("box", self._segment), ("point", self._segment), ("class", self._set_class)):
+            self.editor.on(event, partial(self._on_drawn, work))
+        with div("bar"):
+            self.proposed = ui.label("").classes("soft").props("data-name=proposed role=status")
+
+    def _has(self, tool: Tool) -> bool:
+        return tool != "point" or self.page.station.segmenter is not None
+
+    def _form(self, labels: tuple[str, ...]) -> None:
+        t = self.page.t
+        with panel(t("True class")):
+            self.class_bar = div("bar").props("data-name=classes")
+            with self.class_bar:
+                for number, label in enumerate(self.classes):
+                    button = ui.button(t(label), on_click=partial(self._choose, label)).props("no-caps dense")
+                    with button.style("padding: 4px 12px"):
+                        if number:
+                            colour = class_colour(number - 1)
+                            ui.html(f"<span style='color:{colour}; margin-left:6px'>■</span>", sanitize=False)
+                        if number <= MAX_BUTTONS:
+                            key = f"<kbd style='margin-left:8px;color:#334155'>{number or 'G'}</kbd>"
+                            ui.html(key, sanitize=False)
+                    self.buttons[label] = blurring(button)
+            self.other = ui.input(placeholder=t("another class")).props("dense outlined data-name=other-class")
+            self.other.style("width: 180px").on("keydown.enter.stop", self.page.handler("operator", self._add_class))
+            with div("bar"):
+                splits = {"": t("no split"), **{name: t(name) for name in SPLITS}}
+                split = ui.select(splits, value=self.split or "", label=t("split"))
+                split.props("dense outlined options-dense data-name=split").style("width: 130px")
+                split.on_value_change(lambda e: setattr(self, "split", e.value or None))
+                group = ui.input(t("group")).bind_value(self, "group").style("width: 130px")
+                group.props("dense outlined data-name=group").on("keydown.enter.stop", self.save)
+            note = ui.input(t("Note")).props("dense outlined data-name=note").bind_value(self, "note")
+            note.on("keydown.enter.stop", self.save)
+            self._buttons()
+            with ui.expansion(t("Keys"), icon="keyboard").props("dense").classes("soft"), div("bar"):
+                for key, meaning in KEYS:
+                    with ui.element("span"):
+                        ui.html(f"<kbd>{key}</kbd> {t(meaning)}", sanitize=False)
+        self.label = ""
+        if labels:
+            self._show_class(labels[0] if labels[0] in self.classes else DEFECT)
+
+    def _buttons(self) -> None:
+        t = self.page.t
+        with div("bar"):
+            ui.button(t("Save and continue"), icon="check", on_click=self.save).props("no-caps data-name=save")
+            ui.button(t("Skip"), on_click=self._skip).props("no-caps flat data-name=skip")
+            ui.button(t("Back"), icon="undo", on_click=self._back).props("no-caps flat").set_enabled(self.index > 0)
+            ui.button(t("All images"), icon="grid_view", on_click=self._close).props("no-caps flat data-name=close")
+
+    def _others(self) -> None:
+        t, given = self.page.t, self.state.project.journal.of_image(self.image)
+        rules = {rule.name: rule for rule in self.state.project.book}
+        with panel(t("Labels of this image")):
+            if self.state.independent:
+                hint(t("What others said is hidden."))
+            for label in given.values():
+                if label.person == self.state.person or not self.state.independent:
+                    names = ", ".join(map(t, label.labels)) or t("no label")
+                    hint(f"{label.time.astimezone():%Y-%m-%d %H:%M} {label.person}: {names} {label.note}")
+            hint(f"{t('Evidence')}: {t(str(self.state.sample(self.image).evidence or 'none'))}")
+        if rules:
+            with panel(t("Label book")):
+                for rule in rules.values():
+                    ui.label(t(rule.name)).style("font-weight: 600")
+                    for text in filter(None, (rule.rule, rule.borderline and f"{t('borderline')}: {rule.borderline}")):
+                        hint(text)
+
+    async def _choose(self, label: str) -> None:
+        """What was painted before keeps its class; what was painted without one gets this."""
+        if self.label not in ("", GOOD) and label != self.label:
+            await self._sync()
+        self._show_class(label)
+
+    def _show_class(self, label: str) -> None:
+        self.label = label
+        if label != GOOD:
+            self.editor.set("colour", class_colour(self.classes.index(label) - 1))
+        for name, button in self.buttons.items():
+            button.props("unelevated", remove="outline") if name == label else button.props("outline")
+
+    async def _add_class(self, user: User) -> None:
+        name = self.other.value.strip()[:200]
+        if not name or not name.isprintable():
+            raise DataError(self.page.t("Enter the name of the class."))
+        if self.label not in ("", GOOD):
+            await self._sync()
+        if name not in self.classes:
+            self.classes = (*self.classes, name)
+            with self.class_bar:
+                button = ui.button(name, on_click=partial(self._choose, name)).props("no-caps dense")
+                self.buttons[name] = blurring(button.style("padding: 4px 12px"))
+        self.other.set_value("")
+        self.other.run_method("blur")  # so that keys go to the page again
+        self._show_class(name)
+
+    async def _sync(self) -> None:
+        """Take over what was painted and erased on the page; new pixels get the chosen class."""
+        content = await self.editor.painted_mask()
+        if content is None:
+            return
+        painted = decode_mask(content)
+        before = resize_map(self.painted, painted.shape)
+        index = self.classes.index(self.label) if self.label not in ("", GOOD) else 0
+        if not index and (painted & (before == 0)).any():
+            raise DataError(self.page.t("Choose the class of what is painted, or erase it."))
+        self.painted = paint_over(before, painted, index)
+        self.changed = True
+
+    async def _save(self, user: User) -> None:
+        if self.saving:
+            return
+        self.saving = True
+        try:
+            await self._save_label()
+        finally:
+            self.saving = False
+
+    async def _save_label(self) -> None:
+        t, state = self.page.t, self.state
+        if not state.person:
+            raise DataError(t("Enter your name."))
+        if self.label != GOOD:
+            await self._sync()
+        elif await self._any_pixels():
+            raise DataError(t("A good image has no defect pixels; erase them, or choose a class."))
+        found = resize_map(self.painted, self.size) if self.changed else self.original
+        shapes = [] if self.label == GOOD else await asyncio.to_thread(split_defects, found, self.classes[1:])
+        labels = tuple(dict.fromkeys(shape.label for shape in shapes))
+        if len(labels) == 1 and self.label and self.label not in labels:  # all that is drawn is of another class
+            shapes = [replace(shape, label=self.label) for shape in shapes]
+        elif len(labels) > 1 and self.label not in labels:
+            raise DataError(t("Nothing of class {name} is drawn; set the class of what is.", name=t(self.label)))
+        labels = tuple(dict.fromkeys(shape.label for shape in shapes)) or ((self.label,) if self.label else ())
+        if not labels:
+            raise DataError(t("Choose a class."))
+        label = ImageLabel(
+            image=self.image, person=state.person, labels=labels, split=self.split, group=self.group.strip() or None,
+            drawn=tuple(map(DrawnDefect.of, shapes)) or None, note=self.note.strip()[:2000],
+        )  # fmt: skip
+        await asyncio.to_thread(state.project.journal.add, [label])
+        self.page.notify(t("Saved: {label}", label=", ".join(map(t, labels))))
+        await self._skip()
+
+    async def _any_pixels(self) -> bool:
+        content = await self.editor.painted_mask()
+        return bool(self.painted.any()) if content is None else bool(decode_mask(content).any())
+
+    async def _skip(self) -> None:
+        if self.index + 1 >= len(self.images):
+            self.page.notify(self.page.t("That was the last of these images."))
+            await self._close()
+            return
+        self.index += 1
+        await self.content.refresh()
+
+    async def _back(self) -> None:
+        if self.index:
+            self.index -= 1
+            await self.content.refresh()
+
+    async def _close(self) -> None:
+        await self.on_close()
+
+    async def _propose(self) -> None:
+        """Show the refined regions that the active recipe finds, for one key to accept."""
+        image, t = self.image, self.page.t
+        recipe = await self.page.read(active_recipe)
+        if recipe is None:
+            return
+        try:
+            inspector = await asyncio.to_thread(self.page.station.service.inspectors.get, recipe)
+            path = self.state.project.samples[image].image
+            found: Inspection = await asyncio.to_thread(inspector.inspect, path)
+        except BlemishError as error:
+            self.proposed.set_text(t("The active recipe cannot inspect this image: {reason}", reason=str(error)))
+            return
+        if image != self.image:
+            return  # another image is shown since
+        proposal = region_map(found, self.classes[1:], self._defect_class())
+        if found.regions and not proposal.any():
+            self.proposed.set_text(t("The active recipe gives boxes without outlines; draw with the tool Box."))
+            return
+        if not proposal.any():
+            text = t("The active recipe finds no region here: {verdict}", verdict=t(found.verdict.value))
+            self.proposed.set_text(f"{text} ({found.score:.4g})")
+            return
+        self.proposal = resize_map(proposal, self.painted.shape)
+        self.editor.set("proposal", png_uri(colour_png(self.proposal)))
+        self.proposed.set_text(t("{number} regions of the active recipe; A accepts them.", number=len(found.regions)))
+
+    def _defect_class(self) -> str:
+        return self.label if self.label not in ("", GOOD) else DEFECT
+
+    async def _accept(self, user: User) -> None:
+        """Take the proposed regions over, besides what is painted already."""
+        if self.proposal is None:
+            return
+        proposal, self.proposal = self.proposal, None
+        if self.label in ("", GOOD):
+            names = [self.classes[index] for index in np.unique(proposal[proposal > 0])]
+            self._show_class(names[0])
+        await self._add(proposal)
+        self.editor.set("proposal", "")
+        self.proposed.set_text("")
+
+    async def _add(self, found: ClassMap) -> None:
+        """Add pixels with their classes, and show them."""
+        await self._sync()
+        self.painted = np.where(self.painted > 0, self.painted, resize_map(found, self.painted.shape)).astype(np.uint8)
+        self.changed = True
+        await self.editor.run_method("add", png_uri(colour_png(self.painted)), timeout=20)
+
+    async def _on_drawn(
+        self, work: Callable[[list[float], User], Awaitable[None]], event: GenericEventArguments
+    ) -> None:
+        """A box or a point on the picture, as shares of the sides."""
+        shares = [min(1.0, max(0.0, float(value))) for value in event.args]
+        await self.page.handler("operator", lambda user: work(shares, user))()
+
+    async def _set_class(self, shares: list[float], user: User) -> None:
+        """Give the defect at a point the chosen class."""
+        await self._sync()
+        if self.label in ("", GOOD):
+            raise DataError(self.page.t("Choose a defect class first."))
+        height, width = self.painted.shape
+        x, y = min(width - 1, int(shares[0] * width)), min(height - 1, int(shares[1] * height))
+        if not self.painted[y, x]:
+            raise DataError(self.page.t("Nothing is drawn there."))
+        _, regions = cv2.connectedComponents((self.painted == self.painted[y, x]).astype(np.uint8), connectivity=8)
+        self.painted[regions == regions[y, x]] = self.classes.index(self.label)
+        self.changed = True
+        await self.editor.run_method("add", png_uri(colour_png(self.painted)), timeout=20)
+
+    async def _segment(self, shares: list[float], user: User) -> None:
+        """Find the pixels in a box, or at a point, given as shares of the image's sides."""
+        height, width = self.size
+        at = [value * side for value, side in zip(shares, (width, height) * 2, strict=False)]
+        path, station = self.state.project.samples[self.image].image, self.page.station
+        segmenter = station.segmenter if self.helper is None or self.helper.value == "segmenter" else None
+
+        def find() -> Mask:
+            pixels = read_image(path, station.settings.max_pixels)
+            if len(at) == 2:
+                if station.segmenter is None:
+                    raise DataError("no segmenter was given to the station")
+                return station.segmenter.segment_point(pixels, *at)
+            box = (
+                round(min(at[0], at[2])),
+                round(min(at[1], at[3])),
+                round(max(at[0], at[2])),
+                round(max(at[1], at[3])),
+            )
+            return segment_box(pixels, box) if segmenter is None else segmenter.segment_box(pixels, box)
+
+        mask = await asyncio.to_thread(find)
+        if self.label in ("", GOOD):
+            self._show_class(self.classes[1])
+        await self._add((mask * np.uint8(self.classes.index(self.label))).astype(np.uint8))
+
+    async def on_key(self, event: KeyEventArguments) -> None:
+        if not event.action.keydown or event.action.repeat or event.modifiers.ctrl or event.modifiers.meta:
+            return
+        key = str(event.key.name)
+        key = key.lower() if len(key) == 1 else key
+        if key.isdecimal() and 0 < int(key) < min(len(self.classes), MAX_BUTTONS + 1):
+            await self.page.handler("operator", lambda user: self._choose(self.classes[int(key)]))()
+        elif key in TOOLS and self._has(TOOLS[key][0]):
+            self.tools.value = TOOLS[key][0]
+        elif key in self.actions:
+            waiting: Any = self.actions[key]()
+            if isinstance(waiting, Awaitable) and key in ("Enter", "s", "u", "a", "g", "Escape"):
+                await waiting
+
+    def _set_width(self, factor: float) -> None:
+        self.width.value = min(100.0, max(1.0, float(self.width.value) * factor))
+
+
+def region_map(found: Inspection, classes: tuple[str, ...], default: str) -> ClassMap:
+    """The regions of an inspection as a class map of its size; a class that is not listed counts as `default`."""
+    pixels = np.zeros(found.size, np.uint8)
+    for region in found.regions:
+        x0, y0, x1, y1 = region.box
+        index = classes.index(region.label if region.label in classes and region.label != DEFECT else default) + 1
+        if region.mask is not None:
+            pixels[y0:y1, x0:x1][region.mask] = index
+    return pixels

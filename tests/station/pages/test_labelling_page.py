@@ -1,0 +1,171 @@
+"""Labelling of a data set on the pages, in a headless Chromium."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from browser import Browser
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from station_helpers import BAD_GREY, SIDE, Server, picture, wait_until
+
+from blemish.dataset.ground_truth import read_defect_mask
+from blemish.dataset.read import read_dataset
+from blemish.station.labelling.project import LabelProject
+
+
+@dataclass
+class Workplace:
+    browser: Browser
+    url: str
+    images: Path
+    project: Path
+
+    def open(self, query: str = "") -> Browser:
+        self.browser.open(f"{self.url}/labelling{query}")
+        return self.browser
+
+    def labels(self) -> LabelProject:
+        return LabelProject(self.project)
+
+
+@pytest.fixture(scope="module")
+def workplace(browser: Browser, bundle_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    folder = tmp_path_factory.mktemp("labelling")
+    images = folder / "plates"
+    images.mkdir()
+    for index in range(6):
+        (images / f"{index}.png").write_bytes(picture(defect=index >= 4, seed=index))
+    server = Server(folder / "station", "--bundle", str(bundle_file), "--images", str(images))
+    server.start()
+    yield Workplace(browser, server.url, images, folder / "station" / "labelling" / "plates")
+    server.kill()
+
+
+def canvas_of(page: Browser) -> WebElement:
+    canvas = page.until(lambda: (page.all(".mask-editor canvas") or [None, None])[1])
+    page.until(lambda: canvas.size["width"] > 100 and canvas.get_attribute("width") == str(SIDE))
+    return canvas
+
+
+def test_a_folder_is_labelled_by_keys_boxes_and_proposals(workplace: Workplace) -> None:
+    page = workplace.open()
+    page.shoot("labelling-projects")
+    page.click("[data-name=open]")
+    page.one("[data-name=images] .thumb", "5.png")
+    page.one(".alarm", "read as images without annotations")
+    page.shoot("labelling")
+    page.click("[data-name=label-these]")
+    for index in range(4):
+        page.one(".panel-title", f"{index}.png")
+        page.press("g", Keys.ENTER)
+    page.one(".panel-title", "4.png")
+    page.one("[data-name=proposed]", "1 regions of the active recipe")
+    page.press("a", Keys.ENTER)
+    page.one(".panel-title", "5.png")
+    page.fill("other-class", "dent" + Keys.ENTER)
+    page.press("x")
+    page.drag(canvas_of(page), (0.2, 0.2), (0.75, 0.6))
+    page.until(lambda: drawn_pixels(page) > 100)
+    page.shoot("labelling-editor")
+    page.fill("group", "G7" + Keys.ENTER)
+    page.one("[data-name=images] .thumb", "0.png")
+    found = workplace.labels()
+    assert [found.sample(f"{n}.png").label for n in range(6)] == ["good"] * 4 + ["defect", "dent"]
+    truth = np.zeros((SIDE, SIDE), bool)
+    truth[20:30, 20:40] = True
+    for name in ("4.png", "5.png"):
+        assert (read_defect_mask(found.sample(name), (SIDE, SIDE)) == truth).all()
+    assert found.sample("5.png").group == "G7"
+    page.check(workplace.url)
+
+
+def drawn_pixels(page: Browser) -> int:
+    return int(page.driver.execute_script(
+        "const c = document.querySelector('.mask-editor canvas'); "
+        "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 == 3 && v > 127).length"
+    ))  # fmt: skip
+
+
+def test_a_drawn_defect_gets_another_class_and_a_good_image_has_no_pixels(workplace: Workplace) -> None:
+    page = workplace.open("?project=plates")
+    page.click("[data-name=images] .thumb button", "")
+    page.one(".panel-title", "0.png")
+    canvas = canvas_of(page)
+    page.drag(canvas, (0.2, 0.8), (0.4, 0.8))
+    page.press(Keys.ENTER)
+    page.one(".q-notification", "A good image has no defect pixels")
+    page.press("1")  # dent or defect: what was painted without a class gets it
+    page.drag(canvas, (0.7, 0.2), (0.9, 0.2))
+    page.press("2", "f")
+    page.until(lambda: page.one("[data-name=tools] .bg-primary").text == "Set class")
+    page.drag(canvas, (0.8, 0.2))
+    page.press(Keys.ENTER)
+    page.one(".panel-title", "1.png")
+    sample = workplace.labels().sample("0.png")
+    assert sample.labels == workplace.labels().classes()[1:3]
+    by_class = {shape.label: shape for shape in sample.shapes or ()}
+    assert len(by_class) == 2
+    page.press(Keys.ESCAPE)
+    page.one("[data-name=images] .thumb", "0.png")
+    page.check(workplace.url)
+
+
+def test_images_are_dropped_selected_and_written_as_a_data_set(workplace: Workplace, tmp_path: Path) -> None:
+    page = workplace.open("?project=plates")
+    image = np.full((SIDE, SIDE), 60, np.uint8)
+    image[5:9, 5:9] = BAD_GREY
+    cv2.imwrite(str(tmp_path / "more plates.png"), image)
+    (tmp_path / "text.png").write_bytes(b"no image")
+    field = page.until(lambda: next(iter(page.all("[data-name=upload] input[type=file]")), None))
+    field.send_keys(str(tmp_path / "more plates.png"))
+    page.one("[data-name=images] .thumb", "more_plates.png")
+    page.all("[data-name=upload] input[type=file]")[0].send_keys(str(tmp_path / "text.png"))
+    page.one(".q-notification", "text.png")
+    page.click("button", "Select all")
+    page.click("[data-name=bulk-group]")
+    page.fill("bulk-group", "L1")
+    page.click("[data-name=apply]:not([disabled])", "Apply (7)")
+    wait_until(lambda: workplace.labels().sample("3.png").group == "L1")
+    page.click("[data-name=tab-book]")
+    page.fill("book-class", "dent")
+    page.fill("book-rule", "deeper than 0.1 mm")
+    page.click("[data-name=save-class]")
+    page.one("[data-name=book-entry]", "deeper than 0.1 mm")
+    page.shoot("labelling-book")
+    page.click("[data-name=tab-export]")
+    page.one("[data-name=tab-export]")
+    page.shoot("labelling-export")
+    page.click("[data-name=write]")
+    written = Path(page.one("[data-name=written]").text)
+    dataset = read_dataset(written)
+    labelled = {sample.image.name: sample for sample in dataset.samples}
+    assert {name: sample.group for name, sample in labelled.items()} == {f"{n}.png": "L1" for n in range(6)}
+    assert labelled["1.png"].label == "good"
+    assert read_defect_mask(labelled["4.png"], (SIDE, SIDE)).sum() == 200
+    page.check(workplace.url)
+
+
+def test_the_agreement_of_two_people_is_shown(workplace: Workplace) -> None:
+    page = workplace.open("?project=plates")
+    person = page.one("[data-name=person]")
+    person = person if person.tag_name == "input" else person.find_element("css selector", "input")
+    person.send_keys(Keys.CONTROL + "a")
+    person.send_keys("otto")
+    page.click("[data-name=independent]")
+    page.one("[data-name=images] .thumb", "unknown")  # what others said is hidden
+    page.click("[data-name=label-these]")
+    for index in range(2):
+        page.one(".panel-title", f"{index}.png")
+        page.press("g", Keys.ENTER)
+    page.one(".panel-title", "2.png")
+    page.press(Keys.ESCAPE)
+    page.click("[data-name=tab-agreement]")
+    page.click("[data-name=compare-people]")
+    assert "1 / 2" in page.one("[data-name=agreement]").text
+    page.one(".table", "0.png")
+    page.shoot("labelling-agreement")
+    page.check(workplace.url)
