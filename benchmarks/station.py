@@ -2,12 +2,16 @@
 
     python benchmarks/station.py [--bundle B --images DIR] [--seconds 20] [--sides 256 448] [--json F]
     python benchmarks/station.py --clients --kill-parts 10000 --kills 100 [--json F]
+    python benchmarks/station.py --clients --sides 256 --soak 60 [--json F]
 
 Without a bundle a memory bank is trained for each side of a small synthetic set. Server, clients and the plain
 inspector share this machine's processors, and the plain inspector reads the same files. They run in turns, two seconds
 each, and the ratio is the median of those of neighbouring turns, so that it holds on a machine with other work too.
 One client sends one part at a time, so it is compared with the inspector called for one image at a time; several
 clients with the inspector's stream of batches.
+
+The soak sends parts at half of the rate that the station reaches, for so many minutes, and measures the resident memory
+and the open files of its process; the slope is that of a straight line through all but the first sixth of the time.
 """
 
 import argparse
@@ -33,6 +37,7 @@ from rich.table import Table
 PORT = 8097
 COLUMNS = ("clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio", "ms an image", "service, ms")
 TURN_S = 2.0
+SOAK_CLIENTS, SOAK_SAMPLE_S = 4, 10.0
 Row = dict[str, object]
 SERVE = "import typer; from blemish.cli.serve import serve; typer.run(serve)"
 
@@ -46,6 +51,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--kill-parts", type=int, default=0, help="parts to inspect while the station is killed")
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument(
+        "--soak", type=float, default=0, help="minutes at half load; memory and open files are measured"
+    )
     parser.add_argument("--json", type=Path, help="append each row to this file")
     given = parser.parse_args()
     rows = []
@@ -57,6 +65,8 @@ def main() -> None:
             of = {"set": given.images.name if given.bundle else f"rendered metal, {side} px"}
             rows += [of | throughput(folder, bundle, files, given.seconds, count) for count in given.clients]
         show(rows)
+        if given.soak:
+            rows.append(soak(folder, bundle, files, 60 * given.soak))
         if given.kill_parts:
             rows.append(killed(folder, bundle, files, given.kill_parts, given.kills))
     if given.json is not None:
@@ -171,8 +181,8 @@ def send(connection: http.client.HTTPConnection, content: bytes, part_id: str) -
     return answer.status, answer.read()
 
 
-def load(files: list[Path], clients: int, seconds: float) -> tuple[float, list[float]]:
-    """Parts a second, and the latencies in ms."""
+def load(files: list[Path], clients: int, seconds: float, every_s: float = 0.0) -> tuple[float, list[float]]:
+    """Parts a second, and the latencies in ms; each client begins a part every `every_s`, or when the last is done."""
     contents = [file.read_bytes() for file in files]
     latencies: list[float] = []
     until = time.perf_counter() + seconds
@@ -187,6 +197,7 @@ def load(files: list[Path], clients: int, seconds: float) -> tuple[float, list[f
             if status != 200:
                 raise SystemExit(f"{status}: {body[:300]!r}")
             latencies.append(1000 * (time.perf_counter() - begin))
+            time.sleep(max(0.0, begin + every_s - time.perf_counter()))
 
     begin = time.perf_counter()
     together(client, clients)
@@ -199,6 +210,44 @@ def together(client: Callable[[int], None], clients: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def soak(folder: Path, bundle: Path, files: list[Path], seconds: float) -> Row:
+    """Parts at half of the full rate for some time: the slope of the memory, and open files at both ends."""
+    server = start(folder / "soak", bundle)
+    try:
+        load(files, SOAK_CLIENTS, TURN_S)  # warm
+        full, _ = load(files, SOAK_CLIENTS, 5 * TURN_S)
+        begin, samples = time.perf_counter(), []
+        sending = threading.Thread(target=load, args=(files, SOAK_CLIENTS, seconds, 2 * SOAK_CLIENTS / full))
+        sending.start()
+        while sending.is_alive():
+            samples.append((time.perf_counter() - begin, *usage(server)))
+            sending.join(timeout=min(SOAK_SAMPLE_S, seconds / 30))
+        recorded = json.loads(request("GET", "/v1/inspections?limit=1")[1])["total"]
+    finally:
+        stop(server)
+    kept = [sample for sample in samples if sample[0] >= seconds / 6]
+    times, sizes = [sample[0] for sample in kept], [sample[1] for sample in kept]
+    slope = 3600 * statistics.linear_regression(times, sizes).slope / statistics.mean(sizes)
+    row: Row = {
+        "soak, min": round(seconds / 60, 1),
+        "parts": recorded,
+        "parts a second": round(full / 2, 1),
+        "memory, MB": round(statistics.mean(sizes) / 1e6),
+        "memory, % an hour": round(100 * slope, 1),
+        "open files, first": kept[0][2],
+        "open files, last": kept[-1][2],
+        "open files, most": max(sample[2] for sample in kept),
+    }
+    print(", ".join(f"{name}: {value}" for name, value in row.items()))
+    return row
+
+
+def usage(server: "subprocess.Popen[bytes]") -> tuple[int, int]:
+    """Resident memory of the server in bytes, and its number of open files."""
+    pages = int(Path(f"/proc/{server.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
 def killed(folder: Path, bundle: Path, files: list[Path], parts: int, kills: int) -> Row:

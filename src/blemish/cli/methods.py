@@ -9,7 +9,7 @@ from blemish.cli.console import console, needs_extra, show_table, write_json
 from blemish.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from blemish.methods.base import MethodInfo
+    from blemish.methods.base import Method, MethodInfo
 
 
 def methods(
@@ -24,7 +24,7 @@ def methods(
     if name is None:
         rows = list_methods()
         if json is not None:
-            write_json([_to_dict(row) for row in rows], json)
+            write_json([_to_dict(row) | {"options": _options(method_class(row.name))} for row in rows], json)
             return
         show_table(
             ("method", "branch", "requires", "answers", "summary"),
@@ -34,8 +34,7 @@ def methods(
     method = method_class(name)
     info, options = method.info, method.Options.model_fields
     if json is not None:
-        fields = {key: {"default": field.default, "description": field.description} for key, field in options.items()}
-        write_json({**_to_dict(info), "options": fields}, json)
+        write_json({**_to_dict(info), "options": _options(method)}, json)
         return
     console.print(f"[bold]{escape(info.title)}[/bold]  ({info.name}, {info.branch})")
     for line in (info.summary, f"paper: {info.paper}"):
@@ -45,6 +44,14 @@ def methods(
         ("option", "default", "meaning"),
         [(key, escape(str(field.default)), escape(field.description or "")) for key, field in options.items()],
     )
+
+
+def _options(method: "type[Method]") -> dict[str, Any]:
+    """Each option as JSON schema, with its default."""
+    properties: dict[str, Any] = method.Options.model_json_schema()["properties"]
+    return {
+        key: {name: value for name, value in schema.items() if name != "title"} for key, schema in properties.items()
+    }
 
 
 def _to_dict(info: "MethodInfo") -> dict[str, Any]:

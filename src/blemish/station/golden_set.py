@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from blemish.dataset.sample import GOOD
 from blemish.errors import BlemishError
-from blemish.inspection.inspector import Inspector
 from blemish.station.database import Database
 from blemish.station.image_store import stored_image
-from blemish.station.models import GoldenRow, InspectionRow, RecipeRow
+from blemish.station.models import KNOWN_ORIGIN, GoldenRow, InspectionRow, RecipeRow
+from blemish.station.recipe_views import PartInspector
 from blemish.station.recipes import Inspectors, activate
-from blemish.station.repository import contradicts, log_change
+from blemish.station.repository import contradicts, log_change, reviewed_label
 from blemish.station.schemas import GoldenLoss
+
+MAX_REVIEWED, MAX_CANDIDATES = 2000, 200
 
 
 class GoldenLossError(BlemishError):
@@ -49,7 +52,29 @@ def list_golden(session: Session) -> list[GoldenRow]:
     return list(session.scalars(select(GoldenRow).order_by(GoldenRow.inspection_id)).unique())
 
 
-def find_losses(inspector: Inspector, rows: list[GoldenRow], images: Path) -> list[GoldenLoss]:
+def list_candidates(session: Session) -> list[InspectionRow]:
+    """Reviewed parts with a stored image that may join the golden set, defective ones first.
+
+    Known parts come before those of the line, and older ones before newer ones.
+    """
+    row = InspectionRow
+    query = select(row).where(*_candidates()).order_by(row.origin != KNOWN_ORIGIN, row.id).limit(MAX_REVIEWED)
+    rows = session.scalars(query).unique().all()
+    return sorted(rows, key=lambda part: reviewed_label(part) == GOOD)[:MAX_CANDIDATES]
+
+
+def count_candidates(session: Session) -> int:
+    number = session.scalar(select(func.count()).select_from(InspectionRow).where(*_candidates())) or 0
+    return min(number, MAX_CANDIDATES)
+
+
+def _candidates() -> list[ColumnElement[bool]]:
+    row = InspectionRow
+    golden = row.id.in_(select(GoldenRow.inspection_id))
+    return [row.reviews.any(), row.image_path.is_not(None), ~golden]
+
+
+def find_losses(inspector: PartInspector, rows: list[GoldenRow], images: Path) -> list[GoldenLoss]:
     """Defective parts that pass, good parts that are rejected, and parts whose image can no longer be inspected."""
     losses = []
     for row in rows:

@@ -27,6 +27,7 @@ JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]
 MAX_LINES = 400  # of a job's output that are kept
 NICE = 10  # priority below that of the line's inspections
 END_S = 10.0  # from asking a process to end to killing it
+QUERY_S = 600  # for a command whose answer a page waits for
 _TAIL_BYTES = 4096  # of a progress file; a line has fewer
 
 
@@ -242,14 +243,40 @@ def _option_arguments(options: Sequence[str]) -> list[str]:
     return [word for option in options for word in ("--set", option)]
 
 
+def plan_commands(plan: Path, data: Path) -> list[list[str]]:
+    """The commands of a training by a plan of the advisor."""
+    train = ["train", "--plan", str(plan), "--out", "{folder}/run"]
+    return [train, ["report", "{folder}/run", str(data), "--out", "{folder}/report.html"]]
+
+
 def query_methods() -> list[dict[str, Any]]:
     """The catalogue as `blemish methods` lists it, in a process of its own, because the station never imports torch.
 
     Raises DataError where training is not installed.
     """
-    command = [sys.executable, "-m", "blemish", "methods", "--json", "-"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise DataError(" ".join(done.stderr.split())[-300:] or "the methods cannot be listed")
-    methods: list[dict[str, Any]] = json.loads(done.stdout)
+    methods: list[dict[str, Any]] = _query("methods", "--json", "-")
     return methods
+
+
+def query_plan(data: Path, file: Path) -> dict[str, Any]:
+    """The advisor's plan for a data set, also written to `file`: methods with estimates, measured on this machine.
+
+    Raises DataError where the data cannot be read, or no method can be trained on them.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    plan: dict[str, Any] = _query("plan", str(data), "--out", str(file), "--json", "-")
+    return plan
+
+
+def _query(*arguments: str) -> Any:
+    """The JSON that a command of `blemish` prints; raises DataError with its message."""
+    command = [sys.executable, "-m", "blemish", *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=QUERY_S, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"'blemish {arguments[0]}' took longer than {QUERY_S} s") from error
+    if done.returncode:
+        raise DataError(" ".join(done.stderr.split())[-300:] or f"'blemish {arguments[0]}' failed")
+    return json.loads(done.stdout)

@@ -2,14 +2,15 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.arrays import FloatMap, Mask, Picture
 from blemish.imaging.read import encode, read_image
-from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
 from blemish.report.overlay import as_picture, draw_overlay, heat_image, heat_range
 from blemish.station.image_store import ImageNotStoredError, stored_image
 from blemish.station.models import InspectionRow
+from blemish.station.recipe_views import PartInspector
 from blemish.station.repository import decode_mask, to_inspection
 from blemish.station.settings import Settings
 from blemish.translation import ENGLISH
@@ -38,7 +39,7 @@ def render_mask(row: InspectionRow, side: int | None = None) -> bytes:
     return _png((mask * np.uint8(255)).astype(np.uint8), side)
 
 
-def compute_heat_map(row: InspectionRow, settings: Settings, inspector: Inspector) -> FloatMap:
+def compute_heat_map(row: InspectionRow, settings: Settings, inspector: PartInspector) -> FloatMap:
     """The heat map (H, W), computed again by the recorded recipe; ImageNotStoredError where the recipe has none."""
     heat = inspector.inspect(stored_image(row, settings.images)).heat_map
     if heat is None:
@@ -65,3 +66,14 @@ def _png(picture: Picture, side: int | None) -> bytes:
         height, width = (max(1, round(length * side / longest)) for length in picture.shape[:2])
         picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     return encode(picture, ".png")
+
+
+def render_density(picture: Picture, density: NDArray[np.float64]) -> bytes:
+    """A JPEG of a part with the density of defects over it: nothing where it is 0, dark red where it is highest."""
+    height, width = picture.shape[:2]
+    share = (density / max(float(density.max()), 1e-12)).astype(np.float32)
+    smooth = cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    pale, deep = (np.array(colour, np.float32) for colour in ((253, 186, 116), (153, 27, 27)))
+    colour = pale + (deep - pale) * smooth
+    alpha = np.where(smooth > 0, 0.25 + 0.5 * smooth, 0)
+    return encode((picture * (1 - alpha) + colour * alpha).astype(np.uint8), ".jpg")

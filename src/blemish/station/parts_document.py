@@ -1,0 +1,45 @@
+"""A list of inspected parts as a page for paper."""
+
+from collections.abc import Sequence
+
+from blemish.report.html import render_template
+from blemish.report.measurement_text import format_measurement
+from blemish.station.models import InspectionRow, now
+from blemish.station.repository import InspectionFilter, reviewed_label
+from blemish.translation import ENGLISH, Translate, translator
+
+MAX_ROWS = 2000
+
+
+def render_parts(
+    rows: Sequence[InspectionRow], total: int, where: InspectionFilter, station: str, language: str = ENGLISH
+) -> str:
+    """The HTML of a list of at most `MAX_ROWS` parts, with the conditions of the search; times are the station's."""
+    t = translator(language)
+    given = where.model_dump(exclude_none=True, mode="json", exclude={"language"})
+    zone = f"{now().astimezone():UTC%z}"
+    cells = []
+    for row in rows[:MAX_ROWS]:
+        largest = max(row.regions, key=lambda region: region.area_px or 0.0, default=None)
+        cells.append((
+            str(row.id), f"{row.created_at.astimezone():%Y-%m-%d %H:%M:%S}", row.part_id or "–", row.lot or "–",
+            t(row.verdict), t(row.label), "–" if row.score is None else f"{row.score:.4g}",
+            "–" if largest is None else format_measurement(largest.measurements, "length"),
+            _translated(t, reviewed_label(row)), f"{row.recipe.name} v{row.recipe.version}",
+        ))  # fmt: skip
+    header = ("No.", "time", "part", "lot", "verdict", "defect", "score", "length", "Review", "recipe")
+    return render_template(
+        "parts.html",
+        language,
+        title=station,
+        conditions=[(t(name.replace("_", " ")), str(value)) for name, value in given.items()],
+        header=[t(name) for name in header],
+        rows=cells,
+        total=total,
+        zone=zone,
+        made=f"{now().astimezone():%Y-%m-%d %H:%M}",
+    )
+
+
+def _translated(t: Translate, label: str | None) -> str:
+    return "–" if label is None else t(label)
