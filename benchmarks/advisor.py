@@ -1,136 +1,193 @@
-"""Compare the advisor's ranking with the measurements. Nothing is trained here.
+"""The advisor's points, from measured rows; and how it ranks on a set whose rows it has not seen.
 
-    python benchmarks/advisor.py --data DIR [--rows benchmarks/rows] [--sets 'bottle; wood; ...']
+    python benchmarks/advisor.py                              # writes src/blemish/training/advice/measured_points.py
+    python benchmarks/advisor.py --data DIR --json FILE       # the table of docs/benchmarks.md: leaving one set out
 
-DIR holds the sets and splits/, as for the other benchmarks, whose --json files in --rows are the measurements: files
-named after the script, perhaps with -anything after it. A method's metric is the mean of its seeds with its default
-options; where it was measured with others alone, with the first of those, and a star. Of the methods that a set has
-metrics of, those that the advisor ranks are shown in its order. `better of two`: whether the first of them measured
-better than the second. `pairs`: how many of all pairs of them are in the measured order. Metrics that agree to three
-digits are equal, and count for neither side. A set with fewer than two such methods decides nothing.
+A method's strength is its mean share of sets won against each other method that was measured on the same sets by the
+same protocol, a tie counting half; metrics that agree to three digits tie. Its points are that share, between the
+limits of the rule. Only default options count, by the mean of the seeds. Where a set has a pair of methods by two
+protocols, the newer one decides.
+
+Left out, a set's rows change nothing of its own ranking: its points come from all other sets. `better of two` says
+whether the first of its two best-ranked measured methods measured better than the second; `pairs` how many of all
+pairs are in the measured order. Nothing is trained here.
 """
 
 import argparse
-import tempfile
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-import classification
-import unsupervised
 from rich.console import Console
 from rich.table import Table
 from runs import append
 from table import Row, read_rows
 
-from blemish import BlemishError, read_dataset
-from blemish.training.advice.plan import Advice, advise
+from blemish import BlemishError, Dataset, read_dataset
+from blemish.dataset.split import ensure_splits
+from blemish.methods.catalogue import METHODS
+from blemish.training.advice.plan import Advice, advise_fingerprint, fingerprint
+from blemish.training.advice.rules import RULES, AdviceRule
 
 HERE = Path(__file__).parent
+TARGET = HERE.parent / "src" / "blemish" / "training" / "advice" / "measured_points.py"
 COLUMNS = ("set", "figure", "plan names", "the advisor's order", "measured", "better of two", "pairs", "best measured")
 
 
 @dataclass(frozen=True)
-class Case:
-    """A set and its measurements: the script, the name of the set there, the metric."""
+class PointRule:
+    """A rule whose points are measured: the rows, the metric, and the points of the weakest and the strongest."""
 
-    script: str
-    rows_set: str | None  # None: the script knows one set
+    rows: str  # of benchmarks/rows: files of this name, and of this name with -anything after it
     metric: str
-    folder: str | None = None  # of a set with a list in splits/; None: the script knows where its set lies
+    low: int  # also of methods without a row
+    high: int
+    methods: tuple[str, ...]  # that the rule is about
 
 
-CASES = {
-    "bottle": Case("unsupervised", "bottle", "image AUROC"),
-    "wood": Case("unsupervised", "wood", "image AUROC"),
-    "magnetic tile, good images": Case("unsupervised", "magnetic_tile", "image AUROC"),
-    "magnetic tile, masks": Case("segmentation", None, "IoU", "magnetic_tile_supervised"),
-    "NEU-DET, boxes": Case("detection", "neu_det", "mAP50", "neu_det"),
-    "DeepPCB, boxes": Case("detection", "deeppcb", "mAP50", "deeppcb"),
-    "elpv, good mono cells": Case("unsupervised", "elpv", "image AUROC"),
-    "elpv, labels": Case("classification", "elpv", "macro F1"),
-    "NEU-DET, classes": Case("classification", "neu", "macro F1"),
-    "magnetic tile, classes": Case("classification", "magnetic_tile", "macro F1"),
+POINT_RULES = {
+    "good images": PointRule(
+        "unsupervised",
+        "image AUROC",
+        1,
+        50,
+        ("patchcore", "subspace", "padim", "dfm", "stfpm", "reverse-distillation", "efficientad", "spade", "siamese",
+         "fcdd", "patch-svdd", "fastflow", "supersimplenet", "draem", "inpainting", "denoising-autoencoder",
+         "autoencoder", "vae", "aae", "ganomaly", "f-anogan"),
+    ),
+    "boxes of defects": PointRule(
+        "detection", "mAP50", 60, 100, ("faster-rcnn", "yolo", "retinanet", "ssd", "fcos")
+    ),
+    "labels only": PointRule("classification", "macro F1", 60, 90, ("classifier", "feature-classifier", "cascade")),
+}  # fmt: skip
+# Set as its rows name it -> path below DIR, and root of the paths in a list.
+PLACES = {
+    "bottle": ("mvtec_ad/bottle", None),
+    "wood": ("wood_anomaly", None),
+    "tile by tile": ("splits/magnetic_tile_anomaly_by_tile.csv", "magnetic_tile"),
+    "pill": ("mvtec_ad/pill", None),
+    "metal plate": ("mpdd_metal_plate", None),
+    "neu_det": ("splits/neu_det.csv", "neu_det"),
+    "deeppcb": ("splits/deeppcb.csv", "deeppcb"),
+    "neu": ("splits/neu_det.csv", "neu_det"),
 }
+Measured = dict[tuple[str, int], dict[str, float]]  # set and protocol -> method -> metric
 
 
-def get_advice(case: Case, data: Path) -> Advice:
-    """The advice for the same images that were measured on."""
-    with tempfile.TemporaryDirectory() as folder:
-        if case.folder is not None:
-            root: str | None = str(data / case.folder.removesuffix("_supervised"))
-            path = str(data / "splits" / f"{case.folder}.csv")
-        else:
-            script: Any = {"unsupervised": unsupervised, "classification": classification}[case.script]
-            path, root = script.source(case.rows_set, data, Path(folder))
-        return advise(read_dataset(path, root=root))
+def measured_metrics(rows: Iterable[Row], metric: str) -> Measured:
+    """The mean metric of each method's seeds with default options, by set and protocol."""
+    values: dict[tuple[str, int], dict[str, list[float]]] = {}
+    for row in rows:
+        if isinstance(row.get(metric), int | float) and not row.get("options"):
+            own = values.setdefault((str(row.get("set")), int(row.get("protocol") or 1)), {})
+            own.setdefault(str(row["method"]), []).append(float(row[metric]))
+    return {key: {method: round(mean(own), 3) for method, own in table.items()} for key, table in values.items()}
 
 
-def measured(case: Case, rows: Path) -> dict[str, tuple[float, str]]:
-    """The metric of each method, with a star where its options are not the defaults."""
-    paths = sorted({*rows.glob(f"{case.script}.jsonl"), *rows.glob(f"{case.script}-*.jsonl")})
-    by_method: dict[str, dict[str, dict[Any, float]]] = {}  # method -> options -> seed and device -> metric
-    for row in (row for path in paths for row in read_rows(path)):
-        if case.rows_set is not None and row.get("set") != case.rows_set:
-            continue
-        if isinstance(row.get(case.metric), int | float):
-            own = by_method.setdefault(row["method"], {}).setdefault(row.get("options") or "", {})
-            own[row.get("seed"), row.get("device")] = float(row[case.metric])
-    metrics = {}
-    for method, by_options in by_method.items():
-        options = "" if "" in by_options else next(iter(by_options))
-        metrics[method] = (round(mean(by_options[options].values()), 3), "" if options == "" else "*")
-    return metrics
+def win_shares(measured: Measured) -> dict[str, float]:
+    """For each method the mean, over the others that it was measured with, of the share of sets that it won."""
+    decided: dict[tuple[str, str], dict[str, float]] = {}  # pair -> set -> 1 first better, 0.5 equal, 0 second better
+    for (name, _), metrics in sorted(measured.items(), key=lambda item: item[0][1]):  # newer protocols replace older
+        for a, b in combinations(sorted(metrics), 2):
+            result = (metrics[a] > metrics[b]) + (metrics[a] == metrics[b]) / 2
+            decided.setdefault((a, b), {})[name] = result
+            decided.setdefault((b, a), {})[name] = 1 - result
+    methods = sorted({a for a, _ in decided})
+    return {m: mean(mean(own.values()) for (a, _), own in decided.items() if a == m) for m in methods}
 
 
-def compared(name: str, case: Case, advice: Advice, metrics: dict[str, tuple[float, str]]) -> Row:
-    order = [(r.method, r.points) for r in advice.ranking if r.method in metrics]
-    values = [metrics[method][0] for method, _ in order]
+def points_from(rows: Iterable[Row], rule: PointRule, left_out: str | None = None) -> dict[str, int]:
+    """Points of the rule's methods, the most first, without the rows of the set left out."""
+    shares = win_shares(measured_metrics((row for row in rows if row.get("set") != left_out), rule.metric))
+    points = {name: round(rule.low + shares.get(name, 0.0) * (rule.high - rule.low)) for name in rule.methods}
+    return dict(sorted(points.items(), key=lambda own: (-own[1], list(METHODS).index(own[0]))))
+
+
+def rules_without(name: str, rows: Mapping[str, Sequence[Row]]) -> list[AdviceRule]:
+    """The advisor's rules with the points that they would have without the rows of one set."""
+    return [
+        replace(rule, points=points_from(rows[rule.name], POINT_RULES[rule.name], name))
+        if rule.name in POINT_RULES
+        else rule
+        for rule in RULES
+    ]
+
+
+def rows_of(rule: PointRule, folder: Path = HERE / "rows") -> list[Row]:
+    paths = sorted({*folder.glob(f"{rule.rows}.jsonl"), *folder.glob(f"{rule.rows}-*.jsonl")})
+    return [row for path in paths for row in read_rows(path)]
+
+
+def source_text(points: Mapping[str, Mapping[str, int]]) -> str:
+    """The Python file of the points."""
+    lines = [
+        '"""Points of methods by rule, made from measured rows by benchmarks/advisor.py; not edited by hand."""',
+        "",
+    ]
+    lines.append("POINTS: dict[str, dict[str, int]] = {")
+    for rule, own in points.items():
+        lines.append(f'    "{rule}": {{')
+        lines += [f'        "{method}": {value},' for method, value in own.items()]
+        lines.append("    },")
+    return "\n".join([*lines, "}", ""])
+
+
+def compare(name: str, metric: str, advice: Advice, metrics: Mapping[str, float]) -> Row:
+    """The advice for a set beside what was measured on it."""
+    order = [(ranked.method, ranked.points) for ranked in advice.ranking if ranked.method in metrics]
+    values = [metrics[method] for method, _ in order]
     pairs = [(a > b) - (a < b) for a, b in combinations(values, 2)]
     decided = [pair for pair in pairs if pair]
-    best = max(metrics, key=lambda method: metrics[method][0], default=None)
+    best = max(metrics, key=lambda method: metrics[method])
     return {
         "set": name,
-        "figure": case.metric,
+        "figure": metric,
         "plan names": advice.method,
         "the advisor's order": ", ".join(f"{method} {points}" for method, points in order),
-        "measured": ", ".join(f"{metrics[method][0]:.3f}{metrics[method][1]}" for method, _ in order),
+        "measured": ", ".join(f"{value:.3f}" for value in values),
         "better of two": "" if len(order) < 2 else {1: "yes", 0: "equal", -1: "no"}[pairs[0]],
         "pairs": f"{decided.count(1)} of {len(decided)}" if decided else "",
-        "best measured": "not measured yet" if best is None else f"{best} {metrics[best][0]:.3f}{metrics[best][1]}",
+        "best measured": f"{best} {metrics[best]:.3f}",
     }
+
+
+def read_set(name: str, data: Path) -> Dataset:
+    if name == "elpv":
+        return ensure_splits(read_dataset("elpv").where(lambda sample: sample.product == "mono"), seed=0)
+    path, root = PLACES[name]
+    return read_dataset(data / path, root=None if root is None else data / root)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", type=Path, default=HERE / "rows")
-    parser.add_argument("--sets", help=f"separated by semicolons, of: {'; '.join(CASES)} [default: all]")
-    parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
+    parser.add_argument("--data", type=Path, help="folder of the sets; without it the points are written")
+    parser.add_argument("--json", type=Path, help="append each row of the table to this file")
     arguments = parser.parse_args()
-    names = [name.strip() for name in arguments.sets.split(";")] if arguments.sets else list(CASES)
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        parser.error(f"there is no set {unknown[0]!r}; there are {'; '.join(CASES)}")
-    table, rows = Table(*COLUMNS), []
-    for name in names:
-        case = CASES[name]
-        try:
-            row = compared(name, case, get_advice(case, arguments.data), measured(case, arguments.rows))
-        except BlemishError as error:
-            table.add_row(name, case.metric, f"not here: {error}")
-            continue
-        rows.append(row)
-        table.add_row(*(str(row[column]) for column in COLUMNS))
-        append(arguments.json, row)
+    rows = {name: rows_of(rule) for name, rule in POINT_RULES.items()}
+    if arguments.data is None:
+        TARGET.write_text(source_text({name: points_from(rows[name], rule) for name, rule in POINT_RULES.items()}))
+        print(f"{TARGET} is written")
+        return
+    table, answers = Table(*COLUMNS), []
+    for rule_name, rule in POINT_RULES.items():
+        measured = measured_metrics(rows[rule_name], rule.metric)
+        for name in dict.fromkeys(name for name, _ in measured):
+            newest = max(protocol for own, protocol in measured if own == name)
+            try:
+                seen = fingerprint(read_set(name, arguments.data), lambda done: None, 0)
+                advice = advise_fingerprint(seen, rules_without(name, rows))
+            except (BlemishError, KeyError) as error:
+                print(f"{name}: not here: {error}", file=sys.stderr)
+                continue
+            row = compare(f"{name}, {rule_name}", rule.metric, advice, measured[name, newest])
+            answers.append(row["better of two"])
+            table.add_row(*(str(row[column]) for column in COLUMNS))
+            append(arguments.json, row)
     Console(width=180).print(table)
-    answers = [row["better of two"] for row in rows if row["better of two"]]
-    print(
-        f"The plan names the better of its first two measured methods on {answers.count('yes')} of {len(answers)} sets"
-        f" ({answers.count('equal')} equal); without metrics of two methods: {len(names) - len(answers)}."
-    )
+    print(f"the better of two on {answers.count('yes')} of {len([a for a in answers if a])} sets")
 
 
 if __name__ == "__main__":

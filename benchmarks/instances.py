@@ -2,9 +2,9 @@
 
     python benchmarks/instances.py --data DIR [--methods mask-rcnn] [--sets synthetic,magnetic_tile] [--set KEY=VALUE]
 
-`magnetic_tile` takes DIR/magnetic_tile with splits/magnetic_tile_supervised.csv; each 8-connected region of a mask is a
-defect. `synthetic` makes defects of known area and length on brushed metal, one an image: 60 of each kind to learn
-from, 15 to validate and 25 to test, of other random numbers. Errors there are of the region that shares most pixels
+`magnetic_tile` takes DIR/magnetic_tile with splits/magnetic_tile_supervised_by_tile.csv; each 8-connected region of
+a mask is a defect. `synthetic` makes defects of known area and length on brushed metal, one an image: 60 of each kind
+to learn from, 15 to validate and 25 to test, of other random numbers. Errors are of the region that shares most pixels
 with the synthetic defect, in defects of more than 100 px; a defect that no region touches is counted as not found.
 Times are of this machine, and mean little on another.
 """
@@ -83,7 +83,7 @@ def measure(method: str, name: str, seed: int, given: argparse.Namespace) -> Row
         if name == "synthetic":
             path, root = make_synthetic(folder / "data"), None
         else:
-            path, root = given.data / "splits" / f"{name}_supervised.csv", str(given.data / name)
+            path, root = given.data / "splits" / f"{name}_supervised_by_tile.csv", str(given.data / name)
         errors = MeasurementErrors(folder / "data" / "sizes.json") if name == "synthetic" else None
         run = train_once(path, method, name, seed, folder, given.keep, root=root, options=options)
         test = read_dataset(path, root=root).split("test")

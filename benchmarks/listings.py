@@ -42,9 +42,37 @@ def is_of_set(name: str) -> Callable[[Row], bool]:
 COST = ("fit, s", "fit, CPU s", "trained on", "ms an image", "network, ms", "MB")
 # Share of the defective test images that pass at a false-alarm rate, with its exact 95 % interval.
 ESCAPES = ("escape at 1 %", "escape at 5 %")
-ANOMALY = ("method", "options", "seed", "image AUROC", "published", "95 %", *ESCAPES, "pixel AUROC", "AUPRO", *COST)
-KINDS = ("method", "options", "seed", "accuracy", "95 %", "balanced", "macro F1", "AUROC", "AUROC 95 %", "ECE", *COST)
-BOXES = ("method", "options", "seed", "mAP50", "mAP", "mAP75", "found at 1", "parameters, M", "steps", *COST)
+ANOMALY = (
+    "method", "protocol", "options", "seed", "image AUROC", "published", "95 %", *ESCAPES, "pixel AUROC", "pixel AP",
+    "AUPRO", "AUPRO 0.05", "AUPIMO", "region IoU", *COST,
+)  # fmt: skip
+KINDS = (
+    "method",
+    "protocol",
+    "options",
+    "seed",
+    "accuracy",
+    "95 %",
+    "balanced",
+    "macro F1",
+    "AUROC",
+    "AUROC 95 %",
+    "ECE",
+    *COST,
+)
+BOXES = (
+    "method",
+    "protocol",
+    "options",
+    "seed",
+    "mAP50",
+    "mAP",
+    "mAP75",
+    "found at 1",
+    "parameters, M",
+    "steps",
+    *COST,
+)
 PIXELS = ("method", "options", "seed", "IoU", "mIoU", "with good", "defects found")
 WHOLE = ("image AUROC", *ESCAPES, "escape", "overkill", "accuracy", "parameters, M")
 MASKS = (*PIXELS, *WHOLE, *COST)
@@ -115,14 +143,16 @@ LISTINGS = {
     ),
     "bottle": Listing("unsupervised", ANOMALY, is_of_set("bottle")),
     "wood": Listing("unsupervised", ANOMALY, is_of_set("wood")),
-    "magnetic tile, good images": Listing("unsupervised", ANOMALY, is_of_set("magnetic_tile")),
+    "tile by tile": Listing("unsupervised", ANOMALY, is_of_set("tile by tile")),
+    "choosing": Listing(
+        "unsupervised",
+        ("set", *ANOMALY),
+        lambda row: row.get("set") in ("pill", "metal plate"),
+        order=("set", "method"),
+    ),
     "elpv, good images": Listing("unsupervised", ANOMALY, is_of_set("elpv")),
     "template": Listing("template", ("method", "options", "seed", *MARKED, *COST)),
     "neu": Listing("classification", KINDS, is_of_set("neu")),
-    "magnetic tile, classes": Listing("classification", KINDS, is_of_set("magnetic_tile")),
-    "gain": Listing(
-        "gain", ("method", "over", "set", "seeds", "macro F1", "gain", "better in", "images"), order=("method",)
-    ),
     "elpv": Listing("classification", KINDS, is_of_set("elpv")),
     "explain": Listing(
         "explain",
@@ -131,7 +161,6 @@ LISTINGS = {
     ),
     "neu-det": Listing("detection", BOXES, is_of_set("neu_det")),
     "deeppcb": Listing("detection", BOXES, is_of_set("deeppcb")),
-    "magnetic tile, masks": Listing("segmentation", MASKS),
     "instances": Listing("instances", WHOLE_DEFECTS, order=("method", "set")),
     "geometry": Listing(
         "geometry",
@@ -162,6 +191,11 @@ LISTINGS = {
         "inspector",
         ("method", "engine", "threads", "batch", "images", "way", "images a second", "of the bare network"),
         order=("method", "engine", "threads"),
+    ),
+    "cluster": Listing(
+        "cluster",
+        ("actors", "images", "shard", "seconds", "images a second", "overhead, ms", "actor, MB", "memory"),
+        order=("images", "actors"),
     ),
     "station": Listing(
         "station",

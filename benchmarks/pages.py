@@ -18,6 +18,7 @@ from table import markdown
 
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.advice.rules import RULES
+from blemish.training.learn.paper_options import PAPERS, Epochs
 
 DOCS = Path(__file__).parents[1] / "docs"
 START, END = "<!-- made by benchmarks/pages.py: {} -->", "<!-- end -->"
@@ -46,6 +47,8 @@ def main() -> None:
         path.write_text(method_page(name, path.read_text()))
     index = DOCS / "methods" / "index.md"
     index.write_text(method_index(index.read_text()))
+    papers = DOCS / "papers.md"
+    papers.write_text(papers_page(papers.read_text()))
     page = DOCS / "benchmarks.md"
     page.write_text(benchmark_page(page.read_text()))
 
@@ -53,6 +56,26 @@ def main() -> None:
 def method_index(text: str) -> str:
     """The list of methods with its generated parts renewed."""
     return filled(filled(text, "order", advised_order()), "methods", method_list())
+
+
+def papers_page(text: str) -> str:
+    """The options of the preset `paper`, and the methods that have none, with its generated parts renewed."""
+    rows = [
+        {
+            "method": linked(name, "methods/"),
+            "option": f"`{value.option}`",
+            "value": f"{value.value.count} epochs" if isinstance(value.value, Epochs) else f"`{written(value.value)}`",
+            "stated in": value.source,
+        }
+        for name, own in PAPERS.items()
+        for value in own.values
+    ]
+    missing = [{"method": linked(name, "methods/"), "why": own.missing} for name, own in PAPERS.items() if own.missing]
+    text = filled(text, "paper values", markdown(rows, ["method", "option", "value", "stated in"]))
+    have = [own for own in missing if own["method"] in {row["method"] for row in rows}]
+    none = [own for own in missing if own not in have]
+    text = filled(text, "not carried over", markdown(have, ["method", "why"]))
+    return filled(text, "without a preset", markdown(none, ["method", "why"]))
 
 
 def benchmark_page(text: str) -> str:

@@ -17,16 +17,41 @@ from typing import Any
 Row = dict[str, Any]
 # Columns that identify a measurement, in addition to the seed.
 KEYS = (
-    "method", "program", "coreset", "options", "settings", "set", "classes", "shots", "engine", "way", "clients",
-    "images",
+    "method", "protocol", "program", "coreset", "options", "settings", "set", "classes", "shots", "engine", "way",
+    "clients", "images",
 )  # fmt: skip
 WITH_INTERVAL = re.compile(r"([+-]?\d+\.\d+) \(.+\)")
 
 
 def read_rows(path: Path) -> list[Row]:
     """Rows of a file, options as text."""
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    rows = [flat(json.loads(line)) for line in path.read_text().splitlines() if line.strip()]
     return [row | {"options": options_text(row["options"])} if "options" in row else row for row in rows]
+
+
+# Names of sets by the folder or list that `blemish benchmark` reads.
+SETS = {"wood_anomaly": "wood", "mpdd_metal_plate": "metal plate", "magnetic_tile_anomaly_by_tile": "tile by tile"}
+COSTS = {"training_s": "fit, s", "training_cpu_s": "fit, CPU s", "latency_ms": "ms an image", "size_mb": "MB"}
+
+
+def flat(row: Row) -> Row:
+    """A row of `blemish benchmark` in one level, with the names of columns; other rows as they are."""
+    if "metrics" not in row:
+        return row
+    own = {name: row[name] for name in ("method", "protocol", "seed")}
+    thresholds = ("calibration", "refine")  # no options of a method
+    options = {name: value for name, value in row["options"].items() if name not in thresholds}
+    own |= {"set": SETS.get(row["set"], row["set"]), "options": options}
+    for name, value in row["metrics"].items():
+        low_high = row["intervals"].get(name)
+        if name == "image AUROC":
+            own |= {name: round(value, 4), "95 %": f"{low_high[0]:.3f}–{low_high[1]:.3f}"}
+        elif low_high:
+            own[name] = f"{value:.3f} ({low_high[0]:.3f}–{low_high[1]:.3f})"
+        else:
+            own[name] = round(value, 4)
+    own |= {column: round(row["cost"][name], 1) for name, column in COSTS.items() if name in row["cost"]}
+    return own | {name: row["cost"][name] for name in ("threads", "device") if name in row["cost"]}
 
 
 def options_text(options: Any) -> str:

@@ -8,6 +8,7 @@ import typer
 from blemish.cli.console import console, needs_extra, show_table, warn
 from blemish.cli.options import (
     MAX_SEED,
+    RAY_PANEL,
     DeviceOption,
     FormatOption,
     GoodOption,
@@ -17,6 +18,7 @@ from blemish.cli.options import (
     split_names,
     trainer_options,
 )
+from blemish.cli.train import CalibrationSource, RefineChoice
 from blemish.errors import OptionError
 
 if TYPE_CHECKING:
@@ -51,7 +53,31 @@ def benchmark(
     root: RootOption = None,
     good: GoodOption = None,
     unlabelled: UnlabelledOption = "unknown",
+    calibration: Annotated[
+        CalibrationSource,
+        choice_option(CalibrationSource, "scores for the thresholds; auto: by method and number of good images"),
+    ] = "auto",
+    refine: Annotated[
+        RefineChoice, choice_option(RefineChoice, "refine regions to the defect's border where that proves true")
+    ] = "auto",
     device: DeviceOption = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="train at the same time on a Ray cluster, or with several processes of this machine",
+            rich_help_panel=RAY_PANEL,
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="cores of each training", show_default="1", rich_help_panel=RAY_PANEL)
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="GPUs, or share of one, of each training", show_default="0", rich_help_panel=RAY_PANEL
+        ),
+    ] = None,
 ) -> None:
     """Train METHODS on every category of ROOT with every seed, and evaluate them on its test images.
 
@@ -60,9 +86,13 @@ def benchmark(
     """
     with needs_extra("train"):
         from blemish.training.benchmark.benchmark import benchmark as run
+        from blemish.training.benchmark.on_ray import run_on_ray
         from blemish.training.comparison.budget import parse_time
+        from blemish.training.comparison.on_ray import RayTasks
         from blemish.training.learn.options import parse_settings
 
+    if ray is None and (cores is not None or gpus is not None):
+        raise OptionError("--cores and --gpus are for --ray")
     result = run(
         data,
         out=out,
@@ -76,7 +106,12 @@ def benchmark(
         data_root=str(root.resolve()) if root else None,
         good=good or (),
         unlabelled=unlabelled,
+        settings={
+            **({} if calibration == "auto" else {"calibration": calibration}),
+            **({} if refine == "auto" else {"refine": refine}),
+        },
         trainer=trainer_options(device),
+        execute=None if ray is None else run_on_ray(RayTasks(ray, cores or 1, gpus or 0.0)),
     )
     show(result, out)
 

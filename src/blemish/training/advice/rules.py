@@ -12,6 +12,7 @@ from typing import Any
 
 from blemish.dataset.fingerprint import LONG, Fingerprint
 from blemish.dataset.sample import FEW
+from blemish.training.advice.measured_points import POINTS
 
 MAX_DARK = 1 / 8  # of full scale: images without a brighter pixel do not use their bits
 MULTI_LABEL_SHARE = 0.1  # of the defective images: from here on several classes in one image are common
@@ -22,6 +23,7 @@ MIN_DEFECT_PX = 8.0  # side of a small defect in the network's input: one cell o
 VIEWS = (256, 320, 384, 512)
 DEFAULT_VIEW = VIEWS[0]
 MAX_VIEW = VIEWS[-1]
+FEW_DEFECTS_POINTS = 20  # of every method that learns from good images, where there are too few defects for others
 LARGE = 4  # times the view, from which an image with defects of unknown size is tiled
 MIN_TILE = DEFAULT_VIEW // 2  # px
 
@@ -139,7 +141,11 @@ def tiles(f: Fingerprint) -> dict[str, Any]:
 
 
 GOOD_IMAGES = (
-    Evidence("unsupervised", ("image AUROC",), {"set": ("bottle", "wood", "magnetic_tile", "elpv"), "options": ("",)}),
+    Evidence(
+        "unsupervised",
+        ("image AUROC",),
+        {"set": ("bottle", "wood", "tile by tile", "elpv", "pill", "metal plate"), "options": ("",)},
+    ),
 )
 ALIGNMENT = (Evidence("conditions", ("image AUROC",), {"options": ("as it is", "moved")}),)
 FEW_GOOD_IMAGES = (Evidence("conditions", ("image AUROC",), {"options": ("10 good",)}),)
@@ -178,8 +184,6 @@ PASTED_DEFECTS = (
         },
     ),
 )
-PIXELS = (Evidence("segmentation", ("IoU", "escape"), {"options": ("",)}),)
-LABELS_WITH_MASKS = (Evidence("classification", ("macro F1",), {"set": ("magnetic_tile",), "options": ("",)}),)
 
 RULES: tuple[AdviceRule, ...] = (
     # Which annotations to use.
@@ -188,24 +192,22 @@ RULES: tuple[AdviceRule, ...] = (
         lambda f: "good" in f.training_annotations,
         "there are good training images; a memory bank has nothing to tune and is ready after one pass",
         GOOD_IMAGES,
-        {"patchcore": 50, "padim": 32, "dfm": 32, "subspace": 30, "reverse-distillation": 28, "supersimplenet": 25,
-         "draem": 24, "stfpm": 23, "efficientad": 21, "siamese": 18, "fastflow": 17, "fcdd": 16, "patch-svdd": 15,
-         "inpainting": 14, "spade": 13, "ganomaly": 12, "vae": 11, "f-anogan": 10, "aae": 10, "autoencoder": 6,
-         "denoising-autoencoder": 9},
+        POINTS["good images"],
     ),
     AdviceRule(
         "no or few labelled defects",
         few_or_no_defects,
         f"fewer than {ENOUGH} defective training images: a network trained on them would memorise them",
         MIXED,
-        points={"patchcore": 30, "padim": 20, "dfm": 20, "reverse-distillation": 10},
+        points=dict.fromkeys(POINTS["good images"], FEW_DEFECTS_POINTS),
     ),
     AdviceRule(
         "some labelled defects",
         lambda f: 0 < f.defective_training < ENOUGH and "good" in f.training_annotations,
-        "the few labelled defects can be used: one network is trained on good images, noise and these",
+        "the few labelled defects can be used: try supersimplenet too, one network that is trained on good images, "
+        "noise and these",
         MIXED,
-        points={"supersimplenet": 40},
+        suggests=True,
     ),
     AdviceRule(
         "few good images",
@@ -219,7 +221,7 @@ RULES: tuple[AdviceRule, ...] = (
         lambda f: f.aligned and f.good_training > 0,
         "the images are aligned, which suits a model with separate statistics for each position",
         ALIGNMENT,
-        points={"padim": 10, "siamese": 6},
+        points={"padim": 6, "siamese": 4},
     ),
     AdviceRule(
         "not aligned",
@@ -233,7 +235,6 @@ RULES: tuple[AdviceRule, ...] = (
         masks_given,
         f"masks of {ENOUGH} defective images, or no other annotation: a segmenter learns what the defects are, where "
         "and how much",
-        PIXELS,
         points={"deeplabv3plus": 100, "fpn": 98, "unet": 96, "multitask": 92, "fcn": 84, "segan": 60, "patchcore": 20},
     ),
     AdviceRule(
@@ -241,20 +242,19 @@ RULES: tuple[AdviceRule, ...] = (
         boxes_given,
         "defects are annotated with boxes: a detector learns what they are and where",
         BOXES,
-        points={"faster-rcnn": 100, "yolo": 98, "retinanet": 96, "ssd": 94, "fcos": 80},
+        points=POINTS["boxes of defects"],
     ),
     AdviceRule(
         "labels only",
         labels_only,
         "only whole images are labelled: a classifier learns what the defect is",
         LABELS,
-        points={"classifier": 90, "feature-classifier": 80, "cascade": 70},
+        points=POINTS["labels only"],
     ),
     AdviceRule(
         "labels in addition to boxes or masks",
         lambda f: f.rarest >= FEW and "label" in f.training_annotations and not labels_only(f),
         f"every class has {FEW} images or more, so a classifier suits where only the class matters",
-        LABELS_WITH_MASKS,
         points={"classifier": 76, "feature-classifier": 68, "cascade": 50},
     ),
     AdviceRule(

@@ -38,7 +38,7 @@ from blemish.training.learn.presets import Preset, preset_options
 
 log = logging.getLogger(__name__)
 Outcome = tuple[BenchmarkJob, list[BenchmarkRow] | str]  # rows, or why there are none
-Execute = Callable[[Sequence[BenchmarkJob]], Iterator[Outcome]]
+Execute = Callable[[Iterable[BenchmarkJob]], Iterator[Outcome]]
 ROWS = "rows.jsonl"
 
 
@@ -65,27 +65,29 @@ def benchmark(
     data_root: str | None = None,
     good: Iterable[str] = (),
     unlabelled: Unlabelled = "unknown",
+    settings: Mapping[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
     execute: Execute | None = None,
 ) -> BenchmarkResult:
     """Train and evaluate every method on every set with every seed, except for what the folder has rows of.
 
     `root` is a set or a folder of categories, see `read_sets`. `options` are `METHOD.KEY` or, for every method that has
-    it, `KEY`. With a `budget` (seconds) no training begins after it. `execute` runs the jobs, by default in turn and in
-    this process; it may run them elsewhere, in any order.
+    it, `KEY`; `settings` are those of `train`, and `trainer` is what Lightning gets. With a `budget` (seconds) no
+    training begins after it. `execute` runs the jobs, by default in turn and in this process; it may run them
+    elsewhere, in any order, and takes the next one when it can begin with it.
 
     Raises DataError for data that cannot be read, OptionError for a wrong option or a folder with rows of another
     protocol or of other test images, MissingExtraError without the libraries of the report.
     """
     check_installed()
-    folder = Path(out)
+    folder = Path(out).resolve()
     if not methods or not seeds:
         raise OptionError("name at least one method and one seed")
     names, seeds = list(dict.fromkeys(methods)), list(dict.fromkeys(seeds))
     kinds = [method_class(name) for name in names]
     given = options_by_method(options or {}, names)
     for name, kind in zip(names, kinds, strict=True):
-        check_options(kind.Options, preset_options(name, preset) | given[name], name)
+        check_options(kind.Options, preset_options(name, preset, 1) | given[name], name)
     rows = read_rows(folder / ROWS)
     sets = read_sets(root, kinds, unified, format, data_root, good, unlabelled)
     jobs = []
@@ -96,8 +98,8 @@ def benchmark(
         listed.parent.mkdir(parents=True, exist_ok=True)
         write_csv(own.dataset, listed)
         fixed = BenchmarkJob(
-            str(folder), own.name, str(listed), str(own.dataset.root), own.products, sha256, "", preset, {}, 0,
-            {} if trainer is None else {"trainer": trainer},
+            str(folder), own.name, str(listed), str(own.dataset.root.resolve()), own.products, sha256, "", preset, {},
+            0, dict(settings or {}), trainer,
         )  # fmt: skip
         jobs += [replace(fixed, method=name, options=given[name], seed=seed) for name in names for seed in seeds]
     jobs.sort(key=lambda job: seeds.index(job.seed))  # all by one seed before the next
@@ -114,10 +116,10 @@ def benchmark(
     return BenchmarkResult(summary, failed, not_begun)
 
 
-def run_in_turn(jobs: Sequence[BenchmarkJob]) -> Iterator[Outcome]:
+def run_in_turn(jobs: Iterable[BenchmarkJob]) -> Iterator[Outcome]:
     """The jobs one after another in this process; a job whose training is refused does not stop the others."""
-    for number, job in enumerate(jobs, 1):
-        log.info(f"{job.set}: {job.name} ({number} of {len(jobs)})")
+    for job in jobs:
+        log.info(f"{job.set}: {job.name}")
         yield job, run_or_say(job)
 
 
@@ -135,21 +137,19 @@ def _run_all(
     """Append the rows of each job as they come; the failed jobs, and those left when the budget was spent."""
     end = None if budget is None else time.monotonic() + budget
     failed: list[tuple[BenchmarkJob, str]] = []
-    seen = set()
-    outcomes = execute(jobs)
-    while end is None or time.monotonic() < end:
-        outcome = next(outcomes, None)
-        if outcome is None:
-            break
-        job, rows = outcome
-        seen.add((job.set, job.name))
+    not_begun = list(jobs)
+
+    def waiting() -> Iterator[BenchmarkJob]:
+        while not_begun and (end is None or time.monotonic() < end):
+            yield not_begun.pop(0)
+
+    for job, rows in execute(waiting()):
         if isinstance(rows, str):
             log.warning(f"{job.set}: {job.name}: {rows}")
             failed.append((job, rows))
             continue
         known = {row.key for row in rows}
         write_rows(folder / ROWS, [*(row for row in read_rows(folder / ROWS) if row.key not in known), *rows])
-    not_begun = [job for job in jobs if (job.set, job.name) not in seen]
     if not_begun and budget is not None:
         log.info(f"the budget of {duration(budget)} is spent; {len(not_begun)} trainings are left")
     return failed, not_begun

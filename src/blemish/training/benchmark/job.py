@@ -46,13 +46,14 @@ class BenchmarkJob:
     preset: Preset
     options: dict[str, Any]  # beyond the preset
     seed: int
-    settings: dict[str, Any]  # of `train`
+    settings: dict[str, Any]  # of `train`, where they are not the defaults
+    trainer: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
         """Name of its folder: the method with what is not default, and the seed."""
         words = [self.method, *([] if self.preset == "default" else [self.preset])]
-        words += [f"{key}={value}" for key, value in self.options.items()]
+        words += [f"{key}={value}" for key, value in {**self.options, **self.settings}.items()]
         return f"{file_name('-'.join(words))}-{self.seed}"
 
     @property
@@ -66,7 +67,8 @@ class BenchmarkJob:
 
     def keys(self) -> list[tuple[str, str, int]]:
         """Keys of the rows that it measures."""
-        variant = describe_variant(self.method, self.preset, bool(self.products), self.options)
+        given = {**self.options, **self.settings}
+        variant = describe_variant(self.method, self.preset, bool(self.products), given)
         return [(name, variant, self.seed) for name in self.test_sha256]
 
 
@@ -78,15 +80,19 @@ def file_name(text: str) -> str:
 def run_job(job: BenchmarkJob) -> list[BenchmarkRow]:
     """Train, unless it is trained, and evaluate; keeps the prediction for each image. Raises what `train` raises."""
     kind = method_class(job.method)
-    options = preset_options(job.method, job.preset) | job.options
+    dataset = read_dataset(job.listed, "csv", job.root)
+    good = sum(s.defective is False for s in dataset.split("train").samples)
+    options = preset_options(job.method, job.preset, good) | job.options
     checked = check_options(kind.Options, options, job.method).model_dump(mode="json")
     begin = time.process_time()
     was_begun = (job.run / "run.yaml").exists()
     settings = {"root": job.root, "format": "csv", "seed": job.seed, **job.settings}
+    if job.trainer is not None:
+        settings["trainer"] = job.trainer
     train_or_resume(Path(job.listed), job.run, job.method, checked, False, **settings)
     cpu = None if was_begun else time.process_time() - begin
     inspector = Inspector.open(job.run)
-    test = read_dataset(job.listed, "csv", job.root).split("test")
+    test = dataset.split("test")
     subsets = select_products(test, job.products) if job.products else {job.set: test}
     return [_measure(job, inspector, name, subset, cpu) for name, subset in subsets.items()]
 
@@ -116,7 +122,7 @@ def _measure(job: BenchmarkJob, inspector: Inspector, name: str, test: Dataset, 
         unified=bool(job.products),
         method=job.method,
         preset=job.preset,
-        options=job.options,
+        options={**job.options, **job.settings},
         seed=job.seed,
         calibration=read_config(job.run).calibration,
         images=_count_images(job.run, test),

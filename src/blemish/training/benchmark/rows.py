@@ -64,7 +64,7 @@ class BenchmarkRow:
     unified: bool  # trained on all sets together, evaluated on this one
     method: str
     preset: str
-    options: dict[str, Any]  # given beyond the preset
+    options: dict[str, Any]  # of the method beyond the preset, and of the training, where they are not the defaults
     seed: int
     calibration: str
     images: dict[str, int]  # train, tuning, val; good and defective ones of test
