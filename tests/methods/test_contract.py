@@ -48,7 +48,7 @@ def config_for(name: str, data, channels: int = 3, brief: bool = False, **more: 
     if brief:
         lengths = {key: 6 if key.endswith("steps") else 2 for key in given if key.endswith(("steps", "epochs"))}
         given |= {key: min(given[key], length) for key, length in lengths.items()}
-    options = method_class(name).Options(image_size=SIZE, **{**given, **more})
+    options = method_class(name).Options(**{"image_size": SIZE, **given, **more})
     return RunConfig(
         blemish="0",
         data=str(data.folder),
@@ -57,6 +57,17 @@ def config_for(name: str, data, channels: int = 3, brief: bool = False, **more: 
         channels=channels,
         trainer={"accelerator": "cpu"},
     )
+
+
+def side_of(name: str) -> int:
+    """Side of the input in these tests: a multiple of SIZE for a method that takes no smaller one."""
+    return int(method_class(name).info.smoke.get("image_size", SIZE))
+
+
+def images_for(name: str, data, *kinds: str, count: int, channels: int = 3) -> np.ndarray:
+    """`count` fresh images of each kind, of the size of the method's input."""
+    times = side_of(name) // SIZE
+    return data.images(*kinds, count=count, channels=channels).repeat(times, axis=2).repeat(times, axis=3)
 
 
 def run_torch(method: Method, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -88,14 +99,14 @@ def test_declares_itself(name):
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_defects_score_above_good(name, tiny_data):
-    outputs = run_torch(trained(name, tiny_data), tiny_data.images("good", "defect", count=8))
+    outputs = run_torch(trained(name, tiny_data), images_for(name, tiny_data, "good", "defect", count=8))
     assert set(outputs) <= {*Outputs.__slots__}
     assert all(np.isfinite(value).all() for value in outputs.values())
     score = badness(outputs)
     assert np.median(score[8:]) > np.median(score[:8])
     for kind in ("anomaly_map", "mask_scores"):
         if kind in outputs:
-            assert outputs[kind].shape[-2:] == (SIZE, SIZE)
+            assert outputs[kind].shape[-2:] == (side_of(name),) * 2
     if method_class(name).info.requires == ("good",):
         assert {"anomaly_score", "anomaly_map"} <= set(outputs)
 
@@ -104,9 +115,9 @@ def test_defects_score_above_good(name, tiny_data):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
     method = trained(name, tiny_data) if channels == 3 else train_again(name, tiny_data, channels, brief=True)
-    engine = open_engine(export_graph(method, InputSpec(channels=channels, height=SIZE, width=SIZE)))
+    engine = open_engine(export_graph(method, InputSpec(channels=channels, height=side_of(name), width=side_of(name))))
     for count in (1, 5):
-        images = tiny_data.images("good", "defect", count=count, channels=channels)
+        images = images_for(name, tiny_data, "good", "defect", count=count, channels=channels)
         before = images.copy()
         expected = run_torch(method, images)
         shipped = engine.run(images)
@@ -125,7 +136,7 @@ def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_same_seed_same_result(name, tiny_data):
-    images = tiny_data.images("good", "defect", count=3)
+    images = images_for(name, tiny_data, "good", "defect", count=3)
     first, second = (run_torch(train_again(name, tiny_data, brief=True), images) for _ in range(2))
     for kind, value in first.items():
         np.testing.assert_allclose(second[kind], value, rtol=1e-5, atol=1e-6)
@@ -145,11 +156,13 @@ def test_other_options_train_too(name, options, tiny_data, monkeypatch):
     monkeypatch.delattr(AuxiliaryImages, "_texture")  # pictures come from the folder that is named
     folder = {"images": str(tiny_data.folder / options["images"])} if "images" in options else {}
     method = train_again(name, tiny_data, brief=True, **{**options, **folder})
-    images = tiny_data.images("good", "defect", count=8)
+    images = images_for(name, tiny_data, "good", "defect", count=8)
     outputs = run_torch(method, images)
     assert all(np.isfinite(value).all() for value in outputs.values())
     assert np.median(outputs["anomaly_score"][8:]) > np.median(outputs["anomaly_score"][:8])
-    shipped = open_engine(export_graph(method, InputSpec(channels=3, height=SIZE, width=SIZE))).run(images)
+    shipped = open_engine(export_graph(method, InputSpec(channels=3, height=side_of(name), width=side_of(name)))).run(
+        images
+    )
     for kind, value in outputs.items():
         np.testing.assert_allclose(getattr(shipped, kind), value, rtol=1e-3, atol=1e-3 * np.abs(value).max())
 
@@ -160,7 +173,7 @@ def test_weights_survive_saving(name, tiny_data):
     dataset = tiny_data.dataset(method.info.requires)
     fresh = build_method(config_for(name, tiny_data), dataset)
     fresh.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
-    images = tiny_data.images("defect", count=2)
+    images = images_for(name, tiny_data, "defect", count=2)
     for kind, value in run_torch(method, images).items():
         np.testing.assert_array_equal(run_torch(fresh.eval(), images)[kind], value)
 

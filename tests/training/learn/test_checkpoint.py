@@ -32,7 +32,7 @@ CASES |= {
         "reverse-distillation": {"backbone": "test_resnet", "width": 8},
         "fastflow": {"backbone": "test_resnet"},
         "fcdd": {"backbone": "test_resnet"},
-        "patch-svdd": {"patches": 1, "bank": 100},
+        "patch-svdd": {"patches": 1, "bank": 100, "image_size": 192},
         "siamese": {"backbone": "test_resnet", "gallery": 3},
         "dinomaly": {"backbone": "vit_tiny_patch16_224", "heads": 3},
         "supersimplenet": {"backbone": "test_resnet", "width": 8},

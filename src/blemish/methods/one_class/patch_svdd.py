@@ -18,6 +18,9 @@ from blemish.methods.feature_distance.nearest import nearest_distance
 
 SMALL = 32  # px, side of the patches of the finer level
 SIDES = (SMALL, 2 * SMALL)  # of both levels
+# px: a larger patch in the middle with a whole neighbour on every side, three quarters and an eighth of a side away. In
+# a smaller image neighbours are pushed back inside, and the directions that the classifier learns are wrong.
+MIN_IMAGE_SIZE = 2 * SMALL + 2 * (3 * 2 * SMALL // 4 + 2 * SMALL // 8)
 # Directions of a neighbouring patch, rows and columns, which the classifier predicts.
 DIRECTIONS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 MAX_COLLECTED = 200_000  # embeddings in memory before the bank is chosen
@@ -57,7 +60,7 @@ class PatchSVDD(StepMethod):
         requires=("good",),
         answers=("where", "how much"),
         summary="Patch embeddings trained on good images only, without any pretrained network; slow to train.",
-        smoke={"steps": 30, "patches": 1, "bank": 500},
+        smoke={"image_size": 192, "steps": 30, "patches": 1, "bank": 500},
     )
     Options: ClassVar[type[Options]] = PatchSVDDOptions
     options: PatchSVDDOptions
@@ -68,8 +71,11 @@ class PatchSVDD(StepMethod):
         super().__init__(options, classes, channels)
         if options.map_stride % 2:
             raise OptionError(f"map_stride={options.map_stride} must be even")
-        if options.image_size < 2 * SMALL:
-            raise OptionError(f"image_size={options.image_size} is too small for patches of {2 * SMALL} px")
+        if options.image_size < MIN_IMAGE_SIZE:
+            raise OptionError(
+                f"image_size={options.image_size} is too small: patches of {2 * SMALL} px with a neighbour on every "
+                f"side need {MIN_IMAGE_SIZE}"
+            )
         self.small = SmallEncoder(channels, options.dimensions)
         self.large = LargeEncoder(options.dimensions)
         self.directions = nn.ModuleList(DirectionClassifier(options.dimensions) for _ in range(2))
