@@ -95,6 +95,27 @@ def test_the_uncertainty_holds_lengths_that_are_measured_with_the_mean_scale():
     assert np.mean(np.concatenate(errors) <= found.uncertainty) >= 0.9
 
 
+def test_a_telecentric_lens_has_no_perspective():
+    """The same points by an affine camera with a lens distortion; a perspective one does not fit the model."""
+    target, _ = camera_points(0, 0)
+    turned = target @ np.array([[19.0, 3.0], [-3.0, 21.0]]).T
+    radius = np.hypot(500, 400)
+    for strength in (0.0, 0.02):  # straight = distorted x (1 + strength r^2)
+        away = turned.copy()
+        for _ in range(50):
+            away = turned / (1 + strength * (away**2).sum(axis=1, keepdims=True) / radius**2)
+        found = fit_scale(target, away + np.array([499.5, 399.5]), (800, 1000), telecentric=True)
+        assert found.residual_px < 1e-3
+        assert found.perspective == pytest.approx(0, abs=1e-9)
+        assert found.distortion == pytest.approx(1 / (1 + strength) - 1, abs=1e-4)
+        if not strength:
+            assert (found.x, found.y) == pytest.approx((np.hypot(19, 3), np.hypot(3, 21)))
+    free = fit_scale(*camera_points(5, 0), (800, 1000))
+    with pytest.raises(ImageError, match="under a telecentric lens"):
+        fit_scale(*camera_points(5, 0), (800, 1000), telecentric=True)
+    assert free.residual_px < 0.2
+
+
 def test_a_target_that_is_not_flat_is_refused():
     target, pixels = camera_points(0, 0)
     pixels[:, 0] += 6 * np.sin(target[:, 1] / 4)

@@ -28,6 +28,9 @@ def scale(
     pitch_uncertainty_mm: Annotated[
         float, typer.Option(min=0, help="uncertainty of that distance, within which 90 % lie")
     ] = 0.0,
+    telecentric: Annotated[
+        bool, typer.Option("--telecentric", help="the lens is telecentric: fit no perspective")
+    ] = False,
     bundle: Annotated[Path | None, typer.Option(help="bundle to write the scale into; it then measures in mm")] = None,
     json: JsonOption = None,
 ) -> None:
@@ -44,7 +47,7 @@ def scale(
     if not 0 < pitch_mm < float("inf"):
         raise OptionError(f"--pitch-mm {pitch_mm:g}: give a positive number")
     opened = None if bundle is None else open_bundle(bundle)
-    found = scale_from_target(read_image(image), columns, rows, pitch_mm, pattern, pitch_uncertainty_mm)
+    found = scale_from_target(read_image(image), columns, rows, pitch_mm, pattern, pitch_uncertainty_mm, telecentric)
     screen = messages if str(json) == "-" else console
     screen.print(f"--px-per-mm {found.x:.6g},{found.y:.6g}")
     screen.print(
@@ -55,7 +58,17 @@ def scale(
     if found.coverage < MIN_COVERAGE:
         warn(f"the target covers {found.coverage:.0%} of the image: distortion is extrapolated; use a larger one")
     if json is not None:
-        write_json({"image": str(image), "columns": columns, "rows": rows, "pitch_mm": pitch_mm, **asdict(found)}, json)
+        write_json(
+            {
+                "image": str(image),
+                "columns": columns,
+                "rows": rows,
+                "pitch_mm": pitch_mm,
+                "telecentric": telecentric,
+                **asdict(found),
+            },
+            json,
+        )
     if opened is not None:
         own = Scale(x=found.x, y=found.y, uncertainty=found.uncertainty)
         replace_manifest(opened.path, opened.manifest.model_copy(update={"scale": own}))

@@ -3,7 +3,7 @@
 Model: millimetres on the target, through a homography, then a radial distortion with one coefficient around the
 image's centre (Brown 1966, in the direction from distorted to straight), give pixels. The scale is the local one,
 averaged over the image; how much it varies over the image is part of its uncertainty, because images are not rectified
-before they are measured.
+before they are measured. A telecentric lens has no perspective, and the map in place of the homography is affine.
 """
 
 from dataclasses import dataclass
@@ -47,6 +47,7 @@ def scale_from_target(
     pitch_mm: float,
     pattern: Pattern = "chessboard",
     pitch_uncertainty_mm: float = 0.0,
+    telecentric: bool = False,
 ) -> TargetScale:
     """Scale from an image (H, W, C) of a target.
 
@@ -65,16 +66,23 @@ def scale_from_target(
     pixels = corners.reshape(-1, 2).astype(np.float64)
     column, row = np.meshgrid(np.arange(columns), np.arange(rows))
     target = pitch_mm * np.stack([column.ravel(), row.ravel()], axis=1).astype(np.float64)
-    return fit_scale(target, pixels, (grey.shape[0], grey.shape[1]), pitch_uncertainty_mm / pitch_mm)
+    size = (grey.shape[0], grey.shape[1])
+    return fit_scale(target, pixels, size, pitch_uncertainty_mm / pitch_mm, telecentric)
 
 
-def fit_scale(target: Points, pixels: Points, size: tuple[int, int], pitch_uncertainty: float = 0.0) -> TargetScale:
+def fit_scale(
+    target: Points,
+    pixels: Points,
+    size: tuple[int, int],
+    pitch_uncertainty: float = 0.0,
+    telecentric: bool = False,
+) -> TargetScale:
     """Scale from points (N, 2) in mm and in px of an image of size (H, W); ImageError where the model does not fit."""
     centre, radius = (np.array(size[::-1]) - 1) / 2, float(np.hypot(*size)) / 2
 
     def misfit(strength: float) -> tuple[float, NDArray[np.float64]]:
         straight = _straighten(pixels, strength, centre, radius)
-        homography, _ = cv2.findHomography(target, straight)
+        homography = _fit_affine(target, straight) if telecentric else cv2.findHomography(target, straight)[0]
         if homography is None:
             raise ImageError("the points of the target lie on one line")
         back = cv2.perspectiveTransform(target[None], homography)[0]
@@ -85,7 +93,8 @@ def fit_scale(target: Points, pixels: Points, size: tuple[int, int], pitch_uncer
     residual = float(np.sqrt(squares / len(pixels)))
     if residual > MAX_RESIDUAL:
         raise ImageError(
-            f"the points are {residual:.2f} px off a flat target; check its counts, and that it is flat and not blurred"
+            f"the points are {residual:.2f} px off a flat target{' under a telecentric lens' * telecentric}; check its "
+            "counts, and that it is flat and not blurred"
         )
     places = np.stack(
         np.meshgrid(np.linspace(0, size[1] - 1, _GRID), np.linspace(0, size[0] - 1, _GRID)), axis=-1
@@ -96,7 +105,7 @@ def fit_scale(target: Points, pixels: Points, size: tuple[int, int], pitch_uncer
     variation = float(np.quantile(np.abs(local / mean - 1), 0.9))
     covered = cv2.contourArea(cv2.convexHull(pixels.astype(np.float32))) / (size[0] * size[1])
     # Of a line through points with this scatter, over the target's own length.
-    degrees = max(1, 2 * len(pixels) - 9)
+    degrees = max(1, 2 * len(pixels) - (7 if telecentric else 9))
     scatter = np.sqrt(squares / degrees) / np.sqrt(((pixels - pixels.mean(axis=0)) ** 2).sum(axis=0)).min()
     return TargetScale(
         x=float(mean[0]),
@@ -108,6 +117,13 @@ def fit_scale(target: Points, pixels: Points, size: tuple[int, int], pitch_uncer
         uncertainty=float(np.sqrt(variation**2 + (_NORMAL_90 * scatter) ** 2 + pitch_uncertainty**2)),
         coverage=float(covered),
     )
+
+
+def _fit_affine(target: Points, straight: Points) -> NDArray[np.float64] | None:
+    """The affine map (3, 3) from points (N, 2) to points (N, 2) by least squares; None where they lie on one line."""
+    design = np.column_stack([target, np.ones(len(target))])
+    found, _, rank, _ = np.linalg.lstsq(design, straight, rcond=None)
+    return np.vstack([found.T, [0.0, 0.0, 1.0]]) if rank == 3 else None
 
 
 def _straighten(points: Points, strength: float, centre: Points, radius: float) -> Points:
