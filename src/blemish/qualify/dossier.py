@@ -149,7 +149,8 @@ def _sections(
         plots = PLOTS[name](evidence[name], t) if name in evidence and name in PLOTS else []
         sections.append(DossierSection(name, title, tables, warnings, plots=plots))
     sections.append(_uncertainty(manifest, evidence, measured, t))
-    hashes = [(name, str(path.name), file_sha256(path)) for name, path in files.items()]
+    titles = {name: title for name, title, _ in made}
+    hashes = [(titles[name], path.name, file_sha256(path)) for name, path in files.items()]
     table = DossierTable(hashes, (t("evidence"), t("file"), "SHA-256"))
     sections.append(DossierSection("hashes", t("Files of evidence"), [table] if hashes else []))
     return sections
