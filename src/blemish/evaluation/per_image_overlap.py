@@ -27,7 +27,7 @@ def per_image_overlap(
     edges = np.clip(np.concatenate([[low], rates[:-1], [max(high, rates[-1])]]), low, high)
     shares = np.diff(np.log(edges)) / math.log(high / low)
     recall = [(len(own) - np.searchsorted(np.sort(own), levels, "right")) / len(own) for own in defective_images]
-    return np.clip([own @ shares for own in recall], 0, 1)
+    return np.asarray(np.clip([own @ shares for own in recall], 0, 1), np.float64)
 
 
 def _false_positive_rates(good_images: Sequence[FloatArray], high: float) -> tuple[Scores, Scores]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.arrays import FloatArray
+from blemish.arrays import FloatArray, Scores
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,6 @@ def saturated_overlap_area(good: FloatArray, regions: Sequence[SaturatedRegion],
     return float(np.clip(np.trapezoid(pro, fpr) / limit, 0, 1))
 
 
-def _gains(pixels: int, saturation: float) -> FloatArray:
+def _gains(pixels: int, saturation: float) -> Scores:
     """What each pixel of a region, from the highest score down, adds to its overlap; the last one may be a fraction."""
-    return np.clip(saturation - np.arange(pixels), 0, 1) / saturation
+    return np.asarray(np.clip(saturation - np.arange(pixels), 0, 1) / saturation, np.float64)
