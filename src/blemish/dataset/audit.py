@@ -35,6 +35,28 @@ class DuplicateGroup:
     correlation: float = 1.0  # of the fine structure; 1 for identical files
 
 
+FINDINGS = (  # fields of an audit that list findings, with their titles
+    ("unreadable", "Unreadable files"),
+    ("mask_size_mismatch", "Masks of another size than their image"),
+    ("duplicates_across_splits", "Duplicates across splits"),
+    ("duplicates_across_labels", "Duplicates with different labels"),
+    ("groups_across_splits", "Groups in more than one split"),
+    ("broken_annotations", "Invalid annotations"),
+    ("large_masks", "Masks that mark more than half of their image"),
+    ("empty_masks", "Defective images with an empty mask"),
+    ("masks_on_good", "Good images with defect pixels in the mask"),
+    ("boxes_outside", "Boxes outside the image"),
+    ("boxes_empty", "Boxes without an area"),
+    ("boxes_of_other_class", "Boxes of another class than their image"),
+    ("adapted", "Annotations scaled or turned with their image"),
+    ("constant", "Images of one value"),
+    ("pixel_values", "Deep images that do not use full scale"),
+    ("tiny", "Very small images"),
+    ("duplicates", "Duplicate images"),
+    ("near_duplicates", "Near-duplicate images"),
+)
+
+
 @dataclass
 class Audit:
     """Findings; paths are relative to the dataset's root."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blemish.dataset.audit import FINDINGS
 from blemish.report.formatting import number, percent, plain
 from blemish.translation import Translate
 
@@ -18,7 +19,8 @@ class DossierTable:
 def audit_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable], list[str]]:
     serious = t("yes") if data["serious"] else t("no")
     rows = [(t("images"), str(data["images"])), (t("serious findings"), serious)]
-    rows += [(name, str(len(own))) for name, own in data.items() if isinstance(own, list | dict) and own]
+    rows += [(t(title), str(len(data[name]))) for name, title in FINDINGS if data.get(name)]
+    rows += [(t("Files that were not read"), str(sum(data["passed_over"].values())))] * bool(data.get("passed_over"))
     return [DossierTable(rows)], [t("the audit has serious findings")] if data["serious"] else []
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from nicegui import ui
 
-from blemish.dataset.audit import Audit, audit_dataset
+from blemish.dataset.audit import FINDINGS, Audit, audit_dataset
 from blemish.dataset.ground_truth import has_mask, read_defect_mask
 from blemish.dataset.info import DatasetInfo, describe
 from blemish.dataset.read import read_dataset
@@ -26,22 +26,6 @@ from blemish.station.pages.zoom_image import ZoomImage
 
 TILES, SIDE, LARGE_SIDE = 18, 200, 2048
 MAX_LISTED = 8  # findings of a kind
-FINDINGS = (
-    ("unreadable", "Unreadable files"),
-    ("mask_size_mismatch", "Masks of another size than their image"),
-    ("duplicates_across_splits", "Duplicates across splits"),
-    ("duplicates_across_labels", "Duplicates with different labels"),
-    ("groups_across_splits", "Groups in more than one split"),
-    ("broken_annotations", "Invalid annotations"),
-    ("empty_masks", "Defective images with an empty mask"),
-    ("masks_on_good", "Good images with defect pixels in the mask"),
-    ("boxes_outside", "Boxes outside the image"),
-    ("boxes_empty", "Boxes without an area"),
-    ("boxes_of_other_class", "Boxes of another class than their image"),
-    ("tiny", "Very small images"),
-    ("duplicates", "Duplicate images"),
-    ("near_duplicates", "Near-duplicate images"),
-)
 
 
 class DatasetView:
@@ -153,7 +137,7 @@ class DatasetView:
                     ui.label(sample.image.name).tooltip(str(sample.image))
                     hint(f"{t(sample.label or 'unknown')} · {t(sample.split or 'no split')}")
         last = self.first + len(shown)
-        pager(self.first + 1, last, len(samples), partial(self._turn, -TILES), partial(self._turn, TILES))
+        pager(self.page, self.first + 1, last, len(samples), partial(self._turn, -TILES), partial(self._turn, TILES))
 
     async def _enlarge(self, sample: Sample) -> None:
         source = await asyncio.to_thread(sample_picture, sample, LARGE_SIDE)
