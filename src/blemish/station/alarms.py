@@ -32,6 +32,9 @@ SENTENCES = {
     "sink": "Sink {subject} does not take results",
     "engine": "The inspection is stalled ({subject})",
     "disk": "The disk is nearly full: {value:.1f} GiB free",
+    "qualification_ends": "The qualification of recipe {subject} ends in {value:.0f} days",
+    "qualification_ended": "The qualification of recipe {subject} has ended",
+    "shift_report": "The shift report cannot be written: {subject}",
     "clock": "The clock jumped by {value:+.0f} s",
 }
 _QUALITY = {

@@ -89,6 +89,8 @@ class RecipeRow(Created, Base):
     decision: Mapped[dict[str, Any]]
     roi: Mapped[dict[str, Any] | None]  # None: the bundle's; so too the scale
     scale: Mapped[dict[str, Any] | None]
+    views: Mapped[dict[str, Any] | None]  # of several views, see recipe_views.py; None: one image
+    cameras: Mapped[dict[str, Any] | None]  # settings by the name of the view, "" for one image; None: not kept
     note: Mapped[str] = mapped_column(Text, default="")
     activation: Mapped[int | None] = mapped_column(unique=True)  # the highest is active; None: never was
     bundle: Mapped[BundleRow] = relationship(lazy="joined")
@@ -232,6 +234,48 @@ class AlarmRow(Base):
     ended_at: Mapped[datetime | None]  # None: the condition holds
     acknowledged_at: Mapped[datetime | None]
     acknowledged_by: Mapped[str | None] = mapped_column(String(100))
+
+
+class QualificationRow(Created, Base):
+    """Until when a version of a recipe is qualified, as somebody stated; the latest row holds."""
+
+    __tablename__ = "qualifications"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    recipe_id: Mapped[int] = mapped_column(ForeignKey("recipes.id"), index=True)
+    until: Mapped[datetime]
+    note: Mapped[str] = mapped_column(Text, default="")  # the dossier or study it rests on
+
+
+class GaugeStudyRow(Created, Base):
+    """A gauge study made on the station's pages; see gauge_studies.py."""
+
+    __tablename__ = "gauge_studies"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    kind: Mapped[str] = mapped_column(String(30))  # what a trial gives, a key of gauge_studies.KINDS
+    parts: Mapped[list[dict[str, Any]]]  # name, reference, and the inspection whose picture is judged
+    appraisers: Mapped[list[str]]
+    repeats: Mapped[int]
+
+
+class GaugeTrialRow(Base):
+    """One part that one appraiser is asked for once; its result is written once and never changed."""
+
+    __tablename__ = "gauge_trials"
+    __table_args__ = (UniqueConstraint("study_id", "appraiser", "position"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("gauge_studies.id"))
+    appraiser: Mapped[str] = mapped_column(String(100))
+    position: Mapped[int]  # in the appraiser's random order, from 1
+    part: Mapped[str] = mapped_column(String(200))
+    repeat: Mapped[int]
+    result: Mapped[str | None] = mapped_column(String(50))  # a verdict or a number; None: not asked yet
+    inspection_id: Mapped[int | None] = mapped_column(ForeignKey("inspections.id"), index=True, unique=True)
+    answered_at: Mapped[datetime | None]
+    answered_by: Mapped[str | None] = mapped_column(String(100))
 
 
 class OutboxRow(Base):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from blemish.arrays import Scores
 from blemish.dataset.sample import GOOD
-from blemish.station.models import InspectionRow
+from blemish.station.models import InspectionRow, RecipeRow
 from blemish.station.repository import is_production, latest_label
 
 LATENCY_PARTS = 500  # the newest parts, whose latencies are given
@@ -51,12 +51,12 @@ def count_verdicts(session: Session, station: str, since: datetime, until: datet
 
 
 def count_by_lot(
-    session: Session, station: str, since: datetime, limit: int = 8
+    session: Session, station: str, since: datetime, limit: int = 8, until: datetime | None = None
 ) -> list[tuple[str | None, ProductionCounts]]:
     """The lots that were inspected last, the newest first; None: parts without a lot."""
     row = InspectionRow
     numbers = (func.sum(case((row.verdict == verdict, 1), else_=0)) for verdict in VERDICTS)
-    query = select(row.lot, *numbers).where(*_produced(station, since)).group_by(row.lot)
+    query = select(row.lot, *numbers).where(*_produced(station, since, until)).group_by(row.lot)
     query = query.order_by(func.max(row.id).desc()).limit(limit)
     return [(lot, ProductionCounts(*map(int, counts))) for lot, *counts in session.execute(query)]
 
@@ -98,16 +98,52 @@ def _shift_starts(local: datetime, starts: Sequence[str]) -> Iterator[datetime]:
         day -= timedelta(days=1)
 
 
-def defect_pareto(session: Session, station: str, since: datetime, limit: int = 8) -> list[tuple[str, int]]:
+def defect_pareto(
+    session: Session, station: str, since: datetime, limit: int = 8, until: datetime | None = None
+) -> list[tuple[str, int]]:
     """Defective parts by class, the most frequent first: the label of the latest review, else of the inspection."""
     row = InspectionRow
     inspected = case((row.verdict != "pass", row.label), else_=GOOD)
     label = func.coalesce(latest_label(), inspected).label("label")
-    labels = select(label).where(*_produced(station, since)).subquery()
+    labels = select(label).where(*_produced(station, since, until)).subquery()
     number = func.count()
     query = select(labels.c.label, number).where(labels.c.label != GOOD).group_by(labels.c.label)
     query = query.order_by(number.desc(), labels.c.label).limit(limit)
     return [(name, count) for name, count in session.execute(query)]
+
+
+def count_by_recipe(
+    session: Session, station: str, since: datetime, until: datetime
+) -> list[tuple[RecipeRow, ProductionCounts]]:
+    """The recipes that decided parts, in the order of their first part."""
+    row = InspectionRow
+    numbers = (func.sum(case((row.verdict == verdict, 1), else_=0)) for verdict in VERDICTS)
+    query = select(row.recipe_id, *numbers).where(*_produced(station, since, until)).group_by(row.recipe_id)
+    found = session.execute(query.order_by(func.min(row.id))).all()
+    return [(session.get_one(RecipeRow, key), ProductionCounts(*map(int, counts))) for key, *counts in found]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCounts:
+    """What people said of the parts of a time, by the latest review of each."""
+
+    waiting: int  # verdict review, and nobody has reviewed it
+    reviewed: int
+    escapes: int  # defective, and the verdict was pass
+    overkill: int  # good, and the verdict was reject
+
+
+def count_reviews(session: Session, station: str, since: datetime, until: datetime) -> ReviewCounts:
+    row = InspectionRow
+    parts = select(row.verdict, latest_label().label("label")).where(*_produced(station, since, until)).subquery()
+    query = select(parts.c.verdict, parts.c.label, func.count()).group_by(parts.c.verdict, parts.c.label)
+    found = session.execute(query).all()
+    return ReviewCounts(
+        waiting=sum(number for verdict, label, number in found if label is None and verdict == "review"),
+        reviewed=sum(number for _, label, number in found if label is not None),
+        escapes=sum(number for verdict, label, number in found if verdict == "pass" and label not in (None, GOOD)),
+        overkill=sum(number for verdict, label, number in found if verdict == "reject" and label == GOOD),
+    )
 
 
 def latencies(session: Session, station: str) -> Scores:

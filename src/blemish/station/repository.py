@@ -23,6 +23,7 @@ from blemish.station.audit_chain import COLUMNS, last_hash, row_hash
 from blemish.station.models import (
     KNOWN_ORIGIN,
     AuditRow,
+    GaugeTrialRow,
     InspectionRow,
     OutboxRow,
     RecipeRow,
@@ -205,8 +206,9 @@ def count_inspections(session: Session, where: InspectionFilter) -> int:
 
 
 def is_production() -> ColumnElement[bool]:
-    """The condition for parts of the line; known parts are none of its results."""
-    return InspectionRow.origin != KNOWN_ORIGIN
+    """The condition for parts of the line; known parts, and those that a gauge study took, are none of its results."""
+    taken = select(GaugeTrialRow.inspection_id).where(GaugeTrialRow.inspection_id.is_not(None))
+    return (InspectionRow.origin != KNOWN_ORIGIN) & InspectionRow.id.not_in(taken)
 
 
 def find_by_key(session: Session, key: str) -> InspectionRow | None:

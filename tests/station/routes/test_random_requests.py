@@ -14,6 +14,12 @@ from blemish.station.api import create_app
 from blemish.station.station import Station
 
 
+@pytest.fixture(autouse=True)
+def pdf_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PDF takes seconds, and random requests ask for many."""
+    monkeypatch.setattr("blemish.station.routes.lists.html_to_pdf_elsewhere", lambda page: b"%PDF")
+
+
 @pytest.fixture
 def full_station(tmp_path: Path, bundle_file: Path) -> Iterator[Station]:
     """With a part of everything, so that random requests find something."""
