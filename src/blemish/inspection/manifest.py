@@ -111,6 +111,40 @@ class Certificate(FrozenModel):
     versions: dict[str, str]
 
 
+class GraphInfo(FrozenModel):
+    """The size of the graph, and the version of ONNX's operators that it is written in."""
+
+    opset: int
+    nodes: int
+    bytes: int
+
+
+class Compression(FrozenModel):
+    """What a graph of 8-bit convolutions gives compared with the float32 graph that it was made from.
+
+    On images that neither the training nor the quantisation has seen, with the engine that the thresholds are for.
+    """
+
+    to: Literal["int8"] = "int8"
+    engine: str  # thresholds and figures hold for this engine only
+    source_sha256: str  # of the float32 bundle
+    calibration_images: int  # that the ranges of the quantisation come from
+    images: int  # compared
+    defective: int  # of these
+    auroc: tuple[float, float] | None = None  # float32, int8; None without defective images
+    pixel_ap: tuple[float, float] | None = None  # None without masks
+    changed_verdicts: int
+    max_auroc_loss: float  # limits that it was accepted with
+    max_verdict_changes: float  # share of the images
+    latency_ms: tuple[float, float]  # network only, median of one image or tile: float32, int8, in turns
+    graph_bytes: tuple[int, int]
+    versions: dict[str, str]
+
+    @property
+    def speed_up(self) -> float:
+        return self.latency_ms[0] / max(self.latency_ms[1], 1e-9)
+
+
 class Provenance(FrozenModel):
     created: str  # ISO 8601, UTC
     blemish: str
@@ -161,8 +195,6 @@ class MeasurementUncertainty(FrozenModel):
     defects: int  # with a known shape
     found: int  # of these, matched by a region
     errors: dict[str, list[SizeClassError]]  # by measurement (length, mean_width, area, ...), in rising order of size
-    # Those of regions that a refinement left as they were; none where it leaves few, or the bundle does not refine.
-    coarse_errors: dict[str, list[SizeClassError]] = Field(default_factory=dict)
 
 
 class Refinement(FrozenModel):
@@ -220,5 +252,7 @@ class Manifest(FrozenModel):
         default_factory=dict
     )  # by product; any other image gets the decision above
     certificate: Certificate | None = None
+    graph: GraphInfo | None = None  # None: an older bundle
+    compression: Compression | None = None  # None: a graph in float32
     provenance: Provenance
     members: dict[str, str] = Field(default_factory=dict)  # name of a file in the bundle -> SHA-256

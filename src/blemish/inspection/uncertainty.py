@@ -6,8 +6,8 @@ that no shape of their distribution is assumed and a bias is part of it. It come
 the bundle was not trained on: of the n of them that were measured at about the same size, u / v is the
 ceil(0.9 (n + 1))-th smallest |true - measured| / measured (split conformal prediction by classes, Vovk, Gammerman &
 Shafer 2005). Below the smallest size class u stays as large, in px, as at its lower end, and is never less than
-MIN_UNCERTAINTY_PX; above the largest class nothing is known. Where a bundle refines regions, those that keep their
-coarse border have errors of their own. In mm the scale's own uncertainty is added in quadrature, twice for an area.
+MIN_UNCERTAINTY_PX; above the largest class nothing is known, nor where a bundle refines regions and was not sure of
+this one's border. In mm the scale's own uncertainty is added in quadrature, twice for an area.
 
 A value is *reliable* where u is known and at most half of it. Any other is shown as "≈", and rules about it are warned
 of.
@@ -44,12 +44,11 @@ def with_uncertainty(
 ) -> Measurements:
     """The measurements of a region with the uncertainty of each, where it is known: a look-up in the bundle's tables.
 
-    `refined` is the region's; False takes the errors of coarse regions.
+    `refined` is the region's; of one that should have been refined and was not, nothing is known.
     """
-    if known is None:
+    if known is None or refined is False:
         return measured
-    errors = known.coarse_errors if refined is False else known.errors
-    relative_to_px = {name: _relative(errors, name, getattr(measured, f"{name}_px")) for name in errors}
+    relative_to_px = {name: _relative(known.errors, name, getattr(measured, f"{name}_px")) for name in known.errors}
     values = {}
     for name, own in _MEASURED:
         quantity, unit = split_name(name)

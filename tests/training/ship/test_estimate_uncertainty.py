@@ -84,24 +84,15 @@ class Eroding:
         return refined
 
 
-def test_regions_that_kept_their_border_have_errors_of_their_own(dataset, monkeypatch):
+def test_regions_that_kept_their_border_have_no_uncertainty_and_do_not_change_that_of_others(dataset, monkeypatch):
     monkeypatch.setattr("blemish.training.ship.estimate_uncertainty.MAX_TRIALS", 160)
     known = uncertainty_from_trials(DilatingInspector(4), dataset, 0, Eroding(4, 700))
-    assert abs(known.errors["mean_width"][0].bias) < known.coarse_errors["mean_width"][0].bias
-    assert known.errors["area"][-1].high <= 1024 < known.coarse_errors["area"][-1].high  # larger ones are not refined
-    kept = sum(own.defects for own in known.coarse_errors["area"])
-    assert sum(own.defects for own in known.errors["area"]) + kept == known.found
-    measured = measure(np.ones((30, 40), bool))
-    own, coarse = (with_uncertainty(measured, known, refined=refined) for refined in (True, False))
-    assert own == with_uncertainty(measured, known.model_copy(update={"coarse_errors": {}}))
-    assert coarse.area_px_u not in (None, own.area_px_u)
-
-
-def test_of_few_regions_that_kept_their_border_nothing_is_known(dataset):
-    known = uncertainty_from_trials(DilatingInspector(4), dataset, 0, Eroding(4, SIDE**2))
-    assert known.errors
-    assert known.coarse_errors == {}
-    assert with_uncertainty(measure(np.ones((30, 40), bool)), known, refined=False).area_px_u is None
+    wide = uncertainty_from_trials(DilatingInspector(4), dataset, 0)
+    assert known.errors["mean_width"][0].bias < wide.errors["mean_width"][0].bias
+    assert known.errors["area"][-1].high <= 1024 < wide.errors["area"][-1].high  # larger ones are not refined
+    measured = measure(np.ones((5, 12), bool))
+    assert with_uncertainty(measured, known, refined=True).area_px_u is not None
+    assert with_uncertainty(measured, known, refined=False) == measured
 
 
 def test_nothing_found_gives_no_uncertainty(dataset):

@@ -17,7 +17,7 @@ from blemish.evaluation.evaluate import measure_image_geometry
 from blemish.evaluation.geometry_metrics import MeasuredDefect, match_geometry, paired_values
 from blemish.geometry import connected_regions, mask_bounds
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import MeasurementUncertainty, SizeClassError
+from blemish.inspection.manifest import MeasurementUncertainty
 from blemish.inspection.measure import RegionGeometry
 from blemish.inspection.refine import Refiner
 from blemish.inspection.result import Inspection, Region
@@ -117,25 +117,17 @@ def measure_trial(trial: SyntheticTrial, regions: Sequence[Region], result: Insp
 def summarize(
     defects: Sequence[MeasuredDefect], source: Literal["synthetic", "validation", "cross-fitted"]
 ) -> MeasurementUncertainty | None:
-    """The errors by size class; None where fewer than MIN_DEFECTS defects were found."""
-    found = [defect for defect in defects if defect.measured is not None]
+    """The errors by size class; None where fewer than MIN_DEFECTS defects were found.
+
+    A region that should have been refined and was not has no uncertainty, and says nothing of that of others.
+    """
+    found = [defect for defect in defects if defect.measured is not None and defect.refined is not False]
     if len(found) < MIN_DEFECTS:
         log.debug(f"{len(found)} of {len(defects)} defects were measured, too few to estimate uncertainties")
         return None
-    return MeasurementUncertainty(
-        source=source,
-        defects=len(defects),
-        found=len(found),
-        errors=errors_by_size([defect for defect in found if defect.refined is not False]),
-        coarse_errors=errors_by_size([defect for defect in found if defect.refined is False]),
-    )
-
-
-def errors_by_size(defects: Sequence[MeasuredDefect]) -> dict[str, list[SizeClassError]]:
-    """The errors of each measurement by size class; none where there are fewer than MIN_DEFECTS."""
     errors = {}
     for name in (f.name for f in fields(RegionGeometry)):
-        true, measured = paired_values(defects, name)
+        true, measured = paired_values(found, name)
         positive = (true > 0) & (measured > 0)
         errors[name] = size_class_errors(true[positive], measured[positive])
-    return {name: classes for name, classes in errors.items() if classes}
+    return MeasurementUncertainty(source=source, defects=len(defects), found=len(found), errors=errors)
