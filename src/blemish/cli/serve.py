@@ -105,7 +105,10 @@ def serve(
     ] = None,
     camera: Annotated[
         list[str] | None,
-        typer.Option(help="camera number, rtsp://... or video file; repeatable", rich_help_panel=INPUT_OUTPUT),
+        typer.Option(
+            help="aravis:NAME, harvesters:FILE.cti, camera number, rtsp://... or video file; repeatable",
+            rich_help_panel=INPUT_OUTPUT,
+        ),
     ] = None,
     camera_interval_s: Annotated[
         float, typer.Option(min=0, help="time between images of a camera, in seconds", rich_help_panel=INPUT_OUTPUT)
@@ -114,20 +117,26 @@ def serve(
         str | None,
         typer.Option(
             metavar="URL",
-            help="modbus://HOST:PORT or tcp://HOST:PORT, where a PLC asks for parts",
+            help="modbus://, opcua:// or tcp://HOST:PORT, or a plug-in's, where a PLC asks for parts",
             rich_help_panel=INPUT_OUTPUT,
         ),
     ] = None,
+    nodeset: Annotated[
+        Path | None,
+        typer.Option(help="published nodeset of OPC 40100-1, for opcua://", rich_help_panel=INPUT_OUTPUT),
+    ] = None,
     line_camera: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="camera number, rtsp://... or video file that the PLC triggers", rich_help_panel=INPUT_OUTPUT
+            metavar="CAMERA",
+            help="camera that the PLC triggers, as for --camera; VIEW=CAMERA for each of several views",
+            rich_help_panel=INPUT_OUTPUT,
         ),
     ] = None,
     sink: Annotated[
         list[str] | None,
         typer.Option(
-            help="sink of results: csv:FILE, jsonl:FILE, http(s)://... or mqtt://HOST/TOPIC; repeatable",
+            help="sink of results: csv:FILE, jsonl:FILE, http(s)://... or mqtt(s)://HOST/TOPIC; repeatable",
             rich_help_panel=INPUT_OUTPUT,
         ),
     ] = None,
@@ -137,6 +146,13 @@ def serve(
             help="start of a shift, HH:MM; repeatable", show_default="06:00, 14:00, 22:00", rich_help_panel=DISPLAYS
         ),
     ] = None,
+    shift_reports: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="folder for a PDF report after each shift", rich_help_panel=DISPLAYS),
+    ] = None,
+    shift_report_language: Annotated[
+        str, typer.Option(metavar="NAME", help="language of these reports, such as zh", rich_help_panel=DISPLAYS)
+    ] = "en",
     verdict_age_s: Annotated[
         float,
         typer.Option(
@@ -158,17 +174,30 @@ def serve(
     alarm_free_gib: Annotated[
         float, typer.Option(min=0, help="alarm: less free space on the disk, in GiB", rich_help_panel=DISPLAYS)
     ] = 1.0,
+    segmenter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="ONNX network in EfficientSAM's interface, for labelling by a click or a box"
+        ),
+    ] = None,
     secure_cookies: Annotated[bool, typer.Option("--secure-cookies", help="cookies for HTTPS only")] = False,
 ) -> None:
     """Start the inspection station: record, REST API and web pages."""
     with needs_extra("station"):
+        from blemish.station.cameras.connect import driver_maker
+        from blemish.station.line.cameras import split_name
         from blemish.station.settings import Settings
         from blemish.station.sinks import check_sink
-        from blemish.station.sources import check_camera
+    from blemish.report.pdf import check_pdf
+
     for text in sink or []:
         check_sink(text)
     for text in camera or []:
-        check_camera(text)
+        driver_maker(text)
+    for text in line_camera or []:
+        driver_maker(split_name(text)[1])
+    if shift_reports is not None:
+        check_pdf()
     settings = validate(Settings, dict(
         data=data, db=db, station=station, host=host, port=port, engine=engine, threads=threads,
         queue_depth=queue_depth, batch_size=batch_size, batch_wait_ms=batch_wait_ms,
@@ -176,9 +205,11 @@ def serve(
         image_folders=images or [], keep=keep, keep_days=keep_days, keep_gib=keep_gib, known=known or [],
         watch=watch or [],
         cameras=camera or [], camera_interval_s=camera_interval_s, line=line,
-        line_camera=line_camera, sinks=sink or [], secure_cookies=secure_cookies,
+        line_nodeset=nodeset, line_cameras=line_camera or [],
+        sinks=sink or [], secure_cookies=secure_cookies, segmenter=segmenter,
         no_tokens=no_tokens, bundle_key=bundle_key, done_days=done_days, outbox_days=outbox_days,
-        **({"shifts": shift} if shift else {}), verdict_age_s=verdict_age_s, no_part_s=alarm_no_part_s or None,
+        **({"shifts": shift} if shift else {}), verdict_age_s=verdict_age_s,
+        shift_reports=shift_reports, shift_report_language=shift_report_language, no_part_s=alarm_no_part_s or None,
         max_reject_rate=alarm_reject_rate, max_reject_run=alarm_reject_run or None, min_free_gib=alarm_free_gib,
     ), "station")  # fmt: skip
     if new_token is not None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ from blemish.inspection.engines import Engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Manifest, Scale
 from blemish.inspection.support_set import open_bundle_engine
+from blemish.inspection.views import check_fusion_rules
+from blemish.station.cameras.settings import CameraSettings
 from blemish.station.database import RECIPES, Database, mark_changed
+from blemish.station.engine_proof import EngineProof, find_proof
 from blemish.station.image_store import ReceivedFile
 from blemish.station.models import BundleRow, RecipeRow
+from blemish.station.recipe_views import PartInspector, RecipeViews, ViewsInspector, parse_views, required_views
 from blemish.station.repository import log_change, match_recipe
 from blemish.station.schemas import RecipeRef
 from blemish.station.settings import Settings
@@ -84,6 +89,8 @@ def make_recipe(
     decision: Decision | None = None,
     roi: Roi | None = None,
     scale: Scale | None = None,
+    views: RecipeViews | None = None,
+    cameras: Mapping[str, CameraSettings] | None = None,
     note: str = "",
 ) -> RecipeRow:
     """The next version of a recipe, not active yet; raises DecisionError for a decision that does not fit the bundle,
@@ -97,6 +104,11 @@ def make_recipe(
         )
     decision = decision or manifest.decision
     check_decision(decision, [*manifest.classes, "defect"], (scale or manifest.scale) is not None)
+    if views is not None:
+        _check_views(session, views, manifest)
+    strange = sorted(set(cameras or {}) - set([""] if views is None else views.names))
+    if strange:
+        raise DataError(f"camera settings of '{strange[0]}', which is no view of the recipe")
     last = session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == name)) or 0
     row = RecipeRow(
         name=name,
@@ -105,6 +117,8 @@ def make_recipe(
         decision=decision.model_dump(mode="json"),
         roi=None if roi is None else roi.model_dump(mode="json"),
         scale=None if scale is None else scale.model_dump(mode="json"),
+        views=None if views is None else views.model_dump(mode="json"),
+        cameras=None if cameras is None else {name: own.model_dump(mode="json") for name, own in cameras.items()},
         note=note,
         created_by=user,
     )
@@ -114,19 +128,50 @@ def make_recipe(
     return row
 
 
+def _check_views(session: Session, views: RecipeViews, first: Manifest) -> None:
+    """Raises DataError for a bundle that is not here, DecisionError for decisions and rules that do not fit."""
+    views.check()
+    classes, scaled = {*first.classes, "defect"}, first.scale is not None
+    for name, view in views.others.items():
+        row = session.scalar(select(BundleRow).where(BundleRow.sha256 == view.bundle))
+        if row is None:
+            raise DataError(f"the bundle of view '{name}' is not here; upload it first")
+        manifest = Manifest.model_validate(row.manifest)
+        if manifest.template:
+            raise BundleError(f"the bundle of view '{name}' needs a reference image, which a station does not have")
+        own = [*manifest.classes, "defect"]
+        view_scaled = (view.scale or manifest.scale) is not None
+        check_decision(view.decision or manifest.decision, own, view_scaled)
+        classes, scaled = classes | set(own), scaled and view_scaled
+    check_fusion_rules(views.rules, sorted(classes), scaled)
+
+
 def revise_decision(session: Session, recipe: RecipeRow, decision: Decision, user: str, comment: str) -> RecipeRow:
     """The next version of a recipe with another decision, not active yet."""
+    roi = None if recipe.roi is None else Roi.model_validate(recipe.roi)
+    return revise(session, recipe, decision, roi, user, comment)
+
+
+def revise(
+    session: Session, recipe: RecipeRow, decision: Decision, roi: Roi | None, user: str, comment: str
+) -> RecipeRow:
+    """The next version of a recipe with another decision and region of interest (None: the bundle's)."""
     row = make_recipe(
         session,
         recipe.name,
         recipe.bundle,
         user,
         decision=decision,
-        roi=None if recipe.roi is None else Roi.model_validate(recipe.roi),
+        roi=roi,
         scale=None if recipe.scale is None else Scale.model_validate(recipe.scale),
+        views=parse_views(recipe.views),
+        cameras=recipe_cameras(recipe),
         note=comment,
     )
-    log_change(session, user, "decision", recipe_title(row), recipe.decision, row.decision, comment)
+    before, after = recipe.decision, row.decision
+    if recipe.roi != row.roi:
+        before, after = {**before, "roi": recipe.roi}, {**after, "roi": row.roi}
+    log_change(session, user, "decision", recipe_title(row), before, after, comment)
     return row
 
 
@@ -172,12 +217,18 @@ def recipe_scale(recipe: RecipeRow) -> Scale | None:
     return None if scale is None else Scale.model_validate(scale)
 
 
+def recipe_cameras(recipe: RecipeRow) -> dict[str, CameraSettings] | None:
+    """Camera settings by the name of the view, "" for a recipe of one image; None: none are kept."""
+    own = recipe.cameras
+    return None if own is None else {name: CameraSettings.model_validate(values) for name, values in own.items()}
+
+
 def recipe_title(recipe: RecipeRow) -> str:
     return f"{recipe.name} version {recipe.version}"
 
 
 def _contents(recipe: RecipeRow) -> dict[str, Any]:
-    values = {name: getattr(recipe, name) for name in ("id", "decision", "roi", "scale")}
+    values = {name: getattr(recipe, name) for name in ("id", "decision", "roi", "scale", "views", "cameras")}
     return values | {"bundle": recipe.bundle.sha256}
 
 
@@ -192,6 +243,7 @@ class KnownRecipes:
         self._database = database
         self._ids: dict[str | None, tuple[int, int, float]] = {}  # wanted -> id, number of changes, when it was read
         self._refs: dict[int, RecipeRef] = {}
+        self._pictures: dict[int, tuple[list[str], dict[str, CameraSettings] | None]] = {}
 
     def resolve(self, wanted: str | None) -> int:
         """Id of the wanted recipe, as `resolve_recipe` finds it; raises DataError."""
@@ -204,6 +256,14 @@ class KnownRecipes:
             recipe_id = resolve_recipe(session, wanted)
         self._ids[wanted] = recipe_id, changes, read_at
         return recipe_id
+
+    def pictures(self, recipe_id: int) -> tuple[list[str], dict[str, CameraSettings] | None]:
+        """Names of the views, and the cameras' settings, which never change either."""
+        if recipe_id not in self._pictures:
+            with self._database.reading() as session:
+                row = session.get_one(RecipeRow, recipe_id)
+                self._pictures[recipe_id] = required_views(row.views), recipe_cameras(row)
+        return self._pictures[recipe_id]
 
     def ref(self, recipe_id: int) -> RecipeRef:
         """Name and version, which never change."""
@@ -218,32 +278,50 @@ class KnownRecipes:
 class Inspectors:
     """Opened recipes by id; recipes of one bundle share its engine."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
+        self.proofs: dict[str, EngineProof] = {}  # by hash of the bundle
+        self._settings, self._database = settings, database
         self._lock = threading.Lock()
-        self._opened: dict[int, Inspector] = {}
+        self._opened: dict[int, PartInspector] = {}
         self._engines: dict[str, Engine] = {}
 
-    def opened(self, recipe_id: int) -> Inspector | None:
+    def opened(self, recipe_id: int) -> PartInspector | None:
         """The inspector of a recipe, if it is open; a version of a recipe never changes."""
         return self._opened.get(recipe_id)
 
-    def get(self, recipe: RecipeRow) -> Inspector:
-        """Raises BundleError where the bundle is gone or damaged."""
+    def get(self, recipe: RecipeRow) -> PartInspector:
+        """Raises BundleError where the bundle is gone or damaged, or the engine is proved to decide otherwise."""
         with self._lock:
             if recipe.id not in self._opened:
                 self._opened[recipe.id] = self._open(recipe)
             return self._opened[recipe.id]
 
-    def _open(self, recipe: RecipeRow) -> Inspector:
-        sha256 = recipe.bundle.sha256
-        bundle = open_bundle(bundle_path(self._settings.bundles, sha256))
-        if sha256 not in self._engines:
-            self._engines[sha256] = open_bundle_engine(bundle, self._settings.engine, self._settings.threads)
-        manifest = set_decision(bundle.manifest, Decision.model_validate(recipe.decision))
-        own = {
-            "roi": None if recipe.roi is None else Roi.model_validate(recipe.roi),
-            "scale": None if recipe.scale is None else Scale.model_validate(recipe.scale),
+    def _open(self, recipe: RecipeRow) -> PartInspector:
+        decision = Decision.model_validate(recipe.decision)
+        roi = None if recipe.roi is None else Roi.model_validate(recipe.roi)
+        scale = None if recipe.scale is None else Scale.model_validate(recipe.scale)
+        first = self._open_bundle(recipe.bundle.sha256, decision, roi, scale)
+        views = parse_views(recipe.views)
+        if views is None:
+            return first
+        others = {
+            name: self._open_bundle(view.bundle, view.decision, view.roi, view.scale)
+            for name, view in views.others.items()
         }
+        return ViewsInspector({views.first: first, **others}, views.rules, self._settings.max_pixels)
+
+    def _open_bundle(self, sha256: str, decision: Decision | None, roi: Roi | None, scale: Scale | None) -> Inspector:
+        path = bundle_path(self._settings.bundles, sha256)
+        bundle = open_bundle(path)
+        if sha256 not in self._engines:
+            engine = open_bundle_engine(bundle, self._settings.engine, self._settings.threads)
+            self.proofs[sha256] = proof = find_proof(bundle, engine, path)
+            if proof.accepted is not None and self._database is not None:
+                with self._database.writing() as session:
+                    differs = {"engine": engine.name, "device": engine.device, "problem": proof.problem}
+                    log_change(session, "station", "engine", sha256, after=differs, comment=proof.accepted)
+            self._engines[sha256] = engine
+        manifest = bundle.manifest if decision is None else set_decision(bundle.manifest, decision)
+        own = {"roi": roi, "scale": scale}
         manifest = manifest.model_copy(update={name: value for name, value in own.items() if value is not None})
         return Inspector(bundle, self._engines[sha256], manifest, self._settings.batch_size)

@@ -7,10 +7,10 @@ from pathlib import Path
 from blemish.errors import BlemishError, DataError, ImageError
 from blemish.files import file_sha256
 from blemish.imaging.read import MAX_PIXELS
-from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection, Measurements, Reason, Region
 from blemish.station.image_store import check_pixels
 from blemish.station.models import InspectionRow
+from blemish.station.recipe_views import PartInspector
 from blemish.station.repository import to_inspection
 
 SCORE_TOLERANCE = 1e-4  # relative: engines round differently with other batches and processors
@@ -29,7 +29,7 @@ class ReplayResult:
         return not self.differences
 
 
-def replay(row: InspectionRow, inspector: Inspector, image: Path, max_pixels: int = MAX_PIXELS) -> ReplayResult:
+def replay(row: InspectionRow, inspector: PartInspector, image: Path, max_pixels: int = MAX_PIXELS) -> ReplayResult:
     """Inspect the image of a record again; raises DataError where it is not the same image.
 
     An image that could not be inspected has the same result where it cannot be inspected again.

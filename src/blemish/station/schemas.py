@@ -4,15 +4,27 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 
 from blemish.imaging.roi import Roi
 from blemish.inspection.convert import InspectionRecord, RegionRecord
 from blemish.inspection.manifest import Decision, Scale
 from blemish.station import auth
+from blemish.station.cameras.settings import CameraSettings
 from blemish.station.jobs import JobProgress, JobState
 from blemish.station.models import BundleRow, InspectionRow, RecipeRow, ReviewRow
+from blemish.station.recipe_views import RecipeViews
 from blemish.station.repository import InspectionFilter, StoredInspection, inspection_values
+from blemish.translation import ENGLISH
 
 MAX_ID = 2**31 - 1
 
@@ -101,6 +113,10 @@ class InspectionQuery(InspectionFilter):
     before: RowId | None = None
 
 
+class PrintedQuery(InspectionFilter):
+    language: str = Field(ENGLISH, max_length=20)
+
+
 class InspectionPage(BaseModel):
     items: list[InspectionOut]  # newest first
     total: int
@@ -166,6 +182,10 @@ class RecipeIn(RequestModel):
     decision: Decision | None = None
     roi: Roi | None = None
     scale: Scale | None = None
+    views: RecipeViews | None = None
+    cameras: dict[str, CameraSettings] | None = Field(
+        default=None, description='settings by the name of the view, or "" for a recipe of one image'
+    )
     note: NoteText = ""
 
 
@@ -174,6 +194,8 @@ class RecipeOut(RecipeRef):
     decision: Decision
     roi: Roi | None
     scale: Scale | None
+    views: RecipeViews | None
+    cameras: dict[str, CameraSettings] | None
     note: str
     created_at: datetime
     created_by: str
@@ -264,6 +286,32 @@ class JobOut(ResponseModel):
     progress: JobProgress | None
     started: datetime
     ended: datetime | None
+
+
+class QualificationIn(RequestModel):
+    until: AwareDatetime
+    note: NoteText = ""
+
+
+class QualificationOut(ResponseModel):
+    recipe_id: int
+    until: datetime
+    note: str
+    created_at: datetime
+    created_by: str
+
+
+class StudyOut(BaseModel):
+    id: int
+    name: str
+    kind: str = Field(description="people, verdict, or the name of a measurement")
+    parts: int
+    appraisers: list[str]
+    repeats: int
+    trials: int
+    done: int
+    created_at: datetime
+    created_by: str
 
 
 class AuditOut(ResponseModel):

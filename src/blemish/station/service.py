@@ -15,7 +15,6 @@ from typing import BinaryIO
 
 from blemish.errors import BlemishError, DataError, ImageError
 from blemish.imaging.read import read_image
-from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection
 from blemish.station.database import Database
@@ -23,6 +22,7 @@ from blemish.station.image_quality import ReferenceImages
 from blemish.station.image_store import check_disk, check_pixels, hide_path, pixel_limit, receive_file
 from blemish.station.models import KNOWN_ORIGIN, InspectionRow, RecipeRow
 from blemish.station.persist import Recorder, TicketAnswer, not_recorded
+from blemish.station.recipe_views import PartInspector, ViewsInspector
 from blemish.station.recipes import Inspectors, KnownRecipes
 from blemish.station.repository import IncomingPart, find_by_keys
 from blemish.station.schemas import InspectionOut, inspection_out
@@ -48,7 +48,7 @@ class InspectionService:
     ) -> None:
         self.settings = settings
         self.database = database
-        self.inspectors = Inspectors(settings)
+        self.inspectors = Inspectors(settings, database)
         self.recipes = KnownRecipes(database)
         self._persist = Recorder(database, settings, self.recipes).persist_batch
         self.sources = SourceStates()
@@ -248,7 +248,10 @@ class InspectionService:
     def _max_pixels(self, recipe_id: int) -> int:
         inspector = self.inspectors.opened(recipe_id)
         limit = self.settings.max_pixels
-        return limit if inspector is None else min(limit, pixel_limit(inspector.manifest))
+        if inspector is None:
+            return limit
+        views = inspector.views if isinstance(inspector, ViewsInspector) else 1
+        return min(limit, views * pixel_limit(inspector.manifest))
 
     def _discard(self, ticket: Ticket) -> None:
         ticket.file.unlink(missing_ok=True)
@@ -324,7 +327,7 @@ class InspectionService:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             return [(tickets[0], NotAnsweredError(reason))]
 
-    def _inspector(self, recipe_id: int) -> Inspector:
+    def _inspector(self, recipe_id: int) -> PartInspector:
         opened = self.inspectors.opened(recipe_id)
         if opened is not None:
             return opened
@@ -389,7 +392,7 @@ def _same_request(first: IncomingPart, second: IncomingPart) -> bool:
     return first.request_sha256 == second.request_sha256
 
 
-def _inspect_files(inspector: Inspector, files: list[Path], max_pixels: int) -> list[Inspection | BlemishError]:
+def _inspect_files(inspector: PartInspector, files: list[Path], max_pixels: int) -> list[Inspection | BlemishError]:
     """An inspection of each file, or the ImageError of one that is no image, or too large."""
     results: dict[Path, Inspection | BlemishError] = {}
     for file in files:

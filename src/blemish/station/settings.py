@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from blemish.translation import ENGLISH, languages
+
 KeepPolicy = Literal["all", "rejects", "none"]  # "rejects": rejects and reviews
 ShiftStart = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 MIB, GIB = 2**20, 2**30
@@ -48,17 +50,21 @@ class Settings(BaseModel):
     watch: list[Path] = []
     cameras: list[str] = []  # a device's number, an RTSP address, or a video file
     camera_interval_s: float = Field(default=1.0, ge=0)
-    line: str | None = None  # modbus://HOST:PORT or tcp://HOST:PORT: where a PLC asks for parts
-    line_camera: str | None = None  # whose image is taken when the PLC asks
+    line: str | None = None  # modbus://, opcua:// or tcp://HOST:PORT, or of a plug-in: where a PLC asks for parts
+    line_nodeset: Path | None = None  # of OPC 40100-1, for opcua://
+    line_cameras: list[str] = []  # whose images are taken when the PLC asks; NAME=ADDRESS for each of several views
     sinks: list[str] = []  # csv:PATH, jsonl:PATH, http(s)://..., mqtt://host[:port]/topic
 
     shifts: list[ShiftStart] = ["06:00", "14:00", "22:00"]  # in the time zone of the station
+    shift_reports: Path | None = None  # folder for a PDF after each shift
+    shift_report_language: str = ENGLISH
     verdict_age_s: float = Field(default=10.0, gt=0)  # an older verdict is no longer shown as the present one
     no_part_s: float | None = Field(default=300.0, gt=0)  # these raise alarms; None: never
     max_reject_rate: float | None = Field(default=0.5, ge=0, le=1)
     max_reject_run: int | None = Field(default=10, ge=1)
     min_free_gib: float = Field(default=1.0, ge=0)
 
+    segmenter: Path | None = None  # ONNX network that helps with labelling, see labelling/prompt_segmenter.py
     secure_cookies: bool = False  # behind HTTPS
     bundle_key: Path | None = None  # public key (PEM): only bundles that were signed with its private key are imported
     no_tokens: bool = False  # everybody who reaches the station is an administrator, until the first token is made
@@ -68,6 +74,13 @@ class Settings(BaseModel):
     def _make_absolute(cls, folder: Path) -> Path:
         """Absolute, because processes of the station run in other folders."""
         return folder.resolve()
+
+    @field_validator("shift_report_language", mode="after")
+    @classmethod
+    def _check_language(cls, language: str) -> str:
+        if language not in languages():
+            raise ValueError(f"unknown language '{language}'; known are {', '.join(languages())}")
+        return language
 
     @field_validator("image_folders", "watch", mode="after")
     @classmethod
@@ -103,6 +116,11 @@ class Settings(BaseModel):
     def exports(self) -> Path:
         """Datasets of reviewed parts, a folder each."""
         return self.data / "exports"
+
+    @property
+    def labelling(self) -> Path:
+        """Labels of data sets, a folder each."""
+        return self.data / "labelling"
 
     @property
     def bundles(self) -> Path:

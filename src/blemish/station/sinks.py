@@ -9,12 +9,13 @@ import io
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +28,7 @@ from blemish.station.models import InspectionRow, OutboxRow, now
 from blemish.station.redaction import redact
 from blemish.station.repository import log_change
 from blemish.station.schemas import InspectionOut, inspection_out
+from blemish.station.webhook_signature import load_key, signed_headers
 
 log = logging.getLogger("blemish.station")
 Deliver = Callable[[InspectionOut], None]  # returns when the sink has the result, and raises otherwise
@@ -39,6 +41,8 @@ MAX_ATTEMPTS = 3  # of a result that its sink refuses; others follow it then
 PATIENCE = 6  # failures of one result, after which the next one shows whether the sink or the result is at fault
 _REFUSED = (400, 405, 409, 410, 411, 413, 414, 415, 422)  # HTTP statuses that a repetition does not change
 _BATCH = 50
+# Names of files after `#` in an address, by scheme.
+_FILES = {"http": ("key",), "https": ("key",), "mqtt": ("password",), "mqtts": ("ca", "cert", "key", "password")}
 
 
 def check_sink(text: str) -> None:
@@ -47,12 +51,34 @@ def check_sink(text: str) -> None:
     parts = urlsplit(text)
     if kind in ("csv", "jsonl"):
         valid = bool(rest)
-    elif kind == "mqtt":
+    elif kind in ("mqtt", "mqtts"):
         valid = bool(parts.hostname and parts.path.strip("/"))
     else:
         valid = kind in ("http", "https") and bool(parts.hostname)
     if not valid:
-        raise OptionError(f"invalid sink '{text}'; use csv:FILE, jsonl:FILE, http(s)://... or mqtt://HOST/TOPIC")
+        raise OptionError(f"invalid sink '{text}'; use csv:FILE, jsonl:FILE, http(s)://... or mqtt(s)://HOST/TOPIC")
+    if kind in _FILES:
+        files = sink_files(text)
+        if kind.startswith("http") and "key" in files:
+            load_key(files["key"])
+
+
+def sink_files(text: str) -> dict[str, Path]:
+    """The files that a sink's address names after `#`, such as `#ca=FILE&password=FILE`; raises OptionError.
+
+    They stay on this machine: secrets are neither in the command line nor in the record.
+    """
+    parts = urlsplit(text)
+    files = {name: Path(value) for name, value in parse_qsl(parts.fragment)}
+    known = _FILES[parts.scheme]
+    for name, path in files.items():
+        if name not in known:
+            raise OptionError(f"unknown file '{name}' of the sink {redact(text)}; known: {', '.join(known)}")
+        if not path.is_file():
+            raise OptionError(f"the sink {redact(text)} names the file {path}, which does not exist")
+    if parts.fragment and not files:
+        raise OptionError(f"give files of the sink {redact(text)} as #NAME=FILE; known: {', '.join(known)}")
+    return files
 
 
 @contextmanager
@@ -63,7 +89,7 @@ def open_sink(text: str) -> Iterator[Deliver]:
     elif kind == "jsonl":
         yield lambda result: _append(Path(rest), result.model_dump_json() + "\n")
     else:
-        with _mqtt(text) if kind == "mqtt" else _webhook(text) as deliver:
+        with _mqtt(text) if kind in ("mqtt", "mqtts") else _webhook(text) as deliver:
             yield deliver
 
 
@@ -249,28 +275,42 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
 def _webhook(url: str) -> Iterator[Deliver]:
     import httpx
 
+    files = sink_files(url)
+    key = load_key(files["key"]) if "key" in files else None
+    url = urlsplit(url)._replace(fragment="").geturl()
     with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client:
 
         def deliver(result: InspectionOut) -> None:
             headers = {"Content-Type": "application/json", "Idempotency-Key": f"{result.station}-{result.id}"}
-            client.post(url, content=result.model_dump_json(), headers=headers).raise_for_status()
+            body = result.model_dump_json().encode()
+            if key is not None:
+                headers |= signed_headers(key, int(time.time()), body)
+            client.post(url, content=body, headers=headers).raise_for_status()
 
         yield deliver
 
 
 @contextmanager
 def _mqtt(url: str) -> Iterator[Deliver]:
-    """Quality of service 1: a result is delivered when the broker has acknowledged it."""
+    """Quality of service 1: a result is delivered when the broker has acknowledged it.
+
+    With mqtts:// the broker's certificate must hold for its name, by the file `ca` or else the system's authorities.
+    """
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion
 
-    parts = urlsplit(url)
+    parts, files = urlsplit(url), sink_files(url)
     topic = unquote(parts.path.strip("/"))
     client = Client(CallbackAPIVersion.VERSION2)
     if parts.username:
-        client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
+        own = files["password"].read_text(encoding="utf-8").strip() if "password" in files else None
+        client.username_pw_set(unquote(parts.username), unquote(parts.password or "") if own is None else own)
+    if parts.scheme == "mqtts":
+        names = {"ca": "ca_certs", "cert": "certfile", "key": "keyfile"}
+        given: dict[str, Any] = {names[name]: str(path) for name, path in files.items() if name in names}
+        client.tls_set(**given)
     client.connect_timeout = TIMEOUT_S
-    client.connect(parts.hostname or "", parts.port or 1883)
+    client.connect(parts.hostname or "", parts.port or (8883 if parts.scheme == "mqtts" else 1883))
     client.loop_start()
 
     def deliver(result: InspectionOut) -> None:

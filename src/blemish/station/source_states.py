@@ -13,7 +13,7 @@ State = Literal["ok", "warning", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class ComponentState:
-    kind: str  # "source", "sink", "engine", "database" or "disk"
+    kind: str  # "source", "sink", "engine", "certificate", "database" or "disk"
     name: str
     state: State
     detail: Message
@@ -25,11 +25,13 @@ class SourceStates:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, float | None]] = {}  # problem, and when it must report again at the latest
+        self._details: dict[str, Message] = {}
 
-    def works(self, name: str, silent_s: float | None = None) -> None:
+    def works(self, name: str, silent_s: float | None = None, detail: Message | None = None) -> None:
         """The source works; with `silent_s` it is lost where it does not report again in time."""
         with self._lock:
             self._known[name] = ("", None if silent_s is None else time.monotonic() + silent_s)
+            self._details[name] = detail or Message("works")
 
     def lost(self, name: str, problem: str = "no image") -> None:
         with self._lock:
@@ -37,10 +39,11 @@ class SourceStates:
 
     def states(self) -> list[ComponentState]:
         with self._lock:
-            known = sorted(self._known.items())
+            known, details = sorted(self._known.items()), dict(self._details)
         now = time.monotonic()
         found = []
         for name, (problem, due) in known:
             problem = "no image" if due is not None and now > due else problem
-            found.append(ComponentState("source", name, "lost" if problem else "ok", Message(problem or "works")))
+            detail = Message(problem) if problem else details[name]
+            found.append(ComponentState("source", name, "lost" if problem else "ok", detail))
         return found

@@ -12,23 +12,31 @@ from typing import IO
 from sqlalchemy import select
 
 from blemish.errors import OptionError
+from blemish.files import write_atomic
 from blemish.inspection.bundle import find_bundle
+from blemish.inspection.engine_certificate import certificates_file
 from blemish.station.auth import AccessList, PasswordChecker, SignInThrottle, has_access_control, load_secret
+from blemish.station.cameras.connect import is_device
+from blemish.station.cameras.watch import watch_device
 from blemish.station.database import Database, open_database
 from blemish.station.golden_set import GoldenLossError, activate_checked
 from blemish.station.image_store import delete_expired, delete_orphans, receive_file
 from blemish.station.jobs import JobRunner
-from blemish.station.line.connect import open_line
+from blemish.station.labelling.project import LabelProjects
+from blemish.station.labelling.prompt_segmenter import PromptSegmenter
+from blemish.station.line.cameras import LineCameras
+from blemish.station.line.connect import line_context, open_line
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.pictures import Pictures
-from blemish.station.recipes import active_recipe, import_bundle, make_recipe
+from blemish.station.recipes import active_recipe, bundle_path, import_bundle, make_recipe
 from blemish.station.repository import expire_keys
 from blemish.station.review_claims import ReviewClaims
 from blemish.station.schemas import InspectionOut
 from blemish.station.seed_reviews import seed_reviews
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
+from blemish.station.shift_reporter import ShiftReporter
 from blemish.station.signing import read_signature
 from blemish.station.sinks import deliver_results, prune_outbox
 from blemish.station.sources import watch_camera, watch_folder
@@ -48,9 +56,12 @@ class Station:
     status: StationStatus
     access: AccessList
     pictures: Pictures
+    labelling: LabelProjects
+    segmenter: PromptSegmenter | None
     secret: bytes = field(repr=False)
     throttle: SignInThrottle = field(default_factory=SignInThrottle)
     passwords: PasswordChecker = field(default_factory=PasswordChecker)
+    cameras: LineCameras | None = None  # of the line
     claims: ReviewClaims = field(default_factory=ReviewClaims)
 
     def activate(self, recipe_id: int, user: str, comment: str, accept_losses: bool = False) -> None:
@@ -68,7 +79,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
         database = open_database(settings.url, settings.time_limit_s)
         stack.callback(database.engine.dispose)
         access = AccessList(database)
-        metrics = Metrics()
+        metrics, passwords = Metrics(), PasswordChecker()
 
         def on_answer(answer: InspectionOut, seconds: float) -> None:
             metrics.count_answer(answer, seconds)
@@ -76,21 +87,32 @@ def open_station(settings: Settings) -> Iterator[Station]:
 
         service = InspectionService(settings, database, on_answer)
         status = StationStatus(settings, database, service)
+        reporter = ShiftReporter(settings, database)
+        status.others.append(reporter.conditions)
         service.start()
         stack.callback(service.stop)
+        cameras = None
+        if settings.line_cameras:
+            cameras = LineCameras(settings.line_cameras, settings.data, service.sources)
+            stack.callback(cameras.close)
         if settings.line is not None:
-            if settings.line_camera is None:
+            if cameras is None:
                 raise OptionError("a line needs a camera: give --line-camera")
-            stack.enter_context(open_line(service, settings.line, settings.line_camera))
+            context = line_context(settings, database, passwords)
+            stack.enter_context(open_line(service, settings.line, cameras, context=context))
         stop = threading.Event()
         work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
             (_clean_up, (settings, database, stop)),
             (status.watch, (stop,)),
             (access.watch, (stop,)),
+            *([] if settings.shift_reports is None else [(reporter.watch, (stop,))]),
             *((deliver_results, (sink, settings.station, database, stop)) for sink in settings.sinks),
             *((seed_reviews, (service, path, stop)) for path in settings.known),
             *((watch_folder, (service, folder, stop)) for folder in settings.watch),
-            *((watch_camera, (service, camera, stop)) for camera in settings.cameras),
+            *(
+                (watch_device if is_device(camera) else watch_camera, (service, camera, stop))
+                for camera in settings.cameras
+            ),
         ]
         threads = [threading.Thread(target=function, args=args, daemon=True) for function, args in work]
         for thread in threads:
@@ -100,7 +122,12 @@ def open_station(settings: Settings) -> Iterator[Station]:
         stack.callback(pictures.stop)
         jobs = JobRunner(settings.jobs)
         stack.callback(jobs.stop)
-        yield Station(settings, database, service, metrics, jobs, status, access, pictures, load_secret(settings.data))
+        segmenter = None if settings.segmenter is None else PromptSegmenter(settings.segmenter, settings.threads)
+        labelling, secret = LabelProjects(settings.labelling), load_secret(settings.data)
+        yield Station(
+            settings, database, service, metrics, jobs, status, access, pictures, labelling, segmenter, secret,
+            passwords=passwords, cameras=cameras,
+        )  # fmt: skip
 
 
 def check_access(settings: Settings, database: Database) -> None:
@@ -125,6 +152,8 @@ def activate_bundle(station: Station, bundle: Path, user: str = "start") -> Reci
             known = session.scalar(select(BundleRow).where(BundleRow.sha256 == file.sha256)) is not None
         settings, signature = station.settings, read_signature(find_bundle(bundle))
         row = import_bundle(station.database, file, settings.bundles, user, settings.bundle_key, signature)
+        if (certificates := certificates_file(find_bundle(bundle))).is_file():  # of engines, next to the bundle
+            write_atomic(certificates_file(bundle_path(settings.bundles, file.sha256)), certificates.read_bytes())
         with station.database.writing() as session:
             if known and active_recipe(session) is not None:
                 return None  # its thresholds may have been changed since, or another recipe activated

@@ -26,7 +26,7 @@ def test_what_the_plc_gets_is_what_is_recorded(tmp_path):
     video.release()
     bundle = anomaly_bundle(tmp_path / "grey.blemish")
     port = free_port()
-    settings = {"line": f"tcp://127.0.0.1:{port}", "line_camera": str(tmp_path / "parts.avi")}
+    settings = {"line": f"tcp://127.0.0.1:{port}", "line_cameras": [str(tmp_path / "parts.avi")]}
     with (
         run_station(tmp_path / "station", bundle, **settings) as station,
         socket.create_connection(("127.0.0.1", port)) as plc,

@@ -1,23 +1,18 @@
 """The line with real peers on this machine: a pymodbus client and a socket, cut and silent ones too."""
 
-import errno
 import json
 import socket
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
 from blemish.errors import OptionError
 from blemish.inspection.result import Verdict
-from blemish.station.line.connect import parse_address
-from blemish.station.line.driver import LineDriver, LineOutputs, TransitionLog
-from blemish.station.line.machine import LineError, LineLimits, LineState, Phase, PlcSignals
+from blemish.station.line.connect import make_transport
+from blemish.station.line.driver import LineOutputs, TransitionLog
+from blemish.station.line.machine import LineError, LineState, Phase, PlcSignals
 from blemish.station.line.tcp import TcpLine
-
-LIMITS = LineLimits(heartbeat_s=0.6, answer_s=3.0)
+from blemish.station.line.transport import LineContext, parse_address
 
 
 class WireInMemory:
@@ -33,51 +28,6 @@ class WireInMemory:
 
     def write(self, outputs):
         self.outputs = outputs
-
-
-class Plant:
-    """Inspects by part id: `good…` passes, `bad…` is rejected, others have no answer. Notes what it recorded."""
-
-    def __init__(self):
-        self.recorded, self.transitions, self.disk_full = [], [], False
-        self.pool, self.delay = ThreadPoolExecutor(1), 0.0
-
-    def inspect(self, part, key):
-        return self.pool.submit(self._inspect, part)
-
-    def _inspect(self, part):
-        time.sleep(self.delay)
-        if not part.part_id.startswith(("good", "bad")):
-            raise RuntimeError("no image")
-        verdict = Verdict.PASS if part.part_id.startswith("good") else Verdict.REJECT
-        self.recorded.append((part.number, part.part_id, verdict))
-        return verdict
-
-    def record(self, before, after):
-        if self.disk_full:
-            raise OSError(errno.ENOSPC, "no space left on device")
-        self.transitions.append((before.phase, after.phase))
-
-    def driver(self, wire):
-        return LineDriver(wire, self.inspect, lambda: True, self.record, LIMITS)
-
-    @contextmanager
-    def running(self, wire):
-        stop = threading.Event()
-        thread = threading.Thread(target=self.driver(wire).run, args=(stop,))
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-
-@pytest.fixture
-def plant():
-    plant = Plant()
-    yield plant
-    plant.pool.shutdown()
 
 
 def ready_driver(plant):
@@ -263,11 +213,12 @@ def test_parts_over_plain_tcp(plant):
         line.close()
 
 
-def test_addresses():
-    assert parse_address("modbus://0.0.0.0:502") == ("modbus", "0.0.0.0", 502)
-    for text in ("modbus://host", "s7://host:1", "tcp", "tcp://host:99999"):
+def test_addresses(tmp_path):
+    own = parse_address("opcua://0.0.0.0:4840/a/b?x=1", ["modbus", "opcua"])
+    assert (own.kind, own.host, own.port, own.path, own.options) == ("opcua", "0.0.0.0", 4840, ("a", "b"), {"x": "1"})
+    for text in ("modbus://host", "profinet://host:1", "tcp", "tcp://host:99999"):
         with pytest.raises(OptionError, match="no line"):
-            parse_address(text)
+            make_transport(text, LineContext(tmp_path))
 
 
 def test_a_taken_address_is_said():

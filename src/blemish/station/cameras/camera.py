@@ -17,6 +17,7 @@ from blemish.errors import ImageError
 from blemish.imaging.read import encode
 from blemish.station.cameras.settings import CameraSettings, settings_differences
 from blemish.station.tickets import NotAnsweredError
+from blemish.translation import Message
 
 log = logging.getLogger("blemish.station")
 TIMEOUT_S = 2.0
@@ -69,6 +70,11 @@ class CameraCounts:
     reconnects: int = 0
     refused: int = 0  # settings that the device did not take
 
+    def message(self) -> Message:
+        """For the list of sources."""
+        values = {"frames": self.frames, "lost": self.lost, "late": self.timeouts, "again": self.reconnects}
+        return Message("{frames} images, {lost} lost, {late} too late, opened again {again} times", values)
+
 
 class CameraLog:
     """Each fault as a line of JSON."""
@@ -105,6 +111,7 @@ class Camera:
         self._lock = threading.Lock()
         self._driver: CameraDriver | None = None
         self._was_open, self._retry_at = False, 0.0
+        self._failure = "the device is lost; the next attempt follows soon"
         self.counts = CameraCounts()
 
     def open(self) -> list[str]:
@@ -122,7 +129,17 @@ class Camera:
             if settings == self._settings:
                 return
             self._settings = settings
-            self._lose()
+            if self._driver is None:
+                self._retry_at = 0.0  # what another recipe wanted was refused, and this one's may be taken
+                return
+            try:
+                self._driver.apply(settings)
+                same = not settings_differences(settings, self._driver.settings())
+            except Exception as error:
+                self._record(self.name, "settings refused", str(error))
+                same = False
+            if not same:
+                self._lose()
 
     def settings(self) -> CameraSettings:
         """As the device has them; raises CameraLostError."""
@@ -159,23 +176,26 @@ class Camera:
         if self._driver is not None:
             return self._driver
         if time.monotonic() < self._retry_at:
-            raise CameraLostError("the device is lost; the next attempt follows soon")
+            raise CameraLostError(self._failure)
         self._retry_at = time.monotonic() + REOPEN_S
         try:
             driver = self._open_driver()
         except Exception as error:
-            raise CameraLostError(f"{error}") from error
+            self._failure = f"{error}"
+            raise CameraLostError(self._failure) from error
         try:
             driver.apply(self._settings)
             refused = settings_differences(self._settings, driver.settings())
         except Exception as error:
             driver.close()
             self._count("refused", "settings refused", error)
-            raise CameraLostError(f"the device refuses its settings: {error}") from error
+            self._failure = f"the device refuses its settings: {error}"
+            raise CameraLostError(self._failure) from error
         if refused:  # another exposure is another inspection, so there is none
             driver.close()
             self._count("refused", "settings differ", "; ".join(refused))
-            raise CameraLostError(f"the device does not take its settings: {'; '.join(refused)}")
+            self._failure = f"the device does not take its settings: {'; '.join(refused)}"
+            raise CameraLostError(self._failure)
         if self._was_open:
             self._count("reconnects", "opened again", "")
         self._driver, self._was_open = driver, True

@@ -40,6 +40,12 @@ def driver_maker(address: str) -> Callable[[], CameraDriver]:
     return lambda: make(name, options)
 
 
+def is_device(address: str) -> bool:
+    """Whether it is a camera of this package or of a plug-in, and not OpenCV's."""
+    kind, separator, _ = address.partition(":")
+    return bool(separator) and (kind in _OWN or any(point.name == kind for point in entry_points(group=GROUP)))
+
+
 def open_camera(address: str, settings: CameraSettings | None, folder: Path, name: str | None = None) -> Camera:
     """A camera that opens its device when it is first used; faults go to `camera.jsonl` in `folder`."""
     record = CameraLog(folder / "camera.jsonl").append

@@ -1,99 +1,86 @@
-"""A line of a station: its wire by an address, its camera, and the inspection of each requested part."""
+"""A line of a station: its wire by an address, its cameras, and the inspection of each requested part."""
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from io import BytesIO
-from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit
 
-import cv2
-import numpy as np
+from sqlalchemy import select
 
-from blemish.errors import OptionError
-from blemish.imaging.read import encode
+from blemish.errors import DataError
 from blemish.inspection.result import Verdict
-from blemish.station.line.driver import LineDriver, TransitionLog, Transport
+from blemish.station.auth import PasswordChecker, find_token
+from blemish.station.cameras.settings import CameraSettings
+from blemish.station.database import Database
+from blemish.station.line.cameras import LineCameras
+from blemish.station.line.driver import LineDriver, TransitionLog
 from blemish.station.line.machine import LineLimits, LineState
 from blemish.station.line.modbus import ModbusLine
+from blemish.station.line.opcua import OpcUaLine
 from blemish.station.line.tcp import TcpLine
+from blemish.station.line.transport import (
+    LineContext,
+    LineRecipe,
+    OpenTransport,
+    TransportFactory,
+    load_plugin,
+    parse_address,
+    plugin_kinds,
+)
+from blemish.station.models import RecipeRow
 from blemish.station.recipes import active_recipe
 from blemish.station.schemas import remove_controls
 from blemish.station.service import InspectionService
-from blemish.station.tickets import NotAnsweredError
+from blemish.station.settings import Settings
 
 log = logging.getLogger("blemish.station")
-TRANSPORTS: dict[str, Callable[[str, int], "OpenTransport"]] = {"modbus": ModbusLine, "tcp": TcpLine}
+TRANSPORTS: dict[str, TransportFactory] = {
+    "modbus": lambda address, _: ModbusLine(address.host, address.port),
+    "opcua": OpcUaLine,
+    "tcp": lambda address, _: TcpLine(address.host, address.port),
+}
 SOURCE = "line"
 
 
-class OpenTransport(Transport, Protocol):
-    def open(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class TriggeredCamera:
-    """A camera (a number or an address) or a video file, whose next frame is taken when it is asked for."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._lock = threading.Lock()  # a capture that is released while it is read never returns
-        self._capture = cv2.VideoCapture(int(address) if address.isdigit() else address)
-        self._is_file = Path(address).is_file()
-
-    def take(self) -> BytesIO:
-        """The next frame as a PNG file; raises NotAnsweredError where there is none. A video file begins again."""
-        with self._lock:
-            done, frame = self._capture.read()
-            if not done and self._is_file:
-                self._capture.release()
-                self._capture = cv2.VideoCapture(self._address)
-                done, frame = self._capture.read()
-        if not done or frame is None:
-            raise NotAnsweredError("the camera gives no image")
-        rgb = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        return BytesIO(encode(np.asarray(rgb), ".png"))
-
-    def close(self) -> None:
-        with self._lock:
-            self._capture.release()
-
-
-def parse_address(text: str) -> tuple[str, str, int]:
-    """Kind, host and port of `modbus://HOST:PORT` or `tcp://HOST:PORT`; raises OptionError."""
-    try:
-        parts = urlsplit(text)
-        kind, host, port = parts.scheme, parts.hostname, parts.port
-    except ValueError:
-        kind, host, port = "", None, None
-    if kind not in TRANSPORTS or not host or port is None:
-        raise OptionError(f"no line '{text}'; give {' or '.join(f'{name}://HOST:PORT' for name in sorted(TRANSPORTS))}")
-    return kind, host, port
+def make_transport(text: str, context: LineContext) -> OpenTransport:
+    """The transport of an address, which is not open yet; raises OptionError."""
+    plugins = [kind for kind in plugin_kinds() if kind not in TRANSPORTS]
+    address = parse_address(text, [*sorted(TRANSPORTS), *plugins])
+    make = TRANSPORTS.get(address.kind) or load_plugin(address.kind)
+    return make(address, context)
 
 
 @contextmanager
 def open_line(
-    service: InspectionService, address: str, camera: str, limits: LineLimits | None = None
-) -> Iterator[Transport]:
+    service: InspectionService,
+    address: str,
+    cameras: LineCameras,
+    limits: LineLimits | None = None,
+    context: LineContext | None = None,
+) -> Iterator[OpenTransport]:
     """Run a line as long as the block lasts; raises OptionError where its address cannot be used."""
-    kind, host, port = parse_address(address)
-    transport = TRANSPORTS[kind](host, port)
-    source = TriggeredCamera(camera)
+    transport = make_transport(address, context or LineContext(service.settings.data))
     stop, pool = threading.Event(), ThreadPoolExecutor(1, "blemish-line")
     journal = TransitionLog(service.settings.data / "line.jsonl")
 
     def inspect(part: LineState, key: str) -> "Future[Verdict]":
-        return pool.submit(inspect_part, service, source, part, key)
+        return pool.submit(inspect_part, service, cameras, transport, part, key)
 
     def available() -> bool:
         with service.database.reading() as session:
             ready = active_recipe(session) is not None
-        return ready and not service.stalled()
+        return ready and cameras.works and not service.stalled()
+
+    def settings() -> dict[str, CameraSettings] | None:
+        try:
+            return service.recipes.pictures(service.recipes.resolve(None))[1]
+        except DataError:
+            return None  # no recipe yet
 
     transport.open()
+    watch = threading.Thread(target=cameras.watch, args=(settings, stop), name="blemish-line-cameras", daemon=True)
+    watch.start()
     driver = LineDriver(transport, inspect, available, journal.append, limits)
     thread = threading.Thread(target=driver.run, args=(stop,), name="blemish-line-cycle", daemon=True)
     thread.start()
@@ -102,22 +89,45 @@ def open_line(
     finally:
         stop.set()
         thread.join(10)
+        watch.join(10)
         transport.close()
         pool.shutdown(wait=False, cancel_futures=True)
-        source.close()
 
 
-def inspect_part(service: InspectionService, camera: TriggeredCamera, part: LineState, key: str) -> Verdict:
-    """Take a picture of the part and return its verdict, which is recorded by then; any error means: no verdict."""
-    stream = camera.take()
+def line_context(settings: Settings, database: Database, passwords: PasswordChecker) -> LineContext:
+    """What the transport of a station may ask it: its recipes, and who its users are."""
+
+    def recipes() -> list[LineRecipe]:
+        with database.reading() as session:
+            active = active_recipe(session)
+            query = select(RecipeRow.id, RecipeRow.name, RecipeRow.version).where(RecipeRow.activation.is_not(None))
+            rows = session.execute(query.order_by(RecipeRow.id)).all()
+            return [LineRecipe(*row, active=active is not None and row.id == active.id) for row in rows]
+
+    def role(name: str, password: str) -> str | None:
+        """By name and password, or by any name and a token as password."""
+        with database.reading() as session:
+            found = find_token(session, password) or passwords.find_user(session, name, password)
+            return None if found is None else found.role
+
+    return LineContext(settings.data, recipes, role, settings.line_nodeset)
+
+
+def inspect_part(
+    service: InspectionService, cameras: LineCameras, transport: OpenTransport, part: LineState, key: str
+) -> Verdict:
+    """Take the pictures of a part and return its verdict, which is recorded by then; any error means: no verdict."""
+    recipe_id = service.recipes.resolve(f"{part.recipe}" if part.recipe else None)
+    stream = cameras.take(*service.recipes.pictures(recipe_id))
     service.reserve(SOURCE)
     answer = service.submit_image(
         stream,
-        part.recipe or None,
+        recipe_id,
         SOURCE,
         part_id=remove_controls(part.part_id)[:200] or f"{part.number}",
         key=key,
         record_failure=True,
         sender=SOURCE,
     ).result()
+    transport.publish(part.number, answer)
     return Verdict(answer.verdict)

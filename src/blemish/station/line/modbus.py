@@ -11,13 +11,14 @@ Input registers, read by the PLC in one request:
 
 import asyncio
 import threading
-import time
 from contextlib import suppress
 from typing import Any
 
 from blemish.errors import MissingExtraError, OptionError
-from blemish.station.line.driver import STALLED_S, LineOutputs
-from blemish.station.line.machine import LineError, Phase, PlcSignals
+from blemish.station.line.driver import LineOutputs
+from blemish.station.line.machine import PlcSignals
+from blemish.station.line.transport import OutputLatch
+from blemish.station.schemas import InspectionOut
 
 PART_ID_REGISTERS = 16
 HOLDING, INPUT = 4 + PART_ID_REGISTERS, 5
@@ -32,7 +33,7 @@ class ModbusLine:
         self._address = (host, port)
         self._lock = threading.Lock()
         self._written = [0] * HOLDING
-        self._outputs, self._shown = LineOutputs(), 0.0
+        self._latch = OutputLatch()
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._failure: Exception | None = None
@@ -64,15 +65,13 @@ class ModbusLine:
         return PlcSignals(words[0], bool(words[1] & 1), bool(words[1] & 2), words[2], words[3], part_id)
 
     def write(self, outputs: LineOutputs) -> None:
-        with self._lock:
-            self._outputs, self._shown = outputs, time.monotonic()
+        self._latch.write(outputs)
+
+    def publish(self, number: int, result: InspectionOut) -> None:
+        """There is no room for more than the verdict."""
 
     def _input_words(self) -> list[int]:
-        """What the PLC reads. Where the station's cycle stands still, an error without a verdict."""
-        with self._lock:
-            own, age = self._outputs, time.monotonic() - self._shown
-        if age > STALLED_S:
-            return [Phase.ERROR, 0, 0, LineError.STALLED, own.heartbeat]
+        own = self._latch.present()
         return [own.phase, own.verdict, own.number, own.error, own.heartbeat]
 
     async def _access(

@@ -104,6 +104,8 @@ def create_recipe(station: StationDep, user: Engineer, given: RecipeIn) -> Recip
             decision=given.decision,
             roi=given.roi,
             scale=given.scale,
+            views=given.views,
+            cameras=given.cameras,
             note=given.note,
         )
         return recipe_out(row, _active_id(session))

@@ -1,0 +1,254 @@
+"""The line by OPC UA, with asyncua's client as the PLC: names, users, security, jobs and results."""
+
+import asyncio
+import json
+import os
+import socket
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from blemish.errors import OptionError
+from blemish.inspection.result import Verdict
+from blemish.station.line.machine import LineError, LineLimits
+from blemish.station.line.plc import Plc, PlcLimits, StopReason
+from blemish.station.line.transport import LineAddress, LineContext, LineRecipe
+from blemish.station.schemas import InspectionOut, RecipeRef, RegionRecord
+
+pytest.importorskip("asyncua")
+from asyncua import Client, ua
+from asyncua.crypto.cert_gen import setup_self_signed_certificate
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+
+from blemish.station.line.opcua import LINE, MACHINE_VISION, OpcUaLine, OpcUaPlcWire
+
+LIMITS = LineLimits(heartbeat_s=2.0, answer_s=5.0)
+PLC = PlcLimits(watchdog_s=2.0, answer_s=8.0, ready_s=30.0)
+PASSWORDS = {"otto": ("secret-of-otto", "operator"), "plc": ("secret-of-plc", "line")}
+RECIPES = [LineRecipe(3, "caps", 2, True), LineRecipe(5, "lids", 1, False)]
+
+
+def role(name, password):
+    known, its = PASSWORDS.get(name, (None, None))
+    return its if password == known else None
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Making the keys of a server and a client takes a while, so all share them."""
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture(scope="module")
+def line(keys):
+    """One server for all: it loads the whole address space of OPC UA."""
+    context = LineContext(keys, lambda: RECIPES, role)
+    own = OpcUaLine(LineAddress("opcua", "127.0.0.1", free_port()), context)
+    own.open()
+    yield own
+    own.close()
+
+
+def url(line):
+    return f"opc.tcp://127.0.0.1:{line._address[1]}/blemish"
+
+
+@asynccontextmanager
+async def connected(line, keys, name="plc", password=None):
+    client = Client(url(line), timeout=20)
+    client.application_uri = "urn:blemish:plc"
+    key, certificate = keys / "plc-key.pem", keys / "plc-certificate.der"
+    await setup_self_signed_certificate(
+        key, certificate, client.application_uri, "localhost", [], {"commonName": "PLC"}
+    )
+    await client.set_security(SecurityPolicyBasic256Sha256, certificate, key)
+    client.set_user(name)
+    client.set_password(PASSWORDS[name][0] if password is None else password)
+    async with client:
+        yield client
+
+
+async def find(client, *names):
+    node = client.nodes.objects
+    for name in names:
+        named = [(await child.read_browse_name()).Name for child in await node.get_children()]
+        node = (await node.get_children())[named.index(name)]
+    return node
+
+
+def inspection(number):
+    """A recorded result with a region whose length is 12.5 ± 0.5 px."""
+    region = RegionRecord(
+        label="scratch", score=0.9, box=(1, 2, 3, 4),
+        measurements=dict.fromkeys(RegionRecord.model_fields["measurements"].annotation.__args__[0].model_fields, 1.0)
+        | {"length_px": 12.5, "length_px_u": 0.5},
+    )  # fmt: skip
+    return InspectionOut(
+        id=40 + number, part_id=f"part-{number}", lot=None, station="s1", origin="line", created_at=datetime.now(UTC),
+        image_sha256="0" * 64, error=None, verdict="reject", label="scratch", score=0.9, class_scores=None,
+        reasons=[], timings_ms={}, size=(8, 8), regions=[region], recipe=RecipeRef(id=3, name="caps", version=2),
+        image_stored=False, reviews=[],
+    )  # fmt: skip
+
+
+def test_parts_over_opcua(plant, line, keys):
+    wire = OpcUaPlcWire(url(line), "plc", "secret-of-plc", keys, timeout_s=2.0)
+    plc = Plc(wire, PLC, first_number=500)
+    with plant.running(line, LIMITS):
+        assert plc.inspect("good-1").verdict == Verdict.PASS
+        rejected = plc.inspect("bad-2")
+        assert (rejected.number, rejected.verdict) == (501, Verdict.REJECT)
+        broken = plc.inspect("none-3")
+        assert (broken.verdict, broken.reason, broken.error) == (None, StopReason.ERROR, LineError.NO_ANSWER)
+        assert plc.inspect("good-4").verdict == Verdict.PASS
+    stopped = Plc(wire, PlcLimits(watchdog_s=0.5, ready_s=1.5)).inspect("good-5")
+    assert (stopped.verdict, stopped.reason) == (None, StopReason.NOT_READY)
+    wire.close()
+    assert [part_id for _, part_id, _ in plant.recorded] == ["good-1", "bad-2", "good-4"]
+
+
+def test_states_recipes_and_results_have_the_names_of_the_specification(plant, line, keys):
+    async def drive():
+        async with connected(line, keys) as client:
+            assert await client.get_namespace_index(MACHINE_VISION) > 1
+            assert await client.get_namespace_index(LINE) > 1
+            recipes = await find(client, "VisionSystem", "RecipeManagement", "Recipes")
+            names = [(await node.read_browse_name()).Name for node in await recipes.get_children()]
+            assert names == ["caps version 2", "lids version 1"]
+            management = await find(client, "VisionSystem", "RecipeManagement")
+            prepare = await find(client, "VisionSystem", "RecipeManagement", "PrepareRecipe")
+            assert await management.call_method(prepare, "5", "") == [True, 0]
+            assert await management.call_method(prepare, "9", "") == [False, 1]
+            system = await find(client, "VisionSystem", "VisionStateMachine", "CurrentState")
+            automatic = await find(client, "VisionSystem", "VisionStateMachine", "AutomaticModeStateMachine")
+            start = await find(client, "VisionSystem", "VisionStateMachine", "AutomaticModeStateMachine",
+                               "StartSingleJob")  # fmt: skip
+            heartbeat = await find(client, "VisionSystem", "Line", "PlcHeartbeat")
+            outputs = await find(client, "VisionSystem", "Line", "Outputs")
+            refused = await automatic.call_method(start, "", "part-1", "", "", "")
+            assert refused == ["", 1]  # not ready
+            assert (await system.read_value()).Text == "Preoperational"
+            for beat in range(1, 500):
+                await heartbeat.write_value(ua.Variant(beat, ua.VariantType.UInt16))
+                if (await system.read_value()).Text == "Operational":
+                    break
+                await asyncio.sleep(0.02)
+            job, error = await automatic.call_method(start, "", "bad-1", "", "", "")
+            assert error == 0
+            for beat in range(500, 1000):
+                await heartbeat.write_value(ua.Variant(beat, ua.VariantType.UInt16))
+                phase, verdict, number, *_ = await outputs.read_value()
+                if phase == 3:
+                    break
+                await asyncio.sleep(0.02)
+            assert (verdict, f"{number}") == (3, job)
+            result = await find(client, "VisionSystem", "ResultManagement", "Results", "Result")
+            values = {}
+            for node in await result.get_children():
+                values[(await node.read_browse_name()).Name] = await node.read_value()
+            return job, values
+
+    def inspect(part, key):
+        assert part.recipe == 5  # the prepared one
+        line.publish(part.number, inspection(part.number))
+        return Plant_inspect(part, key)
+
+    Plant_inspect, plant.inspect = plant.inspect, inspect
+    with plant.running(line, LIMITS):
+        job, values = asyncio.run(drive())
+    assert (values["JobId"], values["PartId"], values["ResultId"]) == (job, f"part-{job}", f"s1-{40 + int(job)}")
+    assert (values["ResultState"], values["IsPartial"], values["IsSimulated"]) == (1, False, False)
+    region = json.loads(values["ResultContent"][1])["measurements"]
+    assert (region["length_px"], region["length_px_u"]) == (12.5, 0.5)
+    assert json.loads(values["ResultContent"][0])["verdict"] == "reject"
+
+
+def test_users_roles_and_encryption(line, keys):
+    async def drive():
+        for name, password in (("plc", "wrong"), ("otto", "")):
+            with pytest.raises(ua.UaStatusCodeError):
+                async with connected(line, keys, name, password):
+                    pass
+        plain = Client(url(line), timeout=10)  # without encryption, and without a user
+        with pytest.raises((ua.UaError, ConnectionError, asyncio.TimeoutError)):
+            async with plain:
+                await plain.nodes.objects.get_children()
+        async with connected(line, keys, "otto") as client:
+            outputs = await find(client, "VisionSystem", "Line", "Outputs")
+            assert len(await outputs.read_value()) == 5
+            heartbeat = await find(client, "VisionSystem", "Line", "PlcHeartbeat")
+            with pytest.raises(ua.UaStatusCodeError):
+                await heartbeat.write_value(ua.Variant(1, ua.VariantType.UInt16))
+            machine = await find(client, "VisionSystem", "VisionStateMachine")
+            reset = await find(client, "VisionSystem", "VisionStateMachine", "Reset")
+            with pytest.raises(ua.UaStatusCodeError):
+                await machine.call_method(reset, "")
+        async with connected(line, keys, "plc") as client:
+            outputs = await find(client, "VisionSystem", "Line", "Outputs")
+            with pytest.raises(ua.UaStatusCodeError):  # no client may write a verdict
+                await outputs.write_value(ua.Variant([3, 1, 1, 0, 1], ua.VariantType.UInt16))
+            with pytest.raises(ua.UaStatusCodeError):
+                await client.nodes.objects.add_object(2, "mine")
+
+    asyncio.run(drive())
+    assert (keys / "opcua-key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_a_nodeset_that_is_none(keys, tmp_path):
+    (tmp_path / "other.xml").write_text("<UANodeSet/>")
+    context = LineContext(keys, nodeset=tmp_path / "other.xml")
+    with pytest.raises(OptionError, match="is not the nodeset"):
+        OpcUaLine(LineAddress("opcua", "127.0.0.1", free_port()), context).open()
+
+
+def test_the_published_nodeset(plant, keys):
+    """Only where it is at hand: BLEMISH_NODESET is the path of Opc.Ua.MachineVision.NodeSet2.xml."""
+    path = os.environ.get("BLEMISH_NODESET")
+    if not path:
+        pytest.skip("BLEMISH_NODESET does not name the published nodeset of OPC 40100-1, which is not shipped here")
+    line = OpcUaLine(
+        LineAddress("opcua", "127.0.0.1", free_port()), LineContext(keys, lambda: RECIPES, role, Path(path))
+    )
+    line.open()
+
+    async def drive():
+        async with connected(line, keys) as client:
+            vision = await client.get_namespace_index(MACHINE_VISION)
+            system = await find(client, "VisionSystem")
+            kind = client.get_node(await system.read_type_definition())
+            assert (await kind.read_browse_name()).Name == "VisionSystemType"
+            await client.load_data_type_definitions()
+            automatic = await find(client, "VisionSystem", "VisionStateMachine", "AutomaticModeStateMachine")
+            start = await automatic.get_child(f"{vision}:StartSingleJob")
+            state = await find(client, "VisionSystem", "VisionStateMachine", "CurrentState")
+            heartbeat = await find(client, "VisionSystem", "Line", "PlcHeartbeat")
+            for beat in range(1, 500):
+                await heartbeat.write_value(ua.Variant(beat, ua.VariantType.UInt16))
+                if (await state.read_value()).Text == "Operational":
+                    break
+                await asyncio.sleep(0.02)
+            given = (ua.MeasIdDataType(), ua.PartIdDataType(Id="good-1"), ua.RecipeIdExternalDataType(),
+                     ua.ProductIdDataType())  # fmt: skip
+            job, error = await automatic.call_method(
+                start, *given[:4], ua.Variant([], ua.VariantType.Variant, is_array=True)
+            )
+            assert error == 0
+            assert job.Id == "1"
+            for _ in range(100):
+                if plant.recorded:
+                    return
+                await asyncio.sleep(0.02)
+
+    try:
+        with plant.running(line, LIMITS):
+            asyncio.run(drive())
+    finally:
+        line.close()
+    assert plant.recorded[0][1:] == ("good-1", Verdict.PASS)
