@@ -158,8 +158,8 @@ def list_losses(samples: Iterable[Sample], kept: Collection[str]) -> list[str]:
     if "mask" in kept and "shapes" not in kept:
         lines += _line(layered, "classes in the masks of {} images are not kept")
     for kind in (
-        "label", "labels", "split", "mask", "boxes", "template", "roi", "ignore", "ignore_shapes", "group", "product",
-        "sources",
+        "label", "labels", "split", "mask", "boxes", "template", "roi", "ignore", "ignore_shapes", "group", "view",
+        "product", "sources",
     ):  # fmt: skip
         if kind not in kept:
             lines += _line(sum(getattr(s, kind) is not None for s in samples), f"{kind} of {{}} images is not kept")

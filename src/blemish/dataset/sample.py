@@ -70,6 +70,7 @@ class Sample:
     labels: tuple[str, ...] | None = None  # all defect classes of an image with several; its label is then None
     sources: tuple[Path, ...] | None = None  # of a synthetic image: those whose surface and defects it is made of
     ignore_shapes: tuple[Shape, ...] | None = None  # outlines: these pixels are not inspected
+    view: str | None = None  # camera, light or position, of a part with several images: `group` is the part then
     # What the label rests on; readers give it with a label that is stated, such as by a folder's name.
     evidence: "LabelEvidence | None" = field(default=None, compare=False)
 

@@ -1,4 +1,4 @@
-"""A CSV of one row an image: image and any of label, mask, boxes, template, split, group, product, roi, ignore.
+"""A CSV of one row an image: image and any of label, mask, boxes, template, split, group, view, product, roi, ignore.
 
 `label` is a class, or several with | between them, or as ["…", …], for an image with defects of several. `boxes` names
 a file of annotations, or holds [[x0, y0, x1, y1, label], …] itself; `shapes` and `ignore_shapes` hold
@@ -37,8 +37,8 @@ from blemish.files import write_atomic
 from blemish.geometry import Box, Polygon, Rle, Shape, runs_from_text, runs_to_text
 
 COLUMNS = (
-    "image", "label", "mask", "mask_classes", "boxes", "shapes", "template", "split", "group", "product", "roi",
-    "ignore", "ignore_shapes", "sources",
+    "image", "label", "mask", "mask_classes", "boxes", "shapes", "template", "split", "group", "view", "product",
+    "roi", "ignore", "ignore_shapes", "sources",
 )  # fmt: skip
 
 PATH_COLUMNS = ("image", "mask", "template", "roi", "ignore", "sources")
@@ -150,6 +150,7 @@ def _read_row(where: str, row: dict[str, str], base: Path) -> Sample:
         evidence=LabelEvidence.COLUMN if names else None,
         split=SPLIT_NAMES[split] if split else None,
         group=row.get("group") or None,
+        view=row.get("view") or None,
         product=row.get("product") or None,
         mask=_resolve_path(base, row.get("mask")),
         template=_resolve_path(base, row.get("template")),
@@ -268,7 +269,7 @@ def _posix(text: str) -> str:
 
 
 FORMAT = Format(
-    "a .csv with the column image and any of label, mask, boxes, template, split, group, product, roi, ignore",
+    "a .csv with the column image and any of label, mask, boxes, template, split, group, view, product, roi, ignore",
     looks_like, read, write_new, has_root=True, convention=Convention("boxes or shapes"),
     refused="rows without an image, listed twice, of an unknown split, or good and defective at once (refused)",
 )  # fmt: skip
