@@ -2,20 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ARGS ?=
+LINE_ARGS ?=
 TEST_PROCESSES ?= 2
 
-.PHONY: setup demo station test lint test-slow docs constraints clean
+.PHONY: setup demo line station test lint test-slow docs constraints clean
 
 setup: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e ".[train,openvino,report,station,qualify,pdf,modbus,ray,dev,docs]"
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e ".[train,int8,openvino,report,station,qualify,pdf,modbus,opcua,s7,ray,dev,docs]"
 	touch $@
 
 demo: setup
 	$(BIN)/blemish demo --out demo $(DEMO_ARGS)
+
+# Fake camera, station and simulated PLC inspect parts together; the last line compares what both have.
+line: setup
+	$(BIN)/python -m blemish.station.line.demo --out demo/line-demo $(LINE_ARGS)
 
 # The station with the demo's bundle and its annotated images; more images arrive in a watched folder.
 station: setup

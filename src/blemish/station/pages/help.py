@@ -22,9 +22,25 @@ HELP = {
         "Drag both thresholds over the scores, and read escape and overkill with their exact 95 % intervals.",
         "Saving makes a new version of the recipe; the parts whose verdict would change are listed below.",
     ),
+    "/rules": (
+        "Zones and areas are drawn on a stored picture of a part; rules name zones, classes and measurements.",
+        "The effect of rules, zones and thresholds on recorded parts is shown below, escapes first.",
+        "Another inspected area is checked on the golden set when the recipe is activated.",
+    ),
     "/training": (
         "Open a dataset below a folder that the station may read, audit it, and start a training or a comparison.",
         "A finished training is activated only past the golden set.",
+    ),
+    "/camera": (
+        "The picture of a line's camera, as long as no recipe is active: set exposure, focus and position by it.",
+        "Saturated pixels have lost their values: lower the exposure. The focus figure compares pictures of one scene.",
+        "Kept pictures are a data set by label, below the first folder given with --images.",
+    ),
+    "/labelling": (
+        "Open a folder, filter its images by evidence and class, and label them one after the other.",
+        "A accepts the regions of the active recipe; the tool Box finds the defect in a box, Click the one at a point.",
+        "What is painted has the class chosen at the time; the tool Set class gives a drawn defect another one.",
+        "For a fair comparison of two people, each hides what the other said.",
     ),
     "/trace": (
         "Pieces of part and lot are enough, in capital or small letters. All conditions must hold.",
@@ -34,6 +50,11 @@ HELP = {
         "Control charts of rejects, defects and lengths: a red point is no chance, and a reason to look for the cause.",
         "The moving average of the scores of good parts, positions of defects on the part, and image quality.",
         "A value outside its limits is a reason to look at camera, light and fixture first.",
+    ),
+    "/studies": (
+        "A gauge study asks each appraiser for the same parts several times, in random order, without earlier answers.",
+        "People answer pass or reject; else put the part in, and the station's verdict or measurement is taken.",
+        "Only the appraiser answers. Parts that a study takes are not counted as production.",
     ),
     "/dead-letters": (
         "Results that a sink refused, or that failed while the ones after them arrived.",

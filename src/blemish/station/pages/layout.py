@@ -31,9 +31,13 @@ MENU = (
     ("/", "Live", "monitor_heart"),
     ("/review", "Review", "rate_review"),
     ("/threshold", "Thresholds", "tune"),
+    ("/rules", "Rules and zones", "polyline"),
     ("/training", "Data and training", "model_training"),
+    ("/camera", "Camera", "photo_camera"),
+    ("/labelling", "Labelling", "draw"),
     ("/trace", "Trace", "search"),
     ("/trends", "Trends", "show_chart"),
+    ("/studies", "Gauge studies", "straighten"),
 )
 
 
@@ -91,7 +95,7 @@ def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iter
         ui.label(page.station.settings.station).classes("station-name")
         ui.space()
         ui.label("").classes("connection").props("role=status")
-        with ui.link(target="/").classes("alarm-link").tooltip(t("Alarms")):
+        with ui.link(target="/").classes("alarm-link").props(f'aria-label="{t("Alarms")}"').tooltip(t("Alarms")):
             ui.label("").classes("alarm-count").style("display: none")
         ui.label(recipe or t("no recipe")).classes("recipe-name").tooltip(t("active recipe"))
         theme = f"{THEME_COOKIE}={'light' if page.dark else 'dark'};path=/;max-age=31536000;samesite=strict"

@@ -7,13 +7,18 @@ from nicegui import app as nicegui_app
 from nicegui import core, ui
 
 from blemish.station.pages import (
+    camera,
     dead_letters,
     inspection_card,
+    labelling,
     line,
     live,
     login,
     reference,
     review,
+    rules,
+    studies,
+    study,
     threshold,
     trace,
     training,
@@ -34,9 +39,14 @@ def add_pages(app: FastAPI, station: Station) -> None:
     add_page(station, "/line", "Line display", line.build, frame=line_layout)
     add_page(station, "/review", "Review", review.build)
     add_page(station, "/threshold", "Thresholds", threshold.build)
+    add_page(station, "/rules", "Rules and zones", rules.build)
     add_page(station, "/training", "Data and training", training.build, role="engineer")
+    add_page(station, "/camera", "Camera", camera.build, role="engineer")
+    add_page(station, "/labelling", "Labelling", labelling.build)
     add_page(station, "/trace", "Trace", trace.build)
     add_page(station, "/trends", "Trends", trends.build)
+    add_page(station, "/studies", "Gauge studies", studies.build)
+    add_page(station, "/studies/{study_id}", "Gauge study", study.build)
     add_page(station, "/card/{inspection_id}", "Inspection card", inspection_card.build)
     add_page(station, "/dead-letters", "Refused results", dead_letters.build)
     add_page(station, "/reference", "API reference", partial(reference.build, app))
