@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,11 @@ from selenium.webdriver.remote.webelement import WebElement
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 # A picture beside the window, in a strip that scrolls, is loaded when it comes into view.
 LOADED = "arguments[0].complete || arguments[0].getBoundingClientRect().left > window.innerWidth"
-WIDE, NARROW = (1280, 900), (390, 844)
+PAINTED = """
+const canvas = document.querySelector('.mask-editor canvas');
+const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+return pixels.data.filter((value, i) => i % 4 === 3 && value > 127).length"""
+WIDE, NARROW, HUGE = (1280, 900), (390, 844), (2560, 1440)
 Found = TypeVar("Found")
 
 
@@ -54,7 +58,12 @@ class Browser:
 
     def open(self, url: str) -> None:
         self.driver.get(url)
-        self.until(lambda: self.driver.execute_script("return !!window.socket && window.socket.connected"))
+        self.until(lambda: self.driver.execute_script("return !!window.did_handshake"))  # clicks before it are lost
+
+    def arrived(self, address: str) -> None:
+        """Wait for another page, to which a click led, until it takes clicks."""
+        self.until(lambda: address in self.driver.current_url)
+        self.until(lambda: self.driver.execute_script("return !!window.did_handshake"))
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -92,6 +101,10 @@ class Browser:
             chain.move_by_offset(x1 - x0, y1 - y0)
         chain.release().perform()
 
+    def painted_pixels(self) -> int:
+        """Pixels of the mask that is edited."""
+        return int(self.driver.execute_script(PAINTED))
+
     def later(self, seconds: float) -> None:
         """Set the clock of the page forward, by which it tells for how long the station has said nothing."""
         self.driver.execute_script(
@@ -111,10 +124,10 @@ class Browser:
                 raise AssertionError(f"it did not come about; the page is in {SHOTS / 'failed.png'}")
             time.sleep(0.05)
 
-    def shoot(self, name: str) -> None:
-        """Save screenshots at both widths; the page must not be wider than the window."""
+    def shoot(self, name: str, sizes: Sequence[tuple[int, int]] = (NARROW, WIDE)) -> None:
+        """Save screenshots at some sizes of the window; the page must not be wider than it."""
         SHOTS.mkdir(parents=True, exist_ok=True)
-        for width, height in (NARROW, WIDE):
+        for width, height in sizes:
             self.resize(width, height)
             self.until(lambda: all(self.driver.execute_script(f"return {LOADED}", e) for e in self.all("img")))
             time.sleep(0.35)  # charts and the menu settle

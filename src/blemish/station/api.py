@@ -18,7 +18,18 @@ from blemish.station.image_store import DiskFullError, ImageNotStoredError, is_d
 from blemish.station.middleware import RequestGuard
 from blemish.station.pictures import PicturesBusyError
 from blemish.station.redaction import redact
-from blemish.station.routes import admin, inspections, jobs, lists, recipes, reviews, status
+from blemish.station.routes import (
+    admin,
+    inspections,
+    jobs,
+    labelling,
+    lists,
+    qualifications,
+    recipes,
+    reviews,
+    status,
+    studies,
+)
 from blemish.station.station import Station
 from blemish.station.tickets import NotAnsweredError, QueueFullError
 
@@ -48,7 +59,7 @@ def create_app(station: Station) -> FastAPI:
     app.state.station = station
     app.add_middleware(RequestGuard, station=station)
     app.include_router(admin.probes)
-    for module in (lists, inspections, recipes, reviews, jobs, status, admin):
+    for module in (lists, inspections, recipes, reviews, qualifications, studies, jobs, labelling, status, admin):
         app.include_router(module.router, prefix=API)
     app.add_exception_handler(BlemishError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -1,6 +1,7 @@
 """Checks of every request before the routes: origin, host, size and duration; and security headers in the response."""
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ _FORM_OVERHEAD = 64 * 1024
 MAX_JSON_BYTES = MIB  # of every body that is neither an image nor a bundle
 SIGN_IN = "/v1/session"
 Problem = tuple[int, str] | tuple[int, str, Mapping[str, str]]
+_PAGE_UPLOAD = re.compile(r"/_nicegui/client/[^/]+/upload/\d+")
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 # Scripts: NiceGUI compiles its templates in the browser. Nothing is loaded from elsewhere.
 _POLICY = (
@@ -93,6 +95,8 @@ class RequestGuard:
 
     def _limit(self, path: str) -> int:
         files = {"/v1/bundles": self.settings.max_bundle_bytes, "/v1/inspections": self.settings.max_image_bytes}
+        if _PAGE_UPLOAD.fullmatch(path):  # the address is known only to a page that was opened, and has an upload
+            return self.settings.max_image_bytes + _FORM_OVERHEAD
         return files[path] + _FORM_OVERHEAD if path in files else MAX_JSON_BYTES
 
     def _limited(self, receive: Receive, path: str) -> Receive:

@@ -133,10 +133,14 @@ def test_agreement_is_cohens_kappa_and_the_overlap_of_what_both_drew() -> None:
     a[:4], b[2:6] = True, True
     # 20 images: 8 good by both, 6 dents by both, 4 good and dent, 2 dent and good.
     pairs = [("good", "good")] * 8 + [("dent", "dent")] * 6 + [("good", "dent")] * 4 + [("dent", "good")] * 2
+    drawn = {"anna": a, "otto": b}
     labels = {
-        f"{n}.png": {"anna": label("anna", (p,), a if p == "dent" else None), "otto": label("otto", (q,), b if q == "dent" else None)}
-        for n, (p, q) in enumerate(pairs)
-    }  # fmt: skip
+        f"{n}.png": {
+            person: label(person, (name,), drawn[person] if name == "dent" else None)
+            for person, name in zip(drawn, pair, strict=True)
+        }
+        for n, pair in enumerate(pairs)
+    }
     labels["alone.png"] = {"anna": label("anna", ("good",))}
     found = compare_people(labels, "anna", "otto")
     chance = (12 * 10 + 8 * 10) / 400

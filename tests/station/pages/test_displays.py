@@ -10,7 +10,7 @@ from browser import Browser
 from station_helpers import HTTP, Server, picture
 
 AGES_S = 3.0
-GREY = "rgba(148, 163, 184, 1)"
+GREY = "rgba(91, 107, 127, 1)"
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_every_verdict_turns_grey_without_the_station(browser: Browser, serve: C
         for end in (lambda: server.send_signal(signal.SIGSTOP), server.kill):
             for tab in tabs:
                 browser.driver.switch_to.window(tab)
-                browser.until(lambda: verdict(browser) == ("PASS", "rgba(22, 163, 74, 1)"))
+                browser.until(lambda: verdict(browser) == ("PASS", "rgba(21, 128, 61, 1)"))
             end()
             for tab in tabs:
                 browser.driver.switch_to.window(tab)

@@ -55,6 +55,7 @@ def test_a_folder_is_labelled_by_keys_boxes_and_proposals(workplace: Workplace) 
     page = workplace.open()
     page.shoot("labelling-projects")
     page.click("[data-name=open]")
+    page.arrived("project=plates")
     page.one("[data-name=images] .thumb", "5.png")
     page.one(".alarm", "read as images without annotations")
     page.shoot("labelling")
@@ -69,7 +70,7 @@ def test_a_folder_is_labelled_by_keys_boxes_and_proposals(workplace: Workplace) 
     page.fill("other-class", "dent" + Keys.ENTER)
     page.press("x")
     page.drag(canvas_of(page), (0.2, 0.2), (0.75, 0.6))
-    page.until(lambda: drawn_pixels(page) > 100)
+    page.until(lambda: page.painted_pixels() > 100)
     page.shoot("labelling-editor")
     page.fill("group", "G7" + Keys.ENTER)
     page.one("[data-name=images] .thumb", "0.png")
@@ -81,13 +82,6 @@ def test_a_folder_is_labelled_by_keys_boxes_and_proposals(workplace: Workplace) 
         assert (read_defect_mask(found.sample(name), (SIDE, SIDE)) == truth).all()
     assert found.sample("5.png").group == "G7"
     page.check(workplace.url)
-
-
-def drawn_pixels(page: Browser) -> int:
-    return int(page.driver.execute_script(
-        "const c = document.querySelector('.mask-editor canvas'); "
-        "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 == 3 && v > 127).length"
-    ))  # fmt: skip
 
 
 def test_a_drawn_defect_gets_another_class_and_a_good_image_has_no_pixels(workplace: Workplace) -> None:
@@ -120,10 +114,10 @@ def test_images_are_dropped_selected_and_written_as_a_data_set(workplace: Workpl
     image[5:9, 5:9] = BAD_GREY
     cv2.imwrite(str(tmp_path / "more plates.png"), image)
     (tmp_path / "text.png").write_bytes(b"no image")
-    field = page.until(lambda: next(iter(page.all("[data-name=upload] input[type=file]")), None))
+    field = page.until(lambda: next(iter(page.all("[data-name=drop] input")), None))
     field.send_keys(str(tmp_path / "more plates.png"))
     page.one("[data-name=images] .thumb", "more_plates.png")
-    page.all("[data-name=upload] input[type=file]")[0].send_keys(str(tmp_path / "text.png"))
+    page.all("[data-name=drop] input")[0].send_keys(str(tmp_path / "text.png"))
     page.one(".q-notification", "text.png")
     page.click("button", "Select all")
     page.click("[data-name=bulk-group]")

@@ -24,6 +24,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from station_helpers import HTTP, SIDE, Hook, Server, grey, picture, run_station, wait_until
 
 from blemish.dataset.ground_truth import read_defect_mask
+from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.read import read_dataset
 from blemish.inspection import result
 from blemish.inspection.convert import from_dict
@@ -41,8 +42,12 @@ from blemish.station.pages import (
     heartbeat,
     inspection_card,
     job_list,
+    label_editor,
+    label_state,
+    labelling,
     live,
     review,
+    rules,
     session,
     threshold,
     trace,
@@ -499,6 +504,10 @@ def test_every_text_of_the_pages_is_translated() -> None:
         *inspection_card.DISPOSITIONS,
         *inspection_card.SIGNATURE,
     }
+    used |= {*labelling.TABS.values(), *label_state.STATES.values(), *rules.KINDS.values(), *rules.NEW_AREAS.values()}
+    used |= {meaning for _, meaning in label_editor.KEYS} | {name for _, name in label_editor.TOOLS.values()}
+    used |= {*map(str, LabelEvidence), "Why are rules or areas changed?", "Why are the thresholds changed?"}
+    used |= {"threshold of {name}", "zone {name}", "rule: {text}", "created", "roi", "map_low", "map_high", "edge"}
     used |= {"reachable", "stalled", "no answer", "no image", "works", "{number} waiting", "{free:.1f} GiB free"}
     used |= {"{number} waiting, {dead} refused", "API reference"}
     used |= {"pass", "review", "reject", "api", "folder", "camera", "dataset", "all defects", "all images"}

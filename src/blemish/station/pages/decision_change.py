@@ -83,7 +83,7 @@ class DecisionChange:
             if len(effect.changed) > TILES:
                 last = self.first + len(shown)
                 back, forth = partial(self._turn, -TILES), partial(self._turn, TILES)
-                pager(self.first + 1, last, len(effect.changed), back, forth)
+                pager(self.page, self.first + 1, last, len(effect.changed), back, forth)
 
     def _turn(self, step: int) -> None:
         self.first += step

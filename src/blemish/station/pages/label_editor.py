@@ -25,7 +25,7 @@ from blemish.station.labelling.project import read_class_map
 from blemish.station.pages.label_state import LabellingState, png_uri
 from blemish.station.pages.mask_editor import SIDE, MaskEditor, Tool
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import blurring, choice_toggle, div, hint, panel, tool_button, two_columns
+from blemish.station.pages.widgets import blurring, choice_toggle, div, hint, panel, swatch, tool_button, two_columns
 from blemish.station.recipes import active_recipe
 from blemish.station.repository import decode_mask
 
@@ -165,7 +165,7 @@ class LabelEditor:
                     with button.style("padding: 4px 12px"):
                         if number:
                             colour = class_colour(number - 1)
-                            ui.html(f"<span style='color:{colour}; margin-left:6px'>■</span>", sanitize=False)
+                            swatch(colour)
                         if number <= MAX_BUTTONS:
                             key = f"<kbd style='margin-left:8px;color:#334155'>{number or 'G'}</kbd>"
                             ui.html(key, sanitize=False)

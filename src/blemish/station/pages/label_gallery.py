@@ -47,7 +47,14 @@ class LabelGallery:
                 return
             await self._tiles()
             last = min(len(self.shown), self.first + TILES)
-            pager(self.first + 1, last, len(self.shown), partial(self._turn, -TILES), partial(self._turn, TILES))
+            pager(
+                self.page,
+                self.first + 1,
+                last,
+                len(self.shown),
+                partial(self._turn, -TILES),
+                partial(self._turn, TILES),
+            )
         self._bulk(classes)
 
     def _filters(self, evidence: dict[str, int], classes: dict[str, int]) -> None:

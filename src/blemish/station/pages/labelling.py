@@ -11,6 +11,7 @@ from blemish.errors import BlemishError
 from blemish.station.auth import LOCAL_USER, User
 from blemish.station.image_store import allowed_dataset
 from blemish.station.labelling.project import LabelProject
+from blemish.station.pages.drop_zone import DropZone
 from blemish.station.pages.label_book import LabelBook
 from blemish.station.pages.label_comparison import LabelComparison
 from blemish.station.pages.label_editor import LabelEditor
@@ -123,12 +124,10 @@ class LabellingPage:
     def _upload(self) -> None:
         t, settings = self.page.t, self.page.station.settings
         with panel(t("Add images")):
-            hint(t("Drop image files here; they are kept by the station, beside those of the folder."))
-            upload = ui.upload(
-                multiple=True, auto_upload=True, max_file_size=settings.max_image_bytes, on_upload=self._uploaded,
-                on_rejected=lambda: self.page.notify_error(t("A file is larger than the limit.")),
-            )  # fmt: skip
-            upload.props("flat bordered data-name=upload").style("width: 100%").set_enabled(self.page.may("engineer"))
+            hint(t("They are kept by the station, beside the images of the folder."))
+            if self.page.may("engineer"):
+                text = t("Drop image files here, or click to choose them.")
+                DropZone(self.page, text, settings.max_image_bytes, self._uploaded).props("data-name=drop")
 
     async def _uploaded(self, event: Any) -> None:
         try:

@@ -4,10 +4,10 @@ export default {
     <div class="mask-editor" style="position:relative; overflow:hidden; touch-action:none; user-select:none; line-height:0"
       @wheel.prevent="wheel" @contextmenu.prevent>
      <div ref="sheet" :style="sheetStyle">
-      <img ref="image" :src="source" @load="fit" @error="$emit('problem')" draggable="false" style="width:100%; border-radius:6px"/>
-      <img v-if="heat" v-show="heatShown" :src="heat" draggable="false" :style="heatStyle"/>
+      <img ref="image" :src="source" alt="" @load="fit" @error="$emit('problem')" draggable="false" style="width:100%; border-radius:6px"/>
+      <img v-if="heat" v-show="heatShown" :src="heat" alt="" draggable="false" :style="heatStyle"/>
       <canvas ref="mask" :style="layer + '; opacity:.55'"></canvas>
-      <img v-if="proposal" :src="proposal" draggable="false" :style="layer + '; opacity:.4; pointer-events:none'"/>
+      <img v-if="proposal" :src="proposal" alt="" draggable="false" :style="layer + '; opacity:.4; pointer-events:none'"/>
       <canvas ref="top" :style="layer + '; cursor:' + (tool === 'move' ? 'grab' : 'crosshair')" @pointerdown="down" @pointermove="move" @pointerup="up"
         @pointercancel="up" @pointerleave="leave" @dblclick="closePolygon"></canvas>
      </div>

@@ -32,14 +32,7 @@ class OptionForm:
 
     def changed(self) -> list[str]:
         """NAME=VALUE of each option that differs from its default; raises DataError for a text that is no value."""
-        found = []
-        for name, schema in self.options.items():
-            value = self.values[name]
-            if isinstance(value, str) and is_text(schema) is False:
-                value = parse_value(name, value)
-            if value != schema.get("default") and self.rows[name].visible:
-                found.append(f"{name}={json.dumps(value, ensure_ascii=False)}")
-        return found
+        return list_changes(self.options, self.values)
 
     def _field(self, name: str, schema: Schema) -> None:
         value, kind = self.values[name], _kind(schema)
@@ -65,10 +58,25 @@ class OptionForm:
 
     def _hide_ignored(self) -> None:
         """Options that others make ineffective are not shown."""
-        for name, schema in self.options.items():
-            rules = schema.get("ignored_when", {})
-            ignored = any(self.values.get(other) in values for other, values in rules.items())
-            self.rows[name].set_visibility(not ignored)
+        for name, row in self.rows.items():
+            row.set_visibility(not is_ignored(self.options[name], self.values))
+
+
+def list_changes(options: Mapping[str, Schema], values: Mapping[str, Any]) -> list[str]:
+    """NAME=VALUE, as `blemish train --set` takes it, of each option that has an effect and differs from its default."""
+    found = []
+    for name, schema in options.items():
+        value = values[name]
+        if isinstance(value, str) and _kind(schema) == "text" and not is_text(schema):
+            value = parse_value(name, value)
+        if value != schema.get("default") and not is_ignored(schema, values):
+            found.append(f"{name}={json.dumps(value, ensure_ascii=False)}")
+    return found
+
+
+def is_ignored(schema: Schema, values: Mapping[str, Any]) -> bool:
+    """Whether other options make this one ineffective."""
+    return any(values.get(other) in ignoring for other, ignoring in schema.get("ignored_when", {}).items())
 
 
 def parse_value(name: str, text: str) -> Any:

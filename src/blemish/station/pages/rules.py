@@ -20,7 +20,7 @@ from blemish.station.models import InspectionRow, RecipeRow
 from blemish.station.pages.decision_change import DecisionChange, load_active
 from blemish.station.pages.polygon_editor import AREA_COLOURS, AreaKind, EditedArea, Points, PolygonEditor
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import div, empty_state, hint, no_recipe, panel, two_columns
+from blemish.station.pages.widgets import div, empty_state, hint, no_recipe, panel, swatch, two_columns
 from blemish.station.recipes import recipe_scale
 from blemish.station.thresholds import ScoredPart
 
@@ -135,7 +135,7 @@ class RulesPage:
         t = self.page.t
         for area in self.areas:
             with div("bar").props(f"data-name=area-{area.kind}"):
-                ui.html(f'<span style="color:{AREA_COLOURS[area.kind]}">■</span>', sanitize=False)
+                swatch(AREA_COLOURS[area.kind])
                 choose = ui.button(t(KINDS[area.kind]), on_click=partial(self._choose, area.id)).props("no-caps dense")
                 choose.props("unelevated" if area.id == self.chosen else "outline")
                 if area.kind == "zone":

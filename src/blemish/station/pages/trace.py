@@ -108,11 +108,14 @@ class TracePage:
         with panel() as box:
             box.props("data-name=results")
             query = urlencode(where.model_dump(exclude_none=True, mode="json"))
-            ui.link(t("List as CSV"), f"/v1/inspections.csv?{query}").props("download data-name=csv")
+            with div("bar"):
+                ui.link(t("List as CSV"), f"/v1/inspections.csv?{query}").props("download data-name=csv")
+                paper = f"/v1/inspections.pdf?{query}&language={self.page.language}"
+                ui.link(t("List as PDF"), paper, new_tab=True).props("data-name=pdf")
             self._tiles(rows)
         first, last_id = PAGE * (len(self.starts) - 1) + 1, rows[-1].id
         names = (t("newer"), t("older"))
-        pager(first, first + len(rows) - 1, total, self._newer, lambda: self._older(last_id), names)
+        pager(self.page, first, first + len(rows) - 1, total, self._newer, lambda: self._older(last_id), names)
 
     def _tiles(self, rows: list[InspectionRow]) -> None:
         with div("tiles"):

@@ -5,21 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from nicegui import ui
 from sqlalchemy.orm import Session
 
 from blemish.imaging.quality import Quality
 from blemish.qualify.control_charts import compute_ewma
 from blemish.station import drift, image_quality
 from blemish.station.models import RecipeRow
-from blemish.station.pages import control_charts
+from blemish.station.pages import control_charts, defect_map
 from blemish.station.pages.session import PageSession
+from blemish.station.pages.shift_reports import list_reports
 from blemish.station.pages.widgets import (
     LIMIT_COLOUR,
     POINT_COLOUR,
     VALUE_COLOUR,
     alarm,
-    class_select,
     hint,
     line_chart,
     no_recipe,
@@ -79,7 +78,8 @@ async def build(page: PageSession, request: Request) -> None:
         with left:
             _quality(page, data)
         with right:
-            await _density(page, data.recipe, data.labels)
+            await defect_map.build(page, data.recipe, data.labels)
+    list_reports(page)
 
 
 def _scores(page: PageSession, data: TrendData) -> None:
@@ -129,41 +129,6 @@ def _quality(page: PageSession, data: TrendData) -> None:
             return
         shifts = [row.get("shift") for _, row in data.quality]
         chart(t("Shift, as a share of the image's longer side"), t("Shift"), shifts, (image_quality.MAX_SHIFT,))
-
-
-async def _density(page: PageSession, recipe: RecipeRow, labels: list[str]) -> None:
-    t = page.t
-    with panel(t("Position of defects on the part")):
-        if not labels:
-            hint(t("No regions recorded yet."))
-            return
-        choice = class_select(page, labels, "all defects")
-
-        @ui.refreshable
-        async def heat_map() -> None:
-            grid, number = await page.read(drift.defect_density, recipe, choice.value or None)
-            hint(t("{number:,} regions", number=number))
-            side = drift.GRID
-            cells = [[x, side - 1 - y, round(float(grid[y, x]), 4)] for y in range(side) for x in range(side)]
-            axis = {"type": "category", "data": list(range(side)), "show": False}
-            ui.echart(
-                {
-                    "animation": False,
-                    "grid": {"left": 4, "right": 4, "top": 4, "bottom": 40},
-                    "xAxis": axis,
-                    "yAxis": axis,
-                    "tooltip": {},
-                    "visualMap": {
-                        "min": 0, "max": max(float(grid.max()), 1e-6), "orient": "horizontal", "left": "center",
-                        "bottom": 0, "precision": 1, "itemWidth": 12, "itemHeight": 120,
-                        "inRange": {"color": ["#f8fafc", "#fdba74", "#dc2626", "#450a0a"]},
-                    },
-                    "series": [{"type": "heatmap", "data": cells, "name": t("defects")}],
-                }
-            ).style("height: 380px; width: 100%")  # fmt: skip
-
-        await heat_map()
-        choice.on_value_change(lambda: heat_map.refresh())
 
 
 def _line(name: str, values: Sequence[float | None], colour: str, width: float = 1) -> dict[str, Any]:

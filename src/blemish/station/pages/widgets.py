@@ -71,6 +71,11 @@ def alarm(text: str) -> None:
         ui.label(text)
 
 
+def swatch(colour: str) -> None:
+    """A small square of a colour, for legends."""
+    ui.element("span").classes("swatch").style(f"background: {colour}")
+
+
 def metric_tile(name: str, value: str, note: str = "", tone: str = "") -> None:
     """One number, large, under its name."""
     with div(f"figure {tone}"):
@@ -187,6 +192,7 @@ def measurement_table(page: PageSession, row: InspectionRow, limit: int = MAX_RE
 
 
 def pager(
+    page: PageSession,
     first: int,
     last: int,
     total: int,
@@ -196,10 +202,12 @@ def pager(
 ) -> None:
     """Buttons for the previous and the next page of a list; `first` and `last` count from 1."""
     with div("bar"):
-        previous = ui.button(names[0], icon="chevron_left", on_click=back).props("flat dense no-caps")
+        previous = ui.button(names[0], icon="chevron_left", on_click=back)
+        previous.props(f'flat dense no-caps aria-label="{names[0] or page.t("previous")}"')
         previous.set_enabled(first > 1)
         hint(f"{first:,} – {last:,} / {total:,}")
-        following = ui.button(names[1], icon="chevron_right", on_click=forth).props("flat dense no-caps")
+        following = ui.button(names[1], icon="chevron_right", on_click=forth)
+        following.props(f'flat dense no-caps aria-label="{names[1] or page.t("next")}"')
         following.set_enabled(last < total)
 
 

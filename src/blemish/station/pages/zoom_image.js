@@ -1,7 +1,7 @@
 // A picture that the wheel zooms and the pointer moves.
 export default {
   template: `<div class="zoom-image" @wheel.prevent="wheel" @dblclick="whole" @pointerdown="down" @pointermove="move"
-    @pointerup="start = null" @pointercancel="start = null"><img :src="source" draggable="false" :style="sheet"/></div>`,
+    @pointerup="start = null" @pointercancel="start = null"><img :src="source" alt="" draggable="false" :style="sheet"/></div>`,
   props: { source: String },
   data() { return { zoomed: 1, offset: [0, 0], start: null }; },
   computed: {

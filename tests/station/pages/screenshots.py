@@ -1,0 +1,116 @@
+"""Screenshots of every page of a station with parts, in every language, at 390, 1,280 and 2,560 px.
+
+    python tests/station/pages/screenshots.py --bundle demo/run/run.blemish --data demo/data --out DIR [--docs]
+
+`--data` is an annotated data set whose test images are sent as parts. `--docs` renews docs/images/station-*.png.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import browser as browsers
+from browser import HUGE, NARROW, WIDE, Browser
+from station_helpers import Server
+
+from blemish.dataset.read import read_dataset
+from blemish.station.pages.layout import MENU
+from blemish.station.pages.session import LANGUAGE_COOKIE
+from blemish.translation import languages
+
+DOCS = Path(__file__).parents[3] / "docs" / "images"
+IN_DOCS = {
+    "live": "station-live",
+    "review": "station-review",
+    "labelling-editor": "station-labelling",
+    "rules": "station-rules",
+}
+MAX_PARTS = 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--docs", action="store_true")
+    given = parser.parse_args()
+    browsers.SHOTS = given.out
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder) / "station", "--bundle", str(given.bundle), "--images", str(given.data.resolve()))
+        server.start()
+        window = Browser()
+        try:
+            client = httpx.Client(base_url=server.url, trust_env=False, timeout=120)
+            send_parts(client, given.data)
+            for language in languages():
+                shoot_pages(window, server.url, language)
+        finally:
+            window.driver.quit()
+            server.end()
+    if given.docs:
+        for name, target in IN_DOCS.items():
+            shutil.copyfile(given.out / f"{name}-en-1280.png", DOCS / f"{target}.png")
+
+
+def send_parts(client: httpx.Client, data: Path) -> None:
+    """Parts in three lots; every second one is reviewed, as its annotation says, and the first of them are golden."""
+    samples = [sample for sample in read_dataset(data).samples if sample.split in (None, "test")]
+    step = max(1, len(samples) // MAX_PARTS)
+    for number, sample in enumerate(samples[::step]):
+        fields = {"part_id": f"A-{number + 101}", "lot": f"2024-{number * step * 3 // len(samples) + 1:02d}"}
+        answer = client.post("/v1/inspections", files={"image": sample.image.read_bytes()}, data=fields).json()
+        if number % 2 and sample.label is not None:
+            client.post(f"/v1/inspections/{answer['id']}/reviews", json={"label": sample.label})
+            if number < 12:
+                client.put(f"/v1/golden/{answer['id']}", json={"label": sample.label})
+    decision = client.get("/v1/decision").json()
+    client.put(
+        "/v1/decision", json={"decision": decision | {"reject": 1.2 * decision["reject"]}, "comment": "fewer rejects"}
+    )
+
+
+def shoot_pages(window: Browser, url: str, language: str) -> None:
+    window.open(url)
+    window.driver.add_cookie({"name": LANGUAGE_COOKIE, "value": language})
+    paths = {path.strip("/") or "live": path for path, _, _ in MENU}
+    paths |= {
+        "card": "/card/2",
+        "line": "/line",
+        "dead-letters": "/dead-letters",
+        "reference": "/reference",
+        "login": "/login",
+    }
+    for name, path in paths.items():
+        window.open(url + path)
+        window.until(lambda: window.all(".panel, .empty, .line-page"))
+        shoot(window, f"{name}-{language}")
+    window.open(f"{url}/labelling")
+    window.click("[data-name=open]")
+    window.arrived("project=")
+    window.one("[data-name=images] .thumb")
+    shoot(window, f"labelling-project-{language}")
+    window.click("[data-name=images] .thumb:nth-child(5) button")
+    window.one("[data-name=proposed]:not(:empty)")
+    shoot(window, f"labelling-editor-{language}")
+    for tab in ("book", "agreement", "export"):
+        window.click(f"[data-name=tab-{tab}]")
+        shoot(window, f"labelling-{tab}-{language}")
+    window.open(f"{url}/trends")
+    window.click("[data-name=help]")
+    window.one("[data-name=help-text]")
+    shoot(window, f"help-{language}")
+
+
+def shoot(window: Browser, name: str) -> None:
+    window.shoot(name, (NARROW, WIDE, HUGE))
+
+
+if __name__ == "__main__":
+    main()
