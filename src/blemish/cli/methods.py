@@ -24,7 +24,7 @@ def methods(
     if name is None:
         rows = list_methods()
         if json is not None:
-            write_json([_to_dict(row) | {"options": _options(method_class(row.name))} for row in rows], json)
+            write_json([_to_dict(row) | {"options": describe_options(method_class(row.name))} for row in rows], json)
             return
         show_table(
             ("method", "branch", "requires", "answers", "summary"),
@@ -34,7 +34,7 @@ def methods(
     method = method_class(name)
     info, options = method.info, method.Options.model_fields
     if json is not None:
-        write_json({**_to_dict(info), "options": _options(method)}, json)
+        write_json({**_to_dict(info), "options": describe_options(method)}, json)
         return
     console.print(f"[bold]{escape(info.title)}[/bold]  ({info.name}, {info.branch})")
     for line in (info.summary, f"paper: {info.paper}"):
@@ -46,7 +46,7 @@ def methods(
     )
 
 
-def _options(method: "type[Method]") -> dict[str, Any]:
+def describe_options(method: "type[Method]") -> dict[str, Any]:
     """Each option as JSON schema, with its default."""
     properties: dict[str, Any] = method.Options.model_json_schema()["properties"]
     return {

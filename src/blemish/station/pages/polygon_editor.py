@@ -12,7 +12,7 @@ from blemish.errors import DataError
 AreaKind = Literal["zone", "inspected", "ignored"]
 AREA_COLOURS: dict[AreaKind, str] = {"zone": "#0072B2", "inspected": "#009E73", "ignored": "#D55E00"}
 MAX_POINTS = 500
-Points = list[tuple[float, float]]
+PolygonPoints = list[tuple[float, float]]
 
 
 @dataclass
@@ -22,7 +22,7 @@ class EditedArea:
     id: str
     kind: AreaKind
     name: str
-    points: Points
+    points: PolygonPoints
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class PolygonEditor(Element, component="polygon_editor.js"):
         source: str,
         size: tuple[int, int],
         editable: bool,
-        on_move: Callable[[str, Points], Awaitable[None]],
+        on_move: Callable[[str, PolygonPoints], Awaitable[None]],
         on_choose: Callable[[str], Awaitable[None]],
     ) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class PolygonEditor(Element, component="polygon_editor.js"):
         self.update()
 
 
-def read_points(values: Any, width: int, height: int) -> Points:
+def read_points(values: Any, width: int, height: int) -> PolygonPoints:
     """The points that a page sent, inside the image; raises DataError for what is no polygon."""
     try:
         points = [(min(width, max(0.0, float(x))), min(height, max(0.0, float(y)))) for x, y in values]

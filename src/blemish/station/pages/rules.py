@@ -18,7 +18,7 @@ from blemish.inspection.rules import MEASUREMENTS
 from blemish.station.auth import User
 from blemish.station.models import InspectionRow, RecipeRow
 from blemish.station.pages.decision_change import DecisionChange, load_active
-from blemish.station.pages.polygon_editor import AREA_COLOURS, AreaKind, EditedArea, Points, PolygonEditor
+from blemish.station.pages.polygon_editor import AREA_COLOURS, AreaKind, EditedArea, PolygonEditor, PolygonPoints
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import div, empty_state, hint, no_recipe, panel, swatch, two_columns
 from blemish.station.recipes import recipe_scale
@@ -215,7 +215,7 @@ class RulesPage:
                     "golden set is, at the activation; the list below shows the effect of rules, zones and thresholds."
                 )).props("data-name=roi-note")  # fmt: skip
 
-    async def _moved(self, key: str, points: Points) -> None:
+    async def _moved(self, key: str, points: PolygonPoints) -> None:
         area = next((area for area in self.areas if area.id == key), None)
         if area is not None and self.editable:
             area.points = points
@@ -333,7 +333,7 @@ def compose_rule(action: str, label: str, name: str, sign: str, number: float | 
     return f"{action} if {quoted}{name} {sign} {number:g}" + (f" in zone {zone}" if zone else "")
 
 
-def _scaled(points: Any, scale: tuple[float, float]) -> Points:
+def _scaled(points: Any, scale: tuple[float, float]) -> PolygonPoints:
     return [(float(x) * scale[0], float(y) * scale[1]) for x, y in points]
 
 
