@@ -62,8 +62,10 @@ def test_images_without_a_mask_contribute_their_label_only(multitask, monkeypatc
     assert any(p.grad is not None and p.grad.any() for p in multitask.network.decoder.parameters())
 
 
-def test_weight_moves_from_pixels_to_labels(multitask):
-    assert [multitask.pixel_weight(done) for done in (0, 0.25, 1, 1.5)] == [1, 0.75, 0, 0]
+@pytest.mark.parametrize(("least", "weights"), [(0.0, [1, 0.75, 0, 0]), (0.5, [1, 0.875, 0.5, 0.5])])
+def test_weight_moves_from_pixels_to_labels(multitask, least, weights):
+    multitask.options = multitask.options.model_copy(update={"min_pixel_weight": least})
+    assert [multitask.pixel_weight(done) for done in (0, 0.25, 1, 1.5)] == weights
 
 
 def test_deep_pixels_weigh_more(multitask):

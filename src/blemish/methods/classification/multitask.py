@@ -33,18 +33,20 @@ class MultiTaskOptions(SegmenterOptions):
     head_width: int = Field(64, ge=1, description="channels of the classification head")
     class_weight: float = Field(1.0, gt=0, description="weight of the classification loss relative to the pixels'")
     min_pixel_weight: float = Field(
-        0.0,
+        0.5,
         ge=0,
         le=1,
-        description="final weight of the pixel loss, which falls from 1; the label loss has the rest",
+        description="final weight of the pixel loss, which falls from 1; the label loss has the rest; paper: 0",
     )
     border_power: float = Field(
         1.0, ge=0, description="a defect's pixel weighs (its depth / the greatest depth) to this power; 0: all alike"
     )
     positive_weight: float = Field(2.0, gt=0, description="times this")
-    # The paper's weights of a defect's pixels replace those that balance the classes.
     pixel_balance: float = Field(
-        0.0, ge=0, le=1, description="cross_entropy and focal: each of a class's n pixels weighs n^-this; 0: all alike"
+        0.5,
+        ge=0,
+        le=1,
+        description="cross_entropy and focal: each of a class's n pixels weighs n^-this; 0: all alike, as in the paper",
     )
     # As with the classifier: the grey border of a shifted image would disturb the classification head.
     zoom: float = Field(0.0, ge=0, lt=1, description="largest change of scale, as a share")
@@ -61,7 +63,9 @@ class MultiTask(Segmenter):
     weigh more than those at its uncertain border; images with a label but no mask contribute to the label loss.
     Deviations: a pretrained encoder, its first layers frozen, with U-Net's decoder to half the image size instead of a
     network of their own at an eighth; several classes; the pixel losses of `unet`; the learning rate, constant in the
-    paper, falls at the end, when labels weigh most (`full_rate_until`); images are sampled by `defect_share` and
+    paper, falls at the end, when labels weigh most (`full_rate_until`); the weight of the pixels falls to a half and not
+    to none, and classes are balanced among them, without which small defects are lost (`min_pixel_weight=0
+    pixel_balance=0`: the paper's); images are sampled by `defect_share` and
     `class_balance` instead of good and defective ones equally, and the class probabilities are corrected for it.
     """
 
