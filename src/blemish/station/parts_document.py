@@ -9,6 +9,24 @@ from blemish.station.repository import InspectionFilter, reviewed_label
 from blemish.translation import ENGLISH, Translate, translator
 
 MAX_ROWS = 2000
+CONDITIONS = {
+    "part_id": "part",
+    "part_contains": "part contains",
+    "lot": "lot",
+    "lot_contains": "lot contains",
+    "verdict": "verdict",
+    "label": "defect",
+    "recipe": "recipe",
+    "station": "station",
+    "since": "from",
+    "until": "until",
+    "min_area_px": "min. area, px²",
+    "min_length_px": "min. length, px",
+    "min_area_mm2": "min. area, mm²",
+    "min_length_mm": "min. length, mm",
+    "reviewed": "reviewed",
+    "production": "production",
+}
 
 
 def render_parts(
@@ -32,7 +50,7 @@ def render_parts(
         "parts.html",
         language,
         title=station,
-        conditions=[(t(name.replace("_", " ")), str(value)) for name, value in given.items()],
+        conditions=[(t(CONDITIONS[name]), str(value)) for name, value in given.items()],
         header=[t(name) for name in header],
         rows=cells,
         total=total,

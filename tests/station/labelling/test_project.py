@@ -49,7 +49,11 @@ def test_labels_of_an_unlabelled_folder_are_read_back_in_every_layout(tmp_path: 
     assert project.sample("1.png").evidence is LabelEvidence.PERSON
     truth = read_class_masks(project.sample("2.png"), ("dent", "pit"), SIZE)
     assert [int(layer.sum()) for layer in truth] == [25, 25]
-    for layout in (name for name, one in FORMATS.items() if one.write is not None):
+    with pytest.raises(DataError, match="none of the images has a template"):
+        write_labels(project, "deeppcb", tmp_path / "exports")
+    assert list((tmp_path / "exports").iterdir()) == []
+    renamed = ("deeppcb", "neu-det")  # neu-det names images by their class and a number
+    for layout in (name for name, one in FORMATS.items() if one.write is not None and name not in renamed):
         written, _losses = write_labels(project, layout, tmp_path / "exports" / layout)
         back = {sample.image.stem.rpartition("_")[2]: sample for sample in read_dataset(written, layout).samples}
         assert "3" not in back, layout  # nobody labelled it

@@ -81,7 +81,11 @@ def write_labels(project: LabelProject, layout: str, exports: Path) -> tuple[Pat
     folder = exports.resolve() / export_name(project)
     folder.mkdir(parents=True)
     target = folder / "dataset.csv" if layout == "csv" else folder / layout
-    losses = convert(dataset, layout, target)
+    try:
+        losses = convert(dataset, layout, target)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     return target, losses
 
 

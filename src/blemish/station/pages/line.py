@@ -46,7 +46,7 @@ async def build(page: PageSession, request: Request) -> None:
         ui.label(status.recipe or t("no recipe")).classes("recipe-name")
         ui.label("").classes("connection")
         ui.space()
-        with ui.link(target="/").classes("alarm-link").tooltip(t("Alarms")):
+        with ui.link(target="/").classes("alarm-link").props(f'aria-label="{t("Alarms")}"').tooltip(t("Alarms")):
             ui.label("").classes("alarm-count").style("display: none")
         sound_button(page)
         full = ui.button(t("Full screen"), icon="fullscreen").props("flat dense no-caps data-name=fullscreen")

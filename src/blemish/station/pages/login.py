@@ -26,7 +26,9 @@ _SIGN_IN = """async () => {
 def add(station: Station) -> None:
     @ui.page("/login", title="Sign in · blemish")
     def login(request: Request) -> None:
-        t = open_session(station, request).t
+        session = open_session(station, request)
+        t = session.t
+        ui.add_head_html(f"<script>document.documentElement.lang = '{session.language}'</script>")
         script = (
             _SIGN_IN.replace("NEXT", repr(_own_path(request.query_params.get("next", "/"))))
             .replace("REFUSED", repr(t("Invalid or revoked token.")))
