@@ -133,6 +133,15 @@ def test_the_cameras_of_a_line(tmp_path):
     one.close()
 
 
+def test_faults_of_a_camera_are_metrics(tmp_path, bundle_file):
+    texts = [f"top={video(tmp_path / 'a.avi', 60)}"]
+    with run_station(tmp_path / "station", bundle_file, line_cameras=texts) as station:
+        station.cameras.live("top")
+        text = make_client(station).get("/metrics").text
+    assert 'blemish_camera_events{camera="top",event="frames"} 1.0' in text
+    assert 'blemish_camera_events{camera="top",event="lost"} 0.0' in text
+
+
 def test_names_of_cameras(tmp_path):
     assert split_name("top=aravis:Fake-1") == ("top", "aravis:Fake-1")
     assert split_name("aravis:Fake-1?packet_size=9000") == ("", "aravis:Fake-1?packet_size=9000")

@@ -1,9 +1,12 @@
 """Prometheus metrics of a station."""
 
 import threading
+from collections.abc import Mapping
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from blemish.station.cameras.camera import CameraCounts
 from blemish.station.models import KNOWN_ORIGIN
 from blemish.station.schemas import InspectionOut
 
@@ -28,6 +31,12 @@ class Metrics:
         self.queue = Gauge("blemish_queue_depth", "Parts received and not yet answered", registry=self.registry)
         self.outbox = Gauge("blemish_outbox_pending", "Results not delivered yet", ["sink"], registry=self.registry)
         self.dead = Gauge("blemish_dead_letters", "Results that a sink refused", ["sink"], registry=self.registry)
+        self.camera = Gauge(
+            "blemish_camera_events",
+            "Of a line's camera since the start: frames, lost, timeouts, reconnects, refused",
+            ["camera", "event"],
+            registry=self.registry,
+        )
 
     def count_answer(self, answer: InspectionOut, seconds: float) -> None:
         if answer.origin == KNOWN_ORIGIN:
@@ -35,11 +44,16 @@ class Metrics:
         self.inspections.labels(answer.recipe.name, answer.verdict).inc()
         self.latency.observe(seconds)
 
-    def text(self, depth: int, pending: dict[str, int], dead: dict[str, int]) -> bytes:
+    def text(
+        self, depth: int, pending: dict[str, int], dead: dict[str, int], cameras: Mapping[str, CameraCounts]
+    ) -> bytes:
         with self._lock:
             self.queue.set(depth)
             for gauge, counts in ((self.outbox, pending), (self.dead, dead)):
                 gauge.clear()  # else a sink that has none any more would keep its last number
                 for sink, count in counts.items():
                     gauge.labels(sink).set(count)
+            for name, counts in cameras.items():
+                for event, number in asdict(counts).items():
+                    self.camera.labels(name, event).set(number)
             return generate_latest(self.registry)

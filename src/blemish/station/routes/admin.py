@@ -57,7 +57,8 @@ def read_metrics(station: StationDep, user: Line) -> Response:
     settings = station.settings
     pending = _by_name(sinks.count_pending(station.database, settings.station, settings.sinks))
     dead = dict.fromkeys(pending, 0) | _by_name(sinks.count_dead_letters(station.database))
-    content = station.metrics.text(station.service.depth, pending, dead)
+    cameras = {} if station.cameras is None else station.cameras.counts()
+    content = station.metrics.text(station.service.depth, pending, dead, cameras)
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
