@@ -4,6 +4,7 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from blemish.station.database import Database
 from blemish.station.image_store import MIN_DISK_BYTES
 from blemish.station.models import KNOWN_ORIGIN, AlarmRow, InspectionRow, OutboxRow
 from blemish.station.production_counts import newest_part
+from blemish.station.qualifications import qualification_conditions
 from blemish.station.recipes import active_recipe
 from blemish.station.schemas import InspectionOut
 from blemish.station.service import InspectionService
@@ -55,7 +57,9 @@ class StationStatus:
         self.last: LastPart | None = None
         self.last_reject = 0  # id of the newest rejected part
         self.recipe: str | None = None
+        self._bundle: str | None = None  # hash of its bundle
         self.alarms: list[AlarmRow] = []  # that hold, or are not acknowledged
+        self.others: list[Callable[[], list[AlarmCondition]]] = []  # alarms that other threads know of
         self._database = database
         self._service = service
         self._started = time.monotonic()
@@ -81,11 +85,13 @@ class StationStatus:
             error = "no answer"
         stalled = self._service.stalled()
         waiting = Message("{number} waiting", {"number": self._service.depth})
+        proof = None if self._bundle is None else self._service.inspectors.proofs.get(self._bundle)
         return [
             *self._service.sources.states(),
             *self._sinks,
             ComponentState("engine", self.settings.engine, "lost" if stalled else "ok",
                            Message("stalled") if stalled else waiting),
+            *([] if proof is None else [proof.state]),
             ComponentState("database", self._database.engine.dialect.name, "lost" if error else "ok",
                            Message(error or "reachable")),
             ComponentState("disk", "", "lost" if disk < MIN_DISK_BYTES else "warning" if low else "ok", free),
@@ -110,6 +116,7 @@ class StationStatus:
             session.execute(text("SELECT 1"))
             recipe = active_recipe(session)
             self.recipe = None if recipe is None else f"{recipe.name} v{recipe.version}"
+            self._bundle = None if recipe is None else recipe.bundle.sha256
             if self.last is None:
                 self._load_last(session)
             self._sinks = [_sink_state(session, station, sink) for sink in self.settings.sinks]
@@ -142,6 +149,8 @@ class StationStatus:
                 value = shutil.disk_usage(settings.data).free / GIB if component.kind == "disk" else None
                 found.append(AlarmCondition(component.kind, component.name, value))
         found += alarms.part_conditions(session, settings)
+        found += qualification_conditions(session)
+        found += [condition for conditions in self.others for condition in conditions()]
         newest = 0 if last is None else last.id
         due, known, slow = self._slow
         if newest != known and time.monotonic() > due:
