@@ -82,7 +82,8 @@ WHOLE_DEFECTS = (
 )  # fmt: skip
 GEOMETRY = (
     "set", "options", "settings", "defects", "found", "image IoU", "IoU, all", "IoU, found", "length ratio",
-    "width ratio", "area ratio", "length within u", "width within u", "area within u", "known",
+    "length error", "width ratio", "width error", "area ratio", "area error", "length within u", "width within u",
+    "area within u",
 )  # fmt: skip
 MARKED = ("images", "boxes", "boxes found", "regions", "regions right")
 GAINS = tuple(
@@ -189,8 +190,52 @@ LISTINGS = {
     ),
     "inspector": Listing(
         "inspector",
-        ("method", "engine", "threads", "batch", "images", "way", "images a second", "of the bare network"),
-        order=("method", "engine", "threads"),
+        (
+            "method",
+            "engine",
+            "threads",
+            "batch",
+            "images",
+            "defective",
+            "way",
+            "images a second",
+            "ms beyond the network",
+            "of the bare network",
+        ),
+        order=("method", "engine", "threads", "defective"),
+    ),
+    "engines": Listing(
+        "engines",
+        (
+            "method",
+            "engine",
+            "device",
+            "threads",
+            "images",
+            "ms an image",
+            "times as fast",
+            "score difference",
+            "map difference",
+            "same verdicts",
+        ),
+        order=("method", "engine", "device"),
+    ),
+    "int8": Listing(
+        "int8",
+        (
+            "method",
+            "engine",
+            "threads",
+            "images",
+            "ms, float32",
+            "ms, int8",
+            "times as fast",
+            "graph, MB",
+            "AUROC",
+            "pixel AP",
+            "verdicts changed",
+        ),
+        order=("method", "engine"),
     ),
     "cluster": Listing(
         "cluster",
