@@ -1,5 +1,6 @@
 """Arguments and options that several commands have, and how their values are read."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -125,6 +126,13 @@ def spec_option(path: Path | None) -> dict[str, Any] | None:
     from blemish.synthesis.defect_spec import read_defect_spec
 
     return read_defect_spec(path).model_dump(mode="json")
+
+
+def choose_workers(device: DeviceName) -> int:
+    """Processes that read images: none on a CPU, whose cores train; on a GPU machine all cores but one, 8 at most."""
+    import torch
+
+    return min(8, (os.cpu_count() or 2) - 1) if device != "cpu" and torch.cuda.is_available() else 0
 
 
 def trainer_options(

@@ -17,6 +17,7 @@ from blemish.cli.options import (
     SeedOption,
     UnlabelledOption,
     choice_option,
+    choose_workers,
     parse_scale,
     roi_option,
     spec_option,
@@ -41,6 +42,7 @@ PARAMETERS = {
     "windows": ("window_share", "defect_share"),
     "start": ("from_",),
     "scale": ("px_per_mm",),
+    "compile": ("compile_",),
     "trainer": ("device", "devices", "num_nodes", "strategy", "precision"),
 }
 
@@ -115,8 +117,27 @@ def train(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="number of processes that read images", rich_help_panel=TRAINING)
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="number of processes that read images",
+            show_default="0 on a CPU; for a GPU all cores but one, 8 at most",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    cache_mb: Annotated[
+        int,
+        typer.Option(
+            "--cache-mb",
+            min=0,
+            help="memory for images that are read and resized once, and as much for features of fixed networks",
+            rich_help_panel=TRAINING,
+        ),
+    ] = 1024,
+    compile_: Annotated[
+        bool,
+        typer.Option("--compile", help="torch.compile: slow to begin, faster steps on a GPU", rich_help_panel=TRAINING),
+    ] = False,
     tensorboard: Annotated[bool, typer.Option(help="log for TensorBoard", rich_help_panel=TRAINING)] = False,
     false_alarm: Annotated[
         float, typer.Option(help="share of good parts that may be rejected", rich_help_panel=CALIBRATION)
@@ -203,7 +224,9 @@ def train(
             "cost_escape": cost_escape,
             "class_thresholds": class_thresholds,
             "refine": refine,
-            "workers": workers,
+            "workers": choose_workers(device) if workers is None else workers,
+            "cache_mb": cache_mb,
+            "compile": compile_,
             "trainer": trainer_options(device, devices, num_nodes, strategy, precision),
         }
         if plan is not None:

@@ -21,6 +21,7 @@ Answer = Literal["what", "where", "how much"]
 # "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
 # "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, valid where "has_mask" is True;
 # "defective" int64: 1 the view contains a defect, 0 it contains none, -1 unknown.
+# "number" int64 of a training image, or -1 where a random change was made to it (not in all batches).
 # Where all images have reference images: "template" (C, H, W), and "differs" (H, W) bool, known defects.
 # Where a method requires labels: "present" (D,) bool, the defect classes in the image, valid where "has_label" is True;
 # "label" is -1 where there are several.

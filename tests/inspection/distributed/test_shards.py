@@ -95,6 +95,19 @@ def test_two_runs_that_plan_at_a_time_never_share_a_shard(tmp_path):
     assert planned == ["a", "x", "y"]
 
 
+def test_a_drive_without_links_refuses_a_second_plan_too(tmp_path, monkeypatch):
+    def refuse(*names):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("blemish.inspection.distributed.storage.os.link", refuse)
+    storage = Storage(str(tmp_path))
+    storage.write("inputs/a.json", b"1", new=True)
+    with pytest.raises(FileExistsError):
+        storage.write("inputs/a.json", b"2", new=True)
+    assert storage.read("inputs/a.json") == b"1"
+    assert storage.names("inputs") == ["a.json"]
+
+
 def test_settings_that_change_the_results_are_refused(storage):
     check_run(storage, {"bundle": "1", "engine": "onnxruntime"})
     check_run(storage, {"bundle": "1", "engine": "onnxruntime"})

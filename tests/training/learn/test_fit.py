@@ -39,3 +39,25 @@ def test_learns_in_bfloat16(name, options, tiny_data, tmp_path):
     for value in outputs.values():
         assert value.dtype in (torch.float32, torch.int64)
         assert np.isfinite(value.numpy()).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), [("stfpm", {"strides": [4, 8]}), ("unet", {"width": 4})])
+def test_compiled_layers_learn_the_same_weights(name, options, tiny_data, tmp_path):
+    kind, weights = method_class(name), {}
+    data = tiny_data.dataset(kind.info.requires)
+    for wanted in (False, True):
+        config = RunConfig(
+            blemish="0",
+            data="",
+            method=name,
+            options=kind.Options(**NETWORK, **options, steps=3).model_dump(mode="json"),
+            trainer={"accelerator": "cpu"},
+            compile=wanted,
+        )
+        method = build_method(config, data)
+        fit(method, data, config, run=tmp_path / str(wanted), validates=False)
+        assert all(layer._compiled_call_impl is None for layer in method.modules())
+        weights[wanted] = method.state_dict()
+    for key, value in weights[False].items():
+        torch.testing.assert_close(weights[True][key], value, rtol=1e-3, atol=1e-4)

@@ -4,7 +4,9 @@ A file is there as a whole or not at all: locally it is written beside its place
 appears when its upload ends.
 """
 
+import errno
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -85,12 +87,12 @@ class Storage:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
         try:
-            with partial.open("wb") as stream:
-                stream.write(file.read_bytes())
+            with file.open("rb") as content, partial.open("wb") as stream:
+                shutil.copyfileobj(content, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             if new:
-                os.link(partial, target)  # unlike a rename, it never replaces a file
+                _link(partial, target)
             else:
                 partial.replace(target)
         finally:
@@ -109,3 +111,16 @@ class Storage:
             path = Path(folder) / name.rpartition("/")[2]
             self._files.get_file(self.place(name), str(path))
             yield path
+
+
+def _link(partial: Path, target: Path) -> None:
+    """Give a file its name; unlike a rename, this never replaces another file. A drive without links is as an object
+    store: two writers of the same moment do not notice each other."""
+    try:
+        os.link(partial, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        partial.replace(target)

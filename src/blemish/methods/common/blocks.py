@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
+from blemish.methods.common.feature_cache import FeatureCache
 
 PaddingMode = Literal["zeros", "reflect"]
 
@@ -73,19 +74,23 @@ def rotated_views(images: Tensor, valid: Tensor, turns: int) -> Iterator[tuple[T
 class FrozenNetwork(nn.Module):
     """A pretrained network whose parameters and BatchNorm statistics stay fixed, whatever mode its owner is in.
 
-    Gradients end at it, which saves memory, unless `passes_gradients` is set to explain the network's output.
+    Gradients end at it, which saves memory, unless `passes_gradients` is set to explain the network's output. With a
+    `cache`, the features of images with numbers (N,) are computed once.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.passes_gradients = False
+        self.cache: FeatureCache | None = None
         self.network = network.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FrozenNetwork":
         return super().train(False)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, numbers: Tensor | None = None) -> list[Tensor]:
         with torch.set_grad_enabled(self.passes_gradients and torch.is_grad_enabled()):
+            if self.cache is not None and numbers is not None:
+                return self.cache.compute(self.network, x, numbers)
             return self.network(x)
 
 

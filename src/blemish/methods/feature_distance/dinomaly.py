@@ -83,9 +83,9 @@ class Dinomaly(StepMethod):
         self.blur = GaussianBlur(options.blur)
         self.backbone = FrozenNetwork(backbone)
 
-    def pairs(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, images: Tensor, numbers: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """Original and reconstructed (N, D, h, w) features for the earlier and the later half of the blocks."""
-        features = torch.stack(self.backbone(images))  # (B, N, D, h, w)
+        features = torch.stack(self.backbone(images, numbers))  # (B, N, D, h, w)
         grid = features.shape[-2:]
         x = self.bottleneck(features.mean(dim=0).flatten(2).transpose(1, 2))
         outputs = []
@@ -105,7 +105,9 @@ class Dinomaly(StepMethod):
 
     def compute_loss(self, batch: Batch) -> Tensor:
         share = EASY_SHARE * min(1.0, self.global_step / max(1, self.options.steps // 10))
-        return torch.stack([loose_cosine_loss(a, b, share) for a, b in self.pairs(batch["image"])]).mean()
+        return torch.stack(
+            [loose_cosine_loss(a, b, share) for a, b in self.pairs(batch["image"], batch.get("number"))]
+        ).mean()
 
     def configure_optimizers(self) -> Any:
         trained = [*self.bottleneck.parameters(), *self.decoder.parameters()]

@@ -66,9 +66,9 @@ class ReverseDistillation(StepMethod):
         self.teacher = FrozenNetwork(backbone)
         self.blur = GaussianBlur(options.blur)
 
-    def distances(self, images: Tensor) -> list[Tensor]:
+    def distances(self, images: Tensor, numbers: Tensor | None = None) -> list[Tensor]:
         """(N, h, w) cosine distance of the teacher's and the reconstructed features for each scale."""
-        features = self.teacher(images)
+        features = self.teacher(images, numbers)
         reconstructed = self.decoder(self.bottleneck(features))
         return [squared_unit_distance(a, b) for a, b in zip(features, reconstructed, strict=True)]
 
@@ -77,7 +77,7 @@ class ReverseDistillation(StepMethod):
         return anomaly_outputs(heat, worst_share=self.options.worst_share)
 
     def compute_loss(self, batch: Batch) -> Tensor:
-        return sum_of_means(self.distances(batch["image"]), batch["valid"])
+        return sum_of_means(self.distances(batch["image"], batch.get("number")), batch["valid"])
 
     def make_optimizer(self) -> Optimizer:
         trained = [*self.bottleneck.parameters(), *self.decoder.parameters()]

@@ -54,16 +54,17 @@ class STFPM(StepMethod):
         self.student = load_backbone(options.backbone, "random", channels, options.strides)
         self.blur = GaussianBlur(options.blur)
 
-    def distances(self, images: Tensor) -> list[Tensor]:
-        """(N, h, w) distance of student and teacher for each scale."""
-        return [squared_unit_distance(s, t) for s, t in zip(self.student(images), self.teacher(images), strict=True)]
+    def distances(self, images: Tensor, numbers: Tensor | None = None) -> list[Tensor]:
+        """(N, h, w) distance of student and teacher for each scale; the teacher's features are kept by `numbers`."""
+        pairs = zip(self.student(images), self.teacher(images, numbers), strict=True)
+        return [squared_unit_distance(s, t) for s, t in pairs]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = [enlarge(m, images.shape[-2:]) for m in self.distances(images)]
         return anomaly_outputs(self.blur(torch.stack(maps).prod(dim=0)), worst_share=self.options.worst_share)
 
     def compute_loss(self, batch: Batch) -> Tensor:
-        return sum_of_means(self.distances(batch["image"]), batch["valid"])
+        return sum_of_means(self.distances(batch["image"], batch.get("number")), batch["valid"])
 
     def make_optimizer(self) -> Optimizer:
         rate = self.options.learning_rate

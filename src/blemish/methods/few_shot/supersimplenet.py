@@ -95,9 +95,9 @@ class SuperSimpleNet(Method):
                 nn.init.xavier_normal_(layer.weight)
         self.smooth = GaussianBlur(options.image_size / 64)
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, numbers: Tensor | None = None) -> Tensor:
         """Standardised features (N, D, h, w) on the finest stride's grid, upsampled by `upscale`."""
-        maps = self.backbone(images)
+        maps = self.backbone(images, numbers)
         size = [int(side) * self.options.upscale for side in maps[0].shape[-2:]]
         upsampled = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
         pooled = F.avg_pool2d(torch.cat(upsampled, dim=1), 3, stride=1, padding=1)
@@ -152,7 +152,7 @@ class SuperSimpleNet(Method):
         with torch.no_grad():
             for loaded in training:
                 batch = self.transfer_batch_to_device(loaded, self.device, 0)
-                features = self.features(batch["image"])[..., ::step, ::step]
+                features = self.features(batch["image"], batch.get("number"))[..., ::step, ::step]
                 good = valid_patches(batch["valid"] & ~batch["mask"], features.shape[-2:])
                 good &= ((batch["defective"] == 0) | batch["has_mask"])[:, None, None]
                 values.append(features.transpose(0, 1)[:, good])
@@ -163,7 +163,7 @@ class SuperSimpleNet(Method):
         self.mean, self.deviation = features.mean(dim=1), features.std(dim=1).clamp(min=1e-6)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        features = self.adaptor(self.features(batch["image"]))
+        features = self.adaptor(self.features(batch["image"], batch.get("number")))
         size = features.shape[-2:]
         defect, valid = resize_masks(batch["mask"], size), valid_patches(batch["valid"], size)
         bad, known = batch["defective"] == 1, batch["defective"] >= 0

@@ -65,9 +65,9 @@ class FastFlow(StepMethod):
         )
         self.backbone = FrozenNetwork(backbone)
 
-    def latent(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def latent(self, images: Tensor, numbers: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """For each scale the (N, C, h, w) latent map and the (N, h, w) log-determinant per location."""
-        return [flow(normalize(m)) for flow, m in zip(self.flows, self.backbone(images), strict=True)]
+        return [flow(normalize(m)) for flow, m in zip(self.flows, self.backbone(images, numbers), strict=True)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         unlikely = [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z, _ in self.latent(images)]
@@ -75,7 +75,8 @@ class FastFlow(StepMethod):
         return anomaly_outputs(heat, worst_share=self.options.worst_share)
 
     def compute_loss(self, batch: Batch) -> Tensor:
-        losses = [negative_log_likelihood(z, log_det) / z.shape[1] for z, log_det in self.latent(batch["image"])]
+        latent = self.latent(batch["image"], batch.get("number"))
+        losses = [negative_log_likelihood(z, log_det) / z.shape[1] for z, log_det in latent]
         return sum_of_means(losses, batch["valid"])
 
     def make_optimizer(self) -> Optimizer:

@@ -22,6 +22,7 @@ from blemish.inspection.image_job import locate_part_in_file
 from blemish.inspection.manifest import InputSpec, Tiling
 from blemish.methods.base import Item
 from blemish.synthesis.scene import PartMask, find_part_mask, part_extent
+from blemish.training.learn.item_cache import ItemCache
 from blemish.training.learn.targets import (
     CropView,
     box_targets,
@@ -67,6 +68,8 @@ class ImageItems(TorchDataset[Item]):
         self.transform = transform
         self.with_part = with_part
         self.samples = dataset.samples
+        self.cache: ItemCache | None = None
+        self.numbered = False  # whether items have their "number"
         self.with_template = all(sample.template is not None for sample in self.samples)
         # Sample and tile of each item.
         self.index = (
@@ -79,12 +82,29 @@ class ImageItems(TorchDataset[Item]):
         return len(self.index)
 
     def __getitem__(self, index: int) -> Item:
+        item = None if self.cache is None else self.cache.get(index)
+        if item is None:
+            item = self._read(index)
+            if self.cache is not None:
+                self.cache.put(index, item)
+        changed = item if self.transform is None else self.transform(item)
+        if self.numbered:
+            changed = {**changed, "number": index if changed["image"] is item["image"] else -1}
+        return changed
+
+    def cache_within(self, max_bytes: int) -> int:
+        """Keep items after their first use, as many as fit; the bytes that they take. Makes the first one."""
+        if len(self) and max_bytes > 0:
+            self.cache = ItemCache(self._read(0), len(self), max_bytes)
+        return 0 if self.cache is None else self.cache.bytes
+
+    def _read(self, index: int) -> Item:
+        """An item without its random changes."""
         number, tile = self.index[index]
         sample = self.samples[number]
         image = read_scaled(sample, self.view)
         whole, valid = crop_view(image, sample, self.view.roi)
-        item = self._item(sample, image, valid, whole.tiles(self.view.tiling)[tile])
-        return item if self.transform is None else self.transform(item)
+        return self._item(sample, image, valid, whole.tiles(self.view.tiling)[tile])
 
     def _tile_count(self, sample: Sample) -> int:
         if self.view.tiling is None:

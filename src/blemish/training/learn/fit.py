@@ -19,6 +19,8 @@ from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import OptionError
 from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
+from blemish.methods.common.blocks import FrozenNetwork
+from blemish.methods.common.feature_cache import FeatureCache
 from blemish.training.learn.checkpoint import LastCheckpoint
 from blemish.training.learn.fit_data import prepare_fit_data
 from blemish.training.learn.one_pass import with_collecting_strategy
@@ -36,6 +38,12 @@ from blemish.training.learn.transfer import (
 )
 from blemish.training.learn.windows import learns_from_windows
 
+UNUSED_ALLOWED = {
+    "auto": "ddp_find_unused_parameters_true",
+    "ddp": "ddp_find_unused_parameters_true",
+    "ddp_spawn": "ddp_spawn_find_unused_parameters_true",
+    "ddp_fork": "ddp_fork_find_unused_parameters_true",
+}
 CHECKPOINT_EVERY = timedelta(minutes=2)
 MAX_VALIDATIONS = 20  # of a training that counts steps; a small set would have one every few steps
 
@@ -98,14 +106,15 @@ def fit(
         )
         checkpoint = checkpoint_file(run)
         method.to(memory_format=torch.channels_last)  # same results, a third faster on a CPU
-        _fit(
-            trainer,
-            method,
-            data.training,
-            validation,
-            ckpt_path=str(checkpoint) if checkpoint.exists() and not one_pass else None,
-            weights_only=True,
-        )
+        with cached_features(method, config.cache_mb * 2**20), compiled(method, config.compile):
+            _fit(
+                trainer,
+                method,
+                data.training,
+                validation,
+                ckpt_path=str(checkpoint) if checkpoint.exists() and not one_pass else None,
+                weights_only=True,
+            )
     method.to(memory_format=torch.contiguous_format)
     if best is not None and best.best_model_path:
         method.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
@@ -146,7 +155,13 @@ def _trainer_options(method: Method, config: RunConfig, validates: bool, batches
     if validates and steps and not {"check_val_every_n_epoch", "val_check_interval"} & set(config.trainer):
         own |= {"check_val_every_n_epoch": None, "val_check_interval": validation_interval(steps, batches)}
     options = {"accelerator": "auto", "devices": 1, **own, **config.trainer}
-    return with_collecting_strategy(options) if isinstance(method, OnePassMethod) else options
+    if isinstance(method, OnePassMethod):
+        return with_collecting_strategy(options)
+    if options["devices"] not in (1, "1") or options.get("num_nodes", 1) > 1:
+        strategy = options.get("strategy", "auto")
+        # Many methods leave some layers out of a step: networks that are trained in turn, heads without annotations.
+        options["strategy"] = UNUSED_ALLOWED.get(strategy, strategy)
+    return options
 
 
 def validation_interval(steps: int, batches: int) -> int:
@@ -176,6 +191,35 @@ def _fit(trainer: L.Trainer, *arguments: Any, **settings: Any) -> None:
             raise
         signal.signal(signal.SIGINT, at_interrupt)
         raise KeyboardInterrupt from stop
+
+
+@contextmanager
+def cached_features(method: Method, max_bytes: int) -> Iterator[None]:
+    """Compute the features of the method's frozen networks once for each image, within that much memory for each."""
+    frozen = [module for module in method.modules() if isinstance(module, FrozenNetwork)]
+    for module in frozen:
+        module.cache = FeatureCache(max_bytes) if max_bytes else None
+    try:
+        yield
+    finally:
+        for module in frozen:
+            module.cache = None
+
+
+@contextmanager
+def compiled(method: Method, wanted: bool) -> Iterator[None]:
+    """torch.compile of the method's own layers for as long as the block lasts; OptionError where it does not work."""
+    layers = [layer for layer in method.children() if any(True for _ in layer.parameters())] if wanted else []
+    for layer in layers:
+        layer.compile()
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise OptionError(f"torch.compile does not work here ({reason}); leave --compile out") from error
+    finally:
+        for layer in layers:
+            layer._compiled_call_impl = None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from blemish.training.learn.windows import label_tiles, learns_from_windows, mak
 class FitData:
     training: DataLoader[Item]
     validation: DataLoader[Item] | None  # the images for tuning
+    cached: int  # bytes that prepared images take
     good: DataLoader[Item]  # good images for `Method.after_training`: those for tuning, or else the training images
 
 
@@ -53,8 +54,10 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
     def items(subset: Subset) -> ImageItems:
         return ImageItems(subset.dataset, view, method.classes, annotations=annotations, tiles=subset.tiles)
 
-    def ordered_loader(subset: Subset) -> DataLoader[Item]:
-        return loader(items(subset), batch, shuffle=False, workers=config.workers, seed=config.seed)
+    def ordered_loader(subset: Subset, cache_bytes: int = 0) -> DataLoader[Item]:
+        own = items(subset)
+        own.cache_within(cache_bytes)
+        return loader(own, batch, shuffle=False, workers=config.workers, seed=config.seed)
 
     counted = training.dataset
     if config.synthetic is not None and not {"mask", "boxes"} & set(method.info.requires):
@@ -71,6 +74,10 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
         training_items.transform = make_synthesis(
             config.synthetic, source, view, method.classes, training_items.transform
         )
+    cached = 0
+    if not isinstance(method, OnePassMethod):  # which uses each image once
+        cached = training_items.cache_within(config.cache_mb * 2**20)
+        training_items.numbered = True
     held_out = dataset.split("tuning").where(lambda s: s.defective is False)
     return FitData(
         training=loader(
@@ -81,7 +88,8 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
             seed=config.seed,
             weights=sampling_weights(method, training, view),
         ),
-        validation=ordered_loader(validation) if len(validation.dataset) else None,
+        validation=ordered_loader(validation, config.cache_mb * 2**20 - cached) if len(validation.dataset) else None,
+        cached=cached,
         good=ordered_loader(Subset(held_out) if len(held_out) else training),
     )
 

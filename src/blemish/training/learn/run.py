@@ -31,6 +31,7 @@ from blemish.training.learn.windows import WindowLabelRule
 
 SPLIT_SHA256 = "split_sha256"  # key of run.yaml
 DEFAULT_FOLDS = 5
+DEFAULT_CACHE_MB = 1024
 
 
 class RunConfig(BaseModel):
@@ -68,6 +69,8 @@ class RunConfig(BaseModel):
     refine: Literal["auto", "off"] = "auto"  # auto: ship a refinement of regions where it proves to be better
     trainer: dict[str, Any] = {}  # Lightning's accelerator, devices, num_nodes, strategy, precision
     workers: int = Field(default=0, ge=0)
+    cache_mb: int = Field(default=DEFAULT_CACHE_MB, ge=0)  # for prepared images, and as much for fixed features
+    compile: bool = False  # torch.compile of the layers that train
 
 
 class RunSettings(TypedDict, total=False):
@@ -100,6 +103,8 @@ class RunSettings(TypedDict, total=False):
     refine: Literal["auto", "off"] | None
     trainer: dict[str, Any] | None
     workers: int | None
+    cache_mb: int | None
+    compile: bool | None
 
 
 def split_file(run: Path) -> Path:
