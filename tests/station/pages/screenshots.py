@@ -20,6 +20,7 @@ from browser import HUGE, NARROW, WIDE, Browser
 from station_helpers import Server
 
 from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import GOOD
 from blemish.station.pages.layout import MENU
 from blemish.station.pages.session import LANGUAGE_COOKIE
 from blemish.translation import languages
@@ -31,7 +32,7 @@ IN_DOCS = {
     "labelling-editor": "station-labelling",
     "rules": "station-rules",
 }
-MAX_PARTS = 60
+MAX_DEFECTIVE = 15
 
 
 def main() -> None:
@@ -43,7 +44,15 @@ def main() -> None:
     given = parser.parse_args()
     browsers.SHOTS = given.out
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder) / "station", "--bundle", str(given.bundle), "--images", str(given.data.resolve()))
+        server = Server(
+            Path(folder) / "station",
+            "--bundle",
+            str(given.bundle),
+            "--images",
+            str(given.data.resolve()),
+            "--verdict-age-s",
+            "100000",
+        )
         server.start()
         window = Browser()
         try:
@@ -62,11 +71,14 @@ def main() -> None:
 def send_parts(client: httpx.Client, data: Path) -> None:
     """Parts in three lots; every second one is reviewed, as its annotation says, and the first of them are golden."""
     samples = [sample for sample in read_dataset(data).samples if sample.split in (None, "test")]
-    step = max(1, len(samples) // MAX_PARTS)
-    for number, sample in enumerate(samples[::step]):
-        fields = {"part_id": f"A-{number + 101}", "lot": f"2024-{number * step * 3 // len(samples) + 1:02d}"}
+    good = [sample for sample in samples if sample.label == GOOD]
+    defective = [sample for sample in samples if sample.label != GOOD][:: max(1, len(samples) // MAX_DEFECTIVE)]
+    each = max(1, len(good) // max(1, len(defective)))
+    mixed = [part for n, bad in enumerate(defective) for part in (*good[n * each : (n + 1) * each], bad)]
+    for number, sample in enumerate(mixed):
+        fields = {"part_id": f"A-{number + 101}", "lot": f"2024-{3 * number // len(mixed) + 1:02d}"}
         answer = client.post("/v1/inspections", files={"image": sample.image.read_bytes()}, data=fields).json()
-        if number % 2 and sample.label is not None:
+        if number % 3 and sample.label is not None:
             client.post(f"/v1/inspections/{answer['id']}/reviews", json={"label": sample.label})
             if number < 12:
                 client.put(f"/v1/golden/{answer['id']}", json={"label": sample.label})
@@ -90,6 +102,9 @@ def shoot_pages(window: Browser, url: str, language: str) -> None:
     for name, path in paths.items():
         window.open(url + path)
         window.until(lambda: window.all(".panel, .empty, .line-page"))
+        if name == "rules":
+            window.click("[data-name=add-zone]")
+            window.until(lambda: window.all("[data-point]"))
         shoot(window, f"{name}-{language}")
     window.open(f"{url}/labelling")
     window.click("[data-name=open]")

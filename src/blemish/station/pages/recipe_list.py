@@ -35,7 +35,7 @@ class RecipeList:
         with div("bar"):
             hint(t("Golden set: {number} parts. Add parts to it when you review them.", number=golden))
             if known:
-                offer = ui.button(t("Offer {number} known parts", number=known), icon="verified")
+                offer = ui.button(t("Choose from {number} known parts", number=known), icon="verified")
                 offer.on_click(self.page.handler("engineer", self._offer_golden))
                 offer.props("no-caps outline dense data-name=offer-golden")
             ui.space()
@@ -48,14 +48,14 @@ class RecipeList:
                 ui.label(f"{row.name} v{row.version}").style("font-weight: 600")
                 ui.label(row.bundle.manifest["provenance"]["method"])
                 hint(f"{local_time(row.created_at)} · {row.created_by}")
-                if row.note:
-                    hint(row.note).style("flex-basis: 100%")
                 ui.space()
                 if row.id == active_id:
                     ui.label(t("active")).classes("verdict pass")
                 else:
                     on_click = self.page.handler("engineer", partial(self._activate, row.id))
                     ui.button(t("Activate"), on_click=on_click).props("no-caps flat dense")
+                if row.note:
+                    hint(row.note).style("flex-basis: 100%")
 
     async def _activate(self, recipe_id: int, user: User) -> None:
         await activate(self.page, user, recipe_id, "", self.content.refresh)
