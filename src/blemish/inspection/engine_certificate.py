@@ -87,7 +87,7 @@ def certify_engine(
     problem = agreement.problem()
     if problem is None and too_many_changes(len(changed), len(samples)):
         problem = f"{len(changed)} of {len(samples)} images get another verdict"
-    latency, reference_latency = _measure_latency(inspector.engine, reference.engine, inspector.prepare(samples[0])[:1])
+    latency, reference_latency = measure_latency(inspector.engine, reference.engine, inspector.prepare(samples[0])[:1])
     return EngineCertificate(
         bundle_sha256=file_sha256(inspector.bundle.path),
         engine=inspector.engine.name,
@@ -143,7 +143,7 @@ def keep_certificate(bundle: Path, certificate: EngineCertificate) -> Path:
     return path
 
 
-def _measure_latency(target: Engine, reference: Engine, batch: FloatArray) -> tuple[float, float]:
+def measure_latency(target: Engine, reference: Engine, batch: FloatArray) -> tuple[float, float]:
     """Median milliseconds of both in turns, so that other work on the machine slows both."""
     times: dict[str, list[float]] = {"target": [], "reference": []}
     for turn in range(TIMED_RUNS + 2):

@@ -60,6 +60,12 @@ class Inspector:
         """
         opened = open_bundle(bundle)
         manifest = opened.manifest
+        if manifest.compression is not None and manifest.compression.engine != engine:
+            own = manifest.compression.engine
+            raise OptionError(
+                f"bundle {opened.path} was compressed for {own}, and its thresholds hold there only; take --engine "
+                f"{own} (engine='{own}'), or compress the float32 bundle again with --engine {engine}"
+            )
         if product is not None:
             manifest = select_product(manifest, product)
         if isinstance(decision, str | Path):

@@ -34,6 +34,7 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import (
     Calibration,
     Decision,
+    GraphInfo,
     InputSpec,
     Manifest,
     ProductDecision,
@@ -153,7 +154,11 @@ def ship(
     if cross_fitted is None:
         results = inspector.inspect(list(samples))
     defects = partial(score_synthetic_defects, inspector, held_out, origin.seed) if forecast else None
-    decisions = _calibrate_products(method, manifest, results, samples, target, source, origin.dataset, defects)
+    temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
+    temperature = None if temperature is None else float(temperature)
+    decisions = calibrate_products(
+        manifest, results, samples, target, source, origin.dataset, defects, temperature=temperature
+    )
     decided = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=decisions))
     same = verdict_agreement(compared, decided)
     if too_many_changes(round((1 - same) * len(compared)), len(compared)):
@@ -176,28 +181,27 @@ def ship(
     return write_bundle(path, graph, manifest, members)
 
 
-def _calibrate_products(
-    method: Method,
+def calibrate_products(
     manifest: Manifest,
     results: Iterable[Inspection],
     samples: Sequence[Sample],
     target: CalibrationTarget,
     source: Source,
     dataset: Dataset,
-    synthetic_defects: Callable[[], Scores] | None,
+    synthetic_defects: Callable[[], Scores] | None = None,
+    *,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
-    """Decision and calibration of all images together, and of each product with enough good images."""
+    """Fields of the manifest: decision and calibration of all images together, and of each product with enough good
+    images. `temperature` is that of class scores, for the record."""
     outputs = [*manifest.outputs, *(["mask_scores"] if manifest.windows else [])]
     overall, by_product = collect_by_product(results, samples, outputs)
-    temperature = getattr(method, "temperature", None)  # of a classifier; it is applied in the graph
 
     def decide(data: CalibrationData) -> tuple[Decision, Calibration]:
         if manifest.windows:  # their map is a probability like that of a mask, not one to compare with good images
             data.good_peaks.clear()
         decision, calibration = calibrate(data, target, source)
-        return decision, calibration.model_copy(
-            update={"temperature": None if temperature is None else float(temperature)}
-        )
+        return decision, calibration.model_copy(update={"temperature": temperature})
 
     decision, calibration = decide(overall)
     if synthetic_defects is not None and source != "training" and overall.good:
@@ -247,10 +251,17 @@ def common_valid_mask(dataset: Dataset) -> bytes | None:
     return encode(valid_mask(first, (header.height, header.width)), ".png")
 
 
+def graph_info(model: onnx.ModelProto, graph: bytes) -> GraphInfo:
+    """The manifest's entry of a graph, whose content is `graph`."""
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return GraphInfo(opset=opset, nodes=len(model.graph.node), bytes=len(graph))
+
+
 def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manifest:
     masked = any(sample.roi or sample.ignore for sample in origin.dataset.samples)
     shaped = view.roi is not None and view.roi.limits_pixels
-    graph_outputs = [output.name for output in onnx.load_from_string(graph).graph.output]
+    model = onnx.load_from_string(graph)
+    graph_outputs = [output.name for output in model.graph.output]
     has_map = "anomaly_map" in graph_outputs
     return Manifest(
         name=origin.name,
@@ -265,6 +276,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         tiling=view.tiling,
         roi=view.roi,
         scale=origin.scale,
+        graph=graph_info(model, graph),
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             blemish=blemish.__version__,

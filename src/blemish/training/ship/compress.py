@@ -1,0 +1,263 @@
+"""A bundle with 8-bit convolutions: quantised, its thresholds calibrated anew, and compared with its source.
+
+It is written only where the comparison holds: on images that neither training nor quantisation has seen, the AUROC
+falls by no more than a stated loss and no more than a stated share of the verdicts changes.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+
+from blemish.arrays import FloatArray
+from blemish.dataset.read import read_dataset
+from blemish.dataset.sample import Dataset, Sample
+from blemish.errors import ExportError, OptionError
+from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.evaluation import MetricSet
+from blemish.files import file_sha256
+from blemish.inspection.agreement import installed_versions
+from blemish.inspection.bundle import write_bundle
+from blemish.inspection.engine_certificate import measure_latency
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Compression, Decision, Manifest, ProductDecision
+from blemish.inspection.result import Inspection, Verdict
+from blemish.training.learn.run import read_config, split_file
+from blemish.training.ship.calibrate import CalibrationTarget
+from blemish.training.ship.export import calibrate_products, graph_info, sample_evenly
+from blemish.training.ship.quantise import quantise_graph
+
+CALIBRATION_IMAGES = 32  # whose ranges the quantisation takes
+MAX_AUROC_LOSS = 0.005
+MAX_VERDICT_CHANGES = 0.005  # share of the images
+MIN_SPEED_UP = 1.1  # below it, compressing does not pay
+LIBRARIES = ("nncf", "onnx", "onnxruntime", "openvino", "numpy")
+_THRESHOLDS = ("review", "reject", "map_low", "map_high", "edge", "class_thresholds")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CompressionImages:
+    """Images that the ranges of the quantisation come from, and others to calibrate thresholds and compare on."""
+
+    ranges: list[Sample]
+    compared: Dataset
+
+
+def compress(
+    bundle: str | Path,
+    out: str | Path,
+    *,
+    data: Dataset | None = None,
+    engine: str = "openvino",
+    threads: int | None = None,
+    max_auroc_loss: float = MAX_AUROC_LOSS,
+    max_verdict_changes: float = MAX_VERDICT_CHANGES,
+) -> Compression:
+    """Write the bundle with 8-bit convolutions to `out`; what it loses and gains.
+
+    Without `data`, the images are those of the run that the bundle lies in. Raises ExportError beyond the stated loss,
+    and then writes nothing; OptionError without images to compare on; MissingExtraError without NNCF.
+    """
+    source = Inspector.open(bundle, engine=engine, threads=threads)
+    path, manifest = source.bundle.path, source.manifest
+    if manifest.compression is not None:
+        raise OptionError(f"bundle {path} is compressed already; take the float32 bundle that it was made from")
+    images = find_images(path.parent, data)
+    log.info(f"quantising by the ranges of {len(images.ranges)} images")
+    batches = [source.prepare(sample)[:1] for sample in images.ranges]
+    if not any(sample.defective for sample in images.ranges):
+        batches += add_strangers(batches)
+    graph = quantise_graph(source.bundle.graph, batches)
+    with TemporaryDirectory() as folder:  # an unproven bundle is never where bundles are looked for
+        trial = Path(folder) / path.name
+        inspector = Inspector.open(
+            write_bundle(trial, graph, manifest, source.bundle.extras), engine=engine, threads=threads
+        )
+        log.info(f"calibrating thresholds on {len(images.compared)} images")
+        fields = _new_thresholds(inspector, images.compared, path.parent)
+        fields |= {
+            "certificate": None,  # of the float32 graph
+            "measurement_uncertainty": None,
+            "graph": graph_info(onnx.load_from_string(graph), graph),
+        }
+        decided = Inspector(inspector.bundle, inspector.engine, manifest.model_copy(update=fields))
+        log.info("comparing with the float32 graph")
+        (before, metrics), (after, new_metrics) = (_judge(own, images.compared) for own in (source, decided))
+    changed = sum(before[name] != after.get(name) for name in before)
+    batch = source.prepare(images.compared.samples[0])[:1]
+    int8_ms, float_ms = measure_latency(decided.engine, source.engine, batch)
+    compression = Compression(
+        engine=engine,
+        source_sha256=file_sha256(path),
+        calibration_images=len(images.ranges),
+        images=len(before),
+        defective=sum(bool(sample.defective) for sample in images.compared.samples),
+        auroc=_pair(_auroc(metrics), _auroc(new_metrics)),
+        pixel_ap=_pair(_pixel_ap(metrics), _pixel_ap(new_metrics)),
+        changed_verdicts=changed,
+        max_auroc_loss=max_auroc_loss,
+        max_verdict_changes=max_verdict_changes,
+        latency_ms=(float_ms, int8_ms),
+        graph_bytes=(len(source.bundle.graph), len(graph)),
+        versions=installed_versions(LIBRARIES),
+    )
+    if (problem := find_loss(compression)) is not None:
+        raise ExportError(f"{problem}; nothing was written")
+    write_bundle(out, graph, manifest.model_copy(update={**fields, "compression": compression}), source.bundle.extras)
+    return compression
+
+
+def find_images(run: Path, data: Dataset | None) -> CompressionImages:
+    """The images of a run, or given ones, in two parts: ranges from training images, the others to compare on.
+
+    Given images without a run are parted one by one. Raises OptionError where one of the parts is empty.
+    """
+    own = read_dataset(split_file(run), "csv") if split_file(run).is_file() else None
+    if own is None and data is None:
+        raise OptionError("the bundle does not lie in the folder of its run; give images with --data")
+    if own is not None:
+        ranges = own.split("train").samples
+        compared = own.split("val") if data is None else data
+    else:
+        assert data is not None
+        good = [sample for sample in data.samples if sample.defective is False]
+        ranges = tuple(good[::2])
+        kept = {id(sample) for sample in ranges}
+        compared = data.with_samples([sample for sample in data.samples if id(sample) not in kept])
+    if not compared.samples:
+        raise OptionError(
+            "there are no validation images to calibrate thresholds on (those of this bundle may be cross-fitted); "
+            "give images that it was not trained on with --data"
+        )
+    if not ranges:
+        raise OptionError("there are no training images to take ranges from; give more images with --data")
+    return CompressionImages(sample_evenly(list(ranges), CALIBRATION_IMAGES), compared)
+
+
+def add_strangers(batches: Sequence[FloatArray]) -> list[FloatArray]:
+    """Every fourth of the prepared images (1, C, H, W) with squares that are black, white and noise.
+
+    Ranges of good images alone would cut off what a defect stands out by.
+    """
+    rng = np.random.default_rng(0)
+    changed = []
+    for batch in batches[::4]:
+        own = batch.copy()
+        height, width = own.shape[2:]
+        side = max(1, min(height, width) // 4)
+        for kind in range(3):
+            y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+            square = own[:, :, y : y + side, x : x + side]
+            square[:] = kind if kind < 2 else rng.random(square.shape)
+        changed.append(own)
+    return changed
+
+
+def find_loss(compression: Compression) -> str | None:
+    """What is lost beyond the stated limits, as a sentence; None where nothing is."""
+    if compression.auroc is not None:
+        before, after = compression.auroc
+        if before - after > compression.max_auroc_loss:
+            return (
+                f"the AUROC falls from {before:.4f} to {after:.4f} on {compression.images} images, by more than "
+                f"{compression.max_auroc_loss:g}"
+            )
+    if compression.changed_verdicts > compression.max_verdict_changes * compression.images:
+        return (
+            f"{compression.changed_verdicts} of {compression.images} verdicts change, more than "
+            f"{compression.max_verdict_changes:.2%}"
+        )
+    return None
+
+
+def describe(compression: Compression) -> list[str]:
+    """Lines for people: what it gains and loses, and whether it pays."""
+    (float_ms, int8_ms), (before, after) = compression.latency_ms, compression.graph_bytes
+    lines = [
+        f"{compression.engine}: {float_ms:.1f} → {int8_ms:.1f} ms an image ({compression.speed_up:.2f} times as fast), "
+        f"graph {before / 1e6:.1f} → {after / 1e6:.1f} MB",
+        f"{compression.changed_verdicts} of {compression.images} verdicts changed",
+    ]
+    if compression.auroc is not None:
+        lines.append("AUROC {:.4f} → {:.4f}".format(*compression.auroc))
+    else:
+        lines.append("no defective image among them: what it costs in defects found is not known")
+    if compression.pixel_ap is not None:
+        lines.append("pixel AP {:.4f} → {:.4f}".format(*compression.pixel_ap))
+    if compression.speed_up < MIN_SPEED_UP:
+        lines.append("it does not pay on this machine: keep the float32 bundle")
+    return lines
+
+
+def _new_thresholds(inspector: Inspector, dataset: Dataset, run: Path) -> dict[str, Any]:
+    """Fields of the manifest with the thresholds for the scores of this graph; rules and zones stay as they are."""
+    manifest = inspector.manifest
+    bare = manifest.model_copy(update={"decision": Decision(), "products": {}})
+    undecided = Inspector(inspector.bundle, inspector.engine, bare)
+    samples = list(dataset.samples)
+    fields = calibrate_products(
+        manifest, undecided.inspect(samples), samples, _find_target(run), "held-out", dataset,
+        temperature=None if manifest.calibration is None else manifest.calibration.temperature,
+    )  # fmt: skip
+    decision = _with_thresholds(manifest.decision, fields["decision"])
+    products = {
+        name: ProductDecision(
+            decision=_with_thresholds(
+                manifest.products[name].decision if name in manifest.products else manifest.decision, own.decision
+            ),
+            calibration=own.calibration,
+        )
+        for name, own in fields["products"].items()
+    }
+    return {**fields, "decision": decision, "products": products, "refinement": _new_levels(manifest, decision)}
+
+
+def _with_thresholds(old: Decision, new: Decision) -> Decision:
+    return old.model_copy(update={name: getattr(new, name) for name in _THRESHOLDS})
+
+
+def _new_levels(manifest: Manifest, decision: Decision) -> Any:
+    """The refinement, which sees the map between the levels of the decision."""
+    if manifest.refinement is None or decision.map_low is None or decision.map_high is None:
+        return manifest.refinement
+    return manifest.refinement.model_copy(update={"levels": (decision.map_low, decision.map_high)})
+
+
+def _find_target(run: Path) -> CalibrationTarget:
+    """The rates that the thresholds of a run were to achieve; the usual ones for a bundle without its run."""
+    if not (run / "run.yaml").is_file():
+        return CalibrationTarget()
+    config = read_config(run)
+    return CalibrationTarget(
+        config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds
+    )
+
+
+def _judge(inspector: Inspector, dataset: Dataset) -> tuple[dict[Path, Verdict], MetricSet]:
+    """The verdict on each image, and the metrics of all."""
+    verdicts: dict[Path, Verdict] = {}
+
+    def keep(sample: Sample, result: Inspection) -> None:
+        verdicts[sample.image] = result.verdict
+
+    metrics = evaluate(inspector, dataset, speed=False, on_inspection=keep).metrics
+    return verdicts, metrics
+
+
+def _auroc(metrics: MetricSet) -> float | None:
+    return None if metrics.image is None or metrics.image.auroc is None else metrics.image.auroc.value
+
+
+def _pixel_ap(metrics: MetricSet) -> float | None:
+    return None if metrics.pixel is None else metrics.pixel.ap
+
+
+def _pair(before: float | None, after: float | None) -> tuple[float, float] | None:
+    return None if before is None or after is None else (before, after)

@@ -1,0 +1,77 @@
+"""Static quantisation of a graph to 8 bits, by NNCF: the convolutions of the network, and nothing behind them.
+
+Distances, probabilities and whatever follows them stay in float32, and so do the last convolutions: their numbers are
+what thresholds are compared with. The graph holds QuantizeLinear and DequantizeLinear nodes, the ONNX standard, which
+engines fuse into 8-bit convolutions. Weights use 7 of the 8 bits: sums of two products of 8 bits overflow on processors
+without VNNI instructions, so that a bundle would give other results there.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+
+import onnx
+
+from blemish.arrays import FloatArray
+from blemish.errors import ExportError, MissingExtraError
+from blemish.inspection.engines import split_inputs
+
+QUANTISED = "Conv"
+# From the first of these on, a graph no longer computes features but distances or probabilities of them.
+DISTANCES = ("MatMul", "Gemm", "Sqrt", "TopK", "ArgMin", "ArgMax", "Softmax")
+
+
+def quantise_graph(graph: bytes, batches: Sequence[FloatArray]) -> bytes:
+    """The graph with 8-bit convolutions, whose ranges are those on prepared images (1, C, H, W).
+
+    Raises MissingExtraError without NNCF, ExportError where there is nothing to quantise or NNCF cannot.
+    """
+    try:
+        import nncf
+    except ImportError as error:
+        raise MissingExtraError("NNCF is not installed; pip install 'blemish[int8]'") from error
+    model = onnx.load_from_string(graph)
+    convolutions = {node.name for node in model.graph.node if node.op_type == QUANTISED}
+    kept = float_convolutions(model)
+    if convolutions <= kept:
+        raise ExportError("the graph has no convolutions to quantise; a smaller input size or backbone is faster")
+    names = [entry.name for entry in model.graph.input]
+    nncf.set_log_level(logging.ERROR)
+    data = nncf.Dataset(list(batches), lambda batch: dict(zip(names, split_inputs(batch, len(names)), strict=True)))
+    others = sorted({node.op_type for node in model.graph.node if node.domain == ""} - {QUANTISED, "Constant"})
+    try:
+        with redirect_stdout(sys.stderr):  # NNCF draws bars, and stdout may be for JSON
+            quantised = nncf.quantize(
+                model,
+                data,
+                subset_size=len(batches),
+                ignored_scope=nncf.IgnoredScope(names=sorted(kept), types=others, validate=False),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
+            )
+    except Exception as error:  # NNCF's errors have no common type
+        raise ExportError(f"the graph cannot be quantised: {' '.join(str(error).split())[:200]}") from error
+    content: bytes = quantised.SerializeToString()
+    return content
+
+
+def float_convolutions(model: onnx.ModelProto) -> set[str]:
+    """Names of the convolutions that are not to be quantised: behind distances, or with no other one behind them."""
+    behind: set[str] = set()  # tensors
+    leads_on: set[str] = set()  # tensors that another convolution depends on
+    kept = set()
+    for node in model.graph.node:  # in the order of computation
+        follows = any(name in behind for name in node.input)
+        if follows or node.op_type in DISTANCES:
+            behind.update(node.output)
+        if follows and node.op_type == QUANTISED:
+            kept.add(node.name)
+    for node in reversed(model.graph.node):
+        last = not any(name in leads_on for name in node.output)
+        if node.op_type == QUANTISED:
+            if last:
+                kept.add(node.name)
+            leads_on.update(node.input)
+        elif not last:
+            leads_on.update(node.input)
+    return kept

@@ -1,0 +1,159 @@
+"""A graph of 8-bit convolutions: what is quantised, what it loses, and when it is refused."""
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from graphs import make_bundle, model
+from onnx import helper
+
+from blemish.dataset.read import read_dataset
+from blemish.errors import ExportError, OptionError
+from blemish.imaging.read import write_image
+from blemish.inspection.bundle import open_bundle
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Compression, Decision
+from blemish.training.ship import compress as compressing
+from blemish.training.ship.compress import compress, find_loss
+from blemish.training.ship.quantise import float_convolutions, quantise_graph
+
+pytest.importorskip("nncf")
+
+
+def conv(name, source, weights):
+    return helper.make_node("Conv", [source, weights], [name], name=name, pads=[1, 1, 1, 1])
+
+
+def chain():
+    """Two convolutions that blur, the distance to a mean of 0.4, and a third convolution that blurs the map."""
+    blur = np.full((1, 1, 3, 3), 1 / 9, np.float32)
+    nodes = [
+        conv("first", "images", "blur1"),
+        conv("second", "first", "blur2"),
+        conv("last_features", "second", "blur3"),
+        helper.make_node("Sub", ["last_features", "mean"], ["difference"], name="difference"),
+        helper.make_node("Mul", ["difference", "difference"], ["squared"], name="squared"),
+        helper.make_node("Sqrt", ["squared"], ["distance"], name="distance"),
+        conv("smooth", "distance", "blur4"),
+        helper.make_node("Squeeze", ["smooth", "one"], ["anomaly_map"], name="map"),
+        helper.make_node("ReduceMax", ["anomaly_map"], ["anomaly_score"], axes=[1, 2], keepdims=0, name="score"),
+    ]
+    constants = [
+        *((f"blur{number}", blur) for number in range(1, 5)),
+        ("mean", np.float32(0.4)),
+        ("one", np.int64([1])),
+    ]
+    return model(nodes, {"anomaly_score": ["n"], "anomaly_map": ["n", "h", "w"]}, constants=constants)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Grey noise, and of some images a bright square."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for kind, count in (("good", 40), ("defect", 10)):
+        for number in range(count):
+            image = rng.normal(102, 10, (64, 64))
+            if kind == "defect":
+                x, y = rng.integers(5, 45, 2)
+                image[y : y + 12, x : x + 12] += 90
+            image = cv2.GaussianBlur(image.clip(0, 255).astype(np.uint8), (3, 3), 0)
+            write_image(folder / kind / f"{number}.png", image[..., None])
+    return read_dataset(folder)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    decision = Decision(review=0.03, reject=0.1, map_low=0.05, map_high=0.1, rules=["ignore if area_px < 1"])
+    return make_bundle(tmp_path / "a.blemish", chain(), ["anomaly_score", "anomaly_map"], decision)
+
+
+def test_distances_and_what_is_behind_them_stay_in_float():
+    kept = float_convolutions(onnx.load_from_string(chain()))
+    assert kept == {"smooth"}
+    # Without the convolution behind them, the last one of the features is the last of all, and is not quantised either.
+    shorter = onnx.load_from_string(chain())
+    del shorter.graph.node[3:]
+    assert float_convolutions(shorter) == {"last_features"}
+
+
+def test_only_the_convolutions_become_integers():
+    rng = np.random.default_rng(0)
+    batches = [rng.random((1, 1, 64, 64), np.float32) for _ in range(4)]
+    quantised = onnx.load_from_string(quantise_graph(chain(), batches))
+    made_by = {name: node.op_type for node in quantised.graph.node for name in node.output}
+    inputs = {node.name: {made_by.get(name) for name in node.input} for node in quantised.graph.node}
+    for name in ("first", "second", "last_features"):
+        assert "DequantizeLinear" in inputs[name], name
+    for name in ("smooth", "difference", "squared", "distance"):
+        assert "DequantizeLinear" not in inputs[name], name
+    no_features = onnx.load_from_string(chain())
+    del no_features.graph.node[1:]
+    with pytest.raises(ExportError, match="no convolutions"):
+        quantise_graph(no_features.SerializeToString(), batches)
+
+
+def test_a_compressed_bundle_decides_alike_and_says_what_it_lost(bundle, images, tmp_path):
+    out = tmp_path / "small.blemish"
+    made = compress(bundle, out, data=images, engine="onnxruntime", max_verdict_changes=0.2)
+    assert (made.images, made.defective, made.calibration_images) == (30, 10, 20)
+    assert made.auroc == (1.0, 1.0)
+    assert made.speed_up > 0
+    opened = open_bundle(out)
+    manifest = opened.manifest
+    assert manifest.compression == made
+    assert manifest.graph.bytes == len(opened.graph)
+    assert manifest.decision.rules == ["ignore if area_px < 1"]
+    assert manifest.decision.reject != 0.1  # calibrated anew
+    assert manifest.certificate is None
+    inspector, whole = Inspector.open(out), Inspector.open(bundle)
+    for sample in images.samples[::7]:
+        small, large = inspector.inspect(sample), whole.inspect(sample)
+        assert small.score == pytest.approx(large.score, rel=0.1, abs=0.01)
+        assert (str(small.verdict) == "pass") == (not sample.defective)
+    with pytest.raises(OptionError, match="compressed already"):
+        compress(out, tmp_path / "b.blemish", data=images, engine="onnxruntime")
+    with pytest.raises(OptionError, match="compressed for onnxruntime"):
+        Inspector.open(out, engine="openvino")
+
+
+def test_a_loss_beyond_the_limit_is_refused_and_nothing_written(bundle, images, tmp_path, monkeypatch):
+    blind = onnx.load_from_string(chain())
+    for constant in blind.graph.initializer:
+        if constant.name == "blur4":
+            constant.CopyFrom(onnx.numpy_helper.from_array(np.zeros((1, 1, 3, 3), np.float32), "blur4"))
+    monkeypatch.setattr(compressing, "quantise_graph", lambda graph, batches: blind.SerializeToString())
+    out = tmp_path / "small.blemish"
+    with pytest.raises(ExportError, match=r"AUROC falls from 1\.0000 to 0\.5000.*nothing was written"):
+        compress(bundle, out, data=images, engine="onnxruntime")
+    assert not out.exists()
+
+
+def test_limits():
+    made = Compression(
+        engine="openvino", source_sha256="", calibration_images=32, images=200, defective=20, auroc=(0.99, 0.986),
+        changed_verdicts=0, max_auroc_loss=0.005, max_verdict_changes=0.005, latency_ms=(10.0, 5.0),
+        graph_bytes=(4000, 1000), versions={},
+    )  # fmt: skip
+    assert find_loss(made) is None
+    made = made.model_copy(update={"changed_verdicts": 1})
+    assert find_loss(made) is None
+    assert "2 of 200 verdicts" in find_loss(made.model_copy(update={"changed_verdicts": 2}))
+    assert "AUROC" in find_loss(made.model_copy(update={"auroc": (0.99, 0.98)}))
+    slow = made.model_copy(update={"latency_ms": (10.0, 9.9)})
+    assert any("does not pay" in line for line in compressing.describe(slow))
+    assert not any("does not pay" in line for line in compressing.describe(made))
+
+
+def test_ranges_reach_beyond_good_images():
+    dark = [np.full((1, 3, 40, 60), 0.3, np.float32)] * 8
+    strangers = compressing.add_strangers(dark)
+    assert len(strangers) == 2
+    for own in strangers:
+        assert (own.shape, own.dtype) == (dark[0].shape, np.float32)
+        assert {float(own.min()), float(own.max())} <= {0.0, 1.0}
+    assert all((own == np.float32(0.3)).all() for own in dark)
+
+
+def test_without_validation_images_there_is_one_line(bundle):
+    with pytest.raises(OptionError, match="--data"):
+        compress(bundle, bundle.with_name("b.blemish"), engine="onnxruntime")
