@@ -95,9 +95,10 @@ def test_tables_hold_mean_and_deviation_of_the_seeds(done):
     assert float(own["AUPRO sd"]) == pytest.approx(np.std(values, ddof=1))
     assert (own["seeds"], own["protocol"]) == ("2", str(PROTOCOL))
     latex = (out / "table.tex").read_text()
-    assert latex.count(r"\begin{tabular}{lrrr}") == 4  # image AUROC, escape, pixel AP, AUPRO
+    assert latex.count(r"\begin{tabular}{lrrr}") == 5  # image AUROC, escape, pixel AP, AUPRO, region IoU
     assert f"{np.mean(values):.3f} $\\pm$ {np.std(values, ddof=1):.3f}" in latex
-    assert r"image\_size=64" in latex
+    assert "% all methods: image_size=64" in latex
+    assert "\npatchcore & " in latex
     _, text = read_page(out / "benchmark.html")
     assert "protocol 2" in text
     assert f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" in text

@@ -24,7 +24,7 @@ from blemish.files import write_atomic
 from blemish.inspection.bundle import find_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.methods.catalogue import method_class
-from blemish.training.benchmark.rows import PROTOCOL, BenchmarkRow, describe_variant, flatten_metrics
+from blemish.training.benchmark.rows import PROTOCOL, BenchmarkRow, describe_variant, flatten_metrics, list_words
 from blemish.training.benchmark.sets import select_products
 from blemish.training.comparison.runs import train_or_resume, training_seconds
 from blemish.training.learn.options import check_options
@@ -68,7 +68,7 @@ class BenchmarkJob:
     def keys(self) -> list[tuple[str, str, int]]:
         """Keys of the rows that it measures."""
         given = {**self.options, **self.settings}
-        variant = describe_variant(self.method, self.preset, bool(self.products), given)
+        variant = describe_variant(self.method, list_words(self.preset, bool(self.products), given))
         return [(name, variant, self.seed) for name in self.test_sha256]
 
 

@@ -11,7 +11,7 @@ Protocol 2 (docs/benchmarks.md says why each of these):
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,12 @@ class BenchmarkRow:
     @property
     def variant(self) -> str:
         """The method with its preset and options, where they are not the defaults."""
-        return describe_variant(self.method, self.preset, self.unified, self.options)
+        return describe_variant(self.method, self.words)
+
+    @property
+    def words(self) -> list[str]:
+        """Whatever of the preset, the training and the options is not the default."""
+        return list_words(self.preset, self.unified, self.options)
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -86,10 +91,14 @@ class BenchmarkRow:
         return self.set, self.variant, self.seed
 
 
-def describe_variant(method: str, preset: str, unified: bool, options: Mapping[str, Any]) -> str:
-    """The method with whatever of the preset, the training and the options is not the default."""
+def list_words(preset: str, unified: bool, options: Mapping[str, Any]) -> list[str]:
+    """Whatever of the preset, the training and the options is not the default."""
     words = ["paper"] * (preset == "paper") + ["unified"] * unified
-    words += [f"{key}={value}" for key, value in options.items()]
+    return words + [f"{key}={value}" for key, value in options.items()]
+
+
+def describe_variant(method: str, words: Sequence[str]) -> str:
+    """The method with whatever is not the default."""
     return method + (f" ({', '.join(words)})" if words else "")
 
 

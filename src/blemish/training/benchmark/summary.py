@@ -12,7 +12,7 @@ from typing import Any
 from blemish.evaluation.comparison import METRIC_NAMES, RankedMethod, pareto_front, rank_repeated
 from blemish.evaluation.predictions import Prediction
 from blemish.training.benchmark.job import file_name, read_predictions
-from blemish.training.benchmark.rows import METRIC_PATHS, PROTOCOL, BenchmarkRow
+from blemish.training.benchmark.rows import METRIC_PATHS, PROTOCOL, BenchmarkRow, describe_variant
 
 log = logging.getLogger(__name__)
 COSTS = ("training_s", "training_cpu_s", "latency_ms", "network_ms", "size_mb")
@@ -54,6 +54,7 @@ class SummaryRow:
 @dataclass(frozen=True)
 class BenchmarkSummary:
     rows: list[SummaryRow]
+    shared: tuple[str, ...] = ()  # what all methods have in common and is not the default, left out of their names
 
     @property
     def sets(self) -> list[str]:
@@ -76,19 +77,21 @@ class BenchmarkSummary:
 
 def summarize_rows(rows: Sequence[BenchmarkRow]) -> BenchmarkSummary:
     """One row for each set and variant of a method, in the order in which the sets and variants first occur."""
+    several = len({row.variant for row in rows}) > 1
+    shared = [word for word in rows[0].words if all(word in row.words for row in rows)] if several else []
     groups: dict[tuple[str, str], list[BenchmarkRow]] = {}
     for row in rows:
         groups.setdefault((row.set, row.variant), []).append(row)
     order = list(dict.fromkeys(row.set for row in rows))
-    found = [_summarize(sorted(own, key=lambda row: row.seed)) for own in groups.values()]
-    return BenchmarkSummary(sorted(found, key=lambda row: order.index(row.set)))
+    found = [_summarize(sorted(own, key=lambda row: row.seed), shared) for own in groups.values()]
+    return BenchmarkSummary(sorted(found, key=lambda row: order.index(row.set)), tuple(shared))
 
 
-def _summarize(rows: Sequence[BenchmarkRow]) -> SummaryRow:
+def _summarize(rows: Sequence[BenchmarkRow], shared: Sequence[str]) -> SummaryRow:
     first = rows[0]
     return SummaryRow(
         set=first.set,
-        variant=first.variant,
+        variant=describe_variant(first.method, [word for word in first.words if word not in shared]),
         method=first.method,
         preset=first.preset,
         seeds=tuple(row.seed for row in rows),
@@ -130,6 +133,7 @@ def latex_tables(summary: BenchmarkSummary) -> str:
     cells = {(row.set, row.variant): row for row in summary.rows}
     names = [name for name in LATEX_METRICS if name in summary.metric_names()]
     parts = [f"% blemish benchmark, protocol {PROTOCOL}; mean and standard deviation over the seeds"]
+    parts += [f"% all methods: {', '.join(summary.shared)}"] if summary.shared else []
     for name in names:
         several = len(summary.sets) > 1
         head = " & ".join(["method", *summary.sets, *(["mean"] if several else [])])
@@ -196,7 +200,7 @@ def page_content(summary: BenchmarkSummary, folder: Path) -> dict[str, Any]:
                 "types": sorted({label for row in rows for label in row.types}),
             }
         )
-    return {"protocol": PROTOCOL, "sets": sets, "overview": _overview(summary)}
+    return {"protocol": PROTOCOL, "shared": summary.shared, "sets": sets, "overview": _overview(summary)}
 
 
 def _overview(summary: BenchmarkSummary) -> list[dict[str, Any]]:
