@@ -73,13 +73,13 @@ class Server:
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, probe: str = "readyz") -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + 180  # a busy machine takes its time
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                if HTTP.get(f"{self.url}/readyz").status_code == 200:
+                if HTTP.get(f"{self.url}/{probe}").status_code == 200:
                     return
             except httpx.TransportError:
                 pass
