@@ -75,5 +75,5 @@ def render_density(picture: Picture, density: NDArray[np.float64]) -> bytes:
     smooth = cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
     pale, deep = (np.array(colour, np.float32) for colour in ((253, 186, 116), (153, 27, 27)))
     colour = pale + (deep - pale) * smooth
-    alpha = np.where(smooth > 0, 0.25 + 0.5 * smooth, 0)
+    alpha = 0.75 * np.sqrt(smooth)
     return encode((picture * (1 - alpha) + colour * alpha).astype(np.uint8), ".jpg")

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--languages", nargs="+", default=languages())
     given = parser.parse_args()
     browsers.SHOTS = given.out
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +59,7 @@ def main() -> None:
         try:
             client = httpx.Client(base_url=server.url, trust_env=False, timeout=120)
             send_parts(client, given.data)
-            for language in languages():
+            for language in given.languages:
                 shoot_pages(window, server.url, language)
         finally:
             window.driver.quit()

@@ -22,6 +22,7 @@ def server(serve: ServerMaker) -> Server:
 
 def test_a_zone_a_rule_and_an_area_are_drawn_and_saved(browser: Browser, server: Server) -> None:
     browser.open(f"{server.url}/rules")
+    browser.driver.get_log("browser")  # of other tests, in which a station was stopped
     browser.shoot("rules")
     browser.click("[data-name=add-zone]")
     corner = browser.until(lambda: (browser.all("[data-point]") or [None])[0])

@@ -337,7 +337,7 @@ class LabelEditor:
             return
         self.proposal = resize_map(proposal, self.painted.shape)
         self.editor.set("proposal", png_uri(colour_png(self.proposal)))
-        self.proposed.set_text(t("{number} regions of the active recipe; A accepts them.", number=len(found.regions)))
+        self.proposed.set_text(t("Regions of the active recipe: {number}. A accepts them.", number=len(found.regions)))
 
     def _defect_class(self) -> str:
         return self.label if self.label not in ("", GOOD) else DEFECT

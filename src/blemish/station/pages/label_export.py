@@ -40,15 +40,14 @@ class LabelExport:
                 metric_tile(t("two people differ"), f"{disputed:,}", t("the label saved last is written"))
                 for name, count in self.state.count_classes().items():
                     metric_tile(t(name), f"{count:,}")
-            layouts = {
-                name: f"{name}: {layout.description}" for name, layout in FORMATS.items() if layout.write is not None
-            }
+            layouts = [name for name, one in FORMATS.items() if one.write is not None]
             with div("bar"):
                 layout = ui.select(layouts, value="csv", label=t("Layout")).props("dense outlined options-dense")
-                layout.props("data-name=layout").style("flex: 1 1 260px")
+                layout.props("data-name=layout").style("width: 180px")
                 write = self.page.handler("engineer", lambda user: self._write(user, layout.value))
                 button = ui.button(t("Write data set"), icon="save", on_click=write).props("no-caps data-name=write")
                 button.set_enabled(self.page.may("engineer") and bool(len(dataset)))
+            hint("").bind_text_from(layout, "value", lambda name: FORMATS[name].description)
             self._result()
 
     def _result(self) -> None:
