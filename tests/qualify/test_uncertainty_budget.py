@@ -74,6 +74,11 @@ def test_the_expanded_uncertainty_holds_95_of_100_drawn_errors(bundle):
 def test_what_is_not_known_is_named(tmp_path, bundle):
     bare = anomaly_bundle(tmp_path / "bare.blemish")
     assert make_budgets(open_bundle(bare).manifest, GAUGE) == []
+    scaled = anomaly_bundle(tmp_path / "scaled.blemish", scale=Scale(x=10, y=10, uncertainty=0.012))
+    page = render_dossier(open_bundle(scaled), {})
+    assert "± 1.2\u00a0%" in page
+    assert "nothing is combined" in page
+    assert '<td>measurement uncertainty</td><td><span class="wrong">open' in page
     of_area = make_budgets(open_bundle(bundle).manifest, GAUGE, "area")
     assert of_area[0].missing == ["repeatability", "reproducibility", "bias"]
     assert of_area[1].missing == []

@@ -53,6 +53,7 @@ class DossierSection:
     warnings: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
     plots: list[str] = field(default_factory=list)  # pieces of HTML
+    answers: bool = True  # whether what it shows answers a clause
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def render_dossier(bundle: Bundle, files: dict[str, Path], language: str = ENGLI
         sections = _sections(bundle, evidence, files, measured, t)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"a file of evidence is of another version of blemish: {error!r}; write it again") from error
-    places = {own.key: (k, own.title) for k, own in enumerate(sections, 1) if own.tables}
+    places = {own.key: (k, own.title) for k, own in enumerate(sections, 1) if own.tables and own.answers}
     clauses = []
     for clause in list_clauses(t):
         found = [{"number": places[key][0], "title": places[key][1]} for key in clause.keys if key in places]
@@ -228,8 +229,27 @@ def _uncertainty(
             names = t(", ").join(t(name) for name in budget.missing)
             warnings.append(t("{quantity}: without {names}, of which nothing is known",
                               quantity=t(budget.quantity.replace("_", " ")), names=names))  # fmt: skip
+    if not budgets:
+        components = _known_components(manifest, evidence.get("gauge", {}), t)
+        warnings = [t("The errors of borders are not known, so nothing is combined.")] * bool(components.rows)
+        tables = [components] * bool(components.rows)
+        return DossierSection("uncertainty", t("Measurement uncertainty"), tables, warnings, answers=False)
     tables = [_budget_table(budget, t) for budget in budgets]
     return DossierSection("uncertainty", t("Measurement uncertainty"), tables, warnings, hints)
+
+
+def _known_components(manifest: Manifest, gauge: dict[str, Any], t: Translate) -> DossierTable:
+    """What is known of a bundle without errors of borders, each in its own unit."""
+    rows = []
+    if manifest.scale is not None and manifest.scale.uncertainty:
+        rows.append((t("Scale"), f"± {percent(manifest.scale.uncertainty)}", t("of the bundle, 90 % lie within")))
+    if "variable" in gauge:
+        sigma = {one["name"]: one["sigma"] for one in gauge["variable"]["components"]}
+        rows.append((t("repeatability"), f"σ {number(sigma['EV'])}", t("gauge study, in its unit")))
+        rows.append((t("reproducibility"), f"σ {number(sigma['AV'])}", t("gauge study, in its unit")))
+    if "type_1" in gauge:
+        rows.append((t("bias"), number(gauge["type_1"]["bias"]), t("type-1 study")))
+    return DossierTable(rows, (t("component"), t("value"), t("source")))
 
 
 def _border_errors(manifest: Manifest) -> list[SizeClassError]:
