@@ -72,9 +72,10 @@ def compress(
     images = find_images(path.parent, data)
     log.info(f"quantising by the ranges of {len(images.ranges)} images")
     batches = [source.prepare(sample)[:1] for sample in images.ranges]
-    if not any(sample.defective for sample in images.ranges):
+    only_good = not any(sample.defective for sample in images.ranges)
+    if only_good:
         batches += add_strangers(batches)
-    graph = quantise_graph(source.bundle.graph, batches)
+    graph = quantise_graph(source.bundle.graph, batches, extremes=only_good)
     with TemporaryDirectory() as folder:  # an unproven bundle is never where bundles are looked for
         trial = Path(folder) / path.name
         inspector = Inspector.open(

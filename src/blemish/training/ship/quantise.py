@@ -22,13 +22,15 @@ QUANTISED = "Conv"
 DISTANCES = ("MatMul", "Gemm", "Sqrt", "TopK", "ArgMin", "ArgMax", "Softmax")
 
 
-def quantise_graph(graph: bytes, batches: Sequence[FloatArray]) -> bytes:
+def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool = False) -> bytes:
     """The graph with 8-bit convolutions, whose ranges are those on prepared images (1, C, H, W).
 
+    Ranges are means over the images, or with `extremes` those of all together, which cut nothing off and are coarser.
     Raises MissingExtraError without NNCF, ExportError where there is nothing to quantise or NNCF cannot.
     """
     try:
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise MissingExtraError("NNCF is not installed; pip install 'blemish[int8]'") from error
     model = onnx.load_from_string(graph)
@@ -37,6 +39,9 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray]) -> bytes:
     if convolutions <= kept:
         raise ExportError("the graph has no convolutions to quantise; a smaller input size or backbone is faster")
     names = [entry.name for entry in model.graph.input]
+    settings = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+    if extremes:
+        settings.activations_range_estimator_params = RangeEstimatorParametersSet.MINMAX
     nncf.set_log_level(logging.ERROR)
     data = nncf.Dataset(list(batches), lambda batch: dict(zip(names, split_inputs(batch, len(names)), strict=True)))
     others = sorted({node.op_type for node in model.graph.node if node.domain == ""} - {QUANTISED, "Constant"})
@@ -47,7 +52,7 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray]) -> bytes:
                 data,
                 subset_size=len(batches),
                 ignored_scope=nncf.IgnoredScope(names=sorted(kept), types=others, validate=False),
-                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
+                advanced_parameters=settings,
             )
     except Exception as error:  # NNCF's errors have no common type
         raise ExportError(f"the graph cannot be quantised: {' '.join(str(error).split())[:200]}") from error
