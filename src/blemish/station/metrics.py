@@ -53,7 +53,7 @@ class Metrics:
                 gauge.clear()  # else a sink that has none any more would keep its last number
                 for sink, count in counts.items():
                     gauge.labels(sink).set(count)
-            for name, counts in cameras.items():
-                for event, number in asdict(counts).items():
+            for name, faults in cameras.items():
+                for event, number in asdict(faults).items():
                     self.camera.labels(name, event).set(number)
             return generate_latest(self.registry)
