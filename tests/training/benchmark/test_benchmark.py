@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from blemish.errors import DataError, OptionError
 from blemish.training.benchmark.benchmark import benchmark
 from blemish.training.benchmark.job import read_predictions
 from blemish.training.benchmark.rows import PROTOCOL, read_rows
+from blemish.training.benchmark.summary import latex_tables, summarize_rows
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def categories(tiny_data, tmp_path_factory):
 
 
 def run(root, out, **settings):
-    given = {"methods": ["patchcore", "padim"], "seeds": [0, 1], "options": {"image_size": 64}} | settings
+    given = {"methods": ["patchcore"], "seeds": [0, 1], "options": {"image_size": 64}} | settings
     return benchmark(root, out=out, **given)
 
 
@@ -46,7 +48,7 @@ def test_there_is_one_row_for_each_method_set_and_seed(done):
     out, result = done
     rows = read_rows(out / "rows.jsonl")
     found = [(row.seed, row.set, row.method) for row in rows]
-    assert found == [(s, c, m) for s in (0, 1) for c in ("first", "second") for m in ("patchcore", "padim")]
+    assert found == [(s, c, "patchcore") for s in (0, 1) for c in ("first", "second")]
     assert {row.protocol for row in rows} == {PROTOCOL}
     assert {row.images["test defective"] for row in rows} == {16, 8}
     assert not result.failed
@@ -97,11 +99,20 @@ def test_tables_hold_mean_and_deviation_of_the_seeds(done):
     latex = (out / "table.tex").read_text()
     assert latex.count(r"\begin{tabular}{lrrr}") == 5  # image AUROC, escape, pixel AP, AUPRO, region IoU
     assert f"{np.mean(values):.3f} $\\pm$ {np.std(values, ddof=1):.3f}" in latex
-    assert "% all methods: image_size=64" in latex
-    assert "\npatchcore & " in latex
+    assert r"patchcore (image\_size=64) & " in latex
     _, text = read_page(out / "benchmark.html")
     assert "protocol 2" in text
     assert f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" in text
+
+
+def test_what_all_methods_have_in_common_is_not_in_their_names(done):
+    out, _ = done
+    row = read_rows(out / "rows.jsonl")[0]
+    other = replace(row, method="padim", options={**row.options, "blur": 2.0})
+    summary = summarize_rows([row, other])
+    assert summary.shared == ("image_size=64",)
+    assert summary.variants == ["patchcore", "padim (blur=2.0)"]
+    assert latex_tables(summary).splitlines()[2] == "% all methods: image_size=64"
 
 
 def test_what_has_a_row_is_not_trained_again(done, categories, monkeypatch):
@@ -146,7 +157,7 @@ def test_one_network_for_all_categories_is_evaluated_on_each(categories, tmp_pat
 def test_no_training_begins_after_the_budget(categories, tmp_path):
     result = run(categories, tmp_path / "out", budget=0.0)
     assert not result.summary.rows
-    assert len(result.not_begun) == 8
+    assert len(result.not_begun) == 4
 
 
 def test_a_training_that_is_refused_does_not_stop_the_others(categories, tmp_path):
