@@ -26,12 +26,7 @@ from blemish.station.pages.session import LANGUAGE_COOKIE
 from blemish.translation import languages
 
 DOCS = Path(__file__).parents[3] / "docs" / "images"
-IN_DOCS = {
-    "live": "station-live",
-    "review": "station-review",
-    "labelling-editor": "station-labelling",
-    "rules": "station-rules",
-}
+IN_DOCS = {"live": "station-live", "review": "station-review", "rules": "station-rules"}
 MAX_DEFECTIVE = 15
 
 

@@ -79,6 +79,10 @@ class LabelJournal:
         given = self._labels.get(image)
         return None if not given else next(reversed(given.values()))
 
+    def classes(self) -> set[str]:
+        """All that anybody's label says, GOOD as well."""
+        return {name for given in self._labels.values() for label in given.values() for name in label.labels}
+
     def people(self) -> list[str]:
         return sorted({person for given in self._labels.values() for person in given})
 

@@ -52,6 +52,7 @@ class LabelProject:
         )
         self.source = Path(self._file.source)
         self.samples: dict[str, Sample] = {}  # by the image's name in the project
+        self._read_classes: set[str] = set()  # of the annotations that are there
         self.problem = ""  # why the annotations of the folder, if it has any, are not read
         self.reload()
 
@@ -71,6 +72,7 @@ class LabelProject:
         uploads = self.folder / UPLOADS
         found |= {f"{UPLOADS}/{path.name}": Sample(path) for path in list_images(uploads)}
         self.samples = found
+        self._read_classes = set(Dataset(tuple(samples), self.source, "labels").defect_classes)
 
     def write_book(self, book: Sequence[ClassRule]) -> None:
         self._file = self._file.model_copy(update={"book": list(book)})
@@ -117,9 +119,9 @@ class LabelProject:
         return Dataset(tuple(s for s in samples if s.defective is not None), self.source, "labels")
 
     def classes(self) -> tuple[str, ...]:
-        """GOOD, then the classes of the label book, then all others, DEFECT last where nothing else has it."""
-        used = Dataset(tuple(self.sample(image) for image in self.samples), self.source, "labels").defect_classes
-        return tuple(dict.fromkeys([GOOD, *(rule.name for rule in self.book), *used, DEFECT]))
+        """GOOD, then the classes of the label book, then all others, DEFECT last."""
+        used = self._read_classes | self.journal.classes() - {GOOD}
+        return tuple(dict.fromkeys([GOOD, *(rule.name for rule in self.book), *sorted(used - {DEFECT}), DEFECT]))
 
     def disputed(self, image: str) -> bool:
         """Whether two people gave the image different classes."""

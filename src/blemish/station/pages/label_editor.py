@@ -101,7 +101,7 @@ class LabelEditor:
         state = self.state
         sample = state.sample(self.image)
         project = state.project
-        self.classes = project.classes()
+        self.classes = await asyncio.to_thread(project.classes)
         try:
             self.size = (await asyncio.to_thread(image_header, sample.image)).size
             read = partial(read_class_map, sample, self.classes[1:], self.size)

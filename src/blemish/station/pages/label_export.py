@@ -27,9 +27,10 @@ class LabelExport:
         self.losses: list[str] = []
 
     @ui.refreshable_method
-    def content(self) -> None:
+    async def content(self) -> None:
         t, project = self.page.t, self.state.project
-        dataset = project.dataset()
+        dataset = await asyncio.to_thread(project.dataset)
+        counts = await asyncio.to_thread(self.state.count_classes)
         without = len(project.samples) - len(dataset)
         with panel(t("Labels of the data set")):
             with div("figures"):
@@ -38,7 +39,7 @@ class LabelExport:
                 )
                 disputed = sum(map(project.disputed, project.samples))
                 metric_tile(t("two people differ"), f"{disputed:,}", t("the label saved last is written"))
-                for name, count in self.state.count_classes().items():
+                for name, count in counts.items():
                     metric_tile(t(name), f"{count:,}")
             layouts = [name for name, one in FORMATS.items() if one.write is not None]
             with div("bar"):
@@ -69,7 +70,7 @@ class LabelExport:
         self.written, self.losses = await asyncio.to_thread(write_labels, self.state.project, layout, settings.exports)
         details = {"layout": layout, "written": str(self.written)}
         await self.page.write(log_change, user.name, "export", self.state.project.name, None, details)
-        self.content.refresh()
+        await self.content.refresh()
 
 
 def write_labels(project: LabelProject, layout: str, exports: Path) -> tuple[Path, list[str]]:

@@ -109,7 +109,7 @@ class LabellingPage:
             with ui.tab_panel("agreement"):
                 self.comparison.content()
             with ui.tab_panel("export"):
-                self.export.content()
+                await self.export.content()
         self.tabs = tabs
         ui.keyboard(on_key=self._on_key)
 
@@ -150,7 +150,7 @@ class LabellingPage:
         await self.images.refresh()
 
     async def _changed(self) -> None:
-        self.export.content.refresh()
+        await self.export.content.refresh()
         self.comparison.content.refresh()
 
     async def _on_key(self, event: Any) -> None:
