@@ -11,10 +11,11 @@ from blemish.errors import BlemishError
 from blemish.report import pdf
 from blemish.station import alarms
 from blemish.station.alarms import AlarmCondition
-from blemish.station.models import InspectionRow
+from blemish.station.models import AlarmRow, AuditRow, InspectionRow
+from blemish.station.production_counts import ProductionCounts, ReviewCounts
 from blemish.station.repository import add_review, log_change
 from blemish.station.settings import Settings
-from blemish.station.shift_report import read_shift, render_shift
+from blemish.station.shift_report import ShiftReport, read_shift, render_shift
 from blemish.station.shift_reporter import ShiftReporter, report_name
 
 SINCE = datetime(2026, 3, 2, 6).astimezone()
@@ -65,13 +66,25 @@ def test_the_report_counts_the_parts_of_its_shift(shift):
     assert found.changes == []  # made now, and not in that shift
 
 
-@pytest.mark.parametrize(("language", "words"), [("en", "Defective parts by class"), ("zh", "各类缺陷工件")])
-def test_the_pdf_has_every_glyph(shift, language, words, caplog, monkeypatch):
+def filled_report():
+    """A report with every section, in both scripts."""
+    counts = ProductionCounts(93, 2, 5)
+    alarm = AlarmRow(station="s", kind="dark", subject="", value=0.7, created_at=SINCE, acknowledged_by="张伟")
+    change = AuditRow(created_at=SINCE, created_by="eve", action="activate", subject="plates 4", comment="新的阈值")
+    hours = [(SINCE + timedelta(hours=k), counts) for k in range(3)]
+    return ShiftReport(
+        "线体-3", SINCE, UNTIL, counts, hours, [("L1", counts), (None, counts)], [("plates version 4", counts)],
+        [("划痕", 4), ("pit", 1)], ReviewCounts(1, 2, 0, 1), [alarm], [change],
+    )  # fmt: skip
+
+
+def test_the_pdf_has_every_glyph(caplog, monkeypatch):
     weasyprint = pytest.importorskip("weasyprint")
     monkeypatch.setattr(weasyprint.LOGGER, "propagate", True)
-    page = render_shift(read(shift), language)
-    assert words in page
-    assert '<div class="value">60\u00a0%</div>' in page
+    page = render_shift(filled_report(), "zh")
+    for words in ("班次报告", "各类缺陷工件", "张伟", "新的阈值", '<div class="value">93\u00a0%</div>'):
+        assert words in page
+    assert "Defective parts by class" in render_shift(filled_report(), "en")
     caplog.set_level(logging.WARNING)
     assert pdf.html_to_pdf(page).startswith(b"%PDF")
     assert [record.message for record in caplog.records if "glyph" in record.message] == []
