@@ -39,6 +39,7 @@ def test_an_unlabelled_folder_becomes_a_promoted_bundle(browser: Browser, serve:
         canvas = browser.until(lambda: (browser.all(".mask-editor canvas") or [None, None])[1])
         browser.until(lambda canvas=canvas: canvas.get_attribute("width") == str(SIDE))
         browser.press("x")
+        browser.one("[data-name=tools] .bg-primary", "Box")
         browser.drag(canvas, (0.3, 0.33), (0.7, 0.67))
         browser.until(lambda: browser.one("[data-name=classes] .bg-primary", "defect"))
         browser.until(lambda: browser.painted_pixels() > 100)
