@@ -101,7 +101,7 @@ class LabellingPage:
         with ui.tabs().props("no-caps align=left dense") as tabs:
             for name, title in TABS.items():
                 ui.tab(name, t(title)).props(f"data-name=tab-{name}")
-        with ui.tab_panels(tabs, value="images", on_change=self._changed).classes("bare").props("keep-alive"):
+        with ui.tab_panels(tabs, value="images", on_change=self._changed, animated=False).classes("bare"):
             with ui.tab_panel("images"):
                 await self.images()
             with ui.tab_panel("book"):
