@@ -172,6 +172,7 @@ class LabelEditor:
                     self.buttons[label] = blurring(button)
             self.other = ui.input(placeholder=t("another class")).props("dense outlined data-name=other-class")
             self.other.style("width: 180px").on("keydown.enter.stop", self.page.handler("operator", self._add_class))
+            self.other.on("keydown.enter", js_handler="(event) => event.target.blur()")  # keys go to the page again
             with div("bar"):
                 splits = {"": t("no split"), **{name: t(name) for name in SPLITS}}
                 split = ui.select(splits, value=self.split or "", label=t("split"))
@@ -241,7 +242,6 @@ class LabelEditor:
                 button = ui.button(name, on_click=partial(self._choose, name)).props("no-caps dense")
                 self.buttons[name] = blurring(button.style("padding: 4px 12px"))
         self.other.set_value("")
-        self.other.run_method("blur")  # so that keys go to the page again
         self._show_class(name)
 
     async def _sync(self) -> None:
