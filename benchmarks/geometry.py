@@ -1,6 +1,7 @@
 """Where and how much: regions and measurements against known geometry, refined beside coarse.
 
-    python benchmarks/geometry.py --data DIR [--drawn DIR] [--sets metal,fabric,gravel,pill,plate,bottle,wood,magnetic_tile]
+    python benchmarks/geometry.py --data DIR [--drawn DIR]
+        [--sets metal,fabric,gravel,pill,plate,bottle,wood,magnetic_tile]
 
 The good-only default (patchcore) is trained once a set and its bundle evaluated twice: as it ships, and with its
 refinement of regions taken out ("coarse"). `metal`, `fabric` and `gravel` are synthetic sets of exact shapes (`blemish

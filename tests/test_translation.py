@@ -57,8 +57,8 @@ def test_no_translation_is_left_of_a_text_that_is_gone(catalogue: Catalog) -> No
 
 
 def test_the_chinese_texts_have_one_word_for_one_thing() -> None:
-    """Synonyms of the words in the glossary: 工件 part, 工位 station, 热力图 heat map, 得分 score, 标准样件集 golden set,
-    模型包 bundle, 掩膜 mask."""
+    """Synonyms of the words in the glossary: 工件 part, 工位 station, 热力图 heat map, 得分 score, 模型包 bundle,
+    标准样件集 golden set, 掩膜 mask."""
     synonyms = ("零件", "检测站", "热图", "分数", "黄金样件", "金样", "交付文件", "掩码", "拒收阈值")
     folder = translation.LOCALE / "zh" / "LC_MESSAGES"
     texts = [folder / "blemish.po", *(SOURCE.parents[1] / "docs" / "zh").glob("*.md")]

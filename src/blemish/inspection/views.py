@@ -34,8 +34,8 @@ def fuse_views(
 ) -> Inspection:
     """The inspection of a part from those of its views; None is a view without an inspection.
 
-    Regions are moved by the view's offset x, y on a common sheet of `size` (height, width). Label and score are those of
-    the worst view: by verdict, then by score. Scores of views that have different bundles are not comparable.
+    Regions are moved by the view's offset x, y on a common sheet of `size` (height, width). Label and score are those
+    of the worst view: by verdict, then by score. Scores of views that have different bundles are not comparable.
     """
     done = {name: view for name, view in views.items() if view is not None}
     regions: list[Region] = []

@@ -63,10 +63,10 @@ class MultiTask(Segmenter):
     weigh more than those at its uncertain border; images with a label but no mask contribute to the label loss.
     Deviations: a pretrained encoder, its first layers frozen, with U-Net's decoder to half the image size instead of a
     network of their own at an eighth; several classes; the pixel losses of `unet`; the learning rate, constant in the
-    paper, falls at the end, when labels weigh most (`full_rate_until`); the weight of the pixels falls to a half and not
-    to none, and classes are balanced among them, without which small defects are lost (`min_pixel_weight=0
-    pixel_balance=0`: the paper's); images are sampled by `defect_share` and
-    `class_balance` instead of good and defective ones equally, and the class probabilities are corrected for it.
+    paper, falls at the end, when labels weigh most (`full_rate_until`); the weight of the pixels falls to a half and
+    not to none, and classes are balanced among them, without which small defects are lost (`min_pixel_weight=0
+    pixel_balance=0`: the paper's); images are sampled by `defect_share` and `class_balance` instead of good and
+    defective ones equally, and the class probabilities are corrected for it.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -16,7 +16,7 @@ from blemish.methods.common.anomaly import anomaly_outputs, worst_share_option
 
 MIN_IMAGES = 5  # held-out good images from which on each pixel has statistics of its own
 PRIOR = 5.0  # images that the variance of the whole map counts for in that of a pixel
-# A pixel where less than usual is left of the image is unusual too, such as one where a print is missing: it counts half.
+# A pixel where less than usual is left of the image is unusual too, as where a print is missing: it counts half.
 BELOW = -0.5
 
 
@@ -25,9 +25,9 @@ class MapOptions(Options):
 
     standardise: Literal["auto", "none", "pixel", "global"] = Field(
         "auto",
-        description="unit of the map, the standard deviation of good images: of each pixel, where values below the mean "
-        "count half, or of the whole map; none: the raw map, as in papers; auto: pixel where the images are aligned, "
-        "else global",
+        description="unit of the map, the standard deviation of good images: of each pixel, where values below the "
+        "mean count half, or of the whole map; none: the raw map, as in papers; auto: pixel where the images are "
+        "aligned, else global",
     )
     worst_share: float = worst_share_option(0.0)
 
