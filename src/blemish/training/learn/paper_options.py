@@ -98,7 +98,7 @@ PAPERS: dict[str, PaperPreset] = {
     "fcdd": _preset(
         "appendix; python/fcdd/runners/argparse_configs.py of the authors' code",
         {"image_size": 224, "batch_size": 64, "steps": Epochs(200), "learning_rate": 1e-3, "blur": 12.0},
-        "VGG-11; 128 images a batch, half of them with confetti; the rate falls by 1.5 % an epoch",
+        "VGG-11; 16 times 8 images a batch, part of them with confetti; the rate falls by 1.5 % an epoch",
     ),
     "patch-svdd": _preset(
         "main_train.py of the authors' code",
@@ -139,7 +139,7 @@ PAPERS: dict[str, PaperPreset] = {
         "photos of 32 px, some thousands of them: 15 epochs of a few hundred images are next to nothing",
     ),
     "f-anogan": _preset(
-        "sections 2 and 3, and the authors' code",
+        "sections 2 and 3",
         {"image_size": 64, "width": 64, "dimensions": 128, "score": "image", "gan_steps": 100000, "steps": 50000,
          "learning_rate": 1e-4, "encoder_rate": 5e-5, "feature_weight": 1.0, "standardise": "none"},
         "a million patches of retinal scans as the training set",
