@@ -138,12 +138,29 @@ def test_an_alarm_is_acknowledged_on_live(browser: Browser, line: Server) -> Non
     browser.one("[data-name=alarm]", "The same picture came again: SHA-256 ")
     browser.until(lambda: browser.one(".alarm-count").text == "1")
     browser.shoot("live-alarm")
+    browser.open(server.url + "/line")
+    browser.one("[data-name=line-alarms]", "The same picture came again: SHA-256 ")
+    browser.shoot("line-alarm")
+    browser.open(server.url)
     browser.click("[data-name=acknowledge]")
     browser.one(".alarm.seen", "acknowledged by local")
     newest = HTTP.get(f"{server.url}/v1/alarms").json()[0]
     assert (newest["kind"], newest["acknowledged_by"]) == ("same_image", "local")
     assert HTTP.get(f"{server.url}/v1/audit?limit=1").json()[0]["action"] == "acknowledge"
     browser.until(lambda: not browser.one("body").find_element("css selector", ".alarm-count").is_displayed())
+    browser.open(server.url + "/line")
+    browser.one("[data-name=verdict]")
+    assert browser.all("[data-name=line-alarms]") == []
+
+
+def test_a_page_that_connects_says_so_and_keeps_the_click(browser: Browser, line: Server) -> None:
+    browser.open(line.url)
+    browser.driver.execute_script("window.did_handshake = false")
+    browser.one(".connection", "connecting …")
+    browser.click("[data-name=line]")
+    browser.driver.execute_script("window.did_handshake = true")
+    browser.arrived("/line")
+    browser.until(lambda: not any(e.text for e in browser.all(".connection")))
 
 
 def test_the_line_display_and_the_sound(browser: Browser, line: Server) -> None:

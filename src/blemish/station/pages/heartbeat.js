@@ -2,7 +2,7 @@
 // trusted: all of it happens in the browser, so that it needs no station to say that the station is gone.
 (() => {
   const config = CONFIG, texts = config.texts, root = document.documentElement;
-  const LOST_MS = 2400, BEAT_MS = 800, ANSWER_MS = 2000, BEHIND_MS = 3000;
+  const LOST_MS = 2400, BEAT_MS = 800, ANSWER_MS = 2000, BEHIND_MS = 3000, CONNECTING_MS = 600;
   let wall = Date.now(), ticks = performance.now();  // of the last message from the station
   let latest = null, beats = [], rejected = null;
   // Neither clock alone will do: one may be set back, the other stops while the computer sleeps.
@@ -70,7 +70,10 @@
     for (const element of document.querySelectorAll(".aged")) {
       if (element.textContent !== text) element.textContent = text;
     }
-    const banner = kind === "offline" || kind === "problem" ? text : "";
+    // Until NiceGUI's handshake the page does nothing that needs the station, and answers no click.
+    root.dataset.ready = window.did_handshake || performance.now() < CONNECTING_MS ? "yes" : "no";
+    const waits = root.dataset.ready === "no" ? texts.connecting : "";
+    const banner = kind === "offline" || kind === "problem" ? text : waits;
     for (const element of document.querySelectorAll(".connection")) {
       if (element.textContent !== banner) element.textContent = banner;
     }

@@ -16,6 +16,7 @@ TEXTS = {
     "engine": "inspection stalled",
     "source": "no image from {value}",
     "no_recipe": "no recipe",
+    "connecting": "connecting …",
 }
 
 

@@ -1,9 +1,10 @@
-"""The display at the line: the verdict of the newest part, readable from five metres."""
+"""The display at the line: the verdict of the newest part, readable from five metres, and alarms."""
 
 from fastapi import Request
 from nicegui import ui
 from sqlalchemy.orm import Session
 
+from blemish.station import alarms
 from blemish.station.models import InspectionRow, now
 from blemish.station.pages.heartbeat import sound_button
 from blemish.station.pages.session import PageSession
@@ -11,6 +12,7 @@ from blemish.station.pages.widgets import div, inspection_image, local_time, par
 from blemish.station.production_counts import ProductionCounts, count_verdicts, last_shifts, newest_part
 
 REFRESH_S = 0.4
+MAX_ALARMS = 3  # shown as text, the newest first
 
 
 def load(session: Session, station: str, shifts: list[str]) -> tuple[InspectionRow | None, ProductionCounts]:
@@ -54,6 +56,7 @@ async def build(page: PageSession, request: Request) -> None:
         full.on("click", js_handler=f"() => {toggle}")
         leave = ui.button(icon="close", on_click=lambda: ui.navigate.to("/"))
         leave.props(f'flat dense aria-label="{t("Close")}"')
+    _alarms(page)
     with div("line"):
         content(*await page.read(load, settings.station, settings.shifts))
 
@@ -63,3 +66,32 @@ async def build(page: PageSession, request: Request) -> None:
             content.refresh(*await page.read(load, settings.station, settings.shifts))
 
     ui.timer(REFRESH_S, page.handler("operator", lambda user: refresh()), immediate=False)
+
+
+def _alarms(page: PageSession) -> None:
+    """What nobody has acknowledged yet, in one line each; it is acknowledged on Live."""
+    t, status = page.t, page.station.status
+    shown: list[tuple[int, bool]] = []
+
+    @ui.refreshable
+    def content() -> None:
+        rows = [row for row in status.alarms if row.acknowledged_at is None]
+        if not rows:
+            return
+        with div("line-alarms").props("role=status data-name=line-alarms"):
+            for row in rows[:MAX_ALARMS]:
+                with div("line-alarm ended" if row.ended_at is not None else "line-alarm"):
+                    ui.icon("warning")
+                    ui.label(alarms.alarm_text(row, t))
+                    ui.label(f"{row.created_at.astimezone():%H:%M}").classes("line-alarm-time")
+            if len(rows) > MAX_ALARMS:
+                ui.label(t("and {number} more", number=len(rows) - MAX_ALARMS))
+
+    def update() -> None:
+        present = [(row.id, row.ended_at is None) for row in status.alarms if row.acknowledged_at is None]
+        if present != shown:
+            shown[:] = present
+            content.refresh()
+
+    content()
+    ui.timer(REFRESH_S, update)
