@@ -227,6 +227,11 @@ def good_defect_classes(root, spec):
     return mask_tree(root, spec, place, lambda i: f"masks/{i.label}/{i.name}")
 
 
+def views(root, spec):
+    """Each image is the view `top` of a part."""
+    return mask_tree(root, spec, lambda i: f"{i.label}/{i.name}/top", lambda i: f"masks/{i.label}/{i.name}/top")
+
+
 def classes(root, spec):
     return start(root, spec, lambda i: f"{i.label}/{i.name}")
 
@@ -714,6 +719,7 @@ LAYOUTS = (
     Layout("classes-split", "classes", classes_split, "label", stated=True),
     Layout("good-defect", "good-defect", good_defect, "mask", stated=True, classes=False),
     Layout("good-defect-classes", "good-defect", good_defect_classes, "mask", stated=True),
+    Layout("views", "views", views, "mask", stated=True),
     Layout("masks", "masks", masks, "mask", classes=False, absent_is_good=True),
     Layout("masks-by-class", "masks", masks_by_class, "mask", stated=True),
     Layout("magnetic-tile", "masks", magnetic_tile, "mask", stated=True),

@@ -16,9 +16,9 @@ MAX_SEED = 2**32 - 1  # that NumPy takes
 
 # Names of choices, so that help lists them without loading what they choose from; tests compare both.
 FormatName = Literal[
-    "auto", "mvtec", "classes", "good-defect", "masks", "class-masks", "voc", "coco", "yolo", "labelme", "deeppcb",
-    "severstal", "neu-det", "kolektor", "elpv", "label-studio", "cvat", "supervisely", "fiftyone", "roboflow-masks",
-    "visa", "mvtec-ad-2", "kolektor-sdd2", "dagm", "gc10-det", "real-iad", "csv",
+    "auto", "mvtec", "classes", "good-defect", "views", "masks", "class-masks", "voc", "coco", "yolo", "labelme",
+    "deeppcb", "severstal", "neu-det", "kolektor", "elpv", "label-studio", "cvat", "supervisely", "fiftyone",
+    "roboflow-masks", "visa", "mvtec-ad-2", "kolektor-sdd2", "dagm", "gc10-det", "real-iad", "csv",
 ]  # fmt: skip
 WritableFormat = Literal[
     "mvtec", "classes", "good-defect", "masks", "class-masks", "voc", "coco", "yolo", "labelme", "deeppcb", "severstal",

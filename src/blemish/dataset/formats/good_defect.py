@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.export import write_classified
-from blemish.dataset.formats import mvtec, mvtec_ad2
+from blemish.dataset.formats import mvtec, mvtec_ad2, views
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import (
     MASK_NAMES,
@@ -19,7 +19,7 @@ from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 
 
 def looks_like(path: Path) -> bool:
-    if mvtec.looks_like(path) or mvtec_ad2.looks_like(path):
+    if any(layout.looks_like(path) for layout in (mvtec, mvtec_ad2, views)):
         return False
     products = list_folders(path)
     return _is_product(path) or (len(products) > 1 and all(_is_product(folder) for folder in products))
