@@ -1,4 +1,5 @@
-"""A line in a process of its own, which stops or dies at a given transition; and a wire that can be cut."""
+"""A line in a process of its own, which stops or dies at a given transition; a PLC in one, which stops at a phase; and
+a wire that can be cut."""
 
 import json
 import os
@@ -6,21 +7,23 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from blemish.inspection.result import Verdict
 from blemish.station.line.driver import LineDriver, LineOutputs, TransitionLog
-from blemish.station.line.machine import LineLimits, LineState
-from blemish.station.line.modbus import ModbusLine
+from blemish.station.line.machine import LineLimits, LineState, Phase, PlcSignals
+from blemish.station.line.modbus import ModbusLine, ModbusPlcWire
+from blemish.station.line.plc import Plc, PlcLimits, PlcWire
 
 LIMITS = LineLimits(heartbeat_s=0.8, answer_s=5.0)
 
 
 def run_line(port: int, folder: Path, fault: str, moment: str, transition: tuple[str, str]) -> None:
     """Parts `good…` pass, `bad…` are rejected, others have no answer. The fault comes once, before or after the output
-    of the transition is shown."""
+    of the transition is shown. No part can be inspected while there is a file `unavailable`."""
     pool, log = ThreadPoolExecutor(1), TransitionLog(folder / "line.jsonl")
     due = False
 
@@ -54,7 +57,7 @@ def run_line(port: int, folder: Path, fault: str, moment: str, transition: tuple
 
     line = Line("127.0.0.1", port)
     line.open()
-    LineDriver(line, inspect, lambda: True, record, LIMITS).run(threading.Event())
+    LineDriver(line, inspect, lambda: not (folder / "unavailable").exists(), record, LIMITS).run(threading.Event())
 
 
 def record_part(path: Path, part: LineState) -> Verdict:
@@ -66,6 +69,45 @@ def record_part(path: Path, part: LineState) -> Verdict:
         stream.flush()
         os.fsync(stream.fileno())
     return verdict
+
+
+class FaultyWire:
+    """A PLC's wire, at which something happens once, when a phase is read for the first time."""
+
+    def __init__(self, wire: PlcWire, phase: Phase, action: Callable[[], None]) -> None:
+        self._wire, self._phase, self._action = wire, phase, action
+
+    def exchange(self, signals: PlcSignals) -> LineOutputs:
+        own = self._wire.exchange(signals)
+        if own.phase == self._phase and self._action is not None:
+            action, self._action = self._action, None
+            action()
+        return own
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+def run_plc(port: int, folder: Path, phase: Phase, parts: Sequence[str], limits: PlcLimits) -> None:
+    """Ask for the parts, and then for more until one passes; the process stops when it reads the phase first. The
+    answers are lines of `answers.jsonl`."""
+
+    def stop() -> None:
+        (folder / "stopped").touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    wire = FaultyWire(ModbusPlcWire("127.0.0.1", port, timeout_s=0.3), phase, stop)
+    plc, verdict = Plc(wire, limits), None
+    asked = iter((*parts, *["good-more"] * 30))
+    with (folder / "answers.jsonl").open("a") as stream:
+        for number, part_id in enumerate(asked):
+            if number >= len(parts) and verdict == Verdict.PASS:
+                break
+            answer = plc.inspect(part_id)
+            verdict = answer.verdict
+            stream.write(json.dumps([part_id, answer.number, verdict, answer.reason, answer.error]) + "\n")
+            stream.flush()
+    wire.close()
 
 
 class CutWire:

@@ -8,14 +8,14 @@ import signal
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
-from line_process import LIMITS, CutWire, run_line
+from line_process import LIMITS, CutWire, FaultyWire, run_line, run_plc
 
 from blemish.inspection.result import Verdict
-from blemish.station.line.machine import Phase
-from blemish.station.line.plc import Plc, PlcLimits, StopReason
+from blemish.station.line.machine import LineError, Phase, PlcSignals
+from blemish.station.line.plc import Plc, PlcAnswer, PlcLimits, StopReason
 
 pytest.importorskip("pymodbus")
 from blemish.station.line.modbus import ModbusPlcWire
@@ -34,6 +34,13 @@ TRANSITIONS = [
     ("BUSY", "ERROR"),
     ("ERROR", "NOT_READY"),
 ]
+# These happen only where something is wrong: the station cannot inspect any more, or the PLC's request is another one.
+PROVOKED = {
+    ("READY", "NOT_READY"): (Phase.READY, "unavailable"),
+    ("READY", "ERROR"): (Phase.READY, "request"),
+    ("RESULT", "NOT_READY"): (Phase.RESULT, "unavailable"),
+    ("RESULT", "ERROR"): (Phase.RESULT, "request"),
+}
 STRIKES = [(fault, moment) for fault in ("stop", "kill") for moment in ("before", "after")]
 
 
@@ -56,9 +63,14 @@ class Line:
         return [tuple(json.loads(text)) for text in path.read_text().splitlines()] if path.exists() else []
 
     @property
+    def entries(self):
+        path = self.folder / "line.jsonl"
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # a line may be half written
+        return [json.loads(text) for text in whole.splitlines()]
+
+    @property
     def transitions(self):
-        entries = map(json.loads, (self.folder / "line.jsonl").read_text().splitlines())
-        return [(entry["from"], entry["to"]) for entry in entries]
+        return [(entry["from"], entry["to"]) for entry in self.entries]
 
 
 @contextmanager
@@ -97,9 +109,30 @@ def wait_for(path):
         time.sleep(0.01)
 
 
+def provoke(line, wire, transition):
+    """The wire, at which what brings the transition about happens once."""
+    phase, what = PROVOKED[transition]
+
+    def act():
+        if what == "unavailable":
+            (line.folder / "unavailable").touch()
+        else:
+            with suppress(OSError):  # the station may be gone before it answers
+                wire.exchange(PlcSignals(heartbeat=40_000, request=True, number=0))  # 0 is no part's number
+        if phase == Phase.READY or what == "request":  # the PLC's next request comes after the transition
+            until = time.monotonic() + 30
+            while transition not in line.transitions:
+                assert time.monotonic() < until, f"{transition} did not come"
+                time.sleep(0.005)
+
+    return FaultyWire(wire, phase, act)
+
+
 def strike_station(folder, fault, moment, transition):
     with running(folder, fault, moment, transition) as line:
         wire = ModbusPlcWire("127.0.0.1", line.wire.port, timeout_s=0.3)
+        if transition in PROVOKED:
+            wire = provoke(line, wire, transition)
         plc, seen, done = Plc(wire, PLC), threading.Event(), threading.Event()
 
         def repair():
@@ -107,6 +140,7 @@ def strike_station(folder, fault, moment, transition):
             while plc.alive:
                 time.sleep(0.01)
             seen.set()
+            (folder / "unavailable").unlink(missing_ok=True)
             if fault == "stop":
                 os.kill(line.process.pid, signal.SIGCONT)
             else:
@@ -129,7 +163,13 @@ def strike_station(folder, fault, moment, transition):
 
 
 @pytest.mark.parametrize(
-    ("fault", "moment", "transition"), [("stop", "after", ("BUSY", "RESULT")), ("kill", "before", ("READY", "BUSY"))]
+    ("fault", "moment", "transition"),
+    [
+        ("stop", "after", ("BUSY", "RESULT")),
+        ("kill", "before", ("READY", "BUSY")),
+        ("stop", "before", ("RESULT", "ERROR")),
+        ("kill", "after", ("READY", "NOT_READY")),
+    ],
 )
 def test_a_station_that_stops_or_dies(tmp_path, fault, moment, transition):
     strike_station(tmp_path, fault, moment, transition)
@@ -137,26 +177,9 @@ def test_a_station_that_stops_or_dies(tmp_path, fault, moment, transition):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "moment"), STRIKES)
-@pytest.mark.parametrize("transition", TRANSITIONS, ids="-".join)
+@pytest.mark.parametrize("transition", [*TRANSITIONS, *PROVOKED], ids="-".join)
 def test_a_station_that_stops_or_dies_at_any_transition(tmp_path, fault, moment, transition):
     strike_station(tmp_path, fault, moment, transition)
-
-
-class FaultyWire:
-    """A PLC's wire, at which something happens once, when a phase is read for the first time."""
-
-    def __init__(self, wire, phase, action):
-        self._wire, self._phase, self._action = wire, phase, action
-
-    def exchange(self, signals):
-        own = self._wire.exchange(signals)
-        if own.phase == self._phase and self._action is not None:
-            action, self._action = self._action, None
-            action()
-        return own
-
-    def close(self):
-        self._wire.close()
 
 
 class PlcRestartedError(Exception):
@@ -199,9 +222,8 @@ def strike_plc(folder, fault, phase):
         watcher.close()
 
 
-@pytest.mark.parametrize(("fault", "phase"), [("cut", Phase.BUSY), ("silent", Phase.RESULT)])
-def test_a_plc_that_is_cut_off_or_silent(tmp_path, fault, phase):
-    strike_plc(tmp_path, fault, phase)
+def test_a_plc_that_is_cut_off(tmp_path):
+    strike_plc(tmp_path, "cut", Phase.BUSY)
 
 
 @pytest.mark.slow
@@ -209,3 +231,51 @@ def test_a_plc_that_is_cut_off_or_silent(tmp_path, fault, phase):
 @pytest.mark.parametrize("phase", list(Phase), ids=lambda phase: phase.name)
 def test_a_plc_that_is_cut_off_silent_or_restarted_in_any_phase(tmp_path, fault, phase):
     strike_plc(tmp_path, fault, phase)
+
+
+def stop_plc(folder, phase):
+    """The PLC is a process that stands still from the phase on: the station takes its verdict back within its time."""
+    with running(folder, "none", "before", ("", "")) as line:
+        watcher = ModbusPlcWire("127.0.0.1", line.port)
+        plc = PROCESSES.Process(target=run_plc, args=(line.wire.port, folder, phase, PARTS, PLC), daemon=True)
+        plc.start()
+        try:
+            wait_for(folder / "stopped")
+            until = time.monotonic() + 30
+            while True:
+                shown, verdict, *_ = watcher._client.read_input_registers(0, count=5).registers
+                if shown in (Phase.NOT_READY, Phase.ERROR):
+                    break
+                assert time.monotonic() < until, f"{Phase(shown).name} stays"
+                time.sleep(0.01)
+            assert verdict == 0
+            time.sleep(1.5 * LIMITS.heartbeat_s)
+            shown, verdict, *_ = watcher._client.read_input_registers(0, count=5).registers
+            assert shown in (Phase.NOT_READY, Phase.ERROR)  # and it stays so while the PLC stands still
+            assert verdict == 0
+            os.kill(plc.pid, signal.SIGCONT)
+            plc.join(60)
+            assert plc.exitcode == 0
+        finally:
+            plc.kill()
+            plc.join()
+            watcher.close()
+        answers = [json.loads(text) for text in (folder / "answers.jsonl").read_text().splitlines()]
+        answers = [
+            (part_id, PlcAnswer(number, None if verdict is None else Verdict(verdict), reason, LineError(error)))
+            for part_id, number, verdict, reason, error in answers
+        ]
+        assert answers[-1][1].verdict == Verdict.PASS
+        check(line, answers)
+        lost = [entry for entry in line.entries if entry["error"] == "HEARTBEAT"]
+        assert bool(lost) == (phase in (Phase.READY, Phase.BUSY, Phase.RESULT))
+
+
+def test_a_plc_whose_process_stands_still(tmp_path):
+    stop_plc(tmp_path, Phase.RESULT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", list(Phase), ids=lambda phase: phase.name)
+def test_a_plc_whose_process_stands_still_in_any_phase(tmp_path, phase):
+    stop_plc(tmp_path, phase)
