@@ -278,5 +278,8 @@ def _query(*arguments: str) -> Any:
     except subprocess.TimeoutExpired as error:
         raise DataError(f"'blemish {arguments[0]}' took longer than {QUERY_S} s") from error
     if done.returncode:
-        raise DataError(" ".join(done.stderr.split())[-300:] or f"'blemish {arguments[0]}' failed")
+        lines = done.stderr.split("\n")
+        first = next((i for i, line in enumerate(lines) if line.startswith("blemish: ")), 0)  # warnings stand before it
+        message = " ".join(" ".join(lines[first:]).split()).removeprefix("blemish: ")
+        raise DataError(message[:500] or f"'blemish {arguments[0]}' failed")
     return json.loads(done.stdout)

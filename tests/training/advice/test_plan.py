@@ -192,6 +192,15 @@ def test_the_probe_counts_what_the_schedule_shows():
     assert images_shown(method, 40, 8) == 7 * 8
 
 
+def test_an_untrained_siamese_network_is_probed_with_its_whole_gallery():
+    machine = probe_machine(64)
+    small, large = (
+        estimate("siamese", {"image_size": 64, "gallery": number}, ("good", "defect"), 7, machine)
+        for number in (1, 200)
+    )
+    assert 0 < small.latency_ms < large.latency_ms
+
+
 def test_an_image_costs_as_much_as_its_tiles(good_only):
     found = replace(good_only, height=100, width=200)
     assert tiles_per_image(found, None) == 1

@@ -87,7 +87,8 @@ class Siamese(StepMethod):
         side = options.image_size // options.strides[0]
         self._previous: Tensor | None = None  # the last image of the previous batch
         self.register_buffer("by_template", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("gallery", torch.empty(0, options.dimensions, side, side))
+        # Untrained it has its size already, so that the advisor's estimate counts the comparisons.
+        self.register_buffer("gallery", torch.zeros(options.gallery, options.dimensions, side, side))
 
     @property
     def uses_template(self) -> bool:
