@@ -35,7 +35,8 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text.append(data)
+        if not {"style", "script"} & set(self.open):
+            self.text.append(data)
 
 
 def read_page(path):

@@ -68,7 +68,7 @@ def test_the_state_of_a_station_raises_alarms(station: Station, monkeypatch: pyt
     station.service.sources.lost("camera-0")
     wait_until(lambda: {"clock", "source"} <= open_alarms())
     assert {(c.kind, c.state) for c in station.status.components()} == {
-        ("source", "lost"), ("engine", "ok"), ("database", "ok"), ("disk", "ok"),
+        ("source", "lost"), ("engine", "ok"), ("certificate", "ok"), ("database", "ok"), ("disk", "ok"),
     }  # fmt: skip
     station.service.sources.works("camera-0", silent_s=0.0)  # and then gives no further image
     assert station.status.components()[0].state == "lost"
