@@ -55,7 +55,7 @@ def main() -> None:
             client = httpx.Client(base_url=server.url, trust_env=False, timeout=120)
             send_parts(client, given.data)
             for language in given.languages:
-                shoot_pages(window, server.url, language)
+                shoot_pages(window, server.url, language, given.data.resolve())
         finally:
             window.driver.quit()
             server.end()
@@ -84,7 +84,7 @@ def send_parts(client: httpx.Client, data: Path) -> None:
     )
 
 
-def shoot_pages(window: Browser, url: str, language: str) -> None:
+def shoot_pages(window: Browser, url: str, language: str, data: Path) -> None:
     window.open(url)
     window.driver.add_cookie({"name": LANGUAGE_COOKIE, "value": language})
     paths = {path.strip("/") or "live": path for path, _, _ in MENU}
@@ -102,6 +102,11 @@ def shoot_pages(window: Browser, url: str, language: str) -> None:
             window.click("[data-name=add-zone]")
             window.until(lambda: window.all("[data-point]"))
         shoot(window, f"{name}-{language}")
+    window.open(f"{url}/training?path={data}")
+    window.one("[data-name=gallery] .thumb")
+    shoot(window, f"training-data-{language}")
+    window.driver.get(f"{url}/nowhere")
+    shoot(window, f"no-such-page-{language}")
     window.open(f"{url}/labelling")
     window.click("[data-name=open]")
     window.arrived("project=")

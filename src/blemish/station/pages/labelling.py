@@ -88,7 +88,7 @@ class LabellingPage:
         with div("bar"):
             ui.link(t("All projects"), "/labelling")
             ui.label(project.name).style("font-weight: 650")
-            hint(str(project.source))
+            hint(str(project.source)).style("overflow-wrap: anywhere; min-width: 0")
             ui.space()
             person = (
                 ui.input(t("Labelled by")).bind_value(self.state, "person").props("dense outlined data-name=person")
