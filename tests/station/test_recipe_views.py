@@ -6,12 +6,17 @@ import pytest
 from graphs import anomaly_bundle
 from station_helpers import BAD_GREY, GOOD_GREY, make_client, run_station, send
 
-from blemish.errors import OptionError
+from blemish.errors import DataError, OptionError
 from blemish.imaging.view_sheet import compose_sheet, read_layout
 from blemish.inspection.manifest import Decision
-from blemish.station.cameras.settings import CameraSettings
+from blemish.station.cameras.settings import CameraSettings, parse_settings
 from blemish.station.line.cameras import LineCameras, split_name
+from blemish.station.models import RecipeRow
+from blemish.station.recipe_difference import compare_recipes
+from blemish.station.recipe_views import RecipeViews
+from blemish.station.recipes import recipe_cameras, revise, view_decisions
 from blemish.station.source_states import SourceStates
+from blemish.station.thresholds import load_scored_parts
 from blemish.station.tickets import NotAnsweredError
 
 SIDE = Decision(review=0.9, reject=0.99, map_low=0.4, map_high=0.5)
@@ -100,6 +105,39 @@ def test_a_recipe_of_views_is_checked(client):
     assert "is not here" in refused({"first": "top", "others": {"side": {"bundle": "0" * 64}}})
     assert "crack" in refused({"first": "top", "others": {"side": {"bundle": sha}}, "rules": ["reject if crack.count"]})
     assert "no view of the recipe" in refused({"first": "a", "others": {"b": {"bundle": sha}}}, {"c": {}})
+
+
+def test_another_version_of_a_recipe_of_views(client):
+    """Thresholds of its views are followed; parts with one score of several bundles are never counted by them."""
+    for number, views in enumerate(({"top": part(), "side": part(seed=1)}, {"top": part(True), "side": part(seed=1)})):
+        send(client, compose_sheet(views), part_id=f"p{number}")
+    with client.station.database.writing() as session:
+        both, plain = session.get_one(RecipeRow, client.made["id"]), session.get_one(RecipeRow, 1)
+        assert load_scored_parts(session, both) == load_scored_parts(session, plain) == []
+        decisions = view_decisions(session, both)
+        assert (decisions["top"].reject, decisions["side"].reject) == (0.6, 0.99)
+        assert list(view_decisions(session, plain)) == [""]
+        views = RecipeViews.model_validate(both.views)
+        strict = views.others["side"].model_copy(
+            update={"decision": decisions["side"].model_copy(update={"reject": 0.95})}
+        )
+        views = views.model_copy(update={"others": {"side": strict}, "rules": []})
+        cameras = {"side": parse_settings({"gain_db": 3.0, "roi": "0, 8, 64, 48", "trigger": ""})}
+        new = revise(session, both, decisions["top"], None, "anna", "stricter", views=views, cameras=cameras)
+        assert view_decisions(session, new)["side"].reject == 0.95
+        assert recipe_cameras(new) == {"side": CameraSettings(gain_db=3.0, roi=(0, 8, 64, 48))}
+        differing = {str(one.name) for one in compare_recipes(both, new) if not one.same}
+    assert {
+        "decision of view side", "rule over views: reject if count >= 2", "camera top: exposure_us",
+        "camera side: gain_db",
+    } <= differing  # fmt: skip
+    for fields, message in (
+        ({"exposure_us": -1}, "exposure_us"),
+        ({"roi": "1, 2"}, "roi"),
+        ({"roi": "a,1,1,1"}, "roi"),
+    ):
+        with pytest.raises(DataError, match=message):
+            parse_settings(fields)
 
 
 def video(path, level, number=3):

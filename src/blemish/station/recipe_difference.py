@@ -55,6 +55,18 @@ def _values(recipe: RecipeRow) -> Iterator[tuple[Message, str]]:
         value = manifest.get(name) if own is None else own
         given = None if value is None else {key: part for key, part in value.items() if part not in (None, [])}
         yield Message(name), _text(given)
+    views = recipe.views or {}
+    if views:
+        yield Message("first view"), views["first"]
+    for view, own in views.get("others", {}).items():
+        for name, value in own.items():
+            if value is not None:
+                yield Message("{name} of view {view}", {"name": name, "view": view}), _text(value)
+    yield from ((Message("rule over views: {text}", {"text": own}), "✓") for own in views.get("rules", ()))
+    for view, own in (recipe.cameras or {}).items():
+        for name, value in own.items():
+            if value is not None:
+                yield Message("camera {view}: {name}", {"name": name, "view": view or "–"}), _text(value)
 
 
 def _text(value: Any) -> str:

@@ -24,7 +24,14 @@ from blemish.station.database import RECIPES, Database, mark_changed
 from blemish.station.engine_proof import EngineProof, find_proof
 from blemish.station.image_store import ReceivedFile
 from blemish.station.models import BundleRow, RecipeRow
-from blemish.station.recipe_views import PartInspector, RecipeViews, ViewsInspector, parse_views, required_views
+from blemish.station.recipe_views import (
+    ONE_VIEW,
+    PartInspector,
+    RecipeViews,
+    ViewsInspector,
+    parse_views,
+    required_views,
+)
 from blemish.station.repository import log_change, match_recipe
 from blemish.station.schemas import RecipeRef
 from blemish.station.settings import Settings
@@ -153,9 +160,18 @@ def revise_decision(session: Session, recipe: RecipeRow, decision: Decision, use
 
 
 def revise(
-    session: Session, recipe: RecipeRow, decision: Decision, roi: Roi | None, user: str, comment: str
+    session: Session,
+    recipe: RecipeRow,
+    decision: Decision,
+    roi: Roi | None,
+    user: str,
+    comment: str,
+    *,
+    views: RecipeViews | None = None,
+    cameras: Mapping[str, CameraSettings] | None = None,
 ) -> RecipeRow:
-    """The next version of a recipe with another decision and region of interest (None: the bundle's)."""
+    """The next version of a recipe with another decision and region of interest (None: the bundle's), and with other
+    views and camera settings where they are given."""
     row = make_recipe(
         session,
         recipe.name,
@@ -164,13 +180,14 @@ def revise(
         decision=decision,
         roi=roi,
         scale=None if recipe.scale is None else Scale.model_validate(recipe.scale),
-        views=parse_views(recipe.views),
-        cameras=recipe_cameras(recipe),
+        views=views or parse_views(recipe.views),
+        cameras=recipe_cameras(recipe) if cameras is None else cameras,
         note=comment,
     )
     before, after = recipe.decision, row.decision
-    if recipe.roi != row.roi:
-        before, after = {**before, "roi": recipe.roi}, {**after, "roi": row.roi}
+    for name in ("roi", "views", "cameras"):
+        if getattr(recipe, name) != getattr(row, name):
+            before, after = {**before, name: getattr(recipe, name)}, {**after, name: getattr(row, name)}
     log_change(session, user, "decision", recipe_title(row), before, after, comment)
     return row
 
@@ -215,6 +232,19 @@ def recipe_scale(recipe: RecipeRow) -> Scale | None:
     """The scale of a recipe: its own, or else that of its bundle."""
     scale = recipe.scale or recipe.bundle.manifest.get("scale")
     return None if scale is None else Scale.model_validate(scale)
+
+
+def view_decisions(session: Session, recipe: RecipeRow) -> dict[str, Decision]:
+    """The decision of each view: its own, or else that of its bundle."""
+    views = parse_views(recipe.views)
+    own = Decision.model_validate(recipe.decision)
+    if views is None:
+        return {ONE_VIEW: own}
+    decisions = {views.first: own}
+    for name, view in views.others.items():
+        bundle = session.scalars(select(BundleRow).where(BundleRow.sha256 == view.bundle)).one()
+        decisions[name] = view.decision or Manifest.model_validate(bundle.manifest).decision
+    return decisions
 
 
 def recipe_cameras(recipe: RecipeRow) -> dict[str, CameraSettings] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from blemish.dataset.sample import GOOD
@@ -52,9 +52,14 @@ class DecisionEffect:
 
 
 def load_scored_parts(session: Session, recipe: RecipeRow, limit: int = MAX_PARTS) -> list[ScoredPart]:
-    """The newest parts that any version of recipes with the same bundle has scored, oldest first."""
+    """The newest parts that any version of recipes with the same bundle has scored, oldest first.
+
+    None of a recipe of several views, whose parts have one score and one verdict of several bundles.
+    """
+    if recipe.views is not None:
+        return []
     row = InspectionRow
-    same_bundle = row.recipe.has(RecipeRow.bundle_id == recipe.bundle_id)
+    same_bundle = row.recipe.has(and_(RecipeRow.bundle_id == recipe.bundle_id, RecipeRow.views.is_(None)))
     query = select(row).where(same_bundle, row.score.is_not(None)).order_by(row.id.desc()).limit(limit)
     return [_scored_part(found) for found in reversed(session.scalars(query).all())]
 

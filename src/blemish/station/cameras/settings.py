@@ -1,8 +1,12 @@
 """Settings of a camera, as they are kept with a recipe, and what differs between two of them."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blemish.errors import DataError
+from blemish.files import first_problem
 
 Trigger = Literal["software", "hardware", "free"]
 EXPOSURE_TOLERANCE = 0.02  # relative: cameras round to their own steps
@@ -20,6 +24,20 @@ class CameraSettings(BaseModel):
     pixel_format: str | None = Field(default=None, description="by PFNC, such as Mono8, Mono12p, BayerRG8, RGB8")
     trigger: Trigger | None = None
     trigger_source: str | None = Field(default=None, description="of a hardware trigger, such as Line1")
+
+
+def parse_settings(fields: Mapping[str, Any]) -> CameraSettings:
+    """From fields of a form, where an empty one is as the camera has it, and `roi` a text "x, y, width, height".
+
+    Raises DataError that names the field.
+    """
+    given = {name: value for name, value in fields.items() if value not in (None, "")}
+    if "roi" in given:
+        given["roi"] = tuple(number.strip() for number in str(given["roi"]).split(","))
+    try:
+        return CameraSettings.model_validate(given)
+    except ValidationError as error:
+        raise DataError(first_problem(error)) from error
 
 
 def settings_differences(wanted: CameraSettings, actual: CameraSettings) -> list[str]:

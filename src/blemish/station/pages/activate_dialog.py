@@ -64,9 +64,12 @@ def ask_reason(
 
 
 def _load_effects(session: Session, recipe_id: int) -> Effects | None:
-    """What the active recipe and another one make of known parts, where both have one bundle, and so one score."""
+    """What the active recipe and another one make of known parts, where both have one bundle, and so one score.
+
+    None for recipes of several views: of these the golden set alone tells.
+    """
     active, wanted = active_recipe(session), session.get_one(RecipeRow, recipe_id)
-    if active is None or active.bundle_id != wanted.bundle_id:
+    if active is None or active.bundle_id != wanted.bundle_id or active.views or wanted.views:
         return None
     parts = thresholds.load_scored_parts(session, wanted)
     before, after = (thresholds.preview_decision(parts, Decision.model_validate(r.decision)) for r in (active, wanted))

@@ -11,6 +11,7 @@ from blemish.station.auth import User
 from blemish.station.golden_set import add_golden, count_candidates, list_candidates
 from blemish.station.models import GoldenRow, InspectionRow, RecipeRow
 from blemish.station.pages.activate_dialog import activate
+from blemish.station.pages.camera_settings import edit_cameras
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import dialog, div, hint, local_time, panel, part_name, part_tile
 from blemish.station.recipe_difference import compare_recipes
@@ -49,6 +50,9 @@ class RecipeList:
                 ui.label(row.bundle.manifest["provenance"]["method"])
                 hint(f"{local_time(row.created_at)} · {row.created_by}")
                 ui.space()
+                cameras = ui.button(t("Cameras"), icon="photo_camera")
+                cameras.on_click(self.page.handler("engineer", partial(self._edit_cameras, row)))
+                cameras.props("no-caps flat dense data-name=cameras")
                 if row.id == active_id:
                     ui.label(t("active")).classes("verdict pass")
                 else:
@@ -59,6 +63,9 @@ class RecipeList:
 
     async def _activate(self, recipe_id: int, user: User) -> None:
         await activate(self.page, user, recipe_id, "", self.content.refresh)
+
+    async def _edit_cameras(self, row: RecipeRow, user: User) -> None:
+        edit_cameras(self.page, row, self.content.refresh)
 
     async def _compare(self, rows: list[RecipeRow], active_id: int | None, user: User) -> None:
         """Two recipes, value by value: what differs first."""

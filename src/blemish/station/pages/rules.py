@@ -41,6 +41,10 @@ async def build(page: PageSession, request: Request) -> None:
     if recipe is None:
         no_recipe(page, "rule")
         return
+    if recipe.views is not None:
+        text = t("Zones and areas of single views are given with the recipe, by POST /v1/recipes.")
+        empty_state("view_module", t("A recipe of several views"), text)
+        return
     pictures = await page.read(_load_pictures)
     if not pictures:
         empty_state("image", t("No picture of a part yet"), t("Zones are drawn on a stored image of a part."))

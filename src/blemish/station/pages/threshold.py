@@ -8,7 +8,9 @@ from blemish.station.models import RecipeRow
 from blemish.station.pages.decision_change import DecisionChange, load_active
 from blemish.station.pages.score_histogram import ScoreHistogram
 from blemish.station.pages.session import PageSession
+from blemish.station.pages.view_thresholds import ViewThresholds
 from blemish.station.pages.widgets import div, empty_state, hint, no_recipe, panel, swatch
+from blemish.station.recipe_views import parse_views
 from blemish.station.thresholds import ScoredPart
 
 COLOURS = {"good": "#16a34a", "defective": "#dc2626", "not reviewed": "#94a3b8"}
@@ -19,6 +21,8 @@ async def build(page: PageSession, request: Request) -> None:
     recipe, parts = await page.read(load_active)
     if recipe is None:
         no_recipe(page, "tune")
+    elif (views := parse_views(recipe.views)) is not None:
+        await ViewThresholds(page, recipe, views).build()
     elif not parts:
         text = t("The histogram appears when parts have been inspected with this recipe.")
         empty_state("bar_chart", t("No scores yet"), text)
