@@ -267,8 +267,8 @@ def stop_plc(folder, phase):
         ]
         assert answers[-1][1].verdict == Verdict.PASS
         check(line, answers)
-        lost = [entry for entry in line.entries if entry["error"] == "HEARTBEAT"]
-        assert bool(lost) == (phase in (Phase.READY, Phase.BUSY, Phase.RESULT))
+        if phase in (Phase.READY, Phase.BUSY, Phase.RESULT):  # in the others there is nothing to lose
+            assert any(entry["error"] == "HEARTBEAT" for entry in line.entries)
 
 
 def test_a_plc_whose_process_stands_still(tmp_path):
