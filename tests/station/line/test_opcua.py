@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +84,26 @@ async def find(client, *names):
     return node
 
 
+async def subscribe(client):
+    """The events of the line's own types, as they come."""
+    found = []
+
+    class Handler:
+        def event_notification(self, event):
+            fields = event.get_event_props_as_fields_dict()
+            found.append({name: field.Value for name, field in fields.items() if field.Value is not None})
+
+    kinds = [
+        node
+        for node in await client.nodes.base_event_type.get_children()
+        if (await node.read_browse_name()).Name in ("StateChanged", "ResultReady")
+    ]
+    assert len(kinds) == 2
+    subscription = await client.create_subscription(20, Handler())
+    await subscription.subscribe_events(client.nodes.server, kinds)
+    return found
+
+
 def inspection(number):
     """A recorded result with a region whose length is 12.5 ± 0.5 px."""
     region = RegionRecord(
@@ -135,6 +156,7 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
             refused = await automatic.call_method(start, "", "part-1", "", "", "")
             assert refused == ["", 1]  # not ready
             assert (await system.read_value()).Text == "Preoperational"
+            events = await subscribe(client)
             for beat in range(1, 500):
                 await heartbeat.write_value(ua.Variant(beat, ua.VariantType.UInt16))
                 if (await system.read_value()).Text == "Operational":
@@ -153,7 +175,11 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
             values = {}
             for node in await result.get_children():
                 values[(await node.read_browse_name()).Name] = await node.read_value()
-            return job, values
+            until = time.monotonic() + 20
+            while "RESULT" not in [event.get("Phase") for event in events]:
+                assert time.monotonic() < until, events
+                await asyncio.sleep(0.02)
+            return job, values, events
 
     def inspect(part, key):
         assert part.recipe == 5  # the prepared one
@@ -162,12 +188,17 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
 
     Plant_inspect, plant.inspect = plant.inspect, inspect
     with plant.running(line, LIMITS):
-        job, values = asyncio.run(drive())
+        job, values, events = asyncio.run(drive())
     assert (values["JobId"], values["PartId"], values["ResultId"]) == (job, f"part-{job}", f"s1-{40 + int(job)}")
     assert (values["ResultState"], values["IsPartial"], values["IsSimulated"]) == (1, False, False)
     region = json.loads(values["ResultContent"][1])["measurements"]
     assert (region["length_px"], region["length_px_u"]) == (12.5, 0.5)
     assert json.loads(values["ResultContent"][0])["verdict"] == "reject"
+    phases = [(event["Phase"], event["Error"]) for event in events if "Phase" in event]
+    assert phases[:3] == [("READY", "NONE"), ("BUSY", "NONE"), ("RESULT", "NONE")]
+    (ready,) = [event for event in events if "ResultId" in event]
+    assert (ready["JobId"], ready["PartId"], ready["ResultId"]) == (job, values["PartId"], values["ResultId"])
+    assert not any("reject" in str(event).lower() for event in events)  # a verdict is read in one place alone
 
 
 def test_users_roles_and_encryption(line, keys):

@@ -17,7 +17,7 @@ The role `operator` may read; `line`, `engineer` and `admin` may start jobs.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,7 +26,7 @@ from typing import Any
 
 from blemish.errors import MissingExtraError, OptionError
 from blemish.station.line.driver import LineOutputs
-from blemish.station.line.machine import Phase, PlcSignals
+from blemish.station.line.machine import LineError, Phase, PlcSignals
 from blemish.station.line.transport import LineAddress, LineContext, OutputLatch
 from blemish.station.schemas import InspectionOut
 
@@ -44,6 +44,8 @@ _COMPLETED, _FAILED = 1, 4  # ResultStateDataType
 _OK, _REFUSED = 0, 1  # the argument Error of the methods
 _MAY_START = ("line", "engineer", "admin")
 # Name of each value of a result, the OPC UA type, and what stands there before the first result.
+_STATE_FIELDS = ("FromState", "ToState", "Phase", "JobId", "Error")  # of the event StateChanged
+_RESULT_FIELDS = ("ResultId", "PartId", "JobId")  # of ResultReady; no verdict, which is valid in one phase only
 _RESULT_VALUES = (
     ("ResultId", "String", ""), ("PartId", "String", ""), ("JobId", "String", ""), ("InternalRecipeId", "String", ""),
     ("ResultState", "Int32", 0), ("IsPartial", "Boolean", False), ("IsSimulated", "Boolean", False),
@@ -279,6 +281,8 @@ class _Tree:
         self._last: LineOutputs | None = None
         self.plc_heartbeat: Any = None
         self._context: Any = None
+        self._state_events: Any = None
+        self._result_events: Any = None
 
     @classmethod
     async def build(cls, server: Any, context: LineContext) -> "_Tree":
@@ -324,8 +328,18 @@ class _Tree:
         tree.plc_heartbeat = await line.add_variable(own, "PlcHeartbeat", 0, ua.VariantType.UInt16)
         await tree.plc_heartbeat.set_writable()
         await tree._method(line, "Acknowledge", [("JobId", text)], [("Error", number)])
+        tree._state_events = await tree._events("StateChanged", _STATE_FIELDS)
+        tree._result_events = await tree._events("ResultReady", _RESULT_FIELDS)
         await tree._show_recipes()
         return tree
+
+    async def _events(self, name: str, fields: Sequence[str]) -> Any:
+        """What sends events of an own type, to clients that subscribe at the Server object."""
+        from asyncua import ua
+
+        values = [(field, ua.VariantType.String) for field in fields]
+        kind = await self._server.create_custom_event_type(self._own, name, ua.ObjectIds.BaseEventType, values)
+        return await self._server.get_event_generator(kind, ua.ObjectIds.Server)
 
     def identifier(self, kind: str, text: str) -> Any:
         """An identifier as the nodeset's structure `kind`, or as text."""
@@ -352,7 +366,11 @@ class _Tree:
             )
             await self._show_recipes()
         await self._values["Outputs"].write_value(ua.Variant(words, ua.VariantType.UInt16))
-        self._last = own
+        last, self._last = self._last, own
+        if last is None or last.phase != own.phase:  # after the outputs, which no event may delay
+            before, after = (_SYSTEM_STATES[Phase(one.phase)] if one else "" for one in (last, own))
+            values = (before, after, Phase(own.phase).name, f"{own.number}", LineError(own.error).name)
+            await _send_event(self._state_events, f"{before} to {after}", _STATE_FIELDS, values)
 
     async def show_result(self, number: int, result: InspectionOut) -> None:
         """The whole inspection as JSON, then a JSON of each region with its measurements and their uncertainties."""
@@ -372,6 +390,8 @@ class _Tree:
         }
         for name, value in values.items():
             await self._server.write_attribute_value(self._values[name].nodeid, ua.DataValue(value))
+        ids = [values[name].Value for name in _RESULT_FIELDS]
+        await _send_event(self._result_events, f"result of job {number}", _RESULT_FIELDS, ids)
 
     async def _show_recipes(self) -> None:
         """A node for each recipe that was ever activated."""
@@ -415,6 +435,12 @@ class _Tree:
             self._own if name == "Acknowledge" else self._vision, name, lambda _: [],
             [argument(own) for own in given], [argument(own) for own in answers],
         )  # fmt: skip
+
+
+async def _send_event(events: Any, message: str, names: Sequence[str], values: Sequence[str]) -> None:
+    for name, value in zip(names, values, strict=True):
+        setattr(events.event, name, value)
+    await events.trigger(message=message)
 
 
 def _check_nodeset(path: Path) -> None:
