@@ -50,6 +50,7 @@ def test_an_unlabelled_folder_becomes_a_promoted_bundle(browser: Browser, serve:
     browser.click("[data-name=train-with-it]")
     browser.arrived("/training")
     browser.one("[data-name=gallery] .thumb")
+    browser.until(lambda: not browser.all("[data-name=methods][disabled], .q-field--disabled [data-name=methods]"), 300)
     browser.click("[data-name=methods]")
     browser.click(".q-menu .q-item", "patchcore:")
     browser.press(Keys.ESCAPE)

@@ -50,7 +50,7 @@ class StudyForm:
     def build(self) -> None:
         t, user = self.page.t, self.page.user()
         with panel(t("New gauge study")):
-            self.name = self._input(ui.input(t("Name")), "study-name")
+            self.name = self._input(ui.input(t("name")), "study-name")
             self.kind = ui.select({name: t(title) for name, title in KINDS.items()}, value="people", label=t("Result"))
             self._input(self.kind, "study-kind")
             self.recorded = ui.checkbox(t("by pictures of reviewed parts"), value=True).props(

@@ -45,7 +45,7 @@ class TrainingForm:
             if importlib.util.find_spec("torch") is None:
                 hint(t("Training is not installed here: pip install 'blemish[train]'"))
                 return
-            self.which = hint(t("Open a dataset first."))
+            self.which = hint(t("Open a dataset first.")).style("overflow-wrap: anywhere")
             advise = self.page.handler("engineer", self._advise)
             self.advise = ui.button(t("Ask the advisor"), icon="lightbulb", on_click=advise)
             self.advise.props("no-caps outline data-name=advise").style("align-self: flex-start").set_enabled(False)
@@ -55,6 +55,7 @@ class TrainingForm:
             self.methods = ui.select([], label=t("Methods"), multiple=True)
             self.methods.props("dense outlined options-dense use-chips data-name=methods")
             self.methods.on_value_change(lambda: self.options_panel.refresh())
+            self.methods.set_enabled(False)  # until they are listed
             hint("").bind_text_from(self.work, "value", lambda work: t(HINTS[work]))
             self.budget = ui.input(t("Time limit, such as 30m or 2h (empty: none)")).props("dense outlined")
             self.budget.bind_visibility_from(self.work, "value", value="compare")
@@ -88,6 +89,7 @@ class TrainingForm:
                 self.methods.props(remove="loading")
         usable = (m for m in self.catalogue if set(m["requires"]) <= self.annotations)
         names = {m["name"]: f"{m['name']}: {m['summary']}" for m in usable}
+        self.methods.set_enabled(True)
         self.methods.set_options(names, value=[name for name in self.methods.value or [] if name in names])
 
     async def _advise(self, user: User) -> None:
@@ -128,17 +130,19 @@ class TrainingForm:
                         with ui.element("td").classes("number"):
                             ui.label(text)
                     with ui.element("td").classes("number"):
-                        use = ui.button(t("Use"), on_click=partial(self._use, ranked["method"])).props(
-                            "no-caps flat dense"
+                        use = ui.button(
+                            t("Use"), on_click=self.page.handler("engineer", partial(self._use, ranked["method"]))
                         )
-                        use.props("data-name=use-method")
+                        use.props("no-caps flat dense data-name=use-method")
         for line in [*about["because"], *about["settings"], *about["more_data"]]:
             hint(f"· {line}")
         by_plan = self.page.handler("engineer", self._train_by_plan)
         button = ui.button(t("Train by this plan"), icon="play_arrow", on_click=by_plan)
         button.props("no-caps outline data-name=train-by-plan").style("align-self: flex-start")
 
-    def _use(self, method: str) -> None:
+    async def _use(self, method: str, user: User) -> None:
+        if self.catalogue is None:
+            await self._list_methods()
         if method in (self.methods.options or {}):
             self.methods.set_value([method])
 
