@@ -21,7 +21,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from station_helpers import HTTP, SIDE, Hook, Server, grey, picture, run_station, wait_until
+from station_helpers import BAD_GREY, HTTP, SIDE, Hook, Server, grey, picture, run_station, wait_until
 
 from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.labels import LabelEvidence
@@ -272,6 +272,27 @@ def test_trends_show_control_charts_by_lot(site: Site) -> None:
     page.check(site.url)
 
 
+def test_the_map_of_defects_is_red_where_the_defects_of_a_lot_are(site: Site) -> None:
+    for seed in range(2):
+        site.send(picture(defect=True, seed=240 + seed), lot="mapped")
+    site.send(grey(BAD_GREY, 242), lot="mapped elsewhere")
+    page = site.open("/trends")
+    for lot, regions, (x0, y0, x1, y1) in (
+        ("mapped", "2 regions", (20, 20, 40, 30)),
+        ("mapped elsewhere", "1 regions", (10, 40, 20, 50)),
+    ):
+        page.click("[data-name=map-lot]")
+        page.until(lambda lot=lot: next((e for e in page.all(".q-menu .q-item") if e.text == lot), None)).click()
+        page.one("[data-name=map-regions]", regions)
+        source = page.one("[data-name=map]").get_attribute("src") or ""
+        content = np.frombuffer(base64.b64decode(source.partition(",")[2]), np.uint8)
+        blue, _, red = cv2.split(cv2.imdecode(content, cv2.IMREAD_COLOR).astype(int))
+        rows, columns = np.nonzero(red - blue > 60)
+        found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * SIDE / red.shape[0]
+        assert np.abs(found - (x0, y0, x1, y1)).max() < 2
+    page.check(site.url)
+
+
 def test_a_dataset_is_opened_and_audited(site: Site) -> None:
     page = site.open(f"/training?path={site.folder / 'data'}")
     page.one("[data-name=gallery] .thumb", "again.png")
@@ -287,6 +308,26 @@ def test_a_dataset_is_opened_and_audited(site: Site) -> None:
     page.fill("dataset", "/../..")
     page.click("[data-name=open]")
     page.one(".q-notification", "at or below a folder that this station may read")
+    page.check(site.url)
+
+
+def test_the_advisor_s_plan_fills_the_form_and_starts_a_training(site: Site) -> None:
+    page = site.open(f"/training?path={site.folder / 'data'}")
+    page.one("[data-name=gallery] .thumb")
+    page.click("[data-name=advise]:not([disabled])")
+    rows = page.until(lambda: page.all("[data-name=advice] tr")[1:])
+    first = rows[0].text.split()[0]
+    assert all(cell.text for cell in rows[0].find_elements("css selector", "td"))
+    page.shoot("training-plan")
+    page.click("[data-name=use-method]")
+    page.one(".q-chip", f"{first}:")
+    page.click("[data-name=options-panel] .q-item")
+    page.one("[data-name=option-form] .option")
+    page.click("[data-name=train-by-plan]")
+    job = page.one("[data-name=job-running]", f"{first} · data")
+    assert "train (1 / 2)" in job.text
+    page.click("[data-name=cancel]")
+    page.one("[data-name=job-cancelled]", f"{first} · data")
     page.check(site.url)
 
 

@@ -1,6 +1,7 @@
 """Random requests to every operation of the OpenAPI document."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from schemathesis import GenerationMode
 from starlette.types import Receive, Scope, Send
 from station_helpers import make_client, picture, run_station
 
+from blemish.station import gauge_studies
 from blemish.station.api import create_app
+from blemish.station.gauge_studies import StudyPart
+from blemish.station.models import now
 from blemish.station.station import Station
 
 
@@ -28,7 +32,24 @@ def full_station(tmp_path: Path, bundle_file: Path) -> Iterator[Station]:
         part = client.post("/v1/inspections", files={"image": picture(defect=True)}).json()["id"]
         client.put(f"/v1/golden/{part}", json={"label": "defect"})
         client.post(f"/v1/inspections/{part}/reviews", json={"label": "defect"})
+        client.post("/v1/recipes/1/qualification", json={"until": (now() + timedelta(days=30)).isoformat()})
+        make_finished_study(station, "people", "pass", ("pass", "reject"))
+        make_finished_study(station, "length_px", "1.5", ("1.5", "1.5"))  # without any variation
+        folder = tmp_path / "plates"
+        folder.mkdir()
+        (folder / "0.png").write_bytes(picture())
+        station.labelling.create(folder, "eve")
         yield station
+
+
+def make_finished_study(station: Station, kind: str, reference: str, results: tuple[str, str]) -> None:
+    """The first of two people always gives the first result, the second the other."""
+    with station.database.writing() as session:
+        parts = [StudyPart(name, reference) for name in "abcde"]
+        study = gauge_studies.create_study(session, f"study of {kind}", kind, parts, ("anna", "ben"), 2, "eve")
+        for trial in gauge_studies.read_trials(session, study.id):
+            result = results[trial.appraiser == "ben"]
+            gauge_studies.answer_trial(session, trial.id, result, trial.appraiser)
 
 
 def fuzz(station: Station, examples: int) -> None:
@@ -55,7 +76,15 @@ def fuzz(station: Station, examples: int) -> None:
 
         check()
     succeeded = {path for _, path, fine in seen if fine}
-    assert {"/v1/recipes", "/v1/inspections", "/v1/decision", "/v1/audit", "/metrics"} <= succeeded
+    assert {
+        "/v1/recipes",
+        "/v1/inspections",
+        "/v1/decision",
+        "/v1/audit",
+        "/v1/studies",
+        "/v1/alarms",
+        "/metrics",
+    } <= succeeded
     assert make_client(station).get("/readyz").status_code == 200
 
 
