@@ -100,6 +100,7 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow  # the interrupt of this process has ended the worker of a parallel test run
 def test_an_interruption_says_how_to_go_on(ctrl_c, tiny_data, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(PatchCore, "training_step", ctrl_c)
     caplog.set_level("INFO", "blemish")
