@@ -32,8 +32,8 @@ class Inspector:
         self.manifest = manifest  # the bundle's, with what was changed on opening
         self.batch_size = batch_size
         name = "openvino" if engine.name == "openvino" else "onnxruntime"
-        self.refiner = open_refiner(bundle, name, engine.threads)
-        self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle), self.refiner)
+        refiner = open_refiner(bundle, name, engine.threads)
+        self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle), refiner)
 
     @classmethod
     def open(

@@ -158,10 +158,7 @@ def window_inputs(
     pixels = to_unit(match_channels(np.atleast_3d(window.crop(image)), memory.channels))
     view: FloatImage = resize(pixels, SIDE, SIDE)
     heat = _to_side(window.crop(heat_map))
-    x0, y0, x1, y1 = region.box
-    whole = np.zeros(heat_map.shape, np.float32)
-    whole[y0:y1, x0:x1] = 1 if region.mask is None else region.mask
-    inside = _to_side(window.crop(whole, mirror=False))
+    inside = _to_side(_region_in_window(region, window))
     level, spread, distance = _surroundings(view, (heat > levels[0]) | (inside > 0), heat)
     grey = _mean(view)
     good = _crop_memory(memory, window, heat_map.shape)
@@ -189,20 +186,18 @@ def new_border(
     x0, y0 = max(0, window.left), max(0, window.top)
     x1, y1 = min(width, window.left + window.side), min(height, window.top + window.side)
     full = resize(probabilities[..., None], window.side, window.side)[..., 0]
-    defect = full[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left] >= DEFECT
+    shown = np.s_[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left]
+    defect = full[shown] >= DEFECT
     if valid is not None:
         defect &= valid[y0:y1, x0:x1]
-    a, b, c, d = region.box
-    core = np.zeros(defect.shape, np.bool_)
-    core[b - y0 : d - y0, a - x0 : c - x0] = True if region.mask is None else region.mask
+    own = _region_in_window(region, window)
+    core = own[shown]
     defect = _pieces_that_meet(defect, core)
     bounds = mask_bounds(defect)
     if bounds is None or not MIN_PIXELS <= defect.sum() <= MAX_FILLED * defect.size:
         return replace(region, refined=False)
     common = float((defect & core).sum() / (defect | core).sum())
-    inside = np.zeros(full.shape, np.float32)
-    inside[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left] = core
-    if expected_iou(probabilities, _to_side(inside) > 0.5) < min(SURE, GAINED + common):
+    if expected_iou(probabilities, _to_side(own) > 0.5) < min(SURE, GAINED + common):
         return replace(region, refined=False)
     left, top, right, bottom = bounds
     mask = defect[top:bottom, left:right]
@@ -261,6 +256,10 @@ def _union(one: Region, other: Region) -> Region:
     return replace(one, score=max(one.score, other.score), box=(x0, y0, x1, y1), mask=mask)
 
 
+def _region_in_window(region: Region, window: RefineWindow) -> Mask:
+    return _mask_within(region, (window.left, window.top, window.left + window.side, window.top + window.side))
+
+
 def _mask_within(region: Region, box: PixelBox) -> Mask:
     """The region's pixels in a box that meets its own."""
     x0, y0, x1, y1 = box
@@ -310,5 +309,5 @@ def _mean(values: FloatImage) -> FloatMap:
     return np.asarray(values @ np.full(channels, 1 / channels, values.dtype))
 
 
-def _to_side(values: FloatMap) -> FloatMap:
+def _to_side(values: FloatMap | Mask) -> FloatMap:
     return np.asarray(resize(np.asarray(values, np.float32)[..., None], SIDE, SIDE)[..., 0], np.float32)

@@ -29,7 +29,7 @@ from blemish.dataset.write import dataset_sha256
 from blemish.errors import ExportError
 from blemish.imaging.read import encode, image_header
 from blemish.inspection.agreement import installed_versions, too_many_changes, verdict_agreement
-from blemish.inspection.bundle import write_bundle
+from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import (
     Calibration,
@@ -41,6 +41,7 @@ from blemish.inspection.manifest import (
     Provenance,
     Scale,
 )
+from blemish.inspection.refine import open_refiner
 from blemish.inspection.result import Inspection
 from blemish.inspection.support_set import pack_vectors
 from blemish.methods.base import Method
@@ -175,7 +176,7 @@ def ship(
     if with_uncertainty:
         log.log(log_level, "estimating the uncertainty of measurements")
         with TemporaryDirectory() as folder:
-            refiner = Inspector.open(write_bundle(Path(folder) / path.name, graph, manifest, members)).refiner
+            refiner = open_refiner(open_bundle(write_bundle(Path(folder) / path.name, graph, manifest, members)))
         known = estimate_uncertainty(type(method), decided, origin.dataset, origin.seed, refiner, cross_fitted)
         manifest = manifest.model_copy(update={"measurement_uncertainty": known})
     return write_bundle(path, graph, manifest, members)
