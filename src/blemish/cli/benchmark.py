@@ -13,8 +13,11 @@ from blemish.cli.options import (
     FormatOption,
     GoodOption,
     RootOption,
+    TrainingCoresOption,
+    TrainingGpusOption,
     UnlabelledOption,
     choice_option,
+    ray_tasks,
     split_names,
     trainer_options,
 )
@@ -69,15 +72,8 @@ def benchmark(
             rich_help_panel=RAY_PANEL,
         ),
     ] = None,
-    cores: Annotated[
-        int | None, typer.Option(min=1, help="cores of each training", show_default="1", rich_help_panel=RAY_PANEL)
-    ] = None,
-    gpus: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="GPUs, or share of one, of each training", show_default="0", rich_help_panel=RAY_PANEL
-        ),
-    ] = None,
+    cores: TrainingCoresOption = None,
+    gpus: TrainingGpusOption = None,
 ) -> None:
     """Train METHODS on every category of ROOT with every seed, and evaluate them on its test images.
 
@@ -88,11 +84,9 @@ def benchmark(
         from blemish.training.benchmark.benchmark import benchmark as run
         from blemish.training.benchmark.on_ray import run_on_ray
         from blemish.training.comparison.budget import parse_time
-        from blemish.training.comparison.on_ray import RayTasks
         from blemish.training.learn.options import parse_settings
 
-    if ray is None and (cores is not None or gpus is not None):
-        raise OptionError("--cores and --gpus are for --ray")
+    tasks = ray_tasks(ray, cores, gpus)
     result = run(
         data,
         out=out,
@@ -111,7 +105,7 @@ def benchmark(
             **({} if refine == "auto" else {"refine": refine}),
         },
         trainer=trainer_options(device),
-        execute=None if ray is None else run_on_ray(RayTasks(ray, cores or 1, gpus or 0.0)),
+        execute=None if tasks is None else run_on_ray(tasks),
     )
     show(result, out)
 

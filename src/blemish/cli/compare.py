@@ -17,15 +17,17 @@ from blemish.cli.options import (
     LanguageOption,
     RootOption,
     SeedOption,
+    TrainingCoresOption,
+    TrainingGpusOption,
     UnlabelledOption,
     choice_option,
+    ray_tasks,
     roi_option,
     spec_option,
     split_names,
     tiling_option,
     trainer_options,
 )
-from blemish.errors import OptionError
 
 MetricName = Literal["auroc", "macro-f1", "map50", "iou"]
 
@@ -80,26 +82,16 @@ def compare(
             rich_help_panel=RAY_PANEL,
         ),
     ] = None,
-    cores: Annotated[
-        int | None,
-        typer.Option(min=1, help="cores of each training", show_default="1", rich_help_panel=RAY_PANEL),
-    ] = None,
-    gpus: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="GPUs, or share of one, of each training", show_default="0", rich_help_panel=RAY_PANEL
-        ),
-    ] = None,
+    cores: TrainingCoresOption = None,
+    gpus: TrainingGpusOption = None,
 ) -> None:
     """Train and evaluate methods on the same images of DATA, choose one, and write a page with the reasons."""
     with needs_extra("train"):
         from blemish.training.comparison.budget import parse_time
         from blemish.training.comparison.compare import compare as run
-        from blemish.training.comparison.on_ray import RayTasks
         from blemish.training.learn.options import parse_settings
 
-    if ray is None and (cores is not None or gpus is not None):
-        raise OptionError("--cores and --gpus are for --ray")
+    tasks = ray_tasks(ray, cores, gpus)
     names = split_names(methods)
     summary = run(
         data,
@@ -119,7 +111,7 @@ def compare(
         roi=roi_option(roi),
         synthetic=spec_option(synthetic),
         language=language,
-        tasks=None if ray is None else RayTasks(ray, cores or 1, gpus or 0.0),
+        tasks=tasks,
     )
     show(summary, out)
 

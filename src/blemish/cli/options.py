@@ -11,6 +11,7 @@ from blemish.translation import languages
 
 if TYPE_CHECKING:
     from blemish.imaging.roi import Roi
+    from blemish.training.comparison.on_ray import RayTasks
 
 MAX_SEED = 2**32 - 1  # that NumPy takes
 
@@ -84,6 +85,13 @@ ScaleOption = Annotated[
 DeviceOption = Annotated[DeviceName, choice_option(DeviceName, "device for training")]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="JSON file to write; -: stdout")]
 RAY_PANEL = "On a Ray cluster (extra ray)"
+TrainingCoresOption = Annotated[
+    int | None, typer.Option(min=1, help="cores of each training", show_default="1", rich_help_panel=RAY_PANEL)
+]
+TrainingGpusOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="GPUs, or share of one, of each training", show_default="0", rich_help_panel=RAY_PANEL),
+]
 ROI_HELP = "YAML or JSON file with the region of interest: rectangle, polygons, or a locator of the part"
 
 
@@ -126,6 +134,17 @@ def spec_option(path: Path | None) -> dict[str, Any] | None:
     from blemish.synthesis.defect_spec import read_defect_spec
 
     return read_defect_spec(path).model_dump(mode="json")
+
+
+def ray_tasks(address: str | None, cores: int | None, gpus: float | None) -> "RayTasks | None":
+    """Where trainings run as tasks; None without --ray, for which the others are."""
+    if address is None:
+        if cores is not None or gpus is not None:
+            raise OptionError("--cores and --gpus are for --ray")
+        return None
+    from blemish.training.comparison.on_ray import RayTasks
+
+    return RayTasks(address, cores or 1, gpus or 0.0)
 
 
 def choose_workers(device: DeviceName) -> int:

@@ -14,8 +14,9 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from blemish.errors import MissingExtraError, OptionError
+from blemish.errors import MissingExtraError
 from blemish.station.line.driver import LineOutputs
+from blemish.station.line.loop_thread import LoopThread
 from blemish.station.line.machine import PlcSignals
 from blemish.station.line.transport import OutputLatch
 from blemish.station.schemas import InspectionOut
@@ -34,10 +35,7 @@ class ModbusLine:
         self._lock = threading.Lock()
         self._written = [0] * HOLDING
         self._latch = OutputLatch()
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._serve, name="blemish-modbus", daemon=True)
+        self._thread = LoopThread("blemish-modbus", self._run)
         self._server: Any = None
 
     def open(self) -> None:
@@ -46,13 +44,11 @@ class ModbusLine:
             import pymodbus  # noqa: F401
         except ModuleNotFoundError as error:
             raise MissingExtraError("pymodbus is not installed; pip install 'blemish[modbus]'") from error
-        self._thread.start()
-        if not self._started.wait(_START_S) or self._failure is not None:
-            raise OptionError(f"no Modbus server at {self._address[0]}:{self._address[1]}: {self._failure}")
+        self._thread.start(_START_S, f"no Modbus server at {self._address[0]}:{self._address[1]}")
 
     def close(self) -> None:
         if self._server is not None and self._thread.is_alive():
-            future = asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._thread.loop)
             with suppress(Exception):
                 future.result(_START_S)
         self._thread.join(_START_S)
@@ -84,21 +80,13 @@ class ModbusLine:
             with self._lock:
                 self._written[address : address + len(values)] = [int(value) for value in values]
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._run())
-        except Exception as error:
-            self._failure = error
-            self._started.set()
-
     async def _run(self) -> None:
         from pymodbus.server import ModbusTcpServer
 
         self._server = ModbusTcpServer(self._device(), address=self._address)
         if not await self._server.listen():
             raise OSError("the address cannot be used")
-        self._started.set()
+        self._thread.started.set()
         await self._server.serving
 
     def _device(self) -> Any:

@@ -26,6 +26,7 @@ from typing import Any
 
 from blemish.errors import MissingExtraError, OptionError
 from blemish.station.line.driver import LineOutputs
+from blemish.station.line.loop_thread import LoopThread
 from blemish.station.line.machine import LineError, Phase, PlcSignals
 from blemish.station.line.transport import LineAddress, LineContext, OutputLatch
 from blemish.station.schemas import InspectionOut
@@ -69,10 +70,8 @@ class OpcUaLine:
         self._latch = OutputLatch()
         self._pending: _Pending | None = None
         self._shown: int | None = None
-        self._loop = asyncio.new_event_loop()
-        self._started, self._stop = threading.Event(), threading.Event()
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._serve, name="blemish-opcua", daemon=True)
+        self._stop = threading.Event()
+        self._thread = LoopThread("blemish-opcua", self._run)
         self._tree: _Tree | None = None
 
     def open(self) -> None:
@@ -83,10 +82,8 @@ class OpcUaLine:
             raise MissingExtraError("asyncua is not installed; pip install 'blemish[opcua]'") from error
         if self._context.nodeset is not None:
             _check_nodeset(self._context.nodeset)
-        self._thread.start()
-        if not self._started.wait(_START_S) or self._failure is not None:
-            host, port = self._address
-            raise OptionError(f"no OPC UA server at {host}:{port}: {self._failure or 'it does not start'}")
+        host, port = self._address
+        self._thread.start(_START_S, f"no OPC UA server at {host}:{port}")
 
     def close(self) -> None:
         self._stop.set()
@@ -106,14 +103,6 @@ class OpcUaLine:
         with self._lock:
             self._pending = _Pending(number, result)
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._run())
-        except Exception as error:
-            self._failure = error
-            self._started.set()
-
     async def _run(self) -> None:
         server = await _make_server(self._address, self._context)
         tree = await _Tree.build(server, self._context)
@@ -124,7 +113,7 @@ class OpcUaLine:
             tree.link(name, method)
         self._tree = tree
         async with server:
-            self._started.set()
+            self._thread.started.set()
             beat: int | None = None
             while not self._stop.is_set():
                 beat = await self._exchange(tree, beat)
