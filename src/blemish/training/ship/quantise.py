@@ -42,7 +42,7 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool =
     settings = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
     if extremes:
         settings.activations_range_estimator_params = RangeEstimatorParametersSet.MINMAX
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # set_log_level would change the handlers of others, too
     data = nncf.Dataset(list(batches), lambda batch: dict(zip(names, split_inputs(batch, len(names)), strict=True)))
     others = sorted({node.op_type for node in model.graph.node if node.domain == ""} - {QUANTISED, "Constant"})
     try:
