@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
@@ -57,6 +58,10 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def open(self, url: str) -> None:
+        if urlsplit(self.driver.current_url).netloc != urlsplit(url).netloc:
+            # What the page of another test's station says after that station's end is not about this one.
+            self.driver.get("about:blank")
+            self.driver.get_log("browser")
         self.driver.get(url)
         self.until(lambda: self.driver.execute_script("return !!window.did_handshake"))  # clicks before it are lost
 
@@ -114,14 +119,17 @@ class Browser:
     def until(self, found: Callable[[], Found | None], seconds: float = 90) -> Found:
         deadline = time.monotonic() + seconds
         while True:
+            reason = ""
             try:
                 if result := found():
                     return result
-            except (StaleElementReferenceException, ElementClickInterceptedException):
-                pass
+            except (StaleElementReferenceException, ElementClickInterceptedException) as error:
+                reason = f" ({error.msg})"
             if time.monotonic() > deadline:
                 self.driver.save_screenshot(str(SHOTS / "failed.png"))
-                raise AssertionError(f"it did not come about; the page is in {SHOTS / 'failed.png'}")
+                log = "\n".join(line["message"] for line in self.driver.get_log("browser"))
+                where = f"the page {self.driver.current_url} is in {SHOTS / 'failed.png'}"
+                raise AssertionError(f"it did not come about{reason}; {where}\n{log}")
             time.sleep(0.05)
 
     def shoot(self, name: str, sizes: Sequence[tuple[int, int]] = (NARROW, WIDE)) -> None:
@@ -144,4 +152,4 @@ class Browser:
         names = self.driver.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)")
         assert [name for name in names if not name.startswith((url, "data:", "blob:"))] == []
         log = [line["message"] for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]
-        assert log == []
+        assert not log, "\n".join(log)

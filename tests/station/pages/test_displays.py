@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Browser
+from browser import NARROW, WIDE, Browser
 from station_helpers import HTTP, Server, picture
 
 AGES_S = 3.0
@@ -161,6 +161,26 @@ def test_a_page_that_connects_says_so_and_keeps_the_click(browser: Browser, line
     browser.driver.execute_script("window.did_handshake = true")
     browser.arrived("/line")
     browser.until(lambda: not any(e.text for e in browser.all(".connection")))
+
+
+def test_the_menu_is_the_browser_s_own(browser: Browser, serve: Callable[..., Server]) -> None:
+    """It opens and closes although the station is silent, and covers no window that was resized."""
+    server = serve("menu")
+    browser.open(f"{server.url}/")
+    assert browser.one(".menu-entry").is_displayed()
+    server.send_signal(signal.SIGSTOP)
+    try:
+        browser.resize(*NARROW)
+        browser.until(lambda: not any(entry.is_displayed() for entry in browser.all(".menu-entry")))
+        browser.click(".lt-menu")
+        browser.one(".menu-entry", "Review")
+        browser.one(".q-drawer__backdrop")
+        browser.resize(*WIDE)
+        browser.until(lambda: not browser.all(".q-drawer__backdrop"))
+        assert browser.one(".menu-entry").is_displayed()
+    finally:
+        server.send_signal(signal.SIGCONT)
+        browser.resize(*WIDE)
 
 
 def test_the_line_display_and_the_sound(browser: Browser, line: Server) -> None:

@@ -84,13 +84,11 @@ def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iter
     """Header and menu; elements that are made in the block are the page's content."""
     t = page.t
     _head(page, title)
-    with ui.left_drawer(fixed=True, value=None).props("show-if-above breakpoint=900 width=232").classes("menu") as menu:
-        for target, name, icon in MENU:
-            with ui.link(target=target).classes("menu-entry chosen" if target == path else "menu-entry"):
-                ui.icon(icon, size="20px")
-                ui.label(t(name))
+    menu = _menu(page, path)
     with ui.header().classes("head"):
-        _icon_button("menu", t("Menu")).on_click(menu.toggle).classes("lt-menu")
+        _icon_button("menu", t("Menu")).on("click", js_handler=f"() => getElement({menu.id}).toggle()").classes(
+            "lt-menu"
+        )
         ui.label("blemish").classes("brand")
         ui.label(page.station.settings.station).classes("station-name")
         ui.space()
@@ -124,6 +122,18 @@ def line_layout(page: PageSession, title: str, path: str, recipe: str | None) ->
     _head(page, title, dark=True)
     with ui.element("main").classes("line-page"):
         yield
+
+
+def _menu(page: PageSession, path: str) -> ui.element:
+    """The browser alone knows whether its menu is open. `ui.left_drawer` asks for it and sends it back, so that a
+    window that was resized in the meantime was covered by the menu; and without a connection it could not be opened."""
+    layout = ui.context.client.layout.props('view="hhh Lpr fff"')  # it stands still while the page scrolls
+    with layout, ui.element("q-drawer").props("show-if-above side=left breakpoint=900 width=232") as menu:
+        for target, name, icon in MENU:
+            with ui.link(target=target).classes("menu-entry chosen" if target == path else "menu-entry"):
+                ui.icon(icon, size="20px")
+                ui.label(page.t(name))
+    return menu.classes("nicegui-drawer menu").move(target_index=0)
 
 
 def _head(page: PageSession, title: str, dark: bool = False) -> None:
