@@ -24,7 +24,7 @@ def test_reminders_come_before_and_after_the_day(database, recipe_id, monkeypatc
         with database.reading() as session:
             conditions = qualification_conditions(session)
         assert [(c.kind, c.value and round(c.value)) for c in conditions] == found
-        assert all(c.subject == "plates version 1" and c.kind in SENTENCES for c in conditions)
+        assert all(c.subject == "plates v1" and c.kind in SENTENCES for c in conditions)
     with database.writing() as session:  # qualified again
         qualify_recipe(session, session.get_one(RecipeRow, recipe_id), start + timedelta(days=400), "", "ben")
         assert qualification_conditions(session) == []

@@ -44,7 +44,7 @@ def shift(database, recipe_id, bundle_file):
         alarms.update(session, "s", [AlarmCondition("reject_run", value=3)])
         session.flush()
         alarms.list_open(session, "s")[0].created_at = SINCE + timedelta(hours=2)
-        log_change(session, "eve", "activate", "plates version 1", comment="新的阈值")
+        log_change(session, "eve", "activate", "plates v1", comment="新的阈值")
     return database
 
 
@@ -59,7 +59,7 @@ def test_the_report_counts_the_parts_of_its_shift(shift):
     hours = [((start - SINCE) / timedelta(hours=1), own.parts) for start, own in found.hours]
     assert hours == [(0, 2), (1, 2), (7, 1)]
     assert {lot: own.parts for lot, own in found.lots} == {"L1": 3, "L2": 1, None: 1}
-    assert [(name, own.parts) for name, own in found.recipes] == [("plates version 1", 5)]
+    assert [(name, own.parts) for name, own in found.recipes] == [("plates v1", 5)]
     assert dict(found.defects) == {"defect": 1, "scratch": 1}  # the reviewed good one is no defect
     assert (found.reviews.reviewed, found.reviews.escapes, found.reviews.overkill) == (2, 1, 1)
     assert [row.kind for row in found.alarms] == ["reject_run"]
@@ -73,7 +73,7 @@ def filled_report():
     change = AuditRow(created_at=SINCE, created_by="eve", action="activate", subject="plates 4", comment="新的阈值")
     hours = [(SINCE + timedelta(hours=k), counts) for k in range(3)]
     return ShiftReport(
-        "线体-3", SINCE, UNTIL, counts, hours, [("L1", counts), (None, counts)], [("plates version 4", counts)],
+        "线体-3", SINCE, UNTIL, counts, hours, [("L1", counts), (None, counts)], [("plates v4", counts)],
         [("划痕", 4), ("pit", 1)], ReviewCounts(1, 2, 0, 1), [alarm], [change],
     )  # fmt: skip
 

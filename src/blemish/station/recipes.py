@@ -254,7 +254,8 @@ def recipe_cameras(recipe: RecipeRow) -> dict[str, CameraSettings] | None:
 
 
 def recipe_title(recipe: RecipeRow) -> str:
-    return f"{recipe.name} version {recipe.version}"
+    """The same in all languages."""
+    return f"{recipe.name} v{recipe.version}"
 
 
 def _contents(recipe: RecipeRow) -> dict[str, Any]:

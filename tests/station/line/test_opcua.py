@@ -142,7 +142,7 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
             assert await client.get_namespace_index(LINE) > 1
             recipes = await find(client, "VisionSystem", "RecipeManagement", "Recipes")
             names = [(await node.read_browse_name()).Name for node in await recipes.get_children()]
-            assert names == ["caps version 2", "lids version 1"]
+            assert names == ["caps v2", "lids v1"]
             management = await find(client, "VisionSystem", "RecipeManagement")
             prepare = await find(client, "VisionSystem", "RecipeManagement", "PrepareRecipe")
             assert await management.call_method(prepare, "5", "") == [True, 0]

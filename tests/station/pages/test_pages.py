@@ -278,8 +278,8 @@ def test_the_map_of_defects_is_red_where_the_defects_of_a_lot_are(site: Site) ->
     site.send(grey(BAD_GREY, 242), lot="mapped elsewhere")
     page = site.open("/trends")
     for lot, regions, (x0, y0, x1, y1) in (
-        ("mapped", "2 regions", (20, 20, 40, 30)),
-        ("mapped elsewhere", "1 regions", (10, 40, 20, 50)),
+        ("mapped", "Regions: 2", (20, 20, 40, 30)),
+        ("mapped elsewhere", "Regions: 1", (10, 40, 20, 50)),
     ):
         page.click("[data-name=map-lot]")
         page.until(lambda lot=lot: next((e for e in page.all(".q-menu .q-item") if e.text == lot), None)).click()

@@ -392,7 +392,7 @@ class _Tree:
         for old in await self._recipes.get_children():
             await self._server.delete_nodes([old], recursive=True)
         for recipe in recipes:
-            node = await self._recipes.add_object(self._own, f"{recipe.name} version {recipe.version}")
+            node = await self._recipes.add_object(self._own, f"{recipe.name} v{recipe.version}")
             await node.add_variable(self._vision, "ExternalId", f"{recipe.id}", ua.VariantType.String)
             await node.add_variable(self._vision, "IsActive", recipe.active, ua.VariantType.Boolean)
         self._list = recipes

@@ -51,7 +51,7 @@ async def build(page: PageSession, recipe: RecipeRow, labels: list[str]) -> None
                     session, recipe, label.value or None, lot=lot.value or None, period=period
                 )
             )
-            text = t("{number:,} regions", number=number)
+            text = t("Regions: {number:,}", number=number)
             hint(text).props("data-name=map-regions")
             content = await asyncio.to_thread(render_density, ground, grid)
             source = "data:image/jpeg;base64," + base64.b64encode(content).decode()

@@ -24,7 +24,7 @@ from blemish.station.pages.widgets import (
     verdict_badge,
     zoned_time,
 )
-from blemish.station.recipes import recipe_scale
+from blemish.station.recipes import recipe_scale, recipe_title
 from blemish.station.replay import replay
 from blemish.station.schemas import MAX_ID
 
@@ -129,7 +129,7 @@ def _facts(page: PageSession, row: InspectionRow) -> list[tuple[str, str]]:
         ("score", None if row.score is None else f"{row.score:.6g}"),
         ("thresholds", ", ".join(limits)),
         ("rules", "; ".join(recipe.decision.get("rules", []))),
-        ("recipe", f"{recipe.name} {t('version')} {recipe.version}"),
+        ("recipe", recipe_title(recipe)),
         ("method", bundle.manifest["provenance"]["method"]),
         ("scale", None if scale is None else f"{scale.x:g} × {scale.y:g} px/mm"),
         ("image", f"{row.width} × {row.height} px, {row.image_bytes:,} bytes"),
