@@ -5,73 +5,108 @@
 (The file is not named ray.py: a script's folder is searched first, and `import ray` would find the script.)
 
 The images are 64 different surfaces of 64 px, each under as many names as it takes (hard links). Without `--bundle`
-the graph does next to nothing: the time is what the rest takes. `actors` 0 is the plain inspector in one process, with
-one thread of the engine. `overhead` is the processor's time an image beyond that of the plain inspector, of driver,
-actors and Ray's own processes together. `memory` is the largest resident memory of an actor in the second half of the
-run as a multiple of that in the first half: 1.00 is flat.
+the graph does next to nothing: the time is what the rest takes. `actors` 0 is `blemish inspect` in one process, with
+one thread of the engine. All but `seconds` is of the time between the first results and the last. `overhead` is the
+processor's time an image beyond that of `actors` 0, of driver, actors and Ray's own processes together. `growth` is
+the median memory of the last tenth of that time less that of the tenth after its first quarter; of the actors, the
+largest counts. Rows that --json has are not measured again.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import psutil
 from onnx import TensorProto, helper
-from runs import show
+from runs import Row, append, show
 
 from blemish.imaging.read import write_image
 from blemish.inspection.bundle import write_bundle
 from blemish.inspection.manifest import Decision, InputSpec, Manifest, Provenance
 
 SIDE, ORIGINALS = 64, 64
+SAMPLE_S, MIN_SAMPLES = 0.5, 4
+COLUMNS = (
+    "actors", "images", "shard", "seconds", "images a second", "times one actor", "CPU, ms", "overhead, ms",
+    "driver, MB", "driver growth, MB", "actor, MB", "actor growth, MB",
+)  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="empty folder for images and results")
+    parser.add_argument("--work", type=Path, required=True, help="folder for images and results")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--shard", type=int, default=1000)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
-    arguments = parser.parse_args()
-    images = draw_images(arguments.work / "images", arguments.images)
-    bundle = arguments.bundle or grey_bundle(arguments.work / "grey.blemish")
-    rows, alone = [], 0.0
+    given = parser.parse_args()
+    bundle = given.bundle or grey_bundle(given.work / "grey.blemish")
+    what = {"images": given.images, "shard": given.shard, "bundle": "grey" if given.bundle is None else bundle.name}
+    lines = given.json.read_text().splitlines() if given.json is not None and given.json.exists() else []
+    known = [row for row in map(json.loads, filter(str.strip, lines)) if what.items() <= row.items()]
+    rows = {row["actors"]: row for row in known}
+    images = None
     for actors in (0, 1, 2):
-        out = arguments.work / f"out-{actors}"
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        where = ["--json", str(out / "rows.jsonl"), "--threads", "1"]
+        if actors in rows:
+            continue
+        images = images or draw_images(given.work / "images", given.images)
+        row = {"actors": actors, **what, **measure(bundle, images, given.work / "out", actors, given.shard)}
         if actors:
-            where = ["--ray", "local", "--actors", str(actors), "--shard", str(arguments.shard), "--out", str(out)]
-        watched = WatchedProgram([sys.executable, "-m", "blemish", "inspect", str(bundle), str(images), *where])
-        alone = alone or watched.cpu_seconds
-        first, second = watched.actor_memory()
-        inspecting = watched.inspecting_seconds(out) or watched.seconds
-        rows.append(
-            {
-                "actors": actors,
-                "images": arguments.images,
-                "shard": arguments.shard,
-                "bundle": "grey" if arguments.bundle is None else arguments.bundle.name,
-                "seconds": round(watched.seconds, 1),
-                "of them inspecting": round(inspecting, 1),
-                "images a second": round(arguments.images / inspecting, 1),
-                "overhead, ms": round(1000 * (watched.cpu_seconds - alone) / arguments.images, 3),
-                "actor, MB": round(second / 1e6),
-                "memory": round(second / first, 2) if first else "",
-            }
-        )
-    show(
-        ("actors", "images", "seconds", "images a second", "overhead, ms", "actor, MB", "memory"), rows, arguments.json
-    )
+            row["overhead, ms"] = round(row["CPU, ms"] - rows[0]["CPU, ms"], 3)
+            row["times one actor"] = round(row["images a second"] / rows.get(1, row)["images a second"], 2)
+        rows[actors] = row
+        append(given.json, row)
+    show(COLUMNS, ({name: row.get(name, "") for name in COLUMNS} for row in rows.values()), None)
+
+
+def measure(bundle: Path, images: Path, out: Path, actors: int, shard: int) -> Row:
+    """Inspect all images once."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    rows = out / "rows.jsonl"
+    how = ["--json", str(rows), "--threads", "1"]
+    if actors:
+        how = ["--ray", "local", "--actors", str(actors), "--shard", str(shard), "--out", str(out)]
+    watched = WatchedProgram([sys.executable, "-m", "blemish", "inspect", str(bundle), str(images), *how], rows)
+    count = sum(1 for _ in images.glob("*/*.png"))
+    finished = sorted(path.stat().st_mtime for path in out.glob("*/results/*.parquet"))
+    if (len(finished) <= actors) if actors else (watched.first_row is None):
+        raise SystemExit(f"{count} images in shards of {shard} are too few to measure {actors} actors")
+    # Each actor has finished its first shard by then.
+    begin = finished[actors - 1] if actors else watched.first_row
+    end = finished[-1] if actors else watched.samples[-1].when
+    inspected = count - actors * shard
+    of_time = [own for own in watched.samples if begin <= own.when <= end]
+    if len(of_time) < MIN_SAMPLES:
+        raise SystemExit(f"{count} images take {end - begin:.1f} s: too short to measure")
+    return {
+        "seconds": round(watched.seconds, 1),
+        "images a second": round(inspected / (end - begin), 1),
+        "CPU, ms": round(1000 * (of_time[-1].cpu - of_time[0].cpu) / (inspected * span(of_time) / (end - begin)), 3),
+        "driver, MB": round(max(own.driver for own in of_time) / 1e6),
+        "driver growth, MB": growth([own.driver for own in of_time]),
+        "actor, MB": round(max(own.actor for own in of_time) / 1e6) if actors else "",
+        "actor growth, MB": growth([own.actor for own in of_time]) if actors else "",
+    }
+
+
+def span(samples: "list[Sample]") -> float:
+    return samples[-1].when - samples[0].when
+
+
+def growth(memory: list[int]) -> float:
+    """MB from the tenth after the first quarter to the last tenth."""
+    tenth = max(1, len(memory) // 10)
+    quarter = len(memory) // 4
+    return round((np.median(memory[-tenth:]) - np.median(memory[quarter : quarter + tenth])) / 1e6, 1)
 
 
 def draw_images(folder: Path, count: int) -> Path:
@@ -119,53 +154,54 @@ def grey_bundle(path: Path) -> Path:
     return write_bundle(path, model.SerializeToString(), manifest)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """The processor's seconds of a program and of all that it started, until `when`; memory in bytes."""
+
+    when: float
+    cpu: float
+    driver: int
+    actor: int  # the largest
+
+
 class WatchedProgram:
-    """Runs a program to its end: seconds, processor time of it and of all that it started, memory of actors."""
+    """Runs a program to its end: its seconds, samples of it, and when the file `rows` got its first row."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], rows: Path) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-        self._times: dict[int, float] = {}
-        self._memory: list[tuple[float, int]] = []
-        begin = time.perf_counter()
+        self.samples: list[Sample] = []
+        self.first_row: float | None = None
+        self._spent: dict[int, float] = {}  # by process, those that have ended too
+        begin = time.time()
         self._process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        watcher = threading.Thread(target=self._watch, daemon=True)
-        watcher.start()
-        code = self._process.wait()
-        self.seconds = time.perf_counter() - begin
-        watcher.join()
-        if code not in (0, 1, 3):
-            raise SystemExit(f"{' '.join(command)} ended with code {code}")
-        self.cpu_seconds = sum(self._times.values())
-
-    def _watch(self) -> None:
-        root = psutil.Process(self._process.pid)
         while self._process.poll() is None:
+            self._sample(rows)
+            time.sleep(SAMPLE_S)
+        self.seconds = time.time() - begin
+        if self._process.returncode not in (0, 1, 3):
+            raise SystemExit(f"{' '.join(command)} ended with code {self._process.returncode}")
+
+    def _sample(self, rows: Path) -> None:
+        driver = actor = 0
+        try:
+            root = psutil.Process(self._process.pid)
+            processes = [root, *root.children(recursive=True)]
+        except psutil.Error:
+            return
+        for process in processes:
             try:
-                processes = [root, *root.children(recursive=True)]
+                times = process.cpu_times()
+                self._spent[process.pid] = times.user + times.system
+                if process.pid == self._process.pid:
+                    driver = process.memory_info().rss
+                elif "ShardInspector" in "".join(process.cmdline()[:1]):
+                    actor = max(actor, process.memory_info().rss)
             except psutil.Error:
-                break
-            for process in processes:
-                try:
-                    spent = process.cpu_times()
-                    self._times[process.pid] = spent.user + spent.system
-                    if "ShardInspector" in "".join(process.cmdline()[:1]):
-                        self._memory.append((time.perf_counter(), process.memory_info().rss))
-                except psutil.Error:
-                    continue
-            time.sleep(0.5)
-
-    def actor_memory(self) -> tuple[int, int]:
-        """The largest memory of an actor in bytes, in the first and the second half of the time that there were any."""
-        if not self._memory:
-            return 0, 0
-        middle = (self._memory[0][0] + self._memory[-1][0]) / 2
-        halves = [[size for when, size in self._memory if (when >= middle) == later] for later in (False, True)]
-        return max(halves[0], default=0), max(halves[1], default=0)
-
-    def inspecting_seconds(self, out: Path) -> float:
-        """From the first results file to the last, with as much more as a shard takes."""
-        times = sorted(path.stat().st_mtime for path in out.glob("*/results/*.parquet"))
-        return (times[-1] - times[0]) * len(times) / (len(times) - 1) if len(times) > 1 else 0.0
+                continue
+        now = time.time()
+        self.samples.append(Sample(now, sum(self._spent.values()), driver, actor))
+        if self.first_row is None and rows.exists() and rows.stat().st_size:
+            self.first_row = now
 
 
 if __name__ == "__main__":

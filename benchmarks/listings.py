@@ -239,7 +239,20 @@ LISTINGS = {
     ),
     "cluster": Listing(
         "cluster",
-        ("actors", "images", "shard", "seconds", "images a second", "overhead, ms", "actor, MB", "memory"),
+        (
+            "actors",
+            "images",
+            "shard",
+            "seconds",
+            "images a second",
+            "times one actor",
+            "CPU, ms",
+            "overhead, ms",
+            "driver, MB",
+            "driver growth, MB",
+            "actor, MB",
+            "actor growth, MB",
+        ),
         order=("images", "actors"),
     ),
     "station": Listing(

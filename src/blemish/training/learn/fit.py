@@ -23,6 +23,7 @@ from blemish.methods.common.blocks import FrozenNetwork
 from blemish.methods.common.feature_cache import FeatureCache
 from blemish.training.learn.checkpoint import LastCheckpoint
 from blemish.training.learn.fit_data import prepare_fit_data
+from blemish.training.learn.kept_memory import kept_memory
 from blemish.training.learn.one_pass import with_collecting_strategy
 from blemish.training.learn.options import check_options
 from blemish.training.learn.progress import draws_bar
@@ -106,7 +107,7 @@ def fit(
         )
         checkpoint = checkpoint_file(run)
         method.to(memory_format=torch.channels_last)  # same results, a third faster on a CPU
-        with cached_features(method, config.cache_mb * 2**20), compiled(method, config.compile):
+        with kept_memory(), cached_features(method, config.cache_mb * 2**20), compiled(method, config.compile):
             _fit(
                 trainer,
                 method,
