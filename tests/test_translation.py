@@ -11,7 +11,9 @@ from babel.messages.pofile import read_po
 
 import blemish
 from blemish import translation
+from blemish.dataset.read import FORMATS
 from blemish.errors import OptionError
+from blemish.methods.catalogue import list_methods, method_class
 from blemish.translation import language_name, languages, negotiate_language, translator
 
 SOURCE = Path(blemish.__file__).parent
@@ -35,6 +37,15 @@ def test_every_literal_text_is_translated(catalogue: Catalog) -> None:
     found = {str(text) for _, _, text, _, _ in extract_from_dir(SOURCE, METHODS, keywords={"t": None})}
     assert len(found) > 100
     assert {text for text in found if text not in catalogue} == set()
+
+
+def test_methods_their_options_and_layouts_of_data_sets_are_translated(catalogue: Catalog) -> None:
+    """What pages show of them: these texts reach `t(...)` as values."""
+    found = {layout.description for layout in FORMATS.values() if layout.write is not None}
+    for info in list_methods():
+        found.add(info.summary)
+        found |= {field.description or "" for field in method_class(info.name).Options.model_fields.values()}
+    assert {text for text in found if text and text not in catalogue} == set()
 
 
 def test_translations_have_the_placeholders_of_their_texts(catalogue: Catalog) -> None:

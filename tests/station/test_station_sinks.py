@@ -172,7 +172,7 @@ def test_a_result_that_its_sink_refuses_blocks_no_other(tmp_path: Path, bundle_f
         wait_until(lambda: not count_pending(station.database))
         assert [key for key, _ in hook.taken] == [ids[0], *ids[2:]]
         dead = client.get("/v1/dead-letters").json()
-        assert [(row["inspection_id"], str(status) in row["error"]) for row in dead] == [(ids[1], True)]
+        assert [(row["inspection_id"], row["error"].startswith(f"HTTP {status} ")) for row in dead] == [(ids[1], True)]
         assert (
             f'blemish_dead_letters{{sink="station/http://127.0.0.1:{hook.port}/in"}} 1.0' in client.get("/metrics").text
         )

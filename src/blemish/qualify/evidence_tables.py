@@ -62,7 +62,7 @@ def gauge_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable]
             cells = ("–" if own[name] is None else _rate(own[name], name.endswith("kappa")) for name in rates)
             rows.append((own["name"], *cells, "–" if own["grade"] is None else t(own["grade"])))
         kinds = (t("within"), t("effectiveness"), t("kappa"), t("miss rate"), t("false-alarm rate"))
-        caption = t("{parts} parts, {repeats} repeats", parts=attribute["parts"], repeats=attribute["repeats"])
+        caption = t("parts: {parts}, repeats: {repeats}", parts=attribute["parts"], repeats=attribute["repeats"])
         tables.append(DossierTable(rows, (t("appraiser"), *kinds, t("AIAG's guide values")), caption))
     if variable := data.get("variable"):
         components = [

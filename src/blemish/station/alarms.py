@@ -22,7 +22,7 @@ SENTENCES = {
     "same_image": "The same picture came again: SHA-256 {subject}",
     "no_part": "No part for more than {value:.0f} s",
     "reject_rate": "{value:.0%} of the newest parts were rejected",
-    "reject_run": "{value:.0f} rejects in a row",
+    "reject_run": "Rejects in a row: {value:.0f}",
     "drift": "The scores of good parts have drifted",
     "dark": "Dark images: {value:.0%} of the usual brightness",
     "bright": "Bright images: {value:.0%} of the usual brightness",

@@ -35,7 +35,7 @@ def render_parts(
     """The HTML of a list of at most `MAX_ROWS` parts, with the conditions of the search; times are the station's."""
     t = translator(language)
     given = where.model_dump(exclude_none=True, mode="json", exclude={"language"})
-    zone = f"{now().astimezone():UTC%z}"
+    offset = f"{now().astimezone():%z}"
     cells = []
     for row in rows[:MAX_ROWS]:
         largest = max(row.regions, key=lambda region: region.area_px or 0.0, default=None)
@@ -54,7 +54,7 @@ def render_parts(
         header=[t(name) for name in header],
         rows=cells,
         total=total,
-        zone=zone,
+        zone=f"UTC{offset[:3]}:{offset[3:5]}",
         made=f"{now().astimezone():%Y-%m-%d %H:%M}",
     )
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from blemish.station.models import RecipeRow
-from blemish.station.recipes import recipe_title
+from blemish.station.recipes import recipe_scale, recipe_title, scale_text
 from blemish.translation import Message
+
+THRESHOLDS = {"review": "review threshold", "reject": "reject threshold"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,12 @@ def _values(recipe: RecipeRow) -> Iterator[tuple[Message, str]]:
         elif name == "rules":
             yield from ((Message("rule: {text}", {"text": own}), "✓") for own in value)
         else:
-            yield Message(name), _text(value)
-    for name in ("roi", "scale"):
-        own = getattr(recipe, name)
-        value = manifest.get(name) if own is None else own
-        given = None if value is None else {key: part for key, part in value.items() if part not in (None, [])}
-        yield Message(name), _text(given)
+            yield Message(THRESHOLDS.get(name, name)), _text(value)
+    roi = manifest.get("roi") if recipe.roi is None else recipe.roi
+    given = None if roi is None else {key: part for key, part in roi.items() if part not in (None, [])}
+    yield Message("roi"), _text(given)
+    scale = recipe_scale(recipe)
+    yield Message("scale"), "–" if scale is None else scale_text(scale)
     views = recipe.views or {}
     if views:
         yield Message("first view"), views["first"]

@@ -234,6 +234,11 @@ def recipe_scale(recipe: RecipeRow) -> Scale | None:
     return None if scale is None else Scale.model_validate(scale)
 
 
+def scale_text(scale: Scale) -> str:
+    uncertainty = f" ± {scale.uncertainty:.2%}" if scale.uncertainty else ""
+    return f"{scale.x:g} × {scale.y:g} px/mm{uncertainty}"
+
+
 def view_decisions(session: Session, recipe: RecipeRow) -> dict[str, Decision]:
     """The decision of each view: its own, or else that of its bundle."""
     views = parse_views(recipe.views)

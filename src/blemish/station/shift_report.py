@@ -109,7 +109,8 @@ def render_shift(report: ShiftReport, language: str) -> str:
         ],
         alarms=[_alarm_row(row, t) for row in report.alarms],
         changes=[
-            (_time(row.created_at), row.created_by, t(row.action), row.subject, row.comment) for row in report.changes
+            (_time(row.created_at), row.created_by, t(row.action), _subject(row, t), t(row.comment))
+            for row in report.changes
         ],
         most=MAX_ROWS,
         roles=[t("shift lead"), t("taken over by")],
@@ -129,6 +130,12 @@ def _count_tables(report: ShiftReport, t: Translate) -> list[tuple[str, str, lis
 def _alarm_row(row: AlarmRow, t: Translate) -> tuple[str, str, str, str]:
     seen = t("nobody") if row.acknowledged_by is None else row.acknowledged_by
     return _time(row.created_at), "–" if row.ended_at is None else _time(row.ended_at), alarm_text(row, t), seen
+
+
+def _subject(row: AuditRow, t: Translate) -> str:
+    """Recipes by their title; the parts of the golden set by the number of their inspection."""
+    kind, _, number = row.subject.partition(" ")
+    return t("inspection {number}", number=number) if row.action == "golden" and kind == "inspection" else row.subject
 
 
 def _time(value: datetime) -> str:

@@ -217,6 +217,15 @@ def _is_refused(error: Exception) -> bool:
     return isinstance(error, ValueError | TypeError | KeyError) if status is None else status in _REFUSED
 
 
+def _describe(error: Exception) -> str:
+    """An answer by its status alone: the client's own text says no more, and refers to a page on the internet."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status is None:
+        return f"{type(error).__name__}: {error}"
+    return f"HTTP {status} {getattr(response, 'reason_phrase', '')}".strip()
+
+
 def _mark(database: Database, ids: list[int], error: Exception | None = None, dead: bool = False) -> None:
     """Mark rows as delivered, or as failed with an error."""
     if not ids:
@@ -225,7 +234,7 @@ def _mark(database: Database, ids: list[int], error: Exception | None = None, de
         for row in session.scalars(select(OutboxRow).where(OutboxRow.id.in_(ids))):
             row.attempts += 1
             row.delivered_at = now() if error is None else None
-            row.error = None if error is None else redact(f"{type(error).__name__}: {error}")[:500]
+            row.error = None if error is None else redact(_describe(error))[:500]
             if dead:
                 row.dead_at = now()
                 log.error("sink %s refuses the result of inspection %d: %s", row.sink, row.inspection_id, row.error)

@@ -35,7 +35,7 @@ def test_people_judge_parts_and_the_station_s_verdicts_are_taken(
             browser.click("[data-name=another]")
             browser.click("[data-name=appraiser]", name)
         for left in range(4, 0, -1):
-            browser.one("[data-name=trial]", f"{left} trials left for {name}")
+            browser.one("[data-name=trial]", f"Trials left for {name}: {left}")
             part = browser.one("[data-name=asked]").text
             browser.press("p" if part == "Part p1" else "r")
         browser.one(".empty", f"All trials of {name} are done")
@@ -52,7 +52,7 @@ def test_people_judge_parts_and_the_station_s_verdicts_are_taken(
             browser.click("[data-name=another]")
             browser.click("[data-name=appraiser]", name)
         for left in range(4, 0, -1):
-            browser.one("[data-name=trial]", f"{left} trials left for {name}")
+            browser.one("[data-name=trial]", f"Trials left for {name}: {left}")
             browser.one("[data-name=waiting]")
             part = browser.one("[data-name=asked]").text.removeprefix("Part ")
             if left == 4:  # another part came first

@@ -32,7 +32,7 @@ class SuperSimpleNetOptions(FeatureOptions):
     defect_share: float = Field(0.5, ge=0, lt=1, description="share of defective images, where there are real defects")
     score: Literal["auto", "head", "map"] = Field(
         "auto",
-        description=f"image score: the paper's head, or the map's maximum; auto: head from {MIN_DEFECTS} defects on",
+        description="image score: the paper's head, or the map's maximum; auto: head from 10 defects on",  # MIN_DEFECTS
     )
     steps: int = Field(500, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW on the heads, half on the adaptor; paper: 2e-4")

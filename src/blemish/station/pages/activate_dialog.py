@@ -89,7 +89,7 @@ async def _activate(
 def _ask_to_accept(page: PageSession, recipe_id: int, losses: list[GoldenLoss], on_activated: OnActivated) -> None:
     t = page.t
     losses = sorted(losses, key=lambda loss: not thresholds.is_escape(loss.label, loss.verdict))
-    with dialog(t("This recipe loses {number} parts of the golden set.", number=len(losses)), 640) as window:
+    with dialog(t("Parts of the golden set that this recipe loses: {number}", number=len(losses)), 640) as window:
         with div("tiles").style("width: 100%; max-height: 50vh; overflow: auto"):
             for loss in losses:
                 escape = thresholds.is_escape(loss.label, loss.verdict)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from html import escape
 
 from fastapi import Request
 from nicegui import ui
@@ -25,8 +26,10 @@ async def build(page: PageSession, request: Request) -> None:
         empty_state("precision_manufacturing", t("A recipe is active"), t("The line takes the pictures now."))
         return
     names = list(cameras.names)
-    view = ui.select({name: name or t("camera") for name in names}, value=names[0], label=t("Camera"))
-    grid = ui.switch(t("Grid"), value=True)
+    with div("bar"):
+        view = ui.select({name: name or t("camera") for name in names}, value=names[0], label=t("Camera"))
+        view.props("dense outlined options-dense").style("width: 220px")
+        grid = ui.switch(t("Grid"), value=True)
     with panel(t("Live picture")):
         problem = hint("").props("data-name=camera-problem")
         picture = ui.html("", sanitize=False).props("data-name=live-picture")
@@ -44,7 +47,7 @@ async def build(page: PageSession, request: Request) -> None:
             problem.set_text(str(error))
             return
         problem.set_text("")
-        picture.set_content(_picture(shown))
+        picture.set_content(_picture(shown, t("number of pixels by brightness")))
         figures.clear()
         with figures:
             _figures(page, shown)
@@ -66,7 +69,7 @@ async def build(page: PageSession, request: Request) -> None:
     timer = ui.timer(PERIOD_S, show)
 
 
-def _picture(shown: LivePicture) -> str:
+def _picture(shown: LivePicture, caption: str) -> str:
     """The picture, and the histogram below it as bars of one colour."""
     data = base64.b64encode(shown.png).decode()
     highest = max(1, *shown.histogram)
@@ -76,8 +79,11 @@ def _picture(shown: LivePicture) -> str:
     )
     chart = f'<svg viewBox="0 0 {len(shown.histogram)} 40" preserveAspectRatio="none" fill="currentColor" '
     return (
-        f'<img src="data:image/png;base64,{data}" alt="" style="max-width: 100%">'
-        f'{chart}style="width: 100%; height: 80px" role="img">{bars}</svg>'
+        f'<div style="display: inline-block; max-width: 100%">'
+        f'<img src="data:image/png;base64,{data}" alt="" style="display: block; max-width: 100%">'
+        f'{chart}style="width: 100%; height: 80px" role="img" aria-label="{escape(caption)}">{bars}</svg>'
+        f'<div class="soft bar" style="justify-content: space-between"><span>0 %</span><span>{escape(caption)}</span>'
+        "<span>100 %</span></div></div>"
     )
 
 

@@ -26,6 +26,7 @@ from blemish.station.pages.zoom_image import ZoomImage
 
 TILES, SIDE, LARGE_SIDE = 18, 200, 2048
 MAX_LISTED = 8  # findings of a kind
+KNOWN_DEFECTS = {"unknown": "none", "few": "few", "known": "many"}  # among the training images
 
 
 class DatasetView:
@@ -82,7 +83,7 @@ class DatasetView:
             return
         with div("figures"):
             metric_tile(t("images"), f"{info.images:,}", info.format)
-            metric_tile(t("setting"), t(info.setting), t("annotated defects"))
+            metric_tile(t("defects in training"), t(KNOWN_DEFECTS[info.setting]))
             sizes = t("{number} sizes", number=len(info.sizes)) if len(info.sizes) > 1 else ""
             metric_tile(t("size"), str(info.sizes[0]) if info.sizes else "–", sizes)
             metric_tile(t("annotations"), str(len(info.annotations)), ", ".join(map(t, info.annotations)))

@@ -2,13 +2,14 @@
 
 from fastapi import Request
 from nicegui import ui
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from blemish.station import sinks
 from blemish.station.auth import User
-from blemish.station.models import OutboxRow
+from blemish.station.models import InspectionRow, OutboxRow
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import div, empty_state, hint, local_time, panel
+from blemish.station.pages.widgets import div, empty_state, hint, local_time, panel, part_name
 from blemish.station.redaction import redact
 
 MAX_LISTED = 100
@@ -19,12 +20,12 @@ async def build(page: PageSession, request: Request) -> None:
 
     async def send_again(user: User) -> None:
         number = await page.write(sinks.retry_dead_letters, user.name)
-        page.notify(t("{number} results are sent again.", number=number))
+        page.notify(t("Results that are sent again: {number}", number=number))
         await content.refresh()
 
     @ui.refreshable
     async def content() -> None:
-        rows, total = await page.read(_load)
+        rows, part_ids, total = await page.read(_load)
         if not rows:
             empty_state("mark_email_read", t("No sink has refused a result"))
             return
@@ -34,22 +35,25 @@ async def build(page: PageSession, request: Request) -> None:
                 again = ui.button(t("Send again"), icon="send", on_click=page.handler("engineer", send_again))
                 again.props("no-caps data-name=send-again").set_enabled(page.may("engineer"))
             for row in rows:
-                _letter(page, row)
+                _letter(page, row, part_ids[row.inspection_id])
 
     await content()
 
 
-def _letter(page: PageSession, row: OutboxRow) -> None:
+def _letter(page: PageSession, row: OutboxRow, part_id: str | None) -> None:
     t = page.t
     with div("letter").props("data-name=letter"):
         with div("bar"):
-            ui.link(t("part {id}", id=row.inspection_id), f"/card/{row.inspection_id}").style("font-weight: 600")
+            ui.link(part_name(page, part_id, row.inspection_id), f"/card/{row.inspection_id}").style("font-weight: 600")
             if row.dead_at is not None:
                 hint(local_time(row.dead_at))
-            hint(t("{number} attempts", number=row.attempts))
+            hint(t("attempts: {number}", number=row.attempts))
         ui.label(sinks.sink_name(row.sink)).classes("mono")
         hint(redact(row.error or ""))
 
 
-def _load(session: Session) -> tuple[list[OutboxRow], int]:
-    return sinks.list_dead_letters(session, MAX_LISTED), sinks.count_all_dead_letters(session)
+def _load(session: Session) -> tuple[list[OutboxRow], dict[int, str | None], int]:
+    """The newest refused results, the ids that their parts were given, and the number of all."""
+    rows, part = sinks.list_dead_letters(session, MAX_LISTED), InspectionRow
+    found = session.execute(select(part.id, part.part_id).where(part.id.in_({row.inspection_id for row in rows})))
+    return rows, {key: part_id for key, part_id in found}, sinks.count_all_dead_letters(session)

@@ -62,7 +62,7 @@ class DecisionChange:
             _rate_tile(t("overkill rate"), effect.overkill, t("no reviewed good part"), "review")
             _rate_tile(t("review rate"), effect.review)
             proven = f"{proof.proven:.2%}" if proof.defective else "–"
-            note = t("{n} defective parts", n=proof.defective)
+            note = t("defective parts: {n}", n=proof.defective)
             metric_tile(t("escape rate proven below") + " (95 %)", proven, note)
             for need in proof.needed[1:]:
                 name = t("parts still needed for {rate:.1%}", rate=need["rate"])

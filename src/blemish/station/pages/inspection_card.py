@@ -24,7 +24,7 @@ from blemish.station.pages.widgets import (
     verdict_badge,
     zoned_time,
 )
-from blemish.station.recipes import recipe_scale, recipe_title
+from blemish.station.recipes import recipe_scale, recipe_title, scale_text
 from blemish.station.replay import replay
 from blemish.station.schemas import MAX_ID
 
@@ -131,8 +131,8 @@ def _facts(page: PageSession, row: InspectionRow) -> list[tuple[str, str]]:
         ("rules", "; ".join(recipe.decision.get("rules", []))),
         ("recipe", recipe_title(recipe)),
         ("method", bundle.manifest["provenance"]["method"]),
-        ("scale", None if scale is None else f"{scale.x:g} × {scale.y:g} px/mm"),
-        ("image", f"{row.width} × {row.height} px, {row.image_bytes:,} bytes"),
+        ("scale", None if scale is None else scale_text(scale)),
+        ("image", t("{width} × {height} px, {size:,} bytes", width=row.width, height=row.height, size=row.image_bytes)),
         ("SHA-256 of the image", row.image_sha256),
         ("SHA-256 of the bundle", bundle.sha256),
         ("times", ", ".join(f"{t(name)} {ms:.1f} ms" for name, ms in row.timings_ms.items())),

@@ -64,7 +64,7 @@ class LabelComparison:
             between = "" if kappa.low is None else f"95 %: {kappa.low:.2f} – {kappa.high:.2f}"
             metric_tile(t("kappa"), "–" if kappa.value is None else f"{kappa.value:.2f}", between)
             iou = found.mean_iou
-            drawn = t("{number} images that both drew", number=len(found.ious))
+            drawn = t("images that both drew: {number}", number=len(found.ious))
             metric_tile(t("mean IoU"), "–" if iou is None else f"{iou:.2f}", drawn)
         journal = self.state.project.journal
         rows = []

@@ -48,7 +48,7 @@ class LabelExport:
                 write = self.page.handler("engineer", lambda user: self._write(user, layout.value))
                 button = ui.button(t("Write data set"), icon="save", on_click=write).props("no-caps data-name=write")
                 button.set_enabled(self.page.may("engineer") and bool(len(dataset)))
-            hint("").bind_text_from(layout, "value", lambda name: FORMATS[name].description)
+            hint("").bind_text_from(layout, "value", lambda name: t(FORMATS[name].description))
             self._result()
 
     def _result(self) -> None:

@@ -173,6 +173,6 @@ class LabelGallery:
             state.project.journal.add(made)
 
         await asyncio.to_thread(save)
-        self.page.notify(self.page.t("{number} images were changed.", number=len(self.chosen)))
+        self.page.notify(self.page.t("Images changed: {number}", number=len(self.chosen)))
         self.chosen = set()
         await self.content.refresh()

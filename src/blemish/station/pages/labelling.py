@@ -98,7 +98,7 @@ class LabellingPage:
             alone.props("dense data-name=independent").on_value_change(lambda: self.gallery.content.refresh())
         if project.problem:
             alarm(t("The folder is read as images without annotations: {reason}", reason=project.problem))
-        with ui.tabs().props("no-caps align=left dense") as tabs:
+        with ui.tabs().props("no-caps align=left dense outside-arrows mobile-arrows") as tabs:
             for name, title in TABS.items():
                 ui.tab(name, t(title)).props(f"data-name=tab-{name}")
         with ui.tab_panels(tabs, value="images", on_change=self._changed, animated=False).classes("bare"):

@@ -26,7 +26,7 @@ class OptionForm:
             for name, schema in self.options.items():
                 with div("option") as row:
                     self._field(name, schema)
-                    hint(schema.get("description", ""))
+                    hint(self.page.t(schema.get("description", "")))
                 self.rows[name] = row
         self._hide_ignored()
 

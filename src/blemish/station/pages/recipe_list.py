@@ -34,9 +34,9 @@ class RecipeList:
         t = self.page.t
         rows, active_id, golden, known = await self.page.read(_load)
         with div("bar"):
-            hint(t("Golden set: {number} parts. Add parts to it when you review them.", number=golden))
+            hint(t("Parts in the golden set: {number}. Add parts to it when you review them.", number=golden))
             if known:
-                offer = ui.button(t("Choose from {number} known parts", number=known), icon="verified")
+                offer = ui.button(t("Choose from known parts ({number})", number=known), icon="verified")
                 offer.on_click(self.page.handler("engineer", self._offer_golden))
                 offer.props("no-caps outline dense data-name=offer-golden")
             ui.space()
@@ -59,7 +59,7 @@ class RecipeList:
                     on_click = self.page.handler("engineer", partial(self._activate, row.id))
                     ui.button(t("Activate"), on_click=on_click).props("no-caps flat dense")
                 if row.note:
-                    hint(row.note).style("flex-basis: 100%")
+                    hint(t(row.note)).style("flex-basis: 100%")
 
     async def _activate(self, recipe_id: int, user: User) -> None:
         await activate(self.page, user, recipe_id, "", self.content.refresh)
@@ -84,12 +84,11 @@ class RecipeList:
                 chosen = [next(row for row in rows if row.id == field.value) for field in (first, second)]
                 with div("scroll").style("max-height: 60vh"), ui.element("table").classes("table facts"):
                     for difference in compare_recipes(*chosen):
+                        own = (difference.first, difference.second)
+                        if difference.name.text == "reason":  # some are the station's own words
+                            own = (t(own[0]), t(own[1]))
                         with ui.element("tr").classes("" if difference.same else "differs"):
-                            for text in (
-                                t(difference.name.text, **difference.name.values),
-                                difference.first,
-                                difference.second,
-                            ):
+                            for text in (t(difference.name.text, **difference.name.values), *own):
                                 with ui.element("td"):
                                     ui.label(text)
 
@@ -119,7 +118,7 @@ class RecipeList:
                 keys = [row.id for row in rows if row.id not in left_out]
                 await self.page.write(_add_golden, keys, user.name)
                 window.close()
-                self.page.notify(t("{number} parts were added to the golden set.", number=len(keys)))
+                self.page.notify(t("Parts added to the golden set: {number}", number=len(keys)))
                 await self.content.refresh()
 
             with div("bar"):

@@ -319,7 +319,7 @@ class ReviewPage:
         dataset = await asyncio.to_thread(review_queue.export_reviews, rows, settings.images, settings.exports)
         user = self.page.require("engineer")
         await self.page.write(log_change, user.name, "export", dataset.root.name, None, {"parts": len(dataset)})
-        with dialog(t("{number} reviewed parts were written as a dataset:", number=len(dataset))):
+        with dialog(t("Reviewed parts written as a dataset: {number}", number=len(dataset))):
             ui.label(str(dataset.root)).classes("mono")
             with div("bar"):
                 ui.link(t("Train with it"), f"/training?path={quote(str(dataset.root))}")

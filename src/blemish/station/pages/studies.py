@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from blemish.errors import DataError
 from blemish.station import gauge_studies
 from blemish.station.auth import LOCAL_USER, User
-from blemish.station.gauge_studies import KINDS, StudyPart
+from blemish.station.gauge_studies import KINDS, VERDICTS, StudyPart
 from blemish.station.pages.qualification import list_qualifications
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import div, hint, local_time, panel, two_columns
@@ -64,7 +64,9 @@ class StudyForm:
             own = "" if user is None or user == LOCAL_USER else user.name
             self.appraisers = self._input(ui.input(t("Appraisers, separated by commas"), value=own), "study-appraisers")
             self.repeats = self._input(ui.number(t("repeats"), value=3, min=1, max=50, precision=0), "study-repeats")
-            hint(t("References are pass or reject, or known values. Appraisers are names by which people sign in."))
+            references = hint(t("References are pass or reject, or known values."))
+            references.bind_visibility_from(self, "at_hand")
+            hint(t("Appraisers are names by which people sign in."))
             make = ui.button(t("Make the study"), icon="add", on_click=self.page.handler("engineer", self._make))
             make.props("no-caps data-name=make-study").set_enabled(self.page.may("engineer"))
 
@@ -82,7 +84,11 @@ class StudyForm:
     async def _make(self, user: User) -> None:
         name, appraisers = (self.name.value or "").strip()[:MAX_NAME], _split(self.appraisers.value or "", ",")
         number, repeats = int(self.number.value or 0), int(self.repeats.value or 0)
-        parts = None if self.by_pictures else _read_parts(self.parts.value or "")
+        parts = (
+            None
+            if self.by_pictures
+            else _read_parts(self.parts.value or "", {self.page.t(name): name for name in VERDICTS})
+        )
         if CONTROLS.search(name + "".join(appraisers)):
             raise DataError("give text without control characters")
         make = partial(_create, name, str(self.kind.value), parts, number, appraisers, repeats, user.name)
@@ -94,13 +100,14 @@ def _split(text: str, separator: str) -> list[str]:
     return [part.strip()[:MAX_NAME] for part in text.split(separator) if part.strip()]
 
 
-def _read_parts(text: str) -> list[StudyPart]:
+def _read_parts(text: str, verdicts: dict[str, str]) -> list[StudyPart]:
+    """Parts with their references, if they have any; `verdicts` are these in the user's language."""
     parts = []
     for line in _split(text, "\n"):
         name, sign, reference = (piece.strip() for piece in line.partition("="))
         if CONTROLS.search(line):
             raise DataError("give text without control characters")
-        parts.append(StudyPart(name, reference.lower() if sign else None))
+        parts.append(StudyPart(name, verdicts.get(reference, reference.lower()) if sign else None))
     return parts
 
 

@@ -55,7 +55,7 @@ class StudyPage:
             ui.label(study.name).classes("panel-title")
             facts = {"parts": len(study.parts), "people": len(study.appraisers), "repeats": study.repeats}
             hint(t(KINDS[study.kind]))
-            hint(t("{parts} parts, {people} appraisers, {repeats} repeats", **facts))
+            hint(t("Parts: {parts}, appraisers: {people}, repeats: {repeats}", **facts))
         with two_columns() as (left, right):
             with left:
                 await self._ask()
@@ -90,7 +90,7 @@ class StudyPage:
         else:
             with panel() as box:
                 box.props("data-name=trial")
-                hint(t("{number} trials left for {name}", number=self.left, name=self.appraiser))
+                hint(t("Trials left for {name}: {number}", number=self.left, name=self.appraiser))
                 picture = self._picture()
                 if picture is None:
                     ui.label(t("Part {name}", name=self.trial.part)).classes("figure-value").props("data-name=asked")

@@ -88,7 +88,7 @@ class TrainingForm:
             finally:
                 self.methods.props(remove="loading")
         usable = (m for m in self.catalogue if set(m["requires"]) <= self.annotations)
-        names = {m["name"]: f"{m['name']}: {m['summary']}" for m in usable}
+        names = {m["name"]: f"{m['name']}: {self.page.t(m['summary'])}" for m in usable}
         self.methods.set_enabled(True)
         self.methods.set_options(names, value=[name for name in self.methods.value or [] if name in names])
 
