@@ -237,6 +237,23 @@ LISTINGS = {
         ),
         order=("method", "engine"),
     ),
+    "fit speed": Listing(
+        "fit_speed",
+        (
+            "method",
+            "set",
+            "options",
+            "steps",
+            "threads",
+            "fit, nothing kept, s",
+            "fit, memory kept, s",
+            "fit, all kept, s",
+            "times as fast",
+            "image AUROC, nothing kept",
+            "image AUROC, all kept",
+        ),
+        order=("set", "method"),
+    ),
     "cluster": Listing(
         "cluster",
         (

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 # Columns that identify a measurement, in addition to the seed.
 KEYS = (
     "method", "protocol", "program", "coreset", "options", "settings", "set", "classes", "shots", "engine", "way",
-    "clients", "images", "defective",
+    "clients", "actors", "bundle", "images", "defective",
 )  # fmt: skip
 WITH_INTERVAL = re.compile(r"([+-]?\d+\.\d+) \(.+\)")
 
