@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from blemish import errors
 from blemish.errors import BlemishError, MissingExtraError, OptionError
 
 LOCAL = "local"
+REACH_S = 10.0  # for a connection to the cluster's port; Ray itself tries for minutes, also where nothing listens
 _STORE_BYTES = 128 * 2**20  # of shared memory: no pixels pass through it
 
 
@@ -37,6 +39,7 @@ def connected(address: str, cores: int | None = None) -> Iterator[Any]:
         if address == LOCAL:
             ray.init(address=LOCAL, num_cpus=cores, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
         else:
+            _check_port(address)
             ray.init(address=address, **quiet)
     except Exception as error:  # Ray's errors here have no common type
         reason = " ".join(str(error).split())[:300]
@@ -48,6 +51,13 @@ def connected(address: str, cores: int | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """OSError where nothing listens at HOST:PORT or ray://HOST:PORT; other addresses are left to Ray."""
+    named = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address)
+    if named is not None:
+        socket.create_connection((named[1], int(named[2])), REACH_S).close()
 
 
 def count_places(ray: Any, cores: float, gpus: float) -> int:
