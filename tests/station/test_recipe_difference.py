@@ -31,7 +31,8 @@ def test_differences_come_first_and_name_each_rule_zone_and_threshold(station: S
     differing = [name for name, one in found.items() if not one.same]
     assert list(found)[: len(differing)] == differing
     assert {
-        "recipe", "reason", "reject threshold", "threshold of defect", "zone clamp", "rule: reject if count > 3", "roi",
+        "recipe", "reason", "reject threshold", "threshold of defect", "zone clamp",
+        "rule: reject if count > 3", "inspected area",
     } <= set(differing)  # fmt: skip
     assert (found["reject threshold"].first, found["reject threshold"].second) == ("0.6", "0.7")
     assert found["threshold of defect"].first == ""

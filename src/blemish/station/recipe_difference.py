@@ -9,7 +9,14 @@ from blemish.station.models import RecipeRow
 from blemish.station.recipes import recipe_scale, recipe_title, scale_text
 from blemish.translation import Message
 
-THRESHOLDS = {"review": "review threshold", "reject": "reject threshold"}
+NAMES = {  # of a decision's values, as pages call them
+    "review": "review threshold",
+    "reject": "reject threshold",
+    "map_low": "heat map: regions down to",
+    "map_high": "heat map: regions from",
+    "edge": "border of regions",
+    "min_area_px": "min. area, px²",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +58,10 @@ def _values(recipe: RecipeRow) -> Iterator[tuple[Message, str]]:
         elif name == "rules":
             yield from ((Message("rule: {text}", {"text": own}), "✓") for own in value)
         else:
-            yield Message(THRESHOLDS.get(name, name)), _text(value)
+            yield Message(NAMES.get(name, name)), _text(value)
     roi = manifest.get("roi") if recipe.roi is None else recipe.roi
     given = None if roi is None else {key: part for key, part in roi.items() if part not in (None, [])}
-    yield Message("roi"), _text(given)
+    yield Message("inspected area"), _text(given)
     scale = recipe_scale(recipe)
     yield Message("scale"), "–" if scale is None else scale_text(scale)
     views = recipe.views or {}

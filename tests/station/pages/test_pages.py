@@ -35,6 +35,7 @@ from blemish.station import (
     alarms,
     auth,
     image_quality,
+    recipe_difference,
 )
 from blemish.station.models import InspectionRow
 from blemish.station.pages import (
@@ -315,7 +316,7 @@ def test_the_advisor_s_plan_fills_the_form_and_starts_a_training(site: Site) -> 
     page = site.open(f"/training?path={site.folder / 'data'}")
     page.one("[data-name=gallery] .thumb")
     page.click("[data-name=advise]:not([disabled])")
-    rows = page.until(lambda: page.all("[data-name=advice] tr")[1:])
+    rows = page.until(lambda: page.all("[data-name=advice] tr")[1:], seconds=400)  # it tries how long methods take
     first = rows[0].text.split()[0]
     assert all(cell.text for cell in rows[0].find_elements("css selector", "td"))
     page.shoot("training-plan")
@@ -548,7 +549,7 @@ def test_every_text_of_the_pages_is_translated() -> None:
     used |= {*labelling.TABS.values(), *label_state.STATES.values(), *rules.KINDS.values(), *rules.NEW_AREAS.values()}
     used |= {meaning for _, meaning in label_editor.KEYS} | {name for _, name in label_editor.TOOLS.values()}
     used |= {*map(str, LabelEvidence), "Why are rules or areas changed?", "Why are the thresholds changed?"}
-    used |= {"threshold of {name}", "zone {name}", "rule: {text}", "created", "roi", "map_low", "map_high", "edge"}
+    used |= {"threshold of {name}", "zone {name}", "rule: {text}", "created", *recipe_difference.NAMES.values()}
     used |= {"reachable", "stalled", "no answer", "no image", "works", "{number} waiting", "{free:.1f} GiB free"}
     used |= {"{number} waiting, {dead} refused", "API reference"}
     used |= {"pass", "review", "reject", "api", "folder", "camera", "dataset", "all defects", "all images"}

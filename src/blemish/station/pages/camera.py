@@ -63,7 +63,11 @@ async def build(page: PageSession, request: Request) -> None:
             hint(t("Start the station with --images to keep pictures below that folder."))
         with div("bar"):
             name = ui.input(t("Data set"), value="pictures").props("dense outlined")
-            label = ui.input(t("Label: good, or the class of its defect")).props("dense outlined data-name=label")
+            label = (
+                ui.input(t("Label: good, or the class of its defect"))
+                .props("dense outlined data-name=label")
+                .style("flex: 0 1 300px")
+            )
             button = ui.button(t("Keep"), icon="photo_camera", on_click=page.handler("engineer", keep))
             button.props("no-caps data-name=keep").set_enabled(bool(page.station.settings.image_folders))
     timer = ui.timer(PERIOD_S, show)

@@ -61,7 +61,7 @@ def _fields(page: PageSession, view: str, own: CameraSettings) -> dict[str, ui.i
         "trigger_source": ui.input(t("trigger source, such as Line1"), value=own.trigger_source or ""),
     }
     for name, field in fields.items():
-        field.props(f"dense outlined data-name={name}-{view}").style("width: 180px")
+        field.props(f"dense outlined data-name={name}-{view}").style("flex: 1 1 220px")
     return fields
 
 

@@ -37,12 +37,12 @@ TOOLS: dict[str, tuple[Tool, str]] = {
     "x": ("box", "Box"),
     "c": ("point", "Click"),
     "f": ("class", "Set class"),
-    "v": ("move", "move"),
+    "v": ("move", "Move"),
 }
 KEYS = (
     ("Enter", "save and continue"), ("S", "skip"), ("U", "back"), ("Esc", "all images"), ("G", "good"),
     ("1 … 9", "defect class"), ("A", "accept the proposal"), ("B", "Brush"), ("E", "Eraser"), ("P", "Polygon"),
-    ("X", "Box"), ("C", "Click"), ("F", "Set class"), ("V", "move"), ("+ −", "zoom"), ("0", "whole picture"),
+    ("X", "Box"), ("C", "Click"), ("F", "Set class"), ("V", "Move"), ("+ −", "zoom"), ("0", "whole picture"),
     ("[ ]", "width of the brush"), ("Z", "undo"), ("M", "mask"),
 )  # fmt: skip
 

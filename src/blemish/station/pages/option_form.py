@@ -26,7 +26,8 @@ class OptionForm:
             for name, schema in self.options.items():
                 with div("option") as row:
                     self._field(name, schema)
-                    hint(self.page.t(schema.get("description", "")))
+                    meaning = schema.get("description", "")
+                    hint(self.page.t(meaning))
                 self.rows[name] = row
         self._hide_ignored()
 

@@ -51,11 +51,11 @@ TOOLS: dict[str, tuple[Tool, str]] = {
     "b": ("brush", "Brush"),
     "e": ("erase", "Eraser"),
     "p": ("polygon", "Polygon"),
-    "v": ("move", "move"),
+    "v": ("move", "Move"),
 }
 KEYS = (
     ("Enter", "save and continue"), ("S", "skip"), ("U", "back"), ("G", "good"), ("1 … 9", "defect class"),
-    ("B", "Brush"), ("E", "Eraser"), ("P", "Polygon"), ("V", "move"), ("+ −", "zoom"), ("0", "whole picture"),
+    ("B", "Brush"), ("E", "Eraser"), ("P", "Polygon"), ("V", "Move"), ("+ −", "zoom"), ("0", "whole picture"),
     ("[ ]", "width of the brush"), ("Z", "undo"), ("H", "heat map"), ("M", "mask"),
 )  # fmt: skip
 
@@ -179,7 +179,10 @@ class ReviewPage:
                 ui.button(t("Back"), icon="undo", on_click=self.back).props("no-caps flat data-name=back")
             return
         if self.claimed_by is not None:
-            alarm(t("{name} is reviewing this part at the moment.", name=self.claimed_by))
+            user = self.page.user()
+            own = user is not None and self.claimed_by == user.name
+            other = t("{name} is reviewing this part at the moment.", name=self.claimed_by)
+            alarm(t("This part is open in another window.") if own else other)
         self.labels = await self.page.read(list_labels, row)
         with two_columns() as (left, right):
             with left, panel():

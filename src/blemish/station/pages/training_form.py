@@ -87,8 +87,8 @@ class TrainingForm:
                 self.catalogue = await asyncio.to_thread(query_methods)
             finally:
                 self.methods.props(remove="loading")
-        usable = (m for m in self.catalogue if set(m["requires"]) <= self.annotations)
-        names = {m["name"]: f"{m['name']}: {self.page.t(m['summary'])}" for m in usable}
+        usable = {m["name"]: m["summary"] for m in self.catalogue if set(m["requires"]) <= self.annotations}
+        names = {name: f"{name}: {self.page.t(summary)}" for name, summary in usable.items()}
         self.methods.set_enabled(True)
         self.methods.set_options(names, value=[name for name in self.methods.value or [] if name in names])
 
