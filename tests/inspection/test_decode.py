@@ -7,7 +7,7 @@ import pytest
 from graphs import PROVENANCE
 
 from blemish.inspection.decode import box_region, decode
-from blemish.inspection.manifest import Decision, InputSpec, Manifest
+from blemish.inspection.manifest import Decision, InputSpec, Manifest, Tiling
 from blemish.inspection.result import Candidates, Outputs
 from blemish.inspection.stitching import Stitcher
 
@@ -74,6 +74,22 @@ def test_invalid_pixels(source):
     decoded = decode(*predict(outputs, score_source=source), Decision(map_low=0.5, map_high=0.8), SIZE, half)
     assert decoded.score == pytest.approx(0.9)
     assert defect_boxes(decoded.regions) == [("defect", (12, 12, 24, 16))]
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(height=20, width=30)])
+def test_the_score_of_a_map_is_the_mean_of_its_worst_valid_pixels(tiling):
+    """As many pixels as are the share of what the graph sees at a time."""
+    rng = np.random.default_rng(0)
+    outputs = Outputs(anomaly_score=np.float32([9.0]), anomaly_map=rng.random((1, 20, 20)).astype(np.float32))
+    valid = rng.random(SIZE) < 0.5
+    area = (10, 5, 50, 35)
+    prediction, manifest = predict(outputs, area=area, score_source="map")
+    manifest = manifest.model_copy(update={"worst_share": 0.05, "tiling": tiling})
+    decoded = decode(prediction, manifest, Decision(map_high=0.5), SIZE, valid)
+    inside = sorted((decoded.heat_map[y, x] for x in range(10, 50) for y in range(5, 35) if valid[y, x]), reverse=True)
+    assert decoded.score == pytest.approx(np.mean(inside[: 60 if tiling is None else 30]), rel=1e-5)
+    nothing = decode(prediction, manifest, Decision(map_high=0.5), SIZE, np.zeros(SIZE, bool))
+    assert nothing.score == 0.0
 
 
 def test_an_area_within_the_image():

@@ -113,7 +113,7 @@ def decode(
     if scored is None or named is None or located is None:  # only a map
         return DecodedImage(_peak(context.heat_map, valid), context.anomaly_label, [], heat)
     by_map = manifest.score_source == "map" and heat is not None
-    score = _peak(context.heat_map, valid) if by_map else scored.score
+    score = _map_score(context, manifest) if by_map else scored.score
     candidates = None if boxes is None else boxes.candidates
     return DecodedImage(score, named.label, located.regions, heat, named.class_scores, candidates)
 
@@ -263,6 +263,20 @@ def _peak(values: FloatMap | None, valid: Mask | None) -> float:
     if values is None:
         return 0.0
     return float(values.max()) if valid is None else _value_range(values, valid)[1]
+
+
+def _map_score(context: _Context, manifest: Manifest) -> float:
+    """The mean of the worst valid pixels of the heat map, as many as are a share of what the graph sees at a time."""
+    x0, y0, x1, y1 = context.prediction.area
+    tiling = manifest.tiling
+    seen = (y1 - y0) * (x1 - x0) if tiling is None else tiling.height * tiling.width
+    count = round(manifest.worst_share * seen)
+    if count <= 1 or context.heat_map is None:
+        return _peak(context.heat_map, context.valid)
+    values = context.heat_map[y0:y1, x0:x1]
+    values = values.ravel() if context.valid is None else values[context.valid[y0:y1, x0:x1]]
+    count = min(count, len(values))
+    return float(np.partition(values, -count)[-count:].mean()) if count else 0.0
 
 
 def _value_range(values: FloatMap, valid: Mask | None) -> tuple[float, float]:

@@ -237,7 +237,8 @@ class Manifest(FrozenModel):
     input: InputSpec
     template: bool = False  # the graph has a second input of the same kind: a reference image
     windows: bool = False  # a classifier of windows: with tiles, their probabilities make the class map
-    score_source: Literal["graph", "map"] = "graph"  # "map": image score is the map's maximum over the valid pixels
+    score_source: Literal["graph", "map"] = "graph"  # "map": the image score is that of the map's valid pixels, ...
+    worst_share: float = 0.0  # ... the mean of so many of the worst of them: a share of what the graph sees at a time
     tiling: Tiling | None = None
     roi: Roi | None = None
     valid_mask: str | None = None  # member: PNG of the valid pixels of any image, scaled to its size
