@@ -67,8 +67,20 @@ class Ending(nn.Module):
         return suppress(boxes, scores, self.how)
 
 
+def open_onnxruntime(path, names):
+    session = onnxruntime.InferenceSession(path)
+    return lambda inputs: session.run(names, inputs)
+
+
+def open_openvino(path, names):
+    openvino = pytest.importorskip("openvino")
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda inputs: [model(inputs)[name] for name in names]
+
+
+@pytest.mark.parametrize("open_graph", [open_onnxruntime, open_openvino])
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_exported_suppression_takes_any_number_of_images(kind, tmp_path, random_boxes):
+def test_exported_suppression_takes_any_number_of_images(kind, open_graph, tmp_path, random_boxes):
     how = Suppression(kind=kind, candidates=50, max_boxes=20)
     path = str(tmp_path / "ending.onnx")
     names = ["boxes", "box_scores", "box_labels"]
@@ -78,11 +90,11 @@ def test_exported_suppression_takes_any_number_of_images(kind, tmp_path, random_
         Ending(how), example, path, dynamo=False, opset_version=17, input_names=["b", "s"], output_names=names,
         dynamic_axes=axes,
     )  # fmt: skip
-    session = onnxruntime.InferenceSession(path)
+    run = open_graph(path, names)
     for count in (1, 3, 7):
         boxes, scores = random_boxes(count, 40, seed=count), torch.rand(count, 40, 3)
         expected = suppress(boxes, scores, how)
-        for name, result in zip(names, session.run(None, {"b": boxes.numpy(), "s": scores.numpy()}), strict=True):
+        for name, result in zip(names, run({"b": boxes.numpy(), "s": scores.numpy()}), strict=True):
             np.testing.assert_allclose(result, expected[name].numpy(), rtol=1e-5, atol=1e-5)
 
 

@@ -64,7 +64,8 @@ def nms_mask(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tenso
     cell = boxes.amax() - boxes.amin() + 1
     image = torch.arange(images, device=boxes.device)[:, None].expand(-1, count)
     shift = torch.stack([image, labels], dim=-1) * cell
-    index = nms((boxes + shift.repeat(1, 1, 2)).flatten(0, 1), scores.flatten(), iou)
+    # Four numbers a box is in the graph as a constant; OpenVINO does not find it out by itself.
+    index = nms((boxes + shift.repeat(1, 1, 2)).reshape(-1, 4), scores.flatten(), iou)
     return torch.zeros_like(scores).flatten().scatter(0, index, 1.0).view_as(scores)
 
 
