@@ -14,6 +14,7 @@ from blemish import translation
 from blemish.dataset.read import FORMATS
 from blemish.errors import OptionError
 from blemish.methods.catalogue import list_methods, method_class
+from blemish.training.advice.rules import RULES
 from blemish.translation import language_name, languages, negotiate_language, translator
 
 SOURCE = Path(blemish.__file__).parent
@@ -39,12 +40,13 @@ def test_every_literal_text_is_translated(catalogue: Catalog) -> None:
     assert {text for text in found if text not in catalogue} == set()
 
 
-def test_methods_their_options_and_layouts_of_data_sets_are_translated(catalogue: Catalog) -> None:
+def test_methods_options_advice_and_layouts_of_data_sets_are_translated(catalogue: Catalog) -> None:
     """What pages show of them: these texts reach `t(...)` as values."""
     found = {layout.description for layout in FORMATS.values() if layout.write is not None}
     for info in list_methods():
         found.add(info.summary)
         found |= {field.description or "" for field in method_class(info.name).Options.model_fields.values()}
+    found |= {rule.message.text for rule in RULES}
     assert {text for text in found if text and text not in catalogue} == set()
 
 

@@ -18,6 +18,7 @@ from blemish.cli.options import (
 )
 from blemish.errors import OptionError
 from blemish.imaging.tiling import tile_boxes
+from blemish.translation import ENGLISH, languages, translator
 
 if TYPE_CHECKING:
     from blemish.training.advice.plan import Plan
@@ -43,6 +44,9 @@ def plan(
     good: GoodOption = None,
     unlabelled: UnlabelledOption = "unknown",
     probe: Annotated[bool, typer.Option(help="measurement of the first methods' cost on this machine")] = True,
+    language: Annotated[
+        str, typer.Option(metavar="|".join(languages()), help="language of the plan's explanations")
+    ] = ENGLISH,
     json: JsonOption = None,
 ) -> None:
     """Recommend for DATA a method, image size and tiles, with time, memory, latency and the benefit of more images."""
@@ -51,6 +55,7 @@ def plan(
             raise OptionError(f"--{name} {value:g}: give a share between 0 and 1")
     if out.suffix.lower() not in (".yaml", ".yml"):
         raise OptionError(f"--out {out}: a plan is YAML; give a name that ends in .yaml")
+    translator(language)  # an unknown one is refused before anything is measured
     with needs_extra("train"):
         from blemish.training.advice.plan import TOP, advise, make_plan, probe_top, write_plan
     from blemish.dataset.read import read_dataset
@@ -75,6 +80,7 @@ def plan(
         seed=seed,
         false_alarm=false_alarm,
         escape=escape_rate,
+        language=language,
     )
     try:
         write_plan(made, out)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from blemish.errors import BlemishError, DataError
 from blemish.files import write_atomic
 from blemish.station.models import now
+from blemish.translation import ENGLISH
 
 log = logging.getLogger("blemish.station")
 JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]
@@ -258,13 +259,13 @@ def query_methods() -> list[dict[str, Any]]:
     return methods
 
 
-def query_plan(data: Path, file: Path) -> dict[str, Any]:
+def query_plan(data: Path, file: Path, language: str = ENGLISH) -> dict[str, Any]:
     """The advisor's plan for a data set, also written to `file`: methods with estimates, measured on this machine.
 
     Raises DataError where the data cannot be read, or no method can be trained on them.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    plan: dict[str, Any] = _query("plan", str(data), "--out", str(file), "--json", "-")
+    plan: dict[str, Any] = _query("plan", str(data), "--out", str(file), "--language", language, "--json", "-")
     return plan
 
 

@@ -33,6 +33,7 @@ from blemish.training.advice.probe import RunEstimate, estimate, images_shown, p
 from blemish.training.advice.rules import MAX_DARK, RULES, AdviceRule
 from blemish.training.learn.run import read_config
 from blemish.training.train import train
+from blemish.translation import Message
 
 ROWS = Path(__file__).parents[3] / "benchmarks" / "rows"
 
@@ -84,7 +85,7 @@ def test_points_add_up_and_order_the_ranking(good_only):
 
 
 def test_methods_that_cannot_be_trained_are_not_ranked(good_only):
-    everything = AdviceRule("all", lambda f: True, "a wish", points=dict.fromkeys(METHODS, 1))
+    everything = AdviceRule("all", lambda f: True, Message("a wish"), points=dict.fromkeys(METHODS, 1))
     ranked = {r.method for r in advise_fingerprint(good_only, [everything]).ranking}
     assert ranked == {name for name in METHODS if method_class(name).info.requires == ("good",)}
     truth = {
@@ -230,7 +231,7 @@ def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
     (tmp_path / "unsplit.csv").write_text("\n".join(lines) + "\n")
     dataset = read_dataset(tmp_path / "unsplit.csv", root=str(tiny_data.folder))
     assert not any(s.split for s in dataset.samples)
-    everything = AdviceRule("all", lambda f: True, "a wish", points={"unet": 1})
+    everything = AdviceRule("all", lambda f: True, Message("a wish"), points={"unet": 1})
     advice = advise(dataset, seed=1)
     found, split = advice.fingerprint, ensure_splits(dataset, 1, need_defects_in_training=True)
     assert found.defective_training == sum(bool(s.defective) for s in split.split("train").samples) < found.defects
@@ -344,3 +345,17 @@ def test_cracks_of_long_images_are_looked_at_in_tiles(tmp_path):
     view = advised_options(advice, advice.method, {}).get("image_size", 256)
     assert advised_settings(advice)["tiling"]["width"] <= 500
     assert 3 * view / advised_settings(advice)["tiling"]["width"] > 1.5
+
+
+def test_a_plan_explains_itself_in_another_language(good_only):
+    """The same plan and numbers; only the sentences differ."""
+    advice = advise_fingerprint(replace(good_only, small_defect_side=6.0, height=4000, width=500, good_training=60))
+    english, chinese = make_plan("data", advice, {}), make_plan("data", advice, {}, language="zh")
+    assert chinese.train == english.train
+    for key in ("because", "settings", "more_data"):
+        for one, other in zip(english.about[key], chinese.about[key], strict=True):
+            assert other != one
+            assert not other.isascii()
+            assert sorted(re.findall(r"[0-9.]+", other)) == sorted(re.findall(r"[0-9.]+", one))
+    with pytest.raises(OptionError, match="unknown language"):
+        make_plan("data", advice, {}, language="xx")

@@ -99,7 +99,7 @@ class TrainingForm:
         file = self.page.station.settings.jobs.resolve() / "plans" / f"{uuid.uuid4().hex[:12]}.yaml"
         self.advise.props("loading")
         try:
-            plan = await asyncio.to_thread(query_plan, self.path, file)
+            plan = await asyncio.to_thread(query_plan, self.path, file, self.page.language)
         finally:
             self.advise.props(remove="loading")
         self.plan, self.plan_file = plan, file

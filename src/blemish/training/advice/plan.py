@@ -1,7 +1,7 @@
 """The advisor: from a dataset's fingerprint, by the table of rules, to a plan to read, edit and run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from blemish.training.learn.prepare import suits_cross_fitting
 from blemish.training.learn.run import DEFAULT_FOLDS, RunConfig
 from blemish.training.learn.supervision import learns_from_good_only
 from blemish.training.ship.calibrate import min_good_images
+from blemish.translation import ENGLISH, Message, Translate, translator
 
 HELD_OUT = 0.2  # share of the good images that calibrates where the data have no validation images
 OVERLAP = 0.25  # of tiles
@@ -183,8 +184,14 @@ def make_plan(
     seed: int = 0,
     false_alarm: float = 0.01,
     escape: float = 0.01,
+    language: str = ENGLISH,
 ) -> Plan:
-    """The plan for the first method; `escape` is the escape rate that more data should prove."""
+    """The plan for the first method; `escape` is the escape rate that more data should prove.
+
+    `language` is that of the explanations; raises OptionError for one without a catalogue.
+    """
+    t = translator(language)
+    reasons = {rule.name: _say(rule.message, t) for rule in advice.rules}
     options = advised_options(advice, advice.method, {})
     train = {
         "data": data,
@@ -199,11 +206,11 @@ def make_plan(
         "false_alarm": false_alarm,
     }
     about = {
-        "because": list(advice.ranking[0].reasons),
-        "warnings": [rule.reason for rule in advice.rules if rule.warns],
-        "worth_trying": [rule.reason for rule in advice.rules if rule.suggests],
-        "settings": _settings_lines(advice),
-        "more_data": more_data(_tested(advice), false_alarm, escape, method_class(advice.method)),
+        "because": [reasons[name] for name in advice.ranking[0].rules],
+        "warnings": [reasons[rule.name] for rule in advice.rules if rule.warns],
+        "worth_trying": [reasons[rule.name] for rule in advice.rules if rule.suggests],
+        "settings": _settings_lines(advice, reasons),
+        "more_data": more_data(_tested(advice), false_alarm, escape, method_class(advice.method), t),
         "ranking": [
             {
                 "method": ranked.method,
@@ -211,7 +218,7 @@ def make_plan(
                 "answers": list(ranked.answers),
                 **({"estimate": estimates[ranked.method].rounded()} if ranked.method in estimates else {}),
                 "rules": dict(ranked.rules),
-                "reasons": list(ranked.reasons),
+                "reasons": [reasons[name] for name in ranked.rules],
             }
             for ranked in advice.ranking
         ],
@@ -239,8 +246,15 @@ def is_cross_fitted(found: Fingerprint, method: type[Method]) -> bool:
     return "val" not in found.splits_given and suits_cross_fitting(method, found.good_training + found.good_validation)
 
 
-def more_data(found: Fingerprint, false_alarm: float, escape: float, method: type[Method] | None = None) -> list[str]:
+def more_data(
+    found: Fingerprint,
+    false_alarm: float,
+    escape: float,
+    method: type[Method] | None = None,
+    t: Translate | None = None,
+) -> list[str]:
     """The effect of more images, one line each, for a training of a method with the default calibration."""
+    t = t or translator(ENGLISH)
     lines = []
     needed = min_good_images(false_alarm)
     held, given = found.good_validation, "val" in found.splits_given
@@ -249,36 +263,50 @@ def more_data(found: Fingerprint, false_alarm: float, escape: float, method: typ
         held += found.good_training
     if crossed and held < needed:
         lines.append(
-            f"a false-alarm rate of {false_alarm:g} can be promised from {needed} held-out good images; cross-fitting "
-            f"holds out each of the {held} once: {needed - held} more good images"
-        )
+            t(
+                "a false-alarm rate of {rate:g} can be promised from {needed} held-out good images; cross-fitting "
+                "holds out each of the {held} once: {more} more good images",
+                rate=false_alarm, needed=needed, held=held, more=needed - held,
+            )
+        )  # fmt: skip
     elif found.good_training and held < needed:
         more = needed - held if given else math.ceil((needed - held) / HELD_OUT)
-        where = "good validation images" if given else f"good images ({HELD_OUT:.0%} are held out)"
+        where = t("good validation images") if given else t("good images ({share:.0%} are held out)", share=HELD_OUT)
         other = ""
         if found.good_training + (0 if given else held) >= needed:
-            other = "; or train with --calibration cross-fitted, which holds out each of them once"
-        lines.append(
-            f"a false-alarm rate of {false_alarm:g} can be promised from {needed} held-out good images, and there are "
-            f"{held}: {more} more {where}{other}"
-        )
+            other = t("; or train with --calibration cross-fitted, which holds out each of them once")
+        line = t(
+            "a false-alarm rate of {rate:g} can be promised from {needed} held-out good images, and there are {held}: "
+            "{more} more {where}",
+            rate=false_alarm, needed=needed, held=held, more=more, where=where,
+        )  # fmt: skip
+        lines.append(line + other)
     elif found.good_training:
-        lines.append(f"{held} held-out good images are enough to promise a false-alarm rate of {false_alarm:g}")
+        lines.append(
+            t("{held} held-out good images are enough to promise a false-alarm rate of {rate:g}", held=held,
+              rate=false_alarm)
+        )  # fmt: skip
     wanted, there = required_parts(escape), found.defects_test
     if there:
         proven = clopper_pearson(0, there, 0.90)[1]
-        lines.append(
-            f"{there} defective test images prove an escape rate of at most {proven:.1%} with 95 % confidence, if none "
-            f"escapes; to prove {escape:g} takes {wanted}" + (f": {wanted - there} more" if wanted > there else "")
-        )
+        line = t(
+            "{there} defective test images prove an escape rate of at most {proven:.1%} with 95 % confidence, if none "
+            "escapes; to prove {escape:g} takes {wanted}",
+            there=there, proven=proven, escape=escape, wanted=wanted,
+        )  # fmt: skip
+        lines.append(line + (t(": {number} more", number=wanted - there) if wanted > there else ""))
     else:
         lines.append(
-            f"without defective test images no escape rate is proven; {wanted} without an escape prove {escape:g}"
-        )
+            t("without defective test images no escape rate is proven; {wanted} without an escape prove {escape:g}",
+              wanted=wanted, escape=escape)
+        )  # fmt: skip
     short = {name: FEW - count for name, count in found.defects_training.items() if count < FEW}
     if short:
-        named = ", ".join(f"{more} more of {name}" for name, more in short.items())
-        lines.append(f"from {FEW} training images of a class, its defects count as known rather than few: {named}")
+        named = ", ".join(t("{number} more of {name}", number=more, name=name) for name, more in short.items())
+        lines.append(
+            t("from {few} training images of a class, its defects count as known rather than few: {named}", few=FEW,
+              named=named)
+        )  # fmt: skip
     return lines
 
 
@@ -306,14 +334,18 @@ def read_plan(path: Path) -> dict[str, Any]:
     return train
 
 
-def _settings_lines(advice: Advice) -> list[str]:
+def _say(message: Message, t: Translate) -> str:
+    return t(message.text, **message.values)
+
+
+def _settings_lines(advice: Advice, reasons: Mapping[str, str]) -> list[str]:
     """Settings with their reasons; a setting is listed under the last rule that determines it."""
     given = [(rule, rule.settings(advice.fingerprint)) for rule in advice.rules if rule.settings is not None]
     last = {key: rule.name for rule, settings in given for key in settings}
     lines = []
     for rule, settings in given:
         own = ", ".join(f"{key} {value}" for key, value in settings.items() if last[key] == rule.name)
-        lines += [f"{own}: {rule.reason}"] if own else []
+        lines += [f"{own}: {reasons[rule.name]}"] if own else []
     return lines
 
 

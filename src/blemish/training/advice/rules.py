@@ -13,6 +13,7 @@ from typing import Any
 from blemish.dataset.fingerprint import LONG, Fingerprint
 from blemish.dataset.sample import FEW
 from blemish.training.advice.measured_points import POINTS
+from blemish.translation import Message
 
 MAX_DARK = 1 / 8  # of full scale: images without a brighter pixel do not use their bits
 MULTI_LABEL_SHARE = 0.1  # of the defective images: from here on several classes in one image are common
@@ -51,12 +52,17 @@ class Evidence:
 class AdviceRule:
     name: str
     when: Callable[[Fingerprint], bool]
-    reason: str
+    message: Message
     evidence: tuple[Evidence, ...] = ()
     points: dict[str, int] = field(default_factory=dict)  # method -> points
     settings: Callable[[Fingerprint], dict[str, Any]] | None = None  # of the run: image_size, tile, channels
     warns: bool = False
     suggests: bool = False  # the reason says what else to try
+
+    @property
+    def reason(self) -> str:
+        """In English."""
+        return str(self.message)
 
 
 def shows_several_classes(f: Fingerprint) -> bool:
@@ -190,77 +196,91 @@ RULES: tuple[AdviceRule, ...] = (
     AdviceRule(
         "good images",
         lambda f: "good" in f.training_annotations,
-        "there are good training images; a memory bank has nothing to tune and is ready after one pass",
+        Message("there are good training images; a memory bank has nothing to tune and is ready after one pass"),
         GOOD_IMAGES,
         POINTS["good images"],
     ),
     AdviceRule(
         "no or few labelled defects",
         few_or_no_defects,
-        f"fewer than {ENOUGH} defective training images: a network trained on them would memorise them",
+        Message(
+            "fewer than {number} defective training images: a network trained on them would memorise them",
+            {"number": ENOUGH},
+        ),
         MIXED,
         points=dict.fromkeys(POINTS["good images"], FEW_DEFECTS_POINTS),
     ),
     AdviceRule(
         "some labelled defects",
         lambda f: 0 < f.defective_training < ENOUGH and "good" in f.training_annotations,
-        "the few labelled defects can be used: try supersimplenet too, one network that is trained on good images, "
-        "noise and these",
+        Message(
+            "the few labelled defects can be used: try supersimplenet too, one network that is trained on good images, "
+            "noise and these"
+        ),
         MIXED,
         suggests=True,
     ),
     AdviceRule(
         "few good images",
         lambda f: 0 < f.good_training < MANY_GOOD,
-        f"fewer than {MANY_GOOD} good images: a bank of single patches needs fewer than a fitted distribution",
+        Message(
+            "fewer than {number} good images: a bank of single patches needs fewer than a fitted distribution",
+            {"number": MANY_GOOD},
+        ),
         FEW_GOOD_IMAGES,
         points={"patchcore": 10, "padim": -10, "efficientad": -5, "fastflow": -5, "autoencoder": -4, "vae": -4},
     ),
     AdviceRule(
         "aligned",
         lambda f: f.aligned and f.good_training > 0,
-        "the images are aligned, which suits a model with separate statistics for each position",
+        Message("the images are aligned, which suits a model with separate statistics for each position"),
         ALIGNMENT,
         points={"padim": 6, "siamese": 4},
     ),
     AdviceRule(
         "not aligned",
         lambda f: not f.aligned and f.good_training > 0,
-        "the images are not aligned: a method that compares positions sees differences that are no defects",
+        Message("the images are not aligned: a method that compares positions sees differences that are no defects"),
         ALIGNMENT,
         points={"padim": -20, "siamese": -10},
     ),
     AdviceRule(
         "masks of defects",
         masks_given,
-        f"masks of {ENOUGH} defective images, or no other annotation: a segmenter learns what the defects are, where "
-        "and how much",
+        Message(
+            "masks of {number} defective images, or no other annotation: a segmenter learns what the defects are, "
+            "where and how much",
+            {"number": ENOUGH},
+        ),
         points={"deeplabv3plus": 100, "fpn": 98, "unet": 96, "multitask": 92, "fcn": 84, "segan": 60, "patchcore": 20},
     ),
     AdviceRule(
         "boxes of defects",
         boxes_given,
-        "defects are annotated with boxes: a detector learns what they are and where",
+        Message("defects are annotated with boxes: a detector learns what they are and where"),
         BOXES,
         points=POINTS["boxes of defects"],
     ),
     AdviceRule(
         "labels only",
         labels_only,
-        "only whole images are labelled: a classifier learns what the defect is",
+        Message("only whole images are labelled: a classifier learns what the defect is"),
         LABELS,
         points=POINTS["labels only"],
     ),
     AdviceRule(
         "labels in addition to boxes or masks",
         lambda f: f.rarest >= FEW and "label" in f.training_annotations and not labels_only(f),
-        f"every class has {FEW} images or more, so a classifier suits where only the class matters",
+        Message(
+            "every class has {number} images or more, so a classifier suits where only the class matters",
+            {"number": FEW},
+        ),
         points={"classifier": 76, "feature-classifier": 68, "cascade": 50},
     ),
     AdviceRule(
         "few images of a class",
         lambda f: 0 < f.rarest < 10,
-        "a class has fewer than 10 images: comparing with examples needs fewer than fitting a layer",
+        Message("a class has fewer than 10 images: comparing with examples needs fewer than fitting a layer"),
         HANDFUL,
         points={"prototypical": 60, "matching": 50, "feature-classifier": 10},
     ),
@@ -268,38 +288,46 @@ RULES: tuple[AdviceRule, ...] = (
     AdviceRule(
         "channels",
         lambda f: f.channels not in (1, 3),
-        "the images have other channels than grey or RGB, and all of them are used",
+        Message("the images have other channels than grey or RGB, and all of them are used"),
         CHANNELS,
         settings=lambda f: {"channels": f.channels},
     ),
     AdviceRule(
         "long images",
         is_cut_into_squares,
-        "images are twice as long as wide or more: square tiles keep the shape and the detail of defects",
+        Message("images are twice as long as wide or more: square tiles keep the shape and the detail of defects"),
         LONG_IMAGES,
         settings=square_tiles,
     ),
     AdviceRule(
         "small defects",
         lambda f: small_defects(f) and not tiny_defects(f),
-        f"small defects would have fewer than {MIN_DEFECT_PX:.0f} px at an input size of {DEFAULT_VIEW}: a larger one "
-        "shows them",
+        Message(
+            "small defects would have fewer than {side:.0f} px at an input size of {view}: a larger one shows them",
+            {"side": MIN_DEFECT_PX, "view": DEFAULT_VIEW},
+        ),
         SMALL_DEFECTS,
         settings=larger_view,
     ),
     AdviceRule(
         "tiny defects",
         tiny_defects,
-        f"small defects would have fewer than {MIN_DEFECT_PX:.0f} px even at an input size of {MAX_VIEW}: tiles show "
-        "them, or at least that size where only whole images are labelled",
+        Message(
+            "small defects would have fewer than {side:.0f} px even at an input size of {view}: tiles show them, or at "
+            "least that size where only whole images are labelled",
+            {"side": MIN_DEFECT_PX, "view": MAX_VIEW},
+        ),
         LARGE_IMAGES,
         settings=tiles,
     ),
     AdviceRule(
         "large images",
         large_image_unknown_defects,
-        f"images are more than {LARGE} times the input size and the size of defects is unknown: tiles miss fewer, or a "
-        "large input size where only whole images are labelled",
+        Message(
+            "images are more than {number} times the input size and the size of defects is unknown: tiles miss fewer, "
+            "or a large input size where only whole images are labelled",
+            {"number": LARGE},
+        ),
         LARGE_IMAGES,
         settings=tiles,
     ),
@@ -307,8 +335,11 @@ RULES: tuple[AdviceRule, ...] = (
     AdviceRule(
         "few defects with masks",
         lambda f: 0 < f.rarest < FEW and f.masked_training > 0 and "good" in f.training_annotations,
-        "real defects can be pasted on many good surfaces: try --synthetic with a specification of one step, "
-        "{kind: paste}, and compare with training without; classifiers gain, segmenters sometimes",
+        Message(
+            "real defects can be pasted on many good surfaces: try --synthetic with a specification of one step, "
+            "{step}, and compare with training without; classifiers gain, segmenters sometimes",
+            {"step": "{kind: paste}"},
+        ),
         PASTED_DEFECTS,
         suggests=True,
     ),
@@ -317,33 +348,42 @@ RULES: tuple[AdviceRule, ...] = (
         "too rare a class",
         lambda f: any(f.labelled_training.get(name, 0) < MIN_OF_CLASS for name in f.defects_training)
         and not shows_several_classes(f),
-        f"a class has fewer than {MIN_OF_CLASS} training images that show it alone: methods that learn labels cannot "
-        "learn it; add some, or leave the class out",
+        Message(
+            "a class has fewer than {number} training images that show it alone: methods that learn labels cannot "
+            "learn it; add some, or leave the class out",
+            {"number": MIN_OF_CLASS},
+        ),
         warns=True,
     ),
     AdviceRule(
         "duplicates across splits",
         lambda f: f.duplicates_across_splits > 0,
-        "nearly the same image is in two splits, so metrics may be too good; see `blemish data audit`",
+        Message("nearly the same image is in two splits, so metrics may be too good; see `blemish data audit`"),
         warns=True,
     ),
     AdviceRule(
         "unused bits",
         lambda f: f.bits == 16 and f.brightest < MAX_DARK,
-        f"no pixel is brighter than {MAX_DARK:.1%} of full scale, as with 12 bits in files of 16: networks see such "
-        "images nearly black; scale them to the full range, here and on the line",
+        Message(
+            "no pixel is brighter than {share:.1%} of full scale, as with 12 bits in files of 16: networks see such "
+            "images nearly black; scale them to the full range, here and on the line",
+            {"share": MAX_DARK},
+        ),
         warns=True,
     ),
     AdviceRule(
         "unreadable",
         lambda f: f.unreadable > 0,
-        "files cannot be read; see `blemish data audit`",
+        Message("files cannot be read; see `blemish data audit`"),
         warns=True,
     ),
     AdviceRule(
         "sizes from test",
         lambda f: f.sizes_from_test and f.small_defect_side is not None,
-        "the sizes of defects are those of test images, since there are no others; they only determine the input size",
+        Message(
+            "the sizes of defects are those of test images, since there are no others; they only determine the input "
+            "size"
+        ),
         warns=True,
     ),
 )  # fmt: skip
