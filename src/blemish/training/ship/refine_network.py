@@ -21,8 +21,8 @@ OPSET = 17
 class RefineNetwork(nn.Module):
     """Probabilities (N, 1, H, W) of the defect from the inputs (N, INPUTS, H, W): a U-Net (Ronneberger et al. 2015).
 
-    Deviations: four halvings by strides, up to 32 channels, and batch normalisation, since it has to be taught in a
-    minute; the inputs themselves, rather than features of them, are joined at full resolution.
+    Deviations: four halvings by strides, up to 32 channels, and batch normalisation, since it has to be taught in two
+    minutes; the inputs themselves, rather than features of them, are joined at full resolution.
     """
 
     def __init__(self) -> None:
