@@ -23,8 +23,8 @@ from blemish.inspection.engine_certificate import measure_latency
 from blemish.training.ship.compress import compress
 
 
-def judge(inspector: Inspector, dataset: Dataset) -> tuple[dict[Path, str], float | None, float | None]:
-    """Verdicts by image, AUROC and pixel AP."""
+def judge(inspector: Inspector, dataset: Dataset) -> tuple[dict[Path, str], dict[str, float | None]]:
+    """Verdicts by image, and the figures that 8 bits may lower."""
     verdicts: dict[Path, str] = {}
     metrics = evaluate(
         inspector,
@@ -32,8 +32,11 @@ def judge(inspector: Inspector, dataset: Dataset) -> tuple[dict[Path, str], floa
         speed=False,
         on_inspection=lambda sample, result: verdicts.update({sample.image: str(result.verdict)}),
     ).metrics
-    auroc = None if metrics.image is None or metrics.image.auroc is None else metrics.image.auroc.value
-    return verdicts, auroc, None if metrics.pixel is None else metrics.pixel.ap
+    return verdicts, {
+        "AUROC": None if metrics.image is None or metrics.image.auroc is None else metrics.image.auroc.value,
+        "pixel AP": None if metrics.pixel is None else metrics.pixel.ap,
+        "box mAP50": None if metrics.boxes is None else metrics.boxes.map50,
+    }
 
 
 def arrow(before: float | None, after: float | None) -> str:
@@ -66,7 +69,7 @@ def main() -> None:
                 print(f"{bundle}: {error}")
                 continue
             small = Inspector.open(out, engine=arguments.engine, threads=arguments.threads)
-            (verdicts, auroc, ap), (others, new_auroc, new_ap) = judge(source, test), judge(small, test)
+            (verdicts, figures), (others, new_figures) = judge(source, test), judge(small, test)
             batch = source.prepare(test.samples[0])[:1]
             int8_ms, float_ms = measure_latency(small.engine, source.engine, batch)
         rows.append(
@@ -79,8 +82,7 @@ def main() -> None:
                 "ms, int8": round(int8_ms, 1),
                 "times as fast": round(float_ms / int8_ms, 2),
                 "graph, MB": f"{made.graph_bytes[0] / 1e6:.1f} → {made.graph_bytes[1] / 1e6:.1f}",
-                "AUROC": arrow(auroc, new_auroc),
-                "pixel AP": arrow(ap, new_ap),
+                **{name: arrow(value, new_figures[name]) for name, value in figures.items()},
                 "verdicts changed": sum(verdicts[name] != others.get(name) for name in verdicts),
             }
         )

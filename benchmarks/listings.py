@@ -233,6 +233,7 @@ LISTINGS = {
             "graph, MB",
             "AUROC",
             "pixel AP",
+            "box mAP50",
             "verdicts changed",
         ),
         order=("method", "engine"),

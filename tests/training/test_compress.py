@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 from graphs import make_bundle, model
 from onnx import helper
 
@@ -11,10 +12,13 @@ from blemish.dataset.read import read_dataset
 from blemish.errors import ExportError, OptionError
 from blemish.imaging.read import write_image
 from blemish.inspection.bundle import open_bundle
+from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Compression, Decision
+from blemish.inspection.manifest import Compression, Decision, InputSpec
+from blemish.methods.detection.ssd import SSD, SSDOptions
 from blemish.training.ship import compress as compressing
 from blemish.training.ship.compress import compress, find_loss
+from blemish.training.ship.export import export_graph
 from blemish.training.ship.quantise import float_convolutions, quantise_graph
 
 pytest.importorskip("nncf")
@@ -92,6 +96,24 @@ def test_only_the_convolutions_become_integers():
         quantise_graph(no_features.SerializeToString(), batches)
 
 
+def test_the_last_layers_of_a_detectors_heads_and_its_suppression_stay_in_float():
+    torch.manual_seed(0)
+    options = SSDOptions(backbone="test_resnet", weights="random", image_size=64, width=8, frozen_stride=2)
+    graph = export_graph(SSD(options, ("good", "pit")), InputSpec(channels=3, height=64, width=64))
+    convolutions = [node.name for node in onnx.load_from_string(graph).graph.node if node.op_type == "Conv"]
+    kept = float_convolutions(onnx.load_from_string(graph))
+    assert kept == {name for name in convolutions if "/head/" in name}
+    batches = [np.random.default_rng(seed).random((1, 3, 64, 64), np.float32) for seed in range(4)]
+    quantised = quantise_graph(graph, batches)
+    made_by = {name: node for node in onnx.load_from_string(quantised).graph.node for name in node.output}
+    for node in made_by.values():
+        if node.op_type in ("Conv", "NonMaxSuppression", "TopK", "Softmax"):
+            integers = {made_by[name].op_type for name in node.input if name in made_by} & {"DequantizeLinear"}
+            assert bool(integers) == (node.op_type == "Conv" and node.name not in kept), node.name
+    exact, coarse = (open_engine(own, "openvino", 1).run(batches[0]) for own in (graph, quantised))
+    np.testing.assert_allclose(coarse.box_scores, exact.box_scores, atol=0.1)
+
+
 def test_a_compressed_bundle_decides_alike_and_says_what_it_lost(bundle, images, tmp_path):
     out = tmp_path / "small.blemish"
     made = compress(bundle, out, data=images, engine="onnxruntime", max_verdict_changes=0.2)
@@ -142,6 +164,8 @@ def test_limits():
     slow = made.model_copy(update={"latency_ms": (10.0, 9.9)})
     assert any("does not pay" in line for line in compressing.describe(slow))
     assert not any("does not pay" in line for line in compressing.describe(made))
+    boxes = made.model_copy(update={"box_map50": (0.75, 0.745)})
+    assert "box mAP50 0.7500 → 0.7450" in compressing.describe(boxes)
 
 
 def test_ranges_reach_beyond_good_images():

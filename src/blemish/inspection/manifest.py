@@ -133,6 +133,7 @@ class Compression(FrozenModel):
     defective: int  # of these
     auroc: tuple[float, float] | None = None  # float32, int8; None without defective images
     pixel_ap: tuple[float, float] | None = None  # None without masks
+    box_map50: tuple[float, float] | None = None  # of a detector's boxes; None without such
     changed_verdicts: int
     max_auroc_loss: float  # limits that it was accepted with
     max_verdict_changes: float  # share of the images

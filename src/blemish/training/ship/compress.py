@@ -102,6 +102,7 @@ def compress(
         defective=sum(bool(sample.defective) for sample in images.compared.samples),
         auroc=_pair(_auroc(metrics), _auroc(new_metrics)),
         pixel_ap=_pair(_pixel_ap(metrics), _pixel_ap(new_metrics)),
+        box_map50=_pair(_box_map50(metrics), _box_map50(new_metrics)),
         changed_verdicts=changed,
         max_auroc_loss=max_auroc_loss,
         max_verdict_changes=max_verdict_changes,
@@ -192,6 +193,8 @@ def describe(compression: Compression) -> list[str]:
         lines.append("no defective image among them: what it costs in defects found is not known")
     if compression.pixel_ap is not None:
         lines.append("pixel AP {:.4f} → {:.4f}".format(*compression.pixel_ap))
+    if compression.box_map50 is not None:
+        lines.append("box mAP50 {:.4f} → {:.4f}".format(*compression.box_map50))
     if compression.speed_up < MIN_SPEED_UP:
         lines.append("it does not pay on this machine: keep the float32 bundle")
     return lines
@@ -258,6 +261,10 @@ def _auroc(metrics: MetricSet) -> float | None:
 
 def _pixel_ap(metrics: MetricSet) -> float | None:
     return None if metrics.pixel is None else metrics.pixel.ap
+
+
+def _box_map50(metrics: MetricSet) -> float | None:
+    return None if metrics.boxes is None else metrics.boxes.map50
 
 
 def _pair(before: float | None, after: float | None) -> tuple[float, float] | None:
