@@ -46,7 +46,9 @@ def connected(address: str, cores: int | None = None) -> Iterator[Any]:
         raise OptionError(
             f"no Ray cluster can be used at {address}: {reason}; start one with 'ray start --head', or say local"
         ) from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # what it shows with a traceback is raised as well
+            handler.setLevel(logging.CRITICAL + 1)
     try:
         yield ray
     finally:
