@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def send_parts(client: httpx.Client, data: Path) -> None:
-    """Parts in three lots; every second one is reviewed, as its annotation says, and the first of them are golden."""
+    """Parts in three lots; three of four are reviewed, as their annotation says, and the first of them are golden."""
     samples = [sample for sample in read_dataset(data).samples if sample.split in (None, "test")]
     good = [sample for sample in samples if sample.label == GOOD]
     defective = [sample for sample in samples if sample.label != GOOD][:: max(1, len(samples) // MAX_DEFECTIVE)]
@@ -74,7 +74,7 @@ def send_parts(client: httpx.Client, data: Path) -> None:
     for number, sample in enumerate(mixed):
         fields = {"part_id": f"A-{number + 101}", "lot": f"2024-{3 * number // len(mixed) + 1:02d}"}
         answer = client.post("/v1/inspections", files={"image": sample.image.read_bytes()}, data=fields).json()
-        if number % 3 and sample.label is not None:
+        if number % 4 and sample.label is not None:  # no multiple of the order, so that rejects wait for a review too
             client.post(f"/v1/inspections/{answer['id']}/reviews", json={"label": sample.label})
             if number < 12:
                 client.put(f"/v1/golden/{answer['id']}", json={"label": sample.label})
@@ -105,6 +105,17 @@ def shoot_pages(window: Browser, url: str, language: str, data: Path) -> None:
     window.open(f"{url}/training?path={data}")
     window.one("[data-name=gallery] .thumb")
     shoot(window, f"training-data-{language}")
+    window.click("[data-name=advise]")
+    window.until(lambda: window.all("[data-name=advice] tr"), 200)
+    window.click("[data-name=use-method]")
+    window.click("[data-name=options-panel] .q-item")
+    window.one("[data-name=option-form]")
+    shoot(window, f"training-form-{language}")
+    for name in ("compare-recipes", "offer-golden", "cameras"):
+        window.open(f"{url}/training")
+        window.click(f"[data-name={name}]")
+        window.one(".q-dialog .panel-title")
+        shoot(window, f"{name}-{language}")
     window.driver.get(f"{url}/nowhere")
     shoot(window, f"no-such-page-{language}")
     window.open(f"{url}/labelling")

@@ -498,6 +498,11 @@ def test_a_token_opens_the_pages_of_its_role_only(browser: Browser, serve: Any, 
     browser.open(f"{server.url}/review")
     assert browser.driver.current_url.endswith("/login?next=/review")
     browser.shoot("login")
+    browser.click("[data-name=language]", "中文")
+    browser.until(lambda: browser.driver.title == "登录 · blemish")
+    browser.click("[data-name=language]", "English")
+    browser.until(lambda: browser.driver.title == "Sign in · blemish")
+    assert browser.driver.current_url.endswith("/login?next=/review")
     browser.fill("token", "blm_wrong" + Keys.ENTER)
     browser.one("#sign-in-problem", "Invalid or revoked token.")
     browser.driver.get_log("browser")  # it contains the refusal

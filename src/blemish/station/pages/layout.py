@@ -103,11 +103,7 @@ def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iter
         _icon_button("help_outline", t("Help")).tooltip(t("Help")).props("data-name=help").on_click(
             lambda: show_help(page, path)
         )
-        for language in languages():
-            if language != page.language:
-                cookie = f"document.cookie='{LANGUAGE_COOKIE}={language};path=/;max-age=31536000;samesite=strict'"
-                button = ui.button(language_name(language)).props("flat dense color=white no-caps data-name=language")
-                button.on("click", js_handler=f"() => {{ {cookie}; location.reload() }}")
+        language_buttons(page.language, "white")
         if page.cookie is not None:
             leave = "() => fetch('/v1/session', {method: 'DELETE'}).then(() => location.assign('/login'))"
             _icon_button("logout", t("Sign out")).tooltip(t("Sign out")).on("click", js_handler=leave)
@@ -122,6 +118,15 @@ def line_layout(page: PageSession, title: str, path: str, recipe: str | None) ->
     _head(page, title, dark=True)
     with ui.element("main").classes("line-page"):
         yield
+
+
+def language_buttons(shown: str, colour: str) -> None:
+    """A button for each language but the one that is shown."""
+    for language in languages():
+        if language != shown:
+            cookie = f"document.cookie='{LANGUAGE_COOKIE}={language};path=/;max-age=31536000;samesite=strict'"
+            button = ui.button(language_name(language)).props(f"flat dense color={colour} no-caps data-name=language")
+            button.on("click", js_handler=f"() => {{ {cookie}; location.reload() }}")
 
 
 def _menu(page: PageSession, path: str) -> ui.element:

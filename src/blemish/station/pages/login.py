@@ -3,8 +3,9 @@
 from fastapi import Request
 from nicegui import ui
 
-from blemish.station.pages.layout import PRIMARY, STYLE
+from blemish.station.pages.layout import DARK_PRIMARY, PRIMARY, STYLE, language_buttons
 from blemish.station.pages.session import open_session
+from blemish.station.pages.widgets import div
 from blemish.station.station import Station
 
 # It goes to the REST API, whose response sets a cookie that no script can read.
@@ -24,10 +25,12 @@ _SIGN_IN = """async () => {
 
 
 def add(station: Station) -> None:
-    @ui.page("/login", title="Sign in · blemish")
+    @ui.page("/login")
     def login(request: Request) -> None:
         session = open_session(station, request)
         t = session.t
+        ui.page_title(f"{t('Sign in')} · blemish")
+        ui.dark_mode(session.dark)
         ui.add_head_html(f"<script>document.documentElement.lang = '{session.language}'</script>")
         script = (
             _SIGN_IN.replace("NEXT", repr(_own_path(request.query_params.get("next", "/"))))
@@ -37,7 +40,7 @@ def add(station: Station) -> None:
             .replace("AWAY", repr(t("The station does not answer.")))
         )
         ui.add_css(STYLE)
-        ui.colors(primary=PRIMARY)
+        ui.colors(primary=DARK_PRIMARY if session.dark else PRIMARY)
         page = ui.column().classes("page").style("max-width: 420px; padding-top: 12vh")
         with page, ui.element("section").classes("panel"):
             ui.label("blemish").style("font-size: 26px; font-weight: 700")
@@ -49,6 +52,9 @@ def add(station: Station) -> None:
             field.on("keydown.enter", js_handler=script)
             ui.button(t("Sign in")).props("no-caps").on("click", js_handler=script)
             ui.html('<div id="sign-in-problem" role="alert" style="color:#dc2626"></div>', sanitize=False)
+            with div("bar"):
+                ui.space()
+                language_buttons(session.language, "primary")
 
 
 def _own_path(path: str) -> str:

@@ -1,4 +1,6 @@
 // An image with its heat map, and a mask that is painted and erased with brush and polygon, by mouse, pen or finger.
+const READ = { willReadFrequently: true };  // strokes are undone and sent from its pixels
+
 export default {
   template: `
     <div class="mask-editor" style="position:relative; overflow:hidden; touch-action:none; user-select:none; line-height:0"
@@ -43,7 +45,7 @@ export default {
       for (const name of ["mask", "top"]) Object.assign(this.$refs[name], { width, height });
       const found = new Image();
       found.onload = () => {
-        const context = this.$refs.mask.getContext("2d");
+        const context = this.$refs.mask.getContext("2d", READ);
         context.imageSmoothingEnabled = !this.coloured;
         context.drawImage(found, 0, 0, width, height);
         if (this.coloured) return this.$emit("ready");
@@ -84,7 +86,7 @@ export default {
     radius() { return Math.max(0.5, this.size / 2); },
     remember() {
       const { width, height } = this.$refs.mask;
-      this.past.push([this.$refs.mask.getContext("2d").getImageData(0, 0, width, height), this.polygon]);
+      this.past.push([this.$refs.mask.getContext("2d", READ).getImageData(0, 0, width, height), this.polygon]);
       const kept = Math.min(20, Math.max(3, Math.floor(3e8 / (4 * width * height))));  // at most 300 MB
       if (this.past.length > kept) { this.past.shift(); this.forgotten = true; }
     },
@@ -135,7 +137,7 @@ export default {
       return new Promise((resolve) => {
         const found = new Image();
         found.onload = () => {
-          const { width, height } = this.$refs.mask, context = this.$refs.mask.getContext("2d");
+          const { width, height } = this.$refs.mask, context = this.$refs.mask.getContext("2d", READ);
           this.remember();
           context.imageSmoothingEnabled = false;
           context.drawImage(found, 0, 0, width, height);
@@ -148,7 +150,7 @@ export default {
     },
     leave() { this.cursor = null; this.paintTop(); },
     paint(draw) {
-      const context = this.$refs.mask.getContext("2d");
+      const context = this.$refs.mask.getContext("2d", READ);
       context.save();
       context.globalCompositeOperation = this.tool === "erase" ? "destination-out" : "source-over";
       context.strokeStyle = context.fillStyle = this.colour;
@@ -184,7 +186,7 @@ export default {
       if (this.polygon.length) this.polygon.pop();
       else if (this.past.length) {
         const [pixels, polygon] = this.past.pop();
-        this.$refs.mask.getContext("2d").putImageData(pixels, 0, 0);
+        this.$refs.mask.getContext("2d", READ).putImageData(pixels, 0, 0);
         if (this.tool === "polygon") this.polygon = polygon;  // its points can be moved again
         if (!this.past.length && !this.forgotten) { this.changed = false; }
       }
@@ -192,7 +194,7 @@ export default {
     },
     clear() {
       this.remember();
-      this.$refs.mask.getContext("2d").clearRect(0, 0, this.$refs.mask.width, this.$refs.mask.height);
+      this.$refs.mask.getContext("2d", READ).clearRect(0, 0, this.$refs.mask.width, this.$refs.mask.height);
       this.done();
     },
     paintTop() {
@@ -226,7 +228,7 @@ export default {
       const { width, height } = this.$refs.mask;
       const copy = Object.assign(document.createElement("canvas"), { width, height });
       const context = copy.getContext("2d");
-      const pixels = this.$refs.mask.getContext("2d").getImageData(0, 0, width, height);
+      const pixels = this.$refs.mask.getContext("2d", READ).getImageData(0, 0, width, height);
       for (let i = 0; i < pixels.data.length; i += 4) {
         const value = pixels.data[i + 3] > 127 ? 255 : 0;
         pixels.data.set([value, value, value, 255], i);
