@@ -2,8 +2,6 @@
 
 import json
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ from station_helpers import wait_until
 
 from blemish.cli import build_app
 from blemish.errors import DataError
-from blemish.station import jobs
 from blemish.station.jobs import BusyError, JobRunner, TrainingJob, compare_commands, train_commands
 
 
@@ -79,30 +76,6 @@ def test_jobs_run_commands_that_exist(tmp_path: Path) -> None:
             train_commands(tmp_path, None, [wrong], None)
         with pytest.raises(DataError, match="NAME=VALUE"):
             compare_commands(tmp_path, [], [wrong], "")
-
-
-def test_methods_are_listed_once_for_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def answer(*arguments: str) -> list[dict[str, str]]:
-        asked.append(arguments)
-        time.sleep(0.1)
-        return [{"name": "patchcore"}]
-
-    monkeypatch.setattr(jobs, "_query", answer)
-    jobs._list_methods.cache_clear()
-    try:
-        with ThreadPoolExecutor(4) as pages:
-            found = list(pages.map(lambda _: jobs.query_methods(), range(4)))
-    finally:
-        jobs._list_methods.cache_clear()
-    assert found == [[{"name": "patchcore"}]] * 4
-    assert asked == [("methods", "--json", "-")]
-
-
-def test_what_a_command_says_is_the_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere.*does not exist"):
-        jobs.query_plan(tmp_path / "nowhere", tmp_path / "plan.yaml")
 
 
 def test_progress_is_read_from_the_run_that_wrote_last(tmp_path: Path) -> None:

@@ -13,24 +13,21 @@ import uuid
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from blemish.errors import BlemishError, DataError
 from blemish.files import write_atomic
+from blemish.station.method_queries import MethodQueries
 from blemish.station.models import now
-from blemish.translation import ENGLISH
+from blemish.station.process_priority import lower_priority
 
 log = logging.getLogger("blemish.station")
 JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]
 MAX_LINES = 400  # of a job's output that are kept
-NICE = 10  # priority below that of the line's inspections
 END_S = 10.0  # from asking a process to end to killing it
-QUERY_S = 600  # for a command whose answer a page waits for
-_LISTING, _PLANNING = threading.Lock(), threading.Lock()
 _TAIL_BYTES = 4096  # of a progress file; a line has fewer
 
 
@@ -106,6 +103,7 @@ class JobRunner:
         self._jobs = {job.id: job for job in _load_jobs(folder)}
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
+        self.queries = MethodQueries()
 
     def all(self) -> list[TrainingJob]:
         return sorted(self._jobs.values(), key=lambda job: job.started, reverse=True)
@@ -141,6 +139,7 @@ class JobRunner:
             _end_process(process)
 
     def stop(self) -> None:
+        self.queries.stop()
         for job in self.all():
             self.cancel(job.id, "interrupted")
         if self._thread is not None:
@@ -183,14 +182,8 @@ def _start_process(arguments: list[str], folder: Path) -> "subprocess.Popen[str]
         errors="replace",
         start_new_session=True,
     )
-    _lower_priority(process)
+    lower_priority(process)
     return process
-
-
-def _lower_priority(process: "subprocess.Popen[str]") -> None:
-    if hasattr(os, "setpriority"):
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
 
 
 def _end_process(process: "subprocess.Popen[str]") -> None:
@@ -254,50 +247,3 @@ def plan_commands(plan: Path, data: Path) -> list[list[str]]:
     """The commands of a training by a plan of the advisor."""
     train = ["train", "--plan", str(plan), "--out", "{folder}/run"]
     return [train, ["report", "{folder}/run", str(data), "--out", "{folder}/report.html"]]
-
-
-def query_methods() -> list[dict[str, Any]]:
-    """The catalogue as `blemish methods` lists it, in a process of its own, because the station never imports torch.
-
-    It takes seconds of processor time, and so it is listed once for all pages. Raises DataError where training is not
-    installed.
-    """
-    with _LISTING:
-        return _list_methods()
-
-
-@cache
-def _list_methods() -> list[dict[str, Any]]:
-    methods: list[dict[str, Any]] = _query("methods", "--json", "-")
-    return methods
-
-
-def query_plan(data: Path, file: Path, language: str = ENGLISH) -> dict[str, Any]:
-    """The advisor's plan for a data set, also written to `file`: methods with estimates, measured on this machine.
-
-    One at a time, since two would measure each other. Raises DataError where the data cannot be read, or no method can
-    be trained on them.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _PLANNING:
-        plan: dict[str, Any] = _query("plan", str(data), "--out", str(file), "--language", language, "--json", "-")
-    return plan
-
-
-def _query(*arguments: str) -> Any:
-    """The JSON that a command of `blemish` prints; raises DataError with its message."""
-    command = [sys.executable, "-m", "blemish", *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
-        _lower_priority(process)
-        try:
-            answer, problems = process.communicate(timeout=QUERY_S)
-        except subprocess.TimeoutExpired as error:
-            process.kill()
-            raise DataError(f"'blemish {arguments[0]}' took longer than {QUERY_S} s") from error
-    if process.returncode:
-        lines = problems.split("\n")
-        first = next((i for i, line in enumerate(lines) if line.startswith("blemish: ")), 0)  # warnings stand before it
-        message = " ".join(" ".join(lines[first:]).split()).removeprefix("blemish: ")
-        raise DataError(message[:500] or f"'blemish {arguments[0]}' failed")
-    return json.loads(answer)

@@ -51,5 +51,6 @@ def add_pages(app: FastAPI, station: Station) -> None:
     add_page(station, "/dead-letters", "Refused results", dead_letters.build)
     add_page(station, "/reference", "API reference", partial(reference.build, app))
     nicegui_app.add_exception_handler(404, lambda request, error: not_found(station, request))
+    nicegui_app.on_shutdown(station.jobs.queries.stop)  # else the threads that wait for them hold up the end
     core.sio.eio.max_http_buffer_size = MAX_MESSAGE_BYTES
     ui.run_with(app, title="blemish", show_welcome_message=False, reconnect_timeout=10)

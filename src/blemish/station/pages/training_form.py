@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
 from blemish.station.auth import User
-from blemish.station.jobs import compare_commands, plan_commands, query_methods, query_plan, train_commands
+from blemish.station.jobs import compare_commands, plan_commands, train_commands
 from blemish.station.pages.option_form import OptionForm
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import alarm, choice_toggle, div, hint, panel
@@ -84,7 +84,7 @@ class TrainingForm:
         if self.catalogue is None:
             self.methods.props("loading")
             try:
-                self.catalogue = await asyncio.to_thread(query_methods)
+                self.catalogue = await asyncio.to_thread(self.page.station.jobs.queries.methods)
             finally:
                 self.methods.props(remove="loading")
         usable = {m["name"]: m["summary"] for m in self.catalogue if set(m["requires"]) <= self.annotations}
@@ -99,7 +99,7 @@ class TrainingForm:
         file = self.page.station.settings.jobs.resolve() / "plans" / f"{uuid.uuid4().hex[:12]}.yaml"
         self.advise.props("loading")
         try:
-            plan = await asyncio.to_thread(query_plan, self.path, file, self.page.language)
+            plan = await asyncio.to_thread(self.page.station.jobs.queries.plan, self.path, file, self.page.language)
         finally:
             self.advise.props(remove="loading")
         self.plan, self.plan_file = plan, file
