@@ -9,12 +9,14 @@ import pytest
 
 from blemish.dataset.sample import Dataset, Sample
 from blemish.geometry import connected_regions, mask_bounds
-from blemish.imaging.read import write_image
+from blemish.imaging.read import read_image, write_image
 from blemish.inspection.measure import measure
 from blemish.inspection.result import Inspection, Region, Verdict
 from blemish.inspection.uncertainty import with_uncertainty
+from blemish.methods.catalogue import method_class
 from blemish.training.ship.estimate_uncertainty import (
     TRIALS_PER_IMAGE,
+    estimate_uncertainty,
     held_out_good,
     uncertainty_from_annotations,
     uncertainty_from_trials,
@@ -30,10 +32,13 @@ class DilatingInspector:
         self.px, self.blind, self.manifest = (
             px,
             blind,
-            SimpleNamespace(template=False, input=SimpleNamespace(pixels=None)),
+            SimpleNamespace(template=False, input=SimpleNamespace(pixels=None), outputs=["anomaly_map"], tiling=None),
         )
 
     def inspect(self, image, valid=None):
+        """As an inspector's: one image, or an iterator over several samples."""
+        if isinstance(image, list):
+            return (self.inspect(read_image(sample.image)) for sample in image)
         changed = (np.abs(image.astype(int) - GREY).max(axis=2) > 6).astype(np.uint8)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * self.px + 1, 2 * self.px + 1))
         regions = []
@@ -93,6 +98,32 @@ def test_regions_that_kept_their_border_have_no_uncertainty_and_do_not_change_th
     measured = measure(np.ones((5, 12), bool))
     assert with_uncertainty(measured, known, refined=True).area_px_u is not None
     assert with_uncertainty(measured, known, refined=False) == measured
+
+
+def test_errors_on_synthetic_defects_are_expanded_and_annotated_ones_come_first(dataset, monkeypatch, tmp_path):
+    monkeypatch.setattr("blemish.training.ship.estimate_uncertainty.MAX_TRIALS", 160)
+    method, inspector = method_class("padim"), DilatingInspector(2)
+    expanded = estimate_uncertainty(method, inspector, dataset, 0)
+    monkeypatch.setattr("blemish.training.ship.estimate_uncertainty.REAL_DEFECTS", 1.0)
+    plain = estimate_uncertainty(method, inspector, dataset, 0)
+    for one, other in zip(expanded.errors["length"], plain.errors["length"], strict=True):
+        assert one.uncertainty == pytest.approx(5 * other.uncertainty, abs=1e-3)
+        assert one.bias == other.bias
+    samples = list(dataset.samples)
+    for number in range(25):
+        image, mask = np.full((SIDE, SIDE, 3), GREY, np.uint8), np.zeros((SIDE, SIDE, 1), np.uint8)
+        mask[40:60, 10 : 30 + number] = 255
+        image[mask[..., 0] > 0] = 250
+        write_image(tmp_path / f"defect-{number}.png", image)
+        write_image(tmp_path / f"mask-{number}.png", mask)
+        samples.append(
+            Sample(tmp_path / f"defect-{number}.png", label="line", mask=tmp_path / f"mask-{number}.png", split="val")
+        )
+    annotated = estimate_uncertainty(method, inspector, dataset.with_samples(samples), 0)
+    assert (annotated.source, annotated.found) == ("validation", 25)
+    assert annotated.errors["mean_width"][0].bias == pytest.approx(4 / 20, abs=0.05)  # 2 px on each side of 20
+    refined = estimate_uncertainty(method, inspector, dataset.with_samples(samples), 0, Eroding(2, 10**6))
+    assert refined.errors["mean_width"][0].bias == pytest.approx(0.0, abs=0.03)
 
 
 def test_nothing_found_gives_no_uncertainty(dataset):

@@ -1,13 +1,14 @@
 """Estimate how far a finished bundle's measurements are from the truth, on defects that it was not trained on.
 
 Methods trained on masks or boxes: on the annotated defects of the images that thresholds rest on. Methods trained on
-good images alone: on synthetic defects of exact masks, of two families that share neither shapes nor shading, on the
-good images for tuning, else of validation, else of training.
+good images alone: on the annotated defects of the validation images where enough of them are found, else on synthetic
+defects of exact masks, of two families that share neither shapes nor shading, on the good images for tuning, else of
+validation, else of training. Real defects are measured less truly than synthetic ones: those errors are expanded.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
 from typing import Literal
 
 from blemish.dataset.ground_truth import Instance, has_boxes, has_mask
@@ -16,6 +17,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import measure_image_geometry
 from blemish.evaluation.geometry_metrics import MeasuredDefect, match_geometry, paired_values
 from blemish.geometry import connected_regions, mask_bounds
+from blemish.imaging.read import read_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import MeasurementUncertainty
 from blemish.inspection.measure import RegionGeometry
@@ -30,6 +32,9 @@ MAX_TRIALS = 160  # synthetic defects of each family
 TRIALS_PER_IMAGE = 12  # of each family, on one good image
 FAMILIES: tuple[Family, ...] = ("taught", "judge")
 MAX_ANNOTATED = 400  # images with annotated defects
+# Errors on synthetic defects are expanded by so much. MVTec's pill chose it: of the lengths, widths and areas of its
+# real defects, by their masks, 33 to 47 % are within the range as it is, 82 % within 4 times, 90 to 94 % within 6 times.
+REAL_DEFECTS = 5.0
 LOCATING = {"anomaly_map", "class_map", "mask_scores", "boxes"}  # outputs of a graph that give regions
 
 log = logging.getLogger(__name__)
@@ -51,14 +56,16 @@ def estimate_uncertainty(
     manifest = inspector.manifest
     if not (LOCATING & set(manifest.outputs) or manifest.tiling is not None):
         return None
-    if learns_from_good_only(method):
-        return uncertainty_from_trials(inspector, dataset, seed, refiner)
-    if cross_fitted is not None:
+    if cross_fitted is not None and not learns_from_good_only(method):
         samples, results = cross_fitted
         return uncertainty_from_annotations(results, samples, cross_fitted=True)
     annotated = [s for s in dataset.split("val").samples if s.defective and (has_mask(s) or has_boxes(s))]
     annotated = annotated[:MAX_ANNOTATED]
-    return uncertainty_from_annotations(inspector.inspect(annotated), annotated) if annotated else None
+    inspected = _refined(inspector.inspect(annotated), annotated, refiner)
+    known = uncertainty_from_annotations(inspected, annotated) if annotated else None
+    if known is None and learns_from_good_only(method):
+        return uncertainty_from_trials(inspector, dataset, seed, refiner)
+    return known
 
 
 def uncertainty_from_trials(
@@ -77,7 +84,17 @@ def uncertainty_from_trials(
             if refiner is not None and result.heat_map is not None:
                 regions = refiner.refine(regions, trial.image, result.heat_map, result.valid)
             defects += measure_trial(trial, regions, result)
-    return summarize(defects, "synthetic")
+    known = summarize(defects, "synthetic")
+    return None if known is None else expand(known, REAL_DEFECTS)
+
+
+def expand(known: MeasurementUncertainty, factor: float) -> MeasurementUncertainty:
+    """The same with each uncertainty multiplied; biases and ratios stay those of the defects measured."""
+    errors = {
+        name: [one.model_copy(update={"uncertainty": round(factor * one.uncertainty, 4)}) for one in classes]
+        for name, classes in known.errors.items()
+    }
+    return known.model_copy(update={"errors": errors})
 
 
 def uncertainty_from_annotations(
@@ -92,6 +109,16 @@ def uncertainty_from_annotations(
             continue
         defects += geometry.defects if geometry is not None else []
     return summarize(defects, "cross-fitted" if cross_fitted else "validation")
+
+
+def _refined(results: Iterable[Inspection], samples: Sequence[Sample], refiner: Refiner | None) -> Iterator[Inspection]:
+    """The inspections of the samples with the regions that the bundle's refiner makes of theirs."""
+    for result, sample in zip(results, samples, strict=True):
+        if refiner is None or result.heat_map is None:
+            yield result
+        else:
+            regions = refiner.refine(result.regions, read_image(sample.image), result.heat_map, result.valid)
+            yield replace(result, regions=regions)
 
 
 def held_out_good(dataset: Dataset) -> list[Sample]:
