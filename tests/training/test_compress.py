@@ -96,6 +96,33 @@ def test_only_the_convolutions_become_integers():
         quantise_graph(no_features.SerializeToString(), batches)
 
 
+@pytest.mark.parametrize(("activation", "symmetric"), [("Relu", True), ("Sigmoid", False)])
+def test_what_reaches_below_zero_gets_a_zero_point(activation, symmetric):
+    """A convolution, x · sigmoid(x) or a rectifier, and two more convolutions."""
+    blur = np.full((1, 1, 3, 3), 1 / 9, np.float32)
+    active = helper.make_node(activation, ["first"], ["active"], name="active")
+    nodes = [
+        helper.make_node("Sub", ["images", "mean"], ["centred"], name="centre"),
+        conv("first", "centred", "blur"),
+        active,
+        *([] if symmetric else [helper.make_node("Mul", ["first", "active"], ["swish"], name="swish")]),
+        conv("second", "active" if symmetric else "swish", "blur"),
+        conv("last", "second", "blur"),
+        helper.make_node("Squeeze", ["last", "one"], ["anomaly_map"], name="map"),
+        helper.make_node("ReduceMax", ["anomaly_map"], ["anomaly_score"], axes=[1, 2], keepdims=0, name="score"),
+    ]
+    constants = [("blur", blur), ("mean", np.float32(0.5)), ("one", np.int64([1]))]
+    graph = model(nodes, {"anomaly_score": ["n"], "anomaly_map": ["n", "h", "w"]}, constants=constants)
+    rng = np.random.default_rng(0)
+    quantised = onnx.load_from_string(
+        quantise_graph(graph, [8 * rng.random((1, 1, 64, 64), np.float32) - 3.5 for _ in range(4)])
+    )
+    values = {entry.name: onnx.numpy_helper.to_array(entry) for entry in quantised.graph.initializer}
+    points = {node.input[0]: int(values[node.input[2]].flat[0]) for node in quantised.graph.node
+              if node.op_type == "QuantizeLinear"}  # fmt: skip
+    assert (points["active" if symmetric else "swish"] == 0) == symmetric, points
+
+
 def test_the_last_layers_of_a_detectors_heads_and_its_suppression_stay_in_float():
     torch.manual_seed(0)
     options = SSDOptions(backbone="test_resnet", weights="random", image_size=64, width=8, frozen_stride=2)

@@ -21,6 +21,9 @@ QUANTISED = "Conv"
 # From the first of these on, a graph no longer computes features but distances or probabilities of them.
 DISTANCES = ("MatMul", "Gemm", "Sqrt", "TopK", "ArgMin", "ArgMax", "Softmax")
 
+# Their values reach a little below zero: ranges with a zero point of their own are finer than symmetric ones.
+UNRECTIFIED = ("Sigmoid", "HardSigmoid", "HardSwish", "Erf", "Elu", "LeakyRelu", "PRelu", "Softplus", "Tanh")
+
 
 def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool = False) -> bytes:
     """The graph with 8-bit convolutions, whose ranges are those on prepared images (1, C, H, W).
@@ -39,6 +42,10 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool =
     if convolutions <= kept:
         raise ExportError("the graph has no convolutions to quantise; a smaller input size or backbone is faster")
     names = [entry.name for entry in model.graph.input]
+    before = convolution_inputs(model)
+    unrectified = any(
+        node.op_type in UNRECTIFIED and any(name in before for name in node.output) for node in model.graph.node
+    )
     settings = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
     if extremes:
         settings.activations_range_estimator_params = RangeEstimatorParametersSet.MINMAX
@@ -51,6 +58,7 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool =
                 model,
                 data,
                 subset_size=len(batches),
+                preset=nncf.QuantizationPreset.MIXED if unrectified else nncf.QuantizationPreset.PERFORMANCE,
                 ignored_scope=nncf.IgnoredScope(names=sorted(kept), types=others, validate=False),
                 advanced_parameters=settings,
             )
@@ -63,20 +71,20 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool =
 def float_convolutions(model: onnx.ModelProto) -> set[str]:
     """Names of the convolutions that are not to be quantised: behind distances, or with no other one behind them."""
     behind: set[str] = set()  # tensors
-    leads_on: set[str] = set()  # tensors that another convolution depends on
-    kept = set()
+    leads_on, kept = convolution_inputs(model), set()
     for node in model.graph.node:  # in the order of computation
         follows = any(name in behind for name in node.input)
         if follows or node.op_type in DISTANCES:
             behind.update(node.output)
-        if follows and node.op_type == QUANTISED:
+        if node.op_type == QUANTISED and (follows or not any(name in leads_on for name in node.output)):
             kept.add(node.name)
-    for node in reversed(model.graph.node):
-        last = not any(name in leads_on for name in node.output)
-        if node.op_type == QUANTISED:
-            if last:
-                kept.add(node.name)
-            leads_on.update(node.input)
-        elif not last:
-            leads_on.update(node.input)
     return kept
+
+
+def convolution_inputs(model: onnx.ModelProto) -> set[str]:
+    """Names of all tensors that a convolution depends on."""
+    found: set[str] = set()
+    for node in reversed(model.graph.node):
+        if node.op_type == QUANTISED or any(name in found for name in node.output):
+            found.update(node.input)
+    return found
