@@ -33,7 +33,7 @@ TRIALS_PER_IMAGE = 12  # of each family, on one good image
 FAMILIES: tuple[Family, ...] = ("taught", "judge")
 MAX_ANNOTATED = 400  # images with annotated defects
 # Errors on synthetic defects are expanded by so much. MVTec's pill chose it: of the lengths, widths and areas of its
-# real defects, by their masks, 33 to 47 % are within the range as it is, 82 % within 4 times, 90 to 94 % within 6 times.
+# real defects, by their masks, 33 to 47 % are within the range as it is, 82 % within 4 times, 90 to 94 % within 6.
 REAL_DEFECTS = 5.0
 LOCATING = {"anomaly_map", "class_map", "mask_scores", "boxes"}  # outputs of a graph that give regions
 
