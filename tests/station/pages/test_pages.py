@@ -626,7 +626,7 @@ def test_refused_results_are_shown_and_sent_again(browser: Browser, bundle_file:
             wait_until(lambda: len(HTTP.get(f"{server.url}/v1/dead-letters").json()) == 1)
             browser.open(server.url)
             browser.click("[data-name=state-sink] a")
-            assert "422" in browser.one("[data-name=letter]", "part 1").text
+            assert "HTTP 422" in browser.one("[data-name=letter]", "=p1").text
             browser.shoot("dead-letters")
             hook.refuses = {}
             browser.click("[data-name=send-again]")
