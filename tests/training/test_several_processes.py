@@ -51,7 +51,7 @@ NETWORK = {"backbone": "test_resnet", "weights": "random"}
     ("name", "options"),
     [
         ("ganomaly", {"steps": 6}),
-        ("f-anogan", {"steps": 6}),
+        ("f-anogan", {"gan_steps": 2, "steps": 6}),
         ("aae", {"steps": 6}),
         ("segan", {**NETWORK, "steps": 6}),
         ("efficientad", {**NETWORK, "steps": 6}),
