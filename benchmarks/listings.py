@@ -296,6 +296,22 @@ LISTINGS = {
         lambda row: "kills" in row,
         order=(),
     ),
+    "soak": Listing(
+        "station",
+        (
+            "soak, min",
+            "parts",
+            "parts a second",
+            "memory, MB",
+            "memory, % an hour",
+            "open files, first",
+            "open files, last",
+            "open files, most",
+        ),
+        lambda row: "soak, min" in row,
+        order=(),
+        heads=(("soak, min", "minutes"),),
+    ),
     "memory": Listing(
         "memory",
         ("method", "options", "images", "peak MB", "libraries alone MB", "bank", "fit, s", "trained on"),
