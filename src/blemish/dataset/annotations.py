@@ -135,8 +135,9 @@ def read_xml(path: Path) -> ElementTree.Element:
 def read_csv(path: Path, paths: Collection[str] = ()) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The columns of a CSV file with commas, semicolons or tabs, and its rows with their line numbers.
 
-    Cells are stripped of blanks, but for those of the columns `paths`: a file's name is any sequence of bytes, and
-    those that are no UTF-8 are read as `os.fsdecode` does. DataError for a file that is otherwise no CSV in UTF-8.
+    A row that ends early lacks its last cells: they are not there, rather than empty. Cells are stripped of blanks, but
+    for those of the columns `paths`: a file's name is any sequence of bytes, and those that are no UTF-8 are read as
+    `os.fsdecode` does. DataError for a file that is otherwise no CSV in UTF-8.
     """
     csv.field_size_limit(1 << 30)  # run lengths are long
     try:
@@ -145,7 +146,8 @@ def read_csv(path: Path, paths: Collection[str] = ()) -> tuple[list[str], list[t
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         rows = []
         for row in reader:
-            cells = {k: v or "" if k.strip().lower() in paths else (v or "").strip() for k, v in row.items() if k}
+            given = {k: v for k, v in row.items() if k and v is not None}
+            cells = {k: v if k.strip().lower() in paths else v.strip() for k, v in given.items()}
             "".join(v for k, v in cells.items() if k.strip().lower() not in paths).encode()
             rows.append((reader.line_num, cells))
         return list(reader.fieldnames or ()), rows

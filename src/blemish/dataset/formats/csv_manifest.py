@@ -71,7 +71,7 @@ def read(source: DataSource) -> list[Sample]:
             f"{path}: columns not understood are passed over: {', '.join(unknown)} (known: {', '.join(COLUMNS)})",
             stacklevel=2,
         )
-    table = [(f"{path}, line {number}", {names[k]: text for k, text in row.items()}) for number, row in rows]
+    table = [(f"{path}, line {number}", {name: row.get(k, "") for k, name in names.items()}) for number, row in rows]
     boxes = _box_files(path, base, [row for _, row in table])
     samples = [_read_row(where, row, base) for where, row in table]
     images = set[Path]()

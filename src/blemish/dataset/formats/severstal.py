@@ -32,8 +32,8 @@ def looks_like(path: Path) -> bool:
 def read(source: DataSource) -> list[Sample]:
     """Samples with a mask of run lengths for each row; images without a row, or with an empty one, are good.
 
-    Set aside: run lengths that do not fit their image, and rows of images that do not exist; any image without a row
-    may then be the one that is meant, and is unknown.
+    Set aside: run lengths that do not fit their image, rows without all cells, and rows of images that do not exist;
+    any image without a row may then be the one that is meant, and is unknown.
     """
     file = _csv_file(source.path)
     if file is None:
@@ -44,7 +44,7 @@ def read(source: DataSource) -> list[Sample]:
     folded = {fold_name(name): name for name in images} | {
         fold_name(image.stem): name for name, image in images.items()
     }
-    listed, missing = set[str](), list[str]()
+    listed, missing, damaged = set[str](), list[str](), list[str]()
     runs: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     columns, rows = read_csv(file)
     if "EncodedPixels" not in columns or not ({"ImageId", "ClassId"} <= {*columns} or "ImageId_ClassId" in columns):
@@ -53,6 +53,9 @@ def read(source: DataSource) -> list[Sample]:
         name, _, kind = row.get("ImageId_ClassId", "").rpartition("_")
         if "ImageId" in row and "ClassId" in row:
             name, kind = row["ImageId"], row["ClassId"]
+        if "EncodedPixels" not in row:
+            damaged.append(name)
+            continue
         if name not in images:  # in another case, or of another suffix
             name = folded.get(fold_name(name)) or folded.get(fold_name(Path(name).stem)) or name
         listed.add(name)
@@ -60,6 +63,10 @@ def read(source: DataSource) -> list[Sample]:
             missing.append(name or "(none)")
         elif row.get("EncodedPixels"):
             runs[name].append((normalize_label(kind), row["EncodedPixels"]))
+    for name in damaged:
+        warn_skipped(f"{file}: the row {name[:80]!r} is cut off or damaged", folder=folder)
+    if damaged:  # what is missing of that row may be the run lengths of another one, which seems to have none
+        listed &= runs.keys()
     for name in missing:  # an empty row too: a damaged one may have lost its run lengths
         warn_skipped(f"{file}: image {name} does not exist", folder=folder)
     return [
