@@ -153,9 +153,12 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
                                "StartSingleJob")  # fmt: skip
             heartbeat = await find(client, "VisionSystem", "Line", "PlcHeartbeat")
             outputs = await find(client, "VisionSystem", "Line", "Outputs")
+            until = time.monotonic() + 20
+            while (await system.read_value()).Text != "Preoperational":  # the heartbeat of the test before runs out
+                assert time.monotonic() < until
+                await asyncio.sleep(0.02)
             refused = await automatic.call_method(start, "", "part-1", "", "", "")
             assert refused == ["", 1]  # not ready
-            assert (await system.read_value()).Text == "Preoperational"
             events = await subscribe(client)
             for beat in range(1, 500):
                 await heartbeat.write_value(ua.Variant(beat, ua.VariantType.UInt16))
