@@ -14,6 +14,7 @@ from blemish.errors import BlemishError, MissingExtraError, OptionError
 LOCAL = "local"
 REACH_S = 10.0  # for a connection to the cluster's port; Ray itself tries for minutes, also where nothing listens
 _STORE_BYTES = 128 * 2**20  # of shared memory: no pixels pass through it
+CONSOLE = "console"  # the name of the handler by which Ray Data writes to stderr
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def connected(address: str, cores: int | None = None) -> Iterator[Any]:
             f"no Ray cluster can be used at {address}: {reason}; start one with 'ray start --head', or say local"
         ) from error
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):  # what it shows with a traceback is raised as well
+        if handler.get_name() == CONSOLE:  # what it shows with a traceback is raised as well
             handler.setLevel(logging.CRITICAL + 1)
     try:
         yield ray
