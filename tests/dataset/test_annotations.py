@@ -545,6 +545,22 @@ def test_severstal_rows_of_one_class_are_all_kept(tmp_path):
     assert read_defect_mask(sample, SIZE).sum() == 5
 
 
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        ("a.png,1,1 3\nb.png,1,\n", {"a": True, "b": False, "c": False}),  # whole: b and c have no defect
+        ("a.png\x001,1 3\nb.png,1,\n", {"a": None, "b": None, "c": None}),  # a comma of a's is lost
+        ("a.png,1,1 3\nb.png,1,\n;;8 173 8\n", {"a": True, "b": None, "c": None}),  # b's run lengths broke off
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_damaged_severstal_row_makes_no_image_good(rows, labels, tmp_path):
+    for name in labels:
+        picture(tmp_path / f"train_images/{name}.png")
+    text(tmp_path / "train.csv", f"ImageId,ClassId,EncodedPixels\n{rows}")
+    assert {sample.image.stem: sample.defective for sample in read_dataset(tmp_path).samples} == labels
+
+
 def make_bad_yolo(root):
     picture(root / "images/a.png")
     text(root / "data.yaml", "names: [a]\ntrain: 5\n")

@@ -61,7 +61,7 @@ def read(source: DataSource) -> list[Sample]:
         listed.add(name)
         if name not in images:
             missing.append(name or "(none)")
-        elif row.get("EncodedPixels"):
+        elif row["EncodedPixels"]:
             runs[name].append((normalize_label(kind), row["EncodedPixels"]))
     for name in damaged:
         warn_skipped(f"{file}: the row {name[:80]!r} is cut off or damaged", folder=folder)
