@@ -28,13 +28,16 @@ class Translate(Protocol):
 
 @dataclass(frozen=True)
 class Message:
-    """A text with the values of its placeholders: English as `str()`, any language by `translate(text, **values)`."""
+    """A text with the values of its placeholders: English as `str()`, any language by `translated`."""
 
     text: str
     values: Mapping[str, object] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.text.format(**self.values)
+
+    def translated(self, t: "Translate") -> str:
+        return t(self.text, **self.values)
 
 
 def languages() -> list[str]:

@@ -33,7 +33,7 @@ def render_pod(
         language,
         result=result,
         rows=[_row(curve, result.px_per_mm, t) for curve in result.curves],
-        warnings=[t(warning.text, **warning.values) for warning in result.warnings],
+        warnings=[warning.translated(t) for warning in result.warnings],
         assumptions=assumptions,
         plots={kind: plot_detection(f"pod-{kind}", [c for c in result.curves if c.kind == kind], t) for kind in kinds},
         examples={
@@ -64,5 +64,5 @@ def _row(curve: "PodCurve", px_per_mm: float | None, t: Translate) -> dict[str, 
         "a50": size_text(fit.a50, px_per_mm),
         "a90": size_text(fit.a90, px_per_mm),
         "a90_95": size_text(fit.a90_95, px_per_mm),
-        "notes": t("; ").join(t(note.text, **note.values) for note in curve.notes()),
+        "notes": t("; ").join(note.translated(t) for note in curve.notes()),
     }

@@ -212,7 +212,7 @@ def _states(page: PageSession) -> None:
                     name = f"{t(component.kind)} {component.name}"
                     refused = component.kind == "sink" and component.detail.values.get("dead")
                     ui.link(name, "/dead-letters") if refused else ui.label(name)
-                    hint(t(component.detail.text, **component.detail.values))
+                    hint(component.detail.translated(t))
 
     with panel(t("State of the station")):
         content()

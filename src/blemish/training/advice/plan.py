@@ -24,7 +24,7 @@ from blemish.training.learn.prepare import suits_cross_fitting
 from blemish.training.learn.run import DEFAULT_FOLDS, RunConfig
 from blemish.training.learn.supervision import learns_from_good_only
 from blemish.training.ship.calibrate import min_good_images
-from blemish.translation import ENGLISH, Message, Translate, translator
+from blemish.translation import ENGLISH, Translate, translator
 
 HELD_OUT = 0.2  # share of the good images that calibrates where the data have no validation images
 OVERLAP = 0.25  # of tiles
@@ -191,7 +191,7 @@ def make_plan(
     `language` is that of the explanations; raises OptionError for one without a catalogue.
     """
     t = translator(language)
-    reasons = {rule.name: _say(rule.message, t) for rule in advice.rules}
+    reasons = {rule.name: rule.message.translated(t) for rule in advice.rules}
     options = advised_options(advice, advice.method, {})
     train = {
         "data": data,
@@ -332,10 +332,6 @@ def read_plan(path: Path) -> dict[str, Any]:
         )
     validate(RunConfig, {"blemish": "", **train}, f"the plan {path}")
     return train
-
-
-def _say(message: Message, t: Translate) -> str:
-    return t(message.text, **message.values)
 
 
 def _settings_lines(advice: Advice, reasons: Mapping[str, str]) -> list[str]:
