@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from blemish.report.html import render_template
 from blemish.report.measurement_text import format_measurement
 from blemish.station.models import InspectionRow, now
+from blemish.station.recipes import recipe_title
 from blemish.station.repository import InspectionFilter, reviewed_label
 from blemish.translation import ENGLISH, Translate, translator
 
@@ -43,7 +44,7 @@ def render_parts(
             str(row.id), f"{row.created_at.astimezone():%Y-%m-%d %H:%M:%S}", row.part_id or "–", row.lot or "–",
             t(row.verdict), t(row.label), "–" if row.score is None else f"{row.score:.4g}",
             "–" if largest is None else format_measurement(largest.measurements, "length"),
-            _translated(t, reviewed_label(row)), f"{row.recipe.name} v{row.recipe.version}",
+            _translated(t, reviewed_label(row)), recipe_title(row.recipe),
         ))  # fmt: skip
     header = ("No.", "time", "part", "lot", "verdict", "defect", "score", "length", "Review", "recipe")
     return render_template(

@@ -20,7 +20,7 @@ from blemish.station.image_store import MIN_DISK_BYTES
 from blemish.station.models import KNOWN_ORIGIN, AlarmRow, InspectionRow, OutboxRow
 from blemish.station.production_counts import newest_part
 from blemish.station.qualifications import qualification_conditions
-from blemish.station.recipes import active_recipe
+from blemish.station.recipes import active_recipe, recipe_title
 from blemish.station.schemas import InspectionOut
 from blemish.station.service import InspectionService
 from blemish.station.settings import GIB, Settings
@@ -115,7 +115,7 @@ class StationStatus:
         with self._database.reading() as session:
             session.execute(text("SELECT 1"))
             recipe = active_recipe(session)
-            self.recipe = None if recipe is None else f"{recipe.name} v{recipe.version}"
+            self.recipe = None if recipe is None else recipe_title(recipe)
             self._bundle = None if recipe is None else recipe.bundle.sha256
             if self.last is None:
                 self._load_last(session)

@@ -18,7 +18,7 @@ from blemish.station.pages.heartbeat import add_heartbeat
 from blemish.station.pages.help import show_help
 from blemish.station.pages.session import DATABASE_LOST, LANGUAGE_COOKIE, THEME_COOKIE, PageSession, open_session
 from blemish.station.pages.widgets import empty_state
-from blemish.station.recipes import active_recipe
+from blemish.station.recipes import active_recipe, recipe_title
 from blemish.station.station import Station
 from blemish.translation import language_name, languages
 
@@ -161,4 +161,4 @@ def _icon_button(icon: str, name: str) -> ui.button:
 
 def _active_recipe(session: Session) -> str | None:
     recipe = active_recipe(session)
-    return None if recipe is None else f"{recipe.name} v{recipe.version}"
+    return None if recipe is None else recipe_title(recipe)

@@ -13,6 +13,7 @@ from blemish.station.models import QualificationRow, RecipeRow, now
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import dialog, div, hint, panel
 from blemish.station.qualifications import last_qualification, qualify_recipe
+from blemish.station.recipes import recipe_title
 
 MAX_LISTED = 6
 YEAR = timedelta(days=365)
@@ -26,7 +27,7 @@ async def list_qualifications(page: PageSession) -> None:
     async def content() -> None:
         for recipe, row in await page.read(_load):
             with div("bar").props("data-name=qualified-recipe"):
-                ui.label(f"{recipe.name} v{recipe.version}").style("font-weight: 600")
+                ui.label(recipe_title(recipe)).style("font-weight: 600")
                 day = "" if row is None else f"{row.until.astimezone():%Y-%m-%d}"
                 hint(t("not qualified") if row is None else t("qualified until {day}", day=day))
                 button = ui.button(t("Qualify"), on_click=page.handler("engineer", partial(ask, recipe.id)))

@@ -46,7 +46,7 @@ class RecipeList:
                 button.props("no-caps flat dense data-name=compare-recipes")
         for row in rows:
             with div("bar").props(f"data-name=recipe-{row.name}-{row.version}"):
-                ui.label(f"{row.name} v{row.version}").style("font-weight: 600")
+                ui.label(recipe_title(row)).style("font-weight: 600")
                 ui.label(row.bundle.manifest["provenance"]["method"])
                 hint(f"{local_time(row.created_at)} · {row.created_by}")
                 ui.space()
@@ -88,7 +88,7 @@ class RecipeList:
                         if difference.name.text == "reason":  # some are the station's own words
                             own = (t(own[0]), t(own[1]))
                         with ui.element("tr").classes("" if difference.same else "differs"):
-                            for text in (t(difference.name.text, **difference.name.values), *own):
+                            for text in (difference.name.translated(t), *own):
                                 with ui.element("td"):
                                     ui.label(text)
 
