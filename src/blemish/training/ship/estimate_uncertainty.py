@@ -7,10 +7,11 @@ validation, else of training. Real defects are measured less truly than syntheti
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Literal
 
+from blemish.arrays import Image
 from blemish.dataset.ground_truth import Instance, has_boxes, has_mask
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import BlemishError
@@ -61,7 +62,10 @@ def estimate_uncertainty(
         return uncertainty_from_annotations(results, samples, cross_fitted=True)
     annotated = [s for s in dataset.split("val").samples if s.defective and (has_mask(s) or has_boxes(s))]
     annotated = annotated[:MAX_ANNOTATED]
-    inspected = _refined(inspector.inspect(annotated), annotated, refiner)
+    inspected = (
+        replace(result, regions=refined_regions(result, read_image(sample.image), refiner))
+        for result, sample in zip(inspector.inspect(annotated), annotated, strict=True)
+    )
     known = uncertainty_from_annotations(inspected, annotated) if annotated else None
     if known is None and learns_from_good_only(method):
         return uncertainty_from_trials(inspector, dataset, seed, refiner)
@@ -80,10 +84,7 @@ def uncertainty_from_trials(
         count = min(MAX_TRIALS, TRIALS_PER_IMAGE * len(samples))
         for trial in synthetic_trials(samples, count, seed + 1, family, inspector.manifest.input.pixels):
             result = inspector.inspect(trial.image, valid=trial.valid)
-            regions = result.regions
-            if refiner is not None and result.heat_map is not None:
-                regions = refiner.refine(regions, trial.image, result.heat_map, result.valid)
-            defects += measure_trial(trial, regions, result)
+            defects += measure_trial(trial, refined_regions(result, trial.image, refiner), result)
     known = summarize(defects, "synthetic")
     return None if known is None else expand(known, REAL_DEFECTS)
 
@@ -111,14 +112,11 @@ def uncertainty_from_annotations(
     return summarize(defects, "cross-fitted" if cross_fitted else "validation")
 
 
-def _refined(results: Iterable[Inspection], samples: Sequence[Sample], refiner: Refiner | None) -> Iterator[Inspection]:
-    """The inspections of the samples with the regions that the bundle's refiner makes of theirs."""
-    for result, sample in zip(results, samples, strict=True):
-        if refiner is None or result.heat_map is None:
-            yield result
-        else:
-            regions = refiner.refine(result.regions, read_image(sample.image), result.heat_map, result.valid)
-            yield replace(result, regions=regions)
+def refined_regions(result: Inspection, image: Image, refiner: Refiner | None) -> list[Region]:
+    """The regions that a bundle's refiner, if it has one, makes of those of an inspection of the image (H, W, C)."""
+    if refiner is None or result.heat_map is None:
+        return result.regions
+    return refiner.refine(result.regions, image, result.heat_map, result.valid)
 
 
 def held_out_good(dataset: Dataset) -> list[Sample]:
