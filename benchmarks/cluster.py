@@ -13,7 +13,6 @@ largest counts. Rows that --json has are not measured again.
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -26,7 +25,7 @@ import numpy as np
 import onnx
 import psutil
 from onnx import TensorProto, helper
-from runs import Row, append, show
+from runs import Row, append, kept_rows, show
 
 from blemish.imaging.read import write_image
 from blemish.inspection.bundle import write_bundle
@@ -50,9 +49,7 @@ def main() -> None:
     given = parser.parse_args()
     bundle = given.bundle or grey_bundle(given.work / "grey.blemish")
     what = {"images": given.images, "shard": given.shard, "bundle": "grey" if given.bundle is None else bundle.name}
-    lines = given.json.read_text().splitlines() if given.json is not None and given.json.exists() else []
-    known = [row for row in map(json.loads, filter(str.strip, lines)) if what.items() <= row.items()]
-    rows = {row["actors"]: row for row in known}
+    rows = {row["actors"]: row for row in kept_rows(given.json) if what.items() <= row.items()}
     images = None
     for actors in (0, 1, 2):
         if actors in rows:

@@ -9,7 +9,6 @@ one keeps nothing, one the memory that a step frees, one also prepared images an
 row that --json has is not measured again.
 """
 
-import json
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from runs import Row, append, cases, options_text, parse_options, parser, show, train_once
+from runs import Row, append, cases, kept_rows, options_text, parse_options, parser, show, train_once
 from table import SETS
 
 from blemish import Inspector, evaluate, read_dataset
@@ -44,8 +43,7 @@ def main() -> None:
     arguments = parser(__doc__, METHODS, ("mpdd_metal_plate",))
     arguments.add_argument("--steps", type=int, default=60)
     given = arguments.parse_args()
-    lines = given.json.read_text().splitlines() if given.json is not None and given.json.exists() else []
-    rows = [json.loads(line) for line in lines if line.strip()]
+    rows = kept_rows(given.json)
     new = []
     for method, name, seed in cases(given):
         case = {

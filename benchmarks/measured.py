@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from runs import Row, append
+from runs import Row, append, kept_rows
 
 KEYS = ("method", "options", "settings", "set", "classes", "shots", "seed")
 
@@ -29,8 +29,7 @@ class RowStore:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        lines = path.read_text().splitlines() if path is not None and path.exists() else []
-        self.done = {row_key(json.loads(line)) for line in lines if line.strip()}
+        self.done = {row_key(row) for row in kept_rows(path)}
         self.arrays: dict[str, NDArray[Any]] = {}
         if path is not None and path.with_suffix(".npz").exists():
             with np.load(path.with_suffix(".npz"), allow_pickle=False) as held:

@@ -148,6 +148,12 @@ def interval(estimate: dict[str, float]) -> str:
     return f"{estimate['value']:.3f} ({limits(estimate)})"
 
 
+def kept_rows(path: Path | None) -> list[Row]:
+    """The rows of a file; none where there is no file."""
+    lines = path.read_text().splitlines() if path is not None and path.exists() else []
+    return [json.loads(line) for line in lines if line.strip()]
+
+
 def append(path: Path | None, row: Row) -> None:
     if path is not None:
         with path.open("a") as stream:
