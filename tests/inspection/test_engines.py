@@ -1,5 +1,9 @@
 """Devices of engines: the provider that runs is the one asked for, and what is not there is refused."""
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -41,6 +45,29 @@ def test_a_provider_that_does_not_start_is_no_silent_run_on_the_cpu(monkeypatch)
     onnxruntime_cpu = "CPUExecutionProvider"
     with pytest.raises(OptionError, match="could not start device cuda"):
         open_engine(grey_anomaly(), device="cuda")
+
+
+HEARS_SIGNALS = """
+import os, signal, sys, threading
+from blemish.inspection.engines import open_engine
+
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(True))
+engines = [open_engine(sys.stdin.buffer.read(), "openvino")]
+thread = threading.Thread(target=engines.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+print(heard)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signals here")
+def test_a_process_hears_signals_after_another_thread_has_closed_its_engine():
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-X", "faulthandler", "-c", HEARS_SIGNALS]
+    done = subprocess.run(command, input=grey_anomaly(), capture_output=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout.decode().strip()) == (0, "[True]"), done.stderr.decode()
 
 
 @pytest.mark.parametrize("device", ["gpu", "gpu:1", "npu"])

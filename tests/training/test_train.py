@@ -100,7 +100,6 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.slow  # the interrupt of this process has ended the worker of a parallel test run
 def test_an_interruption_says_how_to_go_on(ctrl_c, tiny_data, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(PatchCore, "training_step", ctrl_c)
     caplog.set_level("INFO", "blemish")
@@ -227,7 +226,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow  # once the worker of a parallel test run ended in it without a word
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "learned"), [("patchcore", "bank"), ("padim", "mean")])
 def test_two_processes_train_the_same_as_one(method, learned, tiny_data, tmp_path):
     script = tmp_path / "go.py"
