@@ -142,6 +142,11 @@ LISTINGS = {
         ("program", "coreset", "fit, s", "ms an image", "peak MB", "image AUROC", "threads"),
         order=("coreset", "program"),
     ),
+    "peers": Listing(
+        "peers",
+        ("set", "method", "steps", "program", "image AUROC", "pixel AP", "AUPRO", *COST, "peak MB", "threads"),
+        order=("set", "method", "program"),
+    ),
     "bottle": Listing("unsupervised", ANOMALY, is_of_set("bottle")),
     "wood": Listing("unsupervised", ANOMALY, is_of_set("wood")),
     "tile by tile": Listing("unsupervised", ANOMALY, is_of_set("tile by tile")),

@@ -6,6 +6,7 @@ and TF32 are off: thresholds belong to the numbers of float32.
 
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.util import find_spec
@@ -71,7 +72,9 @@ def available_devices() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {engine: [] for engine in ENGINES if engine != "openvino" or find_spec("openvino")}
     here = set(onnxruntime.get_available_providers())
     if "openvino" in found:
-        here |= {name.split(".")[0] for name in _openvino_core().available_devices}
+        import openvino
+
+        here |= {name.split(".")[0] for name in _kept_core(openvino.Core).available_devices}
     for engine, devices in found.items():
         for device in DEVICES:
             try:
@@ -160,24 +163,23 @@ class OnnxRuntime:
 
 
 @cache
-def _openvino_core() -> Any:
+def _kept_core(make: Callable[[], Any]) -> Any:
     """OpenVINO's core, one for the process, which is never closed.
 
     Its plug-in for CPUs gives the calling thread a stack for signals, and takes that memory away when the last user of
     the core is closed. Where another thread closes it, the next signal that the first one hears ends the process.
     """
-    import openvino
-
-    return openvino.Core()
+    return make()
 
 
 class OpenVino:
     def __init__(self, graph: bytes, target: Target, device: str, threads: int | None = None) -> None:
         try:
-            core = _openvino_core()
+            import openvino
         except ImportError as error:
             raise MissingExtraError("OpenVINO is not installed; pip install 'blemish[openvino]'") from error
         self.name, self.threads, self.device = "openvino", threads, device
+        core = _kept_core(openvino.Core)
         if target.name.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
             raise OptionError(
                 f"OpenVINO has no device {device} here (it finds {', '.join(core.available_devices)}); install its "
