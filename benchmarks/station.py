@@ -30,9 +30,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from blemish import Inspector
 
 PORT = 8097
 COLUMNS = ("clients", "parts a second", "p50, ms", "p95, ms", "plain inspector", "ratio", "ms an image", "service, ms")
@@ -99,15 +103,14 @@ def throughput(folder: Path, bundle: Path, files: list[Path], seconds: float, cl
     from blemish import Inspector
 
     inspector = Inspector.open(bundle)
-    found = map(inspector.inspect, cycle(files)) if clients == 1 else inspector.inspect(cycle(files))
     server = start(folder / f"station-{uuid.uuid4().hex}", bundle)
     plain, served, ratios, latencies = [], [], [], []
     used, parts = 0.0, 0
     try:
-        plain_rate(found, TURN_S)  # warm
+        plain_rate(inspector, files, clients, TURN_S)  # warm
         load(files, clients, TURN_S)
         for _ in range(max(1, round(seconds / (2 * TURN_S)))):
-            plain.append(plain_rate(found, TURN_S))
+            plain.append(plain_rate(inspector, files, clients, TURN_S))
             before = processor_s(server)
             rate, more = load(files, clients, TURN_S)
             used, parts = used + processor_s(server) - before, parts + len(more)
@@ -128,13 +131,20 @@ def throughput(folder: Path, bundle: Path, files: list[Path], seconds: float, cl
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def plain_rate(found: Iterator[object], seconds: float) -> float:
-    """Images a second."""
-    begin, count = time.perf_counter(), 0
-    while (passed := time.perf_counter() - begin) < seconds:
-        next(found)
-        count += 1
-    return count / passed
+def plain_rate(inspector: "Inspector", files: list[Path], clients: int, seconds: float) -> float:
+    """Images a second. As with the clients, what was begun is finished: otherwise batches that are still in work would
+    take the processors in the other's turn, and be counted in the next one."""
+    begin = time.perf_counter()
+
+    def until_the_end() -> Iterator[Path]:
+        for file in cycle(files):
+            if time.perf_counter() - begin >= seconds:
+                return
+            yield file
+
+    found = map(inspector.inspect, until_the_end()) if clients == 1 else inspector.inspect(until_the_end())
+    count = sum(1 for _ in found)
+    return count / (time.perf_counter() - begin)
 
 
 def processor_s(server: "subprocess.Popen[bytes]") -> float:
