@@ -19,7 +19,7 @@ CONDITIONS = ("set", "classes", "options", "shots", "settings")
 DIGITS = {
     **dict.fromkeys(("fit, s", "fit, CPU s", "peak MB"), 0),
     **dict.fromkeys(("ms an image", "network, ms", "MB", "parameters, M", "images a second", "parts a second"), 1),
-    **dict.fromkeys(("p50, ms", "p95, ms", "plain inspector", "share of peak"), 1),
+    **dict.fromkeys(("p50, ms", "p95, ms", "plain inspector", "service, ms", "share of peak"), 1),
     **dict.fromkeys(("of the bare network", "ratio"), 2),
 }
 

@@ -80,7 +80,7 @@ def main() -> None:
     model.eval()
     maps, scores, taken = {}, {}, []
     with torch.inference_mode():
-        for path in sorted((folder / "test").glob("*/*.png")):
+        for path in sorted((folder / "test").glob("*/*.*")):
             image = torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
             prepared = processor.transform(image)
             start = time.perf_counter()

@@ -103,7 +103,8 @@ def measure_peer(given: argparse.Namespace, case: Row, path: Path, folder: Path)
         raise SystemExit(done.stderr[-2000:])
     costs = json.loads(done.stdout.splitlines()[-1])
     scores = json.loads((folder / "scores.json").read_text())
-    samples = {str(sample.image.relative_to(path / "test")): sample for sample in read_dataset(path).split("test")}
+    tests = read_dataset(path).split("test").samples
+    samples = {str(sample.image.relative_to(path / "test")): sample for sample in tests}
     if samples.keys() != scores.keys():
         raise SystemExit(f"the peer has other test images of {path}")
     with np.load(folder / "maps.npz") as maps:

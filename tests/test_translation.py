@@ -2,6 +2,8 @@
 
 import ast
 import string
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,11 @@ from blemish.dataset.read import FORMATS
 from blemish.errors import OptionError
 from blemish.methods.catalogue import list_methods, method_class
 from blemish.training.advice.rules import RULES
-from blemish.translation import language_name, languages, negotiate_language, translator
+from blemish.translation import language_name, languages, negotiate_language, translate_error, translator
 
 SOURCE = Path(blemish.__file__).parent
 TRANSLATED = [language for language in languages() if language != translation.ENGLISH]
+PROGRAMMING = ("TypeError", "AttributeError", "RuntimeError", "OSError")
 METHODS = [("**.py", "python"), ("**.html", "jinja2.ext:babel_extract")]
 
 
@@ -31,6 +34,35 @@ def catalogue(request: pytest.FixtureRequest) -> Catalog:
 
 def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def template(node: ast.expr) -> str | None:
+    """A text of the source with its values as {0}, {1}, ...; None where the expression is no text."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value.replace("{", "{{").replace("}", "}}")
+    if not isinstance(node, ast.JoinedStr):
+        return None
+    numbers = count()
+    return "".join(template(part) or f"{{{next(numbers)}}}" for part in node.values)
+
+
+def source_nodes() -> Iterator[tuple[Path, ast.AST]]:
+    for file in sorted(SOURCE.rglob("*.py")):
+        yield from ((file, node) for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def raised_texts() -> set[str]:
+    """Templates of the errors that a page may show: of all but the command line and programmers' mistakes."""
+    found = set()
+    for file, node in source_nodes():
+        if file.is_relative_to(SOURCE / "cli") or not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
+            continue
+        name = getattr(node.exc.func, "id", getattr(node.exc.func, "attr", ""))
+        if name.endswith("Error") and name not in PROGRAMMING and node.exc.args:
+            text = template(node.exc.args[0])
+            if text and any(literal.strip(" ':,;.()") for literal, _, _, _ in string.Formatter().parse(text)):
+                found.add(text)
+    return found
 
 
 def test_every_literal_text_is_translated(catalogue: Catalog) -> None:
@@ -50,6 +82,49 @@ def test_methods_options_advice_and_layouts_of_data_sets_are_translated(catalogu
     assert {text for text in found if text and text not in catalogue} == set()
 
 
+def test_every_error_is_translated(catalogue: Catalog) -> None:
+    found = raised_texts()
+    assert len(found) > 500
+    assert {text for text in found if catalogue.get(text, translation.ERROR) is None} == set()
+
+
+def test_no_translation_is_left_of_an_error_that_is_gone(catalogue: Catalog) -> None:
+    texts = {template(node) for _, node in source_nodes() if isinstance(node, ast.expr)}
+    stale = {str(m.id) for m in catalogue if m.context == translation.ERROR and m.id not in texts}
+    assert stale == set()
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("fields must be given", "必须给出 fields"),
+        ("/a: b/c.csv: fields must be given", "/a: b/c.csv: 必须给出 fields"),
+        ("unknown engine 'x{0}'; did you mean y?", "未知的推理引擎 'x{0}'；是不是 y？"),
+        ("it failed: disk full, on line 3 of engine", "第 3 of engine 行：disk full"),
+        ("it failed: fields must be given, on line 3", "第 3 行：必须给出 fields"),
+        ("it failed: " + "a: b, " * 300, "it failed: " + "a: b, " * 300),
+        ("nothing of this is known: at all", "nothing of this is known: at all"),
+        ("", ""),
+    ],
+)
+def test_an_error_keeps_its_values(message: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {
+        "fields must be given": "必须给出 fields",
+        "engine": "推理引擎",
+        "unknown {0} '{1}'; did you mean {2}?": "未知的{0} '{1}'；是不是 {2}？",
+        "it failed: {0}, on line {1}": "第 {1} 行：{0}",
+    }
+    file = tmp_path / "xx" / "LC_MESSAGES" / "blemish.po"
+    file.parent.mkdir(parents=True)
+    lines = [f'msgctxt "error"\nmsgid "{text}"\nmsgstr "{own}"\n' for text, own in entries.items()]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setattr(translation, "LOCALE", tmp_path)
+    for kept in (translation._load_messages, translation._error_templates):
+        kept.cache_clear()
+    assert translate_error(message, "xx") == shown
+    assert translate_error(message, "en") == message
+
+
 def test_translations_have_the_placeholders_of_their_texts(catalogue: Catalog) -> None:
     for message in catalogue:
         if message.id:
@@ -65,7 +140,8 @@ def test_no_translation_is_left_of_a_text_that_is_gone(catalogue: Catalog) -> No
         literals |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     for file in [*SOURCE.rglob("*.html"), *SOURCE.rglob("*.js")]:
         templates += file.read_text(encoding="utf-8")
-    stale = {str(m.id) for m in catalogue if m.id and m.id not in literals and str(m.id) not in templates}
+    own = [message for message in catalogue if message.id and message.context is None]
+    stale = {str(m.id) for m in own if m.id not in literals and str(m.id) not in templates}
     assert stale == set()
 
 

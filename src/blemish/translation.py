@@ -4,6 +4,8 @@ English texts are in the code; they are the keys (`msgid`) of gettext catalogues
 `locale/LANGUAGE/LC_MESSAGES/blemish.po`. To add a language, add such a file; no Python changes.
 """
 
+import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,6 +16,8 @@ from blemish.errors import MissingExtraError, OptionError, unknown
 
 ENGLISH = "en"
 LOCALE = Path(__file__).with_name("locale")
+ERROR = "error"  # msgctxt of the messages of errors, whose values stand as {0}, {1}, ...
+_LONGEST_ERROR = 2000  # characters; what is longer is the output of a program
 
 
 class Translate(Protocol):
@@ -56,6 +60,56 @@ def translator(language: str) -> Translate:
     return translate
 
 
+def translate_error(error: object, language: str) -> str:
+    """The message of an error in another language.
+
+    Errors are raised in English, which logs and other programs read; here the message is compared with the catalogue's
+    templates. Names and values stay as they are, an error within an error is translated too, and what no template
+    matches stays English.
+    """
+    text = str(error)
+    return text if language == ENGLISH or len(text) > _LONGEST_ERROR else _translated_error(text, language)
+
+
+def _translated_error(text: str, language: str) -> str:
+    for begin in (0, *(colon.end() for colon in re.finditer(": ", text))):  # such as behind the name of a file
+        for literals, translation in _error_templates(language):
+            if (values := _match(literals, text[begin:])) is not None:
+                return text[:begin] + translation.format(*(_translated_error(value, language) for value in values))
+    return text
+
+
+def _match(literals: list[str], text: str) -> list[str] | None:
+    """What stands between the literals, each as early as possible; None where the text is none of this template."""
+    if len(literals) == 1:
+        return [] if text == literals[0] else None
+    first, *others, last = literals
+    position, end, values = len(first), len(text) - len(last), []
+    if not text.startswith(first) or not text.endswith(last):
+        return None
+    for literal in others:
+        found = text.find(literal, position, end)
+        if found < 0:
+            return None
+        values.append(text[position:found])
+        position = found + len(literal)
+    return [*values, text[position:end]] if position <= end else None
+
+
+@cache
+def _error_templates(language: str) -> list[tuple[list[str], str]]:
+    """The literals of each template, a value between any two of them, and the translation; the longest first."""
+    found = []
+    for template, translation in _load_messages(language, ERROR).items():
+        literals = [""]
+        for literal, name, _, _ in string.Formatter().parse(template):
+            literals[-1] += literal
+            if name is not None:
+                literals.append("")
+        found.append((literals, translation))
+    return sorted(found, key=lambda entry: -sum(map(len, entry[0])))
+
+
 def negotiate_language(accepted: str) -> str:
     """The language to answer in, by the header Accept-Language of a request: `zh-CN,zh;q=0.9,en;q=0.8` -> `zh`.
 
@@ -73,7 +127,7 @@ def language_name(language: str) -> str:
 
 
 @cache
-def _load_messages(language: str) -> dict[str, str]:
+def _load_messages(language: str, context: str | None = None) -> dict[str, str]:
     if language == ENGLISH:
         return {}
     if language not in languages():
@@ -84,4 +138,5 @@ def _load_messages(language: str) -> dict[str, str]:
         raise MissingExtraError("Babel is not installed; pip install 'blemish[report]'") from error
     with (LOCALE / language / "LC_MESSAGES" / "blemish.po").open("rb") as stream:
         catalogue = read_po(stream, locale=language)
-    return {str(m.id): str(m.string) for m in catalogue if m.id and m.string and not m.fuzzy}
+    chosen = [m for m in catalogue if m.context == context and not m.fuzzy]
+    return {str(m.id): str(m.string) for m in chosen if m.id and m.string}

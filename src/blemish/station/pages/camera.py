@@ -44,7 +44,7 @@ async def build(page: PageSession, request: Request) -> None:
             image = await asyncio.to_thread(cameras.live, view.value)
             shown = await asyncio.to_thread(examine, image, bool(grid.value))
         except NotAnsweredError as error:
-            problem.set_text(str(error))
+            problem.set_text(page.error(error))
             return
         problem.set_text("")
         picture.set_content(_picture(shown, t("number of pixels by brightness")))

@@ -96,7 +96,7 @@ def _actions(page: PageSession, row: InspectionRow) -> None:
         if result.same:
             page.notify(t("Inspected again: the result is the same."))
         else:
-            page.notify_error("; ".join(result.differences))
+            page.notify_error("; ".join(map(page.error, result.differences)))
 
     with div("bar no-print"):
         ui.button(t("Print"), icon="print").props("no-caps").on("click", js_handler="() => window.print()")

@@ -108,7 +108,7 @@ class LabelEditor:
             self.original = await asyncio.to_thread(read)
         except BlemishError as error:
             with panel(self.image):
-                hint(str(error))
+                hint(self.page.error(error))
                 self._buttons()
             return
         scale = min(1.0, SIDE / max(self.size))
@@ -323,7 +323,9 @@ class LabelEditor:
             path = self.state.project.samples[image].image
             found: Inspection = await asyncio.to_thread(inspector.inspect, path)
         except BlemishError as error:
-            self.proposed.set_text(t("The active recipe cannot inspect this image: {reason}", reason=str(error)))
+            self.proposed.set_text(
+                t("The active recipe cannot inspect this image: {reason}", reason=self.page.error(error))
+            )
             return
         if image != self.image:
             return  # another image is shown since

@@ -135,7 +135,7 @@ class LabellingPage:
             content = await event.file.read()
             await asyncio.to_thread(self.state.project.add_image, event.file.name, content)
         except BlemishError as error:
-            self.page.notify_error(str(error))
+            self.page.notify_error(self.page.error(error))
             return
         await self.gallery.content.refresh()
 

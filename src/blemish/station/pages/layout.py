@@ -69,7 +69,7 @@ def add_page(
             try:
                 await build(session, request)
             except BlemishError as error:
-                empty_state("error_outline", session.t("This action failed"), str(error))
+                empty_state("error_outline", session.t("This action failed"), session.error(error))
             except SQLAlchemyError:
                 log.exception("a page could not reach the database")
                 empty_state("cloud_off", session.t(DATABASE_LOST))

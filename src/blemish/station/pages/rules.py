@@ -276,10 +276,10 @@ class RulesPage:
             check_decision(decision, [*self.manifest.classes, DEFECT], recipe_scale(self.recipe) is not None)
             change.roi = self._edited_roi()
         except BlemishError as error:
-            self.problem(str(error))
+            self.problem(self.page.error(error))
             return
         except ValueError as error:
-            self.problem(" ".join(str(error).split())[:300])
+            self.problem(self.page.error(" ".join(str(error).split())[:300]))
             return
         self.problem("")
         self.editor.show(self.areas, self.chosen)

@@ -19,7 +19,7 @@ from blemish.station.models import InspectionRow
 from blemish.station.repository import to_inspection
 from blemish.station.routes.access import is_direct, page_user
 from blemish.station.station import Station
-from blemish.translation import languages, negotiate_language, translator
+from blemish.translation import languages, negotiate_language, translate_error, translator
 
 log = logging.getLogger("blemish.station")
 LANGUAGE_COOKIE, THEME_COOKIE = "blemish_language", "blemish_theme"
@@ -80,12 +80,16 @@ class PageSession:
             try:
                 await work(self.require(role))
             except BlemishError as error:
-                self.notify_error(str(error))
+                self.notify_error(self.error(error))
             except SQLAlchemyError:
                 log.exception("a page could not reach the database")
                 self.notify_error(self.t(DATABASE_LOST))
 
         return handle
+
+    def error(self, error: object) -> str:
+        """The message of an error in the language of the page."""
+        return translate_error(error, self.language)
 
     def notify_error(self, message: str) -> None:
         ui.notify(message, type="negative", position="top", multi_line=True, close_button=self.t("Close"), timeout=8000)

@@ -200,7 +200,7 @@ class StudyPage:
             try:
                 found = analyse_study(gauge_studies.to_gauge_study(self.study, trials))
             except BlemishError as error:
-                alarm(str(error))
+                alarm(self.page.error(error))
                 return
             tables, warnings = gauge_tables({name: asdict(result) for name, result in found.items()}, t)
             for one in tables:
