@@ -144,7 +144,7 @@ LISTINGS = {
     ),
     "peers": Listing(
         "peers",
-        ("set", "method", "steps", "program", "image AUROC", "pixel AP", "AUPRO", *COST, "peak MB", "threads"),
+        ("set", "method", "steps", "program", "image AUROC", "pixel AP", "AUPRO", *COST, "peak MB"),
         order=("set", "method", "program"),
     ),
     "bottle": Listing("unsupervised", ANOMALY, is_of_set("bottle")),

@@ -480,6 +480,9 @@ def test_all_pages_in_chinese(site: Site) -> None:
         page.shoot(f"{name.split()[0].lower()}-zh")
         page.check(site.url)
     site.open(f"/card/{part['id']}").shoot("card-zh")
+    page = site.open("/training?path=/nowhere")
+    page.one(".q-notification", "所给路径不是此工位可读取的文件夹")  # errors too
+    page.shoot("error-zh")
     page = site.open("/")
     page.one(".panel-title", "计数")
     page.click("button", "English")
