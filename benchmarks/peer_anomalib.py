@@ -1,15 +1,16 @@
 """A method of anomalib on the images of one set, with a given ResNet-18. Runs in the peer's own environment.
 
     python -m venv peer && peer/bin/pip install anomalib==2.7.0
-    peer/bin/python benchmarks/peer_anomalib.py METHOD SET_DIR WEIGHTS STEPS BATCH OUT_DIR
+    peer/bin/python benchmarks/peer_anomalib.py METHOD SET_DIR WEIGHTS STEPS BATCH OUT_DIR THREADS
 
 SET_DIR has train/good, WEIGHTS is a safetensors file in timm's names. Options are anomalib's own but for the backbone,
 the batch and the number of steps (0: one pass). It writes OUT_DIR/maps.npz, an anomaly map of each test image by the
-path below test/, and OUT_DIR/scores.json, and prints one line of JSON: seconds of the fit, ms an image, peak memory and
-size of the saved tensors in MB.
+path below test/, and OUT_DIR/scores.json, and prints one line of JSON: seconds of the fit and
+peak memory in MB up to its end, ms an image, and the size of the saved tensors in MB.
 """
 
 import json
+import math
 import resource
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def use_weights(file: str) -> None:
 def main() -> None:
     method, folder, weights, out = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[6])
     steps, batch = int(sys.argv[4]), int(sys.argv[5])
+    torch.set_num_threads(int(sys.argv[7]))
     use_weights(weights)
     import anomalib.models
     from anomalib.data import Folder
@@ -69,14 +71,17 @@ def main() -> None:
         name="set", root=folder, normal_dir="train/good", test_split_mode="none", val_split_mode="none",
         train_batch_size=batch, num_workers=0, seed=0,
     )  # fmt: skip
+    images = sum(1 for _ in (folder / "train" / "good").iterdir())
+    epochs = math.ceil(steps / math.ceil(images / batch)) if steps else 1  # schedules of some methods count them
     with tempfile.TemporaryDirectory() as work:
         engine = Engine(
-            max_steps=steps or -1, max_epochs=-1 if steps else 1, accelerator="cpu", logger=False,
+            max_steps=steps or -1, max_epochs=epochs, accelerator="cpu", logger=False,
             default_root_dir=work, enable_progress_bar=False, limit_val_batches=0,
         )  # fmt: skip
         start = time.perf_counter()
         engine.fit(model, datamodule=data)
         fit = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     model.eval()
     maps, scores, taken = {}, {}, []
     with torch.inference_mode():
@@ -97,7 +102,7 @@ def main() -> None:
     found = {
         "fit_s": fit,
         "ms_per_image": 1000 * float(np.median(taken)),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak,
         "size_mb": (out / "model.pt").stat().st_size / 1e6,
         "threads": torch.get_num_threads(),
     }

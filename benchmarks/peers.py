@@ -7,7 +7,8 @@ peer_anomalib.py), FILE has the weights of a ResNet-18 (safetensors, timm's name
 --steps of --batch images on either side, the others one pass; all other options are each side's own defaults, but for
 PatchCore's bank, 1 % on either side. Ours learns from four fifths of the good images and keeps the others for its
 thresholds, the peer from all. Maps of either side are compared with the annotated masks by the same functions, enlarged
-to the size of the image. Ours is timed on the shipped graph, the peer on its torch network. A row that --json has is
+to the size of the image. Ours is timed on the shipped graph, the peer on its torch network; the size is that of the
+bundle and of the peer's saved tensors. Times want a machine with nothing else running. A row that --json has is
 not measured again.
 """
 
@@ -74,7 +75,7 @@ def measure_ours(case: Row, path: Path, weights: Path, folder: Path) -> Row:
             calibration="held-out", refine="off",
         )  # fmt: skip
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    inspector, test = Inspector.open(run), read_dataset(path).split("test")
+    inspector, test = Inspector.open(run, threads=torch.get_num_threads()), read_dataset(path).split("test")
     inspector.engine.run(inspector.prepare(test.samples[0]))
     taken = []
     for image in map(inspector.prepare, test.samples):
@@ -98,7 +99,7 @@ def measure_peer(given: argparse.Namespace, case: Row, path: Path, folder: Path)
     script = Path(__file__).with_name("peer_anomalib.py")
     numbers = [str(case["steps"]), str(case["batch"])]
     command = [given.peer, "-W", "ignore", str(script), case["method"], str(path), str(given.weights), *numbers]
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, str(folder), str(torch.get_num_threads())], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
     costs = json.loads(done.stdout.splitlines()[-1])

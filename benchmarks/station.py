@@ -6,7 +6,7 @@
 
 Without a bundle a memory bank is trained for each side of a small synthetic set. Server, clients and the plain
 inspector share this machine's processors, and the plain inspector reads the same files. They run in turns, two seconds
-each, and the ratio is the median of those of neighbouring turns, so that it holds on a machine with other work too.
+each, in which both finish what they began, and the ratio is the median of those of neighbouring turns, so that it holds on a machine with other work too.
 One client sends one part at a time, so it is compared with the inspector called for one image at a time; several
 clients with the inspector's stream of batches.
 

@@ -46,6 +46,14 @@ def template(node: ast.expr) -> str | None:
     return "".join(template(part) or f"{{{next(numbers)}}}" for part in node.values)
 
 
+def templates(node: ast.expr) -> list[str]:
+    """Of both sides of a choice."""
+    if isinstance(node, ast.IfExp):
+        return templates(node.body) + templates(node.orelse)
+    text = template(node)
+    return [] if text is None else [text]
+
+
 def source_nodes() -> Iterator[tuple[Path, ast.AST]]:
     for file in sorted(SOURCE.rglob("*.py")):
         yield from ((file, node) for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
@@ -59,9 +67,9 @@ def raised_texts() -> set[str]:
             continue
         name = getattr(node.exc.func, "id", getattr(node.exc.func, "attr", ""))
         if name.endswith("Error") and name not in PROGRAMMING and node.exc.args:
-            text = template(node.exc.args[0])
-            if text and any(literal.strip(" ':,;.()") for literal, _, _, _ in string.Formatter().parse(text)):
-                found.add(text)
+            for text in templates(node.exc.args[0]):
+                if any(literal.strip(" ':,;.()") for literal, _, _, _ in string.Formatter().parse(text)):
+                    found.add(text)
     return found
 
 
@@ -82,7 +90,7 @@ def test_methods_options_advice_and_layouts_of_data_sets_are_translated(catalogu
     assert {text for text in found if text and text not in catalogue} == set()
 
 
-def test_every_error_is_translated(catalogue: Catalog) -> None:
+def test_every_error_that_is_raised_with_a_text_is_translated(catalogue: Catalog) -> None:
     found = raised_texts()
     assert len(found) > 500
     assert {text for text in found if catalogue.get(text, translation.ERROR) is None} == set()
@@ -104,6 +112,9 @@ def test_no_translation_is_left_of_an_error_that_is_gone(catalogue: Catalog) -> 
         ("it failed: fields must be given, on line 3", "第 3 行：必须给出 fields"),
         ("it failed: " + "a: b, " * 300, "it failed: " + "a: b, " * 300),
         ("nothing of this is known: at all", "nothing of this is known: at all"),
+        ("/a: it has no label", "/a: 没有标签"),  # the longest template, not the one that matches first
+        ("unknown engine 'engine'; did you mean engine?", "未知的推理引擎 'engine'；是不是 engine？"),  # names
+        ("HTTP 500: the server has no body", "HTTP 500: the server 没有 body"),
         ("", ""),
     ],
 )
@@ -113,6 +124,8 @@ def test_an_error_keeps_its_values(message: str, shown: str, tmp_path: Path, mon
         "engine": "推理引擎",
         "unknown {0} '{1}'; did you mean {2}?": "未知的{0} '{1}'；是不是 {2}？",
         "it failed: {0}, on line {1}": "第 {1} 行：{0}",
+        "it has no label": "没有标签",
+        "{0} has no {1}": "{0} 没有 {1}",
     }
     file = tmp_path / "xx" / "LC_MESSAGES" / "blemish.po"
     file.parent.mkdir(parents=True)

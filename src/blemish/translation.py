@@ -17,7 +17,7 @@ from blemish.errors import MissingExtraError, OptionError, unknown
 ENGLISH = "en"
 LOCALE = Path(__file__).with_name("locale")
 ERROR = "error"  # msgctxt of the messages of errors, whose values stand as {0}, {1}, ...
-_LONGEST_ERROR = 2000  # characters; what is longer is the output of a program
+_LONGEST_ERROR = 1000  # characters; what is longer is the output of a program
 
 
 class Translate(Protocol):
@@ -75,8 +75,18 @@ def _translated_error(text: str, language: str) -> str:
     for begin in (0, *(colon.end() for colon in re.finditer(": ", text))):  # such as behind the name of a file
         for literals, translation in _error_templates(language):
             if (values := _match(literals, text[begin:])) is not None:
-                return text[:begin] + translation.format(*(_translated_error(value, language) for value in values))
+                shown = [_shown(values, index, literals, language) for index in range(len(values))]
+                return text[:begin] + translation.format(*shown)
     return text
+
+
+def _shown(values: list[str], index: int, literals: list[str], language: str) -> str:
+    """A value as it is shown: texts are translated, names are not. In quotes everything is a name; a single word is one
+    too, but for what the message is about: `unknown class 'scratch'`."""
+    value, before = values[index], literals[index]
+    if before.endswith("'") or (" " not in value and (index or not before)):
+        return value
+    return _translated_error(value, language)
 
 
 def _match(literals: list[str], text: str) -> list[str] | None:
@@ -87,6 +97,8 @@ def _match(literals: list[str], text: str) -> list[str] | None:
     position, end, values = len(first), len(text) - len(last), []
     if not text.startswith(first) or not text.endswith(last):
         return None
+    if not first and ": " in text[: text.find(others[0] if others else last)]:
+        return None  # what is before a colon belongs to no value, see `_translated_error`
     for literal in others:
         found = text.find(literal, position, end)
         if found < 0:

@@ -145,8 +145,9 @@ class _Parser:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
 
     def _error(self, what: str) -> DecisionError:
-        found = f"at '{self._peek()[1]}'" if self.at < len(self.tokens) else "at its end"
-        return DecisionError(f"rule '{self.line}': {what}, {found}")
+        if self.at == len(self.tokens):
+            return DecisionError(f"rule '{self.line}': {what}, at its end")
+        return DecisionError(f"rule '{self.line}': {what}, at '{self._peek()[1]}'")
 
     def _tokens(self) -> list[tuple[str, str]]:
         if len(self.text) > _MAX_LENGTH:

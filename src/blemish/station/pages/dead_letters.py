@@ -49,7 +49,7 @@ def _letter(page: PageSession, row: OutboxRow, part_id: str | None) -> None:
                 hint(local_time(row.dead_at))
             hint(t("attempts: {number}", number=row.attempts))
         ui.label(sinks.sink_name(row.sink)).classes("mono")
-        hint(redact(row.error or ""))
+        hint(redact(page.error(row.error or "")))
 
 
 def _load(session: Session) -> tuple[list[OutboxRow], dict[int, str | None], int]:

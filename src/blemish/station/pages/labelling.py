@@ -97,7 +97,9 @@ class LabellingPage:
             alone = ui.switch(t("Hide what others said")).bind_value(self.state, "independent")
             alone.props("dense data-name=independent").on_value_change(lambda: self.gallery.content.refresh())
         if project.problem:
-            alarm(t("The folder is read as images without annotations: {reason}", reason=project.problem))
+            alarm(
+                t("The folder is read as images without annotations: {reason}", reason=self.page.error(project.problem))
+            )
         with ui.tabs().props("no-caps align=left dense outside-arrows mobile-arrows") as tabs:
             for name, title in TABS.items():
                 ui.tab(name, t(title)).props(f"data-name=tab-{name}")

@@ -6,11 +6,13 @@ from typing import Any
 
 from fastapi import Request
 from nicegui import ui
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from blemish.dataset.sample import DEFECT, GOOD
 from blemish.errors import BlemishError, DataError
+from blemish.files import first_problem
 from blemish.imaging.roi import Roi
 from blemish.inspection.decide import check_decision
 from blemish.inspection.manifest import Decision, Manifest
@@ -279,7 +281,7 @@ class RulesPage:
             self.problem(self.page.error(error))
             return
         except ValueError as error:
-            self.problem(self.page.error(" ".join(str(error).split())[:300]))
+            self.problem(self.page.error(first_problem(error) if isinstance(error, ValidationError) else error))
             return
         self.problem("")
         self.editor.show(self.areas, self.chosen)

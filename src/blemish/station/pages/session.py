@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TypeVar
 
 from fastapi import Request
@@ -46,7 +47,8 @@ class PageSession:
 
     def reasons(self, row: InspectionRow) -> list[str]:
         """The reasons for the verdict, in the user's language."""
-        return [reason_text(reason, self.t) for reason in to_inspection(row, masks=False).reasons]
+        reasons = to_inspection(row, masks=False).reasons
+        return [reason_text(replace(own, detail=own.detail and self.error(own.detail)), self.t) for own in reasons]
 
     def user(self) -> User | None:
         """The user, looked up at each call, so that pages stop working when the token is revoked."""
