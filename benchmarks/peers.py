@@ -97,9 +97,9 @@ def measure_ours(case: Row, path: Path, weights: Path, folder: Path) -> Row:
 
 def measure_peer(given: argparse.Namespace, case: Row, path: Path, folder: Path) -> Row:
     script = Path(__file__).with_name("peer_anomalib.py")
-    numbers = [str(case["steps"]), str(case["batch"])]
-    command = [given.peer, "-W", "ignore", str(script), case["method"], str(path), str(given.weights), *numbers]
-    done = subprocess.run([*command, str(folder), str(torch.get_num_threads())], capture_output=True, text=True, check=False)
+    what = (case["method"], path, given.weights, case["steps"], case["batch"], folder, torch.get_num_threads())
+    command = [given.peer, "-W", "ignore", str(script), *map(str, what)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
     costs = json.loads(done.stdout.splitlines()[-1])

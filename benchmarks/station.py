@@ -6,9 +6,9 @@
 
 Without a bundle a memory bank is trained for each side of a small synthetic set. Server, clients and the plain
 inspector share this machine's processors, and the plain inspector reads the same files. They run in turns, two seconds
-each, in which both finish what they began, and the ratio is the median of those of neighbouring turns, so that it holds on a machine with other work too.
-One client sends one part at a time, so it is compared with the inspector called for one image at a time; several
-clients with the inspector's stream of batches.
+each, in which both finish what they began, and the ratio is the median of those of neighbouring turns, so that it holds
+on a machine with other work too. One client sends one part at a time, so it is compared with the inspector called for
+one image at a time; several clients with the inspector's stream of batches.
 
 The soak sends parts at half of the rate that the station reaches, for so many minutes, and measures the resident memory
 and the open files of its process; the slope is that of a straight line through all but the first sixth of the time.
