@@ -316,7 +316,13 @@ def test_the_advisor_s_plan_fills_the_form_and_starts_a_training(site: Site) -> 
     page = site.open(f"/training?path={site.folder / 'data'}")
     page.one("[data-name=gallery] .thumb")
     page.click("[data-name=advise]:not([disabled])")
-    rows = page.until(lambda: page.all("[data-name=advice] tr")[1:], seconds=400)  # it tries how long methods take
+
+    def planned() -> list[Any]:
+        refused = [shown.text for shown in page.all(".q-notification")]
+        assert not refused, refused
+        return page.all("[data-name=advice] tr")[1:]
+
+    rows = page.until(planned, seconds=400)  # it tries how long methods take
     first = rows[0].text.split()[0]
     assert all(cell.text for cell in rows[0].find_elements("css selector", "td"))
     page.shoot("training-plan")
