@@ -31,11 +31,12 @@ from sklearn.metrics import roc_auc_score
 from blemish import Inspector, evaluate, read_dataset, train
 from blemish.dataset.sample import Sample
 from blemish.evaluation.pixel_metrics import PixelScores, pixel_metrics, split_scores
+from blemish.imaging.read import image_header, read_mask
 
 METHODS = ("patchcore", "padim", "dfm", "stfpm", "fastflow", "supersimplenet", "reverse-distillation")
 ONE_PASS = ("patchcore", "padim", "dfm")
 SETS = ("mvtec_ad/bottle", "mvtec_ad/pill")
-FIGURES = ("image AUROC", "pixel AP", "AUPRO", "fit, s", "ms an image", "peak MB", "MB")
+FIGURES = ("image AUROC", "pixel AP", "AUPRO")
 COSTS = ("fit, s", "ms an image", "peak MB", "MB")
 
 
@@ -58,11 +59,11 @@ def main() -> None:
                 ours = process.submit(measure_ours, case, given.data / name, given.weights, Path(folder)).result()
             peer = measure_peer(given, case, given.data / name, Path(folder) / "peer")
         ratios = {column: f"{peer[column] / ours[column]:.1f} x" for column in COSTS}
-        ratios |= {column: f"{ours[column] - peer[column]:+.4f}" for column in FIGURES if column not in COSTS}
+        ratios |= {column: f"{ours[column] - peer[column]:+.4f}" for column in FIGURES}
         for program, row in (("blemish", ours), ("anomalib", peer), ("beside", ratios)):
             new.append({**case, "program": program, **row})
             append(given.json, new[-1])
-    show(("method", "set", "steps", "program", *FIGURES), new, None)
+    show(("method", "set", "steps", "program", *FIGURES, *COSTS), new, None)
 
 
 def measure_ours(case: Row, path: Path, weights: Path, folder: Path) -> Row:
@@ -125,12 +126,9 @@ def measure_peer(given: argparse.Namespace, case: Row, path: Path, folder: Path)
 
 
 def score_pixels(heat: np.ndarray, sample: Sample) -> PixelScores:
-    image = cv2.imread(str(sample.image))
-    height, width = image.shape[:2]
-    mask = np.zeros((height, width), bool)
-    if sample.mask is not None:
-        mask = cv2.imread(str(sample.mask), cv2.IMREAD_GRAYSCALE) > 0
-    return split_scores(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), mask)
+    size = image_header(sample.image).size  # height, width
+    mask = np.zeros(size, bool) if sample.mask is None else read_mask(sample.mask, size)
+    return split_scores(cv2.resize(heat, size[::-1], interpolation=cv2.INTER_LINEAR), mask)
 
 
 if __name__ == "__main__":

@@ -132,10 +132,13 @@ def test_an_error_keeps_its_values(message: str, shown: str, tmp_path: Path, mon
     lines = [f'msgctxt "error"\nmsgid "{text}"\nmsgstr "{own}"\n' for text, own in entries.items()]
     file.write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.setattr(translation, "LOCALE", tmp_path)
-    for kept in (translation._load_messages, translation._error_templates):
-        kept.cache_clear()
-    assert translate_error(message, "xx") == shown
-    assert translate_error(message, "en") == message
+    kept = (translation._read_catalogue, translation._error_templates)
+    try:
+        assert translate_error(message, "xx") == shown
+        assert translate_error(message, "en") == message
+    finally:
+        for read in kept:
+            read.cache_clear()
 
 
 def test_translations_have_the_placeholders_of_their_texts(catalogue: Catalog) -> None:
@@ -147,14 +150,11 @@ def test_translations_have_the_placeholders_of_their_texts(catalogue: Catalog) -
 
 def test_no_translation_is_left_of_a_text_that_is_gone(catalogue: Catalog) -> None:
     """Every text stands in the source: as a literal of its own, or in a template."""
-    literals, templates = set(), ""
-    for file in SOURCE.rglob("*.py"):
-        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        literals |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    for file in [*SOURCE.rglob("*.html"), *SOURCE.rglob("*.js")]:
-        templates += file.read_text(encoding="utf-8")
+    constants = (node.value for _, node in source_nodes() if isinstance(node, ast.Constant))
+    literals = {value for value in constants if isinstance(value, str)}
+    pages = "".join(file.read_text(encoding="utf-8") for end in ("*.html", "*.js") for file in SOURCE.rglob(end))
     own = [message for message in catalogue if message.id and message.context is None]
-    stale = {str(m.id) for m in own if m.id not in literals and str(m.id) not in templates}
+    stale = {str(m.id) for m in own if m.id not in literals and str(m.id) not in pages}
     assert stale == set()
 
 

@@ -138,10 +138,16 @@ def language_name(language: str) -> str:
     return Locale.parse(language).display_name or language
 
 
-@cache
 def _load_messages(language: str, context: str | None = None) -> dict[str, str]:
+    """The texts of one context and their translations."""
+    return {text: translation for own, text, translation in _read_catalogue(language) if own == context}
+
+
+@cache
+def _read_catalogue(language: str) -> list[tuple[str | None, str, str]]:
+    """Context, text and translation of every message; both kinds of texts are in one file, which is read once."""
     if language == ENGLISH:
-        return {}
+        return []
     if language not in languages():
         raise OptionError(unknown("language", language, languages()))
     try:
@@ -150,5 +156,4 @@ def _load_messages(language: str, context: str | None = None) -> dict[str, str]:
         raise MissingExtraError("Babel is not installed; pip install 'blemish[report]'") from error
     with (LOCALE / language / "LC_MESSAGES" / "blemish.po").open("rb") as stream:
         catalogue = read_po(stream, locale=language)
-    chosen = [m for m in catalogue if m.context == context and not m.fuzzy]
-    return {str(m.id): str(m.string) for m in chosen if m.id and m.string}
+    return [(m.context, str(m.id), str(m.string)) for m in catalogue if m.id and m.string and not m.fuzzy]
