@@ -76,8 +76,9 @@ class MethodQueries:
                 with self._lock:
                     self._running.discard(process)
         if process.returncode:
-            lines = problems.split("\n")
-            first = next((i for i, line in enumerate(lines) if line.startswith("blemish: ")), 0)  # after warnings
+            lines = problems.rstrip().split("\n")
+            last = len(lines) - 1  # of a traceback, should there be one, the error
+            first = next((i for i, line in enumerate(lines) if line.startswith("blemish: ")), last)  # after warnings
             message = " ".join(" ".join(lines[first:]).split()).removeprefix("blemish: ")
             raise DataError(message[:500] or f"'blemish {arguments[0]}' failed")
         return json.loads(answer)

@@ -18,6 +18,7 @@ from blemish.imaging.read import write_image
 from blemish.inspection.bundle import open_bundle
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.advice import plan as planning
+from blemish.training.advice import probe as probing
 from blemish.training.advice.plan import (
     advise,
     advise_fingerprint,
@@ -29,12 +30,13 @@ from blemish.training.advice.plan import (
     tiles_per_image,
     write_plan,
 )
-from blemish.training.advice.probe import RunEstimate, estimate, images_shown, probe_machine
+from blemish.training.advice.probe import MachineProfile, ProbeCost, RunEstimate, estimate, images_shown, probe_machine
 from blemish.training.advice.rules import MAX_DARK, RULES, AdviceRule
 from blemish.training.learn.run import read_config
 from blemish.training.train import train
 from blemish.translation import Message
 
+QUICK_MACHINE = MachineProfile(ProbeCost(0.01, 0.01, 1000, 1000, 1000), backward=3.0)
 ROWS = Path(__file__).parents[3] / "benchmarks" / "rows"
 
 
@@ -191,6 +193,17 @@ def test_the_probe_counts_what_the_schedule_shows():
     kind = method_class("stfpm")
     method = kind(kind.Options(weights="random", steps=7, batch_size=8), classes)
     assert images_shown(method, 40, 8) == 7 * 8
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_probed_before_it_is_trained(name, monkeypatch):
+    monkeypatch.setattr(probing, "REPEATS", 1)
+    options = {k: v for k, v in method_class(name).info.smoke.items() if k in ("image_size", "width")}
+    cost = estimate(name, options, ("good", "scratch", "pit"), 7, QUICK_MACHINE)
+    assert cost.training_s > 0
+    assert cost.latency_ms > 0
+    assert cost.memory_mb > 0
+    assert cost.images >= 7
 
 
 def test_an_untrained_siamese_network_is_probed_with_its_whole_gallery():

@@ -84,8 +84,8 @@ class PatchSVDD(StepMethod):
                 nn.init.kaiming_normal_(module.weight, a=0.1)
                 nn.init.zeros_(module.get_parameter("bias"))
         self.blur = GaussianBlur(options.blur)
-        self.register_buffer("small_bank", torch.empty(0, options.dimensions))
-        self.register_buffer("large_bank", torch.empty(0, options.dimensions))
+        for name in ("small_bank", "large_bank"):  # of full size: what an image costs is probed before training
+            self.register_buffer(name, torch.zeros(options.bank, options.dimensions))
 
     def encode(self, patches: Tensor, side: int) -> Tensor:
         """Embeddings of (P, C, side, side) patches: (P, D)."""
