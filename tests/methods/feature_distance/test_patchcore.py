@@ -1,9 +1,14 @@
-"""The size of PatchCore's bank, and rotated views."""
+"""The size of PatchCore's bank, rotated views, and the weight of colours."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from blemish.methods.catalogue import method_class
+from blemish.methods.common.blocks import patch_features
+from blemish.methods.common.local_colour import local_colour
 from blemish.methods.feature_distance import patchcore
 
 CLASSES = ("good", "defect")
@@ -38,3 +43,86 @@ def test_a_bank_of_rotated_images_matches_a_rotated_part(name, rotations):
     assert (across < 1e-3) == (rotations == 4)
     locations = int(valid[:, 8::16, 8::16].sum()) if name == "anomaly-dino" else int(valid[:, 4::8, 4::8].sum())
     assert len(method.bank) == rotations * locations
+
+
+def fitted(images: torch.Tensor, **options: float) -> patchcore.PatchCore:
+    """PatchCore with random features, fitted on (N, C, 64, 64) images."""
+    torch.manual_seed(0)
+    kind = patchcore.PatchCoreOptions(
+        image_size=64, weights="random", backbone="test_resnet", strides=(8,), coreset_ratio=1.0, **options
+    )
+    method = patchcore.PatchCore(kind, CLASSES, images.shape[1]).eval()
+    batch = {"image": images, "valid": torch.ones(len(images), 64, 64, dtype=torch.bool)}
+    with torch.inference_mode():
+        method.training_step(batch, 0)
+        method.finish()
+    method.after_training([batch])
+    return method
+
+
+def test_colours_are_weighed_by_good_maxima_without_what_the_bank_holds_of_the_image_itself():
+    torch.manual_seed(1)
+    images = torch.rand(8, 3, 64, 64) * torch.linspace(0.3, 1, 8).view(8, 1, 1, 1)
+    method = fitted(images, colour=0.7)
+    maxima = []
+    with torch.inference_mode():
+        maps = method.features(images), local_colour(images, (8, 8))
+    for own, bank in zip(maps, (method.bank, method.colour_bank), strict=True):
+        vectors = own.flatten(2).transpose(1, 2)
+        assert len(bank) == 8 * 64  # all are kept, so that those of others are simply the other images'
+        for number, image in enumerate(vectors):
+            others = torch.cat([v for n, v in enumerate(vectors) if n != number])
+            maxima.append(torch.cdist(image.double(), others.double()).amin(dim=1).amax())
+    expected = patchcore.colour_weight(*torch.stack(maxima).view(2, 8), factor=0.7)
+    assert float(method.colour_weight) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_the_weight_is_that_of_fisher_s_discriminant_and_at_most_that_of_the_features():
+    generator = np.random.default_rng(0)
+    deep, colours = 20 + generator.normal(size=4000), 0.02 + 0.01 * generator.normal(size=4000)
+    good = np.stack([deep, colours], axis=1)
+    # Defects whose distances grow with the usual ones, the two independent.
+    discriminant = LinearDiscriminantAnalysis().fit(
+        np.concatenate([good, 1.5 * good.mean(axis=0) + good - good.mean(axis=0)]), [0] * 4000 + [1] * 4000
+    )
+    found = patchcore.colour_weight(torch.from_numpy(deep), torch.from_numpy(colours), 1.0)
+    assert float(found) == pytest.approx(discriminant.coef_[0, 1] / discriminant.coef_[0, 0], rel=0.1)
+    most = patchcore.colour_weight(torch.from_numpy(deep), torch.from_numpy(colours), 1000.0)
+    assert float(most) == pytest.approx(deep.std(ddof=1) / colours.std(ddof=1))
+
+
+def test_a_stain_that_features_do_not_see_stands_out_by_its_colour(monkeypatch):
+    """Features of the brightness alone are blind to a stain as bright as its surroundings."""
+    monkeypatch.setattr(
+        patchcore.PatchCore,
+        "features",
+        lambda self, x: patch_features([F.avg_pool2d(x.mean(1, True), 8)]).repeat(1, 64, 1, 1),
+    )
+    torch.manual_seed(0)
+    images = 0.5 + 0.05 * torch.randn(12, 1, 64, 64).expand(12, 3, 64, 64) + 0.01 * torch.randn(12, 3, 64, 64)
+    stained = images[-1:].clone()
+    stained[:, 0, 24:40, 24:40] += 0.1
+    stained[:, 1, 24:40, 24:40] -= 0.1
+    ranks = {}
+    for weight in (0.0, 4.0):
+        method = fitted(images[:-2], colour=weight)
+        with torch.inference_mode():
+            good, found = (method(x) for x in (images[-2:-1], stained))
+        ranks[weight] = float(found["anomaly_score"] / good["anomaly_score"])
+        peak = int(found["anomaly_map"].argmax())
+        assert weight == 0 or (24 <= peak // 64 < 40 and 24 <= peak % 64 < 40)
+    assert ranks[4.0] > 2 > ranks[0.0]
+
+
+@pytest.mark.parametrize(("images", "options"), [(4, {}), (8, {"colour": 0.0})])
+def test_colours_have_no_weight_without_enough_good_images_or_where_not_wanted(images, options):
+    method = fitted(torch.rand(images, 3, 64, 64), **options)
+    assert float(method.colour_weight) == 0
+
+
+def test_colours_that_never_vary_count_by_the_rounding_of_images():
+    grey = torch.rand(8, 1, 1, 1).expand(8, 1, 64, 64).clone()  # even images: a brightness of its own is no colour
+    method = fitted(grey, colour=4.0)
+    with torch.inference_mode():
+        deep = torch.tensor([patchcore.farthest(own.flatten(1).T, method.bank) for own in method.features(grey)])
+    assert float(method.colour_weight) == pytest.approx(float(deep.std()) / patchcore.ROUNDING)

@@ -1,6 +1,7 @@
 """PatchCore: a memory bank of patch features of good images; a patch far from all of them is a defect."""
 
 import math
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import torch
@@ -20,10 +21,15 @@ from blemish.methods.common.blocks import (
     valid_patches,
 )
 from blemish.methods.common.distributed import gather_vectors
+from blemish.methods.common.local_colour import local_colour
 from blemish.methods.feature_distance.coreset import GrowingBuffer, select_coreset
 from blemish.methods.feature_distance.nearest import bank_neighbours, nearest_distance, relative_distances
 
 MIN_BANK = 2000  # vectors that the bank keeps at least, if there are as many
+COLOUR_BANK = 1000  # colours kept: they have few dimensions
+MIN_IMAGES = 5  # good images from which on the weight of colours can be estimated
+ROUNDING = 1e-4  # of full scale: what 8 bits leave uncertain in the mean of a square
+OWN = 1e-4  # of the bank's deviation: as near as this, a vector is the image's own
 
 
 class PatchCoreOptions(FeatureOptions):
@@ -39,6 +45,12 @@ class PatchCoreOptions(FeatureOptions):
         "4: square images, or letterbox",
     )
     neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
+    colour: float = Field(
+        4.0,
+        ge=0,
+        description="weight of local brightness and colour beside the features, by how little both vary over good "
+        "images; 0: none, as in the paper",
+    )
     blur: float = blur_option(4.0)
     memory_mb: int = Field(
         512, ge=16, description="memory of the features while fitting; beyond it they are condensed to a coreset"
@@ -54,6 +66,11 @@ class PatchCore(OnePassMethod):
     they are, not pooled to 1024; the whole image is used, not its central crop; the coreset starts from the vector
     nearest to the mean, and has 2000 vectors at least. When the features outgrow `memory_mb` they are condensed in
     between: a coreset of coresets, no longer the exact greedy choice.
+
+    Not in the paper: a second, small bank of the means and deviations of brightness and colour in the same squares,
+    whose distances are added to those of the features (`colour=0`: not). Both are weighed as Fisher's discriminant
+    weighs independent values, by mean / variance of the maxima of good images, so that colours count little where they
+    vary from part to part; `colour` times as much, at most as much as the features in standard deviations.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -70,6 +87,8 @@ class PatchCore(OnePassMethod):
     options: PatchCoreOptions
     bank: Tensor
     bank_neighbours: Tensor
+    colour_bank: Tensor
+    colour_weight: Tensor  # of a distance of colours, in distances of features
 
     def __init__(self, options: PatchCoreOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -78,11 +97,13 @@ class PatchCore(OnePassMethod):
         self.blur = GaussianBlur(options.blur)
         self.register_buffer("bank", torch.empty(0, sum(backbone.channels)))
         self.register_buffer("bank_neighbours", torch.empty(0, 0, dtype=torch.int64))
+        self.register_buffer("colour_bank", torch.empty(0, 2 if channels == 1 else 2 * channels + 2))
+        self.register_buffer("colour_weight", torch.zeros(()))
         # Half of the memory: selection needs the projection of the features as well.
         self._capacity = max(1, options.memory_mb * 2**20 // 2 // (4 * self.bank.shape[1]))
         # A batch's patches are added before the buffer is condensed.
         patches = options.rotations * options.batch_size * (options.image_size // min(options.strides)) ** 2
-        self._buffer = GrowingBuffer(self._capacity + patches)
+        self._buffer, self._colours = (GrowingBuffer(self._capacity + patches) for _ in range(2))
         self._patches_seen = 0
 
     def features(self, images: Tensor) -> Tensor:
@@ -92,20 +113,18 @@ class PatchCore(OnePassMethod):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.features(images)
         count, _, height, width = features.shape
-        patches = flatten_maps(features) - self.bank_mean
-        distances = nearest_distance(patches, self.bank - self.bank_mean).view(count, height * width)
+        distances, patches = bank_distances(features, self.bank)
+        if self.options.colour:
+            colours = local_colour(images, (height, width))
+            distances = distances + self.colour_weight * bank_distances(colours, self.colour_bank)[0]
         worst = distances.argmax(dim=1)
         worst_patch = patches.view(count, height * width, -1)[torch.arange(count, device=worst.device), worst]
         score = distances.amax(dim=1) * self._weight(worst_patch)
         return anomaly_outputs(self.blur(enlarge(distances.view(count, height, width), images.shape[-2:])), score)
 
-    @property
-    def bank_mean(self) -> Tensor:
-        return self.bank.mean(dim=0)
-
     def _weight(self, patch: Tensor) -> Tensor:
         """Equation 7: less weight where the nearest bank vector is in a dense region of the bank. (N, D) to (N,)."""
-        bank = self.bank - self.bank_mean
+        bank = self.bank - self.bank.mean(dim=0)
         nearest = relative_distances(patch, bank).argmin(dim=1)
         around = bank[self.bank_neighbours[nearest]]  # (N, b, D); the first is the nearest itself
         distances = (patch[:, None] - around).square().sum(dim=2).sqrt()
@@ -119,14 +138,41 @@ class PatchCore(OnePassMethod):
             vectors = flatten_maps(features)[valid_patches(valid, features.shape[-2:]).flatten()]
             self._buffer.add(vectors)
             self._patches_seen += len(vectors)
+            if self.options.colour:
+                colours = local_colour(images, (features.shape[-2], features.shape[-1]))
+                self._colours.add(flatten_maps(colours)[valid_patches(valid, features.shape[-2:]).flatten()])
         if len(self._buffer) > self._capacity:
             self._buffer.replace(self._condense(self._buffer.vectors, self._patches_seen))
+        if len(self._colours) > self._capacity:
+            self._colours.replace(select_coreset(self._colours.vectors, COLOUR_BANK, 0))
 
     def finish(self) -> None:
         vectors, self._buffer = gather_vectors(self._buffer.vectors), GrowingBuffer(self._capacity)
         seen = gather_vectors(torch.tensor([[self._patches_seen]], device=vectors.device)).sum()
         self.bank = self._condense(vectors, int(seen))
         self.bank_neighbours = bank_neighbours(self.bank, self.options.neighbours)
+        if self.options.colour:
+            colours, self._colours = gather_vectors(self._colours.vectors), GrowingBuffer(self._capacity)
+            self.colour_bank = select_coreset(colours, COLOUR_BANK, 0)
+
+    @torch.no_grad()
+    def after_training(self, good: Iterable[Batch]) -> None:
+        """Weigh colours by the maxima of good images; what the banks hold of an image itself is left out for it."""
+        super().after_training(good)
+        if not self.options.colour:
+            return
+        self.eval()
+        maxima = []
+        for batch in good:
+            features = self.features(batch["image"].to(self.device))
+            grid = (features.shape[-2], features.shape[-1])
+            colours = local_colour(batch["image"].to(self.device), grid)
+            for own, colour, keep in zip(features, colours, valid_patches(batch["valid"], grid), strict=True):
+                if keep.any():
+                    maxima.append((farthest(own[:, keep].T, self.bank), farthest(colour[:, keep].T, self.colour_bank)))
+        if len(maxima) >= MIN_IMAGES:
+            deep, colours = torch.tensor(maxima).T
+            self.colour_weight = colour_weight(deep, colours, self.options.colour).to(self.device)
 
     def _bank_size(self, seen: int) -> int:
         """Number of vectors to keep; the ratio, meant for hundreds of images, would leave too few of a few images."""
@@ -134,3 +180,26 @@ class PatchCore(OnePassMethod):
 
     def _condense(self, vectors: Tensor, seen: int) -> Tensor:
         return select_coreset(vectors, self._bank_size(seen), self.options.projection)
+
+
+def bank_distances(maps: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+    """Of (N, D, h, w) maps: distances (N, h * w) to the bank, and vectors less the bank's mean (N * h * w, D)."""
+    count, _, height, width = maps.shape
+    mean = bank.mean(dim=0)  # shorter vectors, smaller rounding errors
+    vectors = flatten_maps(maps) - mean
+    return nearest_distance(vectors, bank - mean).view(count, height * width), vectors
+
+
+def farthest(vectors: Tensor, bank: Tensor) -> float:
+    """The largest distance of an image's (P, D) vectors to those of the bank that are not its own."""
+    mean = bank.mean(dim=0)
+    own, others = vectors - mean, bank - mean
+    others = others[nearest_distance(others, own) > OWN * others.square().mean().sqrt()]
+    return float(nearest_distance(own, others).amax()) if len(others) else 0.0
+
+
+def colour_weight(deep: Tensor, colours: Tensor, factor: float) -> Tensor:
+    """Weight of a distance of colours beside one of features, from the maxima (N,) of good images of both."""
+    deviation = deep.std()
+    mean, own = colours.mean().clamp(min=ROUNDING), colours.std().clamp(min=ROUNDING)
+    return torch.minimum(factor * (mean / own**2) * (deviation**2 / deep.mean()), deviation / own)
