@@ -79,7 +79,7 @@ def test_colours_are_weighed_by_good_maxima_without_what_the_bank_holds_of_the_i
 
 def test_the_weight_is_that_of_fisher_s_discriminant_and_at_most_that_of_the_features():
     generator = np.random.default_rng(0)
-    deep, colours = 20 + generator.normal(size=4000), 0.02 + 0.01 * generator.normal(size=4000)
+    deep, colours = 20 + generator.normal(size=4000), 2 + 0.3 * generator.normal(size=4000)
     good = np.stack([deep, colours], axis=1)
     # Defects whose distances grow with the usual ones, the two independent.
     discriminant = LinearDiscriminantAnalysis().fit(
@@ -88,7 +88,7 @@ def test_the_weight_is_that_of_fisher_s_discriminant_and_at_most_that_of_the_fea
     found = patchcore.colour_weight(torch.from_numpy(deep), torch.from_numpy(colours), 1.0)
     assert float(found) == pytest.approx(discriminant.coef_[0, 1] / discriminant.coef_[0, 0], rel=0.1)
     most = patchcore.colour_weight(torch.from_numpy(deep), torch.from_numpy(colours), 1000.0)
-    assert float(most) == pytest.approx(deep.std(ddof=1) / colours.std(ddof=1))
+    assert float(most) == pytest.approx(deep.std(ddof=1) / colours.std(ddof=1), rel=1e-3)
 
 
 def test_a_stain_that_features_do_not_see_stands_out_by_its_colour(monkeypatch):
@@ -126,3 +126,11 @@ def test_colours_that_never_vary_count_by_the_rounding_of_images():
     with torch.inference_mode():
         deep = torch.tensor([patchcore.farthest(own.flatten(1).T, method.bank) for own in method.features(grey)])
     assert float(method.colour_weight) == pytest.approx(float(deep.std()) / patchcore.ROUNDING)
+
+
+def test_what_lies_below_the_rounding_of_images_is_no_difference_of_colours():
+    distances = torch.tensor([0.0, 1e-4, 0.1])
+    found = patchcore.beyond_rounding(distances)
+    assert found[0] == 0
+    assert found[1] < 0.1 * distances[1]
+    assert found[2] == pytest.approx(0.1, rel=0.02)

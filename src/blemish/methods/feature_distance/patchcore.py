@@ -28,7 +28,7 @@ from blemish.methods.feature_distance.nearest import bank_neighbours, nearest_di
 MIN_BANK = 2000  # vectors that the bank keeps at least, if there are as many
 COLOUR_BANK = 1000  # colours kept: they have few dimensions
 MIN_IMAGES = 5  # good images from which on the weight of colours can be estimated
-ROUNDING = 1e-4  # of full scale: what 8 bits leave uncertain in the mean of a square
+ROUNDING = 1e-3  # of full scale, the standard deviation of rounding to 8 bits: less is no difference of colours
 OWN = 1e-4  # of the bank's deviation: as near as this, a vector is the image's own
 
 
@@ -116,7 +116,7 @@ class PatchCore(OnePassMethod):
         distances, patches = bank_distances(features, self.bank)
         if self.options.colour:
             colours = local_colour(images, (height, width))
-            distances = distances + self.colour_weight * bank_distances(colours, self.colour_bank)[0]
+            distances = distances + self.colour_weight * beyond_rounding(bank_distances(colours, self.colour_bank)[0])
         worst = distances.argmax(dim=1)
         worst_patch = patches.view(count, height * width, -1)[torch.arange(count, device=worst.device), worst]
         score = distances.amax(dim=1) * self._weight(worst_patch)
@@ -200,6 +200,11 @@ def farthest(vectors: Tensor, bank: Tensor) -> float:
 
 def colour_weight(deep: Tensor, colours: Tensor, factor: float) -> Tensor:
     """Weight of a distance of colours beside one of features, from the maxima (N,) of good images of both."""
-    deviation = deep.std()
+    colours, deviation = beyond_rounding(colours), deep.std()
     mean, own = colours.mean().clamp(min=ROUNDING), colours.std().clamp(min=ROUNDING)
     return torch.minimum(factor * (mean / own**2) * (deviation**2 / deep.mean()), deviation / own)
+
+
+def beyond_rounding(colours: Tensor) -> Tensor:
+    """Distances of colours, without what lies below the rounding of images and of sums, where engines differ."""
+    return (colours.square() + ROUNDING**2).sqrt() - ROUNDING
