@@ -46,10 +46,10 @@ class PatchCoreOptions(FeatureOptions):
     )
     neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
     colour: float = Field(
-        4.0,
+        0.3,
         ge=0,
-        description="weight of local brightness and colour beside the features, by how little both vary over good "
-        "images; 0: none, as in the paper",
+        description="weight of local brightness and colour beside the features, both in standard deviations of the "
+        "maxima of good images; 0: none, as in the paper",
     )
     blur: float = blur_option(4.0)
     memory_mb: int = Field(
@@ -68,9 +68,8 @@ class PatchCore(OnePassMethod):
     between: a coreset of coresets, no longer the exact greedy choice.
 
     Not in the paper: a second, small bank of the means and deviations of brightness and colour in the same squares,
-    whose distances are added to those of the features (`colour=0`: not). Both are weighed as Fisher's discriminant
-    weighs independent values, by mean / variance of the maxima of good images, so that colours count little where they
-    vary from part to part; `colour` times as much, at most as much as the features in standard deviations.
+    whose distances are added to those of the features (`colour=0`: not). Each of the two counts in its own unit, the
+    standard deviation of the maxima of good images, so that colours weigh little where they vary from part to part.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -198,11 +197,9 @@ def farthest(vectors: Tensor, bank: Tensor) -> float:
     return float(nearest_distance(own, others).amax()) if len(others) else 0.0
 
 
-def colour_weight(deep: Tensor, colours: Tensor, factor: float) -> Tensor:
+def colour_weight(deep: Tensor, colours: Tensor, share: float) -> Tensor:
     """Weight of a distance of colours beside one of features, from the maxima (N,) of good images of both."""
-    colours, deviation = beyond_rounding(colours), deep.std()
-    mean, own = colours.mean().clamp(min=ROUNDING), colours.std().clamp(min=ROUNDING)
-    return torch.minimum(factor * (mean / own**2) * (deviation**2 / deep.mean()), deviation / own)
+    return share * deep.std() / beyond_rounding(colours).std().clamp(min=ROUNDING)
 
 
 def beyond_rounding(colours: Tensor) -> Tensor:
