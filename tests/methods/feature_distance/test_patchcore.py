@@ -115,7 +115,7 @@ def test_colours_that_never_vary_count_by_the_rounding_of_images():
 
 def test_what_lies_below_the_rounding_of_images_is_no_difference_of_colours():
     distances = torch.tensor([0.0, 1e-4, 0.1])
-    found = patchcore.beyond_rounding(distances)
+    found = patchcore.nearest_colour(distances[:, None].repeat(1, 4) / 2, torch.zeros(1, 4))
     assert found[0] == 0
     assert found[1] < 0.1 * distances[1]
     assert found[2] == pytest.approx(0.1, rel=0.02)

@@ -14,16 +14,15 @@ def local_colour(images: Tensor, grid: tuple[int, int]) -> Tensor:
     brightness = images.mean(dim=1, keepdim=True)
     own = brightness - brightness.mean(dim=(2, 3), keepdim=True)
     values = own if images.shape[1] == 1 else torch.cat([own, images - brightness], dim=1)
-    squares = _squares(values, grid)
-    means = squares.mean(dim=(3, 5), keepdim=True)
-    deviations = (squares - means).square().mean(dim=(3, 5)).sqrt()
-    return torch.cat([means[:, :, :, 0, :, 0], deviations], dim=1)
+    sides, values = _whole_squares(values, grid)
+    means = F.avg_pool2d(values, sides)
+    apart = values - F.interpolate(means, size=values.shape[-2:], mode="nearest")
+    return torch.cat([means, F.avg_pool2d(apart.square(), sides).sqrt()], dim=1)
 
 
-def _squares(values: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(N, C, H, W) as (N, C, h, side, w, side); beyond the image its border goes on."""
-    (rows, columns), (height, width) = grid, (values.shape[-2], values.shape[-1])
-    side_y, side_x = -(-height // rows), -(-width // columns)
-    more = (0, columns * side_x - width, 0, rows * side_y - height)
-    padded = F.pad(values, more, mode="replicate") if any(more) else values
-    return padded.reshape(-1, values.shape[1], rows, side_y, columns, side_x)  # for a graph of any batch size
+def _whole_squares(values: Tensor, grid: tuple[int, int]) -> tuple[tuple[int, int], Tensor]:
+    """Sides of the squares, and the values with their border repeated until the squares are whole."""
+    height, width = int(values.shape[-2]), int(values.shape[-1])
+    sides = -(-height // int(grid[0])), -(-width // int(grid[1]))
+    more = (0, int(grid[1]) * sides[1] - width, 0, int(grid[0]) * sides[0] - height)
+    return sides, F.pad(values, more, mode="replicate") if any(more) else values

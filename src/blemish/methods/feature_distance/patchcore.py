@@ -112,10 +112,13 @@ class PatchCore(OnePassMethod):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.features(images)
         count, _, height, width = features.shape
-        distances, patches = bank_distances(features, self.bank)
+        mean = self.bank.mean(dim=0)  # shorter vectors, smaller rounding errors
+        patches = flatten_maps(features) - mean
+        distances = nearest_distance(patches, self.bank - mean).view(count, height * width)
         if self.options.colour:
-            colours = local_colour(images, (height, width))
-            distances = distances + self.colour_weight * beyond_rounding(bank_distances(colours, self.colour_bank)[0])
+            colours = flatten_maps(local_colour(images, (height, width)))
+            beside = nearest_colour(colours, self.colour_bank).view(count, height * width)
+            distances = distances + self.colour_weight * beside
         worst = distances.argmax(dim=1)
         worst_patch = patches.view(count, height * width, -1)[torch.arange(count, device=worst.device), worst]
         score = distances.amax(dim=1) * self._weight(worst_patch)
@@ -181,12 +184,12 @@ class PatchCore(OnePassMethod):
         return select_coreset(vectors, self._bank_size(seen), self.options.projection)
 
 
-def bank_distances(maps: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """Of (N, D, h, w) maps: distances (N, h * w) to the bank, and vectors less the bank's mean (N * h * w, D)."""
-    count, _, height, width = maps.shape
-    mean = bank.mean(dim=0)  # shorter vectors, smaller rounding errors
-    vectors = flatten_maps(maps) - mean
-    return nearest_distance(vectors, bank - mean).view(count, height * width), vectors
+def nearest_colour(colours: Tensor, bank: Tensor) -> Tensor:
+    """Distances (P,) of (P, D) colours to the nearest of the bank, beyond rounding; short, for colours are few."""
+    mean = bank.mean(dim=0)
+    own = colours - mean
+    squared = relative_distances(own, bank - mean).amin(dim=1) + own.square().sum(dim=1)
+    return beyond_rounding(squared)
 
 
 def farthest(vectors: Tensor, bank: Tensor) -> float:
@@ -199,9 +202,9 @@ def farthest(vectors: Tensor, bank: Tensor) -> float:
 
 def colour_weight(deep: Tensor, colours: Tensor, share: float) -> Tensor:
     """Weight of a distance of colours beside one of features, from the maxima (N,) of good images of both."""
-    return share * deep.std() / beyond_rounding(colours).std().clamp(min=ROUNDING)
+    return share * deep.std() / beyond_rounding(colours.square()).std().clamp(min=ROUNDING)
 
 
-def beyond_rounding(colours: Tensor) -> Tensor:
-    """Distances of colours, without what lies below the rounding of images and of sums, where engines differ."""
-    return (colours.square() + ROUNDING**2).sqrt() - ROUNDING
+def beyond_rounding(squared: Tensor) -> Tensor:
+    """Distances from their squares, less what lies below the rounding of images and of sums, where engines differ."""
+    return (squared.clamp(min=0) + ROUNDING**2).sqrt() - ROUNDING
