@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from blemish.errors import OptionError
 from blemish.files import atomic_path
@@ -54,6 +55,15 @@ def test_weights_that_were_cut_are_named(unshipped, left):
     content = path.read_bytes()
     path.write_bytes(content[: left if isinstance(left, int) else int(left * len(content))])
     with pytest.raises(OptionError, match=r"weights\.safetensors' is cut off or damaged"):
+        resume(unshipped, progress=False)
+
+
+def test_weights_of_another_version_are_named(unshipped):
+    path = unshipped / "weights.safetensors"
+    weights = load_file(path)
+    weights.popitem()
+    save_file(weights, path)
+    with pytest.raises(OptionError, match=r"made by another version of blemish .* start a new run"):
         resume(unshipped, progress=False)
 
 

@@ -26,8 +26,8 @@ from blemish.training.learn.run import (
     RunSettings,
     check_unchanged,
     checkpoint_file,
-    load_weights,
     read_config,
+    restore,
     split_file,
     weights_file,
     write_config,
@@ -114,7 +114,7 @@ def load_method(run: str | Path) -> Method:
     if not weights_file(run).is_file():
         raise OptionError(f"run '{run}' is not fully trained; continue it with blemish train --resume {run}")
     method = build_method(config, _read_run_dataset(run))
-    method.load_state_dict(load_weights(run))
+    restore(method, run)
     return method.eval()
 
 
@@ -139,7 +139,7 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         method = build_method(config, dataset)
         if weights_file(run).exists():
             log.info("already trained; shipping")
-            method.load_state_dict(load_weights(run))
+            restore(method, run)
         elif not _fit(method, run, config, dataset, crossed, progress, tensorboard):
             return run
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.errors import OptionError
 from blemish.files import load_yaml, validate, write_atomic
@@ -158,6 +158,17 @@ def _read_content(run: Path) -> tuple[Any, str]:
 def _hash_split(run: Path) -> str:
     listed = split_file(run)
     return hashlib.sha256(listed.read_bytes() if listed.is_file() else b"").hexdigest()
+
+
+def restore(method: nn.Module, run: Path) -> None:
+    """Give a method the trained weights of its run; OptionError where they are damaged, or of another version."""
+    try:
+        method.load_state_dict(load_weights(run))
+    except RuntimeError as error:  # names or shapes that differ
+        raise OptionError(
+            f"the weights of '{run}' were made by another version of blemish and do not fit this one's "
+            f"{type(method).__name__}; its bundle works as it did; start a new run to train or ship again"
+        ) from error
 
 
 def load_weights(run: Path) -> dict[str, Tensor]:
