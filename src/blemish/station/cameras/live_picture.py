@@ -71,7 +71,7 @@ def draw_grid(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def keep_picture(folder: Path, name: str, label: str, image: NDArray[Any]) -> Path:
     """Write a picture into the data set `folder`/`name`, into the folder of its label; raises OptionError for names
     that are none. The label is a person's: nothing is good by itself."""
-    for what, text in (("data set", name), ("label", label)):
+    for what, text in (("dataset", name), ("label", label)):
         if not _NAME.fullmatch(text):
             raise OptionError(f"'{text}' cannot be the name of a {what}; use letters, digits, - and _")
     target = folder / name / label

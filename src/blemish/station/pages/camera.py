@@ -58,11 +58,11 @@ async def build(page: PageSession, request: Request) -> None:
         path = await asyncio.to_thread(keep_picture, folders[0], name.value or "", label.value or "", image)
         page.notify(t("Kept as {name}", name=f"{path.parent.parent.name}/{path.parent.name}/{path.name}"))
 
-    with panel(t("Keep pictures as a data set")):
+    with panel(t("Keep pictures as a dataset")):
         if not page.station.settings.image_folders:
             hint(t("Start the station with --images to keep pictures below that folder."))
         with div("bar"):
-            name = ui.input(t("Data set"), value="pictures").props("dense outlined")
+            name = ui.input(t("Dataset"), value="pictures").props("dense outlined")
             label = (
                 ui.input(t("Label: good, or the class of its defect"))
                 .props("dense outlined data-name=label")

@@ -34,7 +34,7 @@ HELP = {
     "/camera": (
         "The picture of a line's camera, as long as no recipe is active: set exposure, focus and position by it.",
         "Saturated pixels have lost their values: lower the exposure. The focus figure compares pictures of one scene.",
-        "Kept pictures are a data set by label, below the first folder given with --images.",
+        "Kept pictures are a dataset by label, below the first folder given with --images.",
     ),
     "/labelling": (
         "Open a folder, filter its images by evidence and class, and label them one after the other.",

@@ -32,7 +32,7 @@ class LabelExport:
         dataset = await asyncio.to_thread(project.dataset)
         counts = await asyncio.to_thread(self.state.count_classes)
         without = len(project.samples) - len(dataset)
-        with panel(t("Labels of the data set")):
+        with panel(t("Labels of the dataset")):
             with div("figures"):
                 metric_tile(
                     t("images with a label"), f"{len(dataset):,}", t("{number} without, left out", number=without)
@@ -46,7 +46,7 @@ class LabelExport:
                 layout = ui.select(layouts, value="csv", label=t("Layout")).props("dense outlined options-dense")
                 layout.props("data-name=layout").style("width: 180px")
                 write = self.page.handler("engineer", lambda user: self._write(user, layout.value))
-                button = ui.button(t("Write data set"), icon="save", on_click=write).props("no-caps data-name=write")
+                button = ui.button(t("Write dataset"), icon="save", on_click=write).props("no-caps data-name=write")
                 button.set_enabled(self.page.may("engineer") and bool(len(dataset)))
             hint("").bind_text_from(layout, "value", lambda name: t(FORMATS[name].description))
             self._result()

@@ -26,7 +26,7 @@ TABS = {
     "images": "Images",
     "book": "Label book",
     "agreement": "Agreement of two people",
-    "export": "Data set and training",
+    "export": "Dataset and training",
 }
 
 
@@ -43,7 +43,7 @@ async def _choose_project(page: PageSession) -> None:
     t, station = page.t, page.station
     names = await asyncio.to_thread(station.labelling.names)
     folders = [*map(str, station.settings.image_folders)]
-    with panel(t("Open a data set to label")):
+    with panel(t("Open a dataset to label")):
         hint(t("The images stay where they are and are not changed; labels are kept by the station."))
         with div("bar"):
             field = ui.input(
