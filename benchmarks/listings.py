@@ -73,8 +73,9 @@ BOXES = (
     "steps",
     *COST,
 )
-PIXELS = ("method", "options", "seed", "IoU", "mIoU", "with good", "defects found")
-WHOLE = ("image AUROC", *ESCAPES, "escape", "overkill", "accuracy", "parameters, M")
+PIXELS = ("method", "protocol", "options", "seed", "region IoU", "mIoU", "pixel AP", "AUPRO", "defects found")
+WHOLE = ("image AUROC", "95 %", *ESCAPES, "escape", "overkill")
+TILE_KINDS = ("method", "protocol", "seed", "accuracy", "balanced accuracy", "macro F1", *WHOLE, "ECE", *COST)
 MASKS = (*PIXELS, *WHOLE, *COST)
 WHOLE_DEFECTS = (
     "method", "set", "options", "seed", "instance AP50", "IoU", "defects found", "measured", "area error",
@@ -160,6 +161,7 @@ LISTINGS = {
     "template": Listing("template", ("method", "options", "seed", *MARKED, *COST)),
     "neu": Listing("classification", KINDS, is_of_set("neu")),
     "elpv": Listing("classification", KINDS, is_of_set("elpv")),
+    "tile, classes": Listing("classification", TILE_KINDS, is_of_set("tile")),
     "explain": Listing(
         "explain",
         ("method", "images", "pointing game", "within 15 px", "IoU", "share of peak"),
@@ -167,6 +169,7 @@ LISTINGS = {
     ),
     "neu-det": Listing("detection", BOXES, is_of_set("neu_det")),
     "deeppcb": Listing("detection", BOXES, is_of_set("deeppcb")),
+    "tile, masks": Listing("segmentation", MASKS, is_of_set("tile")),
     "instances": Listing("instances", WHOLE_DEFECTS, order=("method", "set")),
     "geometry": Listing(
         "geometry",
