@@ -156,6 +156,7 @@ GOOD_IMAGES = (
 ALIGNMENT = (Evidence("conditions", ("image AUROC",), {"options": ("as it is", "moved")}),)
 FEW_GOOD_IMAGES = (Evidence("conditions", ("image AUROC",), {"options": ("10 good",)}),)
 LABELS = (Evidence("classification", ("macro F1",), {"options": ("",)}),)
+MASKS = (Evidence("segmentation", ("pixel AP", "image AUROC"), {"options": ("",)}),)
 BOXES = (Evidence("detection", ("mAP50",), {"options": ("",)}),)
 LONG_IMAGES = (Evidence("views", ("image AUROC", "AUPRO", "ms an image"), {"set": ("long",)}),)
 SMALL_DEFECTS = (Evidence("views", ("image AUROC", "AUPRO"), {"set": ("fine",)}),)
@@ -174,7 +175,7 @@ MIXED = (
             "method": ("patchcore", "supersimplenet", "unet"),
             "set": ("tile",),
             "options": ("", "masks"),
-            "settings": ("",),
+            "settings": ("", "colour=0"),
         },
     ),
 )
@@ -252,6 +253,7 @@ RULES: tuple[AdviceRule, ...] = (
             "where and how much",
             {"number": ENOUGH},
         ),
+        MASKS,
         points={"deeplabv3plus": 100, "fpn": 98, "unet": 96, "multitask": 92, "fcn": 84, "segan": 60, "patchcore": 20},
     ),
     AdviceRule(
