@@ -81,7 +81,8 @@ class RefinementJudgement:
         worse = [kind for kind in by_kind if _interval(gains[np.array(self.kinds) == kind], seed)[1] < 0]
         widths = np.median(np.array(self.width_errors), axis=0)
         if low < MIN_GAIN:
-            reason = f"the mean IoU with synthetic defects changes by {low:+.2f} to {high:+.2f}, not surely upwards"
+            change = f"changes by {low:+.2f} to {high:+.2f}, not surely by {MIN_GAIN:+.2f}"
+            reason = f"the mean IoU with synthetic defects {change}"
         elif worse:
             reason = f"regions of synthetic defects of the kind {', '.join(worse)} get worse"
         elif widths[1] > widths[0]:
