@@ -131,7 +131,8 @@ class Method(L.LightningModule, ABC):
     def after_training(self, good: Iterable[Batch]) -> None:
         """Called once after training, with the good images held out for tuning (training images where there are none).
 
-        No threshold is chosen by them, and none is chosen on an image that was here.
+        A method of one pass gets those it was trained on as well. No threshold is chosen by them, and none is chosen on
+        an image that was here.
 
         For quantities that must be measured on images not used for training, such as the scale of a map.
         """

@@ -31,6 +31,6 @@ def test_means_and_deviations_are_those_of_the_squares(channels, size, grid):
     np.testing.assert_allclose(found, [by_loops(image, *grid) for image in images], atol=1e-12)
 
 
-def test_light_that_changes_for_the_whole_image_changes_nothing():
+def test_an_offset_of_the_whole_image_changes_nothing():
     images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(local_colour(images + 0.1, (4, 4)), local_colour(images, (4, 4)))

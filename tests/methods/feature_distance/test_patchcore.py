@@ -88,21 +88,36 @@ def test_a_stain_that_features_do_not_see_stands_out_by_its_colour(monkeypatch):
     stained = images[-1:].clone()
     stained[:, 0, 24:40, 24:40] += 0.1
     stained[:, 1, 24:40, 24:40] -= 0.1
-    ranks = {}
+    contrast = {}
     for weight in (0.0, 0.3):
         method = fitted(images[:-2], colour=weight)
         with torch.inference_mode():
             good, found = (method(x) for x in (images[-2:-1], stained))
-        ranks[weight] = float(found["anomaly_score"] / good["anomaly_score"])
+        contrast[weight] = float(found["anomaly_score"] / good["anomaly_score"])
         peak = int(found["anomaly_map"].argmax())
         assert weight == 0 or (24 <= peak // 64 < 40 and 24 <= peak % 64 < 40)
-    assert ranks[0.3] > 2 > ranks[0.0]
+    assert contrast[0.3] > 2 > contrast[0.0]
 
 
-@pytest.mark.parametrize(("images", "options"), [(4, {}), (8, {"colour": 0.0})])
-def test_colours_have_no_weight_without_enough_good_images_or_where_not_wanted(images, options):
-    method = fitted(torch.rand(images, 3, 64, 64), **options)
+def test_colours_have_no_weight_without_enough_good_images(caplog):
+    caplog.set_level("INFO")
+    method = fitted(torch.rand(4, 3, 64, 64), colour=0.3)
     assert float(method.colour_weight) == 0
+    assert "colours do not count" in caplog.text
+
+
+def test_without_colours_the_method_has_nothing_of_them():
+    assert not any("colour" in name for name in fitted(torch.rand(8, 3, 64, 64)).state_dict())
+
+
+def test_a_bank_of_colours_is_a_subset_of_those_seen(monkeypatch):
+    torch.manual_seed(2)
+    images = torch.rand(8, 3, 64, 64)
+    whole = fitted(images, colour=0.3)
+    monkeypatch.setattr(patchcore, "COLOUR_BANK", 200)
+    condensed = fitted(images, colour=0.3)
+    assert (len(whole.colour_bank), len(condensed.colour_bank)) == (8 * 64, 200)
+    assert set(map(tuple, condensed.colour_bank.tolist())) <= set(map(tuple, whole.colour_bank.tolist()))
 
 
 def test_colours_that_never_vary_count_by_the_rounding_of_images():

@@ -1,5 +1,6 @@
 """PatchCore: a memory bank of patch features of good images; a patch far from all of them is a defect."""
 
+import logging
 import math
 from collections.abc import Iterable
 from typing import ClassVar, Literal
@@ -25,6 +26,8 @@ from blemish.methods.common.local_colour import local_colour
 from blemish.methods.feature_distance.coreset import GrowingBuffer, select_coreset
 from blemish.methods.feature_distance.nearest import bank_neighbours, nearest_distance, relative_distances
 
+log = logging.getLogger(__name__)
+
 MIN_BANK = 2000  # vectors that the bank keeps at least, if there are as many
 COLOUR_BANK = 1000  # colours kept: they have few dimensions
 MIN_IMAGES = 5  # good images from which on the weight of colours can be estimated
@@ -46,7 +49,7 @@ class PatchCoreOptions(FeatureOptions):
     )
     neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
     colour: float = Field(
-        0.3,
+        0.0,
         ge=0,
         description="weight of local brightness and colour beside the features, both in standard deviations of the "
         "maxima of good images; 0: none, as in the paper",
@@ -67,9 +70,10 @@ class PatchCore(OnePassMethod):
     nearest to the mean, and has 2000 vectors at least. When the features outgrow `memory_mb` they are condensed in
     between: a coreset of coresets, no longer the exact greedy choice.
 
-    Not in the paper: a second, small bank of the means and deviations of brightness and colour in the same squares,
-    whose distances are added to those of the features (`colour=0`: not). Each of the two counts in its own unit, the
-    standard deviation of the maxima of good images, so that colours weigh little where they vary from part to part.
+    Not in the paper, and off by default: with `colour` a second, small bank holds the means and deviations of
+    brightness and colour in the same squares, whose distances are added to those of the features. Each of the two
+    counts in its own unit, the standard deviation of the maxima of good images, so that colours weigh little where they
+    vary from part to part.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -96,8 +100,9 @@ class PatchCore(OnePassMethod):
         self.blur = GaussianBlur(options.blur)
         self.register_buffer("bank", torch.empty(0, sum(backbone.channels)))
         self.register_buffer("bank_neighbours", torch.empty(0, 0, dtype=torch.int64))
-        self.register_buffer("colour_bank", torch.empty(0, 2 if channels == 1 else 2 * channels + 2))
-        self.register_buffer("colour_weight", torch.zeros(()))
+        if options.colour:
+            self.register_buffer("colour_bank", torch.empty(0, 2 if channels == 1 else 2 * channels + 2))
+            self.register_buffer("colour_weight", torch.zeros(()))
         # Half of the memory: selection needs the projection of the features as well.
         self._capacity = max(1, options.memory_mb * 2**20 // 2 // (4 * self.bank.shape[1]))
         # A batch's patches are added before the buffer is condensed.
@@ -164,17 +169,20 @@ class PatchCore(OnePassMethod):
         if not self.options.colour:
             return
         self.eval()
-        maxima = []
+        deep, colour = [], []  # maxima
         for batch in good:
             features = self.features(batch["image"].to(self.device))
             grid = (features.shape[-2], features.shape[-1])
             colours = local_colour(batch["image"].to(self.device), grid)
-            for own, colour, keep in zip(features, colours, valid_patches(batch["valid"], grid), strict=True):
+            for own, beside, keep in zip(features, colours, valid_patches(batch["valid"], grid), strict=True):
                 if keep.any():
-                    maxima.append((farthest(own[:, keep].T, self.bank), farthest(colour[:, keep].T, self.colour_bank)))
-        if len(maxima) >= MIN_IMAGES:
-            deep, colours = torch.tensor(maxima).T
-            self.colour_weight = colour_weight(deep, colours, self.options.colour).to(self.device)
+                    deep.append(farthest(own[:, keep].T, self.bank))
+                    colour.append(farthest(beside[:, keep].T, self.colour_bank))
+        if len(deep) < MIN_IMAGES:
+            log.info("colours do not count: their weight takes %d good images, and there are %d", MIN_IMAGES, len(deep))
+            return
+        weight = relative_weight(torch.tensor(deep), torch.tensor(colour))
+        self.colour_weight = (self.options.colour * weight).to(self.device)
 
     def _bank_size(self, seen: int) -> int:
         """Number of vectors to keep; the ratio, meant for hundreds of images, would leave too few of a few images."""
@@ -200,9 +208,9 @@ def farthest(vectors: Tensor, bank: Tensor) -> float:
     return float(nearest_distance(own, others).amax()) if len(others) else 0.0
 
 
-def colour_weight(deep: Tensor, colours: Tensor, share: float) -> Tensor:
-    """Weight of a distance of colours beside one of features, from the maxima (N,) of good images of both."""
-    return share * deep.std() / beyond_rounding(colours.square()).std().clamp(min=ROUNDING)
+def relative_weight(deep: Tensor, colour: Tensor) -> Tensor:
+    """Distances of features in one of colours, by the deviations of both maxima (N,) of good images."""
+    return deep.std() / beyond_rounding(colour.square()).std().clamp(min=ROUNDING)
 
 
 def beyond_rounding(squared: Tensor) -> Tensor:

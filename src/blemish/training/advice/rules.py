@@ -175,7 +175,7 @@ MIXED = (
             "method": ("patchcore", "supersimplenet", "unet"),
             "set": ("tile",),
             "options": ("", "masks"),
-            "settings": ("", "colour=0"),
+            "settings": ("",),
         },
     ),
 )

@@ -19,7 +19,7 @@ class FitData:
     training: DataLoader[Item]
     validation: DataLoader[Item] | None  # the images for tuning
     cached: int  # bytes that prepared images take
-    good: DataLoader[Item]  # good images for `Method.after_training`: those for tuning, or else the training images
+    good: DataLoader[Item]  # good images for `Method.after_training`
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,6 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
     if not isinstance(method, OnePassMethod):  # which uses each image once
         cached = training_items.cache_within(config.cache_mb * 2**20)
         training_items.numbered = True
-    held_out = dataset.split("tuning").where(lambda s: s.defective is False)
     return FitData(
         training=loader(
             training_items,
@@ -90,8 +89,15 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
         ),
         validation=ordered_loader(validation, config.cache_mb * 2**20 - cached) if len(validation.dataset) else None,
         cached=cached,
-        good=ordered_loader(Subset(held_out) if len(held_out) else training),
+        good=ordered_loader(_good_images(method, dataset) or training),
     )
+
+
+def _good_images(method: Method, dataset: Dataset) -> Subset | None:
+    """The good images for `Method.after_training`; None: the training images."""
+    splits = ("tuning", "train") if isinstance(method, OnePassMethod) else ("tuning",)
+    found = dataset.where(lambda s: s.split in splits and s.defective is False)
+    return Subset(found) if len(found) else None
 
 
 def _select(method: Method, dataset: Dataset, view: View, config: RunConfig) -> tuple[Subset, Subset]:

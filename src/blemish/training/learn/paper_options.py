@@ -55,7 +55,6 @@ PAPERS: dict[str, PaperPreset] = {
             "max_vectors": 262144,
             "strides": (8, 16),
             "neighbours": 1,
-            "colour": 0.0,
         },
         f"{_WIDE}; images are cropped to 224 px from 256",
         blur=(4.0, "section 3.3"),

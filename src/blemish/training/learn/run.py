@@ -167,7 +167,7 @@ def restore(method: nn.Module, run: Path) -> None:
     except RuntimeError as error:  # names or shapes that differ
         raise OptionError(
             f"the weights of '{run}' were made by another version of blemish and do not fit this one's "
-            f"{type(method).__name__}; its bundle works as it did; start a new run to train or ship again"
+            f"{type(method).__name__}; a bundle that it shipped works as it did; start a new run to train or ship again"
         ) from error
 
 
