@@ -1,6 +1,7 @@
 """From a folder to a bundle: proven, calibrated, resumable, the same over several processes."""
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -203,36 +204,42 @@ def test_the_network_sees_all_channels_of_images_that_have_others_than_three(tmp
     assert open_bundle(run).manifest.input.channels == 5
 
 
-def test_features_beyond_the_budget_are_condensed_as_they_come():
-    options = PatchCoreOptions(image_size=64, coreset_ratio=0.5, memory_mb=16, max_vectors=300)
+def test_features_beyond_the_budget_are_condensed_as_they_come(monkeypatch):
+    monkeypatch.setattr("blemish.methods.feature_distance.patchcore.COLOUR_BANK", 300)
+    options = PatchCoreOptions(image_size=64, coreset_ratio=0.5, memory_mb=16, max_vectors=300, colour=0.3)
     method = PatchCore(options, ("good", "defect")).eval()
     method._capacity = 400  # some three batches' worth
     torch.manual_seed(0)
     held = []
     for _ in range(30):
         method.training_step({"image": torch.rand(2, 3, 64, 64), "valid": torch.ones(2, 64, 64, dtype=torch.bool)}, 0)
-        held.append(len(method._buffer))
+        held += [len(method._buffer), len(method._colours)]
     method.finish()
     assert max(held) <= 400
     assert method.bank.shape == (300, 152)
+    assert method.colour_bank.shape == (300, 8)
 
 
 TWO_PROCESSES = """
-import sys
+import json, sys
 from blemish.training.train import train
 if __name__ == "__main__":
     train(sys.argv[1], out=sys.argv[2], method=sys.argv[3], progress=False,
-          options={"image_size": 64}, trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
+          options=json.loads(sys.argv[4]), trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "learned"), [("patchcore", "bank"), ("padim", "mean")])
-def test_two_processes_train_the_same_as_one(method, learned, tiny_data, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "learned", "options"),
+    [("patchcore", "bank", {}), ("patchcore", "colour_bank", {"colour": 0.3}), ("padim", "mean", {})],
+)
+def test_two_processes_train_the_same_as_one(method, learned, options, tiny_data, tmp_path):
+    options = {"image_size": 64, **options}
     script = tmp_path / "go.py"
     script.write_text(TWO_PROCESSES)
     data = tiny_data.folder / "mvtec"
-    command = [sys.executable, str(script), str(data), str(tmp_path / "two"), method]
+    command = [sys.executable, str(script), str(data), str(tmp_path / "two"), method, json.dumps(options)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=300, start_new_session=True
     )  # what ends its processes together does not reach this one
@@ -242,7 +249,7 @@ def test_two_processes_train_the_same_as_one(method, learned, tiny_data, tmp_pat
         data,
         out=tmp_path / "one",
         method=method,
-        options={"image_size": 64},
+        options=options,
         trainer=alone,
         progress=False,
         calibration="held-out",

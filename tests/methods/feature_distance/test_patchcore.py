@@ -1,13 +1,17 @@
 """The size of PatchCore's bank, rotated views, and the weight of colours."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from blemish.inspection.engines import open_engine
+from blemish.inspection.manifest import InputSpec
 from blemish.methods.catalogue import method_class
 from blemish.methods.common.blocks import patch_features
 from blemish.methods.common.local_colour import local_colour
 from blemish.methods.feature_distance import patchcore
+from blemish.training.ship.export import export_graph
 
 CLASSES = ("good", "defect")
 
@@ -134,3 +138,26 @@ def test_what_lies_below_the_rounding_of_images_is_no_difference_of_colours():
     assert found[0] == 0
     assert found[1] < 0.1 * distances[1]
     assert found[2] == pytest.approx(0.1, rel=0.02)
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 64), (3, 100), (5, 64), (3, 512)])
+def test_the_graph_weighs_colours_as_the_network_does(channels, side):
+    torch.manual_seed(0)
+    kind = patchcore.PatchCoreOptions(
+        image_size=side, weights="random", backbone="test_resnet", strides=(8,), colour=0.3
+    )
+    method = patchcore.PatchCore(kind, CLASSES, channels).eval()
+    images = torch.rand(7, channels, side, side)
+    batch = {"image": images, "valid": torch.ones(7, side, side, dtype=torch.bool)}
+    with torch.inference_mode():
+        method.training_step(batch, 0)
+        method.finish()
+    method.after_training([batch])
+    assert float(method.colour_weight) > 0
+    seen = torch.rand(3, channels, side, side) ** 2
+    with torch.inference_mode():
+        expected = method(seen)
+    graph = export_graph(method, InputSpec(channels=channels, height=side, width=side))
+    shipped = open_engine(graph).run(seen.numpy())
+    for name, values in expected.items():
+        np.testing.assert_allclose(getattr(shipped, name), values, rtol=1e-3, atol=1e-3 * float(values.abs().max()))
