@@ -48,13 +48,17 @@ def test_a_bank_of_rotated_images_matches_a_rotated_part(name, rotations):
 
 
 def fitted(images: torch.Tensor, **options: float) -> patchcore.PatchCore:
-    """PatchCore with random features, fitted on (N, C, 64, 64) images."""
+    """PatchCore with random features, fitted on square (N, C, H, H) images; all patches are kept."""
     torch.manual_seed(0)
     kind = patchcore.PatchCoreOptions(
-        image_size=64, weights="random", backbone="test_resnet", strides=(8,), coreset_ratio=1.0, **options
+        image_size=images.shape[-1],
+        weights="random",
+        backbone="test_resnet",
+        strides=(8,),
+        **{"coreset_ratio": 1.0, **options},
     )
     method = patchcore.PatchCore(kind, CLASSES, images.shape[1]).eval()
-    batch = {"image": images, "valid": torch.ones(len(images), 64, 64, dtype=torch.bool)}
+    batch = {"image": images, "valid": torch.ones(images[:, 0].shape, dtype=torch.bool)}
     with torch.inference_mode():
         method.training_step(batch, 0)
         method.finish()
@@ -142,17 +146,8 @@ def test_what_lies_below_the_rounding_of_images_is_no_difference_of_colours():
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 64), (3, 100), (5, 64), (3, 512)])
 def test_the_graph_weighs_colours_as_the_network_does(channels, side):
-    torch.manual_seed(0)
-    kind = patchcore.PatchCoreOptions(
-        image_size=side, weights="random", backbone="test_resnet", strides=(8,), colour=0.3
-    )
-    method = patchcore.PatchCore(kind, CLASSES, channels).eval()
-    images = torch.rand(7, channels, side, side)
-    batch = {"image": images, "valid": torch.ones(7, side, side, dtype=torch.bool)}
-    with torch.inference_mode():
-        method.training_step(batch, 0)
-        method.finish()
-    method.after_training([batch])
+    torch.manual_seed(1)
+    method = fitted(torch.rand(7, channels, side, side), colour=0.3, coreset_ratio=0.01)
     assert float(method.colour_weight) > 0
     seen = torch.rand(3, channels, side, side) ** 2
     with torch.inference_mode():

@@ -117,9 +117,8 @@ class PatchCore(OnePassMethod):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.features(images)
         count, _, height, width = features.shape
-        mean = self.bank.mean(dim=0)  # shorter vectors, smaller rounding errors
-        patches = flatten_maps(features) - mean
-        distances = nearest_distance(patches, self.bank - mean).view(count, height * width)
+        patches = flatten_maps(features) - self.bank_mean
+        distances = nearest_distance(patches, self.bank - self.bank_mean).view(count, height * width)
         if self.options.colour:
             colours = flatten_maps(local_colour(images, (height, width)))
             beside = nearest_colour(colours, self.colour_bank).view(count, height * width)
@@ -129,9 +128,13 @@ class PatchCore(OnePassMethod):
         score = distances.amax(dim=1) * self._weight(worst_patch)
         return anomaly_outputs(self.blur(enlarge(distances.view(count, height, width), images.shape[-2:])), score)
 
+    @property
+    def bank_mean(self) -> Tensor:
+        return self.bank.mean(dim=0)
+
     def _weight(self, patch: Tensor) -> Tensor:
         """Equation 7: less weight where the nearest bank vector is in a dense region of the bank. (N, D) to (N,)."""
-        bank = self.bank - self.bank.mean(dim=0)
+        bank = self.bank - self.bank_mean
         nearest = relative_distances(patch, bank).argmin(dim=1)
         around = bank[self.bank_neighbours[nearest]]  # (N, b, D); the first is the nearest itself
         distances = (patch[:, None] - around).square().sum(dim=2).sqrt()
@@ -142,12 +145,13 @@ class PatchCore(OnePassMethod):
     def training_step(self, batch: Batch, index: int) -> None:
         for images, valid in rotated_views(batch["image"], batch["valid"], self.options.rotations):
             features = self.features(images)
-            vectors = flatten_maps(features)[valid_patches(valid, features.shape[-2:]).flatten()]
+            grid = (features.shape[-2], features.shape[-1])
+            keep = valid_patches(valid, grid).flatten()
+            vectors = flatten_maps(features)[keep]
             self._buffer.add(vectors)
             self._patches_seen += len(vectors)
             if self.options.colour:
-                colours = local_colour(images, (features.shape[-2], features.shape[-1]))
-                self._colours.add(flatten_maps(colours)[valid_patches(valid, features.shape[-2:]).flatten()])
+                self._colours.add(flatten_maps(local_colour(images, grid))[keep])
         if len(self._buffer) > self._capacity:
             self._buffer.replace(self._condense(self._buffer.vectors, self._patches_seen))
         if len(self._colours) > self._capacity:
@@ -171,9 +175,10 @@ class PatchCore(OnePassMethod):
         self.eval()
         deep, colour = [], []  # maxima
         for batch in good:
-            features = self.features(batch["image"].to(self.device))
+            images = batch["image"].to(self.device)
+            features = self.features(images)
             grid = (features.shape[-2], features.shape[-1])
-            colours = local_colour(batch["image"].to(self.device), grid)
+            colours = local_colour(images, grid)
             for own, beside, keep in zip(features, colours, valid_patches(batch["valid"], grid), strict=True):
                 if keep.any():
                     deep.append(farthest(own[:, keep].T, self.bank))

@@ -49,13 +49,7 @@ _NO_SCHEDULE = "the paper is of the principle and gives no schedule for surfaces
 PAPERS: dict[str, PaperPreset] = {
     "patchcore": _preset(
         "section 4.1; README.md of the authors' code",
-        {
-            "image_size": 224,
-            "coreset_ratio": 0.1,
-            "max_vectors": 262144,
-            "strides": (8, 16),
-            "neighbours": 1,
-        },
+        {"image_size": 224, "coreset_ratio": 0.1, "max_vectors": 262144, "strides": (8, 16), "neighbours": 1},
         f"{_WIDE}; images are cropped to 224 px from 256",
         blur=(4.0, "section 3.3"),
     ),
