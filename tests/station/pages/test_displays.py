@@ -142,11 +142,18 @@ def test_an_alarm_is_acknowledged_on_live(browser: Browser, line: Server) -> Non
     browser.one("[data-name=line-alarms]", "The same picture came again: SHA-256 ")
     browser.shoot("line-alarm")
     browser.open(server.url)
-    browser.click("[data-name=acknowledge]")
-    browser.one(".alarm.seen", "acknowledged by local")
-    newest = HTTP.get(f"{server.url}/v1/alarms").json()[0]
-    assert (newest["kind"], newest["acknowledged_by"]) == ("same_image", "local")
+    button = browser.one("[data-name=acknowledge]")
+    for _ in range(2):
+        send(server, picture(seed=8))
+    browser.until(lambda: len(browser.all("[data-name=alarm]")) == 2)
+    button.click()  # the very one of before: another alarm has not replaced it
+    seen = browser.one(".alarm.seen", "acknowledged by local")
+    assert seen == browser.all("[data-name=alarm]")[1]
+    assert not button.is_displayed()
+    newer, older = HTTP.get(f"{server.url}/v1/alarms").json()[:2]
+    assert (older["kind"], older["acknowledged_by"], newer["acknowledged_by"]) == ("same_image", "local", None)
     assert HTTP.get(f"{server.url}/v1/audit?limit=1").json()[0]["action"] == "acknowledge"
+    browser.click("[data-name=acknowledge]")
     browser.until(lambda: not browser.one("body").find_element("css selector", ".alarm-count").is_displayed())
     browser.open(server.url + "/line")
     browser.one("[data-name=verdict]")

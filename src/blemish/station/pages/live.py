@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import numpy as np
 from fastapi import Request
@@ -10,9 +9,9 @@ from nicegui import ui
 from sqlalchemy.orm import Session
 
 from blemish.arrays import Scores
-from blemish.station import alarms, production_counts
-from blemish.station.auth import User
-from blemish.station.models import AlarmRow, InspectionRow
+from blemish.station import production_counts
+from blemish.station.models import InspectionRow
+from blemish.station.pages.alarm_list import AlarmList
 from blemish.station.pages.heartbeat import sound_button
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import (
@@ -74,7 +73,7 @@ async def build(page: PageSession, request: Request) -> None:
         sound_button(page)
         line = ui.button(t("Line display"), icon="fullscreen", on_click=lambda: ui.navigate.to("/line"))
         line.props("flat dense no-caps data-name=line")
-    _alarms(page)
+    AlarmList(page)
     shown = {"id": -1}
 
     @ui.refreshable
@@ -111,56 +110,6 @@ async def build(page: PageSession, request: Request) -> None:
             await _periods(page)
         with right:
             _states(page)
-
-
-def _alarms(page: PageSession) -> None:
-    """Alarms that hold or that nobody has acknowledged yet, each with a button."""
-    t, status = page.t, page.station.status
-    shown: list[tuple[object, ...]] = []
-
-    async def acknowledge(alarm_id: int, user: User) -> None:
-        await page.write(_acknowledge, alarm_id, user.name)
-        status.alarms = await page.read(alarms.list_open, page.station.settings.station)
-        update()
-
-    @ui.refreshable
-    def content() -> None:
-        for row in status.alarms:
-            with div("alarm" if row.acknowledged_at is None else "alarm seen").props("data-name=alarm"):
-                ui.icon("warning", size="22px")
-                with ui.element("div").style("flex: 1 1 auto"):
-                    ui.label(alarms.alarm_text(row, t))
-                    hint(_alarm_times(page, row))
-                if row.acknowledged_at is None:
-                    button = ui.button(
-                        t("Acknowledge"), on_click=page.handler("operator", partial(acknowledge, row.id))
-                    )
-                    button.props("no-caps dense outline data-name=acknowledge")
-
-    def update() -> None:
-        present = [(row.id, row.ended_at, row.acknowledged_at) for row in status.alarms]
-        if present != shown:
-            shown[:] = present
-            content.refresh()
-
-    content()
-    ui.timer(REFRESH_S, update)
-
-
-def _alarm_times(page: PageSession, row: AlarmRow) -> str:
-    t = page.t
-    times = [t("since {time}", time=local_time(row.created_at))]
-    if row.ended_at is not None:
-        times.append(t("ended {time}", time=local_time(row.ended_at)))
-    if row.acknowledged_at is not None:
-        times.append(
-            t("acknowledged by {name}, {time}", name=row.acknowledged_by, time=local_time(row.acknowledged_at))
-        )
-    return " · ".join(times)
-
-
-def _acknowledge(session: Session, alarm_id: int, user: str) -> None:
-    alarms.acknowledge(session, session.get_one(AlarmRow, alarm_id), user)
 
 
 async def _periods(page: PageSession) -> None:
