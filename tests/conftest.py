@@ -17,24 +17,35 @@ from blemish.dataset.sample import Dataset
 from blemish.dataset.split import ensure_splits
 
 SIDE = 64
-MAX_RESIDENT_BYTES = 1_200_000_000
-LONGEST = ("test_docs.py", "test_notebooks.py", "test_killed_station.py")  # the files of the longest single tests
+MAX_RESIDENT_BYTES, GROWTH_BYTES = 1_200_000_000, 200_000_000
+LONGEST = ("test_docs.py", "test_pages.py", "test_contract.py", "test_notebooks.py", "test_killed_station.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first: of several processes none is left with one of them at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """The longest files first: of several processes none is left with one of them at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="session")
+def kept_memory() -> list[int]:
+    """Bytes that were resident after freed memory was last given back."""
+    return [MAX_RESIDENT_BYTES - GROWTH_BYTES]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def released_memory():
-    """Freed memory goes back to the system after a file that took much: networks of many sizes fragment the heap."""
+def released_memory(kept_memory: list[int]):
+    """Freed memory goes back to the system after files that took much: networks of many sizes fragment the heap."""
     yield
-    statm = Path("/proc/self/statm")
-    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MAX_RESIDENT_BYTES:
+    if resident_bytes() > kept_memory[0] + GROWTH_BYTES:  # not after every file: a collection takes half a second
         gc.collect()
         if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
             libc.malloc_trim(0)
+        kept_memory[0] = resident_bytes()
+
+
+def resident_bytes() -> int:
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -57,7 +57,7 @@ def test_a_zone_a_rule_and_an_area_are_drawn_and_saved(browser: Browser, server:
     browser.one(".q-dialog .alarm", "Known escapes: 0 → 1")
     browser.fill("reason", "the clamp is no defect")
     browser.click("[data-name=confirm]:not([disabled])")
-    wait_until(lambda: HTTP.get(f"{server.url}/v1/recipes").json()[0]["active"])
+    wait_until(lambda: HTTP.get(f"{server.url}/v1/recipes").json()[0]["version"] == 2)
     recipe = HTTP.get(f"{server.url}/v1/recipes").json()[0]
     zone = recipe["decision"]["zones"]["zone1"]
     assert recipe["decision"]["rules"] == ["ignore if score < 2 in zone zone1"]
