@@ -16,7 +16,7 @@ CLASSES = ["good", "scratch", "stain"]
 WHOLE = (0, 0, 60, 40)
 
 
-def predict(outputs, classes=("good", "defect"), area=WHOLE, side=20, score_source="graph"):
+def predict(outputs, classes=("good", "defect"), area=WHOLE, side=20, score_source="graph", exclusive=False):
     """The prediction of one tile over the area, at side × side, and its manifest."""
     manifest = Manifest(
         name="x",
@@ -24,6 +24,7 @@ def predict(outputs, classes=("good", "defect"), area=WHOLE, side=20, score_sour
         outputs=outputs.kinds(),
         input=InputSpec(height=side, width=side),
         score_source=score_source,
+        exclusive_classes=exclusive,
         provenance=PROVENANCE,
     )
     stitcher = Stitcher(area, [area], classes=manifest.classes, input=manifest.input)
@@ -135,6 +136,28 @@ def test_masks_give_each_class_where_it_is_the_likeliest():
     nothing = decode(*predict(Outputs(mask_scores=masks * 0.5), CLASSES), Decision(), SIZE, None)
     assert nothing.regions == []
     assert nothing.score == pytest.approx(0.45)
+
+
+def test_a_defect_of_unsure_class_is_a_defect():
+    """Of exclusive classes the sum counts, and a region is one defect, with the class that has most of it."""
+    masks = np.zeros((1, 2, 20, 20), np.float32)
+    masks[0, :, 4:8, 4:16] = [[[0.25]], [[0.45]]]  # neither reaches a half
+    masks[0, :, 4:8, 4:8] = [[[0.5]], [[0.4]]]  # a third of it is rather a scratch
+    masks[0, :, 14:16, 14:16] = [[[0.2]], [[0.2]]]
+    outputs = Outputs(mask_scores=masks)
+    decoded = decode(*predict(outputs, CLASSES, exclusive=True), Decision(map_low=0.5, map_high=0.6), SIZE, None)
+    assert (decoded.score, decoded.label) == (pytest.approx(0.9, abs=1e-6), "stain")
+    (region,) = decoded.regions
+    assert (region.label, region.box) == ("stain", pytest.approx((12, 8, 48, 16), abs=1))
+    assert decoded.heat_map[12, 40] == pytest.approx(0.7)
+    valid = np.ones(SIZE, np.bool_)
+    valid[:, 24:] = False
+    left = decode(*predict(outputs, CLASSES, exclusive=True), Decision(map_low=0.5, map_high=0.6), SIZE, valid)
+    assert defect_boxes(left.regions) == [("scratch", (12, 8, 24, 16))]
+    nothing = decode(*predict(outputs, CLASSES, exclusive=True), Decision(map_high=0.95), SIZE, None)
+    assert (nothing.score, nothing.label, nothing.regions) == (pytest.approx(0.9, abs=1e-6), "scratch", [])
+    separate = decode(*predict(outputs, CLASSES), Decision(map_low=0.5, map_high=0.6), SIZE, None)
+    assert (separate.score, separate.regions) == (0.5, [])  # classes that may overlap stand for themselves
 
 
 def box_outputs(masks=False):

@@ -63,7 +63,8 @@ def eager(monkeypatch):
     ],
 )
 @pytest.mark.parametrize(
-    "options", [{}, {"fit": "letterbox"}, {"score_source": "map"}, {"roi": ROI}, {"windows": True}]
+    "options",
+    [{}, {"fit": "letterbox"}, {"score_source": "map"}, {"roi": ROI}, {"windows": True}, {"exclusive_classes": True}],
 )
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_the_result_is_that_of_the_whole_map(tmp_path, eager, kinds, options):
@@ -99,6 +100,7 @@ def test_the_result_is_that_of_the_whole_map(tmp_path, eager, kinds, options):
     assert searched
     # Where the score is the map's own peak, the map is needed.
     by_map = kinds == ("anomaly_map",) or (options.get("score_source") == "map" and kinds != ("class_scores",))
+    by_map |= "exclusive_classes" in options and "mask_scores" in kinds
     assert not skipped if by_map else skipped
 
 

@@ -7,11 +7,16 @@ Decoding depends on the kind of output, never on the method:
 | anomaly | anomaly_score                          | the defect class | hysteresis on the map                          |
 | classes | 1 - P(good); largest P if none is good | likeliest defect | hysteresis on the defects' class map; of       |
 |         |                                        |                  | windows, each class where it leads             |
-| masks   | largest probability of a defect        | that of the peak | hysteresis on each class, where it leads       |
+| masks   | largest probability of a defect        | that of the peak | hysteresis on each class, where it leads; of   |
+|         |                                        |                  | exclusive classes on all together, see below   |
 | boxes   | largest box score                      | that of the best | boxes from map_high, else review, else 0.5     |
 
 A graph may give several kinds. Then the score is that of the first of anomaly, classes, boxes and masks, the label that
 of the first of classes, masks, boxes and anomaly, and the regions are those of the first of masks, boxes and maps.
+
+Whether a pixel is a defect does not depend on how sure its class is: where the classes of masks exclude each other,
+the sum of their probabilities is that of any defect. A region, which is one defect, then has the class with the largest
+sum over its pixels.
 
 Where the raw map is below `map_high` and the score is the graph's, no map of the image's size is made. Regions are
 searched at the image's size: those of the coarse map, enlarged, would be other ones.
@@ -58,15 +63,16 @@ class _Context:
     decision: Decision
     size: tuple[int, int]
     valid: Mask | None
+    exclusive: bool  # the classes of masks exclude each other
 
     @cached_property
     def heat(self) -> LazyMap | None:
-        """The heat map (H, W) of the image: the prediction's own, or the largest of its masks' probabilities."""
+        """The heat map (H, W) of the image: the prediction's own, or its masks' probability of any defect."""
         maps = self.prediction.maps
         if (own := maps.get("heat_map")) is not None:
             return LazyMap(lambda: self.to_image_map(own.values), own.bound)
         if (masks := maps.get("mask_scores")) is not None:
-            return LazyMap(lambda: self.to_image_map(_largest(masks.values)), masks.bound)
+            return LazyMap(lambda: self.to_image_map(_any_defect(masks.values, self.exclusive)), masks.bound)
         return None
 
     @property
@@ -103,7 +109,9 @@ def decode(
     prediction: ImagePrediction, manifest: Manifest, decision: Decision, size: tuple[int, int], valid: Mask | None
 ) -> DecodedImage:
     """Decode the prediction for an image of `size` (height, width); `valid` (H, W) are its valid pixels, None: all."""
-    context = _Context(prediction, manifest.classes, defect_names(manifest.classes), decision, size, valid)
+    context = _Context(
+        prediction, manifest.classes, defect_names(manifest.classes), decision, size, valid, manifest.exclusive_classes
+    )
     heat = context.heat
     anomaly, classes = _decode_anomaly(context), _decode_classes(context)
     boxes, masks = _decode_boxes(context), _decode_masks(context)
@@ -161,6 +169,8 @@ def _decode_masks(context: _Context) -> DecodedImage | None:
     scores = context.prediction.mask_scores
     if scores is None:
         return None
+    if context.exclusive and len(scores) > 1:
+        return _decode_exclusive_masks(context, scores)
     high = context.map_high
     x0, y0, x1, y1 = context.prediction.area
     valid = None if context.valid is None else context.valid[y0:y1, x0:x1]
@@ -172,6 +182,25 @@ def _decode_masks(context: _Context) -> DecodedImage | None:
             own = layer if likeliest is None else np.where(likeliest == index, layer, -np.inf)
             regions += context.find_regions(context.to_image_map(own), high, name)
     return DecodedImage(max(peaks), context.defects[int(np.argmax(peaks))], regions)
+
+
+def _decode_exclusive_masks(context: _Context, scores: FloatMap) -> DecodedImage:
+    """Regions of all classes together, each with its likeliest class; `scores` is (K, h, w) of the area."""
+    x0, y0, x1, y1 = context.prediction.area
+    heat_map = context.heat_map
+    assert heat_map is not None
+    peak, regions = _peak(heat_map, context.valid), []
+    if peak >= context.map_high:
+        regions = context.find_regions(heat_map, context.map_high, context.anomaly_label)
+        for region in regions:
+            left, top, right, bottom = region.box
+            inside = scores[:, top - y0 : bottom - y0, left - x0 : right - x0][:, region.mask]
+            region.label = context.defects[int(inside.sum(axis=1).argmax())]
+    worst = max(regions, key=lambda region: region.score, default=None)
+    if worst is not None:
+        return DecodedImage(peak, worst.label, regions)
+    row, column = divmod(int(heat_map[y0:y1, x0:x1].argmax()), x1 - x0)
+    return DecodedImage(peak, context.defects[int(scores[:, row, column].argmax())])
 
 
 def _decode_boxes(context: _Context) -> DecodedImage | None:
@@ -253,9 +282,11 @@ def _reaching(heat: LazyMap | None, threshold: float) -> FloatMap | None:
     return heat.values if heat.values.max() >= threshold else None
 
 
-def _largest(layers: FloatMap) -> FloatMap:
-    """(K, h, w) to the largest value at each pixel."""
-    return np.asarray(layers[0] if len(layers) == 1 else layers.max(axis=0))
+def _any_defect(layers: FloatMap, exclusive: bool) -> FloatMap:
+    """Probability of any defect at each pixel from those of the classes (K, h, w)."""
+    if len(layers) == 1:
+        return np.asarray(layers[0])
+    return np.minimum(layers.sum(axis=0), 1, dtype=np.float32) if exclusive else np.asarray(layers.max(axis=0))
 
 
 def _peak(values: FloatMap | None, valid: Mask | None) -> float:

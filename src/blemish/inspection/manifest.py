@@ -237,6 +237,7 @@ class Manifest(FrozenModel):
     outputs: list[str]  # kinds of Outputs, in the graph's order
     input: InputSpec
     template: bool = False  # the graph has a second input of the same kind: a reference image
+    exclusive_classes: bool = False  # of mask_scores: their sum is the probability of any defect
     windows: bool = False  # a classifier of windows: with tiles, their probabilities make the class map
     score_source: Literal["graph", "map"] = "graph"  # "map": the image score is that of the map's valid pixels, ...
     worst_share: float = 0.0  # ... the mean of so many of the worst of them: a share of what the graph sees at a time

@@ -133,11 +133,12 @@ class Stitcher:
         """
         x0, y0, x1, y1 = self.tiles[index]
         size = (y1 - y0, x1 - x0)
+        bound = upper_bound(values.sum(axis=0) if name == "mask_scores" else values)  # of their sum too
         if self._tiling is None or len(self.tiles) == 1:
-            self._maps[name] = LazyMap(partial(self._enlarge, values, size), upper_bound(values))
+            self._maps[name] = LazyMap(partial(self._enlarge, values, size), bound)
             return
         before = self._bounds.get(name, 0.0)  # 0 is where no tile is
-        self._bounds[name] = float(np.maximum(before, upper_bound(values)))  # NaN stays
+        self._bounds[name] = float(np.maximum(before, bound))  # NaN stays
         full = self._enlarge(values, size)
         left, top, right, bottom = self._area
         if name not in self._stitchers:

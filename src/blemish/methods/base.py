@@ -80,6 +80,8 @@ class Method(L.LightningModule, ABC):
     Options: ClassVar[type[Options]] = Options
     # A metric that `validation_step` logs, higher is better: the weights of its best epoch are the ones that ship.
     monitor: ClassVar[str | None] = None
+    # Whether the classes of `mask_scores` exclude each other, so that their sum is the probability of any defect.
+    exclusive_classes: ClassVar[bool] = False
 
     def __init__(
         self,

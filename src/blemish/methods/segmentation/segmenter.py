@@ -114,6 +114,7 @@ class Segmenter(Method):
 
     Options: ClassVar[type[SegmenterOptions]] = SegmenterOptions
     monitor: ClassVar[str | None] = "val_iou"
+    exclusive_classes: ClassVar[bool] = True
     options: SegmenterOptions
 
     def __init__(self, options: SegmenterOptions, classes: tuple[str, ...], channels: int = 3) -> None:
@@ -195,7 +196,7 @@ class Segmenter(Method):
     def update_iou(self, scores: Tensor, batch: Batch) -> None:
         """Validation IoU of all defects together, from probabilities (N, D, H, W)."""
         known = batch["valid"] & batch["has_mask"][:, None, None]
-        self.val_iou.update(scores.amax(dim=1)[known], batch["mask"][known])
+        self.val_iou.update(scores.sum(dim=1)[known], batch["mask"][known])
         self.log("val_iou", self.val_iou, on_epoch=True, prog_bar=True, batch_size=len(scores))
 
     def configure_optimizers(self) -> Any:

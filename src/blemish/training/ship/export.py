@@ -269,6 +269,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         classes=list(method.classes),
         outputs=graph_outputs,
         input=view.input,
+        exclusive_classes=method.exclusive_classes,
         windows=learns_from_windows(type(method), view.tiling is not None),
         template=method.uses_template,
         # A graph does not know invalid pixels, such as a letterbox's bars; where there are some, the score of every
