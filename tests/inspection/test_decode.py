@@ -156,8 +156,61 @@ def test_a_defect_of_unsure_class_is_a_defect():
     assert defect_boxes(left.regions) == [("scratch", (12, 8, 24, 16))]
     nothing = decode(*predict(outputs, CLASSES, exclusive=True), Decision(map_high=0.95), SIZE, None)
     assert (nothing.score, nothing.label, nothing.regions) == (pytest.approx(0.9, abs=1e-6), "scratch", [])
+    assert decoded.defect_scores == {"scratch": 0.5, "stain": pytest.approx(0.45)}  # for thresholds of a class
+    assert region.score == pytest.approx(0.45)  # the probability of its class
     separate = decode(*predict(outputs, CLASSES), Decision(map_low=0.5, map_high=0.6), SIZE, None)
     assert (separate.score, separate.regions) == (0.5, [])  # classes that may overlap stand for themselves
+
+
+def test_two_classes_that_are_sure_stay_two_regions():
+    """A crack that touches a stain does not vanish in it; what lies between them goes to the likelier of the two."""
+    masks = np.zeros((1, 3, 20, 20), np.float32)
+    masks[0, 0, 4:8, 4:8] = 0.9
+    masks[0, 1, 4:8, 8:16] = 0.9
+    masks[0, :, 4:8, 7:9] = [[[0.3]], [[0.2]], [[0.4]]]  # pits are nowhere sure
+    decision = Decision(map_low=0.5, map_high=0.7)
+    classes = [*CLASSES, "pit"]
+    found = decode(*predict(Outputs(mask_scores=masks), classes, exclusive=True), decision, SIZE, None).regions
+    assert [region.label for region in found] == ["scratch", "stain"]
+    (scratch, stain) = (region.box for region in found)
+    assert scratch == pytest.approx((12, 8, 26, 16), abs=2)
+    assert stain == pytest.approx((26, 8, 48, 16), abs=2)
+    assert scratch[2] <= stain[0] + 1
+    one = decode(
+        *predict(Outputs(mask_scores=masks[:, :, :, :8]), classes, exclusive=True), decision, SIZE, None
+    ).regions
+    assert [region.label for region in one] == ["scratch"]
+
+
+def test_the_label_is_that_of_the_peak_whatever_regions_are_kept():
+    masks = np.zeros((1, 2, 20, 20), np.float32)
+    masks[0, 0, 2:4, 2:4] = 0.95
+    masks[0, 1, 10:18, 4:18] = 0.7
+    area = (20, 10, 40, 30)  # of an image of 60 x 40 px
+    valid = np.zeros(SIZE, np.bool_)
+    valid[10:30, 20:40] = True
+    predicted = predict(Outputs(mask_scores=masks), CLASSES, area=area, exclusive=True)
+    for mask in (valid, None):
+        decoded = decode(*predicted, Decision(map_high=0.5, min_area_px=10), SIZE, mask)
+        assert (decoded.score, decoded.label) == (pytest.approx(0.95), "scratch")
+        assert defect_boxes(decoded.regions) == [("stain", (24, 20, 38, 28))]
+    everywhere = predict(Outputs(mask_scores=np.full((1, 2, 20, 20), 0.4, np.float32)), CLASSES, area, exclusive=True)
+    (region,) = decode(*everywhere, Decision(map_high=0.5), SIZE, None).regions
+    assert region.box == area
+
+
+@pytest.mark.parametrize("kind", ["mask_scores", "exclusive", "anomaly_map"])
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_map_that_is_not_a_number_is_no_low_score(kind, limited):
+    valid = np.ones(SIZE, np.bool_)
+    valid[:, :30] = False
+    maps = np.full((1, 2, 20, 20), 0.1, np.float32)
+    maps[0, 0, 5, 15] = np.nan
+    outputs = Outputs(anomaly_map=maps[:, 0]) if kind == "anomaly_map" else Outputs(mask_scores=maps)
+    predicted = predict(outputs, CLASSES, exclusive=kind == "exclusive")
+    assert np.isnan(decode(*predicted, Decision(map_high=0.5), SIZE, valid if limited else None).score)
+    ignored = decode(*predicted, Decision(map_high=0.5), SIZE, ~valid)
+    assert ignored.score == pytest.approx(0.2 if kind == "exclusive" else 0.1)
 
 
 def box_outputs(masks=False):

@@ -107,7 +107,8 @@ def test_defects_score_above_good(name, tiny_data):
     for kind in ("anomaly_map", "mask_scores"):
         if kind in outputs:
             assert outputs[kind].shape[-2:] == (side_of(name),) * 2
-    if method_class(name).exclusive_classes:
+    assert method_class(name).exclusive_classes == ("mask_scores" in outputs)  # all are by a softmax
+    if "mask_scores" in outputs:
         assert outputs["mask_scores"].sum(axis=1).max() <= 1 + 1e-5
     if method_class(name).info.requires == ("good",):
         assert {"anomaly_score", "anomaly_map"} <= set(outputs)

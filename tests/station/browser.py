@@ -140,9 +140,12 @@ class Browser:
             self.until(lambda: all(self.driver.execute_script(f"return {LOADED}", e) for e in self.all("img")))
             # Charts follow the window with a delay.
             self.until(lambda most=width: self._extent("scrollWidth") <= most, 10, f"{name} fits {width} px")
-            if os.environ.get("BLEMISH_SHOTS"):
+            kept = os.environ.get("BLEMISH_SHOTS")
+            time.sleep(0.35 if kept else 0.1)  # charts and the menu settle
+            found = self._extent("scrollWidth")
+            assert found <= width, f"{name} is {found} px wide at {width}"
+            if kept:
                 SHOTS.mkdir(parents=True, exist_ok=True)
-                time.sleep(0.35)  # charts and the menu settle
                 self.resize(width, min(max(height, self._extent("scrollHeight")), 3000))
                 self.driver.save_screenshot(str(SHOTS / f"{name}-{width}.png"))
         self.resize(*WIDE)

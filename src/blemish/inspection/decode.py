@@ -7,22 +7,22 @@ Decoding depends on the kind of output, never on the method:
 | anomaly | anomaly_score                          | the defect class | hysteresis on the map                          |
 | classes | 1 - P(good); largest P if none is good | likeliest defect | hysteresis on the defects' class map; of       |
 |         |                                        |                  | windows, each class where it leads             |
-| masks   | largest probability of a defect        | that of the peak | hysteresis on each class, where it leads; of   |
-|         |                                        |                  | exclusive classes on all together, see below   |
+| masks   | largest probability of a defect        | that of the peak | hysteresis on each class, where it leads; on   |
+|         |                                        |                  | all together where they exclude each other     |
 | boxes   | largest box score                      | that of the best | boxes from map_high, else review, else 0.5     |
 
 A graph may give several kinds. Then the score is that of the first of anomaly, classes, boxes and masks, the label that
 of the first of classes, masks, boxes and anomaly, and the regions are those of the first of masks, boxes and maps.
 
 Whether a pixel is a defect does not depend on how sure its class is: where the classes of masks exclude each other,
-the sum of their probabilities is that of any defect. A region, which is one defect, then has the class with the largest
-sum over its pixels.
+the sum of their probabilities is that of any defect. A region is one defect, with the class that has most of it, unless
+several classes reach the threshold on their own: then each is a region, since a crack must not vanish in a stain.
 
 Where the raw map is below `map_high` and the score is the graph's, no map of the image's size is made. Regions are
 searched at the image's size: those of the coarse map, enlarged, would be other ones.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -45,6 +45,7 @@ class DecodedImage:
     regions: list[Region] = field(default_factory=list)
     heat: LazyMap | None = None  # (H, W) of the whole image
     class_scores: dict[str, float] | None = None  # of all classes
+    defect_scores: dict[str, float] | None = None  # of the defect classes, where the score is not that of one of them
     candidates: Candidates | None = None  # boxes of any score
 
     @property
@@ -84,14 +85,18 @@ class _Context:
         return DEFAULT_THRESHOLD if self.decision.map_high is None else self.decision.map_high
 
     @property
+    def map_low(self) -> float:
+        return self.map_high if self.decision.map_low is None else min(self.map_high, self.decision.map_low)
+
+    @property
     def anomaly_label(self) -> str:
         """The label of an anomaly: the defect class where there is only one."""
         return self.defects[0] if len(self.defects) == 1 else "defect"
 
-    def find_regions(self, values: FloatMap, high: float, label: str, edge: float = 0.0) -> list[Region]:
-        """Hysteresis on a map (H, W) by the decision's thresholds, among valid pixels."""
-        low = high if self.decision.map_low is None else min(high, self.decision.map_low)
-        return regions_from_map(values, low, high, self.decision.min_area_px, label, self.valid, edge)
+    def find_regions(self, values: FloatMap, label: str, valid: Mask | None, edge: float = 0.0) -> list[Region]:
+        """Hysteresis on a map (h, w) by the decision's thresholds, among its valid pixels."""
+        least = self.decision.min_area_px
+        return regions_from_map(values, self.map_low, self.map_high, least, label, valid, edge)
 
     def to_image_map(self, values: FloatMap) -> FloatMap:
         """A map of the area as one of the image; invalid pixels get the smallest value of the valid ones."""
@@ -123,7 +128,9 @@ def decode(
     by_map = manifest.score_source == "map" and heat is not None
     score = _map_score(context, manifest) if by_map else scored.score
     candidates = None if boxes is None else boxes.candidates
-    return DecodedImage(score, named.label, located.regions, heat, named.class_scores, candidates)
+    by_class = classes or (masks if scored is masks else None)
+    defect_scores = None if by_class is None else by_class.defect_scores
+    return DecodedImage(score, named.label, located.regions, heat, named.class_scores, defect_scores, candidates)
 
 
 def _decode_anomaly(context: _Context) -> DecodedImage | None:
@@ -145,12 +152,13 @@ def _decode_classes(context: _Context) -> DecodedImage | None:
     else:
         regions = _heat_map_regions(context, label) if "heat_map" in prediction.maps else []
     score = defect_probability(prediction.class_scores, context.classes)
-    return DecodedImage(score, label, regions, class_scores=scores)
+    own = {name: scores[name] for name in context.defects}
+    return DecodedImage(score, label, regions, class_scores=scores, defect_scores=own)
 
 
 def _class_map_regions(context: _Context) -> list[Region]:
     """Regions of a window classifier: windows that probably have a defect, each with its most probable class."""
-    heat_map, high = _reaching(context.heat, context.map_high), context.map_high
+    heat_map = _reaching(context.heat, context.map_high)
     class_map = None if heat_map is None else context.prediction.class_map
     if class_map is None or heat_map is None:
         return []
@@ -161,7 +169,7 @@ def _class_map_regions(context: _Context) -> list[Region]:
     for index, name in enumerate(context.defects):
         if (likeliest == index).any():
             own = np.where(likeliest == index, heat_map, np.float32(-np.inf))
-            regions += context.find_regions(own, high, name, context.decision.edge)
+            regions += context.find_regions(own, name, context.valid, context.decision.edge)
     return regions
 
 
@@ -180,27 +188,52 @@ def _decode_masks(context: _Context) -> DecodedImage | None:
     for index, (name, layer, peak) in enumerate(zip(context.defects, scores, peaks, strict=True)):
         if peak >= high:
             own = layer if likeliest is None else np.where(likeliest == index, layer, -np.inf)
-            regions += context.find_regions(context.to_image_map(own), high, name)
+            regions += context.find_regions(context.to_image_map(own), name, context.valid)
     return DecodedImage(max(peaks), context.defects[int(np.argmax(peaks))], regions)
 
 
 def _decode_exclusive_masks(context: _Context, scores: FloatMap) -> DecodedImage:
-    """Regions of all classes together, each with its likeliest class; `scores` is (K, h, w) of the area."""
+    """Regions of all classes together, each with its class and the score of that; `scores` is (K, h, w) of the area."""
     x0, y0, x1, y1 = context.prediction.area
-    heat_map = context.heat_map
-    assert heat_map is not None
-    peak, regions = _peak(heat_map, context.valid), []
+    assert context.heat_map is not None
+    heat = context.heat_map[y0:y1, x0:x1]
+    valid = None if context.valid is None else context.valid[y0:y1, x0:x1]
+    peak, regions = _peak(heat, valid), []
+    row, column = divmod(int(heat.argmax()), heat.shape[1])
+    label = int(scores[:, row, column].argmax())
     if peak >= context.map_high:
-        regions = context.find_regions(heat_map, context.map_high, context.anomaly_label)
-        for region in regions:
+        for region in context.find_regions(heat, context.anomaly_label, valid):
             left, top, right, bottom = region.box
-            inside = scores[:, top - y0 : bottom - y0, left - x0 : right - x0][:, region.mask]
-            region.label = context.defects[int(inside.sum(axis=1).argmax())]
-    worst = max(regions, key=lambda region: region.score, default=None)
-    if worst is not None:
-        return DecodedImage(peak, worst.label, regions)
-    row, column = divmod(int(heat_map[y0:y1, x0:x1].argmax()), x1 - x0)
-    return DecodedImage(peak, context.defects[int(scores[:, row, column].argmax())])
+            within = np.s_[top:bottom, left:right]
+            for index, part in _split_by_class(region, scores[:, *within], heat[within], context):
+                a, b, c, d = part.box
+                if part.mask is None or (a <= column < c and b <= row < d and part.mask[row - b, column - a]):
+                    label = index
+                own = float(scores[index, b:d, a:c][part.mask].max())
+                box = (a + x0, b + y0, c + x0, d + y0)
+                regions.append(replace(part, label=context.defects[index], score=own, box=box))
+    peaks = {name: _peak(layer, valid) for name, layer in zip(context.defects, scores, strict=True)}
+    return DecodedImage(peak, context.defects[label], regions, defect_scores=peaks)
+
+
+def _split_by_class(region: Region, scores: FloatMap, heat: FloatMap, context: _Context) -> list[tuple[int, Region]]:
+    """A region with its likeliest class, or its parts where several classes reach the threshold on their own.
+
+    `scores` (K, h, w) and `heat` (h, w) are those of the region's box.
+    """
+    own = scores[:, region.mask]
+    sure = np.flatnonzero(own.max(axis=1) >= context.map_high)
+    if len(sure) < 2:
+        return [(int(sure[0] if len(sure) else own.sum(axis=1).argmax()), region)]
+    leading = sure[scores[sure].argmax(axis=0)]
+    left, top = region.box[:2]
+    parts = []
+    for index in sure.tolist():
+        layer = np.where(region.mask & (leading == index), heat, np.float32(-np.inf))
+        for part in context.find_regions(layer, region.label, None):
+            x0, y0, x1, y1 = part.box
+            parts.append((index, replace(part, box=(x0 + left, y0 + top, x1 + left, y1 + top))))
+    return parts
 
 
 def _decode_boxes(context: _Context) -> DecodedImage | None:
@@ -272,7 +305,7 @@ def _heat_map_regions(context: _Context, label: str) -> list[Region]:
     heat_map = None if high is None else _reaching(context.heat, high)
     if heat_map is None or high is None:
         return []
-    return context.find_regions(heat_map, high, label, context.decision.edge)
+    return context.find_regions(heat_map, label, context.valid, context.decision.edge)
 
 
 def _reaching(heat: LazyMap | None, threshold: float) -> FloatMap | None:
@@ -311,7 +344,9 @@ def _map_score(context: _Context, manifest: Manifest) -> float:
 
 
 def _value_range(values: FloatMap, valid: Mask | None) -> tuple[float, float]:
-    """Minimum and maximum over the valid pixels."""
+    """Minimum and maximum over the valid pixels; NaN where one of them is, which OpenCV passes over."""
+    if np.isnan(values.sum()) and np.isnan(values if valid is None else values[valid]).any():
+        return float("nan"), float("nan")
     low, high, _, _ = cv2.minMaxLoc(values, None if valid is None else np.ascontiguousarray(valid).view(np.uint8))
     return float(low), float(high)
 

@@ -31,7 +31,6 @@ from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.measure import measure
 from blemish.inspection.refine import Refiner
 from blemish.inspection.result import Inspection, Outputs, Region, Verdict
-from blemish.inspection.stitching import defect_names
 from blemish.inspection.uncertainty import with_uncertainty
 
 MAX_BATCH_BYTES = 128 * 2**20  # of images that are held for one batch
@@ -175,10 +174,9 @@ class Pipeline:
             decoded.regions = [region for region in regions if region.area >= decision.min_area_px]
         for region in decoded.regions:
             self._measure(region, job.image)
-        class_scores = decoded.class_scores
-        defects = defect_names(self.manifest.classes)
-        defect_scores = None if class_scores is None else {name: class_scores[name] for name in defects}
-        verdict, reasons, regions = decide(decoded.score, decoded.label, decoded.regions, decision, defect_scores)
+        verdict, reasons, regions = decide(
+            decoded.score, decoded.label, decoded.regions, decision, decoded.defect_scores
+        )
         if job.misfit is not None:  # the score means nothing
             verdict, reasons = Verdict.REVIEW, [job.misfit]
         job.add_time("decode", time.perf_counter() - begin)
@@ -190,7 +188,7 @@ class Pipeline:
             size=job.size,
             heat_map=decoded.heat,
             valid=job.valid,
-            class_scores=class_scores,
+            class_scores=decoded.class_scores,
             candidates=decoded.candidates,
             reasons=reasons,
             timings_ms=job.timings_ms,

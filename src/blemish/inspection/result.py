@@ -93,7 +93,7 @@ class Outputs(_ByValue):
     class_map: FloatArray | None = None  # (N, K, h, w)
     anomaly_score: FloatArray | None = None  # (N,)
     anomaly_map: FloatArray | None = None  # (N, H, W)
-    mask_scores: FloatArray | None = None  # (N, K, H, W) probabilities
+    mask_scores: FloatArray | None = None  # (N, K, H, W) probabilities; see Manifest.exclusive_classes
     boxes: FloatArray | None = None  # (N, M, 4) x0 y0 x1 y1 in pixels of the graph's input
     box_scores: FloatArray | None = None  # (N, M); padding rows have score 0
     box_labels: Labels | None = None  # (N, M) index into the defect classes

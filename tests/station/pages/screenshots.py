@@ -6,6 +6,7 @@
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--languages", nargs="+", default=languages())
     given = parser.parse_args()
     browsers.SHOTS = given.out
+    os.environ["BLEMISH_SHOTS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         server = Server(
             Path(folder) / "station",
