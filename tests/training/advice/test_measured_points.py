@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from blemish.dataset.fingerprint import fingerprint
 from blemish.training.advice.plan import advise_fingerprint
@@ -33,20 +35,30 @@ def test_the_points_are_those_of_the_rows(advisor, rows):
     assert named == points
 
 
-def test_a_method_s_strength_is_its_share_of_sets_won(advisor):
-    rows = [row("a", "x", 0.9), row("b", "x", 0.8), row("a", "y", 0.7), row("b", "y", 0.7004), row("c", "y", 0.6)]
-    shares = advisor.win_shares(advisor.measured_metrics(rows, "image AUROC"))
-    # a against b: won on x, equal to three digits on y; a and b against c: won on y.
-    assert shares == pytest.approx({"a": (0.75 + 1) / 2, "b": (0.25 + 1) / 2, "c": 0.0})
+def test_strengths_are_those_of_a_penalised_least_squares_fit(advisor):
+    """By scikit-learn's ridge regression, whose penalty leaves the levels of the sets alone."""
+    rows = [row("a", "x", 0.9), row("b", "x", 0.8), row("a", "y", 0.7), row("b", "y", 0.75), row("c", "y", 0.6)]
+    rows += [row("a", "x", 0.95, 1), row("d", "x", 0.99, 1)]
+    measured = advisor.measured_metrics(rows, "image AUROC")
+    cells = [(key, name, value) for key, own in measured.items() for name, value in own.items()]
+    methods, sets = "abcd", sorted(measured)
+    level = 1e4  # so large that the penalty of its weight is none
+    design = np.array([[*(n == m for m in methods), *(level * (k == s) for s in sets)] for k, n, _ in cells], float)
+    values = -np.log(1.02 - np.array([value for _, _, value in cells]))
+    found = Ridge(alpha=2.0, fit_intercept=False, solver="svd").fit(design, values).coef_[:4]
+    expected = (found - found.min()) / np.ptp(found)
+    assert advisor.strengths(measured) == pytest.approx(dict(zip(methods, expected, strict=True)), abs=1e-4)
 
 
-def test_protocols_are_not_mixed_and_the_newer_one_decides(advisor):
-    rows = [row("a", "x", 0.9, 1), row("b", "x", 0.8, 1), row("c", "x", 0.95, 2), row("a", "x", 0.5, 2)]
-    rows += [row("b", "x", 0.6, 2)]
-    decided = advisor.win_shares(advisor.measured_metrics(rows, "image AUROC"))
-    assert decided == pytest.approx({"a": 0.0, "b": 0.5, "c": 1.0})
-    rows = rows[:3]  # c alone by protocol 2: nothing compares it with the others
-    assert advisor.win_shares(advisor.measured_metrics(rows, "image AUROC")) == {"a": 1.0, "b": 0.0}
+def test_a_method_is_as_strong_as_it_is_beside_others_of_its_sets(advisor):
+    """Not as its sets are easy: b is better than a wherever both are, although a has the easy set besides."""
+    rows = [row(name, "hard", value) for name, value in (("a", 0.6), ("b", 0.7), ("c", 0.5))]
+    rows += [row(name, "easy", value) for name, value in (("a", 0.97), ("c", 0.96))]
+    found = advisor.strengths(advisor.measured_metrics(rows, "image AUROC"))
+    assert found["b"] == 1.0 > found["a"] > found["c"] == 0.0
+    alone = [row("a", "x", 0.9, 1), row("b", "x", 0.8, 1), row("c", "x", 0.95, 2)]
+    assert advisor.strengths(advisor.measured_metrics(alone, "image AUROC")) == {"a": 1.0, "b": 0.0}  # c is beside none
+    assert advisor.strengths({}) == {}
 
 
 def test_seeds_are_averaged_and_other_options_do_not_count(advisor):
