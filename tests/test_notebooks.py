@@ -18,9 +18,14 @@ from blemish.training.ship import estimate_uncertainty, forecast, refine
 prepare.FEW_GOOD, estimate_uncertainty.MAX_TRIALS, forecast.TRIALS, refine.MIN_GOOD = 0, 20, 12, 10**6
 """
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "notebooks").glob("*.md"))
+LONG = ("comparison",)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG)) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_the_notebook_runs_to_its_end(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # for `!blemish`
     notebook = jupytext.read(path)
