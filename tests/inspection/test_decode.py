@@ -176,6 +176,9 @@ def test_two_classes_that_are_sure_stay_two_regions():
     assert scratch == pytest.approx((12, 8, 26, 16), abs=2)
     assert stain == pytest.approx((26, 8, 48, 16), abs=2)
     assert scratch[2] <= stain[0] + 1
+    large = Decision(map_low=0.5, map_high=0.7, min_area_px=200)  # each is smaller, both together are not
+    (whole,) = decode(*predict(Outputs(mask_scores=masks), classes, exclusive=True), large, SIZE, None).regions
+    assert whole.label == "stain"
     one = decode(
         *predict(Outputs(mask_scores=masks[:, :, :, :8]), classes, exclusive=True), decision, SIZE, None
     ).regions

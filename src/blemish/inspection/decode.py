@@ -223,8 +223,9 @@ def _split_by_class(region: Region, scores: FloatMap, heat: FloatMap, context: _
     """
     own = scores[:, region.mask]
     sure = np.flatnonzero(own.max(axis=1) >= context.map_high)
+    whole = [(int(sure[0] if len(sure) == 1 else own.sum(axis=1).argmax()), region)]
     if len(sure) < 2:
-        return [(int(sure[0] if len(sure) else own.sum(axis=1).argmax()), region)]
+        return whole
     leading = sure[scores[sure].argmax(axis=0)]
     left, top = region.box[:2]
     parts = []
@@ -233,7 +234,7 @@ def _split_by_class(region: Region, scores: FloatMap, heat: FloatMap, context: _
         for part in context.find_regions(layer, region.label, None):
             x0, y0, x1, y1 = part.box
             parts.append((index, replace(part, box=(x0 + left, y0 + top, x1 + left, y1 + top))))
-    return parts
+    return parts or whole  # where each part is too small to count, the whole still is a defect
 
 
 def _decode_boxes(context: _Context) -> DecodedImage | None:
