@@ -42,7 +42,8 @@ def test_stitching_the_cut_image_gives_the_image(shape, leading):
     stitcher = MapStitcher(*shape, leading=leading)
     for x0, y0, x1, y1 in tile_boxes(*shape):
         stitcher.add((x0, y0, x1, y1), image[..., y0:y1, x0:x1])
-    np.testing.assert_allclose(stitcher.result(), image, rtol=0, atol=2e-6)
+    # Up to 64 tiles overlap on a pixel, and each of as many sums in float32 rounds.
+    np.testing.assert_allclose(stitcher.result(), image, rtol=0, atol=1e-5)
 
 
 def test_tiles_that_disagree_are_blended_from_one_to_the_other():
