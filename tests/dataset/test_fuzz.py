@@ -94,7 +94,7 @@ def fuzz(layout, root, edits):
 
 @pytest.mark.parametrize("layout", TEXTS, ids=lambda y: y.name)
 def test_a_damaged_annotation_makes_no_image_good(layout, tmp_path):
-    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(EDITS)
     def run(edits):
         fuzz(layout, tmp_path / "set", edits)

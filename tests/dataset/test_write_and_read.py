@@ -77,7 +77,7 @@ def fingerprint(path):
 
 
 @pytest.mark.parametrize("target", WRITABLE)
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=drawn_sets())
 def test_what_is_written_comes_back_or_is_said_to_be_lost(target, rows):
     with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ import numpy as np
 from blemish.arrays import Boxes, Flags, FloatArray, FloatMap, Mask, PixelBox
 from blemish.inspection.lazy_map import LazyMap
 from blemish.inspection.manifest import Decision, Manifest
-from blemish.inspection.regions import regions_from_map
+from blemish.inspection.regions import regions_from_map, shift
 from blemish.inspection.result import Candidates, Region
 from blemish.inspection.stitching import ImagePrediction, defect_names, defect_probability
 
@@ -210,8 +210,7 @@ def _decode_exclusive_masks(context: _Context, scores: FloatMap) -> DecodedImage
                 if part.mask is None or (a <= column < c and b <= row < d and part.mask[row - b, column - a]):
                     label = index
                 own = float(scores[index, b:d, a:c][part.mask].max())
-                box = (a + x0, b + y0, c + x0, d + y0)
-                regions.append(replace(part, label=context.defects[index], score=own, box=box))
+                regions.append(shift(replace(part, label=context.defects[index], score=own), x0, y0))
     peaks = {name: _peak(layer, valid) for name, layer in zip(context.defects, scores, strict=True)}
     return DecodedImage(peak, context.defects[label], regions, defect_scores=peaks)
 
@@ -231,9 +230,7 @@ def _split_by_class(region: Region, scores: FloatMap, heat: FloatMap, context: _
     parts = []
     for index in sure.tolist():
         layer = np.where(region.mask & (leading == index), heat, np.float32(-np.inf))
-        for part in context.find_regions(layer, region.label, None):
-            x0, y0, x1, y1 = part.box
-            parts.append((index, replace(part, box=(x0 + left, y0 + top, x1 + left, y1 + top))))
+        parts += [(index, shift(part, left, top)) for part in context.find_regions(layer, region.label, None)]
     return parts or whole  # where each part is too small to count, the whole still is a defect
 
 

@@ -1,5 +1,7 @@
 """Candidate defects: connected regions of a map above a threshold."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -48,13 +50,16 @@ def regions_from_map(
         if edge > 0:
             own = np.where(mask, window[y : y + height, x : x + width], np.float32(-np.inf))
             border = float(low + edge * (peaks[index] - low))
-            for region in regions_from_map(own, border, high, min_area_px, label):
-                a, b, c, d = region.box
-                region.box = (a + left, b + top, c + left, d + top)
-                regions.append(region)
+            regions += [shift(region, left, top) for region in regions_from_map(own, border, high, min_area_px, label)]
         else:
             regions.append(Region(label, float(peaks[index]), (left, top, left + width, top + height), mask))
     return regions
+
+
+def shift(region: Region, x: int, y: int) -> Region:
+    """The region moved by (x, y) px, as from a window of an image to the image."""
+    x0, y0, x1, y1 = region.box
+    return replace(region, box=(x0 + x, y0 + y, x1 + x, y1 + y))
 
 
 def regions_by_share(heat_map: FloatMap, share: float, label: str, valid: Mask | None = None) -> list[Region]:

@@ -25,8 +25,7 @@ class AlarmList:
     def __init__(self, page: PageSession) -> None:
         self.page = page
         self._shown: dict[int, _AlarmBox] = {}
-        with div("stack alarms") as self._whole:
-            pass
+        self._whole = div("stack alarms")
         self.update()
         ui.timer(REFRESH_S, self.update)
 
@@ -70,7 +69,7 @@ class _AlarmBox:
             times.append(t("acknowledged by {name}, {time}", name=row.acknowledged_by, time=local_time(seen)))
         self._times.set_text(" · ".join(times))
         self._button.set_visibility(seen is None)
-        self.box.classes(remove="seen") if seen is None else self.box.classes("seen")
+        self.box.classes(replace="alarm" if seen is None else "alarm seen")
 
 
 def _acknowledge(session: Session, alarm_id: int, user: str) -> None:
