@@ -1,21 +1,29 @@
 """The refinement of regions: geometry of windows, borders, what is declined and what becomes one."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blemish.geometry import mask_bounds
 from blemish.inspection.refine import (
     DEFECT,
-    INPUTS,
+    EDGE,
     MAX_REGIONS,
+    THIN,
+    Refiner,
+    closer_windows,
+    expected_iou,
+    new_border,
+)
+from blemish.inspection.refine_window import (
+    INPUTS,
     SIDE,
     GoodMemory,
-    Refiner,
     RefineWindow,
-    expected_iou,
     find_window,
-    new_border,
+    mask_within,
     window_inputs,
 )
 from blemish.inspection.result import Outputs, Region
@@ -206,3 +214,113 @@ def test_specks_are_no_part_of_a_defect():
     region = Region("defect", 3.0, (28, 28, 64, 64), np.ones((36, 36), bool))
     refined = new_border(region, probabilities, RefineWindow(0, 0, SIDE), (SIDE, SIDE), None)
     assert refined.box == (40, 40, 60, 60)
+
+
+def full_mask(region, size):
+    mask = np.zeros(size, bool)
+    x0, y0, x1, y1 = region.box
+    mask[y0:y1, x0:x1] = region.mask
+    return mask
+
+
+def region_mask_of_window(window, size):
+    mask = np.zeros(size, bool)
+    mask[max(0, window.top) : window.top + window.side, max(0, window.left) : window.left + window.side] = True
+    return mask
+
+
+def mask_iou(one, other):
+    return (one & other).sum() / (one | other).sum()
+
+
+def thin_line(size, ends, width):
+    """A line of bright pixels, and a wide region around it."""
+    image, truth, wide = surface(size), np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+    cv2.line(truth, *ends, 1, width)
+    cv2.line(wide, *ends, 1, width + 20)
+    image[truth > 0] = 250
+    x0, y0, x1, y1 = mask_bounds(wide > 0)
+    return image, truth > 0, Region("defect", 3.0, (x0, y0, x1, y1), wide[y0:y1, x0:x1] > 0)
+
+
+@pytest.mark.parametrize("ends", [((60, 80), (600, 420)), ((5, 300), (690, 320)), ((30, 0), (40, 499))])
+def test_a_long_thin_defect_is_seen_piece_by_piece_at_the_images_own_resolution(ends):
+    image, truth, region = thin_line((500, 700), ends, 3)
+    heat = heat_of([region], truth.shape)
+    once, twice = (
+        Refiner(BrightPixels(), flat_memory(), LEVELS, closer=closer).refine([region], image, heat)[0]
+        for closer in (False, True)
+    )
+    ious = [mask_iou(full_mask(one, truth.shape), truth) for one in (once, twice)]
+    assert ious[0] < 0.7
+    assert ious[1] > 0.99
+    assert twice.refined
+    valid = np.ones(truth.shape, bool)
+    valid[:, 350:] = False
+    (within,) = Refiner(BrightPixels(), flat_memory(), LEVELS).refine([region], image, heat, valid)
+    assert not (full_mask(within, truth.shape) & ~valid).any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_the_middles_of_closer_windows_hold_every_pixel_of_the_region_once(data):
+    height, width = data.draw(st.tuples(st.integers(150, 900), st.integers(150, 900)))
+    points = st.tuples(st.integers(0, width - 1), st.integers(0, height - 1))
+    mask = np.zeros((height, width), np.uint8)
+    cv2.line(mask, data.draw(points), data.draw(points), 1, data.draw(st.integers(1, 9)))
+    x0, y0, x1, y1 = mask_bounds(mask > 0)
+    region, most = Region("defect", 1.0, (x0, y0, x1, y1), mask[y0:y1, x0:x1] > 0), data.draw(st.integers(4, 24))
+    first = find_window(region.box, mask.shape)
+    windows = closer_windows(region, first, most)
+    assert len(windows) <= most
+    covered = np.zeros((height + 2000, width + 2000), int)
+    for window in windows:
+        assert SIDE <= window.side < first.side
+        edge = window.side * EDGE // SIDE
+        x, y, middle = window.left + edge + 1000, window.top + edge + 1000, window.side - 2 * edge
+        covered[y : y + middle, x : x + middle] += 1
+    assert covered.max() <= 1
+    if windows:
+        assert covered[1000:-1000, 1000:-1000][mask > 0].all()
+    else:  # seen as close already, or wide for its length
+        assert first.side < SIDE * 1.5 or mask.sum() > THIN * first.side / SIDE * max(y1 - y0, x1 - x0)
+
+
+def test_a_closer_window_may_lie_beyond_the_region_whose_border_goes_on_there():
+    image, truth, region = thin_line((500, 700), ((60, 80), (600, 420)), 3)
+    x0, y0, x1, y1 = region.box
+    part = Region("defect", 3.0, (x0, y0, x0 + 300, y1), region.mask[:, :300])
+    (whole,) = Refiner(BrightPixels(), flat_memory(), LEVELS).refine([part], image, heat_of([part], truth.shape))
+    shown = find_window(part.box, truth.shape)
+    seen = truth & region_mask_of_window(shown, truth.shape)
+    assert mask_iou(full_mask(whole, truth.shape), seen) > 0.98
+    assert not mask_within(part, (x1 - 20, y0, x1, y1)).any()
+
+
+def test_regions_that_are_not_thin_or_were_seen_at_full_resolution_cost_no_second_look():
+    image = surface((600, 700))
+    image[200:420, 150:400] = 250
+    image[500:503, 500:560] = 250
+    regions = [
+        Region("defect", 3.0, (120, 180, 440, 450), np.ones((270, 320), bool)),
+        Region("defect", 3.0, (498, 490, 562, 513), np.ones((23, 64), bool)),
+    ]
+    engine = BrightPixels()
+    refined = Refiner(engine, flat_memory(), LEVELS).refine(regions, image, heat_of(regions, (600, 700)))
+    assert all(region.refined for region in refined)
+    assert engine.windows == 2
+
+
+def test_where_the_second_look_shows_nothing_the_first_border_stays():
+    image, truth, region = thin_line((500, 700), ((60, 80), (600, 420)), 3)
+
+    class Once(BrightPixels):
+        def run(self, batch):
+            first = self.windows == 0
+            outputs = super().run(batch)
+            return outputs if first else Outputs(mask_scores=np.zeros_like(outputs.mask_scores))
+
+    heat = heat_of([region], truth.shape)
+    (blind,) = Refiner(Once(), flat_memory(), LEVELS).refine([region], image, heat)
+    (once,) = Refiner(BrightPixels(), flat_memory(), LEVELS, closer=False).refine([region], image, heat)
+    assert blind == once

@@ -210,6 +210,7 @@ class Refinement(FrozenModel):
     graph: str = "refiner.onnx"  # member of the bundle, where it ships
     memory: str = "refiner_memory.npy"  # member: mean and deviation of good images (h, w, 2 C), float16
     levels: tuple[float, float]  # map_low and map_high of the decision that it was taught with
+    closer: bool = False  # long thin defects are seen a second time, at the image's own resolution
     taught: int = 0  # windows
     judged: int = 0  # defects that regions met
     coarse_iou: float | None = None  # means over the judged defects

@@ -17,6 +17,7 @@ from blemish.dataset.ground_truth import has_mask, read_defect_mask
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.valid_mask import valid_mask
 from blemish.errors import BlemishError
+from blemish.geometry import mask_bounds
 from blemish.imaging.pixel_range import PixelSpec, scale_pixels
 from blemish.imaging.prepare import match_channels, resize, to_unit
 from blemish.imaging.read import image_header, read_image
@@ -25,7 +26,8 @@ from blemish.inspection.engines import Engine, open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Manifest, Refinement
 from blemish.inspection.measure import measure_geometry
-from blemish.inspection.refine import GoodMemory, Refiner, find_window, pack_memory, window_inputs
+from blemish.inspection.refine import Refiner, closer_windows, pack_memory
+from blemish.inspection.refine_window import GoodMemory, RefineWindow, find_window, window_inputs
 from blemish.inspection.result import Inspection, Region
 from blemish.training.ship.refine_network import export_refiner, teach_refiner
 from blemish.training.ship.synthetic_trials import SyntheticTrial, synthetic_trials
@@ -93,6 +95,7 @@ class RefinementJudgement:
             shipped=low >= MIN_GAIN and not worse and bool(widths[1] <= widths[0]),
             reason=reason,
             levels=levels,
+            closer=True,
             taught=taught,
             judged=len(gains),
             coarse_iou=float(coarse.mean()),
@@ -227,17 +230,26 @@ def _inspect(inspector: Inspector, trials: Iterable[SyntheticTrial]) -> Iterator
 def _taught_windows(
     inspected: Iterable[tuple[SyntheticTrial, Inspection]], memory: GoodMemory, levels: tuple[float, float]
 ) -> tuple[FloatArray, FloatArray]:
-    """Inputs and coverage of the defects, of a window around each region."""
+    """Inputs and coverage of the defects, of a window around each region and of the closer ones of thin defects."""
     inputs: list[FloatMap] = []
     masks: list[FloatMap] = []
     for trial, result in inspected:
         assert result.heat_map is not None
         for region in result.regions:
-            window = find_window(region.box, trial.mask.shape)
-            inputs.append(window_inputs(trial.image, result.heat_map, region, window, memory, levels))
-            covered = window.crop(trial.mask, mirror=False).astype(np.float32)
-            masks.append(resize(covered[..., None], *inputs[-1].shape[1:])[..., 0])
+            first = find_window(region.box, trial.mask.shape)
+            for window in [first, *closer_windows(_true_region(trial, first), first)]:
+                inputs.append(window_inputs(trial.image, result.heat_map, region, window, memory, levels))
+                covered = window.crop(trial.mask, mirror=False).astype(np.float32)
+                masks.append(resize(covered[..., None], *inputs[-1].shape[1:])[..., 0])
     return np.array(inputs, np.float32), np.array(masks, np.float32)
+
+
+def _true_region(trial: SyntheticTrial, window: RefineWindow) -> Region:
+    """The defect of a trial within a window, as a region; empty where none of it is there."""
+    x, y = max(0, window.left), max(0, window.top)
+    mask = trial.mask[y : max(0, window.top + window.side), x : max(0, window.left + window.side)]
+    x0, y0, x1, y1 = mask_bounds(mask) or (0, 0, 0, 0)
+    return Region("defect", 0.0, (x0 + x, y0 + y, x1 + x, y1 + y), mask[y0:y1, x0:x1])
 
 
 def _tiles_of(sample: Sample, manifest: Manifest) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.arrays import FloatArray
-from blemish.inspection.refine import INPUTS, SIDE
+from blemish.inspection.refine_window import INPUTS, SIDE
 
 BATCH = 8
 LEARNING_RATE = 6e-3
