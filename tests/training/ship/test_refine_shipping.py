@@ -11,11 +11,14 @@ from graphs import make_bundle, model
 from onnx import helper
 
 from blemish.dataset.sample import Dataset, Sample
+from blemish.geometry import mask_bounds
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Refinement
+from blemish.inspection.refine import open_refiner
+from blemish.inspection.refine_window import GoodMemory
 from blemish.inspection.result import Region
 from blemish.training.ship import refine
 from blemish.training.ship.refine import RefinementJudgement, make_refiner, mask_iou, union_of_regions
@@ -97,6 +100,34 @@ def test_a_taught_refiner_ships_and_finds_borders_of_defects_of_a_third_kind(
     assert [region.refined for region in refined.regions] == [True]
     clean = read_image(good.samples[30].image)
     assert refining.inspect(clean) == inspector.inspect(clean)
+
+
+@pytest.mark.parametrize("closer", [True, False])
+def test_only_a_refiner_that_was_taught_on_closer_windows_looks_closer(
+    inspector: Inspector, tmp_path: Path, closer: bool
+) -> None:
+    class Bright(RefineNetwork):
+        def forward(self, inputs):
+            return (inputs[:, :1] > 1).float()
+
+    refinement = Refinement(shipped=True, reason="", levels=LEVELS, **({"closer": True} if closer else {}))
+    members = {
+        refinement.graph: refine.export_refiner(Bright().eval()),
+        refinement.memory: refine.pack_memory(GoodMemory(np.full((8, 8, 2), 0.4, np.float32))),
+    }
+    manifest = inspector.manifest.model_copy(update={"refinement": refinement})
+    bundle = open_bundle(write_bundle(tmp_path / "b.blemish", inspector.bundle.graph, manifest, members))
+    image, line = np.full((500, 500, 1), 100, np.uint8), np.zeros((500, 500), np.uint8)
+    cv2.line(line, (50, 60), (430, 400), 1, 3)
+    image[line > 0] = 250
+    wide = cv2.dilate(line, np.ones((15, 15), np.uint8)) > 0
+    x0, y0, x1, y1 = mask_bounds(wide)
+    region = Region("defect", 3.0, (x0, y0, x1, y1), wide[y0:y1, x0:x1])
+    refiner = open_refiner(bundle, threads=1)
+    assert refiner is not None
+    regions = refiner.refine([region], image, wide.astype(np.float32) * 3)
+    iou = mask_iou(union_of_regions(regions, line.shape), line > 0)
+    assert (iou > 0.99) if closer else (0.3 < iou < 0.8)
 
 
 def test_the_same_seed_gives_the_same_members() -> None:

@@ -34,7 +34,7 @@ from blemish.training.ship.synthetic_trials import SyntheticTrial, synthetic_tri
 
 TAUGHT, JUDGED = 360, 120  # synthetic defects that are taught and judged by
 MAX_TILES = 1500  # of taught images: an image of many tiles takes long to inspect, so fewer of them are taken
-STEPS = 1000  # of teaching; with half of them thin defects stay too wide
+STEPS = 2000  # of teaching; with half of them thin defects stay too wide, and real ones get worse borders
 MIN_GOOD, MIN_HELD_OUT = 20, 5  # good images to teach on, and to judge by
 MIN_WINDOWS, MIN_JUDGED = 60, 20
 MIN_KIND = 4  # defects of a kind, for the kind to be judged by itself
