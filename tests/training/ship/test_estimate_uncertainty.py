@@ -107,7 +107,7 @@ def test_errors_on_synthetic_defects_are_expanded_and_annotated_ones_come_first(
     monkeypatch.setattr("blemish.training.ship.estimate_uncertainty.REAL_DEFECTS", 1.0)
     plain = estimate_uncertainty(method, inspector, dataset, 0)
     for one, other in zip(expanded.errors["length"], plain.errors["length"], strict=True):
-        assert one.uncertainty == pytest.approx(5 * other.uncertainty, abs=1e-3)
+        assert one.uncertainty == pytest.approx(10 * other.uncertainty, abs=1e-3)
         assert one.bias == other.bias
     samples = list(dataset.samples)
     for number in range(25):
