@@ -9,6 +9,7 @@ from station_helpers import inspected, store
 
 from blemish.errors import BlemishError
 from blemish.report import pdf
+from blemish.report.text import cjk_font
 from blemish.station import alarms
 from blemish.station.alarms import AlarmCondition
 from blemish.station.models import AlarmRow, AuditRow, InspectionRow
@@ -78,6 +79,7 @@ def filled_report():
     )  # fmt: skip
 
 
+@pytest.mark.skipif(cjk_font() is None, reason="no font with Chinese characters is installed")
 def test_the_pdf_has_every_glyph(caplog, monkeypatch):
     weasyprint = pytest.importorskip("weasyprint")
     monkeypatch.setattr(weasyprint.LOGGER, "propagate", True)
