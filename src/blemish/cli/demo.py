@@ -16,7 +16,7 @@ MARK = ".blemish-demo"  # only a folder that contains it is ever replaced
 def demo(
     data: Annotated[str, typer.Option(help="dataset: synthetic, elpv (real solar cells), or your own")] = "synthetic",
     out: Annotated[Path, typer.Option(help="folder for all results; an older demo in it is replaced")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="smaller synthetic dataset")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="smaller synthetic dataset, regions not refined")] = False,
 ) -> None:
     """Make a data set, train on its good images, evaluate the result, inspect images and write the report."""
     with needs_extra("train"):
@@ -32,7 +32,8 @@ def demo(
     if data == "synthetic":
         _command("synth", source, *(["--train", "30", "--good", "8", "--defects", "3"] if quick else []))
         scale = ["--px-per-mm", "10"]
-    _command("train", source, "--method", "patchcore", "--out", str(run), *scale)
+    refine = ["--refine", "off"] if quick else []
+    _command("train", source, "--method", "patchcore", "--out", str(run), *scale, *refine)
     _command("evaluate", str(run), source, "--json", str(out / "metrics.json"))
     images = _defective_images(source)
     _command(
