@@ -311,6 +311,39 @@ def test_regions_that_are_not_thin_or_were_seen_at_full_resolution_cost_no_secon
     assert engine.windows == 2
 
 
+@pytest.mark.parametrize("spoilt", ["all of a corner", "all but one window empty"])
+def test_the_second_look_does_not_overrule_the_first(spoilt):
+    image, truth, region = thin_line((500, 700), ((60, 80), (600, 420)), 3)
+
+    class Spoilt(BrightPixels):
+        def run(self, batch):
+            shown = super().run(batch).mask_scores
+            if self.windows > 1:
+                for one in shown:
+                    few = one.sum() < 150
+                    if spoilt == "all of a corner" and few:
+                        one[:] = 1
+                    elif spoilt != "all of a corner" and self.windows > 5:
+                        one[:] = 0
+            return Outputs(mask_scores=shown)
+
+    heat = heat_of([region], truth.shape)
+    (once,) = Refiner(BrightPixels(), flat_memory(), LEVELS, closer=False).refine([region], image, heat)
+    (twice,) = Refiner(Spoilt(), flat_memory(), LEVELS).refine([region], image, heat)
+    assert mask_iou(full_mask(twice, truth.shape), truth) >= mask_iou(full_mask(once, truth.shape), truth)
+    lengths = [max(r.box[2] - r.box[0], r.box[3] - r.box[1]) for r in (once, twice)]
+    assert abs(lengths[0] - lengths[1]) <= 2 * np.ceil(find_window(region.box, truth.shape).side / SIDE)
+
+
+def test_a_dashed_defect_keeps_all_its_dashes_in_the_second_look():
+    image, truth, region = thin_line((500, 700), ((60, 250), (640, 250)), 3)
+    for x in range(350, 640, 28):
+        image[240:260, x : x + 2] = 100
+        truth[:, x : x + 2] = False
+    (found,) = Refiner(BrightPixels(), flat_memory(), LEVELS).refine([region], image, heat_of([region], truth.shape))
+    assert mask_iou(full_mask(found, truth.shape), truth) > 0.95
+
+
 def test_where_the_second_look_shows_nothing_the_first_border_stays():
     image, truth, region = thin_line((500, 700), ((60, 80), (600, 420)), 3)
 

@@ -16,7 +16,7 @@ from itertools import islice, product
 import cv2
 import numpy as np
 
-from blemish.arrays import FloatMap, Image, Mask
+from blemish.arrays import FloatMap, Image, Mask, PixelBox
 from blemish.errors import BundleError
 from blemish.geometry import mask_bounds
 from blemish.imaging.prepare import resize
@@ -92,7 +92,8 @@ class Refiner:
         shown = iter(self._look([(regions[i], w) for i, own in closer.items() for w in own], image, heat_map))
         for i, own in closer.items():
             if own:
-                refined[i] = closer_border(refined[i], own, list(islice(shown, len(own))), heat_map.shape, valid)
+                borders, step = list(islice(shown, len(own))), windows[i].side / SIDE
+                refined[i] = closer_border(refined[i], own, borders, heat_map.shape, valid, step)
 
     def _look(self, looks: Sequence[tuple[Region, RefineWindow]], image: Image, heat_map: FloatMap) -> list[FloatMap]:
         """Probabilities (SIDE, SIDE) of the defect of a region in each window."""
@@ -180,9 +181,14 @@ def closer_border(
     shown: Sequence[FloatMap],
     size: tuple[int, ...],
     valid: Mask | None,
+    step: float,
 ) -> Region:
-    """The region with the border by the probabilities (SIDE, SIDE) of the middles of its closer windows, or with its
-    own where they show nothing of it."""
+    """The region with the border by the probabilities (SIDE, SIDE) of the middles of its closer windows.
+
+    They make its own border exact, to which one pixel of the first window, of `step` px, is uncertain; they do not
+    overrule it: a window that shows a corner of the defect may take surface for it. Where they lose part of its length,
+    the region keeps its border.
+    """
     edge = windows[0].side * EDGE // SIDE
     middle = windows[0].side - 2 * edge
     left, top = min(window.left for window in windows) + edge, min(window.top for window in windows) + edge
@@ -197,8 +203,13 @@ def closer_border(
     x1, y1 = x0 + defect.shape[1], y0 + defect.shape[0]
     if valid is not None:
         defect &= valid[y0:y1, x0:x1]
-    defect = _pieces_that_meet(defect, mask_within(region, (x0, y0, x1, y1)))
-    return _cut_out(region, defect, x0, y0) if defect.sum() >= MIN_PIXELS else region
+    own, reach = mask_within(region, (x0, y0, x1, y1)), math.ceil(step)
+    defect &= cv2.dilate(own.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+    defect = _pieces_that_meet(defect, own, smallest=0.0)
+    bounds = mask_bounds(defect)
+    if bounds is None or _longest(bounds) < _longest(region.box) - 2 * reach:
+        return region
+    return _cut_out(region, defect, x0, y0)
 
 
 def expected_iou(probabilities: FloatMap, region: Mask) -> float:
@@ -211,6 +222,10 @@ def expected_iou(probabilities: FloatMap, region: Mask) -> float:
     return float(probabilities[defect].sum()) / max(float(defect.sum()) + missed, 1.0)
 
 
+def _longest(box: PixelBox) -> int:
+    return max(box[2] - box[0], box[3] - box[1])
+
+
 def _cut_out(region: Region, defect: Mask, x0: int, y0: int) -> Region:
     """The region with the pixels of a mask, not empty, that begins at (x0, y0) of the image."""
     bounds = mask_bounds(defect)
@@ -220,14 +235,14 @@ def _cut_out(region: Region, defect: Mask, x0: int, y0: int) -> Region:
     return replace(region, box=(left + x0, top + y0, right + x0, bottom + y0), mask=mask, refined=True)
 
 
-def _pieces_that_meet(defect: Mask, core: Mask) -> Mask:
+def _pieces_that_meet(defect: Mask, core: Mask, smallest: float = MIN_PIECE) -> Mask:
     """The 8-connected pieces of a mask that meet the core, without those much smaller than the largest of them."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(defect.astype(np.uint8), connectivity=8)
     met = np.unique(labels[core & defect])
     if not len(met):
         return np.zeros_like(defect)
     areas = stats[met, cv2.CC_STAT_AREA]
-    return np.isin(labels, met[areas >= MIN_PIECE * areas.max()])
+    return np.isin(labels, met[areas >= smallest * areas.max()])
 
 
 def _merge_same(regions: list[Region]) -> list[Region]:
