@@ -32,6 +32,7 @@ from blemish.inspection.refine_window import (
     to_side,
     window_inputs,
 )
+from blemish.inspection.regions import shift
 from blemish.inspection.result import Region
 
 DEFECT = 0.6  # probability from which a pixel is part of the defect; at 0.5 thin ones come out too wide
@@ -206,10 +207,10 @@ def closer_border(
     own, reach = mask_within(region, (x0, y0, x1, y1)), math.ceil(step)
     defect &= cv2.dilate(own.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
     defect = _pieces_that_meet(defect, own, smallest=0.0)
-    bounds = mask_bounds(defect)
-    if bounds is None or _longest(bounds) < _longest(region.box) - 2 * reach:
+    if not defect.any():
         return region
-    return _cut_out(region, defect, x0, y0)
+    closer = _cut_out(region, defect, x0, y0)
+    return closer if _longest(closer.box) >= _longest(region.box) - 2 * reach else region
 
 
 def expected_iou(probabilities: FloatMap, region: Mask) -> float:
@@ -231,8 +232,7 @@ def _cut_out(region: Region, defect: Mask, x0: int, y0: int) -> Region:
     bounds = mask_bounds(defect)
     assert bounds is not None
     left, top, right, bottom = bounds
-    mask = defect[top:bottom, left:right]
-    return replace(region, box=(left + x0, top + y0, right + x0, bottom + y0), mask=mask, refined=True)
+    return shift(replace(region, box=bounds, mask=defect[top:bottom, left:right], refined=True), x0, y0)
 
 
 def _pieces_that_meet(defect: Mask, core: Mask, smallest: float = MIN_PIECE) -> Mask:

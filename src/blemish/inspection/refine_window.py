@@ -119,6 +119,10 @@ def mask_within(region: Region, box: PixelBox) -> Mask:
     return mask
 
 
+def to_side(values: FloatMap | Mask) -> FloatMap:
+    return np.asarray(resize(np.asarray(values, np.float32)[..., None], SIDE, SIDE)[..., 0], np.float32)
+
+
 def _surroundings(view: FloatImage, near: Mask, heat: FloatMap) -> tuple[float, float, FloatMap]:
     """Grey level and spread of the surface around a region, and the Mahalanobis distance (SIDE, SIDE) of each pixel's
     colour to it; a twentieth of the surface, the most unusual, is left out."""
@@ -155,7 +159,3 @@ def _mean(values: FloatImage) -> FloatMap:
     """Mean over the channels; as a product much faster than `mean`, which adds three values at a time."""
     channels = values.shape[2]
     return np.asarray(values @ np.full(channels, 1 / channels, values.dtype))
-
-
-def to_side(values: FloatMap | Mask) -> FloatMap:
-    return np.asarray(resize(np.asarray(values, np.float32)[..., None], SIDE, SIDE)[..., 0], np.float32)

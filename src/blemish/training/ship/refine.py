@@ -28,6 +28,7 @@ from blemish.inspection.manifest import Manifest, Refinement
 from blemish.inspection.measure import measure_geometry
 from blemish.inspection.refine import Refiner, closer_windows, pack_memory
 from blemish.inspection.refine_window import GoodMemory, RefineWindow, find_window, window_inputs
+from blemish.inspection.regions import shift
 from blemish.inspection.result import Inspection, Region
 from blemish.training.ship.refine_network import export_refiner, teach_refiner
 from blemish.training.ship.synthetic_trials import SyntheticTrial, synthetic_trials
@@ -247,9 +248,9 @@ def _taught_windows(
 def _true_region(trial: SyntheticTrial, window: RefineWindow) -> Region:
     """The defect of a trial within a window, as a region; empty where none of it is there."""
     x, y = max(0, window.left), max(0, window.top)
-    mask = trial.mask[y : max(0, window.top + window.side), x : max(0, window.left + window.side)]
-    x0, y0, x1, y1 = mask_bounds(mask) or (0, 0, 0, 0)
-    return Region("defect", 0.0, (x0 + x, y0 + y, x1 + x, y1 + y), mask[y0:y1, x0:x1])
+    mask = trial.mask[y : window.top + window.side, x : window.left + window.side]
+    box = x0, y0, x1, y1 = mask_bounds(mask) or (0, 0, 0, 0)
+    return shift(Region("defect", 0.0, box, mask[y0:y1, x0:x1]), x, y)
 
 
 def _tiles_of(sample: Sample, manifest: Manifest) -> int:
