@@ -11,7 +11,6 @@ from blemish.inspection.refine import (
     DEFECT,
     EDGE,
     MAX_REGIONS,
-    THIN,
     Refiner,
     closer_windows,
     expected_iou,
@@ -239,8 +238,12 @@ def thin_line(size, ends, width):
     cv2.line(truth, *ends, 1, width)
     cv2.line(wide, *ends, 1, width + 20)
     image[truth > 0] = 250
-    x0, y0, x1, y1 = mask_bounds(wide > 0)
-    return image, truth > 0, Region("defect", 3.0, (x0, y0, x1, y1), wide[y0:y1, x0:x1] > 0)
+    return image, truth > 0, region_of(wide > 0)
+
+
+def region_of(mask, score=3.0):
+    x0, y0, x1, y1 = mask_bounds(mask)
+    return Region("defect", score, (x0, y0, x1, y1), mask[y0:y1, x0:x1])
 
 
 @pytest.mark.parametrize("ends", [((60, 80), (600, 420)), ((5, 300), (690, 320)), ((30, 0), (40, 499))])
@@ -263,7 +266,7 @@ def test_a_long_thin_defect_is_seen_piece_by_piece_at_the_images_own_resolution(
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_the_middles_of_closer_windows_hold_every_pixel_of_the_region_once(data):
+def test_the_boxes_of_closer_windows_hold_the_region_and_its_surroundings_once_and_lie_in_the_image(data):
     height, width = data.draw(st.tuples(st.integers(150, 900), st.integers(150, 900)))
     points = st.tuples(st.integers(0, width - 1), st.integers(0, height - 1))
     mask = np.zeros((height, width), np.uint8)
@@ -271,19 +274,71 @@ def test_the_middles_of_closer_windows_hold_every_pixel_of_the_region_once(data)
     x0, y0, x1, y1 = mask_bounds(mask > 0)
     region, most = Region("defect", 1.0, (x0, y0, x1, y1), mask[y0:y1, x0:x1] > 0), data.draw(st.integers(4, 24))
     first = find_window(region.box, mask.shape)
-    windows = closer_windows(region, first, most)
+    step = first.side / SIDE
+    windows = closer_windows(region, step, mask.shape, most)
     assert len(windows) <= most
-    covered = np.zeros((height + 2000, width + 2000), int)
-    for window in windows:
+    covered = np.zeros((height, width), int)
+    for window, box in windows:
         assert SIDE <= window.side < first.side
-        edge = window.side * EDGE // SIDE
-        x, y, middle = window.left + edge + 1000, window.top + edge + 1000, window.side - 2 * edge
-        covered[y : y + middle, x : x + middle] += 1
+        assert max(box[2] - box[0], box[3] - box[1]) <= window.side * (1 - 2 * EDGE / SIDE)
+        for i, length in enumerate((width, height)):
+            begin = (window.left, window.top)[i]
+            assert (begin >= 0 and begin + window.side <= length) or window.side > length
+            room = EDGE * window.side // SIDE  # around the box, where it does not end with the image
+            assert begin <= box[i] - room or begin <= 0
+            assert begin + window.side >= box[i + 2] + room or begin + window.side >= length
+        covered[box[1] : box[3], box[0] : box[2]] += 1
     assert covered.max() <= 1
     if windows:
-        assert covered[1000:-1000, 1000:-1000][mask > 0].all()
-    else:  # seen as close already, or wide for its length
-        assert first.side < SIDE * 1.5 or mask.sum() > THIN * first.side / SIDE * max(y1 - y0, x1 - x0)
+        reach = 2 * int(np.ceil(step)) + 1
+        assert covered[cv2.dilate(mask, np.ones((reach, reach), np.uint8)) > 0].all()
+    else:
+        assert first.side < SIDE * 1.5 or most < 24
+
+
+@pytest.mark.parametrize("far", [0, 3, 20])
+def test_a_line_near_the_images_border_is_seen_closer_without_mirrored_surroundings(far):
+    size = (700, 900)
+    truth = np.zeros(size, bool)
+    truth[40:660, far : far + 3] = True
+    image = surface(size)
+    image[truth] = 250
+    region = region_of(cv2.dilate(truth.astype(np.uint8), np.ones((21, 21))) > 0)
+    heat = heat_of([region], size)
+    (once,) = Refiner(BrightPixels(), flat_memory(), LEVELS, closer=False).refine([region], image, heat)
+    (twice,) = Refiner(BrightPixels(), flat_memory(), LEVELS).refine([region], image, heat)
+    assert mask_iou(full_mask(twice, size), truth) > max(0.99, mask_iou(full_mask(once, size), truth))
+
+
+def test_regions_that_are_not_thin_take_no_closer_windows_from_those_that_are():
+    image, truth, line = thin_line((1400, 1400), ((60, 60), (900, 500)), 7)
+    blobs = [square_region(60 + 120 * i, 1000, 100) for i in range(8)]
+    for blob in blobs:
+        x0, y0, x1, y1 = blob.box
+        image[y0 + 20 : y1 - 20, x0 + 20 : x1 - 20] = 250
+    engine, regions = BrightPixels(), [line, *blobs]
+    heat = heat_of(regions, truth.shape)
+    first = Refiner(BrightPixels(), flat_memory(), LEVELS, closer=False).refine(regions, image, heat)[0]
+    alone = closer_windows(first, find_window(line.box, truth.shape).side / SIDE, truth.shape)
+    Refiner(engine, flat_memory(), LEVELS).refine(regions, image, heat)
+    assert len(alone) > 6
+    assert engine.windows == len(regions) + len(alone)
+
+
+def test_fragments_that_turn_out_to_be_one_defect_are_seen_closer_once():
+    image, truth, whole = thin_line((700, 900), ((60, 300), (800, 360)), 3)
+    (x0, y0, _, y1), mask = whole.box, whole.mask
+    parts = [
+        region_of(np.pad(mask[:, a:b], ((y0, 700 - y1), (x0 + a, 900 - x0 - b))), score)
+        for a, b, score in ((0, 380, 3.0), (400, mask.shape[1], 4.0))
+    ]
+    one, two = BrightPixels(), BrightPixels()
+    (found,) = Refiner(one, flat_memory(), LEVELS).refine([whole], image, heat_of([whole], truth.shape))
+    (merged,) = Refiner(two, flat_memory(), LEVELS).refine(parts, image, heat_of(parts, truth.shape))
+    assert two.windows <= one.windows + 3
+    assert merged.score == 4.0
+    assert mask_iou(full_mask(merged, truth.shape), truth) > 0.97
+    assert mask_iou(full_mask(found, truth.shape), truth) > 0.97
 
 
 def test_a_closer_window_may_lie_beyond_the_region_whose_border_goes_on_there():

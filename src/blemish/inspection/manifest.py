@@ -211,7 +211,7 @@ class Refinement(FrozenModel):
     memory: str = "refiner_memory.npy"  # member: mean and deviation of good images (h, w, 2 C), float16
     levels: tuple[float, float]  # map_low and map_high of the decision that it was taught with
     closer: bool = False  # long thin defects are seen a second time, at the image's own resolution
-    taught: int = 0  # windows
+    taught: int = 0  # regions of synthetic defects
     judged: int = 0  # defects that regions met
     coarse_iou: float | None = None  # means over the judged defects
     refined_iou: float | None = None

@@ -10,7 +10,7 @@ the answer is not plausible, or the network is not sure of it, the region keeps 
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice, product
 
 import cv2
@@ -30,6 +30,7 @@ from blemish.inspection.refine_window import (
     mask_within,
     region_in_window,
     to_side,
+    window_around,
     window_inputs,
 )
 from blemish.inspection.regions import shift
@@ -50,6 +51,19 @@ EDGE = 16  # px of a closer window that only show the surroundings
 MAX_CLOSER, MIN_CLOSER = 24, 4
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A region with the border that it has so far, of which one pixel of its window, of `step` px, is uncertain."""
+
+    coarse: Region
+    region: Region
+    step: float
+
+    @property
+    def thin(self) -> bool:
+        return bool(self.region.refined) and is_thin(self.region, self.step)
+
+
 class Refiner:
     """An opened network that refines regions; may be used from several threads at once.
 
@@ -68,33 +82,34 @@ class Refiner:
         higher score.
         """
         strongest = sorted(range(len(regions)), key=lambda i: -regions[i].score)[:MAX_REGIONS]
-        refined = [replace(region, refined=False) for region in regions]
         windows = {i: find_window(regions[i].box, heat_map.shape) for i in strongest}
-        shown = self._look([(regions[i], window) for i, window in windows.items()], image, heat_map)
-        for (i, window), probabilities in zip(windows.items(), shown, strict=True):
-            refined[i] = new_border(regions[i], probabilities, window, heat_map.shape, valid)
+        shown = dict(
+            zip(windows, self._look([(regions[i], windows[i]) for i in windows], image, heat_map), strict=True)
+        )
+        seen = [
+            _Seen(region, new_border(region, shown[i], windows[i], heat_map.shape, valid), windows[i].side / SIDE)
+            if i in windows
+            else _Seen(region, replace(region, refined=False), 0.0)
+            for i, region in enumerate(regions)
+        ]
+        seen = _merge_same(seen)
         if self._closer:
-            self._look_closer(regions, refined, windows, image, heat_map, valid)
-        return _merge_same(refined)
+            seen = _merge_same(self._look_closer(seen, image, heat_map, valid))
+        return [one.region for one in seen]
 
-    def _look_closer(
-        self,
-        regions: Sequence[Region],
-        refined: list[Region],
-        windows: dict[int, RefineWindow],
-        image: Image,
-        heat_map: FloatMap,
-        valid: Mask | None,
-    ) -> None:
-        """Give those of the refined regions that are long and thin the border that closer windows show."""
-        sure = [i for i in windows if refined[i].refined]
-        most = max(MAX_CLOSER // max(len(sure), 1), MIN_CLOSER)
-        closer = {i: closer_windows(refined[i], windows[i], most) for i in sure}
-        shown = iter(self._look([(regions[i], w) for i, own in closer.items() for w in own], image, heat_map))
-        for i, own in closer.items():
-            if own:
-                borders, step = list(islice(shown, len(own))), windows[i].side / SIDE
-                refined[i] = closer_border(refined[i], own, borders, heat_map.shape, valid, step)
+    def _look_closer(self, seen: list[_Seen], image: Image, heat_map: FloatMap, valid: Mask | None) -> list[_Seen]:
+        """The same, those that are long and thin with the border that closer windows show."""
+        thin = sum(one.thin for one in seen)
+        most = max(MAX_CLOSER // max(thin, 1), MIN_CLOSER)
+        closer = [closer_windows(one.region, one.step, heat_map.shape, most) if one.thin else [] for one in seen]
+        looks = [(one.coarse, window) for one, own in zip(seen, closer, strict=True) for window, _ in own]
+        shown = iter(self._look(looks, image, heat_map))
+        return [
+            replace(one, region=closer_border(one.region, own, list(islice(shown, len(own))), valid, one.step))
+            if own
+            else one
+            for one, own in zip(seen, closer, strict=True)
+        ]
 
     def _look(self, looks: Sequence[tuple[Region, RefineWindow]], image: Image, heat_map: FloatMap) -> list[FloatMap]:
         """Probabilities (SIDE, SIDE) of the defect of a region in each window."""
@@ -137,79 +152,70 @@ def new_border(
 ) -> Region:
     """The region with the border by the probabilities (SIDE, SIDE) of its window, or with its own where they make no
     defect there: nothing that meets the region, nearly all of the window, or a guess."""
-    height, width = size
-    x0, y0 = max(0, window.left), max(0, window.top)
-    x1, y1 = min(width, window.left + window.side), min(height, window.top + window.side)
-    full = resize(probabilities[..., None], window.side, window.side)[..., 0]
-    shown = np.s_[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left]
-    defect = full[shown] >= DEFECT
-    if valid is not None:
-        defect &= valid[y0:y1, x0:x1]
-    own = region_in_window(region, window)
-    core = own[shown]
-    defect = _pieces_that_meet(defect, core)
-    if not MIN_PIXELS <= defect.sum() <= MAX_FILLED * defect.size:
+    box = _within(window.left, window.top, window.side, size)
+    core = mask_within(region, box)
+    defect = _pieces_that_meet(_shown(probabilities, window, box) & _valid(valid, box), core)
+    if not MIN_PIXELS <= np.count_nonzero(defect) <= MAX_FILLED * defect.size:
         return replace(region, refined=False)
-    common = float((defect & core).sum() / (defect | core).sum())
-    if expected_iou(probabilities, to_side(own) > 0.5) < min(SURE, GAINED + common):
+    common = np.count_nonzero(defect & core) / np.count_nonzero(defect | core)
+    if expected_iou(probabilities, to_side(region_in_window(region, window)) > 0.5) < min(SURE, GAINED + common):
         return replace(region, refined=False)
-    return _cut_out(region, defect, x0, y0)
+    return _cut_out(region, defect, box)
 
 
-def closer_windows(region: Region, window: RefineWindow, most: int = MAX_CLOSER) -> list[RefineWindow]:
-    """Windows whose middles hold all pixels of a thin region found in a larger one: at the image's own resolution, or
-    as close as `most` of them show it; none where it was seen that close, or is not thin.
+def is_thin(region: Region, step: float) -> bool:
+    """Whether a region is too narrow for its width to be seen in pixels of `step` px."""
+    return step > 1 and region.mask is not None and region.mask.sum() <= THIN * step * max(region.mask.shape)
+
+
+def closer_windows(
+    region: Region, step: float, size: tuple[int, ...], most: int = MAX_CLOSER
+) -> list[tuple[RefineWindow, PixelBox]]:
+    """Windows of an image of `size` (height, width) and the box of each that its neighbours do not see better, at the
+    image's own resolution, or as close as `most` of them show a region with one pixel of `step` px around it.
+
+    None where it was seen that close.
     """
+    assert region.mask is not None
+    rows, columns = np.nonzero(region.mask)
     x0, y0, x1, y1 = region.box
-    step = window.side / SIDE
-    if region.mask is None or region.mask.sum() > THIN * step * max(region.mask.shape):
-        return []
+    reach = math.ceil(step)
     for edge in range(EDGE, math.ceil(EDGE * step), EDGE // 2):
-        side = edge * SIDE // EDGE
-        middle = side - 2 * edge
-        rows, columns = (math.ceil(length / middle) for length in region.mask.shape)
-        left, top = (x0 + x1 - columns * middle) // 2, (y0 + y1 - rows * middle) // 2
-        places = [(left + i * middle, top + j * middle) for j, i in product(range(rows), range(columns))]
-        held = [(x, y) for x, y in places if mask_within(region, (x, y, x + middle, y + middle)).any()]
-        if len(held) <= most:
-            return [RefineWindow(x - edge, y - edge, side) for x, y in held]
+        middle = edge * SIDE // EDGE - 2 * edge
+        counts = [math.ceil((length + 2 * reach) / middle) for length in region.mask.shape]
+        left, top = (x0 + x1 - counts[1] * middle) // 2, (y0 + y1 - counts[0] * middle) // 2
+        held = np.zeros(counts, np.bool_)
+        for dy, dx in product((-reach, 0, reach), repeat=2):
+            held[(rows + y0 + dy - top) // middle, (columns + x0 + dx - left) // middle] = True
+        if np.count_nonzero(held) <= most:
+            boxes = [_within(left + i * middle, top + j * middle, middle, size) for j, i in np.argwhere(held).tolist()]
+            return [(window_around(box, edge * SIDE // EDGE, size), box) for box in boxes if _holds_pixels(box)]
     return []
 
 
 def closer_border(
     region: Region,
-    windows: Sequence[RefineWindow],  # not empty
+    windows: Sequence[tuple[RefineWindow, PixelBox]],  # not empty
     shown: Sequence[FloatMap],
-    size: tuple[int, ...],
     valid: Mask | None,
     step: float,
 ) -> Region:
-    """The region with the border by the probabilities (SIDE, SIDE) of the middles of its closer windows.
+    """The region with the border by the probabilities (SIDE, SIDE) in the boxes of its closer windows.
 
     They make its own border exact, to which one pixel of the first window, of `step` px, is uncertain; they do not
     overrule it: a window that shows a corner of the defect may take surface for it. Where they lose part of its length,
     the region keeps its border.
     """
-    edge = windows[0].side * EDGE // SIDE
-    middle = windows[0].side - 2 * edge
-    left, top = min(window.left for window in windows) + edge, min(window.top for window in windows) + edge
-    right, bottom = max(window.left for window in windows) + edge, max(window.top for window in windows) + edge
-    defect = np.zeros((bottom - top + middle, right - left + middle), np.bool_)
-    for window, probabilities in zip(windows, shown, strict=True):
-        full = resize(probabilities[..., None], window.side, window.side)[edge:-edge, edge:-edge, 0]
-        x, y = window.left + edge - left, window.top + edge - top
-        defect[y : y + middle, x : x + middle] = full >= DEFECT
-    x0, y0 = max(0, left), max(0, top)
-    defect = defect[y0 - top : size[0] - top, x0 - left : size[1] - left]
-    x1, y1 = x0 + defect.shape[1], y0 + defect.shape[0]
-    if valid is not None:
-        defect &= valid[y0:y1, x0:x1]
-    own, reach = mask_within(region, (x0, y0, x1, y1)), math.ceil(step)
-    defect &= cv2.dilate(own.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
-    defect = _pieces_that_meet(defect, own, smallest=0.0)
+    x0, y0, x1, y1 = whole = _around([box for _, box in windows])
+    defect = np.zeros((y1 - y0, x1 - x0), np.bool_)
+    for (window, box), probabilities in zip(windows, shown, strict=True):
+        defect[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0] = _shown(probabilities, window, box)
+    own, reach = mask_within(region, whole), math.ceil(step)
+    near = cv2.dilate(own.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+    defect = _pieces_that_meet(defect & near & _valid(valid, whole), own, smallest=0.0)
     if not defect.any():
         return region
-    closer = _cut_out(region, defect, x0, y0)
+    closer = _cut_out(region, defect, whole)
     return closer if _longest(closer.box) >= _longest(region.box) - 2 * reach else region
 
 
@@ -227,51 +233,77 @@ def _longest(box: PixelBox) -> int:
     return max(box[2] - box[0], box[3] - box[1])
 
 
-def _cut_out(region: Region, defect: Mask, x0: int, y0: int) -> Region:
-    """The region with the pixels of a mask, not empty, that begins at (x0, y0) of the image."""
+def _around(boxes: Sequence[PixelBox]) -> PixelBox:
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+def _within(left: int, top: int, side: int, size: tuple[int, ...]) -> PixelBox:
+    """The part of a square that is in the image; its ends lie before its begin where there is none."""
+    return max(left, 0), max(top, 0), min(left + side, size[1]), min(top + side, size[0])
+
+
+def _holds_pixels(box: PixelBox) -> bool:
+    return box[0] < box[2] and box[1] < box[3]
+
+
+def _shown(probabilities: FloatMap, window: RefineWindow, box: PixelBox) -> Mask:
+    """Where the probabilities (SIDE, SIDE) of a window make a defect, in a box within it."""
+    full = resize(probabilities[..., None], window.side, window.side)[..., 0]
+    x0, y0, x1, y1 = box
+    return np.asarray(full[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left] >= DEFECT)
+
+
+def _valid(valid: Mask | None, box: PixelBox) -> Mask | bool:
+    return True if valid is None else valid[box[1] : box[3], box[0] : box[2]]
+
+
+def _cut_out(region: Region, defect: Mask, box: PixelBox) -> Region:
+    """The region with the pixels of a mask, not empty, of a box of the image."""
     bounds = mask_bounds(defect)
     assert bounds is not None
     left, top, right, bottom = bounds
-    return shift(replace(region, box=bounds, mask=defect[top:bottom, left:right], refined=True), x0, y0)
+    return shift(replace(region, box=bounds, mask=defect[top:bottom, left:right], refined=True), *box[:2])
 
 
 def _pieces_that_meet(defect: Mask, core: Mask, smallest: float = MIN_PIECE) -> Mask:
     """The 8-connected pieces of a mask that meet the core, without those much smaller than the largest of them."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(defect.astype(np.uint8), connectivity=8)
-    met = np.unique(labels[core & defect])
-    if not len(met):
-        return np.zeros_like(defect)
-    areas = stats[met, cv2.CC_STAT_AREA]
-    return np.isin(labels, met[areas >= smallest * areas.max()])
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(defect.astype(np.uint8), connectivity=8)
+    met = np.bincount(labels[core & defect], minlength=count) > 0
+    areas = np.where(met, stats[:, cv2.CC_STAT_AREA], 0)
+    kept = met & (areas >= smallest * areas.max())
+    return defect if kept[1:].all() else kept[labels]
 
 
-def _merge_same(regions: list[Region]) -> list[Region]:
+def _merge_same(seen: Sequence[_Seen]) -> list[_Seen]:
     """Regions of which two have pixels in common and one is refined become one region; all others stay."""
-    merged: list[Region] = []
-    for region in regions:
-        for other in [one for one in merged if region.refined or one.refined]:
-            if region.label == other.label and _overlap(region, other):
+    merged: list[_Seen] = []
+    for one in seen:
+        for other in [earlier for earlier in merged if one.region.refined or earlier.region.refined]:
+            if one.region.label == other.region.label and _overlap(one.region, other.region):
                 merged.remove(other)
-                region = _union(other, region)
-        merged.append(region)
+                one = _union(other, one)
+        merged.append(one)
     return merged
 
 
 def _overlap(one: Region, other: Region) -> bool:
     x0, y0 = max(one.box[0], other.box[0]), max(one.box[1], other.box[1])
-    x1, y1 = min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
-    if x0 >= x1 or y0 >= y1:
-        return False
-    first, second = (mask_within(region, (x0, y0, x1, y1)) for region in (one, other))
-    return bool((first & second).any())
+    box = x0, y0, min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
+    return _holds_pixels(box) and bool((mask_within(one, box) & mask_within(other, box)).any())
 
 
-def _union(one: Region, other: Region) -> Region:
+def _union(one: _Seen, other: _Seen) -> _Seen:
     """Both regions as one: the pixels of the refined of them, or of both."""
-    if one.refined != other.refined:
-        kept = one if one.refined else other
-        return replace(kept, score=max(one.score, other.score))
-    x0, y0 = min(one.box[0], other.box[0]), min(one.box[1], other.box[1])
-    x1, y1 = max(one.box[2], other.box[2]), max(one.box[3], other.box[3])
-    mask = mask_within(one, (x0, y0, x1, y1)) | mask_within(other, (x0, y0, x1, y1))
-    return replace(one, score=max(one.score, other.score), box=(x0, y0, x1, y1), mask=mask)
+    coarse = _both(one.coarse, other.coarse)
+    if one.region.refined == other.region.refined:
+        return _Seen(coarse, _both(one.region, other.region), max(one.step, other.step))
+    kept = one if one.region.refined else other
+    return _Seen(coarse, replace(kept.region, score=coarse.score), kept.step)
+
+
+def _both(one: Region, other: Region) -> Region:
+    """All pixels of two regions, with the higher score."""
+    box = _around([one.box, other.box])
+    mask = mask_within(one, box) | mask_within(other, box)
+    return replace(one, score=max(one.score, other.score), box=box, mask=mask)

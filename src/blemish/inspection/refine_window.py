@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from blemish.arrays import FloatImage, FloatMap, Image, Mask, PixelBox
-from blemish.imaging.prepare import match_channels, resize, to_unit
+from blemish.imaging.prepare import by_channels, match_channels, resize, to_unit
 from blemish.inspection.result import Region
 
 SIDE = 128  # px of a window as the network sees it; smaller regions are seen at the image's own resolution
@@ -31,10 +31,12 @@ class GoodMemory:
         return int(self.values.shape[2]) // 2
 
     @cached_property
-    def layers(self) -> list[FloatMap]:
-        """The values in arrays of at most four channels, which OpenCV can remap."""
-        parts = np.split(self.values, range(4, self.values.shape[2], 4), axis=2)
-        return [np.ascontiguousarray(part) for part in parts]
+    def mean(self) -> FloatMap:
+        return np.ascontiguousarray(self.values[..., : self.channels])
+
+    @cached_property
+    def deviation(self) -> FloatMap:
+        return np.ascontiguousarray(self.values[..., self.channels :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,12 @@ class RefineWindow:
 def find_window(box: PixelBox, size: tuple[int, ...]) -> RefineWindow:
     """The window around a region's box in an image of `size` (height, width), within it where it fits."""
     x0, y0, x1, y1 = box
-    side = max(SIDE, round(max(x1 - x0, y1 - y0) * (1 + MARGIN)) + MARGIN_PX)
+    return window_around(box, max(SIDE, round(max(x1 - x0, y1 - y0) * (1 + MARGIN)) + MARGIN_PX), size)
+
+
+def window_around(box: PixelBox, side: int, size: tuple[int, ...]) -> RefineWindow:
+    """The window of a given side with a box in its middle, or as near to it as the image lets it be."""
+    x0, y0, x1, y1 = box
 
     def begin(middle: float, length: int) -> int:
         return (length - side) // 2 if side > length else min(max(round(middle - side / 2), 0), length - side)
@@ -86,8 +93,7 @@ def window_inputs(
     inside = to_side(region_in_window(region, window))
     level, spread, distance = _surroundings(view, (heat > levels[0]) | (inside > 0), heat)
     grey = _mean(view)
-    good = _crop_memory(memory, window, heat_map.shape)
-    mean, deviation = good[..., : memory.channels], good[..., memory.channels :]
+    mean, deviation = _crop_memory(memory, window, heat_map.shape)
     unlike = (view - mean) / (deviation + MEMORY_NOISE)
     return np.stack(
         [
@@ -126,36 +132,37 @@ def to_side(values: FloatMap | Mask) -> FloatMap:
 def _surroundings(view: FloatImage, near: Mask, heat: FloatMap) -> tuple[float, float, FloatMap]:
     """Grey level and spread of the surface around a region, and the Mahalanobis distance (SIDE, SIDE) of each pixel's
     colour to it; a twentieth of the surface, the most unusual, is left out."""
-    around = view[~near]
-    if len(around) < MIN_SURROUNDINGS:  # the region is nearly all of the window: its calmest part
-        around = view[heat <= np.quantile(heat, 0.3)]
-    around = around[:: max(1, len(around) // SURFACE_PIXELS)]
+    chosen = np.flatnonzero(~near)
+    if len(chosen) < MIN_SURROUNDINGS:  # the region is nearly all of the window: its calmest part
+        chosen = np.flatnonzero(heat <= np.quantile(heat, 0.3))
+    around = view.reshape(-1, view.shape[2])[chosen[:: max(1, len(chosen) // SURFACE_PIXELS)]]
     centre = np.median(around, axis=0)
     differences = around - centre
     usual = np.quantile(np.abs(differences), 0.95, axis=0) + 1e-3
     differences = differences[(np.abs(differences) <= 1.5 * usual).all(axis=1)]
     covariance = differences.T @ differences / max(len(differences), 1)
     inverse = np.linalg.inv(covariance + NOISE**2 * np.eye(len(centre)))
-    away = view - centre
-    squared = np.einsum("ijk,ijk->ij", away @ inverse.astype(away.dtype), away)
-    spread = float(around.mean(axis=1).std()) + 0.01
-    return float(centre.mean()), spread, np.sqrt(np.maximum(squared, 0)).astype(np.float32)
+    whitened = (view - centre) @ np.linalg.cholesky(inverse).astype(view.dtype)
+    spread = float(_mean(around).std()) + 0.01
+    return float(centre.mean()), spread, np.sqrt(np.square(whitened) @ np.ones(len(centre), view.dtype))
 
 
-def _crop_memory(memory: GoodMemory, window: RefineWindow, size: tuple[int, ...]) -> FloatMap:
-    """The memory (SIDE, SIDE, 2 C) of the places that a window of an image of `size` (height, width) shows."""
+def _crop_memory(memory: GoodMemory, window: RefineWindow, size: tuple[int, ...]) -> tuple[FloatImage, FloatImage]:
+    """Mean and deviation (SIDE, SIDE, C) at the places that a window of an image of `size` (height, width) shows."""
     middles = (np.arange(SIDE) + 0.5) * window.side / SIDE
     height, width = memory.values.shape[:2]
     x = ((window.left + middles) / size[1] * width - 0.5).astype(np.float32)
     y = ((window.top + middles) / size[0] * height - 0.5).astype(np.float32)
     columns, rows = np.meshgrid(x, y)
-    layers = [
-        cv2.remap(layer, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT) for layer in memory.layers
-    ]
-    return np.concatenate([np.atleast_3d(layer) for layer in layers], axis=2)
+
+    def at_places(values: FloatImage) -> FloatImage:
+        return np.asarray(cv2.remap(values, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32)
+
+    mean, deviation = (by_channels(values, at_places) for values in (memory.mean, memory.deviation))
+    return mean, deviation
 
 
 def _mean(values: FloatImage) -> FloatMap:
     """Mean over the channels; as a product much faster than `mean`, which adds three values at a time."""
-    channels = values.shape[2]
+    channels = values.shape[-1]
     return np.asarray(values @ np.full(channels, 1 / channels, values.dtype))

@@ -26,8 +26,8 @@ from blemish.inspection.engines import Engine, open_engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Manifest, Refinement
 from blemish.inspection.measure import measure_geometry
-from blemish.inspection.refine import Refiner, closer_windows, pack_memory
-from blemish.inspection.refine_window import GoodMemory, RefineWindow, find_window, window_inputs
+from blemish.inspection.refine import Refiner, closer_windows, is_thin, pack_memory
+from blemish.inspection.refine_window import SIDE, GoodMemory, RefineWindow, find_window, window_inputs
 from blemish.inspection.regions import shift
 from blemish.inspection.result import Inspection, Region
 from blemish.training.ship.refine_network import export_refiner, teach_refiner
@@ -126,16 +126,16 @@ def make_refiner(inspector: Inspector, dataset: Dataset, seed: int) -> tuple[Ref
     order = np.random.default_rng(seed).permutation(len(training))
     count = max(MIN_WINDOWS, min(TAUGHT, MAX_TILES // _tiles_of(training[0], manifest)))
     trials = synthetic_trials([training[i] for i in order], count, seed, "taught", manifest.input.pixels)
-    inputs, masks = _taught_windows(_inspect(inspector, trials), memory, levels)
-    if len(inputs) < MIN_WINDOWS:
-        reason = f"only {len(inputs)} regions of the synthetic defects to teach it with were detected"
-        return Refinement(shipped=False, reason=reason, levels=levels, taught=len(inputs)), {}
+    inputs, masks, regions = _taught_windows(_inspect(inspector, trials), memory, levels)
+    if regions < MIN_WINDOWS:
+        reason = f"only {regions} regions of the synthetic defects to teach it with were detected"
+        return Refinement(shipped=False, reason=reason, levels=levels, taught=regions), {}
     graph = export_refiner(teach_refiner(inputs, masks, STEPS, seed))
     judged = max(MIN_WINDOWS, min(JUDGED, count))
     trials = chain(
         synthetic_trials(held_out, judged, seed, "judge", manifest.input.pixels), annotated_trials(dataset, judged)
     )
-    refinement = judge_refiner(inspector, open_engine(graph), memory, levels, trials, len(inputs))
+    refinement = judge_refiner(inspector, open_engine(graph), memory, levels, trials, regions)
     if not refinement.shipped:
         return refinement, {}
     return refinement, {refinement.graph: graph, refinement.memory: pack_memory(memory)}
@@ -230,19 +230,27 @@ def _inspect(inspector: Inspector, trials: Iterable[SyntheticTrial]) -> Iterator
 
 def _taught_windows(
     inspected: Iterable[tuple[SyntheticTrial, Inspection]], memory: GoodMemory, levels: tuple[float, float]
-) -> tuple[FloatArray, FloatArray]:
-    """Inputs and coverage of the defects, of a window around each region and of the closer ones of thin defects."""
+) -> tuple[FloatArray, FloatArray, int]:
+    """Inputs and coverage of the defects, of a window around each region and of the closer ones of thin defects; and
+    how many regions there were."""
     inputs: list[FloatMap] = []
     masks: list[FloatMap] = []
+    regions = 0
     for trial, result in inspected:
         assert result.heat_map is not None
+        regions += len(result.regions)
         for region in result.regions:
             first = find_window(region.box, trial.mask.shape)
-            for window in [first, *closer_windows(_true_region(trial, first), first)]:
+            for window in [first, *_closer_windows(trial, first)]:
                 inputs.append(window_inputs(trial.image, result.heat_map, region, window, memory, levels))
                 covered = window.crop(trial.mask, mirror=False).astype(np.float32)
                 masks.append(resize(covered[..., None], *inputs[-1].shape[1:])[..., 0])
-    return np.array(inputs, np.float32), np.array(masks, np.float32)
+    return np.array(inputs, np.float32), np.array(masks, np.float32), regions
+
+
+def _closer_windows(trial: SyntheticTrial, window: RefineWindow) -> list[RefineWindow]:
+    true, step = _true_region(trial, window), window.side / SIDE
+    return [closer for closer, _ in closer_windows(true, step, trial.mask.shape)] if is_thin(true, step) else []
 
 
 def _true_region(trial: SyntheticTrial, window: RefineWindow) -> Region:
