@@ -29,11 +29,10 @@ from blemish.inspection.refine_window import (
     find_window,
     mask_within,
     region_in_window,
-    to_side,
     window_around,
     window_inputs,
 )
-from blemish.inspection.regions import shift
+from blemish.inspection.regions import label_pieces, shift
 from blemish.inspection.result import Region
 
 DEFECT = 0.6  # probability from which a pixel is part of the defect; at 0.5 thin ones come out too wide
@@ -158,7 +157,7 @@ def new_border(
     if not MIN_PIXELS <= np.count_nonzero(defect) <= MAX_FILLED * defect.size:
         return replace(region, refined=False)
     common = np.count_nonzero(defect & core) / np.count_nonzero(defect | core)
-    if expected_iou(probabilities, to_side(region_in_window(region, window)) > 0.5) < min(SURE, GAINED + common):
+    if expected_iou(probabilities, _sampled(region_in_window(region, window))) < min(SURE, GAINED + common):
         return replace(region, refined=False)
     return _cut_out(region, defect, box)
 
@@ -258,6 +257,12 @@ def _valid(valid: Mask | None, box: PixelBox) -> Mask | bool:
     return True if valid is None else valid[box[1] : box[3], box[0] : box[2]]
 
 
+def _sampled(mask: Mask) -> Mask:
+    """The nearest pixels of a square mask, (SIDE, SIDE)."""
+    places = ((np.arange(SIDE) + 0.5) * len(mask) / SIDE).astype(int)
+    return np.asarray(mask[np.ix_(places, places)])
+
+
 def _cut_out(region: Region, defect: Mask, box: PixelBox) -> Region:
     """The region with the pixels of a mask, not empty, of a box of the image."""
     bounds = mask_bounds(defect)
@@ -268,7 +273,7 @@ def _cut_out(region: Region, defect: Mask, box: PixelBox) -> Region:
 
 def _pieces_that_meet(defect: Mask, core: Mask, smallest: float = MIN_PIECE) -> Mask:
     """The 8-connected pieces of a mask that meet the core, without those much smaller than the largest of them."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(defect.astype(np.uint8), connectivity=8)
+    count, labels, stats = label_pieces(defect)
     met = np.bincount(labels[core & defect], minlength=count) > 0
     areas = np.where(met, stats[:, cv2.CC_STAT_AREA], 0)
     kept = met & (areas >= smallest * areas.max())
