@@ -193,7 +193,7 @@ class OpenVino:
             self._model = core.compile_model(core.read_model(graph, b""), target.name, settings)
         except Exception as error:  # OpenVINO raises bare RuntimeError and others
             raise BundleError(f"the graph cannot be loaded by OpenVINO: {_one_line(error)}") from error
-        self._kinds = _check_kinds([output.get_any_name() for output in self._model.outputs])
+        self._kinds = _check_kinds([_known_name(output.get_names()) for output in self._model.outputs])
         self._local = threading.local()  # an infer request serves one thread at a time
 
     def run(self, batch: FloatArray) -> Outputs:
@@ -206,6 +206,11 @@ class OpenVino:
 def split_inputs(batch: NDArray[Any], inputs: int) -> list[NDArray[Any]]:
     """Split the channels of a batch (N, C, H, W) between the graph's inputs, each contiguous."""
     return [np.ascontiguousarray(channels) for channels in np.split(batch, inputs, axis=1)]
+
+
+def _known_name(names: set[str]) -> str:
+    """The name of an output that is known, if any is: one that two nodes share, as OpenVINO orders them, has both."""
+    return min(names, key=lambda name: (name not in _KINDS, name), default="")
 
 
 def _check_kinds(names: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 from graphs import make_bundle, model
 from onnx import helper
 
@@ -134,6 +135,21 @@ def test_the_same_seed_gives_the_same_members() -> None:
     taught = [refine.teach_refiner(*windows, 4, 3) for windows in [random_windows()] * 2]
     first, second = (refine.export_refiner(network) for network in taught)
     assert first == second
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_the_graph_says_on_each_engine_what_the_network_says_of_any_number_of_windows(engine: str) -> None:
+    pytest.importorskip(engine)
+    network = refine.teach_refiner(*random_windows(), 4, 3)
+    opened = open_engine(refine.export_refiner(network), engine, threads=1)
+    inputs, _ = random_windows()
+    for count in (1, 3):
+        shown = opened.run(inputs[:count]).mask_scores
+        with torch.no_grad():
+            expected = network(torch.from_numpy(inputs[:count])).numpy()
+        assert shown is not None
+        np.testing.assert_allclose(shown, expected, atol=1e-5)
+        assert np.ptp(expected) > 0.05
 
 
 def random_windows() -> tuple[np.ndarray, np.ndarray]:
