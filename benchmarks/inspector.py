@@ -4,7 +4,8 @@
 
 `bare network` runs the graph on prepared batches in memory, two at a time like the inspector (with one thread: one).
 `arrays` inspects decoded images: resize, network, map, regions, measuring, deciding. `files` also reads and decodes the
-image files. `one image` inspects decoded images one after another, and its bare network runs on one image.
+image files. `one image` inspects decoded images one after another, and its bare network runs on one image. Where the
+bundle refines regions, `coarse` is the same inspection without that.
 The rounds alternate, so that a busy machine disturbs all equally; medians are given.
 
 IMAGES_DIR is a dataset of any layout. With --defects the stream is drawn from it with that share of defective images,
@@ -21,8 +22,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from geometry import take_out_refinement
 from runs import show
 
 from blemish import Inspector, read_dataset
@@ -65,9 +68,10 @@ def main() -> None:
     parser.add_argument("--single", type=int, default=40, help="images that are inspected one by one")
     parser.add_argument("--json", type=Path, help="append each row to this file as it comes")
     arguments = parser.parse_args()
-    inspector = Inspector.open(
-        arguments.bundle, engine=arguments.engine, threads=arguments.threads, batch_size=arguments.batch
-    )
+    opening = {"engine": arguments.engine, "threads": arguments.threads, "batch_size": arguments.batch}
+    inspector = Inspector.open(arguments.bundle, **opening)
+    with TemporaryDirectory() as folder:
+        coarse = Inspector.open(take_out_refinement(arguments.bundle, Path(folder) / "coarse.blemish"), **opening)
     paths, defective = draw_stream(arguments.images, arguments.defects, arguments.stream, arguments.seed)
     known: dict[Path, np.ndarray] = {path: read_image(path) for path in sorted(set(paths))}
     arrays = [known[path] for path in paths]
@@ -84,6 +88,9 @@ def main() -> None:
         "one image, bare": (len(alone), lambda: [inspector.engine.run(prepared[path]) for path in alone]),
         "one image": (len(alone), lambda: [inspector.inspect(known[path]) for path in alone]),
     }
+    if inspector.manifest.refinement is not None and inspector.manifest.refinement.shipped:
+        ways["arrays, coarse"] = (len(paths), lambda: list(coarse.inspect(iter(arrays))))
+        ways["one image, coarse"] = (len(alone), lambda: [coarse.inspect(known[path]) for path in alone])
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _, way in ways.values():
         way()

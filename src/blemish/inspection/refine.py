@@ -9,9 +9,10 @@ the answer is not plausible, or the network is not sure of it, the region keeps 
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import islice
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -46,13 +47,17 @@ MAX_REGIONS = 16  # of an image that are refined, the strongest; where there are
 BATCH = 4  # windows that the network sees at a time
 THIN = 8  # px of a window: a defect that is narrower there is seen closer
 EDGE = 16  # px of a closer window that only show the surroundings
-# Closer windows of all regions of an image, and of one of many; a longer defect is seen as close as so many show it.
+# Closer windows of all thin regions of an image, but of each at least MIN_CLOSER; a longer one is seen as close as so
+# many show it.
 MAX_CLOSER, MIN_CLOSER = 24, 4
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A region with the border that it has so far, of which one pixel of its window, of `step` px, is uncertain."""
+    """A region as the map shows it and with its first border, to which one pixel of its window, of `step` px, is
+    uncertain; `step` is 0 where it got none."""
 
     coarse: Region
     region: Region
@@ -60,7 +65,7 @@ class _Seen:
 
     @property
     def thin(self) -> bool:
-        return bool(self.region.refined) and is_thin(self.region, self.step)
+        return is_thin(self.region, self.step)
 
 
 class Refiner:
@@ -82,31 +87,24 @@ class Refiner:
         """
         strongest = sorted(range(len(regions)), key=lambda i: -regions[i].score)[:MAX_REGIONS]
         windows = {i: find_window(regions[i].box, heat_map.shape) for i in strongest}
-        shown = dict(
-            zip(windows, self._look([(regions[i], windows[i]) for i in windows], image, heat_map), strict=True)
-        )
-        seen = [
-            _Seen(region, new_border(region, shown[i], windows[i], heat_map.shape, valid), windows[i].side / SIDE)
-            if i in windows
-            else _Seen(region, replace(region, refined=False), 0.0)
-            for i, region in enumerate(regions)
-        ]
-        seen = _merge_same(seen)
+        shown = self._look([(regions[i], window) for i, window in windows.items()], image, heat_map)
+        refined = [replace(region, refined=False) for region in regions]
+        for (i, window), probabilities in zip(windows.items(), shown, strict=True):
+            refined[i] = new_border(regions[i], probabilities, window, heat_map.shape, valid)
         if self._closer:
-            seen = _merge_same(self._look_closer(seen, image, heat_map, valid))
-        return [one.region for one in seen]
+            steps = [windows[i].side / SIDE if region.refined else 0.0 for i, region in enumerate(refined)]
+            seen = [_Seen(*one) for one in zip(regions, refined, steps, strict=True)]
+            refined = self._look_closer(_merge(seen, _union_to_look_at), image, heat_map, valid)
+        return _merge(refined, _union)
 
-    def _look_closer(self, seen: list[_Seen], image: Image, heat_map: FloatMap, valid: Mask | None) -> list[_Seen]:
-        """The same, those that are long and thin with the border that closer windows show."""
-        thin = sum(one.thin for one in seen)
-        most = max(MAX_CLOSER // max(thin, 1), MIN_CLOSER)
+    def _look_closer(self, seen: Sequence[_Seen], image: Image, heat_map: FloatMap, valid: Mask | None) -> list[Region]:
+        """The regions, those that are long and thin with the border that closer windows show."""
+        most = max(MAX_CLOSER // max(sum(one.thin for one in seen), 1), MIN_CLOSER)
         closer = [closer_windows(one.region, one.step, heat_map.shape, most) if one.thin else [] for one in seen]
         looks = [(one.coarse, window) for one, own in zip(seen, closer, strict=True) for window, _ in own]
         shown = iter(self._look(looks, image, heat_map))
         return [
-            replace(one, region=closer_border(one.region, own, list(islice(shown, len(own))), valid, one.step))
-            if own
-            else one
+            closer_border(one.region, own, list(islice(shown, len(own))), valid, one.step) if own else one.region
             for one, own in zip(seen, closer, strict=True)
         ]
 
@@ -151,7 +149,12 @@ def new_border(
 ) -> Region:
     """The region with the border by the probabilities (SIDE, SIDE) of its window, or with its own where they make no
     defect there: nothing that meets the region, nearly all of the window, or a guess."""
-    box = _within(window.left, window.top, window.side, size)
+    box = (
+        max(window.left, 0),
+        max(window.top, 0),
+        min(window.left + window.side, size[1]),
+        min(window.top + window.side, size[0]),
+    )
     core = mask_within(region, box)
     defect = _pieces_that_meet(_shown(probabilities, window, box) & _valid(valid, box), core)
     if not MIN_PIXELS <= np.count_nonzero(defect) <= MAX_FILLED * defect.size:
@@ -170,26 +173,47 @@ def is_thin(region: Region, step: float) -> bool:
 def closer_windows(
     region: Region, step: float, size: tuple[int, ...], most: int = MAX_CLOSER
 ) -> list[tuple[RefineWindow, PixelBox]]:
-    """Windows of an image of `size` (height, width) and the box of each that its neighbours do not see better, at the
-    image's own resolution, or as close as `most` of them show a region with one pixel of `step` px around it.
+    """At most `most` windows of an image of `size` (height, width), at its own resolution or as close as so many show
+    all of a region; with the box that each answers for. The boxes hold the region and, where the windows let them, one
+    pixel of `step` px around it.
 
-    None where it was seen that close.
+    No windows where it was seen as close before. `region` has a mask.
     """
     assert region.mask is not None
     rows, columns = np.nonzero(region.mask)
     x0, y0, x1, y1 = region.box
-    reach = math.ceil(step)
-    for edge in range(EDGE, math.ceil(EDGE * step), EDGE // 2):
-        middle = edge * SIDE // EDGE - 2 * edge
-        counts = [math.ceil((length + 2 * reach) / middle) for length in region.mask.shape]
-        left, top = (x0 + x1 - counts[1] * middle) // 2, (y0 + y1 - counts[0] * middle) // 2
-        held = np.zeros(counts, np.bool_)
-        for dy, dx in product((-reach, 0, reach), repeat=2):
-            held[(rows + y0 + dy - top) // middle, (columns + x0 + dx - left) // middle] = True
-        if np.count_nonzero(held) <= most:
-            boxes = [_within(left + i * middle, top + j * middle, middle, size) for j, i in np.argwhere(held).tolist()]
-            return [(window_around(box, edge * SIDE // EDGE, size), box) for box in boxes if _holds_pixels(box)]
+    edge = EDGE
+    while edge < EDGE * step:
+        side = edge * SIDE // EDGE
+        middle = side - 2 * edge
+        counts = [math.ceil(length / middle) for length in region.mask.shape]
+        if max(counts) <= most:
+            left, top = (x0 + x1 - counts[1] * middle) // 2, (y0 + y1 - counts[0] * middle) // 2
+            held = np.zeros(counts, np.bool_)
+            held[(rows + y0 - top) // middle, (columns + x0 - left) // middle] = True
+            if np.count_nonzero(held) <= most:
+                boxes = _answered(held, left, top, middle, min(math.ceil(step), edge // 2), size)
+                return [(window_around(box, side, size), box) for box in boxes]
+        edge += EDGE // 2 * max(1, edge // (4 * EDGE))
     return []
+
+
+def _answered(held: Mask, left: int, top: int, middle: int, room: int, size: tuple[int, ...]) -> list[PixelBox]:
+    """The boxes of a grid's cells that are held, each with room on those sides where the next is not."""
+    padded = np.pad(held, 1)
+    boxes = []
+    for j, i in np.argwhere(held).tolist():
+        before, after = (padded[j + 1, i], padded[j, i + 1]), (padded[j + 1, i + 2], padded[j + 2, i + 1])
+        x0, y0 = left + i * middle, top + j * middle
+        boxes.append(
+            (
+                max(x0 - room * (not before[0]), 0),
+                max(y0 - room * (not before[1]), 0),
+                min(x0 + middle + room * (not after[0]), size[1]),
+                min(y0 + middle + room * (not after[1]), size[0]),
+            )
+        )
+    return boxes
 
 
 def closer_border(
@@ -202,16 +226,18 @@ def closer_border(
     """The region with the border by the probabilities (SIDE, SIDE) in the boxes of its closer windows.
 
     They make its own border exact, to which one pixel of the first window, of `step` px, is uncertain; they do not
-    overrule it: a window that shows a corner of the defect may take surface for it. Where they lose part of its length,
-    the region keeps its border.
+    overrule it: a window that shows only a corner of the defect, or its inside, may take surface for it or it for
+    surface. What is deeper than two such pixels stays part of it. Where they lose part of its length, the region
+    keeps its border.
     """
     x0, y0, x1, y1 = whole = _around([box for _, box in windows])
     defect = np.zeros((y1 - y0, x1 - x0), np.bool_)
     for (window, box), probabilities in zip(windows, shown, strict=True):
         defect[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0] = _shown(probabilities, window, box)
     own, reach = mask_within(region, whole), math.ceil(step)
-    near = cv2.dilate(own.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
-    defect = _pieces_that_meet(defect & near & _valid(valid, whole), own, smallest=0.0)
+    near = _moved_border(cv2.dilate, own, reach)
+    sure = _moved_border(cv2.erode, own, 2 * reach)
+    defect = _pieces_that_meet(((defect & near) | sure) & _valid(valid, whole), own, smallest=0.0)
     if not defect.any():
         return region
     closer = _cut_out(region, defect, whole)
@@ -232,18 +258,15 @@ def _longest(box: PixelBox) -> int:
     return max(box[2] - box[0], box[3] - box[1])
 
 
+def _moved_border(change: Callable[..., Any], mask: Mask, reach: int) -> Mask:
+    """A mask grown or shrunk by `reach` px in all directions, though not from the edges of its array."""
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return np.asarray(change(mask.astype(np.uint8), kernel) > 0)
+
+
 def _around(boxes: Sequence[PixelBox]) -> PixelBox:
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
-
-
-def _within(left: int, top: int, side: int, size: tuple[int, ...]) -> PixelBox:
-    """The part of a square that is in the image; its ends lie before its begin where there is none."""
-    return max(left, 0), max(top, 0), min(left + side, size[1]), min(top + side, size[0])
-
-
-def _holds_pixels(box: PixelBox) -> bool:
-    return box[0] < box[2] and box[1] < box[3]
 
 
 def _shown(probabilities: FloatMap, window: RefineWindow, box: PixelBox) -> Mask:
@@ -280,31 +303,37 @@ def _pieces_that_meet(defect: Mask, core: Mask, smallest: float = MIN_PIECE) -> 
     return defect if kept[1:].all() else kept[labels]
 
 
-def _merge_same(seen: Sequence[_Seen]) -> list[_Seen]:
-    """Regions of which two have pixels in common and one is refined become one region; all others stay."""
-    merged: list[_Seen] = []
-    for one in seen:
-        for other in [earlier for earlier in merged if one.region.refined or earlier.region.refined]:
-            if one.region.label == other.region.label and _overlap(one.region, other.region):
+def _merge(found: Sequence[T], union: Callable[[T, T], T | None]) -> list[T]:
+    """Those of which there is a union become it; all others stay."""
+    merged: list[T] = []
+    for one in found:
+        for other in list(merged):
+            both = union(other, one)
+            if both is not None:
                 merged.remove(other)
-                one = _union(other, one)
+                one = both
         merged.append(one)
     return merged
 
 
-def _overlap(one: Region, other: Region) -> bool:
-    x0, y0 = max(one.box[0], other.box[0]), max(one.box[1], other.box[1])
-    box = x0, y0, min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
-    return _holds_pixels(box) and bool((mask_within(one, box) & mask_within(other, box)).any())
+def _union_to_look_at(one: _Seen, other: _Seen) -> _Seen | None:
+    """Two refined regions that are one, unless one of them is thin and both together are not, which would hide it from
+    a closer look. One that is not refined waits for the final border: it may only meet the first."""
+    region = _union(one.region, other.region) if one.region.refined and other.region.refined else None
+    if region is None:
+        return None
+    both = _Seen(_both(one.coarse, other.coarse), region, max(one.step, other.step))
+    return both if both.thin or not (one.thin or other.thin) else None
 
 
-def _union(one: _Seen, other: _Seen) -> _Seen:
-    """Both regions as one: the pixels of the refined of them, or of both."""
-    coarse = _both(one.coarse, other.coarse)
-    if one.region.refined == other.region.refined:
-        return _Seen(coarse, _both(one.region, other.region), max(one.step, other.step))
-    kept = one if one.region.refined else other
-    return _Seen(coarse, replace(kept.region, score=coarse.score), kept.step)
+def _union(one: Region, other: Region) -> Region | None:
+    """Two regions of which one is refined and which have pixels in common, as one: the pixels of the refined of them,
+    or of both."""
+    if one.label != other.label or not (one.refined or other.refined) or not _overlap(one, other):
+        return None
+    if one.refined == other.refined:
+        return _both(one, other)
+    return replace(one if one.refined else other, score=max(one.score, other.score))
 
 
 def _both(one: Region, other: Region) -> Region:
@@ -312,3 +341,11 @@ def _both(one: Region, other: Region) -> Region:
     box = _around([one.box, other.box])
     mask = mask_within(one, box) | mask_within(other, box)
     return replace(one, score=max(one.score, other.score), box=box, mask=mask)
+
+
+def _overlap(one: Region, other: Region) -> bool:
+    x0, y0 = max(one.box[0], other.box[0]), max(one.box[1], other.box[1])
+    x1, y1 = min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
+    if x0 >= x1 or y0 >= y1:
+        return False
+    return bool((mask_within(one, (x0, y0, x1, y1)) & mask_within(other, (x0, y0, x1, y1))).any())
