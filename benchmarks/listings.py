@@ -232,6 +232,7 @@ LISTINGS = {
         "int8",
         (
             "method",
+            "options",
             "engine",
             "threads",
             "images",

@@ -188,6 +188,9 @@ def test_limits():
     assert find_loss(made) is None
     assert "2 of 200 verdicts" in find_loss(made.model_copy(update={"changed_verdicts": 2}))
     assert "AUROC" in find_loss(made.model_copy(update={"auroc": (0.99, 0.98)}))
+    boxes = made.model_copy(update={"auroc": None, "box_map50": (0.7, 0.69)})  # no image is good
+    assert "mAP50 falls from 0.7000 to 0.6900" in find_loss(boxes)
+    assert find_loss(boxes.model_copy(update={"box_map50": (0.7, 0.697)})) is None
     slow = made.model_copy(update={"latency_ms": (10.0, 9.9)})
     assert any("does not pay" in line for line in compressing.describe(slow))
     assert not any("does not pay" in line for line in compressing.describe(made))
