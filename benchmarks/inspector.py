@@ -70,8 +70,6 @@ def main() -> None:
     arguments = parser.parse_args()
     opening = {"engine": arguments.engine, "threads": arguments.threads, "batch_size": arguments.batch}
     inspector = Inspector.open(arguments.bundle, **opening)
-    with TemporaryDirectory() as folder:
-        coarse = Inspector.open(take_out_refinement(arguments.bundle, Path(folder) / "coarse.blemish"), **opening)
     paths, defective = draw_stream(arguments.images, arguments.defects, arguments.stream, arguments.seed)
     known: dict[Path, np.ndarray] = {path: read_image(path) for path in sorted(set(paths))}
     arrays = [known[path] for path in paths]
@@ -89,6 +87,8 @@ def main() -> None:
         "one image": (len(alone), lambda: [inspector.inspect(known[path]) for path in alone]),
     }
     if inspector.manifest.refinement is not None and inspector.manifest.refinement.shipped:
+        with TemporaryDirectory() as folder:
+            coarse = Inspector.open(take_out_refinement(arguments.bundle, Path(folder) / "coarse.blemish"), **opening)
         ways["arrays, coarse"] = (len(paths), lambda: list(coarse.inspect(iter(arrays))))
         ways["one image, coarse"] = (len(alone), lambda: [coarse.inspect(known[path]) for path in alone])
     times: dict[str, list[float]] = {name: [] for name in ways}

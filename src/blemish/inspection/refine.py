@@ -149,12 +149,7 @@ def new_border(
 ) -> Region:
     """The region with the border by the probabilities (SIDE, SIDE) of its window, or with its own where they make no
     defect there: nothing that meets the region, nearly all of the window, or a guess."""
-    box = (
-        max(window.left, 0),
-        max(window.top, 0),
-        min(window.left + window.side, size[1]),
-        min(window.top + window.side, size[0]),
-    )
+    box = window.within(size)
     core = mask_within(region, box)
     defect = _pieces_that_meet(_shown(probabilities, window, box) & _valid(valid, box), core)
     if not MIN_PIXELS <= np.count_nonzero(defect) <= MAX_FILLED * defect.size:

@@ -47,11 +47,14 @@ class RefineWindow:
     top: int
     side: int
 
+    def within(self, size: tuple[int, ...]) -> PixelBox:
+        """The part of it that lies in an image of `size` (height, width)."""
+        right, bottom = min(size[1], self.left + self.side), min(size[0], self.top + self.side)
+        return max(0, self.left), max(0, self.top), right, bottom
+
     def crop(self, pixels: Image, mirror: bool = True) -> Image:
         """The window of an array (H, W) or (H, W, C)."""
-        height, width = pixels.shape[:2]
-        y0, y1 = max(0, self.top), min(height, self.top + self.side)
-        x0, x1 = max(0, self.left), min(width, self.left + self.side)
+        x0, y0, x1, y1 = self.within(pixels.shape)
         crop = pixels[y0:y1, x0:x1]
         pad = [(y0 - self.top, self.top + self.side - y1), (x0 - self.left, self.left + self.side - x1)]
         if not any(map(any, pad)):

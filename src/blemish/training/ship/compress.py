@@ -165,20 +165,13 @@ def add_strangers(batches: Sequence[FloatArray]) -> list[FloatArray]:
 
 def find_loss(compression: Compression) -> str | None:
     """What is lost beyond the stated limits, as a sentence; None where nothing is."""
-    if compression.auroc is not None:
-        before, after = compression.auroc
-        if before - after > compression.max_auroc_loss:
-            return (
-                f"the AUROC falls from {before:.4f} to {after:.4f} on {compression.images} images, by more than "
-                f"{compression.max_auroc_loss:g}"
-            )
-    elif compression.box_map50 is not None:  # without good images there is no AUROC
-        before, after = compression.box_map50
-        if before - after > compression.max_auroc_loss:
-            return (
-                f"the box mAP50 falls from {before:.4f} to {after:.4f} on {compression.images} images, by more than "
-                f"{compression.max_auroc_loss:g}"
-            )
+    # Without good images there is no AUROC.
+    name, pair = ("box mAP50", compression.box_map50) if compression.auroc is None else ("AUROC", compression.auroc)
+    if pair is not None and pair[0] - pair[1] > compression.max_auroc_loss:
+        return (
+            f"the {name} falls from {pair[0]:.4f} to {pair[1]:.4f} on {compression.images} images, by more than "
+            f"{compression.max_auroc_loss:g}"
+        )
     if compression.changed_verdicts > compression.max_verdict_changes * compression.images:
         return (
             f"{compression.changed_verdicts} of {compression.images} verdicts change, more than "

@@ -255,8 +255,8 @@ def _closer_windows(trial: SyntheticTrial, window: RefineWindow) -> list[RefineW
 
 def _true_region(trial: SyntheticTrial, window: RefineWindow) -> Region:
     """The defect of a trial within a window, as a region; empty where none of it is there."""
-    x, y = max(0, window.left), max(0, window.top)
-    mask = trial.mask[y : window.top + window.side, x : window.left + window.side]
+    x, y, right, bottom = window.within(trial.mask.shape)
+    mask = trial.mask[y:bottom, x:right]
     box = x0, y0, x1, y1 = mask_bounds(mask) or (0, 0, 0, 0)
     return shift(Region("defect", 0.0, box, mask[y0:y1, x0:x1]), x, y)
 
