@@ -93,6 +93,9 @@ SPECS: dict[str, dict[str, Any] | None] = {
             {"kind": "light"},
         ]
     },
+    "affine": {"steps": [{"kind": "affine"}]},  # each degradation alone, so that its own gain is seen
+    "blur": {"steps": [{"kind": "blur", "p": 0.5}]},
+    "salt-and-pepper": {"steps": [{"kind": "salt-and-pepper", "p": 0.5}]},
     "overlay": {"pick": [1, 1], "steps": [{"kind": "overlay", "mask": "either", "texture": "self", "label": "fray"}]},
     "cuts": {"pick": [1, 1], "steps": [{"kind": "cutpaste", "label": "fray"}, {"kind": "scar", "label": "crack"}]},
 }
@@ -394,7 +397,7 @@ def main() -> None:
     if unknown := unknown_options(given):
         parser.error(f"none of {', '.join(METHODS)} has the option {', '.join(unknown)}")
     shots, methods = [int(n) for n in arguments.shots.split(",")], arguments.methods.split(",")
-    names = arguments.synthetic.split(",")
+    names = arguments.specs.split(",")
     if set(names) - set(SPECS) or "none" not in names:
         parser.error(f"--specs takes none, which the others are compared with, and any of {', '.join(SPECS)}")
     dino = {"backbone": arguments.dino_backbone, "weights": arguments.dino} if arguments.dino else {}
