@@ -71,13 +71,37 @@ def bundle(tmp_path):
     return make_bundle(tmp_path / "a.blemish", chain(), ["anomaly_score", "anomaly_map"], decision)
 
 
-def test_distances_and_what_is_behind_them_stay_in_float():
+def test_the_first_the_last_and_what_is_behind_distances_stay_in_float():
     kept = float_convolutions(onnx.load_from_string(chain()))
-    assert kept == {"smooth"}
+    assert kept == {"first", "smooth"}
     # Without the convolution behind them, the last one of the features is the last of all, and is not quantised either.
     shorter = onnx.load_from_string(chain())
     del shorter.graph.node[3:]
-    assert float_convolutions(shorter) == {"last_features"}
+    assert float_convolutions(shorter) == {"first", "last_features"}
+    assert float_convolutions(shorter, last=2) == {"first", "second", "last_features"}
+
+
+def test_each_way_through_a_graph_has_its_own_first_and_last_convolutions():
+    """Two inputs, one of them a convolution deeper, joined; then one output at once and another two convolutions on."""
+    nodes = [
+        conv("first", "images", "blur"),
+        conv("deeper", "first", "blur"),
+        conv("other_first", "images", "blur"),
+        helper.make_node("Add", ["deeper", "other_first"], ["joined"], name="join"),
+        conv("shared", "joined", "blur"),
+        conv("beside", "shared", "blur"),
+        conv("next", "shared", "blur"),
+        conv("end", "next", "blur"),
+        helper.make_node("Squeeze", ["beside", "one"], ["anomaly_map"], name="map"),
+        helper.make_node("ReduceMax", ["end"], ["anomaly_score"], axes=[1, 2, 3], keepdims=0, name="score"),
+    ]
+    constants = [("blur", np.full((1, 1, 3, 3), 1 / 9, np.float32)), ("one", np.int64([1]))]
+    graph = onnx.load_from_string(
+        model(nodes, {"anomaly_score": ["n"], "anomaly_map": ["n", "h", "w"]}, constants=constants)
+    )
+    assert float_convolutions(graph) == {"first", "other_first", "beside", "end"}
+    assert float_convolutions(graph, last=2) == {"first", "other_first", "beside", "end", "next"}
+    assert float_convolutions(graph, last=3) == {"first", "other_first", "beside", "end", "next", "shared"}
 
 
 def test_only_the_convolutions_become_integers():
@@ -86,9 +110,9 @@ def test_only_the_convolutions_become_integers():
     quantised = onnx.load_from_string(quantise_graph(chain(), batches))
     made_by = {name: node.op_type for node in quantised.graph.node for name in node.output}
     inputs = {node.name: {made_by.get(name) for name in node.input} for node in quantised.graph.node}
-    for name in ("first", "second", "last_features"):
+    for name in ("second", "last_features"):
         assert "DequantizeLinear" in inputs[name], name
-    for name in ("smooth", "difference", "squared", "distance"):
+    for name in ("first", "smooth", "difference", "squared", "distance"):
         assert "DequantizeLinear" not in inputs[name], name
     no_features = onnx.load_from_string(chain())
     del no_features.graph.node[1:]
@@ -123,13 +147,13 @@ def test_what_reaches_below_zero_gets_a_zero_point(activation, symmetric):
     assert (points["active" if symmetric else "swish"] == 0) == symmetric, points
 
 
-def test_the_last_layers_of_a_detectors_heads_and_its_suppression_stay_in_float():
+def test_the_ends_of_a_detector_and_its_suppression_stay_in_float():
     torch.manual_seed(0)
     options = SSDOptions(backbone="test_resnet", weights="random", image_size=64, width=8, frozen_stride=2)
     graph = export_graph(SSD(options, ("good", "pit")), InputSpec(channels=3, height=64, width=64))
     convolutions = [node.name for node in onnx.load_from_string(graph).graph.node if node.op_type == "Conv"]
     kept = float_convolutions(onnx.load_from_string(graph))
-    assert kept == {name for name in convolutions if "/head/" in name}
+    assert kept == {convolutions[0], *(name for name in convolutions if "/head/" in name)}
     batches = [np.random.default_rng(seed).random((1, 3, 64, 64), np.float32) for seed in range(4)]
     quantised = quantise_graph(graph, batches)
     made_by = {name: node for node in onnx.load_from_string(quantised).graph.node for name in node.output}

@@ -75,8 +75,10 @@ def compress(
     only_good = not any(sample.defective for sample in images.ranges)
     if only_good:
         batches += add_strangers(batches)
-    # A detector's features are strong at a few defects, and means over images of a maximum cut them off.
-    graph = quantise_graph(source.bundle.graph, batches, extremes=only_good or "boxes" in manifest.outputs)
+    # A detector's features are strong at a few defects, and means over images of a maximum cut them off; its thresholds
+    # are compared with all of its boxes, of which the layer before the last decides.
+    boxes = "boxes" in manifest.outputs
+    graph = quantise_graph(source.bundle.graph, batches, extremes=only_good or boxes, last=2 if boxes else 1)
     with TemporaryDirectory() as folder:  # an unproven bundle is never where bundles are looked for
         trial = Path(folder) / path.name
         inspector = Inspector.open(

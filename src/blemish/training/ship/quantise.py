@@ -1,7 +1,7 @@
 """Static quantisation of a graph to 8 bits, by NNCF: the convolutions of the network, and nothing behind them.
 
-Distances, probabilities and whatever follows them stay in float32, and so do the last convolutions: their numbers are
-what thresholds are compared with. The graph holds QuantizeLinear and DequantizeLinear nodes, the ONNX standard, which
+Distances, probabilities and whatever follows them stay in float32, and so do the first and the last convolutions: the
+first see small differences of grey values, and the numbers of the last are what thresholds are compared with. The graph holds QuantizeLinear and DequantizeLinear nodes, the ONNX standard, which
 engines fuse into 8-bit convolutions. Weights use 7 of the 8 bits: sums of two products of 8 bits overflow on processors
 without VNNI instructions, so that a bundle would give other results there.
 """
@@ -25,10 +25,11 @@ DISTANCES = ("MatMul", "Gemm", "Sqrt", "TopK", "ArgMin", "ArgMax", "Softmax")
 UNRECTIFIED = ("Sigmoid", "HardSigmoid", "HardSwish", "Erf", "Elu", "LeakyRelu", "PRelu", "Softplus", "Tanh")
 
 
-def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool = False) -> bytes:
+def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool = False, last: int = 1) -> bytes:
     """The graph with 8-bit convolutions, whose ranges are those on prepared images (1, C, H, W).
 
     Ranges are means over the images, or with `extremes` those of all together, which cut nothing off and are coarser.
+    So many convolutions before each output as `last` says stay in float32.
     Raises MissingExtraError without NNCF, ExportError where there is nothing to quantise or NNCF cannot.
     """
     try:
@@ -38,13 +39,13 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool =
         raise MissingExtraError("NNCF is not installed; pip install 'blemish[int8]'") from error
     model = onnx.load_from_string(graph)
     convolutions = {node.name for node in model.graph.node if node.op_type == QUANTISED}
-    kept = float_convolutions(model)
+    kept = float_convolutions(model, last)
     if convolutions <= kept:
         raise ExportError("the graph has no convolutions to quantise; a smaller input size or backbone is faster")
     names = [entry.name for entry in model.graph.input]
-    before = convolution_inputs(model)
+    depth = convolutions_behind(model)
     unrectified = any(
-        node.op_type in UNRECTIFIED and any(name in before for name in node.output) for node in model.graph.node
+        node.op_type in UNRECTIFIED and any(depth.get(name) for name in node.output) for node in model.graph.node
     )
     settings = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
     if extremes:
@@ -68,23 +69,31 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool =
     return content
 
 
-def float_convolutions(model: onnx.ModelProto) -> set[str]:
-    """Names of the convolutions that are not to be quantised: behind distances, or with no other one behind them."""
-    behind: set[str] = set()  # tensors
-    leads_on, kept = convolution_inputs(model), set()
+def float_convolutions(model: onnx.ModelProto, last: int = 1) -> set[str]:
+    """Names of the convolutions that are not to be quantised: with none before them, with fewer than `last` behind them,
+    or behind distances."""
+    features: set[str] = set()  # tensors that depend on a convolution
+    behind: set[str] = set()  # tensors that depend on distances
+    depth, kept = convolutions_behind(model), set()
     for node in model.graph.node:  # in the order of computation
+        is_first = not any(name in features for name in node.input)
         follows = any(name in behind for name in node.input)
         if follows or node.op_type in DISTANCES:
             behind.update(node.output)
-        if node.op_type == QUANTISED and (follows or not any(name in leads_on for name in node.output)):
-            kept.add(node.name)
+        if node.op_type == QUANTISED:
+            features.update(node.output)
+            if is_first or follows or max(depth.get(name, 0) for name in node.output) < last:
+                kept.add(node.name)
+        elif not is_first:
+            features.update(node.output)
     return kept
 
 
-def convolution_inputs(model: onnx.ModelProto) -> set[str]:
-    """Names of all tensors that a convolution depends on."""
-    found: set[str] = set()
+def convolutions_behind(model: onnx.ModelProto) -> dict[str, int]:
+    """For each tensor, how many convolutions follow it in a row, at most."""
+    depth: dict[str, int] = {}
     for node in reversed(model.graph.node):
-        if node.op_type == QUANTISED or any(name in found for name in node.output):
-            found.update(node.input)
-    return found
+        own = max((depth.get(name, 0) for name in node.output), default=0) + (node.op_type == QUANTISED)
+        for name in node.input:
+            depth[name] = max(depth.get(name, 0), own)
+    return depth
