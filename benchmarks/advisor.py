@@ -59,6 +59,9 @@ POINT_RULES = {
          "fcdd", "patch-svdd", "fastflow", "supersimplenet", "draem", "inpainting", "denoising-autoencoder",
          "autoencoder", "vae", "aae", "ganomaly", "f-anogan"),
     ),
+    "masks of defects": PointRule(
+        "segmentation", "image AUROC", 60, 100, ("deeplabv3plus", "fpn", "unet", "multitask", "fcn", "segan")
+    ),
     "boxes of defects": PointRule(
         "detection", "mAP50", 60, 100, ("faster-rcnn", "yolo", "retinanet", "ssd", "fcos")
     ),
@@ -115,7 +118,7 @@ def points_from(rows: Iterable[Row], rule: PointRule, left_out: str | None = Non
 def rules_without(name: str, rows: Mapping[str, Sequence[Row]]) -> list[AdviceRule]:
     """The advisor's rules with the points that they would have without the rows of one set."""
     return [
-        replace(rule, points=points_from(rows[rule.name], POINT_RULES[rule.name], name))
+        replace(rule, points={**rule.points, **points_from(rows[rule.name], POINT_RULES[rule.name], name)})
         if rule.name in POINT_RULES
         else rule
         for rule in RULES

@@ -24,6 +24,14 @@ POINTS: dict[str, dict[str, int]] = {
         "vae": 21,
         "autoencoder": 16,
     },
+    "masks of defects": {
+        "deeplabv3plus": 100,
+        "fcn": 94,
+        "multitask": 91,
+        "unet": 79,
+        "fpn": 60,
+        "segan": 60,
+    },
     "boxes of defects": {
         "faster-rcnn": 100,
         "yolo": 99,

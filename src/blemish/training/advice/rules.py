@@ -254,7 +254,7 @@ RULES: tuple[AdviceRule, ...] = (
             {"number": ENOUGH},
         ),
         MASKS,
-        points={"deeplabv3plus": 100, "fpn": 98, "unet": 96, "multitask": 92, "fcn": 84, "segan": 60, "patchcore": 20},
+        points={**POINTS["masks of defects"], "patchcore": 20},
     ),
     AdviceRule(
         "boxes of defects",
