@@ -1,9 +1,10 @@
 """Static quantisation of a graph to 8 bits, by NNCF: the convolutions of the network, and nothing behind them.
 
 Distances, probabilities and whatever follows them stay in float32, and so do the first and the last convolutions: the
-first see small differences of grey values, and the numbers of the last are what thresholds are compared with. The graph holds QuantizeLinear and DequantizeLinear nodes, the ONNX standard, which
-engines fuse into 8-bit convolutions. Weights use 7 of the 8 bits: sums of two products of 8 bits overflow on processors
-without VNNI instructions, so that a bundle would give other results there.
+first see small differences of grey values, and the numbers of the last are what thresholds are compared with. The graph
+holds QuantizeLinear and DequantizeLinear nodes, the ONNX standard, which engines fuse into 8-bit convolutions. Weights
+use 7 of the 8 bits: sums of two products of 8 bits overflow on processors without VNNI instructions, so that a bundle
+would give other results there.
 """
 
 import logging
@@ -70,8 +71,8 @@ def quantise_graph(graph: bytes, batches: Sequence[FloatArray], extremes: bool =
 
 
 def float_convolutions(model: onnx.ModelProto, last: int = 1) -> set[str]:
-    """Names of the convolutions that are not to be quantised: with none before them, with fewer than `last` behind them,
-    or behind distances."""
+    """Names of the convolutions that are not to be quantised: with none before them, fewer than `last` behind them, or
+    behind distances."""
     features: set[str] = set()  # tensors that depend on a convolution
     behind: set[str] = set()  # tensors that depend on distances
     depth, kept = convolutions_behind(model), set()
