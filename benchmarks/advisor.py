@@ -16,7 +16,7 @@ pairs are in the measured order. Nothing is trained here.
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
@@ -47,6 +47,7 @@ class PointRule:
     low: int  # also of methods without a row
     high: int
     methods: tuple[str, ...]  # that the rule is about
+    fixed: Mapping[str, int] = field(default_factory=dict)  # points of methods that it also names, and no row gives
 
 
 POINT_RULES = {
@@ -60,7 +61,12 @@ POINT_RULES = {
          "autoencoder", "vae", "aae", "ganomaly", "f-anogan"),
     ),
     "masks of defects": PointRule(
-        "segmentation", "image AUROC", 60, 100, ("deeplabv3plus", "fpn", "unet", "multitask", "fcn", "segan")
+        "segmentation",
+        "image AUROC",
+        60,
+        100,
+        ("deeplabv3plus", "fpn", "unet", "multitask", "fcn", "segan"),
+        {"patchcore": 20},
     ),
     "boxes of defects": PointRule(
         "detection", "mAP50", 60, 100, ("faster-rcnn", "yolo", "retinanet", "ssd", "fcos")
@@ -112,13 +118,14 @@ def points_from(rows: Iterable[Row], rule: PointRule, left_out: str | None = Non
     """Points of the rule's methods, the most first, without the rows of the set left out."""
     found = strengths(measured_metrics((row for row in rows if row.get("set") != left_out), rule.metric))
     points = {name: round(rule.low + found.get(name, 0.0) * (rule.high - rule.low)) for name in rule.methods}
+    points |= rule.fixed
     return dict(sorted(points.items(), key=lambda own: (-own[1], list(METHODS).index(own[0]))))
 
 
 def rules_without(name: str, rows: Mapping[str, Sequence[Row]]) -> list[AdviceRule]:
     """The advisor's rules with the points that they would have without the rows of one set."""
     return [
-        replace(rule, points={**rule.points, **points_from(rows[rule.name], POINT_RULES[rule.name], name)})
+        replace(rule, points=points_from(rows[rule.name], POINT_RULES[rule.name], name))
         if rule.name in POINT_RULES
         else rule
         for rule in RULES

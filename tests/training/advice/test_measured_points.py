@@ -31,7 +31,7 @@ def row(method, name, value, protocol=2, **more):
 def test_the_points_are_those_of_the_rows(advisor, rows):
     points = {name: advisor.points_from(rows[name], rule) for name, rule in advisor.POINT_RULES.items()}
     assert advisor.source_text(points) == advisor.TARGET.read_text(), "run benchmarks/advisor.py"
-    named = {r.name: {m: r.points[m] for m in points[r.name]} for r in RULES if r.name in points}
+    named = {rule.name: rule.points for rule in RULES if rule.name in points}
     assert named == points
 
 

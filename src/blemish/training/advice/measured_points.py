@@ -31,6 +31,7 @@ POINTS: dict[str, dict[str, int]] = {
         "unet": 79,
         "fpn": 60,
         "segan": 60,
+        "patchcore": 20,
     },
     "boxes of defects": {
         "faster-rcnn": 100,

@@ -254,7 +254,7 @@ RULES: tuple[AdviceRule, ...] = (
             {"number": ENOUGH},
         ),
         MASKS,
-        points={**POINTS["masks of defects"], "patchcore": 20},
+        points=POINTS["masks of defects"],
     ),
     AdviceRule(
         "boxes of defects",

@@ -81,12 +81,10 @@ def float_convolutions(model: onnx.ModelProto, last: int = 1) -> set[str]:
         follows = any(name in behind for name in node.input)
         if follows or node.op_type in DISTANCES:
             behind.update(node.output)
-        if node.op_type == QUANTISED:
+        if node.op_type == QUANTISED or not is_first:
             features.update(node.output)
-            if is_first or follows or max(depth.get(name, 0) for name in node.output) < last:
-                kept.add(node.name)
-        elif not is_first:
-            features.update(node.output)
+        if node.op_type == QUANTISED and (is_first or follows or depth.get(node.output[0], 0) < last):
+            kept.add(node.name)
     return kept
 
 
