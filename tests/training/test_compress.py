@@ -82,7 +82,7 @@ def test_the_first_the_last_and_what_is_behind_distances_stay_in_float():
 
 
 def test_each_way_through_a_graph_has_its_own_first_and_last_convolutions():
-    """Two ways from the image, one a convolution deeper, joined; an output behind one more, another behind three."""
+    """Two ways from the image, one a convolution deeper, joined; an output behind two more, another behind three."""
     nodes = [
         conv("first", "images", "blur"),
         conv("deeper", "first", "blur"),
