@@ -62,7 +62,7 @@ POINT_RULES = {
     ),
     "masks of defects": PointRule(
         "segmentation",
-        "image AUROC",
+        "pixel AP",  # where and how much is what a segmenter is asked for
         60,
         100,
         ("deeplabv3plus", "fpn", "unet", "multitask", "fcn", "segan"),

@@ -162,6 +162,18 @@ LISTINGS = {
     "neu": Listing("classification", KINDS, is_of_set("neu")),
     "elpv": Listing("classification", KINDS, is_of_set("elpv")),
     "tile, classes": Listing("classification", TILE_KINDS, is_of_set("tile")),
+    "backbones": Listing(
+        "backbones",
+        ("set", "options", "protocol", "seed", "accuracy", "balanced accuracy", "macro F1", "ECE", *COST),
+        order=("set",),
+        heads=(("options", "network"),),
+    ),
+    "roi": Listing(
+        "roi",
+        ("set", "options", "method", "seed", "accuracy", "macro F1", "image AUROC", "95 %", *ESCAPES),
+        order=("set", "options", "method"),
+        heads=(("options", "images"),),
+    ),
     "explain": Listing(
         "explain",
         ("method", "images", "pointing game", "within 15 px", "IoU", "share of peak"),

@@ -25,12 +25,12 @@ POINTS: dict[str, dict[str, int]] = {
         "autoencoder": 16,
     },
     "masks of defects": {
-        "deeplabv3plus": 100,
-        "fcn": 94,
-        "multitask": 91,
-        "unet": 79,
-        "fpn": 60,
-        "segan": 60,
+        "fpn": 100,
+        "deeplabv3plus": 91,
+        "fcn": 87,
+        "segan": 87,
+        "unet": 78,
+        "multitask": 60,
         "patchcore": 20,
     },
     "boxes of defects": {
