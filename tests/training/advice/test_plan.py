@@ -108,7 +108,7 @@ def test_a_few_masks_and_nothing_else_are_segmented(kinds, compared, tiny_data):
     """With a single class there is nothing to classify."""
     marked = read_dataset(tiny_data.folder / "labelled.csv").where(lambda s: s.label in kinds)
     advice = advise(marked)
-    assert advice.method == "deeplabv3plus"
+    assert advice.method == "fpn"
     ranked = {r.method for r in advice.ranking}
     assert ("prototypical" in ranked) is compared
     assert ("classifier" in ranked) is False  # too few for its rule
@@ -295,7 +295,7 @@ def test_one_mask_or_box_does_not_turn_the_advice(good_only, marked):
         n: advise_fingerprint(replace(labelled_as(good_only, **{count: n}), training_annotations=truth)).method
         for n in (1, 50)
     }
-    assert first == {1: "classifier", 50: {"mask": "deeplabv3plus", "boxes": "faster-rcnn"}[marked]}
+    assert first == {1: "classifier", 50: {"mask": "fpn", "boxes": "faster-rcnn"}[marked]}
 
 
 def test_no_method_of_labels_where_a_class_has_a_single_image(good_only):
