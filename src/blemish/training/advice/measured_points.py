@@ -42,7 +42,7 @@ POINTS: dict[str, dict[str, int]] = {
     },
     "labels only": {
         "classifier": 90,
-        "cascade": 60,
+        "cascade": 71,
         "feature-classifier": 60,
     },
 }
