@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 from measured import RowStore, arguments
 from numpy.typing import NDArray
-from runs import escape_columns, limits
+from runs import Row, escape_columns, limits
 
 from blemish import Dataset, Inspector, evaluate, read_dataset, train
 from blemish.dataset.sample import GOOD
 from blemish.dataset.split import ensure_splits
 from blemish.dataset.write import write_csv
 from blemish.imaging.read import read_image, write_image
+from blemish.imaging.roi import BlobLocator, Roi
 
 BLOBS = {"bottle": "dark", "pill": "bright"}  # the part beside its background
 LARGER = 2  # sides of the picture, in those of the image
@@ -40,8 +41,7 @@ def main() -> None:
 def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, rows: RowStore) -> None:
     still = ensure_splits(with_defects(read_dataset(data), seed), seed=seed)
     roving = moved(still, folder / "moved", seed)
-    roi = folder / "blob.yaml"
-    roi.write_text(f"blob: {{side: {BLOBS[name]}, valid: hull, upright: true, margin: 4}}\n")
+    roi = Roi(blob=BlobLocator(side=BLOBS[name], valid="hull", upright=True, margin=4))
     conditions = {
         "as it is": (still, None),
         "moved, whole image": (roving, None),
@@ -60,7 +60,7 @@ def measure(data: Path, name: str, seed: int, methods: list[str], folder: Path, 
 
 
 def with_defects(dataset: Dataset, seed: int) -> Dataset:
-    """Half of the defective test images of each kind moved to training; masks are left out: classes alone are taught."""
+    """Half of the defective test images of each kind in training; masks are left out, only classes are taught."""
     rng, taken = np.random.default_rng(seed), set()
     for kind in sorted({str(s.label) for s in dataset.samples if s.label != GOOD}):
         indices = [i for i, s in enumerate(dataset.samples) if s.label == kind]
@@ -96,7 +96,7 @@ def laid(image: NDArray[np.generic], degrees: float, place: NDArray[np.float64])
     return found.reshape(rows, columns, -1)
 
 
-def columns(result: dict) -> dict:
+def columns(result: Row) -> Row:
     area, classes = result["image"]["auroc"], result["classes"]
     return {
         "image AUROC": round(area["value"], 4),

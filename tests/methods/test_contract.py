@@ -121,7 +121,7 @@ def test_defects_score_above_good(name, tiny_data):
 
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_graph_equals_network_for_any_batch(name, channels, tiny_data):
     method = trained(name, tiny_data) if channels == 3 else trained_briefly(name, tiny_data)
     engine = open_engine(export_graph(method, InputSpec(channels=channels, height=side_of(name), width=side_of(name))))

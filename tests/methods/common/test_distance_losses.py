@@ -11,6 +11,7 @@ from blemish.methods.common.losses import (
     masked_mean,
     pseudo_huber,
     squared_unit_distance,
+    whole_map_distance,
 )
 
 
@@ -25,6 +26,27 @@ def test_squared_unit_distance_is_the_cosine_distance():
     a, b = torch.randn(2, 7, 3, 4), torch.randn(2, 7, 3, 4)
     expected = 1 - torch.nn.functional.cosine_similarity(a, b, dim=1)
     torch.testing.assert_close(squared_unit_distance(a, b), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_whole_map_distance_is_that_of_all_valid_features_as_one_vector():
+    a, b = torch.randn(2, 7, 4, 4), torch.randn(2, 7, 4, 4)
+    valid = torch.ones(2, 8, 8, dtype=torch.bool)
+    valid[1, :4] = False  # the upper half of the cells
+    cosines = [
+        float(x.flatten() @ y.flatten() / x.norm() / y.norm()) for x, y in ((a[0], b[0]), (a[1, :, 2:], b[1, :, 2:]))
+    ]
+    assert float(whole_map_distance(a, b, valid)) == pytest.approx(1 - sum(cosines) / 2, rel=1e-5)
+
+
+def test_strong_features_weigh_more_in_the_distance_of_whole_maps():
+    a = torch.randn(1, 7, 4, 4)
+    a[..., 2:] *= 0.01  # a plain background
+    valid = torch.ones(1, 4, 4, dtype=torch.bool)
+    background, part = a.clone(), a.clone()
+    background[..., 2:] *= -1
+    part[..., :2] *= -1
+    assert whole_map_distance(a, background, valid) < 0.01
+    assert whole_map_distance(a, part, valid) > 1.9
 
 
 def test_masked_mean_of_a_coarser_map_leaves_out_invalid_cells():

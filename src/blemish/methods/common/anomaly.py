@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -34,11 +34,13 @@ def side_option(default: int, ge: int = 32, le: int = 1024) -> Any:
 class StepMethod(Method):
     """A method trained with one loss and one optimiser for the number of steps of its options.
 
-    A subclass computes its loss in `compute_loss`; it is Adam on all parameters whose rate falls along a cosine, unless
-    the subclass makes another optimiser.
+    A subclass computes its loss in `compute_loss`; it is Adam on all parameters, unless the subclass makes another
+    optimiser. Its rate falls along a cosine from the first step on, or is constant where `falling_rate` is False:
+    a student or a flow learns at the full rate, and after a short run with a falling one it is behind.
     """
 
     options: Any
+    falling_rate: ClassVar[bool] = True
 
     @abstractmethod
     def compute_loss(self, batch: Batch) -> Tensor:
@@ -54,7 +56,8 @@ class StepMethod(Method):
         return loss
 
     def configure_optimizers(self) -> Any:
-        return cosine_decay(self.make_optimizer(), self.options.steps)
+        optimizer = self.make_optimizer()
+        return cosine_decay(optimizer, self.options.steps) if self.falling_rate else optimizer
 
     def trainer_options(self) -> dict[str, Any]:
         return {"max_steps": self.options.steps}

@@ -28,11 +28,10 @@ class STFPM(StepMethod):
     """Wang et al. 2021, "Student-Teacher Feature Pyramid Matching for Anomaly Detection" (STFPM), BMVC.
 
     Kept: student of the teacher's own architecture with random weights, half the squared distance of features of unit
-    length at three scales, stochastic gradient descent (0.4, momentum 0.9, decay 1e-4), map = product of the enlarged
-    maps. Deviations: a lighter default backbone (the paper's is `backbone=resnet18`); the learning rate falls along a
-    cosine, so that a short run ends settled; the map is smoothed, and the mean of its worst hundredth is the image
-    score: unit features of a plain background are noise, and the maximum of a good image lies there (the paper's:
-    `blur=0 worst_share=0`).
+    length at three scales, stochastic gradient descent at a constant rate (0.4, momentum 0.9, decay 1e-4), map =
+    product of the enlarged maps. Deviations: a lighter default backbone (the paper's is `backbone=resnet18`); the map
+    is smoothed, and the mean of its worst hundredth is the image score: unit features of a plain background are noise,
+    and the maximum of a good image lies there (the paper's: `blur=0 worst_share=0`).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -47,6 +46,7 @@ class STFPM(StepMethod):
     )
     Options: ClassVar[type[Options]] = STFPMOptions
     options: STFPMOptions
+    falling_rate = False
 
     def __init__(self, options: STFPMOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)

@@ -51,6 +51,7 @@ class FastFlow(StepMethod):
     )
     Options: ClassVar[type[Options]] = FastFlowOptions
     options: FastFlowOptions
+    falling_rate = False
 
     def __init__(self, options: FastFlowOptions, classes: tuple[str, ...], channels: int = 3) -> None:
         super().__init__(options, classes, channels)
@@ -81,9 +82,6 @@ class FastFlow(StepMethod):
 
     def make_optimizer(self) -> Optimizer:
         return torch.optim.Adam(self.flows.parameters(), lr=self.options.learning_rate, weight_decay=1e-5)
-
-    def configure_optimizers(self) -> Optimizer:
-        return self.make_optimizer()  # the rate is constant, as in the paper: in a short run a falling one learns less
 
     def trainer_options(self) -> dict[str, Any]:
         # The likelihood is steep at the start; without a bound one step can throw the flow far off.
