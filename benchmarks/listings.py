@@ -52,7 +52,7 @@ KINDS = (
     "options",
     "seed",
     "accuracy",
-    "95 %",
+    "accuracy 95 %",
     "balanced",
     "macro F1",
     "AUROC",
@@ -60,6 +60,7 @@ KINDS = (
     "ECE",
     *COST,
 )
+ACCURACY = (("accuracy 95 %", "95 %"),)
 BOXES = (
     "method",
     "protocol",
@@ -159,8 +160,8 @@ LISTINGS = {
     ),
     "elpv, good images": Listing("unsupervised", ANOMALY, is_of_set("elpv")),
     "template": Listing("template", ("method", "options", "seed", *MARKED, *COST)),
-    "neu": Listing("classification", KINDS, is_of_set("neu")),
-    "elpv": Listing("classification", KINDS, is_of_set("elpv")),
+    "neu": Listing("classification", KINDS, is_of_set("neu"), heads=ACCURACY),
+    "elpv": Listing("classification", KINDS, is_of_set("elpv"), heads=ACCURACY),
     "tile, classes": Listing("classification", TILE_KINDS, is_of_set("tile")),
     "backbones": Listing(
         "backbones",
@@ -344,7 +345,7 @@ BY_SET = ("set", "options")
 OWN = {
     "Good images alone": Listing("unsupervised", ("set", *ANOMALY), order=BY_SET),
     "Compared with a template": Listing("template", ("set", "options", "seed", *MARKED, *COST), order=BY_SET),
-    "Classes": Listing("classification", ("set", *KINDS), order=BY_SET),
+    "Classes": Listing("classification", ("set", *KINDS), order=BY_SET, heads=ACCURACY),
     "Boxes": Listing("detection", ("set", *BOXES), order=BY_SET),
     "Masks": Listing("segmentation", ("set", *MASKS), order=BY_SET),
     "Instances": Listing("instances", WHOLE_DEFECTS, order=BY_SET),

@@ -50,11 +50,11 @@ def flat(row: Row) -> Row:
     for name, value in row["metrics"].items():
         low_high = row["intervals"].get(name)
         if name == "image AUROC":
-            own |= {name: round(value, 4), "95 %": f"{low_high[0]:.3f}–{low_high[1]:.3f}"}
+            own |= {name: round(value, 6), "95 %": f"{low_high[0]:.3f}–{low_high[1]:.3f}"}
         elif low_high:
             own[name] = f"{value:.3f} ({low_high[0]:.3f}–{low_high[1]:.3f})"
         else:
-            own[name] = round(value, 4)
+            own[name] = round(value, 6)  # a table rounds it once more
     own |= {column: round(row["cost"][name], 1) for name, column in COSTS.items() if name in row["cost"]}
     return own | {name: row["cost"][name] for name in ("threads", "device") if name in row["cost"]}
 

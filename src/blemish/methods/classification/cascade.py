@@ -48,7 +48,7 @@ class Cascade(TrunkMethod):
         "Automatica Sinica; Howard & Ruder 2018, Universal Language Model Fine-tuning, ACL",
         requires=("good", "label"),
         answers=("what", "where"),
-        summary="Good or defective first, then the kind, on one network; for sets with few images of some defects.",
+        summary="Good or defective first, then the kind, on one network; where few defective parts may pass.",
         smoke={"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
     )
     Options: ClassVar[type[CascadeOptions]] = CascadeOptions

@@ -46,7 +46,7 @@ class FastFlow(StepMethod):
         paper="Yu et al. 2021, FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows",
         requires=("good",),
         answers=("where", "how much"),
-        summary="The likelihood of good features, learned by 2-D normalising flows; sharp maps, no memory bank.",
+        summary="The likelihood of good features, learned by 2-D normalising flows; no memory bank.",
         smoke={"steps": 30},
     )
     Options: ClassVar[type[Options]] = FastFlowOptions

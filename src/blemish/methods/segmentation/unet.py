@@ -43,7 +43,7 @@ class UNet(Segmenter):
         paper="Ronneberger et al. 2015, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI",
         requires=("mask",),
         answers=("what", "where", "how much"),
-        summary="Encoder and decoder with a skip at every size; the first choice where defects are labelled by pixel.",
+        summary="Encoder and decoder with a skip at every size, for defects that are labelled by pixel.",
         smoke={**SMOKE, "steps": 40, "width": 8},
     )
     Options: ClassVar[type[SegmenterOptions]] = UNetOptions
