@@ -91,6 +91,18 @@ def list_subsets(path: Path) -> list[tuple[str | None, Path]]:
     return sorted(subsets, key=lambda subset: order.index(subset[0])) or [(None, path)]
 
 
+def split_step(image: Path, folder: Path) -> tuple[str | None, Path]:
+    """The split that the first step from the folder to an image names, if any, and the folders after it."""
+    below = image.parent.relative_to(folder)
+    split = SPLIT_NAMES.get(below.parts[0].lower()) if below.parts else None
+    return (split, Path(*below.parts[1:])) if split else (None, below)
+
+
+def mask_stem(stem: str) -> str:
+    """A stem without the ending that marks it as a mask's; without one, the stem."""
+    return _MASK_TAIL.sub("", stem)
+
+
 def file_exists(path: Path) -> bool:
     """Whether there is such a file; False for a name that no file can have."""
     try:
@@ -142,7 +154,7 @@ class MaskTree:
         self._below: defaultdict[str, list[Path]] = defaultdict(list)
         for key, file in ((file_key(f, root), f) for f in list_images(root, deep=True)) if root else ():
             self._files[key].append(file)
-            self._tailed[_MASK_TAIL.sub("", key)].append(file)
+            self._tailed[mask_stem(key)].append(file)
             self._below[Path(key).parent.as_posix()].append(file)
         self._used: defaultdict[Path, list[Path]] = defaultdict(list)  # mask -> its images
         self._folded = [_fold(table) for table in (self._files, self._tailed, self._below)]

@@ -37,7 +37,7 @@ DEFECT_NAMES = {
     "defect", "defects", "defective", "bad", "ng", "nok", "not-ok", "not-good", "abnormal", "anomaly", "anomalous",
     "anomalies", "fail", "failed", "faulty",
 }  # fmt: skip
-BACKGROUND_NAMES = {"background", "back-ground", "bg"}
+BACKGROUND_NAMES = {"background", "back-ground", "bg", "unlabeled", "unlabelled"}
 IGNORE_NAMES = {"ignore", "ignored", "void", "dont-care", "don't-care", "dontcare"}
 # Words that may stand before or after "ok" or "good" in the name of a folder without making it doubtful.
 _PLACES = {
@@ -85,7 +85,9 @@ def is_doubtful_name(name: str) -> bool:
 
 
 def is_background_name(name: str) -> bool:
-    return "-".join(_words(name)) in BACKGROUND_NAMES
+    """Whether the name is of what is no class: `background`, `0 background`."""
+    words = _words(name)
+    return "-".join(words[1:] if words and words[0].isdigit() else words) in BACKGROUND_NAMES
 
 
 def is_ignore_name(name: str) -> bool:

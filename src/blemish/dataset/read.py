@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.annotations import warn_skipped
+from blemish.dataset.folder_doubts import check_folders
 from blemish.dataset.formats import (
     class_masks,
     classes,
@@ -127,6 +128,7 @@ def read_dataset(
             samples = layout.read(DataSource(place, None if root is None else Path(root), option))
             if not samples:
                 raise DataError(f"{place} holds no images in the layout {name} ({layout.description})")
+            check_folders(place, samples)
             samples = _drop_missing(place, samples, layout.has_root)
             samples = resolve_labels(samples, layout.convention, collected.skipped, unlabelled)
     base = Path(root) if root is not None else place if place.is_dir() else place.parent

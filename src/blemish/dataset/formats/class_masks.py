@@ -13,12 +13,13 @@ from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.ground_truth import VOID, read_label_map
 from blemish.dataset.image_files import (
     MaskTree,
+    find_folder,
     first_existing,
-    has_images,
     list_images,
     list_subsets,
+    split_step,
 )
-from blemish.dataset.labels import is_background_name, is_ignore_name
+from blemish.dataset.labels import is_background_name, is_good_name, is_ignore_name
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
@@ -49,7 +50,7 @@ def read(source: DataSource) -> list[Sample]:
             if "shapes" in found:
                 warn_skipped(f"{image}: several class masks in a folder of its name cannot be joined", image)
                 found = {}
-            samples.append(Sample(image, split=split, **found))
+            samples.append(Sample(image, split=split or split_step(image, images)[0], **found))
         tree.warn_unmatched(images)
     names = listed or tuple(map(str, range(1, max((_largest_value(s.mask) for s in samples if s.mask), default=0) + 1)))
     return [s if s.mask is None else replace(s, mask_classes=names) for s in samples]
@@ -63,7 +64,7 @@ def read_class_list(file: Path) -> tuple[str, ...]:
     names = [line.strip() for _, line in read_lines(file)]
     if len(names) > 1 and is_ignore_name(names[0]) and is_background_name(names[1]):
         names = names[1:]
-    if names and is_ignore_name(names[0]):
+    if names and (is_ignore_name(names[0]) or is_good_name(names[0])):
         raise DataError(f"{file} begins with {names[0]!r}; begin it with the background, or with the class of value 1")
     return tuple(names[1:] if names and is_background_name(names[0]) else names)
 
@@ -107,9 +108,9 @@ def _names_file(path: Path) -> Path | None:
 def _subsets(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
     """(split, folder of images, folder of masks)."""
     for split, subset in list_subsets(path):
-        masks = next((subset / name for name in _MASKS if has_images(subset / name)), None)
-        if masks and (subset / "images").is_dir():
-            yield split, subset / "images", masks
+        images, masks = find_folder(subset, ("images",)), find_folder(subset, _MASKS)
+        if images and masks and list_images(masks, deep=True):
+            yield split, images, masks
 
 
 FORMAT = Format(

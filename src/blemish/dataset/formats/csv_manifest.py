@@ -152,10 +152,10 @@ def _read_row(where: str, row: dict[str, str], base: Path) -> Sample:
         group=row.get("group") or None,
         view=row.get("view") or None,
         product=row.get("product") or None,
-        mask=_resolve_path(base, row.get("mask")),
-        template=_resolve_path(base, row.get("template")),
-        roi=_resolve_path(base, row.get("roi")),
-        ignore=_resolve_path(base, row.get("ignore")),
+        mask=_resolve_other(base, row.get("mask"), image),
+        template=_resolve_other(base, row.get("template"), image),
+        roi=_resolve_other(base, row.get("roi"), image),
+        ignore=_resolve_other(base, row.get("ignore"), image),
         **_read_json_cells(where, row, base),
     )
 
@@ -248,6 +248,14 @@ def _resolve_path(base: Path, text: str | None) -> Path | None:
     plain = base / _posix(text.strip())
     exact = next(filter(file_exists, (base / text, plain)), None)
     return exact or find_recorded(text, [base]) or plain
+
+
+def _resolve_other(base: Path, text: str | None, image: Path) -> Path | None:
+    """As `_resolve_path`, but the image itself only where the cell names it: masks/1.png without folders is 1.png."""
+    found = _resolve_path(base, text)
+    if text is None or found != image or image in (base / text, plain := base / _posix(text.strip())):
+        return found
+    return plain
 
 
 def _join_labels(labels: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from blemish.dataset.export import write_classified
 from blemish.dataset.formats import mvtec, mvtec_ad2, views
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.image_files import (
+    IMAGE_FOLDER_NAMES,
     MASK_NAMES,
     MaskTree,
     find_folder,
@@ -57,6 +58,8 @@ def _read_product(path: Path) -> list[Sample]:
         images = [(folder, image) for folder in folders for image in list_images(folder, deep=True)]
         for folder, image in images:
             kind = image.parent.relative_to(folder)  # defect/<class>/…
+            if kind.parts and kind.parts[0].lower() in IMAGE_FOLDER_NAMES:
+                kind = Path(*kind.parts[1:])
             if is_good_name(folder.name):
                 found = tree.find(image, folder.name / kind)
                 samples.append(Sample(image, GOOD, split, evidence=LabelEvidence.FOLDER, **found))

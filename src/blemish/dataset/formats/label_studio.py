@@ -182,11 +182,14 @@ def _read_result(result: list[Any], name: str, image: Path) -> tuple[list[Box], 
     shapes: list[Shape] = []
     choices: list[tuple[str, str]] = []
     # A region and its class may be two entries of one id.
+    regions = {row.get("id") for row in result if isinstance(row, dict) and row.get("type") in _KINDS} - {None}
     labels = {row.get("id"): _label(row.get("value")) for row in result if isinstance(row, dict) and _is_class(row)}
     for at, row in enumerate(result, 1):
         try:
             kind, value = row["type"], row["value"]
-            if kind == "choices":
+            if kind == "choices" and row.get("id") in regions:
+                continue  # of a region, such as how severe it is
+            elif kind == "choices":
                 choices += [(str(row.get("from_name")), str(choice).strip()) for choice in value["choices"]]
             elif kind in _KINDS and not (kind.endswith("labels") and _has_plain_region(result, row)):
                 region = _read_region(_KINDS[kind], row, _label(value) or labels.get(row.get("id")))

@@ -26,8 +26,15 @@ from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.formats.outlines import ellipse
 from blemish.dataset.frame import fall_back, fit_to_image
 from blemish.dataset.ground_truth import defect_boxes
-from blemish.dataset.image_files import IMAGE_FOLDER_NAMES, find_folder, list_files, list_images, list_subsets
-from blemish.dataset.labels import normalize_label
+from blemish.dataset.image_files import (
+    IMAGE_FOLDER_NAMES,
+    find_folder,
+    list_files,
+    list_images,
+    list_subsets,
+    split_step,
+)
+from blemish.dataset.labels import is_good_name, normalize_label
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 from blemish.files import write_atomic
@@ -55,7 +62,8 @@ def read(source: DataSource) -> list[Sample]:
         keyed = [(file_key(image, images), image) for image in list_images(images, deep)]
         for image, file in match_files(keyed, files, images):
             items = read_or_skip(read_shapes, file, image) if file else None
-            samples.append(Sample(image, split=split, **(annotation_fields(*items) if items else {})))
+            own = split or split_step(image, images)[0]
+            samples.append(Sample(image, split=own, **(annotation_fields(*items) if items else {})))
     return samples
 
 
@@ -65,6 +73,10 @@ def read_shapes(path: Path, image: Path) -> tuple[list[Box], list[Shape]]:
     rows = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise DataError(f"{path} is no LabelMe file: it has no list of shapes")
+    flags = content.get("flags")
+    for name in [name for name, is_set in flags.items() if is_set] if isinstance(flags, dict) and not rows else ():
+        if not is_good_name(name):
+            warn_skipped(f"{path}: flag {name!r} is set, but nothing is outlined", image)
     recorded = _recorded_size(content)
     size = recorded or image_header(image).size
     found: list[Box | Shape | tuple[str, object]] = []  # a key stands where the polygon of a group will be

@@ -15,9 +15,11 @@ from blemish.dataset.image_files import (
     list_folders,
     list_images,
     list_subsets,
+    split_step,
 )
 from blemish.dataset.labels import LabelEvidence, normalize_label
 from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.errors import DataError
 
 _TILE = re.compile(r"^MT_(\w+)$", re.IGNORECASE)
 _MASKS = ("masks", "mask", "ground_truth", "gt", "labels", "label")
@@ -43,12 +45,25 @@ def read(source: DataSource) -> list[Sample]:
     for split, images, masks in _subsets(source.path):
         tree = MaskTree(masks)
         for image in list_images(images, deep=True):
-            folder = image.parent.relative_to(images)
-            found = tree.find(image, folder)
+            found = tree.find(image, image.parent.relative_to(images))
+            own, folder = split_step(image, images)
             label = normalize_label(folder.parts[0]) if folder.parts else None
-            samples.append(Sample(image, label, split, evidence=LabelEvidence.FOLDER if label else None, **found))
+            evidence = LabelEvidence.FOLDER if label else None
+            samples.append(Sample(image, label, split or own, evidence=evidence, **found))
         tree.warn_unmatched(images)
+    _check_classes(samples)
     return samples
+
+
+def _check_classes(samples: Sequence[Sample]) -> None:
+    """DataError where images without a mask lie in folders none of which is of good parts, as those of cameras are."""
+    by_folder = [s for s in samples if s.evidence is LabelEvidence.FOLDER]
+    bare = next((s for s in by_folder if s.mask is None and s.shapes is None), None)
+    if bare is not None and all(s.label != GOOD for s in by_folder):
+        raise DataError(
+            f"{bare.image} has no mask, and its folder '{bare.label}' may be a class or not: no folder of images is of "
+            "good parts; rename one to good, or put the images of all folders into one"
+        )
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:

@@ -31,6 +31,7 @@ from blemish.dataset.image_files import (
     list_folders,
     list_images,
     list_subsets,
+    split_step,
 )
 from blemish.dataset.labels import normalize_label
 from blemish.dataset.sample import SPLITS, Dataset, Sample
@@ -59,7 +60,7 @@ def is_neu_det(path: Path) -> bool:
 def read(source: DataSource) -> list[Sample]:
     """Samples with their boxes; an image without a file has no annotation, one with an empty file is good."""
     pairs = [
-        (split, sample)
+        (split or split_step(sample.image, images)[0], sample)
         for split, images, annotations in _subsets(source.path)
         for sample in read_pair(images, annotations)
     ]

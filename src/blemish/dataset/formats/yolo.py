@@ -273,7 +273,8 @@ def _labels_folder(images: Path) -> Path:
     """labels/… for the last images/… of a path; the folder itself where there is none."""
     steps = list(images.parts)
     at = next((i for i in range(len(steps) - 1, -1, -1) if steps[i].lower() == "images"), None)
-    labels = images if at is None else Path(*steps[:at], "labels", *steps[at + 1 :])
+    labels = None if at is None else find_folder(Path(*steps[:at]), ["labels"])
+    labels = images if labels is None or at is None else labels.joinpath(*steps[at + 1 :])
     return labels if labels.is_dir() else images
 
 
@@ -284,6 +285,8 @@ def _match_folder(images: Path, missing: Sequence[Path] = (), deep: bool = True)
     named = {key for key, _ in keyed}
     files = [(file_key(file, labels), file) for file in list_files(labels, (".txt",), deep)]
     files = [(key, file) for key, file in files if key in named or file.name.lower() not in _NO_LABELS]
+    if keyed and not files:
+        warn_skipped(f"{images}: none of its {len(keyed)} images has a label file", folder=images)
     return match_files(keyed, files, images)
 
 
