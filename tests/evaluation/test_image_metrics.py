@@ -93,3 +93,14 @@ def test_class_metrics_agree_with_scikit_learn(pairs):
     precision = metrics.precision_score(annotated, predicted, labels=called, average=None)
     assert [measured.precision[name].value for name in called] == pytest.approx(list(precision))
     assert all(measured.recall[name] is None for name in set(names) - set(annotated))
+
+
+def test_a_score_that_is_no_number_has_no_rank():
+    scores = np.array([0.1, 0.2, 0.9, 0.3, 0.4])
+    defective = np.array([False, False, False, True, True])
+    verdicts = [Verdict.PASS] * 5
+    expected = image_metrics(scores, defective, verdicts)
+    found = image_metrics(np.append(scores, np.nan), np.append(defective, False), [*verdicts, Verdict.REVIEW])
+    for name in ("auroc", "ap", "best_f1", "escape_at_1_percent", "escape_at_5_percent"):
+        assert getattr(found, name) == getattr(expected, name), name
+    assert found.review_rate.value == pytest.approx(1 / 6)

@@ -190,3 +190,9 @@ def test_a_bad_file_is_one_clear_line(tmp_path, content, words):
 def test_no_file_at_all(tmp_path):
     with pytest.raises(DecisionError, match="cannot be read"):
         load_decision(tmp_path / "none.yaml")
+
+
+def test_a_score_that_is_no_number_is_reviewed_though_all_regions_are_ignored():
+    regions = [Region("defect", 0.6, (0, 0, 2, 2))]
+    found = decide(math.nan, "defect", regions, Decision(reject=0.5, rules=["ignore if score < 1"]))
+    assert found.verdict == Verdict.REVIEW

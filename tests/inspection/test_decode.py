@@ -1,14 +1,17 @@
 """Each kind of output gives the score, label, map and regions that follow from its values."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import PROVENANCE
+from graphs import PROVENANCE, make_bundle, model
+from onnx import helper
 
 from blemish.inspection.decode import box_region, decode
+from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, InputSpec, Manifest, Tiling
-from blemish.inspection.result import Candidates, Outputs
+from blemish.inspection.result import Candidates, Outputs, Verdict
 from blemish.inspection.stitching import Stitcher
 
 SIZE = (40, 60)
@@ -277,3 +280,29 @@ def test_several_kinds_of_output_are_combined():
     assert (decoded.score, decoded.label) == (7, "scratch")
     assert decoded.class_scores is not None
     assert len(decoded.regions) == 1
+
+
+def test_a_map_with_a_value_that_is_no_number_is_reviewed(tmp_path):
+    """No region is found in it, and the engine's maximum passes over that value."""
+    graph = model(
+        [
+            helper.make_node("ReduceMean", ["images"], ["m"], axes=[1], keepdims=0),
+            helper.make_node("Sub", ["m", "c"], ["d"]),
+            helper.make_node("Sqrt", ["d"], ["anomaly_map"]),
+            helper.make_node("ReduceMax", ["anomaly_map"], ["anomaly_score"], axes=[1, 2], keepdims=0),
+        ],
+        {"anomaly_score": ["n"], "anomaly_map": ["n", "h", "w"]},
+        1,
+        constants=[("c", np.float32(0.1))],
+    )
+    decision = Decision(review=2.0, reject=2.0, map_low=0.5, map_high=0.5, rules=["reject if area_px > 50"])
+    inspector = Inspector.open(
+        make_bundle(tmp_path / "n.blemish", graph, ["anomaly_score", "anomaly_map"], decision, side=64)
+    )
+    image = np.full((64, 64, 1), 60, np.uint8)
+    image[10:20, 10:20] = 200
+    assert inspector.inspect(image).verdict == Verdict.REJECT
+    image[63, 63] = 0  # the root of a negative number
+    found = inspector.inspect(image)
+    assert found.verdict == Verdict.REVIEW
+    assert math.isnan(found.score)

@@ -155,3 +155,43 @@ def test_perimeter_counts_holes():
 def test_centre_line_may_touch_the_edge():
     line = np.array([[0.0, 0.0], [1.2, 1.3], [2.4, 3.6]])  # the last rounds to a row beyond the mask
     assert np.isfinite(_extend(line, np.ones((4, 4), bool))).all()
+
+
+@pytest.mark.parametrize("cells", [2, 3, 5])
+def test_a_net_of_cracks_is_as_wide_as_its_lines(cells):
+    side = 40
+    mask = np.zeros((cells * side + 4,) * 2, bool)
+    for at in range(0, cells * side + 1, side):
+        mask[at : at + 4] = mask[:, at : at + 4] = True
+    found = measure_geometry(mask)
+    assert 3.8 < found.mean_width < 4.6
+    assert found.mean_width <= found.max_width
+
+
+def test_a_hole_too_small_for_a_ring_does_not_make_the_region_narrower_than_its_mean():
+    mask = np.hypot(X - 150, Y - 150) <= 100
+    mask &= np.hypot(X - 150, Y - 150) > 10
+    found = measure_geometry(mask)
+    assert found.length == near(200)
+    assert found.max_width == near(200)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (2, 3)])
+def test_the_smallest_rectangles(shape):
+    found = measure_geometry(np.ones(shape, bool))
+    assert (found.length, found.mean_width) == (pytest.approx(max(shape)), pytest.approx(min(shape)))
+    assert (found.rectangle_length, found.rectangle_width) == (pytest.approx(max(shape)), pytest.approx(min(shape)))
+
+
+@pytest.mark.parametrize(("width", "across"), [(1, 7.0), (2, 8.0), (2, 7.5), (3, 4.0)])
+def test_a_thin_scratch_at_two_scales_is_as_wide_as_its_area_says(width, across):
+    mask = np.ones((width, 100), bool)
+    found = measure(mask, scale=Scale(x=10, y=across))
+    assert found.mean_width_mm == pytest.approx(width / across, rel=0.03)
+    assert found.length_mm == pytest.approx(10, rel=0.02)
+    assert found.area_mm2 / found.length_mm == pytest.approx(found.mean_width_mm, rel=0.03)
+
+
+def test_the_angle_at_two_scales_is_that_on_the_part():
+    scratch = abs((X - 150) / 2 + (Y - 150)) <= 3
+    assert measure(scratch, scale=Scale(x=20, y=10)).orientation_deg == pytest.approx(45, abs=1)

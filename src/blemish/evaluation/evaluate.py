@@ -1,5 +1,7 @@
 """Evaluate a bundle on annotated images, through the inspector: what is measured is what ships."""
 
+import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -90,6 +92,12 @@ def evaluate(
         for image in images:
             on_evaluated(image)
     annotated = [i for i in images if i.sample.defective is not None]
+    if unscored := [i for i in annotated if not math.isfinite(i.score)]:
+        warnings.warn(
+            f"the score of {len(unscored)} images is not a number, such as that of {unscored[0].sample.image}: they "
+            "count among the verdicts, but not in rankings",
+            stacklevel=2,
+        )
     products = sorted({i.sample.product for i in images if i.sample.product is not None})
     by_product = {p: _measure(inspector, [i for i in images if i.sample.product == p], p) for p in products}
     manifest = inspector.manifest
@@ -240,6 +248,8 @@ def _match_instances(sample: Sample, result: Inspection, names: list[str]) -> De
 
 
 def _measure(inspector: Inspector, images: Sequence[EvaluatedImage], product: str | None = None) -> MetricSet:
+    # Each product has thresholds of its own: a pooled figure at one of them would be of no decision that was made.
+    pooled = product is None and bool(inspector.manifest.products)
     decision, outputs = inspector.get_decision(product), set(inspector.manifest.outputs)
     annotated = [i for i in images if i.sample.defective is not None]
     scores = np.array([i.score for i in annotated], np.float64)
@@ -252,11 +262,11 @@ def _measure(inspector: Inspector, images: Sequence[EvaluatedImage], product: st
     with_classes = [i for i in images if i.probabilities is not None]
     true_classes = [i.true_classes or frozenset() for i in with_classes]
     labels = None
-    if any(len(own) > 1 for own in true_classes):
+    if any(len(own) > 1 for own in true_classes) and not pooled:
         labels = label_metrics(true_classes, [i.probabilities or {} for i in with_classes], decision.class_thresholds)
     return MetricSet(
         image=image_metrics(scores, defective, [i.verdict for i in annotated]) if annotated else None,
-        pixel=pixel_metrics([i.pixels for i in images if i.pixels is not None], decision.map_high),
+        pixel=pixel_metrics([i.pixels for i in images if i.pixels is not None], None if pooled else decision.map_high),
         classes=class_metrics(*map(list, zip(*labelled, strict=True))) if labelled else None,
         masks=mask_metrics(overlaps, instances) if shapes else None,
         boxes=box_metrics([i.boxes for i in images if i.boxes is not None]),

@@ -35,11 +35,18 @@ class ImageMetrics:
 
 
 def image_metrics(scores: Scores, defective: Flags, verdicts: Sequence[Verdict]) -> ImageMetrics:
-    """Metrics of N images; those that need both kinds of image are None where one is missing."""
+    """Metrics of N images; those that need both kinds of image are None where one is missing.
+
+    Scores that are no numbers have no rank: their images count among the verdicts only.
+    """
     passed, rejected = (np.array([v == verdict for v in verdicts]) for verdict in (Verdict.PASS, Verdict.REJECT))
     good_count, defect_count = int((~defective).sum()), int(defective.sum())
     escapes, hits = int((passed & defective).sum()), int((~passed & defective).sum())
-    both = good_count > 0 and defect_count > 0
+    known = np.isfinite(scores)
+    review_rate = estimate_rate(int((~passed & ~rejected).sum()), len(scores))
+    overkill = estimate_rate(int((rejected & ~defective).sum()), good_count) if good_count else None
+    scores, defective = scores[known], defective[known]
+    both = 0 < int(defective.sum()) < len(defective)
     return ImageMetrics(
         auroc=RateEstimate(
             auroc(scores, defective), *auroc_interval(scores[~defective], scores[defective]), len(scores)
@@ -50,8 +57,8 @@ def image_metrics(scores: Scores, defective: Flags, verdicts: Sequence[Verdict])
         f1=2 * hits / (int((~passed).sum()) + defect_count) if defect_count else None,
         best_f1=best_f1(scores, defective)[0] if both else None,
         escape_rate=estimate_rate(escapes, defect_count) if defect_count else None,
-        overkill_rate=estimate_rate(int((rejected & ~defective).sum()), good_count) if good_count else None,
-        review_rate=estimate_rate(int((~passed & ~rejected).sum()), len(scores)),
+        overkill_rate=overkill,
+        review_rate=review_rate,
         escape_at_1_percent=escape_at(scores, defective, FALSE_ALARMS[0]) if both else None,
         escape_at_5_percent=escape_at(scores, defective, FALSE_ALARMS[1]) if both else None,
         proof=prove_escape_rate(escapes, defect_count, RATES) if defect_count else None,

@@ -42,7 +42,7 @@ def decide(
     """
     rules = [parse_rule(text) for text in decision.rules]
     kept = _drop_ignored(regions, rules, decision)
-    if regions and not kept:
+    if regions and not kept and not math.isnan(score):
         ignored = Reason(ReasonKind.IGNORED, Verdict.PASS, value=float(len(regions)))
         return DecisionResult(Verdict.PASS, [ignored], [])
     reasons = _threshold_reasons(score, label, kept, decision, class_scores)

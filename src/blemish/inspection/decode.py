@@ -22,6 +22,7 @@ Where the raw map is below `map_high` and the score is the graph's, no map of th
 searched at the image's size: those of the coarse map, enlarged, would be other ones.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -127,6 +128,8 @@ def decode(
         return DecodedImage(_peak(context.heat_map, valid), context.anomaly_label, [], heat)
     by_map = manifest.score_source == "map" and heat is not None
     score = _map_score(context, manifest) if by_map else scored.score
+    if heat is not None and not math.isfinite(heat.bound) and np.isnan(heat.values).any():
+        score = math.nan  # no region is found in such a map, and an engine's maximum may pass over what is no number
     candidates = None if boxes is None else boxes.candidates
     by_class = classes or (masks if scored is masks else None)
     defect_scores = None if by_class is None else by_class.defect_scores

@@ -2,14 +2,16 @@
 
 Length is the longest path through the region. For a convex region it is the long side of the minimum-area rectangle,
 for a bent or branched one the longest path along the skeleton, smoothed against the steps of the pixel grid and
-extended at both ends to the region's border. For a closed ring, whose hole is at least half as wide as its wall, it is
-the length of the centre line: the mean of outer and inner perimeter. Mean width is area divided by the length of the
-centre line with all branches; maximum width is twice the largest distance from a pixel to the border, and for a convex
-region at most its smallest Feret diameter.
+extended at both ends to the region's border. For a closed ring, whose hole is at least half as wide as its wall and
+takes more than a tenth of it, it is the length of the centre line: the mean of outer and inner perimeter; of a net with
+several such holes, that of the outer loop. Mean width is area divided by the length of the centre line with all
+branches and loops; maximum width is twice the largest distance from a pixel to the border, and for a convex region,
+whose holes count as filled there, at most its smallest Feret diameter.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ from blemish.inspection.skeleton import longest_path, thin
 
 MIN_SOLIDITY = 0.9  # share of its convex hull that a region fills at least to be measured as convex
 MAX_HALF_WIDTH = 16.0  # px; thicker regions are thinned at a smaller size
+MIN_RESAMPLED = 48  # px; shorter sides are resampled to square pixels at a finer grid
 RING_PX = 5  # width of the ring around a region that its contrast is measured against
 
 
@@ -46,17 +49,17 @@ def measure(
     """Measure a region's mask (h, w) whose upper left pixel is at `offset` (x, y) of the image (H, W, C).
 
     At least one pixel is set. With a `scale`, in millimetres too; the mask is first resampled to square pixels where
-    they are not. Without an image, contrast is 0.
+    they are not, and angle and circularity are those on the part. Without an image, contrast is 0.
     """
-    geometry = measure_geometry(mask)
+    geometry = square = measure_geometry(mask)
     moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
-    millimetres = {}
+    millimetres, aspect = {}, 1.0
     if scale is not None:
         unit = max(scale.x, scale.y)
-        square = geometry
         if not math.isclose(scale.x, scale.y, rel_tol=1e-6):
-            square_mask = _rescale(mask, unit / scale.x, unit / scale.y, cv2.INTER_LINEAR, 1)
-            square = measure_geometry(square_mask if square_mask.any() else np.ones((1, 1), np.bool_))
+            aspect = scale.x / scale.y
+            finer, square_mask = _with_square_pixels(mask, unit / scale.x, unit / scale.y)
+            square, unit = measure_geometry(square_mask), unit * finer
         millimetres = {f"{name}_mm": value / unit for name, value in vars(square).items() if name != "area"}
         millimetres["area_mm2"] = geometry.area / (scale.x * scale.y)
     return Measurements(
@@ -64,8 +67,8 @@ def measure(
         **millimetres,
         centroid_x=offset[0] + moments["m10"] / moments["m00"],
         centroid_y=offset[1] + moments["m01"] / moments["m00"],
-        orientation_deg=_orientation(moments),
-        circularity=min(1.0, 4 * math.pi * geometry.area / geometry.perimeter**2),
+        orientation_deg=_orientation(moments, aspect),
+        circularity=min(1.0, 4 * math.pi * square.area / square.perimeter**2),
         contrast=0.0 if image is None else contrast(mask, offset, image),
     )
 
@@ -76,12 +79,13 @@ def measure_geometry(mask: Mask) -> RegionGeometry:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = _side_centres(np.concatenate(contours).reshape(-1, 2).astype(np.float32))
     hull = cv2.convexHull(outline).reshape(-1, 2)
-    _, sides, _ = cv2.minAreaRect(hull)
+    sides = _rectangle_sides(hull) if area > 1 else (1.0, 1.0)
     feret_min, feret_max = _feret(hull.astype(np.float64))
     # Pixel steps make a convex shape smaller than its hull by about a quarter of a pixel all around.
     if area >= MIN_SOLIDITY * cv2.contourArea(hull) - 0.25 * cv2.arcLength(hull, closed=True):
         length = centre_line = max(sides)
-        max_width = min(feret_min, 2 * _half_width(mask) + 0.5)
+        filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), contours, -1, 1, cv2.FILLED) > 0
+        max_width = min(feret_min, 2 * _half_width(filled) + 0.5)
     else:
         length, centre_line, max_width = _measure_centre_line(mask, max(sides))
     return RegionGeometry(
@@ -143,7 +147,7 @@ def _measure_centre_line(mask: Mask, min_length: float) -> tuple[float, float, f
     max_width = 2 * half_width - 0.5
     filled, ring = _fill_small_holes(padded, half_width)
     if ring is not None:
-        return ring, ring, max_width
+        return *ring, max_width
     factor = min(1.0, MAX_HALF_WIDTH / half_width)
     small = filled if factor == 1 else _rescale(filled, factor, factor, cv2.INTER_AREA, 3)
     line, line_length, total = longest_path(thin(small))
@@ -153,19 +157,26 @@ def _measure_centre_line(mask: Mask, min_length: float) -> tuple[float, float, f
     return length, length * total / max(line_length, 1.0), max_width
 
 
-def _fill_small_holes(mask: Mask, half_width: float) -> tuple[Mask, float | None]:
-    """The mask with small holes filled; and the length of the centre line where a large hole makes the mask a ring."""
+def _fill_small_holes(mask: Mask, half_width: float) -> tuple[Mask, tuple[float, float] | None]:
+    """The mask with small holes filled; and where large ones make it a ring or a net, the lengths of the centre line:
+    of the loop around the largest, and of all loops."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     outside = labels[0, 0]
-    holes = [i for i in range(1, count) if i != outside]
-    if not holes:
-        return mask, None
-    largest = max(holes, key=lambda i: int(stats[i, cv2.CC_STAT_AREA]))
-    hole = labels == largest
     filled = labels != outside
-    if _half_width(hole) < half_width / 2:
+    large: list[tuple[int, float]] = []  # area and perimeter
+    for index in range(1, count):
+        x, y, width, height, area = stats[index].tolist()
+        if index == outside or min(width, height) < half_width / 2:
+            continue
+        box = np.s_[y : y + height, x : x + width]
+        hole = labels[box] == index
+        if _half_width(hole) >= half_width / 2:
+            filled[box] &= ~hole
+            large.append((area, perimeter(hole)))
+    if not large:
         return filled, None
-    return filled & ~hole, (perimeter(filled) + perimeter(hole)) / 2
+    outer = perimeter(labels != outside)
+    return filled, ((outer + max(large)[1]) / 2, (outer + sum(length for _, length in large)) / 2)
 
 
 def _smooth(line: Points) -> Points:
@@ -260,10 +271,28 @@ def _feret(hull: NDArray[np.float64]) -> tuple[float, float]:
     return float((across.max(axis=0) - across.min(axis=0)).min()), largest
 
 
-def _orientation(moments: dict[str, float]) -> float:
-    """Direction of the long axis in degrees, anticlockwise from the x axis as seen on screen, in (-90, 90]."""
-    angle = -0.5 * math.degrees(math.atan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"]))
+def _rectangle_sides(hull: NDArray[Any]) -> tuple[float, float]:
+    """Sides of the rectangle of minimum area around a hull; of several, the upright one."""
+    _, sides, _ = cv2.minAreaRect(hull)
+    upright = np.ptp(hull, axis=0).tolist()
+    width, height = upright if math.prod(upright) <= math.prod(sides) * 1.001 else sides
+    return float(width), float(height)
+
+
+def _orientation(moments: dict[str, float], aspect: float = 1.0) -> float:
+    """Direction of the long axis in degrees, anticlockwise from the x axis as seen on screen, in (-90, 90].
+
+    `aspect` is the height of a pixel as a multiple of its width.
+    """
+    across, down = moments["mu20"], moments["mu02"] * aspect**2
+    angle = -0.5 * math.degrees(math.atan2(2 * moments["mu11"] * aspect, across - down))
     return angle + 180 if angle <= -90 else angle
+
+
+def _with_square_pixels(mask: Mask, x: float, y: float) -> tuple[int, Mask]:
+    """A multiple, and the mask with its sides multiplied by it and by x and y, large enough for rounding."""
+    finer = max(1, math.ceil(MIN_RESAMPLED / min(mask.shape[1] * x, mask.shape[0] * y)))
+    return finer, _rescale(mask, x * finer, y * finer, cv2.INTER_LINEAR, 1)
 
 
 def _rescale(mask: Mask, x: float, y: float, interpolation: int, min_side: int) -> Mask:
