@@ -163,12 +163,6 @@ LISTINGS = {
     "neu": Listing("classification", KINDS, is_of_set("neu"), heads=ACCURACY),
     "elpv": Listing("classification", KINDS, is_of_set("elpv"), heads=ACCURACY),
     "tile, classes": Listing("classification", TILE_KINDS, is_of_set("tile")),
-    "backbones": Listing(
-        "backbones",
-        ("set", "options", "protocol", "seed", "accuracy", "balanced accuracy", "macro F1", "ECE", *COST),
-        order=("set",),
-        heads=(("options", "network"),),
-    ),
     "roi": Listing(
         "roi",
         ("set", "options", "method", "seed", "accuracy", "macro F1", "image AUROC", "95 %", *ESCAPES),
