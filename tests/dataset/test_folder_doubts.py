@@ -152,3 +152,22 @@ def test_a_choice_about_a_region_is_no_class_of_the_image(tmp_path):
     (tmp_path / "tasks.json").write_text(json.dumps([task]))
     (sample,) = read_dataset(tmp_path).samples
     assert sample.label == "scratch"
+
+
+def test_marks_that_are_not_kept_are_noted(tmp_path):
+    for kind in ("voc", "coco"):
+        draw(tmp_path / kind / "images/1.png")
+    box = "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
+    (tmp_path / "voc/annotations").mkdir()
+    (tmp_path / "voc/annotations/1.xml").write_text(
+        "<annotation><size><width>40</width><height>40</height></size>"
+        f"<object><name>dent</name><difficult>1</difficult>{box}</object></annotation>"
+    )
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 15, 15], "iscrowd": 1}
+    images = [{"id": 1, "file_name": "images/1.png", "width": 40, "height": 40}]
+    content = {"images": images, "annotations": [row], "categories": [{"id": 1, "name": "dent"}]}
+    (tmp_path / "coco/a.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="difficult count like any other"):
+        read_dataset(tmp_path / "voc")
+    with pytest.warns(UserWarning, match="crowds count as one defect each"):
+        read_dataset(tmp_path / "coco")

@@ -5,7 +5,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from blemish.dataset.annotations import annotation_fields, contains_key, finite_number, read_json, warn_skipped
+from blemish.dataset.annotations import (
+    annotation_fields,
+    contains_key,
+    finite_number,
+    note_adapted,
+    read_json,
+    warn_skipped,
+)
 from blemish.dataset.export import any_shape, copy_image, defect_names, prepare_entries
 from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.frame import fall_back, fit_to_image
@@ -169,6 +176,8 @@ def _read_annotation(
         return fall_back(polygon, box, recorded or image_header(image).size, image)
     if box is None:
         raise ValueError("it has neither an outline nor a box with any area")
+    if row.get("iscrowd"):
+        note_adapted("boxes of crowds count as one defect each", image)
     return box
 
 

@@ -14,6 +14,7 @@ from blemish.dataset.annotations import (
     finite_number,
     fold_name,
     match_files,
+    note_adapted,
     read_lines,
     read_or_skip,
     read_xml,
@@ -112,12 +113,14 @@ def read_boxes(path: Path, image: Path) -> tuple[Box, ...]:
 def read_objects(path: Path, image: Path) -> tuple[list[Box], list[Shape]]:
     """Boxes of an XML file, from the first pixel's left to the last one's right edge, and turned boxes as outlines.
 
-    An object without name or place is set aside. Marks such as `difficult` are not kept.
+    An object without name or place is set aside. Marks such as `difficult` are not kept, and that is noted.
     """
     root = read_xml(path)
     if root.tag != "annotation":
         raise DataError(f"{path} is no Pascal VOC annotation: it begins with <{root.tag}>")
     items: list[Box | Shape] = []
+    if any((item.findtext("difficult") or "").strip() == "1" for item in root.iter("object")):
+        note_adapted("objects marked as difficult count like any other", image)
     for at, item in enumerate(root.iter("object"), 1):
         label = normalize_label(item.findtext("name") or "")
         try:
