@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from measured import RowStore, arguments
 from numpy.typing import NDArray
-from runs import Row, escape_columns, limits
+from runs import Row, image_columns
 
 from blemish import Dataset, Inspector, evaluate, read_dataset, train
 from blemish.dataset.sample import GOOD
@@ -97,11 +97,9 @@ def laid(image: NDArray[np.generic], degrees: float, place: NDArray[np.float64])
 
 
 def columns(result: Row) -> Row:
-    area, classes = result["image"]["auroc"], result["classes"]
+    classes = result["classes"]
     return {
-        "image AUROC": round(area["value"], 4),
-        "95 %": limits(area),
-        **escape_columns(result),
+        **image_columns(result),
         "accuracy": round(classes["accuracy"]["value"], 4),
         "macro F1": round(classes["macro_f1"], 4),
     }

@@ -118,14 +118,18 @@ def cost_columns(run: Run, result: Row) -> Row:
 
 def anomaly_columns(result: Row) -> Row:
     """The ranking metrics of an evaluation: of images, and of pixels where masks are known."""
-    area, pixel = result["image"]["auroc"], result.get("pixel", {})
+    pixel = result.get("pixel", {})
     return {
-        "image AUROC": round(area["value"], 4),
-        "95 %": limits(area),
-        **escape_columns(result),
+        **image_columns(result),
         "pixel AUROC": round(pixel["auroc"], 4) if pixel else "",
         "AUPRO": round(pixel["aupro"], 4) if pixel else "",
     }
+
+
+def image_columns(result: Row) -> Row:
+    """The ranking metrics of whole images."""
+    area = result["image"]["auroc"]
+    return {"image AUROC": round(area["value"], 4), "95 %": limits(area), **escape_columns(result)}
 
 
 def escape_columns(result: Row) -> Row:

@@ -14,11 +14,13 @@ def check_folders(place: Path, samples: Iterable[Sample]) -> None:
     """DataError where a folder between the set's own and an image contradicts the label by folder, names a split that
     the image is not of, or holds masks; and where an image is by its name the mask of another one."""
     named = [s for s in samples if s.evidence is LabelEvidence.FOLDER and s.image.is_relative_to(place)]
+    # One image speaks for all of its folder that are labelled alike.
+    for sample in {(s.image.parent, s.label, s.split, s.product): s for s in reversed(named)}.values():
+        for step in sample.image.parent.relative_to(place).parts:
+            if step != sample.product:
+                _check_step(step, sample)
     stems = {(s.image.parent, fold_name(s.image.stem)) for s in named}
     for sample in named:
-        steps = [step for step in sample.image.parent.relative_to(place).parts if step != sample.product]
-        for step in steps:
-            _check_step(step, sample)
         stem = mask_stem(sample.image.stem)
         if stem != sample.image.stem and (sample.image.parent, fold_name(stem)) in stems:
             raise DataError(

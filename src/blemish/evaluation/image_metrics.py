@@ -43,24 +43,18 @@ def image_metrics(scores: Scores, defective: Flags, verdicts: Sequence[Verdict])
     good_count, defect_count = int((~defective).sum()), int(defective.sum())
     escapes, hits = int((passed & defective).sum()), int((~passed & defective).sum())
     known = np.isfinite(scores)
-    review_rate = estimate_rate(int((~passed & ~rejected).sum()), len(scores))
-    overkill = estimate_rate(int((rejected & ~defective).sum()), good_count) if good_count else None
-    scores, defective = scores[known], defective[known]
-    both = 0 < int(defective.sum()) < len(defective)
+    ranks, bad = scores[known], defective[known]
+    both = 0 < int(bad.sum()) < len(bad)
     return ImageMetrics(
-        auroc=RateEstimate(
-            auroc(scores, defective), *auroc_interval(scores[~defective], scores[defective]), len(scores)
-        )
-        if both
-        else None,
-        ap=average_precision(scores, defective) if both else None,
+        auroc=RateEstimate(auroc(ranks, bad), *auroc_interval(ranks[~bad], ranks[bad]), len(ranks)) if both else None,
+        ap=average_precision(ranks, bad) if both else None,
         f1=2 * hits / (int((~passed).sum()) + defect_count) if defect_count else None,
-        best_f1=best_f1(scores, defective)[0] if both else None,
+        best_f1=best_f1(ranks, bad)[0] if both else None,
         escape_rate=estimate_rate(escapes, defect_count) if defect_count else None,
-        overkill_rate=overkill,
-        review_rate=review_rate,
-        escape_at_1_percent=escape_at(scores, defective, FALSE_ALARMS[0]) if both else None,
-        escape_at_5_percent=escape_at(scores, defective, FALSE_ALARMS[1]) if both else None,
+        overkill_rate=estimate_rate(int((rejected & ~defective).sum()), good_count) if good_count else None,
+        review_rate=estimate_rate(int((~passed & ~rejected).sum()), len(scores)),
+        escape_at_1_percent=escape_at(ranks, bad, FALSE_ALARMS[0]) if both else None,
+        escape_at_5_percent=escape_at(ranks, bad, FALSE_ALARMS[1]) if both else None,
         proof=prove_escape_rate(escapes, defect_count, RATES) if defect_count else None,
     )
 

@@ -292,7 +292,8 @@ def _orientation(moments: dict[str, float], aspect: float = 1.0) -> float:
 def _with_square_pixels(mask: Mask, x: float, y: float) -> tuple[int, Mask]:
     """A multiple, and the mask with its sides multiplied by it and by x and y, large enough for rounding."""
     finer = max(1, math.ceil(MIN_RESAMPLED / min(mask.shape[1] * x, mask.shape[0] * y)))
-    return finer, _rescale(mask, x * finer, y * finer, cv2.INTER_LINEAR, 1)
+    found = _rescale(mask, x * finer, y * finer, cv2.INTER_LINEAR, 1)
+    return finer, found if found.any() else np.ones((finer, finer), np.bool_)
 
 
 def _rescale(mask: Mask, x: float, y: float, interpolation: int, min_side: int) -> Mask:

@@ -253,9 +253,10 @@ def _resolve_path(base: Path, text: str | None) -> Path | None:
 def _resolve_other(base: Path, text: str | None, image: Path) -> Path | None:
     """As `_resolve_path`, but the image itself only where the cell names it: masks/1.png without folders is 1.png."""
     found = _resolve_path(base, text)
-    if text is None or found != image or image in (base / text, plain := base / _posix(text.strip())):
+    if text is None or found != image:
         return found
-    return plain
+    plain = base / _posix(text.strip())
+    return image if image in (base / text, plain) else plain
 
 
 def _join_labels(labels: tuple[str, ...]) -> str:

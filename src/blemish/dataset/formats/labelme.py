@@ -73,9 +73,9 @@ def read_shapes(path: Path, image: Path) -> tuple[list[Box], list[Shape]]:
     rows = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise DataError(f"{path} is no LabelMe file: it has no list of shapes")
-    flags = content.get("flags")
-    for name in [name for name, is_set in flags.items() if is_set] if isinstance(flags, dict) and not rows else ():
-        if not is_good_name(name):
+    flags = None if rows else content.get("flags")
+    for name, is_set in flags.items() if isinstance(flags, dict) else ():
+        if is_set and not is_good_name(name):
             warn_skipped(f"{path}: flag {name!r} is set, but nothing is outlined", image)
     recorded = _recorded_size(content)
     size = recorded or image_header(image).size

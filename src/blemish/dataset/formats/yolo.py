@@ -273,9 +273,10 @@ def _labels_folder(images: Path) -> Path:
     """labels/… for the last images/… of a path; the folder itself where there is none."""
     steps = list(images.parts)
     at = next((i for i in range(len(steps) - 1, -1, -1) if steps[i].lower() == "images"), None)
-    labels = None if at is None else find_folder(Path(*steps[:at]), ["labels"])
-    labels = images if labels is None or at is None else labels.joinpath(*steps[at + 1 :])
-    return labels if labels.is_dir() else images
+    if at is None or (labels := find_folder(Path(*steps[:at]), ["labels"])) is None:
+        return images
+    below = labels.joinpath(*steps[at + 1 :])
+    return below if below.is_dir() else images
 
 
 def _match_folder(images: Path, missing: Sequence[Path] = (), deep: bool = True) -> Iterator[tuple[Path, Path | None]]:

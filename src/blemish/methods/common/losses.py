@@ -39,14 +39,16 @@ def squared_unit_distance(a: Tensor, b: Tensor) -> Tensor:
     return 0.5 * (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(dim=1)
 
 
-def whole_map_distance(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
+def whole_map_distance(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
     """1 - cos of features (N, C, h, w), the valid cells of a map taken as one vector: the mean over N.
 
     Locations weigh by the strength of their features: the directions of those of a plain background are noise. `valid`
-    is (N, H, W) bool; a map without a valid cell counts 1.
+    is (N, H, W) bool, None: all; a map without a valid cell counts 1.
     """
-    inside = valid_patches(valid, a.shape[-2:])[:, None].to(a.dtype)
-    return (1 - F.cosine_similarity((a * inside).flatten(1), (b * inside).flatten(1), dim=1)).mean()
+    if valid is not None:
+        inside = valid_patches(valid, a.shape[-2:])[:, None].to(a.dtype)
+        a, b = a * inside, b * inside
+    return (1 - F.cosine_similarity(a.flatten(1), b.flatten(1), dim=1)).mean()
 
 
 def hard_feature_loss(squared: Tensor, share: float) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.errors import OptionError
+from blemish.methods.common.losses import whole_map_distance
 
 
 def check_side(name: str, side: int) -> None:
@@ -67,4 +68,4 @@ def loose_cosine_loss(target: Tensor, output: Tensor, easy_share: float, easy_we
     threshold = torch.quantile(distance.flatten(), easy_share)
     easy = (distance < threshold)[:, None]
     output = torch.where(easy, easy_weight * output + (1 - easy_weight) * output.detach(), output)
-    return (1 - F.cosine_similarity(target.flatten(1), output.flatten(1), dim=1)).mean()
+    return whole_map_distance(target, output)
