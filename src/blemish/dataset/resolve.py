@@ -24,6 +24,7 @@ from blemish.dataset.labels import (
     Unlabelled,
     derive_label,
     is_background_name,
+    is_defect_name,
     is_doubtful_name,
     is_ignore_name,
     normalize_label,
@@ -66,6 +67,7 @@ def resolve_labels(
     incomplete = {warning.image for warning in skipped if warning.image is not None}
     doubtful = {warning.folder for warning in skipped if warning.folder is not None}
     samples = [_rename_classes(_drop_void_label(s, incomplete)) for s in _join_repeated(samples, incomplete)]
+    samples = _drop_remarks(samples, incomplete)
     with ThreadPoolExecutor(max_workers=min(8, (cv2.getNumberOfCPUs() or 1) + 1)) as pool:
         contents = list(pool.map(_read_content, samples))
     _warn_of_large_masks(samples, contents)
@@ -148,6 +150,46 @@ def _drop_void_label(sample: Sample, incomplete: set[Path]) -> Sample:
     warn_skipped(f"{sample.image}: {sample.label!r} says neither good nor defective", sample.image)
     incomplete.add(sample.image)
     return replace(sample, label=None, evidence=None)
+
+
+def _drop_remarks(samples: Sequence[Sample], incomplete: set[Path]) -> list[Sample]:
+    """The samples without tags that are no classes: such as `reviewed`, where images have it beside regions, and no
+    region of the set is of it.
+
+    What an image with such a tag alone is, is not known.
+    """
+    classes = [{i.label for i in (*(s.boxes or ()), *(s.shapes or ()))} - {GOOD, IGNORE, _BACKGROUND} for s in samples]
+    tags = [_tags(sample) for sample in samples]
+    regions = set().union(*classes)
+    remarks = {n for own, names in zip(classes, tags, strict=True) if own for n in names} - regions
+    kept = []
+    for sample, own, names in zip(samples, classes, tags, strict=True):
+        left = tuple(name for name in names if name not in remarks)
+        if len(left) < len(names):
+            named = ", ".join(repr(name) for name in names if name in remarks)
+            if own or left:
+                note_adapted(f"the tag {named} is taken for a remark, since no region is of it,", sample.image)
+            else:
+                warn_skipped(
+                    f"{sample.image}: its tag {named} may be a remark: no region of others is of it", sample.image
+                )
+                incomplete.add(sample.image)
+            sample = replace(
+                sample,
+                label=left[0] if len(left) == 1 else None,
+                labels=left if len(left) > 1 else None,
+                evidence=sample.evidence if left else None,
+            )
+        kept.append(sample)
+    return kept
+
+
+def _tags(sample: Sample) -> tuple[str, ...]:
+    """Names that an annotation states of the whole image, but for those that mean good, or defective and no more."""
+    if sample.evidence is not LabelEvidence.ANNOTATION:
+        return ()
+    names = sample.labels or (() if sample.label is None else (sample.label,))
+    return () if any(name == GOOD or is_defect_name(name) for name in names) else names
 
 
 def _rename_classes(sample: Sample) -> Sample:

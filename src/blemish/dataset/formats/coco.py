@@ -1,6 +1,7 @@
 """COCO: JSON files of images, categories and annotations, each a box, outlines or run lengths."""
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from blemish.imaging.read import image_header
 _FOLDERS = ("annotations", "labels", *SPLIT_NAMES)
 _OWN_KEYS = ("images", "category_id")  # one of them comes early, whatever the order of the file's sections
 _FOREIGN_KEYS = ("shapes", "caption")  # of LabelMe's files, and of COCO's own of another kind
+_MARGIN = 0.05  # of the image, by which a box may reach beyond it
 _MAX_FILES = 20  # of a folder that are looked into; a file an image is another format
 
 
@@ -115,6 +117,7 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
     for key in foreign:
         warn_skipped(f"{file}: {len(by_image[key])} annotations are of image {key!r}, which is not listed")
     split = _split_of_file(file)
+    otherwise = _other_boxes([(sizes[key], row) for key in images for row in by_image[key]])
     samples = []
     for key, name in images.items():
         try:
@@ -130,6 +133,8 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
         items: list[Box | Shape] = []
         for row in by_image[key]:
             try:
+                if otherwise and not row.get("segmentation"):
+                    raise ValueError(otherwise)
                 items += fit_to_image([_read_annotation(row, names, image, sizes[key])], sizes[key], image)
             except (KeyError, TypeError, ValueError, OverflowError, DataError, ImageError) as error:
                 reason = " ".join(str(error).split())
@@ -138,6 +143,34 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
         shapes = [item for item in items if not isinstance(item, Box)]
         samples.append(Sample(image, split=split, **(annotation_fields(boxes, shapes) if rows is not None else {})))
     return samples
+
+
+def _other_boxes(rows: list[tuple[tuple[int, int] | None, dict[str, Any]]]) -> str:
+    """What the boxes of a file are instead of a corner and a size in pixels, as all of them together show; or "".
+
+    Rows come with the size (height, width) of their image, where it is recorded.
+    """
+    boxes, areas, beyond = [], [], False
+    for size, row in rows:
+        try:
+            x, y, w, h = (finite_number(value) for value in row["bbox"])
+            area = finite_number(row["area"]) if row.get("area") and not row.get("segmentation") else None
+        except (KeyError, TypeError, ValueError):
+            continue  # it is left out by itself
+        boxes.append((x, y, w, h))
+        areas.append(area)
+        height, width = size or (math.inf, math.inf)
+        beyond |= x + w > (1 + _MARGIN) * width or y + h > (1 + _MARGIN) * height
+    if boxes and max(map(max, boxes)) <= 1 and any(value % 1 for box in boxes for value in box):
+        return "boxes are in shares of the image rather than in pixels"
+    if not boxes or not all(w > x and h > y for x, y, w, h in boxes):
+        return ""
+    told = [(box, area) for box, area in zip(boxes, areas, strict=True) if area is not None]
+    by_area = bool(told) and all(
+        math.isclose(area, (w - x) * (h - y), rel_tol=1e-3) and not math.isclose(area, w * h, rel_tol=1e-3)
+        for (x, y, w, h), area in told
+    )
+    return "boxes are two corners rather than a corner and a size, as other boxes show" if beyond or by_area else ""
 
 
 def _recorded_size(row: dict[str, Any]) -> tuple[int, int] | None:
@@ -158,6 +191,8 @@ def _read_annotation(
         if category is None:
             raise ValueError(f"category {row['category_id']!r} is unknown")
     label = names[category]
+    if row.get("score") is not None:
+        note_adapted("annotations with a score, as predictions have, count as labels", image)
     x, y, width, height = (finite_number(v) for v in row["bbox"]) if row.get("bbox") else (0.0, 0.0, 0.0, 0.0)
     box = Box(x, y, x + width, y + height, label) if width > 0 and height > 0 else None
     segmentation = row.get("segmentation")

@@ -35,7 +35,7 @@ def read(source: DataSource) -> list[Sample]:
     """
     lists = ((source.path / name, split) for name, split in _LISTS.items())
     lines = ((line, split) for file, split in lists if file.is_file() for _, line in read_lines(file))
-    splits = {Path(_listed_image(line)).stem.removesuffix("_test"): split for line, split in lines}
+    splits = {_board_key(Path(_listed_image(line))): split for line, split in lines}
     samples = []
     for folder, annotations in _board_folders(source.path):
         images = {image.stem: image for image in list_images(folder)}
@@ -45,8 +45,14 @@ def read(source: DataSource) -> list[Sample]:
             name = image.stem.removesuffix("_test")
             boxes = read_or_skip(read_boxes, file, image) if file else None
             fields = {} if boxes is None else annotation_fields(boxes)
-            samples.append(Sample(image, split=splits.get(name), template=images.get(f"{name}_temp"), **fields))
+            split = splits.get(_board_key(image), splits.get(("", name)))
+            samples.append(Sample(image, split=split, template=images.get(f"{name}_temp"), **fields))
     return samples
+
+
+def _board_key(image: Path) -> tuple[str, str]:
+    """(folder, name) of a board: names alone are those of several, where each folder counts from 1."""
+    return image.parent.name, image.stem.removesuffix("_test")
 
 
 def _listed_image(line: str) -> str:

@@ -73,8 +73,22 @@ def _choose_field(file: Path, rows: list[dict[str, Any]]) -> str | None:
         name for row in rows for name, value in row.items() if isinstance(value, dict) and value.get("_cls") in _KINDS
     }
     if len(fields) < 2 or _TRUTH in fields:
-        return _TRUTH if _TRUTH in fields else next(iter(fields), None)
+        field = _TRUTH if _TRUTH in fields else next(iter(fields), None)
+        if field and any(_has_confidence(row.get(field)) for row in rows):
+            raise DataError(
+                f"{file}: {field} holds predictions, as their confidences show; export the true labels, or say "
+                f"--format fiftyone:{field} to take these for true"
+            )
+        return field
     raise DataError(f"{file} has several fields of labels: {', '.join(sorted(fields))}; export the true ones alone")
+
+
+def _has_confidence(value: Any) -> bool:
+    """Whether a field, or a label in it, states a confidence, as networks do and people do not."""
+    if not isinstance(value, dict):
+        return False
+    inner = [item for items in value.values() if isinstance(items, list) for item in items]
+    return any(isinstance(item, dict) and item.get("confidence") is not None for item in (value, *inner))
 
 
 def _read_targets(file: Path, field: str | None) -> Targets:

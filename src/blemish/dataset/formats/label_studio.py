@@ -46,6 +46,7 @@ def read(source: DataSource) -> list[Sample]:
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise DataError(f"{file} is no Label Studio export: it is no list of tasks")
         root = source.root or file.parent
+        tasks = [task for task in tasks if not _is_of_several(task, file)]
         found = match_recorded([_names(task) for task in tasks], root, file)
         for task, image in zip(tasks, found.images, strict=True):
             if image is not None:
@@ -137,21 +138,50 @@ def _is_export(file: Path) -> bool:
 
 def _names(task: dict[str, Any]) -> list[str]:
     """Paths of the task's image, the likeliest first."""
+    names = [*(_images(task).values())]
+    names.append(_image_names(str(task.get("file_upload") or "")))
+    return list(dict.fromkeys(name for found in names for name in found))
+
+
+def _images(task: dict[str, Any]) -> dict[str, list[str]]:
+    """The possible paths of each image of the task by its name there: of the annotated ones, where it has several."""
     data = task.get("data")
-    values = [v for v in data.values() if isinstance(v, str)] if isinstance(data, dict) else []
+    values = {key: v for key, v in data.items() if isinstance(v, str)} if isinstance(data, dict) else {}
+    found = {key: names for key, value in values.items() if (names := _image_names(value))}
+    rows = [row for a in _annotations(task) for row in a.get("result") or () if isinstance(row, dict)]
+    annotated = {row.get("to_name") for row in rows} & found.keys()
+    return {key: names for key, names in found.items() if key in annotated} if annotated else found
+
+
+def _is_of_several(task: dict[str, Any], file: Path) -> bool:
+    """Whether it is unknown which of the task's images was annotated, which is said."""
+    images = _images(task)
+    if len({names[0] for names in images.values()}) < 2:
+        return False
+    warn_skipped(
+        f"{file}: task {task.get('id', '(none)')} names several images ({', '.join(images)}); which one was annotated "
+        "is not known"
+    )
+    return True
+
+
+def _image_names(value: str) -> list[str]:
+    address = urlsplit(value)
     names = []
-    for value in [*values, str(task.get("file_upload") or "")]:
-        address = urlsplit(value)
-        for text in (*parse_qs(address.query).get("d", ()), unquote(address.path), value):
-            if Path(text).suffix.lower() in IMAGE_SUFFIXES:
-                folder, _, name = text.replace("\\", "/").rpartition("/")
-                names += [text, f"{folder}/{_UPLOADED.sub('', name)}"]
-    return list(dict.fromkeys(names))
+    for text in (*parse_qs(address.query).get("d", ()), unquote(address.path), value):
+        if Path(text).suffix.lower() in IMAGE_SUFFIXES:
+            folder, _, name = text.replace("\\", "/").rpartition("/")
+            names += [text, f"{folder}/{_UPLOADED.sub('', name)}"]
+    return names
+
+
+def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
+    return [a for a in task.get("annotations", task.get("completions")) or [] if isinstance(a, dict)]
 
 
 def _read_task(task: dict[str, Any], file: Path, image: Path) -> Sample:
     given = task.get("annotations", task.get("completions")) or []
-    rows = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
+    rows = [a for a in _annotations(task) if not a.get("was_cancelled")]
     marked = [a for a in rows if a.get("ground_truth")]
     results = [a.get("result") for a in (marked if len(marked) == 1 else rows)]
     name = f"{file}: task {task.get('id', '(none)')}"

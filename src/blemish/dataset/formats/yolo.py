@@ -1,5 +1,6 @@
 """YOLO: a .txt an image with lines of class, centre and size, or class and outline, in shares of the image's size."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from blemish.dataset.annotations import (
     file_key,
     finite_number,
     match_files,
+    note_adapted,
     read_lines,
     read_or_skip,
     read_text,
@@ -65,53 +67,88 @@ def read(source: DataSource) -> list[Sample]:
     content = _read_yaml(file) if file else {}
     if file is None and (nameless := first_existing(root / f"data{suffix}" for suffix in (".yaml", ".yml"))):
         raise DataError(f"{nameless} has no names of classes")
-    names = _parse_names(content.get("names")) if file else _listed_names(root)
+    places = [*_yaml_places(content, root)] or [*_plain_folders(root)]
+    if file:
+        names: dict[Path | None, ClassNames] = {None: _parse_names(content.get("names"))}
+    else:
+        names = _listed_names_of(root, [images for _, images in places if isinstance(images, Path)])
+    pose = _pose_length(content.get("kpt_shape"))
     samples = []
     folders: dict[Path, dict[Path, Path | None]] = {}  # of listed images: those of a folder with their label files
-    numbers: list[_BoxNumbers] = []
-    for split, images in [*_yaml_places(content, root)] or [*_plain_folders(root)]:
+    lines: list[_Line] = []
+    for split, images in places:
         listed = images if isinstance(images, list) else []
         for folder in {image.parent for image in listed} - folders.keys():
             missing = [image for image in listed if image.parent == folder and not file_exists(image)]
             folders[folder] = dict(_match_folder(folder, missing, deep=False)) if folder.is_dir() else {}
         pairs = _match_folder(images) if isinstance(images, Path) else [(i, folders[i.parent].get(i)) for i in images]
+        own = names.get(images if isinstance(images, Path) else None, names.get(None))
         for image, label_file in pairs:
             existing = label_file if file_exists(image) else None
-            items = read_or_skip(read_label_file, existing, image, names, numbers) if existing else None
+            items = read_or_skip(read_label_file, existing, image, own, lines, pose) if existing else None
             samples.append(Sample(image, split=split, **(annotation_fields(*items) if items else {})))
-    _check_numbers(numbers)
+    _check_lines(lines)
     return samples
 
 
 @dataclass(frozen=True)
-class _BoxNumbers:
-    """Where the numbers of a box line were, and what they may be instead of centre, size and confidence."""
+class _Line:
+    """Numbers after the class of a line, of which some may show what those of the whole set mean."""
 
     file: Path
     image: Path
-    corners: bool  # they may be two corners
-    outside: bool  # as centre and size, they reach beyond the image
-    fifth: bool  # there are five
-    angle: bool  # the fifth is no confidence
+    values: tuple[float, ...]
+
+    @property
+    def corners(self) -> bool:  # they may be two corners
+        x, y, w, h = self.values[:4]
+        return w > x and h > y
+
+    @property
+    def outside(self) -> bool:  # as centre and size, they reach beyond the image
+        x, y, w, h = self.values[:4]
+        return min(x - w / 2, y - h / 2) < -_MARGIN or max(x + w / 2, y + h / 2) > 1 + _MARGIN
+
+    @property
+    def angle(self) -> bool:  # the fifth is no confidence
+        return len(self.values) == 5 and not 0 <= self.values[4] <= 1
+
+    @property
+    def key_points(self) -> bool:  # a box, and points in it with 0, 1 or 2 for whether each is seen
+        x, y, w, h = self.values[:4]
+        points = [self.values[i : i + 3] for i in range(4, len(self.values), 3)]
+        seen = [(px, py) for px, py, flag in points if flag] if len(points[-1]) == 3 else []
+        inside = all(abs(px - x) <= w / 2 + _MARGIN and abs(py - y) <= h / 2 + _MARGIN for px, py in seen)
+        return bool(seen) and w > 0 and h > 0 and not self.outside and inside and {p[2] for p in points} <= {0, 1, 2}
 
 
-def _check_numbers(numbers: list[_BoxNumbers]) -> None:
-    """Set all boxes aside where some show that the set's numbers mean something else."""
-    if any(n.angle for n in numbers):
-        for n in numbers:
-            if n.fifth and not n.angle:  # of the others, the reader has said so
-                line = f"{n.file}: the fifth number of a box is no confidence: in other lines it is not in 0 to 1"
-                warn_skipped(line, n.image)
-    if any(n.outside for n in numbers) and all(n.corners for n in numbers):
-        for n in numbers:
-            if not n.outside:
-                warn_skipped(f"{n.file}: numbers are corners rather than centre and size, as other lines show", n.image)
+def _check_lines(lines: list[_Line]) -> None:
+    """Set all boxes or outlines aside where some show that the set's numbers mean something else."""
+    boxes = [line for line in lines if len(line.values) < 6]
+    outlines = [line for line in lines if len(line.values) >= 6]
+    if any(box.angle for box in boxes):
+        for box in boxes:
+            if len(box.values) == 5 and not box.angle:  # of the others, the reader has said so
+                text = f"{box.file}: the fifth number of a box is no confidence: in other lines it is not in 0 to 1"
+                warn_skipped(text, box.image)
+    if any(box.outside for box in boxes) and all(box.corners for box in boxes):
+        for box in boxes:
+            if not box.outside:
+                text = f"{box.file}: numbers are corners rather than centre and size, as other lines show"
+                warn_skipped(text, box.image)
+    if outlines and all(outline.key_points for outline in outlines):
+        for outline in outlines:
+            text = f"{outline.file}: numbers are a box and key points, no outline; say kpt_shape in data.yaml"
+            warn_skipped(text, outline.image)
 
 
 def read_label_file(
-    path: Path, image: Path, names: ClassNames = None, numbers: list[_BoxNumbers] | None = None
+    path: Path, image: Path, names: ClassNames = None, told: list[_Line] | None = None, pose: int = 0
 ) -> tuple[list[Box], list[Shape]]:
-    """Boxes and outlines of a file, in pixels of the image; `numbers` collects what tells of the whole set."""
+    """Boxes and outlines of a file, in pixels of the image; `told` collects what tells of the whole set.
+
+    A line of `pose` numbers is a box and key points, which are passed over; so is the confidence of a prediction.
+    """
     boxes: list[Box] = []
     shapes: list[Shape] = []
     lines = read_lines(path)
@@ -124,20 +161,26 @@ def read_label_file(
         except ValueError as error:
             warn_skipped(f"{path}, line {at}: {error}", image)
             continue
+        if pose and len(values) == pose:
+            note_adapted("key points are passed over, their boxes are kept", image)
+            values = values[:4]
         if len(values) in (4, 5):
             x, y, w, h = values[:4]
-            outside = min(x - w / 2, y - h / 2) < -_MARGIN or max(x + w / 2, y + h / 2) > 1 + _MARGIN
-            angle = len(values) == 5 and not 0 <= values[4] <= 1
-            if numbers is not None:
-                numbers.append(_BoxNumbers(path, image, w > x and h > y, outside, len(values) == 5, angle))
-            if w <= 0 or h <= 0 or outside:
+            numbers = _Line(path, image, tuple(values))
+            if told is not None:
+                told.append(numbers)
+            if w <= 0 or h <= 0 or numbers.outside:
                 warn_skipped(f"{path}, line {at}: {line.strip()!r} is no centre and size in shares of the image", image)
-            elif angle:
+            elif numbers.angle:
                 warn_skipped(f"{path}, line {at}: the fifth number, {values[4]:g}, is no confidence", image)
             else:
+                if len(values) == 5:
+                    note_adapted("boxes with a confidence, as predictions have, count as labels", image)
                 x, y, w, h = x * width, y * height, w * width, h * height
                 boxes.append(Box(x - w / 2, y - h / 2, x + w / 2, y + h / 2, label))
         elif len(values) >= 6 and len(values) % 2 == 0:
+            if told is not None:
+                told.append(_Line(path, image, tuple(values)))
             if min(values) < -_MARGIN or max(values) > 1 + _MARGIN:
                 warn_skipped(f"{path}, line {at}: the outline is not in shares of the image", image)
                 continue
@@ -232,6 +275,36 @@ def _parse_names(given: Any) -> dict[int, str]:
 def _listed_names(root: Path) -> ClassNames:
     file = first_existing(root / name for name in _NAMES)
     return dict(enumerate(normalize_label(line) for _, line in read_lines(file))) if file else None
+
+
+def _listed_names_of(root: Path, folders: list[Path]) -> dict[Path | None, ClassNames]:
+    """Names of classes by folder of images: those of the nearest list, or of the only one that there is.
+
+    DataError for a folder without a list where the others have different ones.
+    """
+    names: dict[Path | None, ClassNames] = {None: _listed_names(root)}
+    for folder in folders:
+        labels = _labels_folder(folder)
+        names[folder] = _listed_names(labels) or _listed_names(labels.parent) or names[None]
+    lists = [own for own in names.values() if own]
+    differing = any(own != lists[0] for own in lists)
+    bare = next((folder for folder in folders if not names[folder]), None)
+    if differing and bare is not None:
+        raise DataError(f"{bare} has no list of classes, and those of other folders differ; give it a classes.txt")
+    if differing:
+        warnings.warn(f"{root}: its lists of classes differ; each holds for the folder that it is in", stacklevel=3)
+    return {folder: own or (lists[0] if lists else None) for folder, own in names.items()}
+
+
+def _pose_length(given: Any) -> int:
+    """How many numbers follow the class of a line of a box and key points; 0 where the set has none."""
+    if given is None:
+        return 0
+    try:
+        points, dimensions = map(int, given)
+    except (TypeError, ValueError) as error:
+        raise DataError("kpt_shape of a YOLO data.yaml is a number of key points, and 2 or 3 for each") from error
+    return 4 + points * dimensions
 
 
 def _yaml_places(content: dict[str, Any], root: Path) -> Iterator[tuple[str | None, Path | list[Path]]]:
