@@ -85,38 +85,56 @@ def read_subset(
 ) -> "Dataset":
     """The images of a split, by default the test images.
 
-    Data without splits get those of the run that the bundle came from, so that no training image is evaluated; without
-    such a run all images are used.
+    Data without splits get those of the run that the bundle came from, by path, or else by content from the bundle's
+    own list, so that no training image is evaluated; images that neither knows are test images.
     """
     from blemish.dataset.read import read_dataset
 
     dataset = read_dataset(data, format, root, good, unlabelled)
+    seen = _seen_by(bundle)
     if all(sample.split is None for sample in dataset.samples):
-        dataset = _split_as_in_run(dataset, bundle)
-        if split is None and all(sample.split is None for sample in dataset.samples):
-            return dataset
-    subset = dataset.split(split or "test")
+        dataset = _split_as_in_run(dataset, bundle, seen)
+    undivided = split is None and all(sample.split is None for sample in dataset.samples)
+    subset = dataset if undivided else dataset.split(split or "test")
     if not len(subset):
         names = sorted({sample.split for sample in dataset.samples if sample.split}) or ["none"]
         raise DataError(f"{data} has no images in the split '{split or 'test'}'; it has {', '.join(names)}")
     if split in (None, "test"):
-        _warn_of_trained(subset, dataset, bundle)
+        _warn_of_trained(subset, dataset, bundle, seen or {})
     return subset
 
 
-def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path) -> None:
-    """A warning where test images are the same files as training or validation images, of the data or of the run."""
-    from blemish.dataset.duplicates import identical_files
+def _seen_by(bundle: Path) -> dict[str, str] | None:
+    """Split by hash of the images that the bundle says it has seen; None where it does not say."""
+    from blemish.inspection.bundle import open_bundle
+    from blemish.inspection.seen_images import unpack_seen
 
-    samples = [*dataset.samples, *_run_samples(bundle)]
-    others = [sample.image for sample in samples if sample.split in ("train", "tuning", "val")]
+    return unpack_seen(open_bundle(bundle))
+
+
+def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: dict[str, str]) -> None:
+    """A warning where test images, or others of their parts, were seen in training by the data, run or bundle."""
+    from blemish.dataset.duplicates import identical_files
+    from blemish.inspection.seen_images import find_seen
+
+    trained = [s for s in (*dataset.samples, *_run_samples(bundle)) if s.split in ("train", "tuning", "val")]
+    others = [sample.image for sample in trained]
     paths = [*others, *(sample.image for sample in subset.samples)]
     groups = [own for own in identical_files(paths) if own[0] < len(others) <= own[-1]]
-    if groups:
-        count = sum(i >= len(others) for own in groups for i in own)
+    same = {paths[i]: f" and {paths[own[0]]}" for own in groups for i in own if i >= len(others)}
+    same |= {image: "" for image in find_seen(seen, paths[len(others) :]) if image not in same}
+    if same:
+        image, other = next(iter(same.items()))
         log.warning(
-            f"{count} of {len(subset)} test images are the same file as a training or validation image, such as "
-            f"{paths[groups[0][-1]]} and {paths[groups[0][0]]}: the metrics are too good"
+            f"{len(same)} of {len(subset)} test images are the same file as a training or validation image, such as "
+            f"{image}{other}: the metrics are too good"
+        )
+    parts = {sample.group for sample in trained} - {None}
+    shared = [s for s in subset.samples if s.group in parts and s.image not in same]
+    if shared:
+        log.warning(
+            f"{len(shared)} of {len(subset)} test images are of parts (groups) of which others were trained or "
+            f"calibrated on, such as {shared[0].image} of {shared[0].group}: the metrics are too good"
         )
 
 
@@ -145,22 +163,35 @@ def _check_whole(listed: Path) -> None:
         )
 
 
-def _split_as_in_run(dataset: "Dataset", bundle: Path) -> "Dataset":
+def _split_as_in_run(dataset: "Dataset", bundle: Path, seen: dict[str, str] | None) -> "Dataset":
     """The splits that the run made of these images; images that it did not have are test images."""
     from blemish.dataset.read import read_dataset
+    from blemish.inspection.seen_images import find_seen
 
     listed = (bundle if bundle.is_dir() else bundle.parent) / "split.csv"
-    if not listed.is_file():
-        log.info("neither the data nor the bundle's folder has splits: training images are evaluated too")
-        return dataset
-    _check_whole(listed)
-    known = {sample.image.resolve(): sample.split for sample in read_dataset(listed, "csv").samples}
+    known: dict[Path, str | None] = {}
+    if listed.is_file():
+        _check_whole(listed)
+        known = {sample.image.resolve(): sample.split for sample in read_dataset(listed, "csv").samples}
     splits = [known.get(sample.image.resolve()) for sample in dataset.samples]
+    if any(splits):
+        log.info(f"the data has no splits; those of {listed} are used")
+    elif seen is None:
+        log.warning(
+            "neither the data nor the bundle say which images were trained on: they may be among those evaluated, and "
+            "the metrics too good"
+        )
+        return dataset
+    own = find_seen(seen or {}, (s.image for s, split in zip(dataset.samples, splits, strict=True) if split is None))
+    splits = [split or own.get(s.image) for s, split in zip(dataset.samples, splits, strict=True)]
+    if own:
+        log.info(
+            f"{len(own)} images are ones that the bundle was trained, tuned or calibrated on: they are no test images"
+        )
     if not any(splits):
         return dataset
-    log.info(f"the data has no splits; those of {listed} are used")
     return dataset.with_samples(
-        replace(sample, split=own or "test") for sample, own in zip(dataset.samples, splits, strict=True)
+        replace(sample, split=split or "test") for sample, split in zip(dataset.samples, splits, strict=True)
     )
 
 

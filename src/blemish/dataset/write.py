@@ -1,11 +1,13 @@
 """Write a dataset: as a CSV that reads back, in another layout, or as a hash."""
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 
+from blemish.dataset.contents import content_hashes
 from blemish.dataset.formats import csv_manifest
 from blemish.dataset.read import FORMATS
-from blemish.dataset.sample import Dataset
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 
 
@@ -30,12 +32,23 @@ def convert(dataset: Dataset, format: str, out: str | Path) -> list[str]:
 
 
 def dataset_sha256(dataset: Dataset) -> str:
-    """Hash of the list of files, whatever their order: relative path, size in bytes, label, split, boxes and shapes."""
+    """Hash of the samples, whatever their order: all that is known of them, and their files by name and content.
+
+    Names are relative to the dataset's root where they are below it.
+    """
     root = dataset.root.absolute()
-    lines = []
-    for s in dataset.samples:
-        path = s.image.absolute()
+    names = [field.name for field in fields(Sample) if field.compare]
+    rows = [[getattr(sample, name) for name in names] for sample in dataset.samples]
+    hashes = content_hashes(value for row in rows for value in row if isinstance(value, Path))
+
+    def text(value: object) -> str:
+        if isinstance(value, tuple):
+            return f"({', '.join(map(text, value))})"
+        if not isinstance(value, Path):
+            return repr(value)
+        path = value.absolute()
         name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-        line = f"{name}\t{s.image.stat().st_size}\t{s.label or '|'.join(s.labels or ())}\t{s.split or ''}"
-        lines.append(line + (f"\t{s.boxes or ()}\t{s.shapes or ()}" if s.boxes or s.shapes else ""))
-    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+        return f"{name} {hashes.get(value, '')}"
+
+    lines = sorted("\t".join(map(text, row)) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

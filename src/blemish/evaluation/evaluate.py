@@ -45,6 +45,7 @@ from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection, Verdict
+from blemish.inspection.seen_images import SEEN_SPLITS, find_seen, unpack_seen
 from blemish.inspection.stitching import defect_names
 
 OnInspection = Callable[[Sample, Inspection], None]
@@ -126,10 +127,20 @@ def evaluate(
             "unreadable": unreadable,
             "unknown_classes": _unknown_classes(inspector, images),
             "sha256": dataset_sha256(dataset.with_samples([i.sample for i in images])),
+            "seen": _count_seen(inspector, images),
         },
         scores=np.array([i.score for i in annotated], np.float64),
         defective=np.array([bool(i.sample.defective) for i in annotated], np.bool_),
     )
+
+
+def _count_seen(inspector: Inspector, images: Sequence[EvaluatedImage]) -> dict[str, int] | None:
+    """How many of the images the bundle was trained, tuned or calibrated on; None where it does not say which."""
+    seen = unpack_seen(inspector.bundle)
+    if seen is None:
+        return None
+    counts = Counter(find_seen(seen, (i.sample.image for i in images)).values())
+    return {split: counts[split] for split in SEEN_SPLITS}
 
 
 def _unknown_classes(inspector: Inspector, images: Sequence[EvaluatedImage]) -> dict[str, int]:

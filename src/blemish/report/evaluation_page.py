@@ -164,6 +164,14 @@ def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -
                 count=count,
             )
         )
+    if seen := sum((data.get("seen") or {}).values()):
+        warnings.append(
+            t(
+                "The bundle was trained, tuned or calibrated on {count} of the {all} images: the metrics are too good.",
+                count=seen,
+                all=data["images"],
+            )
+        )
     if data["unknown"]:
         warnings.append(t("Images without annotation, which no metric counts: {count}.", count=data["unknown"]))
     return warnings

@@ -9,6 +9,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save_file
 
+from blemish.dataset.contents import files_sha256
 from blemish.dataset.read import read_dataset
 from blemish.dataset.resolve import explain_no_good
 from blemish.dataset.sample import Dataset
@@ -32,6 +33,7 @@ from blemish.training.learn.run import (
     weights_file,
     write_config,
 )
+from blemish.training.learn.start_run import seen_by_run
 from blemish.training.learn.stopping import StopAtShare
 from blemish.training.ship.calibrate import CalibrationTarget
 from blemish.training.ship.cross_fit import CrossFitResult, cross_fit, fold_images
@@ -79,7 +81,7 @@ def train(
         given = advised_settings(advice) | {key: value for key, value in given.items() if value is not None}
     config = make_config(data, dataset, method, options or {}, given)
     dataset = prepare_dataset(dataset, config)
-    config = config.model_copy(update={"pixels": measure_pixels(dataset)})
+    config = config.model_copy(update={"pixels": measure_pixels(dataset), "files_sha256": files_sha256(dataset)})
     try:
         _write_run(run, config, dataset)
         return _fit_and_ship(run, config, dataset, progress, tensorboard)
@@ -93,12 +95,14 @@ def resume(run: str | Path, *, progress: bool = True, tensorboard: bool = False)
     """Continue an interrupted run from its last checkpoint, or from its weights if only shipping is left.
 
     Raises OptionError where the folder is no run or one of its files is cut off, DataError where images of the run are
-    missing.
+    missing or were changed since it began.
     """
     run = Path(run)
     config = read_config(run)
     check_unchanged(run)
     dataset = _read_run_dataset(run)
+    if config.files_sha256 not in (None, files_sha256(dataset)):  # runs of older versions do not have it
+        raise DataError(f"images or masks of the run '{run}' were changed since it began; start a new run")
     return _fit_and_ship(run, config, dataset, progress, tensorboard)
 
 
@@ -148,7 +152,8 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
     target = CalibrationTarget(
         config.false_alarm, config.review, config.escape, config.cost_escape, config.class_thresholds
     )
-    origin = Origin(dataset, config.options, config.seed, run.name, config.scale)
+    before = {} if config.start is None else seen_by_run(config.start)
+    origin = Origin(dataset, config.options, config.seed, run.name, config.scale, before)
     bundle = run / f"{run.resolve().name}.blemish"
     ship(
         method,

@@ -2,7 +2,7 @@
 
 OUT/rows.jsonl          one line a measurement, see `rows`
 OUT/images/SET/*.json   the prediction for each test image, so that any metric of images can be computed again
-OUT/sets/SET.csv        the images with their splits
+OUT/sets/SET.csv        the images with their splits, and SET.sha256, a hash of all that is in them
 OUT/runs/SET/*          a run folder for each training, as from `blemish train`
 OUT/table.csv, table.tex, benchmark.html
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.dataset.labels import Unlabelled
+from blemish.dataset.sample import Dataset
 from blemish.dataset.write import dataset_sha256, write_csv
 from blemish.errors import BlemishError, OptionError
 from blemish.files import write_atomic
@@ -77,7 +78,7 @@ def benchmark(
     elsewhere, in any order, and takes the next one when it can begin with it.
 
     Raises DataError for data that cannot be read, OptionError for a wrong option or a folder with rows of another
-    protocol or of other test images, MissingExtraError without the libraries of the report.
+    protocol or of other images, MissingExtraError without the libraries of the report.
     """
     check_installed()
     folder = Path(out).resolve()
@@ -95,8 +96,7 @@ def benchmark(
         sha256 = {name: dataset_sha256(test) for name, test in own.test_images().items()}
         _check_same_images(folder, sha256, rows)
         listed = folder / "sets" / f"{file_name(own.name)}.csv"
-        listed.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(own.dataset, listed)
+        _write_set(own.dataset, listed)
         fixed = BenchmarkJob(
             str(folder), own.name, str(listed), str(own.dataset.root.resolve()), own.products, sha256, "", preset, {},
             0, dict(settings or {}), trainer,
@@ -163,3 +163,16 @@ def _check_same_images(folder: Path, sha256: Mapping[str, str], rows: Sequence[B
                 f"'{folder}' holds rows of {name} with other test images, so that they cannot be compared; choose "
                 "another folder with --out"
             )
+
+
+def _write_set(dataset: Dataset, listed: Path) -> None:
+    """Write the list of a set; OptionError where the folder holds trainings on other images or annotations of it."""
+    hashed, own = listed.with_suffix(".sha256"), dataset_sha256(dataset)
+    if hashed.is_file() and hashed.read_text(encoding="utf-8").strip() != own:
+        raise OptionError(
+            f"'{listed.parent.parent}' holds trainings of {listed.stem} on other images, splits or annotations, so "
+            "that they cannot be compared; choose another folder with --out"
+        )
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(dataset, listed)
+    write_atomic(hashed, own)

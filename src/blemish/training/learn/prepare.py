@@ -24,6 +24,7 @@ from blemish.methods.base import Method, OnePassMethod
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.options import check_options, ineffective_options
 from blemish.training.learn.run import DEFAULT_FOLDS, RunConfig
+from blemish.training.learn.start_run import inherit_splits, warn_of_trained
 from blemish.training.learn.supervision import check_annotations, check_reference_images, learns_from_good_only
 from blemish.training.learn.synthetic import check_defect_spec
 from blemish.training.learn.windows import check_localized_defects, learns_from_windows
@@ -80,10 +81,13 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
     """The dataset with splits; DataError where its training images do not suit the method and settings.
 
     Images for tuning are always cut from the training images, so that they never meet those for the thresholds. With
-    cross-fitting, given validation images are training images too, since each of those is held out once.
+    cross-fitting, given validation images are training images too, since each of those is held out once. Images of the
+    run that this one starts from keep its splits, or a warning says which of them are held out now.
     """
     kind = method_class(config.method)
     crossed = config.calibration == "cross-fitted"
+    if config.start is not None:
+        dataset = inherit_splits(dataset, config.start)
     if crossed and len(dataset.split("val")):
         log.info(f"cross-fitting: the {len(dataset.split('val'))} validation images are trained on too")
         dataset = dataset.with_samples(
@@ -91,6 +95,8 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
         )
     split = make_splits(dataset, [kind], config.seed, 0.0 if crossed else VAL_SHARE)
     split = hold_out_for_tuning(split, TUNING_SHARE, config.seed)
+    if config.start is not None:
+        warn_of_trained(split, config.start)
     if missing := sum(s.sources is not None for s in dataset.samples) - sum(
         s.sources is not None for s in split.samples
     ):

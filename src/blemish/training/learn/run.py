@@ -50,6 +50,7 @@ class RunConfig(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     channels: int = Field(default=3, ge=1)
     fit: Literal["stretch", "letterbox"] = "stretch"
+    files_sha256: str | None = None  # of the images and masks, when the run begins
     pixels: PixelSpec | None = None  # of the training and validation images, measured when the run begins
     roi: Roi | None = None
     tiling: Tiling | None = None

@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 
 from blemish.arrays import FloatArray
+from blemish.dataset.contents import content_hashes
+from blemish.dataset.duplicates import join_duplicates
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import ExportError, OptionError
@@ -22,11 +24,12 @@ from blemish.evaluation.evaluate import evaluate
 from blemish.evaluation.evaluation import MetricSet
 from blemish.files import file_sha256
 from blemish.inspection.agreement import installed_versions
-from blemish.inspection.bundle import write_bundle
+from blemish.inspection.bundle import Bundle, write_bundle
 from blemish.inspection.engine_certificate import measure_latency
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Compression, Decision, Manifest, ProductDecision
 from blemish.inspection.result import Inspection, Verdict
+from blemish.inspection.seen_images import find_seen, unpack_seen
 from blemish.training.learn.run import read_config, split_file
 from blemish.training.ship.calibrate import CalibrationTarget
 from blemish.training.ship.export import calibrate_products, graph_info, sample_evenly
@@ -69,7 +72,7 @@ def compress(
     path, manifest = source.bundle.path, source.manifest
     if manifest.compression is not None:
         raise OptionError(f"bundle {path} is compressed already; take the float32 bundle that it was made from")
-    images = find_images(path.parent, data)
+    images = find_images(source.bundle, data)
     log.info(f"quantising by the ranges of {len(images.ranges)} images")
     batches = [source.prepare(sample)[:1] for sample in images.ranges]
     only_good = not any(sample.defective for sample in images.ranges)
@@ -119,23 +122,29 @@ def compress(
     return compression
 
 
-def find_images(run: Path, data: Dataset | None) -> CompressionImages:
-    """The images of a run, or given ones, in two parts: ranges from training images, the others to compare on.
+def find_images(bundle: Bundle, data: Dataset | None) -> CompressionImages:
+    """The images of a bundle's run, or given ones, in two parts: ranges from training images, the others to compare on.
 
-    Given images without a run are parted one by one. Raises OptionError where one of the parts is empty.
+    Of given images only those for validation are taken where the data bring splits, and none that the bundle was
+    trained or tuned on. Without a run they are parted, duplicates and images of one part together. Raises OptionError
+    where one of the parts is empty.
     """
-    own = read_dataset(split_file(run), "csv") if split_file(run).is_file() else None
+    listed = split_file(bundle.path.parent)
+    own = read_dataset(listed, "csv") if listed.is_file() else None
     if own is None and data is None:
         raise OptionError("the bundle does not lie in the folder of its run; give images with --data")
+    given = None if data is None else _select_unused(bundle, data, () if own is None else own.split("test").samples)
     if own is not None:
         ranges = own.split("train").samples
-        compared = own.split("val") if data is None else data
+        compared = own.split("val") if given is None else given
     else:
-        assert data is not None
-        good = [sample for sample in data.samples if sample.defective is False]
-        ranges = tuple(good[::2])
+        assert given is not None
+        good = given.where(lambda sample: sample.defective is False)
+        units = join_duplicates(good.samples, log_level=logging.DEBUG)
+        first = {unit for i, unit in enumerate(dict.fromkeys(units)) if i % 2 == 0}
+        ranges = tuple(s for s, unit in zip(good.samples, units, strict=True) if unit in first)
         kept = {id(sample) for sample in ranges}
-        compared = data.with_samples([sample for sample in data.samples if id(sample) not in kept])
+        compared = given.where(lambda sample: id(sample) not in kept)
     if not compared.samples:
         raise OptionError(
             "there are no validation images to calibrate thresholds on (those of this bundle may be cross-fitted); "
@@ -144,6 +153,21 @@ def find_images(run: Path, data: Dataset | None) -> CompressionImages:
     if not ranges:
         raise OptionError("there are no training images to take ranges from; give more images with --data")
     return CompressionImages(sample_evenly(list(ranges), CALIBRATION_IMAGES), compared)
+
+
+def _select_unused(bundle: Bundle, data: Dataset, test: Sequence[Sample]) -> Dataset:
+    """The validation images of data with splits, all of data without; none of `test`, nor of the bundle's training."""
+    given = data.split("val") if any(sample.split for sample in data.samples) else data
+    paths = [sample.image for sample in given.samples]
+    seen, hashes = find_seen(unpack_seen(bundle) or {}, paths), content_hashes(paths)
+    tested = set(content_hashes(sample.image for sample in test).values())
+    left = given.where(lambda s: seen.get(s.image) not in ("train", "tuning") and hashes.get(s.image, "") not in tested)
+    if len(left) < len(data):
+        log.info(
+            f"{len(data) - len(left)} of {len(data)} images are left out: they are of other splits, or the bundle was "
+            "trained or tuned on them"
+        )
+    return left
 
 
 def add_strangers(batches: Sequence[FloatArray]) -> list[FloatArray]:

@@ -9,8 +9,8 @@ import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ from blemish.inspection.manifest import (
 )
 from blemish.inspection.refine import open_refiner
 from blemish.inspection.result import Inspection
+from blemish.inspection.seen_images import SEEN, join_seen, pack_seen, seen_hashes
 from blemish.inspection.support_set import pack_vectors
 from blemish.methods.base import Method
 from blemish.training.learn.data import View
@@ -77,6 +78,7 @@ class Origin:
     seed: int
     name: str
     scale: Scale | None = None
+    seen_before: Mapping[str, str] = field(default_factory=dict)  # by the runs that this one started from
 
 
 def export_graph(method: Method, spec: InputSpec) -> bytes:
@@ -130,7 +132,8 @@ def ship(
     """
     log.log(log_level, "exporting the graph")
     graph = export_graph(method, view.input)
-    manifest, members = _manifest(method, view, origin, graph), {}
+    manifest = _manifest(method, view, origin, graph)
+    members = {SEEN: pack_seen(join_seen(origin.seen_before, seen_hashes(origin.dataset)))}
     if (support := method.support_set()) is not None:
         manifest = manifest.model_copy(update={"support": support[0]})
         members[support[0].member] = pack_vectors(support[1])

@@ -1,0 +1,53 @@
+"""The images that a bundle was trained, tuned or calibrated on, by their contents: they are no new ones in a test."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from blemish.dataset.contents import content_hashes
+from blemish.dataset.sample import Dataset
+from blemish.errors import BundleError
+from blemish.inspection.bundle import Bundle
+
+SEEN = "seen.json"  # member of a bundle: {split: [the first digits of the SHA-256 of its files, …], …}
+SEEN_SPLITS = ("train", "tuning", "val")  # an image of several counts as of the first
+_DIGITS = 16
+
+
+def seen_hashes(dataset: Dataset) -> dict[str, str]:
+    """Split by the hash of an image's content, of all images but those for testing."""
+    own: dict[str, str] = {}
+    hashes = content_hashes(sample.image for sample in dataset.samples if sample.split in SEEN_SPLITS)
+    for split in SEEN_SPLITS:
+        for sample in dataset.split(split).samples:
+            if sample.image in hashes:
+                own.setdefault(hashes[sample.image][:_DIGITS], split)
+    return own
+
+
+def join_seen(*known: Mapping[str, str]) -> dict[str, str]:
+    """One split a hash: the first of SEEN_SPLITS that any of them gives."""
+    keys = {key for own in known for key in own}
+    return {key: min((own[key] for own in known if key in own), key=SEEN_SPLITS.index) for key in keys}
+
+
+def pack_seen(hashes: Mapping[str, str]) -> bytes:
+    content = {split: sorted(key for key, own in hashes.items() if own == split) for split in SEEN_SPLITS}
+    return json.dumps(content).encode()
+
+
+def unpack_seen(bundle: Bundle) -> dict[str, str] | None:
+    """Split by hash; None for a bundle that does not say what it has seen, BundleError for a damaged member."""
+    if SEEN not in bundle.extras:
+        return None
+    try:
+        content = json.loads(bundle.extras[SEEN])
+        return {str(key): split for split in reversed(SEEN_SPLITS) for key in content.get(split, ())}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BundleError(f"bundle {bundle.path}: {SEEN} is not a list of the images that it has seen") from error
+
+
+def find_seen(seen: Mapping[str, str], images: Iterable[Path]) -> dict[Path, str]:
+    """The split of each of the images that were seen."""
+    hashes = content_hashes(images)
+    return {path: seen[own[:_DIGITS]] for path, own in hashes.items() if own[:_DIGITS] in seen}
