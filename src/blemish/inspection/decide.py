@@ -6,13 +6,14 @@ dropped every region of an image that had some, the image passes.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blemish.errors import DecisionError, unknown
+from blemish.errors import DecisionError
 from blemish.files import load_yaml, validate
 from blemish.geometry import polygon_contains
+from blemish.inspection.decision_check import check_decision
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Reason, ReasonKind, Region, Verdict
 from blemish.inspection.rule_parser import parse_rule
@@ -34,11 +35,13 @@ def decide(
     regions: Sequence[Region],
     decision: Decision,
     class_scores: dict[str, float] | None = None,
+    *,
+    has_regions: bool = True,
 ) -> DecisionResult:
     """The verdict on an image, and the reasons for it.
 
     `label` is the class of the worst finding; `class_scores` holds the scores of defect classes where the graph gives
-    them.
+    them. Without `has_regions`, images never have any: then rules about them decide nothing.
     """
     rules = [parse_rule(text) for text in decision.rules]
     kept = _drop_ignored(regions, rules, decision)
@@ -51,7 +54,8 @@ def decide(
         for rule in rules
         if rule.action != "ignore" and rule.holds(_in_zone(kept, rule, decision))
     ]
-    if not reasons and not has_thresholds(decision) and all(rule.action == "ignore" for rule in rules):
+    decides = has_thresholds(decision) or (has_regions and any(rule.action != "ignore" for rule in rules))
+    if not reasons and not decides:
         reasons = [Reason(ReasonKind.NO_THRESHOLD, Verdict.REVIEW)]
     worst = max((reason.verdict for reason in reasons), key=_SEVERITY.__getitem__, default=Verdict.PASS)
     return DecisionResult(worst, [reason for reason in reasons if reason.verdict == worst], kept)
@@ -59,34 +63,6 @@ def decide(
 
 def has_thresholds(decision: Decision) -> bool:
     return decision.review is not None or decision.reject is not None or bool(decision.class_thresholds)
-
-
-def check_decision(decision: Decision, classes: Iterable[str] | None = None, scaled: bool = True) -> None:
-    """Raise DecisionError for every mistake that can be found before an image is seen.
-
-    `classes` are the classes that may be named, None: any. Not `scaled`: measurements in mm are an error.
-    """
-    known = None if classes is None else list(classes)
-    for name in ("review", "reject", "map_low", "map_high"):
-        value = getattr(decision, name)
-        if value is not None and not math.isfinite(value):
-            raise DecisionError(f"{name} is {value}; give a number")
-    if decision.review is not None and decision.reject is not None and decision.review > decision.reject:
-        raise DecisionError(
-            f"the review threshold {decision.review:g} is above the reject threshold {decision.reject:g}; lower it"
-        )
-    if decision.map_low is not None and decision.map_high is not None and decision.map_low > decision.map_high:
-        raise DecisionError(f"map_low {decision.map_low:g} is above map_high {decision.map_high:g}; lower it")
-    for name, value in decision.class_thresholds.items():
-        if not math.isfinite(value):
-            raise DecisionError(f"the threshold of class {name} is {value}; give a number")
-        if known is not None and name not in known:
-            raise DecisionError(f"class_thresholds: {unknown('class', name, known)}")
-    for name, points in decision.zones.items():
-        if len(points) < 3:
-            raise DecisionError(f"zone '{name}' has {len(points)} points; a polygon takes three")
-    for text in decision.rules:
-        check_rule(parse_rule(text), decision.zones, known, scaled)
 
 
 def load_decision(file: str | Path, base: Decision | None = None) -> Decision:

@@ -34,7 +34,7 @@ from blemish.inspection.lazy_map import LazyMap
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.regions import regions_from_map, shift
 from blemish.inspection.result import Candidates, Region
-from blemish.inspection.stitching import ImagePrediction, defect_names, defect_probability
+from blemish.inspection.stitching import ImagePrediction, anomaly_label, defect_names, defect_probability
 
 DEFAULT_THRESHOLD = 0.5  # on probabilities, where the decision has none
 
@@ -91,8 +91,7 @@ class _Context:
 
     @property
     def anomaly_label(self) -> str:
-        """The label of an anomaly: the defect class where there is only one."""
-        return self.defects[0] if len(self.defects) == 1 else "defect"
+        return anomaly_label(self.classes)
 
     def find_regions(self, values: FloatMap, label: str, valid: Mask | None, edge: float = 0.0) -> list[Region]:
         """Hysteresis on a map (h, w) by the decision's thresholds, among its valid pixels."""

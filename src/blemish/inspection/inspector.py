@@ -11,7 +11,8 @@ from blemish.dataset.sample import Sample
 from blemish.errors import OptionError
 from blemish.imaging.read import read_image
 from blemish.inspection.bundle import Bundle, open_bundle
-from blemish.inspection.decide import check_decision, load_decision
+from blemish.inspection.decide import load_decision
+from blemish.inspection.decision_check import check_bundle_decision
 from blemish.inspection.engines import Engine
 from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_valid_mask
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
@@ -79,7 +80,7 @@ class Inspector:
             }
         )
         for one in (manifest.decision, *(own.decision for own in manifest.products.values())):
-            check_decision(one, [*manifest.classes, "defect"], manifest.scale is not None)
+            check_bundle_decision(one, manifest, manifest.scale is not None)
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, not {batch_size}")
         return cls(opened, open_bundle_engine(opened, engine, threads, device), manifest, batch_size)

@@ -24,6 +24,7 @@ from blemish.dataset.sample import GOOD
 from blemish.errors import BlemishError, BundleError, ImageError
 from blemish.imaging.prepare import prepare
 from blemish.inspection.decide import decide, has_thresholds
+from blemish.inspection.decision_check import gives_regions
 from blemish.inspection.decode import DecodedImage, decode
 from blemish.inspection.engines import Engine
 from blemish.inspection.image_job import ImageInput, ImageJob, ReferenceInput, image_name, load_job
@@ -175,7 +176,12 @@ class Pipeline:
         for region in decoded.regions:
             self._measure(region, job.image)
         verdict, reasons, regions = decide(
-            decoded.score, decoded.label, decoded.regions, decision, decoded.defect_scores
+            decoded.score,
+            decoded.label,
+            decoded.regions,
+            decision,
+            decoded.defect_scores,
+            has_regions=gives_regions(self.manifest, decision),
         )
         if job.misfit is not None:  # the score means nothing
             verdict, reasons = Verdict.REVIEW, [job.misfit]
