@@ -6,7 +6,8 @@ from graphs import anomaly_bundle, fixed_boxes, grey_classes, make_bundle, two_m
 
 from blemish.errors import DecisionError
 from blemish.imaging.pixel_range import PixelSpec
-from blemish.inspection.decision_check import check_bundle_decision, region_labels, scored_labels
+from blemish.inspection.decide import load_decision
+from blemish.inspection.decision_check import check_bundle_decision, check_decision, region_labels, scored_labels
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, InputSpec, ProductDecision, Tiling
 from blemish.inspection.result import ReasonKind, Verdict
@@ -133,3 +134,46 @@ def test_a_zone_has_an_area_and_meets_the_images(tmp_path, points, words):
     if words == "covers no pixel":  # nothing is known of the size, or tiles take any
         Inspector.open(anomaly_bundle(tmp_path / "any.blemish"), decision=decision)
         Inspector.open(path, decision=decision, tile=32)
+
+
+@pytest.mark.parametrize(
+    ("test", "possible"),
+    [
+        ("length_px > 1e999", False),
+        ("1e999 < sum(area_px)", False),
+        ("circularity > 5", False),
+        ("circularity > 1", False),
+        ("not circularity <= 1", False),
+        ("2 < circularity", False),
+        ("circularity >= 1", True),
+        ("sum(circularity) > 5", True),
+        ("mean(circularity) > 5", False),
+        ("orientation_deg > 200", False),
+        ("orientation_deg > -45 and orientation_deg < 45", True),
+        ("sum(orientation_deg) < -500", True),
+        ("contrast < -2", False),
+        ("contrast < 0", True),
+        ("area_px < 0", False),
+        ("count < 0", False),
+        ("count < 1", True),
+        ("0 < count", True),
+        ("score > -3", True),
+        ("area_px > length_px", True),
+        ("count > 3 or not (area_px > -1)", False),
+    ],
+)
+@pytest.mark.parametrize("action", ["reject", "ignore"])
+def test_a_limit_is_one_that_can_be_passed(action, test, possible):
+    decision = Decision(rules=[f"{action} if {test}"])
+    if possible:
+        check_decision(decision)
+    else:
+        with pytest.raises(DecisionError, match="can never be"):
+            check_decision(decision)
+
+
+@pytest.mark.parametrize("content", ["min_area_px: .inf", "reject: .nan", "map_high: .inf"])
+def test_numbers_of_a_decision_are_finite(tmp_path, content):
+    (tmp_path / "rules.yaml").write_text(content)
+    with pytest.raises(DecisionError, match="give a number"):
+        load_decision(tmp_path / "rules.yaml")

@@ -13,7 +13,7 @@ from blemish.inspection.rule_parser import parse_rule
 from blemish.inspection.rules import check_rule
 from blemish.inspection.stitching import anomaly_label, defect_names
 
-_NUMBERS = ("review", "reject", "map_low", "map_high")
+_NUMBERS = ("review", "reject", "map_low", "map_high", "min_area_px")
 
 
 def check_decision(
