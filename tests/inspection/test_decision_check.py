@@ -177,3 +177,10 @@ def test_numbers_of_a_decision_are_finite(tmp_path, content):
     (tmp_path / "rules.yaml").write_text(content)
     with pytest.raises(DecisionError, match="give a number"):
         load_decision(tmp_path / "rules.yaml")
+
+
+@pytest.mark.parametrize("content", ["reject: 2\nreject: 1", "{reject: 2, reject: 1}", "zones: {a: [], a: []}"])
+def test_a_key_given_twice_is_an_error(tmp_path, content):
+    (tmp_path / "rules.yaml").write_text(content)
+    with pytest.raises(DecisionError, match="twice; keep one"):
+        load_decision(tmp_path / "rules.yaml")
