@@ -40,6 +40,8 @@ def decide(
       - review if count > 3 in zone edge
       - ignore if area_px < 5
 
+    A rule in a zone holds for regions that touch it, an ignore rule only for those that lie inside it.
+
     Options override the file; everything else stays as it was. Where the bundle decides for several products, all
     their decisions are changed, or only that of --product. --json writes the decision in force.
     """

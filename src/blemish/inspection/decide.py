@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from blemish.arrays import Flags
 from blemish.errors import DecisionError
 from blemish.files import load_yaml, validate
-from blemish.geometry import polygon_contains
+from blemish.geometry import polygon_mask
 from blemish.inspection.decision_check import check_decision
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Reason, ReasonKind, Region, Verdict
@@ -130,15 +133,17 @@ def _reached(label: str | None, value: float, reject: float | None, review: floa
 
 
 def _in_zone(regions: Sequence[Region], rule: DecisionRule, decision: Decision) -> list[Region]:
+    """The regions that the rule is about: any that touches its zone, or, of one to ignore, that lies inside it."""
     if rule.zone is None:
         return list(regions)
     check_rule(rule, decision.zones)
     points = decision.zones[rule.zone]
-    return [region for region in regions if polygon_contains(points, *_centre(region))]
+    enough = np.all if rule.action == "ignore" else np.any
+    return [region for region in regions if enough(_pixels_in_zone(region, points))]
 
 
-def _centre(region: Region) -> tuple[float, float]:
-    if region.measurements is not None:  # a pixel's centre is a whole number there; zones are given at pixel edges
-        return region.measurements.centroid_x + 0.5, region.measurements.centroid_y + 0.5
+def _pixels_in_zone(region: Region, points: Sequence[tuple[float, float]]) -> Flags:
+    """Which pixels of a region's mask, or of its box where there is no mask, are in a polygon of the image."""
     x0, y0, x1, y1 = region.box
-    return (x0 + x1) / 2, (y0 + y1) / 2
+    inside = polygon_mask([(x - x0, y - y0) for x, y in points], y1 - y0, x1 - x0)
+    return inside.ravel() if region.mask is None else inside[region.mask]

@@ -2,8 +2,9 @@
 
 A rule holds when the whole condition is true for at least one region; a class before a measurement selects regions of
 that class, also after `not`, which only inverts comparisons. `count`, `sum`, `max`, `min` and `mean` aggregate over all
-regions (a comparison with the max, min or mean of no region is false). `in zone NAME` limits the rule to regions whose
-centroid is in that zone. `ignore` drops the regions that it matches, before all other rules.
+regions (a comparison with the max, min or mean of no region is false). `in zone NAME` limits the rule to regions
+that touch that zone, with at least one pixel, and an `ignore` rule to regions that lie inside it with all their pixels.
+`ignore` drops the regions that it matches, before all other rules.
 """
 
 import math
