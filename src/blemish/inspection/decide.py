@@ -1,8 +1,8 @@
 """Turn scores and regions into a verdict, by thresholds and rules that are data next to the graph.
 
 The verdict is the worst that thresholds and rules ask for. A score at or above `reject` rejects, at or above `review`
-asks for review. A class's own threshold replaces `reject` for the score of that class. Where `ignore` rules have
-dropped every region of an image that had some, the image passes.
+asks for review. A class's own threshold replaces `reject` for the score of that class. `ignore` rules drop regions and
+their share of the score before that; all other thresholds and rules hold as if those regions were not there.
 """
 
 import math
@@ -38,34 +38,89 @@ def decide(
     regions: Sequence[Region],
     decision: Decision,
     class_scores: dict[str, float] | None = None,
-    *,
-    has_regions: bool = True,
 ) -> DecisionResult:
-    """The verdict on an image, and the reasons for it.
+    """The verdict on an image of which only score and regions are known, and the reasons for it.
 
     `label` is the class of the worst finding; `class_scores` holds the scores of defect classes where the graph gives
-    them. Without `has_regions`, images never have any: then rules about them decide nothing.
+    them. The score is that of the strongest region: where that is ignored, the strongest one that is left counts.
     """
-    rules = [parse_rule(text) for text in decision.rules]
-    kept = _drop_ignored(regions, rules, decision)
-    if regions and not kept and not math.isnan(score):
-        ignored = Reason(ReasonKind.IGNORED, Verdict.PASS, value=float(len(regions)))
-        return DecisionResult(Verdict.PASS, [ignored], [])
-    reasons = _threshold_reasons(score, label, kept, decision, class_scores)
+    kept, ignored = drop_ignored(regions, decision)
+    if ignored and not math.isnan(score):
+        peak, rest = (max((region.score for region in own), default=0.0) for own in (regions, kept))
+        score, class_scores = reduce_score(score, peak, rest, ignored, class_scores)
+    return decide_kept(score, label, kept, decision, class_scores, ignored=len(ignored))
+
+
+def decide_kept(
+    score: float,
+    label: str,
+    kept: list[Region],
+    decision: Decision,
+    class_scores: dict[str, float] | None = None,
+    class_peaks: dict[str, float] | None = None,
+    *,
+    ignored: int = 0,
+    has_regions: bool = True,
+) -> DecisionResult:
+    """The verdict on an image without its `ignored` regions, which have no share in its scores.
+
+    `class_scores` are the scores of defect classes; `class_peaks` those where the image's score is the largest of them.
+    Without `has_regions`, images never have any: then rules about them decide nothing.
+    """
+    rules = [rule for rule in map(parse_rule, decision.rules) if rule.action != "ignore"]
+    reasons = _threshold_reasons(score, label, kept, decision, class_scores, class_peaks)
     reasons += [
         Reason(ReasonKind.RULE, Verdict(rule.action), rule=rule.text)
         for rule in rules
-        if rule.action != "ignore" and rule.holds(_in_zone(kept, rule, decision))
+        if rule.holds(_in_zone(kept, rule, decision))
     ]
-    decides = has_thresholds(decision) or (has_regions and any(rule.action != "ignore" for rule in rules))
-    if not reasons and not decides:
+    if not reasons and not has_thresholds(decision) and not (has_regions and rules):
         reasons = [Reason(ReasonKind.NO_THRESHOLD, Verdict.REVIEW)]
+    if not reasons and ignored and not kept:
+        reasons = [Reason(ReasonKind.IGNORED, Verdict.PASS, value=float(ignored))]
     worst = max((reason.verdict for reason in reasons), key=_SEVERITY.__getitem__, default=Verdict.PASS)
     return DecisionResult(worst, [reason for reason in reasons if reason.verdict == worst], kept)
 
 
+def drop_ignored(regions: Sequence[Region], decision: Decision) -> tuple[list[Region], list[Region]]:
+    """The regions that no rule ignores, and those that one does."""
+    kept, ignored = list(regions), []
+    for rule in map(parse_rule, decision.rules):
+        if rule.action == "ignore":
+            candidates = _in_zone(kept, rule, decision)
+            dropped = {id(region) for region in candidates if rule.matches(region, candidates)}
+            ignored += [region for region in kept if id(region) in dropped]
+            kept = [region for region in kept if id(region) not in dropped]
+    return kept, ignored
+
+
+def reduce_score(
+    score: float, peak: float, rest: float, ignored: Sequence[Region], class_scores: dict[str, float] | None = None
+) -> tuple[float, dict[str, float] | None]:
+    """A score, and those of classes, without the share of ignored regions.
+
+    `peak` is the largest value with them, `rest` without: the score is at most that, or its share of a larger score.
+    Classes that are not ignored keep their scores.
+    """
+    if rest >= peak:
+        return score, class_scores
+    reduced = min(score, rest * (score / peak if 0 < peak < score else 1.0))
+    if class_scores is None:
+        return reduced, None
+    names, share = {region.label for region in ignored}, reduced / score if score > 0 else 1.0
+    scores = {name: value * share if name in names else value for name, value in class_scores.items()}
+    others = [value for name, value in scores.items() if name not in names]
+    return min(score, max([reduced, *others])), scores
+
+
+def get_thresholds(decision: Decision) -> list[float]:
+    """All thresholds on scores."""
+    common = [value for value in (decision.review, decision.reject) if value is not None]
+    return [*common, *decision.class_thresholds.values()]
+
+
 def has_thresholds(decision: Decision) -> bool:
-    return decision.review is not None or decision.reject is not None or bool(decision.class_thresholds)
+    return bool(get_thresholds(decision))
 
 
 def load_decision(file: str | Path, base: Decision | None = None) -> Decision:
@@ -91,18 +146,13 @@ def update_decision(base: Decision, changes: dict[str, Any], where: str) -> Deci
     return decision
 
 
-def _drop_ignored(regions: Sequence[Region], rules: list[DecisionRule], decision: Decision) -> list[Region]:
-    kept = list(regions)
-    for rule in rules:
-        if rule.action == "ignore":
-            candidates = _in_zone(kept, rule, decision)
-            dropped = {id(region) for region in candidates if rule.matches(region, candidates)}
-            kept = [region for region in kept if id(region) not in dropped]
-    return kept
-
-
 def _threshold_reasons(
-    score: float, label: str, regions: list[Region], decision: Decision, class_scores: dict[str, float] | None
+    score: float,
+    label: str,
+    regions: list[Region],
+    decision: Decision,
+    class_scores: dict[str, float] | None,
+    class_peaks: dict[str, float] | None,
 ) -> list[Reason]:
     if math.isnan(score):
         return [Reason(ReasonKind.INVALID_SCORE, Verdict.REVIEW)]
@@ -110,7 +160,7 @@ def _threshold_reasons(
     if not own:
         return _reached(None, score, reject, review)
     if class_scores is None:
-        scores = {label: score}
+        scores = {label: score} if class_peaks is None else dict(class_peaks)
         for region in regions:
             scores[region.label] = max(region.score, scores.get(region.label, region.score))
         return [
