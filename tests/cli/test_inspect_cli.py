@@ -225,6 +225,20 @@ def test_scale_tiles_and_rules_for_one_inspection(command, bundle, folder, tmp_p
     assert command("inspect", bundle, bad)[0] == 1  # the bundle is as it was
 
 
+def test_what_makes_results_less_sure_is_said(command, bundle, folder, tmp_path):
+    good = folder / "a" / "1.png"
+    (tmp_path / "rules.yaml").write_text("- reject if max_width_px > 900")
+    code, out, err = command("inspect", bundle, good, "--decision", tmp_path / "rules.yaml", "--json", "-")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert "how exactly this bundle measures max_width_px is not known" in err
+    assert "how exactly" in command("decide", bundle, "--rules", tmp_path / "rules.yaml", "--out", tmp_path / "n")[2]
+    assert "not calibrated for tiles of 32×32 px" in command("inspect", bundle, good, "--tile", 32)[2]
+    code, _, err = command("inspect", bundle, good, "--overlap", 0.5)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "without tiles" in err
+    assert "!" not in command("inspect", bundle, good)[2]
+
+
 def test_decide_changes_thresholds_and_rules(command, bundle, folder, tmp_path):
     before = bundle.read_bytes()
     review = folder / "a" / "2.png"
