@@ -286,6 +286,11 @@ def test_a_lowered_reject_threshold_lowers_the_review_threshold(command, bundle)
         ([], "- reject if dent.area_px > 3", "unknown class 'dent'"),
         ([], "- reject if lenght_px > 3", "did you mean length_px"),
         ([], "rejct: 3", "did you mean reject"),
+        ([], "reject: 3\nreject: 2", "'reject' twice"),
+        ([], "- reject if good.area_px > 3", "unknown class 'good'"),
+        ([], "- reject if circularity > 5", "can never be"),
+        ([], "{map_low: null, map_high: null, rules: [reject if area_px > 1]}", "need a value of map_high"),
+        ([], "{zones: {seal: [[0, 0], [1, 0], [1, 0.3]]}}", "not as shares"),
     ],
 )
 def test_a_decision_that_makes_no_sense_changes_nothing(command, bundle, tmp_path, arguments, rules, words):
