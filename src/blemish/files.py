@@ -64,12 +64,29 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+class _GivenTwiceError(yaml.YAMLError):
+    """Holds the key that a mapping has twice."""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML takes the last of two equal keys in silence; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise _GivenTwiceError(key[1])
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path, name: str, error_type: type[BlemishError] = OptionError) -> Any:
     """The content of a YAML or JSON file; `error_type`, one line beginning with `name`, where it cannot be read."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
         raise error_type(f"{name} cannot be read: {error.strerror or error}") from error
+    except _GivenTwiceError as error:
+        raise error_type(f"{name} gives '{error}' twice; keep one of them") from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise error_type(f"{name} is neither YAML nor JSON: {' '.join(str(error).split())[:200]}") from error
 

@@ -70,15 +70,6 @@ def polygon_mask(points: Sequence[tuple[float, float]], height: int, width: int)
     return np.bitwise_xor.accumulate(crossings, axis=1)[:, :width].astype(np.bool_)
 
 
-def polygon_contains(points: Sequence[tuple[float, float]], x: float, y: float) -> bool:
-    """Whether a point is inside a closed polygon, by the even-odd rule."""
-    inside = False
-    for (xa, ya), (xb, yb) in pairwise((*points, points[0])) if points else ():
-        if (ya > y) != (yb > y) and x < xa + (y - ya) * (xb - xa) / (yb - ya):
-            inside = not inside
-    return inside
-
-
 def mask_bounds(mask: Mask) -> PixelBox | None:
     """The smallest box around the pixels of a mask (H, W); None where there are none."""
     rows = np.flatnonzero(mask.any(axis=1))

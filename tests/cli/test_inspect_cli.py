@@ -225,6 +225,20 @@ def test_scale_tiles_and_rules_for_one_inspection(command, bundle, folder, tmp_p
     assert command("inspect", bundle, bad)[0] == 1  # the bundle is as it was
 
 
+def test_what_makes_results_less_sure_is_said(command, bundle, folder, tmp_path):
+    good = folder / "a" / "1.png"
+    (tmp_path / "rules.yaml").write_text("- reject if max_width_px > 900")
+    code, out, err = command("inspect", bundle, good, "--decision", tmp_path / "rules.yaml", "--json", "-")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert "how exactly this bundle measures max_width_px is not known" in err
+    assert "how exactly" in command("decide", bundle, "--rules", tmp_path / "rules.yaml", "--out", tmp_path / "n")[2]
+    assert "not calibrated for tiles of 32×32 px" in command("inspect", bundle, good, "--tile", 32)[2]
+    code, _, err = command("inspect", bundle, good, "--overlap", 0.5)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "without tiles" in err
+    assert "!" not in command("inspect", bundle, good)[2]
+
+
 def test_decide_changes_thresholds_and_rules(command, bundle, folder, tmp_path):
     before = bundle.read_bytes()
     review = folder / "a" / "2.png"
@@ -272,6 +286,11 @@ def test_a_lowered_reject_threshold_lowers_the_review_threshold(command, bundle)
         ([], "- reject if dent.area_px > 3", "unknown class 'dent'"),
         ([], "- reject if lenght_px > 3", "did you mean length_px"),
         ([], "rejct: 3", "did you mean reject"),
+        ([], "reject: 3\nreject: 2", "'reject' twice"),
+        ([], "- reject if good.area_px > 3", "unknown class 'good'"),
+        ([], "- reject if circularity > 5", "can never be"),
+        ([], "{map_low: null, map_high: null, rules: [reject if area_px > 1]}", "need a value of map_high"),
+        ([], "{zones: {seal: [[0, 0], [1, 0], [1, 0.3]]}}", "not as shares"),
     ],
 )
 def test_a_decision_that_makes_no_sense_changes_nothing(command, bundle, tmp_path, arguments, rules, words):

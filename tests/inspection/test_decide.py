@@ -4,13 +4,13 @@ import json
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from blemish.errors import DecisionError
-from blemish.geometry import polygon_contains
 from blemish.inspection.decide import check_decision, decide, load_decision
 from blemish.inspection.manifest import Decision
 from blemish.inspection.measure import measure
@@ -22,7 +22,8 @@ EDGE = {"edge": [(0.0, 0.0), (10.0, 0.0), (10.0, 100.0), (0.0, 100.0)]}
 
 
 def region(label="defect", score=0.5, x=50.0, y=50.0, **measurements):
-    return Region(label, score, (0, 0, 5, 5), None, replace(BLANK, centroid_x=x, centroid_y=y, **measurements))
+    box = (int(x) - 2, int(y) - 2, int(x) + 3, int(y) + 3)
+    return Region(label, score, box, None, replace(BLANK, centroid_x=x, centroid_y=y, **measurements))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_ignored_regions_are_dropped_before_the_other_rules():
     assert decide(0.9, "defect", [], Decision(reject=0.7, rules=rules)).verdict == REJECT
 
 
-def test_a_zone_limits_a_rule_to_regions_whose_centroid_is_in_it():
+def test_a_zone_limits_a_rule_to_regions_in_it():
     decision = Decision(reject=2.0, rules=["reject if area_px > 3 in zone edge"], zones=EDGE)
     assert decide(1.0, "defect", [region(x=5.0, area_px=4.0)], decision).verdict == REJECT
     assert decide(1.0, "defect", [region(x=50.0, area_px=4.0)], decision).verdict == PASS
@@ -116,9 +117,38 @@ def test_a_zone_ends_at_the_edge_of_a_pixel_measured_or_not():
         assert [decide(1.0, "defect", [found], decision).verdict for found in (bare, measured)] == [verdict, verdict]
 
 
-@given(st.floats(-5, 15), st.floats(-5, 15))
-def test_a_point_is_in_a_rectangle_or_not(x, y):
-    assert polygon_contains([(0, 0), (10, 0), (10, 8), (0, 8)], x, y) == (0 <= x < 10 and 0 <= y < 8)
+def test_a_crack_through_a_zone_is_rejected_and_ignored_only_where_it_lies_inside():
+    zones = {"seal": [(0.0, 0.0), (64.0, 0.0), (64.0, 20.0), (0.0, 20.0)]}
+    reject = Decision(reject=2.0, rules=["reject if score > 0 in zone seal"], zones=zones)
+    ignore = Decision(reject=2.0, rules=["ignore if score > 0 in zone seal", "review if count > 0"], zones=zones)
+    frame = np.ones((50, 50), bool)
+    frame[:-3, 3:-3] = False  # of a U shape, whose centroid is far from its arms
+    for box, mask, verdicts in (
+        ((30, 4, 33, 18), None, (REJECT, PASS)),
+        ((30, 0, 33, 50), None, (REJECT, REVIEW)),
+        ((2, 12, 52, 62), frame, (REJECT, REVIEW)),
+        ((2, 19, 4, 60), None, (REJECT, REVIEW)),
+        ((2, 20, 4, 60), None, (PASS, REVIEW)),
+    ):
+        found = [Region("defect", 0.5, box, mask)]
+        assert (decide(1.0, "defect", found, reject).verdict, decide(1.0, "defect", found, ignore).verdict) == verdicts
+
+
+@given(st.lists(st.tuples(st.floats(-5, 15), st.floats(-5, 15)), min_size=3, max_size=5), st.data())
+def test_zones_agree_with_opencv_pixel_by_pixel(points, data):
+    outline = np.array(points, np.float32)
+    if not cv2.isContourConvex(outline):  # where OpenCV and the even-odd rule mean the same
+        outline = cv2.convexHull(outline).reshape(-1, 2)
+    cells = data.draw(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
+    mask = np.zeros((4, 4), bool)
+    mask[tuple(np.transpose(list(cells)))] = True
+    distances = [cv2.pointPolygonTest(outline, (x + 3.5, y + 2.5), True) for y, x in cells]
+    assume(all(abs(distance) > 1e-3 for distance in distances))  # not on the zone's border
+    found, zones = [Region("defect", 0.5, (3, 2, 7, 6), mask)], {"zone": [(float(x), float(y)) for x, y in outline]}
+    reject = Decision(reject=2.0, rules=["reject if count > 0 in zone zone"], zones=zones)
+    ignore = Decision(reject=2.0, rules=["ignore if score > 0 in zone zone", "reject if count > 0"], zones=zones)
+    assert (decide(1.0, "defect", found, reject).verdict == REJECT) == (max(distances) > 0)
+    assert (decide(1.0, "defect", found, ignore).verdict == PASS) == (min(distances) > 0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from blemish.imaging.read import write_image
 from blemish.imaging.roi import Roi
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision, Tiling
+from blemish.inspection.manifest import Calibration, Decision, ProductDecision, Tiling
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection, Verdict
 
@@ -97,6 +97,30 @@ def test_tiling_of_the_bundle_and_without_it(tmp_path):
     only_box(Inspector.open(path).inspect(picture(box=box)), box)
     assert len(Inspector.open(path).prepare(picture(box=box))) > 1
     assert len(Inspector.open(path, tile=0).prepare(picture(box=box))) == 1
+
+
+def test_other_tiles_than_the_calibrated_ones_are_said(tmp_path):
+    own = Calibration(source="validation", target="false-alarm rate 0.01", good_images=9)
+    plain = anomaly_bundle(
+        tmp_path / "p.blemish",
+        calibration=own,
+        products={"left": ProductDecision(decision=Decision(), calibration=own)},
+    )
+    tiled = anomaly_bundle(tmp_path / "t.blemish", calibration=own, tiling=Tiling(height=64, width=64, overlap=0.5))
+    for path, options, words in (
+        (plain, {}, None),
+        (plain, {"tile": 0}, None),
+        (plain, {"tile": 64}, "not calibrated for tiles of 64×64 px with an overlap of 0.25, but for images without"),
+        (tiled, {"tile": 64, "overlap": 0.5}, None),
+        (tiled, {"tile": 32}, "tiles of 32×32 px with an overlap of 0.5, but for tiles of 64×64"),
+        (tiled, {"overlap": 0.25}, "overlap of 0.25, but for tiles of 64×64 px with an overlap of 0.5"),
+        (tiled, {"tile": 0}, "images without tiles, but"),
+    ):
+        inspector = Inspector.open(path, **options)
+        decided = [inspector.manifest, *inspector.manifest.products.values()]
+        assert [one.calibration.warnings for one in decided] == [inspector.notes] * len(decided)
+        assert len(inspector.notes) == (words is not None)
+        assert words is None or words in inspector.notes[0]
 
 
 def test_eight_thousand_by_two_thousand(grey):
@@ -324,6 +348,8 @@ def test_an_engine_that_is_not_installed(monkeypatch):
         ({"threads": 0}, OptionError, "threads"),
         ({"tile": 5}, OptionError, "too small"),
         ({"overlap": 0.95}, OptionError, "overlap"),
+        ({"overlap": 0.5}, OptionError, "without tiles"),
+        ({"overlap": 0.5, "tile": 0}, OptionError, "without tiles"),
         ({"px_per_mm": -1}, OptionError, "px_per_mm"),
         ({"batch_size": 0}, OptionError, "batch_size"),
         ({"decision": Decision(review=2, reject=1)}, DecisionError, "above"),

@@ -40,11 +40,14 @@ def decide(
       - review if count > 3 in zone edge
       - ignore if area_px < 5
 
+    A rule in a zone holds for regions that touch it, an ignore rule only for those that lie inside it.
+
     Options override the file; everything else stays as it was. Where the bundle decides for several products, all
     their decisions are changed, or only that of --product. --json writes the decision in force.
     """
     from blemish.inspection.bundle import open_bundle, set_decisions, write_bundle
-    from blemish.inspection.decide import check_decision, load_decision, update_decision
+    from blemish.inspection.decide import load_decision, update_decision
+    from blemish.inspection.decision_check import check_bundle_decision
     from blemish.inspection.inspector import select_product
 
     opened = open_bundle(bundle)
@@ -67,7 +70,7 @@ def decide(
             own["review"] = reject  # it must not be above the reject threshold
             messages.print(f"the review threshold follows down to {reject:g}")
         decision = update_decision(decision, own, "options")
-        check_decision(decision, [*manifest.classes, "defect"])
+        check_bundle_decision(decision, manifest)
         return decision
 
     new = set_decisions(manifest, changed, product)
@@ -116,7 +119,7 @@ def _show(decision: "Decision", screen: Console) -> None:
 
 def _warn_if_unscaled(decision: "Decision", manifest: "Manifest") -> None:
     from blemish.errors import DecisionError
-    from blemish.inspection.decide import check_decision
+    from blemish.inspection.decision_check import check_decision
 
     if manifest.scale is None:
         try:

@@ -172,6 +172,8 @@ def inspect(
         batch_size=batch,
         product=product,
     )
+    for note in inspector.notes:
+        warn(note)
     if inspector.manifest.template and template is None:
         raise OptionError("this bundle compares each image with a reference image; name it with --template FILE")
     names = OutputNames()

@@ -36,6 +36,12 @@ def inspect_on_ray(
     with needs_extra("ray"):
         from blemish.inspection.distributed.run import Workforce, inspect_distributed
 
+    from blemish.inspection.bundle import open_bundle
+    from blemish.inspection.inspector import change_manifest
+
+    changes = {name: inspector[name] for name in ("decision", "tile", "overlap", "px_per_mm", "product")}
+    for note in change_manifest(open_bundle(bundle).manifest, **changes)[1]:
+        warn(note)
     lines = (line.rstrip("\r\n") for line in sys.stdin)
     with progress_bar() as progress:
         task = progress.add_task("inspecting", total=None)

@@ -40,13 +40,13 @@ def views(
     from blemish.dataset.read import read_dataset
     from blemish.evaluation.parts import evaluate_parts, group_parts
     from blemish.inspection.inspector import Inspector
-    from blemish.inspection.views import check_fusion_rules
+    from blemish.inspection.views import check_bundle_fusion_rules
 
     rules = rule or []
-    check_fusion_rules(rules)
     inspectors = {name: Inspector.open(path, engine=engine, threads=threads) for name, path in map(_split_view, view)}
     if len(inspectors) != len(view):
         raise OptionError("a view is given twice; give each one bundle")
+    check_bundle_fusion_rules(rules, [inspector.manifest for inspector in inspectors.values()])
     dataset = read_dataset(data, format_, root)
     if split is not None or any(sample.split is not None for sample in dataset.samples):
         dataset = dataset.split(split or "test")

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from blemish.errors import BundleError
 from blemish.files import validate, write_atomic
-from blemish.inspection.manifest import SCHEMA_VERSION, Decision, Manifest, ProductDecision
+from blemish.inspection.manifest import SCHEMA_VERSION, Calibration, Decision, Manifest, ProductDecision
 
 SUFFIX = ".blemish"
 GRAPH, MANIFEST = "graph.onnx", "manifest.json"
@@ -101,6 +101,18 @@ def set_decisions(manifest: Manifest, change: Callable[[Decision], Decision], pr
     if product is None:
         manifest = set_decision(manifest, change(manifest.decision))
     return manifest.model_copy(update={"products": products})
+
+
+def warn_calibrations(manifest: Manifest, text: str) -> Manifest:
+    """The manifest with a warning at its calibration and those of its products, where there are any."""
+
+    def warned(calibration: Calibration | None) -> Calibration | None:
+        return None if calibration is None else calibration.with_warning(text)
+
+    products = {
+        name: own.model_copy(update={"calibration": warned(own.calibration)}) for name, own in manifest.products.items()
+    }
+    return manifest.model_copy(update={"calibration": warned(manifest.calibration), "products": products})
 
 
 def set_decision(manifest: Manifest, decision: Decision) -> Manifest:

@@ -1,18 +1,22 @@
 """Turn scores and regions into a verdict, by thresholds and rules that are data next to the graph.
 
 The verdict is the worst that thresholds and rules ask for. A score at or above `reject` rejects, at or above `review`
-asks for review. A class's own threshold replaces `reject` for the score of that class. Where `ignore` rules have
-dropped every region of an image that had some, the image passes.
+asks for review. A class's own threshold replaces `reject` for the score of that class. `ignore` rules drop regions and
+their share of the score before that; all other thresholds and rules hold as if those regions were not there.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blemish.errors import DecisionError, unknown
+import numpy as np
+
+from blemish.arrays import Flags
+from blemish.errors import DecisionError
 from blemish.files import load_yaml, validate
-from blemish.geometry import polygon_contains
+from blemish.geometry import polygon_mask
+from blemish.inspection.decision_check import check_decision
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Reason, ReasonKind, Region, Verdict
 from blemish.inspection.rule_parser import parse_rule
@@ -35,58 +39,88 @@ def decide(
     decision: Decision,
     class_scores: dict[str, float] | None = None,
 ) -> DecisionResult:
-    """The verdict on an image, and the reasons for it.
+    """The verdict on an image of which only score and regions are known, and the reasons for it.
 
     `label` is the class of the worst finding; `class_scores` holds the scores of defect classes where the graph gives
-    them.
+    them. The score is that of the strongest region: where that is ignored, the strongest one that is left counts.
     """
-    rules = [parse_rule(text) for text in decision.rules]
-    kept = _drop_ignored(regions, rules, decision)
-    if regions and not kept and not math.isnan(score):
-        ignored = Reason(ReasonKind.IGNORED, Verdict.PASS, value=float(len(regions)))
-        return DecisionResult(Verdict.PASS, [ignored], [])
-    reasons = _threshold_reasons(score, label, kept, decision, class_scores)
+    kept, ignored = drop_ignored(regions, decision)
+    if ignored and not math.isnan(score):
+        peak, rest = (max((region.score for region in own), default=0.0) for own in (regions, kept))
+        score, class_scores = reduce_score(score, peak, rest, ignored, class_scores)
+    return decide_kept(score, label, kept, decision, class_scores, ignored=len(ignored))
+
+
+def decide_kept(
+    score: float,
+    label: str,
+    kept: list[Region],
+    decision: Decision,
+    class_scores: dict[str, float] | None = None,
+    class_peaks: dict[str, float] | None = None,
+    *,
+    ignored: int = 0,
+    has_regions: bool = True,
+) -> DecisionResult:
+    """The verdict on an image without its `ignored` regions, which have no share in its scores.
+
+    `class_scores` are the scores of defect classes; `class_peaks` those where the image's score is the largest of them.
+    Without `has_regions`, images never have any: then rules about them decide nothing.
+    """
+    rules = [rule for rule in map(parse_rule, decision.rules) if rule.action != "ignore"]
+    reasons = _threshold_reasons(score, label, kept, decision, class_scores, class_peaks)
     reasons += [
         Reason(ReasonKind.RULE, Verdict(rule.action), rule=rule.text)
         for rule in rules
-        if rule.action != "ignore" and rule.holds(_in_zone(kept, rule, decision))
+        if rule.holds(_in_zone(kept, rule, decision))
     ]
-    if not reasons and not has_thresholds(decision) and all(rule.action == "ignore" for rule in rules):
+    if not reasons and not has_thresholds(decision) and not (has_regions and rules):
         reasons = [Reason(ReasonKind.NO_THRESHOLD, Verdict.REVIEW)]
+    if not reasons and ignored and not kept:
+        reasons = [Reason(ReasonKind.IGNORED, Verdict.PASS, value=float(ignored))]
     worst = max((reason.verdict for reason in reasons), key=_SEVERITY.__getitem__, default=Verdict.PASS)
     return DecisionResult(worst, [reason for reason in reasons if reason.verdict == worst], kept)
 
 
-def has_thresholds(decision: Decision) -> bool:
-    return decision.review is not None or decision.reject is not None or bool(decision.class_thresholds)
+def drop_ignored(regions: Sequence[Region], decision: Decision) -> tuple[list[Region], list[Region]]:
+    """The regions that no rule ignores, and those that one does."""
+    kept, ignored = list(regions), []
+    for rule in map(parse_rule, decision.rules):
+        if rule.action == "ignore":
+            candidates = _in_zone(kept, rule, decision)
+            dropped = {id(region) for region in candidates if rule.matches(region, candidates)}
+            ignored += [region for region in kept if id(region) in dropped]
+            kept = [region for region in kept if id(region) not in dropped]
+    return kept, ignored
 
 
-def check_decision(decision: Decision, classes: Iterable[str] | None = None, scaled: bool = True) -> None:
-    """Raise DecisionError for every mistake that can be found before an image is seen.
+def reduce_score(
+    score: float, peak: float, rest: float, ignored: Sequence[Region], class_scores: dict[str, float] | None = None
+) -> tuple[float, dict[str, float] | None]:
+    """A score, and those of classes, without the share of ignored regions.
 
-    `classes` are the classes that may be named, None: any. Not `scaled`: measurements in mm are an error.
+    `peak` is the largest value with them, `rest` without: the score is at most that, or its share of a larger score.
+    Classes that are not ignored keep their scores.
     """
-    known = None if classes is None else list(classes)
-    for name in ("review", "reject", "map_low", "map_high"):
-        value = getattr(decision, name)
-        if value is not None and not math.isfinite(value):
-            raise DecisionError(f"{name} is {value}; give a number")
-    if decision.review is not None and decision.reject is not None and decision.review > decision.reject:
-        raise DecisionError(
-            f"the review threshold {decision.review:g} is above the reject threshold {decision.reject:g}; lower it"
-        )
-    if decision.map_low is not None and decision.map_high is not None and decision.map_low > decision.map_high:
-        raise DecisionError(f"map_low {decision.map_low:g} is above map_high {decision.map_high:g}; lower it")
-    for name, value in decision.class_thresholds.items():
-        if not math.isfinite(value):
-            raise DecisionError(f"the threshold of class {name} is {value}; give a number")
-        if known is not None and name not in known:
-            raise DecisionError(f"class_thresholds: {unknown('class', name, known)}")
-    for name, points in decision.zones.items():
-        if len(points) < 3:
-            raise DecisionError(f"zone '{name}' has {len(points)} points; a polygon takes three")
-    for text in decision.rules:
-        check_rule(parse_rule(text), decision.zones, known, scaled)
+    if rest >= peak:
+        return score, class_scores
+    reduced = min(score, rest * (score / peak if 0 < peak < score else 1.0))
+    if class_scores is None:
+        return reduced, None
+    names, share = {region.label for region in ignored}, reduced / score if score > 0 else 1.0
+    scores = {name: value * share if name in names else value for name, value in class_scores.items()}
+    others = [value for name, value in scores.items() if name not in names]
+    return min(score, max([reduced, *others])), scores
+
+
+def get_thresholds(decision: Decision) -> list[float]:
+    """All thresholds on scores."""
+    common = [value for value in (decision.review, decision.reject) if value is not None]
+    return [*common, *decision.class_thresholds.values()]
+
+
+def has_thresholds(decision: Decision) -> bool:
+    return bool(get_thresholds(decision))
 
 
 def load_decision(file: str | Path, base: Decision | None = None) -> Decision:
@@ -112,18 +146,13 @@ def update_decision(base: Decision, changes: dict[str, Any], where: str) -> Deci
     return decision
 
 
-def _drop_ignored(regions: Sequence[Region], rules: list[DecisionRule], decision: Decision) -> list[Region]:
-    kept = list(regions)
-    for rule in rules:
-        if rule.action == "ignore":
-            candidates = _in_zone(kept, rule, decision)
-            dropped = {id(region) for region in candidates if rule.matches(region, candidates)}
-            kept = [region for region in kept if id(region) not in dropped]
-    return kept
-
-
 def _threshold_reasons(
-    score: float, label: str, regions: list[Region], decision: Decision, class_scores: dict[str, float] | None
+    score: float,
+    label: str,
+    regions: list[Region],
+    decision: Decision,
+    class_scores: dict[str, float] | None,
+    class_peaks: dict[str, float] | None,
 ) -> list[Reason]:
     if math.isnan(score):
         return [Reason(ReasonKind.INVALID_SCORE, Verdict.REVIEW)]
@@ -131,7 +160,7 @@ def _threshold_reasons(
     if not own:
         return _reached(None, score, reject, review)
     if class_scores is None:
-        scores = {label: score}
+        scores = {label: score} if class_peaks is None else dict(class_peaks)
         for region in regions:
             scores[region.label] = max(region.score, scores.get(region.label, region.score))
         return [
@@ -154,15 +183,17 @@ def _reached(label: str | None, value: float, reject: float | None, review: floa
 
 
 def _in_zone(regions: Sequence[Region], rule: DecisionRule, decision: Decision) -> list[Region]:
+    """The regions that the rule is about: any that touches its zone, or, of one to ignore, that lies inside it."""
     if rule.zone is None:
         return list(regions)
     check_rule(rule, decision.zones)
     points = decision.zones[rule.zone]
-    return [region for region in regions if polygon_contains(points, *_centre(region))]
+    enough = np.all if rule.action == "ignore" else np.any
+    return [region for region in regions if enough(_pixels_in_zone(region, points))]
 
 
-def _centre(region: Region) -> tuple[float, float]:
-    if region.measurements is not None:  # a pixel's centre is a whole number there; zones are given at pixel edges
-        return region.measurements.centroid_x + 0.5, region.measurements.centroid_y + 0.5
+def _pixels_in_zone(region: Region, points: Sequence[tuple[float, float]]) -> Flags:
+    """Which pixels of a region's mask, or of its box where there is no mask, are in a polygon of the image."""
     x0, y0, x1, y1 = region.box
-    return (x0 + x1) / 2, (y0 + y1) / 2
+    inside = polygon_mask([(x - x0, y - y0) for x, y in points], y1 - y0, x1 - x0)
+    return inside.ravel() if region.mask is None else inside[region.mask]

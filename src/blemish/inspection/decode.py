@@ -30,11 +30,12 @@ import cv2
 import numpy as np
 
 from blemish.arrays import Boxes, Flags, FloatArray, FloatMap, Mask, PixelBox
+from blemish.dataset.sample import DEFECT
 from blemish.inspection.lazy_map import LazyMap
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.regions import regions_from_map, shift
 from blemish.inspection.result import Candidates, Region
-from blemish.inspection.stitching import ImagePrediction, defect_names, defect_probability
+from blemish.inspection.stitching import ImagePrediction, anomaly_label, defect_names, defect_probability
 
 DEFAULT_THRESHOLD = 0.5  # on probabilities, where the decision has none
 
@@ -47,6 +48,7 @@ class DecodedImage:
     heat: LazyMap | None = None  # (H, W) of the whole image
     class_scores: dict[str, float] | None = None  # of all classes
     defect_scores: dict[str, float] | None = None  # of the defect classes, where the score is not that of one of them
+    class_peaks: dict[str, float] | None = None  # of the defect classes, where the score is the largest of them
     candidates: Candidates | None = None  # boxes of any score
 
     @property
@@ -91,8 +93,7 @@ class _Context:
 
     @property
     def anomaly_label(self) -> str:
-        """The label of an anomaly: the defect class where there is only one."""
-        return self.defects[0] if len(self.defects) == 1 else "defect"
+        return anomaly_label(self.classes)
 
     def find_regions(self, values: FloatMap, label: str, valid: Mask | None, edge: float = 0.0) -> list[Region]:
         """Hysteresis on a map (h, w) by the decision's thresholds, among its valid pixels."""
@@ -133,7 +134,16 @@ def decode(
     candidates = None if boxes is None else boxes.candidates
     by_class = classes or (masks if scored is masks else None)
     defect_scores = None if by_class is None else by_class.defect_scores
-    return DecodedImage(score, named.label, located.regions, heat, named.class_scores, defect_scores, candidates)
+    return DecodedImage(
+        score,
+        named.label,
+        located.regions,
+        heat,
+        named.class_scores,
+        defect_scores,
+        scored.class_peaks if score == scored.score else None,
+        candidates,
+    )
 
 
 def _decode_anomaly(context: _Context) -> DecodedImage | None:
@@ -192,7 +202,8 @@ def _decode_masks(context: _Context) -> DecodedImage | None:
         if peak >= high:
             own = layer if likeliest is None else np.where(likeliest == index, layer, -np.inf)
             regions += context.find_regions(context.to_image_map(own), name, context.valid)
-    return DecodedImage(max(peaks), context.defects[int(np.argmax(peaks))], regions)
+    by_class = dict(zip(context.defects, peaks, strict=True))
+    return DecodedImage(max(peaks), context.defects[int(np.argmax(peaks))], regions, class_peaks=by_class)
 
 
 def _decode_exclusive_masks(context: _Context, scores: FloatMap) -> DecodedImage:
@@ -243,8 +254,7 @@ def _decode_boxes(context: _Context) -> DecodedImage | None:
         return None
     if context.valid is not None:
         boxes = boxes[_mostly_valid(boxes.corners, context.valid)]
-    names = dict(enumerate(context.defects))
-    labels = [names.get(int(number), "defect") for number in boxes.labels]
+    labels = [box_label(context.defects, int(number)) for number in boxes.labels]
     candidates = Candidates(boxes.corners, boxes.scores, labels, boxes.masks)
     if not len(boxes.scores):
         return DecodedImage(0.0, context.anomaly_label, candidates=candidates)
@@ -256,7 +266,13 @@ def _decode_boxes(context: _Context) -> DecodedImage | None:
     regions = [box_region(candidates, i, context.size) for i in order]
     regions = [region for region in regions if _cut_to_valid(region, context)]
     best = int(boxes.scores.argmax())
-    return DecodedImage(float(boxes.scores[best]), labels[best], regions, candidates=candidates)
+    peaks = {label: float(boxes.scores[np.array(labels) == label].max()) for label in sorted(set(labels))}
+    return DecodedImage(float(boxes.scores[best]), labels[best], regions, class_peaks=peaks, candidates=candidates)
+
+
+def box_label(defects: list[str], number: int) -> str:
+    """The label of a box by the number of its class among the defects."""
+    return defects[number] if 0 <= number < len(defects) else DEFECT
 
 
 def box_region(boxes: Candidates, index: int, size: tuple[int, int]) -> Region:

@@ -10,8 +10,9 @@ from blemish.arrays import FloatArray, Mask
 from blemish.dataset.sample import Sample
 from blemish.errors import OptionError
 from blemish.imaging.read import read_image
-from blemish.inspection.bundle import Bundle, open_bundle
-from blemish.inspection.decide import check_decision, load_decision
+from blemish.inspection.bundle import Bundle, open_bundle, warn_calibrations
+from blemish.inspection.decide import load_decision
+from blemish.inspection.decision_check import check_bundle_decision
 from blemish.inspection.engines import Engine
 from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_valid_mask
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
@@ -19,6 +20,7 @@ from blemish.inspection.pipeline import FailedInspection, Pipeline
 from blemish.inspection.refine import open_refiner
 from blemish.inspection.result import Inspection, Outputs
 from blemish.inspection.support_set import open_bundle_engine
+from blemish.inspection.uncertainty import unreliable_rules
 
 OnError = Literal["raise", "report"]
 
@@ -31,6 +33,7 @@ class Inspector:
         self.engine = engine
         self.manifest = manifest  # the bundle's, with what was changed on opening
         self.batch_size = batch_size
+        self.notes: list[str] = []  # what the user should know of what was changed on opening
         name = "openvino" if engine.name == "openvino" else "onnxruntime"
         refiner = open_refiner(bundle, name, engine.threads)
         self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle), refiner)
@@ -55,8 +58,8 @@ class Inspector:
         `device` is "cpu" (the default), "cuda", "cuda:1", "gpu", "npu", "dml" or "coreml", as the engine has it.
         `decision` (or a file of one), `tile` (side in px; 0 turns tiling off), `overlap` (share of a tile) and
         `px_per_mm` (or x and y) replace the bundle's own. In a bundle for several products, Samples name theirs; any
-        other image gets the decision of `product`, by default the common one. Raises BundleError, DecisionError,
-        OptionError or MissingExtraError.
+        other image gets the decision of `product`, by default the common one. `notes` of the inspector say what of this
+        makes results less sure. Raises BundleError, DecisionError, OptionError or MissingExtraError.
         """
         opened = open_bundle(bundle)
         manifest = opened.manifest
@@ -66,23 +69,14 @@ class Inspector:
                 f"bundle {opened.path} was compressed for {own}, and its thresholds hold there only; take --engine "
                 f"{own} (engine='{own}'), or compress the float32 bundle again with --engine {engine}"
             )
-        if product is not None:
-            manifest = select_product(manifest, product)
-        if isinstance(decision, str | Path):
-            decision = load_decision(decision, manifest.decision)
-        manifest = manifest.model_copy(
-            update={
-                "decision": decision or manifest.decision,
-                "products": manifest.products if decision is None else {},
-                "tiling": _tiling(manifest.tiling, tile, overlap),
-                "scale": manifest.scale if px_per_mm is None else _scale(px_per_mm),
-            }
+        manifest, notes = change_manifest(
+            manifest, decision=decision, tile=tile, overlap=overlap, px_per_mm=px_per_mm, product=product
         )
-        for one in (manifest.decision, *(own.decision for own in manifest.products.values())):
-            check_decision(one, [*manifest.classes, "defect"], manifest.scale is not None)
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, not {batch_size}")
-        return cls(opened, open_bundle_engine(opened, engine, threads, device), manifest, batch_size)
+        inspector = cls(opened, open_bundle_engine(opened, engine, threads, device), manifest, batch_size)
+        inspector.notes = notes
+        return inspector
 
     @overload  # a str is an iterable too, but one image
     def inspect(  # type: ignore[overload-overlap]
@@ -179,6 +173,47 @@ class Inspector:
             yield result
 
 
+def change_manifest(
+    manifest: Manifest,
+    *,
+    decision: Decision | str | Path | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
+    px_per_mm: float | tuple[float, float] | None = None,
+    product: str | None = None,
+) -> tuple[Manifest, list[str]]:
+    """A bundle's manifest with what an inspection changes, as for `Inspector.open`, and notes on it for the user.
+
+    Other tiles than the bundle's are also a warning of its calibrations. Raises DecisionError or OptionError.
+    """
+    if product is not None:
+        manifest = select_product(manifest, product)
+    if isinstance(decision, str | Path):
+        decision = load_decision(decision, manifest.decision)
+    tiling, before = _tiling(manifest.tiling, tile, overlap), manifest.tiling
+    manifest = manifest.model_copy(
+        update={
+            "decision": decision or manifest.decision,
+            "products": manifest.products if decision is None else {},
+            "tiling": tiling,
+            "scale": manifest.scale if px_per_mm is None else _scale(px_per_mm),
+        }
+    )
+    for one in (manifest.decision, *(own.decision for own in manifest.products.values())):
+        check_bundle_decision(one, manifest, manifest.scale is not None)
+    notes = [] if decision is None else unreliable_rules(decision, manifest)
+    if tiling != before:
+        note = f"the thresholds were not calibrated for {_describe(tiling)}, but for {_describe(before)}"
+        manifest, notes = warn_calibrations(manifest, note), [note, *notes]
+    return manifest, notes
+
+
+def _describe(tiling: Tiling | None) -> str:
+    if tiling is None:
+        return "images without tiles"
+    return f"tiles of {tiling.width}×{tiling.height} px with an overlap of {tiling.overlap:g}"
+
+
 def select_product(manifest: Manifest, product: str) -> Manifest:
     """The manifest with one product's decision for all images; OptionError where the product has none."""
     if product not in manifest.products:
@@ -192,6 +227,8 @@ def select_product(manifest: Manifest, product: str) -> Manifest:
 def _tiling(current: Tiling | None, tile: int | None, overlap: float | None) -> Tiling | None:
     if overlap is not None and not 0 <= overlap < 0.9:
         raise OptionError(f"overlap is a share of a tile from 0 to below 0.9, not {overlap:g}")
+    if overlap is not None and (tile == 0 or (tile is None and current is None)):
+        raise OptionError("an overlap has no effect without tiles; give their size too (--tile), or leave it out")
     if tile == 0:
         return None
     if tile is not None:

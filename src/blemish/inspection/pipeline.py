@@ -23,13 +23,15 @@ from blemish.arrays import FloatArray, Image, Mask
 from blemish.dataset.sample import GOOD
 from blemish.errors import BlemishError, BundleError, ImageError
 from blemish.imaging.prepare import prepare
-from blemish.inspection.decide import decide, has_thresholds
+from blemish.inspection.decide import decide_kept, drop_ignored, has_thresholds
+from blemish.inspection.decision_check import gives_regions
 from blemish.inspection.decode import DecodedImage, decode
 from blemish.inspection.engines import Engine
 from blemish.inspection.image_job import ImageInput, ImageJob, ReferenceInput, image_name, load_job
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.measure import measure
 from blemish.inspection.refine import Refiner
+from blemish.inspection.remainder import ScoredImage
 from blemish.inspection.result import Inspection, Outputs, Region, Verdict
 from blemish.inspection.uncertainty import with_uncertainty
 
@@ -168,14 +170,26 @@ class Pipeline:
         """Stitch, decode, refine, measure and decide, after the network has run on all tiles."""
         begin = time.perf_counter()
         decision = self.get_decision(job.product)
-        decoded = decode(job.stitcher.finish(), self.manifest, decision, job.size, job.valid)
+        prediction = job.stitcher.finish()
+        decoded = decode(prediction, self.manifest, decision, job.size, job.valid)
         if self.refiner is not None and decoded.regions and decoded.heat is not None:
             regions = self.refiner.refine(decoded.regions, job.image, decoded.heat.values, job.valid)
             decoded.regions = [region for region in regions if region.area >= decision.min_area_px]
         for region in decoded.regions:
             self._measure(region, job.image)
-        verdict, reasons, regions = decide(
-            decoded.score, decoded.label, decoded.regions, decision, decoded.defect_scores
+        kept, ignored = drop_ignored(decoded.regions, decision)
+        if ignored:
+            scored = ScoredImage(prediction, self.manifest, decision, job.size, job.valid, decoded)
+            decoded = scored.without(ignored, kept)
+        verdict, reasons, regions = decide_kept(
+            decoded.score,
+            decoded.label,
+            kept,
+            decision,
+            decoded.defect_scores,
+            decoded.class_peaks,
+            ignored=len(ignored),
+            has_regions=gives_regions(self.manifest, decision),
         )
         if job.misfit is not None:  # the score means nothing
             verdict, reasons = Verdict.REVIEW, [job.misfit]

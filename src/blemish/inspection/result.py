@@ -211,7 +211,7 @@ class Inspection(_ByValue):
 
     verdict: Verdict
     label: str
-    score: float  # raw score that the verdict is based on; higher is worse
+    score: float  # raw score that the verdict is based on, without what rules ignore; higher is worse
     regions: list[Region]
     size: tuple[int, int]  # height, width of the image
     heat_map: _MapOnDemand = _MapOnDemand()  # (H, W) or None, raw; the image's own size, made when it is first read

@@ -2,8 +2,9 @@
 
 A rule holds when the whole condition is true for at least one region; a class before a measurement selects regions of
 that class, also after `not`, which only inverts comparisons. `count`, `sum`, `max`, `min` and `mean` aggregate over all
-regions (a comparison with the max, min or mean of no region is false). `in zone NAME` limits the rule to regions whose
-centroid is in that zone. `ignore` drops the regions that it matches, before all other rules.
+regions (a comparison with the max, min or mean of no region is false). `in zone NAME` limits the rule to regions
+that touch that zone, with at least one pixel, and an `ignore` rule to regions that lie inside it with all their pixels.
+`ignore` drops the regions that it matches, before all other rules.
 """
 
 import math
@@ -25,7 +26,17 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
+_MIRRORED = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "==": "==", "!=": "!="}
 _OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">", "==": "!=", "!=": "=="}
+# Smallest and largest value of a measurement; of all others, 0 and no limit.
+_RANGES = {
+    "score": (-math.inf, math.inf),
+    "centroid_x": (-math.inf, math.inf),
+    "centroid_y": (-math.inf, math.inf),
+    "orientation_deg": (-90.0, 90.0),
+    "circularity": (0.0, 1.0),
+    "contrast": (-1.0, 1.0),
+}
 AGGREGATES: dict[str, Callable[[list[float]], float]] = {
     "sum": math.fsum,
     "max": max,
@@ -46,6 +57,12 @@ class Operand:
     @property
     def is_per_region(self) -> bool:
         return self.number is None and self.aggregate is None
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value that a measurement or an aggregate may have."""
+        low, high = _RANGES.get(self.name, (0.0, math.inf))
+        return (low, high) if self.aggregate != "sum" else (low if low >= 0 else -math.inf, math.inf)
 
     def evaluate(self, region: Region | None, regions: Sequence[Region]) -> float | None:
         """The value for a region; None for a region of another class, or an aggregate of no region."""
@@ -75,6 +92,16 @@ class Comparison:
     def values(self) -> list[Operand]:
         return [self.left, self.right]
 
+    def comparisons(self) -> list["Comparison"]:
+        return [self]
+
+    def limits(self) -> list[tuple[Operand, str, float]]:
+        """The operand that is compared with a number, the sign as read from it, and the number."""
+        pairs = ((self.left, self.sign, self.right), (self.right, _MIRRORED[self.sign], self.left))
+        return [
+            (own, sign, other.number) for own, sign, other in pairs if own.number is None and other.number is not None
+        ]
+
     def negated(self) -> "Condition":
         return Comparison(self.left, _OPPOSITE[self.sign], self.right)
 
@@ -89,6 +116,9 @@ class Combination:
 
     def values(self) -> list[Operand]:
         return [value for term in self.terms for value in term.values()]
+
+    def comparisons(self) -> list[Comparison]:
+        return [comparison for term in self.terms for comparison in term.comparisons()]
 
     def negated(self) -> "Condition":
         return Combination("or" if self.word == "and" else "and", tuple(term.negated() for term in self.terms))
@@ -127,7 +157,7 @@ def get_measurement(region: Region, name: str) -> float:
 def check_rule(
     rule: DecisionRule, zones: Collection[str], classes: Collection[str] | None = None, scaled: bool = True
 ) -> None:
-    """Raise DecisionError for an unknown zone or class, or for mm without a scale."""
+    """Raise DecisionError for an unknown zone or class, a limit that nothing can reach, or for mm without a scale."""
     if rule.zone is not None and rule.zone not in zones:
         raise DecisionError(f"rule '{rule.text}': {unknown('zone', rule.zone, zones)}")
     for value in rule.condition.values():
@@ -135,3 +165,17 @@ def check_rule(
             raise DecisionError(f"rule '{rule.text}': {unknown('class', value.label, classes)}")
         if not scaled and value.name.endswith(("_mm", "_mm2")):
             raise DecisionError(f"rule '{rule.text}' is in mm, and the scale is unknown; give px_per_mm")
+    for comparison in rule.condition.comparisons():
+        for operand, sign, limit in comparison.limits():
+            if not _is_possible(operand, sign, limit):
+                low, high = operand.range
+                name = operand.name or "count"
+                raise DecisionError(
+                    f"rule '{rule.text}': {name} {sign} {limit:g} can never be; it lies from {low:g} to {high:g}"
+                )
+
+
+def _is_possible(operand: Operand, sign: str, limit: float) -> bool:
+    """Whether the limit is a value that the operand may have, and not one that it cannot pass."""
+    low, high = operand.range
+    return math.isfinite(limit) and low <= limit <= high and (sign, limit) not in ((">", high), ("<", low))

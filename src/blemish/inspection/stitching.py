@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from blemish.arrays import Boxes, FloatArray, FloatMap, Image, PixelBox
-from blemish.dataset.sample import GOOD
+from blemish.dataset.sample import DEFECT, GOOD
 from blemish.imaging.prepare import fit_transform, map_to_image
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.imaging.tiling import MapStitcher, tile_boxes
@@ -207,6 +207,12 @@ def defect_indices(classes: Sequence[str]) -> list[int]:
 
 def defect_names(classes: Sequence[str]) -> list[str]:
     return [name for name in classes if name != GOOD]
+
+
+def anomaly_label(classes: Sequence[str]) -> str:
+    """The label of an anomaly: the defect class where there is only one."""
+    defects = defect_names(classes)
+    return defects[0] if len(defects) == 1 else DEFECT
 
 
 def defect_probability(class_scores: FloatArray, classes: Sequence[str]) -> float:

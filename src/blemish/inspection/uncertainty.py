@@ -14,7 +14,7 @@ of.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import pairwise
 
@@ -24,7 +24,7 @@ from blemish.arrays import Scores
 from blemish.inspection.manifest import Decision, Manifest, MeasurementUncertainty, Scale, SizeClassError
 from blemish.inspection.result import Measurements
 from blemish.inspection.rule_parser import parse_rule
-from blemish.inspection.rules import Comparison, Condition, DecisionRule, Operand
+from blemish.inspection.rules import DecisionRule, Operand
 
 CONFIDENCE = 0.9
 MAX_RELATIVE_UNCERTAINTY = 0.5  # of a reliable value
@@ -137,18 +137,10 @@ def _relative(errors: dict[str, list[SizeClassError]], quantity: str, value: flo
 
 def _measured_operands(rule: DecisionRule) -> Iterator[tuple[Operand, float | None]]:
     """The operands of a rule that are measurements with an uncertainty, and the numbers they are compared with."""
-    for comparison in _comparisons(rule.condition):
+    for comparison in rule.condition.comparisons():
         for own, other in ((comparison.left, comparison.right), (comparison.right, comparison.left)):
             if own.number is None and f"{own.name}{_SUFFIX}" in UNCERTAINTIES:
                 yield own, None if own.aggregate in ("sum", "mean") else other.number
-
-
-def _comparisons(condition: Condition) -> Iterator[Comparison]:
-    terms: Sequence[Condition] = () if isinstance(condition, Comparison) else condition.terms
-    if isinstance(condition, Comparison):
-        yield condition
-    for term in terms:
-        yield from _comparisons(term)
 
 
 def _doubt(operand: Operand, limit: float | None, manifest: Manifest) -> str | None:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from blemish.errors import DecisionError
-from blemish.inspection.decide import check_decision, decide
-from blemish.inspection.manifest import Decision
+from blemish.inspection.decide import decide
+from blemish.inspection.decision_check import check_decision, gives_regions, region_labels
+from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.result import Inspection, Reason, ReasonKind, Region, Verdict
 from blemish.inspection.rule_parser import parse_rule
 
@@ -24,6 +25,18 @@ def check_fusion_rules(rules: Sequence[str], classes: Sequence[str] | None = Non
     for text in rules:
         if parse_rule(text).action == "ignore":
             raise DecisionError(f"rule over views '{text}': regions are ignored by the rules of their own view")
+
+
+def check_bundle_fusion_rules(rules: Sequence[str], views: Sequence[Manifest]) -> None:
+    """The same for views of these bundles, each with the decision and scale in force.
+
+    Rules may name the labels that regions of some view may have, and mm where all views have a scale.
+    """
+    sources = [own for own in views if gives_regions(own, own.decision)]
+    labels = {label for own in sources for label in region_labels(own)}
+    check_fusion_rules(rules, sorted(labels), all(own.scale is not None for own in views))
+    if rules and not sources:
+        raise DecisionError(f"rule over views '{rules[0]}' is about regions, and no view gives any; remove the rule")
 
 
 def fuse_views(

@@ -13,12 +13,12 @@ from blemish.errors import BundleError, DataError
 from blemish.files import file_sha256
 from blemish.imaging.roi import Roi
 from blemish.inspection.bundle import SUFFIX, open_bundle, set_decision
-from blemish.inspection.decide import check_decision
+from blemish.inspection.decision_check import check_bundle_decision
 from blemish.inspection.engines import Engine
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Manifest, Scale
 from blemish.inspection.support_set import open_bundle_engine
-from blemish.inspection.views import check_fusion_rules
+from blemish.inspection.views import check_bundle_fusion_rules
 from blemish.station.cameras.settings import CameraSettings
 from blemish.station.database import RECIPES, Database, mark_changed
 from blemish.station.engine_proof import EngineProof, find_proof
@@ -110,7 +110,9 @@ def make_recipe(
             "does not have; use it with blemish inspect --template, or choose a method that needs none"
         )
     decision = decision or manifest.decision
-    check_decision(decision, [*manifest.classes, "defect"], (scale or manifest.scale) is not None)
+    own = {"decision": decision, "scale": scale or manifest.scale}
+    manifest = manifest.model_copy(update=own)  # as the recipe inspects
+    check_bundle_decision(decision, manifest, manifest.scale is not None)
     if views is not None:
         _check_views(session, views, manifest)
     strange = sorted(set(cameras or {}) - set([""] if views is None else views.names))
@@ -138,7 +140,7 @@ def make_recipe(
 def _check_views(session: Session, views: RecipeViews, first: Manifest) -> None:
     """Raises DataError for a bundle that is not here, DecisionError for decisions and rules that do not fit."""
     views.check()
-    classes, scaled = {*first.classes, "defect"}, first.scale is not None
+    manifests = [first]
     for name, view in views.others.items():
         row = session.scalar(select(BundleRow).where(BundleRow.sha256 == view.bundle))
         if row is None:
@@ -146,11 +148,10 @@ def _check_views(session: Session, views: RecipeViews, first: Manifest) -> None:
         manifest = Manifest.model_validate(row.manifest)
         if manifest.template:
             raise BundleError(f"the bundle of view '{name}' needs a reference image, which a station does not have")
-        own = [*manifest.classes, "defect"]
-        view_scaled = (view.scale or manifest.scale) is not None
-        check_decision(view.decision or manifest.decision, own, view_scaled)
-        classes, scaled = classes | set(own), scaled and view_scaled
-    check_fusion_rules(views.rules, sorted(classes), scaled)
+        decision, scale = view.decision or manifest.decision, view.scale or manifest.scale
+        check_bundle_decision(decision, manifest, scale is not None)
+        manifests.append(manifest.model_copy(update={"decision": decision, "scale": scale}))
+    check_bundle_fusion_rules(views.rules, manifests)
 
 
 def revise_decision(session: Session, recipe: RecipeRow, decision: Decision, user: str, comment: str) -> RecipeRow:

@@ -126,6 +126,8 @@ def test_bundles_are_verified_before_they_are_opened(client: TestClient, station
         ({"decision": {"class_thresholds": {"c": 1}}}, 422),
         ({"decision": {"zones": {"z": [[math.nan, 0], [1, 1], [0, 1]]}}}, 422),
         ({"decision": {"rules": ["reject if"]}}, 422),
+        ({"decision": {"rules": ["reject if area_px > 5"]}}, 422),  # without map_high there are no regions
+        ({"decision": {"map_high": 0.5, "rules": ["reject if good.area_px > 5"]}}, 422),
         ({"scale": {"x": math.inf, "y": 1}}, 422),
         ({"roi": {"image_height": 64, "image_width": 64, "polygon": [[1e999, 0]]}}, 422),
         ({"note": "\0"}, 422),

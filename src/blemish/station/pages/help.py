@@ -24,6 +24,7 @@ HELP = {
     ),
     "/rules": (
         "Zones and areas are drawn on a stored picture of a part; rules name zones, classes and measurements.",
+        "A rule in a zone is about all regions that touch it; one to ignore, only about those inside it.",
         "The effect of rules, zones and thresholds on recorded parts is shown below, escapes first.",
         "Another inspected area is checked on the golden set when the recipe is activated.",
     ),

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blemish.dataset.sample import DEFECT, GOOD
 from blemish.errors import BlemishError, DataError
 from blemish.files import first_problem
 from blemish.imaging.roi import Roi
-from blemish.inspection.decide import check_decision
+from blemish.inspection.decision_check import check_bundle_decision, region_labels, scored_labels
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.rules import MEASUREMENTS
 from blemish.station.auth import User
@@ -163,7 +162,7 @@ class RulesPage:
 
     def _thresholds(self) -> None:
         t, own = self.page.t, self.change.decision.class_thresholds
-        names = [name for name in dict.fromkeys([*self.manifest.classes, DEFECT]) if name != GOOD]
+        names = scored_labels(self.manifest)
         with panel(t("Thresholds of single classes")):
             hint(t("Empty: the reject threshold holds for this class too."))
             with div("bar"):
@@ -189,7 +188,7 @@ class RulesPage:
         values: dict[str, Any] = {
             "action": "reject", "label": "", "name": "length_px", "sign": ">", "number": 10, "zone": "",
         }  # fmt: skip
-        classes = {"": t("any class"), **{name: t(name) for name in self.manifest.classes if name != GOOD}}
+        classes = {"": t("any class"), **{name: t(name) for name in region_labels(self.manifest)}}
         zones = {"": t("everywhere"), **{area.name: area.name for area in self.areas if area.kind == "zone"}}
         scaled = recipe_scale(self.recipe) is not None
         names = [name for name in MEASUREMENTS if scaled or "mm" not in name]
@@ -275,7 +274,7 @@ class RulesPage:
         try:
             changes = {"zones": zones, "rules": self.texts, "class_thresholds": thresholds}
             decision = Decision.model_validate({**change.decision.model_dump(), **changes})
-            check_decision(decision, [*self.manifest.classes, DEFECT], recipe_scale(self.recipe) is not None)
+            check_bundle_decision(decision, self.manifest, recipe_scale(self.recipe) is not None)
             change.roi = self._edited_roi()
         except BlemishError as error:
             self.problem(self.page.error(error))
