@@ -132,7 +132,62 @@ def test_under_a_fixed_camera_only_identical_files_are_joined(tmp_path, caplog):
     by_name = {s.image.name: s.split for s in done.samples}
     assert by_name["00.png"] == by_name["30.png"]
     assert sum("as under a fixed camera" in line for line in caplog.messages) == 2
-    assert any("identical files, such as" in line and "00.png and" in line for line in caplog.messages)
+    assert any("2 images are identical, such as" in line and "00.png and" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_copies_in_any_orientation_are_on_one_side(tmp_path, quarters, mirrored):
+    images = {}
+    for i in range(16):
+        image = surface(i)[:, :32]  # not square
+        turned = np.rot90(image[:, ::-1] if mirrored else image, quarters)
+        images |= {f"{i:02}a.png": image, f"{i:02}b.png": nearly(turned, 95)}
+    done = ensure_splits(dataset_of(tmp_path / "d", images), need_defects_in_training=True)
+    found = sides(done, lambda s: s.image.stem[:2])
+    assert len(found) == 16
+    assert all(len(own) == 1 for own in found.values())
+
+
+@pytest.mark.parametrize("count", [4, 30])
+def test_equal_pixels_are_on_one_side_however_few_or_alike_the_images_are(tmp_path, count):
+    """The same pixels in two compressions; of the many, all are of one camera position."""
+    dataset = dataset_of(tmp_path / "d", {f"{i:02}a.png": surface(i if count == 4 else 0, 3 + i) for i in range(count)})
+    twins = []
+    for s in dataset.samples:
+        twins.append(replace(s, image=s.image.with_name(s.image.stem[:2] + "b.png")))
+        cv2.imwrite(str(twins[-1].image), cv2.imread(str(s.image)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        assert twins[-1].image.read_bytes() != s.image.read_bytes()
+    found = sides(ensure_splits(dataset.with_samples([*dataset.samples, *twins])), lambda s: s.image.stem[:2])
+    assert len(found) == count
+    assert all(len(own) == 1 for own in found.values())
+
+
+def test_shots_of_one_defect_stay_together_however_large_their_share_of_its_class(different, tmp_path):
+    shots = dataset_of(
+        tmp_path / "d", {f"{i % 2}{i:02}.png": surface(900 + i % 2, 1 + i / 10) for i in range(12)}, "crack"
+    )
+    done = ensure_splits(different.with_samples([*different.samples, *shots.samples]), need_defects_in_training=True)
+    found = sides(done.where(lambda s: s.label == "crack"), lambda s: s.image.stem[0])
+    assert [len(own) for own in found.values()] == [1, 1]
+
+
+def test_a_class_whose_images_are_all_alike_is_split_since_it_could_not_be_otherwise(different, tmp_path, caplog):
+    caplog.set_level("INFO", "blemish")
+    shots = dataset_of(tmp_path / "d", {f"{i:02}.png": surface(900, 1 + i / 10) for i in range(12)}, "crack")
+    done = ensure_splits(different.with_samples([*different.samples, *shots.samples]), need_defects_in_training=True)
+    assert {s.split for s in done.samples if s.label == "crack"} == {"train", "val", "test"}
+    assert "12 images are nearly the same" in caplog.text
+
+
+def test_what_is_not_looked_for_is_said(different, monkeypatch, caplog):
+    caplog.set_level("INFO", "blemish")
+    ensure_splits(different.with_samples(different.samples[:9]))
+    assert "not looked for among 9 images" in caplog.text
+    monkeypatch.setattr(duplicates, "MAX_NEAR_PAIRS", 3)
+    same = dataset_of(different.root / "same", {f"{i}.png": surface(i // 2, i % 2) for i in range(24)})
+    ensure_splits(same)
+    assert "more than 3 pairs of 24 images are alike" in caplog.text
 
 
 def test_in_a_large_set_near_duplicates_are_not_looked_for_and_that_is_said(different, monkeypatch, caplog):
