@@ -11,7 +11,7 @@ from blemish.dataset.duplicates import identical_files
 from blemish.dataset.fingerprint import LONG
 from blemish.dataset.info import measure_samples
 from blemish.dataset.sample import Dataset
-from blemish.dataset.split import check_given_splits, ensure_splits, hold_out_for_tuning
+from blemish.dataset.split import check_given_splits, describe_shared, ensure_splits, hold_out_for_tuning, shared_units
 from blemish.errors import DataError, ImageError
 from blemish.imaging.pixel_range import (
     PixelSpec,
@@ -136,13 +136,17 @@ def make_splits(
     """The same splits for all methods, with defects in training where they are needed or a method is trained on them.
 
     Where no image is good, methods that compare with templates also train on defective images. Raises DataError where
-    the data give the same images for training and validation, a warning where for other splits.
+    the data give the same images for training and validation, or one group several splits; a warning where other splits
+    share images, or defects that may be one are split.
     """
     dataset = check_given_splits(dataset, with_thresholds=val_share > 0)
     only_good = all(map(learns_from_good_only, methods)) and any(s.defective is False for s in dataset.samples)
-    return ensure_splits(
+    split = ensure_splits(
         dataset, seed=seed, val_share=val_share, need_defects_in_training=need_defects or not only_good
     )
+    for line in describe_shared(split.samples, shared_units(split.samples, logging.DEBUG), ("defects",)):
+        log.warning(line)
+    return split
 
 
 def check_trainable(
