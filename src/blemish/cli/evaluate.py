@@ -86,11 +86,12 @@ def read_subset(
     """The images of a split, by default the test images.
 
     Data without splits get those of the run that the bundle came from, so that no training image is evaluated; without
-    such a run all images are used.
+    such a run all images are used. Synthetic images are left out.
     """
     from blemish.dataset.read import read_dataset
+    from blemish.dataset.synthetic_samples import real_images
 
-    dataset = read_dataset(data, format, root, good, unlabelled)
+    dataset = real_images(read_dataset(data, format, root, good, unlabelled))
     if all(sample.split is None for sample in dataset.samples):
         dataset = _split_as_in_run(dataset, bundle)
         if split is None and all(sample.split is None for sample in dataset.samples):

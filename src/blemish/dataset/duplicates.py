@@ -287,7 +287,7 @@ def _signature(path: Path, modified: int | None) -> _Signature | None:
     except ImageError:  # reported where the image is needed
         return None
     flat = image[..., :1] if (image[:1] == image[:1, :, :1]).all() and (image == image[..., :1]).all() else image
-    pixels = (str(flat.dtype), flat.shape, hashlib.sha256(np.ascontiguousarray(flat)).digest())
+    pixels = (str(flat.dtype), flat.shape, hashlib.sha256(np.ascontiguousarray(flat).data).digest())
     grey = small_grey(image, _HASHED)
     hashes = np.stack([_hash_grey(np.ascontiguousarray(_turn(grey, k))) for k in range(ORIENTATIONS)])
     return _Signature(pixels, hashes, fine_structure(image))

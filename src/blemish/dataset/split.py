@@ -11,7 +11,7 @@ import numpy as np
 
 from blemish.dataset.duplicates import identical_images, join_duplicates, near_duplicates
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
-from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic
+from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic, trainable_synthetic
 from blemish.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -42,15 +42,13 @@ def ensure_splits(
     or of a duplicate, or else to training. Without any, groups are distributed, stratified by label within each
     product; where training needs good parts only, groups with a defect all go to test, unless that would take more than
     half of the good images with it. Duplicates count as a group, see `join_duplicates`. A missing validation set is cut
-    from training, never from test. Synthetic images go to training, and those that are made of an image held out are
-    left out.
+    from training, never from test. Synthetic images go to training; those that are made of an image held out, or are
+    given to another split, are left out, see `trainable_synthetic`.
     """
     real, synthetic = split_synthetic(dataset)
     if synthetic:
         real = ensure_splits(real, seed, val_share, test_share, need_defects_in_training)
-        held_out = real.where(lambda s: s.split != "train").samples
-        kept = exclude_sources(held_out, synthetic)
-        return real.with_samples([*real.samples, *(replace(s, split="train") for s in kept)])
+        return real.with_samples([*real.samples, *trainable_synthetic(real.samples, synthetic)])
     samples = dataset.samples
     splits = [s.split for s in samples]
     if any(splits):
@@ -86,7 +84,7 @@ def check_given_splits(dataset: Dataset, with_thresholds: bool = True) -> Datase
     shared = shared_units(samples) if len({s.split for s in samples} - {None}) > 1 else []
     across = [unit.members for unit in shared if unit.kind == "identical"]
     in_training = {i for own in across for i in own if any(samples[j].split == "train" for j in own)}
-    val = [i for i, s in enumerate(samples) if s.split == "val" and s.defective is not True]
+    val = [i for i, s in enumerate(samples) if s.split == "val" and s.defective is not True and s.sources is None]
     given_twice = [own for own in across if _same_file(samples[i] for i in own if samples[i].split in ("train", "val"))]
     if with_thresholds and (given_twice or (val and in_training.issuperset(val))):
         example = samples[given_twice[0][0] if given_twice else val[0]].image
@@ -212,7 +210,7 @@ def hold_out_for_tuning(dataset: Dataset, share: float, seed: int = 0, log_level
             for i in group.members:
                 samples[i] = replace(samples[i], split="tuning")
     tuning = [s for s in samples if s.split == "tuning"]
-    return dataset.with_samples([*samples, *exclude_sources(tuning, synthetic)])
+    return dataset.with_samples([*samples, *exclude_sources(tuning, synthetic, log_level)])
 
 
 def _same_file(samples: Iterable[Sample]) -> bool:

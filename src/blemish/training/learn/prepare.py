@@ -12,6 +12,7 @@ from blemish.dataset.fingerprint import LONG
 from blemish.dataset.info import measure_samples
 from blemish.dataset.sample import Dataset
 from blemish.dataset.split import check_given_splits, describe_shared, ensure_splits, hold_out_for_tuning, shared_units
+from blemish.dataset.synthetic_samples import check_any_real
 from blemish.errors import DataError, ImageError
 from blemish.imaging.pixel_range import (
     PixelSpec,
@@ -87,14 +88,10 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
     if crossed and len(dataset.split("val")):
         log.info(f"cross-fitting: the {len(dataset.split('val'))} validation images are trained on too")
         dataset = dataset.with_samples(
-            replace(s, split="train" if s.split == "val" else s.split) for s in dataset.samples
+            replace(s, split="train" if s.split == "val" and s.sources is None else s.split) for s in dataset.samples
         )
     split = make_splits(dataset, [kind], config.seed, 0.0 if crossed else VAL_SHARE)
     split = hold_out_for_tuning(split, TUNING_SHARE, config.seed)
-    if missing := sum(s.sources is not None for s in dataset.samples) - sum(
-        s.sources is not None for s in split.samples
-    ):
-        log.warning(f"{missing} synthetic images are left out: their source images are held out")
     if config.synthetic is not None:
         check_defect_spec(config.synthetic, split, kind)
     tiled, synthetic = config.tiling is not None, config.synthetic is not None
@@ -136,9 +133,10 @@ def make_splits(
     """The same splits for all methods, with defects in training where they are needed or a method is trained on them.
 
     Where no image is good, methods that compare with templates also train on defective images. Raises DataError where
-    the data give the same images for training and validation, or one group several splits; a warning where other splits
-    share images, or defects that may be one are split.
+    the data give the same images for training and validation, or one group several splits, or synthetic images alone; a
+    warning where other splits share images, or defects that may be one are split.
     """
+    check_any_real(dataset)
     dataset = check_given_splits(dataset, with_thresholds=val_share > 0)
     only_good = all(map(learns_from_good_only, methods)) and any(s.defective is False for s in dataset.samples)
     split = ensure_splits(
