@@ -60,7 +60,7 @@ class Fingerprint:
     defect_side: float | None
     small_defect_side: float | None
     defect_share: float | None  # of the image's area, the median
-    sizes_from_test: bool  # only test images have defects to measure
+    sizes_from_test: bool  # only test images have defects to measure, also by the split of the method that is advised
     alignment: float  # mean correlation of the structure of two images: 1 aligned, 0 unrelated
     kind: Literal["object", "texture"]
     near_duplicates: int  # pairs among the decoded images

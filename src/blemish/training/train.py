@@ -77,6 +77,9 @@ def train(
         advice = advise(dataset, seed=given.get("seed") or 0)
         method = advice.method
         log.info(f"method {method}: {advice.reason}")
+        for rule in advice.rules:
+            if rule.warns:
+                log.info(rule.reason)
         options = advised_options(advice, method, options or {})
         given = advised_settings(advice) | {key: value for key, value in given.items() if value is not None}
     config = make_config(data, dataset, method, options or {}, given)
