@@ -1,5 +1,6 @@
 """Splits by property: groups whole, given splits kept, classes in every split, the same whatever the order."""
 
+import shutil
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.dataset.sample import GOOD, Dataset, Sample
-from blemish.dataset.split import assign_folds, ensure_splits
+from blemish.dataset.split import assign_folds, ensure_splits, hold_out_for_tuning
+from blemish.dataset.synthetic_samples import real_images
+from blemish.errors import DataError
+from blemish.methods.catalogue import method_class
+from blemish.training.learn.prepare import make_splits
 
 labels = st.sampled_from([GOOD, GOOD, GOOD, "dent", "scratch", None])
 rows = st.lists(
@@ -106,12 +111,73 @@ def test_synthetic_images_are_for_training_only_and_contain_nothing_held_out(tab
     ]
     alone = ensure_splits(real, 1, need_defects_in_training=need)
     done = ensure_splits(real.with_samples([*drawn, *real.samples]), 1, need_defects_in_training=need)
-    if not any(s.split in (None, "train") for s in real.samples):
-        return  # no real training images
     assert [s for s in done.samples if s.sources is None] == list(alone.samples)
-    held = {s.image for s in alone.samples if s.split != "train"}
-    kept = [s for s in drawn if not held & set(s.sources)]
+    training = {s.image for s in alone.samples if s.split == "train"}
+    kept = [s for s in drawn if set(s.sources) <= training]  # sources that are no image of the data are not found
     assert [s for s in done.samples if s.sources is not None] == kept
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Forty different files, a third of them for training."""
+    samples = []
+    for i in range(40):
+        path = tmp_path / "data" / f"{i:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes([i]) * 50)
+        samples.append(Sample(path, (GOOD, "dent")[i % 2], ("train", "val", "test")[i % 3]))
+    return Dataset(tuple(samples), tmp_path / "data", "csv")
+
+
+def drawn_from(paths, split="train"):
+    return [Sample(Path(f"drawn{i:02}.png"), "dent", split, sources=(path,)) for i, path in enumerate(paths)]
+
+
+@pytest.mark.parametrize("named", ["as listed", "by a link", "as copies"])
+def test_sources_are_known_by_whatever_path(files, tmp_path, named):
+    folder = {"as listed": files.root, "by a link": tmp_path / "link", "as copies": tmp_path / "copies"}[named]
+    if named == "by a link":
+        folder.symlink_to(files.root)
+    elif named == "as copies":
+        shutil.copytree(files.root, folder)
+    drawn = drawn_from(folder / s.image.name for s in files.samples)
+    done = ensure_splits(files.with_samples([*files.samples, *drawn]))
+    kept = [s.image.stem for s in done.samples if s.sources]
+    assert kept == [f"drawn{i:02}" for i in range(0, 40, 3)]
+    tuned = hold_out_for_tuning(done, 0.3)
+    held = {s.image.name for s in tuned.split("tuning").samples}
+    assert held
+    kept = [s.sources[0].name for s in tuned.samples if s.sources]
+    assert sorted([*kept, *held]) == [f"{i:02}.png" for i in range(0, 40, 3)]
+
+
+def test_no_synthetic_image_is_held_out_and_each_that_is_left_out_is_said(files, caplog):
+    """Of sources in training, of those nowhere, of another file, of a part that is held out, and for other splits."""
+    real = [replace(s, group=f"part {i // 6 * 3 + i % 3}") for i, s in enumerate(files.samples)]
+    other = files.root.parent / "other.png"
+    other.write_bytes(b"other")
+    own = real[0].image
+    good = [*drawn_from([own, other]), *drawn_from([own], None)]
+    bad = [*drawn_from([files.root / "nowhere.png"] * 3), replace(drawn_from([other])[0], group="part 1")]
+    apart = [s for split in ("val", "test", "tuning") for s in drawn_from([own], split)]
+    done = ensure_splits(files.with_samples([*real, *good, *bad, *apart]))
+    assert [s for s in done.samples if s.sources] == [replace(s, split="train") for s in good]
+    lines = [line for line in caplog.messages if "synthetic images are left out" in line]
+    assert sorted(line[0] for line in lines) == ["1", "3", "3"]
+    assert any("nowhere.png" in line for line in lines)
+    test = files.with_samples([*(replace(s, split="test") for s in real), *drawn_from([s.image for s in real])])
+    assert ensure_splits(test).samples == tuple(replace(s, split="test") for s in real)
+
+
+def test_synthetic_images_alone_are_refused(files, caplog):
+    drawn = drawn_from([s.image for s in files.samples])
+    for refuse in (real_images, lambda data: make_splits(data, [method_class("unet")], 0, 0.2)):
+        with pytest.raises(DataError, match="all 40 images are synthetic"):
+            refuse(files.with_samples(drawn))
+    assert real_images(files) == files
+    assert caplog.messages == []
+    assert real_images(files.with_samples([*drawn, *files.samples])) == files
+    assert "40 synthetic images" in caplog.text
 
 
 def test_no_fold_holds_a_synthetic_image_or_what_one_shows():

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from blemish.dataset import duplicates
 from blemish.dataset.duplicates import identical_files, join_duplicates
+from blemish.dataset.fingerprint import fingerprint
 from blemish.dataset.sample import GOOD, Dataset, Sample
-from blemish.dataset.split import assign_folds, check_given_splits, ensure_splits
+from blemish.dataset.split import assign_folds, check_given_splits, describe_shared, ensure_splits, shared_units
 from blemish.errors import DataError
+from blemish.methods.catalogue import method_class
+from blemish.training.learn.prepare import make_splits
 from blemish.training.ship.cross_fit import make_folds
 
 SIDE = 48
@@ -132,7 +135,62 @@ def test_under_a_fixed_camera_only_identical_files_are_joined(tmp_path, caplog):
     by_name = {s.image.name: s.split for s in done.samples}
     assert by_name["00.png"] == by_name["30.png"]
     assert sum("as under a fixed camera" in line for line in caplog.messages) == 2
-    assert any("identical files, such as" in line and "00.png and" in line for line in caplog.messages)
+    assert any("2 images are identical, such as" in line and "00.png and" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_copies_in_any_orientation_are_on_one_side(tmp_path, quarters, mirrored):
+    images = {}
+    for i in range(16):
+        image = surface(i)[:, :32]  # not square
+        turned = np.rot90(image[:, ::-1] if mirrored else image, quarters)
+        images |= {f"{i:02}a.png": image, f"{i:02}b.png": nearly(turned, 95)}
+    done = ensure_splits(dataset_of(tmp_path / "d", images), need_defects_in_training=True)
+    found = sides(done, lambda s: s.image.stem[:2])
+    assert len(found) == 16
+    assert all(len(own) == 1 for own in found.values())
+
+
+@pytest.mark.parametrize("count", [4, 30])
+def test_equal_pixels_are_on_one_side_however_few_or_alike_the_images_are(tmp_path, count):
+    """The same pixels in two compressions; of the many, all are of one camera position."""
+    dataset = dataset_of(tmp_path / "d", {f"{i:02}a.png": surface(i if count == 4 else 0, 3 + i) for i in range(count)})
+    twins = []
+    for s in dataset.samples:
+        twins.append(replace(s, image=s.image.with_name(s.image.stem[:2] + "b.png")))
+        cv2.imwrite(str(twins[-1].image), cv2.imread(str(s.image)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        assert twins[-1].image.read_bytes() != s.image.read_bytes()
+    found = sides(ensure_splits(dataset.with_samples([*dataset.samples, *twins])), lambda s: s.image.stem[:2])
+    assert len(found) == count
+    assert all(len(own) == 1 for own in found.values())
+
+
+def test_shots_of_one_defect_stay_together_however_large_their_share_of_its_class(different, tmp_path):
+    shots = dataset_of(
+        tmp_path / "d", {f"{i % 2}{i:02}.png": surface(900 + i % 2, 1 + i / 10) for i in range(12)}, "crack"
+    )
+    done = ensure_splits(different.with_samples([*different.samples, *shots.samples]), need_defects_in_training=True)
+    found = sides(done.where(lambda s: s.label == "crack"), lambda s: s.image.stem[0])
+    assert [len(own) for own in found.values()] == [1, 1]
+
+
+def test_a_class_whose_images_are_all_alike_is_split_since_it_could_not_be_otherwise(different, tmp_path, caplog):
+    caplog.set_level("INFO", "blemish")
+    shots = dataset_of(tmp_path / "d", {f"{i:02}.png": surface(900, 1 + i / 10) for i in range(12)}, "crack")
+    done = ensure_splits(different.with_samples([*different.samples, *shots.samples]), need_defects_in_training=True)
+    assert {s.split for s in done.samples if s.label == "crack"} == {"train", "val", "test"}
+    assert "12 images are nearly the same" in caplog.text
+
+
+def test_what_is_not_looked_for_is_said(different, monkeypatch, caplog):
+    caplog.set_level("INFO", "blemish")
+    ensure_splits(different.with_samples(different.samples[:9]))
+    assert "not looked for among 9 images" in caplog.text
+    monkeypatch.setattr(duplicates, "MAX_NEAR_PAIRS", 3)
+    same = dataset_of(different.root / "same", {f"{i}.png": surface(i // 2, i % 2) for i in range(24)})
+    ensure_splits(same)
+    assert "more than 3 pairs of 24 images are alike" in caplog.text
 
 
 def test_in_a_large_set_near_duplicates_are_not_looked_for_and_that_is_said(different, monkeypatch, caplog):
@@ -202,3 +260,74 @@ def test_one_folder_for_validation_and_test_stays_test(split_set, caplog):
     kept = check_given_splits(split_set.with_samples(both))
     assert [s.split for s in kept.samples] == ["train"] * 8 + ["test"] * 4
     assert "same file in several splits" in caplog.text
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val"), ("val", "test"), ("tuning", "test")])
+def test_a_group_in_two_splits_is_refused(split_set, splits):
+    first, second = (replace(split_set.samples[i], split=split, group="part 7") for i, split in enumerate(splits))
+    others = [replace(s, group=f"part {i}") for i, s in enumerate(split_set.samples[2:], 20)]
+    blank = replace(split_set.samples[0], image=split_set.root / "blank.png", split=None, group="part 20")
+    words = f"1 of 15 groups .* 'part 7': .*{first.image.name} .{splits[0]}. and .*{second.image.name} .{splits[1]}.;"
+    for with_thresholds in (False, True):
+        with pytest.raises(DataError, match=words):
+            check_given_splits(split_set.with_samples([first, second, *others, blank]), with_thresholds)
+    with pytest.raises(DataError, match="1 of 15 groups"):
+        fingerprint(split_set.with_samples([first, second, *others]))
+    whole = split_set.with_samples([first, replace(second, split=first.split), *others, blank])
+    assert check_given_splits(whole, with_thresholds=False).samples == whole.samples
+    drawn = replace(second, sources=(first.image,))  # not real, and left out where its source is held out
+    assert check_given_splits(split_set.with_samples([first, drawn, *others])).samples[0] == first
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from("xyz-"), st.sampled_from("ab-")), min_size=1, max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_shared_units_are_those_of_comparing_all_pairs(tmp_path_factory, table):
+    """Images of numbered content, some in groups and splits."""
+    folder = tmp_path_factory.getbasetemp() / "shared"
+    folder.mkdir(exist_ok=True)
+    samples = []
+    for i, (content, group, split) in enumerate(table):
+        path = folder / f"{i}-{content}.png"
+        path.write_bytes(bytes([content]) * 40)
+        names = {"a": "train", "b": "test", "-": None}
+        samples.append(Sample(path, GOOD, group=None if group == "-" else group, split=names[split]))
+    units = shared_units(samples)
+    for kind, column in (("identical", 0), ("group", 1)):
+        values = {row[column] for row in table} - {"-"}
+        together = [[i for i, row in enumerate(table) if row[column] == value] for value in values]
+        expected = [own for own in together if {"a", "b"} <= {table[i][2] for i in own}]
+        assert sorted(unit.members for unit in units if unit.kind == kind) == sorted(expected)
+
+
+def test_near_duplicates_in_two_given_splits_are_said(different, tmp_path, caplog):
+    copies = dataset_of(tmp_path / "d", {f"{i:02}b.png": nearly(surface(i), 80) for i in range(24)})
+    for count in (24, 1):
+        caplog.clear()
+        test = [replace(s, split="test") for s in copies.samples[:count]]
+        both = different.with_samples([*(replace(s, split="train") for s in different.samples), *test])
+        assert check_given_splits(both) == both
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert record.getMessage().startswith(f"{2 * count} images are nearly the same as others in another split")
+        assert f"{different.samples[0].image} (train) and {copies.samples[0].image} (test)" in record.getMessage()
+        assert describe_shared(both.samples, shared_units(both.samples)) == [record.getMessage()]
+
+
+def test_equal_pixels_in_training_and_validation_are_refused_for_thresholds(split_set):
+    for one, other in zip(split_set.split("val").samples, split_set.split("train").samples, strict=False):
+        cv2.imwrite(str(one.image), cv2.imread(str(other.image)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    with pytest.raises(DataError, match="validation images are training images too"):
+        check_given_splits(split_set)
+
+
+def test_defects_that_a_fixed_camera_makes_alike_are_split_with_a_warning(tmp_path, caplog):
+    good = dataset_of(tmp_path / "d", {f"{i:02}.png": surface(0, 1 + i / 10) for i in range(20)})
+    cracks = dataset_of(tmp_path / "d", {f"c{i:02}.png": surface(0, 4 + i / 10) for i in range(6)}, "crack")
+    other = dataset_of(tmp_path / "d", {f"o{i:02}.png": surface(50 + i) for i in range(6)})
+    data = good.with_samples([*good.samples, *cracks.samples, *other.samples])
+    split = make_splits(data, [method_class("unet")], 0, 0.2)
+    assert len({s.split for s in split.samples if s.label == "crack"}) > 1
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning.startswith("6 defective images are nearly the same as others in another split")
+    make_splits(data.with_samples([*good.samples, *other.samples]), [method_class("padim")], 0, 0.2)
+    assert sum(r.levelno == logging.WARNING for r in caplog.records) == 1  # no word where good ones are split

@@ -94,6 +94,20 @@ def test_data_without_splits_are_split_before_images_are_taken_from_them(tiny_da
     assert ensure_splits(found, seed=5) == found.with_samples([*real, *found.samples[:4]])
 
 
+def test_synthetic_images_are_not_evaluated(tiny_data, tmp_path, caplog):
+    from blemish.cli.evaluate import read_subset
+
+    write_augmented(read_dataset(tiny_data.folder / "labelled.csv"), tmp_path / "out", SPEC, 4, include=True)
+    listed = tmp_path / "out" / "dataset.csv"
+    real = read_dataset(listed).where(lambda s: s.sources is None).split("test")
+    listed.write_text(listed.read_text().replace(",train,", ",test,"))
+    assert read_dataset(listed).where(lambda s: s.sources is not None).split("test")
+    found = read_subset(str(listed), None, None, "csv", tmp_path)
+    assert {s.image for s in real.samples} < {s.image for s in found.samples}
+    assert all(s.sources is None for s in found.samples)
+    assert "4 synthetic images" in caplog.text
+
+
 def test_defects_lie_in_the_region_of_interest(tiny_data, tmp_path):
     data = read_dataset(tiny_data.folder / "labelled.csv")
     roi = Roi(image_height=64, image_width=64, rectangle=(8, 0, 64, 40))

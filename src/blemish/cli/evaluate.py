@@ -86,11 +86,13 @@ def read_subset(
     """The images of a split, by default the test images.
 
     Data without splits get those of the run that the bundle came from, by path, or else by content from the bundle's
-    own list, so that no training image is evaluated; images that neither knows are test images.
+    own list, so that no training image is evaluated; images that neither knows are test images. Synthetic images are
+    left out.
     """
     from blemish.dataset.read import read_dataset
+    from blemish.dataset.synthetic_samples import real_images
 
-    dataset = read_dataset(data, format, root, good, unlabelled)
+    dataset = real_images(read_dataset(data, format, root, good, unlabelled))
     seen = _seen_by(bundle)
     if all(sample.split is None for sample in dataset.samples):
         dataset = _split_as_in_run(dataset, bundle, seen)

@@ -1,16 +1,19 @@
-"""Duplicates among many images: identical files by their hash, near duplicates by what they show.
+"""Duplicates among many images: identical ones by a hash of file or pixels, near duplicates by what they show.
 
-For the latter a perceptual hash finds candidates, and the fine structure confirms them.
+For the latter a perceptual hash finds candidates, and the fine structure confirms them. Copies that are turned by
+quarters or mirrored are found, those that are turned by other angles or cropped by a tenth or more are not.
 """
 
+import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,9 +31,11 @@ MAX_DISTANCE = 10  # Hamming, of 64
 MIN_CORRELATION = 0.9  # of the signatures
 MAX_NEAR_IMAGES = 5_000  # of a set in which near duplicates are looked for before it is split: a minute or two
 MAX_NEAR_PAIRS = 100_000  # more are not looked at: the set is one part under a fixed camera, or one image many times
-MAX_SHARE = 1 / 3  # of a class; more near duplicates of one another are what its images are like
+MAX_SHARE = 1 / 3  # of a class without a defect; more near duplicates of one another are what its images are like
 MIN_ALIKE = 6  # images; fewer near duplicates are kept together whatever their share of a class
+ORIENTATIONS = 8  # turned by quarters, and mirrored
 _SIDE = 48
+_HASHED = 32
 _HEAD = 2**16  # bytes of which files of equal size are compared first
 _MIN_FOR_MEAN = 10  # images
 _ROWS = 1024  # of the comparison at a time: 40 MB at 10,000 images
@@ -38,7 +43,11 @@ _ROWS = 1024  # of the comparison at a time: 40 MB at 10,000 images
 
 def perceptual_hash(image: NDArray[Any]) -> Vectors:
     """Sign (+1, -1) of 64 low frequencies of the cosine transform of the grey image at 32 × 32, without the mean."""
-    low = cv2.dct(small_grey(image, 32))[:8, :9].ravel()[1:65]
+    return _hash_grey(small_grey(image, _HASHED))
+
+
+def _hash_grey(grey: Vectors) -> Vectors:
+    low = cv2.dct(grey)[:8, :9].ravel()[1:65]
     return np.where(low > np.median(low), np.float32(1), np.float32(-1))
 
 
@@ -60,18 +69,22 @@ def signatures(structures: Vectors) -> Vectors:
     return structures if len(structures) < _MIN_FOR_MEAN else _normalize(structures - structures.mean(axis=0))
 
 
-def near_pairs(hashes: Vectors, signatures: Vectors) -> Iterator[tuple[int, int, float]]:
+def near_pairs(
+    hashes: Vectors, signatures: Vectors, turned: tuple[Vectors, Vectors] | None = None
+) -> Iterator[tuple[int, int, float]]:
     """Pairs i < j of similar images with their correlation, from `perceptual_hash` and `signatures`.
 
-    One matrix product a block of rows: for ±1 bits, the product is 64 minus twice the Hamming distance.
+    With hashes and signatures of the images `turned`, image i as it is and image j turned are compared. One matrix
+    product a block of rows: for ±1 bits, the product is 64 minus twice the Hamming distance.
     """
+    other_hashes, other_signatures = turned or (hashes, signatures)
     for start in range(0, len(hashes), _ROWS):
-        alike = hashes[start : start + _ROWS] @ hashes[start:].T >= HASH_BITS - 2 * MAX_DISTANCE
+        alike = hashes[start : start + _ROWS] @ other_hashes[start:].T >= HASH_BITS - 2 * MAX_DISTANCE
         alike &= np.arange(alike.shape[1])[None] > np.arange(alike.shape[0])[:, None]
         rows, columns = np.flatnonzero(alike.any(axis=1)), np.flatnonzero(alike.any(axis=0))
         if not len(rows):
             continue
-        correlation = signatures[start + rows] @ signatures[start + columns].T
+        correlation = signatures[start + rows] @ other_signatures[start + columns].T
         for i, j in zip(*np.nonzero(alike[np.ix_(rows, columns)] & (correlation >= MIN_CORRELATION)), strict=True):
             yield int(start + rows[i]), int(start + columns[j]), float(correlation[i, j])
 
@@ -92,16 +105,83 @@ def identical_files(paths: Sequence[Path]) -> list[list[int]]:
     return sorted(groups)
 
 
+def identical_images(paths: Sequence[Path]) -> list[list[int]]:
+    """Indices of files of equal content or, in up to MAX_NEAR_IMAGES, of equal pixels, in the order of their first."""
+    same = identical_files(paths)
+    if len(paths) > MAX_NEAR_IMAGES:
+        return same
+    copies = {i for members in same for i in members[1:]}
+    by_pixels: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for i, own in _read_signatures(paths, [i for i in range(len(paths)) if i not in copies]).items():
+        by_pixels[own.pixels].append(i)
+    of_first = {members[0]: members for members in same}
+    joined = [[i for first in firsts for i in of_first.pop(first, [first])] for firsts in by_pixels.values()]
+    return sorted(sorted(members) for members in (*joined, *of_first.values()) if len(members) > 1)
+
+
+@dataclass(frozen=True)
+class AlikeImages:
+    """Indices of near duplicates of one another, directly or by others; `usual` where that is what images are like."""
+
+    members: list[int]
+    usual: bool
+
+
+def near_duplicates(
+    samples: Sequence[Sample], indices: Iterable[int] | None = None, log_level: int = logging.INFO
+) -> list[AlikeImages]:
+    """Near duplicates of one product, in any of eight orientations, among the samples or those of `indices`.
+
+    They are usual where at least MIN_ALIKE are alike and more than MAX_SHARE of a class of images that show no defect
+    are among them, as under a fixed camera, or all images of a class of defects: it could not be split otherwise. A log
+    line of `log_level` says where they are not looked for.
+    """
+    if len(samples) > MAX_NEAR_IMAGES:
+        log.log(
+            log_level,
+            f"near duplicates are looked for in sets of up to {MAX_NEAR_IMAGES} images; of these {len(samples)}, only "
+            "identical files are kept on one side of a split",
+        )
+        return []
+    by_product: defaultdict[str | None, list[int]] = defaultdict(list)
+    for i in range(len(samples)) if indices is None else indices:
+        by_product[samples[i].product].append(i)
+    classes = [(s.product, s.label, s.defective) for s in samples]
+    totals, paths, few = Counter(classes), [s.image for s in samples], 0
+    found = []
+    for own in by_product.values():
+        known = _read_signatures(paths, own)
+        if len(known) < _MIN_FOR_MEAN:  # what they have in common cannot be told from what makes them the same
+            few += len(known) if len(known) > 1 else 0
+            continue
+        for members in _alike(known, log_level):
+            counts = Counter(classes[i] for i in members)
+            usual = len(members) >= MIN_ALIKE and any(
+                n == totals[own] if own[2] else n > MAX_SHARE * totals[own] for own, n in counts.items()
+            )
+            found.append(AlikeImages(members, usual))
+    if few:
+        log.log(
+            log_level,
+            f"near duplicates are not looked for among {few} images, of products with fewer than {_MIN_FOR_MEAN}: "
+            "only identical images are kept on one side of a split",
+        )
+    return found
+
+
 def join_duplicates(samples: Sequence[Sample], log_level: int = logging.INFO) -> list[int]:
     """For each sample the index of its unit: samples that a split keeps together.
 
-    These are samples of one group, identical files and near duplicates of one product, joined transitively; a unit's
-    index is that of the first of its samples by name. Near duplicates are looked for in up to MAX_NEAR_IMAGES images.
-    Where at least MIN_ALIKE of them are alike and make up more than MAX_SHARE of a class, as under a fixed camera, only
-    the identical files among them are joined. A log line of `log_level` names an example of each.
+    These are samples of one group, identical images and near duplicates that are not usual (see `near_duplicates`),
+    joined transitively; a unit's index is that of the first of its samples by name. A log line of `log_level` names an
+    example of each.
     """
-    paths, groups = [s.image for s in samples], [s.group for s in samples]
-    order = sorted(range(len(paths)), key=lambda i: (groups[i] is None, groups[i] or paths[i].as_posix(), i))
+    order = sorted(
+        range(len(samples)),
+        key=lambda i: (samples[i].group is None, samples[i].group or samples[i].image.as_posix(), i),
+    )
+    ordered = [samples[number] for number in order]
+    paths = [s.image for s in ordered]
     parents = list(range(len(order)))  # of positions in `order`, so that a root is the first of its unit
 
     def root(i: int) -> int:
@@ -110,70 +190,47 @@ def join_duplicates(samples: Sequence[Sample], log_level: int = logging.INFO) ->
             i = parents[i]
         return i
 
-    def join(a: int, b: int) -> None:
-        a, b = sorted((root(a), root(b)))
-        parents[b] = a
+    def join(members: Sequence[int]) -> None:
+        for other in members[1:]:
+            a, b = sorted((root(members[0]), root(other)))
+            parents[b] = a
 
-    first_of_group: dict[str, int] = {}
-    for i, number in enumerate(order):
-        group = groups[number]
-        if group is not None:
-            join(first_of_group.setdefault(group, i), i)
-    ordered = [paths[number] for number in order]
-    same = identical_files(ordered)
-    for members in same:
-        for other in members[1:]:
-            join(members[0], other)
+    by_group: defaultdict[str, list[int]] = defaultdict(list)
+    for i, s in enumerate(ordered):
+        if s.group is not None:
+            by_group[s.group].append(i)
+    same = identical_images(paths)
+    for members in (*by_group.values(), *same):
+        join(members)
     if same:
-        a, b, *_ = (ordered[i] for i in same[0])
-        count = sum(map(len, same))
-        line = f"{count} images are identical files, such as {a} and {b}: they are kept on one side of a split"
-        log.log(log_level, line)
+        count, (a, b, *_) = sum(map(len, same)), (paths[i] for i in same[0])
+        log.log(log_level, f"{count} images are identical, such as {a} and {b}: they are kept on one side of a split")
     copies = {i for members in same for i in members[1:]}
-    by_product: defaultdict[str | None, list[int]] = defaultdict(list)
-    for i, number in enumerate(order):
-        if i not in copies:
-            by_product[samples[number].product].append(i)
-    classes = [(s.product, s.label, s.defective) for s in samples]
-    totals = Counter(classes)
-    if len(order) > MAX_NEAR_IMAGES:
-        log.log(
-            log_level,
-            f"near duplicates are looked for in sets of up to {MAX_NEAR_IMAGES} images; of these {len(order)}, only "
-            "identical files are kept on one side of a split",
-        )
-        by_product.clear()
-    for members in (members for own in by_product.values() for members in _alike(own, ordered)):
-        shares = Counter(classes[order[i]] for i in members)
-        usual = len(members) >= MIN_ALIKE and any(n > MAX_SHARE * totals[name] for name, n in shares.items())
-        example = f"{len(members)} images are nearly the same, such as {ordered[members[0]]} and {ordered[members[1]]}"
-        if usual:
-            line = f"{example}, as under a fixed camera: a split keeps only identical files of them together"
+    for alike in near_duplicates(ordered, [i for i in range(len(order)) if i not in copies], log_level):
+        a, b, *_ = (paths[i] for i in alike.members)
+        example = f"{len(alike.members)} images are nearly the same, such as {a} and {b}"
+        if alike.usual:
+            line = f"{example}, as under a fixed camera: a split keeps only identical images of them together"
             log.log(log_level, line)
-            continue
-        log.debug(f"{example}: they are kept on one side of a split")
-        for other in members[1:]:
-            join(members[0], other)
+        else:
+            log.debug(f"{example}: they are kept on one side of a split")
+            join(alike.members)
     units = [0] * len(order)
     for i, number in enumerate(order):
         units[number] = order[root(i)]
     return units
 
 
-def _alike(indices: Sequence[int], paths: Sequence[Path]) -> list[list[int]]:
-    """Sets of images that are near duplicates of one another, directly or by others."""
-    if len(indices) < _MIN_FOR_MEAN:  # what the images have in common cannot be told from what makes them the same
-        return []
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda i: _signature(paths[i], _modified(paths[i])), indices))
-    known = [(i, own) for i, own in zip(indices, found, strict=True) if own is not None]
-    if len(known) < _MIN_FOR_MEAN:
-        return []
-    hashes, structures = (np.stack([own[k] for _, own in known]) for k in (0, 1))
+def _alike(known: Mapping[int, "_Signature"], log_level: int) -> list[list[int]]:
+    """Sets of images, by their keys, that are near duplicates of one another, directly or by others."""
+    keys = list(known)
+    pairs = list(islice(_oriented_pairs(list(known.values())), MAX_NEAR_PAIRS + 1))
+    if len(pairs) > MAX_NEAR_PAIRS:
+        log.log(log_level, f"more than {MAX_NEAR_PAIRS} pairs of {len(keys)} images are alike; others are not seen")
     neighbours: defaultdict[int, set[int]] = defaultdict(set)
-    for a, b, _ in islice(near_pairs(hashes, signatures(structures)), MAX_NEAR_PAIRS):
-        neighbours[known[a][0]].add(known[b][0])
-        neighbours[known[b][0]].add(known[a][0])
+    for a, b in pairs:
+        neighbours[keys[a]].add(keys[b])
+        neighbours[keys[b]].add(keys[a])
     sets, left = [], set(neighbours)
     while left:
         reached, waiting = set[int](), [min(left)]
@@ -187,16 +244,53 @@ def _alike(indices: Sequence[int], paths: Sequence[Path]) -> list[list[int]]:
     return sets
 
 
+def _oriented_pairs(known: Sequence["_Signature"]) -> Iterator[tuple[int, int]]:
+    """Pairs of near duplicates as they are, and then of those that one was turned or mirrored to."""
+    hashes = np.stack([own.hashes for own in known], axis=1)  # orientations, images, bits
+    structures = np.stack([own.structure for own in known])
+    upright, mean = signatures(structures), structures.mean(axis=0)
+    yield from ((a, b) for a, b, _ in near_pairs(hashes[0], upright))
+    pictures = structures.reshape(-1, _SIDE, _SIDE)
+    for k in range(1, ORIENTATIONS):
+        turned = _normalize(_turn(pictures, k).reshape(len(known), -1) - mean)
+        yield from ((a, b) for a, b, _ in near_pairs(hashes[0], upright, (hashes[k], turned)))
+
+
+def _turn(pictures: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Square pictures (…, S, S) turned by quarters, from the fourth orientation on mirrored too."""
+    return np.rot90(pictures[..., ::-1] if orientation >= 4 else pictures, orientation % 4, axes=(-2, -1))
+
+
+class _Signature(NamedTuple):
+    """What duplicates of an image have in common with it."""
+
+    pixels: Hashable  # type, shape and a hash of the pixels; colours that are all grey are one channel
+    hashes: Vectors  # perceptual, of each orientation
+    structure: Vectors  # fine
+
+
+def _read_signatures(paths: Sequence[Path], indices: Iterable[int]) -> dict[int, _Signature]:
+    """Signatures of those of the images that can be read, by their indices."""
+    indices = list(indices)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda i: _signature(paths[i], _modified(paths[i])), indices))
+    return {i: own for i, own in zip(indices, found, strict=True) if own is not None}
+
+
 @lru_cache(maxsize=2 * MAX_NEAR_IMAGES)
-def _signature(path: Path, modified: int | None) -> tuple[Vectors, Vectors] | None:
-    """Perceptual hash and fine structure of an image file, for as long as it is not modified; None if unreadable."""
+def _signature(path: Path, modified: int | None) -> _Signature | None:
+    """The signature of an image file, for as long as it is not modified; None if unreadable."""
     if modified is None:
         return None
     try:
         image = read_image(path)
     except ImageError:  # reported where the image is needed
         return None
-    return perceptual_hash(image), fine_structure(image)
+    flat = image[..., :1] if (image[:1] == image[:1, :, :1]).all() and (image == image[..., :1]).all() else image
+    pixels = (str(flat.dtype), flat.shape, hashlib.sha256(np.ascontiguousarray(flat).data).digest())
+    grey = small_grey(image, _HASHED)
+    hashes = np.stack([_hash_grey(np.ascontiguousarray(_turn(grey, k))) for k in range(ORIENTATIONS)])
+    return _Signature(pixels, hashes, fine_structure(image))
 
 
 def _modified(path: Path) -> int | None:

@@ -17,7 +17,7 @@ from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_ha
 from blemish.dataset.ground_truth import find_defect_classes, has_boxes, has_mask
 from blemish.dataset.info import DatasetInfo, Progress, describe, map_in_threads
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample, infer_setting
-from blemish.dataset.split import ensure_splits
+from blemish.dataset.split import check_groups, ensure_splits
 from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_image
 
@@ -60,7 +60,7 @@ class Fingerprint:
     defect_side: float | None
     small_defect_side: float | None
     defect_share: float | None  # of the image's area, the median
-    sizes_from_test: bool  # only test images have defects to measure
+    sizes_from_test: bool  # only test images have defects to measure, also by the split of the method that is advised
     alignment: float  # mean correlation of the structure of two images: 1 aligned, 0 unrelated
     kind: Literal["object", "texture"]
     near_duplicates: int  # pairs among the decoded images
@@ -86,8 +86,9 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
     """Read every header and mask, and decode at most MAX_IMAGES images, evenly spread.
 
     Splits that the data do not bring are made first, by the seed, as for a method that is trained on defects.
-    Raises DataError where there is no readable image.
+    Raises DataError where there is no readable image, or a group is in several splits.
     """
+    check_groups(dataset.samples)
     given = {s.split for s in dataset.samples if s.split is not None}
     dataset = ensure_splits(dataset, seed, need_defects_in_training=True)
     own = dataset.where(lambda s: s.split != "test")

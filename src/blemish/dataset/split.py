@@ -5,12 +5,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from blemish.dataset.duplicates import identical_files, join_duplicates
+from blemish.dataset.duplicates import identical_images, join_duplicates, near_duplicates
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
-from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic
+from blemish.dataset.synthetic_samples import exclude_sources, split_synthetic, trainable_synthetic
 from blemish.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -41,15 +42,13 @@ def ensure_splits(
     or of a duplicate, or else to training. Without any, groups are distributed, stratified by label within each
     product; where training needs good parts only, groups with a defect all go to test, unless that would take more than
     half of the good images with it. Duplicates count as a group, see `join_duplicates`. A missing validation set is cut
-    from training, never from test. Synthetic images go to training, and those that are made of an image held out are
-    left out.
+    from training, never from test. Synthetic images go to training; those that are made of an image held out, or are
+    given to another split, are left out, see `trainable_synthetic`.
     """
     real, synthetic = split_synthetic(dataset)
     if synthetic:
         real = ensure_splits(real, seed, val_share, test_share, need_defects_in_training)
-        held_out = real.where(lambda s: s.split != "train").samples
-        kept = exclude_sources(held_out, synthetic)
-        return real.with_samples([*real.samples, *(replace(s, split="train") for s in kept)])
+        return real.with_samples([*real.samples, *trainable_synthetic(real.samples, synthetic)])
     samples = dataset.samples
     splits = [s.split for s in samples]
     if any(splits):
@@ -74,18 +73,18 @@ def ensure_splits(
 
 
 def check_given_splits(dataset: Dataset, with_thresholds: bool = True) -> Dataset:
-    """The dataset with one entry for each image; a warning where the same file is in several splits.
+    """The dataset with one entry for each image; a warning where the same or nearly the same one is in several splits.
 
-    An image that is given twice stays in training, or else in test. Raises DataError where a file is given for training
-    and validation, or no validation image is other than a training image, and thresholds are to be chosen by them
-    (`with_thresholds`).
+    An image that is given twice stays in training, or else in test. Raises DataError where a group is in several
+    splits; and where a file is given for training and validation, or no validation image is other than a training
+    image, and thresholds are to be chosen by them (`with_thresholds`).
     """
     samples = dataset.samples
-    several = len({s.split for s in samples} - {None}) > 1
-    same = identical_files([s.image for s in samples]) if several else []
-    across = [own for own in same if len({samples[i].split for i in own} - {None}) > 1]
+    check_groups(samples)
+    shared = shared_units(samples) if len({s.split for s in samples} - {None}) > 1 else []
+    across = [unit.members for unit in shared if unit.kind == "identical"]
     in_training = {i for own in across for i in own if any(samples[j].split == "train" for j in own)}
-    val = [i for i, s in enumerate(samples) if s.split == "val" and s.defective is not True]
+    val = [i for i, s in enumerate(samples) if s.split == "val" and s.defective is not True and s.sources is None]
     given_twice = [own for own in across if _same_file(samples[i] for i in own if samples[i].split in ("train", "val"))]
     if with_thresholds and (given_twice or (val and in_training.issuperset(val))):
         example = samples[given_twice[0][0] if given_twice else val[0]].image
@@ -93,17 +92,96 @@ def check_given_splits(dataset: Dataset, with_thresholds: bool = True) -> Datase
             f"validation images are training images too, such as {example}: thresholds chosen by them promise nothing; "
             "give other images for val, or none, so that a part of the training images becomes val"
         )
-    if across:
-        first, second, *_ = {str(samples[i].split): samples[i].image for i in across[0] if samples[i].split}.items()
-        log.warning(
-            f"{sum(map(len, across))} images are the same file in several splits, such as {first[1]} ({first[0]}) and "
-            f"{second[1]} ({second[0]}): metrics and thresholds from them are too good"
-        )
+    for line in describe_shared(samples, shared, ("identical", "near")):
+        log.warning(line)
     order = ("train", "test", "val", "tuning", None)
     kept: dict[Path, int] = {}
     for i in sorted(range(len(samples)), key=lambda i: (order.index(samples[i].split), i)):
         kept.setdefault(samples[i].image, i)
     return dataset.with_samples(samples[i] for i in sorted(kept.values()))
+
+
+def check_groups(samples: Sequence[Sample]) -> None:
+    """Raise DataError where real images of one group are in several splits."""
+    shared = _shared_groups(samples)
+    if shared:
+        (name, members), groups = shared[0], {s.group for s in samples} - {None}
+        first, second = _examples(samples, members)
+        raise DataError(
+            f"{len(shared)} of {len(groups)} groups have images in several splits, such as '{name}': {first} and "
+            f"{second}; give all images of a group one split, or leave 'group' out where it names no part or lot"
+        )
+
+
+@dataclass(frozen=True)
+class SharedUnit:
+    """Indices of real images that belong together and are in several splits.
+
+    `kind` says why: one group, identical images, near duplicates; or defective ones among near duplicates that are
+    usual, as under a fixed camera, so that they may show one defect or many.
+    """
+
+    kind: Literal["group", "identical", "near", "defects"]
+    members: list[int]
+
+
+def shared_units(samples: Sequence[Sample], log_level: int = logging.INFO) -> list[SharedUnit]:
+    """All that belongs together and is in several splits; samples without a split are in none.
+
+    A log line of `log_level` says where near duplicates are not looked for.
+    """
+    indices = [i for i, s in enumerate(samples) if s.sources is None]
+    real = [samples[i] for i in indices]
+    same = identical_images([s.image for s in real])
+    copies = {i for own in same for i in own[1:]}
+    alike = near_duplicates(real, [i for i in range(len(real)) if i not in copies], log_level)
+    units = [
+        *(SharedUnit("group", own) for _, own in _shared_groups(real)),
+        *(SharedUnit("identical", own) for own in same),
+        *(SharedUnit("near", own.members) for own in alike if not own.usual),
+        *(SharedUnit("defects", [i for i in own.members if real[i].defective]) for own in alike if own.usual),
+    ]
+    across = [unit for unit in units if len({real[i].split for i in unit.members} - {None}) > 1]
+    return [replace(unit, members=[indices[i] for i in unit.members]) for unit in across]
+
+
+def describe_shared(
+    samples: Sequence[Sample], shared: Sequence[SharedUnit], kinds: Iterable[str] = ("identical", "near", "defects")
+) -> list[str]:
+    """A line for each kind of shared unit that there is: how many images, an example, and what follows."""
+    meaning = {
+        "identical": "images are the same file in several splits, or have the same pixels, {}: metrics and thresholds "
+        "from them are too good",
+        "near": "images are nearly the same as others in another split, {}: metrics and thresholds from them are too "
+        "good where both show one part; give the images of one part the same split",
+        "defects": "defective images are nearly the same as others in another split, {}, as under a fixed camera: "
+        "where several show one defect, give them one 'group', since metrics from them are too good",
+    }
+    lines = []
+    for kind in kinds:
+        own = [unit.members for unit in shared if unit.kind == kind]
+        if own:
+            example = "such as {} and {}".format(*_examples(samples, own[0]))
+            lines.append(f"{sum(map(len, own))} {meaning[kind].format(example)}")
+    return lines
+
+
+def _shared_groups(samples: Sequence[Sample]) -> list[tuple[str, list[int]]]:
+    """Names and members of groups of real images in several splits."""
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for i, s in enumerate(samples):
+        if s.group is not None and s.sources is None:
+            groups[s.group].append(i)
+    return [own for own in groups.items() if len({samples[i].split for i in own[1]} - {None}) > 1]
+
+
+def _examples(samples: Sequence[Sample], members: Iterable[int]) -> list[str]:
+    """Two images of two splits, with these."""
+    first: dict[str, Path] = {}
+    for s in (samples[i] for i in members):
+        if s.split is not None:
+            first.setdefault(s.split, s.image)
+    return [f"{image} ({split})" for split, image in first.items()][:2]
 
 
 def hold_out_for_tuning(dataset: Dataset, share: float, seed: int = 0, log_level: int = logging.INFO) -> Dataset:
@@ -132,7 +210,7 @@ def hold_out_for_tuning(dataset: Dataset, share: float, seed: int = 0, log_level
             for i in group.members:
                 samples[i] = replace(samples[i], split="tuning")
     tuning = [s for s in samples if s.split == "tuning"]
-    return dataset.with_samples([*samples, *exclude_sources(tuning, synthetic)])
+    return dataset.with_samples([*samples, *exclude_sources(tuning, synthetic, log_level)])
 
 
 def _same_file(samples: Iterable[Sample]) -> bool:

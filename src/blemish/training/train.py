@@ -13,9 +13,11 @@ from blemish.dataset.contents import files_sha256
 from blemish.dataset.read import read_dataset
 from blemish.dataset.resolve import explain_no_good
 from blemish.dataset.sample import Dataset
+from blemish.dataset.split import describe_shared, shared_units
 from blemish.dataset.write import write_csv
 from blemish.errors import DataError, OptionError
 from blemish.files import atomic_path
+from blemish.inspection.bundle import open_bundle, replace_manifest
 from blemish.methods.base import Method
 from blemish.training.advice.plan import advise, advised_options, advised_settings
 from blemish.training.learn.fit import build_method, fit
@@ -77,6 +79,9 @@ def train(
         advice = advise(dataset, seed=given.get("seed") or 0)
         method = advice.method
         log.info(f"method {method}: {advice.reason}")
+        for rule in advice.rules:
+            if rule.warns:
+                log.info(rule.reason)
         options = advised_options(advice, method, options or {})
         given = advised_settings(advice) | {key: value for key, value in given.items() if value is not None}
     config = make_config(data, dataset, method, options or {}, given)
@@ -166,9 +171,22 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         refine=config.refine == "auto",
         with_uncertainty=True,
     )
+    _record_shared(bundle, dataset)
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)
     return run
+
+
+def _record_shared(bundle: Path, dataset: Dataset) -> None:
+    """Add to the bundle's warnings what splits share, so that whoever reads its figures knows."""
+    lines = describe_shared(dataset.samples, shared_units(dataset.samples, logging.DEBUG))
+    manifest = open_bundle(bundle).manifest if lines else None
+    if manifest is None or manifest.calibration is None:
+        return
+    calibration = manifest.calibration
+    for line in lines:
+        calibration = calibration.with_warning(line)
+    replace_manifest(bundle, manifest.model_copy(update={"calibration": calibration}))
 
 
 def _fit(

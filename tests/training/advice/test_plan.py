@@ -33,6 +33,7 @@ from blemish.training.advice.plan import (
 )
 from blemish.training.advice.probe import MachineProfile, ProbeCost, RunEstimate, estimate, images_shown, probe_machine
 from blemish.training.advice.rules import MAX_DARK, RULES, AdviceRule
+from blemish.training.learn.prepare import make_splits
 from blemish.training.learn.run import read_config
 from blemish.training.train import train
 from blemish.translation import Message
@@ -373,3 +374,28 @@ def test_a_plan_explains_itself_in_another_language(good_only):
             assert sorted(re.findall(r"[0-9.]+", other)) == sorted(re.findall(r"[0-9.]+", one))
     with pytest.raises(OptionError, match="unknown language"):
         make_plan("data", advice, {}, language="xx")
+
+
+def test_it_is_said_where_defects_had_a_say_that_the_training_leaves_to_the_test(tmp_path):
+    """Of data without splits, their sizes switch the tiles; by splits that keep the small ones apart, they do not."""
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        write_image(tmp_path / f"{i}.png", rng.integers(100, 140, (512, 512, 1), np.uint8))
+    for side in (4, 160):
+        mask = np.zeros((512, 512, 1), np.uint8)
+        mask[100 : 100 + side, 100 : 100 + side] = 255
+        write_image(tmp_path / f"{side}.mask.png", mask)
+    advised = []
+    for side, given in ((160, False), (4, False), (160, True), (4, True)):
+        lines = ["image,label,mask,split"] + [f"{i}.png,good,,{'train' * given}" for i in range(24)]
+        for i in range(24, 30):
+            split = ("train", "test")[i % 2] * given
+            lines.append(f"{i}.png,crack,{160 if split == 'train' else side}.mask.png,{split}")
+        (tmp_path / "data.csv").write_text("\n".join(lines))
+        data = read_dataset(tmp_path / "data.csv")
+        advice = advise(data)
+        split = make_splits(data, [method_class(advice.method)], 0, 0.2)
+        assert ({s.split for s in split.samples if s.defective} == {"test"}) is not given
+        lines = make_plan("data", advice, {}).about["warnings"]
+        advised.append(("tile" in advice.settings, any("had a say" in line for line in lines)))
+    assert advised == [(False, True), (True, True), (False, False), (False, False)]

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 from blemish import resume, train
@@ -110,6 +111,17 @@ def test_folds_score_images_that_neither_trained_nor_tuned(method, tiny_data, tm
         assert {path for path, row in rows.items() if row["scored in"] == str(k)} == scored
         assert {path for path, row in rows.items() if str(k) in row["tuning in"].split()} == tuned
     assert open_bundle(run).manifest.calibration.source == "cross-fitted"
+
+
+def test_the_bundle_says_what_splits_share(tiny_data, tmp_path, caplog):
+    own, lines = (tiny_data.folder / "mvtec" / "train" / "good"), ["image,label,split"]
+    for i in range(16):
+        lines.append(f"{own / f'{i:03}.png'},good,{'val' if i > 11 else 'train'}")
+    cv2.imwrite(str(tmp_path / "copy.png"), cv2.imread(str(own / "003.png")), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    (tmp_path / "data.csv").write_text("\n".join([*lines, "copy.png,good,test", ""]))
+    run = train_small(tmp_path / "data.csv", tmp_path / "run", "patchcore")
+    (said,) = [line for line in caplog.messages if "the same file in several splits" in line]
+    assert said in open_bundle(run).manifest.calibration.warnings
 
 
 def test_a_resumed_run_keeps_its_images_for_tuning(tiny_data, tmp_path, monkeypatch):

@@ -70,9 +70,12 @@ class Plan:
 
 
 def advise(dataset: Dataset, progress: Progress = lambda done: None, seed: int = 0) -> Advice:
-    """Rank the methods for a dataset by its training images; DataError where none can be trained on it.
+    """Rank the methods for a dataset; DataError where none can be trained on it.
 
-    Data without splits are split first, by the seed, so that validation and test images have no influence.
+    What can be learnt is counted in the training images, and the sizes of defects in those and the validation images;
+    the size and depth of images are those of all. Data without splits are split first, by the seed, as for a method
+    that is trained on defects. Where only test images have defects, or the first method learns from good images, so
+    that its training leaves all defects of such data to the test, a rule that warns says what of them had a say.
     """
     return advise_fingerprint(fingerprint(dataset, progress, seed))
 
@@ -90,6 +93,9 @@ def advise_fingerprint(fingerprint: Fingerprint, rules: Sequence[AdviceRule] = R
     if not ranking:
         raise DataError("no method can be trained on this data: label some training images good, or annotate defects")
     ranking.sort(key=lambda advice: -advice.points)
+    if not fingerprint.splits_given and fingerprint.defects and learns_from_good_only(method_class(ranking[0].method)):
+        fingerprint = replace(fingerprint, sizes_from_test=True)
+        holding = tuple(rule for rule in rules if rule.when(fingerprint))
     settings: dict[str, Any] = {}
     for rule in holding:
         settings |= rule.settings(fingerprint) if rule.settings is not None else {}

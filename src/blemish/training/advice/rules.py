@@ -381,10 +381,20 @@ RULES: tuple[AdviceRule, ...] = (
     ),
     AdviceRule(
         "sizes from test",
-        lambda f: f.sizes_from_test and f.small_defect_side is not None,
+        lambda f: f.sizes_from_test and f.small_defect_side is not None and bool(f.splits_given),
         Message(
             "the sizes of defects are those of test images, since there are no others; they only determine the input "
-            "size"
+            "size and the tiles"
+        ),
+        warns=True,
+    ),
+    AdviceRule(
+        "defects from test",
+        lambda f: f.sizes_from_test and not f.splits_given,
+        Message(
+            "the method learns from good images, so that its training leaves the defects of data without splits to the "
+            "test; their number, annotations and sizes had a say in the choice of method, input size and tiles: give "
+            "splits for a choice without test images"
         ),
         warns=True,
     ),

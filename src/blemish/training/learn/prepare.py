@@ -11,7 +11,8 @@ from blemish.dataset.duplicates import identical_files
 from blemish.dataset.fingerprint import LONG
 from blemish.dataset.info import measure_samples
 from blemish.dataset.sample import Dataset
-from blemish.dataset.split import check_given_splits, ensure_splits, hold_out_for_tuning
+from blemish.dataset.split import check_given_splits, describe_shared, ensure_splits, hold_out_for_tuning, shared_units
+from blemish.dataset.synthetic_samples import check_any_real
 from blemish.errors import DataError, ImageError
 from blemish.imaging.pixel_range import (
     PixelSpec,
@@ -91,16 +92,12 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
     if crossed and len(dataset.split("val")):
         log.info(f"cross-fitting: the {len(dataset.split('val'))} validation images are trained on too")
         dataset = dataset.with_samples(
-            replace(s, split="train" if s.split == "val" else s.split) for s in dataset.samples
+            replace(s, split="train" if s.split == "val" and s.sources is None else s.split) for s in dataset.samples
         )
     split = make_splits(dataset, [kind], config.seed, 0.0 if crossed else VAL_SHARE)
     split = hold_out_for_tuning(split, TUNING_SHARE, config.seed)
     if config.start is not None:
         warn_of_trained(split, config.start)
-    if missing := sum(s.sources is not None for s in dataset.samples) - sum(
-        s.sources is not None for s in split.samples
-    ):
-        log.warning(f"{missing} synthetic images are left out: their source images are held out")
     if config.synthetic is not None:
         check_defect_spec(config.synthetic, split, kind)
     tiled, synthetic = config.tiling is not None, config.synthetic is not None
@@ -142,13 +139,18 @@ def make_splits(
     """The same splits for all methods, with defects in training where they are needed or a method is trained on them.
 
     Where no image is good, methods that compare with templates also train on defective images. Raises DataError where
-    the data give the same images for training and validation, a warning where for other splits.
+    the data give the same images for training and validation, or one group several splits, or synthetic images alone; a
+    warning where other splits share images, or defects that may be one are split.
     """
+    check_any_real(dataset)
     dataset = check_given_splits(dataset, with_thresholds=val_share > 0)
     only_good = all(map(learns_from_good_only, methods)) and any(s.defective is False for s in dataset.samples)
-    return ensure_splits(
+    split = ensure_splits(
         dataset, seed=seed, val_share=val_share, need_defects_in_training=need_defects or not only_good
     )
+    for line in describe_shared(split.samples, shared_units(split.samples, logging.DEBUG), ("defects",)):
+        log.warning(line)
+    return split
 
 
 def check_trainable(
