@@ -22,9 +22,11 @@ Units = Sequence[Hashable]  # of each image; None: a unit of its own
 ROUNDING = 1e-9  # of sums of weights: twenty twentieths are not quite 1
 
 
-def find_units(samples: Sequence[Sample]) -> list[int]:
-    """The unit of each sample: its group, with all copies of its images, see `join_duplicates`."""
-    return join_duplicates(samples, logging.DEBUG)
+def find_units(samples: Sequence[Sample]) -> list[str | None]:
+    """The unit of each sample: its group, with all copies of its images (`join_duplicates`); None where it is alone."""
+    first = join_duplicates(samples, logging.DEBUG)
+    sizes = Counter(first)
+    return [(samples[i].group or str(samples[i].image)) if sizes[i] > 1 else None for i in first]
 
 
 def unit_weights(units: Units) -> Scores:
@@ -42,6 +44,10 @@ def count_hits(hits: Flags, units: Units) -> float:
     return float(unit_weights(units)[hits].sum())
 
 
+def select_units(units: Units, chosen: Flags) -> list[Hashable]:
+    return [unit for unit, flag in zip(units, chosen.tolist(), strict=True) if flag]
+
+
 def estimate_share(hits: Flags, units: Units | None = None) -> RateEstimate:
     """The rate of hits among N images (N at least 1), and its 95 % interval for the number of units."""
     units = [None] * len(hits) if units is None else units
@@ -49,11 +55,6 @@ def estimate_share(hits: Flags, units: Units | None = None) -> RateEstimate:
     low = clopper_pearson(math.floor(found + ROUNDING), total)[0]
     high = clopper_pearson(math.ceil(found - ROUNDING), total)[1]
     return RateEstimate(found / total, low, high, total)
-
-
-def number_units(units: Units) -> list[Hashable]:
-    """The same units, those of a single image with a name of their own."""
-    return [("image", i) if unit is None else ("unit", unit) for i, unit in enumerate(units)]
 
 
 def describe_images(kind: str, units: Units) -> str:
