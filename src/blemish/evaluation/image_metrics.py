@@ -8,7 +8,7 @@ import numpy as np
 
 from blemish.arrays import Flags, Scores
 from blemish.evaluation.intervals import Proof, RateEstimate, auroc_interval, prove_escape_rate
-from blemish.evaluation.ranking import auroc, average_precision, best_f1
+from blemish.evaluation.ranking import auroc, average_precision, best_f1, is_ranked
 from blemish.evaluation.units import (
     ROUNDING,
     Units,
@@ -56,7 +56,7 @@ def image_metrics(
     rejected = np.array([verdict == Verdict.REJECT for verdict in verdicts], np.bool_)
     hits, defect_count = int((~passed & defective).sum()), int(defective.sum())
     bad_units, good_units = select_units(units, defective), select_units(units, ~defective)
-    known = np.isfinite(scores)
+    known = is_ranked(scores)
     ranks, bad, ranked_units = scores[known], defective[known], select_units(units, known)
     both = 0 < int(bad.sum()) < len(bad)
     return ImageMetrics(
