@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from blemish.evaluation.bootstrap import draw_resamples, paired_difference
+from blemish.evaluation.bootstrap import draw_resamples, expanded_confidence, paired_difference
 
 
 def mean_of(values):
@@ -79,3 +79,29 @@ def test_draws_without_a_metric_are_left_out():
     values = np.array([np.nan, 1.0, 2.0, 3.0])
     actual = paired_difference(lambda d: float(values[d].mean()), lambda _: 0.0, draw_resamples([0] * 4), 4)
     assert 1 <= actual.low <= actual.high <= 3
+
+
+@pytest.mark.parametrize(("units", "least"), [(5, 0.85), (8, 0.9)])
+def test_expanded_intervals_of_few_units_cover_more_nearly_as_often_as_promised(units, least):
+    rng, held, plain = np.random.default_rng(5), 0, 0
+    for trial in range(200):
+        values = rng.normal(size=units)
+        drawn = draw_resamples([0] * units, draws=500, seed=trial)
+        wide, narrow = (
+            paired_difference(mean_of(values), lambda _: 0.0, drawn, units, confidence)
+            for confidence in (expanded_confidence(units), 0.95)
+        )
+        held += wide.low <= 0 <= wide.high
+        plain += narrow.low <= 0 <= narrow.high
+    assert held / 200 > least
+    assert (held - plain) / 200 > 0.03
+
+
+def test_many_units_expand_an_interval_by_nothing():
+    assert expanded_confidence(100_000) == pytest.approx(0.95, abs=1e-4)
+
+
+def test_without_draws_there_is_no_interval_and_nothing_is_significant():
+    actual = paired_difference(lambda _: 1.0, lambda _: 0.0, [], 4)
+    assert (actual.value, actual.low, actual.high, actual.better) == (1, None, None, None)
+    assert not actual.significant

@@ -1,12 +1,14 @@
 """Metrics of resampled images against the plain metrics of the images written out; ranking, choice, Pareto front."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 
 import numpy as np
 import pytest
 
 from blemish.errors import DataError
+from blemish.evaluation import comparison
 from blemish.evaluation.bootstrap import (
     Difference,
     auroc_statistic,
@@ -21,6 +23,7 @@ from blemish.evaluation.comparison import (
     MethodCost,
     RankedMethod,
     choose_method,
+    list_notes,
     pareto_front,
     rank_methods,
     select_metric,
@@ -117,6 +120,81 @@ def test_methods_rank_by_the_metric_that_most_have():
         select_metric(evaluated, "map50")
     with pytest.raises(DataError, match="nothing to compare by"):
         select_metric({"a": [image(0)]})
+
+
+def made(scores, defective, folds=None, groups=None):
+    return [
+        image(k, defective=bool(bad), score=float(score), fold=0 if folds is None else int(folds[k]),
+              group=None if groups is None else groups[k])
+        for k, (score, bad) in enumerate(zip(scores, defective, strict=True))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad_in_fold", [1, 2])
+def test_equal_methods_are_rarely_significant_with_few_defects_in_each_fold(bad_in_fold, monkeypatch):
+    monkeypatch.setattr(comparison, "draw_resamples", partial(draw_resamples, draws=300))
+    rng, wrong = np.random.default_rng(3), 0
+    folds = np.repeat(np.arange(5), 20 + bad_in_fold)
+    defective = np.tile(np.arange(20 + bad_in_fold) >= 20, 5)
+    for _ in range(40):
+        scores = [rng.normal(defective * 1.0, 1) for _ in range(2)]
+        ranking = rank_methods(dict(zip("ab", (made(own, defective, folds) for own in scores), strict=True)), "auroc")
+        wrong += ranking[1].significantly_worse
+        assert ranking[1].difference.high - ranking[1].difference.low > 0.1
+    assert wrong / 40 <= 0.1
+    clear = {
+        name: made(own, defective, folds)
+        for name, own in zip("ab", (scores[0] + 9 * defective, scores[1] - 9 * defective), strict=True)
+    }
+    assert rank_methods(clear, "auroc")[1].significantly_worse
+
+
+@pytest.mark.parametrize(("defects", "groups", "words"), [
+    (1, None, "take 5 defective parts; there are 1"),
+    (4, None, "take 5 defective parts; there are 4"),
+    (20, "part", "take 5 good parts; there are 1"),
+])  # fmt: skip
+def test_a_class_of_few_parts_gives_no_interval_and_says_why(defects, groups, words):
+    defective = np.arange(30 + defects) >= 30
+    own = [groups if not bad and groups else None for bad in defective]
+    first = made(np.arange(len(defective)), defective, groups=own)
+    second = made(-np.arange(len(defective)), defective, groups=own)
+    best, other = rank_methods({"a": first, "b": second}, "auroc")
+    assert (best.value, other.value) == (1, 0)
+    assert (best.low, best.high, other.difference.low, other.difference.better) == (None,) * 4
+    assert not other.significantly_worse
+    assert words in str(list_notes([best, other])[0])
+    assert len(list_notes([best, other])) == 1
+    near = replace(other, value=0.99, difference=replace(other.difference, value=-0.01))
+    choice = choose_method([best, near], {"a": MethodCost(100, 50), "b": MethodCost(10, 50)}, "auroc")
+    assert "nothing is known of the interval" in choice.reason
+
+
+def test_a_class_of_labels_with_few_images_gives_no_interval_of_macro_f1():
+    names = ["pit"] * 20 + ["dent"] * 4
+    images = [image(k, true_label=name, label="pit") for k, name in enumerate(names)]
+    (only,) = rank_methods({"a": images}, "macro-f1")
+    assert (only.low, only.high) == (None, None)
+    assert "of dent there are 4" in str(only.notes[0])
+
+
+def test_images_without_a_score_rank_a_method_below_others():
+    rng = np.random.default_rng(0)
+    defective = np.arange(60) >= 30
+    scored = rng.normal(defective * 2.0, 1)
+    partly, never = scored.copy(), scored.copy()
+    partly[[0, 40]] = np.nan, np.inf
+    never[30:] = np.nan
+    images = {"never": made(never, defective), "all": made(scored, defective), "partly": made(partly, defective)}
+    ranking = rank_methods(images, "auroc")
+    assert [own.method for own in ranking] == ["all", "partly", "never"]
+    assert ranking[2].value == 0
+    wrong = np.array([[g if k else 99.0 for k, g in enumerate(scored[:30])]])
+    bad = np.where(np.arange(30, 60) == 40, -99.0, scored[30:])[:, None]
+    assert ranking[1].value == pytest.approx((bad > wrong).mean())
+    notes = [str(note) for note in list_notes(ranking)]
+    assert notes == ["partly gives no number as the score of 2 images; they count as ranked wrong",
+                     "never gives no number as the score of 30 images; they count as ranked wrong"]  # fmt: skip
 
 
 def test_only_images_that_all_methods_share_are_compared():

@@ -14,7 +14,9 @@ from blemish.cli.evaluate import evaluate as evaluate_command
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
+from blemish.evaluation.defect_types import metrics_by_type
 from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.predictions import make_prediction
 from blemish.files import file_sha256
 from blemish.geometry import Box, Polygon
 from blemish.imaging.read import write_image
@@ -74,7 +76,8 @@ def test_known_metrics(grey, parts):
     assert {"images_per_second", "latency_ms", "network_ms", "decode_ms", "peak_memory_mb"} <= set(actual["speed"])
     assert actual["speed"]["latency_ms"]["median"] <= actual["speed"]["latency_ms"]["p95"]
     assert actual["data"] | {"sha256": "", "root": ""} == {
-        "root": "", "format": "mvtec", "images": 7, "good": 3, "defective": 4, "unknown": 0,
+        "root": "", "format": "mvtec", "images": 7, "good": 3, "defective": 4,
+        "good_parts": 3, "defective_parts": 4, "unknown": 0,
         "without_pixel_annotation": 0, "unreadable": [], "sha256": "",
     }  # fmt: skip
 
@@ -102,9 +105,34 @@ def test_unreadable_files_are_counted_and_left_out(grey, parts, tmp_path):
         3,
     )
     assert actual["pixel"] == before["pixel"]
-    assert actual["image"]["escape_rate"]["n"] == 6
+    assert (actual["data"]["defective"], actual["image"]["escape_rate"]["n"]) == (6, 4)  # three lines of one image
     with pytest.raises(DataError, match=r"none of the 1 images could be inspected: .*cut\.png"):
         evaluate(Inspector.open(grey), parts.with_samples(odd[:1]))
+
+
+@pytest.mark.filterwarnings("ignore:.* parts?, by groups and copies")
+def test_shots_of_one_part_and_copies_count_once(grey, parts, tmp_path):
+    """Each image six times as a file of its own, and the good ones of one group."""
+    samples = []
+    for number, s in enumerate(parts.samples):
+        for copy in range(6):
+            image = tmp_path / f"{number}_{copy}.png"
+            image.write_bytes(s.image.read_bytes())
+            samples.append(Sample(image, s.label, mask=s.mask, group="a" if s.label == "good" else None))
+    alone = evaluate(Inspector.open(grey), parts, speed=False).to_dict()
+    seen = []
+    with pytest.warns(UserWarning, match="18 good images of only 1 part, by groups and copies"):
+        many = evaluate(Inspector.open(grey), parts.with_samples(samples), speed=False, on_evaluated=seen.append)
+    many = many.to_dict()
+    assert (many["data"]["good"], many["data"]["good_parts"]) == (18, 1)
+    assert (many["data"]["defective"], many["data"]["defective_parts"]) == (24, 4)
+    assert many["image"]["escape_rate"] == pytest.approx(alone["image"]["escape_rate"])
+    assert many["image"]["proof"] == alone["image"]["proof"]
+    assert many["masks"]["defects_found"] == pytest.approx(alone["masks"]["defects_found"])
+    assert (many["image"]["overkill_rate"]["n"], many["image"]["auroc"]["n"]) == (1, 5)
+    assert many["image"]["overkill_rate"]["high"] == 1
+    assert len({make_prediction(image).group for image in seen}) == 5
+    assert metrics_by_type(seen)["pit"].auroc.n == 3
 
 
 def test_invalid_pixels_are_left_out(folder, grey, tmp_path, parts):

@@ -10,6 +10,7 @@ from sklearn import metrics
 from blemish.evaluation.class_metrics import class_metrics
 from blemish.evaluation.image_metrics import escape_at, image_metrics
 from blemish.evaluation.ranking import auroc, average_precision, best_f1
+from blemish.evaluation.units import estimate_share
 from blemish.inspection.result import Verdict
 
 PASS, REVIEW, REJECT = Verdict.PASS, Verdict.REVIEW, Verdict.REJECT
@@ -104,3 +105,47 @@ def test_a_score_that_is_no_number_has_no_rank():
     for name in ("auroc", "ap", "best_f1", "escape_at_1_percent", "escape_at_5_percent"):
         assert getattr(found, name) == getattr(expected, name), name
     assert found.review_rate.value == pytest.approx(1 / 6)
+
+
+def test_many_images_of_few_parts_prove_what_so_few_parts_do():
+    """300 copies of a defective image, and six good parts of several images, one image of which is rejected."""
+    defective = np.arange(324) >= 24
+    verdicts = [REJECT, *[PASS] * 23, *[REJECT] * 300]
+    units = [*(f"good {i // 4}" for i in range(24)), *["crack"] * 300]
+    measured = image_metrics(defective * 1.0, defective, verdicts, units)
+    assert (measured.escape_rate.value, measured.escape_rate.n) == (0, 1)
+    assert measured.escape_rate.high == pytest.approx(0.975)
+    assert (measured.proof.defective, measured.proof.proven) == (1, pytest.approx(0.95))
+    assert measured.overkill_rate.value == pytest.approx(1 / 24)  # a quarter of one of six parts
+    assert measured.overkill_rate.high == pytest.approx(binomtest(1, 6).proportion_ci(method="exact").high)
+    assert (measured.overkill_rate.low, measured.overkill_rate.n) == (0, 6)
+    assert measured.auroc.n == 7
+    assert measured.auroc.low < 0.1  # one pair of parts in order
+    assert measured.escape_at_1_percent.n == 1
+
+
+def test_copies_of_all_images_change_no_interval():
+    rng = np.random.default_rng(0)
+    scores, defective = rng.normal(size=60).round(1), np.arange(60) % 3 == 0
+    scores[defective] += 1
+    verdicts = [(PASS, REVIEW, REJECT)[i] for i in rng.integers(0, 3, 60)]
+    alone = image_metrics(scores, defective, verdicts)
+    copies = image_metrics(np.repeat(scores, 5), np.repeat(defective, 5), [v for v in verdicts for _ in range(5)],
+                           [i // 5 for i in range(300)])  # fmt: skip
+    for name in ("auroc", "escape_rate", "overkill_rate", "review_rate", "escape_at_1_percent", "escape_at_5_percent"):
+        one, many = getattr(alone, name), getattr(copies, name)
+        assert (many.value, many.low, many.high, many.n) == pytest.approx((one.value, one.low, one.high, one.n)), name
+    assert copies.proof == alone.proof
+    measured = class_metrics(["a", "b"] * 20, ["a", "a", "b", "b"] * 10, units=[i // 4 for i in range(40)])
+    assert measured.accuracy.n == 10
+    assert (measured.recall["a"].value, measured.recall["a"].n) == (pytest.approx(0.5), 10)
+
+
+def test_the_interval_of_shots_of_few_parts_covers_the_rate_of_new_parts():
+    """12 parts of which each escapes with probability 0.2 in all its 1 to 30 images."""
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(400):
+        units = np.repeat(np.arange(12), rng.integers(1, 31, 12))
+        rate = estimate_share((rng.random(12) < 0.2)[units], units.tolist())
+        held += rate.low <= 0.2 <= rate.high
+    assert held / 400 >= 0.94

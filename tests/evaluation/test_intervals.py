@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta, binom, binomtest
+from scipy.stats import beta, binom, binomtest, norm, t
 
 from blemish.evaluation.intervals import (
     auroc_interval,
@@ -12,6 +12,7 @@ from blemish.evaluation.intervals import (
     clopper_pearson,
     prove_escape_rate,
     required_parts,
+    student_quantile,
 )
 
 
@@ -77,3 +78,46 @@ def test_a_perfect_auroc_of_few_parts_promises_little():
     low, high = auroc_interval(np.zeros(5), np.ones(60))
     assert high == 1
     assert low < 0.6
+
+
+@pytest.mark.parametrize(("good", "defective"), [(1, 100), (100, 1), (2, 100), (3, 100), (4, 100), (3, 3)])
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_auroc_interval_of_very_few_parts_of_a_kind_is_wide_enough(good, defective, shift):
+    rng, held = np.random.default_rng(2), 0
+    true = norm.cdf(shift / np.sqrt(2))
+    for _ in range(100):
+        low, high = auroc_interval(rng.normal(0, 1, good), rng.normal(shift, 1, defective))
+        held += low <= true <= high
+    assert held / 100 >= 0.95
+
+
+@pytest.mark.parametrize(("good", "defective"), [(5, 100), (8, 100), (10, 30), (30, 6)])
+def test_auroc_interval_of_few_parts_of_a_kind_covers_about_as_often_as_promised(good, defective):
+    rng, held = np.random.default_rng(3), 0
+    for _ in range(300):
+        low, high = auroc_interval(rng.normal(0, 1, good), rng.normal(1, 1, defective))
+        held += low <= norm.cdf(1 / np.sqrt(2)) <= high
+    assert held / 300 >= 0.9
+
+
+def test_auroc_interval_of_shots_of_parts_covers_the_area_of_new_parts():
+    """Ten shots of each of 12 good and 12 defective parts, which look alike; and of lots that hold both kinds."""
+    rng, held, shared, alone = np.random.default_rng(4), 0, 0, 0
+    units = np.repeat(np.arange(12), 10).tolist()
+    for _ in range(200):
+        good, defective = (rng.normal(m, 1, 12).repeat(10) + rng.normal(0, 0.1, 120) for m in (0, 1))
+        low, high = auroc_interval(good, defective, good_units=units, defective_units=[u + 100 for u in units])
+        held += low <= norm.cdf(1 / np.sqrt(2)) <= high
+        low, high = auroc_interval(good, defective, good_units=units, defective_units=units)
+        shared += low <= norm.cdf(1 / np.sqrt(2)) <= high
+        low, high = auroc_interval(good, defective)
+        alone += low <= norm.cdf(1 / np.sqrt(2)) <= high
+    assert held / 200 >= 0.92
+    assert shared / 200 >= 0.92
+    assert alone / 200 < 0.7
+
+
+@pytest.mark.parametrize("degrees", [4, 5.5, 9, 30, 400])
+@pytest.mark.parametrize("probability", [0.95, 0.975])
+def test_quantile_of_student_agrees_with_scipy(degrees, probability):
+    assert student_quantile(probability, degrees) == pytest.approx(t.ppf(probability, degrees), rel=0.01)

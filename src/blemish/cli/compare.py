@@ -28,6 +28,7 @@ from blemish.cli.options import (
     tiling_option,
     trainer_options,
 )
+from blemish.translation import Message
 
 MetricName = Literal["auroc", "macro-f1", "map50", "iou"]
 
@@ -125,17 +126,26 @@ def show(summary: dict[str, Any], out: Path) -> None:
         other = row["difference"]
         rows.append((
             row["method"],
-            f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})",
-            "" if other is None else f"{other['value']:+.3f} ({other['low']:+.3f} to {other['high']:+.3f})",
+            _with_interval(f"{row['value']:.3f}", row, ".3f", "–"),
+            "" if other is None else _with_interval(f"{other['value']:+.3f}", other, "+.3f", " to "),
             f"{row['latency_ms']:.3g}",
             f"{row['size_mb']:.1f}",
             "" if row["training_s"] is None else duration(row["training_s"]),
         ))  # fmt: skip
     columns = ("method", summary["metric"]["name"], "difference to the best", "ms", "MB", "training")
     show_table(columns, rows, right=("ms", "MB"))
+    for note in summary.get("notes", ()):
+        warn(str(Message(note["text"], note["values"])))
     for own in summary["left_out"]:
         warn(f"{own['method']} is left out: {own['reason']}")
     console.print(f"\n[dim]{escape(summary['basis']['words'])}[/dim]")
     choice = summary["choice"]
     console.print(f"[bold]choice: {choice['method']}[/bold], {escape(choice['reason'])}")
     console.print(f"{out / 'comparison.html'} shows why; {choice['bundle']} is its bundle", soft_wrap=True)
+
+
+def _with_interval(text: str, values: dict[str, Any], form: str, between: str) -> str:
+    """The text with the interval in brackets, where there is one."""
+    if values["low"] is None:
+        return text
+    return f"{text} ({values['low']:{form}}{between}{values['high']:{form}})"

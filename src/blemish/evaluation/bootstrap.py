@@ -1,42 +1,51 @@
 """Paired bootstrap: whether one method is better than another on the same images, and how sure that is.
 
 Images are sampled with replacement (Efron 1979) and both methods are evaluated on the same sample, so that the
-difficulty of an image for both cancels. Resamples keep the number of images of each stratum (good and defective;
-folds), and images of one group, such as shots of one part, are sampled together.
+difficulty of an image for both cancels. Resamples keep the number of units of each stratum (good and defective), and
+images of one group, such as shots of one part, are sampled together. A stratum of few units shows too little of how
+results vary: intervals are widened for it (`expanded_confidence`), and none is stated below MIN_UNITS.
 
 The functions `*_statistic` prepare a metric and return it as a function of the sampled images' indices, fast enough
-for thousands of resamples. On all images at once it is the metric that `evaluate` gives. An image that is sampled
-twice counts twice. NaN where a resample has no such metric.
+for thousands of resamples. On all images at once it is the metric that `evaluate` gives, where all images have a score:
+here one without counts as ranked wrong, so that no method gains by it. An image that is sampled twice counts twice.
+NaN where a resample has no such metric.
 """
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 from blemish.arrays import Counts, Flags, Indices
+from blemish.evaluation.intervals import student_quantile
 from blemish.evaluation.predictions import Prediction
-from blemish.evaluation.ranking import interpolated_precision
+from blemish.evaluation.ranking import interpolated_precision, is_ranked
 
 Statistic = Callable[[Indices], float]  # the metric on the images of these indices, some of them several times
 
 DRAWS = 2000
+MIN_UNITS = 5  # of a stratum: with fewer, resamples hardly vary
 
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second, its interval, and the share of draws in which the first was better (ties count half)."""
+    """First minus second, its interval, and the share of draws in which the first was better (ties count half).
+
+    No interval and no share, and never significant, without draws.
+    """
 
     value: float
-    low: float
-    high: float
-    better: float
+    low: float | None
+    high: float | None
+    better: float | None
     images: int
 
     @property
     def significant(self) -> bool:
         """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def draw_resamples(
@@ -46,13 +55,7 @@ def draw_resamples(
 
     A unit is one image, or all images of a group; a group's stratum is that of its first image.
     """
-    units: dict[Hashable, list[int]] = {}
-    for i in range(len(strata)):
-        key = ("image", i) if groups is None or groups[i] is None else ("group", groups[i])
-        units.setdefault(key, []).append(i)
-    by_stratum: dict[Hashable, list[Indices]] = {}
-    for members in units.values():
-        by_stratum.setdefault(strata[members[0]], []).append(np.array(members, np.int64))
+    by_stratum = units_by_stratum(strata, groups)
     rng = np.random.default_rng(seed)
     return [
         np.concatenate([own[k] for own in by_stratum.values() for k in rng.integers(0, len(own), len(own))])
@@ -60,19 +63,40 @@ def draw_resamples(
     ]
 
 
+def units_by_stratum(
+    strata: Sequence[Hashable], groups: Sequence[Hashable] | None = None
+) -> dict[Hashable, list[Indices]]:
+    """The indices of the images of each unit, by stratum."""
+    units: dict[Hashable, list[int]] = {}
+    for i in range(len(strata)):
+        key = ("image", i) if groups is None or groups[i] is None else ("group", groups[i])
+        units.setdefault(key, []).append(i)
+    by_stratum: dict[Hashable, list[Indices]] = {}
+    for members in units.values():
+        by_stratum.setdefault(strata[members[0]], []).append(np.array(members, np.int64))
+    return by_stratum
+
+
+def expanded_confidence(units: int, confidence: float = 0.95) -> float:
+    """The confidence to take quantiles of resamples at, so that the interval of the mean of so few units (2 and more)
+    is as wide as Student's (Hesterberg 2015)."""
+    wide = student_quantile((1 + confidence) / 2, units - 1) * math.sqrt(units / (units - 1))
+    return 2 * NormalDist().cdf(wide) - 1
+
+
 def paired_difference(
     first: Statistic, second: Statistic, resamples: Sequence[Indices], images: int, confidence: float = 0.95
 ) -> Difference:
     """The difference of two metrics on all `images`, with the percentile interval over the resamples.
 
-    Draws without a metric (NaN) are left out.
+    Draws without a metric (NaN) are left out; without draws there is no interval.
     """
     everything = np.arange(images, dtype=np.int64)
     gains = np.array([first(sampled) - second(sampled) for sampled in resamples], np.float64)
     gains = gains[np.isfinite(gains)]
     value = first(everything) - second(everything)
     if not len(gains):
-        return Difference(value, float("nan"), float("nan"), float("nan"), images)
+        return Difference(value, None, None, None, images)
     low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
     better = (gains > 0).mean() + (gains == 0).mean() / 2
     return Difference(value, float(low), float(high), float(better), images)
@@ -86,11 +110,13 @@ def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
 def auroc_statistic(images: Sequence[Prediction]) -> Statistic | None:
     """Share of pairs of a good and a defective image in the right order; None where there is no such pair.
 
-    Pairs are of one fold, because scores of two networks have no common scale.
+    Pairs are of one fold, because scores of two networks have no common scale. An image whose score is no number is
+    ranked wrong in all of its pairs.
     """
     known = np.array([i.defective is not None for i in images])
     defective = np.array([bool(i.defective) for i in images])
     scores = np.array([i.score for i in images], np.float64)
+    scores = np.where(is_ranked(scores), scores, np.where(defective, -np.inf, np.inf))
     folds = np.array([i.fold for i in images])
     members = [np.flatnonzero(known & (folds == fold)) for fold in np.unique(folds)]
     ranked = [(own, np.unique(scores[own], return_inverse=True)[1]) for own in members if len(own)]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.arrays import Counts
-from blemish.evaluation.intervals import RateEstimate, estimate_rate
+from blemish.arrays import Mask
+from blemish.evaluation.intervals import RateEstimate
+from blemish.evaluation.units import Units, estimate_share, select_units
 
 BINS = 15  # of probability, for the calibration error
 
@@ -26,22 +27,29 @@ class ClassMetrics:
 
 
 def class_metrics(
-    annotated: list[str], predicted: list[str], probabilities: Sequence[float] | None = None
+    annotated: list[str],
+    predicted: list[str],
+    probabilities: Sequence[float] | None = None,
+    units: Units | None = None,
 ) -> ClassMetrics:
-    """Metrics of N images from their true and predicted classes, and the probabilities of the predicted ones."""
+    """Metrics of N images from their true and predicted classes, and the probabilities of the predicted ones.
+
+    Rates with intervals are of independent units, see `blemish.evaluation.units`, all others of images.
+    """
     names = sorted({*annotated, *predicted}, key=lambda name: (name != "good", name))
     index = {name: i for i, name in enumerate(names)}
     confusion = np.zeros((len(names), len(names)), np.int64)
     np.add.at(confusion, ([index[t] for t in annotated], [index[p] for p in predicted]), 1)
     hits, actual, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     occurs = actual > 0
+    is_true, is_called = (np.array(labels)[:, None] == np.array(names) for labels in (annotated, predicted))
     return ClassMetrics(
         classes=names,
-        accuracy=estimate_rate(int(hits.sum()), len(annotated)),
+        accuracy=estimate_share((is_true & is_called).any(axis=1), units),
         balanced_accuracy=float((hits[occurs] / actual[occurs]).mean()),
         macro_f1=float((2 * hits / (actual + called)).mean()),
-        precision=rates_by_class(names, hits, called),
-        recall=rates_by_class(names, hits, actual),
+        precision=rates_by_class(names, is_true, is_called, units),
+        recall=rates_by_class(names, is_called, is_true, units),
         confusion=confusion.tolist(),
         ece=None
         if probabilities is None
@@ -60,9 +68,12 @@ def calibration_error(probabilities: Sequence[float], right: Sequence[bool]) -> 
     return float(np.abs(gaps).sum() / len(stated))
 
 
-def rates_by_class(names: list[str], hits: Counts, totals: Counts) -> dict[str, RateEstimate | None]:
-    """Hits over totals of each class with their intervals; None where the total is 0."""
+def rates_by_class(
+    names: Sequence[str], hits: Mask, among: Mask, units: Units | None = None
+) -> dict[str, RateEstimate | None]:
+    """For each class the rate of hits (N, classes) among its images (N, classes); None without any."""
+    units = [None] * len(among) if units is None else units
     return {
-        name: estimate_rate(int(hit), int(total)) if total else None
-        for name, hit, total in zip(names, hits, totals, strict=True)
+        name: estimate_share(hits[own, i], select_units(units, own)) if (own := among[:, i]).any() else None
+        for i, name in enumerate(names)
     }

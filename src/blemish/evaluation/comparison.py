@@ -8,8 +8,18 @@ import numpy as np
 
 from blemish.errors import DataError
 from blemish.evaluation import bootstrap
-from blemish.evaluation.bootstrap import Difference, Statistic, draw_resamples, mean_statistic, paired_difference
+from blemish.evaluation.bootstrap import (
+    MIN_UNITS,
+    Difference,
+    Statistic,
+    draw_resamples,
+    expanded_confidence,
+    mean_statistic,
+    paired_difference,
+    units_by_stratum,
+)
 from blemish.evaluation.predictions import Prediction
+from blemish.evaluation.ranking import is_ranked
 from blemish.translation import Message
 
 Key = TypeVar("Key", bound=Hashable)
@@ -29,13 +39,17 @@ SIMILAR = 1.2  # times the lowest latency, or size, up to which methods count as
 
 @dataclass(frozen=True)
 class RankedMethod:
-    """A method's metric with its interval, and its difference to the best (None for the best itself)."""
+    """A method's metric with its interval, and its difference to the best (None for the best itself).
+
+    Without an interval `notes` say why.
+    """
 
     method: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     difference: Difference | None
+    notes: tuple[Message, ...] = ()
 
     @property
     def significantly_worse(self) -> bool:
@@ -97,7 +111,8 @@ def rank_repeated(
 ) -> list[RankedMethod]:
     """As `rank_methods`, from the predictions of several trainings of each method: the mean of their metrics.
 
-    Images are resampled, trainings are not, so that intervals say how far the images carry the result.
+    Images are resampled, trainings are not, so that intervals say how far the images carry the result. They are drawn
+    over all folds, by class: a class with fewer than MIN_UNITS independent images gives no interval.
     """
     prepare = METRICS[metric]
     runs = {
@@ -116,18 +131,56 @@ def rank_repeated(
         return []
     statistics = {name: mean_statistic(own) for name, own in made.items()}
     images = next(iter(shared.values()))
-    strata: list[Hashable] = [(i.fold, i.true_label if metric == "macro-f1" else i.defective) for i in images]
-    resamples = draw_resamples(strata, [i.group for i in images], seed=seed)
+    strata: list[Hashable] = [i.true_label if metric == "macro-f1" else i.defective for i in images]
+    groups = [i.group for i in images]
+    sizes = {stratum: len(own) for stratum, own in units_by_stratum(strata, groups).items() if stratum is not None}
+    few = [_explain_few(stratum, count) for stratum, count in sizes.items() if count < MIN_UNITS]
+    resamples = [] if few else draw_resamples(strata, groups, seed=seed)
+    confidence = expanded_confidence(max(MIN_UNITS, min(sizes.values(), default=MIN_UNITS)))
     everything = np.arange(len(images), dtype=np.int64)
     order = sorted(statistics, key=lambda name: -statistics[name](everything))
     ranking = []
     for name in order:
-        alone = paired_difference(statistics[name], lambda _: 0.0, resamples, len(images))
+        alone = paired_difference(statistics[name], lambda _: 0.0, resamples, len(images), confidence)
         gap = None
         if name != order[0]:
-            gap = paired_difference(statistics[name], statistics[order[0]], resamples, len(images))
-        ranking.append(RankedMethod(name, alone.value, alone.low, alone.high, gap))
+            gap = paired_difference(statistics[name], statistics[order[0]], resamples, len(images), confidence)
+        unscored = [_explain_unscored(name, own) for (method, _), own in shared.items() if method == name]
+        notes = (*few, *(note for note in unscored if note is not None and metric == "auroc"))
+        ranking.append(RankedMethod(name, alone.value, alone.low, alone.high, gap, notes))
     return ranking
+
+
+def list_notes(ranking: Sequence[RankedMethod]) -> list[Message]:
+    """The notes of all methods, each once."""
+    notes = [note for ranked in ranking for note in ranked.notes]
+    return [note for i, note in enumerate(notes) if note not in notes[:i]]
+
+
+def _explain_few(stratum: Hashable, count: int) -> Message:
+    texts = {
+        False: "intervals, and whether a difference is significant, take {needed} good parts; there are {count}",
+        True: "intervals, and whether a difference is significant, take {needed} defective parts; there are {count}",
+    }
+    values: dict[str, object] = {"needed": MIN_UNITS, "count": count}
+    if isinstance(stratum, bool):
+        return Message(texts[stratum], values)
+    return Message(
+        "intervals, and whether a difference is significant, take {needed} parts of each class; of {label} there are "
+        "{count}",
+        values | {"label": stratum},
+    )
+
+
+def _explain_unscored(method: str, images: Sequence[Prediction]) -> Message | None:
+    scores = np.array([i.score for i in images if i.defective is not None], np.float64)
+    count = int((~is_ranked(scores)).sum())
+    if not count:
+        return None
+    return Message(
+        "{method} gives no number as the score of {count} images; they count as ranked wrong",
+        {"method": method, "count": count},
+    )
 
 
 def choose_method(ranking: Sequence[RankedMethod], costs: Mapping[str, MethodCost], metric: str) -> MethodChoice:
@@ -159,6 +212,12 @@ def _reasons_for_equal(
     values |= {"best_value": f"{best.value:.3f}", "value": f"{chosen.value:.3f}"}
     if values["best_value"] == values["value"]:
         equal = Message("{best} and {chosen} have the same {metric}, {value}", values)
+    elif chosen.difference.low is None:
+        equal = Message(
+            "{best} has the highest {metric}, {best_value} against {value}, but the two are within {margin} and "
+            "nothing is known of the interval of their difference",
+            values | {"margin": f"{MARGIN:g}"},
+        )
     else:
         values |= {
             "margin": f"{MARGIN:g}",

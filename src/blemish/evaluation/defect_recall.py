@@ -1,6 +1,6 @@
 """Recall of defects by their size, from the regions at the shipped thresholds: how small a detected defect may be."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,9 @@ import numpy as np
 from blemish.arrays import Mask
 from blemish.dataset.ground_truth import Instance
 from blemish.evaluation.box_metrics import is_mostly_valid
-from blemish.evaluation.intervals import RateEstimate, estimate_rate
+from blemish.evaluation.intervals import RateEstimate
 from blemish.evaluation.mask_metrics import region_mask
+from blemish.evaluation.units import Units, estimate_share, select_units
 from blemish.geometry import Box, box_areas, box_array, box_iou
 from blemish.inspection.result import Region
 
@@ -72,16 +73,19 @@ def match_regions_to_boxes(regions: Sequence[Region], annotated: Sequence[Box], 
     )
 
 
-def recall_by_size(images: Iterable[DefectMatches]) -> list[SizeRecall]:
-    """Recall by doubling sides, from the smallest defect's; sizes without a defect are left out."""
-    defects = [pair for image in images for pair in zip(image.sides, image.detected, strict=True)]
-    sides, detected = np.array(defects, np.float64).reshape(-1, 2).T
+def recall_by_size(images: Sequence[DefectMatches], units: Units | None = None) -> list[SizeRecall]:
+    """Recall by doubling sides, from the smallest defect's; sizes without a defect are left out.
+
+    Defects of images of one unit are one, see `blemish.evaluation.units`; in an image alone, each is its own.
+    """
+    units = [None] * len(images) if units is None else units
+    own = [unit for image, unit in zip(images, units, strict=True) for _ in image.sides]
+    sides = np.array([side for image in images for side in image.sides], np.float64)
+    detected = np.array([flag for image in images for flag in image.detected], np.bool_)
     steps = np.floor(np.log2(np.maximum(sides, 1e-9))).astype(int)
     return [
         SizeRecall(
-            2.0**step,
-            2.0 ** (step + 1),
-            estimate_rate(int(detected[steps == step].sum()), int((steps == step).sum())),
+            2.0**step, 2.0 ** (step + 1), estimate_share(detected[steps == step], select_units(own, steps == step))
         )
         for step in np.unique(steps).tolist()
     ]

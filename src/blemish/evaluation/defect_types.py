@@ -7,10 +7,10 @@ import numpy as np
 
 from blemish.dataset.sample import GOOD
 from blemish.evaluation.evaluate import EvaluatedImage
-from blemish.evaluation.image_metrics import FALSE_ALARMS, escape_at
-from blemish.evaluation.intervals import RateEstimate, auroc_interval
+from blemish.evaluation.image_metrics import FALSE_ALARMS, escape_at, estimate_auroc
+from blemish.evaluation.intervals import RateEstimate
 from blemish.evaluation.pixel_metrics import pixel_metrics
-from blemish.evaluation.ranking import auroc, average_precision
+from blemish.evaluation.ranking import average_precision
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,15 @@ def metrics_by_type(images: Sequence[EvaluatedImage]) -> dict[str, TypeMetrics]:
 
 
 def _measure_type(good: Sequence[EvaluatedImage], own: Sequence[EvaluatedImage]) -> TypeMetrics:
-    scores = np.array([i.score for i in (*good, *own)], np.float64)
+    scores, units = np.array([i.score for i in (*good, *own)], np.float64), [i.unit for i in (*good, *own)]
     defective = np.arange(len(scores)) >= len(good)
     pixels = pixel_metrics([i.pixels for i in (*good, *own) if i.pixels is not None])
     return TypeMetrics(
         images=len(own),
-        auroc=RateEstimate(
-            auroc(scores, defective), *auroc_interval(scores[~defective], scores[defective]), len(scores)
-        ),
+        auroc=estimate_auroc(scores, defective, units),
         ap=average_precision(scores, defective),
-        escape_at_1_percent=escape_at(scores, defective, FALSE_ALARMS[0]),
-        escape_at_5_percent=escape_at(scores, defective, FALSE_ALARMS[1]),
+        escape_at_1_percent=escape_at(scores, defective, FALSE_ALARMS[0], units),
+        escape_at_5_percent=escape_at(scores, defective, FALSE_ALARMS[1], units),
         pixel_ap=None if pixels is None else pixels.ap,
         aupro=None if pixels is None else pixels.aupro,
     )

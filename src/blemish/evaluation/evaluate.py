@@ -40,6 +40,7 @@ from blemish.evaluation.mask_metrics import RegionOverlap, mask_metrics, match_m
 from blemish.evaluation.pixel_metrics import PixelScores, pixel_metrics, split_scores
 from blemish.evaluation.region_overlap import SaturatedRegion
 from blemish.evaluation.speed import measure_speed
+from blemish.evaluation.units import count_units, describe_images, find_units
 from blemish.geometry import Box, shape_mask
 from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
@@ -67,6 +68,7 @@ class EvaluatedImage:
     true_classes: frozenset[str] | None = None  # annotated defect classes
     probabilities: dict[str, float] | None = None  # of each of the bundle's defect classes
     geometry: ImageGeometry | None = None  # of a defective image
+    unit: str | None = None  # images of one unit are no independent ones, see `blemish.evaluation.units`
 
 
 def evaluate(
@@ -89,6 +91,8 @@ def evaluate(
     if not images:
         reason = f": {unreadable[0]}" if unreadable else ""
         raise DataError(f"none of the {len(dataset)} images could be inspected{reason}")
+    units = find_units([i.sample for i in images])
+    images = [replace(image, unit=unit) for image, unit in zip(images, units, strict=True)]
     if on_evaluated is not None:
         for image in images:
             on_evaluated(image)
@@ -99,6 +103,13 @@ def evaluate(
             "count among the verdicts, but not in rankings",
             stacklevel=2,
         )
+    good, defective = ([i.unit for i in annotated if i.sample.defective is kind] for kind in (False, True))
+    for kind, own in (("good", good), ("defective", defective)):
+        if count_units(own) < len(own):
+            warnings.warn(
+                f"{describe_images(kind, own)}, by groups and copies: rates, intervals and proofs count each part once",
+                stacklevel=2,
+            )
     products = sorted({i.sample.product for i in images if i.sample.product is not None})
     by_product = {p: _measure(inspector, [i for i in images if i.sample.product == p], p) for p in products}
     manifest = inspector.manifest
@@ -120,8 +131,10 @@ def evaluate(
             "root": str(dataset.root),
             "format": dataset.format,
             "images": len(images),
-            "good": sum(not i.sample.defective for i in annotated),
-            "defective": sum(bool(i.sample.defective) for i in annotated),
+            "good": len(good),
+            "defective": len(defective),
+            "good_parts": count_units(good),
+            "defective_parts": count_units(defective),
             "unknown": len(images) - len(annotated),
             "without_pixel_annotation": sum(i.pixels is None for i in images),
             "unreadable": unreadable,
@@ -265,23 +278,30 @@ def _measure(inspector: Inspector, images: Sequence[EvaluatedImage], product: st
     annotated = [i for i in images if i.sample.defective is not None]
     scores = np.array([i.score for i in annotated], np.float64)
     defective = np.array([bool(i.sample.defective) for i in annotated], np.bool_)
-    labelled = [(i.sample.label, *i.predicted) for i in images if i.sample.label is not None and i.predicted]
+    labelled = [(i.sample.label, *i.predicted, i.unit) for i in images if i.sample.label is not None and i.predicted]
     shapes = bool({"anomaly_map", "class_map", "mask_scores", "box_masks"} & outputs)
     shapes |= inspector.manifest.tiling is not None  # a classifier of windows
-    overlaps, instances = [i.overlap for i in images if i.overlap], [i.instances for i in images if i.instances]
-    matches = [i.matches for i in images if i.matches is not None]
+    masked, matched = [i for i in images if i.overlap], [i for i in images if i.matches is not None]
+    overlaps, instances = [i.overlap for i in masked if i.overlap], [i.instances for i in images if i.instances]
+    matches = [i.matches for i in matched if i.matches is not None]
     with_classes = [i for i in images if i.probabilities is not None]
     true_classes = [i.true_classes or frozenset() for i in with_classes]
     labels = None
     if any(len(own) > 1 for own in true_classes) and not pooled:
-        labels = label_metrics(true_classes, [i.probabilities or {} for i in with_classes], decision.class_thresholds)
+        labels = label_metrics(
+            true_classes,
+            [i.probabilities or {} for i in with_classes],
+            decision.class_thresholds,
+            [i.unit for i in with_classes],
+        )
+    verdicts, units = [i.verdict for i in annotated], [i.unit for i in annotated]
     return MetricSet(
-        image=image_metrics(scores, defective, [i.verdict for i in annotated]) if annotated else None,
+        image=image_metrics(scores, defective, verdicts, units) if annotated else None,
         pixel=pixel_metrics([i.pixels for i in images if i.pixels is not None], None if pooled else decision.map_high),
         classes=class_metrics(*map(list, zip(*labelled, strict=True))) if labelled else None,
-        masks=mask_metrics(overlaps, instances) if shapes else None,
+        masks=mask_metrics(overlaps, instances, [i.unit for i in masked]) if shapes else None,
         boxes=box_metrics([i.boxes for i in images if i.boxes is not None]),
-        sizes=recall_by_size(matches) or None if shapes or "boxes" in outputs else None,
+        sizes=recall_by_size(matches, [i.unit for i in matched]) or None if shapes or "boxes" in outputs else None,
         labels=labels,
         geometry=geometry_metrics(i.geometry for i in images if i.geometry) if shapes or "boxes" in outputs else None,
     )

@@ -1,7 +1,8 @@
 """Confidence intervals: exact ones of rates, DeLong's of an AUROC, and the number of parts that a proof needs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -9,10 +10,12 @@ import numpy as np
 
 from blemish.arrays import Scores
 
+MIN_SIDE = 5  # independent images of a kind: the variance that fewer show is often far too small
+
 
 @dataclass(frozen=True)
 class RateEstimate:
-    """A rate (or an AUROC), its 95 % interval, and the number of images behind it."""
+    """A rate (or an AUROC), its 95 % interval, and the number of independent images behind it."""
 
     value: float
     low: float
@@ -82,23 +85,47 @@ def prove_escape_rate(escapes: int, defective: int, rates: Sequence[float], conf
     return Proof(confidence, escapes, defective, proven, needed)
 
 
-def auroc_interval(good: Scores, defective: Scores, confidence: float = 0.95) -> tuple[float, float]:
+def auroc_interval(
+    good: Scores,
+    defective: Scores,
+    confidence: float = 0.95,
+    good_units: Sequence[Hashable] | None = None,
+    defective_units: Sequence[Hashable] | None = None,
+) -> tuple[float, float]:
     """Interval (low, high) of the AUROC (DeLong et al. 1988), on the logit scale so that it stays in [0, 1].
 
-    Where every pair is in order, or none, the estimated variance is 0 and would promise too much; Clopper and
-    Pearson's interval replaces it, for as many independent pairs as the smaller of the two sets gives.
+    Images of one unit vary together (Obuchowski 1997); without units each image is its own. Where a side has fewer than
+    MIN_SIDE units, or every pair is in order, or none, the estimated variance would promise too much; Clopper and
+    Pearson's interval replaces it, for as many independent pairs as the smaller of the two sides gives.
     """
     above = _placements(good, defective)  # for each defective score, the share of good scores below it
     below = 1 - _placements(defective, good)  # for each good score, the share of defective scores above it
     area = float(above.mean())
-    variance = _variance(above) / len(above) + _variance(below) / len(below)
-    if variance <= 0 or not 0 < area < 1:
-        n = min(len(good), len(defective))
-        low, high = clopper_pearson(round(area * n), n, confidence)
+    sums = [_deviations(below, area, good_units, "good"), _deviations(above, area, defective_units, "defective")]
+    units = [len(own) for own in sums]
+    own_variances = [sum(value**2 for value in own.values()) for own in sums]
+    if min(units) < MIN_SIDE or not 0 < area < 1 or sum(own_variances) < 1e-15:
+        n = min(units)
+        low = clopper_pearson(math.floor(area * n + 1e-9), n, confidence)[0]
+        high = clopper_pearson(math.ceil(area * n - 1e-9), n, confidence)[1]
         return min(low, area), max(high, area)
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
+    shared = sum(2 * value * sums[1].get(unit, 0.0) for unit, value in sums[0].items())
+    variance = sum(own_variances) + max(shared, 0.0)
+    degrees = sum(own_variances) ** 2 / sum(own**2 / (n - 1) for own, n in zip(own_variances, units, strict=True))
+    half = student_quantile((1 + confidence) / 2, degrees) * math.sqrt(variance) / (area * (1 - area))
     logit = math.log(area / (1 - area))
     return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
+
+
+def student_quantile(probability: float, degrees: float) -> float:
+    """Quantile of Student's t, by Cornish and Fisher's expansion: within 1 % of it from 4 degrees of freedom on."""
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
 
 
 def _placements(reference: Scores, values: Scores) -> Scores:
@@ -108,8 +135,15 @@ def _placements(reference: Scores, values: Scores) -> Scores:
     return np.asarray(ranks / (2 * len(reference)), np.float64)
 
 
-def _variance(values: Scores) -> float:
-    return float(values.var(ddof=1)) if len(values) > 1 else 0.0
+def _deviations(values: Scores, mean: float, units: Sequence[Hashable] | None, side: str) -> dict[Hashable, float]:
+    """What each unit of a side adds to the deviation of the mean, scaled so that the squares sum up to its variance."""
+    names = [(side, i) if units is None or units[i] is None else units[i] for i in range(len(values))]
+    count = len(set(names))
+    scale = math.sqrt(count / max(count - 1, 1)) / len(values)
+    sums: defaultdict[Hashable, float] = defaultdict(float)
+    for name, value in zip(names, (values - mean).tolist(), strict=True):
+        sums[name] += scale * value
+    return sums
 
 
 def _bisect(rising: Callable[[float], float], target: float) -> float:

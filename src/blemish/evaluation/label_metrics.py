@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.evaluation.class_metrics import calibration_error, rates_by_class
-from blemish.evaluation.intervals import RateEstimate, estimate_rate
+from blemish.evaluation.intervals import RateEstimate
 from blemish.evaluation.ranking import average_precision
+from blemish.evaluation.units import Units, estimate_share
 
 DEFAULT_THRESHOLD = 0.5  # of a class for which the decision has none
 
@@ -28,11 +29,15 @@ class LabelMetrics:
 
 
 def label_metrics(
-    annotated: Sequence[frozenset[str]], scores: Sequence[Mapping[str, float]], thresholds: Mapping[str, float]
+    annotated: Sequence[frozenset[str]],
+    scores: Sequence[Mapping[str, float]],
+    thresholds: Mapping[str, float],
+    units: Units | None = None,
 ) -> LabelMetrics | None:
     """Metrics of N images from the defect classes that each has and the probability of each defect class.
 
-    A class is predicted from its threshold on, by default 0.5. None where no image has any class.
+    A class is predicted from its threshold on, by default 0.5. None where no image has any class. Rates with intervals
+    are of independent units, see `blemish.evaluation.units`.
     """
     names = sorted({name for own in annotated for name in own} | {name for own in scores for name in own})
     actual = np.array([[name in own for name in names] for own in annotated], np.bool_)
@@ -46,12 +51,12 @@ def label_metrics(
     ap = [average_precision(given[:, i], actual[:, i]) if present[i] else None for i in range(len(names))]
     return LabelMetrics(
         classes=names,
-        exact=estimate_rate(int((actual == predicted).all(axis=1).sum()), len(annotated)),
+        exact=estimate_share((actual == predicted).all(axis=1), units),
         micro_f1=float(2 * hits.sum() / (present.sum() + called.sum())),
         macro_f1=float((2 * hits[counted] / (present + called)[counted]).mean()),
         macro_ap=float(np.mean([value for value in ap if value is not None])),
         ap=dict(zip(names, ap, strict=True)),
-        precision=rates_by_class(names, hits, called),
-        recall=rates_by_class(names, hits, present),
+        precision=rates_by_class(names, actual, predicted, units),
+        recall=rates_by_class(names, predicted, actual, units),
         ece=float(np.mean([calibration_error(given[:, i].tolist(), actual[:, i].tolist()) for i in range(len(names))])),
     )

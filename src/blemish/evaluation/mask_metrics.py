@@ -9,7 +9,8 @@ import numpy as np
 from blemish.arrays import Mask, PixelBox
 from blemish.dataset.ground_truth import Instance
 from blemish.evaluation.detections import IOU_50, Detections, detection_precision, rank_detections
-from blemish.evaluation.intervals import RateEstimate, estimate_rate
+from blemish.evaluation.intervals import RateEstimate
+from blemish.evaluation.units import Units, estimate_share
 from blemish.inspection.result import Region
 
 
@@ -107,11 +108,15 @@ def match_masks(regions: Sequence[Region], annotated: Sequence[Instance], valid:
     return Detections(scores, [r.label for r, _ in own], [label for label, _ in true], iou)
 
 
-def mask_metrics(images: Sequence[RegionOverlap], instances: Sequence[Detections] = ()) -> MaskMetrics | None:
-    """Metrics of several images; None where none has a defect."""
-    defects = sum(image.defects for image in images)
-    if not defects:
+def mask_metrics(
+    images: Sequence[RegionOverlap], instances: Sequence[Detections] = (), units: Units | None = None
+) -> MaskMetrics | None:
+    """Metrics of several images; None where none has a defect. `units` are those of the images of `images`."""
+    found = [i < image.touched for image in images for i in range(image.defects)]
+    if not found:
         return None
+    units = [None] * len(images) if units is None else units
+    defect_units = [unit for image, unit in zip(images, units, strict=True) for _ in range(image.defects)]
     total = sum((image.pixels for image in images), NO_OVERLAP)
     names = dict.fromkeys(name for image in images for name in image.classes)
     sums = {name: sum((i.classes.get(name, NO_OVERLAP) for i in images), NO_OVERLAP) for name in names}
@@ -125,7 +130,7 @@ def mask_metrics(images: Sequence[RegionOverlap], instances: Sequence[Detections
     return MaskMetrics(
         iou=total.iou,
         dice=total.dice,
-        defects_found=estimate_rate(sum(image.touched for image in images), defects),
+        defects_found=estimate_share(np.array(found, np.bool_), defect_units),
         images=len(images),
         miou=float(np.mean(ious)) if ious else None,
         miou_with_good=float(np.mean([good, *ious])) if ious and pixels else None,

@@ -40,7 +40,7 @@ def make_prediction(image: EvaluatedImage, fold: int = 0, shapes: bool = True) -
     overlap = image.overlap.pixels if image.overlap is not None and shapes else None
     return Prediction(
         image=str(sample.image),
-        group=sample.group,
+        group=sample.group if image.unit is None else image.unit,
         true_label=sample.label,
         defective=sample.defective,
         score=float(image.score),

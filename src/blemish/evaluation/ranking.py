@@ -8,6 +8,11 @@ from blemish.arrays import Flags, Scores
 RECALLS = np.linspace(0, 1, 101)  # at which COCO reads precision
 
 
+def is_ranked(scores: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which scores have a rank: a value that is no number, or infinite, is neither high nor low."""
+    return np.isfinite(scores)
+
+
 def auroc(scores: Scores, positive: Flags) -> float:
     """Area under the ROC curve of N scores: the share of (negative, positive) pairs in order, ties counting half."""
     return auroc_of_sorted(np.sort(scores[~positive]), scores[positive])

@@ -81,7 +81,10 @@ class Calibration(FrozenModel):
     target: str  # in words: "false-alarm rate 0.01", "escape rate 0.01", "lowest cost"
     good_images: int
     defect_images: int = 0
-    false_alarm: tuple[float, float, float] | None = None  # value, low, high (95 %)
+    good_parts: int | None = None  # groups and copies counted once; None: an older bundle, which counted images
+    defect_parts: int | None = None
+    # Value, low, high (95 %), on the images that chose the thresholds.
+    false_alarm: tuple[float, float, float] | None = None
     escape: tuple[float, float, float] | None = None
     warnings: list[str] = Field(default_factory=list)
     temperature: float | None = None

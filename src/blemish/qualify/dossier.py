@@ -202,7 +202,10 @@ def _thresholds(manifest: Manifest, t: Translate) -> tuple[list[DossierTable], l
         (t("target"), calibration.target),
         (t("images"), f"{calibration.source}: {calibration.good_images} + {calibration.defect_images}"),
     ]
-    for name, rate in ((t("false-alarm rate"), calibration.false_alarm), (t("escape rate"), calibration.escape)):
+    if calibration.good_parts is not None:
+        rows.append((t("parts"), f"{calibration.good_parts} + {calibration.defect_parts}"))
+    false_alarm, escape = t("false-alarm rate on these images"), t("escape rate on these images")
+    for name, rate in ((false_alarm, calibration.false_alarm), (escape, calibration.escape)):
         if rate is not None:
             rows.append((name, interval_text(*rate)))
     return [*tables, DossierTable(rows, caption=t("calibration"))], [t(text) for text in calibration.warnings]

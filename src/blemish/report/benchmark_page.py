@@ -22,7 +22,16 @@ def render_benchmark(content: dict[str, Any], language: str = ENGLISH) -> str:
 def _plots(number: int, own: dict[str, Any], t: Translate) -> dict[str, str]:
     plots = {}
     if own["ranking"]:
-        rows = [(row.method, row.value, row.low, row.high, row.significantly_worse) for row in own["ranking"]]
+        rows = [
+            (
+                row.method,
+                row.value,
+                row.value if row.low is None else row.low,
+                row.value if row.high is None else row.high,
+                row.significantly_worse,
+            )
+            for row in own["ranking"]
+        ]
         plots["ranking"] = plot_ranking(f"ranking-{number}", rows, t(own["metric"]), t)
     for key, label in COSTS.items():
         front = own["fronts"][key]

@@ -50,5 +50,7 @@ def _plots(summary: dict[str, Any], t: Translate) -> dict[str, str]:
 
 
 def _difference(row: dict[str, Any]) -> tuple[str, float, float, float]:
+    """A point, for the best and where there is no interval."""
     own = row["difference"] or {"value": 0.0, "low": 0.0, "high": 0.0}
-    return row["method"], own["value"], own["low"], own["high"]
+    low, high = (own["value"] if own[end] is None else own[end] for end in ("low", "high"))
+    return row["method"], own["value"], low, high

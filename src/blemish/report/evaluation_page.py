@@ -1,5 +1,6 @@
 """One self-contained HTML page of an evaluation: metrics, plots, example images, provenance."""
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,8 @@ def summary_sentences(metrics: dict[str, Any], t: Translate) -> list[str]:
 
 
 def _hits(rate: dict[str, Any]) -> int:
-    return round(float(rate["value"]) * int(rate["n"]))
+    """The parts with a hit, upwards: a part of several images counts with the share of them that has one."""
+    return math.ceil(float(rate["value"]) * int(rate["n"]) - 1e-6)
 
 
 def _ends(rate: dict[str, Any]) -> dict[str, str]:
@@ -170,6 +172,16 @@ def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -
                 "The bundle was trained, tuned or calibrated on {count} of the {all} images: the metrics are too good.",
                 count=seen,
                 all=data["images"],
+            )
+        )
+    good, defective = data.get("good_parts", data["good"]), data.get("defective_parts", data["defective"])
+    if (good, defective) != (data["good"], data["defective"]):
+        warnings.append(
+            t(
+                "The images are of {good} good and {defective} defective parts only, by groups and copies; rates, "
+                "intervals and proofs count each part once.",
+                good=good,
+                defective=defective,
             )
         )
     if data["unknown"]:

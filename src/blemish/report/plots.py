@@ -153,7 +153,7 @@ def plot_differences(rows: Sequence[tuple[str, float, float, float]], t: Transla
     def draw(axes: Any) -> None:
         places = np.arange(len(rows))
         for place, (_, value, low, high) in zip(places, rows, strict=True):
-            colour = WORSE if high < 0 else EQUAL
+            colour = WORSE if low < high < 0 else EQUAL
             axes.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", clip_on=False)
             axes.plot(value, place, "o", color=colour, markersize=7, clip_on=False)
         axes.axvline(0, color=_INK, linewidth=0.8, linestyle=":")

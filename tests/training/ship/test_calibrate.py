@@ -12,14 +12,15 @@ from blemish.inspection.decide import decide
 from blemish.inspection.result import Inspection, Verdict
 from blemish.training.ship.calibrate import (
     CalibrationTarget,
+    UnitScores,
     calibrate,
     cost_threshold,
     escape_threshold,
     good_threshold,
     has_own_thresholds,
-    min_good_images,
+    min_parts,
 )
-from blemish.training.ship.calibration_data import CalibrationData, class_thresholds
+from blemish.training.ship.calibration_data import CalibrationData, class_thresholds, collect_by_product
 
 NOTHING = np.empty(0)
 
@@ -40,7 +41,7 @@ def test_new_good_parts_exceed_the_threshold_no_more_often_than_promised(count, 
 
 @pytest.mark.parametrize(("rate", "parts"), [(0.01, 99), (0.05, 19), (0.001, 999)])
 def test_parts_to_promise_is_where_the_rank_first_exists(rate, parts):
-    assert min_good_images(rate) == parts
+    assert min_parts(rate) == parts
     scores = np.arange(parts, dtype=np.float32)
     assert good_threshold(scores, rate) > scores[-1]
     assert good_threshold(np.arange(2 * parts + 1, dtype=np.float32), rate) < 2 * parts
@@ -77,13 +78,84 @@ def test_images_of_which_nothing_is_known_do_not_count_as_good():
     assert any("not labelled" in line for line in kept.warnings)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.03, 0.1, 0.5])
-def test_escape_threshold_is_the_highest_that_keeps_the_rate(rate):
-    defective = np.random.default_rng(1).normal(size=101).astype(np.float32)
-    threshold = escape_threshold(defective, rate)
-    assert (defective < threshold).mean() <= rate
-    higher = np.sort(defective)[np.sort(defective) > threshold][0]
-    assert (defective < higher).mean() > rate
+@pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (20, 0.1), (99, 0.01), (200, 0.02)])
+def test_new_defective_parts_pass_no_more_often_than_promised(count, rate):
+    rng = np.random.default_rng(1)
+    thresholds = [escape_threshold(rng.normal(2, 1, size=count), rate) for _ in range(2000)]
+    passed = (rng.normal(2, 1, size=(2000, 50)) < np.asarray(thresholds)[:, None]).mean()
+    assert rate - 1 / (count + 1) - 0.002 < passed < rate + 0.002
+
+
+@pytest.mark.parametrize(("defects", "rate", "promised"), [(3, 0.01, False), (98, 0.01, False), (99, 0.01, True),
+                                                           (500, 0.0, False)])  # fmt: skip
+def test_too_few_defects_promise_no_escape_rate(defects, rate, promised):
+    rng = np.random.default_rng(2)
+    good, defective = rng.normal(0, 1, 99), rng.normal(4, 1, defects)
+    decision, kept = calibrate(evidence(good, defective, NOTHING), CalibrationTarget(escape=rate), "held-out")
+    assert any("cannot promise an escape rate" in line for line in kept.warnings) != promised
+    assert promised or decision.review < defective.min()
+
+
+@pytest.mark.parametrize("good", [[], [0.1, 0.2]])
+def test_with_few_good_images_an_escape_target_promises_no_false_alarm_rate(good):
+    scores = CalibrationData(good, list(np.linspace(0.5, 0.9, 99)))
+    _, kept = calibrate(scores, CalibrationTarget(escape=0.01), "held-out")
+    assert ["false-alarm rate" in line and "promise" in line for line in kept.warnings] == [True]
+
+
+@pytest.mark.parametrize("good", [0, 2, 500])
+def test_costs_promise_no_rate_and_say_on_what_they_are_the_lowest(good):
+    rng = np.random.default_rng(3)
+    scores = evidence(rng.normal(0, 1, good), rng.normal(2, 1, 3), NOTHING)
+    _, kept = calibrate(scores, CalibrationTarget(cost_escape=10), "held-out")
+    assert f"{good} good images and 3 defective images, which chose the threshold" in kept.warnings[0]
+    assert "no rate is promised" in kept.warnings[0]
+
+
+def shots_of_parts(rng, parts):
+    """Scores of 1 to 30 images of each part, which differ little, and the part of each."""
+    units = np.repeat(np.arange(parts), rng.integers(1, 31, parts))
+    return (rng.normal(size=parts)[units] + rng.normal(0, 0.05, len(units))), units.tolist()
+
+
+@pytest.mark.parametrize(("parts", "rate"), [(19, 0.05), (99, 0.01), (40, 0.1)])
+def test_new_parts_exceed_the_threshold_from_few_parts_of_many_images_no_more_often_than_promised(parts, rate):
+    rng = np.random.default_rng(5)
+    chosen = []
+    for _ in range(1500):
+        scores, units = shots_of_parts(rng, parts)
+        chosen.append((good_threshold(scores, rate, units), escape_threshold(-scores, rate, units)))
+    new = rng.normal(size=(1500, 50)) + rng.normal(0, 0.05, (1500, 50))
+    high, low = np.array(chosen).T
+    np.testing.assert_allclose(low, -high)
+    assert rate - 1 / (parts + 1) - 0.003 < (new >= high[:, None]).mean() < rate + 0.003
+
+
+def test_many_images_of_few_parts_promise_what_so_few_parts_do():
+    rng = np.random.default_rng(6)
+    units = np.repeat(np.arange(5), 20).tolist()
+    scores = rng.normal(size=100).tolist()
+    data = CalibrationData(scores, [5.0] * 300, good_units=units, defective_units=["c"] * 300)
+    decision, kept = calibrate(data, CalibrationTarget(), "held-out")
+    assert (kept.good_images, kept.good_parts, kept.defect_images, kept.defect_parts) == (100, 5, 300, 1)
+    assert kept.false_alarm[2] == pytest.approx(1 - 0.025 ** (1 / 5))  # none of 5, by Clopper and Pearson
+    assert kept.escape[2] == pytest.approx(0.975)  # none of 1
+    assert decision.review > max(scores)
+    assert "100 good validation images of only 5 parts cannot promise a false-alarm rate of 0.01" in kept.warnings[0]
+    assert any("300 defective validation images of only 1 part," in line for line in kept.warnings)
+    assert not has_own_thresholds(data)
+    alone = calibrate(replace(data, good_units=[], defective_units=[]), CalibrationTarget(), "held-out")[1]
+    assert (alone.good_parts, alone.warnings) == (100, [])
+
+
+def test_copies_of_one_image_are_one_part(tmp_path):
+    samples = []
+    for i in range(12):
+        (tmp_path / f"{i}.png").write_bytes(b"the same" if i < 9 else bytes([i]))
+        samples.append(Sample(tmp_path / f"{i}.png", "good"))
+    results = [Inspection(Verdict.PASS, "good", 0.1 * i, [], (8, 8)) for i in range(12)]
+    data, _ = collect_by_product(results, samples, ())
+    assert calibrate(data, CalibrationTarget(), "held-out")[1].good_parts == 4
 
 
 @pytest.mark.parametrize("cost", [0.2, 1.0, 20.0])
@@ -94,7 +166,8 @@ def test_cost_threshold_is_no_dearer_than_any_other(cost):
     def price(threshold: float) -> float:
         return float((good >= threshold).mean() + cost * (defective < threshold).mean())
 
-    chosen = price(cost_threshold(good, defective, cost))
+    sides = (UnitScores.make(side, []) for side in (good, defective))
+    chosen = price(cost_threshold(*sides, cost))
     assert chosen <= min(price(t) for t in np.linspace(-4, 6, 2001)) + 1e-12
 
 

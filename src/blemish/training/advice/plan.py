@@ -23,7 +23,7 @@ from blemish.training.advice.rules import MIN_OF_CLASS, RULES, AdviceRule, shows
 from blemish.training.learn.prepare import suits_cross_fitting
 from blemish.training.learn.run import DEFAULT_FOLDS, RunConfig
 from blemish.training.learn.supervision import learns_from_good_only
-from blemish.training.ship.calibrate import min_good_images
+from blemish.training.ship.calibrate import min_parts
 from blemish.translation import ENGLISH, Translate, translator
 
 HELD_OUT = 0.2  # share of the good images that calibrates where the data have no validation images
@@ -262,7 +262,7 @@ def more_data(
     """The effect of more images, one line each, for a training of a method with the default calibration."""
     t = t or translator(ENGLISH)
     lines = []
-    needed = min_good_images(false_alarm)
+    needed = min_parts(false_alarm)
     held, given = found.good_validation, "val" in found.splits_given
     crossed = method is not None and is_cross_fitted(found, method)
     if crossed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from blemish.evaluation.comparison import METRIC_NAMES, RankedMethod, pareto_front, rank_repeated
+from blemish.evaluation.comparison import METRIC_NAMES, RankedMethod, list_notes, pareto_front, rank_repeated
 from blemish.evaluation.predictions import Prediction
 from blemish.training.benchmark.job import file_name, read_predictions
 from blemish.training.benchmark.rows import METRIC_PATHS, PROTOCOL, BenchmarkRow, describe_variant
@@ -196,6 +196,7 @@ def page_content(summary: BenchmarkSummary, folder: Path) -> dict[str, Any]:
                 "metrics": summary.metric_names(rows),
                 "rows": by_value,
                 "ranking": ranked,
+                "notes": list_notes(ranked),
                 "fronts": fronts,
                 "types": sorted({label for row in rows for label in row.types}),
             }

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 import blemish
-from blemish.evaluation.comparison import METRIC_NAMES, METRICS, MethodCost, RankedMethod, choose_method, pareto_front
+from blemish.evaluation.comparison import (
+    METRIC_NAMES,
+    METRICS,
+    MethodCost,
+    RankedMethod,
+    choose_method,
+    list_notes,
+    pareto_front,
+)
 from blemish.evaluation.predictions import Prediction
 from blemish.inspection.manifest import Tiling
 from blemish.methods.catalogue import method_class
@@ -100,6 +108,7 @@ def summarize(
             "reasons": [asdict(message) for message in choice.reasons],
         },
         "test": [],
+        "notes": [asdict(note) for note in list_notes(result.ranking)],
         "left_out": [{"method": name, "reason": reason} for name, reason in left_out],
         "warnings": [rule.reason for rule in advice.rules if rule.warns],
         "seed": seed,

@@ -2,23 +2,31 @@
 
 With only good images, the threshold for a stated false-alarm rate is the order statistic of the good scores that a new
 good part exceeds with at most that probability (the rank of split conformal prediction, Vovk et al. 2005). Where
-defects in validation score higher, the threshold moves half the way up to them. With a target escape rate, or costs,
-the threshold follows the defects. Test images are never used.
+defects in validation score higher, the threshold moves half the way up to them. With a target escape rate, it is the
+order statistic of the defective scores; with costs, it follows both and promises nothing. Images of one group, and
+copies, count as one part. Rates stated are those of the images that chose the thresholds. Test images are never used.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from blemish.arrays import Flags, Scores
+from blemish.arrays import Scores
 from blemish.dataset.sample import GOOD
-from blemish.evaluation.intervals import clopper_pearson
+from blemish.evaluation.intervals import RateEstimate
+from blemish.evaluation.units import ROUNDING, Units, count_units, describe_images, estimate_share, unit_weights
 from blemish.inspection.decide import decide
 from blemish.inspection.manifest import Calibration, Decision
 from blemish.inspection.result import Verdict
-from blemish.training.ship.calibration_data import CalibrationData, best_peak_threshold, class_thresholds
+from blemish.training.ship.calibration_data import (
+    CalibrationData,
+    ClassifiedImage,
+    best_peak_threshold,
+    class_thresholds,
+)
 
 Source = Literal["held-out", "cross-fitted", "validation", "training"]
 
@@ -43,49 +51,75 @@ class CalibrationTarget:
     per_class: bool = False  # also a threshold for each defect class, with the highest F1
 
 
-def good_threshold(scores: Scores, rate: float) -> float:
+@dataclass(frozen=True)
+class UnitScores:
+    """Scores (N,) of images with their units; `len` is the number of units."""
+
+    scores: Scores
+    units: Units
+
+    @classmethod
+    def make(cls, scores: Sequence[float], units: Units) -> "UnitScores":
+        return cls(np.asarray(scores, np.float64), units or [None] * len(scores))
+
+    def __len__(self) -> int:
+        return count_units(self.units)
+
+    def share_below(self, levels: Scores) -> Scores:
+        """The share of units (0 without any) with a score below each level."""
+        order = np.argsort(self.scores, kind="stable")
+        sums = np.cumsum(np.append(0.0, unit_weights(self.units)[order]))
+        return np.asarray(sums[np.searchsorted(self.scores[order], levels)] / max(len(self), 1), np.float64)
+
+
+def good_threshold(scores: Scores, rate: float, units: Units | None = None) -> float:
     """The threshold that a new good part reaches with probability at most `rate`, given enough scores.
 
     With n good scores the rank is ceil((n + 1)(1 - rate)); beyond n no threshold can promise the rate and the largest
-    score is taken. A score at the threshold is a defect, so the threshold lies above the score of that rank by MARGIN,
-    also for a detector whose scores on good parts are all 0.
+    score is taken. Of n units with several scores, each score counts as its share of the unit (Lee et al. 2023,
+    hierarchical conformal prediction). A score at the threshold is a defect, so the threshold lies above the score of
+    that rank by MARGIN, also for a detector whose scores on good parts are all 0.
     """
-    ordered = np.sort(scores)
-    rank = math.ceil((len(ordered) + 1) * (1 - rate) - 1e-9)  # 100 * (1 - 0.42) is not quite 58
-    return float(ordered[min(rank, len(ordered)) - 1] + MARGIN * (np.abs(ordered).max() or 1.0))
+    order = np.argsort(scores, kind="stable")
+    ordered, weights = scores[order], unit_weights([None] * len(scores) if units is None else units)[order]
+    ranks = np.cumsum(weights)
+    # 100 * (1 - 0.42) is not quite 58
+    rank = int(np.searchsorted(ranks, (round(float(ranks[-1])) + 1) * (1 - rate) - ROUNDING))
+    return float(ordered[min(rank, len(ordered) - 1)] + MARGIN * (np.abs(ordered).max() or 1.0))
 
 
-def escape_threshold(defective: Scores, rate: float) -> float:
-    """The highest threshold that lets at most a share `rate` of the defective scores pass below it."""
-    ordered = np.sort(defective)
-    allowed = min(math.floor(rate * len(ordered) + 1e-9), len(ordered) - 1)
-    return float(ordered[allowed])
+def escape_threshold(scores: Scores, rate: float, units: Units | None = None) -> float:
+    """The threshold that a new defective part stays below with probability at most `rate`, given enough scores.
+
+    `good_threshold` from the other side: with too few defective scores it lies below the smallest of them.
+    """
+    return -good_threshold(-scores, rate, units)
 
 
-def cost_threshold(good: Scores, defective: Scores, cost_escape: float) -> float:
+def cost_threshold(good: UnitScores, defective: UnitScores, cost_escape: float) -> float:
     """The threshold with the lowest cost: false alarms plus `cost_escape` for each escape, rates weighted equally.
 
     Between neighbouring scores of equal cost, the middle of the gap.
     """
-    levels = np.unique(np.concatenate([good, defective]))
+    levels = np.unique(np.concatenate([good.scores, defective.scores]))
     candidates = np.concatenate([levels[:1], (levels[1:] + levels[:-1]) / 2, [np.nextafter(levels[-1], np.inf)]])
-    false_alarms = 1 - np.searchsorted(np.sort(good), candidates) / max(len(good), 1)
-    escapes = np.searchsorted(np.sort(defective), candidates) / max(len(defective), 1)
-    return float(candidates[int(np.argmin(false_alarms + cost_escape * escapes))])
+    costs = 1 - good.share_below(candidates) + cost_escape * defective.share_below(candidates)
+    return float(candidates[int(np.argmin(costs))])
 
 
-def min_good_images(rate: float) -> int:
-    """Good images needed before a threshold can promise this false-alarm rate."""
+def min_parts(rate: float) -> int:
+    """Independent images of a kind needed before a threshold can promise this error rate of it, which is above 0."""
     return math.ceil(1 / rate) - 1
 
 
 def has_own_thresholds(data: CalibrationData) -> bool:
-    """Whether a product has enough good images, nine, for thresholds of its own: those that can promise PRODUCT_RATE.
+    """Whether a product has enough good parts, nine, for thresholds of its own: those that can promise PRODUCT_RATE.
 
     Scores of products can lie far apart, so a few images of its own say more than many of others; but the largest of
     very few good scores is soon exceeded. As in `calibrate`, sound surface can replace good images.
     """
-    return len(data.good or data.sound_peaks) >= min_good_images(PRODUCT_RATE)
+    sides = (data.good, data.good_units), (data.sound_peaks, data.sound_units)
+    return len(UnitScores.make(*sides[not data.good])) >= min_parts(PRODUCT_RATE)
 
 
 def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) -> tuple[Decision, Calibration]:
@@ -102,9 +136,15 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
     """
     sound = not data.good and bool(data.sound_peaks)
     if sound:  # each peak is the score that its image would have without its defects
-        data = replace(data, good=data.sound_peaks, good_peaks=data.sound_peaks)
-    good, defective = np.asarray(data.good), np.asarray(data.defective)
+        data = replace(data, good=data.sound_peaks, good_peaks=data.sound_peaks, good_units=data.sound_units)
+    good = UnitScores.make(data.good, data.good_units)
+    defective = UnitScores.make(data.defective, data.defective_units)
     review, reject, aim, warnings = _score_thresholds(good, defective, data, target)
+    warnings += [
+        f"{describe_images(f'{kind} validation', side.units)}, by groups and copies: each part counts once"
+        for kind, side in (("good", good), ("defective", defective))
+        if len(side) < len(side.units)
+    ]
     if sound:
         warnings.append("no good validation image: the surface around the known defects is used instead")
     if source != "training" and len(defective) and (target.escape is not None or target.cost_escape is not None):
@@ -119,83 +159,101 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
     elif data.good_peaks:
         peaks = np.asarray(data.good_peaks)
         best = best_peak_threshold(data.defect_peaks, data.sound_peaks) if sound else None
-        high = good_threshold(peaks, max(target.false_alarm, target.review)) if best is None else best
+        rate = max(target.false_alarm, target.review)
+        high = good_threshold(peaks, rate, data.good_units or None) if best is None else best
         fields |= {"map_high": high, "map_low": float(np.median(peaks)), "edge": HALF_HEIGHT}
     decision = Decision(**fields)
-    rejected = None if reject is None else good >= reject
-    passed = None if review is None else defective < review
+    rejected = passed = None
+    if reject is not None and len(good):
+        rejected = estimate_share(good.scores >= reject, good.units)
+    if review is not None and len(defective):
+        passed = estimate_share(defective.scores < review, defective.units)
     if decision.class_thresholds:
         warnings.append(
-            "the classes have own thresholds, with the highest F1, which take precedence over the promised one"
+            "the classes have own thresholds, with the highest F1 on the images that the rates are stated for; they "
+            "take precedence over the promised one"
         )
-        rejected, passed = _verdicts(data, decision)
+        rejected, passed = _verdict_rates(data, decision)
     if source == "training":
         warnings = [*warnings, NO_VALIDATION]
         rejected = passed = None  # rates on training images are meaningless
     return decision, Calibration(
         source=source,
         target=aim,
-        good_images=len(good),
-        defect_images=len(defective),
-        false_alarm=None if rejected is None else _share(rejected),
-        escape=None if passed is None else _share(passed),
+        good_images=len(good.units),
+        defect_images=len(defective.units),
+        good_parts=len(good),
+        defect_parts=len(defective),
+        false_alarm=None if rejected is None else (rejected.value, rejected.low, rejected.high),
+        escape=None if passed is None else (passed.value, passed.low, passed.high),
         warnings=warnings,
     )
 
 
-def _verdicts(data: CalibrationData, decision: Decision) -> tuple[Flags, Flags]:
-    """Rejected good images, and passed defective ones, by all thresholds together."""
-    hits: dict[bool, list[bool]] = {False: [], True: []}
-    for image in data.classified:
-        scores = {name: score for name, score in image.class_scores.items() if name != GOOD}
-        verdict = decide(image.score, image.label, [], decision, scores).verdict
-        hits[image.defective].append(verdict == (Verdict.PASS if image.defective else Verdict.REJECT))
-    return np.array(hits[False], np.bool_), np.array(hits[True], np.bool_)
+def _verdict_rates(data: CalibrationData, decision: Decision) -> tuple[RateEstimate | None, RateEstimate | None]:
+    """Rejected good images, and passed defective ones, by all thresholds together; None without such images."""
+    rates: list[RateEstimate | None] = []
+    for defective, wrong in ((False, Verdict.REJECT), (True, Verdict.PASS)):
+        images = [image for image in data.classified if image.defective == defective]
+        hits = np.array([_verdict(image, decision) == wrong for image in images], np.bool_)
+        rates.append(estimate_share(hits, [image.unit for image in images]) if images else None)
+    return rates[0], rates[1]
+
+
+def _verdict(image: ClassifiedImage, decision: Decision) -> Verdict:
+    scores = {name: score for name, score in image.class_scores.items() if name != GOOD}
+    return decide(image.score, image.label, [], decision, scores).verdict
 
 
 def _score_thresholds(
-    good: Scores, defective: Scores, data: CalibrationData, target: CalibrationTarget
+    good: UnitScores, defective: UnitScores, data: CalibrationData, target: CalibrationTarget
 ) -> tuple[float | None, float | None, str, list[str]]:
     """Thresholds for review and reject, their target as text, and warnings."""
-    wanted = target.escape is not None or target.cost_escape is not None
+    false_alarms = _explain_too_few(good, target.false_alarm, "good")
     if len(defective) and target.cost_escape is not None:
         cost = cost_threshold(good, defective, target.cost_escape)
-        return cost, cost, f"lowest cost, an escape costing {target.cost_escape:g} false alarms", []
+        aim = f"lowest cost, an escape costing {target.cost_escape:g} false alarms"
+        warning = (
+            f"the cost is the lowest on {describe_images('good', good.units)} and "
+            f"{describe_images('defective', defective.units)}, which chose the threshold: on new parts it is higher, "
+            "and no rate is promised"
+        )
+        return cost, cost, aim, [warning]
     if len(defective) and target.escape is not None:
         # Below the review threshold parts pass; scores that few good parts reach are rejected without review.
-        review = escape_threshold(defective, target.escape)
-        reject = max(review, good_threshold(good, target.false_alarm)) if len(good) else review
-        return review, reject, f"escape rate {target.escape:g}", []
+        review = escape_threshold(defective.scores, target.escape, defective.units)
+        reject = max(review, good_threshold(good.scores, target.false_alarm, good.units)) if len(good) else review
+        escapes = _explain_too_few(defective, target.escape, "defective")
+        return review, reject, f"escape rate {target.escape:g}", [*escapes, *false_alarms]
     if not len(good) and data.only_defects:
         return 0.0, CERTAIN, "a class likelier than all others together", []
     if not len(good):
         threshold = data.region_threshold
         aim = "no threshold" if threshold is None else "highest F1 of the detected defects"
-        return threshold, threshold, aim, ["no good validation images: no false-alarm rate can be promised"]
-    warnings = []
-    if wanted:
-        warnings.append("no defective validation images: the threshold follows the false-alarm rate instead")
-    needed = min_good_images(target.false_alarm)
-    if len(good) < needed:
-        warnings.append(
-            f"{len(good)} good validation images cannot promise a false-alarm rate of {target.false_alarm:g}; "
-            f"{needed} are needed. The threshold is the largest good score"
-        )
-    reject = good_threshold(good, target.false_alarm)
-    review = min(reject, good_threshold(good, target.review))
-    return review, _up_to_defects(reject, defective), f"false-alarm rate {target.false_alarm:g}", warnings
+        return threshold, threshold, aim, false_alarms
+    if target.escape is not None or target.cost_escape is not None:
+        missing = "no defective validation images: the threshold follows the false-alarm rate instead"
+        false_alarms = [missing, *false_alarms]
+    reject = good_threshold(good.scores, target.false_alarm, good.units)
+    review = min(reject, good_threshold(good.scores, target.review, good.units))
+    return review, _up_to_defects(reject, defective.scores), f"false-alarm rate {target.false_alarm:g}", false_alarms
+
+
+def _explain_too_few(side: UnitScores, rate: float, kind: Literal["good", "defective"]) -> list[str]:
+    """A warning where these images of a kind cannot promise an error rate of it."""
+    name, extreme = ("a false-alarm", "largest") if kind == "good" else ("an escape", "smallest")
+    if not len(side):
+        return [f"no {kind} validation images: no {name.split()[1]} rate can be promised"]
+    if rate and len(side) >= min_parts(rate):
+        return []
+    needed = f"{min_parts(rate)} are needed" if rate else "no number of images can"
+    return [
+        f"{describe_images(f'{kind} validation', side.units)} cannot promise {name} rate of {rate:g}; {needed}. "
+        f"The threshold is the {extreme} {kind} score"
+    ]
 
 
 def _up_to_defects(threshold: float, defective: Scores) -> float:
     """The middle between a threshold and the next defective score: as many escapes, and fewer false alarms."""
     above = defective[defective >= threshold]
     return float((threshold + above.min()) / 2) if len(above) else threshold
-
-
-def _share(hits: Flags) -> tuple[float, float, float] | None:
-    """Share of hits with its 95 % interval; None without any item."""
-    if not len(hits):
-        return None
-    count, total = int(hits.sum()), len(hits)
-    low, high = clopper_pearson(count, total)
-    return count / total, low, high

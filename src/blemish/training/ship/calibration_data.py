@@ -4,7 +4,7 @@ Methods trained on masks or boxes give probabilities; the threshold on the proba
 with the highest F1 (as much precision as recall allows) on these images.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from blemish.dataset.sample import GOOD, Sample
 from blemish.evaluation.box_metrics import match_boxes
 from blemish.evaluation.detections import IOU_50, Detections, rank_detections
 from blemish.evaluation.ranking import best_f1_threshold, f1
+from blemish.evaluation.units import find_units
 from blemish.geometry import Box
 from blemish.inspection.result import Inspection
 
@@ -32,11 +33,15 @@ class ClassifiedImage(NamedTuple):
     score: float
     label: str
     class_scores: dict[str, float]
+    unit: Hashable = None
 
 
 @dataclass
 class CalibrationData:
-    """Scores, map peaks and detections of labelled images; fill it with `add`."""
+    """Scores, map peaks and detections of labelled images; fill it with `add`.
+
+    Lists of units are empty, or as long as what they belong to; see `blemish.evaluation.units`.
+    """
 
     good: list[float] = field(default_factory=list)  # image scores
     defective: list[float] = field(default_factory=list)
@@ -48,24 +53,29 @@ class CalibrationData:
     classes: list[ClassScores] = field(default_factory=list)
     classified: list[ClassifiedImage] = field(default_factory=list)
     unknown: int = 0  # images without any annotation
+    good_units: list[Hashable] = field(default_factory=list)  # of `good`, and of `good_peaks` where there are any
+    defective_units: list[Hashable] = field(default_factory=list)
+    sound_units: list[Hashable] = field(default_factory=list)  # of `sound_peaks`
 
-    def add(self, result: Inspection, sample: Sample, outputs: Collection[str]) -> None:
-        """Add one inspection; `outputs` are the names of the graph's outputs."""
+    def add(self, result: Inspection, sample: Sample, outputs: Collection[str], unit: Hashable = None) -> None:
+        """Add one inspection; `outputs` are the names of the graph's outputs, `unit` is that of the image."""
         if sample.defective is None:
             self.unknown += 1
             return
         heat_map, defective = result.heat_map, sample.defective
         (self.defective if defective else self.good).append(result.score)
+        (self.defective_units if defective else self.good_units).append(unit)
         has_anomaly_map = heat_map is not None and "anomaly_map" in outputs
         boxes = known_boxes(sample, result.size) if result.candidates is not None or has_anomaly_map else None
         if heat_map is not None and not defective:
             self.good_peaks.append(float(heat_map.max()))
         if heat_map is not None and has_anomaly_map and defective and boxes:
-            self.sound_peaks += _sound_peak(heat_map, result.valid, boxes)
+            self.sound_peaks += (sound := _sound_peak(heat_map, result.valid, boxes))
+            self.sound_units += [unit] * len(sound)
             self.defect_peaks += _defect_peaks(heat_map, result.valid, boxes)
         if result.class_scores is not None:
             label = max((name for name in result.class_scores if name != GOOD), key=result.class_scores.__getitem__)
-            self.classified.append(ClassifiedImage(defective, result.score, label, result.class_scores))
+            self.classified.append(ClassifiedImage(defective, result.score, label, result.class_scores, unit))
             if (shown := find_defect_classes(sample)) is not None:
                 self.classes.append((shown or frozenset([GOOD]), result.class_scores))
         if heat_map is not None and "mask_scores" in outputs and has_mask(sample):
@@ -87,16 +97,16 @@ class CalibrationData:
 
 
 def collect_by_product(
-    results: Iterable[Inspection], samples: Iterable[Sample], outputs: Iterable[str]
+    results: Iterable[Inspection], samples: Sequence[Sample], outputs: Iterable[str]
 ) -> tuple[CalibrationData, dict[str, CalibrationData]]:
     """Calibration data of all images together, and of each product; one inspection at a time, so no map is kept."""
     names = set(outputs)
     overall = CalibrationData()
     products: dict[str, CalibrationData] = {}
-    for result, sample in zip(results, samples, strict=True):
-        overall.add(result, sample, names)
+    for result, sample, unit in zip(results, samples, find_units(samples), strict=True):
+        overall.add(result, sample, names, unit)
         if sample.product is not None:
-            products.setdefault(sample.product, CalibrationData()).add(result, sample, names)
+            products.setdefault(sample.product, CalibrationData()).add(result, sample, names, unit)
     return overall, products
 
 

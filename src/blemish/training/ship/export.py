@@ -54,7 +54,7 @@ from blemish.training.ship.calibrate import (
     Source,
     calibrate,
     has_own_thresholds,
-    min_good_images,
+    min_parts,
 )
 from blemish.training.ship.calibration_data import CalibrationData, collect_by_product
 from blemish.training.ship.estimate_uncertainty import estimate_uncertainty
@@ -210,7 +210,10 @@ def calibrate_products(
     decision, calibration = decide(overall)
     if synthetic_defects is not None and source != "training" and overall.good:
         real, good = np.asarray(overall.defective), np.asarray(overall.good)
-        escapes = forecast_escapes(good, real if len(real) else synthetic_defects(), synthetic=not len(real))
+        units = overall.defective_units if len(real) else None
+        escapes = forecast_escapes(
+            good, real if len(real) else synthetic_defects(), not len(real), overall.good_units, units
+        )
         calibration = calibration.model_copy(update={"escapes": escapes})
     products: dict[str, ProductDecision] = {}
     names = sorted({sample.product for sample in dataset.samples if sample.product is not None})
@@ -222,7 +225,7 @@ def calibrate_products(
     pooled = [name for name in names if name not in products] if len(names) > 1 else []
     if pooled:
         warning = (
-            f"fewer than {min_good_images(PRODUCT_RATE)} good validation images of {', '.join(pooled)}: "
+            f"fewer than {min_parts(PRODUCT_RATE)} good validation parts of {', '.join(pooled)}: "
             "decided by the thresholds of all products together"
         )
         calibration = calibration.model_copy(update={"warnings": [*calibration.warnings, warning]})

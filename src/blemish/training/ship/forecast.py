@@ -7,7 +7,7 @@ import numpy as np
 from blemish.arrays import Scores
 from blemish.dataset.sample import Sample
 from blemish.evaluation.image_metrics import FALSE_ALARMS
-from blemish.evaluation.intervals import clopper_pearson
+from blemish.evaluation.units import Units, estimate_share
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import EscapeForecast
 from blemish.training.ship.calibrate import good_threshold
@@ -16,22 +16,27 @@ from blemish.training.ship.synthetic_trials import synthetic_trials
 TRIALS = 60  # synthetic defects, where there are no real ones
 
 
-def forecast_escapes(good: Scores, defective: Scores, synthetic: bool) -> list[EscapeForecast]:
-    """The share of defective scores below the threshold for each of FALSE_ALARMS; none without scores of both kinds."""
+def forecast_escapes(
+    good: Scores, defective: Scores, synthetic: bool, good_units: Units | None = None, units: Units | None = None
+) -> list[EscapeForecast]:
+    """The share of defective scores below the threshold for each of FALSE_ALARMS; none without scores of both kinds.
+
+    `units` are those of the defective scores.
+    """
     if not len(good) or not len(defective):
         return []
     forecasts = []
     for rate in FALSE_ALARMS:
-        threshold = good_threshold(good, rate)
-        passed = int((defective < threshold).sum())
-        interval = clopper_pearson(passed, len(defective))
+        threshold = good_threshold(good, rate, good_units)
+        passed = defective < threshold
+        share = estimate_share(passed, units)
         forecasts.append(
             EscapeForecast(
                 false_alarm=rate,
                 threshold=threshold,
-                passed=passed,
+                passed=int(passed.sum()),
                 defects=len(defective),
-                interval=interval,
+                interval=(share.low, share.high),
                 synthetic=synthetic,
             )
         )
