@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blemish.cli.console import console, messages, warn, write_json
+from blemish.cli.console import check_outputs, console, messages, warn, write_json
 from blemish.cli.options import JsonOption, choice_option
 from blemish.errors import OptionError
 
@@ -47,6 +47,7 @@ def scale(
     if not 0 < pitch_mm < float("inf"):
         raise OptionError(f"--pitch-mm {pitch_mm:g}: give a positive number")
     opened = None if bundle is None else open_bundle(bundle)
+    check_outputs([json], [image, None if opened is None else opened.path])
     found = scale_from_target(read_image(image), columns, rows, pitch_mm, pattern, pitch_uncertainty_mm, telecentric)
     screen = messages if str(json) == "-" else console
     screen.print(f"--px-per-mm {found.x:.6g},{found.y:.6g}")
