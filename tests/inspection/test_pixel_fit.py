@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from graphs import anomaly_bundle
 
-from blemish.imaging.pixel_range import PixelSpec
+from blemish.imaging.pixel_range import PixelSpec, make_pixel_spec, measure_values
 from blemish.imaging.read import write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec, Tiling
@@ -83,7 +83,32 @@ def test_a_stream_reviews_the_one_and_decides_on_the_others(tmp_path):
     inspector = opened(tmp_path, {"uint8": (0, 255)})
     write_image(tmp_path / "a.png", share(0.2, 255, np.uint8))
     write_image(tmp_path / "b.png", share(0.2, 4095, np.uint16))
-    write_image(tmp_path / "c.png", cv2.resize(share(0.9, 255, np.uint8), (80, 60)))
+    write_image(tmp_path / "c.png", cv2.resize(share(0.9, 255, np.uint8), (80, 80)))
     found = list(inspector.inspect([tmp_path / f"{name}.png" for name in "abc"]))
     assert [inspection.verdict for inspection in found] == [Verdict.PASS, Verdict.REVIEW, Verdict.REJECT]
     assert found[1].reasons[0].detail == "uint16 ≠ uint8"
+
+
+@pytest.mark.parametrize("value", [0, 255], ids=["no light", "saturated"])
+def test_a_frame_without_a_picture_is_reviewed_though_its_score_would_pass(tmp_path, value):
+    trained = [share(value, 255, np.uint8)[..., None] for value in (0.4, 0.5, 0.8)]
+    spec = InputSpec(channels=1, height=64, width=64, pixels=make_pixel_spec(map(measure_values, trained)))
+    inspector = Inspector.open(anomaly_bundle(tmp_path / "a.blemish", input=spec))
+    frame = np.full((64, 64), value, np.uint8)
+    frame[3, 3] = 255 - value
+    inspection = inspector.inspect(frame)
+    assert inspection.verdict == Verdict.REVIEW
+    assert [reason.kind for reason in inspection.reasons] == [ReasonKind.RANGE]
+    assert inspector.inspect(trained[2]).verdict == Verdict.REJECT
+
+
+def test_a_grey_camera_in_place_of_a_colour_camera_is_reviewed(tmp_path):
+    colour = np.full((64, 64, 3), 128, np.uint8)
+    colour[20:40, 20:40] = (250, 200, 160)
+    spec = InputSpec(channels=3, height=64, width=64, pixels=make_pixel_spec([measure_values(colour)]))
+    inspector = Inspector.open(anomaly_bundle(tmp_path / "a.blemish", channels=3, input=spec))
+    assert inspector.inspect(colour).verdict == Verdict.REJECT
+    grey = inspector.inspect(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY))
+    assert (grey.verdict, str(grey.reasons[0])) == (
+        Verdict.REVIEW, "pixel type unlike the training images: 1 × uint8 ≠ 3 × uint8",
+    )  # fmt: skip

@@ -71,7 +71,9 @@ def load_job(
     sample = image if isinstance(image, Sample) else None
     pixels = _as_read(image) if isinstance(image, np.ndarray) else read_image(_path(image))
     middle = time.perf_counter()
-    misfit = find_misfit(pixels, manifest.input.pixels, any_size=manifest.tiling is not None)
+    tiling = manifest.tiling
+    tile = None if tiling is None else (tiling.height, tiling.width)
+    misfit = find_misfit(pixels, manifest.input.pixels, tile=tile)
     pixels = scale_pixels(pixels, manifest.input.pixels)
     size = (pixels.shape[0], pixels.shape[1])
     counted = _valid_pixels(sample, size, valid, ignore, default_valid, name)
@@ -86,7 +88,7 @@ def load_job(
         if crop is not None:
             area, view, view_valid = (0, 0, crop.width, crop.height), crop.crop(pixels), crop.crop_mask(counted)
     x0, y0, x1, y1 = area
-    tiles, tiling = [area], manifest.tiling
+    tiles = [area]
     if tiling is not None:
         boxes = tile_boxes(y1 - y0, x1 - x0, tiling.height, tiling.width, tiling.overlap)
         tiles = [(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in boxes]

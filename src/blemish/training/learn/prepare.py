@@ -118,10 +118,7 @@ def check_good_images_differ(dataset: Dataset) -> None:
 
 
 def measure_pixels(dataset: Dataset) -> PixelSpec | None:
-    """The types, value ranges and sizes of the training and validation images; unreadable ones are passed over.
-
-    Only images deeper than 8 bits are decoded.
-    """
+    """The types, values, channels and sizes of the training and validation images; unreadable ones are passed over."""
     samples = [s for s in dataset.samples if s.split != "test"]
     measured = measure_samples(samples)
     for values in join_values(measured).values():
