@@ -97,7 +97,10 @@ def load_job(
     timings = {"read": 1000 * (middle - begin), "prepare": 1000 * (time.perf_counter() - middle)}
     reference = None
     if manifest.template:
-        reference = scale_pixels(_read_reference(image, template, size), manifest.input.pixels)
+        reference = _read_reference(image, template, size)
+        if misfit is None and (own := find_misfit(reference, manifest.input.pixels, tile=tile)) is not None:
+            misfit = own[0], f"template {own[1]}"
+        reference = scale_pixels(reference, manifest.input.pixels)
         reference = reference if crop is None else crop.crop(reference)
     return ImageJob(
         image=pixels,

@@ -17,7 +17,7 @@ from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_vali
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.pipeline import FailedInspection, Pipeline
 from blemish.inspection.refine import open_refiner
-from blemish.inspection.result import Inspection, Outputs
+from blemish.inspection.result import Inspection, Outputs, Reason
 from blemish.inspection.support_set import open_bundle_engine
 
 OnError = Literal["raise", "report"]
@@ -154,6 +154,10 @@ class Inspector:
     def get_decision(self, product: str | None) -> Decision:
         """The decision of a product; the common one for None, or for a product without thresholds of its own."""
         return self._pipeline.get_decision(product)
+
+    def find_misfit(self, image: ImageInput) -> Reason | None:
+        """Why an image cannot be decided on, since it is unlike the training images; None where it is like them."""
+        return self._pipeline.load(image).misfit
 
     def prepare(self, image: ImageInput) -> FloatArray:
         """The network's input for an image: its tiles (N, channels, height, width), float32, full scale 1.
