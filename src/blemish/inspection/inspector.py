@@ -13,7 +13,7 @@ from blemish.imaging.read import read_image
 from blemish.inspection.bundle import Bundle, open_bundle
 from blemish.inspection.decide import check_decision, load_decision
 from blemish.inspection.engines import Engine
-from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_valid_mask
+from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_valid_mask, fixed_sizes
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.pipeline import FailedInspection, Pipeline
 from blemish.inspection.refine import open_refiner
@@ -33,7 +33,8 @@ class Inspector:
         self.batch_size = batch_size
         name = "openvino" if engine.name == "openvino" else "onnxruntime"
         refiner = open_refiner(bundle, name, engine.threads)
-        self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle), refiner)
+        sizes = fixed_sizes(manifest, bundle.manifest.scale)
+        self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle), refiner, sizes)
 
     @classmethod
     def open(
