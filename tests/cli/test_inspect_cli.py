@@ -310,3 +310,34 @@ def test_rules_in_mm_without_a_scale_are_kept_with_a_note(command, bundle, tmp_p
     code, _, err = command("decide", bundle, "--rules", tmp_path / "rules.yaml")
     assert code == 0
     assert "--px-per-mm" in err
+
+
+def test_images_are_never_overwritten_by_their_marked_copies(command, bundle, folder):
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    code, _, err = command("inspect", bundle, folder, "--out", folder, "--overlay")
+    assert code == 2
+    assert "would be overwritten" in err
+    (folder.parent / "link").symlink_to(folder)
+    assert command("inspect", bundle, folder, "--out", folder.parent / "link", "--overlay")[0] == 2
+    listed = "\n".join(map(str, before))
+    assert command("inspect", bundle, "-", "--out", folder, "--overlay", stdin=listed)[0] == 2
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+def test_no_result_replaces_another_or_a_file_that_is_read(command, bundle, folder, tmp_path):
+    first = folder / "a" / "1.png"
+    before, own = first.read_bytes(), bundle.read_bytes()
+    same = tmp_path / "x.txt"
+    for options in (
+        ("--csv", same, "--json", same),
+        ("--csv", same, "--coco", tmp_path / "images" / ".." / "x.txt"),
+        ("--json", "-", "--coco", "-"),
+        ("--json", first),
+        ("--csv", bundle),
+        ("--csv", tmp_path / "o" / "1.png", "--out", tmp_path / "o", "--overlay"),
+    ):
+        code, out, err = command("inspect", bundle, first, *options)
+        assert (code, out) == (2, ""), options
+        assert "would be" in err
+    assert (first.read_bytes(), bundle.read_bytes(), same.exists()) == (before, own, False)
+    assert command("inspect", bundle, first, "--csv", "/dev/null", "--json", "/dev/null")[0] == 0

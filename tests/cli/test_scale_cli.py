@@ -8,7 +8,9 @@ import pytest
 from graphs import anomaly_bundle
 
 import blemish.cli
+from blemish.imaging.pixel_range import PixelSpec
 from blemish.inspection.bundle import open_bundle
+from blemish.inspection.manifest import InputSpec
 
 GIVEN = ("--columns", "7", "--rows", "5")
 
@@ -44,6 +46,20 @@ def test_scale_is_shown_and_written_into_the_bundle(run, target, tmp_path):
     scale = open_bundle(bundle).manifest.scale
     assert (scale.x, scale.y) == (pytest.approx(16, rel=5e-3), pytest.approx(12, rel=5e-3))
     assert shown.out.startswith(f"--px-per-mm {scale.x:.6g},{scale.y:.6g}\n")
+
+
+@pytest.mark.parametrize(("sizes", "code"), [(((320, 320), (560, 560)), 0), (((240, 240), (560, 560)), 2),
+                                             (((320, 320), (280, 560)), 0)])  # fmt: skip
+def test_a_target_of_another_size_than_the_images_is_refused(run, target, tmp_path, sizes, code):
+    pixels = PixelSpec(ranges={"uint8": (0, 255)}, height=sizes[0], width=sizes[1])
+    spec = InputSpec(channels=1, height=64, width=64, pixels=pixels)
+    bundle = anomaly_bundle(tmp_path / "grey.blemish", input=spec)
+    options = ("--pitch-mm", "4", "--pattern", "circles", "--bundle", bundle, "--json", tmp_path / "s.json")
+    left, shown = run(target, *GIVEN, *options)
+    assert left == code
+    assert (open_bundle(bundle).manifest.scale is None) == (not (tmp_path / "s.json").exists()) == (code == 2)
+    assert ("has 560×320 pixels, and the images of the bundle 560×240" in shown.err) == (code == 2)
+    assert ("the scale holds for 560×320 only" in shown.err) == (sizes[1] == (280, 560))
 
 
 @pytest.mark.parametrize(

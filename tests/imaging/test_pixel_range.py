@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from blemish.imaging.pixel_range import (
     FULL_SCALE,
+    PixelSpec,
     describe_range,
     find_misfit,
-    full_range_values,
     join_values,
     make_pixel_spec,
     measure_values,
@@ -128,7 +128,6 @@ def test_images_of_another_depth_range_or_size_do_not_fit(trained, other, kind):
     assert find_misfit(trained, spec) is None
     assert find_misfit(other, spec)[0] == kind
     assert " ≠ " in find_misfit(other, spec)[1]
-    assert (find_misfit(other, spec, any_size=True) is None) == (kind == "size")
     assert find_misfit(other, None) is None
     scaled = to_unit(scale_pixels(other, spec))  # never an error: such an image is inspected, and not decided on
     assert 0 <= scaled.min() <= scaled.max() <= 1
@@ -145,10 +144,97 @@ def test_several_depths_and_sizes_of_one_training_set_all_fit():
     assert find_misfit(picture(0, 255, np.uint8, (9, 200)), spec)[1] == "200×9 ≠ 48…100×20…80"
 
 
-def test_8_bit_images_need_not_be_decoded():
-    image = picture(3, 90, np.uint8)
-    assert spec_of(image).ranges == make_pixel_spec([full_range_values((32, 48))]).ranges
-    assert find_misfit(image, make_pixel_spec([full_range_values((32, 48))])) is None
+def scene(dtype, top, seed=0, light=1.0):
+    """A part (a bright disc with grain) on a darker ground, with noise and hot pixels, at a share of the light."""
+    noise = np.random.default_rng(seed)
+    y, x = np.mgrid[:96, :96]
+    values = np.where((x - 48) ** 2 + (y - 48) ** 2 < 30**2, 0.6, 0.25) * noise.normal(1, 0.03, (96, 96)) * light
+    values = (values + noise.normal(0.01, 0.004, values.shape))[..., None] * top
+    values[5, 5::30] = top  # hot pixels
+    return values.clip(0, top).astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535), (np.uint16, 4095), (np.float32, 1)])
+def test_frames_without_a_picture_do_not_fit_whatever_their_type(dtype, top):
+    spec = spec_of(*(scene(dtype, top, seed) for seed in range(4)))
+    noise = np.random.default_rng(9).normal(0, 0.004, (96, 96, 1)) * top
+    noise[5, 5::30] = top
+    frames = {
+        "no light": scene(dtype, top, 5, light=0),
+        "a tenth of the light": scene(dtype, top, 5, light=0.1),
+        "saturated": np.full((96, 96, 1), top, dtype),
+        "black": np.zeros((96, 96, 1), dtype),
+        "a plain grey": np.full((96, 96, 1), 0.4 * top, dtype),
+        "a plain grey with noise": (noise + 0.4 * top).clip(0, top).astype(dtype),
+    }
+    assert {name: (find_misfit(frame, spec) or ("fits",))[0] for name, frame in frames.items()} == dict.fromkeys(
+        frames, "range"
+    )
+    bad = scene(dtype, top, 6)
+    bad[30:60, 30:60] = 0  # a hole as large as a tenth of the image
+    for image in (scene(dtype, top, 7), bad, scene(dtype, top, 8, light=0.6), scene(dtype, top, 8, light=1.4)):
+        assert find_misfit(image, spec) is None
+
+
+def test_images_as_dark_or_plain_as_those_of_training_fit():
+    dark, plain = picture(0, 6, np.uint8), picture(198, 202, np.uint8)
+    spec = spec_of(dark, plain)
+    assert find_misfit(picture(0, 3, np.uint8), spec) is None
+    assert find_misfit(picture(90, 92, np.uint8), spec) is None
+    assert find_misfit(np.zeros((32, 48, 1), np.uint8), spec_of(dark, np.zeros((32, 48, 1), np.uint8))) is None
+
+
+def test_bundles_without_these_measures_judge_as_before():
+    old = spec_of(scene(np.uint8, 255)).model_dump(exclude={"means", "deviations", "channels", "aspect"})
+    spec = PixelSpec(**{**old, "spreads": {"uint8": 0.0}})
+    for image in (np.zeros((96, 96, 1), np.uint8), np.zeros((96, 96, 3), np.uint8)):
+        assert find_misfit(image, spec) is None
+
+
+def test_colour_and_grey_images_are_told_apart_by_their_pixels():
+    colour = np.random.default_rng(4).integers(0, 256, (64, 64, 3), np.uint8)
+    tinted = np.repeat(colour[..., :1], 3, axis=2)
+    grey, as_rgb = tinted[..., :1], tinted.copy()
+    tinted[3, 5, 2] ^= 1  # one pixel, off the coarse grid
+    layers = np.dstack([colour, colour[..., :2]])
+    kinds = {"colour": colour, "tinted": tinted, "grey": grey, "as rgb": as_rgb, "layers": layers}
+    same = [{"colour", "tinted"}, {"grey", "as rgb"}, {"layers"}]
+    for trained, image in kinds.items():
+        spec = spec_of(image)
+        fits = {name for name, other in kinds.items() if find_misfit(other, spec) is None}
+        assert fits == next(names for names in same if trained in names)
+    assert find_misfit(grey, spec_of(colour)) == ("depth", "1 × uint8 ≠ 3 × uint8")
+    both = spec_of(colour, as_rgb)
+    assert [name for name, image in kinds.items() if find_misfit(image, both) is None] == [*kinds][:4]
+
+
+def test_another_aspect_than_the_one_of_all_training_images_does_not_fit():
+    spec = spec_of(picture(0, 255, np.uint8, (96, 128)))
+    for size in ((48, 64), (192, 256), (97, 128), (71, 96), (96, 127)):
+        assert find_misfit(picture(0, 255, np.uint8, size), spec) is None
+    for size in ((96, 96), (128, 96), (96, 120), (80, 128)):
+        image = picture(0, 255, np.uint8, size)
+        assert find_misfit(image, spec) == ("size", f"{size[1]}×{size[0]} ≠ 128×96")
+        assert find_misfit(image, spec_of(picture(0, 255, np.uint8, (96, 128)), image)) is None
+    halves = spec_of(picture(0, 255, np.uint8, (96, 128)), picture(0, 255, np.uint8, (48, 64)))
+    assert find_misfit(picture(0, 255, np.uint8, (72, 96)), halves) is None
+    assert find_misfit(picture(0, 255, np.uint8, (72, 72)), halves)[0] == "size"
+
+
+def test_tiled_images_need_the_size_of_a_tile_and_named_sizes_are_the_only_ones():
+    spec = spec_of(picture(0, 255, np.uint8, (256, 300)))
+
+    def fits(height, width, **limits):
+        return find_misfit(picture(0, 255, np.uint8, (height, width)), spec, **limits) is None
+
+    assert fits(64, 64, tile=(64, 64))
+    assert fits(900, 64, tile=(64, 64))
+    assert not fits(63, 300, tile=(64, 64))
+    assert not fits(8, 8, tile=(64, 64))
+    assert fits(256, 300, tile=(512, 512))  # as in training
+    assert fits(256, 300, sizes=[(256, 300)])
+    assert not fits(256, 299, sizes=[(256, 300)])
+    assert not fits(512, 600, sizes=[(256, 300)], tile=(64, 64))
 
 
 @given(

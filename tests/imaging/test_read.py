@@ -128,6 +128,125 @@ def test_tiff_of_any_channels_depth_and_layout(tmp_path, channels, dtype, planar
     assert header.bits == 8 * np.dtype(dtype).itemsize
 
 
+def lzw(data):
+    """TIFF's LZW of literals only: codes of 9 bits, and a cleared table before they would need 10."""
+    codes = []
+    for at in range(0, len(data), 200):
+        codes += [256, *data[at : at + 200]]
+    bits = "".join(f"{code:09b}" for code in [*codes, 257])
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def packbits(data):
+    return b"".join(bytes([len(data[at : at + 128]) - 1]) + data[at : at + 128] for at in range(0, len(data), 128))
+
+
+COMPRESSIONS = {"none": (1, bytes), "lzw": (5, lzw), "deflate": (8, zlib.compress), "packbits": (32773, packbits)}
+
+
+def tiff(pixels, compression="none", orientation=1, white=False, alpha=0, order="<"):
+    """A TIFF of one strip, written by hand: pixels (H, W, C), alpha by its number in ExtraSamples."""
+    number, compress = COMPRESSIONS[compression]
+    height, width, channels = pixels.shape
+    strip = compress(pixels.astype(pixels.dtype.newbyteorder(order)).tobytes())
+    form = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    tags = {
+        256: [width], 257: [height], 258: [8 * pixels.itemsize] * channels, 259: [number],
+        262: [2 if channels > 2 else 0 if white else 1], 273: [8], 274: [orientation], 277: [channels],
+        278: [height], 279: [len(strip)], 338: [alpha], 339: [form] * channels,
+    }  # fmt: skip
+    if not alpha:
+        del tags[338]
+    data, fields = strip + bytes(len(strip) % 2), b""
+    for tag, values in tags.items():
+        packed = struct.pack(f"{order}{len(values)}H", *values)
+        if len(packed) > 4:
+            packed, data = struct.pack(f"{order}I", 8 + len(data)), data + packed + bytes(len(packed) % 4)
+        fields += struct.pack(f"{order}HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
+    return head + data + struct.pack(f"{order}H", len(tags)) + fields + bytes(4)
+
+
+UPRIGHT = {
+    1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: np.rot90(np.fliplr(a)),
+    6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(np.fliplr(a), -1), 8: np.rot90,
+}  # fmt: skip
+RGBA16, INT16 = RGBA.astype(np.uint16) * 257, GREY16.astype(np.int32).astype(np.int16)[..., None]
+FLOATS = (GREY16[..., None] / 65535).astype(np.float32)
+KINDS = {  # pixels as stored, options, and what they are
+    "grey": (GREY[..., None], {}, GREY[..., None]),
+    "grey, 0 is white": (GREY[..., None], {"white": True}, 255 - GREY[..., None]),
+    "16 bit": (GREY16[..., None], {}, GREY16[..., None]),
+    "16 bit, 0 is white": (GREY16[..., None], {"white": True}, 65535 - GREY16[..., None]),
+    "colour": (RGB, {}, RGB),
+    "16 bit colour": (RGBA16[..., :3], {}, RGBA16[..., :3]),
+    "alpha": (RGBA, {"alpha": 2}, RGB),
+    "alpha, multiplied": (RGBA, {"alpha": 1}, RGB),
+    "16 bit alpha": (RGBA16, {"alpha": 2}, RGBA16[..., :3]),
+    "float": (FLOATS, {}, FLOATS),
+    "signed": (INT16, {}, INT16.astype(np.float32)),
+    "grey with alpha": (RGBA[..., 2:], {"alpha": 2}, RGB[..., 2:]),
+    "16 bit grey with alpha": (RGBA16[..., 2:], {"alpha": 2}, RGBA16[..., 2:3]),
+    "signed bytes": (GREY.astype(np.int16).astype(np.int8)[..., None], {}, GREY.astype(np.int8)[..., None]),
+    "float, 0 is white": (FLOATS, {"white": True}, None),
+    "signed, 0 is white": (INT16, {"white": True}, None),
+}
+REFUSED = {("lzw", "16 bit grey with alpha")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_tiff_is_read_the_same_whatever_its_compression_or_is_refused(tmp_path, compression, kind):
+    stored, options, expected = KINDS[kind]
+    for orientation, turn in UPRIGHT.items():
+        for order in "<>":
+            data = tiff(stored, compression, orientation, order=order, **options)
+            if expected is None or (compression, kind) in REFUSED:
+                with pytest.raises(ImageError, match=r"; save it (uncompressed|with 0 as black)"):
+                    read_bytes(tmp_path, data, "a.tif")
+                continue
+            np.testing.assert_array_equal(read_bytes(tmp_path, data, "a.tif"), turn(expected))
+            header = image_header(tmp_path / "a.tif")
+            assert (header.height, header.width, header.channels) == turn(expected).shape
+
+
+def test_masks_in_tiff_files_are_upright_whatever_their_compression(tmp_path):
+    mask, alpha = np.zeros((13, 17), np.uint8), np.full((13, 17), 255, np.uint8)
+    mask[2:6, 3:12], alpha[2:6, 8:] = 255, 0
+    marked = np.zeros((13, 17), bool)
+    marked[2:6, 3:8] = True
+    for compression in COMPRESSIONS:
+        for orientation, turn in UPRIGHT.items():
+            (tmp_path / "m.tif").write_bytes(tiff(mask[..., None], compression, orientation))
+            np.testing.assert_array_equal(read_mask(tmp_path / "m.tif"), turn(mask > 0))
+            (tmp_path / "m.tif").write_bytes(tiff(np.dstack([mask] * 3 + [alpha]), compression, orientation, alpha=2))
+            np.testing.assert_array_equal(read_mask(tmp_path / "m.tif"), turn(marked))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "YCbCr", "P", "CMYK"])
+def test_jpeg_in_tiff_and_colour_spaces_are_turned_once(tmp_path, mode):
+    picture, compression = Image.fromarray(SMOOTH).convert(mode), "tiff_lzw" if mode in ("P", "CMYK") else "jpeg"
+    picture.save(tmp_path / "a.tif", compression=compression)
+    plain = read_image(tmp_path / "a.tif")
+    for orientation, turn in UPRIGHT.items():
+        picture.save(tmp_path / "a.tif", compression=compression, tiffinfo={274: orientation})
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), turn(plain))
+
+
+@pytest.mark.parametrize("white", [False, True])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "packbits", "group4"])
+def test_tiffs_of_one_bit_are_black_and_white_as_they_say(tmp_path, compression, white):
+    Image.fromarray(GREY > 100).save(tmp_path / "a.tif", compression=compression)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        tag = file.pages.first.tags[262]
+    assert tag.value == 1
+    data[tag.valueoffset] = 0 if white else 1
+    image = read_bytes(tmp_path, bytes(data), "a.tif")
+    np.testing.assert_array_equal(image[..., 0], 255 * ((GREY > 100) != white))
+
+
 def test_tiff_specials(tmp_path):
     tifffile.imwrite(tmp_path / "alpha.tif", RGBA, photometric="rgb", extrasamples=["unassalpha"])
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.tif"), RGB)
@@ -346,3 +465,26 @@ def test_what_unpacks_to_too_many_bytes_is_refused_whatever_its_pixels(tmp_path)
     with pytest.raises(ImageError, match="7 channels of 32 bits, 11,200 bytes in all, more than the limit of 11,196"):
         read_image(path, max_pixels=2799)
     assert read_image(path, max_pixels=2800).shape == (20, 20, 7)
+
+
+@pytest.mark.parametrize("top", [100, 255, 1023, 4095, 65535])
+def test_deep_colours_are_never_cut_to_8_bits(tmp_path, top):
+    colours = rng.integers(0, top + 1, (8, 9, 3)).astype(">u2" if top > 255 else np.uint8)
+    plain = f"P3 9 8 {top}\n{' '.join(map(str, colours.ravel()))}\n".encode()
+    for data in (f"P6 9 8 {top}\n".encode() + colours.tobytes(), plain):
+        if top > 255:
+            with pytest.raises(ImageError, match=f"its colours of {top.bit_length()} bits would be cut to 8"):
+                read_bytes(tmp_path, data, "a.ppm")
+        else:
+            assert np.abs(read_bytes(tmp_path, data, "a.ppm") - colours * (255 / top)).max() <= 1
+
+
+def test_deep_colours_of_jpeg_2000_are_refused_and_8_bits_are_read(tmp_path):
+    for no_jp2 in (False, True):
+        data = bytearray(saved(Image.fromarray(RGB), "JPEG2000", irreversible=False, no_jp2=no_jp2))
+        np.testing.assert_array_equal(read_bytes(tmp_path, bytes(data), "a.jp2"), RGB)
+        at = data.find(b"\xff\x51") + 40 if no_jp2 else data.find(b"ihdr") + 14
+        assert data[at] == 7
+        data[at] = 15
+        with pytest.raises(ImageError, match="its colours of 16 bits would be cut to 8"):
+            read_bytes(tmp_path, bytes(data), "a.jp2")

@@ -10,10 +10,12 @@ from typer.testing import CliRunner
 
 from blemish.cli import build_app
 from blemish.errors import BundleError, ImageError, OptionError
+from blemish.imaging.read import read_image, write_image
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.enroll import ENROLLED, enroll
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import ProductDecision, SupportSet
+from blemish.inspection.result import Verdict
 from blemish.inspection.support_set import pack_vectors, score_classes
 from blemish.training.train import train
 
@@ -118,6 +120,26 @@ def test_bad_requests_leave_the_bundle_alone(run, tiny_data, tmp_path):
     with pytest.raises(OptionError, match="knows 'scratch'"):
         enroll(run, "Scratch", pits(tiny_data)[:1])
     assert "OK" not in enroll(run, "OK", pits(tiny_data)[:1], tmp_path / "good.blemish").classes  # that is good
+    assert open_bundle(run).manifest == before
+
+
+def test_images_that_inspection_would_not_decide_on_are_not_enrolled(run, tiny_data, tmp_path):
+    good = read_image(pits(tiny_data)[0])
+    unlike = {
+        "deep": good.astype(np.uint16) * 257,
+        "black": np.zeros_like(good),
+        "large": np.tile(good, (6, 6, 1)),
+        "colour": np.stack([good[..., 0], good[::-1, :, 0], good[:, ::-1, 0]], axis=-1),
+    }
+    before, out = open_bundle(run).manifest, tmp_path / "o.blemish"
+    for name, image in unlike.items():
+        write_image(tmp_path / f"{name}.png", image)
+        assert Inspector.open(run).inspect(tmp_path / f"{name}.png").verdict == Verdict.REVIEW
+        with pytest.raises(
+            ImageError, match=rf"{name}\.png: .* unlike the training images: .*; take images like those"
+        ):
+            enroll(run, "pit", [pits(tiny_data)[0], tmp_path / f"{name}.png"], out)
+    assert not out.exists()
     assert open_bundle(run).manifest == before
 
 

@@ -13,14 +13,15 @@ import blemish.cli
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError, OptionError
 from blemish.geometry import Box, polygon_mask
+from blemish.imaging.pixel_range import make_pixel_spec, measure_values
 from blemish.imaging.read import write_image
 from blemish.imaging.roi import BlobLocator, Roi
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Decision
+from blemish.inspection.manifest import Decision, InputSpec
 from blemish.inspection.pipeline import FailedInspection
-from blemish.inspection.result import Verdict
+from blemish.inspection.result import ReasonKind, Verdict
 
 SIZE = (96, 128)
 DECISION = Decision(review=0.4, reject=0.5, map_low=0.3, map_high=0.4)
@@ -101,6 +102,26 @@ def test_a_reference_image_comes_with_the_sample_or_serves_for_all(tmp_path, pai
     assert [found.verdict for found in inspector.inspect(paths, template=tmp_path / "t.png")] == expected
     # The reference image that is given replaces the sample's own.
     assert inspector.inspect(samples[1], template=image).verdict == Verdict.REJECT
+
+
+def test_a_reference_image_unlike_the_training_images_is_not_compared_with(tmp_path, pair):
+    image, template, _ = pair
+    spec = make_pixel_spec([measure_values(template[..., None])])
+    graph = difference_graph()
+    fields = {"channels": 1, "height": 128, "width": 128, "pixels": spec}
+    path = make_bundle(tmp_path / "d.blemish", graph, ["anomaly_score", "anomaly_map"], DECISION, template=True,
+                       input=InputSpec(**fields))  # fmt: skip
+    inspector = Inspector.open(path)
+    assert inspector.inspect(image, template=template).verdict == Verdict.REJECT
+    for other, kind, detail in (
+        (template.astype(np.uint16) * 16, ReasonKind.DEPTH, "template uint16 ≠ uint8"),
+        (np.zeros_like(template), ReasonKind.RANGE, "template σ 0 ≠ 107…107"),
+    ):
+        result = inspector.inspect(image, template=other)
+        assert result.verdict == Verdict.REVIEW
+        assert [(reason.kind, reason.detail) for reason in result.reasons] == [(kind, detail)]
+    deep = inspector.inspect(image.astype(np.uint16) * 16, template=template)
+    assert [reason.detail for reason in deep.reasons] == ["uint16 ≠ uint8"]
 
 
 def test_a_rotated_crop_is_compared_with_that_of_the_reference_image(tmp_path):

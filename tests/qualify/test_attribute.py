@@ -68,3 +68,45 @@ def test_without_reference_and_without_good_verdicts():
 )
 def test_guide_values(values, grade):
     assert grade_appraiser(*values) == grade
+
+
+@pytest.mark.parametrize(("passed", "stopped"), [("good", "defect"), ("OK", "NG"), ("pass", "bad"), ("good", "reject")])
+def test_references_in_other_words_mean_the_same(passed, stopped):
+    verdicts, truth = study()
+    words = np.array([passed if word.lower() == "pass" else stopped for word in truth])
+    expected, found = (analyse_agreement(["A", "B"], verdicts, one) for one in (truth, words))
+    for name in ("appraisers", "between", "system"):
+        assert getattr(found, name) == getattr(expected, name)
+    right = np.repeat(truth[:, None], 2, axis=1)[:, None]
+    assert [own.grade for own in analyse_agreement(["line"], right, words).appraisers] == ["acceptable"]
+
+
+def test_a_review_stops_a_part_where_the_reference_knows_only_defects():
+    verdicts = np.array([[["pass"]], [["review"]], [["review"]]])
+    found = analyse_agreement(["line"], verdicts, np.array(["good", "defect", "good"])).appraisers[0]
+    assert (found.effectiveness.value, found.miss_rate.value, found.false_alarm_rate.value) == (
+        pytest.approx(2 / 3), 0, 0.5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "reference", "word"),
+    [
+        (("pass", "reject"), ("gut", "schlecht"), "gut"),
+        (("pass", "reject"), ("good", "scratch"), "scratch"),
+        (("gut", "schlecht"), ("good", "bad"), "gut"),
+        (("pass", "pass"), ("gut", "gut"), "gut"),
+        (("goood", "bad"), ("good", "bad"), "goood"),
+        (("good", "scratch"), ("good", "reject"), "scratch"),
+    ],
+)
+def test_words_that_are_not_known_are_refused(verdicts, reference, word):
+    ratings = np.array([[[own, own]] for own in verdicts])
+    with pytest.raises(DataError, match=rf"whether '{word}' passes a part is not known; .* --good"):
+        analyse_agreement(["A"], ratings, np.array(reference))
+
+
+def test_classes_of_defects_in_both_are_compared_as_they_are():
+    ratings = np.array([[["good"] * 2], [["scratch"] * 2], [["dent", "scratch"]], [["scratch"] * 2]])
+    found = analyse_agreement(["A"], ratings, np.array(["ok", "scratch", "dent", "crack"]))
+    assert (found.appraisers[0].effectiveness.value, found.appraisers[0].miss_rate.value) == (0.5, 0)

@@ -162,6 +162,7 @@ def test_on_the_command_line(run, tmp_path, monkeypatch, capsys):
     assert call(tmp_path / "in" / "a.png", tmp_path / "good", "--class", "good")[0] == 0
     for arguments, words in [
         ((tmp_path / "in",), "IMAGES… OUT"),
+        ((tmp_path / "in" / "a.png", tmp_path / "in"), "would be overwritten"),
         ((tmp_path / "in", tmp_path / "o", "--method", "grad"), "is not one of"),
         ((tmp_path / "in", tmp_path / "o", "--class", "crack"), "unknown class 'crack'"),
         ((tmp_path / "in", tmp_path / "o", "--layer", "nope"), "unknown layer 'nope'"),

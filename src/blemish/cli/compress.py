@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blemish.cli.console import console, write_json
+from blemish.cli.console import check_outputs, console, write_json
 from blemish.cli.options import BundleArgument, EngineName, FormatOption, JsonOption, ThreadsOption, choice_option
 from blemish.errors import OptionError
 
@@ -50,6 +50,7 @@ def compress(
     target = default if out is None else out
     if target.resolve() == source.resolve():
         raise OptionError("--out is the bundle itself; name another file")
+    check_outputs([target, json], [source, None if data is None else Path(data)])
     made = compressing.compress(
         source,
         target,

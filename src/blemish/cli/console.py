@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
+import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,35 @@ def check_writable(path: Path) -> None:
         path.open("a", encoding="utf-8").close()
     except OSError as error:
         raise OptionError(f"cannot write {path}: {error.strerror}; choose another file with --out") from error
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None] = ()) -> None:
+    """Raise OptionError where two outputs are one file, or an output is an input; call it before the first write.
+
+    Links and other ways to write a path count as the file itself; `-` is stdout; folders and devices are no such files.
+    """
+    read = {_file_identity(path): path for path in inputs if path is not None}
+    written: set[Hashable] = set()
+    for path in outputs:
+        own = None if path is None else _file_identity(path)
+        if own is None:
+            continue
+        if own in read:
+            raise OptionError(f"{path} is read, and would be overwritten; name another place for the results")
+        if own in written:
+            raise OptionError(f"two results would be written to {path}; give each a file of its own")
+        written.add(own)
+
+
+def _file_identity(path: Path) -> Hashable:
+    """What two paths of one file have in common; None where there is no regular file to overwrite."""
+    if str(path) == "-":
+        return "-"
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.normcase(path.resolve())
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def progress_bar() -> Progress:

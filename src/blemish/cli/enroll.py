@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import console
+from blemish.cli.console import check_outputs, console
 
 
 def enroll(
@@ -31,5 +31,6 @@ def enroll(
     from blemish.inspection.enroll import enroll as add
 
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
+    check_outputs([out], paths)
     manifest = add(bundle, name, paths, out)
     console.print(f"[bold]{out or bundle}[/bold] knows {', '.join(manifest.classes)}; {name} from {len(paths)} images")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from blemish.cli.console import console, progress_bar, show_table, warn, write_json
+from blemish.cli.console import check_outputs, console, progress_bar, show_table, warn, write_json
 from blemish.cli.options import (
     BundleArgument,
     DataArgument,
@@ -59,6 +59,7 @@ def evaluate(
 
     dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
     inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
+    check_outputs([json], [inspector.bundle.path, Path(data)])
     with progress_bar() as progress:
         task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import console, needs_extra, warn, write_json
+from blemish.cli.console import check_outputs, console, needs_extra, warn, write_json
 from blemish.cli.options import choice_option
 from blemish.errors import BlemishError, OptionError
 
@@ -63,6 +63,8 @@ def explain(
     paths = list(find_images(images[:-1], names))
     if not paths:
         raise OptionError(f"there is no image in {', '.join(images[:-1])}")
+    pictures = (out / names.name_for(str(path)) for path in paths)
+    check_outputs([*pictures, out / "boxes.json"], paths)
     explainer = Explainer(run, method, layer)
     results: list[dict[str, Any]] = []
     for path in paths:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from blemish.cli.console import console, messages, progress_bar, show_table, warn
+from blemish.cli.console import check_outputs, console, messages, progress_bar, show_table, warn
 from blemish.cli.inspect_ray import inspect_on_ray
 from blemish.cli.options import (
     RAY_PANEL,
@@ -183,11 +183,13 @@ def inspect(
     total = len(paths) if isinstance(paths, list) else None
     if total == 0:
         raise OptionError(f"there is no image in {', '.join(images)}")
+    marked = folder if overlay else None
+    _check_outputs(paths, (csv, json, coco), marked, names, (inspector.bundle.path, decision, template))
     tally = Tally()
     try:
         with ExitStack() as stack:
             sinks = (csv, json, coco)
-            write = _open_sinks(stack, sinks, folder if overlay else None, names, inspector.manifest.decision)
+            write = _open_sinks(stack, sinks, marked, names, inspector.manifest.decision)
             progress = stack.enter_context(progress_bar())
             task = progress.add_task("inspecting", total=total)
             for result in inspector.inspect(paths, template=template, on_error="report", workers=workers):
@@ -287,6 +289,25 @@ def find_images(sources: Iterable[str], names: OutputNames) -> Iterator[Path]:
             yield from find_images(matches, names)
         elif names.add(path, Path(path.name)):
             yield path  # a missing one is reported like a damaged one
+
+
+def _check_outputs(
+    paths: Iterable[Path],
+    files: Sequence[Path | None],
+    marked: Path | None,
+    names: OutputNames,
+    others: Sequence[Path | None],
+) -> None:
+    """Raise OptionError where a result would replace an image or another file that is read, or another result."""
+    from blemish.dataset.image_files import list_images
+
+    if isinstance(paths, list):
+        pictures = [] if marked is None else [marked / names.name_for(str(path)) for path in paths]
+        check_outputs([*files, *pictures], [*paths, *others])
+        return
+    check_outputs(files, others)
+    if marked is not None and marked.is_dir() and list_images(marked, deep=True):
+        raise OptionError(f"{marked} holds images, which the list on stdin may name; choose an empty folder for --out")
 
 
 def _open_sinks(

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import check_writable, console, messages, progress_bar, show_table, warn, write_json
+from blemish.cli.console import (
+    check_outputs,
+    check_writable,
+    console,
+    messages,
+    progress_bar,
+    show_table,
+    warn,
+    write_json,
+)
 from blemish.cli.evaluate import read_subset
 from blemish.cli.options import (
     BundleArgument,
@@ -87,6 +96,7 @@ def pod(
     dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
     inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
     path = out or inspector.bundle.path.with_name(f"{inspector.bundle.path.stem}-pod.html")
+    check_outputs([path, json], [inspector.bundle.path, Path(data)])
     check_writable(path)
     crops: list[tuple[PodTrial, Picture]] = []
     total = sum(sample.defective is False for sample in dataset.samples) + len(kinds) * len(contrasts) * trials

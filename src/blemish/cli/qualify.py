@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from blemish.cli.console import console, messages, progress_bar, show_table, warn, write_json
+from blemish.cli.console import check_outputs, console, messages, progress_bar, show_table, warn, write_json
 from blemish.cli.evaluate import read_subset
 from blemish.cli.options import (
     BundleArgument,
@@ -65,6 +65,7 @@ def gauge(
 
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise OptionError(f"--tolerance {tolerance:g}: give the positive width of the tolerance")
+    check_outputs([json], [study])
     found = read_study(study)
     results = analyse_study(found, kind, tolerance, split_names(good), alpha)
     data = {name: asdict(result) for name, result in results.items()}
@@ -181,6 +182,7 @@ def drift(
     """
     from blemish.qualify.drift import analyse_drift, read_scores
 
+    check_outputs([json], [inspections])
     found = analyse_drift(read_scores(inspections, tuple(split_names(verdicts))), baseline, arl, weight, slack)
     if json is not None:
         write_json({"inspections": str(inspections), **asdict(found)}, json)
@@ -237,6 +239,7 @@ def robustness(
     dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
     samples = _choose_samples(dataset.samples, images, seed)
     inspector = Inspector.open(bundle, threads=threads)
+    check_outputs([plot, json], [inspector.bundle.path, Path(data)])
     with progress_bar() as progress:
         total = len(samples) + sum(len(own.levels) for own in DISTURBANCES)
         task = progress.add_task("disturbing", total=total)
@@ -330,6 +333,7 @@ def report(
     target = out or opened.path.with_name(f"{opened.path.stem}-dossier.html")
     if target.suffix.lower() not in (".html", ".pdf"):
         raise OptionError(f"--out {target}: name a file .html or .pdf")
+    check_outputs([target], [opened.path, *given.values()])
     page = render_dossier(opened, {name: path for name, path in given.items() if path is not None}, language, measured)
     write_atomic(target, html_to_pdf(page) if target.suffix.lower() == ".pdf" else page)
     console.print(f"[bold]{target}[/bold]", soft_wrap=True)

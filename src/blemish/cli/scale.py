@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from blemish.cli.console import console, messages, warn, write_json
+from blemish.cli.console import check_outputs, console, messages, warn, write_json
 from blemish.cli.options import JsonOption, choice_option
 from blemish.errors import OptionError
+
+if TYPE_CHECKING:
+    from blemish.inspection.manifest import Manifest
 
 PatternName = Literal["chessboard", "circles"]
 
@@ -47,7 +50,11 @@ def scale(
     if not 0 < pitch_mm < float("inf"):
         raise OptionError(f"--pitch-mm {pitch_mm:g}: give a positive number")
     opened = None if bundle is None else open_bundle(bundle)
-    found = scale_from_target(read_image(image), columns, rows, pitch_mm, pattern, pitch_uncertainty_mm, telecentric)
+    check_outputs([json], [image, None if opened is None else opened.path])
+    pixels = read_image(image)
+    if opened is not None:
+        _check_size(image, pixels.shape[:2], opened.manifest)
+    found = scale_from_target(pixels, columns, rows, pitch_mm, pattern, pitch_uncertainty_mm, telecentric)
     screen = messages if str(json) == "-" else console
     screen.print(f"--px-per-mm {found.x:.6g},{found.y:.6g}")
     screen.print(
@@ -73,3 +80,17 @@ def scale(
         own = Scale(x=found.x, y=found.y, uncertainty=found.uncertainty)
         replace_manifest(opened.path, opened.manifest.model_copy(update={"scale": own}))
         screen.print(f"{opened.path} now measures in mm with this scale", markup=False, soft_wrap=True)
+
+
+def _check_size(image: Path, size: tuple[int, ...], manifest: "Manifest") -> None:
+    """Raise OptionError where the target's image is not of the size of the images that the scale is for."""
+    spec = manifest.input.pixels
+    if spec is None:
+        return
+    if spec.size is None:
+        warn(f"the bundle was trained on images of several sizes; the scale holds for {size[1]}×{size[0]} only")
+    elif spec.size != size:
+        raise OptionError(
+            f"{image} has {size[1]}×{size[0]} pixels, and the images of the bundle {spec.size[1]}×{spec.size[0]}; take "
+            "the target with the camera settings of the parts"
+        )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import console, progress_bar, show_table, write_json
+from blemish.cli.console import check_outputs, console, progress_bar, show_table, write_json
 from blemish.cli.options import (
     DataArgument,
     EngineOption,
@@ -52,6 +52,7 @@ def views(
         dataset = dataset.split(split or "test")
     if not len(dataset):
         raise DataError(f"{data} has no images of the split {split or 'test'}")
+    check_outputs([json], [Path(data), *(own.bundle.path for own in inspectors.values())])
     with progress_bar() as progress:
         task = progress.add_task("inspecting", total=len(group_parts(dataset, list(inspectors))))
 

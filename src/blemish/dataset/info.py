@@ -18,7 +18,6 @@ from blemish.geometry import box_areas, box_array, shape_mask
 from blemish.imaging.pixel_range import (
     PixelValues,
     describe_range,
-    full_range_values,
     join_values,
     measure_values,
 )
@@ -152,25 +151,14 @@ def describe_values(samples: Sequence[Sample]) -> list[str]:
 
 
 def measure_samples(samples: Sequence[Sample]) -> list[PixelValues]:
-    """The type, value range and size of each image; unreadable ones are passed over.
-
-    Only images deeper than 8 bits are decoded.
-    """
-    return list(filter(None, map_in_threads(_measure_deep, samples, lambda done: None)))
-
-
-def _measure_deep(sample: Sample) -> PixelValues | None:
-    try:
-        header = image_header(sample.image)
-        return full_range_values(header.size) if header.dtype == "uint8" else measure_values(read_image(sample.image))
-    except ImageError:  # named where the image is used
-        return None
+    """The type, value range, brightness and size of each image; unreadable ones are passed over."""
+    return list(filter(None, map_in_threads(_measure_values, samples, lambda done: None)))
 
 
 def _measure_values(sample: Sample) -> PixelValues | None:
     try:
         return measure_values(read_image(sample.image))
-    except ImageError:  # counted already
+    except ImageError:  # counted already, or named where the image is used
         return None
 
 

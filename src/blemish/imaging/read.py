@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from blemish.arrays import Mask, Points
 from blemish.errors import ImageError, MaskError
 from blemish.files import write_atomic
 from blemish.imaging.mask_values import marked_pixels
+from blemish.imaging.tiff_tags import neutralize
 
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".pgm", ".ppm", ".pnm", ".pbm",
@@ -226,6 +227,7 @@ def _read(path: str | Path, max_pixels: int) -> tuple[NDArray[Any], _Header, byt
 
 def _with_alpha(values: NDArray[Any], data: bytes, header: _Header) -> NDArray[Any]:
     """A mask's values (H, W) where it is opaque, 0 where it is not; its alpha alone where it has one colour."""
+    data = neutralize(data, "orientation") if header.kind == "tiff" else data  # by which Pillow turns TIFF alone
     with Image.open(io.BytesIO(data)) as picture:
         alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
     alpha = _UPRIGHT[header.orientation](alpha) if header.orientation in _UPRIGHT else alpha
@@ -302,6 +304,8 @@ def _header(data: bytes) -> _Header:
     picture = Image.open(io.BytesIO(data))
     if (frames := getattr(picture, "n_frames", 1)) > 1:
         raise ValueError(_several(frames, "frames"))
+    if picture.mode == "RGB" and (bits := _bits_of_colour(data, picture)) > 8:
+        raise ValueError(f"its colours of {bits} bits would be cut to 8; save it as PNG or TIFF")
     deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
     bits = 32 if picture.mode == "F" else 16 if deep else 8
     grey = deep or picture.mode in ("1", "L", "LA")
@@ -312,6 +316,17 @@ def _header(data: bytes) -> _Header:
         "other", picture.height, picture.width, channels, bits, dtype, orientation, plain=False,
         alpha=_has_alpha(picture), picture=picture,
     )  # fmt: skip
+
+
+def _bits_of_colour(data: bytes, picture: Image.Image) -> int:
+    """Bits of a channel of a PPM or JPEG 2000, which Pillow reads as 8 where they are in colour; 8 of any other."""
+    if picture.format == "PPM":
+        top = picture.tile[0].args[-1] if isinstance(picture.tile[0].args, tuple) else 255  # type: ignore[attr-defined]
+        return int(top).bit_length() if isinstance(top, int) else 8
+    if picture.format == "JPEG2000":
+        at, length = (data.find(b"ihdr"), 14) if data[4:8] == b"jP  " else (data.find(b"\xff\x51"), 40)
+        return 1 + (data[at + length] & 127) if 0 <= at < len(data) - length else 8
+    return 8
 
 
 def png_size(data: bytes) -> tuple[int, int] | None:
@@ -429,36 +444,41 @@ def _decode_pillow(picture: Image.Image) -> NDArray[Any]:
 
 def _decode_tiff(data: bytes, header: _Header) -> NDArray[Any]:
     if not header.plain:
-        with Image.open(io.BytesIO(data)) as picture:
-            return _turned_back(_decode_pillow(ImageOps.exif_transpose(picture)), header.orientation)
+        with Image.open(io.BytesIO(neutralize(data, "orientation"))) as picture:
+            return _decode_pillow(picture)
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         series, page = tiff.series[0], tiff.pages.first
-        axes, inverted = str(series.axes), int(page.photometric) == 0
+        axes, inverted, stored = str(series.axes), int(page.photometric) == 0, np.dtype(page.dtype or np.uint8)
+        if inverted and (stored.kind not in "ub" or page.bitspersample not in (1, 2, 4, 8, 16)):
+            raise ValueError(f"its 0 is white, and where black is in {stored} is not known; save it with 0 as black")
         try:
             image = series.asarray()
-        except (ValueError, RuntimeError) as error:
-            if "imagecodecs" not in str(error):  # not a matter of a codec that only OpenCV has here, such as LZW
+        except (ValueError, RuntimeError, ImportError) as error:
+            if not isinstance(error, ImportError) and "imagecodecs" not in str(error):
                 raise
-            return _decode_tiff_by_opencv(data, header)
-    rest = [i for i, axis in enumerate(axes) if axis not in "YX"]
-    image = image.transpose(axes.index("Y"), axes.index("X"), *rest)
-    image = _known_depth(image.reshape(header.height, header.width, -1)[..., : header.channels])
-    return np.iinfo(image.dtype).max - image if inverted and image.dtype != np.float32 else image
+            image = None  # a codec that only OpenCV has here, such as LZW
+    if image is None:
+        image = _decode_tiff_by_opencv(data, header, stored)
+    else:
+        rest = [i for i, axis in enumerate(axes) if axis not in "YX"]
+        image = image.transpose(axes.index("Y"), axes.index("X"), *rest)
+        image = image.reshape(header.height, header.width, -1)[..., : header.channels]
+    image = _known_depth(image)
+    return np.iinfo(image.dtype).max - image if inverted else image
 
 
-def _decode_tiff_by_opencv(data: bytes, header: _Header) -> NDArray[Any]:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+def _decode_tiff_by_opencv(data: bytes, header: _Header, stored: np.dtype[Any]) -> NDArray[Any]:
+    """The pixels (H, W, C) as stored, without alpha; ValueError where OpenCV would change them."""
+    plain = neutralize(data, "orientation", "white is 0", "alpha")
+    image = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.shape[:2] != (header.height, header.width):
         raise ValueError("its TIFF compression is not understood; save it uncompressed, or with LZW or deflate")
-    if image.ndim == 2:
-        return _known_depth(image[..., None])
-    return _known_depth(cv2.cvtColor(image[..., :3].copy(), cv2.COLOR_BGR2RGB))
-
-
-def _turned_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undo an orientation that is applied to every image at the end."""
-    inverse = {6: 8, 8: 6}.get(orientation, orientation)
-    return _UPRIGHT[inverse](image) if inverse in _UPRIGHT else image
+    image = image[..., None] if image.ndim == 2 else cv2.cvtColor(image[..., :3].copy(), cv2.COLOR_BGR2RGB)
+    if image.shape[2] != header.channels or image.dtype != (np.uint8 if stored.kind == "b" else stored):
+        raise ValueError(
+            f"{header.channels} channels of {stored} are not understood in its TIFF compression; save it uncompressed"
+        )
+    return image
 
 
 def _known_depth(image: NDArray[Any]) -> NDArray[Any]:

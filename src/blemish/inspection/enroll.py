@@ -7,9 +7,9 @@ import numpy as np
 
 from blemish.arrays import FloatArray
 from blemish.dataset.labels import normalize_label
-from blemish.errors import BundleError, OptionError
+from blemish.errors import BundleError, ImageError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
-from blemish.inspection.image_job import ImageInput
+from blemish.inspection.image_job import ImageInput, image_name
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Calibration, Manifest
 from blemish.inspection.support_set import pack_vectors, unpack_vectors
@@ -21,7 +21,7 @@ def enroll(bundle: str | Path, name: str, images: Sequence[ImageInput], out: str
     """Add images of a new or a known class to a bundle's support set; writes the bundle, or a copy at `out`.
 
     Returns the new manifest. Raises BundleError for a bundle without a support set, OptionError for a bad name or no
-    images, ImageError for an image that cannot be read; then nothing is written.
+    images, ImageError for an image that cannot be read, or is unlike the training images; then nothing is written.
     """
     opened = open_bundle(bundle)
     support = opened.manifest.support
@@ -66,13 +66,18 @@ def _add_warning(calibration: Calibration | None) -> Calibration | None:
 
 
 def embed(inspector: Inspector, images: Sequence[ImageInput]) -> FloatArray:
-    """The graph's embeddings (N, E) float32 of whole images; BundleError for a graph without them, or with tiling."""
+    """The graph's embeddings (N, E) float32 of whole images.
+
+    BundleError for a graph without them, or with tiling; ImageError for an image unlike the training images.
+    """
     if inspector.manifest.tiling is not None:
         raise BundleError("the bundle cuts images into tiles; enroll with a bundle without tiling")
     if "embedding" not in inspector.manifest.outputs:
         raise BundleError(f"the graph of {inspector.bundle.path} gives no embedding")
     rows = []
     for image in images:
+        if (misfit := inspector.find_misfit(image)) is not None:
+            raise ImageError(f"{image_name(image)}: {misfit}; take images like those of the training")
         embedding = inspector.engine.run(inspector.prepare(image)).embedding
         assert embedding is not None
         rows.append(embedding[0])

@@ -1,6 +1,7 @@
 """First steps of an inspection: read the image, find its valid pixels, locate the part and cut it into tiles."""
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.bundle import Bundle
-from blemish.inspection.manifest import Manifest
+from blemish.inspection.manifest import Manifest, Scale
 from blemish.inspection.result import Reason, ReasonKind, Verdict
 from blemish.inspection.stitching import Stitcher
 
@@ -61,17 +62,21 @@ def load_job(
     ignore: Mask | None = None,
     template: ReferenceInput | None = None,
     default_valid: Mask | None = None,
+    sizes: Collection[tuple[int, int]] = (),
 ) -> ImageJob:
     """Read an image, and its reference image where the bundle compares with one, and cut it into tiles.
 
-    `default_valid` (H, W) are the valid pixels where neither the sample nor the caller gives masks. Raises ImageError.
+    `default_valid` (H, W) are the valid pixels where neither the sample nor the caller gives masks; `sizes` those of
+    `fixed_sizes`. Raises ImageError.
     """
     begin = time.perf_counter()
     name = image_name(image)
     sample = image if isinstance(image, Sample) else None
     pixels = _as_read(image) if isinstance(image, np.ndarray) else read_image(_path(image))
     middle = time.perf_counter()
-    misfit = find_misfit(pixels, manifest.input.pixels, any_size=manifest.tiling is not None)
+    tiling = manifest.tiling
+    tile = None if tiling is None else (tiling.height, tiling.width)
+    misfit = find_misfit(pixels, manifest.input.pixels, tile=tile, sizes=sizes)
     pixels = scale_pixels(pixels, manifest.input.pixels)
     size = (pixels.shape[0], pixels.shape[1])
     counted = _valid_pixels(sample, size, valid, ignore, default_valid, name)
@@ -86,7 +91,7 @@ def load_job(
         if crop is not None:
             area, view, view_valid = (0, 0, crop.width, crop.height), crop.crop(pixels), crop.crop_mask(counted)
     x0, y0, x1, y1 = area
-    tiles, tiling = [area], manifest.tiling
+    tiles = [area]
     if tiling is not None:
         boxes = tile_boxes(y1 - y0, x1 - x0, tiling.height, tiling.width, tiling.overlap)
         tiles = [(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in boxes]
@@ -95,7 +100,13 @@ def load_job(
     timings = {"read": 1000 * (middle - begin), "prepare": 1000 * (time.perf_counter() - middle)}
     reference = None
     if manifest.template:
-        reference = scale_pixels(_read_reference(image, template, size), manifest.input.pixels)
+        reference = _read_reference(image, template, size)
+        if (
+            misfit is None
+            and (own := find_misfit(reference, manifest.input.pixels, tile=tile, sizes=sizes)) is not None
+        ):
+            misfit = own[0], f"template {own[1]}"
+        reference = scale_pixels(reference, manifest.input.pixels)
         reference = reference if crop is None else crop.crop(reference)
     return ImageJob(
         image=pixels,
@@ -118,6 +129,23 @@ def load_job(
         product=None if sample is None else sample.product,
         misfit=None if misfit is None else Reason(ReasonKind(misfit[0]), Verdict.REVIEW, detail=misfit[1]),
     )
+
+
+def fixed_sizes(manifest: Manifest, bundled: Scale | None) -> tuple[tuple[int, int], ...]:
+    """The sizes (height, width) of images at which positions in pixels and the scale hold; empty where any will do.
+
+    That is the one of all training images, if they had one, for the bundle's own scale (`bundled`), zones and a region
+    of interest, which also holds at the size that it is drawn on. Another scale than `bundled` is that of the images.
+    """
+    trained = None if manifest.input.pixels is None else manifest.input.pixels.size
+    scaled = manifest.scale is not None and manifest.scale == bundled
+    zones = any(own.zones for own in (manifest.decision, *(one.decision for one in manifest.products.values())))
+    roi = manifest.roi
+    if trained is None or not (scaled or zones or roi is not None):
+        return ()
+    if scaled or roi is None or roi.image_height is None or roi.image_width is None:
+        return (trained,)
+    return tuple({trained: None, (roi.image_height, roi.image_width): None})
 
 
 def locate_part_in_file(pixels: Image, image: ImageInput, roi: Roi) -> PartLocation:

@@ -14,11 +14,11 @@ from blemish.inspection.bundle import Bundle, open_bundle, warn_calibrations
 from blemish.inspection.decide import load_decision
 from blemish.inspection.decision_check import check_bundle_decision
 from blemish.inspection.engines import Engine
-from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_valid_mask
+from blemish.inspection.image_job import ImageInput, ReferenceInput, bundle_valid_mask, fixed_sizes
 from blemish.inspection.manifest import Decision, Manifest, Scale, Tiling
 from blemish.inspection.pipeline import FailedInspection, Pipeline
 from blemish.inspection.refine import open_refiner
-from blemish.inspection.result import Inspection, Outputs
+from blemish.inspection.result import Inspection, Outputs, Reason
 from blemish.inspection.support_set import open_bundle_engine
 from blemish.inspection.uncertainty import unreliable_rules
 
@@ -36,7 +36,8 @@ class Inspector:
         self.notes: list[str] = []  # what the user should know of what was changed on opening
         name = "openvino" if engine.name == "openvino" else "onnxruntime"
         refiner = open_refiner(bundle, name, engine.threads)
-        self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle), refiner)
+        sizes = fixed_sizes(manifest, bundle.manifest.scale)
+        self._pipeline = Pipeline(engine, manifest, batch_size, bundle_valid_mask(bundle), refiner, sizes)
 
     @classmethod
     def open(
@@ -148,6 +149,10 @@ class Inspector:
     def get_decision(self, product: str | None) -> Decision:
         """The decision of a product; the common one for None, or for a product without thresholds of its own."""
         return self._pipeline.get_decision(product)
+
+    def find_misfit(self, image: ImageInput) -> Reason | None:
+        """Why an image cannot be decided on, since it is unlike the training images; None where it is like them."""
+        return self._pipeline.load(image).misfit
 
     def prepare(self, image: ImageInput) -> FloatArray:
         """The network's input for an image: its tiles (N, channels, height, width), float32, full scale 1.

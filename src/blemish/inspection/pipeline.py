@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -63,7 +63,8 @@ class _TileBatch:
 class Pipeline:
     """All steps of an inspection, each safe to call from several threads.
 
-    `default_valid` (H, W) are the valid pixels of any image without masks of its own.
+    `default_valid` (H, W) are the valid pixels of any image without masks of its own; `sizes` (height, width) the only
+    ones that are decided on, if any.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Pipeline:
         batch_size: int,
         default_valid: Mask | None = None,
         refiner: Refiner | None = None,
+        sizes: Collection[tuple[int, int]] = (),
     ) -> None:
         self.engine, self.manifest, self.batch_size = engine, manifest, batch_size
-        self.default_valid, self.refiner = default_valid, refiner
+        self.default_valid, self.refiner, self.sizes = default_valid, refiner, sizes
         self._own = threading.local()  # of each thread: the network's input, whose memory is used again
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -86,7 +88,7 @@ class Pipeline:
         valid: Mask | None = None,
         ignore: Mask | None = None,
     ) -> ImageJob:
-        return load_job(self.manifest, image, valid, ignore, template, self.default_valid)
+        return load_job(self.manifest, image, valid, ignore, template, self.default_valid, self.sizes)
 
     def inspect(self, job: ImageJob) -> Inspection:
         """Inspect one loaded image in this thread."""

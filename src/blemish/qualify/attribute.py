@@ -18,6 +18,10 @@ from blemish.evaluation.intervals import RateEstimate, clopper_pearson, estimate
 from blemish.qualify.kappa import Kappa, cohen_interval, fleiss_interval
 
 GOOD_VERDICTS = ("good", "pass", "ok")
+# Words for a part that is stopped, whatever its defect.
+STOPPED = ("bad", "defect", "defective", "fail", "failed", "ng", "nio", "nok", "not ok", "reject", "rejected", "scrap",
+           "stop", "stopped")  # fmt: skip
+UNDECIDED = "review"  # a verdict of its own, which stops the part too
 MIN_PARTS = 50  # AIAG's number of parts
 Grade = Literal["acceptable", "marginal", "unacceptable"]
 
@@ -66,8 +70,9 @@ def analyse_agreement(
 ) -> AttributeAgreement:
     """Agreement of verdicts (P, A, R) with each other and with the reference (P,).
 
-    A verdict named in `good` (any case) passes the part, every other one stops it. Raises DataError where there is
-    nothing to compare.
+    A verdict named in `good` (any case) passes the part, every other one stops it; all words of `good` mean the same,
+    and so do those of STOPPED. Raises DataError where there is nothing to compare, or verdicts and reference have no
+    words for defective parts in common and some that are not known.
     """
     parts, number, repeats = verdicts.shape
     if parts < 2 or (number * repeats < 2 and reference is None):
@@ -75,6 +80,7 @@ def analyse_agreement(
     names = {name.lower() for name in good}
     lower = np.char.lower(verdicts)
     truth = None if reference is None else np.char.lower(reference)
+    lower, truth = _in_same_words(lower, truth, names)
     categories, codes = np.unique(np.concatenate([lower.ravel(), [] if truth is None else truth]), return_inverse=True)
     ratings, known = codes[: lower.size].reshape(lower.shape), codes[lower.size :]
     passes = np.isin(categories, sorted(names))
@@ -99,6 +105,35 @@ def analyse_agreement(
         system=None if truth is None else _rate((flat == known[:, None]).all(axis=1)),
         warnings=_warnings(parts, repeats, None if truth is None else passes[known], passes),
     )
+
+
+def _in_same_words(
+    verdicts: NDArray[np.str_], reference: NDArray[np.str_] | None, good: Collection[str]
+) -> tuple[NDArray[np.str_], NDArray[np.str_] | None]:
+    """Verdicts and reference with one word for each meaning: the first of the study's words for it."""
+    given, known = set(verdicts.ravel().tolist()), set() if reference is None else set(reference.tolist())
+    same = {word: first for words in (good, STOPPED) for word, first in _synonyms(given | known, words).items()}
+    stops, true_stops = ({same.get(word, word) for word in words - set(good)} for words in (given, known))
+    understood = {*good, *STOPPED, UNDECIDED}
+    unclear, different = sorted((given | known) - understood), not stops & true_stops
+    if true_stops and unclear and (different or (given <= understood) != (known <= understood)):
+        raise DataError(
+            f"verdicts ({', '.join(sorted(given))}) and references ({', '.join(sorted(known))}) are in different "
+            f"words, and whether '{unclear[0]}' passes a part is not known; write both in the same words, or name all "
+            "that pass with --good"
+        )
+    if true_stops and different:  # compared as pass or stop
+        same |= dict.fromkeys([*(given | known) - set(good)], min([*stops, *true_stops]))
+    return _replaced(verdicts, same), None if reference is None else _replaced(reference, same)
+
+
+def _synonyms(words: Collection[str], meaning: Collection[str]) -> dict[str, str]:
+    found = sorted(word for word in words if word in meaning)
+    return dict.fromkeys(found, found[0]) if found else {}
+
+
+def _replaced(words: NDArray[np.str_], same: dict[str, str]) -> NDArray[np.str_]:
+    return np.array([same.get(word, word) for word in words.ravel().tolist()]).reshape(words.shape)
 
 
 def _analyse_appraiser(

@@ -42,6 +42,26 @@ def test_pixels_are_those_of_training_and_validation_images(tmp_path):
     assert measure_pixels(dataset(samples[-1])) is None
 
 
+def test_8_bit_images_are_measured_too(tmp_path):
+    pictures = [noise(i, 200).astype(np.uint8) for i in range(3)]
+    samples = []
+    for i, picture in enumerate(pictures):
+        write_image(tmp_path / f"{i}.png", np.dstack([picture] * 3) if i else picture)
+        samples.append(Sample(tmp_path / f"{i}.png", "good", "train"))
+    spec = measure_pixels(dataset(*samples))
+    deviations, means = [picture.std() for picture in pictures], [picture.mean() for picture in pictures]
+    assert spec.deviations["uint8"] == pytest.approx((min(deviations), max(deviations)))
+    assert spec.means["uint8"] == pytest.approx((min(means), max(means)))
+    assert (spec.channels, spec.aspect) == ((1,), (48 / 40, 48 / 40))
+
+
+def test_reference_images_are_measured_with_the_images(tmp_path):
+    write_image(tmp_path / "a.png", noise(0, 4095))
+    write_image(tmp_path / "t.png", noise(1, 255).astype(np.uint8))
+    spec = measure_pixels(dataset(Sample(tmp_path / "a.png", "good", "train", template=tmp_path / "t.png")))
+    assert spec.ranges == {"uint16": (0, 4095), "uint8": (0, 255)}
+
+
 def test_good_images_that_are_all_the_same_are_refused_by_name(tmp_path):
     samples = []
     for i in range(3):

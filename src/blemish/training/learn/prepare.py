@@ -10,7 +10,7 @@ import blemish
 from blemish.dataset.duplicates import identical_files
 from blemish.dataset.fingerprint import LONG
 from blemish.dataset.info import measure_samples
-from blemish.dataset.sample import Dataset
+from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import check_given_splits, describe_shared, ensure_splits, hold_out_for_tuning, shared_units
 from blemish.dataset.synthetic_samples import check_any_real
 from blemish.errors import DataError, ImageError
@@ -121,11 +121,14 @@ def check_good_images_differ(dataset: Dataset) -> None:
 
 
 def measure_pixels(dataset: Dataset) -> PixelSpec | None:
-    """The types, value ranges and sizes of the training and validation images; unreadable ones are passed over.
+    """The types, values, channels and sizes of the training and validation images and of their reference images.
 
-    Only images deeper than 8 bits are decoded.
+    Unreadable ones are passed over.
     """
     samples = [s for s in dataset.samples if s.split != "test"]
+    known = {s.image for s in samples}
+    references = {s.template for s in samples if s.template is not None and s.template not in known}
+    samples += [Sample(path) for path in sorted(references)]
     measured = measure_samples(samples)
     for values in join_values(measured).values():
         if (words := describe_range(values)) is not None:
