@@ -14,8 +14,8 @@ from blemish.station.auth import PasswordChecker, find_token
 from blemish.station.cameras.settings import CameraSettings
 from blemish.station.database import Database
 from blemish.station.line.cameras import LineCameras
-from blemish.station.line.driver import LineDriver, TransitionLog
-from blemish.station.line.machine import LineLimits, LineState
+from blemish.station.line.driver import LineDriver, PartRequest, TransitionLog
+from blemish.station.line.machine import LineLimits
 from blemish.station.line.modbus import ModbusLine
 from blemish.station.line.opcua import OpcUaLine
 from blemish.station.line.tcp import TcpLine
@@ -33,6 +33,7 @@ from blemish.station.recipes import active_recipe
 from blemish.station.schemas import remove_controls
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
+from blemish.station.tickets import WithdrawnError
 
 log = logging.getLogger("blemish.station")
 TRANSPORTS: dict[str, TransportFactory] = {
@@ -64,7 +65,7 @@ def open_line(
     stop, pool = threading.Event(), ThreadPoolExecutor(1, "blemish-line")
     journal = TransitionLog(service.settings.data / "line.jsonl")
 
-    def inspect(part: LineState, key: str) -> "Future[Verdict]":
+    def inspect(part: PartRequest, key: str) -> "Future[Verdict]":
         return pool.submit(inspect_part, service, cameras, transport, part, key)
 
     def available() -> bool:
@@ -114,11 +115,17 @@ def line_context(settings: Settings, database: Database, passwords: PasswordChec
 
 
 def inspect_part(
-    service: InspectionService, cameras: LineCameras, transport: OpenTransport, part: LineState, key: str
+    service: InspectionService, cameras: LineCameras, transport: OpenTransport, part: PartRequest, key: str
 ) -> Verdict:
-    """Take the pictures of a part and return its verdict, which is recorded by then; any error means: no verdict."""
+    """Take the pictures of a part and return its verdict, which is recorded by then; any error means: no verdict.
+
+    Raises WithdrawnError, without a record, where the PLC no longer waits for the part.
+    """
     recipe_id = service.recipes.resolve(f"{part.recipe}" if part.recipe else None)
-    stream = cameras.take(*service.recipes.pictures(recipe_id))
+    views, settings = service.recipes.pictures(recipe_id)
+    _check_stands(part)
+    stream = cameras.take(views, settings)
+    _check_stands(part)
     service.reserve(SOURCE)
     answer = service.submit_image(
         stream,
@@ -128,6 +135,14 @@ def inspect_part(
         key=key,
         record_failure=True,
         sender=SOURCE,
+        stands=part.stands,
     ).result()
+    if not part.stands():  # between its commit and now; the picture was of the right part
+        log.warning("part %d of the line was recorded, and the PLC had given it up just then", part.number)
     transport.publish(part.number, answer)
     return Verdict(answer.verdict)
+
+
+def _check_stands(part: PartRequest) -> None:
+    if not part.stands():
+        raise WithdrawnError
