@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 from graphs import anomaly_bundle
-from station_helpers import picture, run_station, wait_until
+from station_helpers import make_client, picture, run_station, wait_until
 
 from blemish.errors import OptionError
 from blemish.station.line import driver as driver_module
 from blemish.station.line.connect import inspect_part
 from blemish.station.line.driver import LineDriver, LineOutputs
 from blemish.station.line.machine import LineError, LineLimits, Phase, PlcSignals
+from blemish.station.line.tcp import TcpLine
 from blemish.station.models import InspectionRow
 
 
@@ -182,3 +183,30 @@ def test_a_request_stands_only_while_the_cycle_of_the_line_moves(hand_driven, mo
     monkeypatch.setattr(driver_module, "STALLED_S", 0.05)
     time.sleep(0.1)
     assert not line.driver._request.stands()
+
+
+def test_a_line_that_is_down_is_a_component_an_alarm_and_not_ready(tmp_path, monkeypatch):
+    video = cv2.VideoWriter(str(tmp_path / "parts.avi"), cv2.VideoWriter_fourcc(*"FFV1"), 10, (64, 64))
+    video.write(np.full((64, 64, 3), 60, np.uint8))
+    video.release()
+    bundle = anomaly_bundle(tmp_path / "grey.blemish")
+    settings = {"line": f"tcp://127.0.0.1:{free_port()}", "line_cameras": [str(tmp_path / "parts.avi")]}
+    with run_station(tmp_path / "station", bundle, **settings) as station:
+        client = make_client(station)
+
+        def seen():
+            states = [part.state for part in station.status.components() if part.kind == "line"]
+            alarms = [alarm["kind"] for alarm in client.get("/v1/alarms").json() if alarm["ended_at"] is None]
+            problem = client.get("/v1/status").json()["problem"] or {}
+            return client.get("/readyz").status_code, states, problem.get("kind"), "line" in alarms
+
+        wait_until(lambda: seen() == (200, ["ok"], None, False), 20)
+        with monkeypatch.context() as down:
+            down.setattr(TcpLine, "problem", lambda self: "its server has ended")
+            wait_until(lambda: seen() == (503, ["lost"], "line", True), 20)
+            assert client.get("/readyz").json()["detail"] == "the line is down: its server has ended"
+        wait_until(lambda: seen() == (200, ["ok"], None, False), 20)
+        with monkeypatch.context() as still:  # a cycle that does not come back
+            still.setattr(LineDriver, "cycle", lambda self, now: time.sleep(0.05))
+            wait_until(lambda: seen() == (503, ["lost"], "line", True), 20)
+        wait_until(lambda: seen() == (200, ["ok"], None, False), 20)

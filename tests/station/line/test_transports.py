@@ -1,13 +1,17 @@
 """The line with real peers on this machine: a pymodbus client and a socket, cut and silent ones too."""
 
+import asyncio
 import json
 import socket
+import threading
 import time
 
 import pytest
+from station_helpers import wait_until
 
 from blemish.errors import OptionError
 from blemish.inspection.result import Verdict
+from blemish.station.line import loop_thread
 from blemish.station.line.connect import make_transport
 from blemish.station.line.driver import LineOutputs, TransitionLog
 from blemish.station.line.machine import LineError, LineState, Phase, PlcSignals
@@ -224,3 +228,26 @@ def test_addresses(tmp_path):
 def test_a_taken_address_is_said():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OptionError, match="no line at"):
         TcpLine("127.0.0.1", taken.getsockname()[1]).open()
+
+
+def test_a_server_that_fails_says_so_and_serves_again(monkeypatch):
+    monkeypatch.setattr(loop_thread, "RETRY_S", 0.2)
+    fail, served = threading.Event(), []
+
+    async def run():
+        served.append(1)
+        thread.serves()
+        while not thread.stopping.is_set():
+            if fail.is_set():
+                fail.clear()
+                raise OSError("the database is lost")
+            await asyncio.sleep(0.01)
+
+    thread = loop_thread.LoopThread("test", run)
+    thread.start(5, "no server")
+    assert thread.problem == ""
+    fail.set()
+    wait_until(lambda: thread.problem == "the database is lost", 5)
+    wait_until(lambda: thread.problem == "", 5)
+    thread.join(5)
+    assert (len(served), thread.is_alive(), thread.problem) == (2, False, "its server has ended")

@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import DataError
 from blemish.inspection.result import Verdict
-from blemish.station.auth import PasswordChecker, find_token
 from blemish.station.cameras.settings import CameraSettings
 from blemish.station.database import Database
 from blemish.station.line.cameras import LineCameras
@@ -23,6 +23,7 @@ from blemish.station.line.transport import (
     LineContext,
     LineRecipe,
     OpenTransport,
+    PresentRole,
     TransportFactory,
     load_plugin,
     parse_address,
@@ -33,6 +34,7 @@ from blemish.station.recipes import active_recipe
 from blemish.station.schemas import remove_controls
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
+from blemish.station.sign_in import SignIns
 from blemish.station.tickets import WithdrawnError
 
 log = logging.getLogger("blemish.station")
@@ -69,8 +71,11 @@ def open_line(
         return pool.submit(inspect_part, service, cameras, transport, part, key)
 
     def available() -> bool:
-        with service.database.reading() as session:
-            ready = active_recipe(session) is not None
+        try:
+            with service.database.reading() as session:
+                ready = active_recipe(session) is not None
+        except SQLAlchemyError:
+            return False  # nothing could be recorded
         return ready and cameras.works and not service.stalled()
 
     def settings() -> dict[str, CameraSettings] | None:
@@ -85,9 +90,12 @@ def open_line(
     driver = LineDriver(transport, inspect, available, journal.append, limits)
     thread = threading.Thread(target=driver.run, args=(stop,), name="blemish-line-cycle", daemon=True)
     thread.start()
+    name = address.partition(":")[0]
+    service.sources.add_line(name, lambda: transport.problem() or driver.problem())
     try:
         yield transport
     finally:
+        service.sources.remove_line(name)
         stop.set()
         thread.join(10)
         watch.join(10)
@@ -95,7 +103,7 @@ def open_line(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def line_context(settings: Settings, database: Database, passwords: PasswordChecker) -> LineContext:
+def line_context(settings: Settings, database: Database, sign_ins: SignIns) -> LineContext:
     """What the transport of a station may ask it: its recipes, and who its users are."""
 
     def recipes() -> list[LineRecipe]:
@@ -105,13 +113,11 @@ def line_context(settings: Settings, database: Database, passwords: PasswordChec
             rows = session.execute(query.order_by(RecipeRow.id)).all()
             return [LineRecipe(*row, active=active is not None and row.id == active.id) for row in rows]
 
-    def role(name: str, password: str) -> str | None:
+    def sign_in(name: str, password: str) -> PresentRole:
         """By name and password, or by any name and a token as password."""
-        with database.reading() as session:
-            found = find_token(session, password) or passwords.find_user(session, name, password)
-            return None if found is None else found.role
+        return sign_ins.access.follow(sign_ins.check(SOURCE, name, password, token=password))
 
-    return LineContext(settings.data, recipes, role, settings.line_nodeset)
+    return LineContext(settings.data, recipes, sign_in, settings.line_nodeset)
 
 
 def inspect_part(

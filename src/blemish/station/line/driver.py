@@ -129,6 +129,14 @@ class LineDriver:
         self._transport.write(LineOutputs(own.phase, own.verdict_code, own.number, own.error, self._beat))
         self._cycled = time.monotonic()
 
+    def problem(self) -> str:
+        """Why no part could be asked for at present, apart from what `available` knows; "" for nothing."""
+        if time.monotonic() - self._cycled > STALLED_S:
+            return "the cycle of the line stands still"
+        if self.state.phase != Phase.BUSY and not self._idle():
+            return "the inspection of a part that was given up has not ended"
+        return ""
+
     def _idle(self) -> bool:
         """Whether no inspection is at work; one that is may take its picture of the next part."""
         return self._answer is None or self._answer.done()

@@ -47,6 +47,7 @@ class ModbusLine:
         self._thread.start(_START_S, f"no Modbus server at {self._address[0]}:{self._address[1]}")
 
     def close(self) -> None:
+        self._thread.stopping.set()
         if self._server is not None and self._thread.is_alive():
             future = asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._thread.loop)
             with suppress(Exception):
@@ -65,6 +66,9 @@ class ModbusLine:
 
     def publish(self, number: int, result: InspectionOut) -> None:
         """There is no room for more than the verdict."""
+
+    def problem(self) -> str:
+        return self._thread.problem
 
     def _input_words(self) -> list[int]:
         own = self._latch.present()
@@ -86,7 +90,7 @@ class ModbusLine:
         self._server = ModbusTcpServer(self._device(), address=self._address)
         if not await self._server.listen():
             raise OSError("the address cannot be used")
-        self._thread.started.set()
+        self._thread.serves()
         await self._server.serving
 
     def _device(self) -> Any:

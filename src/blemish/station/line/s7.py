@@ -12,11 +12,12 @@ network of its own.
 
 import struct
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
 from blemish.errors import MissingExtraError, OptionError
-from blemish.station.line.driver import LineOutputs
+from blemish.station.line.driver import STALLED_S, LineOutputs
 from blemish.station.line.machine import PlcSignals
 from blemish.station.line.transport import LineAddress, LineContext, OutputLatch
 from blemish.station.schemas import InspectionOut
@@ -35,6 +36,7 @@ class S7Line:
         self._host, self._port = address.host, address.port
         self._rack, self._slot, self._block = numbers
         self._latch, self._signals = OutputLatch(), PlcSignals()
+        self._problem, self._exchanged = "no connection to the PLC yet", time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="blemish-s7", daemon=True)
 
@@ -59,20 +61,27 @@ class S7Line:
     def publish(self, number: int, result: InspectionOut) -> None:
         """There is no room for more than the verdict."""
 
+    def problem(self) -> str:
+        still = time.monotonic() - self._exchanged > STALLED_S  # a call that never returns tells nothing
+        return self._problem or ("the PLC does not answer" if still else "")
+
     def _run(self) -> None:
         from snap7.client import Client
 
         while not self._stop.is_set():
-            client: Any = Client()
+            client: Any = None
             try:
+                client = Client()
                 client.connect(self._host, self._rack, self._slot, self._port)
                 while True:
                     self._signals = unpack_signals(client.db_read(self._block, 0, SIGNALS.size))
                     client.db_write(self._block, SIGNALS.size, pack_outputs(self._latch.present()))
+                    self._problem, self._exchanged = "", time.monotonic()
                     if self._stop.wait(CYCLE_S):  # after the outputs of a station that ends were written
                         client.db_write(self._block, SIGNALS.size, pack_outputs(LineOutputs()))
                         return
-            except Exception:
+            except Exception as error:
+                self._problem = f"no connection to the PLC: {error}"
                 self._stop.wait(RETRY_S)
             finally:
                 with suppress(Exception):

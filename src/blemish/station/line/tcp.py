@@ -6,6 +6,7 @@ leaves an error. One PLC at a time; where it hangs up, its heartbeat ends. Only 
 line and any other line are none.
 """
 
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from blemish.station.line.driver import LineOutputs
 from blemish.station.line.machine import VERDICT_CODES, LineError, Phase, PlcSignals
 from blemish.station.schemas import InspectionOut
 
+log = logging.getLogger("blemish.station")
 MAX_LINE = 200
+RETRY_S = 1.0
 _POLL_S = 0.2
 _WORDS = {code: str(verdict).upper() for verdict, code in VERDICT_CODES.items() if verdict is not None}
 
@@ -30,6 +33,7 @@ class TcpLine:
         self._lock = threading.Condition()
         self._signals = PlcSignals()
         self._outputs = LineOutputs()
+        self._problem = ""
         self._stop = threading.Event()
         self._listener: socket.socket | None = None
         self._thread = threading.Thread(target=self._serve, name="blemish-tcp-line", daemon=True)
@@ -66,14 +70,31 @@ class TcpLine:
     def publish(self, number: int, result: InspectionOut) -> None:
         """There is no room for more than the verdict."""
 
+    def problem(self) -> str:
+        return self._problem if self._thread.is_alive() else "its server has ended"
+
     def _serve(self) -> None:
-        assert self._listener is not None
         while not self._stop.is_set():
-            with suppress(TimeoutError):
-                connection, _ = self._listener.accept()
-                with connection, suppress(OSError):
-                    self._talk(connection)
-                self._set(request=False, reset=False)
+            try:
+                self._serve_one()
+                self._problem = ""
+            except Exception as error:
+                self._problem = f"no connection can be accepted: {error}"
+                log.exception("a server of the line failed; retrying in %.0f s", RETRY_S)
+                self._stop.wait(RETRY_S)
+
+    def _serve_one(self) -> None:
+        """The next PLC, if one comes soon, until it hangs up."""
+        assert self._listener is not None
+        try:
+            connection, _ = self._listener.accept()
+        except TimeoutError:
+            return
+        try:
+            with connection, suppress(OSError):
+                self._talk(connection)
+        finally:
+            self._set(request=False, reset=False)
 
     def _talk(self, connection: socket.socket) -> None:
         connection.settimeout(_POLL_S)
