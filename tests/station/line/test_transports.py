@@ -11,10 +11,10 @@ from station_helpers import wait_until
 
 from blemish.errors import OptionError
 from blemish.inspection.result import Verdict
-from blemish.station.line import loop_thread
+from blemish.station.line import loop_thread, tcp
 from blemish.station.line.connect import make_transport
 from blemish.station.line.driver import LineOutputs, TransitionLog
-from blemish.station.line.machine import LineError, LineState, Phase, PlcSignals
+from blemish.station.line.machine import LineError, LineLimits, LineState, Phase, PlcSignals
 from blemish.station.line.tcp import TcpLine
 from blemish.station.line.transport import LineContext, parse_address
 
@@ -215,6 +215,55 @@ def test_parts_over_plain_tcp(plant):
             assert [number for number, *_ in plant.recorded] == [1, 2]
     finally:
         line.close()
+
+
+@pytest.fixture
+def tcp_line():
+    line = TcpLine("127.0.0.1", 0)
+    line.open()
+    yield line
+    line.close()
+
+
+def talk(line):
+    """A connection, and what sends a text and returns the answer."""
+    connection = socket.create_connection(("127.0.0.1", line.port), timeout=10)
+    answers = connection.makefile("r", encoding="ascii")
+
+    def say(text):
+        connection.sendall(text.encode() + b"\n")
+        return answers.readline().strip()
+
+    return connection, say
+
+
+def test_a_station_that_stands_still_shows_an_error_over_plain_tcp(tcp_line):
+    connection, say = talk(tcp_line)
+    with connection:
+        tcp_line.write(LineOutputs(Phase.READY))
+        assert say("BEAT") == "STATE READY"
+        time.sleep(1.1)  # the time of the interface's own watchdog
+        assert say("BEAT") == "STATE ERROR"
+        tcp_line.write(LineOutputs(Phase.READY))
+        assert say("PART 1 0 good") == "ERROR 1 STALLED"  # nobody takes the request
+
+
+def test_a_plc_that_was_switched_off_gives_its_place_away_and_a_living_one_does_not(plant, tcp_line, monkeypatch):
+    monkeypatch.setattr(tcp, "LIMITS", LineLimits(heartbeat_s=0.5))
+    with plant.running(tcp_line):
+        first, say = talk(tcp_line)
+        second, _ = talk(tcp_line)
+        second.sendall(b"BEAT\n")
+        second.settimeout(0.2)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            assert say("BEAT").startswith("STATE")
+            with pytest.raises(TimeoutError):
+                second.recv(1)
+        second.settimeout(10)
+        assert second.recv(99).startswith(b"STATE ")  # the first one is silent, and its connection was never closed
+        second.close()
+        first.close()
 
 
 def test_addresses(tmp_path):
