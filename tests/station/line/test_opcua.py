@@ -179,6 +179,8 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
                 if (await system.read_value()).Text == "Operational":
                     break
                 await asyncio.sleep(0.02)
+            long = await automatic.call_method(start, "", "bad" + 200 * "0", "", "", "")
+            assert long == ["", 1]  # an id that no record keeps whole
             job, error = await automatic.call_method(start, "", "bad-1", "", "", "")
             assert error == 0
             for beat in range(500, 1000):

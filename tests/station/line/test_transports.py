@@ -9,7 +9,7 @@ import time
 import pytest
 from station_helpers import wait_until
 
-from blemish.errors import OptionError
+from blemish.errors import DataError, OptionError
 from blemish.inspection.result import Verdict
 from blemish.station.line import loop_thread, tcp
 from blemish.station.line.connect import make_transport
@@ -235,6 +235,37 @@ def talk(line):
         return answers.readline().strip()
 
     return connection, say
+
+
+def test_part_ids_over_plain_tcp_are_whole_or_an_error(plant, tcp_line):
+    """Two ids that differ at their ends, or in letters that are no ASCII."""
+    long = "good-" + "0" * 190
+    with plant.running(tcp_line):
+        connection, say = talk(tcp_line)
+        with connection:
+            until = time.monotonic() + 5
+            while say("BEAT") != "STATE READY":
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert [say(f"PART {number} 0 {long}-{number}") for number in (1, 2)] == ["RESULT 1 PASS", "RESULT 2 PASS"]
+            for number, part_id in enumerate(("good Ä", "good Ö", "good\t1", f"{long}000000"), 3):
+                assert say(f"PART {number} 0 {part_id}") == f"ERROR {number} ORDER"
+                assert say("RESET") == "STATE READY"
+    assert [part_id for _, part_id, _ in plant.recorded] == [f"{long}-1", f"{long}-2"]
+
+
+def test_part_ids_over_modbus_are_whole_or_an_error(plant, modbus):
+    line, plc = modbus
+    with plant.running(line):
+        plc.wait(Phase.READY)
+        line._written[4:6] = [0x476F, 0xC400]  # "Go" and a byte that is no ASCII
+        assert line.read().part_id == "Go\udcc4"
+        own = plc.wait(Phase.RESULT, flags=1, number=2, part_id="good" + 28 * "x")
+        assert (own.verdict, plant.recorded) == (1, [(2, "good" + 28 * "x", Verdict.PASS)])
+    from blemish.station.line.modbus import holding_words
+
+    with pytest.raises(DataError, match="cannot be sent whole"):
+        holding_words(PlcSignals(part_id="good" + 29 * "x"))
 
 
 def test_a_station_that_stands_still_shows_an_error_over_plain_tcp(tcp_line):

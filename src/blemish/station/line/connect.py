@@ -31,7 +31,6 @@ from blemish.station.line.transport import (
 )
 from blemish.station.models import RecipeRow
 from blemish.station.recipes import active_recipe
-from blemish.station.schemas import remove_controls
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
 from blemish.station.sign_in import SignIns
@@ -137,7 +136,7 @@ def inspect_part(
         stream,
         recipe_id,
         SOURCE,
-        part_id=remove_controls(part.part_id)[:200] or f"{part.number}",
+        part_id=part.part_id or f"{part.number}",
         key=key,
         record_failure=True,
         sender=SOURCE,

@@ -32,7 +32,7 @@ from blemish.station.line.loop_thread import LoopThread
 from blemish.station.line.machine import LineError, Phase, PlcSignals
 from blemish.station.line.opcua_server import make_server
 from blemish.station.line.transport import LineAddress, LineContext, OutputLatch
-from blemish.station.schemas import InspectionOut
+from blemish.station.schemas import InspectionOut, is_part_id
 
 log = logging.getLogger("blemish.station")
 MACHINE_VISION = "http://opcfoundation.org/UA/MachineVision"
@@ -159,17 +159,20 @@ class OpcUaLine:
         return heard
 
     def _start_job(self, values: list[Any]) -> list[Any]:
-        """MeasId, PartId, RecipeId, ProductId, Parameters → JobId, Error. Refused unless the line is ready."""
+        """MeasId, PartId, RecipeId, ProductId, Parameters → JobId, Error.
+
+        Refused unless the line is ready and the id can be kept whole.
+        """
         assert self._tree is not None
-        part, wanted = _identifier(values[1]), _identifier(values[2])
+        part, wanted = _text(values[1]), _identifier(values[2])
         with self._lock:
             ready = self._latch.present().phase == Phase.READY and not self._signals.request
-            known = wanted == "" or wanted.isdigit()
-            if not ready or not known:
+            known = wanted == "" or (wanted.isascii() and wanted.isdigit())
+            if not ready or not known or not is_part_id(part):
                 return [self._tree.identifier("JobIdDataType", ""), _REFUSED]
             number = self._signals.number % _MAX_JOB + 1
             recipe = int(wanted) if wanted else self._prepared
-            self._signals = replace(self._signals, request=True, number=number, recipe=recipe, part_id=part[:200])
+            self._signals = replace(self._signals, request=True, number=number, recipe=recipe, part_id=part)
         return [self._tree.identifier("JobIdDataType", f"{number}"), _OK]
 
     def _acknowledge(self, values: list[Any]) -> list[Any]:
@@ -411,9 +414,13 @@ async def _vision_system_type(server: Any, vision: int) -> Any:
 
 
 def _identifier(value: Any) -> str:
+    return _text(value).strip()
+
+
+def _text(value: Any) -> str:
     """The text of an identifier, which is a text or a structure with a member Id; "" for none."""
     inner = getattr(value, "Id", value)
-    return "" if inner is None else f"{inner}".strip()
+    return "" if inner is None else f"{inner}"
 
 
 def _variant(value: Any) -> Any:

@@ -4,7 +4,7 @@
 
 The data block, big-endian, not optimised, with PUT/GET allowed in the CPU:
     0 heartbeat (word) · 2 bits (word; 0 request, 1 reset) · 4 number (word) · 6 recipe (word) · 8–39 part id, ASCII,
-    filled with zeros: written by the PLC, read at once
+    filled with zeros or blanks: written by the PLC, read at once
     40 phase · 42 verdict · 44 number · 46 error · 48 heartbeat: words, written by the station at once
 This is the example of a plug-in: see `blemish.station.line.transport`. S7 has no passwords worth the name; keep it in a
 network of its own.
@@ -18,7 +18,7 @@ from typing import Any
 
 from blemish.errors import MissingExtraError, OptionError
 from blemish.station.line.driver import STALLED_S, LineOutputs
-from blemish.station.line.machine import PlcSignals
+from blemish.station.line.machine import PlcSignals, pack_part_id, read_part_id
 from blemish.station.line.transport import LineAddress, LineContext, OutputLatch
 from blemish.station.schemas import InspectionOut
 
@@ -90,12 +90,12 @@ class S7Line:
 
 def unpack_signals(data: bytes | bytearray) -> PlcSignals:
     heartbeat, bits, number, recipe, text = SIGNALS.unpack(bytes(data))
-    part_id = text.split(b"\0")[0].decode("ascii", "replace").strip()
-    return PlcSignals(heartbeat, bool(bits & 1), bool(bits & 2), number, recipe, part_id)
+    return PlcSignals(heartbeat, bool(bits & 1), bool(bits & 2), number, recipe, read_part_id(text))
 
 
 def pack_signals(signals: PlcSignals) -> bytearray:
-    text = signals.part_id.encode("ascii", "replace")[:32]
+    """Raises DataError for a part id that the block does not hold whole."""
+    text = pack_part_id(signals.part_id, 32)
     bits = signals.request | signals.reset << 1
     return bytearray(SIGNALS.pack(signals.heartbeat, bits, signals.number, signals.recipe, text))
 

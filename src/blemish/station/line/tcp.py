@@ -1,10 +1,12 @@
 """The line by plain TCP: one ASCII line a part, and one answer.
 
-The PLC sends `PART number recipe id` (recipe 0: the active one), and gets `RESULT
-number PASS|REVIEW|REJECT` or `ERROR number reason`. Between parts it sends `BEAT` within the time of the heartbeat, and
-gets `STATE phase`. `RESET` leaves an error. One PLC at a time; where it hangs up, its heartbeat ends, and where it is
-silent for longer than that may last, as one that was switched off, the next connection takes its place. Only the word PASS
-is a pass: no line, half a line and any other line are none.
+The PLC sends `PART number recipe id` (recipe 0: the active one; an id of at most 200 ASCII characters), and gets
+`RESULT number PASS|REVIEW|REJECT` or `ERROR number reason`. Between parts it sends `BEAT` within the time of the
+heartbeat, and gets `STATE phase`. `RESET` leaves an error. Only the word PASS is a pass: no line, half a line and any
+other line are none.
+
+One PLC at a time. Where it hangs up, its heartbeat ends; where it is silent for longer than that may last, as one
+that was switched off, the next connection takes its place.
 """
 
 import logging
@@ -18,12 +20,12 @@ from dataclasses import replace
 
 from blemish.errors import OptionError
 from blemish.station.line.driver import STALLED_S, LineOutputs
-from blemish.station.line.machine import LIMITS, VERDICT_CODES, LineError, Phase, PlcSignals
+from blemish.station.line.machine import LIMITS, VERDICT_CODES, LineError, Phase, PlcSignals, read_part_id
 from blemish.station.line.transport import OutputLatch
 from blemish.station.schemas import InspectionOut
 
 log = logging.getLogger("blemish.station")
-MAX_LINE = 200
+MAX_LINE = 1000
 RETRY_S = 1.0
 _POLL_S = 0.2
 _WORDS = {code: str(verdict).upper() for verdict, code in VERDICT_CODES.items() if verdict is not None}
@@ -115,7 +117,7 @@ class TcpLine:
             waiting += data
             while b"\n" in waiting:
                 line, waiting = waiting.split(b"\n", 1)
-                connection.sendall(self._answer(line.decode("ascii", "replace").strip()).encode("ascii") + b"\n")
+                connection.sendall(self._answer(read_part_id(line.strip(b" \r"))).encode("ascii") + b"\n")
             heard = time.monotonic()
             if len(waiting) > MAX_LINE:
                 return
@@ -128,7 +130,7 @@ class TcpLine:
         word, *rest = line.split(" ", 3)
         self._set(heartbeat=(self.read().heartbeat + 1) % 2**16)
         if word == "PART" and len(rest) == 3 and all(text.isascii() and text.isdigit() for text in rest[:2]):
-            return self._ask(int(rest[0]), int(rest[1]), rest[2][:100])
+            return self._ask(int(rest[0]), int(rest[1]), rest[2])
         if word == "RESET" and not rest:
             self._set(request=False, reset=True)
             self._wait(lambda own: own.phase != Phase.ERROR)
