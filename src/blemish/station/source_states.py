@@ -9,6 +9,7 @@ from typing import Literal
 from blemish.translation import Message
 
 SILENT_S = 2.0  # a camera that gives no image for so long is lost
+NO_IMAGE = "no image"
 State = Literal["ok", "warning", "lost"]
 
 
@@ -35,7 +36,7 @@ class SourceStates:
             self._known[name] = ("", None if silent_s is None else time.monotonic() + silent_s)
             self._details[name] = detail or Message("works")
 
-    def lost(self, name: str, problem: str = "no image") -> None:
+    def lost(self, name: str, problem: str = NO_IMAGE) -> None:
         with self._lock:
             self._known[name] = (problem, None)
 
@@ -65,7 +66,7 @@ class SourceStates:
         now = time.monotonic()
         found = []
         for name, (problem, due) in known:
-            problem = "no image" if due is not None and now > due else problem
+            problem = NO_IMAGE if due is not None and now > due else problem
             detail = Message(problem) if problem else details[name]
             found.append(ComponentState("source", name, "lost" if problem else "ok", detail))
         return found
