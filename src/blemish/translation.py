@@ -38,7 +38,7 @@ class Message:
     values: Mapping[str, object] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.text.format(**self.values)
+        return self.text.format(**self.values) if self.values else self.text  # which may hold braces of an error
 
     def translated(self, t: "Translate") -> str:
         return t(self.text, **self.values)

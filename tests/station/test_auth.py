@@ -14,6 +14,7 @@ from blemish.station import auth
 from blemish.station.api import create_app
 from blemish.station.models import TokenRow, UserRow
 from blemish.station.repository import read_audit_log
+from blemish.station.sign_in import WrongSignInError
 from blemish.station.station import Station, check_access
 
 
@@ -188,3 +189,37 @@ def test_the_last_administrator_stays(station: Station) -> None:
     admin.post("/v1/users", json={"name": "anna", "role": "admin", "password": "anna-anna-anna"})
     assert admin.delete("/v1/tokens/admin").status_code == 204
     assert admin.get("/v1/tokens").status_code == 401
+
+
+def test_guesses_by_any_way_in_are_delayed_and_in_the_audit_log(station: Station) -> None:
+    """The function that HTTP and the line sign in by; a valid token is not kept out by the guesses of others."""
+    given = tokens(station)
+    with station.database.writing() as session:
+        auth.create_user(session, "lina", "line", "password of lina", "test")
+    check = station.sign_ins.check
+    for guess in range(5):
+        with pytest.raises(WrongSignInError):
+            check("line", "lina", f"guess {guess}", token=f"guess {guess}")
+    with pytest.raises(auth.TooManyFailuresError):
+        check("line", "lina", "password of lina", token="password of lina")
+    assert check("line", "lina", given["line"], token=given["line"]).role == "line"
+    check("line", "lina", "password of lina")  # its success ends the delay
+    with station.database.reading() as session:
+        actions = [row.action for row in read_audit_log(session, 500)]
+    assert (actions.count("sign-in failed"), actions.count("sign-in")) == (5, 2)
+
+
+def test_a_followed_role_ends_with_the_token_the_user_and_the_password(station: Station) -> None:
+    given = tokens(station)
+    with station.database.writing() as session:
+        auth.create_user(session, "lina", "line", "password of lina", "test")
+    by_password = station.sign_ins.check("line", "lina", "password of lina")
+    by_token = station.sign_ins.check("line", "", "", token=given["engineer"])
+    roles = [station.access.follow(row) for row in (by_password, by_token)]
+    assert [role() for role in roles] == ["line", "engineer"]
+    with station.database.writing() as session:
+        row = session.get_one(UserRow, by_password.id)
+        auth.change_password(session, row, "another password", "test")
+        auth.revoke(session, session.get_one(TokenRow, by_token.id), "test")
+    station.access.ensure_fresh()
+    assert [role() for role in roles] == [None, None]

@@ -1,8 +1,10 @@
 """Watched folders, videos and cameras."""
 
 import os
+import shutil
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +17,8 @@ from fastapi.testclient import TestClient
 from station_helpers import Server, make_client, picture, run_station, wait_until
 
 from blemish.station import sources
-from blemish.station.station import activate_bundle
+from blemish.station.station import Station, activate_bundle
+from blemish.station.tickets import NotAnsweredError
 
 
 def drop(folder: Path, name: str, content: bytes) -> None:
@@ -117,6 +120,157 @@ def test_a_video_is_inspected_frame_by_frame(tmp_path: Path, bundle_file: Path) 
     assert found[0]["part_id"] == "belt-000011"
 
 
+def write_video(path: Path, frames: int = 6) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 10.0, (64, 64))
+    for _ in range(frames):
+        writer.write(np.random.default_rng(0).integers(0, 60, (64, 64, 3)).astype(np.uint8))
+    writer.release()
+    return path
+
+
+def source_states(station: Station) -> dict[str, tuple[str, str]]:
+    found = station.service.sources.states("source")
+    return defaultdict(lambda: ("", ""), {source.name: (source.state, str(source.detail)) for source in found})
+
+
+def test_folders_of_one_name_have_states_of_their_own(tmp_path: Path) -> None:
+    """Without a recipe, too: a folder that is gone is no readable one."""
+    folders = [tmp_path / line / "in" for line in ("line1", "line2")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with run_station(tmp_path / "s", None, watch=folders) as station:
+        names = [f"folder {folder}" for folder in folders]
+        wait_until(lambda: [source_states(station)[name][0] for name in names] == ["ok", "ok"])
+        shutil.rmtree(folders[0])
+        wait_until(lambda: source_states(station)[names[0]][0] == "lost")
+        for _ in range(10):
+            time.sleep(0.1)
+            assert [source_states(station)[name][0] for name in names] == ["lost", "ok"]
+
+
+def test_a_folder_that_cannot_be_made_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("no folder")
+    with run_station(tmp_path / "s", None, watch=[tmp_path / "in"]) as station:
+        wait_until(lambda: "directory" in source_states(station)["folder in"][1].lower())
+        assert source_states(station)["folder in"][0] == "lost"
+        (tmp_path / "in").unlink()
+        wait_until(lambda: source_states(station)["folder in"][0] == "ok")
+
+
+def test_names_of_files_are_ids_that_are_never_cut(tmp_path: Path, bundle_file: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    long = "p" * 180
+    with run_station(tmp_path / "s", bundle_file, watch=[folder]) as station:
+        for seed, name in enumerate((f"1{long}.png", f"2{long}.png", f"{'q' * 205}.png", f"{'r' * 230}.png")):
+            (folder / name).write_bytes(picture(seed=seed))
+        wait_until(lambda: (folder / "done").is_dir() and len(names(folder, "done") + names(folder, "failed")) == 6)
+        found = make_client(station).get("/v1/inspections").json()["items"]
+    assert sorted(row["part_id"] for row in found) == [f"1{long}", f"2{long}"]
+    told = [path.read_text() for path in (folder / "failed").glob("*.txt")]
+    assert len(told) == 2
+    assert all("too long" in text or "more than 200" in text for text in told)
+
+
+def test_a_frame_of_a_video_waits_until_it_is_recorded(
+    tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_RETRY_S", 0.5)
+    video, submit, lost = write_video(tmp_path / "belt.avi"), sources.submit_stream, [True]
+
+    def unlucky(service, stream, origin, stop, part_id, *rest):  # type: ignore[no-untyped-def]
+        if lost[0] and part_id == "belt-000003":
+            raise NotAnsweredError("the database is away")
+        return submit(service, stream, origin, stop, part_id, *rest)
+
+    monkeypatch.setattr(sources, "submit_stream", unlucky)
+    with run_station(tmp_path / "s", bundle_file, cameras=[str(video)], camera_interval_s=0.1) as station:
+        client = make_client(station)
+        wait_until(lambda: source_states(station)["belt"] == ("lost", "the database is away"))
+        assert client.get("/v1/inspections").json()["total"] == 2
+        lost[0] = False
+        wait_until(lambda: client.get("/v1/inspections").json()["total"] == 6)
+        wait_until(lambda: source_states(station)["belt"] == ("ok", "works"))
+        found = client.get("/v1/inspections").json()["items"]
+    assert [row["part_id"] for row in reversed(found)] == [f"belt-{number:06}" for number in range(1, 7)]
+
+
+def test_a_video_that_is_cut_off_is_lost_and_not_ended(tmp_path: Path, bundle_file: Path) -> None:
+    whole = write_video(tmp_path / "belt.avi", 20).read_bytes()
+    (tmp_path / "belt.avi").write_bytes(whole[: len(whole) * 6 // 10])
+    settings = {"cameras": [str(tmp_path / "belt.avi")], "camera_interval_s": 0.5}
+    with run_station(tmp_path / "s", bundle_file, **settings) as station:
+        wait_until(lambda: source_states(station)["belt"][1].startswith("it broke off after"))
+        assert source_states(station)["belt"][0] == "lost"
+        assert source_states(station)["belt"][1].endswith("of 20 frames")
+
+
+class SilentCamera:
+    """OpenCV's device that grabs for ever; its frames can be read while `pictures` are left."""
+
+    pictures, opened = 3, 0
+
+    def __init__(self, address: object) -> None:
+        type(self).opened += 1
+
+    def grab(self) -> bool:
+        time.sleep(0.01)
+        return True
+
+    def retrieve(self) -> tuple[bool, np.ndarray | None]:
+        type(self).pictures -= 1
+        return (True, np.full((64, 64, 3), 50, np.uint8)) if self.pictures >= 0 else (False, None)
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_camera_that_gives_no_more_pictures_is_lost_and_reopened(
+    tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources.cv2, "VideoCapture", SilentCamera)
+    monkeypatch.setattr(sources, "SILENT_S", 0.5)
+    monkeypatch.setattr(sources, "_RETRY_S", 0.05)
+    with run_station(tmp_path / "s", bundle_file, cameras=["7"], camera_interval_s=0.05) as station:
+        client = make_client(station)
+        wait_until(lambda: client.get("/v1/inspections").json()["total"] == 3)
+        wait_until(lambda: source_states(station)["camera-7"] == ("lost", "no image"))
+        wait_until(lambda: SilentCamera.opened > 1)
+        for _ in range(10):
+            time.sleep(0.05)
+            assert source_states(station)["camera-7"] == ("lost", "no image")
+        SilentCamera.pictures = 100
+        wait_until(lambda: source_states(station)["camera-7"][0] == "ok")
+
+
+def test_camera_settings_of_the_recipe_that_cannot_be_set_leave_no_picture(
+    tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a number, an address and a file alike, as for a camera of the line."""
+    monkeypatch.setattr(sources, "_RETRY_S", 0.1)
+    monkeypatch.setattr(SilentCamera, "pictures", 10**6)
+    video, capture = str(write_video(tmp_path / "belt.avi")), cv2.VideoCapture
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda at: capture(at) if at == video else SilentCamera(at))
+    with run_station(tmp_path / "s", bundle_file) as station:
+        client = make_client(station)
+        sha = client.get("/v1/bundles").json()[0]["sha256"]
+        given = {"name": "set", "bundle": sha, "cameras": {"": {"exposure_us": 5000}}}
+        made = client.post("/v1/recipes", json=given).json()
+        assert client.post(f"/v1/recipes/{made['id']}/activate").status_code == 200
+    settings = {"cameras": ["7", "rtsp://u:p@10.0.0.5/a", video], "camera_interval_s": 0.1}
+    with run_station(tmp_path / "s", None, **settings) as station:
+        client = make_client(station)
+        told = ("lost", "exposure_us of the recipe's camera settings cannot be set without GenICam")
+        wait_until(lambda: list(source_states(station).values()) == [told] * 3)
+        assert client.get("/v1/inspections").json()["total"] == 0
+        plain = client.post("/v1/recipes", json={"name": "plain", "bundle": sha}).json()
+        client.post(f"/v1/recipes/{plain['id']}/activate")
+        wait_until(lambda: all(state == "ok" for state, _ in source_states(station).values()))
+        wait_until(lambda: client.get("/v1/inspections", params={"part_id": "belt-000006"}).json()["total"] == 1)
+        found = client.get("/v1/inspections", params={"limit": 500}).json()["items"]
+    assert {row["recipe"]["name"] for row in found} == {"plain"}
+
+
 class NetworkCamera(BaseHTTPRequestHandler):
     """Pictures, one after the other, in an answer that never ends: grey ones, and bright ones after a reconnection."""
 
@@ -161,3 +315,12 @@ def test_cameras_of_one_host_have_names_of_their_own_without_secrets() -> None:
     addresses = ["rtsp://u:geheim@10.0.0.5/a?token=geheim", "rtsp://10.0.0.5/geheim", "0", "rtsp://other/x"]
     names = [sources.camera_name(address, addresses) for address in addresses]
     assert names == ["camera-10.0.0.5-1", "camera-10.0.0.5-2", "camera-0", "camera-other"]
+
+
+def test_videos_of_one_name_are_named_by_their_paths(tmp_path: Path) -> None:
+    for line in ("line1", "line2"):
+        (tmp_path / line).mkdir()
+        (tmp_path / line / "belt.avi").touch()
+    videos = [str(tmp_path / line / "belt.avi") for line in ("line1", "line2")]
+    assert [sources.camera_name(video, videos) for video in videos] == videos
+    assert sources.camera_name(videos[0], [videos[0], "0"]) == "belt"

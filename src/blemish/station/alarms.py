@@ -29,6 +29,7 @@ SENTENCES = {
     "blurred": "Blurred images: {value:.0%} of the usual sharpness",
     "shifted": "Shifted images: by {value:.1%} of the longer side",
     "source": "Source {subject} gives no image",
+    "line": "The line {subject} is down",
     "sink": "Sink {subject} does not take results",
     "engine": "The inspection is stalled ({subject})",
     "disk": "The disk is nearly full: {value:.1f} GiB free",

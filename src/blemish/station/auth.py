@@ -204,15 +204,16 @@ class AccessList:
         self._database = database
         self._lock = threading.Lock()
         self._tokens: dict[str, User] = {}
+        self._holders: dict[str, User] = {}
         self._sessions: dict[str, tuple[User, float]] = {}
         self._version, self._read_at = -1, 0.0
         self.controlled = True  # a token or a user was ever made
-        self._refresh()
+        self.refresh()
 
     def watch(self, stop: threading.Event) -> None:
         while not stop.wait(REFRESH_S):
             try:
-                self._refresh()
+                self.refresh()
             except Exception:  # requests try again themselves, and then are refused
                 continue
 
@@ -223,9 +224,10 @@ class AccessList:
     def ensure_fresh(self) -> None:
         """Read the list again where it may be out of date; raises SQLAlchemyError where that fails."""
         if not self.is_fresh:
-            self._refresh()
+            self.refresh()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Read it now; raises SQLAlchemyError."""
         version = self._database.changes[ACCESS]
         with self._database.reading() as session:
             tokens = {row.id: row for row in session.scalars(select(TokenRow))}
@@ -241,16 +243,33 @@ class AccessList:
             if version < self._version:
                 return  # another thread has read a newer list meanwhile
             self._tokens = {row.sha256: User(row.name, row.role) for row in tokens.values() if row.revoked_at is None}
+            holders: list[Holder] = [*tokens.values(), *users.values()]
+            self._holders = {_proof(row): User(row.name, row.role) for row in holders if row.revoked_at is None}
             self._sessions, self.controlled = sessions, bool(tokens or users)
             self._version, self._read_at = version, time.monotonic()
 
     def token_user(self, token: str) -> User | None:
         return self._tokens.get(_hash(token))
 
+    def follow(self, row: Holder) -> Callable[[], str | None]:
+        """The present role of a token or a user: None as soon as it is revoked, or has another password."""
+        proof = _proof(row)
+
+        def role() -> str | None:
+            user = self._holders.get(proof)
+            return None if user is None else user.role
+
+        return role
+
     def cookie_user(self, cookie: str) -> User | None:
         """The user of a session that has neither expired nor ended, and whose token or user is not revoked."""
         user, expires = self._sessions.get(_hash(cookie), (None, 0.0))
         return user if time.monotonic() < expires else None
+
+
+def _proof(row: Holder) -> str:
+    """What a holder has shown to sign in, as it is stored; different for all, as hashes of passwords have a salt."""
+    return row.sha256 if isinstance(row, TokenRow) else row.password
 
 
 def csrf_token(secret: bytes, cookie: str) -> str:

@@ -16,10 +16,11 @@ from blemish.station.repository import NewInspection
 from blemish.station.schemas import InspectionOut, inspection_out, stored_out
 from blemish.station.settings import Settings
 from blemish.station.sinks import sink_key
-from blemish.station.tickets import NotAnsweredError, Ticket, TicketResult
+from blemish.station.tickets import NotAnsweredError, Ticket, TicketResult, WithdrawnError
 
 log = logging.getLogger("blemish.station")
 TicketAnswer = InspectionOut | BlemishError
+NewEntry = tuple[Ticket, NewInspection]
 
 
 class Recorder:
@@ -32,10 +33,10 @@ class Recorder:
         self._sinks = [sink_key(settings.station, sink) for sink in settings.sinks]
 
     def persist_batch(self, results: Sequence[TicketResult]) -> list[TicketAnswer]:
-        """The answer to each result; every InspectionOut among them is committed."""
-        wanted = [(ticket, result) for ticket, result in results
-                  if ticket.record_failure or isinstance(result, Inspection)]  # fmt: skip
-        new = [self._prepare(*entry) for entry in wanted]
+        """The answer to each result; every InspectionOut among them is committed; no part taken back is."""
+        results = [(ticket, result if ticket.stands() else WithdrawnError()) for ticket, result in results]
+        wanted = [(ticket, result) for ticket, result in results if _is_wanted(ticket, result)]
+        new = [(ticket, self._prepare(ticket, result)) for ticket, result in wanted]
         try:
             made = self._store(new) if new else []
         except (IntegrityError, RefusedValueError):
@@ -51,23 +52,34 @@ class Recorder:
     def _prepare(self, ticket: Ticket, result: Inspection | BlemishError) -> NewInspection:
         return NewInspection(ticket.part, result, _store_image(self._settings, ticket, result), ticket.image_quality)
 
-    def _store(self, new: Sequence[NewInspection]) -> list[TicketAnswer]:
-        refs = [self._recipes.ref(entry.part.recipe_id) for entry in new]
+    def _store(self, new: Sequence[NewEntry]) -> list[TicketAnswer]:
+        refs = [self._recipes.ref(entry.part.recipe_id) for _, entry in new]
         with self._database.writing() as session:
-            stored = repository.store_inspections(session, new, station=self._settings.station, sinks=self._sinks)
-            return [stored_out(entry, ref) for entry, ref in zip(stored, refs, strict=True)]
+            stand = [ticket.stands() for ticket, _ in new]  # again, for the wait for the database may be long
+            kept = [entry for (_, entry), stands in zip(new, stand, strict=True) if stands]
+            made = repository.store_inspections(session, kept, station=self._settings.station, sinks=self._sinks)
+            stored = iter(made)
+            return [
+                stored_out(next(stored), ref) if stands else WithdrawnError()
+                for ref, stands in zip(refs, stand, strict=True)
+            ]
 
-    def _store_alone(self, entry: NewInspection) -> TicketAnswer:
+    def _store_alone(self, new: NewEntry) -> TicketAnswer:
         """One result; where its key was recorded meanwhile, the answer that was given then."""
         try:
-            return self._store([entry])[0]
+            return self._store([new])[0]
         except IntegrityError as error:
             with self._database.reading() as session:
-                row = repository.find_by_key(session, entry.part.key or "")
+                row = repository.find_by_key(session, new[1].part.key or "")
                 return not_recorded(error) if row is None else inspection_out(row)
         except Exception as error:
             log.exception("an inspection could not be recorded")
             return not_recorded(error)
+
+
+def _is_wanted(ticket: Ticket, result: Inspection | BlemishError) -> bool:
+    """Whether a result is recorded; one that is no inspection is for some senders only."""
+    return isinstance(result, Inspection) or (ticket.record_failure and not isinstance(result, WithdrawnError))
 
 
 def not_recorded(error: Exception) -> NotAnsweredError:

@@ -110,6 +110,8 @@ def store_inspections(
     Without a valid result the verdict is review. Plain statements for many rows at once: mapped objects would take
     several times as long for each part.
     """
+    if not new:
+        return []
     prepared = [_prepare(entry, station) for entry in new]
     connection = session.connection()
     ids = connection.execute(_INSERT, [columns for columns, _, _ in prepared]).scalars().all()

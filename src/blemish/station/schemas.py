@@ -68,6 +68,14 @@ def is_storable(value: Any) -> bool:
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
+MAX_PART_ID = 200  # characters
+
+
+def is_part_id(text: str) -> bool:
+    """Whether a record keeps this id of a part whole, and people can tell it from others."""
+    return len(text) <= MAX_PART_ID and is_storable(text) and not CONTROLS.search(text)
+
+
 def remove_controls(text: str) -> str:
     return CONTROLS.sub("", text)
 

@@ -169,11 +169,12 @@ class InspectionService:
         hashed_key: str | None = None,
         record_failure: bool = False,
         sender: str = "",
+        stands: Callable[[], bool] = lambda: True,
     ) -> "Future[InspectionOut]":
         """Receive an image in the reserved slot; its future answer. On an error the slot is released.
 
         `recipe` is an id, or a name or id as text; None: the active recipe. `hashed_key` is the start of a key that
-        ends with the image's hash.
+        ends with the image's hash. Where `stands` is not so at the commit, the part is not recorded: WithdrawnError.
         """
         with self.release_on_error(sender):
             check_disk(self.settings.data)
@@ -191,7 +192,7 @@ class InspectionService:
             sent = json.dumps([file.sha256, part_id, lot, wanted])
             request = None if key is None else hashlib.sha256(sent.encode()).hexdigest()
             part = IncomingPart(recipe, file.sha256, file.size, origin, part_id, lot, key, request)
-        return self.submit(Ticket(part, file.path, sender, record_failure))
+        return self.submit(Ticket(part, file.path, sender, record_failure, stands=stands))
 
     def submit(self, ticket: Ticket) -> "Future[InspectionOut]":
         """The future answer, in the reserved slot. A known key gets the answer of its first part.

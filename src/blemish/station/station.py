@@ -15,7 +15,7 @@ from blemish.errors import OptionError
 from blemish.files import write_atomic
 from blemish.inspection.bundle import find_bundle
 from blemish.inspection.engine_certificate import certificates_file
-from blemish.station.auth import AccessList, PasswordChecker, SignInThrottle, has_access_control, load_secret
+from blemish.station.auth import AccessList, has_access_control, load_secret
 from blemish.station.cameras.connect import is_device
 from blemish.station.cameras.watch import watch_device
 from blemish.station.database import Database, open_database
@@ -37,6 +37,7 @@ from blemish.station.seed_reviews import seed_reviews
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
 from blemish.station.shift_reporter import ShiftReporter
+from blemish.station.sign_in import SignIns
 from blemish.station.signing import read_signature
 from blemish.station.sinks import deliver_results, prune_outbox
 from blemish.station.sources import watch_camera, watch_folder
@@ -55,12 +56,11 @@ class Station:
     jobs: JobRunner
     status: StationStatus
     access: AccessList
+    sign_ins: SignIns
     pictures: Pictures
     labelling: LabelProjects
     segmenter: PromptSegmenter | None
     secret: bytes = field(repr=False)
-    throttle: SignInThrottle = field(default_factory=SignInThrottle)
-    passwords: PasswordChecker = field(default_factory=PasswordChecker)
     cameras: LineCameras | None = None  # of the line
     claims: ReviewClaims = field(default_factory=ReviewClaims)
 
@@ -79,7 +79,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
         database = open_database(settings.url, settings.time_limit_s)
         stack.callback(database.engine.dispose)
         access = AccessList(database)
-        metrics, passwords = Metrics(), PasswordChecker()
+        metrics, sign_ins = Metrics(), SignIns(database, access)
 
         def on_answer(answer: InspectionOut, seconds: float) -> None:
             metrics.count_answer(answer, seconds)
@@ -98,7 +98,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
         if settings.line is not None:
             if cameras is None:
                 raise OptionError("a line needs a camera: give --line-camera")
-            context = line_context(settings, database, passwords)
+            context = line_context(settings, database, sign_ins)
             stack.enter_context(open_line(service, settings.line, cameras, context=context))
         stop = threading.Event()
         work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
@@ -125,8 +125,8 @@ def open_station(settings: Settings) -> Iterator[Station]:
         segmenter = None if settings.segmenter is None else PromptSegmenter(settings.segmenter, settings.threads)
         labelling, secret = LabelProjects(settings.labelling), load_secret(settings.data)
         yield Station(
-            settings, database, service, metrics, jobs, status, access, pictures, labelling, segmenter, secret,
-            passwords=passwords, cameras=cameras,
+            settings, database, service, metrics, jobs, status, access, sign_ins, pictures, labelling, segmenter,
+            secret, cameras=cameras,
         )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ class StationStatus:
         if settings.no_part_s is not None and idle > settings.no_part_s:
             found.append(AlarmCondition("no_part", value=settings.no_part_s))
         for component in self.components():
-            if component.state != "ok" and component.kind in ("source", "sink", "engine", "disk"):
+            if component.state != "ok" and component.kind in ("source", "line", "sink", "engine", "disk"):
                 value = shutil.disk_usage(settings.data).free / GIB if component.kind == "disk" else None
                 found.append(AlarmCondition(component.kind, component.name, value))
         found += alarms.part_conditions(session, settings)

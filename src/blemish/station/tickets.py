@@ -1,6 +1,7 @@
 """A part in the queue of the service."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,13 @@ class NotAnsweredError(BlemishError):
     """There is no valid result for a part, for another reason than its image. Never a pass."""
 
 
+class WithdrawnError(NotAnsweredError):
+    """The sender took a part back before it was recorded."""
+
+    def __init__(self) -> None:
+        super().__init__("the request was taken back; its part has no verdict and no record")
+
+
 def new_future() -> "Future[InspectionOut]":
     future: Future[InspectionOut] = Future()
     future.set_running_or_notify_cancel()  # a client that disconnects does not cancel a running inspection
@@ -35,6 +43,7 @@ class Ticket:
     record_failure: bool = False  # an unreadable image is recorded too, with the verdict review
     image_quality: dict[str, float] | None = None  # measured for one image in a while
     waiting: int = 1  # senders that wait for the answer
+    stands: Callable[[], bool] = lambda: True  # whether the part may be recorded; asked at the last moment
     started: bool = False  # it is in work; before, it is dropped when nobody waits for it any more
     submitted: float = field(default_factory=time.monotonic)
     answer: "Future[InspectionOut]" = field(default_factory=new_future)

@@ -102,7 +102,7 @@ def test_video_files(tmp_path):
     video.release()
     driver = driver_maker(path)()
     assert [round(driver.take(1).mean()) for _ in range(3)] == [50, 100, 50]  # it begins again
-    with pytest.raises(ValueError, match="exposure_us cannot be set"):
+    with pytest.raises(ValueError, match="exposure_us of the recipe's camera settings cannot be set"):
         driver.apply(CameraSettings(exposure_us=10))
     driver.close()
     with pytest.raises(CameraLostError):

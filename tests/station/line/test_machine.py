@@ -3,13 +3,22 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from blemish.errors import DataError
 from blemish.inspection.result import Verdict
 from blemish.station.line import machine
-from blemish.station.line.machine import LineError, LineLimits, LineState, Phase, PlcSignals
+from blemish.station.line.machine import (
+    LineError,
+    LineLimits,
+    LineState,
+    Phase,
+    PlcSignals,
+    pack_part_id,
+    read_part_id,
+)
 
 LIMITS = LineLimits(heartbeat_s=2.0, answer_s=5.0)
 
@@ -77,6 +86,40 @@ def test_requests_out_of_order():
     free = step(done, PlcSignals(4), 1.3)
     assert step(free, PlcSignals(5, request=True, number=7), 1.4).error == LineError.ORDER  # the number again
     assert step(free, PlcSignals(5, request=True, number=8), 1.4).phase == Phase.BUSY
+
+
+@pytest.mark.parametrize(
+    ("part_id", "phase"),
+    [
+        ("A" * 200, Phase.BUSY),
+        ("LOT 7/A-17", Phase.BUSY),
+        ("A" * 201, Phase.ERROR),  # longer than the record keeps
+        ("A\x01", Phase.ERROR),
+        ("A\u200b", Phase.ERROR),  # looks like another one
+        ("S\udcc41", Phase.ERROR),  # of a byte that is no ASCII
+    ],
+)
+def test_a_part_id_is_kept_whole_or_refused(part_id, phase):
+    line = step(ready(), PlcSignals(3, request=True, number=4, part_id=part_id), 1.1)
+    assert (line.phase, line.part_id) == (phase, part_id if phase == Phase.BUSY else "")
+    assert line.error == (LineError.ORDER if phase == Phase.ERROR else LineError.NONE)
+
+
+@given(st.text(max_size=40))
+def test_a_part_id_is_sent_whole_or_not_at_all(part_id):
+    """And whatever bytes a PLC writes, no two that differ before the filling become one id."""
+    try:
+        data = pack_part_id(part_id, 32)
+    except DataError:
+        return
+    assert (len(data), read_part_id(data)) == (32, part_id)
+    assert data == part_id.encode("ascii") + bytes(32 - len(part_id))
+
+
+@given(st.binary(max_size=32), st.binary(max_size=32))
+def test_other_bytes_are_another_part_id(one, other):
+    filled = [data.split(b"\0")[0].rstrip(b" ") for data in (one, other)]
+    assert (read_part_id(one) == read_part_id(other)) == (filled[0] == filled[1])
 
 
 def test_answers_of_other_parts_and_late_ones_are_no_result():

@@ -10,13 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+from station_helpers import run_station, wait_until
 
 from blemish.errors import OptionError
 from blemish.inspection.result import Verdict
-from blemish.station.line.machine import LineError, LineLimits
+from blemish.station import auth
+from blemish.station.line.connect import line_context
+from blemish.station.line.driver import LineOutputs
+from blemish.station.line.machine import LineError, LineLimits, Phase
 from blemish.station.line.plc import Plc, PlcLimits, StopReason
 from blemish.station.line.transport import LineAddress, LineContext, LineRecipe
+from blemish.station.models import TokenRow
 from blemish.station.schemas import InspectionOut, RecipeRef, RegionRecord
+from blemish.station.sign_in import WrongSignInError
 
 pytest.importorskip("asyncua")
 from asyncua import Client, ua
@@ -31,9 +39,11 @@ PASSWORDS = {"otto": ("secret-of-otto", "operator"), "plc": ("secret-of-plc", "l
 RECIPES = [LineRecipe(3, "caps", 2, True), LineRecipe(5, "lids", 1, False)]
 
 
-def role(name, password):
-    known, its = PASSWORDS.get(name, (None, None))
-    return its if password == known else None
+def sign_in(name, password):
+    known, role = PASSWORDS.get(name, (None, None))
+    if password != known:
+        raise WrongSignInError("wrong name or password")
+    return lambda: role
 
 
 def free_port():
@@ -50,7 +60,7 @@ def keys(tmp_path_factory):
 @pytest.fixture(scope="module")
 def line(keys):
     """One server for all: it loads the whole address space of OPC UA."""
-    context = LineContext(keys, lambda: RECIPES, role)
+    context = LineContext(keys, lambda: RECIPES, sign_in)
     own = OpcUaLine(LineAddress("opcua", "127.0.0.1", free_port()), context)
     own.open()
     yield own
@@ -141,6 +151,10 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
             assert await client.get_namespace_index(MACHINE_VISION) > 1
             assert await client.get_namespace_index(LINE) > 1
             recipes = await find(client, "VisionSystem", "RecipeManagement", "Recipes")
+            until = time.monotonic() + 20
+            while len(await recipes.get_children()) < 2:
+                assert time.monotonic() < until
+                await asyncio.sleep(0.02)
             names = [(await node.read_browse_name()).Name for node in await recipes.get_children()]
             assert names == ["caps v2", "lids v1"]
             management = await find(client, "VisionSystem", "RecipeManagement")
@@ -165,6 +179,8 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
                 if (await system.read_value()).Text == "Operational":
                     break
                 await asyncio.sleep(0.02)
+            long = await automatic.call_method(start, "", "bad" + 200 * "0", "", "", "")
+            assert long == ["", 1]  # an id that no record keeps whole
             job, error = await automatic.call_method(start, "", "bad-1", "", "", "")
             assert error == 0
             for beat in range(500, 1000):
@@ -248,7 +264,7 @@ def test_the_published_nodeset(plant, keys):
     if not path:
         pytest.skip("BLEMISH_NODESET does not name the published nodeset of OPC 40100-1, which is not shipped here")
     line = OpcUaLine(
-        LineAddress("opcua", "127.0.0.1", free_port()), LineContext(keys, lambda: RECIPES, role, Path(path))
+        LineAddress("opcua", "127.0.0.1", free_port()), LineContext(keys, lambda: RECIPES, sign_in, Path(path))
     )
     line.open()
 
@@ -286,3 +302,59 @@ def test_the_published_nodeset(plant, keys):
     finally:
         line.close()
     assert plant.recorded[0][1:] == ("good-1", Verdict.PASS)
+
+
+def test_users_and_tokens_of_a_station_and_a_database_that_is_lost_for_a_while(keys, tmp_path, monkeypatch):
+    """Of a real station: the server asks on its event loop, where the database refuses to be asked."""
+    with run_station(tmp_path / "station", None) as station:
+        with station.database.writing() as session:
+            auth.create_user(session, "lina", "line", "password of lina", "test")
+            token = auth.create_token(session, "plc", "line", "test")
+            auth.create_token(session, "root", "admin", "test")
+        context = line_context(station.settings, station.database, station.sign_ins)
+        own = OpcUaLine(LineAddress("opcua", "127.0.0.1", free_port()), context)
+        own.open()
+
+        def revoke():
+            with station.database.writing() as session:
+                auth.revoke(session, session.scalar(select(TokenRow).where(TokenRow.name == "plc")), "test")
+            station.access.refresh()
+
+        async def beat(client):
+            node = await find(client, "VisionSystem", "Line", "PlcHeartbeat")
+            await node.write_value(ua.Variant(int(time.monotonic()) % 60000, ua.VariantType.UInt16))
+
+        async def drive():
+            with pytest.raises(ua.UaStatusCodeError) as refused:
+                async with connected(own, keys, "lina", "a wrong password"):
+                    pass
+            assert refused.value.code == ua.StatusCodes.BadUserAccessDenied
+            async with connected(own, keys, "lina", "password of lina") as client:
+                await beat(client)
+            async with connected(own, keys, "plc", token) as client:
+                await beat(client)
+                await asyncio.to_thread(revoke)
+                with pytest.raises(ua.UaStatusCodeError) as refused:  # in the session that it opened
+                    await beat(client)
+            assert refused.value.code == ua.StatusCodes.BadUserAccessDenied
+
+        def lose():
+            raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+        def shown(phase):
+            own.write(LineOutputs(phase))
+            return own._tree._last is not None and own._tree._last.phase == phase
+
+        try:
+            asyncio.run(drive())
+            with monkeypatch.context() as lost:
+                lost.setattr(station.database, "reading", lose)
+                for phase in (Phase.READY, Phase.NOT_READY, Phase.READY):
+                    wait_until(lambda phase=phase: shown(phase), 20)
+                time.sleep(1.2)  # the recipes are looked at
+                assert own.problem() == ""
+            wait_until(lambda: shown(Phase.NOT_READY), 20)
+            assert own.problem() == ""
+        finally:
+            own.close()
+        assert own.problem() != ""

@@ -1,16 +1,20 @@
 """The line with real peers on this machine: a pymodbus client and a socket, cut and silent ones too."""
 
+import asyncio
 import json
 import socket
+import threading
 import time
 
 import pytest
+from station_helpers import wait_until
 
-from blemish.errors import OptionError
+from blemish.errors import DataError, OptionError
 from blemish.inspection.result import Verdict
+from blemish.station.line import loop_thread, tcp
 from blemish.station.line.connect import make_transport
 from blemish.station.line.driver import LineOutputs, TransitionLog
-from blemish.station.line.machine import LineError, LineState, Phase, PlcSignals
+from blemish.station.line.machine import LineError, LineLimits, LineState, Phase, PlcSignals
 from blemish.station.line.tcp import TcpLine
 from blemish.station.line.transport import LineContext, parse_address
 
@@ -213,6 +217,86 @@ def test_parts_over_plain_tcp(plant):
         line.close()
 
 
+@pytest.fixture
+def tcp_line():
+    line = TcpLine("127.0.0.1", 0)
+    line.open()
+    yield line
+    line.close()
+
+
+def talk(line):
+    """A connection, and what sends a text and returns the answer."""
+    connection = socket.create_connection(("127.0.0.1", line.port), timeout=10)
+    answers = connection.makefile("r", encoding="ascii")
+
+    def say(text):
+        connection.sendall(text.encode() + b"\n")
+        return answers.readline().strip()
+
+    return connection, say
+
+
+def test_part_ids_over_plain_tcp_are_whole_or_an_error(plant, tcp_line):
+    """Two ids that differ at their ends, or in letters that are no ASCII."""
+    long = "good-" + "0" * 190
+    with plant.running(tcp_line):
+        connection, say = talk(tcp_line)
+        with connection:
+            until = time.monotonic() + 5
+            while say("BEAT") != "STATE READY":
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert [say(f"PART {number} 0 {long}-{number}") for number in (1, 2)] == ["RESULT 1 PASS", "RESULT 2 PASS"]
+            for number, part_id in enumerate(("good Ä", "good Ö", "good\t1", f"{long}000000"), 3):
+                assert say(f"PART {number} 0 {part_id}") == f"ERROR {number} ORDER"
+                assert say("RESET") == "STATE READY"
+    assert [part_id for _, part_id, _ in plant.recorded] == [f"{long}-1", f"{long}-2"]
+
+
+def test_part_ids_over_modbus_are_whole_or_an_error(plant, modbus):
+    line, plc = modbus
+    with plant.running(line):
+        plc.wait(Phase.READY)
+        line._written[4:6] = [0x476F, 0xC400]  # "Go" and a byte that is no ASCII
+        assert line.read().part_id == "Go\udcc4"
+        own = plc.wait(Phase.RESULT, flags=1, number=2, part_id="good" + 28 * "x")
+        assert (own.verdict, plant.recorded) == (1, [(2, "good" + 28 * "x", Verdict.PASS)])
+    from blemish.station.line.modbus import holding_words
+
+    with pytest.raises(DataError, match="cannot be sent whole"):
+        holding_words(PlcSignals(part_id="good" + 29 * "x"))
+
+
+def test_a_station_that_stands_still_shows_an_error_over_plain_tcp(tcp_line):
+    connection, say = talk(tcp_line)
+    with connection:
+        tcp_line.write(LineOutputs(Phase.READY))
+        assert say("BEAT") == "STATE READY"
+        time.sleep(1.1)  # the time of the interface's own watchdog
+        assert say("BEAT") == "STATE ERROR"
+        tcp_line.write(LineOutputs(Phase.READY))
+        assert say("PART 1 0 good") == "ERROR 1 STALLED"  # nobody takes the request
+
+
+def test_a_plc_that_was_switched_off_gives_its_place_away_and_a_living_one_does_not(plant, tcp_line, monkeypatch):
+    monkeypatch.setattr(tcp, "LIMITS", LineLimits(heartbeat_s=0.5))
+    with plant.running(tcp_line):
+        first, say = talk(tcp_line)
+        second, _ = talk(tcp_line)
+        second.sendall(b"BEAT\n")
+        second.settimeout(0.2)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            assert say("BEAT").startswith("STATE")
+            with pytest.raises(TimeoutError):
+                second.recv(1)
+        second.settimeout(10)
+        assert second.recv(99).startswith(b"STATE ")  # the first one is silent, and its connection was never closed
+        second.close()
+        first.close()
+
+
 def test_addresses(tmp_path):
     own = parse_address("opcua://0.0.0.0:4840/a/b?x=1", ["modbus", "opcua"])
     assert (own.kind, own.host, own.port, own.path, own.options) == ("opcua", "0.0.0.0", 4840, ("a", "b"), {"x": "1"})
@@ -224,3 +308,26 @@ def test_addresses(tmp_path):
 def test_a_taken_address_is_said():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OptionError, match="no line at"):
         TcpLine("127.0.0.1", taken.getsockname()[1]).open()
+
+
+def test_a_server_that_fails_says_so_and_serves_again(monkeypatch):
+    monkeypatch.setattr(loop_thread, "RETRY_S", 0.2)
+    fail, served = threading.Event(), []
+
+    async def run():
+        served.append(1)
+        thread.serves()
+        while not thread.stopping.is_set():
+            if fail.is_set():
+                fail.clear()
+                raise OSError("the database is lost")
+            await asyncio.sleep(0.01)
+
+    thread = loop_thread.LoopThread("test", run)
+    thread.start(5, "no server")
+    assert thread.problem == ""
+    fail.set()
+    wait_until(lambda: thread.problem == "the database is lost", 5)
+    wait_until(lambda: thread.problem == "", 5)
+    thread.join(5)
+    assert (len(served), thread.is_alive(), thread.problem) == (2, False, "its server has ended")

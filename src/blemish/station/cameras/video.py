@@ -11,6 +11,13 @@ from blemish.station.cameras.camera import CameraLostError
 from blemish.station.cameras.settings import CameraSettings
 
 
+def check_settings(settings: CameraSettings) -> None:
+    """Raise ValueError for any: nothing can be set, and what is not read back is not known to be set."""
+    given = settings.model_dump(exclude_none=True)
+    if given:
+        raise ValueError(f"{', '.join(given)} of the recipe's camera settings cannot be set without GenICam")
+
+
 class VideoDriver:
     """A file begins again at its end. Without GenICam nothing can be set, and nothing is known to be set."""
 
@@ -19,9 +26,7 @@ class VideoDriver:
         self._capture = self._open()
 
     def apply(self, settings: CameraSettings) -> None:
-        given = settings.model_dump(exclude_none=True, exclude={"trigger"})
-        if given or settings.trigger == "hardware":
-            raise ValueError(f"{', '.join(given) or 'a hardware trigger'} cannot be set without GenICam")
+        check_settings(settings)
 
     def settings(self) -> CameraSettings:
         return CameraSettings(trigger=None)

@@ -4,11 +4,10 @@ import logging
 import threading
 import time
 
-from blemish.station.cameras.connect import open_camera
-from blemish.station.recipe_views import ONE_VIEW
+from blemish.station.cameras.connect import camera_label, open_camera
+from blemish.station.cameras.settings import CameraSettings
 from blemish.station.service import InspectionService
-from blemish.station.sources import submit_stream
-from blemish.station.tickets import NotAnsweredError
+from blemish.station.sources import distinct_name, submit_stream, wanted_settings
 
 log = logging.getLogger("blemish.station")
 _RETRY_S = 1.0
@@ -19,21 +18,20 @@ def watch_device(service: InspectionService, address: str, stop: threading.Event
 
     A recipe of several views takes its parts from the line's cameras, so nothing is taken then.
     """
-    camera = open_camera(address, None, service.settings.data)
+    label = distinct_name(address, service.settings.cameras, camera_label)
+    camera = open_camera(address, None, service.settings.data, label)
     name = f"camera {camera.name}"
     service.sources.lost(name)
     while not stop.is_set():
         begun = time.monotonic()
         try:
-            views, settings = service.recipes.pictures(service.recipes.resolve(None))
-            if views != [ONE_VIEW]:
-                raise NotAnsweredError("the recipe takes several views, and this is one camera")
-            if settings is not None and ONE_VIEW in settings:
-                camera.use(settings[ONE_VIEW])
+            recipe_id, settings = wanted_settings(service)
+            if settings != CameraSettings():
+                camera.use(settings)
             stream = camera.take_file()
             service.sources.works(name, detail=camera.counts.message())
             part = f"{camera.name}-{time.time_ns() // 1_000_000}"
-            submit_stream(service, stream, "camera", stop, part_id=part)
+            submit_stream(service, stream, "camera", stop, part, recipe_id=recipe_id)
         except Exception as error:  # a lost camera, or no recipe yet; the next picture may come
             service.sources.lost(name, str(error))
             stop.wait(_RETRY_S)

@@ -7,15 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import DataError
 from blemish.inspection.result import Verdict
-from blemish.station.auth import PasswordChecker, find_token
 from blemish.station.cameras.settings import CameraSettings
 from blemish.station.database import Database
 from blemish.station.line.cameras import LineCameras
-from blemish.station.line.driver import LineDriver, TransitionLog
-from blemish.station.line.machine import LineLimits, LineState
+from blemish.station.line.driver import LineDriver, PartRequest, TransitionLog
+from blemish.station.line.machine import LineLimits
 from blemish.station.line.modbus import ModbusLine
 from blemish.station.line.opcua import OpcUaLine
 from blemish.station.line.tcp import TcpLine
@@ -23,6 +23,7 @@ from blemish.station.line.transport import (
     LineContext,
     LineRecipe,
     OpenTransport,
+    PresentRole,
     TransportFactory,
     load_plugin,
     parse_address,
@@ -30,9 +31,10 @@ from blemish.station.line.transport import (
 )
 from blemish.station.models import RecipeRow
 from blemish.station.recipes import active_recipe
-from blemish.station.schemas import remove_controls
 from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
+from blemish.station.sign_in import SignIns
+from blemish.station.tickets import WithdrawnError
 
 log = logging.getLogger("blemish.station")
 TRANSPORTS: dict[str, TransportFactory] = {
@@ -64,12 +66,15 @@ def open_line(
     stop, pool = threading.Event(), ThreadPoolExecutor(1, "blemish-line")
     journal = TransitionLog(service.settings.data / "line.jsonl")
 
-    def inspect(part: LineState, key: str) -> "Future[Verdict]":
+    def inspect(part: PartRequest, key: str) -> "Future[Verdict]":
         return pool.submit(inspect_part, service, cameras, transport, part, key)
 
     def available() -> bool:
-        with service.database.reading() as session:
-            ready = active_recipe(session) is not None
+        try:
+            with service.database.reading() as session:
+                ready = active_recipe(session) is not None
+        except SQLAlchemyError:
+            return False  # nothing could be recorded
         return ready and cameras.works and not service.stalled()
 
     def settings() -> dict[str, CameraSettings] | None:
@@ -84,9 +89,12 @@ def open_line(
     driver = LineDriver(transport, inspect, available, journal.append, limits)
     thread = threading.Thread(target=driver.run, args=(stop,), name="blemish-line-cycle", daemon=True)
     thread.start()
+    name = address.partition(":")[0]
+    service.sources.add_line(name, lambda: transport.problem() or driver.problem())
     try:
         yield transport
     finally:
+        service.sources.remove_line(name)
         stop.set()
         thread.join(10)
         watch.join(10)
@@ -94,7 +102,7 @@ def open_line(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def line_context(settings: Settings, database: Database, passwords: PasswordChecker) -> LineContext:
+def line_context(settings: Settings, database: Database, sign_ins: SignIns) -> LineContext:
     """What the transport of a station may ask it: its recipes, and who its users are."""
 
     def recipes() -> list[LineRecipe]:
@@ -104,30 +112,42 @@ def line_context(settings: Settings, database: Database, passwords: PasswordChec
             rows = session.execute(query.order_by(RecipeRow.id)).all()
             return [LineRecipe(*row, active=active is not None and row.id == active.id) for row in rows]
 
-    def role(name: str, password: str) -> str | None:
+    def sign_in(name: str, password: str) -> PresentRole:
         """By name and password, or by any name and a token as password."""
-        with database.reading() as session:
-            found = find_token(session, password) or passwords.find_user(session, name, password)
-            return None if found is None else found.role
+        return sign_ins.access.follow(sign_ins.check(SOURCE, name, password, token=password))
 
-    return LineContext(settings.data, recipes, role, settings.line_nodeset)
+    return LineContext(settings.data, recipes, sign_in, settings.line_nodeset)
 
 
 def inspect_part(
-    service: InspectionService, cameras: LineCameras, transport: OpenTransport, part: LineState, key: str
+    service: InspectionService, cameras: LineCameras, transport: OpenTransport, part: PartRequest, key: str
 ) -> Verdict:
-    """Take the pictures of a part and return its verdict, which is recorded by then; any error means: no verdict."""
+    """Take the pictures of a part and return its verdict, which is recorded by then; any error means: no verdict.
+
+    Raises WithdrawnError, without a record, where the PLC no longer waits for the part.
+    """
     recipe_id = service.recipes.resolve(f"{part.recipe}" if part.recipe else None)
-    stream = cameras.take(*service.recipes.pictures(recipe_id))
+    views, settings = service.recipes.pictures(recipe_id)
+    _check_stands(part)
+    stream = cameras.take(views, settings)
+    _check_stands(part)
     service.reserve(SOURCE)
     answer = service.submit_image(
         stream,
         recipe_id,
         SOURCE,
-        part_id=remove_controls(part.part_id)[:200] or f"{part.number}",
+        part_id=part.part_id or f"{part.number}",
         key=key,
         record_failure=True,
         sender=SOURCE,
+        stands=part.stands,
     ).result()
+    if not part.stands():  # between its commit and now; the picture was of the right part
+        log.warning("part %d of the line was recorded, and the PLC had given it up just then", part.number)
     transport.publish(part.number, answer)
     return Verdict(answer.verdict)
+
+
+def _check_stands(part: PartRequest) -> None:
+    if not part.stands():
+        raise WithdrawnError

@@ -1,4 +1,8 @@
-"""Runs the state machine of a line: reads a transport, inspects requested parts, records transitions, shows outputs."""
+"""Runs the state machine of a line: reads a transport, inspects requested parts, records transitions, shows outputs.
+
+An inspection that began for a request may outlive it. Then it must neither take a picture, which would be of another
+part, nor record one, so it asks `PartRequest.stands` again and again; and the line is not ready before it has ended.
+"""
 
 import json
 import logging
@@ -8,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +44,17 @@ class Transport(Protocol):
     def write(self, outputs: LineOutputs) -> None: ...
 
 
-Inspect = Callable[[LineState, str], "Future[Verdict]"]  # the part in BUSY, and its idempotency key; recorded when done
+@dataclass(frozen=True, slots=True)
+class PartRequest:
+    """A part that the PLC asked for."""
+
+    number: int
+    part_id: str = ""
+    recipe: int = 0  # id; 0: the active one
+    stands: Callable[[], bool] = field(default=lambda: True, compare=False)  # whether the PLC still waits for it
+
+
+Inspect = Callable[[PartRequest, str], "Future[Verdict]"]  # with its idempotency key; recorded when it is done
 
 
 class TransitionLog:
@@ -80,7 +94,9 @@ class LineDriver:
         self._record = record
         self._limits = limits or LineLimits()
         self._beat = 0
-        self._answer: tuple[int, Future[Verdict]] | None = None
+        self._request = PartRequest(0)  # the newest one
+        self._answer: Future[Verdict] | None = None  # its answer, which may come after the request was taken back
+        self._cycled = time.monotonic()
         self._session = uuid.uuid4().hex  # numbers of a PLC begin again some day; keys never do
 
     def run(self, stop: threading.Event) -> None:
@@ -92,6 +108,7 @@ class LineDriver:
                 log.exception("the line interface failed; it shows an error")
                 self.state = machine.fail(self.state, LineError.NO_ANSWER, time.monotonic())
             stop.wait(CYCLE_S)
+        self.state = LineState()  # no request stands any more
         self._transport.write(LineOutputs())
 
     def cycle(self, now: float) -> None:
@@ -110,6 +127,24 @@ class LineDriver:
         self._beat = (self._beat + 1) % 2**16
         own = self.state
         self._transport.write(LineOutputs(own.phase, own.verdict_code, own.number, own.error, self._beat))
+        self._cycled = time.monotonic()
+
+    def problem(self) -> str:
+        """Why no part could be asked for at present, apart from what `available` knows; "" for nothing."""
+        if time.monotonic() - self._cycled > STALLED_S:
+            return "the cycle of the line stands still"
+        if self.state.phase != Phase.BUSY and not self._idle():
+            return "the inspection of a part that was given up has not ended"
+        return ""
+
+    def _idle(self) -> bool:
+        """Whether no inspection is at work; one that is may take its picture of the next part."""
+        return self._answer is None or self._answer.done()
+
+    def _stands(self, request: PartRequest) -> bool:
+        """Whether the PLC still waits for a request; unknown, and so no, where the cycle stands still."""
+        fresh = time.monotonic() - self._cycled <= STALLED_S
+        return fresh and self.state.phase == Phase.BUSY and self._request is request
 
     def _decide(self, line: LineState, now: float) -> LineState:
         """The PLC's signals come first: an answer counts only while its request stands and the PLC is alive."""
@@ -118,11 +153,10 @@ class LineDriver:
         except OSError:  # as a silent PLC: nothing changes, and its heartbeat ends
             asked = line.phase in (Phase.BUSY, Phase.RESULT)
             signals = PlcSignals(line.beat or 0, asked, False, line.number, line.recipe, line.part_id)
-        after = machine.read_signals(line, signals, self._available(), now, self._limits)
-        if line.phase != Phase.BUSY or after.phase != Phase.BUSY or self._answer is None or not self._answer[1].done():
+        after = machine.read_signals(line, signals, self._available() and self._idle(), now, self._limits)
+        if line.phase != Phase.BUSY or after.phase != Phase.BUSY or self._answer is None or not self._answer.done():
             return after
-        number, answer = self._answer
-        self._answer = None
+        number, answer = self._request.number, self._answer
         error = answer.exception()
         if error is None:
             return machine.take_answer(after, number, answer.result(), now, self._limits)
@@ -130,15 +164,16 @@ class LineDriver:
         return machine.take_failure(after, number, now)
 
     def _begin(self, now: float) -> None:
+        own = self.state
+        request = PartRequest(own.number, own.part_id, own.recipe, lambda: self._stands(request))
+        self._request, self._answer, self._cycled = request, None, time.monotonic()
         try:
-            answer = self._inspect(self.state, f"line-{self._session}-{self.state.number}-{uuid.uuid4().hex[:8]}")
+            self._answer = self._inspect(request, f"line-{self._session}-{own.number}-{uuid.uuid4().hex[:8]}")
         except Exception:
-            log.exception("part %d of the line could not be begun", self.state.number)
-            failed = machine.take_failure(self.state, self.state.number, now)
+            log.exception("part %d of the line could not be begun", own.number)
+            failed = machine.take_failure(own, own.number, now)
             self._record_quietly(failed)
             self.state = failed
-            return
-        self._answer = (self.state.number, answer)
 
     def _record_quietly(self, after: LineState) -> None:
         try:

@@ -2,14 +2,17 @@
 
 One part at a time, by a handshake of levels: the PLC raises `request` with a new number and the part's id, the station
 is busy, then shows the result; the PLC lowers `request`, and the station is ready again. Everything else is an error
-that stays until the PLC resets it: a request taken back or changed, a number used twice, a lost heartbeat, no answer in
-time. There is a verdict in one phase only, RESULT, and that is entered by the answer to the present request alone.
+that stays until the PLC resets it: a request taken back or changed, a number used twice, a part id that cannot be kept
+whole, a lost heartbeat, no answer in time. There is a verdict in one phase only, RESULT, and that is entered by the
+answer to the present request alone.
 """
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from blemish.errors import DataError
 from blemish.inspection.result import Verdict
+from blemish.station.schemas import is_part_id
 
 
 class Phase(IntEnum):
@@ -27,7 +30,7 @@ class LineError(IntEnum):
 
     NONE = 0
     HEARTBEAT = 1  # the PLC's counter stands still
-    ORDER = 2  # a request taken back, changed, repeated, or made when the station was not ready
+    ORDER = 2  # a request taken back, changed, repeated, made when the station was not ready; an unusable id
     TIMEOUT = 3  # no answer in time
     NO_ANSWER = 4  # the part could not be inspected or recorded
     RECORD = 5  # a transition could not be recorded
@@ -57,7 +60,24 @@ class PlcSignals:
     reset: bool = False
     number: int = 0  # of the part, another one each time, never 0
     recipe: int = 0  # id; 0: the active one
-    part_id: str = ""
+    part_id: str = ""  # as it came; `read_part_id` makes it of bytes
+
+
+def read_part_id(data: bytes) -> str:
+    """The id in ASCII, filled with blanks or with zeros.
+
+    Other bytes become characters that no record takes, so that their request is an error: two parts must not get one
+    id.
+    """
+    return data.split(b"\0")[0].decode("ascii", "surrogateescape").rstrip(" ")
+
+
+def pack_part_id(part_id: str, size: int) -> bytes:
+    """The other way round, in `size` bytes; raises DataError for an id that is not kept whole."""
+    data = part_id.encode("ascii", "replace").ljust(size, b"\0")
+    if len(data) > size or read_part_id(data) != part_id or not is_part_id(part_id):
+        raise DataError(f"the part id {part_id!r} cannot be sent whole; use at most {size} printable ASCII characters")
+    return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +132,7 @@ def read_signals(
 
 def _read_ready(line: LineState, signals: PlcSignals, available: bool, now: float) -> LineState:
     if signals.request:
-        if not available or signals.number in (0, line.last_number):
+        if not available or signals.number in (0, line.last_number) or not is_part_id(signals.part_id):
             return fail(line, LineError.ORDER, now)
         begun = _enter(line, Phase.BUSY, now)
         return replace(

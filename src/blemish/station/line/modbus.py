@@ -4,7 +4,7 @@
 
 Holding registers, written by the PLC in one request:
     0 heartbeat · 1 bit 0 request, bit 1 reset · 2 number · 3 recipe (0: the active one) · 4–19 part id, ASCII, two
-    characters a register, filled with zeros
+    characters a register, filled with zeros or blanks
 Input registers, read by the PLC in one request:
     0 phase · 1 verdict (0 none, 1 pass, 2 review, 3 reject) · 2 number · 3 error · 4 heartbeat
 """
@@ -17,7 +17,7 @@ from typing import Any
 from blemish.errors import MissingExtraError
 from blemish.station.line.driver import LineOutputs
 from blemish.station.line.loop_thread import LoopThread
-from blemish.station.line.machine import PlcSignals
+from blemish.station.line.machine import PlcSignals, pack_part_id, read_part_id
 from blemish.station.line.transport import OutputLatch
 from blemish.station.schemas import InspectionOut
 
@@ -47,6 +47,7 @@ class ModbusLine:
         self._thread.start(_START_S, f"no Modbus server at {self._address[0]}:{self._address[1]}")
 
     def close(self) -> None:
+        self._thread.stopping.set()
         if self._server is not None and self._thread.is_alive():
             future = asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._thread.loop)
             with suppress(Exception):
@@ -57,14 +58,16 @@ class ModbusLine:
         with self._lock:
             words = list(self._written)
         text = b"".join(word.to_bytes(2, "big") for word in words[4:HOLDING])
-        part_id = text.split(b"\0")[0].decode("ascii", "replace").strip()
-        return PlcSignals(words[0], bool(words[1] & 1), bool(words[1] & 2), words[2], words[3], part_id)
+        return PlcSignals(words[0], bool(words[1] & 1), bool(words[1] & 2), words[2], words[3], read_part_id(text))
 
     def write(self, outputs: LineOutputs) -> None:
         self._latch.write(outputs)
 
     def publish(self, number: int, result: InspectionOut) -> None:
         """There is no room for more than the verdict."""
+
+    def problem(self) -> str:
+        return self._thread.problem
 
     def _input_words(self) -> list[int]:
         own = self._latch.present()
@@ -86,7 +89,7 @@ class ModbusLine:
         self._server = ModbusTcpServer(self._device(), address=self._address)
         if not await self._server.listen():
             raise OSError("the address cannot be used")
-        self._thread.started.set()
+        self._thread.serves()
         await self._server.serving
 
     def _device(self) -> Any:
@@ -127,7 +130,7 @@ class ModbusPlcWire:
 
 
 def holding_words(signals: PlcSignals) -> list[int]:
-    """The registers that a PLC writes; a part id of more than 32 characters is cut."""
-    text = signals.part_id.encode("ascii", "replace")[: 2 * PART_ID_REGISTERS].ljust(2 * PART_ID_REGISTERS, b"\0")
+    """The registers that a PLC writes; raises DataError for a part id that they do not hold whole."""
+    text = pack_part_id(signals.part_id, 2 * PART_ID_REGISTERS)
     words = (int.from_bytes(text[i : i + 2], "big") for i in range(0, len(text), 2))
     return [signals.heartbeat, signals.request | signals.reset << 1, signals.number, signals.recipe, *words]

@@ -16,7 +16,9 @@ The role `operator` may read; `line`, `engineer` and `admin` may start jobs.
 """
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,15 +27,18 @@ from pathlib import Path
 from typing import Any
 
 from blemish.errors import MissingExtraError, OptionError
-from blemish.station.line.driver import LineOutputs
+from blemish.station.line.driver import STALLED_S, LineOutputs
 from blemish.station.line.loop_thread import LoopThread
 from blemish.station.line.machine import LineError, Phase, PlcSignals
+from blemish.station.line.opcua_server import make_server
 from blemish.station.line.transport import LineAddress, LineContext, OutputLatch
-from blemish.station.schemas import InspectionOut
+from blemish.station.schemas import InspectionOut, is_part_id
 
+log = logging.getLogger("blemish.station")
 MACHINE_VISION = "http://opcfoundation.org/UA/MachineVision"
 LINE = "urn:blemish:line"
 CYCLE_S = 0.02
+RECIPES_S = 1.0  # between two looks at the station's recipes
 _START_S = 120.0  # loading the address space of OPC UA takes a busy machine a while
 _MAX_JOB = 65535
 _SYSTEM_STATES = {
@@ -43,7 +48,6 @@ _SYSTEM_STATES = {
 _AUTOMATIC_STATES = {Phase.READY: "Ready", Phase.BUSY: "SingleExecution", Phase.RESULT: "SingleExecution"}
 _COMPLETED, _FAILED = 1, 4  # ResultStateDataType
 _OK, _REFUSED = 0, 1  # the argument Error of the methods
-_MAY_START = ("line", "engineer", "admin")
 # Name of each value of a result, the OPC UA type, and what stands there before the first result.
 _STATE_FIELDS = ("FromState", "ToState", "Phase", "JobId", "Error")  # of the event StateChanged
 _RESULT_FIELDS = ("ResultId", "PartId", "JobId")  # of ResultReady; no verdict, which is valid in one phase only
@@ -70,7 +74,7 @@ class OpcUaLine:
         self._latch = OutputLatch()
         self._pending: _Pending | None = None
         self._shown: int | None = None
-        self._stop = threading.Event()
+        self._problem, self._exchanged = "", time.monotonic()
         self._thread = LoopThread("blemish-opcua", self._run)
         self._tree: _Tree | None = None
 
@@ -86,7 +90,6 @@ class OpcUaLine:
         self._thread.start(_START_S, f"no OPC UA server at {host}:{port}")
 
     def close(self) -> None:
-        self._stop.set()
         self._thread.join(_START_S)
 
     def read(self) -> PlcSignals:
@@ -104,7 +107,7 @@ class OpcUaLine:
             self._pending = _Pending(number, result)
 
     async def _run(self) -> None:
-        server = await _make_server(self._address, self._context)
+        server = await make_server(self._address, self._context)
         tree = await _Tree.build(server, self._context)
         for name, method in (
             ("StartSingleJob", self._start_job), ("Abort", self._abort), ("Reset", self._reset),
@@ -113,11 +116,30 @@ class OpcUaLine:
             tree.link(name, method)
         self._tree = tree
         async with server:
-            self._thread.started.set()
+            recipes = asyncio.create_task(tree.watch_recipes())
+            self._problem, self._exchanged = "", time.monotonic()
+            self._thread.serves()
             beat: int | None = None
-            while not self._stop.is_set():
-                beat = await self._exchange(tree, beat)
-                await asyncio.sleep(CYCLE_S)
+            try:
+                while not self._thread.stopping.is_set():
+                    beat = await self._try_exchange(tree, beat)
+                    await asyncio.sleep(CYCLE_S)
+            finally:
+                recipes.cancel()
+
+    async def _try_exchange(self, tree: "_Tree", beat: int | None) -> int | None:
+        try:
+            beat = await self._exchange(tree, beat)
+            self._problem, self._exchanged = "", time.monotonic()
+        except Exception as error:  # of one exchange; the next one may succeed
+            if not self._problem:
+                log.exception("the OPC UA server could not show the outputs of the line; it goes on trying")
+            self._problem = f"the outputs cannot be shown: {error}"
+        return beat
+
+    def problem(self) -> str:
+        still = time.monotonic() - self._exchanged > STALLED_S
+        return self._thread.problem or self._problem or ("the OPC UA server stands still" if still else "")
 
     async def _exchange(self, tree: "_Tree", beat: int | None) -> int:
         """Take the PLC's heartbeat, show outputs and results."""
@@ -137,17 +159,20 @@ class OpcUaLine:
         return heard
 
     def _start_job(self, values: list[Any]) -> list[Any]:
-        """MeasId, PartId, RecipeId, ProductId, Parameters → JobId, Error. Refused unless the line is ready."""
+        """MeasId, PartId, RecipeId, ProductId, Parameters → JobId, Error.
+
+        Refused unless the line is ready and the id can be kept whole.
+        """
         assert self._tree is not None
-        part, wanted = _identifier(values[1]), _identifier(values[2])
+        part, wanted = _text(values[1]), _identifier(values[2])
         with self._lock:
             ready = self._latch.present().phase == Phase.READY and not self._signals.request
-            known = wanted == "" or wanted.isdigit()
-            if not ready or not known:
+            known = wanted == "" or (wanted.isascii() and wanted.isdigit())
+            if not ready or not known or not is_part_id(part):
                 return [self._tree.identifier("JobIdDataType", ""), _REFUSED]
             number = self._signals.number % _MAX_JOB + 1
             recipe = int(wanted) if wanted else self._prepared
-            self._signals = replace(self._signals, request=True, number=number, recipe=recipe, part_id=part[:200])
+            self._signals = replace(self._signals, request=True, number=number, recipe=recipe, part_id=part)
         return [self._tree.identifier("JobIdDataType", f"{number}"), _OK]
 
     def _acknowledge(self, values: list[Any]) -> list[Any]:
@@ -181,81 +206,6 @@ class OpcUaLine:
         with self._lock:
             self._prepared = 0
         return [_OK]
-
-
-async def _make_server(address: tuple[str, int], context: LineContext) -> Any:
-    from asyncua import Server, ua
-    from asyncua.crypto.cert_gen import setup_self_signed_certificate
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    server = Server(user_manager=_Users(context.role))
-    await server.init()
-    server.set_endpoint(f"opc.tcp://{address[0]}:{address[1]}/blemish")
-    server.set_server_name("blemish")
-    uri = "urn:blemish:station"
-    await server.set_application_uri(uri)
-    key, certificate = context.folder / "opcua-key.pem", context.folder / "opcua-certificate.der"
-    usage = [ExtendedKeyUsageOID.SERVER_AUTH]
-    await setup_self_signed_certificate(key, certificate, uri, address[0], usage, {"commonName": "blemish station"})
-    key.chmod(0o600)
-    await server.load_certificate(certificate)
-    await server.load_private_key(key)
-    policies = [
-        ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
-        ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
-    ]
-    server.set_security_policy(policies, permission_ruleset=_rules())
-    server.set_identity_tokens([ua.UserNameIdentityToken])
-    return server
-
-
-class _private_files:
-    """New files are readable by their owner only."""
-
-    def __enter__(self) -> None:
-        import os
-
-        self._mask = os.umask(0o077)
-
-    def __exit__(self, *_: object) -> None:
-        import os
-
-        os.umask(self._mask)
-
-
-class _Users:
-    """The station's users, for asyncua."""
-
-    def __init__(self, role: Callable[[str, str], str | None]) -> None:
-        self._role = role
-
-    def get_user(self, iserver: Any, username: str | None = None, password: Any = None, certificate: Any = None) -> Any:
-        from asyncua.crypto.permission_rules import User, UserRole
-
-        text = password.decode("utf-8", "replace") if isinstance(password, bytes) else password or ""
-        role = self._role(username or "", text)
-        return None if role is None else User(role=UserRole.User, name=role)
-
-
-def _rules() -> Any:
-    from asyncua import ua
-    from asyncua.crypto.permission_rules import SimpleRoleRuleset
-
-    changes = (
-        ua.ObjectIds.CallRequest_Encoding_DefaultBinary,
-        ua.ObjectIds.WriteRequest_Encoding_DefaultBinary,
-    )
-    starting = {ua.NodeId(number) for number in changes}
-
-    class Rules(SimpleRoleRuleset):  # type: ignore[misc]
-        """By the station's role, which is the name of asyncua's user; nobody may change the address space."""
-
-        def check_validity(self, user: Any, action_type_id: Any, body: Any) -> bool:
-            if action_type_id in starting and user.name not in _MAY_START:
-                return False
-            return bool(super().check_validity(user, action_type_id, body))
-
-    return Rules()
 
 
 class _Tree:
@@ -319,7 +269,6 @@ class _Tree:
         await tree._method(line, "Acknowledge", [("JobId", text)], [("Error", number)])
         tree._state_events = await tree._events("StateChanged", _STATE_FIELDS)
         tree._result_events = await tree._events("ResultReady", _RESULT_FIELDS)
-        await tree._show_recipes()
         return tree
 
     async def _events(self, name: str, fields: Sequence[str]) -> Any:
@@ -353,7 +302,6 @@ class _Tree:
             await self._values["AutomaticState"].write_value(
                 ua.LocalizedText(_AUTOMATIC_STATES.get(phase, "Initialized"), "en")
             )
-            await self._show_recipes()
         await self._values["Outputs"].write_value(ua.Variant(words, ua.VariantType.UInt16))
         last, self._last = self._last, own
         if last is None or last.phase != own.phase:  # after the outputs, which no event may delay
@@ -381,6 +329,19 @@ class _Tree:
             await self._server.write_attribute_value(self._values[name].nodeid, ua.DataValue(value))
         ids = [values[name].Value for name in _RESULT_FIELDS]
         await _send_event(self._result_events, f"result of job {number}", _RESULT_FIELDS, ids)
+
+    async def watch_recipes(self) -> None:
+        """Apart from the outputs, which must not wait for the database, nor end with it."""
+        failed = False
+        while True:
+            try:
+                await self._show_recipes()
+                failed = False
+            except Exception:
+                if not failed:
+                    log.exception("the recipes could not be read for OPC UA; retrying")
+                failed = True
+            await asyncio.sleep(RECIPES_S)
 
     async def _show_recipes(self) -> None:
         """A node for each recipe that was ever activated."""
@@ -453,9 +414,13 @@ async def _vision_system_type(server: Any, vision: int) -> Any:
 
 
 def _identifier(value: Any) -> str:
+    return _text(value).strip()
+
+
+def _text(value: Any) -> str:
     """The text of an identifier, which is a text or a structure with a member Id; "" for none."""
     inner = getattr(value, "Id", value)
-    return "" if inner is None else f"{inner}".strip()
+    return "" if inner is None else f"{inner}"
 
 
 def _variant(value: Any) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from blemish.errors import DataError
 from blemish.inspection.result import Verdict
 from blemish.station.line.driver import LineOutputs
 from blemish.station.line.machine import VERDICT_CODES, LineError, Phase, PlcSignals
@@ -84,13 +85,20 @@ class Plc:
         return self._heard is not None and self._clock() - self._heard <= self._limits.watchdog_s
 
     def inspect(self, part_id: str, recipe: int = 0) -> PlcAnswer:
-        """Ask for a part: wait until the station is ready, request, read, acknowledge."""
+        """Ask for a part: wait until the station is ready, request, read, acknowledge.
+
+        Raises DataError for a part id that the wire does not send whole.
+        """
         self._number = self._number % MAX_NUMBER + 1
         number = self._number
         if not self.wait_ready():
             return PlcAnswer(number, None, StopReason.NOT_READY)
         self._signals = replace(self._signals, request=True, number=number, recipe=recipe, part_id=part_id)
-        answer = self._await_answer(number)
+        try:
+            answer = self._await_answer(number)
+        except DataError:
+            self._signals = replace(self._signals, request=False, part_id="")
+            raise
         self._signals = replace(self._signals, request=False)
         if answer.verdict is not None:
             self.cycle()  # the request is lowered at once, so that the verdict disappears

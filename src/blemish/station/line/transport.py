@@ -21,6 +21,7 @@ from blemish.errors import OptionError
 from blemish.station.line.driver import STALLED_S, LineOutputs, Transport
 from blemish.station.line.machine import LineError, Phase
 from blemish.station.schemas import InspectionOut
+from blemish.station.sign_in import WrongSignInError
 
 GROUP = "blemish.line_transports"
 
@@ -46,13 +47,20 @@ class LineRecipe:
     active: bool
 
 
+PresentRole = Callable[[], str | None]  # of one who has signed in; None: no longer
+
+
+def _refuse(name: str, password: str) -> PresentRole:
+    raise WrongSignInError("there are no users")
+
+
 @dataclass(frozen=True, slots=True)
 class LineContext:
     """What a station gives its transport."""
 
     folder: Path  # for keys and certificates
     recipes: Callable[[], list[LineRecipe]] = list
-    role: Callable[[str, str], str | None] = lambda name, password: None  # of a user of the station
+    sign_in: Callable[[str, str], PresentRole] = _refuse  # name, and password or token; not on an event loop
     nodeset: Path | None = None  # of OPC 40100-1
 
 
@@ -67,6 +75,10 @@ class OpenTransport(Transport, Protocol):
 
     def publish(self, number: int, result: InspectionOut) -> None:
         """A recorded result; `write` shows soon whether it is that of the present request."""
+        ...
+
+    def problem(self) -> str:
+        """Why no PLC can be served at present, "" where it can; asked once a second, by any thread."""
         ...
 
 

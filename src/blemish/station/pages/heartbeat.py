@@ -15,6 +15,7 @@ TEXTS = {
     "database": "database lost",
     "engine": "inspection stalled",
     "source": "no image from {value}",
+    "line": "line {value} is down",
     "no_recipe": "no recipe",
     "connecting": "connecting …",
 }

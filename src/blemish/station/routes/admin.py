@@ -1,7 +1,5 @@
 """Health, metrics, tokens, and sign-in of browsers."""
 
-import logging
-import re
 from collections import Counter
 from typing import Annotated, Any
 
@@ -17,9 +15,9 @@ from blemish.station.models import TokenRow, UserRow
 from blemish.station.repository import log_change
 from blemish.station.routes.access import Admin, Engineer, Line, Operator, StationDep, error_responses, or_404
 from blemish.station.schemas import DeadLetterOut, ErrorOut, NewTokenOut, PasswordIn, TokenIn, TokenOut, UserIn, UserOut
+from blemish.station.sign_in import WrongSignInError
 from blemish.station.station import Station
 
-log = logging.getLogger("blemish.station")
 router = APIRouter(tags=["station"])
 probes = APIRouter(tags=["station"])  # at the root, not below the version of the API
 AccessName = Annotated[str, Path(pattern=r"^[\w.-]{1,100}$")]
@@ -33,7 +31,7 @@ async def healthz() -> dict[str, str]:
 
 @probes.get("/readyz", responses={503: {"model": ErrorOut}})
 def readyz(station: StationDep) -> Response:
-    """Whether a part would be answered: the database, the active recipe and the threads of the service."""
+    """Whether a part would be answered: the database, the active recipe, the threads of the service and the line."""
     problem = None
     try:
         check_disk(station.settings.data)
@@ -48,6 +46,8 @@ def readyz(station: StationDep) -> Response:
         problem = str(error) if isinstance(error, DiskFullError) else type(error).__name__
     if station.service.stalled():
         problem = "the service is stalled"
+    for line in station.service.sources.states("line"):
+        problem = f"the line is down: {line.detail}" if line.state == "lost" else problem
     return JSONResponse({"detail": problem}, 503) if problem else JSONResponse({"status": "ready"})
 
 
@@ -160,23 +160,12 @@ def sign_in(
     """Exchange a token, or name and password, for a session cookie; the response has the CSRF token for the header
     x-csrf-token. Failures are logged and delay the next attempt."""
     address = request.client.host if request.client is not None else "unknown"
-    subject = name if re.fullmatch(r"[\w.-]{1,100}", name) else "token"
-    who = f"{subject}@{address}"
-    station.throttle.check(who)
-    with station.database.reading() as session:
-        row: auth.Holder | None = (
-            station.passwords.find_user(session, name, password) if name else auth.find_token(session, token)
-        )
-    if row is None:
-        number = station.throttle.failed(who)
-        log.warning("sign-in of %s from %s failed (%d in a row)", subject, address, number)
-        with station.database.writing() as session:
-            log_change(session, subject, "sign-in failed", subject, after={"address": address, "in a row": number})
-        raise HTTPException(401, "wrong name or password" if name else "invalid or revoked token")
-    station.throttle.succeeded(who)
+    try:
+        row = station.sign_ins.check(address, name, password, "" if name else token)
+    except WrongSignInError as error:
+        raise HTTPException(401, str(error)) from error
     with station.database.writing() as session:
         cookie = auth.open_session(session, row)
-        log_change(session, row.name, "sign-in", row.name, after={"address": address})
     station.access.ensure_fresh()
     response = JSONResponse({"name": row.name, "role": row.role, "csrf": auth.csrf_token(station.secret, cookie)})
     secure = station.settings.secure_cookies
