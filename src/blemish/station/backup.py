@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, LargeBinary, Table, insert, select, text
+from sqlalchemy import Connection, LargeBinary, Table, insert, select, text, update
 
 from blemish.errors import OptionError
 from blemish.files import atomic_path
 from blemish.station.audit_chain import verify_chain
 from blemish.station.database import open_database
-from blemish.station.models import Base, SessionRow, UtcDateTime, now
+from blemish.station.models import Base, InspectionRow, RecordRow, SessionRow, UtcDateTime, now
 from blemish.station.settings import Settings
 
 FORMAT = 1
 _ABOUT = "backup.json"
+_OWN = (RecordRow.__tablename__, SessionRow.__tablename__)  # of one record alone, and in no backup
 _ROWS = 500  # read and written at a time
 
 
@@ -72,7 +73,7 @@ def _verified(connection: Connection) -> tuple[int, str]:
 
 def _tables() -> list[Table]:
     """In an order in which rows may be inserted."""
-    return [table for table in Base.metadata.sorted_tables if table.name != SessionRow.__tablename__]
+    return [table for table in Base.metadata.sorted_tables if table.name not in _OWN]
 
 
 def _write_table(connection: Connection, table: Table, archive: zipfile.ZipFile) -> int:
@@ -115,6 +116,8 @@ def restore_backup(settings: Settings, file: Path) -> dict[str, int]:
                 raise OptionError(f"the record is not empty: it has {used}; restore into a new --data or --db")
             for table in _tables():
                 _read_table(connection, table, archive)
+            unnamed = update(InspectionRow).where(InspectionRow.record.is_(None))  # of an older backup
+            connection.execute(unnamed.values(record=database.record))
             if _verified(connection) != (about["audit_rows"], about["audit_sha256"]):
                 raise OptionError(f"the audit log in {file} is not the one that was written; nothing was restored")
             _extract_files(archive, settings)

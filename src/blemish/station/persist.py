@@ -54,7 +54,9 @@ class Recorder:
     def _store(self, new: Sequence[NewInspection]) -> list[TicketAnswer]:
         refs = [self._recipes.ref(entry.part.recipe_id) for entry in new]
         with self._database.writing() as session:
-            stored = repository.store_inspections(session, new, station=self._settings.station, sinks=self._sinks)
+            stored = repository.store_inspections(
+                session, new, record=self._database.record, station=self._settings.station, sinks=self._sinks
+            )
             return [stored_out(entry, ref) for entry, ref in zip(stored, refs, strict=True)]
 
     def _store_alone(self, entry: NewInspection) -> TicketAnswer:

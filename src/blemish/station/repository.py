@@ -103,14 +103,14 @@ class StoredInspection:
 
 
 def store_inspections(
-    session: Session, new: Sequence[NewInspection], *, station: str, sinks: Sequence[str] = ()
+    session: Session, new: Sequence[NewInspection], *, record: str, station: str, sinks: Sequence[str] = ()
 ) -> list[StoredInspection]:
     """Add inspections and, unless they are known parts, entries in the outbox for each sink.
 
     Without a valid result the verdict is review. Plain statements for many rows at once: mapped objects would take
     several times as long for each part.
     """
-    prepared = [_prepare(entry, station) for entry in new]
+    prepared = [_prepare(entry, record, station) for entry in new]
     connection = session.connection()
     ids = connection.execute(_INSERT, [columns for columns, _, _ in prepared]).scalars().all()
     regions = [row | {"inspection_id": key} for key, (_, _, rows) in zip(ids, prepared, strict=True) for row in rows]
@@ -128,7 +128,9 @@ def store_inspections(
 _INSERT = insert(InspectionRow).returning(InspectionRow.id, sort_by_parameter_order=True)
 
 
-def _prepare(new: NewInspection, station: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+def _prepare(
+    new: NewInspection, record: str, station: str
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """The columns of an inspection, its regions in the published schema, and the columns of these."""
     part, result = new.part, new.result
     error = str(result) if isinstance(result, BlemishError) else None
@@ -142,6 +144,7 @@ def _prepare(new: NewInspection, station: str) -> tuple[dict[str, Any], list[dic
         **{name: getattr(part, name) for name in IncomingPart.__slots__},
         **{name: values[name] for name in ("verdict", "label", "score", "class_scores", "reasons", "timings_ms")},
         "created_at": now(),
+        "record": record,
         "station": station,
         "image_path": new.image_path,
         "image_quality": new.image_quality,
