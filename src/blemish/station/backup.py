@@ -18,6 +18,7 @@ from sqlalchemy import Connection, LargeBinary, Table, insert, select, text, upd
 from blemish.errors import OptionError
 from blemish.files import atomic_path
 from blemish.station.audit_chain import verify_chain
+from blemish.station.data_folder import adopt_folder, check_folder
 from blemish.station.database import open_database
 from blemish.station.models import Base, InspectionRow, RecordRow, SessionRow, UtcDateTime, now
 from blemish.station.settings import Settings
@@ -36,6 +37,7 @@ def write_backup(settings: Settings, file: Path, images: bool = True) -> dict[st
     database = open_database(settings.url)
     counts: dict[str, int] = {}
     try:
+        check_folder(database, settings)
         with (
             database.engine.connect() as connection,
             atomic_path(file) as partial,
@@ -120,6 +122,7 @@ def restore_backup(settings: Settings, file: Path) -> dict[str, int]:
             connection.execute(unnamed.values(record=database.record))
             if _verified(connection) != (about["audit_rows"], about["audit_sha256"]):
                 raise OptionError(f"the audit log in {file} is not the one that was written; nothing was restored")
+            adopt_folder(session, database.record, settings)
             _extract_files(archive, settings)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise OptionError(f"{file} is no sound backup: {error}") from error

@@ -116,7 +116,7 @@ def open_database(url: str, time_limit_s: float = TIME_LIMIT_S) -> Database:
             record = session.scalars(select(RecordRow.id)).one()
     except (ArgumentError, SQLAlchemyError, OSError, ModuleNotFoundError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise OptionError(f"the database {_without_password(url)} cannot be used: {reason}") from error
+        raise OptionError(f"the database {shown_url(url)} cannot be used: {reason}") from error
     return Database(engine, record, wait_s)
 
 
@@ -154,7 +154,8 @@ def _on_sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def _without_password(url: str) -> str:
+def shown_url(url: str) -> str:
+    """Without its password."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:

@@ -18,9 +18,10 @@ from blemish.inspection.engine_certificate import certificates_file
 from blemish.station.auth import AccessList, PasswordChecker, SignInThrottle, has_access_control, load_secret
 from blemish.station.cameras.connect import is_device
 from blemish.station.cameras.watch import watch_device
+from blemish.station.data_folder import bind_folder
 from blemish.station.database import Database, open_database
 from blemish.station.golden_set import GoldenLossError, activate_checked
-from blemish.station.image_store import delete_expired, delete_orphans, receive_file
+from blemish.station.image_store import delete_expired, receive_file, set_orphans_aside
 from blemish.station.jobs import JobRunner
 from blemish.station.labelling.project import LabelProjects
 from blemish.station.labelling.prompt_segmenter import PromptSegmenter
@@ -78,6 +79,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
         shutil.rmtree(settings.incoming, ignore_errors=True)  # files of parts that were never answered
         database = open_database(settings.url, settings.time_limit_s)
         stack.callback(database.engine.dispose)
+        bind_folder(database, settings)
         access = AccessList(database)
         metrics, passwords = Metrics(), PasswordChecker()
 
@@ -184,7 +186,9 @@ def _clean_up(settings: Settings, database: Database, stop: threading.Event) -> 
         try:
             if not orphans:
                 with database.reading() as session:
-                    delete_orphans(session, settings)
+                    number = set_orphans_aside(session, settings)
+                if number:
+                    log.warning("%d stored pictures of no recorded part were moved to %s", number, settings.orphans)
                 orphans = True
             removed = 1
             while removed and not stop.is_set():
