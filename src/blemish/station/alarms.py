@@ -30,7 +30,7 @@ SENTENCES = {
     "shifted": "Shifted images: by {value:.1%} of the longer side",
     "source": "Source {subject} gives no image",
     "sink": "Sink {subject} does not take results",
-    "engine": "The inspection is stalled ({subject})",
+    "engine": "The inspection gives no verdicts ({subject})",
     "disk": "The disk is nearly full: {value:.1f} GiB free",
     "qualification_ends": "The qualification of recipe {subject} ends in {value:.0f} days",
     "qualification_ended": "The qualification of recipe {subject} has ended",

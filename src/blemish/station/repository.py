@@ -62,6 +62,17 @@ class IncomingPart:
     key: str | None = None  # at most one inspection is recorded for a key
     request_sha256: str | None = None  # of all that was sent with the key
 
+    @classmethod
+    def of_row(cls, row: InspectionRow) -> "IncomingPart":
+        """What was sent of a recorded part."""
+        return cls(**{name: getattr(row, name) for name in cls.__slots__})
+
+    def is_same_request(self, other: "IncomingPart") -> bool:
+        """Whether the same was sent twice; of older records only the image is known."""
+        if self.request_sha256 is None or other.request_sha256 is None:
+            return self.image_sha256 == other.image_sha256
+        return self.request_sha256 == other.request_sha256
+
 
 class InspectionFilter(BaseModel):
     """Conditions of a search; all that are given must hold."""

@@ -20,6 +20,7 @@ from blemish.station.cameras.connect import is_device
 from blemish.station.cameras.watch import watch_device
 from blemish.station.data_folder import bind_folder
 from blemish.station.database import Database, open_database
+from blemish.station.failures import Cause
 from blemish.station.golden_set import GoldenLossError, activate_checked
 from blemish.station.image_store import delete_expired, receive_file, set_orphans_aside
 from blemish.station.jobs import JobRunner
@@ -87,7 +88,11 @@ def open_station(settings: Settings) -> Iterator[Station]:
             metrics.count_answer(answer, seconds)
             status.count_answer(answer)
 
-        service = InspectionService(settings, database, on_answer)
+        def on_failure(cause: Cause) -> None:
+            metrics.count_failure(cause)
+            status.count_failure(cause)
+
+        service = InspectionService(settings, database, on_answer, on_failure)
         status = StationStatus(settings, database, service)
         reporter = ShiftReporter(settings, database)
         status.others.append(reporter.conditions)

@@ -16,6 +16,7 @@ from blemish.inspection.result import Verdict
 from blemish.station import alarms
 from blemish.station.alarms import AlarmCondition
 from blemish.station.database import Database
+from blemish.station.failures import Cause
 from blemish.station.image_store import MIN_DISK_BYTES
 from blemish.station.models import KNOWN_ORIGIN, AlarmRow, InspectionRow, OutboxRow
 from blemish.station.production_counts import newest_part
@@ -62,7 +63,7 @@ class StationStatus:
         self.others: list[Callable[[], list[AlarmCondition]]] = []  # alarms that other threads know of
         self._database = database
         self._service = service
-        self._started = time.monotonic()
+        self._came = time.monotonic()  # the last part that came and got no verdict, or the start
         self._database_error: str | None = None
         self._sinks: list[ComponentState] = []
         self._checked = time.monotonic()
@@ -76,21 +77,28 @@ class StationStatus:
             if answer.verdict == Verdict.REJECT:
                 self.last_reject = answer.id
 
+    def count_failure(self, cause: Cause) -> None:
+        """Called with every part that got no verdict; for that of a sender that is gone nothing is at fault."""
+        if cause != "withdrawn":
+            self._came = time.monotonic()
+
     def components(self) -> list[ComponentState]:
         disk = shutil.disk_usage(self.settings.data).free
         low = disk < self.settings.min_free_gib * GIB
         free = Message("{free:.1f} GiB free", {"free": disk / GIB})
-        error = self._database_error
+        failures = self._service.failures
+        error = self._database_error or failures.present("database")
         if error is None and time.monotonic() - self._checked > STALE_S:
             error = "no answer"
-        stalled = self._service.stalled()
+        failure = Message("stalled") if self._service.stalled() else None
+        if failure is None and (reason := failures.present("engine")) is not None:
+            failure = Message("no verdicts: {reason}", {"reason": reason})
         waiting = Message("{number} waiting", {"number": self._service.depth})
         proof = None if self._bundle is None else self._service.inspectors.proofs.get(self._bundle)
         return [
             *self._service.sources.states(),
             *self._sinks,
-            ComponentState("engine", self.settings.engine, "lost" if stalled else "ok",
-                           Message("stalled") if stalled else waiting),
+            ComponentState("engine", self.settings.engine, "lost" if failure else "ok", failure or waiting),
             *([] if proof is None else [proof.state]),
             ComponentState("database", self._database.engine.dialect.name, "lost" if error else "ok",
                            Message(error or "reachable")),
@@ -141,7 +149,7 @@ class StationStatus:
         before, self._clock = self._clock, _clock_offset()
         if abs(self._clock - before) > CLOCK_JUMP_S:
             found.append(AlarmCondition("clock", value=self._clock - before))
-        idle = time.monotonic() - self._started if last is None else min(last.age_s, time.monotonic() - self._started)
+        idle = time.monotonic() - self._came if last is None else min(last.age_s, time.monotonic() - self._came)
         if settings.no_part_s is not None and idle > settings.no_part_s:
             found.append(AlarmCondition("no_part", value=settings.no_part_s))
         for component in self.components():

@@ -19,6 +19,14 @@ class NotAnsweredError(BlemishError):
     """There is no valid result for a part, for another reason than its image. Never a pass."""
 
 
+class EngineFailedError(NotAnsweredError):
+    """A step of the inspection failed, such as the network."""
+
+
+class WithdrawnError(NotAnsweredError):
+    """Nobody waits for the answer any more."""
+
+
 def new_future() -> "Future[InspectionOut]":
     future: Future[InspectionOut] = Future()
     future.set_running_or_notify_cancel()  # a client that disconnects does not cancel a running inspection

@@ -13,7 +13,7 @@ TEXTS = {
     "idle": "no part for {value}",
     "behind": "display delayed",
     "database": "database lost",
-    "engine": "inspection stalled",
+    "engine": "no verdicts: inspection fails",
     "source": "no image from {value}",
     "no_recipe": "no recipe",
     "connecting": "connecting …",
