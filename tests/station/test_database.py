@@ -39,7 +39,7 @@ def test_inspections_of_an_older_record_get_its_id(
 ) -> None:
     key = store(database, recipe_id, inspected(bundle_file, 50))
     with database.writing() as session:
-        for change in ("ALTER TABLE inspections DROP COLUMN record", "DROP TABLE record",
+        for change in ("ALTER TABLE inspections DROP COLUMN record", "DROP TABLE record", "DROP TABLE station_leases",
                        "UPDATE alembic_version SET version_num = '0006'"):  # fmt: skip
             session.execute(text(change))
     database.engine.dispose()

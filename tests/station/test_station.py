@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from blemish.errors import OptionError
 from blemish.inspection.manifest import Decision
 from blemish.station.backup import restore_backup, write_backup
 from blemish.station.data_folder import FILE
+from blemish.station.database import Database
+from blemish.station.models import LeaseRow, now
 from blemish.station.settings import Settings
 from blemish.station.station import activate_bundle, open_station
+from blemish.station.station_lease import EXPIRY_S
 
 
 def test_two_stations_do_not_share_a_folder(tmp_path: Path, bundle_file: Path) -> None:
@@ -60,6 +64,37 @@ def test_a_copy_of_a_record_takes_over_the_pictures_when_it_is_restored(tmp_path
     (tmp_path / "t" / "station.db").unlink()
     with pytest.raises(OptionError, match="not in the record"):  # the pictures of quite another one
         restore_backup(Settings(data=tmp_path / "t"), tmp_path / "b.zip")
+
+
+def test_two_stations_of_one_record_do_not_share_a_name(
+    database_url: str, database: Database, bundle_file: Path, tmp_path: Path
+) -> None:
+    shared: dict[str, object] = {"db": database_url.replace("+psycopg", ""), "station": "press"}
+
+    def seen(seconds_ago: float) -> None:
+        with database.writing() as session:
+            session.get_one(LeaseRow, "press").seen_at = now() - timedelta(seconds=seconds_ago)
+
+    with run_station(tmp_path / "a", bundle_file, **shared) as first:
+        with (
+            pytest.raises(OptionError, match="another station runs as 'press'"),
+            run_station(tmp_path / "b", None, **shared),
+        ):
+            pass
+        with run_station(tmp_path / "b", None, **shared | {"station": "mill"}):
+            pass
+    with run_station(tmp_path / "b", None, **shared):
+        pass  # the first one was stopped
+    seen(1)  # as if it had been killed
+    with run_station(tmp_path / "b", None, **shared):
+        pass
+    with run_station(tmp_path / "a", None, **shared) as first:
+        seen(EXPIRY_S + 1)  # as if it had been asleep
+        with run_station(tmp_path / "b", None, **shared) as second:
+            for station in (first, second):
+                station.status._lease.renew()
+            problems = [make_client(station).get("/v1/status").json()["problem"] for station in (first, second)]
+            assert problems == [{"kind": "station", "name": ""}, None]
 
 
 def test_a_bundle_that_loses_the_golden_set_is_not_activated_at_the_start(tmp_path: Path, bundle_file: Path) -> None:

@@ -20,12 +20,16 @@ from blemish.files import atomic_path
 from blemish.station.audit_chain import verify_chain
 from blemish.station.data_folder import adopt_folder, check_folder
 from blemish.station.database import open_database
-from blemish.station.models import Base, InspectionRow, RecordRow, SessionRow, UtcDateTime, now
+from blemish.station.models import Base, InspectionRow, LeaseRow, RecordRow, SessionRow, UtcDateTime, now
 from blemish.station.settings import Settings
 
 FORMAT = 1
 _ABOUT = "backup.json"
-_OWN = (RecordRow.__tablename__, SessionRow.__tablename__)  # of one record alone, and in no backup
+_OWN = (
+    RecordRow.__tablename__,
+    LeaseRow.__tablename__,
+    SessionRow.__tablename__,
+)  # of one record alone, and in no backup
 _ROWS = 500  # read and written at a time
 
 

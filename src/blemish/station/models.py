@@ -75,6 +75,16 @@ class RecordRow(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
 
 
+class LeaseRow(Base):
+    """Which data folder uses the name of a station; see station_lease.py."""
+
+    __tablename__ = "station_leases"
+
+    station: Mapped[str] = mapped_column(String(64), primary_key=True)
+    folder: Mapped[str] = mapped_column(String(32))
+    seen_at: Mapped[datetime | None]  # by the clock of the database; None: it was given up
+
+
 class BundleRow(Created, Base):
     __tablename__ = "bundles"
 

@@ -142,7 +142,7 @@ class LastPartOut(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    kind: str = Field(description="database, engine or source")
+    kind: str = Field(description="database, station, engine or source")
     name: str
 
 

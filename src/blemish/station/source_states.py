@@ -13,7 +13,7 @@ State = Literal["ok", "warning", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class ComponentState:
-    kind: str  # "source", "sink", "engine", "certificate", "database" or "disk"
+    kind: str  # "source", "sink", "engine", "certificate", "station", "database" or "disk"
     name: str
     state: State
     detail: Message

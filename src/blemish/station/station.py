@@ -42,6 +42,7 @@ from blemish.station.shift_reporter import ShiftReporter
 from blemish.station.signing import read_signature
 from blemish.station.sinks import deliver_results, prune_outbox
 from blemish.station.sources import watch_camera, watch_folder
+from blemish.station.station_lease import StationLease
 from blemish.station.status import StationStatus
 
 log = logging.getLogger("blemish.station")
@@ -80,7 +81,9 @@ def open_station(settings: Settings) -> Iterator[Station]:
         shutil.rmtree(settings.incoming, ignore_errors=True)  # files of parts that were never answered
         database = open_database(settings.url, settings.time_limit_s)
         stack.callback(database.engine.dispose)
-        bind_folder(database, settings)
+        lease = StationLease(database, settings.station, bind_folder(database, settings))
+        lease.take()
+        stack.callback(lease.give_up)
         access = AccessList(database)
         metrics, passwords = Metrics(), PasswordChecker()
 
@@ -93,7 +96,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
             status.count_failure(cause)
 
         service = InspectionService(settings, database, on_answer, on_failure)
-        status = StationStatus(settings, database, service)
+        status = StationStatus(settings, database, service, lease)
         reporter = ShiftReporter(settings, database)
         status.others.append(reporter.conditions)
         service.start()
@@ -111,6 +114,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
         work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
             (_clean_up, (settings, database, stop)),
             (status.watch, (stop,)),
+            (lease.watch, (stop,)),
             (access.watch, (stop,)),
             *([] if settings.shift_reports is None else [(reporter.watch, (stop,))]),
             *((deliver_results, (sink, settings.station, database, stop)) for sink in settings.sinks),

@@ -27,6 +27,7 @@ from blemish.station.service import InspectionService
 from blemish.station.settings import GIB, Settings
 from blemish.station.sinks import sink_key, without_password
 from blemish.station.source_states import ComponentState, State
+from blemish.station.station_lease import StationLease
 from blemish.translation import Message
 
 log = logging.getLogger("blemish.station")
@@ -35,6 +36,7 @@ SLOW_CHECK_S = 30.0  # of trends, whose queries read thousands of rows
 STALE_S = 5.0  # without a finished check the database hangs
 SINK_STUCK_S = 30.0  # the age of the oldest undelivered result
 CLOCK_JUMP_S = 2.0
+_OTHER_STATION = ComponentState("station", "", "lost", Message("another station uses its name"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class LastPart:
 class StationStatus:
     """The state shown by pages and the heartbeat, kept in memory so that no viewer queries the database."""
 
-    def __init__(self, settings: Settings, database: Database, service: InspectionService) -> None:
+    def __init__(self, settings: Settings, database: Database, service: InspectionService, lease: StationLease) -> None:
         self.settings = settings
         self.last: LastPart | None = None
         self.last_reject = 0  # id of the newest rejected part
@@ -63,6 +65,7 @@ class StationStatus:
         self.others: list[Callable[[], list[AlarmCondition]]] = []  # alarms that other threads know of
         self._database = database
         self._service = service
+        self._lease = lease
         self._came = time.monotonic()  # the last part that came and got no verdict, or the start
         self._database_error: str | None = None
         self._sinks: list[ComponentState] = []
@@ -100,6 +103,7 @@ class StationStatus:
             *self._sinks,
             ComponentState("engine", self.settings.engine, "lost" if failure else "ok", failure or waiting),
             *([] if proof is None else [proof.state]),
+            *([_OTHER_STATION] if self._lease.lost else []),
             ComponentState("database", self._database.engine.dialect.name, "lost" if error else "ok",
                            Message(error or "reachable")),
             ComponentState("disk", "", "lost" if disk < MIN_DISK_BYTES else "warning" if low else "ok", free),

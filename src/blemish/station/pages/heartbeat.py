@@ -14,6 +14,7 @@ TEXTS = {
     "behind": "display delayed",
     "database": "database lost",
     "engine": "no verdicts: inspection fails",
+    "station": "another station uses its name",
     "source": "no image from {value}",
     "no_recipe": "no recipe",
     "connecting": "connecting …",
