@@ -164,6 +164,11 @@ def store_image(path: Path, images: Path) -> str:
     return relative.as_posix()
 
 
+def has_image(row: InspectionRow, images: Path) -> bool:
+    """Whether there is a stored image, whatever is in it; other stations on one record store theirs elsewhere."""
+    return row.image_path is not None and (images / row.image_path).is_file()
+
+
 def stored_image(row: InspectionRow, images: Path) -> Path:
     """The image of a recorded inspection, unaltered; raises ImageNotStoredError where it is gone or changed."""
     if row.image_path is None:
