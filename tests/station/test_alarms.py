@@ -76,6 +76,33 @@ def test_the_state_of_a_station_raises_alarms(station: Station, monkeypatch: pyt
     assert station.status.components()[0].state == "lost"
 
 
+def test_a_check_that_cannot_be_made_is_an_alarm_and_keeps_no_other_from_being_made(
+    tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a row that cannot be read")
+
+    def held() -> set[tuple[str, str]]:
+        return {(row.kind, row.subject) for row in station.status.alarms if row.ended_at is None}
+
+    monkeypatch.setattr(status, "CHECK_S", 0.1)
+    monkeypatch.setattr(status, "SLOW_CHECK_S", 0.3)
+    with run_station(tmp_path / "s", bundle_file, max_reject_run=3, no_part_s=600.0) as station:
+        client = make_client(station)
+        with monkeypatch.context() as patch:
+            patch.setattr(alarms, "trend_conditions", broken)
+            for seed in range(4):
+                send(client, picture(defect=True, seed=seed))
+            wait_until(lambda: held() == {("check", "trends"), ("reject_run", "")})
+            patch.setattr(alarms, "part_conditions", broken)
+            wait_until(lambda: ("check", "parts") in held())
+            assert held() == {("check", "trends"), ("check", "parts"), ("reject_run", "")}  # it held, and is not over
+            assert client.get("/v1/status").json()["alarms"] == 3
+        wait_until(lambda: held() == {("reject_run", "")})
+        monkeypatch.setattr(alarms, "find_changes", broken)
+        wait_until(lambda: client.get("/v1/status").json()["problem"] == {"kind": "database", "name": "sqlite"})
+
+
 def test_parts_that_come_and_get_no_verdict_are_seen_everywhere(
     tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

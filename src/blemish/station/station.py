@@ -98,7 +98,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
         service = InspectionService(settings, database, on_answer, on_failure)
         status = StationStatus(settings, database, service, lease)
         reporter = ShiftReporter(settings, database)
-        status.others.append(reporter.conditions)
+        status.others["shift reports"] = reporter.conditions
         service.start()
         stack.callback(service.stop)
         cameras = None
