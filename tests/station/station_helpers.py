@@ -142,7 +142,13 @@ def store(database: Database, recipe_id: int, found: Inspection | BlemishError, 
     sinks = fields.pop("sinks", ())
     part = IncomingPart(recipe_id, "0" * 64, 10, "api", **fields)  # type: ignore[arg-type]
     with database.writing() as session:
-        (stored,) = repository.store_inspections(session, [NewInspection(part, found)], station="s", sinks=sinks)  # type: ignore[arg-type]
+        (stored,) = repository.store_inspections(
+            session,
+            [NewInspection(part, found)],
+            record=database.record,
+            station="s",
+            sinks=sinks,  # type: ignore[arg-type]
+        )
         return int(stored.columns["id"])
 
 

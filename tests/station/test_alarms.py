@@ -1,12 +1,14 @@
 """Alarms and counts of the line, without known parts."""
 
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from station_helpers import make_client, picture, run_station, send, wait_until
 
-from blemish.station import alarms, drift, image_quality, production_counts, status
+from blemish.inspection.inspector import Inspector
+from blemish.station import alarms, drift, image_quality, production_counts, repository, status
 from blemish.station.alarms import AlarmCondition
 from blemish.station.database import Database
 from blemish.station.models import RecipeRow, now
@@ -72,6 +74,70 @@ def test_the_state_of_a_station_raises_alarms(station: Station, monkeypatch: pyt
     }  # fmt: skip
     station.service.sources.works("camera-0", silent_s=0.0)  # and then gives no further image
     assert station.status.components()[0].state == "lost"
+
+
+def test_a_check_that_cannot_be_made_is_an_alarm_and_keeps_no_other_from_being_made(
+    tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a row that cannot be read")
+
+    def held() -> set[tuple[str, str]]:
+        return {(row.kind, row.subject) for row in station.status.alarms if row.ended_at is None}
+
+    monkeypatch.setattr(status, "CHECK_S", 0.1)
+    monkeypatch.setattr(status, "SLOW_CHECK_S", 0.3)
+    with run_station(tmp_path / "s", bundle_file, max_reject_run=3, no_part_s=600.0) as station:
+        client = make_client(station)
+        with monkeypatch.context() as patch:
+            patch.setattr(alarms, "trend_conditions", broken)
+            for seed in range(4):
+                send(client, picture(defect=True, seed=seed))
+            wait_until(lambda: held() == {("check", "trends"), ("reject_run", "")})
+            patch.setattr(alarms, "part_conditions", broken)
+            wait_until(lambda: ("check", "parts") in held())
+            assert held() == {("check", "trends"), ("check", "parts"), ("reject_run", "")}  # it held, and is not over
+            assert client.get("/v1/status").json()["alarms"] == 3
+        wait_until(lambda: held() == {("reject_run", "")})
+        monkeypatch.setattr(alarms, "find_changes", broken)
+        wait_until(lambda: client.get("/v1/status").json()["problem"] == {"kind": "database", "name": "sqlite"})
+
+
+def test_parts_that_come_and_get_no_verdict_are_seen_everywhere(
+    tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("device lost")
+
+    with run_station(tmp_path / "s", bundle_file, no_part_s=1.5) as station:
+        client = make_client(station)
+
+        def state() -> tuple[int, object, str]:
+            lines = client.get("/metrics").text.splitlines()
+            problem = client.get("/v1/status").json()["problem"]
+            (counted,) = (
+                line.split()[-1] for line in lines if line.startswith('blemish_unanswered_total{cause="engine')
+            )
+            return client.get("/readyz").status_code, problem and problem["kind"], counted
+
+        assert send(client, picture()).status_code == 200
+        assert state() == (200, None, "0.0")
+        with monkeypatch.context() as patch:
+            patch.setattr(Inspector, "inspect_batch", broken)
+            for number in range(1, 12):  # for longer than a line may be without parts
+                assert send(client, picture(seed=number)).status_code == 503
+                assert state() == (503, "engine", f"{number}.0")
+                time.sleep(0.2)
+            wait_until(lambda: [row.kind for row in station.status.alarms] == ["engine"])
+            with station.database.reading() as session:
+                assert [row.kind for row in alarms.list_alarms(session, "station")] == ["engine"]  # and never "no_part"
+        with monkeypatch.context() as patch:
+            patch.setattr(repository, "store_inspections", broken)
+            assert send(client, picture(seed=12)).status_code == 503
+            assert state()[:2] == (200, "database")
+        assert send(client, picture(seed=13)).status_code == 200
+        assert state() == (200, None, "11.0")
+        wait_until(lambda: [row.ended_at is None for row in station.status.alarms] == [False])
 
 
 def test_a_sink_that_takes_nothing_is_lost(tmp_path: Path, bundle_file: Path) -> None:

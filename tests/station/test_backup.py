@@ -56,6 +56,7 @@ def test_a_running_station_is_backed_up_and_restored(database_url: str, bundle_f
         again = send(client, picture(seed=7)).json()
         assert again["verdict"] == "pass"
         assert again["id"] == counts["inspections"] + 1
+        assert again["record"] != before["record"]  # the first record may go on, and has this id too
 
 
 def test_a_backup_of_sqlite_is_restored_into_postgresql(bundle_file: Path, tmp_path: Path, postgres: str) -> None:
@@ -71,6 +72,17 @@ def test_a_backup_of_sqlite_is_restored_into_postgresql(bundle_file: Path, tmp_p
         client = make_client(station)
         assert client.get(f"/v1/inspections/{first['id']}").json() == first
         assert send(client, picture(seed=1)).json()["id"] == first["id"] + 1
+
+
+def test_parts_of_a_backup_from_before_records_had_ids_get_one(bundle_file: Path, tmp_path: Path) -> None:
+    with run_station(tmp_path / "a", bundle_file) as station:
+        send(make_client(station), picture())
+        with station.database.writing() as session:
+            session.execute(text("UPDATE inspections SET record = NULL"))
+        write_backup(station.settings, tmp_path / "b.zip")
+    restore_backup(Settings(data=tmp_path / "b"), tmp_path / "b.zip")
+    with run_station(tmp_path / "b", None) as station:
+        assert make_client(station).get("/v1/inspections/1").json()["record"] == station.database.record
 
 
 def test_the_command_verifies_a_record(bundle_file: Path, tmp_path: Path) -> None:

@@ -9,17 +9,44 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from station_helpers import inspected, store
 
 from blemish.errors import OptionError
 from blemish.station import recipes
 from blemish.station.database import Database, DatabaseBusyError, open_database
-from blemish.station.models import Base
+from blemish.station.models import Base, InspectionRow
 
 
 def test_migrations_make_the_tables_that_the_models_describe(database: Database) -> None:
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
+
+
+def test_every_record_has_an_id_of_its_own_and_keeps_it(database_url: str, database: Database, tmp_path: Path) -> None:
+    ids = []
+    for url in (database_url, f"sqlite:///{tmp_path / 'other.db'}"):
+        found = open_database(url)
+        ids.append(found.record)
+        found.engine.dispose()
+    assert ids[0] == database.record
+    assert len(set(ids)) == 2
+    assert {len(record) for record in ids} == {32}
+
+
+def test_inspections_of_an_older_record_get_its_id(
+    database_url: str, database: Database, recipe_id: int, bundle_file: Path
+) -> None:
+    key = store(database, recipe_id, inspected(bundle_file, 50))
+    with database.writing() as session:
+        for change in ("ALTER TABLE inspections DROP COLUMN record", "DROP TABLE record", "DROP TABLE station_leases",
+                       "UPDATE alembic_version SET version_num = '0006'"):  # fmt: skip
+            session.execute(text(change))
+    database.engine.dispose()
+    newer = open_database(database_url)
+    with newer.reading() as session:
+        assert session.get_one(InspectionRow, key).record == newer.record != database.record
+    newer.engine.dispose()
 
 
 def test_opening_again_keeps_the_record(database_url: str, database: Database, recipe_id: int) -> None:

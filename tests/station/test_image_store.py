@@ -10,7 +10,7 @@ from station_helpers import inspected, picture, send, store
 from blemish.errors import ImageError
 from blemish.station import image_store, repository
 from blemish.station.database import Database
-from blemish.station.image_store import delete_expired, delete_orphans, find_expired, store_image
+from blemish.station.image_store import delete_expired, find_expired, set_orphans_aside, store_image
 from blemish.station.models import InspectionRow
 from blemish.station.settings import Settings
 from blemish.station.station import Station
@@ -47,8 +47,9 @@ def test_images_are_deleted_by_age_and_size_but_not_reviewed_ones(
     stray.parent.mkdir()
     stray.touch()
     with database.reading() as session:
-        assert delete_orphans(session, settings, min_age_s=-1) == 1
+        assert set_orphans_aside(session, settings, min_age_s=-1) == 1
     assert not stray.exists()
+    assert (settings.orphans / "2020-01-01" / "x.png").exists()
 
 
 def test_images_of_parts_that_wait_for_a_person_stay(

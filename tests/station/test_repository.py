@@ -177,7 +177,7 @@ def test_many_inspections_are_stored_in_their_order(database: Database, recipe_i
         for index, level in enumerate(levels)
     ]
     with database.writing() as session:
-        stored = repository.store_inspections(session, new, station="s", sinks=["a", "b"])
+        stored = repository.store_inspections(session, new, record="r", station="s", sinks=["a", "b"])
     ref = RecipeRef(id=recipe_id, name="plates", version=1)
     with database.reading() as session:
         for entry, made in zip(new, stored, strict=True):

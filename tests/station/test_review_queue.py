@@ -1,9 +1,13 @@
 """Parts that wait for a review."""
 
-from fastapi.testclient import TestClient
-from station_helpers import picture, send
+import errno
+from pathlib import Path
 
-from blemish.station import repository, review_queue
+import pytest
+from fastapi.testclient import TestClient
+from station_helpers import make_client, picture, run_station, send
+
+from blemish.station import image_store, repository, review_queue
 from blemish.station.models import InspectionRow
 from blemish.station.review_claims import CLAIM_S, ReviewClaims
 from blemish.station.station import Station
@@ -28,6 +32,24 @@ def test_a_second_opinion_is_a_second_person() -> None:
     assert not review_queue.is_disputed("reject", [("anna", "good"), ("anna", "good"), ("otto", "good")])
     assert review_queue.is_disputed("reject", [("anna", "scratch"), ("otto", "good"), ("otto", "good")])
     assert not review_queue.is_disputed("reject", [("anna", "good"), ("anna", "scratch")])  # corrected by herself
+
+
+def test_parts_without_a_stored_image_wait_for_a_review_too(
+    tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    for keep in ("none", "all"):
+        with run_station(tmp_path / keep, bundle_file, keep=keep) as station, monkeypatch.context() as patch:
+            patch.setattr(image_store.os, "replace", full)  # it cannot be written
+            client = make_client(station)
+            parts = [send(client, picture(defect=True, seed=seed)).json() for seed in range(3)]
+            assert [part["image_stored"] for part in parts] == [False] * 3
+            client.post(f"/v1/inspections/{parts[1]['id']}/reviews", json={"label": "defect"})
+            with station.database.reading() as session:
+                assert review_queue.list_queue(session, "rejected") == [parts[0]["id"], parts[2]["id"]]
+                assert review_queue.queue_lengths(session) == {"undecided": 0, "rejected": 2, "disputed": 0}
 
 
 def test_nobody_is_asked_for_a_second_opinion_of_their_own(client: TestClient, station: Station) -> None:

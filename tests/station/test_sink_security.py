@@ -30,9 +30,10 @@ KEY = b"a key of more than sixteen characters"
 
 def result(number=1):
     return InspectionOut(
-        id=number, part_id="p", lot=None, station="s", origin="api", error=None, verdict="pass", label="good",
-        created_at=datetime.datetime.now(datetime.UTC), image_sha256="0" * 64, score=0.1, class_scores=None, reasons=[],
-        timings_ms={}, size=(8, 8), regions=[], recipe=RecipeRef(id=1, name="r", version=1), image_stored=False,
+        id=number, record="4f0c", part_id="p", lot=None, station="s", origin="api", error=None, verdict="pass",
+        label="good", created_at=datetime.datetime.now(datetime.UTC), image_sha256="0" * 64, score=0.1,
+        class_scores=None, reasons=[], timings_ms={}, size=(8, 8), regions=[],
+        recipe=RecipeRef(id=1, name="r", version=1), image_stored=False,
         reviews=[],
     )  # fmt: skip
 
@@ -175,7 +176,7 @@ def test_a_signed_webhook(tmp_path):
     time_of_sending, signature = headers["Blemish-Timestamp"], headers["Blemish-Signature"]
     assert abs(int(time_of_sending) - time.time()) < 60
     assert signature == "sha256=" + hmac.digest(KEY, time_of_sending.encode() + b"." + body, hashlib.sha256).hex()
-    assert headers["Idempotency-Key"] == "s-7"
+    assert headers["Idempotency-Key"] == "4f0c-7"
     assert "Blemish-Signature" not in requests[1][0]
 
 

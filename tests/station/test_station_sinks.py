@@ -70,7 +70,19 @@ def test_a_webhook_that_is_down_or_fails_gets_everything_later(tmp_path: Path, b
         with hook.up():
             wait_until(lambda: not count_pending(station.database))
     assert list(dict(hook.taken)) == ids
-    assert hook.taken[0][1] == f"station-{ids[0]}"
+    assert hook.taken[0][1] == f"{station.database.record}-{ids[0]}"
+
+
+def test_a_webhook_knows_parts_of_two_records_apart(tmp_path: Path, bundle_file: Path) -> None:
+    """Both begin with the id 1; a receiver that drops known keys would lose the parts of the second."""
+    hook = Hook()
+    with hook.up():
+        for name in ("one", "two"):
+            with run_station(tmp_path / name, bundle_file, sinks=[f"http://127.0.0.1:{hook.port}/"]) as station:
+                send_indexed(make_client(station), 0)
+                wait_until(lambda: not count_pending(station.database))
+    assert [number for number, _ in hook.taken] == [1, 1]
+    assert len({key for _, key in hook.taken}) == 2
 
 
 def test_results_outlive_the_station(tmp_path: Path, bundle_file: Path) -> None:

@@ -31,11 +31,12 @@ SENTENCES = {
     "source": "Source {subject} gives no image",
     "line": "The line {subject} is down",
     "sink": "Sink {subject} does not take results",
-    "engine": "The inspection is stalled ({subject})",
+    "engine": "The inspection gives no verdicts ({subject})",
     "disk": "The disk is nearly full: {value:.1f} GiB free",
     "qualification_ends": "The qualification of recipe {subject} ends in {value:.0f} days",
     "qualification_ended": "The qualification of recipe {subject} has ended",
     "shift_report": "The shift report cannot be written: {subject}",
+    "check": "This could not be checked: {subject}",
     "clock": "The clock jumped by {value:+.0f} s",
 }
 _QUALITY = {

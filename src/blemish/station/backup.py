@@ -13,17 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, LargeBinary, Table, insert, select, text
+from sqlalchemy import Connection, LargeBinary, Table, insert, select, text, update
 
 from blemish.errors import OptionError
 from blemish.files import atomic_path
 from blemish.station.audit_chain import verify_chain
+from blemish.station.data_folder import adopt_folder, check_folder
 from blemish.station.database import open_database
-from blemish.station.models import Base, SessionRow, UtcDateTime, now
+from blemish.station.models import Base, InspectionRow, LeaseRow, RecordRow, SessionRow, UtcDateTime, now
 from blemish.station.settings import Settings
 
 FORMAT = 1
 _ABOUT = "backup.json"
+_OWN = (
+    RecordRow.__tablename__,
+    LeaseRow.__tablename__,
+    SessionRow.__tablename__,
+)  # of one record alone, and in no backup
 _ROWS = 500  # read and written at a time
 
 
@@ -35,6 +41,7 @@ def write_backup(settings: Settings, file: Path, images: bool = True) -> dict[st
     database = open_database(settings.url)
     counts: dict[str, int] = {}
     try:
+        check_folder(database, settings)
         with (
             database.engine.connect() as connection,
             atomic_path(file) as partial,
@@ -72,7 +79,7 @@ def _verified(connection: Connection) -> tuple[int, str]:
 
 def _tables() -> list[Table]:
     """In an order in which rows may be inserted."""
-    return [table for table in Base.metadata.sorted_tables if table.name != SessionRow.__tablename__]
+    return [table for table in Base.metadata.sorted_tables if table.name not in _OWN]
 
 
 def _write_table(connection: Connection, table: Table, archive: zipfile.ZipFile) -> int:
@@ -115,8 +122,11 @@ def restore_backup(settings: Settings, file: Path) -> dict[str, int]:
                 raise OptionError(f"the record is not empty: it has {used}; restore into a new --data or --db")
             for table in _tables():
                 _read_table(connection, table, archive)
+            unnamed = update(InspectionRow).where(InspectionRow.record.is_(None))  # of an older backup
+            connection.execute(unnamed.values(record=database.record))
             if _verified(connection) != (about["audit_rows"], about["audit_sha256"]):
                 raise OptionError(f"the audit log in {file} is not the one that was written; nothing was restored")
+            adopt_folder(session, database.record, settings)
             _extract_files(archive, settings)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise OptionError(f"{file} is no sound backup: {error}") from error

@@ -12,12 +12,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from blemish.errors import BlemishError, OptionError
+from blemish.station.models import RecordRow
 
 ACCESS, RECIPES = "access", "recipes"  # what changes are counted of: tokens, users and sessions; the active recipe
 TIME_LIMIT_S = 30.0
@@ -32,10 +33,11 @@ class DatabaseBusyError(BlemishError):
 
 
 class Database:
-    """An engine and, for SQLite, the lock of its writers."""
+    """An engine, the id of its record and, for SQLite, the lock of its writers."""
 
-    def __init__(self, engine: Engine, wait_s: float) -> None:
+    def __init__(self, engine: Engine, record: str, wait_s: float) -> None:
         self.engine = engine
+        self.record = record
         self.changes: Counter[str] = Counter()  # by this process, so that what is kept in memory is read again
         self._wait_s = wait_s
         self.is_sqlite = engine.dialect.name == "sqlite"
@@ -110,10 +112,12 @@ def open_database(url: str, time_limit_s: float = TIME_LIMIT_S) -> Database:
                 parsed, pool_pre_ping=True, pool_size=POOL_SIZE, pool_timeout=wait_s, connect_args=arguments
             )
         migrate(engine)
+        with Session(engine) as session:
+            record = session.scalars(select(RecordRow.id)).one()
     except (ArgumentError, SQLAlchemyError, OSError, ModuleNotFoundError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise OptionError(f"the database {_without_password(url)} cannot be used: {reason}") from error
-    return Database(engine, wait_s)
+        raise OptionError(f"the database {shown_url(url)} cannot be used: {reason}") from error
+    return Database(engine, record, wait_s)
 
 
 def migrate(engine: Engine) -> None:
@@ -150,7 +154,8 @@ def _on_sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def _without_password(url: str) -> str:
+def shown_url(url: str) -> str:
+    """Without its password."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:

@@ -164,6 +164,11 @@ def store_image(path: Path, images: Path) -> str:
     return relative.as_posix()
 
 
+def has_image(row: InspectionRow, images: Path) -> bool:
+    """Whether there is a stored image, whatever is in it; other stations on one record store theirs elsewhere."""
+    return row.image_path is not None and (images / row.image_path).is_file()
+
+
 def stored_image(row: InspectionRow, images: Path) -> Path:
     """The image of a recorded inspection, unaltered; raises ImageNotStoredError where it is gone or changed."""
     if row.image_path is None:
@@ -215,14 +220,20 @@ def delete_expired(session: Session, settings: Settings) -> int:
     return len(rows)
 
 
-def delete_orphans(session: Session, settings: Settings, min_age_s: float = 86400) -> int:
-    """Delete stored files without a record: of parts that were never answered, because the station was killed."""
-    deleted = 0
+def set_orphans_aside(session: Session, settings: Settings, min_age_s: float = 86400) -> int:
+    """Move stored files that the record does not know to the folder of orphans, and return how many.
+
+    They are of parts that were never answered, because the station was killed; or else the record is the wrong one, and
+    then nothing else may be lost.
+    """
+    moved = 0
     for folder in settings.images.glob("*/"):
         paths = select(InspectionRow.image_path).where(InspectionRow.image_path.startswith(folder.name))
         known = set(session.scalars(paths))
         for path in folder.iterdir():
             if f"{folder.name}/{path.name}" not in known and time.time() - path.stat().st_mtime > min_age_s:
-                path.unlink(missing_ok=True)
-                deleted += 1
-    return deleted
+                target = settings.orphans / folder.name / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(path, target)
+                moved += 1
+    return moved

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from blemish.station.cameras.camera import CameraCounts
+from blemish.station.failures import CAUSES, Cause
 from blemish.station.models import KNOWN_ORIGIN
 from blemish.station.schemas import InspectionOut
 
@@ -28,6 +29,11 @@ class Metrics:
         )
         self.refused = Counter("blemish_refused", "Parts refused because the queue was full", registry=self.registry)
         self.unreadable = Counter("blemish_unreadable", "Images that could not be read", registry=self.registry)
+        self.unanswered = Counter(
+            "blemish_unanswered", "Parts that arrived and got no verdict", ["cause"], registry=self.registry
+        )
+        for cause in CAUSES:
+            self.unanswered.labels(cause)
         self.queue = Gauge("blemish_queue_depth", "Parts received and not yet answered", registry=self.registry)
         self.outbox = Gauge("blemish_outbox_pending", "Results not delivered yet", ["sink"], registry=self.registry)
         self.dead = Gauge("blemish_dead_letters", "Results that a sink refused", ["sink"], registry=self.registry)
@@ -43,6 +49,9 @@ class Metrics:
             return
         self.inspections.labels(answer.recipe.name, answer.verdict).inc()
         self.latency.observe(seconds)
+
+    def count_failure(self, cause: Cause) -> None:
+        self.unanswered.labels(cause).inc()
 
     def text(
         self, depth: int, pending: dict[str, int], dead: dict[str, int], cameras: Mapping[str, CameraCounts]

@@ -67,6 +67,24 @@ class Created:
     created_by: Mapped[str] = mapped_column(String(100))
 
 
+class RecordRow(Base):
+    """The random id of this record, its only row: ids of inspections begin at 1 in every record."""
+
+    __tablename__ = "record"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class LeaseRow(Base):
+    """Which data folder uses the name of a station; see station_lease.py."""
+
+    __tablename__ = "station_leases"
+
+    station: Mapped[str] = mapped_column(String(64), primary_key=True)
+    folder: Mapped[str] = mapped_column(String(32))
+    seen_at: Mapped[datetime | None]  # by the clock of the database; None: it was given up
+
+
 class BundleRow(Created, Base):
     __tablename__ = "bundles"
 
@@ -105,6 +123,7 @@ class InspectionRow(Base):
     request_sha256: Mapped[str | None] = mapped_column(String(64))  # of all that was sent with the key
     part_id: Mapped[str | None] = mapped_column(String(200), index=True)
     lot: Mapped[str | None] = mapped_column(String(200), index=True)
+    record: Mapped[str | None] = mapped_column(String(32))  # where it was made; a backup takes it to another one
     station: Mapped[str] = mapped_column(String(64))
     origin: Mapped[str] = mapped_column(String(200))  # "api", "folder", "camera", "dataset"
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)

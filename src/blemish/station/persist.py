@@ -57,7 +57,9 @@ class Recorder:
         with self._database.writing() as session:
             stand = [ticket.stands() for ticket, _ in new]  # again, for the wait for the database may be long
             kept = [entry for (_, entry), stands in zip(new, stand, strict=True) if stands]
-            made = repository.store_inspections(session, kept, station=self._settings.station, sinks=self._sinks)
+            made = repository.store_inspections(
+                session, kept, record=self._database.record, station=self._settings.station, sinks=self._sinks
+            )
             stored = iter(made)
             return [
                 stored_out(next(stored), ref) if stands else WithdrawnError()

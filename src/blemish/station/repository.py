@@ -62,6 +62,17 @@ class IncomingPart:
     key: str | None = None  # at most one inspection is recorded for a key
     request_sha256: str | None = None  # of all that was sent with the key
 
+    @classmethod
+    def of_row(cls, row: InspectionRow) -> "IncomingPart":
+        """What was sent of a recorded part."""
+        return cls(**{name: getattr(row, name) for name in cls.__slots__})
+
+    def is_same_request(self, other: "IncomingPart") -> bool:
+        """Whether the same was sent twice; of older records only the image is known."""
+        if self.request_sha256 is None or other.request_sha256 is None:
+            return self.image_sha256 == other.image_sha256
+        return self.request_sha256 == other.request_sha256
+
 
 class InspectionFilter(BaseModel):
     """Conditions of a search; all that are given must hold."""
@@ -103,7 +114,7 @@ class StoredInspection:
 
 
 def store_inspections(
-    session: Session, new: Sequence[NewInspection], *, station: str, sinks: Sequence[str] = ()
+    session: Session, new: Sequence[NewInspection], *, record: str, station: str, sinks: Sequence[str] = ()
 ) -> list[StoredInspection]:
     """Add inspections and, unless they are known parts, entries in the outbox for each sink.
 
@@ -112,7 +123,7 @@ def store_inspections(
     """
     if not new:
         return []
-    prepared = [_prepare(entry, station) for entry in new]
+    prepared = [_prepare(entry, record, station) for entry in new]
     connection = session.connection()
     ids = connection.execute(_INSERT, [columns for columns, _, _ in prepared]).scalars().all()
     regions = [row | {"inspection_id": key} for key, (_, _, rows) in zip(ids, prepared, strict=True) for row in rows]
@@ -130,7 +141,9 @@ def store_inspections(
 _INSERT = insert(InspectionRow).returning(InspectionRow.id, sort_by_parameter_order=True)
 
 
-def _prepare(new: NewInspection, station: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+def _prepare(
+    new: NewInspection, record: str, station: str
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """The columns of an inspection, its regions in the published schema, and the columns of these."""
     part, result = new.part, new.result
     error = str(result) if isinstance(result, BlemishError) else None
@@ -144,6 +157,7 @@ def _prepare(new: NewInspection, station: str) -> tuple[dict[str, Any], list[dic
         **{name: getattr(part, name) for name in IncomingPart.__slots__},
         **{name: values[name] for name in ("verdict", "label", "score", "class_scores", "reasons", "timings_ms")},
         "created_at": now(),
+        "record": record,
         "station": station,
         "image_path": new.image_path,
         "image_quality": new.image_quality,

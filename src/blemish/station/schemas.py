@@ -104,6 +104,7 @@ class InspectionOut(InspectionRecord):
     """A recorded inspection: the published schema of an inspection, with the data of its record."""
 
     id: int
+    record: str | None = Field(None, description="random id of the record; other records have the same `id` again")
     part_id: str | None
     lot: str | None
     station: str
@@ -114,6 +115,11 @@ class InspectionOut(InspectionRecord):
     image_stored: bool
     error: str | None = Field(description="why there is no valid result")
     reviews: list[ReviewOut]
+
+    @property
+    def identity(self) -> str:
+        """Unique among all records, for those who keep results longer than a record."""
+        return f"{self.record or self.station}-{self.id}"
 
 
 class InspectionQuery(InspectionFilter):
@@ -144,7 +150,7 @@ class LastPartOut(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    kind: str = Field(description="database, engine or source")
+    kind: str = Field(description="database, station, engine or source")
     name: str
 
 
@@ -334,7 +340,7 @@ class AuditOut(ResponseModel):
 
 
 def inspection_out(row: InspectionRow) -> InspectionOut:
-    same = ("id", "part_id", "lot", "station", "origin", "created_at", "image_sha256", "error")
+    same = ("id", "record", "part_id", "lot", "station", "origin", "created_at", "image_sha256", "error")
     return InspectionOut(
         **inspection_values(row),
         **{name: getattr(row, name) for name in same},

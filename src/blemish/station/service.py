@@ -10,17 +10,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
-from blemish.errors import BlemishError, DataError, ImageError
+from blemish.errors import DataError, ImageError
 from blemish.imaging.read import read_image
-from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection
 from blemish.station.database import Database
+from blemish.station.failures import Cause, Failures, failure_cause
+from blemish.station.image_batch import inspect_files
 from blemish.station.image_quality import ReferenceImages
-from blemish.station.image_store import check_disk, check_pixels, hide_path, pixel_limit, receive_file
-from blemish.station.models import KNOWN_ORIGIN, InspectionRow, RecipeRow
+from blemish.station.image_store import check_disk, check_pixels, pixel_limit, receive_file
+from blemish.station.models import KNOWN_ORIGIN, RecipeRow
 from blemish.station.persist import Recorder, TicketAnswer, not_recorded
 from blemish.station.recipe_views import PartInspector, ViewsInspector
 from blemish.station.recipes import Inspectors, KnownRecipes
@@ -28,7 +28,7 @@ from blemish.station.repository import IncomingPart, find_by_keys
 from blemish.station.schemas import InspectionOut, inspection_out
 from blemish.station.settings import Settings
 from blemish.station.source_states import SourceStates
-from blemish.station.tickets import NotAnsweredError, QueueFullError, Ticket, TicketResult
+from blemish.station.tickets import EngineFailedError, QueueFullError, Ticket, TicketResult, WithdrawnError
 
 log = logging.getLogger("blemish.station")
 QUALITY_S = 1.0  # between two images whose quality is measured: drift is slow, and the line is not
@@ -44,7 +44,11 @@ class InspectionService:
     """The threads of a station. `reserve` a slot of the queue, then `submit` a part in it, or `release` it."""
 
     def __init__(
-        self, settings: Settings, database: Database, on_answer: Callable[[InspectionOut, float], None]
+        self,
+        settings: Settings,
+        database: Database,
+        on_answer: Callable[[InspectionOut, float], None],
+        on_failure: Callable[[Cause], None],
     ) -> None:
         self.settings = settings
         self.database = database
@@ -55,6 +59,7 @@ class InspectionService:
         self._references = ReferenceImages(settings.references)
         self._measured = -QUALITY_S
         self._on_answer = on_answer
+        self.failures = Failures(on_failure)
         self._lock = threading.Lock()
         self._held: Counter[str] = Counter()  # slots by sender: whole parts that are waiting or in work
         self._seen: dict[str, float] = {}  # sender -> when it last sent a part
@@ -203,11 +208,11 @@ class InspectionService:
         key = ticket.part.key
         with self._lock:
             first = None if key is None else self._by_key.setdefault(key, ticket)
-            if first is not None and first is not ticket and _same_request(first.part, ticket.part):
+            if first is not None and first is not ticket and first.part.is_same_request(ticket.part):
                 first.waiting += 1
         if first is not None and first is not ticket:
             self._discard(ticket)
-            if not _same_request(first.part, ticket.part):
+            if not first.part.is_same_request(ticket.part):
                 raise DataError(OTHER_PART)
             return first.answer
         with self._lock:
@@ -225,7 +230,7 @@ class InspectionService:
             if ticket.waiting or ticket.started:
                 return
             ticket.started = True  # nobody else may take it
-        self._end(ticket, NotAnsweredError("the sender is gone"))
+        self._end(ticket, WithdrawnError("the sender is gone"))
 
     def _end(self, ticket: Ticket, answer: InspectionOut | BaseException) -> None:
         """Free a ticket's slot and key, delete its file, and answer all that wait for it."""
@@ -236,6 +241,7 @@ class InspectionService:
                 del self._by_key[ticket.part.key]
         ticket.file.unlink(missing_ok=True)
         if isinstance(answer, BaseException):
+            self.failures.count(answer)
             ticket.answer.set_exception(answer)
         else:
             ticket.answer.set_result(answer)
@@ -275,8 +281,12 @@ class InspectionService:
             return batch
         try:
             with self.database.reading() as session:
-                answers = {key: (_sent(row), inspection_out(row)) for key, row in find_by_keys(session, keys).items()}
+                answers = {
+                    key: (IncomingPart.of_row(row), inspection_out(row))
+                    for key, row in find_by_keys(session, keys).items()
+                }
         except Exception as error:  # whether they are recorded is unknown, so they cannot be inspected
+            self.failures.fails("database", type(error).__name__)
             for ticket in batch:
                 self._end(ticket, error)
             return []
@@ -286,7 +296,7 @@ class InspectionService:
             if part is None or answer is None:
                 new.append(ticket)
             else:
-                self._end(ticket, answer if _same_request(part, ticket.part) else DataError(OTHER_PART))
+                self._end(ticket, answer if part.is_same_request(ticket.part) else DataError(OTHER_PART))
         return new
 
     def _next_batch(self) -> list[Ticket] | None:
@@ -318,7 +328,9 @@ class InspectionService:
         files = [ticket.file for ticket in tickets]
         try:
             inspector = self._inspector(recipe_id)
-            results = list(zip(tickets, _inspect_files(inspector, files, self._max_pixels(recipe_id)), strict=True))
+            results = list(zip(tickets, inspect_files(inspector, files, self._max_pixels(recipe_id)), strict=True))
+            if any(isinstance(result, Inspection) for _, result in results):
+                self.failures.works("engine")
             self._measure_quality(results)
             return results
         except Exception as error:  # of any kind: these parts have no valid result, and the others go on
@@ -326,7 +338,8 @@ class InspectionService:
                 return [result for ticket in tickets for result in self._inspect(recipe_id, [ticket])]
             log.exception("a part could not be inspected")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            return [(tickets[0], NotAnsweredError(reason))]
+            self.failures.fails("engine", reason)
+            return [(tickets[0], EngineFailedError(reason))]
 
     def _inspector(self, recipe_id: int) -> PartInspector:
         opened = self.inspectors.opened(recipe_id)
@@ -376,35 +389,10 @@ class InspectionService:
         return more
 
     def _answer(self, ticket: Ticket, answer: TicketAnswer) -> None:
+        if not isinstance(answer, Exception):
+            self.failures.works("database")
+        elif failure_cause(answer) == "database":
+            self.failures.fails("database", str(answer))
         self._end(ticket, answer)
         if not isinstance(answer, Exception):
             self._on_answer(answer, time.monotonic() - ticket.submitted)
-
-
-def _sent(row: InspectionRow) -> IncomingPart:
-    """What was sent with the key of a recorded part."""
-    return IncomingPart(**{name: getattr(row, name) for name in IncomingPart.__slots__})
-
-
-def _same_request(first: IncomingPart, second: IncomingPart) -> bool:
-    """Whether the same was sent twice; of older records only the image is known."""
-    if first.request_sha256 is None or second.request_sha256 is None:
-        return first.image_sha256 == second.image_sha256
-    return first.request_sha256 == second.request_sha256
-
-
-def _inspect_files(inspector: PartInspector, files: list[Path], max_pixels: int) -> list[Inspection | BlemishError]:
-    """An inspection of each file, or the ImageError of one that is no image, or too large."""
-    results: dict[Path, Inspection | BlemishError] = {}
-    for file in files:
-        try:
-            check_pixels(file, max_pixels)
-        except ImageError as error:
-            results[file] = error
-    sound = [file for file in files if file not in results]
-    for file, result in zip(sound, inspector.inspect_batch(sound), strict=True):
-        if isinstance(result, FailedInspection):
-            results[file] = ImageError(hide_path(result.message, file))
-        else:
-            results[file] = result
-    return [results[file] for file in files]

@@ -103,6 +103,11 @@ class Settings(BaseModel):
         return self.data / "images"
 
     @property
+    def orphans(self) -> Path:
+        """Stored images that the record does not know, by date."""
+        return self.data / "orphans"
+
+    @property
     def references(self) -> Path:
         """Reference images for image quality."""
         return self.data / "references"

@@ -290,7 +290,7 @@ def _webhook(url: str) -> Iterator[Deliver]:
     with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client:
 
         def deliver(result: InspectionOut) -> None:
-            headers = {"Content-Type": "application/json", "Idempotency-Key": f"{result.station}-{result.id}"}
+            headers = {"Content-Type": "application/json", "Idempotency-Key": result.identity}
             body = result.model_dump_json().encode()
             if key is not None:
                 headers |= signed_headers(key, int(time.time()), body)

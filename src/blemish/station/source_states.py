@@ -15,7 +15,7 @@ State = Literal["ok", "warning", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class ComponentState:
-    kind: str  # "source", "line", "sink", "engine", "certificate", "database" or "disk"
+    kind: str  # "source", "line", "sink", "engine", "certificate", "station", "database" or "disk"
     name: str
     state: State
     detail: Message

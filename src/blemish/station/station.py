@@ -18,9 +18,11 @@ from blemish.inspection.engine_certificate import certificates_file
 from blemish.station.auth import AccessList, has_access_control, load_secret
 from blemish.station.cameras.connect import is_device
 from blemish.station.cameras.watch import watch_device
+from blemish.station.data_folder import bind_folder
 from blemish.station.database import Database, open_database
+from blemish.station.failures import Cause
 from blemish.station.golden_set import GoldenLossError, activate_checked
-from blemish.station.image_store import delete_expired, delete_orphans, receive_file
+from blemish.station.image_store import delete_expired, receive_file, set_orphans_aside
 from blemish.station.jobs import JobRunner
 from blemish.station.labelling.project import LabelProjects
 from blemish.station.labelling.prompt_segmenter import PromptSegmenter
@@ -41,6 +43,7 @@ from blemish.station.sign_in import SignIns
 from blemish.station.signing import read_signature
 from blemish.station.sinks import deliver_results, prune_outbox
 from blemish.station.sources import watch_camera, watch_folder
+from blemish.station.station_lease import StationLease
 from blemish.station.status import StationStatus
 
 log = logging.getLogger("blemish.station")
@@ -78,6 +81,9 @@ def open_station(settings: Settings) -> Iterator[Station]:
         shutil.rmtree(settings.incoming, ignore_errors=True)  # files of parts that were never answered
         database = open_database(settings.url, settings.time_limit_s)
         stack.callback(database.engine.dispose)
+        lease = StationLease(database, settings.station, bind_folder(database, settings))
+        lease.take()
+        stack.callback(lease.give_up)
         access = AccessList(database)
         metrics, sign_ins = Metrics(), SignIns(database, access)
 
@@ -85,10 +91,14 @@ def open_station(settings: Settings) -> Iterator[Station]:
             metrics.count_answer(answer, seconds)
             status.count_answer(answer)
 
-        service = InspectionService(settings, database, on_answer)
-        status = StationStatus(settings, database, service)
+        def on_failure(cause: Cause) -> None:
+            metrics.count_failure(cause)
+            status.count_failure(cause)
+
+        service = InspectionService(settings, database, on_answer, on_failure)
+        status = StationStatus(settings, database, service, lease)
         reporter = ShiftReporter(settings, database)
-        status.others.append(reporter.conditions)
+        status.others["shift reports"] = reporter.conditions
         service.start()
         stack.callback(service.stop)
         cameras = None
@@ -104,6 +114,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
         work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
             (_clean_up, (settings, database, stop)),
             (status.watch, (stop,)),
+            (lease.watch, (stop,)),
             (access.watch, (stop,)),
             *([] if settings.shift_reports is None else [(reporter.watch, (stop,))]),
             *((deliver_results, (sink, settings.station, database, stop)) for sink in settings.sinks),
@@ -184,7 +195,9 @@ def _clean_up(settings: Settings, database: Database, stop: threading.Event) -> 
         try:
             if not orphans:
                 with database.reading() as session:
-                    delete_orphans(session, settings)
+                    number = set_orphans_aside(session, settings)
+                if number:
+                    log.warning("%d stored pictures of no recorded part were moved to %s", number, settings.orphans)
                 orphans = True
             removed = 1
             while removed and not stop.is_set():

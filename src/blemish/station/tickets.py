@@ -20,11 +20,15 @@ class NotAnsweredError(BlemishError):
     """There is no valid result for a part, for another reason than its image. Never a pass."""
 
 
-class WithdrawnError(NotAnsweredError):
-    """The sender took a part back before it was recorded."""
+class EngineFailedError(NotAnsweredError):
+    """A step of the inspection failed, such as the network."""
 
-    def __init__(self) -> None:
-        super().__init__("the request was taken back; its part has no verdict and no record")
+
+class WithdrawnError(NotAnsweredError):
+    """The sender took a part back before it was recorded, or nobody waits for the answer any more."""
+
+    def __init__(self, reason: str = "the request was taken back; its part has no verdict and no record") -> None:
+        super().__init__(reason)
 
 
 def new_future() -> "Future[InspectionOut]":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from browser import NARROW, WIDE, Browser
+from selenium.webdriver.common.keys import Keys
 from station_helpers import HTTP, Server, picture
 
 AGES_S = 3.0
@@ -113,6 +114,24 @@ def test_a_lost_source_takes_the_place_of_the_verdict(browser: Browser, line: Se
     send(line, picture(seed=4))
     browser.until(lambda: verdict(browser)[0] == "PASS")
     HTTP.post(f"{line.url}/v1/alarms/1/acknowledge")
+
+
+def test_a_part_whose_picture_is_missing_is_reviewed_without_it(browser: Browser, serve: Callable[..., Server]) -> None:
+    server = serve("s")
+    for seed in range(2):
+        send(server, picture(defect=True, seed=seed))
+    for path in (server.folder / "images").rglob("*.png"):
+        path.unlink()
+    browser.open(server.url + "/review")
+    for part in (1, 2):
+        browser.one(".panel", f"part {part}")
+        browser.one(".no-picture", "image not stored")
+        assert browser.all(".mask-editor") == []
+        browser.press("b", "h", "z", "g", Keys.ENTER)  # tools that are not there do nothing
+        reviewed = f"{server.url}/v1/inspections/{part}"
+        browser.until(lambda reviewed=reviewed: HTTP.get(reviewed).json()["reviews"])
+    browser.one(".empty", "No parts to review")
+    browser.check(server.url)
 
 
 def test_a_browser_whose_token_is_revoked_goes_to_the_sign_in(browser: Browser, serve: Callable[..., Server]) -> None:

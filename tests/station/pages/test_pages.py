@@ -568,7 +568,16 @@ def test_every_text_of_the_pages_is_translated() -> None:
     used |= {meaning for _, meaning in label_editor.KEYS} | {name for _, name in label_editor.TOOLS.values()}
     used |= {*map(str, LabelEvidence), "Why are rules or areas changed?", "Why are the thresholds changed?"}
     used |= {"threshold of {name}", "zone {name}", "rule: {text}", "created", *recipe_difference.NAMES.values()}
-    used |= {"reachable", "stalled", "no answer", "no image", "works", "{number} waiting", "{free:.1f} GiB free"}
+    used |= {
+        "reachable",
+        "stalled",
+        "no verdicts: {reason}",
+        "no answer",
+        "no image",
+        "works",
+        "{number} waiting",
+        "{free:.1f} GiB free",
+    }
     used |= {"{number} waiting, {dead} refused", "API reference"}
     used |= {"pass", "review", "reject", "api", "folder", "camera", "dataset", "all defects", "all images"}
     assert set(result.SENTENCES) == set(ReasonKind)

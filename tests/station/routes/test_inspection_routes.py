@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from graphs import anomaly_bundle
 from httpx import Response
 from PIL import Image
-from station_helpers import picture, send, use, wait_until
+from station_helpers import make_client, picture, run_station, send, use, wait_until
 
 from blemish.inspection.manifest import Decision
 from blemish.station import rendering
@@ -154,7 +154,7 @@ def test_wrong_forms_are_refused(client: TestClient, fields: dict[str, str]) -> 
     assert client.get("/v1/inspections").json()["total"] == 0
 
 
-def test_pictures_are_kept_by_browsers_and_rendered_once(
+def test_pictures_are_revalidated_by_browsers_and_rendered_once(
     station: Station, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = send(client, picture(defect=True)).json()["id"]
@@ -166,7 +166,7 @@ def test_pictures_are_kept_by_browsers_and_rendered_once(
         answers = list(pool.map(lambda _: client.get(f"{address}/overlay?side=32"), range(16)))
     assert len({answer.content for answer in answers}) == 1
     assert len(rendered) == 1
-    assert "immutable" in answers[0].headers["Cache-Control"]
+    assert answers[0].headers["Cache-Control"] == "private, no-cache"
     known = {"If-None-Match": answers[0].headers["ETag"]}
     assert client.get(f"{address}/overlay?side=32", headers=known).status_code == 304
     assert client.get(f"{address}/overlay?side=48", headers=known).status_code == 200
@@ -174,6 +174,17 @@ def test_pictures_are_kept_by_browsers_and_rendered_once(
     assert client.get(f"{address}/mask", headers={"If-None-Match": tag}).status_code == 304
     client.post(f"{address}/reviews", json={"label": "scratch"})
     assert client.get(f"{address}/mask", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_browser_does_not_show_the_picture_of_another_record(bundle_file: Path, tmp_path: Path) -> None:
+    """Of the same image, path and id, but rejected in one record and passed in the other."""
+    blind, tags = anomaly_bundle(tmp_path / "blind.blemish", decision=Decision(reject=5.0)), []
+    for name, bundle in (("one", bundle_file), ("two", blind)):
+        with run_station(tmp_path / name, bundle) as station:
+            client = make_client(station)
+            address = f"/v1/inspections/{send(client, picture(defect=True)).json()['id']}/overlay"
+            assert client.get(address, headers={"If-None-Match": ", ".join(tags)}).status_code == 200
+            tags.append(client.get(address).headers["ETag"])
 
 
 def test_two_threads_render_all_pictures(station: Station, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

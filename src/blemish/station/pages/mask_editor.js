@@ -91,6 +91,7 @@ export default {
       if (this.past.length > kept) { this.past.shift(); this.forgotten = true; }
     },
     down(event) {
+      if (!this.$refs.image.naturalWidth) return;  // nothing is painted on a picture that did not arrive
       this.$refs.top.setPointerCapture(event.pointerId);
       const point = this.at(event);
       if (this.tool === "move" || event.button > 0) {

@@ -19,6 +19,7 @@ from blemish.errors import DataError
 from blemish.station import review_queue
 from blemish.station.auth import LOCAL_USER, User
 from blemish.station.golden_set import add_golden
+from blemish.station.image_store import has_image
 from blemish.station.models import InspectionRow, ReviewRow
 from blemish.station.pages.inspection_card import load_inspection
 from blemish.station.pages.mask_editor import MaskEditor, Tool
@@ -83,6 +84,7 @@ class ReviewPage:
         )  # whether a class was chosen for the shown part, and since when it is shown
         self.label = GOOD
         self.labels: tuple[str, ...] = ()
+        self.stored = False  # whether the image of the shown part is
         self.note = ""
         self.editor: MaskEditor | None = None
         self.golden: ui.checkbox | None = None
@@ -184,6 +186,7 @@ class ReviewPage:
             other = t("{name} is reviewing this part at the moment.", name=self.claimed_by)
             alarm(t("This part is open in another window.") if own else other)
         self.labels = await self.page.read(list_labels, row)
+        self.stored = await asyncio.to_thread(has_image, row, self.page.station.settings.images)
         with two_columns() as (left, right):
             with left, panel():
                 self._picture(row)
@@ -195,7 +198,7 @@ class ReviewPage:
 
     def _picture(self, row: InspectionRow) -> None:
         t = self.page.t
-        if row.image_path is None:
+        if not self.stored:  # nothing may be painted on a picture that nobody sees
             inspection_image(self.page, row.id, stored=False)
             return
         with div("bar"):
@@ -233,7 +236,7 @@ class ReviewPage:
             note = ui.input(t("Note")).props("dense outlined data-name=note").bind_value(self, "note")
             note.on("keydown.enter.stop", self.save)
             self.golden = ui.checkbox(t("add to the golden set")).props("dense data-name=golden")
-            self.golden.set_enabled(self.page.may("engineer") and row.image_path is not None)
+            self.golden.set_enabled(self.page.may("engineer") and self.stored)
             with div("bar"):
                 ui.button(t("Save and continue"), icon="check", on_click=self.save).props("no-caps data-name=save")
                 ui.button(t("Skip"), on_click=self.skip).props("no-caps flat data-name=skip")

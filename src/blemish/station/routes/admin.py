@@ -31,7 +31,8 @@ async def healthz() -> dict[str, str]:
 
 @probes.get("/readyz", responses={503: {"model": ErrorOut}})
 def readyz(station: StationDep) -> Response:
-    """Whether a part would be answered: the database, the active recipe, the threads of the service and the line."""
+    """Whether a part would be answered: the database, the active recipe, the threads of the service, the line, and
+    whether the last part got a verdict."""
     problem = None
     try:
         check_disk(station.settings.data)
@@ -46,6 +47,8 @@ def readyz(station: StationDep) -> Response:
         problem = str(error) if isinstance(error, DiskFullError) else type(error).__name__
     if station.service.stalled():
         problem = "the service is stalled"
+    elif station.service.failures.present("engine") is not None:
+        problem = "the engine gives no verdicts"
     for line in station.service.sources.states("line"):
         problem = f"the line is down: {line.detail}" if line.state == "lost" else problem
     return JSONResponse({"detail": problem}, 503) if problem else JSONResponse({"status": "ready"})

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -43,7 +43,6 @@ from blemish.station.station import Station
 from blemish.translation import ENGLISH
 
 router = APIRouter(tags=["inspections"])
-_YEAR_S = 365 * 24 * 3600
 Side = Annotated[int | None, Query(ge=16, le=8192, description="maximum of the longer side, in px")]
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".tif": "image/tiff", ".bmp": "image/bmp"}
 _FIELDS = {"path": 4096, "part_id": 200, "lot": 200, "recipe": 200}  # maximum lengths
@@ -258,9 +257,8 @@ async def overlay(
 @router.get("/inspections/{inspection_id}/mask", **_PNG)
 async def mask(request: Request, user: Operator, row: Loaded, station: StationDep, side: Side = None) -> Response:
     """Defect pixels, white: the mask of the latest review that has one, or else the inspected regions."""
-    return await _picture(
-        request, station, row, lambda: RenderedPicture(rendering.render_mask(row, side)), immutable=False
-    )
+    reviews = [review.id for review in row.reviews]
+    return await _picture(request, station, row, lambda: RenderedPicture(rendering.render_mask(row, side)), reviews)
 
 
 @router.get("/inspections/{inspection_id}/heatmap", **_PNG)
@@ -290,15 +288,17 @@ async def _picture(
     station: Station,
     row: InspectionRow,
     render: Callable[[], RenderedPicture],
+    reviews: Sequence[int] = (),
     media: str = "image/png",
-    immutable: bool = True,
 ) -> Response:
-    """A picture with an ETag; a recorded inspection never changes, but a review may add a mask to it."""
+    """A picture with an ETag, which browsers ask for again: another record has other parts under the same address.
+
+    A recorded inspection never changes, but `reviews` may add a mask to its picture.
+    """
     query = sorted(request.query_params.multi_items())
-    name = [blemish.__version__, request.url.path, query, row.image_sha256, [review.id for review in row.reviews]]
-    tag = hashlib.sha256(json.dumps(name if not immutable else name[:-1]).encode()).hexdigest()[:32]
-    cache = f"private, max-age={_YEAR_S}, immutable" if immutable else "private, no-cache"
-    headers = {"ETag": f'"{tag}"', "Cache-Control": cache}
+    part = [row.record, row.id, row.image_sha256, list(reviews)]
+    tag = hashlib.sha256(json.dumps([blemish.__version__, request.url.path, query, part]).encode()).hexdigest()[:32]
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
     if f'"{tag}"' in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     picture = await station.pictures.get(tag, render)

@@ -13,7 +13,7 @@ from blemish.station.schemas import AlarmOut, LastPartOut, ProblemOut, StatusOut
 
 router = APIRouter(tags=["status"])
 _ANSWER_S = 1.5  # pages turn grey soon afterwards
-_SERIOUS = ("database", "engine", "line", "source")  # without these no verdict is the present one
+_SERIOUS = ("database", "station", "engine", "line", "source")  # without these no verdict is the present one
 _pool = ThreadPoolExecutor(2, "blemish-status")  # of its own: a busy line takes no thread from the heartbeat
 
 
