@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from blemish.errors import BundleError, DataError
+from blemish.errors import BlemishError, BundleError, DataError
 from blemish.files import file_sha256
 from blemish.imaging.roi import Roi
 from blemish.inspection.bundle import SUFFIX, open_bundle, set_decision
@@ -38,6 +38,10 @@ from blemish.station.settings import Settings
 from blemish.station.signing import check_signature
 
 REFRESH_S = 1.0  # of the active recipe, which another station may have changed
+
+
+class StaleRecipeError(BlemishError):
+    """A change was based on a version of a recipe that has been replaced since."""
 
 
 def bundle_path(folder: Path, sha256: str) -> Path:
@@ -205,6 +209,27 @@ def activate(session: Session, recipe: RecipeRow, user: str, comment: str = "") 
 def active_recipe(session: Session) -> RecipeRow | None:
     recipe: RecipeRow | None = session.scalar(_latest_activated(select(RecipeRow)))
     return recipe
+
+
+def check_active(session: Session, based_on: str) -> RecipeRow:
+    """The active recipe, where it still is the one with the title `based_on`; else raises StaleRecipeError.
+
+    Who changes the active recipe has read one of its versions: the change must not reach another product, or undo what
+    a colleague has changed since.
+    """
+    active = active_recipe(session)
+    if active is None or recipe_title(active) != based_on:
+        title = "-" if active is None else recipe_title(active)
+        raise StaleRecipeError(
+            f"the change was made for {based_on[:120]}, but {title} is active now; reload, and make it again"
+        )
+    return active
+
+
+def is_current(session: Session, recipe: RecipeRow) -> bool:
+    """Whether a recipe is the active one, or the newest version of its name."""
+    newest = session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == recipe.name))
+    return recipe.version == newest or recipe is active_recipe(session)
 
 
 def resolve_recipe(session: Session, wanted: str | None) -> int:

@@ -64,10 +64,13 @@ class Station:
     cameras: LineCameras | None = None  # of the line
     claims: ReviewClaims = field(default_factory=ReviewClaims)
 
-    def activate(self, recipe_id: int, user: str, comment: str, accept_losses: bool = False) -> None:
-        """Activate a recipe that decides the golden set correctly; else raises GoldenLossError."""
+    def activate(
+        self, recipe_id: int, user: str, comment: str, accept_losses: bool = False, instead_of: str | None = None
+    ) -> None:
+        """Activate a recipe that decides the golden set correctly; else raises GoldenLossError, and StaleRecipeError
+        where another recipe than `instead_of` is active."""
         inspectors, images = self.service.inspectors, self.settings.images
-        activate_checked(self.database, inspectors, images, recipe_id, user, comment, accept_losses)
+        activate_checked(self.database, inspectors, images, recipe_id, user, comment, accept_losses, instead_of)
 
 
 @contextmanager
