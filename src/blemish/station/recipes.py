@@ -283,7 +283,7 @@ def recipe_cameras(recipe: RecipeRow) -> dict[str, CameraSettings] | None:
     return None if own is None else {name: CameraSettings.model_validate(values) for name, values in own.items()}
 
 
-def recipe_title(recipe: RecipeRow) -> str:
+def recipe_title(recipe: RecipeRow | RecipeRef) -> str:
     """The same in all languages."""
     return f"{recipe.name} v{recipe.version}"
 

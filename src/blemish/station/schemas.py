@@ -129,9 +129,10 @@ class ErrorOut(BaseModel):
     detail: str
 
 
-class LastPartOut(BaseModel):
+class LastPartOut(ResponseModel):
     id: int
     verdict: str
+    recipe: str = Field(description="name and version of the recipe that decided it, perhaps not the active one")
     age_s: float
 
 

@@ -42,6 +42,7 @@ class LastPart:
 
     id: int
     verdict: str
+    recipe: str  # name and version of the recipe that decided it
     answered: float  # monotonic clock
 
     @property
@@ -72,7 +73,7 @@ class StationStatus:
     def count_answer(self, answer: InspectionOut) -> None:
         """Called with every recorded part."""
         if answer.origin != KNOWN_ORIGIN:
-            self.last = LastPart(answer.id, answer.verdict, time.monotonic())
+            self.last = LastPart(answer.id, answer.verdict, recipe_title(answer.recipe), time.monotonic())
             if answer.verdict == Verdict.REJECT:
                 self.last_reject = answer.id
 
@@ -132,7 +133,7 @@ class StationStatus:
         newest = newest_part(session, self.settings.station)
         if newest is not None and self.last is None:
             age = max(0.0, (datetime.now(UTC) - newest.created_at).total_seconds())
-            self.last = LastPart(newest.id, newest.verdict, time.monotonic() - age)
+            self.last = LastPart(newest.id, newest.verdict, recipe_title(newest.recipe), time.monotonic() - age)
             self.last_reject = newest.id if newest.verdict == Verdict.REJECT else 0
 
     def _conditions(self, session: Session) -> list[AlarmCondition]:
@@ -149,7 +150,7 @@ class StationStatus:
                 value = shutil.disk_usage(settings.data).free / GIB if component.kind == "disk" else None
                 found.append(AlarmCondition(component.kind, component.name, value))
         found += alarms.part_conditions(session, settings)
-        found += qualification_conditions(session)
+        found += qualification_conditions(session, settings.station)
         found += [condition for conditions in self.others for condition in conditions()]
         newest = 0 if last is None else last.id
         due, known, slow = self._slow

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from nicegui import ui
 from sqlalchemy.orm import Session
 
 from blemish.imaging.quality import Quality
@@ -19,13 +20,15 @@ from blemish.station.pages.widgets import (
     POINT_COLOUR,
     VALUE_COLOUR,
     alarm,
+    div,
     hint,
     line_chart,
     no_recipe,
     panel,
     two_columns,
 )
-from blemish.station.recipes import active_recipe
+from blemish.station.populations import used_recipes
+from blemish.station.recipes import recipe_title
 from blemish.station.subgroups import local_names
 
 QUALITIES = (
@@ -48,10 +51,8 @@ class TrendData:
     quality_names: list[str]
 
 
-def load(session: Session, station: str) -> TrendData | None:
-    recipe = active_recipe(session)
-    if recipe is None:
-        return None
+def load(session: Session, station: str, recipe_id: int) -> TrendData:
+    recipe = session.get_one(RecipeRow, recipe_id)
     ids, scores = drift.good_scores(session, recipe)
     quality = image_quality.quality_history(session, recipe.id, station)
     return TrendData(
@@ -68,17 +69,28 @@ def load(session: Session, station: str) -> TrendData | None:
 
 
 async def build(page: PageSession, request: Request) -> None:
-    data = await page.read(load, page.station.settings.station)
-    if data is None:
+    station = page.station.settings.station
+    recipes = {recipe.id: recipe_title(recipe) for recipe in await page.read(used_recipes, station)}
+    if not recipes:
         no_recipe(page, "show_chart")
         return
     await control_charts.build(page)
-    _scores(page, data)
-    with two_columns() as (left, right):
-        with left:
-            _quality(page, data)
-        with right:
-            await defect_map.build(page, data.recipe, data.labels)
+    with div("bar"):
+        choice = ui.select(recipes, value=next(iter(recipes)), label=page.t("Recipe"))
+        choice.props("dense outlined options-dense data-name=trend-recipe").style("width: 260px")
+
+    @ui.refreshable
+    async def content() -> None:
+        data = await page.read(load, station, choice.value)
+        _scores(page, data)
+        with two_columns() as (left, right):
+            with left:
+                _quality(page, data)
+            with right:
+                await defect_map.build(page, data.recipe, data.labels)
+
+    await content()
+    choice.on_value_change(content.refresh)
     list_reports(page)
 
 
