@@ -38,6 +38,7 @@ from blemish.station.service import InspectionService
 from blemish.station.settings import Settings
 from blemish.station.shift_reporter import ShiftReporter
 from blemish.station.signing import read_signature
+from blemish.station.sink_keys import adopt_undelivered, sink_keys
 from blemish.station.sinks import deliver_results, prune_outbox
 from blemish.station.sources import watch_camera, watch_folder
 from blemish.station.status import StationStatus
@@ -81,6 +82,10 @@ def open_station(settings: Settings) -> Iterator[Station]:
         shutil.rmtree(settings.incoming, ignore_errors=True)  # files of parts that were never answered
         database = open_database(settings.url, settings.time_limit_s)
         stack.callback(database.engine.dispose)
+        keys = sink_keys(settings.station, settings.sinks)
+        if settings.sinks:
+            with database.writing() as session:
+                adopt_undelivered(session, settings.station, settings.sinks)
         access = AccessList(database)
         metrics, passwords = Metrics(), PasswordChecker()
 
@@ -109,7 +114,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
             (status.watch, (stop,)),
             (access.watch, (stop,)),
             *([] if settings.shift_reports is None else [(reporter.watch, (stop,))]),
-            *((deliver_results, (sink, settings.station, database, stop)) for sink in settings.sinks),
+            *((deliver_results, (sink, key, database, stop)) for sink, key in zip(settings.sinks, keys, strict=True)),
             *((seed_reviews, (service, path, stop)) for path in settings.known),
             *((watch_folder, (service, folder, stop)) for folder in settings.watch),
             *(

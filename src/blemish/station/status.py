@@ -24,7 +24,8 @@ from blemish.station.recipes import active_recipe, recipe_title
 from blemish.station.schemas import InspectionOut
 from blemish.station.service import InspectionService
 from blemish.station.settings import GIB, Settings
-from blemish.station.sinks import sink_key, without_password
+from blemish.station.sink_keys import count_unconfigured, sink_keys
+from blemish.station.sinks import without_password
 from blemish.station.source_states import ComponentState, State
 from blemish.translation import Message
 
@@ -68,6 +69,7 @@ class StationStatus:
         self._sinks: list[ComponentState] = []
         self._checked = time.monotonic()
         self._clock = _clock_offset()
+        self._unconfigured: tuple[float, list[ComponentState]] = (-SLOW_CHECK_S, [])  # till when, sinks given no longer
         self._slow: tuple[float, int, list[AlarmCondition]] = (-SLOW_CHECK_S, -1, [])
 
     def count_answer(self, answer: InspectionOut) -> None:
@@ -120,7 +122,7 @@ class StationStatus:
             self._bundle = None if recipe is None else recipe.bundle.sha256
             if self.last is None:
                 self._load_last(session)
-            self._sinks = [_sink_state(session, station, sink) for sink in self.settings.sinks]
+            self._sinks = self._sink_states(session)
             conditions = self._conditions(session)
             changes = alarms.find_changes(session, station, conditions)
         if changes:
@@ -128,6 +130,19 @@ class StationStatus:
                 alarms.update(session, station, conditions)
         with self._database.reading() as session:
             self.alarms = alarms.list_open(session, station)
+
+    def _sink_states(self, session: Session) -> list[ComponentState]:
+        station, addresses = self.settings.station, self.settings.sinks
+        if time.monotonic() > self._unconfigured[0]:  # it reads the whole outbox
+            left = count_unconfigured(session, station, addresses)
+            self._unconfigured = time.monotonic() + SLOW_CHECK_S, [
+                ComponentState("sink", name, "warning", Message(
+                    "{number} waiting; the station was started without this sink", {"number": number}
+                )) for name, number in left.items()
+            ]  # fmt: skip
+        keys = sink_keys(station, addresses)
+        states = [_sink_state(session, *named) for named in zip(keys, addresses, strict=True)]
+        return states + self._unconfigured[1]
 
     def _load_last(self, session: Session) -> None:
         newest = newest_part(session, self.settings.station)
@@ -160,9 +175,9 @@ class StationStatus:
         return found + slow
 
 
-def _sink_state(session: Session, station: str, sink: str) -> ComponentState:
+def _sink_state(session: Session, key: str, address: str) -> ComponentState:
     row = OutboxRow
-    undelivered = (row.sink == sink_key(station, sink)) & row.delivered_at.is_(None)
+    undelivered = (row.sink == key) & row.delivered_at.is_(None)
     pending = undelivered & row.dead_at.is_(None)
     number = session.scalar(select(func.count()).select_from(row).where(pending)) or 0
     query = select(InspectionRow.created_at, row.error).join(InspectionRow, InspectionRow.id == row.inspection_id)
@@ -175,7 +190,7 @@ def _sink_state(session: Session, station: str, sink: str) -> ComponentState:
     detail = Message("{number} waiting", {"number": number})
     if dead:
         detail = Message("{number} waiting, {dead} refused", {"number": number, "dead": dead})
-    return ComponentState("sink", without_password(sink), state, detail)
+    return ComponentState("sink", without_password(address), state, detail)
 
 
 def _clock_offset() -> float:
