@@ -82,7 +82,7 @@ def trend_conditions(session: Session, station: str) -> list[AlarmCondition]:
 def _recipe_conditions(session: Session, recipe: RecipeRow, station: str) -> list[AlarmCondition]:
     found = [AlarmCondition(_QUALITY[alarm.kind], recipe.name, alarm.value)
              for alarm in image_quality.find_alarms(session, recipe.id, station)]  # fmt: skip
-    scores = drift.good_scores(session, recipe)[1]
+    scores = drift.good_scores(session, recipe, station)[1]
     baseline = min(drift.BASELINE, len(scores) // 2)
     if baseline >= drift.MIN_BASELINE and compute_ewma(scores, baseline).drifted:
         found.append(AlarmCondition("drift", recipe.name))

@@ -207,8 +207,13 @@ def count_inspections(session: Session, where: InspectionFilter) -> int:
 
 def is_production() -> ColumnElement[bool]:
     """The condition for parts of the line; known parts, and those that a gauge study took, are none of its results."""
+    return (InspectionRow.origin != KNOWN_ORIGIN) & ~is_gauge_trial()
+
+
+def is_gauge_trial() -> ColumnElement[bool]:
+    """The condition for parts that a gauge study took: it has few parts, again and again."""
     taken = select(GaugeTrialRow.inspection_id).where(GaugeTrialRow.inspection_id.is_not(None))
-    return (InspectionRow.origin != KNOWN_ORIGIN) & InspectionRow.id.not_in(taken)
+    return InspectionRow.id.in_(taken)
 
 
 def find_by_key(session: Session, key: str) -> InspectionRow | None:

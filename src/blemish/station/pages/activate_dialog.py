@@ -12,7 +12,7 @@ from blemish.station.auth import User
 from blemish.station.golden_set import GoldenLossError
 from blemish.station.models import RecipeRow
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import alarm, dialog, div, part_tile
+from blemish.station.pages.widgets import alarm, dialog, div, hint, part_tile
 from blemish.station.recipes import active_recipe
 from blemish.station.schemas import GoldenLoss
 from blemish.station.thresholds import DecisionEffect
@@ -55,6 +55,8 @@ def ask_reason(
     """A window that asks for a reason, and says what becomes worse on known parts, before `run(user, reason)`."""
     t = page.t
     with dialog(title) as window:
+        if effects is not None and not effects[1].verdicts:
+            hint(t("This recipe has inspected no part yet: only the golden set tells what it changes."))
         if effects is not None and effects[1].is_worse_than(effects[0]):
             before, after = effects
             if after.escapes > before.escapes:

@@ -67,6 +67,11 @@ class DecisionChange:
             for need in proof.needed[1:]:
                 name = t("parts still needed for {rate:.1%}", rate=need["rate"])
                 metric_tile(name, f"{need['more']:,.0f}", t("defective parts, without another escape"))
+        text = (
+            "Recipe {recipe} with this bundle, all stations: the newest {number:,} parts; one that came again counts "
+            "once."
+        )
+        hint(t(text, recipe=self.recipe.name, number=len(effect.verdicts))).props("data-name=population")
 
     @ui.refreshable_method
     def changes(self, effect: DecisionEffect) -> None:

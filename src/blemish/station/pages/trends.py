@@ -53,7 +53,7 @@ class TrendData:
 
 def load(session: Session, station: str, recipe_id: int) -> TrendData:
     recipe = session.get_one(RecipeRow, recipe_id)
-    ids, scores = drift.good_scores(session, recipe)
+    ids, scores = drift.good_scores(session, recipe, station)
     quality = image_quality.quality_history(session, recipe.id, station)
     return TrendData(
         recipe,
@@ -100,7 +100,8 @@ def _scores(page: PageSession, data: TrendData) -> None:
         baseline = min(drift.BASELINE, len(data.scores) // 2)
         if baseline < drift.MIN_BASELINE:
             required = 2 * drift.MIN_BASELINE
-            hint(t("{have} of {need} required good parts.", have=len(data.scores), need=required))
+            have = t("{have} of {need} required good parts.", have=len(data.scores), need=required)
+            hint(f"{have} {_population(page, data)}")
             return
         ewma = compute_ewma(data.scores, baseline)
         if ewma.drifted:
@@ -113,8 +114,16 @@ def _scores(page: PageSession, data: TrendData) -> None:
             *(_line(t("limits"), values[newest].tolist(), LIMIT_COLOUR) for values in (ewma.low, ewma.high)),
         ]
         line_chart(data.names, series, 280)
-        text = "Baseline: the first {number} good parts of this bundle; limits at 3 standard deviations."
-        hint(t(text, number=baseline))
+        text = "Baseline: the first {number} of them; limits at 3 standard deviations."
+        hint(f"{_population(page, data)} {t(text, number=baseline)}").props("data-name=population")
+
+
+def _population(page: PageSession, data: TrendData) -> str:
+    text = (
+        "Recipe {recipe}, station {station}: {number:,} good parts, the first and the newest; one that came again "
+        "counts once."
+    )
+    return page.t(text, recipe=data.recipe.name, station=page.station.settings.station, number=len(data.scores))
 
 
 def _quality(page: PageSession, data: TrendData) -> None:
