@@ -1,7 +1,10 @@
 """Versions and activation of recipes, in the record."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import select
+from station_helpers import inspected, store
 
 from blemish.errors import DataError
 from blemish.inspection.manifest import Decision
@@ -9,6 +12,7 @@ from blemish.station import recipes
 from blemish.station.database import Database
 from blemish.station.models import AuditRow, RecipeRow
 from blemish.station.pages import camera_settings, decision_change
+from blemish.station.repository import InspectionFilter, find_inspections
 
 
 def test_recipes_are_versioned_and_every_change_is_logged(database: Database, recipe_id: int) -> None:
@@ -75,3 +79,29 @@ def test_the_active_recipe_is_known_without_a_query(
         recipes.activate(session, session.get_one(RecipeRow, recipe_id), "anna")
         session.info.clear()  # as another station would
     assert known.resolve(None) == recipe_id
+
+
+def test_a_number_is_no_name_of_a_recipe(
+    database: Database, recipe_id: int, bundle_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with database.writing() as session:
+        first = session.get_one(RecipeRow, recipe_id)
+        for name in ("1", "007", "12345678901", "\u0663"):
+            with pytest.raises(DataError, match="not a number alone"):
+                recipes.make_recipe(session, name, first.bundle, "anna")
+        old = recipes.make_recipe(session, "old", first.bundle, "anna")
+        old.name = str(recipe_id)  # as an earlier version allowed
+        recipes.activate(session, old, "anna")
+        new = recipes.revise_decision(session, old, Decision(review=0.1, reject=0.2), "anna", "x")
+        assert (new.name, new.version) == (str(recipe_id), 2)
+        assert recipes.resolve_recipe(session, str(old.id)) == old.id
+        assert recipes.resolve_recipe(session, str(recipe_id)) == recipe_id
+        recipes.warn_of_numbers(session)
+        assert f"by its id, {old.id}" in caplog.text
+        assert "plates" not in caplog.text
+        keys = old.id
+    ids = {store(database, recipe, inspected(bundle_file, 50)) for recipe in (recipe_id, keys)}
+    with database.reading() as session:
+        found = find_inspections(session, InspectionFilter(recipe=str(recipe_id)))  # either may be meant
+        assert {row.id for row in found} == ids
+        assert [row.recipe_id for row in find_inspections(session, InspectionFilter(recipe=str(keys)))] == [keys]

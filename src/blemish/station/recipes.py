@@ -1,5 +1,6 @@
 """Bundles and recipes: imported, versioned, activated, and opened for inspection."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ from blemish.station.schemas import RecipeRef
 from blemish.station.settings import Settings
 from blemish.station.signing import check_signature
 
+log = logging.getLogger("blemish.station")
 REFRESH_S = 1.0  # of the active recipe, which another station may have changed
 
 
@@ -105,7 +107,8 @@ def make_recipe(
     note: str = "",
 ) -> RecipeRow:
     """The next version of a recipe, not active yet; raises DecisionError for a decision that does not fit the bundle,
-    and BundleError for a method that compares each part with a reference image, because a station has none."""
+    DataError for a new name that is a number, and BundleError for a method that needs reference images, because a
+    station has none."""
     manifest = Manifest.model_validate(bundle.manifest)
     if manifest.template:
         method = manifest.provenance.method
@@ -121,6 +124,8 @@ def make_recipe(
     if strange:
         raise DataError(f"camera settings of '{strange[0]}', which is no view of the recipe")
     last = session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == name)) or 0
+    if name.isdigit() and not last:
+        raise DataError(f"the name '{name}' would be taken for the id of a recipe; give one that is not a number alone")
     row = RecipeRow(
         name=name,
         version=last + 1,
@@ -206,6 +211,14 @@ def activate(session: Session, recipe: RecipeRow, user: str, comment: str = "") 
     mark_changed(session, RECIPES)
 
 
+def warn_of_numbers(session: Session) -> None:
+    """Log which recipes cannot be asked for by name; earlier versions took numbers as names."""
+    columns = (RecipeRow.id, RecipeRow.name, RecipeRow.version)
+    for key, name, version in session.execute(select(*columns).where(RecipeRow.activation.is_not(None))):
+        if name.isdigit():
+            log.warning("the name of recipe %s v%d is taken for an id; ask for it by its id, %d", name, version, key)
+
+
 def active_recipe(session: Session) -> RecipeRow | None:
     recipe: RecipeRow | None = session.scalar(_latest_activated(select(RecipeRow)))
     return recipe
@@ -214,8 +227,7 @@ def active_recipe(session: Session) -> RecipeRow | None:
 def check_active(session: Session, based_on: str) -> RecipeRow:
     """The active recipe, where it still is the one with the title `based_on`; else raises StaleRecipeError.
 
-    Who changes the active recipe has read one of its versions: the change must not reach another product, or undo what
-    a colleague has changed since.
+    A change must not reach another product than the one that was read, or undo what a colleague has changed since.
     """
     active = active_recipe(session)
     if active is None or recipe_title(active) != based_on:

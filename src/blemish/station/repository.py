@@ -247,7 +247,7 @@ def _conditions(where: InspectionFilter) -> list[ColumnElement[bool]]:
         "verdict": lambda value: row.verdict == value,
         "station": lambda value: row.station == value,
         "label": lambda value: (row.label == value) | row.regions.any(region.label == value),
-        "recipe": lambda value: row.recipe.has(match_recipe(value)),
+        "recipe": lambda value: row.recipe.has(match_recipe(value) | (RecipeRow.name == value)),
         "since": lambda value: row.created_at >= value,
         "until": lambda value: row.created_at < value,
         "min_area_px": lambda value: row.regions.any(region.area_px >= value),

@@ -176,7 +176,7 @@ class BundleCheck(BaseModel):
 
 
 class RecipeIn(RequestModel):
-    """A new version of the recipe `name`; values that are not given come from the bundle."""
+    """A new version of the recipe `name`, which is no number; values that are not given come from the bundle."""
 
     name: Name
     bundle: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

@@ -29,7 +29,7 @@ from blemish.station.line.connect import line_context, open_line
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.pictures import Pictures
-from blemish.station.recipes import active_recipe, bundle_path, import_bundle, make_recipe
+from blemish.station.recipes import active_recipe, bundle_path, import_bundle, make_recipe, warn_of_numbers
 from blemish.station.repository import expire_keys
 from blemish.station.review_claims import ReviewClaims
 from blemish.station.schemas import InspectionOut
@@ -86,6 +86,8 @@ def open_station(settings: Settings) -> Iterator[Station]:
         if settings.sinks:
             with database.writing() as session:
                 adopt_undelivered(session, settings.station, settings.sinks)
+        with database.reading() as session:
+            warn_of_numbers(session)
         access = AccessList(database)
         metrics, passwords = Metrics(), PasswordChecker()
 
@@ -166,6 +168,7 @@ def activate_bundle(station: Station, bundle: Path, user: str = "start") -> Reci
             if known and active_recipe(session) is not None:
                 return None  # its thresholds may have been changed since, or another recipe activated
             name = "".join(c if c.isalnum() or c in "._-" else "-" for c in row.name)[:100] or "recipe"
+            name = f"recipe-{name}"[:100] if name.isdigit() else name
             recipe = make_recipe(
                 session, name, session.merge(row), user, note="bundle given when the station was started"
             )

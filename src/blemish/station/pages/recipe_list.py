@@ -60,6 +60,9 @@ class RecipeList:
                 else:
                     on_click = self.page.handler("engineer", partial(self._activate, row.id))
                     ui.button(t("Activate"), on_click=on_click).props("no-caps flat dense")
+                if row.name.isdigit():
+                    text = t("Its name is a number, which is taken for an id: ask for it by its id, {id}.", id=row.id)
+                    hint(text).style("flex-basis: 100%")
                 if row.note:
                     hint(t(row.note)).style("flex-basis: 100%")
 
