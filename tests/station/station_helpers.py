@@ -60,6 +60,12 @@ def make_client(station: Station, token: str | None = None) -> TestClient:
     )
 
 
+def put_decision(client: httpx.Client, decision: dict[str, object], **fields: object) -> httpx.Response:
+    """Change the decision of the recipe that is active now."""
+    tag = client.get("/v1/decision").headers["ETag"]
+    return client.put("/v1/decision", json={"decision": decision, **fields}, headers={"If-Match": tag})
+
+
 class Server:
     """`blemish serve` as a process of its own."""
 

@@ -1,18 +1,32 @@
 """Alarms and counts of the line, without known parts."""
 
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
-from station_helpers import make_client, picture, run_station, send, wait_until
+from station_helpers import inspected, make_client, picture, run_station, send, wait_until
 
 from blemish.inspection.inspector import Inspector
-from blemish.station import alarms, drift, image_quality, production_counts, repository, status
+from blemish.station import (
+    alarms,
+    drift,
+    image_quality,
+    populations,
+    production_counts,
+    recipes,
+    repository,
+    status,
+)
 from blemish.station.alarms import AlarmCondition
 from blemish.station.database import Database
 from blemish.station.models import RecipeRow, now
+from blemish.station.repository import IncomingPart, NewInspection, store_inspections
 from blemish.station.station import Station
+from blemish.station.status import StationStatus
 from blemish.translation import translator
 
 
@@ -149,6 +163,59 @@ def test_a_sink_that_takes_nothing_is_lost(tmp_path: Path, bundle_file: Path) ->
         wait_until(lambda: [row.kind for row in station.status.alarms] == ["sink"])
 
 
+def test_every_recipe_that_decided_parts_lately_is_watched(
+    database: Database, recipe_id: int, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a PLC names the recipe of each part: the active one decides none."""
+    found = inspected(bundle_file, 50)
+
+    def add(recipe: int, light: float, score: float, number: int, station: str = "s") -> None:
+        quality = {"brightness": light, "sharpness": 1.0, "shift": 0.0, "confidence": 0.0}
+        part = IncomingPart(recipe, "0" * 64, 10, "api")
+        for _ in range(number):
+            part = replace(part, image_sha256=f"{next(hashes):064d}")
+            own = replace(found, score=score + 0.001 * random.random())
+            with database.writing() as session:
+                store_inspections(session, [NewInspection(part, own, image_quality=quality)], station=station)
+
+    def raised(station: str = "s") -> set[tuple[str, str]]:
+        with database.reading() as session:
+            return {(c.kind, c.subject) for c in alarms.trend_conditions(session, station)}
+
+    hashes, random = count(), np.random.default_rng(0)
+    with database.writing() as session:
+        bundle = session.get_one(RecipeRow, recipe_id).bundle
+        loose = recipes.make_recipe(session, "loose", bundle, "anna")
+        recipes.activate(session, loose, "anna")
+        recipes.activate(session, session.get_one(RecipeRow, recipe_id), "anna")
+        loose_id = loose.id
+    add(loose_id, 0.5, 0.1, 60)
+    assert raised() == set()
+    add(loose_id, 0.1, 0.1, 8)
+    assert raised() == {("dark", "loose")}
+    add(loose_id, 0.5, 0.12, 30)
+    assert raised() == {("drift", "loose")}
+    assert raised("other") == set()
+    monkeypatch.setattr(populations, "RECENT_PARTS", 20)
+    add(recipe_id, 0.5, 0.1, 20)  # from now on the line makes another product
+    assert raised() == set()
+
+
+def test_the_status_names_the_recipe_of_the_newest_part(station: Station) -> None:
+    client = make_client(station)
+    first = client.get("/v1/recipes").json()[0]
+    other = client.post("/v1/recipes", json={"name": "strict", "bundle": first["bundle"]}).json()
+    client.post(f"/v1/recipes/{other['id']}/activate")
+    send(client, picture(seed=1), recipe=first["name"])
+    wait_until(lambda: client.get("/v1/status").json()["recipe"] == "strict v1")
+    assert client.get("/v1/status").json()["last"]["recipe"] == f"{first['name']} v1"
+    status = StationStatus(station.settings, station.database, station.service)  # after a start, from the record
+    with station.database.reading() as session:
+        status._load_last(session)
+    assert status.last is not None
+    assert status.last.recipe == f"{first['name']} v1"
+
+
 def test_known_parts_are_no_production(tmp_path: Path, bundle_file: Path) -> None:
     for kind, defect in (("good", False), ("defect", True)):
         (tmp_path / "data" / kind).mkdir(parents=True)
@@ -169,8 +236,8 @@ def test_known_parts_are_no_production(tmp_path: Path, bundle_file: Path) -> Non
             assert [number for _, number in production_counts.defect_pareto(session, name, since)] == [1]
             assert [(lot, n.parts) for lot, n in production_counts.count_by_lot(session, name, since)] == [("L1", 1)]
             assert len(production_counts.latencies(session, name)) == 1
-            assert drift.good_scores(session, recipe) == ([], [])
-            assert drift.defect_density(session, recipe)[1] == 1
+            assert drift.good_scores(session, recipe, name) == ([], [])
+            assert drift.defect_density(session, recipe, name)[1] == 1
             assert [id_ for id_, _ in image_quality.quality_history(session, 1, name)] in ([], [part["id"]])
             assert alarms.part_conditions(session, station.settings) == []
         assert station.status.last is not None

@@ -1,13 +1,18 @@
 """Versions and activation of recipes, in the record."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import select
+from station_helpers import inspected, store
 
 from blemish.errors import DataError
 from blemish.inspection.manifest import Decision
 from blemish.station import recipes
 from blemish.station.database import Database
 from blemish.station.models import AuditRow, RecipeRow
+from blemish.station.pages import camera_settings, decision_change
+from blemish.station.repository import InspectionFilter, find_inspections
 
 
 def test_recipes_are_versioned_and_every_change_is_logged(database: Database, recipe_id: int) -> None:
@@ -35,6 +40,24 @@ def test_recipes_are_versioned_and_every_change_is_logged(database: Database, re
     assert log[4].comment == "too many escapes"
 
 
+def test_pages_change_only_the_version_that_they_show(database: Database, recipe_id: int) -> None:
+    with database.writing() as session:
+        first, decision = session.get_one(RecipeRow, recipe_id), Decision(review=0.1, reject=0.2)
+        second = decision_change._revise(session, "plates v1", decision, None, "anna", "x")
+        recipes.activate(session, second, "anna")
+        with pytest.raises(recipes.StaleRecipeError, match="made for plates v1, but plates v2 is active"):
+            decision_change._revise(session, "plates v1", decision, None, "otto", "y")
+        other = recipes.make_recipe(session, "castings", first.bundle, "anna")
+        recipes.activate(session, other, "anna")
+        with pytest.raises(recipes.StaleRecipeError, match="castings v1 is active"):
+            decision_change._revise(session, "plates v2", decision, None, "otto", "y")
+        kept = camera_settings._revise(session, second.id, {}, "otto", "the newest of its name, not active")
+        assert (kept.name, kept.version) == ("plates", 3)
+        with pytest.raises(recipes.StaleRecipeError, match="plates v2"):
+            camera_settings._revise(session, second.id, {}, "otto", "z")
+        assert len(session.scalars(select(RecipeRow)).all()) == 4
+
+
 def test_the_active_recipe_is_known_without_a_query(
     database: Database, recipe_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,3 +79,29 @@ def test_the_active_recipe_is_known_without_a_query(
         recipes.activate(session, session.get_one(RecipeRow, recipe_id), "anna")
         session.info.clear()  # as another station would
     assert known.resolve(None) == recipe_id
+
+
+def test_a_number_is_no_name_of_a_recipe(
+    database: Database, recipe_id: int, bundle_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with database.writing() as session:
+        first = session.get_one(RecipeRow, recipe_id)
+        for name in ("1", "007", "12345678901", "\u0663"):
+            with pytest.raises(DataError, match="not a number alone"):
+                recipes.make_recipe(session, name, first.bundle, "anna")
+        old = recipes.make_recipe(session, "old", first.bundle, "anna")
+        old.name = str(recipe_id)  # as an earlier version allowed
+        recipes.activate(session, old, "anna")
+        new = recipes.revise_decision(session, old, Decision(review=0.1, reject=0.2), "anna", "x")
+        assert (new.name, new.version) == (str(recipe_id), 2)
+        assert recipes.resolve_recipe(session, str(old.id)) == old.id
+        assert recipes.resolve_recipe(session, str(recipe_id)) == recipe_id
+        recipes.warn_of_numbers(session)
+        assert f"by its id, {old.id}" in caplog.text
+        assert "plates" not in caplog.text
+        keys = old.id
+    ids = {store(database, recipe, inspected(bundle_file, 50)) for recipe in (recipe_id, keys)}
+    with database.reading() as session:
+        found = find_inspections(session, InspectionFilter(recipe=str(recipe_id)))  # either may be meant
+        assert {row.id for row in found} == ids
+        assert [row.recipe_id for row in find_inspections(session, InspectionFilter(recipe=str(keys)))] == [keys]

@@ -1,6 +1,7 @@
 """Delivery of results to files, a webhook and a broker that are killed in between."""
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from station_helpers import Hook, free_port, make_client, picture, run_station, wait_until
+from station_helpers import Hook, free_port, inspected, make_client, picture, run_station, store, wait_until
 
 from blemish.errors import OptionError
 from blemish.station import sinks
+from blemish.station.database import Database
 from blemish.station.models import OutboxRow
+from blemish.station.redaction import redact
+from blemish.station.sink_keys import adopt_undelivered, count_unconfigured, sink_keys
 from blemish.station.sinks import check_sink, count_pending
 from blemish.station.sources import check_camera
 
@@ -158,9 +162,67 @@ def test_an_invalid_sink_or_camera_is_one_line(tmp_path: Path) -> None:
 
 def test_the_outbox_calls_a_sink_by_a_short_name_without_its_secrets() -> None:
     signed = "https://line:geheim@host/hook?signature=" + "x" * 500
-    assert len(sinks.sink_key("s" * 64, signed)) <= 300
-    assert "geheim" not in sinks.sink_key("s", signed)
-    assert sinks.sink_key("s", signed) != sinks.sink_key("s", signed + "y")
+    (key,) = sink_keys("s" * 64, [signed])
+    assert len(key) <= 300
+    assert "geheim" not in key
+    assert sink_keys("s" * 64, [signed + "y"]) == [key]  # the same sink, by another secret
+    assert sink_keys("s" * 64, [signed.replace("/hook", "/other")]) != [key]
+    assert len({*sink_keys("s", [signed, signed + "y", "https://host/hook"])}) == 3  # two that only secrets tell apart
+
+
+def test_what_waited_is_sent_after_a_new_password(tmp_path: Path, bundle_file: Path) -> None:
+    hook = Hook()
+
+    def address(user: str) -> str:
+        return f"http://{user}@127.0.0.1:{hook.port}/r"
+
+    with run_station(tmp_path / "s", bundle_file, sinks=[address("line:old")]) as station:
+        ids = [send_indexed(make_client(station), index) for index in range(3)]
+    with hook.up(), run_station(tmp_path / "s", bundle_file, sinks=[address("line:new")]) as station:
+        ids.append(send_indexed(make_client(station), 3))
+        wait_until(lambda: not count_pending(station.database))
+    assert [key for key, _ in hook.taken] == ids
+
+
+def test_keys_of_earlier_versions_are_adopted_where_they_match(
+    database: Database, recipe_id: int, bundle_file: Path
+) -> None:
+    def old_key(text: str) -> str:
+        return f"s/{redact(text)[:150]}#{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    def waiting(*texts: str) -> list[tuple[str, list[int]]]:
+        with database.writing() as session:
+            adopt_undelivered(session, "s", texts)
+            rows = session.query(OutboxRow).order_by(OutboxRow.id).all()
+            return [(key, [row.inspection_id for row in rows if row.sink == key]) for key in sink_keys("s", texts)]
+
+    found = inspected(bundle_file, 50)
+    now_, before, other = "http://a:1@h/r?k=2", "http://a:0@h/r?k=1", "http://a:1@h/R?k=2"
+    long, long_before = "http://a:1@h/" + "x" * 200, "http://a:0@h/" + "x" * 200
+    ids = [
+        store(database, recipe_id, found, sinks=[old_key(text)]) for text in (before, now_, other, long, long_before)
+    ]
+    both = store(database, recipe_id, found, sinks=[old_key(before), *sink_keys("s", [now_])])
+    assert waiting(now_) == [(sink_keys("s", [now_])[0], [*ids[:2], both])]
+    with database.reading() as session:
+        assert count_unconfigured(session, "s", [now_]) == {
+            "http://h/r?k=***": 1, "http://h/R?k=***": 1, f"http://h/{'x' * 141}": 2,
+        }  # fmt: skip
+        assert count_unconfigured(session, "other", [now_]) == {}
+    assert waiting(long)[0][1] == [ids[3]]  # of two that are cut to the same name, the one with this very address
+
+
+def test_results_that_wait_for_a_sink_that_is_not_given_are_said(tmp_path: Path, bundle_file: Path) -> None:
+    away = f"http://line:geheim@127.0.0.1:{free_port()}/in"
+    with run_station(tmp_path / "s", bundle_file, sinks=[away]) as station:
+        send_indexed(make_client(station), 0)
+    with run_station(tmp_path / "s", bundle_file, sinks=[f"jsonl:{tmp_path / 'r.jsonl'}"]) as station:
+        name = redact(away)
+        wait_until(lambda: name in [component.name for component in station.status.components()])
+        found = next(component for component in station.status.components() if component.name == name)
+        assert (found.kind, found.state, found.detail.values) == ("sink", "warning", {"number": 1})
+        wait_until(lambda: [(row.kind, row.subject) for row in station.status.alarms] == [("sink", name)])
+        assert f'{{sink="station/{name}"}} 1.0' in make_client(station).get("/metrics").text
 
 
 def test_the_outbox_is_counted_and_shows_no_password(tmp_path: Path, bundle_file: Path) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from blemish.inspection.result import Verdict
 from blemish.qualify.control_charts import compute_ewma
 from blemish.station import drift, image_quality
-from blemish.station.models import AlarmRow, InspectionRow, now
-from blemish.station.recipes import active_recipe
+from blemish.station.models import AlarmRow, InspectionRow, RecipeRow, now
+from blemish.station.populations import recent_recipes
 from blemish.station.repository import is_production, log_change
 from blemish.station.settings import Settings
 from blemish.translation import Translate
@@ -23,11 +23,11 @@ SENTENCES = {
     "no_part": "No part for more than {value:.0f} s",
     "reject_rate": "{value:.0%} of the newest parts were rejected",
     "reject_run": "Rejects in a row: {value:.0f}",
-    "drift": "The scores of good parts have drifted",
-    "dark": "Dark images: {value:.0%} of the usual brightness",
-    "bright": "Bright images: {value:.0%} of the usual brightness",
-    "blurred": "Blurred images: {value:.0%} of the usual sharpness",
-    "shifted": "Shifted images: by {value:.1%} of the longer side",
+    "drift": "Recipe {subject}: the scores of good parts have drifted",
+    "dark": "Recipe {subject}: dark images, {value:.0%} of the usual brightness",
+    "bright": "Recipe {subject}: bright images, {value:.0%} of the usual brightness",
+    "blurred": "Recipe {subject}: blurred images, {value:.0%} of the usual sharpness",
+    "shifted": "Recipe {subject}: shifted images, by {value:.1%} of the longer side",
     "source": "Source {subject} gives no image",
     "line": "The line {subject} is down",
     "sink": "Sink {subject} does not take results",
@@ -54,7 +54,8 @@ class AlarmCondition:
 
 
 def alarm_text(row: AlarmRow, t: Translate) -> str:
-    return t(SENTENCES[row.kind], subject=row.subject, value=row.value or 0.0)
+    subject = row.subject or "-"  # alarms of images and drift named no recipe in earlier versions
+    return t(SENTENCES[row.kind], subject=subject, value=row.value or 0.0)
 
 
 def part_conditions(session: Session, settings: Settings) -> list[AlarmCondition]:
@@ -75,16 +76,18 @@ def part_conditions(session: Session, settings: Settings) -> list[AlarmCondition
 
 
 def trend_conditions(session: Session, station: str) -> list[AlarmCondition]:
-    """Drift of scores and image quality, with the active recipe."""
-    recipe = active_recipe(session)
-    if recipe is None:
-        return []
-    found = [AlarmCondition(_QUALITY[alarm.kind], value=alarm.value)
+    """Drift of scores and image quality, with each recipe that decided parts lately."""
+    recipes = recent_recipes(session, station)
+    return [condition for recipe in recipes for condition in _recipe_conditions(session, recipe, station)]
+
+
+def _recipe_conditions(session: Session, recipe: RecipeRow, station: str) -> list[AlarmCondition]:
+    found = [AlarmCondition(_QUALITY[alarm.kind], recipe.name, alarm.value)
              for alarm in image_quality.find_alarms(session, recipe.id, station)]  # fmt: skip
-    scores = drift.good_scores(session, recipe)[1]
+    scores = drift.good_scores(session, recipe, station)[1]
     baseline = min(drift.BASELINE, len(scores) // 2)
     if baseline >= drift.MIN_BASELINE and compute_ewma(scores, baseline).drifted:
-        found.append(AlarmCondition("drift"))
+        found.append(AlarmCondition("drift", recipe.name))
     return found
 
 

@@ -17,6 +17,7 @@ from blemish.station.golden_set import GoldenLossError
 from blemish.station.image_store import DiskFullError, ImageNotStoredError, is_disk_full
 from blemish.station.middleware import RequestGuard
 from blemish.station.pictures import PicturesBusyError
+from blemish.station.recipes import StaleRecipeError
 from blemish.station.redaction import redact
 from blemish.station.routes import (
     admin,
@@ -39,6 +40,7 @@ _STATUS: dict[type[BlemishError], int] = {
     QueueFullError: 429,
     NotAnsweredError: 503,
     GoldenLossError: 409,
+    StaleRecipeError: 409,
     ImageNotStoredError: 404,
     LastAdminError: 409,
     DatabaseBusyError: 503,

@@ -9,54 +9,61 @@ from sqlalchemy.orm import Session
 
 from blemish.dataset.sample import GOOD
 from blemish.station.models import InspectionRow, RecipeRow, RegionRow
+from blemish.station.populations import PART, each_once, recipe_parts
 from blemish.station.repository import is_production, latest_label
 
 BASELINE, MIN_BASELINE = 100, 20  # good parts that give the mean and the deviation
 GRID = 32
+MAX_REGIONS = 20_000  # the newest, whose positions are shown
+_REPEATED = 10  # so many times as many rows are read for the baseline, as parts may have come again
 
 
-def good_scores(session: Session, recipe: RecipeRow, limit: int = 2000) -> tuple[list[int], list[float]]:
-    """Ids and scores of good parts, oldest first, over all recipes with the same bundle: the first and the newest ones.
+def good_scores(session: Session, recipe: RecipeRow, station: str, limit: int = 2000) -> tuple[list[int], list[float]]:
+    """Ids and scores of a station's good parts of a recipe, oldest first and each once: the first and the newest ones.
 
     Good is a part that passed and no review contradicts, or that a review labelled good.
     """
     row, label = InspectionRow, latest_label()
     good = or_(label == GOOD, label.is_(None) & (row.verdict == "pass"))
-    recipes = select(RecipeRow.id).where(RecipeRow.bundle_id == recipe.bundle_id)
-    query = select(row.id, row.score).where(row.recipe_id.in_(recipes), row.score.is_not(None), good, is_production())
-    first = session.execute(query.order_by(row.id).limit(BASELINE)).all()
+    own = recipe_parts(session, recipe, station)
+    query = select(*PART, row.score).where(own, row.score.is_not(None), good, is_production())
+    first = session.execute(query.order_by(row.id).limit(_REPEATED * BASELINE)).all()
     newest = session.execute(query.order_by(row.id.desc()).limit(limit)).all()
-    scores = {id_: float(score) for id_, score in sorted({*first, *newest}) if score is not None}
-    return list(scores), list(scores.values())
+    parts = {part.id: part for part in (*first, *newest)}
+    shown = {*each_once(part[:4] for part in first)[:BASELINE], *(part.id for part in newest)}
+    ids = [key for key in each_once(parts[key][:4] for key in sorted(parts)) if key in shown]
+    return ids, [float(parts[key].score or 0.0) for key in ids]
 
 
 def defect_density(
     session: Session,
     recipe: RecipeRow,
+    station: str,
     label: str | None = None,
-    limit: int = 20000,
+    limit: int = MAX_REGIONS,
     *,
     lot: str | None = None,
     period: tuple[datetime, datetime] | None = None,
 ) -> tuple[NDArray[np.float64], int]:
-    """Defects over the part's surface (GRID, GRID), rows from the top, and the number of regions.
+    """Defects over the surface of a station's parts of a recipe (GRID, GRID), rows from the top, and the number of
+    regions: perhaps of one lot, or of parts from one time to another.
 
-    Perhaps of one lot, or of parts from one time to another.
-
-    Each of the newest regions counts once, spread evenly over its box; the image is stretched to a square.
+    Of a part that came again, those of its newest inspection that has any. Each of the newest regions counts once,
+    spread evenly over its box; the image is stretched to a square.
     """
     row, region = InspectionRow, RegionRow
-    recipes = select(RecipeRow.id).where(RecipeRow.bundle_id == recipe.bundle_id)
-    query = select(region.x0, region.y0, region.x1, region.y1, row.width, row.height)
+    query = select(*PART, region.x0, region.y0, region.x1, region.y1, row.width, row.height)
     query = query.join(row, row.id == region.inspection_id)
-    query = query.where(row.recipe_id.in_(recipes), row.width > 0, row.height > 0, is_production())
+    query = query.where(recipe_parts(session, recipe, station), row.width > 0, row.height > 0, is_production())
     if label is not None:
         query = query.where(region.label == label)
     if lot is not None:
         query = query.where(row.lot == lot)
     if period is not None:
         query = query.where(row.created_at >= period[0], row.created_at < period[1])
-    boxes = session.execute(query.order_by(region.id.desc()).limit(limit)).all()
+    found = session.execute(query.order_by(region.id.desc()).limit(limit)).all()
+    kept = {*each_once(part[:4] for part in found)}
+    boxes = [part[4:] for part in found if part[0] in kept]
     density = np.zeros((GRID, GRID))
     for x0, y0, x1, y1, width, height in boxes:
         density += spread_box((x0 / float(width or 1), y0 / (height or 1), x1 / (width or 1), y1 / (height or 1)))
@@ -72,10 +79,9 @@ def spread_box(box: tuple[float, float, float, float], side: int = GRID) -> NDAr
 
 
 def newest_picture(session: Session, recipe: RecipeRow) -> InspectionRow | None:
-    """The newest stored part of recipes with the same bundle, if possible one that passed: to show positions on."""
+    """The newest stored part of a recipe, if possible one that passed: to show positions on."""
     row = InspectionRow
-    recipes = select(RecipeRow.id).where(RecipeRow.bundle_id == recipe.bundle_id)
-    query = select(row).where(row.recipe_id.in_(recipes), row.image_path.is_not(None), row.width > 0)
+    query = select(row).where(recipe_parts(session, recipe), row.image_path.is_not(None), row.width > 0)
     return session.scalars(query.order_by(row.verdict != "pass", row.id.desc()).limit(1)).first()
 
 

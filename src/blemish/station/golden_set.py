@@ -11,7 +11,7 @@ from blemish.station.database import Database
 from blemish.station.image_store import stored_image
 from blemish.station.models import KNOWN_ORIGIN, GoldenRow, InspectionRow, RecipeRow
 from blemish.station.recipe_views import PartInspector
-from blemish.station.recipes import Inspectors, activate
+from blemish.station.recipes import Inspectors, activate, check_active
 from blemish.station.repository import contradicts, log_change, reviewed_label
 from blemish.station.schemas import GoldenLoss
 
@@ -96,9 +96,14 @@ def activate_checked(
     user: str,
     comment: str,
     accept_losses: bool = False,
+    instead_of: str | None = None,
 ) -> list[GoldenLoss]:
     """Activate a recipe that decides the golden set correctly; raises GoldenLossError for another one, unless its
-    losses are accepted and a comment is given."""
+    losses are accepted and a comment is given.
+
+    With `instead_of`, the title of the recipe that a change was based on, raises StaleRecipeError where another one
+    became the active one meanwhile.
+    """
     with database.reading() as session:  # slow, and nobody should wait for the lock of the writers
         inspector = inspectors.get(session.get_one(RecipeRow, recipe_id))
         losses = find_losses(inspector, list_golden(session), images)
@@ -108,5 +113,7 @@ def activate_checked(
         lost = ", ".join(str(loss.inspection_id) for loss in losses)
         comment = f"{comment} [loses {len(losses)} of the golden set: {lost}]"
     with database.writing() as session:
+        if instead_of is not None:
+            check_active(session, instead_of)
         activate(session, session.get_one(RecipeRow, recipe_id), user, comment)
     return losses

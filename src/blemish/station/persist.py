@@ -15,7 +15,7 @@ from blemish.station.recipes import KnownRecipes
 from blemish.station.repository import NewInspection
 from blemish.station.schemas import InspectionOut, inspection_out, stored_out
 from blemish.station.settings import Settings
-from blemish.station.sinks import sink_key
+from blemish.station.sink_keys import sink_keys
 from blemish.station.tickets import NotAnsweredError, Ticket, TicketResult, WithdrawnError
 
 log = logging.getLogger("blemish.station")
@@ -30,7 +30,7 @@ class Recorder:
         self._database = database
         self._settings = settings
         self._recipes = recipes
-        self._sinks = [sink_key(settings.station, sink) for sink in settings.sinks]
+        self._sinks = sink_keys(settings.station, settings.sinks)
 
     def persist_batch(self, results: Sequence[TicketResult]) -> list[TicketAnswer]:
         """The answer to each result; every InspectionOut among them is committed; no part taken back is."""

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from blemish.errors import DataError
 from blemish.station.alarms import AlarmCondition
 from blemish.station.models import QualificationRow, RecipeRow, now
-from blemish.station.recipes import active_recipe, recipe_title
+from blemish.station.populations import used_recipes
+from blemish.station.recipes import recipe_title
 from blemish.station.repository import log_change
 
 REMIND = timedelta(days=14)  # before the day
@@ -36,12 +37,16 @@ def last_qualification(session: Session, recipe_id: int) -> QualificationRow | N
     return session.scalars(query.order_by(QualificationRow.id.desc()).limit(1)).first()
 
 
-def qualification_conditions(session: Session) -> list[AlarmCondition]:
-    """A reminder where the active recipe's qualification ends soon or has ended; none where nobody stated any."""
-    recipe = active_recipe(session)
-    row = None if recipe is None else last_qualification(session, recipe.id)
-    if recipe is None or row is None or row.until - now() > REMIND:
-        return []
+def qualification_conditions(session: Session, station: str) -> list[AlarmCondition]:
+    """A reminder where the qualification of a recipe in use ends soon or has ended; none where nobody stated any."""
+    reminders = (_remind(session, recipe) for recipe in used_recipes(session, station))
+    return [reminder for reminder in reminders if reminder is not None]
+
+
+def _remind(session: Session, recipe: RecipeRow) -> AlarmCondition | None:
+    row = last_qualification(session, recipe.id)
+    if row is None or row.until - now() > REMIND:
+        return None
     if row.until > now():
-        return [AlarmCondition("qualification_ends", recipe_title(recipe), (row.until - now()) / timedelta(days=1))]
-    return [AlarmCondition("qualification_ended", recipe_title(recipe))]
+        return AlarmCondition("qualification_ends", recipe_title(recipe), (row.until - now()) / timedelta(days=1))
+    return AlarmCondition("qualification_ended", recipe_title(recipe))

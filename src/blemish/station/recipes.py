@@ -1,5 +1,6 @@
 """Bundles and recipes: imported, versioned, activated, and opened for inspection."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from blemish.errors import BundleError, DataError
+from blemish.errors import BlemishError, BundleError, DataError
 from blemish.files import file_sha256
 from blemish.imaging.roi import Roi
 from blemish.inspection.bundle import SUFFIX, open_bundle, set_decision
@@ -37,7 +38,12 @@ from blemish.station.schemas import RecipeRef
 from blemish.station.settings import Settings
 from blemish.station.signing import check_signature
 
+log = logging.getLogger("blemish.station")
 REFRESH_S = 1.0  # of the active recipe, which another station may have changed
+
+
+class StaleRecipeError(BlemishError):
+    """A change was based on a version of a recipe that has been replaced since."""
 
 
 def bundle_path(folder: Path, sha256: str) -> Path:
@@ -101,7 +107,8 @@ def make_recipe(
     note: str = "",
 ) -> RecipeRow:
     """The next version of a recipe, not active yet; raises DecisionError for a decision that does not fit the bundle,
-    and BundleError for a method that compares each part with a reference image, because a station has none."""
+    DataError for a new name that is a number, and BundleError for a method that needs reference images, because a
+    station has none."""
     manifest = Manifest.model_validate(bundle.manifest)
     if manifest.template:
         method = manifest.provenance.method
@@ -119,6 +126,8 @@ def make_recipe(
     if strange:
         raise DataError(f"camera settings of '{strange[0]}', which is no view of the recipe")
     last = session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == name)) or 0
+    if name.isdigit() and not last:
+        raise DataError(f"the name '{name}' would be taken for the id of a recipe; give one that is not a number alone")
     row = RecipeRow(
         name=name,
         version=last + 1,
@@ -203,9 +212,37 @@ def activate(session: Session, recipe: RecipeRow, user: str, comment: str = "") 
     mark_changed(session, RECIPES)
 
 
+def warn_of_numbers(session: Session) -> None:
+    """Log which recipes cannot be asked for by name; earlier versions took numbers as names."""
+    columns = (RecipeRow.id, RecipeRow.name, RecipeRow.version)
+    for key, name, version in session.execute(select(*columns).where(RecipeRow.activation.is_not(None))):
+        if name.isdigit():
+            log.warning("the name of recipe %s v%d is taken for an id; ask for it by its id, %d", name, version, key)
+
+
 def active_recipe(session: Session) -> RecipeRow | None:
     recipe: RecipeRow | None = session.scalar(_latest_activated(select(RecipeRow)))
     return recipe
+
+
+def check_active(session: Session, based_on: str) -> RecipeRow:
+    """The active recipe, where it still is the one with the title `based_on`; else raises StaleRecipeError.
+
+    A change must not reach another product than the one that was read, or undo what a colleague has changed since.
+    """
+    active = active_recipe(session)
+    if active is None or recipe_title(active) != based_on:
+        title = "-" if active is None else recipe_title(active)
+        raise StaleRecipeError(
+            f"the change was made for {based_on[:120]}, but {title} is active now; reload, and make it again"
+        )
+    return active
+
+
+def is_current(session: Session, recipe: RecipeRow) -> bool:
+    """Whether a recipe is the active one, or the newest version of its name."""
+    newest = session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == recipe.name))
+    return recipe.version == newest or recipe is active_recipe(session)
 
 
 def resolve_recipe(session: Session, wanted: str | None) -> int:
@@ -259,7 +296,7 @@ def recipe_cameras(recipe: RecipeRow) -> dict[str, CameraSettings] | None:
     return None if own is None else {name: CameraSettings.model_validate(values) for name, values in own.items()}
 
 
-def recipe_title(recipe: RecipeRow) -> str:
+def recipe_title(recipe: RecipeRow | RecipeRef) -> str:
     """The same in all languages."""
     return f"{recipe.name} v{recipe.version}"
 

@@ -223,8 +223,13 @@ def count_inspections(session: Session, where: InspectionFilter) -> int:
 
 def is_production() -> ColumnElement[bool]:
     """The condition for parts of the line; known parts, and those that a gauge study took, are none of its results."""
+    return (InspectionRow.origin != KNOWN_ORIGIN) & ~is_gauge_trial()
+
+
+def is_gauge_trial() -> ColumnElement[bool]:
+    """The condition for parts that a gauge study took: it has few parts, again and again."""
     taken = select(GaugeTrialRow.inspection_id).where(GaugeTrialRow.inspection_id.is_not(None))
-    return (InspectionRow.origin != KNOWN_ORIGIN) & InspectionRow.id.not_in(taken)
+    return InspectionRow.id.in_(taken)
 
 
 def find_by_key(session: Session, key: str) -> InspectionRow | None:
@@ -258,7 +263,7 @@ def _conditions(where: InspectionFilter) -> list[ColumnElement[bool]]:
         "verdict": lambda value: row.verdict == value,
         "station": lambda value: row.station == value,
         "label": lambda value: (row.label == value) | row.regions.any(region.label == value),
-        "recipe": lambda value: row.recipe.has(match_recipe(value)),
+        "recipe": lambda value: row.recipe.has(match_recipe(value) | (RecipeRow.name == value)),
         "since": lambda value: row.created_at >= value,
         "until": lambda value: row.created_at < value,
         "min_area_px": lambda value: row.regions.any(region.area_px >= value),

@@ -143,9 +143,10 @@ class ErrorOut(BaseModel):
     detail: str
 
 
-class LastPartOut(BaseModel):
+class LastPartOut(ResponseModel):
     id: int
     verdict: str
+    recipe: str = Field(description="name and version of the recipe that decided it, perhaps not the active one")
     age_s: float
 
 
@@ -189,7 +190,7 @@ class BundleCheck(BaseModel):
 
 
 class RecipeIn(RequestModel):
-    """A new version of the recipe `name`; values that are not given come from the bundle."""
+    """A new version of the recipe `name`, which is no number; values that are not given come from the bundle."""
 
     name: Name
     bundle: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

@@ -4,7 +4,6 @@ A row may be delivered twice when the station is stopped between the two (at lea
 """
 
 import csv
-import hashlib
 import io
 import logging
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -28,6 +27,7 @@ from blemish.station.models import InspectionRow, OutboxRow, now
 from blemish.station.redaction import redact
 from blemish.station.repository import log_change
 from blemish.station.schemas import InspectionOut, inspection_out
+from blemish.station.sink_keys import is_pending, sink_keys
 from blemish.station.webhook_signature import load_key, signed_headers
 
 log = logging.getLogger("blemish.station")
@@ -93,11 +93,6 @@ def open_sink(text: str) -> Iterator[Deliver]:
             yield deliver
 
 
-def sink_key(station: str, text: str) -> str:
-    """The name of a sink in the outbox: short, and without user and password, so that the record holds no secrets."""
-    return f"{station}/{without_password(text)[:150]}#{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
 def without_password(text: str) -> str:
     """The address of a sink without its secrets."""
     return redact(text)
@@ -105,14 +100,10 @@ def without_password(text: str) -> str:
 
 def count_pending(database: Database, station: str = "", texts: Sequence[str] = ()) -> dict[str, int]:
     """Undelivered results of each sink: those that the station was started with, and those that it once had."""
-    query = select(OutboxRow.sink, func.count()).where(_pending()).group_by(OutboxRow.sink)
-    counts = dict.fromkeys((sink_key(station, text) for text in texts), 0)
+    query = select(OutboxRow.sink, func.count()).where(is_pending()).group_by(OutboxRow.sink)
+    counts = dict.fromkeys(sink_keys(station, texts), 0)
     with database.reading() as session:
         return counts | {sink: count for sink, count in session.execute(query)}
-
-
-def _pending() -> ColumnElement[bool]:
-    return OutboxRow.delivered_at.is_(None) & OutboxRow.dead_at.is_(None)
 
 
 def list_dead_letters(session: Session, limit: int = 100) -> list[OutboxRow]:
@@ -123,11 +114,6 @@ def list_dead_letters(session: Session, limit: int = 100) -> list[OutboxRow]:
 
 def count_all_dead_letters(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(OutboxRow).where(OutboxRow.dead_at.is_not(None))) or 0
-
-
-def sink_name(key: str) -> str:
-    """The name of a sink in the outbox, as it is shown: without the hash that tells it from others."""
-    return key.rpartition("#")[0] or key
 
 
 def count_dead_letters(database: Database) -> dict[str, int]:
@@ -151,14 +137,14 @@ def prune_outbox(session: Session, days: float) -> None:
     session.execute(delete(OutboxRow).where(OutboxRow.delivered_at < now() - timedelta(days=days)))
 
 
-def deliver_results(text: str, station: str, database: Database, stop: threading.Event) -> None:
-    """Deliver the results of a sink until `stop` is set; while the sink fails, retry at growing intervals."""
+def deliver_results(text: str, key: str, database: Database, stop: threading.Event) -> None:
+    """Deliver what waits under a sink's key until `stop` is set; while the sink fails, retry at growing intervals."""
     wait = FIRST_WAIT_S
     while not stop.is_set():
         try:
             with open_sink(text) as deliver:
                 while not stop.is_set():
-                    if not _deliver_some(sink_key(station, text), deliver, database, stop):
+                    if not _deliver_some(key, deliver, database, stop):
                         stop.wait(IDLE_S)
                     wait = FIRST_WAIT_S
         except Exception as error:
@@ -175,7 +161,7 @@ def _deliver_some(sink: str, deliver: Deliver, database: Database, stop: threadi
     other from being delivered.
     """
     row = OutboxRow
-    query = select(row.id, row.inspection_id, row.attempts).where(row.sink == sink, _pending()).order_by(row.id)
+    query = select(row.id, row.inspection_id, row.attempts).where(row.sink == sink, is_pending()).order_by(row.id)
     with database.reading() as session:
         rows = session.execute(query.limit(_BATCH)).all()
     delivered: list[int] = []

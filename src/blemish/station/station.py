@@ -31,7 +31,7 @@ from blemish.station.line.connect import line_context, open_line
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.pictures import Pictures
-from blemish.station.recipes import active_recipe, bundle_path, import_bundle, make_recipe
+from blemish.station.recipes import active_recipe, bundle_path, import_bundle, make_recipe, warn_of_numbers
 from blemish.station.repository import expire_keys
 from blemish.station.review_claims import ReviewClaims
 from blemish.station.schemas import InspectionOut
@@ -41,6 +41,7 @@ from blemish.station.settings import Settings
 from blemish.station.shift_reporter import ShiftReporter
 from blemish.station.sign_in import SignIns
 from blemish.station.signing import read_signature
+from blemish.station.sink_keys import adopt_undelivered, sink_keys
 from blemish.station.sinks import deliver_results, prune_outbox
 from blemish.station.sources import watch_camera, watch_folder
 from blemish.station.station_lease import StationLease
@@ -67,10 +68,13 @@ class Station:
     cameras: LineCameras | None = None  # of the line
     claims: ReviewClaims = field(default_factory=ReviewClaims)
 
-    def activate(self, recipe_id: int, user: str, comment: str, accept_losses: bool = False) -> None:
-        """Activate a recipe that decides the golden set correctly; else raises GoldenLossError."""
+    def activate(
+        self, recipe_id: int, user: str, comment: str, accept_losses: bool = False, instead_of: str | None = None
+    ) -> None:
+        """Activate a recipe that decides the golden set correctly; else raises GoldenLossError, and StaleRecipeError
+        where another recipe than `instead_of` is active."""
         inspectors, images = self.service.inspectors, self.settings.images
-        activate_checked(self.database, inspectors, images, recipe_id, user, comment, accept_losses)
+        activate_checked(self.database, inspectors, images, recipe_id, user, comment, accept_losses, instead_of)
 
 
 @contextmanager
@@ -84,6 +88,12 @@ def open_station(settings: Settings) -> Iterator[Station]:
         lease = StationLease(database, settings.station, bind_folder(database, settings))
         lease.take()
         stack.callback(lease.give_up)
+        keys = sink_keys(settings.station, settings.sinks)
+        if settings.sinks:
+            with database.writing() as session:
+                adopt_undelivered(session, settings.station, settings.sinks)
+        with database.reading() as session:
+            warn_of_numbers(session)
         access = AccessList(database)
         metrics, sign_ins = Metrics(), SignIns(database, access)
 
@@ -117,7 +127,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
             (lease.watch, (stop,)),
             (access.watch, (stop,)),
             *([] if settings.shift_reports is None else [(reporter.watch, (stop,))]),
-            *((deliver_results, (sink, settings.station, database, stop)) for sink in settings.sinks),
+            *((deliver_results, (sink, key, database, stop)) for sink, key in zip(settings.sinks, keys, strict=True)),
             *((seed_reviews, (service, path, stop)) for path in settings.known),
             *((watch_folder, (service, folder, stop)) for folder in settings.watch),
             *(
@@ -169,6 +179,7 @@ def activate_bundle(station: Station, bundle: Path, user: str = "start") -> Reci
             if known and active_recipe(session) is not None:
                 return None  # its thresholds may have been changed since, or another recipe activated
             name = "".join(c if c.isalnum() or c in "._-" else "-" for c in row.name)[:100] or "recipe"
+            name = f"recipe-{name}"[:100] if name.isdigit() else name
             recipe = make_recipe(
                 session, name, session.merge(row), user, note="bundle given when the station was started"
             )

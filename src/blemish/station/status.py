@@ -25,7 +25,8 @@ from blemish.station.recipes import active_recipe, recipe_title
 from blemish.station.schemas import InspectionOut
 from blemish.station.service import InspectionService
 from blemish.station.settings import GIB, Settings
-from blemish.station.sinks import sink_key, without_password
+from blemish.station.sink_keys import count_unconfigured, sink_keys
+from blemish.station.sinks import without_password
 from blemish.station.source_states import ComponentState, State
 from blemish.station.station_lease import StationLease
 from blemish.translation import Message
@@ -45,6 +46,7 @@ class LastPart:
 
     id: int
     verdict: str
+    recipe: str  # name and version of the recipe that decided it
     answered: float  # monotonic clock
 
     @property
@@ -71,6 +73,7 @@ class StationStatus:
         self._sinks: list[ComponentState] = []
         self._checked = time.monotonic()
         self._clock = _clock_offset()
+        self._unconfigured: tuple[float, list[ComponentState]] = (-SLOW_CHECK_S, [])  # till when, sinks given no longer
         self._slow: tuple[float, int, list[AlarmCondition] | None] = (-SLOW_CHECK_S, -1, [])  # None: it failed
         self._held: dict[str, list[AlarmCondition]] = {}  # by the check that found them
         self._failing: set[str] = set()  # checks that could not be made the last time
@@ -78,7 +81,7 @@ class StationStatus:
     def count_answer(self, answer: InspectionOut) -> None:
         """Called with every recorded part."""
         if answer.origin != KNOWN_ORIGIN:
-            self.last = LastPart(answer.id, answer.verdict, time.monotonic())
+            self.last = LastPart(answer.id, answer.verdict, recipe_title(answer.recipe), time.monotonic())
             if answer.verdict == Verdict.REJECT:
                 self.last_reject = answer.id
 
@@ -147,7 +150,7 @@ class StationStatus:
             "idle line": self._idle_conditions,
             "components": self._component_conditions,
             "parts": lambda: alarms.part_conditions(session, self.settings),
-            "qualification": lambda: qualification_conditions(session),
+            "qualification": lambda: qualification_conditions(session, self.settings.station),
             "trends": lambda: self._trend_conditions(session),
             **self.others,
         }
@@ -175,12 +178,21 @@ class StationStatus:
         newest = newest_part(session, self.settings.station) if self.last is None else None
         if newest is not None and self.last is None:
             age = max(0.0, (datetime.now(UTC) - newest.created_at).total_seconds())
-            self.last = LastPart(newest.id, newest.verdict, time.monotonic() - age)
+            self.last = LastPart(newest.id, newest.verdict, recipe_title(newest.recipe), time.monotonic() - age)
             self.last_reject = newest.id if newest.verdict == Verdict.REJECT else 0
         return []
 
     def _load_sinks(self, session: Session) -> list[AlarmCondition]:
-        self._sinks = [_sink_state(session, self.settings.station, sink) for sink in self.settings.sinks]
+        station, addresses = self.settings.station, self.settings.sinks
+        if time.monotonic() > self._unconfigured[0]:  # it reads the whole outbox
+            left = count_unconfigured(session, station, addresses)
+            self._unconfigured = time.monotonic() + SLOW_CHECK_S, [
+                ComponentState("sink", name, "warning", Message(
+                    "{number} waiting; the station was started without this sink", {"number": number}
+                )) for name, number in left.items()
+            ]  # fmt: skip
+        states = [_sink_state(session, *named) for named in zip(sink_keys(station, addresses), addresses, strict=True)]
+        self._sinks = states + self._unconfigured[1]
         return []
 
     def _clock_conditions(self) -> list[AlarmCondition]:
@@ -213,9 +225,9 @@ class StationStatus:
         return found
 
 
-def _sink_state(session: Session, station: str, sink: str) -> ComponentState:
+def _sink_state(session: Session, key: str, address: str) -> ComponentState:
     row = OutboxRow
-    undelivered = (row.sink == sink_key(station, sink)) & row.delivered_at.is_(None)
+    undelivered = (row.sink == key) & row.delivered_at.is_(None)
     pending = undelivered & row.dead_at.is_(None)
     number = session.scalar(select(func.count()).select_from(row).where(pending)) or 0
     query = select(InspectionRow.created_at, row.error).join(InspectionRow, InspectionRow.id == row.inspection_id)
@@ -228,7 +240,7 @@ def _sink_state(session: Session, station: str, sink: str) -> ComponentState:
     detail = Message("{number} waiting", {"number": number})
     if dead:
         detail = Message("{number} waiting, {dead} refused", {"number": number, "dead": dead})
-    return ComponentState("sink", without_password(sink), state, detail)
+    return ComponentState("sink", without_password(address), state, detail)
 
 
 def _clock_offset() -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from blemish.dataset.sample import GOOD
@@ -14,6 +14,7 @@ from blemish.inspection.decide import decide
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, ReasonKind, Verdict
 from blemish.station.models import InspectionRow, RecipeRow
+from blemish.station.populations import each_once, recipe_parts
 from blemish.station.repository import reviewed_label, to_inspection
 
 MAX_PARTS = 5000  # the newest, whose verdicts are recomputed
@@ -52,16 +53,21 @@ class DecisionEffect:
 
 
 def load_scored_parts(session: Session, recipe: RecipeRow, limit: int = MAX_PARTS) -> list[ScoredPart]:
-    """The newest parts that any version of recipes with the same bundle has scored, oldest first.
+    """The newest parts of a recipe on all stations, which share its thresholds, oldest first; known parts too.
 
-    None of a recipe of several views, whose parts have one score and one verdict of several bundles.
+    Each part once: its newest reviewed inspection, or else its newest. None of a recipe of several views, whose parts
+    have one score and one verdict of several bundles.
     """
     if recipe.views is not None:
         return []
     row = InspectionRow
-    same_bundle = row.recipe.has(and_(RecipeRow.bundle_id == recipe.bundle_id, RecipeRow.views.is_(None)))
-    query = select(row).where(same_bundle, row.score.is_not(None)).order_by(row.id.desc()).limit(limit)
-    return [_scored_part(found) for found in reversed(session.scalars(query).all())]
+    query = (
+        select(row).where(recipe_parts(session, recipe), row.score.is_not(None)).order_by(row.id.desc()).limit(limit)
+    )
+    newest = session.scalars(query).all()
+    reviewed_first = sorted(newest, key=lambda part: not part.reviews)  # and the newest first among each
+    kept = {*each_once((part.id, part.part_id, part.lot, part.image_sha256) for part in reviewed_first)}
+    return [_scored_part(part) for part in reversed(newest) if part.id in kept]
 
 
 def _scored_part(row: InspectionRow) -> ScoredPart:

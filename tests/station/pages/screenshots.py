@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import browser as browsers
 from browser import HUGE, NARROW, WIDE, Browser
-from station_helpers import Server
+from station_helpers import Server, put_decision
 
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD
@@ -81,9 +81,7 @@ def send_parts(client: httpx.Client, data: Path) -> None:
             if number < 12:
                 client.put(f"/v1/golden/{answer['id']}", json={"label": sample.label})
     decision = client.get("/v1/decision").json()
-    client.put(
-        "/v1/decision", json={"decision": decision | {"reject": 1.2 * decision["reject"]}, "comment": "fewer rejects"}
-    )
+    put_decision(client, decision | {"reject": 1.2 * decision["reject"]}, comment="fewer rejects")
 
 
 def shoot_pages(window: Browser, url: str, language: str, data: Path) -> None:

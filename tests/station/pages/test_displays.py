@@ -236,6 +236,12 @@ def test_the_line_display_and_the_sound(browser: Browser, line: Server) -> None:
     made = HTTP.post(f"{server.url}/v1/recipes", json={"name": "plates-B", "bundle": recipe["bundle"]}).json()
     HTTP.post(f"{server.url}/v1/recipes/{made['id']}/activate", json={"comment": "a trial"})
     browser.until(lambda: browser.one(".recipe-name").text == "plates-B v1")
+    assert browser.one("[data-name=part-recipe]").text == f"recipe {recipe['name']} v1"  # that decided the part shown
+    send(server, picture(seed=14))
+    browser.until(lambda: browser.one("[data-name=part-recipe]").text == "recipe plates-B v1")
+    send(server, picture(seed=15), recipe=recipe["name"])
+    browser.until(lambda: browser.one("[data-name=part-recipe]").text == f"recipe {recipe['name']} v1")
+    assert browser.one(".recipe-name").text == "plates-B v1"
     browser.driver.execute_script("localStorage.clear()")
 
 

@@ -73,4 +73,13 @@ def test_thresholds_of_a_view_and_camera_settings_are_saved(browser: Browser, se
     assert not saved["active"]
     changes = HTTP.get(f"{server.url}/v1/audit").json()
     assert "the new lamp is brighter" in str(changes)
+
+    browser.open(f"{server.url}/threshold")  # a page of a recipe that another one replaces meanwhile
+    replace(browser, "reject-side", "0.97")
+    browser.fill("comment", "too late")
+    HTTP.post(f"{server.url}/v1/recipes/1/activate").raise_for_status()
+    browser.click("[data-name=save]")
+    browser.one(".q-notification", "the change was made for both v2")
+    assert len(HTTP.get(f"{server.url}/v1/recipes").json()) == 4  # nothing was saved
+    assert HTTP.get(f"{server.url}/v1/recipes/1").json()["active"]
     browser.check(server.url)

@@ -8,15 +8,17 @@ import zipfile
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 import onnx
 import pytest
 from fastapi.testclient import TestClient
 from graphs import anomaly_bundle, make_bundle, model
-from station_helpers import picture, send, use
+from station_helpers import picture, put_decision, send, use
 
 from blemish.inspection.manifest import Decision, SupportSet
 from blemish.inspection.support_set import pack_vectors
+from blemish.station.recipes import StaleRecipeError
 from blemish.station.station import Station
 
 
@@ -34,14 +36,51 @@ def test_recipes_change_over_by_id_and_decisions_make_versions(client: TestClien
     assert send(client, picture(defect=True)).json()["verdict"] == "pass"
     assert send(client, picture(defect=True), recipe=first["name"]).json()["verdict"] == "reject"
     strict = {**client.get("/v1/decision").json(), "reject": 0.1, "review": None}
-    third = client.put("/v1/decision", json={"decision": strict, "comment": "stricter"}).json()
+    third = put_decision(client, strict, comment="stricter").json()
     assert (third["name"], third["version"], third["active"]) == ("lenient", 2, True)
     assert send(client, picture()).json()["verdict"] == "reject"
     log = client.get("/v1/audit").json()
     assert [(e["action"], e["comment"]) for e in log[:2]] == [("activate", "stricter"), ("decision", "stricter")]
     assert log[1]["before"]["reject"] == 0.95
-    wrong = client.put("/v1/decision", json={"decision": {"review": 2, "reject": 1}})
+    wrong = put_decision(client, {"review": 2, "reject": 1})
     assert (wrong.status_code, "above" in wrong.json()["detail"]) == (422, True)
+
+
+def test_a_change_of_the_decision_reaches_only_the_version_that_was_read(client: TestClient) -> None:
+    def change(read: httpx.Response, **changes: object) -> httpx.Response:
+        headers, decision = {"If-Match": read.headers["ETag"]}, read.json() | changes
+        return client.put("/v1/decision", json={"decision": decision, "comment": "x"}, headers=headers)
+
+    first = client.get("/v1/recipes").json()[0]
+    anna = berta = client.get("/v1/decision")
+    rule = "reject if defect.count >= 1"
+    assert change(anna, rules=[rule]).json()["version"] == 2
+    refused = change(berta, review=0.3)  # would undo the rule
+    assert refused.status_code == 409
+    assert f"made for {first['name']} v1, but {first['name']} v2 is active" in refused.json()["detail"]
+    assert client.get("/v1/decision").json()["rules"] == [rule]
+    read = client.get("/v1/decision")
+    other = client.post("/v1/recipes", json={"name": "铸件", "bundle": first["bundle"]}).json()
+    client.post(f"/v1/recipes/{other['id']}/activate")
+    assert change(read, reject=0.35, review=0.25).status_code == 409  # of another product
+    assert client.put("/v1/decision", json={"decision": read.json()}).status_code == 428
+    assert [(r["name"], r["version"], r["active"]) for r in client.get("/v1/recipes").json()] == [
+        ("铸件", 1, True), (first["name"], 2, False), (first["name"], 1, False),
+    ]  # fmt: skip
+    assert client.get("/v1/decision").json() == other["decision"]
+    assert change(client.get("/v1/decision"), reject=0.7).json()["version"] == 2
+
+
+def test_a_recipe_is_activated_only_instead_of_the_one_it_was_made_for(client: TestClient, station: Station) -> None:
+    """Somebody else may activate another recipe while the golden set is inspected."""
+    first = client.get("/v1/recipes").json()[0]
+    other = client.post("/v1/recipes", json={"name": "other", "bundle": first["bundle"]}).json()
+    title = f"{first['name']} v1"
+    with pytest.raises(StaleRecipeError, match="is active now"):
+        station.activate(other["id"], "anna", "x", instead_of="other v1")
+    assert client.get("/v1/recipes").json()[-1]["active"]
+    station.activate(other["id"], "anna", "x", instead_of=title)
+    assert client.get("/v1/recipes").json()[0]["active"]
 
 
 def test_classes_of_a_support_set_are_distinguished(client: TestClient, tmp_path: Path) -> None:
@@ -69,17 +108,15 @@ def test_a_recipe_that_loses_the_golden_set_needs_a_comment(client: TestClient) 
         assert client.put(f"/v1/golden/{part}", json={"label": label}).status_code == 200
     decision = client.get("/v1/decision").json()
     blind = {**decision, "review": None, "reject": 0.99}
-    refused = client.put("/v1/decision", json={"decision": blind})
+    refused = put_decision(client, blind)
     assert refused.status_code == 409
     assert str(bad) in refused.json()["detail"]
     assert send(client, picture(defect=True)).json()["verdict"] == "reject"
-    assert client.put("/v1/decision", json={"decision": {**decision, "reject": 0.7}}).json()["active"]
+    assert put_decision(client, {**decision, "reject": 0.7}).json()["active"]
     why = "trial without parts"
-    assert (
-        client.put("/v1/decision", json={"decision": blind, "comment": why}).status_code == 409
-    )  # a note is no consent
-    assert client.put("/v1/decision", json={"decision": blind, "accept_losses": True}).status_code == 409
-    allowed = client.put("/v1/decision", json={"decision": blind, "comment": why, "accept_losses": True}).json()
+    assert put_decision(client, blind, comment=why).status_code == 409  # a note is no consent
+    assert put_decision(client, blind, accept_losses=True).status_code == 409
+    allowed = put_decision(client, blind, comment=why, accept_losses=True).json()
     assert allowed["active"]
     assert f"loses 1 of the golden set: {bad}" in client.get("/v1/audit").json()[0]["comment"]
 

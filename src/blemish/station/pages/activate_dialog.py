@@ -12,7 +12,7 @@ from blemish.station.auth import User
 from blemish.station.golden_set import GoldenLossError
 from blemish.station.models import RecipeRow
 from blemish.station.pages.session import PageSession
-from blemish.station.pages.widgets import alarm, dialog, div, part_tile
+from blemish.station.pages.widgets import alarm, dialog, div, hint, part_tile
 from blemish.station.recipes import active_recipe
 from blemish.station.schemas import GoldenLoss
 from blemish.station.thresholds import DecisionEffect
@@ -22,21 +22,31 @@ WithReason = Callable[[User, str], Awaitable[None]]
 Effects = tuple[DecisionEffect, DecisionEffect]  # of the active decision and of the new one, on the same known parts
 
 
-async def activate(page: PageSession, user: User, recipe_id: int, comment: str, on_activated: OnActivated) -> None:
-    """Activate a recipe; asks for a reason where there is none yet, and where it loses parts of the golden set."""
+async def activate(
+    page: PageSession,
+    user: User,
+    recipe_id: int,
+    comment: str,
+    on_activated: OnActivated,
+    instead_of: str | None = None,
+) -> None:
+    """Activate a recipe; asks for a reason where there is none yet, and where it loses parts of the golden set.
+
+    `instead_of` is the title of the recipe that a change was based on, which must still be the active one.
+    """
     if not comment.strip():
         t = page.t
 
         async def go_on(user: User, reason: str) -> None:
-            await activate(page, user, recipe_id, reason, on_activated)
+            await activate(page, user, recipe_id, reason, on_activated, instead_of)
 
         effects = await page.read(_load_effects, recipe_id)
         ask_reason(page, t("Why is this recipe activated?"), t("Activate"), go_on, effects)
         return
     try:
-        await _activate(page, user, recipe_id, comment, on_activated, accept_losses=False)
+        await _activate(page, user, recipe_id, comment, on_activated, instead_of)
     except GoldenLossError as error:
-        _ask_to_accept(page, recipe_id, error.losses, on_activated)
+        _ask_to_accept(page, recipe_id, error.losses, on_activated, instead_of)
 
 
 def ask_reason(
@@ -45,6 +55,8 @@ def ask_reason(
     """A window that asks for a reason, and says what becomes worse on known parts, before `run(user, reason)`."""
     t = page.t
     with dialog(title) as window:
+        if effects is not None and not effects[1].verdicts:
+            hint(t("This recipe has inspected no part yet: only the golden set tells what it changes."))
         if effects is not None and effects[1].is_worse_than(effects[0]):
             before, after = effects
             if after.escapes > before.escapes:
@@ -77,16 +89,24 @@ def _load_effects(session: Session, recipe_id: int) -> Effects | None:
 
 
 async def _activate(
-    page: PageSession, user: User, recipe_id: int, comment: str, on_activated: OnActivated, accept_losses: bool
+    page: PageSession,
+    user: User,
+    recipe_id: int,
+    comment: str,
+    on_activated: OnActivated,
+    instead_of: str | None,
+    accept_losses: bool = False,
 ) -> None:
-    await asyncio.to_thread(page.station.activate, recipe_id, user.name, comment, accept_losses)
+    await asyncio.to_thread(page.station.activate, recipe_id, user.name, comment, accept_losses, instead_of)
     page.notify(page.t("The recipe is active."))
     waiting = on_activated()
     if waiting is not None:
         await waiting
 
 
-def _ask_to_accept(page: PageSession, recipe_id: int, losses: list[GoldenLoss], on_activated: OnActivated) -> None:
+def _ask_to_accept(
+    page: PageSession, recipe_id: int, losses: list[GoldenLoss], on_activated: OnActivated, instead_of: str | None
+) -> None:
     t = page.t
     losses = sorted(losses, key=lambda loss: not thresholds.is_escape(loss.label, loss.verdict))
     with dialog(t("Parts of the golden set that this recipe loses: {number}", number=len(losses)), 640) as window:
@@ -100,7 +120,8 @@ def _ask_to_accept(page: PageSession, recipe_id: int, losses: list[GoldenLoss], 
 
         async def activate_anyway(user: User) -> None:
             window.close()
-            await _activate(page, user, recipe_id, comment.value[:2000], on_activated, accept_losses=True)
+            reason = comment.value[:2000]
+            await _activate(page, user, recipe_id, reason, on_activated, instead_of, accept_losses=True)
 
         with div("bar"):
             ui.button(t("Keep the active recipe"), on_click=window.close).props("no-caps")

@@ -15,7 +15,7 @@ from blemish.station.models import RecipeRow
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import dialog, div, hint
 from blemish.station.recipe_views import required_views
-from blemish.station.recipes import recipe_cameras, recipe_title, revise
+from blemish.station.recipes import StaleRecipeError, is_current, recipe_cameras, recipe_title, revise
 
 
 def edit_cameras(page: PageSession, recipe: RecipeRow, on_saved: Callable[[], object]) -> None:
@@ -67,6 +67,11 @@ def _fields(page: PageSession, view: str, own: CameraSettings) -> dict[str, ui.i
 
 def _revise(session: Session, recipe_id: int, cameras: dict[str, CameraSettings], user: str, comment: str) -> RecipeRow:
     recipe = session.get_one(RecipeRow, recipe_id)
+    if not is_current(session, recipe):
+        raise StaleRecipeError(
+            f"the change was made for {recipe_title(recipe)}, which is neither active nor the newest version now; "
+            "reload, and make it again"
+        )
     roi = None if recipe.roi is None else Roi.model_validate(recipe.roi)
     decision = Decision.model_validate(recipe.decision)
     return revise(session, recipe, decision, roi, user, comment, cameras=cameras)

@@ -11,6 +11,7 @@ from blemish.station.models import InspectionRow, OutboxRow
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import div, empty_state, hint, local_time, panel, part_name
 from blemish.station.redaction import redact
+from blemish.station.sink_keys import sink_name
 
 MAX_LISTED = 100
 
@@ -48,7 +49,7 @@ def _letter(page: PageSession, row: OutboxRow, part_id: str | None) -> None:
             if row.dead_at is not None:
                 hint(local_time(row.dead_at))
             hint(t("attempts: {number}", number=row.attempts))
-        ui.label(sinks.sink_name(row.sink)).classes("mono")
+        ui.label(sink_name(row.sink)).classes("mono")
         hint(redact(page.error(row.error or "")))
 
 

@@ -17,7 +17,7 @@ from blemish.station.models import RecipeRow
 from blemish.station.pages.activate_dialog import activate, ask_reason
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import div, hint, metric_tile, pager, panel, part_name, part_tile
-from blemish.station.recipes import active_recipe, recipe_title, revise
+from blemish.station.recipes import active_recipe, check_active, recipe_title, revise
 from blemish.station.thresholds import DecisionEffect, ScoredPart, is_escape
 
 TILES = 24  # parts on a page of those whose verdict would change
@@ -67,6 +67,11 @@ class DecisionChange:
             for need in proof.needed[1:]:
                 name = t("parts still needed for {rate:.1%}", rate=need["rate"])
                 metric_tile(name, f"{need['more']:,.0f}", t("defective parts, without another escape"))
+        text = (
+            "Recipe {recipe} with this bundle, all stations: the newest {number:,} parts; one that came again counts "
+            "once."
+        )
+        hint(t(text, recipe=self.recipe.name, number=len(effect.verdicts))).props("data-name=population")
 
     @ui.refreshable_method
     def changes(self, effect: DecisionEffect) -> None:
@@ -128,13 +133,14 @@ class DecisionChange:
         ask_reason(self.page, t(self.why), t("Save"), confirmed, effects, self.comment)
 
     async def _save_version(self, user: User, reason: str) -> RecipeRow:
-        row = await self.page.write(_revise, self.recipe.id, self.decision, self.roi, user.name, reason)
+        row = await self.page.write(_revise, recipe_title(self.recipe), self.decision, self.roi, user.name, reason)
         self.page.notify(self.page.t("Saved as {title}.", title=recipe_title(row)))
         return row
 
     async def _activate_version(self, user: User, reason: str) -> None:
         row = await self._save_version(user, reason)
-        await activate(self.page, user, row.id, reason, lambda: ui.navigate.reload())
+        reload = ui.navigate.reload
+        await activate(self.page, user, row.id, reason, reload, instead_of=recipe_title(self.recipe))
 
 
 def _rate_tile(name: str, rate: RateEstimate | None, missing: str = "", tone: str = "") -> None:
@@ -150,7 +156,5 @@ def load_active(session: Session) -> tuple[RecipeRow | None, list[ScoredPart]]:
     return recipe, [] if recipe is None else thresholds.load_scored_parts(session, recipe)
 
 
-def _revise(
-    session: Session, recipe_id: int, decision: Decision, roi: Roi | None, user: str, comment: str
-) -> RecipeRow:
-    return revise(session, session.get_one(RecipeRow, recipe_id), decision, roi, user, comment)
+def _revise(session: Session, based_on: str, decision: Decision, roi: Roi | None, user: str, comment: str) -> RecipeRow:
+    return revise(session, check_active(session, based_on), decision, roi, user, comment)

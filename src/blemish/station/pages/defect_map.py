@@ -48,16 +48,20 @@ async def build(page: PageSession, recipe: RecipeRow, labels: list[str]) -> None
             period: tuple[datetime, datetime] | None = shifts.get(shift.value or "")
             grid, number = await page.read(
                 lambda session: drift.defect_density(
-                    session, recipe, label.value or None, lot=lot.value or None, period=period
+                    session, recipe, settings.station, label.value or None, lot=lot.value or None, period=period
                 )
             )
-            text = t("Regions: {number:,}", number=number)
+            text = t(
+                "Regions: {number:,}, recipe {recipe}, station {station}",
+                number=number, recipe=recipe.name, station=settings.station,
+            )  # fmt: skip
             hint(text).props("data-name=map-regions")
             content = await asyncio.to_thread(render_density, ground, grid)
             source = "data:image/jpeg;base64," + base64.b64encode(content).decode()
             title = t("Position of defects on the part")
             ui.element("img").props(f'src="{source}" alt="{title}: {text}" data-name=map').classes("picture wide")
             hint(t("The darkest red is where most defects lie."))
+            hint(t("Of the newest {number:,} regions; a part that came again counts once.", number=drift.MAX_REGIONS))
 
         await density()
         for field in (label, lot, shift):

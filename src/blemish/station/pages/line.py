@@ -10,6 +10,7 @@ from blemish.station.pages.heartbeat import sound_button
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import div, inspection_image, local_time, part_name, verdict_badge
 from blemish.station.production_counts import ProductionCounts, count_verdicts, last_shifts, newest_part
+from blemish.station.recipes import recipe_title
 
 REFRESH_S = 0.4
 MAX_ALARMS = 3  # shown as text, the newest first
@@ -37,6 +38,7 @@ async def build(page: PageSession, request: Request) -> None:
                 inspection_image(page, row.id, row.image_path is not None, side=640).props("data-live")
                 ui.label(part_name(page, row.part_id, row.id)).classes("line-part")
                 ui.label(f"{local_time(row.created_at)} · {t(row.label)}")
+                ui.label(f"{t('recipe')} {recipe_title(row.recipe)}").props("data-name=part-recipe")
             with div("line-counts"):
                 for verdict, number in (("pass", counts.passed), ("review", counts.review), ("reject", counts.reject)):
                     with div(f"figure {verdict}"):
@@ -45,6 +47,7 @@ async def build(page: PageSession, request: Request) -> None:
 
     with div("line-bar"):
         ui.label(settings.station).classes("brand")
+        ui.label(t("active recipe"))  # the part below may have another one
         ui.label(status.recipe or t("no recipe")).classes("recipe-name")
         ui.label("").classes("connection")
         ui.space()

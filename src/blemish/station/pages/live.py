@@ -31,6 +31,7 @@ from blemish.station.pages.widgets import (
     verdict_badge,
 )
 from blemish.station.production_counts import ProductionCounts
+from blemish.station.recipes import recipe_title
 from blemish.station.repository import InspectionFilter, find_inspections
 
 PERIODS = {1: "last hour", 8: "last 8 hours", 24: "last 24 hours", 168: "last 7 days"}
@@ -184,6 +185,7 @@ def _last_part(page: PageSession, row: InspectionRow) -> None:
                 ui.link(part_name(page, row.part_id, row.id), f"/card/{row.id}").style("font-weight: 600")
                 lot = f" · {t('lot')} {row.lot}" if row.lot else ""
                 hint(f"{local_time(row.created_at)}{lot} · {t(row.origin)}")
+                hint(f"{t('recipe')} {recipe_title(row.recipe)}").props("data-name=part-recipe")
         inspection_image(page, row.id, row.image_path is not None, side=1024).classes("wide").props("data-live")
         for reason in page.reasons(row):
             hint(reason)

@@ -44,20 +44,25 @@ class RecipeList:
                 compare = self.page.handler("operator", partial(self._compare, rows, active_id))
                 button = ui.button(t("Compare"), icon="difference", on_click=compare)
                 button.props("no-caps flat dense data-name=compare-recipes")
+        newest = {row.name: row.id for row in reversed(rows)}  # of a name, the newest version; the newest are first
         for row in rows:
             with div("bar").props(f"data-name=recipe-{row.name}-{row.version}"):
                 ui.label(recipe_title(row)).style("font-weight: 600")
                 ui.label(row.bundle.manifest["provenance"]["method"])
                 hint(f"{local_time(row.created_at)} · {row.created_by}")
                 ui.space()
-                cameras = ui.button(t("Cameras"), icon="photo_camera")
-                cameras.on_click(self.page.handler("engineer", partial(self._edit_cameras, row)))
-                cameras.props("no-caps flat dense data-name=cameras")
+                if row.id in (active_id, newest[row.name]):  # of no other a change may be made
+                    cameras = ui.button(t("Cameras"), icon="photo_camera")
+                    cameras.on_click(self.page.handler("engineer", partial(self._edit_cameras, row)))
+                    cameras.props("no-caps flat dense data-name=cameras")
                 if row.id == active_id:
                     ui.label(t("active")).classes("verdict pass")
                 else:
                     on_click = self.page.handler("engineer", partial(self._activate, row.id))
                     ui.button(t("Activate"), on_click=on_click).props("no-caps flat dense")
+                if row.name.isdigit():
+                    text = t("Its name is a number, which is taken for an id: ask for it by its id, {id}.", id=row.id)
+                    hint(text).style("flex-basis: 100%")
                 if row.note:
                     hint(t(row.note)).style("flex-basis: 100%")
 

@@ -42,6 +42,7 @@ from blemish.station.pages.widgets import (
     two_columns,
     verdict_badge,
 )
+from blemish.station.recipes import recipe_title
 from blemish.station.repository import add_review, log_change
 
 QUEUES = {"undecided": "Between the thresholds", "disputed": "Disagreements", "rejected": "Rejects"}
@@ -253,7 +254,7 @@ class ReviewPage:
             with div("bar"):
                 verdict_badge(self.page, row.verdict)
                 ui.link(part_name(self.page, row.part_id, row.id), f"/card/{row.id}").style("font-weight: 600")
-                hint(local_time(row.created_at))
+                hint(f"{local_time(row.created_at)} · {t('recipe')} {recipe_title(row.recipe)}")
             for reason in self.page.reasons(row):
                 hint(reason)
             if row.regions:

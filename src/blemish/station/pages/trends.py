@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from nicegui import ui
 from sqlalchemy.orm import Session
 
 from blemish.imaging.quality import Quality
@@ -19,13 +20,15 @@ from blemish.station.pages.widgets import (
     POINT_COLOUR,
     VALUE_COLOUR,
     alarm,
+    div,
     hint,
     line_chart,
     no_recipe,
     panel,
     two_columns,
 )
-from blemish.station.recipes import active_recipe
+from blemish.station.populations import used_recipes
+from blemish.station.recipes import recipe_title
 from blemish.station.subgroups import local_names
 
 QUALITIES = (
@@ -48,11 +51,9 @@ class TrendData:
     quality_names: list[str]
 
 
-def load(session: Session, station: str) -> TrendData | None:
-    recipe = active_recipe(session)
-    if recipe is None:
-        return None
-    ids, scores = drift.good_scores(session, recipe)
+def load(session: Session, station: str, recipe_id: int) -> TrendData:
+    recipe = session.get_one(RecipeRow, recipe_id)
+    ids, scores = drift.good_scores(session, recipe, station)
     quality = image_quality.quality_history(session, recipe.id, station)
     return TrendData(
         recipe,
@@ -68,17 +69,28 @@ def load(session: Session, station: str) -> TrendData | None:
 
 
 async def build(page: PageSession, request: Request) -> None:
-    data = await page.read(load, page.station.settings.station)
-    if data is None:
+    station = page.station.settings.station
+    recipes = {recipe.id: recipe_title(recipe) for recipe in await page.read(used_recipes, station)}
+    if not recipes:
         no_recipe(page, "show_chart")
         return
     await control_charts.build(page)
-    _scores(page, data)
-    with two_columns() as (left, right):
-        with left:
-            _quality(page, data)
-        with right:
-            await defect_map.build(page, data.recipe, data.labels)
+    with div("bar"):
+        choice = ui.select(recipes, value=next(iter(recipes)), label=page.t("Recipe"))
+        choice.props("dense outlined options-dense data-name=trend-recipe").style("width: 260px")
+
+    @ui.refreshable
+    async def content() -> None:
+        data = await page.read(load, station, choice.value)
+        _scores(page, data)
+        with two_columns() as (left, right):
+            with left:
+                _quality(page, data)
+            with right:
+                await defect_map.build(page, data.recipe, data.labels)
+
+    await content()
+    choice.on_value_change(content.refresh)
     list_reports(page)
 
 
@@ -88,7 +100,8 @@ def _scores(page: PageSession, data: TrendData) -> None:
         baseline = min(drift.BASELINE, len(data.scores) // 2)
         if baseline < drift.MIN_BASELINE:
             required = 2 * drift.MIN_BASELINE
-            hint(t("{have} of {need} required good parts.", have=len(data.scores), need=required))
+            have = t("{have} of {need} required good parts.", have=len(data.scores), need=required)
+            hint(f"{have} {_population(page, data)}")
             return
         ewma = compute_ewma(data.scores, baseline)
         if ewma.drifted:
@@ -101,8 +114,16 @@ def _scores(page: PageSession, data: TrendData) -> None:
             *(_line(t("limits"), values[newest].tolist(), LIMIT_COLOUR) for values in (ewma.low, ewma.high)),
         ]
         line_chart(data.names, series, 280)
-        text = "Baseline: the first {number} good parts of this bundle; limits at 3 standard deviations."
-        hint(t(text, number=baseline))
+        text = "Baseline: the first {number} of them; limits at 3 standard deviations."
+        hint(f"{_population(page, data)} {t(text, number=baseline)}").props("data-name=population")
+
+
+def _population(page: PageSession, data: TrendData) -> str:
+    text = (
+        "Recipe {recipe}, station {station}: {number:,} good parts, the first and the newest; one that came again "
+        "counts once."
+    )
+    return page.t(text, recipe=data.recipe.name, station=page.station.settings.station, number=len(data.scores))
 
 
 def _quality(page: PageSession, data: TrendData) -> None:

@@ -14,8 +14,9 @@ from blemish.station.recipes import recipe_title
 Save = Callable[[User, str], Awaitable[RecipeRow]]  # with the reason; raises BlemishError for what cannot be saved
 
 
-def version_bar(page: PageSession, why: str, save: Save) -> None:
-    """`why` asks for the reason where there is no comment yet. Saving alone leaves the active recipe as it is."""
+def version_bar(page: PageSession, why: str, save: Save, based_on: str) -> None:
+    """`why` asks for the reason where there is no comment yet. Saving alone leaves the active recipe, with the title
+    `based_on`, as it is."""
     t = page.t
     with panel(), div("bar"):
         comment = ui.input(t("Comment (for the audit log)"))
@@ -27,7 +28,7 @@ def version_bar(page: PageSession, why: str, save: Save) -> None:
 
         async def save_and_activate(user: User, reason: str) -> None:
             row = await save(user, reason)
-            await activate(page, user, row.id, reason, lambda: ui.navigate.reload())
+            await activate(page, user, row.id, reason, ui.navigate.reload, instead_of=based_on)
 
         def with_reason(run: Callable[[User, str], Awaitable[None]]) -> Callable[[User], Awaitable[None]]:
             async def go(user: User) -> None:

@@ -11,7 +11,7 @@ from blemish.station.pages.session import PageSession
 from blemish.station.pages.version_bar import version_bar
 from blemish.station.pages.widgets import div, hint, panel
 from blemish.station.recipe_views import RecipeViews
-from blemish.station.recipes import revise, view_decisions
+from blemish.station.recipes import check_active, recipe_title, revise, view_decisions
 
 
 class ViewThresholds:
@@ -45,7 +45,7 @@ class ViewThresholds:
             self.rules.set_value("\n".join(self.views.rules))
             self.rules.props("outlined autogrow data-name=view-rules").style("width: 100%").set_enabled(editable)
         if editable:
-            version_bar(self.page, t("Why are the thresholds changed?"), self._save)
+            version_bar(self.page, t("Why are the thresholds changed?"), self._save, recipe_title(self.recipe))
 
     async def _save(self, user: User, reason: str) -> RecipeRow:
         decisions = {
@@ -53,7 +53,8 @@ class ViewThresholds:
             for name, (review, reject) in self.fields.items()
         }
         rules = [line.strip() for line in (self.rules.value or "").splitlines() if line.strip()]
-        return await self.page.write(_revise, self.recipe.id, decisions, rules, user.name, reason)
+        based_on = recipe_title(self.recipe)
+        return await self.page.write(_revise, based_on, decisions, rules, user.name, reason)
 
 
 def _load_decisions(session: Session, recipe_id: int) -> dict[str, Decision]:
@@ -61,10 +62,10 @@ def _load_decisions(session: Session, recipe_id: int) -> dict[str, Decision]:
 
 
 def _revise(
-    session: Session, recipe_id: int, decisions: dict[str, Decision], rules: list[str], user: str, comment: str
+    session: Session, based_on: str, decisions: dict[str, Decision], rules: list[str], user: str, comment: str
 ) -> RecipeRow:
     """A view whose thresholds are as they were keeps what it has, such as those of its bundle."""
-    recipe = session.get_one(RecipeRow, recipe_id)
+    recipe = check_active(session, based_on)
     before, views = view_decisions(session, recipe), RecipeViews.model_validate(recipe.views)
     others = {
         name: own if decisions[name] == before[name] else own.model_copy(update={"decision": decisions[name]})

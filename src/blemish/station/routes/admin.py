@@ -16,6 +16,7 @@ from blemish.station.repository import log_change
 from blemish.station.routes.access import Admin, Engineer, Line, Operator, StationDep, error_responses, or_404
 from blemish.station.schemas import DeadLetterOut, ErrorOut, NewTokenOut, PasswordIn, TokenIn, TokenOut, UserIn, UserOut
 from blemish.station.sign_in import WrongSignInError
+from blemish.station.sink_keys import sink_name
 from blemish.station.station import Station
 
 router = APIRouter(tags=["station"])
@@ -69,7 +70,7 @@ def _by_name(counts: dict[str, int]) -> dict[str, int]:
     """The counts of sinks, without the hashes in their keys."""
     named: Counter[str] = Counter()
     for key, count in counts.items():
-        named[sinks.sink_name(key)] += count
+        named[sink_name(key)] += count
     return dict(named)
 
 

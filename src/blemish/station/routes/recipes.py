@@ -1,8 +1,9 @@
 """Bundles, recipes and decisions."""
 
 from typing import Annotated
+from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Header, HTTPException, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -127,25 +128,41 @@ def activate_recipe(
 
 
 @router.get("/decision", responses=error_responses(404))
-def read_decision(station: StationDep, user: Operator) -> Decision:
-    """Thresholds and rules of the active recipe."""
+def read_decision(station: StationDep, user: Operator, response: Response) -> Decision:
+    """Thresholds and rules of the active recipe; the header `ETag` names its version."""
     with station.database.reading() as session:
-        return Decision.model_validate(_active_or_404(session).decision)
+        active = _active_or_404(session)
+        response.headers["ETag"] = f'"{quote(recipes.recipe_title(active))}"'
+        return Decision.model_validate(active.decision)
 
 
-@router.put("/decision", responses=error_responses(404, 409))
-def change_decision(station: StationDep, user: Engineer, given: DecisionIn) -> RecipeOut:
-    """A new version of the active recipe with other thresholds and rules, activated like `activate`."""
+@router.put("/decision", responses=error_responses(404, 409, 428))
+def change_decision(
+    station: StationDep,
+    user: Engineer,
+    given: DecisionIn,
+    if_match: Annotated[str | None, Header(description="the ETag of the decision that was read and changed")] = None,
+) -> RecipeOut:
+    """A new version of the active recipe with other thresholds and rules, activated like `activate`.
+
+    Refused (409) where another version or another recipe became active since the decision was read.
+    """
+    if if_match is None:
+        raise HTTPException(428, "say which decision you changed: send the ETag of GET /v1/decision as If-Match")
+    based_on = unquote(if_match.strip().removeprefix("W/").strip('"'))
     with station.database.writing() as session:
-        before = _active_or_404(session)
+        _active_or_404(session)
+        before = recipes.check_active(session, based_on)
         changed = recipes.revise_decision(session, before, given.decision, user.name, given.comment)
-    return _activate(station, changed.id, user.name, given)
+    return _activate(station, changed.id, user.name, given, based_on)
 
 
-def _activate(station: Station, recipe_id: int, user: str, given: ActivationIn) -> RecipeOut:
+def _activate(
+    station: Station, recipe_id: int, user: str, given: ActivationIn, instead_of: str | None = None
+) -> RecipeOut:
     with station.database.reading() as session:
         _recipe_or_404(session, recipe_id)
-    station.activate(recipe_id, user, given.comment, given.accept_losses)
+    station.activate(recipe_id, user, given.comment, given.accept_losses, instead_of)
     with station.database.reading() as session:
         return recipe_out(_recipe_or_404(session, recipe_id), _active_id(session))
 

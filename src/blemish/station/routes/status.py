@@ -32,7 +32,7 @@ async def read_status(request: Request, station: StationDep) -> StatusOut:
     problem = next((lost[kind] for kind in _SERIOUS if kind in lost), None)
     return StatusOut(
         recipe=status.recipe,
-        last=None if last is None else LastPartOut(id=last.id, verdict=last.verdict, age_s=last.age_s),
+        last=None if last is None else LastPartOut.model_validate(last),
         last_reject=status.last_reject,
         problem=None if problem is None else ProblemOut(kind=problem.kind, name=problem.name),
         alarms=sum(row.acknowledged_at is None for row in status.alarms),
