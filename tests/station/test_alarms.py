@@ -176,7 +176,9 @@ def test_every_recipe_that_decided_parts_lately_is_watched(
             part = replace(part, image_sha256=f"{next(hashes):064d}")
             own = replace(found, score=score + 0.001 * random.random())
             with database.writing() as session:
-                store_inspections(session, [NewInspection(part, own, image_quality=quality)], station=station)
+                store_inspections(
+                    session, [NewInspection(part, own, image_quality=quality)], record="r", station=station
+                )
 
     def raised(station: str = "s") -> set[tuple[str, str]]:
         with database.reading() as session:

@@ -52,7 +52,7 @@ def test_scores_are_those_of_one_station_and_recipe_and_of_each_part_once(
         part = IncomingPart(recipe, sha256, 10, "api", part_id=part_id, lot=random.choice(["x", "y"]))
         own = NewInspection(part, replace(found, score=number / 1000))
         with database.writing() as session:
-            stored = store_inspections(session, [own], station=str(station))
+            stored = store_inspections(session, [own], record="r", station=str(station))
         ids.append(stored[0].columns["id"])
         expected.append((str(station), "castings" if recipe == castings else "plates", part_id, part.lot, sha256))
 
@@ -84,7 +84,7 @@ def test_one_part_that_is_sent_again_and_again_proves_nothing(
         plates = session.get_one(RecipeRow, recipe_id)
         empty = recipes.make_recipe(session, "empty", plates.bundle, "anna")
         part = IncomingPart(recipe_id, "0" * 64, 10, "api", part_id="PLATE-1")
-        stored = store_inspections(session, [NewInspection(part, found)] * 60, station="s")
+        stored = store_inspections(session, [NewInspection(part, found)] * 60, record="r", station="s")
         add_review(session, session.get_one(InspectionRow, stored[10].columns["id"]), "anna", "defect")
         session.flush()
         parts = thresholds.load_scored_parts(session, plates)
