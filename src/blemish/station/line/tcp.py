@@ -124,6 +124,7 @@ class TcpLine:
 
     def _another_waits(self) -> bool:
         """Whether there is another connection, which was not accepted yet."""
+        assert self._listener is not None
         return bool(select.select([self._listener], [], [], 0)[0])
 
     def _answer(self, line: str) -> str:
