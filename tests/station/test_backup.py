@@ -1,7 +1,9 @@
 """Backup and restoration of a record, while its station runs, with both databases."""
 
 import base64
+import os
 import threading
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -72,6 +74,35 @@ def test_a_backup_of_sqlite_is_restored_into_postgresql(bundle_file: Path, tmp_p
         client = make_client(station)
         assert client.get(f"/v1/inspections/{first['id']}").json() == first
         assert send(client, picture(seed=1)).json()["id"] == first["id"] + 1
+
+
+def test_a_backup_that_lacks_rows_is_refused_and_missing_images_are_said(bundle_file: Path, tmp_path: Path) -> None:
+    with run_station(tmp_path / "a", bundle_file) as station:
+        client = make_client(station)
+        for seed in range(5):
+            send(client, picture(True, seed))
+        for path in station.settings.images.rglob("*.png"):
+            os.utime(path, (0, 0))  # by a machine without a clock, and ZIP begins in 1980
+        write_backup(station.settings, tmp_path / "full.zip")
+        write_backup(station.settings, tmp_path / "rows.zip", images=False)
+    for table, kept in (("inspections", 2), ("regions", None)):
+        cut = tmp_path / f"{table}.zip"
+        with zipfile.ZipFile(tmp_path / "full.zip") as source, zipfile.ZipFile(cut, "w") as target:
+            for name in source.namelist():
+                lines = source.read(name).splitlines(keepends=True)
+                if name != f"tables/{table}.jsonl":
+                    target.writestr(name, b"".join(lines))
+                elif kept is not None:
+                    target.writestr(name, b"".join(lines[:kept]))
+        with pytest.raises(OptionError, match=rf"has {kept or 0} of its 5 rows of {table}; nothing was restored"):
+            restore_backup(Settings(data=tmp_path / "b"), cut)
+        assert not (tmp_path / "b" / "images").exists()
+    whole = CliRunner().invoke(record, ["restore", str(tmp_path / "full.zip"), "--data", str(tmp_path / "b")])
+    assert whole.output == "5 inspections, 0 reviews restored\n"
+    rows = CliRunner().invoke(record, ["restore", str(tmp_path / "rows.zip"), "--data", str(tmp_path / "c")])
+    assert rows.output == (
+        "5 inspections, 0 reviews restored\nthe images of 5 inspections are not in the backup, and not in the folder\n"
+    )
 
 
 def test_parts_of_a_backup_from_before_records_had_ids_get_one(bundle_file: Path, tmp_path: Path) -> None:

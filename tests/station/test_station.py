@@ -105,3 +105,18 @@ def test_a_bundle_that_loses_the_golden_set_is_not_activated_at_the_start(tmp_pa
         client.put(f"/v1/golden/{part}", json={"label": "defect"})
         assert activate_bundle(station, blind) is None
         assert client.post("/v1/inspections", files={"image": picture(defect=True)}).json()["verdict"] == "reject"
+
+
+def test_a_known_bundle_that_is_not_activated_at_the_start_is_said(
+    tmp_path: Path, bundle_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run_station(tmp_path / "s", bundle_file) as station:
+        caplog.clear()
+        assert activate_bundle(station, bundle_file) is None
+        assert caplog.messages == []  # it is the active one
+        other = anomaly_bundle(tmp_path / "other.blemish", decision=Decision(reject=0.7))
+        assert activate_bundle(station, other) is not None
+        assert activate_bundle(station, bundle_file) is None
+        (line,) = caplog.messages
+        assert "v2 stays active" in line
+        assert str(bundle_file) in line

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blemish.cli.console import console, needs_extra
+from blemish.cli.console import console, messages, needs_extra
 from blemish.errors import OptionError
 from blemish.files import validate
 
@@ -60,10 +60,13 @@ def restore(
 ) -> None:
     """Restore a backup into an empty folder and database, of either kind."""
     settings = _settings(data, db, must_exist=False)
-    from blemish.station.backup import restore_backup
+    from blemish.station.backup import count_missing_images, restore_backup
 
     counts = restore_backup(settings, file)
     console.print(f"{counts['inspections']} inspections, {counts['reviews']} reviews restored", soft_wrap=True)
+    missing = count_missing_images(settings)
+    if missing:
+        messages.print(f"the images of {missing} inspections are not in the backup, and not in the folder")
 
 
 def _settings(data: Path, db: str | None, must_exist: bool = True) -> Any:

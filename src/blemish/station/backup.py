@@ -14,6 +14,7 @@ from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, LargeBinary, Table, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from blemish.errors import OptionError
 from blemish.files import atomic_path
@@ -45,7 +46,7 @@ def write_backup(settings: Settings, file: Path, images: bool = True) -> dict[st
         with (
             database.engine.connect() as connection,
             atomic_path(file) as partial,
-            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive,
         ):
             _begin_snapshot(connection)
             for table in _tables():
@@ -109,40 +110,52 @@ def _write_files(folder: Path, archive: zipfile.ZipFile) -> None:
 
 
 def restore_backup(settings: Settings, file: Path) -> dict[str, int]:
-    """Restore a backup into an empty record and folder; OptionError, and nothing changed, where they are not empty."""
+    """Restore a backup into an empty record and folder; returns the number of rows of each table, as they were written.
+
+    Raises OptionError, and changes nothing, where they are not empty, or the backup lacks rows that it had.
+    """
     database = open_database(settings.url)
     try:
         with zipfile.ZipFile(file) as archive, database.writing() as session:
             connection = session.connection()
             about = json.loads(archive.read(_ABOUT))
-            if about["format"] != FORMAT:
+            tables = {table.name for table in _tables()}
+            if about["format"] != FORMAT or any(rows and name not in tables for name, rows in about["rows"].items()):
                 raise OptionError(f"{file} was written by a newer version of blemish; update blemish")
             used = next((t.name for t in _tables() if connection.execute(select(t).limit(1)).first()), None)
             if used is not None:
                 raise OptionError(f"the record is not empty: it has {used}; restore into a new --data or --db")
+            counts = {}
             for table in _tables():
-                _read_table(connection, table, archive)
+                counts[table.name] = found = _read_table(connection, table, archive)
+                number = about["rows"].get(table.name, 0)
+                if found != number:
+                    raise OptionError(f"{file} has {found} of its {number} rows of {table.name}; nothing was restored")
             unnamed = update(InspectionRow).where(InspectionRow.record.is_(None))  # of an older backup
             connection.execute(unnamed.values(record=database.record))
             if _verified(connection) != (about["audit_rows"], about["audit_sha256"]):
                 raise OptionError(f"the audit log in {file} is not the one that was written; nothing was restored")
             adopt_folder(session, database.record, settings)
             _extract_files(archive, settings)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise OptionError(f"{file} is no sound backup: {error}") from error
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, IntegrityError) as error:
+        reason = getattr(error, "orig", None) or error
+        raise OptionError(f"{file} is no sound backup: {reason}") from error
     finally:
         database.engine.dispose()
-    return dict(about["rows"])
+    return counts
 
 
-def _read_table(connection: Connection, table: Table, archive: zipfile.ZipFile) -> None:
+def _read_table(connection: Connection, table: Table, archive: zipfile.ZipFile) -> int:
+    """The number of rows."""
     name = f"tables/{table.name}.jsonl"
     if name not in archive.namelist():  # of a table that came later
-        return
+        return 0
     rows: list[dict[str, Any]] = []
+    count = 0
     with archive.open(name) as stream:
         for row in _parse_rows(table, stream):
             rows.append(row)
+            count += 1
             if len(rows) == _ROWS:
                 connection.execute(insert(table), rows)
                 rows = []
@@ -151,6 +164,7 @@ def _read_table(connection: Connection, table: Table, archive: zipfile.ZipFile) 
     if connection.dialect.name == "postgresql" and "id" in table.c:
         following = f"(SELECT COALESCE(MAX(id), 0) + 1 FROM {table.name})"  # the tables' own names
         connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), {following}, false)"))
+    return count
 
 
 def _parse_rows(table: Table, stream: Any) -> Iterator[dict[str, Any]]:
@@ -163,6 +177,17 @@ def _from_json(table: Table, name: str, value: Any) -> Any:
     if value is not None and isinstance(kind, UtcDateTime):
         return datetime.fromisoformat(value)
     return base64.b64decode(value) if value is not None and isinstance(kind, LargeBinary) else value
+
+
+def count_missing_images(settings: Settings) -> int:
+    """Inspections whose image was stored and is not in the folder, such as after a backup without images."""
+    database = open_database(settings.url)
+    try:
+        with database.reading() as session:
+            paths = session.scalars(select(InspectionRow.image_path).where(InspectionRow.image_path.is_not(None)))
+            return sum(not (settings.images / str(path)).is_file() for path in paths)
+    finally:
+        database.engine.dispose()
 
 
 def _extract_files(archive: zipfile.ZipFile, settings: Settings) -> None:

@@ -217,8 +217,11 @@ def find_inspections(
     return list(session.scalars(query).unique())
 
 
-def count_inspections(session: Session, where: InspectionFilter) -> int:
-    return session.scalar(select(func.count()).select_from(InspectionRow).where(*_conditions(where))) or 0
+def count_inspections(session: Session, where: InspectionFilter, before: int | None = None) -> int:
+    conditions = _conditions(where)
+    if before is not None:
+        conditions.append(InspectionRow.id < before)
+    return session.scalar(select(func.count()).select_from(InspectionRow).where(*conditions)) or 0
 
 
 def is_production() -> ColumnElement[bool]:

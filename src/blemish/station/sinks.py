@@ -245,6 +245,11 @@ def csv_header() -> str:
     return _csv([COLUMNS])
 
 
+def csv_note(text: str) -> str:
+    """A line that is no result: the text in the place of the id."""
+    return _csv([[text, *[None] * (len(COLUMNS) - 1)]])
+
+
 def csv_lines(result: InspectionOut) -> str:
     """A line a region, and one for an image without regions."""
     values = result.model_dump(mode="json")

@@ -31,7 +31,15 @@ from blemish.station.line.connect import line_context, open_line
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.pictures import Pictures
-from blemish.station.recipes import active_recipe, bundle_path, import_bundle, make_recipe, warn_of_numbers
+from blemish.station.recipe_views import parse_views
+from blemish.station.recipes import (
+    active_recipe,
+    bundle_path,
+    import_bundle,
+    make_recipe,
+    recipe_title,
+    warn_of_numbers,
+)
 from blemish.station.repository import expire_keys
 from blemish.station.review_claims import ReviewClaims
 from blemish.station.schemas import InspectionOut
@@ -151,6 +159,12 @@ def open_station(settings: Settings) -> Iterator[Station]:
         )  # fmt: skip
 
 
+def _used_bundles(recipe: RecipeRow) -> set[str]:
+    """Hashes of the bundles of all views."""
+    views = parse_views(recipe.views)
+    return {recipe.bundle.sha256} | (set() if views is None else {view.bundle for view in views.others.values()})
+
+
 def check_access(settings: Settings, database: Database) -> None:
     """Raise OptionError for a station that other machines could reach without a token."""
     with database.reading() as session:
@@ -176,8 +190,14 @@ def activate_bundle(station: Station, bundle: Path, user: str = "start") -> Reci
         if (certificates := certificates_file(find_bundle(bundle))).is_file():  # of engines, next to the bundle
             write_atomic(certificates_file(bundle_path(settings.bundles, file.sha256)), certificates.read_bytes())
         with station.database.writing() as session:
-            if known and active_recipe(session) is not None:
-                return None  # its thresholds may have been changed since, or another recipe activated
+            active = active_recipe(session)
+            if known and active is not None:  # its thresholds may have been changed since, or another recipe activated
+                if file.sha256 not in _used_bundles(active):
+                    title = recipe_title(active)
+                    log.warning(
+                        "recipe %s stays active; %s was imported before, activate its own on Recipes", title, bundle
+                    )
+                return None
             name = "".join(c if c.isalnum() or c in "._-" else "-" for c in row.name)[:100] or "recipe"
             name = f"recipe-{name}"[:100] if name.isdigit() else name
             recipe = make_recipe(

@@ -1,5 +1,6 @@
 """Routes of inspections: parts inspected, searched and shown, and what is refused."""
 
+import csv
 import hashlib
 import io
 import threading
@@ -19,6 +20,7 @@ from station_helpers import make_client, picture, run_station, send, use, wait_u
 
 from blemish.inspection.manifest import Decision
 from blemish.station import rendering
+from blemish.station.routes import lists
 from blemish.station.station import Station
 
 
@@ -185,6 +187,19 @@ def test_a_browser_does_not_show_the_picture_of_another_record(bundle_file: Path
             address = f"/v1/inspections/{send(client, picture(defect=True)).json()['id']}/overlay"
             assert client.get(address, headers={"If-None-Match": ", ".join(tags)}).status_code == 200
             tags.append(client.get(address).headers["ETag"])
+
+
+def test_a_list_that_is_cut_says_so(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(7):
+        send(client, picture(seed=seed), lot="other" if seed < 2 else "lot")
+    monkeypatch.setattr(lists, "BATCH", 2)
+    for limit, ids, note in ((4, "7654", ["cut here: 1 "]), (6, "76543", []), (2, "76", ["cut here: 3 "])):
+        monkeypatch.setattr(lists, "MAX_LISTED", limit)
+        text = client.get("/v1/inspections.csv", params={"lot": "lot"}).content.decode("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert all(None not in row and None not in row.values() for row in rows)  # of one width
+        assert [row["id"] for row in rows[: len(ids)]] == list(ids)
+        assert [row["id"][:12] for row in rows[len(ids) :]] == note
 
 
 def test_two_threads_render_all_pictures(station: Station, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from blemish.station.routes.access import Operator, StationDep, error_responses
 from blemish.station.schemas import PrintedQuery, inspection_out
 from blemish.station.shift_report import read_shift, render_shift
 from blemish.station.shift_reporter import report_name
-from blemish.station.sinks import csv_header, csv_lines
+from blemish.station.sinks import csv_header, csv_lines, csv_note
 from blemish.station.station import Station
 from blemish.translation import ENGLISH
 
@@ -30,7 +30,10 @@ _rendering = threading.Lock()  # one report at a time: the line needs the proces
 
 @router.get("/inspections.csv", response_class=StreamingResponse, responses=error_responses())
 def list_as_csv(station: StationDep, user: Operator, query: Annotated[InspectionFilter, Query()]) -> StreamingResponse:
-    """The inspections that meet every condition, the newest first: a line a region, at most 100,000 parts."""
+    """The inspections that meet every condition, the newest first: a line a region, at most 100,000 parts.
+
+    Where there are more, the last line says how many are not listed.
+    """
     headers = {"Content-Disposition": 'attachment; filename="inspections.csv"'}
     return StreamingResponse(_lines(station, query), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -70,6 +73,10 @@ def _lines(station: Station, query: InspectionFilter) -> Iterator[str]:
         if len(rows) < BATCH:
             return
         before = rows[-1].id
+    with station.database.reading() as session:
+        left = count_inspections(session, query, before)
+    if left:
+        yield csv_note(f"cut here: {left} older parts are not listed; narrow the search, such as by since and until")
 
 
 @router.get("/shift-report.pdf", response_class=Response, responses=error_responses(503))
