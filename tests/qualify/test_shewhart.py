@@ -79,3 +79,15 @@ def test_average_run_lengths_are_the_published_ones() -> None:
 
 def test_values_without_any_deviation_raise_no_signal() -> None:
     assert not np.any(shewhart.find_signals(shewhart.chart_shares([0, 0, 0], [10, 10, 10])))
+
+
+def test_without_spread_within_the_groups_means_off_the_centre_are_signals() -> None:
+    third = [0.1 + 0.2, 0.3, 0.3]  # differs by rounding alone
+    chart = shewhart.chart_means([[1, 1], [1, 1], [5, 5], [1, 1], [1, 1]])
+    assert not chart.has_spread
+    assert shewhart.find_signals(chart)[0].all()  # the centre, 1.8, is none of the means
+    chart = shewhart.chart_means([[2, 2], [1, 1], [5, 5], [1, 1], [1, 1]])
+    assert shewhart.find_signals(chart)[0].tolist() == [False, True, True, True, True]
+    for same in ([[0.1] * 3, [0.1] * 2] * 5, [third, [0.3, 0.3]] * 5):
+        assert not np.any(shewhart.find_signals(shewhart.chart_means(same)))
+    assert shewhart.chart_means([[1, 2], [1, 2]]).has_spread

@@ -12,6 +12,7 @@ from blemish.station import recipes
 from blemish.station.database import Database
 from blemish.station.models import AuditRow, RecipeRow
 from blemish.station.pages import camera_settings, decision_change
+from blemish.station.recipe_changes import StaleRecipeError
 from blemish.station.repository import InspectionFilter, find_inspections
 
 
@@ -45,15 +46,15 @@ def test_pages_change_only_the_version_that_they_show(database: Database, recipe
         first, decision = session.get_one(RecipeRow, recipe_id), Decision(review=0.1, reject=0.2)
         second = decision_change._revise(session, "plates v1", decision, None, "anna", "x")
         recipes.activate(session, second, "anna")
-        with pytest.raises(recipes.StaleRecipeError, match="made for plates v1, but plates v2 is active"):
+        with pytest.raises(StaleRecipeError, match="made for plates v1, but plates v2 is active"):
             decision_change._revise(session, "plates v1", decision, None, "otto", "y")
         other = recipes.make_recipe(session, "castings", first.bundle, "anna")
         recipes.activate(session, other, "anna")
-        with pytest.raises(recipes.StaleRecipeError, match="castings v1 is active"):
+        with pytest.raises(StaleRecipeError, match="castings v1 is active"):
             decision_change._revise(session, "plates v2", decision, None, "otto", "y")
         kept = camera_settings._revise(session, second.id, {}, "otto", "the newest of its name, not active")
         assert (kept.name, kept.version) == ("plates", 3)
-        with pytest.raises(recipes.StaleRecipeError, match="plates v2"):
+        with pytest.raises(StaleRecipeError, match="plates v2"):
             camera_settings._revise(session, second.id, {}, "otto", "z")
         assert len(session.scalars(select(RecipeRow)).all()) == 4
 

@@ -1,5 +1,7 @@
 """Parts in groups for control charts, on both databases."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,3 +45,51 @@ def test_parts_are_grouped_as_they_came(database: Database, recipe_id: int, bund
             assert group.name.split()[1] in ("06:00", "14:00", "22:00")
             assert timedelta(0) <= time.replace(tzinfo=None) - datetime.fromisoformat(group.name) < timedelta(hours=8)
     assert other.groups == []
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+def test_the_hour_that_comes_twice_is_two_groups(database: Database, recipe_id: int, bundle_file: Path) -> None:
+    good, bad = inspected(bundle_file, 50), inspected(bundle_file, 220)
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 2:30 in summer time, and an hour later 2:30 again
+    for hour, kind in ((0, good), (0, good), (1, bad), (2, good)):
+        key = store(database, recipe_id, kind)
+        with database.writing() as session:
+            session.get_one(InspectionRow, key).created_at = first + timedelta(hours=hour)
+    with database.reading() as session:
+        found = subgroups.load_groups(session, "s", "hour", ["06:00"]).groups
+    assert [(group.name, group.parts, group.rejects) for group in found] == [
+        ("2026-10-25 02:00 +0200", 2, 0), ("2026-10-25 02:00 +0100", 1, 1), ("2026-10-25 03:00", 1, 0),
+    ]  # fmt: skip
+
+
+def test_a_group_that_is_cut_is_left_out_and_counted(
+    database: Database, recipe_id: int, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = inspected(bundle_file, 50)
+    start = datetime.now(UTC).replace(minute=5) - timedelta(days=3)
+    for number, lot in enumerate("aabbbcca"):
+        key = store(database, recipe_id, good, lot=lot)
+        with database.writing() as session:
+            session.get_one(InspectionRow, key).created_at = start + timedelta(hours=number // 2)
+
+    def load(by: str, newest: int) -> tuple[list[tuple[str, int]], int]:
+        monkeypatch.setattr(subgroups, "MAX_PARTS", newest)
+        with database.reading() as session:
+            found = subgroups.load_groups(session, "s", by, ["06:00"])
+        return [(group.name if by == "lot" else "", group.parts) for group in found.groups], found.cut
+
+    assert load("lot", 8) == ([("a", 3), ("b", 3), ("c", 2)], 0)
+    assert load("lot", 6) == ([("b", 3), ("c", 2)], 1)  # two of lot a came before
+    assert load("lot", 5) == ([("c", 2)], 2)
+    assert load("hour", 8) == ([("", 2)] * 4, 0)
+    assert load("hour", 6) == ([("", 2)] * 3, 0)  # cut between two hours
+    assert load("hour", 5) == ([("", 2)] * 2, 1)

@@ -35,6 +35,16 @@ class ControlChart:
     most: float = math.inf
 
     @property
+    def noise(self) -> float:
+        """Differences up to this are those of rounding."""
+        return 1e-9 * float(np.abs(self.values).max(initial=0.0))
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the values have deviations at all; without, any difference is a signal."""
+        return bool((self.deviations > self.noise).any())
+
+    @property
     def low(self) -> Scores:
         return np.maximum(self.centre - LIMIT * self.deviations, self.least)
 
@@ -88,9 +98,13 @@ def correction_c4(n: int) -> float:
 
 
 def find_signals(chart: ControlChart) -> list[Flags]:
-    """For each of `RULES`, (N,) whether the points up to this one fulfil it, and this one is beyond too."""
-    z = np.zeros(len(chart.values))
-    np.divide(chart.values - chart.centre, chart.deviations, out=z, where=chart.deviations > 0)
+    """For each of `RULES`, (N,) whether the points up to this one fulfil it, and this one is beyond too.
+
+    A point without a deviation is beyond all distances, unless it is on the centre.
+    """
+    difference, spread = chart.values - chart.centre, chart.deviations > chart.noise
+    z = np.where(np.abs(difference) > chart.noise, np.copysign(np.inf, difference), 0.0)
+    np.divide(difference, chart.deviations, out=z, where=spread)
     return [
         np.asarray(_runs(z > distance, window, number) | _runs(z < -distance, window, number))
         for _, window, number, distance in RULES

@@ -17,7 +17,7 @@ from blemish.station.golden_set import GoldenLossError
 from blemish.station.image_store import DiskFullError, ImageNotStoredError, is_disk_full
 from blemish.station.middleware import RequestGuard
 from blemish.station.pictures import PicturesBusyError
-from blemish.station.recipes import StaleRecipeError
+from blemish.station.recipe_changes import StaleRecipeError
 from blemish.station.redaction import redact
 from blemish.station.routes import (
     admin,

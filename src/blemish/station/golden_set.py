@@ -10,8 +10,9 @@ from blemish.errors import BlemishError
 from blemish.station.database import Database
 from blemish.station.image_store import stored_image
 from blemish.station.models import KNOWN_ORIGIN, GoldenRow, InspectionRow, RecipeRow
+from blemish.station.recipe_changes import check_active
 from blemish.station.recipe_views import PartInspector
-from blemish.station.recipes import Inspectors, activate, check_active
+from blemish.station.recipes import Inspectors, activate
 from blemish.station.repository import contradicts, log_change, reviewed_label
 from blemish.station.schemas import GoldenLoss
 

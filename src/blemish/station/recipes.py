@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from blemish.errors import BlemishError, BundleError, DataError
+from blemish.errors import BundleError, DataError
 from blemish.files import file_sha256
 from blemish.imaging.roi import Roi
 from blemish.inspection.bundle import SUFFIX, open_bundle, set_decision
@@ -40,10 +40,6 @@ from blemish.station.signing import check_signature
 
 log = logging.getLogger("blemish.station")
 REFRESH_S = 1.0  # of the active recipe, which another station may have changed
-
-
-class StaleRecipeError(BlemishError):
-    """A change was based on a version of a recipe that has been replaced since."""
 
 
 def bundle_path(folder: Path, sha256: str) -> Path:
@@ -125,7 +121,7 @@ def make_recipe(
     strange = sorted(set(cameras or {}) - set([""] if views is None else views.names))
     if strange:
         raise DataError(f"camera settings of '{strange[0]}', which is no view of the recipe")
-    last = session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == name)) or 0
+    last = last_version(session, name)
     if name.isdigit() and not last:
         raise DataError(f"the name '{name}' would be taken for the id of a recipe; give one that is not a number alone")
     row = RecipeRow(
@@ -144,6 +140,10 @@ def make_recipe(
     session.flush()
     log_change(session, user, "recipe", recipe_title(row), after=_contents(row), comment=note)
     return row
+
+
+def last_version(session: Session, name: str) -> int:
+    return session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == name)) or 0
 
 
 def _check_views(session: Session, views: RecipeViews, first: Manifest) -> None:
@@ -223,26 +223,6 @@ def warn_of_numbers(session: Session) -> None:
 def active_recipe(session: Session) -> RecipeRow | None:
     recipe: RecipeRow | None = session.scalar(_latest_activated(select(RecipeRow)))
     return recipe
-
-
-def check_active(session: Session, based_on: str) -> RecipeRow:
-    """The active recipe, where it still is the one with the title `based_on`; else raises StaleRecipeError.
-
-    A change must not reach another product than the one that was read, or undo what a colleague has changed since.
-    """
-    active = active_recipe(session)
-    if active is None or recipe_title(active) != based_on:
-        title = "-" if active is None else recipe_title(active)
-        raise StaleRecipeError(
-            f"the change was made for {based_on[:120]}, but {title} is active now; reload, and make it again"
-        )
-    return active
-
-
-def is_current(session: Session, recipe: RecipeRow) -> bool:
-    """Whether a recipe is the active one, or the newest version of its name."""
-    newest = session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == recipe.name))
-    return recipe.version == newest or recipe is active_recipe(session)
 
 
 def resolve_recipe(session: Session, wanted: str | None) -> int:

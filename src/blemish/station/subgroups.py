@@ -1,6 +1,7 @@
 """Parts of the line in groups by hour, shift or lot, oldest first, for control charts."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from blemish.station.repository import is_production
 
 GROUPED_BY = ("hour", "shift", "lot")
 MAX_PARTS, MAX_GROUPS = 10_000, 60  # the newest
+GroupKey = tuple[str, str]  # name, and offset from UTC
 
 
 @dataclass(slots=True)
@@ -40,14 +42,19 @@ class GroupedParts:
     groups: list[Subgroup]
     lengths: list[MeasuredLength]
     unit: str  # of the lengths
+    cut: int = 0  # groups that are left out, because they reach back beyond the newest parts
 
 
 def load_groups(session: Session, station: str, by: str, shifts: Sequence[str]) -> GroupedParts:
-    """The newest parts of a station; parts without a lot are in no group where lots are asked for."""
+    """The newest parts of a station, with all recipes; parts without a lot are in no group where lots are asked for.
+
+    A group that reaches back beyond the newest `MAX_PARTS` parts is left out, and counted: it is not whole.
+    """
     row, region = InspectionRow, RegionRow
     line = (row.station == station, is_production())
-    query = select(row.id, row.created_at, row.lot, row.verdict).where(*line).order_by(row.id.desc()).limit(MAX_PARTS)
-    parts = session.execute(query).all()[::-1]
+    query = select(row.id, row.created_at, row.lot, row.verdict).where(*line).order_by(row.id.desc())
+    newest = session.execute(query.limit(MAX_PARTS + 1)).all()
+    parts, before = newest[:MAX_PARTS][::-1], newest[MAX_PARTS:]  # and the part before them, if there is one
     if not parts:
         return GroupedParts([], [], "px")
     length_mm = region.measurements["length_mm"].as_float()
@@ -56,11 +63,11 @@ def load_groups(session: Session, station: str, by: str, shifts: Sequence[str]) 
     regions = session.execute(query_regions).all()
     in_mm = bool(regions) and all(mm is not None for _, _, mm in regions)
     name_of = _name_groups(by, shifts, parts[0].created_at)
-    groups: dict[str, Subgroup] = {}
+    groups: dict[GroupKey, Subgroup] = {}
     by_part: dict[int, tuple[Subgroup | None, datetime]] = {}
     for key, time, lot, verdict in parts:
         name = name_of(time, lot)
-        group = None if name is None else groups.setdefault(name, Subgroup(name))
+        group = None if name is None else groups.setdefault(name, Subgroup(name[0]))
         by_part[key] = group, time
         if group is not None:
             group.parts += 1
@@ -77,19 +84,39 @@ def load_groups(session: Session, station: str, by: str, shifts: Sequence[str]) 
             lengths.append(MeasuredLength(time, value))
             if group is not None:
                 group.lengths.append(value)
-    return GroupedParts(list(groups.values())[-MAX_GROUPS:], lengths, "mm" if in_mm else "px")
+    shown = dict(list(groups.items())[-MAX_GROUPS:])
+    cut: set[GroupKey | None] = {name_of(part.created_at, part.lot) for part in before}
+    if by == "lot" and before:
+        older = select(row.lot).where(*line, row.id <= before[0].id, row.lot.in_([lot for lot, _ in shown])).distinct()
+        cut = {(lot, "") for lot in session.scalars(older) if lot is not None}
+    whole = {key: group for key, group in shown.items() if key not in cut}
+    _tell_apart(whole)
+    return GroupedParts(list(whole.values()), lengths, "mm" if in_mm else "px", len(shown) - len(whole))
 
 
-def _name_groups(by: str, shifts: Sequence[str], oldest: datetime) -> Callable[[datetime, str | None], str | None]:
-    """The name of the group of a part, by its time and lot; None: it is in none."""
+def _tell_apart(groups: dict[GroupKey, Subgroup]) -> None:
+    """Groups of one name, such as the two hours of the clock's change in autumn, are named with their offset."""
+    times = Counter(name for name, _ in groups)
+    for (name, offset), group in groups.items():
+        if times[name] > 1:
+            group.name = f"{name} {offset}"
+
+
+def _name_groups(by: str, shifts: Sequence[str], oldest: datetime) -> Callable[[datetime, str | None], GroupKey | None]:
+    """The name of the group of a part, by its time and lot, with its offset from UTC; None: it is in none."""
     if by == "lot":
-        return lambda time, lot: lot
+        return lambda time, lot: None if lot is None else (lot, "")
     if by == "hour":
-        return lambda time, lot: f"{time.astimezone():%Y-%m-%d %H:00}"
+        return lambda time, lot: (f"{time.astimezone():%Y-%m-%d %H:00}", f"{time.astimezone():%z}")
     now_ = datetime.now(UTC)
     number = ((now_ - oldest) // timedelta(days=1) + 3) * max(1, len(set(shifts)))
     starts = sorted(start for start, _ in last_shifts(now_ + timedelta(days=1), shifts, number))
-    return lambda time, lot: f"{starts[max(0, bisect_right(starts, time) - 1)]:%Y-%m-%d %H:%M}"
+
+    def name_shift(time: datetime, lot: str | None) -> GroupKey:
+        start = starts[max(0, bisect_right(starts, time) - 1)]
+        return f"{start:%Y-%m-%d %H:%M}", f"{start:%z}"
+
+    return name_shift
 
 
 def local_names(session: Session, ids: Sequence[int]) -> list[str]:

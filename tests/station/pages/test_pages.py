@@ -226,6 +226,8 @@ def test_thresholds_are_dragged_and_saved_as_a_new_version(site: Site) -> None:
     page = site.open("/threshold")
     page.one(".panel-title", "Verdicts that would change: ")
     assert "near-miss" not in page.one("[data-name=changes]").text
+    recipe = site.get("/v1/recipes")[0]
+    page.one("[data-name=population]", f"Recipe {recipe['name']} with this bundle, all stations: the newest ")
     pixels = page.one("[data-name=histogram]").rect["width"]
     page.shoot("threshold")
     for name in ("reject", "review"):
@@ -273,6 +275,9 @@ def test_trends_show_control_charts_by_lot(site: Site) -> None:
     page.click("[data-name=grouped-by] button", "lot")
     for title in ("Share of rejects (p chart)", "Defects on a part (u chart)", "(I chart)", "(MR chart)"):
         page.one("[data-name=chart-title]", title)
+    lots = [part["lot"] for part in site.get("/v1/inspections?limit=500")["items"] if part["lot"]]
+    text = f"all recipes: {len(lots)} inspections in the newest {len(set(lots))} groups"
+    page.one("[data-name=population]", text)
     page.shoot("trends")
     page.check(site.url)
 

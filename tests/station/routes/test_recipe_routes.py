@@ -18,7 +18,7 @@ from station_helpers import picture, put_decision, send, use
 
 from blemish.inspection.manifest import Decision, SupportSet
 from blemish.inspection.support_set import pack_vectors
-from blemish.station.recipes import StaleRecipeError
+from blemish.station.recipe_changes import StaleRecipeError
 from blemish.station.station import Station
 
 

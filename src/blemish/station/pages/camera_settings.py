@@ -14,8 +14,9 @@ from blemish.station.cameras.settings import CameraSettings, Trigger, parse_sett
 from blemish.station.models import RecipeRow
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import dialog, div, hint
+from blemish.station.recipe_changes import StaleRecipeError, is_current
 from blemish.station.recipe_views import required_views
-from blemish.station.recipes import StaleRecipeError, is_current, recipe_cameras, recipe_title, revise
+from blemish.station.recipes import recipe_cameras, recipe_title, revise
 
 
 def edit_cameras(page: PageSession, recipe: RecipeRow, on_saved: Callable[[], object]) -> None:

@@ -24,6 +24,7 @@ async def build(page: PageSession) -> None:
         async def content() -> None:
             data = await page.read(subgroups.load_groups, settings.station, choice.value, settings.shifts)
             _charts(page, data)
+            _population(page, data)
 
         await content()
     choice.on_value_change(lambda: content.refresh())
@@ -44,6 +45,12 @@ def _charts(page: PageSession, data: GroupedParts) -> None:
             means = shewhart.chart_means([group.lengths for group in measured])
             title = t("Mean length of defects, {unit} (X-bar chart)", unit=data.unit)
             _chart(page, title, [group.name for group in measured], means)
+            if not means.has_spread and np.any(shewhart.find_signals(means)):
+                text = (
+                    "The lengths within each group are the same: without spread there are no limits, and means off the "
+                    "centre are red."
+                )
+                alarm(t(text))
     newest = data.lengths[-MAX_LENGTHS:]
     if len(newest) >= MIN_GROUPS:
         values, times = [length.value for length in newest], [subgroups.short_time(length.time) for length in newest]
@@ -54,6 +61,17 @@ def _charts(page: PageSession, data: GroupedParts) -> None:
     hint(
         t("Limits at 3 standard deviations, from the values shown. Points that fulfil a Western Electric rule are red.")
     )
+
+
+def _population(page: PageSession, data: GroupedParts) -> None:
+    t, parts = page.t, sum(group.parts for group in data.groups)
+    text = "Station {station}, all recipes: {parts:,} inspections in the newest {groups} groups."
+    hint(t(text, station=page.station.settings.station, parts=parts, groups=len(data.groups))).props(
+        "data-name=population"
+    )
+    if data.cut:
+        text = "Groups left out, because they reach back beyond the newest {parts:,} inspections: {number}."
+        hint(t(text, parts=subgroups.MAX_PARTS, number=data.cut)).props("data-name=cut")
 
 
 def _chart(page: PageSession, title: str, names: list[str], chart: ControlChart, rules: int = 4) -> None:

@@ -17,7 +17,8 @@ from blemish.station.models import RecipeRow
 from blemish.station.pages.activate_dialog import activate, ask_reason
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import div, hint, metric_tile, pager, panel, part_name, part_tile
-from blemish.station.recipes import active_recipe, check_active, recipe_title, revise
+from blemish.station.recipe_changes import check_active
+from blemish.station.recipes import active_recipe, recipe_title, revise
 from blemish.station.thresholds import DecisionEffect, ScoredPart, is_escape
 
 TILES = 24  # parts on a page of those whose verdict would change

@@ -95,7 +95,8 @@ def layout(page: PageSession, title: str, path: str, recipe: str | None) -> Iter
         ui.label("").classes("connection").props("role=status")
         with ui.link(target="/").classes("alarm-link").props(f'aria-label="{t("Alarms")}"').tooltip(t("Alarms")):
             ui.label("").classes("alarm-count").style("display: none")
-        ui.label(recipe or t("no recipe")).classes("recipe-name").tooltip(t("active recipe"))
+        shown = ui.label(recipe or t("no recipe")).classes("recipe-name").tooltip(t("active recipe"))
+        shown.props(f'data-title="{t("active recipe")}"')  # which need not be that of the part that a page shows
         theme = f"{THEME_COOKIE}={'light' if page.dark else 'dark'};path=/;max-age=31536000;samesite=strict"
         name = t("Light theme") if page.dark else t("Dark theme")
         change = _icon_button("light_mode" if page.dark else "dark_mode", name).tooltip(name).props("data-name=theme")

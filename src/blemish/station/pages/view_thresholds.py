@@ -10,8 +10,9 @@ from blemish.station.models import RecipeRow
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.version_bar import version_bar
 from blemish.station.pages.widgets import div, hint, panel
+from blemish.station.recipe_changes import check_active
 from blemish.station.recipe_views import RecipeViews
-from blemish.station.recipes import check_active, recipe_title, revise, view_decisions
+from blemish.station.recipes import recipe_title, revise, view_decisions
 
 
 class ViewThresholds:

@@ -14,6 +14,7 @@ from blemish.inspection.manifest import Decision
 from blemish.station import recipes
 from blemish.station.image_store import hide_path, receive_file
 from blemish.station.models import BundleRow, RecipeRow
+from blemish.station.recipe_changes import check_active
 from blemish.station.routes.access import (
     Engineer,
     IdInPath,
@@ -152,7 +153,7 @@ def change_decision(
     based_on = unquote(if_match.strip().removeprefix("W/").strip('"'))
     with station.database.writing() as session:
         _active_or_404(session)
-        before = recipes.check_active(session, based_on)
+        before = check_active(session, based_on)
         changed = recipes.revise_decision(session, before, given.decision, user.name, given.comment)
     return _activate(station, changed.id, user.name, given, based_on)
 
