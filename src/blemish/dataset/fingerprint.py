@@ -89,7 +89,7 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
     Raises DataError where there is no readable image, or a group is in several splits.
     """
     check_groups(dataset.samples)
-    given = {s.split for s in dataset.samples if s.split is not None}
+    given = {s.split for s in dataset.samples if s.split is not None and s.sources is None}
     dataset = ensure_splits(dataset, seed, need_defects_in_training=True)
     own = dataset.where(lambda s: s.split != "test")
     sizes_from_test = not any(s.defective for s in own.samples)
