@@ -242,7 +242,8 @@ def join_duplicates(samples: Sequence[Sample], log_level: int = logging.INFO) ->
 def _alike(known: Mapping[int, "_Signature"], log_level: int) -> list[list[int]]:
     """Sets of images, by their keys, that are near duplicates of one another, directly or by others."""
     keys = list(known)
-    hashes, structures = (np.stack([own[k] for own in known.values()]) for k in (1, 2))
+    hashes = np.stack([own.hashes for own in known.values()])
+    structures = np.stack([own.structure for own in known.values()])
     pairs = list(islice(oriented_pairs(hashes, structures), MAX_NEAR_PAIRS + 1))
     if len(pairs) > MAX_NEAR_PAIRS:
         log.log(log_level, f"more than {MAX_NEAR_PAIRS} pairs of {len(keys)} images are alike; others are not seen")
