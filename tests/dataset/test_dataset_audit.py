@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from blemish.cli.data import data
 from blemish.dataset.audit import audit_dataset
-from blemish.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, near_pairs, perceptual_hash
+from blemish.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, near_pairs, oriented_hashes
 from blemish.dataset.info import DepthCount, SizeCount, describe
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
@@ -87,7 +87,7 @@ def test_groups_across_splits_and_defects_on_good_parts(clean):
     assert found.masks_on_good == [samples[10].image.relative_to(clean).as_posix()]
 
 
-@pytest.mark.parametrize("change", ["jpeg", "half size", "brighter", "noise", "blur"])
+@pytest.mark.parametrize("change", ["jpeg", "half size", "brighter", "noise", "blur", "turned", "mirrored"])
 def test_altered_copies_are_near_and_other_parts_are_not(tmp_path, change):
     images = [part(i) for i in range(40)]
     alter = {
@@ -96,6 +96,8 @@ def test_altered_copies_are_near_and_other_parts_are_not(tmp_path, change):
         "brighter": lambda a: np.clip(a * 1.1 + 5, 0, 255).astype(np.uint8),
         "noise": lambda a: np.clip(a + rng.normal(0, 3, a.shape), 0, 255).astype(np.uint8),
         "blur": lambda a: cv2.GaussianBlur(a, (0, 0), 0.8),
+        "turned": lambda a: np.rot90(a, 3).copy(),
+        "mirrored": lambda a: a[:, ::-1].copy(),
     }[change]
     images += [alter(image) for image in images[:5]]
     for i, image in enumerate(images):
@@ -122,8 +124,8 @@ def test_near_pairs_agrees_with_brute_force_across_blocks():
 def test_hash_is_of_any_depth_and_the_same_at_another():
     image = part(0)
     deep = image.astype(np.uint16) * 257
-    np.testing.assert_array_equal(perceptual_hash(image), perceptual_hash(deep))
-    assert perceptual_hash(np.zeros((1, 1, 5), np.float32)).shape == (64,)
+    np.testing.assert_array_equal(oriented_hashes(image), oriented_hashes(deep))
+    assert oriented_hashes(np.zeros((1, 1, 5), np.float32)).shape == (8, 64)
 
 
 def test_defect_sizes_agree_with_scipy(clean):

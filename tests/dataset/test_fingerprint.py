@@ -115,6 +115,14 @@ def test_classes_of_several_labels_and_of_class_masks_are_counted(tmp_path):
     assert many.with_samples([*many.samples, replace(samples[2], labels=("dent", "stain"))]).setting == "few"
 
 
+def test_splits_of_synthetic_images_alone_are_no_given_splits(tiny_data):
+    real = read_dataset(tiny_data.folder / "labelled.csv")
+    bare = [replace(s, split=None) for s in real.samples]
+    made = replace(real.samples[0], image=real.samples[0].image.with_name("made.png"), split="train", sources=())
+    assert fingerprint(real.with_samples([*bare, made])).splits_given == ()
+    assert fingerprint(real).splits_given == ("train", "val")
+
+
 def test_nothing_readable_is_one_line(tmp_path):
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")

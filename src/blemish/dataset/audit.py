@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from blemish.arrays import Vectors
-from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures
+from blemish.dataset.duplicates import fine_structure, oriented_hashes, oriented_pairs
 from blemish.dataset.ground_truth import clip_box, read_label_map
 from blemish.dataset.info import Progress, map_in_threads
 from blemish.dataset.resolve import EMPTY_OF_DEFECTIVE, LARGE_MASK
@@ -110,7 +110,7 @@ class _ImageFindings:
     constant: bool = False  # the image
     size: tuple[int, int] = (0, 0)
     sha256: str = ""
-    hash: Vectors | None = None
+    hashes: Vectors | None = None
     structure: Vectors | None = None
     values: PixelValues | None = None  # of an image deeper than 8 bits
 
@@ -194,7 +194,7 @@ def _check_image(sample: Sample) -> _ImageFindings:
         constant=bool((image == image[:1, :1]).all()),
         size=size,
         sha256=hashlib.sha256(sample.image.read_bytes()).hexdigest(),
-        hash=perceptual_hash(image),
+        hashes=oriented_hashes(image),
         structure=fine_structure(image),
         values=None if image.dtype == np.uint8 else measure_values(image),
     )
@@ -225,9 +225,9 @@ def _find_duplicates(
     for members in same.values():
         by_product[samples[members[0]].product].append(members[0])
     for first in by_product.values():
-        hashes = _stack(results[i].hash for i in first)
-        fine = signatures(_stack(results[i].structure for i in first))
-        for a, b, correlation in islice(near_pairs(hashes, fine), MAX_NEAR_PAIRS):
+        hashes = _stack(results[i].hashes for i in first)
+        structures = _stack(results[i].structure for i in first)
+        for a, b, correlation in islice(oriented_pairs(hashes, structures), MAX_NEAR_PAIRS):
             audit.near_duplicates.append(make_group([first[a], first[b]], correlation))
     audit.near_duplicates.sort(key=lambda t: (not t.across_splits, not t.across_labels, -t.correlation))
 

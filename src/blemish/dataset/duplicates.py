@@ -41,14 +41,16 @@ _MIN_FOR_MEAN = 10  # images
 _ROWS = 1024  # of the comparison at a time: 40 MB at 10,000 images
 
 
-def perceptual_hash(image: NDArray[Any]) -> Vectors:
-    """Sign (+1, -1) of 64 low frequencies of the cosine transform of the grey image at 32 × 32, without the mean."""
-    return _hash_grey(small_grey(image, _HASHED))
+def oriented_hashes(image: NDArray[Any]) -> Vectors:
+    """Perceptual hashes (ORIENTATIONS, HASH_BITS) of an image in each orientation, the first as it is.
 
-
-def _hash_grey(grey: Vectors) -> Vectors:
-    low = cv2.dct(grey)[:8, :9].ravel()[1:65]
-    return np.where(low > np.median(low), np.float32(1), np.float32(-1))
+    A hash is the sign (+1, -1) of 64 low frequencies of the cosine transform of the grey image at 32 × 32, without the
+    mean.
+    """
+    grey = small_grey(image, _HASHED)
+    spectra = [cv2.dct(np.ascontiguousarray(_turn(grey, k))) for k in range(ORIENTATIONS)]
+    low = np.stack([spectrum[:8, :9].ravel()[1:65] for spectrum in spectra])
+    return np.where(low > np.median(low, axis=1, keepdims=True), np.float32(1), np.float32(-1))
 
 
 def fine_structure(image: NDArray[Any]) -> Vectors:
@@ -72,7 +74,7 @@ def signatures(structures: Vectors) -> Vectors:
 def near_pairs(
     hashes: Vectors, signatures: Vectors, turned: tuple[Vectors, Vectors] | None = None
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs i < j of similar images with their correlation, from `perceptual_hash` and `signatures`.
+    """Pairs i < j of similar images with their correlation, from hashes (N, HASH_BITS) and `signatures`.
 
     With hashes and signatures of the images `turned`, image i as it is and image j turned are compared. One matrix
     product a block of rows: for ±1 bits, the product is 64 minus twice the Hamming distance.
@@ -87,6 +89,22 @@ def near_pairs(
         correlation = signatures[start + rows] @ other_signatures[start + columns].T
         for i, j in zip(*np.nonzero(alike[np.ix_(rows, columns)] & (correlation >= MIN_CORRELATION)), strict=True):
             yield int(start + rows[i]), int(start + columns[j]), float(correlation[i, j])
+
+
+def oriented_pairs(hashes: Vectors, structures: Vectors) -> Iterator[tuple[int, int, float]]:
+    """Pairs i < j of near duplicates with their correlation: as they are, and then those of which one was turned.
+
+    From `oriented_hashes` (N, ORIENTATIONS, HASH_BITS) and `fine_structure` (N, D).
+    """
+    upright, seen = signatures(structures), set[tuple[int, int]]()
+    mean = structures.mean(axis=0) if len(structures) >= _MIN_FOR_MEAN else 0
+    pictures = structures.reshape(-1, _SIDE, _SIDE)
+    for k in range(ORIENTATIONS):
+        turned = _normalize(_turn(pictures, k).reshape(len(structures), -1) - mean)
+        for a, b, correlation in near_pairs(hashes[:, 0], upright, (hashes[:, k], turned)):
+            if (a, b) not in seen:
+                seen.add((a, b))
+                yield a, b, correlation
 
 
 def identical_files(paths: Sequence[Path]) -> list[list[int]]:
@@ -224,11 +242,13 @@ def join_duplicates(samples: Sequence[Sample], log_level: int = logging.INFO) ->
 def _alike(known: Mapping[int, "_Signature"], log_level: int) -> list[list[int]]:
     """Sets of images, by their keys, that are near duplicates of one another, directly or by others."""
     keys = list(known)
-    pairs = list(islice(_oriented_pairs(list(known.values())), MAX_NEAR_PAIRS + 1))
+    hashes = np.stack([own.hashes for own in known.values()])
+    structures = np.stack([own.structure for own in known.values()])
+    pairs = list(islice(oriented_pairs(hashes, structures), MAX_NEAR_PAIRS + 1))
     if len(pairs) > MAX_NEAR_PAIRS:
         log.log(log_level, f"more than {MAX_NEAR_PAIRS} pairs of {len(keys)} images are alike; others are not seen")
     neighbours: defaultdict[int, set[int]] = defaultdict(set)
-    for a, b in pairs:
+    for a, b, _ in pairs:
         neighbours[keys[a]].add(keys[b])
         neighbours[keys[b]].add(keys[a])
     sets, left = [], set(neighbours)
@@ -242,18 +262,6 @@ def _alike(known: Mapping[int, "_Signature"], log_level: int) -> list[list[int]]
         left -= reached
         sets.append(sorted(reached))
     return sets
-
-
-def _oriented_pairs(known: Sequence["_Signature"]) -> Iterator[tuple[int, int]]:
-    """Pairs of near duplicates as they are, and then of those that one was turned or mirrored to."""
-    hashes = np.stack([own.hashes for own in known], axis=1)  # orientations, images, bits
-    structures = np.stack([own.structure for own in known])
-    upright, mean = signatures(structures), structures.mean(axis=0)
-    yield from ((a, b) for a, b, _ in near_pairs(hashes[0], upright))
-    pictures = structures.reshape(-1, _SIDE, _SIDE)
-    for k in range(1, ORIENTATIONS):
-        turned = _normalize(_turn(pictures, k).reshape(len(known), -1) - mean)
-        yield from ((a, b) for a, b, _ in near_pairs(hashes[0], upright, (hashes[k], turned)))
 
 
 def _turn(pictures: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -288,9 +296,7 @@ def _signature(path: Path, modified: int | None) -> _Signature | None:
         return None
     flat = image[..., :1] if (image[:1] == image[:1, :, :1]).all() and (image == image[..., :1]).all() else image
     pixels = (str(flat.dtype), flat.shape, hashlib.sha256(np.ascontiguousarray(flat).data).digest())
-    grey = small_grey(image, _HASHED)
-    hashes = np.stack([_hash_grey(np.ascontiguousarray(_turn(grey, k))) for k in range(ORIENTATIONS)])
-    return _Signature(pixels, hashes, fine_structure(image))
+    return _Signature(pixels, oriented_hashes(image), fine_structure(image))
 
 
 def _modified(path: Path) -> int | None:

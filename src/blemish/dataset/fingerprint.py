@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from blemish.arrays import FloatMap, Vectors
-from blemish.dataset.duplicates import fine_structure, near_pairs, perceptual_hash, signatures, small_grey
+from blemish.dataset.duplicates import fine_structure, oriented_hashes, oriented_pairs, small_grey
 from blemish.dataset.ground_truth import find_defect_classes, has_boxes, has_mask
 from blemish.dataset.info import DatasetInfo, Progress, describe, map_in_threads
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample, infer_setting
@@ -89,7 +89,7 @@ def fingerprint(dataset: Dataset, progress: Progress = lambda done: None, seed: 
     Raises DataError where there is no readable image, or a group is in several splits.
     """
     check_groups(dataset.samples)
-    given = {s.split for s in dataset.samples if s.split is not None}
+    given = {s.split for s in dataset.samples if s.split is not None and s.sources is None}
     dataset = ensure_splits(dataset, seed, need_defects_in_training=True)
     own = dataset.where(lambda s: s.split != "test")
     sizes_from_test = not any(s.defective for s in own.samples)
@@ -178,7 +178,7 @@ def structure(images: FloatMap) -> FloatMap:
 class _DecodedImage(NamedTuple):
     sample: Sample
     grey: FloatMap  # (SIDE, SIDE)
-    hash: Vectors
+    hashes: Vectors  # of each orientation
     fine: Vectors
     brightest: float  # pixel, share of full scale
 
@@ -189,14 +189,14 @@ def _decode(sample: Sample) -> _DecodedImage | None:
     except ImageError:
         return None  # counted by `describe`
     brightest = float(image.max()) / (np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
-    return _DecodedImage(sample, small_grey(image, SIDE), perceptual_hash(image), fine_structure(image), brightest)
+    return _DecodedImage(sample, small_grey(image, SIDE), oriented_hashes(image), fine_structure(image), brightest)
 
 
 def _duplicate_pairs(images: Sequence[_DecodedImage]) -> list[tuple[Sample, Sample]]:
     if len(images) < 2:
         return []
-    fine = signatures(np.stack([image.fine for image in images]))
-    pairs = near_pairs(np.stack([image.hash for image in images]), fine)
+    hashes, structures = np.stack([image.hashes for image in images]), np.stack([image.fine for image in images])
+    pairs = oriented_pairs(hashes, structures)
     return [(images[i].sample, images[j].sample) for i, j, _ in pairs]
 
 

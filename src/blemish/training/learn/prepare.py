@@ -63,8 +63,8 @@ def choose_calibration(
     There must be two parts for each fold, and the training must run in a single process.
     """
     trainer = settings.get("trainer") or {}
-    good = [s for s in dataset.samples if s.defective is False and s.split != "test"]
-    given = any(s.split == "val" for s in dataset.samples)
+    good = [s for s in dataset.samples if s.defective is False and s.split != "test" and s.sources is None]
+    given = any(s.split == "val" and s.sources is None for s in dataset.samples)
     processes = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
     if given or processes > 1 or not suits_cross_fitting(method, len(good)):
         return "held-out"
