@@ -26,6 +26,7 @@ from blemish.station.database import Database
 from blemish.station.models import RecipeRow, now
 from blemish.station.repository import IncomingPart, NewInspection, store_inspections
 from blemish.station.station import Station
+from blemish.station.station_lease import StationLease
 from blemish.station.status import StationStatus
 from blemish.translation import translator
 
@@ -211,7 +212,8 @@ def test_the_status_names_the_recipe_of_the_newest_part(station: Station) -> Non
     send(client, picture(seed=1), recipe=first["name"])
     wait_until(lambda: client.get("/v1/status").json()["recipe"] == "strict v1")
     assert client.get("/v1/status").json()["last"]["recipe"] == f"{first['name']} v1"
-    status = StationStatus(station.settings, station.database, station.service)  # after a start, from the record
+    lease = StationLease(station.database, station.settings.station, "holder")
+    status = StationStatus(station.settings, station.database, station.service, lease)  # after a start, from the record
     with station.database.reading() as session:
         status._load_last(session)
     assert status.last is not None
