@@ -103,13 +103,17 @@ def _measure(job: BenchmarkJob, inspector: Inspector, name: str, test: Dataset, 
     metrics, intervals = flatten_metrics(evaluation.to_dict())
     types = {
         label: {
-            "images": own.images,
-            "image AUROC": own.auroc.value,
-            "image AP": own.ap,
-            "escape at 1 %": own.escape_at_1_percent.value,
-            "escape at 5 %": own.escape_at_5_percent.value,
-            **({} if own.pixel_ap is None else {"pixel AP": own.pixel_ap}),
-            **({} if own.aupro is None else {"AUPRO": own.aupro}),
+            name: getattr(value, "value", value)
+            for name, value in (
+                ("images", own.images),
+                ("image AUROC", own.auroc),
+                ("image AP", own.ap),
+                ("escape at 1 %", own.escape_at_1_percent),
+                ("escape at 5 %", own.escape_at_5_percent),
+                ("pixel AP", own.pixel_ap),
+                ("AUPRO", own.aupro),
+            )
+            if value is not None
         }
         for label, own in metrics_by_type(images).items()
     }
