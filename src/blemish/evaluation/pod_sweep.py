@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from blemish.arrays import Image, Mask
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample, sort_by_name
 from blemish.dataset.write import dataset_sha256
 from blemish.errors import DataError, OptionError, unknown
 from blemish.evaluation.intervals import RateEstimate, estimate_rate
@@ -187,7 +187,7 @@ def pod(
     """
     _check_options(kinds, contrasts, sizes, trials)
     unreadable: list[str] = []
-    good = [sample for sample in dataset.samples if sample.defective is False]
+    good = sort_by_name(sample for sample in dataset.samples if sample.defective is False)
     surfaces, alarms = _untouched(inspector, good, unreadable, on_inspection)
     ranges = {kind: sizes or _size_range(kind, surfaces) for kind in kinds}
     combinations = [(kind, strength) for kind in kinds for strength in contrasts]

@@ -14,7 +14,7 @@ import numpy as np
 
 from blemish.arrays import FloatArray, FloatMap, Mask
 from blemish.dataset.ground_truth import has_mask, read_defect_mask
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample, sort_by_name
 from blemish.dataset.valid_mask import valid_mask
 from blemish.errors import BlemishError
 from blemish.geometry import mask_bounds
@@ -217,10 +217,11 @@ def _interval(values: FloatArray, seed: int) -> tuple[float, float]:
 
 def _good_images(dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
     """Good images to teach on and to judge by: those of training, and those held out for tuning, or else validation."""
-    good = {name: [s for s in dataset.split(name).samples if s.defective is False] for name in ("train", "tuning")}
-    if len(good["tuning"]) < MIN_HELD_OUT:
-        good["tuning"] += [s for s in dataset.split("val").samples if s.defective is False]
-    return good["train"], good["tuning"]
+    good = sort_by_name(s for s in dataset.samples if s.defective is False)
+    training, held_out = ([s for s in good if s.split == name] for name in ("train", "tuning"))
+    if len(held_out) < MIN_HELD_OUT:
+        held_out += [s for s in good if s.split == "val"]
+    return training, held_out
 
 
 def _inspect(inspector: Inspector, trials: Iterable[SyntheticTrial]) -> Iterator[tuple[SyntheticTrial, Inspection]]:
