@@ -1,5 +1,7 @@
 """Metrics of whole images and classes against scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics
 
+from blemish.dataset.sample import Sample
 from blemish.evaluation.class_metrics import class_metrics
+from blemish.evaluation.defect_types import metrics_by_type
+from blemish.evaluation.evaluate import EvaluatedImage
 from blemish.evaluation.image_metrics import escape_at, image_metrics
 from blemish.evaluation.ranking import auroc, average_precision, best_f1
 from blemish.evaluation.units import estimate_share
@@ -149,3 +154,17 @@ def test_the_interval_of_shots_of_few_parts_covers_the_rate_of_new_parts():
         rate = estimate_share((rng.random(12) < 0.2)[units], units.tolist())
         held += rate.low <= 0.2 <= rate.high
     assert held / 400 >= 0.94
+
+
+def test_images_of_a_type_whose_score_is_no_number_have_no_rank_and_are_counted():
+    def one(label, score):
+        return EvaluatedImage(Sample(f"{label}{score}.png", label), PASS, score, None, None, None, None, None)
+
+    images = [one("good", s) for s in (0.1, 0.2, 0.6)] + [one("pit", s) for s in (0.5, 0.9)]
+    images += [one("dent", 0.7)]
+    odd = [*images, one("good", np.nan), one("pit", np.nan), one("pit", np.inf), one("stain", np.nan)]
+    without, found = metrics_by_type(images), metrics_by_type(odd)
+    for name in ("pit", "dent"):
+        assert replace(found[name], images=0, unscored=0) == replace(without[name], images=0)
+    assert (found["pit"].images, found["pit"].unscored, found["dent"].unscored) == (4, 2, 0)
+    assert (found["stain"].unscored, found["stain"].auroc, found["stain"].escape_at_1_percent) == (1, None, None)

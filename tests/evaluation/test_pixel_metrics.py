@@ -9,7 +9,8 @@ from skimage.measure import label as label_regions
 from sklearn import metrics
 
 from blemish.evaluation.mask_metrics import mask_metrics, measure_overlap
-from blemish.evaluation.pixel_metrics import FPR_LIMIT, pixel_metrics, split_scores
+from blemish.evaluation.pixel_metrics import FPR_LIMIT, PixelScores, pixel_metrics, split_scores
+from blemish.evaluation.region_overlap import SaturatedRegion
 from blemish.inspection.result import Region
 
 
@@ -114,3 +115,21 @@ def test_regions_as_they_ship_against_masks():
     valid = np.arange(40)[:, None] < np.full(40, 20)
     assert mask_metrics([measure_overlap([half], mask, valid)]).iou == pytest.approx(0.5)
     assert mask_metrics([measure_overlap([half], np.zeros_like(mask))]) is None
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_pixels_whose_score_is_no_number_have_no_rank_and_are_counted(odd):
+    rng = np.random.default_rng(0)
+    good, bad = (rng.random(40).astype(np.float32) for _ in range(2))
+    other = rng.random(5).astype(np.float32)
+    odds = np.full(3, odd, np.float32)
+
+    def measure(extra, more):
+        regions = [np.append(bad, extra[:2]), other, *([extra] if more and len(extra) else [])]
+        images = [PixelScores(np.append(good, extra), []), PixelScores(good, regions, [SaturatedRegion(regions[0], 9)])]
+        return pixel_metrics(images, 0.5)
+
+    without, measured = measure(odds[:0], False), measure(odds, True)
+    assert (without.unscored, measured.unscored) == (0, 3 + 2 + 3)
+    for name in ("auroc", "ap", "aupro", "aupro_at_5_percent", "best_iou", "iou", "spro_at_5_percent", "aupimo"):
+        assert getattr(measured, name) == getattr(without, name), name

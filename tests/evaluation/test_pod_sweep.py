@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,12 +47,20 @@ def surfaces(tmp_path_factory) -> Dataset:
         path = root / "test" / "good" / f"{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, image)
+        path.write_bytes(path.read_bytes() + bytes([number]))  # copies of a file would be one part
     return read_dataset(root).split("test")
 
 
 @pytest.fixture(scope="module")
 def inspector(tmp_path_factory):
     return Inspector.open(changed_pixels(tmp_path_factory.mktemp("sum") / "sum.blemish"))
+
+
+def test_false_alarms_are_of_parts(inspector, surfaces):
+    shots = [replace(s, group=f"part {i // 11}") for i, s in enumerate(surfaces.samples)]
+    result = pod(inspector, surfaces.with_samples(shots), kinds=["pit"], contrasts=[0.9], trials=2)
+    assert (result.false_alarms.value, result.false_alarms.n) == (pytest.approx(1 / 22), 2)
+    assert result.false_alarms.high > 0.98  # of one of two
 
 
 def test_hits_are_those_of_the_bundle_and_the_curve_is_where_it_switches(inspector, surfaces):

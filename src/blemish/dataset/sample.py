@@ -155,3 +155,8 @@ class Dataset:
 
     def with_samples(self, samples: Iterable[Sample]) -> "Dataset":
         return replace(self, samples=tuple(samples))
+
+
+def sort_by_name(samples: Iterable[Sample]) -> list[Sample]:
+    """Samples in the order of their images' paths: a draw by a seed must not depend on the order of rows of a list."""
+    return sorted(samples, key=lambda sample: sample.image.as_posix())

@@ -37,7 +37,7 @@ from blemish.evaluation.geometry_metrics import ImageGeometry, geometry_metrics,
 from blemish.evaluation.image_metrics import image_metrics
 from blemish.evaluation.label_metrics import label_metrics
 from blemish.evaluation.mask_metrics import RegionOverlap, mask_metrics, match_masks, measure_overlap
-from blemish.evaluation.pixel_metrics import PixelScores, pixel_metrics, split_scores
+from blemish.evaluation.pixel_metrics import PixelScores, count_unscored, pixel_metrics, split_scores
 from blemish.evaluation.region_overlap import SaturatedRegion
 from blemish.evaluation.speed import measure_speed
 from blemish.evaluation.units import count_units, describe_images, find_units
@@ -101,6 +101,12 @@ def evaluate(
         warnings.warn(
             f"the score of {len(unscored)} images is not a number, such as that of {unscored[0].sample.image}: they "
             "count among the verdicts, but not in rankings",
+            stacklevel=2,
+        )
+    if maps := [i.sample.image for i in images if i.pixels is not None and count_unscored(i.pixels)]:
+        warnings.warn(
+            f"the heat maps of {len(maps)} images hold values that are not numbers, such as that of {maps[0]}: these "
+            "pixels count in no metric of pixels",
             stacklevel=2,
         )
     good, defective = ([i.unit for i in annotated if i.sample.defective is kind] for kind in (False, True))

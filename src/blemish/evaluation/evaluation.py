@@ -17,7 +17,7 @@ from blemish.evaluation.image_metrics import ImageMetrics
 from blemish.evaluation.label_metrics import LabelMetrics
 from blemish.evaluation.mask_metrics import MaskMetrics
 from blemish.evaluation.pixel_metrics import PixelMetrics
-from blemish.evaluation.ranking import threshold_counts
+from blemish.evaluation.ranking import is_ranked, threshold_counts
 from blemish.evaluation.speed import Speed
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Evaluation:
             from matplotlib.figure import Figure
         except ModuleNotFoundError as error:
             raise MissingExtraError("matplotlib is not installed; pip install 'blemish[report]'") from error
-        rows, both = self.rows(), len(np.unique(self.defective)) == 2
+        rows, both = self.rows(), len(np.unique(self.defective[is_ranked(self.scores)])) == 2
         figure = Figure(figsize=(11 if both else 7, 1.2 + 0.3 * len(rows)), layout="constrained")
         axes = figure.add_subplot(1, 1 + both, 1)
         axes.set_yticks(range(len(rows)), [f"{row.group}: {row.metric}" for row in rows])
@@ -171,7 +171,8 @@ class Evaluation:
         largest = max(1.02, *(1.02 * row.value for row in rows))  # errors of measurements may be above 1
         axes.set(xlim=(-0.02, largest), ylim=(len(rows) - 0.5, -0.5), xlabel="value, with its 95 % interval")
         if both:
-            _, hits, alarms = threshold_counts(self.scores, self.defective)
+            known = is_ranked(self.scores)
+            _, hits, alarms = threshold_counts(self.scores[known], self.defective[known])
             axes = figure.add_subplot(1, 2, 2)
             axes.plot([0, *alarms / alarms[-1]], [0, *hits / hits[-1]], color="#dc2626")
             axes.plot([0, 1], [0, 1], ":", color="grey")

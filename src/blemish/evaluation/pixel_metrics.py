@@ -1,7 +1,7 @@
 """Metrics of pixels: exact, from one sort of all pixel scores, without labelling regions again for each threshold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blemish.arrays import FloatArray, FloatMap, Mask
 from blemish.evaluation.per_image_overlap import per_image_overlap
-from blemish.evaluation.ranking import auroc_of_sorted, precision_by_steps
+from blemish.evaluation.ranking import auroc_of_sorted, is_ranked, precision_by_steps
 from blemish.evaluation.region_overlap import SaturatedRegion, overlap_area, saturated_overlap_area
 
 FPR_LIMIT = 0.3
@@ -28,6 +28,7 @@ class PixelMetrics:
     aupro_at_5_percent: float | None = None  # AUPRO up to a false-positive rate of 0.05
     aupimo: float | None = None  # Bertoldo et al. 2024: mean over the defective images
     spro_at_5_percent: float | None = None  # Bergmann et al. 2022, of defects with a saturation
+    unscored: int = 0  # pixels whose score is no number: they have no rank and count in no metric
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def split_scores(heat: FloatMap, mask: Mask, valid: Mask | None = None) -> Pixel
 
 def pixel_metrics(images: Sequence[PixelScores], threshold: float | None = None) -> PixelMetrics | None:
     """Metrics of several images; None where good or defect pixels are missing."""
+    unscored = sum(count_unscored(image) for image in images)
+    images = [_without_unscored(image) for image in images] if unscored else images
     regions = [region for image in images for region in image.regions]
     good, defect = _sorted([image.good for image in images]), _sorted(regions)
     if not len(good) or not len(defect):
@@ -78,6 +81,22 @@ def pixel_metrics(images: Sequence[PixelScores], threshold: float | None = None)
         aupro_at_5_percent=overlap_area(good, regions, LOW_FPR_LIMIT),
         aupimo=mean_per_image_overlap(images),
         spro_at_5_percent=saturated_overlap_area(good, saturated, LOW_FPR_LIMIT) if saturated else None,
+        unscored=unscored,
+    )
+
+
+def count_unscored(image: PixelScores) -> int:
+    """Pixels whose score is no number."""
+    return sum(int((~is_ranked(own)).sum()) for own in (image.good, *image.regions))
+
+
+def _without_unscored(image: PixelScores) -> PixelScores:
+    kept = [own[is_ranked(own)] for own in image.regions]
+    saturated = [replace(own, scores=own.scores[is_ranked(own.scores)]) for own in image.saturated]
+    return PixelScores(
+        image.good[is_ranked(image.good)],
+        [own for own in kept if len(own)],
+        [own for own in saturated if len(own.scores)],
     )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from blemish.arrays import Image, Mask
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample, sort_by_name
 from blemish.dataset.write import dataset_sha256
 from blemish.errors import DataError, OptionError, unknown
 from blemish.evaluation.intervals import RateEstimate, estimate_rate
 from blemish.evaluation.pod import ADVISED_TRIALS, PodFit, PodProblem, fit_pod
+from blemish.evaluation.units import estimate_share, find_units
 from blemish.geometry import mask_bounds
 from blemish.imaging.pixel_range import PixelSpec, restore_pixels, scale_pixels
 from blemish.imaging.prepare import to_unit
@@ -187,7 +188,7 @@ def pod(
     """
     _check_options(kinds, contrasts, sizes, trials)
     unreadable: list[str] = []
-    good = [sample for sample in dataset.samples if sample.defective is False]
+    good = sort_by_name(sample for sample in dataset.samples if sample.defective is False)
     surfaces, alarms = _untouched(inspector, good, unreadable, on_inspection)
     ranges = {kind: sizes or _size_range(kind, surfaces) for kind in kinds}
     combinations = [(kind, strength) for kind in kinds for strength in contrasts]
@@ -271,11 +272,14 @@ def _untouched(
         raise DataError("there are no good images to draw defects on; label some 'good'")
     surfaces: list[_Surface] = []
     stopped: list[Inspection] = []
+    inspected: list[tuple[Sample, bool]] = []  # whether it did not pass
     for sample, result in zip(good, inspector.inspect(good, on_error="report"), strict=True):
         count()
         if isinstance(result, FailedInspection):
             unreadable.append(result.message)
-        elif result.verdict != Verdict.PASS:
+            continue
+        inspected.append((sample, result.verdict != Verdict.PASS))
+        if result.verdict != Verdict.PASS:
             stopped.append(result)
         else:
             valid = result.valid
@@ -286,7 +290,8 @@ def _untouched(
     if not surfaces:
         reason = f" ({stopped[0].reasons[0]})" if stopped[0].reasons else ""
         raise DataError(f"none of the {len(stopped)} good images passes as it is{reason}: there is nothing to miss")
-    return surfaces, estimate_rate(len(stopped), len(stopped) + len(surfaces))
+    flags = np.array([alarm for _, alarm in inspected], np.bool_)
+    return surfaces, estimate_share(flags, find_units([sample for sample, _ in inspected]))
 
 
 def _size_range(kind: str, surfaces: Sequence[_Surface]) -> tuple[float, float]:

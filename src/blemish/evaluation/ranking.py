@@ -10,7 +10,7 @@ RECALLS = np.linspace(0, 1, 101)  # at which COCO reads precision
 
 def is_ranked(scores: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Which scores have a rank: a value that is no number, or infinite, is neither high nor low."""
-    return np.isfinite(scores)
+    return np.asarray(np.isfinite(scores), np.bool_)
 
 
 def auroc(scores: Scores, positive: Flags) -> float:

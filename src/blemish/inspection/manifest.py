@@ -216,6 +216,8 @@ class Refinement(FrozenModel):
     closer: bool = False  # long thin defects are seen a second time, at the image's own resolution
     taught: int = 0  # regions of synthetic defects
     judged: int = 0  # defects that regions met
+    # Good images that carried the synthetic ones, by split ("tuning"; "val" where those are few); older bundles: empty.
+    judged_on: dict[str, int] = Field(default_factory=dict)
     coarse_iou: float | None = None  # means over the judged defects
     refined_iou: float | None = None
     gain: tuple[float, float] | None = None  # 95 % interval of the mean difference
@@ -228,8 +230,10 @@ class Refinement(FrozenModel):
         """One line for people."""
         if not self.shipped:
             return f"regions are not refined: {self.reason}"
+        splits = ", ".join(f"{count} of {split}" for split, count in self.judged_on.items())
+        where = f" on good images ({splits})" if splits else ""
         return (
-            f"regions are refined: IoU with {self.judged} synthetic defects {self.coarse_iou:.2f} → "
+            f"regions are refined: IoU with {self.judged} synthetic defects{where} {self.coarse_iou:.2f} → "
             f"{self.refined_iou:.2f}, error of widths {self.coarse_width_error:.0%} → {self.refined_width_error:.0%}"
         )
 

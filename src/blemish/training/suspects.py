@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from blemish.arrays import FloatArray, Scores
-from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
+from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample, sort_by_name
 from blemish.errors import DataError, ImageError
 from blemish.imaging.prepare import prepare
 from blemish.imaging.read import read_image
@@ -53,7 +53,7 @@ def find_suspects(
 
     Images that cannot be read are left out: the audit lists them.
     """
-    samples, features = _extract([s for s in dataset.samples if _label(s)], progress)
+    samples, features = _extract(sort_by_name(s for s in dataset.samples if _label(s)), progress)
     labels = np.array([_label(s) for s in samples], dtype=object)
     good = np.flatnonzero(labels == GOOD).tolist()
     if len(good) < 2:

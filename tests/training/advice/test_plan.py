@@ -241,6 +241,13 @@ def test_what_more_images_would_achieve(good_only):
     assert "there are 20: 79 more good validation images; or train" in planning.more_data(own, 0.01, 0.01)[0]
 
 
+def test_that_images_of_a_group_promise_less_is_said(good_only):
+    found = replace(good_only, good_validation=120, good_training=400, images=600)
+    for groups, said in ((0, False), (600, False), (5, True)):
+        lines = planning.more_data(replace(found, groups=groups), 0.01, 0.01)
+        assert any("there are 5 groups: what can be promised or proven is less" in line for line in lines) == said
+
+
 def test_data_without_splits_are_split_before_the_advice(tiny_data, tmp_path):
     lines = [line.rpartition(",")[0] for line in (tiny_data.folder / "labelled.csv").read_text().splitlines()]
     (tmp_path / "unsplit.csv").write_text("\n".join(lines) + "\n")

@@ -78,6 +78,18 @@ def test_images_of_which_nothing_is_known_do_not_count_as_good():
     assert any("not labelled" in line for line in kept.warnings)
 
 
+def test_images_whose_score_is_no_number_choose_no_threshold():
+    found = CalibrationData()
+    odd = np.array([[0.1, np.nan]], np.float32)
+    for label, score, heat in (("good", 0.1, None), ("good", np.nan, None), ("pit", 0.9, None), ("pit", np.inf, None),
+                               ("good", 0.5, odd)):  # fmt: skip
+        found.add(Inspection(Verdict.PASS, "good", score, [], (1, 2), heat), Sample(Path("x.png"), label), ())
+    assert (found.good, found.defective, found.unscored) == ([0.1], [0.9], 3)
+    decision, kept = calibrate(found, CalibrationTarget(), "held-out")
+    assert np.isfinite([decision.review, decision.reject]).all()
+    assert any("3 validation images have a score or a heat map that is not a number" in line for line in kept.warnings)
+
+
 @pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (20, 0.1), (99, 0.01), (200, 0.02)])
 def test_new_defective_parts_pass_no_more_often_than_promised(count, rate):
     rng = np.random.default_rng(1)

@@ -1,6 +1,7 @@
 """Cross-fitting: how folds are made, and where the training stops by them."""
 
 import csv
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from blemish.errors import DataError
 from blemish.inspection.bundle import open_bundle
 from blemish.synthesis.augmented_set import write_augmented
 from blemish.synthesis.defect_spec import parse_defect_spec
+from blemish.training.learn.prepare import make_config, prepare_dataset
 from blemish.training.ship import cross_fit as crossing
-from blemish.training.ship.cross_fit import make_folds
+from blemish.training.ship import refine
+from blemish.training.ship.cross_fit import make_fold_splits, make_folds
 from blemish.training.train import train
 
 
@@ -34,6 +37,29 @@ def test_folds_hold_each_image_once_groups_together_and_classes_evenly():
     assert sorted(lot for found in lots for lot in found) == [f"lot {i}" for i in range(5)]
     with pytest.raises(DataError, match="6 folds needs as many training images, or groups of them; there are 5"):
         make_folds(grouped, 6, seed=3)
+
+
+@pytest.mark.parametrize("group", [None, "lot"])
+def test_the_order_of_the_images_changes_no_fold(group):
+    names = [f"{label}{i:02}" for label, count in (("good", 30), ("crack", 8)) for i in range(count)]
+    samples = [Sample(Path(f"{n}.png"), n[:-2], group=group and f"{group} {i // 2}") for i, n in enumerate(names)]
+    shuffled = random.Random(1).sample(samples, len(samples))
+    folds = [[{own[i].image for i in fold} for fold in make_folds(own, 5, seed=0)] for own in (samples, shuffled)]
+    assert folds[0] == folds[1]
+
+
+def test_the_order_of_rows_changes_no_training(tiny_data):
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    config = make_config("x", data, "patchcore", {}, {"calibration": "cross-fitted", "seed": 3})
+    shuffled = data.with_samples(random.Random(1).sample(data.samples, len(data)))
+    one, other = (prepare_dataset(own, config) for own in (data, shuffled))
+    assert one.samples == other.samples
+    splits = [
+        [[(s.image, s.split) for s in fold.samples] for fold in make_fold_splits(own, config)[1]]
+        for own in (one, other)
+    ]
+    assert splits[0] == splits[1]
+    assert refine._good_images(data) == refine._good_images(shuffled)
 
 
 def test_synthetic_images_are_in_no_fold(tiny_data, tmp_path, monkeypatch):

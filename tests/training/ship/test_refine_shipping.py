@@ -263,3 +263,26 @@ def test_images_to_teach_and_to_judge_by_differ(good: Dataset) -> None:
     assert not taught & {s.image for s in held_out}
     only_validation = good.with_samples(replace(s, split="val") if s.split == "tuning" else s for s in good.samples)
     assert {s.split for s in refine._good_images(only_validation)[1]} == {"val"}
+
+
+@pytest.mark.parametrize(("tuning", "expected"), [(8, {"tuning": 8}), (5, {"tuning": 5}), (4, {"tuning": 4, "val": 4}),
+                                                  (0, {"val": 8})])  # fmt: skip
+def test_the_bundle_says_of_which_splits_the_images_of_the_proof_were(
+    tuning: int, expected: dict[str, int], inspector: Inspector, good: Dataset, short: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: set[str] = set()
+
+    def look(*given) -> Refinement:
+        seen.update(str(trial.sample.split) for trial in given[4])
+        return judged(1).conclude(LEVELS, 100, 0)
+
+    monkeypatch.setattr(refine, "judge_refiner", look)
+    monkeypatch.setattr(refine, "teach_refiner", lambda *arguments: RefineNetwork().eval())
+    splits = [*["train"] * 24, *["tuning"] * tuning, *["val"] * (8 - tuning)]
+    held = good.with_samples(replace(s, split=split) for s, split in zip(good.samples, splits, strict=True))
+    refinement, _ = make_refiner(inspector, held, seed=0)
+    assert refinement is not None
+    assert refinement.judged_on == expected
+    assert seen == set(expected)
+    assert all(f"{count} of {split}" in refinement.summary for split, count in expected.items())

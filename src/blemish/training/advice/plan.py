@@ -306,6 +306,11 @@ def more_data(
             t("without defective test images no escape rate is proven; {wanted} without an escape prove {escape:g}",
               wanted=wanted, escape=escape)
         )  # fmt: skip
+    if 0 < found.groups < found.images:
+        lines.append(
+            t("these numbers are of images; those of one group count as one part, and there are {groups} groups: what "
+              "can be promised or proven is less", groups=found.groups)
+        )  # fmt: skip
     short = {name: FEW - count for name, count in found.defects_training.items() if count < FEW}
     if short:
         named = ", ".join(t("{number} more of {name}", number=more, name=name) for name, more in short.items())

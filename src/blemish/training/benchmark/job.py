@@ -16,8 +16,9 @@ import torch
 import blemish
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset
-from blemish.evaluation.defect_types import metrics_by_type
+from blemish.evaluation.defect_types import TypeMetrics, metrics_by_type
 from blemish.evaluation.evaluate import EvaluatedImage, evaluate
+from blemish.evaluation.intervals import RateEstimate
 from blemish.evaluation.predictions import Prediction, make_prediction
 from blemish.evaluation.speed import Speed
 from blemish.files import write_atomic
@@ -101,18 +102,7 @@ def _measure(job: BenchmarkJob, inspector: Inspector, name: str, test: Dataset, 
     images: list[EvaluatedImage] = []
     evaluation = evaluate(inspector, test, on_evaluated=images.append)
     metrics, intervals = flatten_metrics(evaluation.to_dict())
-    types = {
-        label: {
-            "images": own.images,
-            "image AUROC": own.auroc.value,
-            "image AP": own.ap,
-            "escape at 1 %": own.escape_at_1_percent.value,
-            "escape at 5 %": own.escape_at_5_percent.value,
-            **({} if own.pixel_ap is None else {"pixel AP": own.pixel_ap}),
-            **({} if own.aupro is None else {"AUPRO": own.aupro}),
-        }
-        for label, own in metrics_by_type(images).items()
-    }
+    types = {label: _type_values(own) for label, own in metrics_by_type(images).items()}
     predictions = [make_prediction(own, shapes=evaluation.metrics.masks is not None) for own in images]
     _write_predictions(job.images_file(name), predictions, test.root)
     return BenchmarkRow(
@@ -133,6 +123,21 @@ def _measure(job: BenchmarkJob, inspector: Inspector, name: str, test: Dataset, 
         types=types,
         cost=_costs(job.run, evaluation.speed, cpu),
     )
+
+
+def _type_values(own: TypeMetrics) -> dict[str, float]:
+    """The metrics of a defect type that are known."""
+    values: dict[str, RateEstimate | float | None] = {
+        "images": own.images,
+        "image AUROC": own.auroc,
+        "image AP": own.ap,
+        "escape at 1 %": own.escape_at_1_percent,
+        "escape at 5 %": own.escape_at_5_percent,
+        "pixel AP": own.pixel_ap,
+        "AUPRO": own.aupro,
+    }
+    known = {name: value.value if isinstance(value, RateEstimate) else value for name, value in values.items()}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _count_images(run: Path, test: Dataset) -> dict[str, int]:

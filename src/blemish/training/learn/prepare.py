@@ -10,7 +10,7 @@ import blemish
 from blemish.dataset.duplicates import identical_files
 from blemish.dataset.fingerprint import LONG
 from blemish.dataset.info import measure_samples
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample, sort_by_name
 from blemish.dataset.split import check_given_splits, describe_shared, ensure_splits, hold_out_for_tuning, shared_units
 from blemish.dataset.synthetic_samples import check_any_real
 from blemish.errors import DataError, ImageError
@@ -79,7 +79,7 @@ def suits_cross_fitting(method: type[Method], good: int) -> bool:
 
 
 def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
-    """The dataset with splits; DataError where its training images do not suit the method and settings.
+    """The dataset with splits, by name; DataError where its training images do not suit the method and settings.
 
     Images for tuning are always cut from the training images, so that they never meet those for the thresholds. With
     cross-fitting, given validation images are training images too, since each of those is held out once. Images of the
@@ -107,7 +107,7 @@ def prepare_dataset(dataset: Dataset, config: RunConfig) -> Dataset:
     if not learns_from_windows(kind, tiled):
         reference = config.options.get("reference", "auto")
         check_reference_images(split, kind, reference, cross_fitted=crossed)
-    return split
+    return split.with_samples(sort_by_name(split.samples))
 
 
 def check_good_images_differ(dataset: Dataset) -> None:

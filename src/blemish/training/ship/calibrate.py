@@ -151,6 +151,11 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
         source = "validation"
     if data.unknown:
         warnings.append(f"{data.unknown} validation images are not labelled and are not used for the thresholds")
+    if data.unscored:
+        warnings.append(
+            f"{data.unscored} validation images have a score or a heat map that is not a number and are not used for "
+            "the thresholds"
+        )
     fields: dict[str, Any] = {"review": review, "reject": reject}
     if target.per_class:
         fields["class_thresholds"] = class_thresholds(data.classes)

@@ -4,6 +4,7 @@ Methods trained on masks or boxes give probabilities; the threshold on the proba
 with the highest F1 (as much precision as recall allows) on these images.
 """
 
+import math
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from blemish.dataset.ground_truth import find_defect_classes, has_mask, known_bo
 from blemish.dataset.sample import GOOD, Sample
 from blemish.evaluation.box_metrics import match_boxes
 from blemish.evaluation.detections import IOU_50, Detections, rank_detections
-from blemish.evaluation.ranking import best_f1_threshold, f1
+from blemish.evaluation.ranking import best_f1_threshold, f1, is_ranked
 from blemish.evaluation.units import find_units
 from blemish.geometry import Box
 from blemish.inspection.result import Inspection
@@ -53,6 +54,7 @@ class CalibrationData:
     classes: list[ClassScores] = field(default_factory=list)
     classified: list[ClassifiedImage] = field(default_factory=list)
     unknown: int = 0  # images without any annotation
+    unscored: int = 0  # images whose score or heat map holds a value that is no number
     good_units: list[Hashable] = field(default_factory=list)  # of `good`, and of `good_peaks` where there are any
     defective_units: list[Hashable] = field(default_factory=list)
     sound_units: list[Hashable] = field(default_factory=list)  # of `sound_peaks`
@@ -63,6 +65,9 @@ class CalibrationData:
             self.unknown += 1
             return
         heat_map, defective = result.heat_map, sample.defective
+        if not math.isfinite(result.score) or not (heat_map is None or is_ranked(heat_map).all()):
+            self.unscored += 1
+            return
         (self.defective if defective else self.good).append(result.score)
         (self.defective_units if defective else self.good_units).append(unit)
         has_anomaly_map = heat_map is not None and "anomaly_map" in outputs

@@ -122,8 +122,10 @@ def write_folds(path: Path, scored: Sequence[Sample], splits: Sequence[Dataset])
 def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int]]:
     """Indices of each fold: groups and duplicates stay together, classes of products are spread evenly over the folds.
 
-    Raises DataError where there are fewer groups than folds.
+    The same images give the same folds, whatever their order. Raises DataError where there are fewer groups than folds.
     """
+    order = sorted(range(len(samples)), key=lambda i: samples[i].image.as_posix())
+    samples = [samples[i] for i in order]
     names = [f"image {i}" if s.group is None else f"group {s.group}" for i, s in enumerate(samples)]
     groups = [names[unit] for unit in join_duplicates(samples)]
     if (count := len(set(groups))) < folds:
@@ -136,4 +138,4 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[set[int
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that rare classes are not in every fold
-        return [set(held.tolist()) for _, held in splitter.split(strata, strata, groups)]
+        return [{order[i] for i in held} for _, held in splitter.split(strata, strata, groups)]

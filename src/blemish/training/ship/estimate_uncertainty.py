@@ -13,7 +13,7 @@ from typing import Literal
 
 from blemish.arrays import Image
 from blemish.dataset.ground_truth import Instance, has_boxes, has_mask
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample, sort_by_name
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import measure_image_geometry
 from blemish.evaluation.geometry_metrics import MeasuredDefect, match_geometry, paired_values
@@ -123,7 +123,7 @@ def refined_regions(result: Inspection, image: Image, refiner: Refiner | None) -
 def held_out_good(dataset: Dataset) -> list[Sample]:
     """The good images for tuning; where there are none, those of validation, else of training."""
     for split in ("tuning", "val", "train"):
-        good = [sample for sample in dataset.split(split).samples if sample.defective is False]
+        good = sort_by_name(sample for sample in dataset.split(split).samples if sample.defective is False)
         if good:
             return good
     return []

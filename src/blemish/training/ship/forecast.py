@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blemish.arrays import Scores
-from blemish.dataset.sample import Sample
+from blemish.dataset.sample import Sample, sort_by_name
 from blemish.evaluation.image_metrics import FALSE_ALARMS
 from blemish.evaluation.units import Units, estimate_share
 from blemish.inspection.inspector import Inspector
@@ -45,7 +45,7 @@ def forecast_escapes(
 
 def score_synthetic_defects(inspector: Inspector, samples: Sequence[Sample], seed: int) -> Scores:
     """Scores of synthetic defects on good images; none for a bundle that compares with reference images."""
-    good = [s for s in samples if s.defective is False]
+    good = sort_by_name(s for s in samples if s.defective is False)
     if inspector.manifest.template or not good:
         return np.empty(0)
     trials = synthetic_trials(good, TRIALS, seed, "judge", inspector.manifest.input.pixels)

@@ -2,10 +2,12 @@
 
 Windows to learn from are synthetic defects on good training images; it is judged by synthetic defects of another
 generator on good images held out for tuning, which choose no threshold, and by the annotated defects of validation
-images, where there are any.
+images, where there are any. Where fewer than MIN_HELD_OUT good images are held out for tuning, the good validation
+images, which may choose thresholds, are added; `Refinement.judged_on` says so.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,7 +16,7 @@ import numpy as np
 
 from blemish.arrays import FloatArray, FloatMap, Mask
 from blemish.dataset.ground_truth import has_mask, read_defect_mask
-from blemish.dataset.sample import Dataset, Sample
+from blemish.dataset.sample import Dataset, Sample, sort_by_name
 from blemish.dataset.valid_mask import valid_mask
 from blemish.errors import BlemishError
 from blemish.geometry import mask_bounds
@@ -136,6 +138,7 @@ def make_refiner(inspector: Inspector, dataset: Dataset, seed: int) -> tuple[Ref
         synthetic_trials(held_out, judged, seed, "judge", manifest.input.pixels), annotated_trials(dataset, judged)
     )
     refinement = judge_refiner(inspector, open_engine(graph), memory, levels, trials, regions)
+    refinement = refinement.model_copy(update={"judged_on": dict(Counter(str(s.split) for s in held_out))})
     if not refinement.shipped:
         return refinement, {}
     return refinement, {refinement.graph: graph, refinement.memory: pack_memory(memory)}
@@ -216,11 +219,13 @@ def _interval(values: FloatArray, seed: int) -> tuple[float, float]:
 
 
 def _good_images(dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
-    """Good images to teach on and to judge by: those of training, and those held out for tuning, or else validation."""
-    good = {name: [s for s in dataset.split(name).samples if s.defective is False] for name in ("train", "tuning")}
-    if len(good["tuning"]) < MIN_HELD_OUT:
-        good["tuning"] += [s for s in dataset.split("val").samples if s.defective is False]
-    return good["train"], good["tuning"]
+    """Good images to teach on, those of training, and to judge by: those held out for tuning; where they are fewer than
+    MIN_HELD_OUT, those of validation too."""
+    good = sort_by_name(s for s in dataset.samples if s.defective is False)
+    training, held_out = ([s for s in good if s.split == name] for name in ("train", "tuning"))
+    if len(held_out) < MIN_HELD_OUT:
+        held_out += [s for s in good if s.split == "val"]
+    return training, held_out
 
 
 def _inspect(inspector: Inspector, trials: Iterable[SyntheticTrial]) -> Iterator[tuple[SyntheticTrial, Inspection]]:
