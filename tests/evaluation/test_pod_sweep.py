@@ -19,6 +19,7 @@ from blemish.evaluation.pod_sweep import pod
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Scale
+from blemish.report.pod_page import size_text
 from blemish.synthesis.sized_defect import draw_sized_defect
 
 GREY = 128
@@ -106,7 +107,10 @@ def test_sizes_in_mm_follow_the_scale(tmp_path, surfaces):
     scaled = Inspector.open(changed_pixels(tmp_path / "mm.blemish", scale=Scale(x=4, y=9)))
     curve = pod(scaled, surfaces, kinds=["stain"], contrasts=[0.3], sizes=(3, 40)).to_dict()["curves"][0]
     assert curve["a50"] is not None
-    assert curve["a50_mm"] == pytest.approx(curve["a50"] / 6)
+    assert (curve["a50_mm"], curve["a50_mm_low"]) == pytest.approx((curve["a50"] / 4, curve["a50"] / 9))
+    assert [size_text(12.0, own) for own in ((4.0, 9.0), (9.0, 4.0), (4.0, 4.0), None)] == [
+        "12 px (1.3–3 mm)", "12 px (1.3–3 mm)", "12 px (3 mm)", "12 px",
+    ]  # fmt: skip
 
 
 def test_located_counts_the_hits_that_a_region_touches(tmp_path, surfaces):

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from graphs import anomaly_bundle
 
+from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, MeasurementUncertainty, Scale, SizeClassError
 from blemish.inspection.measure import measure
 from blemish.inspection.rules import MEASUREMENTS
@@ -85,6 +87,16 @@ def test_the_scale_adds_its_own_in_quadrature():
     assert with_uncertainty(measured, None) is measured
 
 
+def test_what_is_not_known_of_the_scale_is_not_known_of_mm():
+    scale = Scale(x=10, y=10)
+    measured = with_uncertainty(measure(np.ones((1, 30), bool), scale=scale), KNOWN, scale)
+    assert measured.length_px_u == pytest.approx(3.0)
+    assert (measured.length_mm, measured.length_mm_u, measured.area_mm2_u) == (3.0, None, None)
+    (line,) = unreliable_rules(Decision(rules=["reject if length_mm > 2"]), Bundle(KNOWN, scale))
+    assert "how exact the scale is, and with it length_mm, is not known" in line
+    assert unreliable_rules(Decision(rules=["reject if length_px > 20"]), Bundle(KNOWN, scale)) == []
+
+
 def test_a_mask_of_pixels_is_never_sure():
     sure = MeasurementUncertainty(
         source="validation", defects=30, found=30, errors={"length": [size_class(16, 64, 0.0)]}
@@ -122,6 +134,19 @@ class Bundle:
     ],
 )
 def test_rules_on_what_is_not_measured_reliably_are_named(rule, known, doubt):
-    lines = unreliable_rules(Decision(rules=[rule]), Bundle(known, Scale(x=10, y=10)))
+    lines = unreliable_rules(Decision(rules=[rule]), Bundle(known, Scale(x=10, y=10, uncertainty=0.01)))
     assert len(lines) == (doubt is not None)
     assert all(rule in line and doubt in line for line in lines)
+
+
+def test_a_scale_that_is_given_is_of_unknown_uncertainty_unless_it_is_that_of_the_bundle(tmp_path):
+    path = anomaly_bundle(tmp_path / "a.blemish", scale=Scale(x=10, y=10, uncertainty=0.2),
+                          measurement_uncertainty=KNOWN)  # fmt: skip
+    image = np.zeros((64, 64), np.uint8)
+    image[12:18, 5:45] = 255
+    scales = (None, 10.0, (10, 10), 20.0)
+    found = [Inspector.open(path, px_per_mm=own).inspect(image).regions[0].measurements for own in scales]
+    assert [own.length_mm_u for own in found[:3]] == [found[0].length_mm_u] * 3
+    assert found[0].length_mm_u == pytest.approx(found[0].length_mm * math.hypot(0.1, 0.2))
+    assert (found[3].length_mm, found[3].length_mm_u) == (pytest.approx(found[0].length_mm / 2), None)
+    assert found[3].length_px_u == pytest.approx(found[3].length_px * 0.1)

@@ -71,6 +71,22 @@ def test_the_expanded_uncertainty_holds_95_of_100_drawn_errors(bundle):
     assert np.mean(np.abs(error) <= line.expanded) == pytest.approx(0.954, abs=0.006)
 
 
+def test_a_length_without_direction_covers_both_scales(tmp_path, bundle):
+    manifest = open_bundle(bundle).manifest
+    wide = manifest.model_copy(update={"scale": Scale(x=20, y=5, uncertainty=0.02)})
+    fine, coarse = (
+        make_budgets(manifest.model_copy(update={"scale": Scale(x=own, y=own, uncertainty=0.02)}), GAUGE)
+        for own in (20, 5)
+    )
+    found = make_budgets(wide, GAUGE)
+    for mixed, least, most in zip(found[0].lines, fine[0].lines, coarse[0].lines, strict=True):
+        assert (mixed.low, mixed.high, mixed.size) == (least.low, most.high, most.size)
+        assert mixed.components == least.components  # the same mm are the largest share of the shortest length
+        assert mixed.combined >= most.combined
+    area = next(own for own in found if own.quantity == "area").lines[0]
+    assert area == next(own for own in make_budgets(manifest, GAUGE) if own.quantity == "area").lines[0]  # 100 px/mm²
+
+
 def test_what_is_not_known_is_named(tmp_path, bundle):
     bare = anomaly_bundle(tmp_path / "bare.blemish")
     assert make_budgets(open_bundle(bare).manifest, GAUGE) == []

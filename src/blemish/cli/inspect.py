@@ -86,7 +86,7 @@ def inspect(
         typer.Option(
             metavar="ADDRESS|local",
             help="inspect on a Ray cluster, or with several processes of this machine; IMAGES may be URLs, and CSV or "
-            "Parquet lists; a rerun inspects only what is missing",
+            "Parquet lists; a rerun inspects what is missing, has changed or failed",
             rich_help_panel=RAY_PANEL,
         ),
     ] = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from blemish.cli.console import messages
 from blemish.errors import OptionError
 from blemish.translation import languages
 
@@ -105,7 +106,19 @@ def parse_scale(text: str | None) -> tuple[float, float] | None:
         values = []
     if len(values) not in (1, 2) or not all(0 < value < float("inf") for value in values):
         raise OptionError(f"--px-per-mm {text}: give one positive number, or two as X,Y")
-    return values[0], values[-1]
+    x, y = values[0], values[-1]
+    if x != y and "." not in text:  # a decimal comma as likely as two numbers
+        one, two = text.replace(",", "."), f"{x:.1f},{y:.1f}"
+        raise OptionError(f"--px-per-mm {text} may be one number or two: write {one}, or {two} for x and y")
+    if len(values) == 2:
+        messages.print(f"scale: {x:g} px/mm along x, {y:g} px/mm along y")
+    return x, y
+
+
+def scale_text(x: float, y: float) -> str:
+    """Pixels per millimetre along x and y as `parse_scale` reads them."""
+    text = f"{x:.6g},{y:.6g}"
+    return text if "." in text else f"{x:.1f},{y:.1f}"
 
 
 def split_names(text: str) -> list[str]:

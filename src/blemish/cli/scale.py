@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from blemish.cli.console import check_outputs, console, messages, warn, write_json
-from blemish.cli.options import JsonOption, choice_option
+from blemish.cli.options import JsonOption, choice_option, scale_text
 from blemish.errors import OptionError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def scale(
         _check_size(image, pixels.shape[:2], opened.manifest)
     found = scale_from_target(pixels, columns, rows, pitch_mm, pattern, pitch_uncertainty_mm, telecentric)
     screen = messages if str(json) == "-" else console
-    screen.print(f"--px-per-mm {found.x:.6g},{found.y:.6g}")
+    screen.print(f"--px-per-mm {scale_text(found.x, found.y)}")
     screen.print(
         f"residual {found.residual_px:.3f} px · lens distortion {found.distortion:+.2%} at the corners · perspective "
         f"{found.perspective:.2%} · uncertainty ±{found.uncertainty:.2%}",

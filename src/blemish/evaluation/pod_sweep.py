@@ -109,21 +109,28 @@ class PodResult:
     surfaces: int  # good images that pass and carry defects
     trials: list[PodTrial]
     warnings: list[Message]
-    px_per_mm: float | None
+    px_per_mm: tuple[float, float] | None  # along x and y
     bundle: dict[str, Any]
     data: dict[str, Any]
     seed: int
     complete: bool = True  # False where it was interrupted
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; sizes in px, and in mm where the bundle has a scale."""
+        """Plain data for JSON; sizes in px, and in mm where the bundle has a scale.
+
+        Where that differs in x and y, mm are those of a defect along the axis of fewer pixels per mm, the longest that
+        it may be, and `_mm_low` those along the other.
+        """
         curves = []
         for curve in self.curves:
             fit = asdict(curve.fit) | {"problems": [str(problem) for problem in curve.fit.problems]}
             if self.px_per_mm is not None:
-                sizes = {name: fit[name] for name in ("a50", "a90", "a90_95")}
+                ends = {"_mm": min(self.px_per_mm)}
+                ends |= {"_mm_low": max(self.px_per_mm)} if self.px_per_mm[0] != self.px_per_mm[1] else {}
                 fit |= {
-                    f"{name}_mm": None if value is None else value / self.px_per_mm for name, value in sizes.items()
+                    name + end: None if fit[name] is None else fit[name] / own
+                    for name in ("a50", "a90", "a90_95")
+                    for end, own in ends.items()
                 }
             own = {"kind": curve.kind, "strength": curve.strength, "contrast": curve.contrast, **fit}
             located = None if curve.located is None else asdict(curve.located)
@@ -134,7 +141,7 @@ class PodResult:
             "data": self.data,
             "false_alarms": asdict(self.false_alarms),
             "surfaces": self.surfaces,
-            "px_per_mm": self.px_per_mm,
+            "px_per_mm": None if self.px_per_mm is None else min(self.px_per_mm),
             "seed": self.seed,
             "complete": self.complete,
             "assumptions": list(ASSUMPTIONS),
@@ -222,7 +229,7 @@ def pod(
         surfaces=len(surfaces),
         trials=results,
         warnings=_warnings(len(surfaces), results, not_drawn, complete),
-        px_per_mm=None if scale is None else float(np.sqrt(scale.x * scale.y)),
+        px_per_mm=None if scale is None else (scale.x, scale.y),
         bundle={
             "name": manifest.name,
             "method": manifest.provenance.method,

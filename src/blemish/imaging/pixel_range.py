@@ -127,7 +127,7 @@ def measure_values(image: Image) -> PixelValues | None:
 
 def count_channels(image: Image) -> int:
     """Channels of an image (H, W, C) that differ: 1 of a grey one that is stored as RGB."""
-    channels = image.shape[2]
+    channels = int(image.shape[2])
     if channels != 3:
         return channels
     for part in (image[::_COARSE, ::_COARSE], image):

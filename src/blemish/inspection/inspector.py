@@ -201,7 +201,7 @@ def change_manifest(
             "decision": decision or manifest.decision,
             "products": manifest.products if decision is None else {},
             "tiling": tiling,
-            "scale": manifest.scale if px_per_mm is None else _scale(px_per_mm),
+            "scale": manifest.scale if px_per_mm is None else _scale(px_per_mm, manifest.scale),
         }
     )
     for one in (manifest.decision, *(own.decision for own in manifest.products.values())):
@@ -245,8 +245,9 @@ def _tiling(current: Tiling | None, tile: int | None, overlap: float | None) -> 
     return current
 
 
-def _scale(px_per_mm: float | tuple[float, float]) -> Scale:
+def _scale(px_per_mm: float | tuple[float, float], known: Scale | None) -> Scale:
+    """The scale that was given, of unknown uncertainty unless it is the known one."""
     x, y = (px_per_mm, px_per_mm) if isinstance(px_per_mm, int | float) else px_per_mm
     if not (0 < x < float("inf") and 0 < y < float("inf")):
         raise OptionError(f"px_per_mm is a positive number, or two for x and y, not {px_per_mm}")
-    return Scale(x=x, y=y)
+    return known if known is not None and (known.x, known.y) == (x, y) else Scale(x=x, y=y)

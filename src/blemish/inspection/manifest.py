@@ -34,7 +34,8 @@ class Scale(FrozenModel):
 
     x: float = Field(gt=0)
     y: float = Field(gt=0)
-    uncertainty: float = Field(default=0.0, ge=0, lt=1)  # relative, of the scale itself: 90 % lie within
+    # Relative, of the scale itself: 90 % lie within. None: not known, as where a person gave the scale.
+    uncertainty: float | None = Field(default=None, ge=0, lt=1)
 
 
 class PictureLimits(FrozenModel):

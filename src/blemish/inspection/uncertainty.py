@@ -7,7 +7,8 @@ the bundle was not trained on: of the n of them that were measured at about the 
 ceil(0.9 (n + 1))-th smallest |true - measured| / measured (split conformal prediction by classes, Vovk, Gammerman &
 Shafer 2005). Below the smallest size class u stays as large, in px, as at its lower end, and is never less than
 MIN_UNCERTAINTY_PX; above the largest class nothing is known, nor where a bundle refines regions and was not sure of
-this one's border. In mm the scale's own uncertainty is added in quadrature, twice for an area.
+this one's border. In mm the scale's own uncertainty is added in quadrature, twice for an area; where that is not known,
+that of a value in mm is not either.
 
 A value is *reliable* where u is known and at most half of it. Any other is shown as "≈", and rules about it are warned
 of.
@@ -54,8 +55,9 @@ def with_uncertainty(
         quantity, unit = split_name(name)
         value, relative = getattr(measured, name), relative_to_px.get(quantity)
         if value is not None and relative is not None:
-            of_scale = 0.0 if unit == "px" or scale is None else (1 + (unit == "mm2")) * scale.uncertainty
-            values[own] = value * math.hypot(relative, of_scale)
+            of_scale = 0.0 if unit == "px" or scale is None else scale.uncertainty
+            if of_scale is not None:
+                values[own] = value * math.hypot(relative, (1 + (unit == "mm2")) * of_scale)
     return replace(measured, **values)
 
 
@@ -155,6 +157,8 @@ def _doubt(operand: Operand, limit: float | None, manifest: Manifest) -> str | N
     if unit != "px":
         if manifest.scale is None:
             return None  # another message says that the scale is missing
+        if manifest.scale.uncertainty is None:
+            return f"how exact the scale is, and with it {operand.name}, is not known"
         x, y = manifest.scale.x, manifest.scale.y
         per_unit = x * y if unit == "mm2" else max(x, y)
     relative = _relative(known.errors, quantity, limit * per_unit)

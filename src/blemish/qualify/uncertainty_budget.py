@@ -29,7 +29,11 @@ SOURCES: tuple[BudgetSource, ...] = ("scale", "border", "repeatability", "reprod
 
 @dataclass(frozen=True)
 class BudgetLine:
-    """One size class of one quantity; all uncertainties are shares of `size`, the geometric mean of the class."""
+    """One size class of one quantity; all uncertainties are shares of `size`, the geometric mean of the class.
+
+    Where the scale differs in x and y, the class covers what its pixels are in any direction, and the uncertainties are
+    those of the worst.
+    """
 
     low: float  # of the class, in `unit`
     high: float
@@ -75,7 +79,8 @@ def _budget(
     manifest: Manifest, quantity: str, classes: list[SizeClassError], gauge: dict[str, Any]
 ) -> UncertaintyBudget:
     power, scale = 1 + (quantity == "area"), manifest.scale
-    per_unit = 1.0 if scale is None else (math.sqrt(scale.x * scale.y)) ** power
+    few, many = (1.0, 1.0) if scale is None else sorted((scale.x, scale.y))  # px per mm, by direction
+    few, many = (few * many, few * many) if power == 2 else (few, many)
     absolute: dict[BudgetSource, float] = {}
     if "variable" in gauge:
         sigma = {one["name"]: one["sigma"] for one in gauge["variable"]["components"]}
@@ -93,10 +98,10 @@ def _budget(
         shares: dict[BudgetSource, float] = {"border": border}
         if scale is not None and scale.uncertainty:
             shares["scale"] = power * scale.uncertainty / NORMAL_90
-        shares |= {name: value * per_unit / size for name, value in absolute.items()}
+        shares |= {name: value * many / size for name, value in absolute.items()}
         ordered = {name: shares[name] for name in SOURCES if name in shares}
         combined = math.sqrt(sum(share**2 for share in ordered.values()))
-        lines.append(BudgetLine(one.low / per_unit, one.high / per_unit, size / per_unit, ordered, combined))
+        lines.append(BudgetLine(one.low / many, one.high / few, size / few, ordered, combined))
     # In pixels there is no scale that could be wrong.
     missing = [name for name in SOURCES if name not in lines[0].components and not (name == "scale" and scale is None)]
     tolerance = next(

@@ -45,14 +45,17 @@ def render_pod(
     )
 
 
-def size_text(size: float | None, px_per_mm: float | None) -> str:
-    """A size in px, and in mm with a scale; a dash where it is not known."""
+def size_text(size: float | None, px_per_mm: tuple[float, float] | None) -> str:
+    """A size in px, and in mm with a scale (x, y): a range where it depends on the direction; a dash if not known."""
     if size is None:
         return "–"
-    return f"{size:.3g} px" if px_per_mm is None else f"{size:.3g} px ({size / px_per_mm:.2g} mm)"
+    if px_per_mm is None:
+        return f"{size:.3g} px"
+    ends = dict.fromkeys(f"{size / own:.2g}" for own in sorted(px_per_mm, reverse=True))
+    return f"{size:.3g} px ({'–'.join(ends)} mm)"
 
 
-def _row(curve: "PodCurve", px_per_mm: float | None, t: Translate) -> dict[str, str]:
+def _row(curve: "PodCurve", px_per_mm: tuple[float, float] | None, t: Translate) -> dict[str, str]:
     fit = curve.fit
     return {
         "kind": t(curve.kind),

@@ -1,6 +1,7 @@
 """One actor of a distributed inspection, in this process."""
 
 import http.server
+import json
 import threading
 from functools import partial
 
@@ -21,7 +22,13 @@ pytest.importorskip("fsspec", reason="Ray's extra is not installed")
 from pyarrow import parquet
 
 from blemish.inspection.distributed.actor import MAX_ATTEMPTS, MAX_DEATHS, SUSPECTS, ActorSettings, ShardInspector
-from blemish.inspection.distributed.shards import BUNDLE_FILE, ShardCounts, plan_shards
+from blemish.inspection.distributed.shards import (
+    BUNDLE_FILE,
+    ShardCounts,
+    finished_shards,
+    plan_shards,
+    read_counts,
+)
 from blemish.inspection.distributed.storage import Storage
 
 
@@ -146,3 +153,59 @@ def test_an_image_that_ends_its_process_becomes_a_failed_row(tmp_path, bundle, i
     assert "ended 2 times" in str(found[sources[5]].reasons[0])
     assert (counts.failed, counts.images) == (1, 11)
     assert storage.names(SUSPECTS) == storage.names("attempts") == []
+
+
+def test_a_rerun_inspects_what_changed_or_failed_and_keeps_the_rest(tmp_path, bundle, images):
+    names = [str(images / f"{i:02}.png") for i in range(4)] + [str(images / "bad.png"), str(images / "late.png")]
+
+    def rerun():
+        storage, plan, settings = prepare(tmp_path, bundle, names)
+        missing = [number for number in plan.shards if number not in finished_shards(storage)]
+        for number in missing:
+            ShardInspector(settings).inspect_shard(number)
+        found = results(storage)
+        lines = [json.loads(line)["source"] for line in storage.read("results/00000000.jsonl").splitlines()]
+        assert sorted(lines) == sorted(found) == sorted(names)
+        assert read_counts(storage, plan.shards).images == len(names)
+        return missing, plan.kept, found
+
+    def failures(found):
+        return {name.rsplit("/")[-1] for name, own in found.items() if own.reasons and own.reasons[0].kind == "failed"}
+
+    missing, kept, first = rerun()
+    assert (missing, kept, failures(first)) == ([0], 0, {"bad.png", "late.png"})
+    write_image(images / "01.png", np.full((64, 128, 3), 250, np.uint8))  # another part in the same file
+    write_image(images / "late.png", np.full((64, 128, 3), 25, np.uint8))
+    (images / "02.png").unlink()  # its result is not lost
+    (images / "03.png").touch()
+    missing, kept, second = rerun()
+    assert (missing, kept, failures(second)) == ([0], 2, {"bad.png"})  # 00 and 02
+    for name in (names[0], names[2]):
+        assert second[name] == first[name]
+    assert (first[names[1]].verdict, second[names[1]].verdict) == ("pass", "reject")
+    assert second[names[3]].verdict == first[names[3]].verdict
+    write_image(images / "bad.png", np.full((64, 128, 3), 25, np.uint8))
+    assert failures(rerun()[2]) == set()
+    assert rerun()[:2] == ([], 0)
+
+
+def test_what_an_interrupted_rerun_left_is_inspected_with_what_changed_since(tmp_path, bundle, images):
+    names = [str(images / f"{i:02}.png") for i in range(4)]
+    storage, _, settings = prepare(tmp_path, bundle, names)
+    ShardInspector(settings).inspect_shard(0)
+    for index in (0, 2):  # planned each time, and not inspected
+        write_image(images / f"{index:02}.png", np.full((64, 128, 3), 250, np.uint8))
+        assert prepare(tmp_path, bundle, names)[1].kept == 3 - index // 2
+        assert finished_shards(storage) == set()
+    ShardInspector(settings).inspect_shard(0)
+    assert [results(storage)[name].verdict for name in names] == ["reject", "pass", "reject", "pass"]
+
+
+def test_a_plan_of_an_older_version_keeps_its_results(tmp_path, bundle, images):
+    names = [str(images / f"{i:02}.png") for i in range(3)]
+    storage, _, settings = prepare(tmp_path, bundle, names)
+    storage.write("inputs/00000000.json", json.dumps(names).encode())
+    ShardInspector(settings).inspect_shard(0)
+    (images / "01.png").touch()
+    plan = prepare(tmp_path, bundle, names)[1]
+    assert (plan.images, plan.kept, finished_shards(storage)) == (3, 0, {0})

@@ -21,6 +21,7 @@ from blemish.inspection.distributed.shards import (
     BUNDLE_FILE,
     ShardCounts,
     is_written,
+    read_again,
     read_counts,
     read_inputs,
     write_shard,
@@ -76,10 +77,11 @@ class ShardInspector:
         attempt = f"{ATTEMPTS}/{number:08}"
         before = [name for name in storage.names(ATTEMPTS) if name.startswith(f"{number:08}-")]
         storage.write(f"{attempt}-{uuid.uuid4().hex}", b"")
-        sources = read_inputs(storage, number)
+        again = read_again(storage, number)
+        sources = read_inputs(storage, number) if again is None else again
         careful = len(before) >= MAX_ATTEMPTS
         inspections = self._inspect_singly(number, sources) if careful else self._inspect_stream(sources)
-        counts = write_shard(storage, number, self._settings.bundle_sha256, inspections)
+        counts = write_shard(storage, number, self._settings.bundle_sha256, inspections, again)
         for folder in (ATTEMPTS, SUSPECTS):
             for name in storage.names(folder):
                 if name.startswith(f"{number:08}-"):

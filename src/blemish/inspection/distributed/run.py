@@ -149,7 +149,7 @@ def _inspect_missing(
             if losses == MAX_LOSSES:
                 raise
             log.warning(f"the cluster lost an actor ({' '.join(str(error).split())[:200]}); starting again")
-    return DistributedResult(storage.root, counts, counts.images - before)
+    return DistributedResult(storage.root, counts, counts.images - before - plan.kept)
 
 
 def _run_pipeline(

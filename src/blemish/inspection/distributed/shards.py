@@ -2,9 +2,10 @@
 
 OUT/BUNDLE/run.json            what the results depend on; BUNDLE is the beginning of the bundle's SHA-256
 OUT/BUNDLE/bundle.blemish      the bundle
-OUT/BUNDLE/inputs/N.json       the images of shard N, in order
+OUT/BUNDLE/inputs/N.json       the images of shard N, in order, with size and time of change of those that are files
 OUT/BUNDLE/results/N.jsonl     an object for each of them, of the published schema and with the bundle's SHA-256
 OUT/BUNDLE/results/N.parquet   the same rows; written last, so that a shard with this file is finished
+OUT/BUNDLE/again/N.json        images of a finished shard that are inspected again, since they changed or failed
 
 An image belongs to one shard for good, and a shard's files are written as a whole. Whoever inspects a shard again, such
 as a process that did not notice the end of its run, replaces it by the same rows: no image is ever counted twice.
@@ -12,11 +13,13 @@ as a process that did not notice the end of its run, replaces it by the same row
 
 import hashlib
 import json
+import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,12 @@ from pyarrow import parquet
 from blemish.errors import DataError, OptionError
 from blemish.inspection.convert import to_dict
 from blemish.inspection.distributed.arrow_schema import BUNDLE, inspection_schema
-from blemish.inspection.distributed.storage import Storage
+from blemish.inspection.distributed.storage import Storage, is_url
 from blemish.inspection.result import Inspection, ReasonKind
 
 RUN, BUNDLE_FILE = "run.json", "bundle.blemish"
-INPUTS, RESULTS = "inputs", "results"
+INPUTS, RESULTS, AGAIN = "inputs", "results", "again"
+Stamp = tuple[int, int] | None  # size and time of change (ns) of a file; None: there is none, or it is a URL
 _ROWS = 256  # of a Parquet row group: all that is held in memory of a shard's results
 _READERS = 16  # threads that wait for the storage
 _COUNTS = b"blemish_counts"
@@ -57,6 +61,7 @@ class ShardCounts:
 class ShardPlan:
     shards: list[int]
     images: int  # in all of them
+    kept: int = 0  # of shards with images that are inspected again, those whose results remain
 
 
 def check_run(storage: Storage, settings: dict[str, Any]) -> None:
@@ -77,35 +82,46 @@ def check_run(storage: Storage, settings: dict[str, Any]) -> None:
 def plan_shards(storage: Storage, sources: Iterable[str], size: int) -> ShardPlan:
     """Put the images that are in no shard yet into new ones of `size` images; all shards, old and new.
 
-    An image that is named twice is taken once. Takes about 100 bytes of memory an image. Raises OptionError where
-    another process plans at the same time.
+    Images of finished shards that failed, or are files that changed since, are inspected again; a file that is gone
+    keeps its result, and so does a URL. An image that is named twice is taken once. Takes about 100 bytes of memory an
+    image. Raises OptionError where another process plans at the same time.
     """
     numbers = _numbers(storage, INPUTS, ".json")
     known: set[bytes] = set()
+    written, kept = set(_numbers(storage, RESULTS, ".parquet")), 0
     with ThreadPoolExecutor(_READERS) as readers:
         for names in readers.map(lambda number: read_inputs(storage, number), numbers):
             known.update(map(_digest, names))
+        kept = sum(readers.map(lambda number: _renew(storage, number), written.intersection(numbers)))
     fresh = _unknown(sources, known)
     while names := list(islice(fresh, size)):
         number = numbers[-1] + 1 if numbers else 0
         try:
-            storage.write(_name(INPUTS, number, ".json"), json.dumps(names).encode(), new=True)
+            storage.write(_name(INPUTS, number, ".json"), _as_inputs(names, list(map(_stamp, names))), new=True)
         except FileExistsError as error:
             raise OptionError(f"another run lists its images in {storage.root}; wait for it") from error
         numbers.append(number)
-    return ShardPlan(numbers, len(known))
+    return ShardPlan(numbers, len(known), kept)
 
 
 def finished_shards(storage: Storage) -> set[int]:
-    return set(_numbers(storage, RESULTS, ".parquet"))
+    return set(_numbers(storage, RESULTS, ".parquet")).difference(_numbers(storage, AGAIN, ".json"))
 
 
 def read_inputs(storage: Storage, number: int) -> list[str]:
-    return list(json.loads(storage.read(_name(INPUTS, number, ".json"))))
+    return _read_stamped(storage, number)[0]
+
+
+def read_again(storage: Storage, number: int) -> list[str] | None:
+    """The images of a shard with results that are inspected again; None where all are inspected."""
+    name = _name(AGAIN, number, ".json")
+    if not (storage.exists(name) and storage.exists(_name(RESULTS, number, ".parquet"))):
+        return None
+    return list(json.loads(storage.read(name)))
 
 
 def is_written(storage: Storage, number: int) -> bool:
-    return storage.exists(_name(RESULTS, number, ".parquet"))
+    return storage.exists(_name(RESULTS, number, ".parquet")) and not storage.exists(_name(AGAIN, number, ".json"))
 
 
 def read_counts(storage: Storage, numbers: Iterable[int]) -> ShardCounts:
@@ -119,29 +135,89 @@ def read_counts(storage: Storage, numbers: Iterable[int]) -> ShardCounts:
         return sum(readers.map(read, numbers), ShardCounts())
 
 
-def write_shard(storage: Storage, number: int, bundle: str, inspections: Iterable[Inspection]) -> ShardCounts:
-    """Write the results of a shard as they come, and put the files in their place when all are there."""
+def write_shard(
+    storage: Storage, number: int, bundle: str, inspections: Iterable[Inspection], again: Collection[str] | None = None
+) -> ShardCounts:
+    """Write the results of a shard as they come, and put the files in their place when all are there.
+
+    With `again`, the images that were inspected again, the results of the others remain.
+    """
     counts, schema = ShardCounts(), inspection_schema()
+    fresh = ({BUNDLE: bundle, **to_dict(inspection, masks=False)} for inspection in inspections)
+    stale = set(again or ())
+    remaining = () if again is None else (row for row in _read_rows(storage, number) if row["source"] not in stale)
     with tempfile.TemporaryDirectory() as folder:
         lines, table = Path(folder) / "lines", Path(folder) / "table"
         with lines.open("wb") as stream, parquet.ParquetWriter(table, schema) as writer:
-            rest = iter(inspections)
-            while piece := list(islice(rest, _ROWS)):
-                rows = [{BUNDLE: bundle, **to_dict(inspection, masks=False)} for inspection in piece]
+            rest = chain(remaining, fresh)
+            while rows := list(islice(rest, _ROWS)):
                 for row in rows:
                     stream.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
                 writer.write_table(pyarrow.Table.from_pylist(_as_text(rows), schema))
-                counts = sum(map(_count, piece), counts)
+                counts = sum(map(_count, rows), counts)
             writer.add_key_value_metadata({_COUNTS: json.dumps(asdict(counts)).encode()})
         storage.put(lines, _name(RESULTS, number, ".jsonl"))
         storage.put(table, _name(RESULTS, number, ".parquet"))
+    if again is not None:
+        with suppress(OSError):  # another process that inspects the same shard has removed it
+            storage.remove(_name(AGAIN, number, ".json"))
     return counts
 
 
-def _count(inspection: Inspection) -> ShardCounts:
-    if any(reason.kind == ReasonKind.FAILED for reason in inspection.reasons):
+def _renew(storage: Storage, number: int) -> int:
+    """Note which images of a shard with results are to be inspected again; the number of the others, if there are any
+    of these, else 0."""
+    names, stamps = _read_stamped(storage, number)
+    now = [_stamp(name) for name in names[: len(stamps)]]  # none where no stamps are known
+    new = [own or old for old, own in zip(stamps, now, strict=True)]
+    stale = set(read_again(storage, number) or ())  # of a run that was interrupted
+    stale |= {name for name, old, own in zip(names, stamps, new, strict=False) if own != old}
+    if read_counts(storage, [number]).failed:
+        stale |= {row["source"] for row in _read_rows(storage, number) if _has_failed(row)}
+    again = [name for name in names if name in stale]
+    if not again:
+        return 0
+    storage.write(_name(AGAIN, number, ".json"), json.dumps(again).encode())
+    if new != stamps:
+        storage.write(_name(INPUTS, number, ".json"), _as_inputs(names, new))
+    return len(names) - len(again)
+
+
+def _read_rows(storage: Storage, number: int) -> Iterator[dict[str, Any]]:
+    with storage.open(_name(RESULTS, number, ".jsonl")) as stream:
+        yield from map(json.loads, stream)
+
+
+def _read_stamped(storage: Storage, number: int) -> tuple[list[str], list[Stamp]]:
+    """The images of a shard and their stamps; none of an older plan, which is a list of the images."""
+    content = json.loads(storage.read(_name(INPUTS, number, ".json")))
+    if isinstance(content, list):
+        return content, []
+    return content["images"], [None if own is None else (own[0], own[1]) for own in content["stamps"]]
+
+
+def _as_inputs(names: list[str], stamps: list[Stamp]) -> bytes:
+    return json.dumps({"images": names, "stamps": stamps}).encode()
+
+
+def _stamp(name: str) -> Stamp:
+    if is_url(name):
+        return None
+    try:
+        found = os.stat(name)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _has_failed(row: dict[str, Any]) -> bool:
+    return any(reason["kind"] == ReasonKind.FAILED for reason in row["reasons"])
+
+
+def _count(row: dict[str, Any]) -> ShardCounts:
+    if _has_failed(row):
         return ShardCounts(failed=1)
-    return ShardCounts(**{{"pass": "passed"}.get(name := str(inspection.verdict), name): 1})
+    return ShardCounts(**{{"pass": "passed"}.get(name := str(row["verdict"]), name): 1})
 
 
 def _unknown(sources: Iterable[str], known: set[bytes]) -> Iterator[str]:
