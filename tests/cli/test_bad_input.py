@@ -154,6 +154,7 @@ def test_a_mask_of_another_size_is_reported_and_the_rest_is_evaluated(blemish, t
         (["train", "{set}", "--method", "patchcore", "--precision", "sharp"], "'sharp' is invalid"),
         (["train", "{set}", "--method", "patchcore", "--strategy", "luck", "--devices", "2"], "choose auto, ddp"),
         (["train", "{set}", "--method", "patchcore", "--px-per-mm", "ten"], "one positive number"),
+        (["train", "{set}", "--method", "patchcore", "--scale-uncertainty", "0.01"], "give --px-per-mm"),
         (["train", "{set}", "--method", "patchcore", "--roi", "nowhere.yaml"], "cannot be read"),
         (["train", "{set}", "--method", "patchcore", "--fit", "squeeze"], "stretch"),
         (["train", "--resume", "nowhere"], "not a run folder"),

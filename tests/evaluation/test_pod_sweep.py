@@ -45,10 +45,10 @@ def surfaces(tmp_path_factory) -> Dataset:
     for number in range(22):
         image = np.full((96, 96, 1), GREY, np.uint8)
         image[:8, :8] = 255 if number == 0 else GREY
+        image[0, 8 + number] += 1  # equal pixels would be one part
         path = root / "test" / "good" / f"{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, image)
-        path.write_bytes(path.read_bytes() + bytes([number]))  # copies of a file would be one part
     return read_dataset(root).split("test")
 
 
@@ -226,7 +226,7 @@ def test_command_writes_page_and_json(tmp_path, surfaces, monkeypatch, capsys):
         assert part in words
     for english in ("Probability", "trials", "found", "missed", "assumes", "contrast"):
         assert english not in words
-    assert read_image(surfaces.samples[3].image).max() == GREY  # the user's images are as they were
+    assert read_image(surfaces.samples[3].image).max() == GREY + 1  # the user's images are as they were
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from blemish.inspection.enroll import ENROLLED, enroll
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import ProductDecision, SupportSet
 from blemish.inspection.result import Verdict
+from blemish.inspection.seen_images import find_seen, unpack_seen
 from blemish.inspection.support_set import pack_vectors, score_classes
 from blemish.training.train import train
 
@@ -54,6 +55,7 @@ def test_a_class_is_added_without_training(run, tiny_data, tmp_path):
     assert manifest.classes == ["good", "scratch", "pit"]
     assert ENROLLED in manifest.calibration.warnings
     assert open_bundle(run).manifest == before.manifest  # the first bundle is as it was
+    assert find_seen(unpack_seen(open_bundle(out)), images) == dict.fromkeys(images[:4], "train")  # no test images now
     found = [result.class_scores for result in Inspector.open(out).inspect(images[4:])]
     assert all(sum(scores.values()) == pytest.approx(1, abs=1e-5) for scores in found)
     assert np.mean([max(scores, key=scores.get) == "pit" for scores in found]) >= 0.75

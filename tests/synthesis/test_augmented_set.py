@@ -7,6 +7,7 @@ from itertools import product
 import cv2
 import numpy as np
 import pytest
+from graphs import anomaly_bundle
 from typer.testing import CliRunner
 
 from blemish.cli import build_app
@@ -102,7 +103,7 @@ def test_synthetic_images_are_not_evaluated(tiny_data, tmp_path, caplog):
     real = read_dataset(listed).where(lambda s: s.sources is None).split("test")
     listed.write_text(listed.read_text().replace(",train,", ",test,"))
     assert read_dataset(listed).where(lambda s: s.sources is not None).split("test")
-    found = read_subset(str(listed), None, None, "csv", tmp_path)
+    found = read_subset(str(listed), None, None, "csv", anomaly_bundle(tmp_path / "any.blemish"))
     assert {s.image for s in real.samples} < {s.image for s in found.samples}
     assert all(s.sources is None for s in found.samples)
     assert "4 synthetic images" in caplog.text

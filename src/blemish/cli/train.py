@@ -41,7 +41,7 @@ PARAMETERS = {
     "tiling": ("tile",),
     "windows": ("window_share", "defect_share"),
     "start": ("from_",),
-    "scale": ("px_per_mm",),
+    "scale": ("px_per_mm", "scale_uncertainty"),
     "compile": ("compile_",),
     "trainer": ("device", "devices", "num_nodes", "strategy", "precision"),
 }
@@ -98,6 +98,16 @@ def train(
     ] = 0.5,
     roi: Annotated[Path | None, typer.Option(metavar="FILE", help=ROI_HELP, rich_help_panel=TRAINING)] = None,
     px_per_mm: ScaleOption = None,
+    scale_uncertainty: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="relative uncertainty of --px-per-mm, such as 0.005: 90 % lie within",
+            show_default="not known",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     from_: Annotated[
         Path | None,
         typer.Option("--from", metavar="RUN", help="run whose network training starts from", rich_help_panel=TRAINING),
@@ -201,6 +211,8 @@ def train(
     else:
         options = parse_settings(set_ or [])
         scale = parse_scale(px_per_mm)
+        if scale is None and scale_uncertainty is not None:
+            raise OptionError("--scale-uncertainty is that of a scale; give --px-per-mm with it")
         settings: dict[str, Any] = {
             "seed": seed,
             "format": format_,
@@ -215,7 +227,7 @@ def train(
             "synthetic": spec_option(synthetic),
             "start": None if from_ is None else str(from_.resolve()),
             "probe": probe,
-            "scale": None if scale is None else {"x": scale[0], "y": scale[1]},
+            "scale": None if scale is None else {"x": scale[0], "y": scale[1], "uncertainty": scale_uncertainty},
             "calibration": calibration,
             "folds": folds,
             "false_alarm": false_alarm,

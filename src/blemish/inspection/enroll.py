@@ -7,11 +7,13 @@ import numpy as np
 
 from blemish.arrays import FloatArray
 from blemish.dataset.labels import normalize_label
+from blemish.dataset.sample import Sample
 from blemish.errors import BundleError, ImageError, OptionError
 from blemish.inspection.bundle import open_bundle, write_bundle
 from blemish.inspection.image_job import ImageInput, image_name
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Calibration, Manifest
+from blemish.inspection.seen_images import with_seen
 from blemish.inspection.support_set import pack_vectors, unpack_vectors
 
 ENROLLED = "classes were enrolled after calibration, which does not cover them"
@@ -56,7 +58,8 @@ def enroll(bundle: str | Path, name: str, images: Sequence[ImageInput], out: str
             "products": products,
         }
     )
-    members = {**opened.extras, support.member: pack_vectors(np.concatenate([vectors, fresh]))}
+    files = [i.image if isinstance(i, Sample) else Path(i) for i in images if not isinstance(i, np.ndarray)]
+    members = {**with_seen(opened, files), support.member: pack_vectors(np.concatenate([vectors, fresh]))}
     write_bundle(out or opened.path, opened.graph, manifest, members)
     return manifest
 

@@ -47,6 +47,15 @@ def unpack_seen(bundle: Bundle) -> dict[str, str] | None:
         raise BundleError(f"bundle {bundle.path}: {SEEN} is not a list of the images that it has seen") from error
 
 
+def with_seen(bundle: Bundle, images: Iterable[Path]) -> dict[str, bytes]:
+    """The bundle's other members, with these images among those trained on, where it says what it has seen."""
+    seen = unpack_seen(bundle)
+    if seen is None:
+        return bundle.extras
+    learnt = dict.fromkeys((own[:_DIGITS] for own in content_hashes(images).values()), SEEN_SPLITS[0])
+    return {**bundle.extras, SEEN: pack_seen(join_seen(seen, learnt))}
+
+
 def find_seen(seen: Mapping[str, str], images: Iterable[Path]) -> dict[Path, str]:
     """The split of each of the images that were seen."""
     hashes = content_hashes(images)

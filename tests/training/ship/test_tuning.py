@@ -121,7 +121,8 @@ def test_the_bundle_says_what_splits_share(tiny_data, tmp_path, caplog):
     (tmp_path / "data.csv").write_text("\n".join([*lines, "copy.png,good,test", ""]))
     run = train_small(tmp_path / "data.csv", tmp_path / "run", "patchcore")
     (said,) = [line for line in caplog.messages if "the same file in several splits" in line]
-    assert said in open_bundle(run).manifest.calibration.warnings
+    said = said.partition(", such as")[0]  # the example's files are named in the order of the prepared list
+    assert any(line.startswith(said) for line in open_bundle(run).manifest.calibration.warnings)
 
 
 def test_a_resumed_run_keeps_its_images_for_tuning(tiny_data, tmp_path, monkeypatch):
