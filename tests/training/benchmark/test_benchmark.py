@@ -13,10 +13,12 @@ from web_page import read_page
 
 from blemish import Inspector, evaluate, read_dataset
 from blemish.cli.benchmark import parse_seeds
+from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
 from blemish.training.benchmark.benchmark import benchmark
 from blemish.training.benchmark.job import read_predictions
 from blemish.training.benchmark.rows import PROTOCOL, read_rows
+from blemish.training.benchmark.sets import fix_test_images
 from blemish.training.benchmark.summary import latex_tables, summarize_rows
 
 
@@ -152,6 +154,20 @@ def test_one_network_for_all_categories_is_evaluated_on_each(categories, tmp_pat
         ("first", "padim (unified, image_size=64)"), ("second", "padim (unified, image_size=64)"),
     ]  # fmt: skip
     assert {row.images["train"] + row.images["tuning"] + row.images["val"] for row in result.summary.rows} == {32}
+
+
+def test_synthetic_images_are_not_measured(tmp_path, caplog):
+    real = [
+        Sample(tmp_path / f"{split} {label}.png", label, split)
+        for split in ("train", "test")
+        for label in ("good", "pit")
+    ]
+    made = [
+        Sample(tmp_path / f"made {split}.png", "pit", split, sources=(real[0].image,)) for split in ("train", "test")
+    ]
+    found = fix_test_images(Dataset((*real, *made), tmp_path, "csv"), [])
+    assert found.samples == (*real, made[0])
+    assert "1 synthetic images" in caplog.text
 
 
 def test_no_training_begins_after_the_budget(categories, tmp_path):

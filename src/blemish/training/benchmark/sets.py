@@ -1,5 +1,6 @@
 """The sets of a benchmark: one, or every category of a folder, each with its test images fixed."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
 from blemish.methods.base import Method
 from blemish.training.learn.prepare import make_splits
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,12 @@ def _read_folders(
 def fix_test_images(dataset: Dataset, methods: Sequence[type[Method]]) -> Dataset:
     """The test images that the data bring, or else a fifth by seed 0, grouped by part; DataError without any.
 
-    Validation images that were not given stay training images: each training holds out its own, by its seed.
+    Validation images that were not given stay training images: each training holds out its own, by its seed. Synthetic
+    images that are given as others than training images are left out, which is said.
     """
+    if held_out := [s.image for s in dataset.samples if s.sources is not None and s.split not in (None, "train")]:
+        log.warning(f"{len(held_out)} synthetic images, such as {held_out[0]}, are left out: only real ones measure")
+        dataset = dataset.where(lambda s: s.image not in set(held_out))
     split = dataset if any(s.split == "test" for s in dataset.samples) else make_splits(dataset, methods, 0, 0.0)
     split = split.with_samples(replace(s, split=s.split or "train") for s in split.samples)
     if not any(s.defective for s in split.split("test").samples):
