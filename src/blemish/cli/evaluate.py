@@ -2,9 +2,7 @@
 
 import logging
 import re
-import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,15 +141,9 @@ def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: 
 
 def _run_samples(bundle: Path) -> "Sequence[Sample]":
     """The images of the run that the bundle came from, with their splits; none where they are not known."""
-    from blemish.dataset.read import read_dataset
+    from blemish.dataset.read import read_present
 
-    listed = (bundle if bundle.is_dir() else bundle.parent) / "split.csv"
-    if not listed.is_file():
-        return ()
-    with warnings.catch_warnings(), suppress(DataError):  # images of the run may have been moved since
-        warnings.simplefilter("ignore")
-        return read_dataset(listed, "csv").samples
-    return ()
+    return read_present((bundle if bundle.is_dir() else bundle.parent) / "split.csv").samples
 
 
 def _check_whole(listed: Path) -> None:

@@ -19,7 +19,7 @@ def content_hashes(paths: Iterable[Path]) -> dict[Path, str]:
     """
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        hashes = pool.map(_hash, unique)
+        hashes = pool.map(content_hash, unique)
     return {path: own for path, own in zip(unique, hashes, strict=True) if own is not None}
 
 
@@ -36,7 +36,8 @@ def files_sha256(dataset: Dataset) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _hash(path: Path) -> str | None:
+def content_hash(path: Path) -> str | None:
+    """As `content_hashes`, of one file; None where it cannot be read."""
     try:
         state = path.stat()
         return _hash_state(path.absolute(), state.st_size, state.st_mtime_ns)

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.arrays import Vectors
+from blemish.dataset.contents import content_hash
 from blemish.dataset.sample import Sample
 from blemish.errors import ImageError
-from blemish.files import file_sha256
 from blemish.imaging.read import read_image
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def identical_files(paths: Sequence[Path]) -> list[list[int]]:
     Contents are read only of files of equal size, and whole only where their beginnings are the same too.
     """
     groups = [list(range(len(paths)))]
-    for key in (_size, _head, _sha256):
+    for key in (_size, _head, content_hash):
         finer: defaultdict[tuple[int, Hashable], list[int]] = defaultdict(list)
         for number, members in enumerate(groups):
             for i in members:
@@ -317,13 +317,6 @@ def _head(path: Path) -> bytes | None:
     try:
         with path.open("rb") as stream:
             return stream.read(_HEAD)
-    except OSError:
-        return None
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        return file_sha256(path)
     except OSError:
         return None
 

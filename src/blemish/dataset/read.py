@@ -3,11 +3,12 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.annotations import warn_skipped
+from blemish.dataset.contents import sample_files
 from blemish.dataset.folder_doubts import check_folders
 from blemish.dataset.formats import (
     class_masks,
@@ -146,6 +147,14 @@ def read_dataset(
     return Dataset(tuple(samples), base, name, broken, tuple(collected.notes), passed_over)
 
 
+def read_present(listed: Path) -> Dataset:
+    """The images of a CSV that are still where they were; none where the list itself is gone."""
+    with warnings.catch_warnings(), suppress(DataError):
+        warnings.simplefilter("ignore")
+        return read_dataset(listed, "csv")
+    return Dataset((), listed.parent, "csv")
+
+
 def detect_format(path: Path) -> str:
     """Name of the one format that the place looks like; DataError naming the candidates for none or several."""
     found = [name for name, layout in FORMATS.items() if layout.looks_like(path)]
@@ -228,5 +237,4 @@ def _drop_missing(place: Path, samples: list[Sample], has_root: bool) -> list[Sa
 
 
 def _missing_files(sample: Sample) -> list[str]:
-    files = (sample.image, sample.mask, sample.template, sample.roi, sample.ignore)
-    return [str(file) for file in files if file is not None and not file_exists(file)]
+    return [str(file) for file in sample_files(sample) if not file_exists(file)]

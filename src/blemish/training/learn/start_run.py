@@ -1,16 +1,14 @@
 """The images of the run that a training starts from: its network knows them, so that their splits hold here too."""
 
 import logging
-import warnings
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from blemish.dataset.contents import content_hashes
-from blemish.dataset.read import read_dataset
+from blemish.dataset.read import read_present
 from blemish.dataset.sample import Dataset
-from blemish.errors import BundleError, DataError
+from blemish.errors import BundleError
 from blemish.inspection.bundle import open_bundle
 from blemish.inspection.seen_images import find_seen, seen_hashes, unpack_seen
 from blemish.training.learn.run import split_file
@@ -58,8 +56,4 @@ def warn_of_trained(dataset: Dataset, run: str | Path) -> None:
 
 def _listed(run: str | Path) -> Dataset:
     """The images of a run that are still where they were."""
-    path = split_file(Path(run))
-    with warnings.catch_warnings(), suppress(DataError):
-        warnings.simplefilter("ignore")
-        return read_dataset(path, "csv")
-    return Dataset((), Path(run), "csv")
+    return read_present(split_file(Path(run)))
