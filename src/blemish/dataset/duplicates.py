@@ -23,6 +23,7 @@ from blemish.arrays import Vectors
 from blemish.dataset.contents import content_hash
 from blemish.dataset.sample import Sample
 from blemish.errors import ImageError
+from blemish.imaging.pixel_range import count_channels
 from blemish.imaging.read import read_image
 
 log = logging.getLogger(__name__)
@@ -294,7 +295,7 @@ def _signature(path: Path, modified: int | None) -> _Signature | None:
         image = read_image(path)
     except ImageError:  # reported where the image is needed
         return None
-    flat = image[..., :1] if (image[:1] == image[:1, :, :1]).all() and (image == image[..., :1]).all() else image
+    flat = image[..., :1] if count_channels(image) == 1 else image
     pixels = (str(flat.dtype), flat.shape, hashlib.sha256(np.ascontiguousarray(flat).data).digest())
     return _Signature(pixels, oriented_hashes(image), fine_structure(image))
 

@@ -11,8 +11,6 @@ from blemish.station.recipes import active_recipe
 from blemish.station.repository import is_gauge_trial, is_production
 
 RECENT_PARTS = 200  # of the line; the recipes that decided them are monitored
-
-
 PART = (InspectionRow.id, InspectionRow.part_id, InspectionRow.lot, InspectionRow.image_sha256)  # for `each_once`
 
 

@@ -25,7 +25,7 @@ from blemish.station.recipes import active_recipe, recipe_title
 from blemish.station.schemas import InspectionOut
 from blemish.station.service import InspectionService
 from blemish.station.settings import GIB, Settings
-from blemish.station.sink_keys import count_unconfigured, sink_keys
+from blemish.station.sink_keys import count_unconfigured, is_pending, sink_keys
 from blemish.station.sinks import without_password
 from blemish.station.source_states import ComponentState, State
 from blemish.station.station_lease import StationLease
@@ -228,7 +228,7 @@ class StationStatus:
 def _sink_state(session: Session, key: str, address: str) -> ComponentState:
     row = OutboxRow
     undelivered = (row.sink == key) & row.delivered_at.is_(None)
-    pending = undelivered & row.dead_at.is_(None)
+    pending = (row.sink == key) & is_pending()
     number = session.scalar(select(func.count()).select_from(row).where(pending)) or 0
     query = select(InspectionRow.created_at, row.error).join(InspectionRow, InspectionRow.id == row.inspection_id)
     oldest = session.execute(query.where(pending).order_by(row.id).limit(1)).first()
