@@ -62,7 +62,7 @@ def test_metrics_that_need_the_missing_kind_are_absent():
 def test_escapes_at_a_false_alarm_rate_are_those_of_the_roc(rows, rate):
     scores, defective = np.array([s / 7 for s, _ in rows]), np.array([d for _, d in rows])
     alarms, hits, _ = metrics.roc_curve(defective, scores, drop_intermediate=False)
-    found = escape_at(scores, defective, rate)
+    found = escape_at(scores, defective, rate, [None] * len(scores))
     assert found.value == pytest.approx(1 - hits[alarms <= rate + 1e-9].max())
     assert found.n == defective.sum()
     exact = binomtest(round(found.value * found.n), found.n).proportion_ci(method="exact")
@@ -75,7 +75,7 @@ def test_metrics_state_escapes_at_1_and_5_percent():
     measured = image_metrics(scores, defective, [PASS] * 220)
     assert measured.escape_at_1_percent.value == 1.0  # above 197
     assert measured.escape_at_5_percent.value == 1.0  # above 189
-    assert escape_at(scores, defective, 0.10).value == 10 / 20  # above 179
+    assert escape_at(scores, defective, 0.10, [None] * 220).value == 10 / 20  # above 179
 
 
 NAMES = st.sampled_from(["good", "crack", "pit", "stain"])

@@ -1,6 +1,5 @@
 """Errors of a dataset: files, masks, and images that occur twice where they must not."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from blemish.arrays import Vectors
+from blemish.dataset.contents import content_hash
 from blemish.dataset.duplicates import fine_structure, oriented_hashes, oriented_pairs
 from blemish.dataset.ground_truth import clip_box, read_label_map
 from blemish.dataset.info import Progress, map_in_threads
@@ -193,7 +193,7 @@ def _check_image(sample: Sample) -> _ImageFindings:
         large=large,
         constant=bool((image == image[:1, :1]).all()),
         size=size,
-        sha256=hashlib.sha256(sample.image.read_bytes()).hexdigest(),
+        sha256=content_hash(sample.image) or "",
         hashes=oriented_hashes(image),
         structure=fine_structure(image),
         values=None if image.dtype == np.uint8 else measure_values(image),

@@ -7,17 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.arrays import Flags, Scores
-from blemish.evaluation.intervals import Proof, RateEstimate, auroc_interval, prove_escape_rate
+from blemish.evaluation.intervals import ROUNDING, Proof, RateEstimate, auroc_interval, prove_escape_rate
 from blemish.evaluation.ranking import auroc, average_precision, best_f1, is_ranked
-from blemish.evaluation.units import (
-    ROUNDING,
-    Units,
-    count_hits,
-    count_units,
-    estimate_share,
-    select_units,
-    unit_weights,
-)
+from blemish.evaluation.units import Units, count_hits, count_units, estimate_share, select_units, unit_weights
 from blemish.inspection.result import Verdict
 
 RATES = (0.05, 0.01, 0.001)  # escape rates that a line may have to prove
@@ -73,20 +65,18 @@ def image_metrics(
     )
 
 
-def estimate_auroc(scores: Scores, defective: Flags, units: Units | None = None) -> RateEstimate:
+def estimate_auroc(scores: Scores, defective: Flags, units: Units) -> RateEstimate:
     """The AUROC over all images, and its interval for their units."""
-    units = [None] * len(scores) if units is None else units
     sides = select_units(units, ~defective), select_units(units, defective)
     low, high = auroc_interval(scores[~defective], scores[defective], good_units=sides[0], defective_units=sides[1])
     return RateEstimate(auroc(scores, defective), low, high, count_units(units))
 
 
-def escape_at(scores: Scores, defective: Flags, false_alarm: float, units: Units | None = None) -> RateEstimate:
+def escape_at(scores: Scores, defective: Flags, false_alarm: float, units: Units) -> RateEstimate:
     """Share of the defective scores that pass at the lowest threshold that rejects at most this share of the good ones.
 
     With its exact interval. With fewer than 1 / `false_alarm` good scores no false alarm is allowed at all.
     """
-    units = [None] * len(scores) if units is None else units
     good, good_units = scores[~defective], select_units(units, ~defective)
     order = np.argsort(-good, kind="stable")
     rejected = np.cumsum(unit_weights(good_units)[order])  # at a threshold just below each good score, falling

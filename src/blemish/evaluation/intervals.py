@@ -10,6 +10,7 @@ import numpy as np
 
 from blemish.arrays import Scores
 
+ROUNDING = 1e-9  # of sums of weights: twenty twentieths are not quite 1
 MIN_SIDE = 5  # independent images of a kind: the variance that fewer show is often far too small
 
 
@@ -23,17 +24,20 @@ class RateEstimate:
     n: int
 
 
-def estimate_rate(hits: int, total: int, confidence: float = 0.95) -> RateEstimate:
-    """The rate of `hits` in `total` with its exact interval; total must not be 0."""
-    low, high = clopper_pearson(hits, total, confidence)
+def estimate_rate(hits: float, total: int) -> RateEstimate:
+    """The rate of `hits` in `total` with its exact 95 % interval; total must not be 0."""
+    low, high = clopper_pearson(hits, total)
     return RateEstimate(hits / total, low, high, total)
 
 
-def clopper_pearson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact interval (low, high) of a binomial rate (Clopper & Pearson 1934)."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if hits == 0 else _bisect(lambda p: 1 - binomial_cdf(hits - 1, total, p), tail)
-    high = 1.0 if hits == total else _bisect(lambda p: 1 - binomial_cdf(hits, total, p), 1 - tail)
+def clopper_pearson(hits: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact interval (low, high) of a binomial rate (Clopper & Pearson 1934).
+
+    Of a number of hits between two whole ones, the interval that covers those of both.
+    """
+    tail, least, most = (1 - confidence) / 2, math.floor(hits + ROUNDING), math.ceil(hits - ROUNDING)
+    low = 0.0 if least == 0 else _bisect(lambda p: 1 - binomial_cdf(least - 1, total, p), tail)
+    high = 1.0 if most == total else _bisect(lambda p: 1 - binomial_cdf(most, total, p), 1 - tail)
     return low, high
 
 
@@ -105,9 +109,7 @@ def auroc_interval(
     units = [len(own) for own in sums]
     own_variances = [sum(value**2 for value in own.values()) for own in sums]
     if min(units) < MIN_SIDE or not 0 < area < 1 or sum(own_variances) < 1e-15:
-        n = min(units)
-        low = clopper_pearson(math.floor(area * n + 1e-9), n, confidence)[0]
-        high = clopper_pearson(math.ceil(area * n - 1e-9), n, confidence)[1]
+        low, high = clopper_pearson(area * min(units), min(units), confidence)
         return min(low, area), max(high, area)
     shared = sum(2 * value * sums[1].get(unit, 0.0) for unit, value in sums[0].items())
     variance = sum(own_variances) + max(shared, 0.0)

@@ -6,7 +6,6 @@ exact one of so many units, and else wider than it need be.
 """
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
@@ -15,11 +14,9 @@ import numpy as np
 from blemish.arrays import Flags, Scores
 from blemish.dataset.duplicates import join_duplicates
 from blemish.dataset.sample import Sample
-from blemish.evaluation.intervals import RateEstimate, clopper_pearson
+from blemish.evaluation.intervals import RateEstimate, estimate_rate
 
 Units = Sequence[Hashable]  # of each image; None: a unit of its own
-
-ROUNDING = 1e-9  # of sums of weights: twenty twentieths are not quite 1
 
 
 def find_units(samples: Sequence[Sample]) -> list[str | None]:
@@ -51,10 +48,7 @@ def select_units(units: Units, chosen: Flags) -> list[Hashable]:
 def estimate_share(hits: Flags, units: Units | None = None) -> RateEstimate:
     """The rate of hits among N images (N at least 1), and its 95 % interval for the number of units."""
     units = [None] * len(hits) if units is None else units
-    found, total = count_hits(hits, units), count_units(units)
-    low = clopper_pearson(math.floor(found + ROUNDING), total)[0]
-    high = clopper_pearson(math.ceil(found - ROUNDING), total)[1]
-    return RateEstimate(found / total, low, high, total)
+    return estimate_rate(count_hits(hits, units), count_units(units))
 
 
 def describe_images(kind: str, units: Units) -> str:

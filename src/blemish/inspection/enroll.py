@@ -9,10 +9,10 @@ from blemish.arrays import FloatArray
 from blemish.dataset.labels import normalize_label
 from blemish.dataset.sample import Sample
 from blemish.errors import BundleError, ImageError, OptionError
-from blemish.inspection.bundle import open_bundle, write_bundle
+from blemish.inspection.bundle import open_bundle, warn_calibrations, write_bundle
 from blemish.inspection.image_job import ImageInput, image_name
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Calibration, Manifest
+from blemish.inspection.manifest import Manifest
 from blemish.inspection.seen_images import with_seen
 from blemish.inspection.support_set import pack_vectors, unpack_vectors
 
@@ -46,26 +46,13 @@ def enroll(bundle: str | Path, name: str, images: Sequence[ImageInput], out: str
         fresh, weights = fresh.mean(axis=0, keepdims=True), [len(fresh)]
     classes = opened.manifest.classes + ([] if name in opened.manifest.classes else [name])
     owners = [*support.classes, *[classes.index(name)] * len(fresh)]
-    products = {
-        product: own.model_copy(update={"calibration": _add_warning(own.calibration)})
-        for product, own in opened.manifest.products.items()
-    }
-    manifest = opened.manifest.model_copy(
-        update={
-            "classes": classes,
-            "support": support.model_copy(update={"classes": owners, "weights": [*support.weights, *weights]}),
-            "calibration": _add_warning(opened.manifest.calibration),
-            "products": products,
-        }
-    )
+    enlarged = support.model_copy(update={"classes": owners, "weights": [*support.weights, *weights]})
+    manifest = opened.manifest.model_copy(update={"classes": classes, "support": enlarged})
+    manifest = warn_calibrations(manifest, ENROLLED)
     files = [i.image if isinstance(i, Sample) else Path(i) for i in images if not isinstance(i, np.ndarray)]
     members = {**with_seen(opened, files), support.member: pack_vectors(np.concatenate([vectors, fresh]))}
     write_bundle(out or opened.path, opened.graph, manifest, members)
     return manifest
-
-
-def _add_warning(calibration: Calibration | None) -> Calibration | None:
-    return None if calibration is None else calibration.with_warning(ENROLLED)
 
 
 def embed(inspector: Inspector, images: Sequence[ImageInput]) -> FloatArray:

@@ -76,10 +76,6 @@ def is_part_id(text: str) -> bool:
     return len(text) <= MAX_PART_ID and is_storable(text) and not CONTROLS.search(text)
 
 
-def remove_controls(text: str) -> str:
-    return CONTROLS.sub("", text)
-
-
 class ResponseModel(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 

@@ -1,6 +1,5 @@
 """One run of a comparison: trained, resumed or finished already, then evaluated; the results are kept in its folder."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -14,7 +13,7 @@ from blemish.dataset.write import dataset_sha256
 from blemish.errors import BundleError, OptionError
 from blemish.evaluation.evaluate import EvaluatedImage, evaluate
 from blemish.evaluation.predictions import Prediction, make_prediction
-from blemish.files import write_atomic
+from blemish.files import file_sha256, write_atomic
 from blemish.inspection.bundle import find_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.training.learn.run import RunConfig, read_config, split_file
@@ -77,7 +76,7 @@ def evaluate_run(run: Path, subset: Dataset, name: str, fold: int = 0, speed: bo
     """Evaluate a run's bundle on a subset of the images, once: the result is kept as `evaluated-NAME.json`."""
     inspector = Inspector.open(run)
     key = {
-        "bundle": hashlib.sha256(inspector.bundle.path.read_bytes()).hexdigest(),
+        "bundle": file_sha256(inspector.bundle.path),
         "images": dataset_sha256(subset),
         "speed": speed,
     }

@@ -16,8 +16,8 @@ import numpy as np
 
 from blemish.arrays import Scores
 from blemish.dataset.sample import GOOD
-from blemish.evaluation.intervals import RateEstimate
-from blemish.evaluation.units import ROUNDING, Units, count_units, describe_images, estimate_share, unit_weights
+from blemish.evaluation.intervals import ROUNDING, RateEstimate
+from blemish.evaluation.units import Units, count_units, describe_images, estimate_share, unit_weights
 from blemish.inspection.decide import decide
 from blemish.inspection.manifest import Calibration, Decision
 from blemish.inspection.result import Verdict
