@@ -31,7 +31,9 @@ from asyncua import Client, ua
 from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
-from blemish.station.line.opcua import LINE, MACHINE_VISION, OpcUaLine, OpcUaPlcWire
+from blemish.station.line.opcua import OpcUaLine
+from blemish.station.line.opcua_nodes import LINE, MACHINE_VISION
+from blemish.station.line.opcua_plc import OpcUaPlcWire
 
 LIMITS = LineLimits(heartbeat_s=2.0, answer_s=5.0)
 PLC = PlcLimits(watchdog_s=2.0, answer_s=8.0, ready_s=30.0)
