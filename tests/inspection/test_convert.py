@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 from blemish.errors import BlemishError, MissingExtraError
 from blemish.inspection import convert
 from blemish.inspection.measure import measure
+from blemish.inspection.regions import region_mask
 from blemish.inspection.result import SENTENCES, Inspection, Reason, ReasonKind, Region, Verdict
 
 
@@ -69,7 +70,7 @@ def test_any_mask_comes_back_and_decodes_by_pycocotools(data):
     mask = data.draw(arrays(bool, (y1 - y0, x1 - x0)))
     one = Inspection(Verdict.REJECT, "pit", 1.0, [Region("pit", 1.0, (x0, y0, x1, y1), mask)], (height, width))
     rle = one.to_dict()["regions"][0]["mask"]
-    whole = convert.region_mask(one.regions[0], one.size)
+    whole = region_mask([one.regions[0]], one.size)
     np.testing.assert_array_equal(coco_mask.decode(rle).astype(bool), whole)
     assert Inspection.from_dict(one.to_dict()) == one
     counts = one.to_coco()[0]["segmentation"]["counts"]

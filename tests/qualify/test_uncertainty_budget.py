@@ -9,7 +9,7 @@ from graphs import anomaly_bundle
 from blemish.errors import OptionError
 from blemish.evaluation.intervals import estimate_rate
 from blemish.evaluation.pod import fit_pod
-from blemish.evaluation.pod_sweep import PodCurve
+from blemish.evaluation.pod_result import PodCurve
 from blemish.inspection.bundle import open_bundle
 from blemish.inspection.manifest import MeasurementUncertainty, Scale, SizeClassError
 from blemish.qualify.dossier import render_dossier
@@ -110,7 +110,7 @@ def test_plots_and_the_table_by_size():
     rng = np.random.default_rng(1)
     sizes = np.exp(rng.uniform(1, 4, 200))
     fit = fit_pod(sizes, rng.random(200) < 1 / (1 + (12 / sizes) ** 4))
-    from blemish.evaluation.pod_sweep import PodResult
+    from blemish.evaluation.pod_result import PodResult
 
     curve = PodCurve("scratch", 0.3, 0.2, fit, None, 0)
     result = PodResult(**{**{name: None for name in PodResult.__dataclass_fields__}, "curves": [curve], "trials": [],

@@ -36,7 +36,7 @@ from blemish.files import write_atomic
 
 if TYPE_CHECKING:
     from blemish.arrays import Image, Picture
-    from blemish.evaluation.pod_sweep import PodResult, PodTrial
+    from blemish.evaluation.pod_result import PodResult, PodTrial
 
 EXAMPLES = 6  # pictures of each kind of defect on the page
 WINDOW = 96  # side in px of such a picture, at least
@@ -78,7 +78,7 @@ def pod(
     has a curve for each with its confidence band, a50, a90 and a90/95, examples, and the rate of false alarms on the
     untouched images. Ctrl-C ends the trials; the page is then of those done.
     """
-    from blemish.evaluation.pod_sweep import ASSUMPTIONS
+    from blemish.evaluation.pod_result import ASSUMPTIONS
     from blemish.evaluation.pod_sweep import pod as run
     from blemish.inspection.inspector import Inspector
     from blemish.report.html import check_installed

@@ -9,9 +9,9 @@ from blemish.arrays import Mask
 from blemish.dataset.ground_truth import Instance
 from blemish.evaluation.box_metrics import is_mostly_valid
 from blemish.evaluation.intervals import RateEstimate
-from blemish.evaluation.mask_metrics import region_mask
 from blemish.evaluation.units import Units, estimate_share, select_units
 from blemish.geometry import Box, box_areas, box_array, box_iou
+from blemish.inspection.regions import region_mask
 from blemish.inspection.result import Region
 
 MIN_MATCH_IOU = 0.5  # from which a box has detected a defect, whatever its class

@@ -11,6 +11,7 @@ from blemish.dataset.ground_truth import Instance
 from blemish.evaluation.detections import IOU_50, Detections, detection_precision, rank_detections
 from blemish.evaluation.intervals import RateEstimate
 from blemish.evaluation.units import Units, estimate_share
+from blemish.inspection.regions import region_mask
 from blemish.inspection.result import Region
 
 
@@ -88,15 +89,6 @@ def measure_overlap(
             for name, layer in (layers or {}).items()
         },
     )
-
-
-def region_mask(regions: Sequence[Region], size: tuple[int, ...]) -> Mask:
-    """The pixels (H, W) of all regions."""
-    pixels = np.zeros(size, np.bool_)
-    for region in regions:
-        x0, y0, x1, y1 = region.box
-        pixels[y0:y1, x0:x1] |= True if region.mask is None else region.mask
-    return pixels
 
 
 def match_masks(regions: Sequence[Region], annotated: Sequence[Instance], valid: Mask | None = None) -> Detections:

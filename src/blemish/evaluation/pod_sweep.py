@@ -2,19 +2,20 @@
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from blemish.arrays import Image, Mask
+from blemish.arrays import Image, Mask, PixelBox
 from blemish.dataset.sample import Dataset, Sample, sort_by_name
 from blemish.dataset.write import dataset_sha256
 from blemish.errors import DataError, OptionError, unknown
 from blemish.evaluation.intervals import RateEstimate, estimate_rate
 from blemish.evaluation.pod import ADVISED_TRIALS, PodFit, PodProblem, fit_pod
+from blemish.evaluation.pod_result import PodCurve, PodResult, PodTrial
 from blemish.evaluation.units import estimate_share, find_units
 from blemish.geometry import mask_bounds
 from blemish.imaging.pixel_range import PixelSpec, restore_pixels, scale_pixels
@@ -22,6 +23,7 @@ from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
+from blemish.inspection.regions import region_mask
 from blemish.inspection.result import Inspection, Verdict
 from blemish.synthesis.apply import used_scale
 from blemish.synthesis.scene import part_extent
@@ -36,121 +38,7 @@ ATTEMPTS = 8  # images tried for one defect
 WIDENING = 1.5  # of the range of sizes that both are found and missed, for the second half of the trials
 ADVISED_SURFACES = 20  # good images; with fewer the same few surfaces return again and again
 
-ASSUMPTIONS = (
-    "The defects are synthetic: drawn on the good images by rule. The curve holds for real defects as far as they look "
-    "like these; compare the examples with your own.",
-    "Each curve holds for the contrast stated: the strength of the drawing, a share of the surface's brightness.",
-    "The logit of the probability of detection rises linearly with the logarithm of the size, to 1 for large defects.",
-    "Trials are independent. Several of them share a good image, so the intervals are too narrow where images differ "
-    "much from one another.",
-    "Found means: an image that passes as it is does not pass with the defect on it. Good images that do not pass as "
-    "they are count as false alarms and carry no defect.",
-)  # fmt: skip
-PROBLEM_TEXTS = {
-    PodProblem.TOO_FEW: "no curve: {trials} trials are too few",
-    PodProblem.ALL_FOUND: "no curve: all {trials} are found, the smallest at {smallest:.3g} px; try smaller ones",
-    PodProblem.NONE_FOUND: "no curve: none of {trials} is found, up to {largest:.3g} px",
-    PodProblem.SEPARATED: "no curve: all are missed up to {largest_miss:.3g} px and all found from "
-    "{smallest_hit:.3g} px; more trials are needed in between",
-    PodProblem.NOT_RISING: "no curve: larger defects are not found more often",
-    PodProblem.FEW: "{trials} trials; 60 are advised",
-    PodProblem.A50_OUTSIDE: "a50 lies beyond the sizes tried, {smallest:.3g} to {largest:.3g} px",
-    PodProblem.A90_OUTSIDE: "a90 lies beyond the sizes tried, {smallest:.3g} to {largest:.3g} px",
-    PodProblem.A90_95_OUTSIDE: "a90/95 lies beyond the sizes tried, {smallest:.3g} to {largest:.3g} px",
-    PodProblem.POOR_FIT: "the observed rates contradict the curve; do not rely on it",
-}
-
-OnPodTrial = Callable[["PodTrial", Image], None]
-
-
-@dataclass(frozen=True)
-class PodTrial:
-    """One synthetic defect and what the bundle made of it; `located`: a region touches it, None without regions."""
-
-    kind: str
-    strength: float
-    size_px: float  # length: the longest way through the defect
-    width_px: float
-    contrast: float  # measured: mean absolute change inside the defect, share of full scale
-    image: str
-    seed: tuple[int, ...]
-    box: tuple[int, int, int, int]
-    hit: bool
-    located: bool | None
-    score: float
-
-
-@dataclass(frozen=True)
-class PodCurve:
-    """All trials of one kind of defect at one contrast."""
-
-    kind: str
-    strength: float
-    contrast: float | None  # median of the measured ones
-    fit: PodFit
-    located: RateEstimate | None  # share of those found that a region touches
-    not_drawn: int  # defects that fitted on no image
-
-    def notes(self) -> list[Message]:
-        """What a reader of the curve must know, or why there is none."""
-        values = {
-            name: 0.0 if value is None else value
-            for name, value in asdict(replace(self.fit, curve=(), groups=())).items()
-        }
-        return [Message(PROBLEM_TEXTS[problem], values) for problem in self.fit.problems]
-
-
-@dataclass(frozen=True)
-class PodResult:
-    """The result of `pod`."""
-
-    curves: list[PodCurve]
-    false_alarms: RateEstimate  # share of the untouched good images that do not pass
-    surfaces: int  # good images that pass and carry defects
-    trials: list[PodTrial]
-    warnings: list[Message]
-    px_per_mm: tuple[float, float] | None  # along x and y
-    bundle: dict[str, Any]
-    data: dict[str, Any]
-    seed: int
-    complete: bool = True  # False where it was interrupted
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; sizes in px, and in mm where the bundle has a scale.
-
-        Where that differs in x and y, mm are those of a defect along the axis of fewer pixels per mm, the longest that
-        it may be, and `_mm_low` those along the other.
-        """
-        curves = []
-        for curve in self.curves:
-            fit = asdict(curve.fit) | {"problems": [str(problem) for problem in curve.fit.problems]}
-            if self.px_per_mm is not None:
-                ends = {"_mm": min(self.px_per_mm)}
-                ends |= {"_mm_low": max(self.px_per_mm)} if self.px_per_mm[0] != self.px_per_mm[1] else {}
-                fit |= {
-                    name + end: None if fit[name] is None else fit[name] / own
-                    for name in ("a50", "a90", "a90_95")
-                    for end, own in ends.items()
-                }
-            own = {"kind": curve.kind, "strength": curve.strength, "contrast": curve.contrast, **fit}
-            located = None if curve.located is None else asdict(curve.located)
-            own |= {"located": located, "not_drawn": curve.not_drawn, "notes": [str(note) for note in curve.notes()]}
-            curves.append(own)
-        return {
-            "bundle": self.bundle,
-            "data": self.data,
-            "false_alarms": asdict(self.false_alarms),
-            "surfaces": self.surfaces,
-            "px_per_mm": None if self.px_per_mm is None else min(self.px_per_mm),
-            "seed": self.seed,
-            "complete": self.complete,
-            "assumptions": list(ASSUMPTIONS),
-            "warnings": [str(warning) for warning in self.warnings],
-            "curves": curves,
-            "trials": [
-                asdict(trial) | {"score": None if np.isnan(trial.score) else trial.score} for trial in self.trials
-            ],
-        }
+OnPodTrial = Callable[[PodTrial, Image], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,36 +87,24 @@ def pod(
     surfaces, alarms = _untouched(inspector, good, unreadable, on_inspection)
     ranges = {kind: sizes or _size_range(kind, surfaces) for kind in kinds}
     combinations = [(kind, strength) for kind in kinds for strength in contrasts]
-    results: list[PodTrial] = []
-    not_drawn: list[_Planned] = []
+    sweep = _Sweep(inspector, surfaces, unreadable, on_inspection, on_trial)
     complete = True
     try:
-        first = [
-            planned
-            for number, (kind, strength) in enumerate(combinations)
-            for planned in _plan(kind, strength, ranges[kind], (trials + 1) // 2, (seed, number, 0))
-        ]
-        run = _Sweep(inspector, surfaces, results, not_drawn, unreadable, on_inspection, on_trial)
-        run(_interleave(first, len(combinations)))
-        second: list[_Planned] = []
-        for number, (kind, strength) in enumerate(combinations):
-            narrowed = _narrow([t for t in results if (t.kind, t.strength) == (kind, strength)], ranges[kind])
-            second += _plan(kind, strength, narrowed, trials // 2, (seed, number, 1))
-        run(_interleave(second, len(combinations)))
+        _run_trials(sweep, combinations, ranges, trials, seed)
     except KeyboardInterrupt:
         complete = False
-    if not results:
+    if not sweep.trials:
         if not complete:
             raise KeyboardInterrupt
         raise DataError("none of the synthetic defects fits on the good images; give smaller ones with sizes")
     manifest = inspector.manifest
     scale = manifest.scale
     return PodResult(
-        curves=[_make_curve(*own, results, not_drawn) for own in combinations],
+        curves=[_make_curve(*own, sweep) for own in combinations],
         false_alarms=alarms,
         surfaces=len(surfaces),
-        trials=results,
-        warnings=_warnings(len(surfaces), results, not_drawn, complete),
+        trials=sweep.trials,
+        warnings=_warnings(sweep, complete),
         px_per_mm=None if scale is None else (scale.x, scale.y),
         bundle={
             "name": manifest.name,
@@ -246,11 +122,6 @@ def pod(
         seed=seed,
         complete=complete,
     )
-
-
-def count_inspections(good: int, kinds: int, contrasts: int, trials: int) -> int:
-    """The number of inspections that `pod` makes, where every defect fits."""
-    return good + kinds * contrasts * trials
 
 
 def _check_options(
@@ -306,17 +177,36 @@ def _size_range(kind: str, surfaces: Sequence[_Surface]) -> tuple[float, float]:
     return float(low), max(2.0 * low, share * float(np.median([surface.extent for surface in surfaces])))
 
 
-def _plan(
-    kind: str, strength: float, sizes: tuple[float, float], count: int, seed: tuple[int, ...]
-) -> Iterator[_Planned]:
+def _run_trials(
+    sweep: "_Sweep",
+    combinations: Sequence[tuple[str, float]],
+    ranges: Mapping[str, tuple[float, float]],
+    trials: int,
+    seed: int,
+) -> None:
+    """Half of each curve's trials over its range of sizes, the others where those were both found and missed."""
+    first = [
+        _plan(kind, strength, ranges[kind], (trials + 1) // 2, (seed, number, 0))
+        for number, (kind, strength) in enumerate(combinations)
+    ]
+    sweep.run(_interleave(first))
+    second = [
+        _plan(kind, strength, _narrow(sweep.trials_of(kind, strength), ranges[kind]), trials // 2, (seed, number, 1))
+        for number, (kind, strength) in enumerate(combinations)
+    ]
+    sweep.run(_interleave(second))
+
+
+def _plan(kind: str, strength: float, sizes: tuple[float, float], count: int, seed: tuple[int, ...]) -> list[_Planned]:
     """Trials whose sizes are spread evenly in their logarithm."""
-    for number, size in enumerate(np.geomspace(*sizes, count).tolist()):
-        yield _Planned(kind, strength, size, (*seed, number))
+    every = np.geomspace(*sizes, count).tolist()
+    return [_Planned(kind, strength, size, (*seed, number)) for number, size in enumerate(every)]
 
 
-def _interleave(planned: Sequence[_Planned], curves: int) -> list[_Planned]:
+def _interleave(curves: Sequence[list[_Planned]]) -> list[_Planned]:
     """The trials in random order, so that after an interruption every curve has about equally many."""
-    order = np.random.default_rng(len(planned) * curves).permutation(len(planned))
+    planned = list(chain.from_iterable(curves))
+    order = np.random.default_rng(len(planned) * len(curves)).permutation(len(planned))
     return [planned[int(i)] for i in order]
 
 
@@ -329,23 +219,22 @@ def _narrow(trials: Sequence[PodTrial], sizes: tuple[float, float]) -> tuple[flo
     return (low, high) if low < high else sizes
 
 
+@dataclass
 class _Sweep:
     """Draw the planned defects, inspect the images as files, as any other image is, and keep what comes out."""
 
-    def __init__(
-        self,
-        inspector: Inspector,
-        surfaces: Sequence[_Surface],
-        results: list[PodTrial],
-        not_drawn: list[_Planned],
-        unreadable: list[str],
-        count: Callable[[], None],
-        on_trial: OnPodTrial | None,
-    ) -> None:
-        self.inspector, self.surfaces, self.results = inspector, surfaces, results
-        self.not_drawn, self.unreadable, self.count, self.on_trial = not_drawn, unreadable, count, on_trial
+    inspector: Inspector
+    surfaces: Sequence[_Surface]
+    unreadable: list[str]
+    on_inspection: Callable[[], None]
+    on_trial: OnPodTrial | None
+    trials: list[PodTrial] = field(default_factory=list)
+    not_drawn: list[_Planned] = field(default_factory=list)
 
-    def __call__(self, planned: Sequence[_Planned]) -> None:
+    def trials_of(self, kind: str, strength: float) -> list[PodTrial]:
+        return [trial for trial in self.trials if (trial.kind, trial.strength) == (kind, strength)]
+
+    def run(self, planned: Sequence[_Planned]) -> None:
         with tempfile.TemporaryDirectory(prefix="blemish-pod-", ignore_cleanup_errors=True) as folder:
             waiting: deque[tuple[PodTrial, Mask, Image, Path]] = deque()
 
@@ -354,7 +243,7 @@ class _Sweep:
                     made = self._draw(own)
                     if made is None:
                         self.not_drawn.append(own)
-                        self.count()
+                        self.on_inspection()
                         continue
                     pixels, trial, mask, sample = made
                     path = Path(folder) / f"{number}{_suffix(pixels)}"
@@ -365,14 +254,14 @@ class _Sweep:
             for result in self.inspector.inspect(images(), on_error="report"):
                 trial, mask, pixels, path = waiting.popleft()
                 path.unlink()
-                self.count()
+                self.on_inspection()
                 if isinstance(result, FailedInspection):
                     self.unreadable.append(f"{trial.image} with a {trial.kind}: {result.message}")
                     continue
                 hit = result.verdict != Verdict.PASS
                 located = _touches(result, trial.box, mask) if result.regions or result.heat_map is not None else None
                 trial = replace(trial, hit=hit, located=located, score=float(result.score))
-                self.results.append(trial)
+                self.trials.append(trial)
                 if self.on_trial is not None:
                     self.on_trial(trial, pixels)
 
@@ -427,23 +316,14 @@ def _suffix(pixels: Image) -> str:
     return ".png" if pixels.dtype.kind == "u" and pixels.shape[2] in (1, 3) else ".tif"
 
 
-def _touches(result: Inspection, box: tuple[int, int, int, int], mask: Mask) -> bool:
+def _touches(result: Inspection, box: PixelBox, mask: Mask) -> bool:
     """Whether a region of the result has a pixel of the mask, which fills the box."""
-    for region in result.regions:
-        x0, y0 = max(region.box[0], box[0]), max(region.box[1], box[1])
-        x1, y1 = min(region.box[2], box[2]), min(region.box[3], box[3])
-        if x0 >= x1 or y0 >= y1:
-            continue
-        own = mask[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
-        if region.mask is not None:
-            own = own & region.mask[y0 - region.box[1] : y1 - region.box[1], x0 - region.box[0] : x1 - region.box[0]]
-        if own.any():
-            return True
-    return False
+    x0, y0, x1, y1 = box
+    return bool((region_mask(result.regions, result.size)[y0:y1, x0:x1] & mask).any())
 
 
-def _make_curve(kind: str, strength: float, results: Sequence[PodTrial], not_drawn: Sequence[_Planned]) -> PodCurve:
-    own = [trial for trial in results if (trial.kind, trial.strength) == (kind, strength)]
+def _make_curve(kind: str, strength: float, sweep: _Sweep) -> PodCurve:
+    own = sweep.trials_of(kind, strength)
     fit = (
         fit_pod(np.array([trial.size_px for trial in own]), np.array([trial.hit for trial in own]))
         if own
@@ -456,21 +336,19 @@ def _make_curve(kind: str, strength: float, results: Sequence[PodTrial], not_dra
         contrast=float(np.median([trial.contrast for trial in own])) if own else None,
         fit=fit,
         located=estimate_rate(sum(located), len(located)) if located else None,
-        not_drawn=sum((planned.kind, planned.strength) == (kind, strength) for planned in not_drawn),
+        not_drawn=sum((planned.kind, planned.strength) == (kind, strength) for planned in sweep.not_drawn),
     )
 
 
-def _warnings(
-    surfaces: int, results: Sequence[PodTrial], not_drawn: Sequence[_Planned], complete: bool
-) -> list[Message]:
+def _warnings(sweep: _Sweep, complete: bool) -> list[Message]:
     warnings = []
     if not complete:
         text = "interrupted after {trials} trials: the curves rest on fewer trials than planned"
-        warnings.append(Message(text, {"trials": len(results)}))
-    if surfaces < ADVISED_SURFACES:
+        warnings.append(Message(text, {"trials": len(sweep.trials)}))
+    if len(sweep.surfaces) < ADVISED_SURFACES:
         text = "only {images} good images carry all defects; with fewer than {advised} the intervals are too narrow"
-        warnings.append(Message(text, {"images": surfaces, "advised": ADVISED_SURFACES}))
-    if not_drawn:
+        warnings.append(Message(text, {"images": len(sweep.surfaces), "advised": ADVISED_SURFACES}))
+    if sweep.not_drawn:
         text = "{count} defects fitted on no image and are left out"
-        warnings.append(Message(text, {"count": len(not_drawn)}))
+        warnings.append(Message(text, {"count": len(sweep.not_drawn)}))
     return warnings

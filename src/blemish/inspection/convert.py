@@ -18,6 +18,7 @@ from blemish.arrays import Mask
 from blemish.errors import DataError, MissingExtraError
 from blemish.files import validate
 from blemish.geometry import decode_runs, encode_runs, runs_from_text, runs_to_text
+from blemish.inspection.regions import region_mask
 from blemish.inspection.result import Inspection, Measurements, Reason, ReasonKind, Region, Verdict
 
 SCHEMA_VERSION = 2
@@ -210,7 +211,7 @@ def to_supervision(inspection: Inspection, classes: list[str] | None = None) -> 
     names = sorted({region.label for region in regions}) if classes is None else classes
     masks = None
     if any(region.mask is not None for region in regions):
-        masks = np.stack([region_mask(region, inspection.size) for region in regions])
+        masks = np.stack([region_mask([region], inspection.size) for region in regions])
     return supervision.Detections(
         xyxy=np.array([region.box for region in regions], np.float64),
         mask=masks,
@@ -218,14 +219,6 @@ def to_supervision(inspection: Inspection, classes: list[str] | None = None) -> 
         class_id=np.array([names.index(region.label) for region in regions]),
         data={"class_name": np.array([region.label for region in regions])},
     )
-
-
-def region_mask(region: Region, size: tuple[int, int]) -> Mask:
-    """The region's pixels in the whole image (H, W)."""
-    x0, y0, x1, y1 = region.box
-    mask = np.zeros(size, np.bool_)
-    mask[y0:y1, x0:x1] = True if region.mask is None else region.mask
-    return mask
 
 
 def _region_record(region: Region, size: tuple[int, int], masks: bool) -> RegionRecord:

@@ -104,13 +104,18 @@ def reduce_score(
     """
     if rest >= peak:
         return score, class_scores
-    reduced = min(score, rest * (score / peak if 0 < peak < score else 1.0))
+    reduced = min(score, rest * score_unit(score, peak))
     if class_scores is None:
         return reduced, None
     names, share = {region.label for region in ignored}, reduced / score if score > 0 else 1.0
     scores = {name: value * share if name in names else value for name, value in class_scores.items()}
     others = [value for name, value in scores.items() if name not in names]
     return min(score, max([reduced, *others])), scores
+
+
+def score_unit(score: float, peak: float) -> float:
+    """The score of a map's value 1: 1, or more where the graph's score is larger than the map's peak."""
+    return score / peak if 0 < peak < score else 1.0
 
 
 def get_thresholds(decision: Decision) -> list[float]:

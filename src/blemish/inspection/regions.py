@@ -1,5 +1,6 @@
 """Candidate defects: connected regions of a map above a threshold."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import cv2
@@ -62,6 +63,15 @@ def label_pieces(mask: Mask) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]
         np.ascontiguousarray(mask).view(np.uint8), 8, cv2.CV_32S, cv2.CCL_BBDT
     )
     return count, np.asarray(labels, np.int32), np.asarray(stats, np.int32)
+
+
+def region_mask(regions: Iterable[Region], size: tuple[int, ...]) -> Mask:
+    """The pixels (H, W) of all regions; of one without a mask, those of its box."""
+    pixels = np.zeros(size, np.bool_)
+    for region in regions:
+        x0, y0, x1, y1 = region.box
+        pixels[y0:y1, x0:x1] |= True if region.mask is None else region.mask
+    return pixels
 
 
 def shift(region: Region, x: int, y: int) -> Region:

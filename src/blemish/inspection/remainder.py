@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blemish.arrays import Flags, FloatMap, Mask
-from blemish.inspection.decide import get_thresholds, reduce_score
+from blemish.inspection.decide import get_thresholds, reduce_score, score_unit
 from blemish.inspection.decode import DecodedImage, box_label, decode
 from blemish.inspection.manifest import Decision, Manifest
-from blemish.inspection.regions import label_pieces
+from blemish.inspection.regions import label_pieces, region_mask
 from blemish.inspection.result import Region
 from blemish.inspection.stitching import ImagePrediction, defect_names
 from blemish.inspection.tile_merging import DetectedBoxes
@@ -50,12 +50,12 @@ class ScoredImage:
 
     def _without_pixels(self, heat: FloatMap, ignored: Sequence[Region], kept: Sequence[Region]) -> DecodedImage:
         decision, peak = self.decision, float(heat.max())
-        unit = _unit(self.decoded.score, peak)
+        unit = score_unit(self.decoded.score, peak)
         low = min((v for v in (decision.map_low, decision.map_high) if v is not None), default=0.5)
         trimmed = decision.edge > 0 or any(region.refined for region in ignored)
         whole = trimmed and "mask_scores" not in self.prediction.maps  # the map is higher than the region is wide
         levels = sorted({low, *(min(low, threshold / unit) for threshold in get_thresholds(decision))}, reverse=True)
-        own, other = _paint(ignored, self.size), _paint(kept, self.size)
+        own, other = region_mask(ignored, self.size), region_mask(kept, self.size)
         reduced = self.decoded
         for level in levels:
             left = ~_share(heat, own, other, low, level, whole)
@@ -91,19 +91,6 @@ def _others(boxes: DetectedBoxes, ignored: Sequence[Region], manifest: Manifest)
             left.remove(own)
             keep[index] = False
     return keep
-
-
-def _unit(score: float, peak: float) -> float:
-    """The score of a map's value 1: 1, or more where the graph's score is larger than the map's peak."""
-    return score / peak if 0 < peak < score else 1.0
-
-
-def _paint(regions: Sequence[Region], size: tuple[int, int]) -> Mask:
-    painted = np.zeros(size, np.bool_)
-    for region in regions:
-        x0, y0, x1, y1 = region.box
-        painted[y0:y1, x0:x1] |= True if region.mask is None else region.mask
-    return painted
 
 
 def _share(heat: FloatMap, ignored: Mask, kept: Mask, low: float, level: float, whole: bool) -> Mask:

@@ -15,7 +15,7 @@ from blemish.translation import Translate
 
 if TYPE_CHECKING:  # evaluation and report are rooms of one floor
     from blemish.evaluation.curves import PrecisionRecallCurve
-    from blemish.evaluation.pod_sweep import PodCurve
+    from blemish.evaluation.pod_result import PodCurve
 
 GOOD, DEFECTIVE, REVIEW, REJECT = "#0d9488", "#dc2626", "#d97706", "#b91c1c"
 EQUAL, WORSE = "#0e6ba8", "#8a94a3"

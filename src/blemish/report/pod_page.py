@@ -11,7 +11,7 @@ from blemish.report.plots import plot_detection
 from blemish.translation import ENGLISH, Translate, translator
 
 if TYPE_CHECKING:  # evaluation and report are rooms of one floor
-    from blemish.evaluation.pod_sweep import PodCurve, PodResult
+    from blemish.evaluation.pod_result import PodCurve, PodResult
 
 EXAMPLE_SIDE = 180  # px
 

@@ -20,9 +20,10 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Refinement
 from blemish.inspection.refine import open_refiner
 from blemish.inspection.refine_window import GoodMemory
+from blemish.inspection.regions import region_mask
 from blemish.inspection.result import Region
 from blemish.training.ship import refine
-from blemish.training.ship.refine import RefinementJudgement, make_refiner, mask_iou, union_of_regions
+from blemish.training.ship.refine import RefinementJudgement, make_refiner, mask_iou
 from blemish.training.ship.refine_network import RefineNetwork
 from blemish.training.ship.synthetic_trials import synthetic_trials
 
@@ -94,7 +95,7 @@ def test_a_taught_refiner_ships_and_finds_borders_of_defects_of_a_third_kind(
     cv2.line(truth, (30, 40), (90, 75), 1, 3)
     image[truth > 0] = 30
     coarse, refined = inspector.inspect(image), refining.inspect(image)
-    ious = [mask_iou(union_of_regions(r.regions, truth.shape), truth > 0) for r in (coarse, refined)]
+    ious = [mask_iou(region_mask(r.regions, truth.shape), truth > 0) for r in (coarse, refined)]
     assert ious[1] > ious[0] + 0.2
     assert (coarse.score, coarse.verdict) == (refined.score, refined.verdict)
     assert [region.refined for region in coarse.regions] == [None]
@@ -127,7 +128,7 @@ def test_only_a_refiner_that_was_taught_on_closer_windows_looks_closer(
     refiner = open_refiner(bundle, threads=1)
     assert refiner is not None
     regions = refiner.refine([region], image, wide.astype(np.float32) * 3)
-    iou = mask_iou(union_of_regions(regions, line.shape), line > 0)
+    iou = mask_iou(region_mask(regions, line.shape), line > 0)
     assert (iou > 0.99) if closer else (0.3 < iou < 0.8)
 
 

@@ -30,7 +30,7 @@ from blemish.inspection.manifest import Manifest, Refinement
 from blemish.inspection.measure import measure_geometry
 from blemish.inspection.refine import Refiner, closer_windows, is_thin, pack_memory
 from blemish.inspection.refine_window import SIDE, GoodMemory, RefineWindow, find_window, window_inputs
-from blemish.inspection.regions import shift
+from blemish.inspection.regions import region_mask, shift
 from blemish.inspection.result import Inspection, Region
 from blemish.training.ship.refine_network import export_refiner, teach_refiner
 from blemish.training.ship.synthetic_trials import SyntheticTrial, synthetic_trials
@@ -60,7 +60,7 @@ class RefinementJudgement:
 
     def add(self, kind: str, truth: Mask, coarse: list[Region], refined: list[Region]) -> None:
         """Add a defect (H, W), if any coarse region meets it."""
-        before, after = (union_of_regions(regions, truth.shape) for regions in (coarse, refined))
+        before, after = (region_mask(regions, truth.shape) for regions in (coarse, refined))
         if not (before & truth).any():
             return
         self.kinds.append(kind)
@@ -196,15 +196,6 @@ def remember_good(samples: list[Sample], channels: int, pixels: PixelSpec | None
     mean = total / count
     deviation = np.sqrt(np.maximum(square / count - mean**2, 0))
     return GoodMemory(np.concatenate([mean, deviation], axis=2).astype(np.float16).astype(np.float32))
-
-
-def union_of_regions(regions: list[Region], size: tuple[int, ...]) -> Mask:
-    """All pixels (H, W) of the regions."""
-    union = np.zeros(size, np.bool_)
-    for region in regions:
-        x0, y0, x1, y1 = region.box
-        union[y0:y1, x0:x1] |= True if region.mask is None else region.mask
-    return union
 
 
 def mask_iou(one: Mask, other: Mask) -> float:
