@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.arrays import Image, Mask
+from blemish.arrays import Image, Mask, PixelBox
 from blemish.dataset.ground_truth import read_ignored_pixels
 from blemish.dataset.reference_image import check_reference, read_reference
 from blemish.dataset.sample import Sample
@@ -22,7 +22,7 @@ from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.bundle import Bundle
-from blemish.inspection.manifest import Manifest, Scale
+from blemish.inspection.manifest import Manifest, Scale, Tiling
 from blemish.inspection.result import Reason, ReasonKind, Verdict
 from blemish.inspection.stitching import Stitcher
 
@@ -74,9 +74,7 @@ def load_job(
     sample = image if isinstance(image, Sample) else None
     pixels = _as_read(image) if isinstance(image, np.ndarray) else read_image(_path(image))
     middle = time.perf_counter()
-    tiling = manifest.tiling
-    tile = None if tiling is None else (tiling.height, tiling.width)
-    misfit = find_misfit(pixels, manifest.input.pixels, tile=tile, sizes=sizes)
+    misfit = _misfit(pixels, manifest, sizes)
     pixels = scale_pixels(pixels, manifest.input.pixels)
     size = (pixels.shape[0], pixels.shape[1])
     counted = _valid_pixels(sample, size, valid, ignore, default_valid, name)
@@ -90,22 +88,12 @@ def load_job(
         area, crop, view_valid = location.box, location.rotated, counted
         if crop is not None:
             area, view, view_valid = (0, 0, crop.width, crop.height), crop.crop(pixels), crop.crop_mask(counted)
-    x0, y0, x1, y1 = area
-    tiles = [area]
-    if tiling is not None:
-        boxes = tile_boxes(y1 - y0, x1 - x0, tiling.height, tiling.width, tiling.overlap)
-        tiles = [(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in boxes]
-        if view_valid is not None:
-            tiles = [(a, b, c, d) for a, b, c, d in tiles if view_valid[b:d, a:c].any()] or tiles[:1]
+    tiles = _cut_tiles(area, manifest.tiling, view_valid)
     timings = {"read": 1000 * (middle - begin), "prepare": 1000 * (time.perf_counter() - middle)}
     reference = None
     if manifest.template:
         reference = _read_reference(image, template, size)
-        if (
-            misfit is None
-            and (own := find_misfit(reference, manifest.input.pixels, tile=tile, sizes=sizes)) is not None
-        ):
-            misfit = own[0], f"template {own[1]}"
+        misfit = misfit or _misfit(reference, manifest, sizes, "template ")
         reference = scale_pixels(reference, manifest.input.pixels)
         reference = reference if crop is None else crop.crop(reference)
     return ImageJob(
@@ -116,7 +104,7 @@ def load_job(
             area,
             tiles,
             classes=manifest.classes,
-            tiling=tiling,
+            tiling=manifest.tiling,
             input=manifest.input,
             windows=manifest.windows,
             crop=crop,
@@ -127,8 +115,29 @@ def load_job(
         timings_ms=timings,
         reference=reference,
         product=None if sample is None else sample.product,
-        misfit=None if misfit is None else Reason(ReasonKind(misfit[0]), Verdict.REVIEW, detail=misfit[1]),
+        misfit=misfit,
     )
+
+
+def _misfit(
+    pixels: NDArray[Any], manifest: Manifest, sizes: Collection[tuple[int, int]], what: str = ""
+) -> Reason | None:
+    """Why pixels as read cannot be decided on; `what` they are stands before the details."""
+    tile = None if manifest.tiling is None else (manifest.tiling.height, manifest.tiling.width)
+    found = find_misfit(pixels, manifest.input.pixels, tile=tile, sizes=sizes)
+    return None if found is None else Reason(ReasonKind(found[0]), Verdict.REVIEW, detail=f"{what}{found[1]}")
+
+
+def _cut_tiles(area: PixelBox, tiling: Tiling | None, valid: Mask | None) -> list[PixelBox]:
+    """The tiles of an area that have valid pixels (at least one tile); without tiling, the area."""
+    if tiling is None:
+        return [area]
+    x0, y0, x1, y1 = area
+    boxes = tile_boxes(y1 - y0, x1 - x0, tiling.height, tiling.width, tiling.overlap)
+    tiles = [(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in boxes]
+    if valid is None:
+        return tiles
+    return [(a, b, c, d) for a, b, c, d in tiles if valid[b:d, a:c].any()] or tiles[:1]
 
 
 def fixed_sizes(manifest: Manifest, bundled: Scale | None) -> tuple[tuple[int, int], ...]:
