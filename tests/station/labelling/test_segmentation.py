@@ -11,11 +11,10 @@ from blemish.errors import BundleError, DataError
 from blemish.geometry import encode_mask, shape_mask
 from blemish.inspection.result import Inspection, Region, Verdict
 from blemish.station.labelling.box_segmentation import segment_box
-from blemish.station.labelling.class_map import draw_shapes, paint_over, split_defects
+from blemish.station.labelling.class_map import draw_shapes, paint_over, region_map, split_defects
 from blemish.station.labelling.journal import DrawnDefect, ImageLabel
 from blemish.station.labelling.label_agreement import compare_people, drawn_iou
 from blemish.station.labelling.prompt_segmenter import PromptSegmenter
-from blemish.station.pages.label_editor import region_map
 
 
 def ellipse(size: tuple[int, int], centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:

@@ -345,7 +345,7 @@ def test_users_and_tokens_of_a_station_and_a_database_that_is_lost_for_a_while(k
 
         def shown(phase):
             own.write(LineOutputs(phase))
-            return own._tree._last is not None and own._tree._last.phase == phase
+            return own._nodes._last is not None and own._nodes._last.phase == phase
 
         try:
             asyncio.run(drive())

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 
 from blemish.arrays import ClassMap, Mask
+from blemish.dataset.sample import DEFECT
 from blemish.geometry import Rle, connected_regions, encode_mask, shape_mask
+from blemish.inspection.result import Inspection
 
 MAX_CLASSES = 254
 # Apart from each other also for people who confuse red and green (Okabe and Ito 2008).
@@ -26,6 +28,17 @@ def draw_shapes(shapes: Sequence[Rle], classes: Sequence[str], size: tuple[int, 
     return found
 
 
+def region_map(found: Inspection, classes: tuple[str, ...], default: str) -> ClassMap:
+    """The regions of an inspection as a class map of its size; a class that is not listed counts as `default`."""
+    pixels = np.zeros(found.size, np.uint8)
+    for region in found.regions:
+        x0, y0, x1, y1 = region.box
+        index = classes.index(region.label if region.label in classes and region.label != DEFECT else default) + 1
+        if region.mask is not None:
+            pixels[y0:y1, x0:x1][region.mask] = index
+    return pixels
+
+
 def split_defects(classes_of: ClassMap, classes: Sequence[str]) -> list[Rle]:
     """Each 8-connected region of a class as one defect."""
     shapes = []
@@ -34,6 +47,12 @@ def split_defects(classes_of: ClassMap, classes: Sequence[str]) -> list[Rle]:
         if pixels.any():
             shapes += [encode_mask(region, name) for region in connected_regions(pixels)]
     return shapes
+
+
+def piece_at(classes_of: ClassMap, x: int, y: int) -> Mask:
+    """The 8-connected pixels of one class that a pixel belongs to."""
+    _, pieces = cv2.connectedComponents((classes_of == classes_of[y, x]).astype(np.uint8), connectivity=8)
+    return np.asarray(pieces == pieces[y, x])
 
 
 def paint_over(classes_of: ClassMap, painted: Mask, index: int) -> ClassMap:

@@ -108,7 +108,7 @@ class OpcUaNodes:
         return nodes
 
     async def _events(self, name: str, fields: Sequence[str]) -> Any:
-        """What sends events of an own type, to clients that subscribe at the Server object."""
+        """A generator of events of an own type, for clients that subscribe at the Server object."""
         from asyncua import ua
 
         values = [(field, ua.VariantType.String) for field in fields]

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-import cv2
 import numpy as np
 from nicegui import ui
 from nicegui.events import GenericEventArguments, KeyEventArguments
@@ -19,8 +17,9 @@ from blemish.imaging.read import image_header, read_image
 from blemish.inspection.result import Inspection
 from blemish.station.auth import User
 from blemish.station.labelling.box_segmentation import segment_box
-from blemish.station.labelling.class_map import class_colour, colour_png, paint_over, resize_map, split_defects
+from blemish.station.labelling.class_map import class_colour, colour_png, region_map, resize_map
 from blemish.station.labelling.journal import DrawnDefect, ImageLabel
+from blemish.station.labelling.label_draft import LabelDraft
 from blemish.station.labelling.project import read_class_map
 from blemish.station.pages.label_state import LabellingState, png_uri
 from blemish.station.pages.mask_editor import SIDE, MaskEditor, Tool
@@ -60,12 +59,7 @@ class LabelEditor:
         self.index = index
         self.on_close = on_close
         self.saving = False
-        self.label = ""  # of the image, and of what is painted next; "": none is chosen yet
-        self.classes: tuple[str, ...] = ()
-        self.size = (1, 1)  # of the image
-        self.original: ClassMap = np.zeros((1, 1), np.uint8)  # of the image's size
-        self.painted: ClassMap = np.zeros((1, 1), np.uint8)  # of the size of the picture on the page
-        self.changed = False
+        self.draft = LabelDraft()
         self.proposal: ClassMap | None = None
         self.buttons: dict[str, ui.button] = {}
         self.split: str | None = None
@@ -101,21 +95,17 @@ class LabelEditor:
         state = self.state
         sample = state.sample(self.image)
         project = state.project
-        self.classes = await asyncio.to_thread(project.classes)
+        classes = await asyncio.to_thread(project.classes)
         try:
-            self.size = (await asyncio.to_thread(image_header, sample.image)).size
-            read = partial(read_class_map, sample, self.classes[1:], self.size)
-            self.original = await asyncio.to_thread(read)
+            size = (await asyncio.to_thread(image_header, sample.image)).size
+            original = await asyncio.to_thread(read_class_map, sample, classes[1:], size)
         except BlemishError as error:
             with panel(self.image):
                 hint(self.page.error(error))
                 self._buttons()
             return
-        scale = min(1.0, SIDE / max(self.size))
-        self.painted = resize_map(
-            self.original, (max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale)))
-        )
-        self.changed, self.proposal, self.buttons = False, None, {}
+        self.draft = LabelDraft.start(classes, original, SIDE)
+        self.proposal, self.buttons = None, {}
         latest = project.journal.latest(self.image)
         self.split, self.group = sample.split, sample.group or ""
         self.note = latest.note if latest is not None and not state.independent else ""
@@ -146,7 +136,8 @@ class LabelEditor:
                 self.helper = choice_toggle(helpers, "segmenter").props("data-name=helper")
         query = urlencode({"image": self.image, "side": SIDE})
         source = f"/v1/labelling/{project.name}/picture?{query}"
-        self.editor = MaskEditor(source, png_uri(colour_png(self.painted)), coloured=True).props("data-name=editor")
+        self.editor = MaskEditor(source, png_uri(colour_png(self.draft.painted)), coloured=True)
+        self.editor.props("data-name=editor")
         for event, work in (("box", self._segment), ("point", self._segment), ("class", self._set_class)):
             self.editor.on(event, partial(self._on_drawn, work))
         with div("bar"):
@@ -160,16 +151,13 @@ class LabelEditor:
         with panel(t("True class")):
             self.class_bar = div("bar").props("data-name=classes")
             with self.class_bar:
-                for number, label in enumerate(self.classes):
-                    button = ui.button(t(label), on_click=partial(self._choose, label)).props("no-caps dense")
-                    with button.style("padding: 4px 12px"):
+                for number, label in enumerate(self.draft.classes):
+                    with self._class_button(label, t(label)):
                         if number:
-                            colour = class_colour(number - 1)
-                            swatch(colour)
+                            swatch(class_colour(number - 1))
                         if number <= MAX_BUTTONS:
                             key = f"<kbd style='margin-left:8px;color:#334155'>{number or 'G'}</kbd>"
                             ui.html(key, sanitize=False)
-                    self.buttons[label] = blurring(button)
             self.other = ui.input(placeholder=t("another class")).props("dense outlined data-name=other-class")
             self.other.style("width: 180px").on("keydown.enter.stop", self.page.handler("operator", self._add_class))
             self.other.on("keydown.enter", js_handler="(event) => event.target.blur()")  # keys go to the page again
@@ -187,9 +175,13 @@ class LabelEditor:
                 for key, meaning in KEYS:
                     with ui.element("span"):
                         ui.html(f"<kbd>{key}</kbd> {t(meaning)}", sanitize=False)
-        self.label = ""
         if labels:
-            self._show_class(labels[0] if labels[0] in self.classes else DEFECT)
+            self._show_class(labels[0] if labels[0] in self.draft.classes else DEFECT)
+
+    def _class_button(self, label: str, text: str) -> ui.button:
+        button = ui.button(text, on_click=partial(self._choose, label)).props("no-caps dense")
+        self.buttons[label] = blurring(button.style("padding: 4px 12px"))
+        return button
 
     def _buttons(self) -> None:
         t = self.page.t
@@ -219,14 +211,14 @@ class LabelEditor:
 
     async def _choose(self, label: str) -> None:
         """What was painted before keeps its class; what was painted without one gets this."""
-        if self.label not in ("", GOOD) and label != self.label:
+        if self.draft.names_defect and label != self.draft.label:
             await self._sync()
         self._show_class(label)
 
     def _show_class(self, label: str) -> None:
-        self.label = label
+        self.draft.label = label
         if label != GOOD:
-            self.editor.set("colour", class_colour(self.classes.index(label) - 1))
+            self.editor.set("colour", class_colour(self.draft.index - 1))
         for name, button in self.buttons.items():
             button.props("unelevated", remove="outline") if name == label else button.props("outline")
 
@@ -234,28 +226,19 @@ class LabelEditor:
         name = self.other.value.strip()[:200]
         if not name or not name.isprintable():
             raise DataError(self.page.t("Enter the name of the class."))
-        if self.label not in ("", GOOD):
+        if self.draft.names_defect:
             await self._sync()
-        if name not in self.classes:
-            self.classes = (*self.classes, name)
+        if name not in self.draft.classes:
+            self.draft.classes = (*self.draft.classes, name)
             with self.class_bar:
-                button = ui.button(name, on_click=partial(self._choose, name)).props("no-caps dense")
-                self.buttons[name] = blurring(button.style("padding: 4px 12px"))
+                self._class_button(name, name)
         self.other.set_value("")
         self._show_class(name)
 
     async def _sync(self) -> None:
-        """Take over what was painted and erased on the page; new pixels get the chosen class."""
         content = await self.editor.painted_mask()
-        if content is None:
-            return
-        painted = decode_mask(content)
-        before = resize_map(self.painted, painted.shape)
-        index = self.classes.index(self.label) if self.label not in ("", GOOD) else 0
-        if not index and (painted & (before == 0)).any():
-            raise DataError(self.page.t("Choose the class of what is painted, or erase it."))
-        self.painted = paint_over(before, painted, index)
-        self.changed = True
+        if content is not None:
+            self.draft.take_over(decode_mask(content))
 
     async def _save(self, user: User) -> None:
         if self.saving:
@@ -267,21 +250,17 @@ class LabelEditor:
             self.saving = False
 
     async def _save_label(self) -> None:
-        t, state = self.page.t, self.state
+        t, state, draft = self.page.t, self.state, self.draft
         if not state.person:
             raise DataError(t("Enter your name."))
-        if self.label != GOOD:
+        if draft.label != GOOD:
             await self._sync()
         elif await self._any_pixels():
             raise DataError(t("A good image has no defect pixels; erase them, or choose a class."))
-        found = resize_map(self.painted, self.size) if self.changed else self.original
-        shapes = [] if self.label == GOOD else await asyncio.to_thread(split_defects, found, self.classes[1:])
-        labels = tuple(dict.fromkeys(shape.label for shape in shapes))
-        if len(labels) == 1 and self.label and self.label not in labels:  # all that is drawn is of another class
-            shapes = [replace(shape, label=self.label) for shape in shapes]
-        elif len(labels) > 1 and self.label not in labels:
-            raise DataError(t("Nothing of class {name} is drawn; set the class of what is.", name=t(self.label)))
-        labels = tuple(dict.fromkeys(shape.label for shape in shapes)) or ((self.label,) if self.label else ())
+        shapes = await asyncio.to_thread(draft.shapes)
+        labels = tuple(dict.fromkeys(shape.label for shape in shapes)) or ((draft.label,) if draft.label else ())
+        if len(labels) > 1 and draft.label not in labels:
+            raise DataError(t("Nothing of class {name} is drawn; set the class of what is.", name=t(draft.label)))
         if not labels:
             raise DataError(t("Choose a class."))
         label = ImageLabel(
@@ -294,7 +273,7 @@ class LabelEditor:
 
     async def _any_pixels(self) -> bool:
         content = await self.editor.painted_mask()
-        return bool(self.painted.any()) if content is None else bool(decode_mask(content).any())
+        return bool(self.draft.painted.any()) if content is None else bool(decode_mask(content).any())
 
     async def _skip(self) -> None:
         if self.index + 1 >= len(self.images):
@@ -329,7 +308,8 @@ class LabelEditor:
             return
         if image != self.image:
             return  # another image is shown since
-        proposal = region_map(found, self.classes[1:], self._defect_class())
+        draft = self.draft
+        proposal = region_map(found, draft.classes[1:], draft.label if draft.names_defect else DEFECT)
         if found.regions and not proposal.any():
             self.proposed.set_text(t("The active recipe gives boxes without outlines; draw with the tool Box."))
             return
@@ -337,21 +317,17 @@ class LabelEditor:
             text = t("The active recipe finds no region here: {verdict}", verdict=t(found.verdict.value))
             self.proposed.set_text(f"{text} ({found.score:.4g})")
             return
-        self.proposal = resize_map(proposal, self.painted.shape)
+        self.proposal = resize_map(proposal, draft.painted.shape)
         self.editor.set("proposal", png_uri(colour_png(self.proposal)))
         self.proposed.set_text(t("Regions of the active recipe: {number}. A accepts them.", number=len(found.regions)))
-
-    def _defect_class(self) -> str:
-        return self.label if self.label not in ("", GOOD) else DEFECT
 
     async def _accept(self, user: User) -> None:
         """Take the proposed regions over, besides what is painted already."""
         if self.proposal is None:
             return
         proposal, self.proposal = self.proposal, None
-        if self.label in ("", GOOD):
-            names = [self.classes[index] for index in np.unique(proposal[proposal > 0])]
-            self._show_class(names[0])
+        if not self.draft.names_defect:
+            self._show_class(self.draft.classes[int(proposal[proposal > 0].min())])
         await self._add(proposal)
         self.editor.set("proposal", "")
         self.proposed.set_text("")
@@ -359,9 +335,11 @@ class LabelEditor:
     async def _add(self, found: ClassMap) -> None:
         """Add pixels with their classes, and show them."""
         await self._sync()
-        self.painted = np.where(self.painted > 0, self.painted, resize_map(found, self.painted.shape)).astype(np.uint8)
-        self.changed = True
-        await self.editor.run_method("add", png_uri(colour_png(self.painted)), timeout=20)
+        self.draft.add(found)
+        await self._show_painted()
+
+    async def _show_painted(self) -> None:
+        await self.editor.run_method("add", png_uri(colour_png(self.draft.painted)), timeout=20)
 
     async def _on_drawn(
         self, work: Callable[[list[float], User], Awaitable[None]], event: GenericEventArguments
@@ -373,20 +351,12 @@ class LabelEditor:
     async def _set_class(self, shares: list[float], user: User) -> None:
         """Give the defect at a point the chosen class."""
         await self._sync()
-        if self.label in ("", GOOD):
-            raise DataError(self.page.t("Choose a defect class first."))
-        height, width = self.painted.shape
-        x, y = min(width - 1, int(shares[0] * width)), min(height - 1, int(shares[1] * height))
-        if not self.painted[y, x]:
-            raise DataError(self.page.t("Nothing is drawn there."))
-        _, regions = cv2.connectedComponents((self.painted == self.painted[y, x]).astype(np.uint8), connectivity=8)
-        self.painted[regions == regions[y, x]] = self.classes.index(self.label)
-        self.changed = True
-        await self.editor.run_method("add", png_uri(colour_png(self.painted)), timeout=20)
+        self.draft.set_class_at(shares)
+        await self._show_painted()
 
     async def _segment(self, shares: list[float], user: User) -> None:
         """Find the pixels in a box, or at a point, given as shares of the image's sides."""
-        height, width = self.size
+        height, width = self.draft.original.shape
         at = [value * side for value, side in zip(shares, (width, height) * 2, strict=False)]
         path, station = self.state.project.samples[self.image].image, self.page.station
         segmenter = station.segmenter if self.helper is None or self.helper.value == "segmenter" else None
@@ -406,17 +376,17 @@ class LabelEditor:
             return segment_box(pixels, box) if segmenter is None else segmenter.segment_box(pixels, box)
 
         mask = await asyncio.to_thread(find)
-        if self.label in ("", GOOD):
-            self._show_class(self.classes[1])
-        await self._add((mask * np.uint8(self.classes.index(self.label))).astype(np.uint8))
+        if not self.draft.names_defect:
+            self._show_class(self.draft.classes[1])
+        await self._add((mask * np.uint8(self.draft.index)).astype(np.uint8))
 
     async def on_key(self, event: KeyEventArguments) -> None:
         if not event.action.keydown or event.action.repeat or event.modifiers.ctrl or event.modifiers.meta:
             return
         key = str(event.key.name)
         key = key.lower() if len(key) == 1 else key
-        if key.isdecimal() and 0 < int(key) < min(len(self.classes), MAX_BUTTONS + 1):
-            await self.page.handler("operator", lambda user: self._choose(self.classes[int(key)]))()
+        if key.isdecimal() and 0 < int(key) < min(len(self.draft.classes), MAX_BUTTONS + 1):
+            await self.page.handler("operator", lambda user: self._choose(self.draft.classes[int(key)]))()
         elif key in TOOLS and self._has(TOOLS[key][0]):
             self.tools.value = TOOLS[key][0]
         elif key in self.actions:
@@ -426,14 +396,3 @@ class LabelEditor:
 
     def _set_width(self, factor: float) -> None:
         self.width.value = min(100.0, max(1.0, float(self.width.value) * factor))
-
-
-def region_map(found: Inspection, classes: tuple[str, ...], default: str) -> ClassMap:
-    """The regions of an inspection as a class map of its size; a class that is not listed counts as `default`."""
-    pixels = np.zeros(found.size, np.uint8)
-    for region in found.regions:
-        x0, y0, x1, y1 = region.box
-        index = classes.index(region.label if region.label in classes and region.label != DEFECT else default) + 1
-        if region.mask is not None:
-            pixels[y0:y1, x0:x1][region.mask] = index
-    return pixels
