@@ -10,7 +10,7 @@ import numpy as np
 
 from blemish.arrays import GreyImage
 from blemish.errors import ImageError
-from blemish.imaging.read import png_size
+from blemish.imaging.decoders import png_size
 
 MIN_SIDE = 8  # of a pattern, in px
 MIN_CONTRAST = 0.01  # standard deviation, as a share of full scale: below it a window is treated as flat

@@ -1,7 +1,6 @@
 """Reading and writing image files. The content of a file decides its type, never its name."""
 
 import io
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,11 +9,21 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from blemish.arrays import Mask, Points
 from blemish.errors import ImageError, MaskError
 from blemish.files import write_atomic
+from blemish.imaging.decoders import (
+    DECODER_ERRORS,
+    ORIENTATION,
+    PNG,
+    StoredHeader,
+    decode_content,
+    exif_orientation,
+    explain,
+    parse_header,
+)
 from blemish.imaging.mask_values import marked_pixels
 from blemish.imaging.tiff_tags import neutralize
 
@@ -25,10 +34,6 @@ IMAGE_SUFFIXES = (
 MAX_PIXELS = 250_000_000
 BYTES_A_PIXEL = 4  # of an image of as many pixels as are allowed: one of more channels or bits must have fewer
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_DECODER_ERRORS = (OSError, ValueError, SyntaxError, IndexError, KeyError, TypeError, EOFError, OverflowError,
-                   RuntimeError, ZeroDivisionError, zlib.error, cv2.error, Image.DecompressionBombError)  # fmt: skip
 # EXIF orientation -> the steps that turn the image upright.
 _UPRIGHT = {
     2: lambda a: a[:, ::-1],
@@ -79,21 +84,6 @@ class ImageHeader:
         return np.stack(turned.get(self.orientation, (x, y)), axis=-1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    kind: str  # "png", "jpeg", "tiff" or "other"
-    height: int  # as stored, before the orientation is applied
-    width: int
-    channels: int
-    bits: int
-    dtype: str = "uint8"  # of the decoded pixels
-    orientation: int = 1
-    whole: bool = True  # False: the end is missing, or it would take long to know
-    plain: bool = True  # OpenCV decodes it right
-    picture: Any = None  # what Pillow or tifffile has opened
-    alpha: bool = False
-
-
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
     """Image as (H, W, C) uint8, uint16 or float32; RGB order, upright, without alpha; grey has C = 1.
 
@@ -119,8 +109,8 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None, image: Path
             raise ValueError("all of its colours are bright, and do not say what is marked; save the others as black")
     except ValueError as error:
         raise MaskError(f"mask {path}: {error}") from error
-    except _DECODER_ERRORS as error:
-        raise ImageError(f"cannot read mask {path}: {_one_line(error)}") from error
+    except DECODER_ERRORS as error:
+        raise ImageError(f"cannot read mask {path}: {explain(error)}") from error
     if size is not None:
         mask = mask if image is None else turn_like_image(mask, size, image, path)
         check_mask_size(path, mask.shape, size)
@@ -137,7 +127,7 @@ def turn_like_image(mask: NDArray[Any], size: tuple[int, int], image: Path, path
     orientation = read_orientation(image)
     if orientation < 5 or read_orientation(path) != 1:
         return mask
-    return np.ascontiguousarray(_UPRIGHT[orientation](mask))
+    return np.ascontiguousarray(_turn_upright(mask, orientation))
 
 
 def has_clear_frame(mask: Path, image: Path) -> bool:
@@ -154,11 +144,11 @@ def read_orientation(path: str | Path) -> int:
     """EXIF orientation, 1 to 8, from the head of a file; 1 where there is none or the file cannot be read."""
     try:
         with Path(path).open("rb") as file:
-            if file.read(8) == _PNG:
+            if file.read(8) == PNG:
                 return _valid_orientation(_png_orientation(file))
         with Image.open(path) as picture:
-            return _valid_orientation(picture.getexif().get(0x0112, 1))
-    except _DECODER_ERRORS:
+            return _valid_orientation(picture.getexif().get(ORIENTATION, 1))
+    except DECODER_ERRORS:
         return 1
 
 
@@ -174,9 +164,9 @@ def image_header(path: str | Path) -> ImageHeader:
     """Size and depth without decoding; raises ImageError like `read_image`."""
     try:
         data = _bytes(path)
-        header = _header(data)
-    except _DECODER_ERRORS as error:
-        raise ImageError(f"cannot read image {path}: {_one_line(error)}") from error
+        header = parse_header(data)
+    except DECODER_ERRORS as error:
+        raise ImageError(f"cannot read image {path}: {explain(error)}") from error
     orientation = _valid_orientation(header.orientation)
     height, width = (header.height, header.width) if orientation < 5 else (header.width, header.height)
     return ImageHeader(height, width, header.channels, header.bits, header.dtype, orientation)
@@ -212,25 +202,23 @@ def write_image(path: str | Path, image: NDArray[Any]) -> None:
     write_atomic(path, encode(image, path.suffix))
 
 
-def _read(path: str | Path, max_pixels: int) -> tuple[NDArray[Any], _Header, bytes]:
+def _read(path: str | Path, max_pixels: int) -> tuple[NDArray[Any], StoredHeader, bytes]:
     """The upright image (H, W, C), the file's header and its content."""
     data = _bytes(path)
     try:
-        header = _header(data)
+        header = parse_header(data)
         _check_size(path, header, max_pixels)
-        image = _decode(data, header)
-    except _DECODER_ERRORS as error:
-        raise ImageError(f"cannot read image {path}: {_one_line(error)}") from error
-    image = _UPRIGHT[header.orientation](image) if header.orientation in _UPRIGHT else image
-    return np.ascontiguousarray(image), header, data
+        image = decode_content(data, header)
+    except DECODER_ERRORS as error:
+        raise ImageError(f"cannot read image {path}: {explain(error)}") from error
+    return np.ascontiguousarray(_turn_upright(image, header.orientation)), header, data
 
 
-def _with_alpha(values: NDArray[Any], data: bytes, header: _Header) -> NDArray[Any]:
+def _with_alpha(values: NDArray[Any], data: bytes, header: StoredHeader) -> NDArray[Any]:
     """A mask's values (H, W) where it is opaque, 0 where it is not; its alpha alone where it has one colour."""
     data = neutralize(data, "orientation") if header.kind == "tiff" else data  # by which Pillow turns TIFF alone
     with Image.open(io.BytesIO(data)) as picture:
-        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-    alpha = _UPRIGHT[header.orientation](alpha) if header.orientation in _UPRIGHT else alpha
+        alpha = _turn_upright(np.asarray(picture.convert("RGBA").getchannel("A")), header.orientation)
     if alpha.shape != values.shape or alpha.min() == alpha.max():
         return values
     if values.min() == values.max():
@@ -252,6 +240,10 @@ def _brighter_palette_colour(values: NDArray[Any], data: bytes) -> Mask | None:
     return np.asarray(values == colours.max())
 
 
+def _turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    return _UPRIGHT[orientation](pixels) if orientation in _UPRIGHT else pixels
+
+
 def _valid_orientation(value: Any) -> int:
     return int(value) if value in _UPRIGHT else 1
 
@@ -261,9 +253,7 @@ def _png_orientation(file: BinaryIO) -> int:
     while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
         length = int.from_bytes(head[:4], "big")
         if head[4:] == b"eXIf":
-            exif = Image.Exif()
-            exif.load(file.read(length))
-            return int(exif.get(0x0112, 1))
+            return int(exif_orientation(file.read(length)))
         file.seek(length + 4, io.SEEK_CUR)
     return 1
 
@@ -278,7 +268,7 @@ def _bytes(path: str | Path) -> bytes:
     return data
 
 
-def _check_size(path: str | Path, header: _Header, max_pixels: int) -> None:
+def _check_size(path: str | Path, header: StoredHeader, max_pixels: int) -> None:
     if header.height < 1 or header.width < 1:
         raise ImageError(f"cannot read image {path}: it has no pixels")
     if header.height * header.width > max_pixels:
@@ -292,211 +282,3 @@ def _check_size(path: str | Path, header: _Header, max_pixels: int) -> None:
             f"image {path} claims {header.channels} channels of {header.bits} bits, {unpacked:,} bytes in all, "
             f"more than the limit of {BYTES_A_PIXEL * max_pixels:,}; cut it into smaller ones"
         )
-
-
-def _header(data: bytes) -> _Header:
-    if data.startswith(_PNG):
-        return _png_header(data)
-    if data.startswith(b"\xff\xd8"):
-        return _jpeg_header(data)
-    if data.startswith(_TIFF):
-        return _tiff_header(data)
-    picture = Image.open(io.BytesIO(data))
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
-        raise ValueError(_several(frames, "frames"))
-    if picture.mode == "RGB" and (bits := _bits_of_colour(data, picture)) > 8:
-        raise ValueError(f"its colours of {bits} bits would be cut to 8; save it as PNG or TIFF")
-    deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
-    bits = 32 if picture.mode == "F" else 16 if deep else 8
-    grey = deep or picture.mode in ("1", "L", "LA")
-    orientation = picture.getexif().get(0x0112, 1)
-    channels = 1 if grey else 3
-    dtype = {8: "uint8", 16: "uint16", 32: "float32"}[bits]
-    return _Header(
-        "other", picture.height, picture.width, channels, bits, dtype, orientation, plain=False,
-        alpha=_has_alpha(picture), picture=picture,
-    )  # fmt: skip
-
-
-def _bits_of_colour(data: bytes, picture: Image.Image) -> int:
-    """Bits of a channel of a PPM or JPEG 2000, which Pillow reads as 8 where they are in colour; 8 of any other."""
-    if picture.format == "PPM":
-        top = picture.tile[0].args[-1] if isinstance(picture.tile[0].args, tuple) else 255  # type: ignore[attr-defined]
-        return int(top).bit_length() if isinstance(top, int) else 8
-    if picture.format == "JPEG2000":
-        at, length = (data.find(b"ihdr"), 14) if data[4:8] == b"jP  " else (data.find(b"\xff\x51"), 40)
-        return 1 + (data[at + length] & 127) if 0 <= at < len(data) - length else 8
-    return 8
-
-
-def png_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that a PNG file claims; None where the content does not begin like a PNG."""
-    if not data.startswith(_PNG):
-        return None
-    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-
-
-def _png_header(data: bytes) -> _Header:
-    """Walk the chunks: size, colour type, orientation, and whether every chunk is there and unharmed."""
-    size = png_size(data)
-    if size is None or data[12:16] != b"IHDR" or len(data) < 33:
-        raise ValueError("the PNG header is damaged")
-    view, at, orientation, transparent = memoryview(data), 8, 1, False
-    while True:
-        length, kind = int.from_bytes(view[at : at + 4], "big"), data[at + 4 : at + 8]
-        end = at + 12 + length
-        if end > len(data):
-            raise ValueError("the file is truncated")
-        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise ValueError("the file is damaged (checksum of a PNG chunk does not match)")
-        if kind == b"eXIf":
-            exif = Image.Exif()
-            exif.load(data[at + 8 : end - 4])
-            orientation = exif.get(0x0112, 1)
-        if kind == b"acTL" and (frames := int.from_bytes(data[at + 8 : at + 12], "big")) > 1:
-            raise ValueError(_several(frames, "frames"))
-        transparent |= kind == b"tRNS"
-        at = end
-        if kind == b"IEND":
-            break
-    colour = data[25]  # 0 grey, 2 RGB, 3 palette, 4 grey + alpha, 6 RGB + alpha
-    bits = 16 if data[24] == 16 else 8
-    alpha = transparent or colour in (4, 6)
-    return _Header("png", *size, 1 if colour in (0, 4) else 3, bits, f"uint{bits}", orientation, alpha=alpha)
-
-
-def _jpeg_header(data: bytes) -> _Header:
-    stream = io.BytesIO(data)
-    picture = JpegImagePlugin.JpegImageFile(stream)  # not Image.open, whose own size limit is lower than ours
-    whole = data.rfind(b"\xff\xd9") >= stream.tell()  # an end marker after the start of the scan, not a thumbnail's
-    orientation = picture.getexif().get(0x0112, 1) if "exif" in picture.info else 1
-    channels = 1 if picture.mode == "L" else 3
-    plain = picture.mode in ("L", "RGB")
-    return _Header("jpeg", picture.height, picture.width, channels, 8, "uint8", orientation, whole, plain, picture)
-
-
-def _tiff_header(data: bytes) -> _Header:
-    """Size and depth of a TIFF of one image: of one page, or of pages that its metadata declare to be channels."""
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        series, page = tiff.series[0], tiff.pages.first
-        tag = page.tags.get(274)
-        shape, axes = tuple(series.shape), str(series.axes)
-        extra = len([kind for kind in page.extrasamples if int(kind) in (1, 2)])  # alpha
-        pages = sum(not _is_preview(own) for own in tiff.pages) if len(tiff.pages) > 1 else 1
-    if axes.count("Y") != 1 or axes.count("X") != 1:
-        raise ValueError(
-            f"a TIFF of axes {axes} and shape {shape} is not one image; save it as height, width, channels"
-        )
-    height, width = shape[axes.index("Y")], shape[axes.index("X")]
-    rest = [axis for axis, length in zip(axes, shape, strict=True) if axis not in "YX" and length > 1]
-    if len(rest) > 1 or (rest and rest[0] not in "SC") or (pages > 1 and "C" not in rest):
-        layers = int(np.prod(shape)) // max(1, height * width)
-        raise ValueError(_several(max(pages, layers if "S" not in axes else pages), "pages"))
-    channels = int(np.prod(shape)) // max(1, height * width) - extra
-    coloured = int(page.photometric) in (3, 5, 6, 8)  # palette, CMYK, YCbCr, Lab
-    stored = np.dtype(page.dtype or np.uint8)
-    dtype = "uint8" if coloured or stored.kind == "b" else str(stored) if stored in (np.uint8, np.uint16) else "float32"
-    orientation = int(tag.value) if tag is not None else 1
-    return _Header(
-        "tiff", height, width, 3 if coloured else channels, 8 * stored.itemsize, dtype, orientation,
-        plain=not coloured, alpha=extra > 0,
-    )  # fmt: skip
-
-
-def _is_preview(page: Any) -> bool:
-    """Whether a TIFF's page is a smaller copy, or the transparency, of another."""
-    return bool(int(getattr(page, "subfiletype", 0)) & 5)
-
-
-def _several(count: int, kind: str) -> str:
-    return f"it holds {count} {kind}, which are not one image; save each of them as a file of its own"
-
-
-def _has_alpha(picture: Image.Image) -> bool:
-    return "A" in picture.mode or "transparency" in picture.info
-
-
-def _decode(data: bytes, header: _Header) -> NDArray[Any]:
-    if header.kind == "tiff":
-        return _decode_tiff(data, header)
-    if not (header.whole and header.plain):  # Pillow is slower, but strict about missing data
-        return _decode_pillow(header.picture)
-    depth = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    colour = cv2.IMREAD_GRAYSCALE if header.channels == 1 else cv2.IMREAD_COLOR
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), colour | depth)
-    if image is None:
-        raise ValueError("the file is damaged")
-    return image[..., None] if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _decode_pillow(picture: Image.Image) -> NDArray[Any]:
-    picture.load()
-    if picture.mode == "F":
-        return np.asarray(picture, np.float32)[..., None]
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        image = np.asarray(picture)[..., None]
-        fits = image.min(initial=0) >= 0 and image.max(initial=0) <= 65535  # Pillow widens 16 bits to 32
-        return image.astype(np.uint16 if fits else np.float32)
-    mode = "L" if picture.mode in ("1", "L", "LA") else "RGB"
-    image = np.asarray(picture.convert(mode))
-    return image[..., None] if image.ndim == 2 else image
-
-
-def _decode_tiff(data: bytes, header: _Header) -> NDArray[Any]:
-    if not header.plain:
-        with Image.open(io.BytesIO(neutralize(data, "orientation"))) as picture:
-            return _decode_pillow(picture)
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        series, page = tiff.series[0], tiff.pages.first
-        axes, inverted, stored = str(series.axes), int(page.photometric) == 0, np.dtype(page.dtype or np.uint8)
-        if inverted and (stored.kind not in "ub" or page.bitspersample not in (1, 2, 4, 8, 16)):
-            raise ValueError(f"its 0 is white, and where black is in {stored} is not known; save it with 0 as black")
-        try:
-            image = series.asarray()
-        except (ValueError, RuntimeError, ImportError) as error:
-            if not isinstance(error, ImportError) and "imagecodecs" not in str(error):
-                raise
-            image = None  # a codec that only OpenCV has here, such as LZW
-    if image is None:
-        image = _decode_tiff_by_opencv(data, header, stored)
-    else:
-        rest = [i for i, axis in enumerate(axes) if axis not in "YX"]
-        image = image.transpose(axes.index("Y"), axes.index("X"), *rest)
-        image = image.reshape(header.height, header.width, -1)[..., : header.channels]
-    image = _known_depth(image)
-    return np.iinfo(image.dtype).max - image if inverted else image
-
-
-def _decode_tiff_by_opencv(data: bytes, header: _Header, stored: np.dtype[Any]) -> NDArray[Any]:
-    """The pixels (H, W, C) as stored, without alpha; ValueError where OpenCV would change them."""
-    plain = neutralize(data, "orientation", "white is 0", "alpha")
-    image = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.shape[:2] != (header.height, header.width):
-        raise ValueError("its TIFF compression is not understood; save it uncompressed, or with LZW or deflate")
-    image = image[..., None] if image.ndim == 2 else cv2.cvtColor(image[..., :3].copy(), cv2.COLOR_BGR2RGB)
-    if image.shape[2] != header.channels or image.dtype != (np.uint8 if stored.kind == "b" else stored):
-        raise ValueError(
-            f"{header.channels} channels of {stored} are not understood in its TIFF compression; save it uncompressed"
-        )
-    return image
-
-
-def _known_depth(image: NDArray[Any]) -> NDArray[Any]:
-    """One of uint8, uint16, float32 at the same values; ValueError where there is no such."""
-    if image.dtype == bool:
-        return image.astype(np.uint8) * 255
-    if image.dtype in (np.uint8, np.uint16):
-        return image.astype(image.dtype.newbyteorder("="), copy=False)
-    if image.dtype.kind not in "fiu":
-        raise ValueError(f"its pixels are {image.dtype}; save it as 8 or 16 bit, or as float")
-    return image.astype(np.float32)
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "the content is of no known image format"
-    if isinstance(error, cv2.error):
-        return "the file is damaged"
-    if "truncated" in str(error).lower():
-        return "the file is truncated"
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from blemish.arrays import Mask
 from blemish.dataset.sample import GOOD
 from blemish.errors import BlemishError, DataError
-from blemish.imaging.read import encode, png_size
+from blemish.imaging.decoders import png_size
+from blemish.imaging.read import encode
 from blemish.inspection.convert import from_dict, to_dict
 from blemish.inspection.result import Inspection, Reason, ReasonKind, Verdict
 from blemish.station.audit_chain import COLUMNS, last_hash, row_hash
@@ -64,7 +65,7 @@ class IncomingPart:
 
     @classmethod
     def of_row(cls, row: InspectionRow) -> "IncomingPart":
-        """What was sent of a recorded part."""
+        """A recorded part as it was sent."""
         return cls(**{name: getattr(row, name) for name in cls.__slots__})
 
     def is_same_request(self, other: "IncomingPart") -> bool:

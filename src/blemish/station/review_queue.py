@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.write import write_csv
 from blemish.errors import BlemishError, DataError
-from blemish.imaging.read import encode, png_size
+from blemish.imaging.decoders import png_size
+from blemish.imaging.read import encode
 from blemish.station.image_store import stored_image
 from blemish.station.models import InspectionRow, ReviewRow
 from blemish.station.repository import contradicts, decode_mask

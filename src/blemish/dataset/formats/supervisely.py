@@ -31,7 +31,8 @@ from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
 from blemish.geometry import Box, Polygon, Ring, Shape, mask_bounds, shape_mask
-from blemish.imaging.read import MAX_PIXELS, png_size
+from blemish.imaging.decoders import png_size
+from blemish.imaging.read import MAX_PIXELS
 
 
 def looks_like(path: Path) -> bool:
