@@ -10,7 +10,7 @@ from blemish.dataset.fingerprint import alignment, fingerprint, image_kind
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
-from blemish.training.advice.rules import defect_side
+from blemish.training.advice.conditions import defect_side
 
 
 def parts(count, shift):

@@ -18,8 +18,9 @@ from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.manifest import Tiling
 from blemish.methods.base import Method
 from blemish.methods.catalogue import METHODS, method_class
+from blemish.training.advice.conditions import shows_several_classes
 from blemish.training.advice.probe import RunEstimate, estimate, probe_machine
-from blemish.training.advice.rules import MIN_OF_CLASS, RULES, AdviceRule, shows_several_classes
+from blemish.training.advice.rules import MIN_OF_CLASS, RULES, AdviceRule
 from blemish.training.learn.prepare import suits_cross_fitting
 from blemish.training.learn.run import DEFAULT_FOLDS, RunConfig
 from blemish.training.learn.supervision import learns_from_good_only
@@ -261,51 +262,7 @@ def more_data(
 ) -> list[str]:
     """The effect of more images, one line each, for a training of a method with the default calibration."""
     t = t or translator(ENGLISH)
-    lines = []
-    needed = min_parts(false_alarm)
-    held, given = found.good_validation, "val" in found.splits_given
-    crossed = method is not None and is_cross_fitted(found, method)
-    if crossed:
-        held += found.good_training
-    if crossed and held < needed:
-        lines.append(
-            t(
-                "a false-alarm rate of {rate:g} can be promised from {needed} held-out good images; cross-fitting "
-                "holds out each of the {held} once: {more} more good images",
-                rate=false_alarm, needed=needed, held=held, more=needed - held,
-            )
-        )  # fmt: skip
-    elif found.good_training and held < needed:
-        more = needed - held if given else math.ceil((needed - held) / HELD_OUT)
-        where = t("good validation images") if given else t("good images ({share:.0%} are held out)", share=HELD_OUT)
-        other = ""
-        if found.good_training + (0 if given else held) >= needed:
-            other = t("; or train with --calibration cross-fitted, which holds out each of them once")
-        line = t(
-            "a false-alarm rate of {rate:g} can be promised from {needed} held-out good images, and there are {held}: "
-            "{more} more {where}",
-            rate=false_alarm, needed=needed, held=held, more=more, where=where,
-        )  # fmt: skip
-        lines.append(line + other)
-    elif found.good_training:
-        lines.append(
-            t("{held} held-out good images are enough to promise a false-alarm rate of {rate:g}", held=held,
-              rate=false_alarm)
-        )  # fmt: skip
-    wanted, there = required_parts(escape), found.defects_test
-    if there:
-        proven = clopper_pearson(0, there, 0.90)[1]
-        line = t(
-            "{there} defective test images prove an escape rate of at most {proven:.1%} with 95 % confidence, if none "
-            "escapes; to prove {escape:g} takes {wanted}",
-            there=there, proven=proven, escape=escape, wanted=wanted,
-        )  # fmt: skip
-        lines.append(line + (t(": {number} more", number=wanted - there) if wanted > there else ""))
-    else:
-        lines.append(
-            t("without defective test images no escape rate is proven; {wanted} without an escape prove {escape:g}",
-              wanted=wanted, escape=escape)
-        )  # fmt: skip
+    lines = [*_false_alarm_lines(found, false_alarm, method, t), _escape_line(found.defects_test, escape, t)]
     if 0 < found.groups < found.images:
         lines.append(
             t("these numbers are of images; those of one group count as one part, and there are {groups} groups: what "
@@ -319,6 +276,53 @@ def more_data(
               named=named)
         )  # fmt: skip
     return lines
+
+
+def _false_alarm_lines(found: Fingerprint, rate: float, method: type[Method] | None, t: Translate) -> list[str]:
+    """How many more good images promise a false-alarm rate; none where there are no good images to train on."""
+    needed = min_parts(rate)
+    held, given = found.good_validation, "val" in found.splits_given
+    crossed = method is not None and is_cross_fitted(found, method)
+    if crossed:
+        held += found.good_training
+    if held >= needed:
+        enough = t("{held} held-out good images are enough to promise a false-alarm rate of {rate:g}", held=held,
+                   rate=rate)  # fmt: skip
+        return [enough] if found.good_training else []
+    if crossed:
+        return [
+            t(
+                "a false-alarm rate of {rate:g} can be promised from {needed} held-out good images; cross-fitting "
+                "holds out each of the {held} once: {more} more good images",
+                rate=rate, needed=needed, held=held, more=needed - held,
+            )
+        ]  # fmt: skip
+    if not found.good_training:
+        return []
+    more = needed - held if given else math.ceil((needed - held) / HELD_OUT)
+    where = t("good validation images") if given else t("good images ({share:.0%} are held out)", share=HELD_OUT)
+    line = t(
+        "a false-alarm rate of {rate:g} can be promised from {needed} held-out good images, and there are {held}: "
+        "{more} more {where}",
+        rate=rate, needed=needed, held=held, more=more, where=where,
+    )  # fmt: skip
+    if found.good_training + (0 if given else held) >= needed:
+        line += t("; or train with --calibration cross-fitted, which holds out each of them once")
+    return [line]
+
+
+def _escape_line(there: int, rate: float, t: Translate) -> str:
+    """The escape rate that so many defective test images prove, and how many it takes."""
+    wanted = required_parts(rate)
+    if not there:
+        return t("without defective test images no escape rate is proven; {wanted} without an escape prove {escape:g}",
+                 wanted=wanted, escape=rate)  # fmt: skip
+    line = t(
+        "{there} defective test images prove an escape rate of at most {proven:.1%} with 95 % confidence, if none "
+        "escapes; to prove {escape:g} takes {wanted}",
+        there=there, proven=clopper_pearson(0, there, 0.90)[1], escape=rate, wanted=wanted,
+    )  # fmt: skip
+    return line + (t(": {number} more", number=wanted - there) if wanted > there else "")
 
 
 def write_plan(plan: Plan, path: Path) -> None:
