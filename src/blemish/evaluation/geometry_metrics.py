@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.arrays import Counts, Flags, Mask, PixelBox, Scores
+from blemish.arrays import Counts, Flags, Mask, Scores
 from blemish.dataset.ground_truth import Instance
+from blemish.evaluation.crops import Crop, count_shared, make_crop, valid_crop
 from blemish.evaluation.intervals import RateEstimate, estimate_rate
-from blemish.evaluation.mask_metrics import Crop
 from blemish.geometry import Box
 from blemish.inspection.measure import RegionGeometry, measure_geometry
 from blemish.inspection.result import Region
@@ -90,9 +90,9 @@ def match_geometry(
     defects = [(one.label, crop) for one in annotated if (crop := _defect_crop(one, valid, size)) is not None]
     if not defects:
         return None
-    shapes = [(region.box, None if boxes else region.mask) for region in regions]
-    found = [_filled(box) if mask is None else (box, mask) for box, mask in shapes]
-    shared = np.array([[_shared(a, b) for _, b in defects] for a in found], np.int64).reshape(len(found), len(defects))
+    found = [make_crop(region.box, None if boxes else region.mask) for region in regions]
+    pixels = [[count_shared(region, defect) for _, defect in defects] for region in found]
+    shared = np.array(pixels, np.int64).reshape(len(found), len(defects))
     own = match_pairs(shared)
     result = []
     for number, (label, crop) in enumerate(defects):
@@ -199,26 +199,8 @@ def _defect_crop(defect: Instance | Box, valid: Mask | None, size: tuple[int, in
             min(max(0, round(low)), side - 1) for low, side in zip((defect.x0, defect.y0), size[::-1], strict=True)
         )
         x1, y1 = max(x0 + 1, min(round(defect.x1), size[1])), max(y0 + 1, min(round(defect.y1), size[0]))
-        box, mask = _filled((x0, y0, x1, y1))
-    else:
-        box, mask = defect.box, defect.mask
-    if valid is not None:
-        mask = mask & valid[box[1] : box[3], box[0] : box[2]]
-    return (box, mask) if mask.any() else None
-
-
-def _filled(box: PixelBox) -> Crop:
-    return box, np.ones((box[3] - box[1], box[2] - box[0]), np.bool_)
-
-
-def _shared(a: Crop, b: Crop) -> int:
-    """Pixels that two masks in their boxes have in common."""
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a[0], b[0]
-    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
-    if x0 >= x1 or y0 >= y1:
-        return 0
-    own, other = a[1][y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0], b[1][y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]
-    return int(np.count_nonzero(own & other))
+        return valid_crop((x0, y0, x1, y1), None, valid)
+    return valid_crop(defect.box, defect.mask, valid)
 
 
 def _union_iou(found: Sequence[Crop], true: Sequence[Crop], valid: Mask | None, size: tuple[int, int]) -> float:

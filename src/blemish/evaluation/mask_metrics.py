@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from blemish.arrays import Mask, PixelBox
+from blemish.arrays import Mask
 from blemish.dataset.ground_truth import Instance
+from blemish.evaluation.crops import Crop, count_shared, valid_crop
 from blemish.evaluation.detections import IOU_50, Detections, detection_precision, rank_detections
 from blemish.evaluation.intervals import RateEstimate
 from blemish.evaluation.units import Units, estimate_share
@@ -93,8 +94,8 @@ def measure_overlap(
 
 def match_masks(regions: Sequence[Region], annotated: Sequence[Instance], valid: Mask | None = None) -> Detections:
     """Regions of an image against its true defects, one by one, on the valid pixels."""
-    true = [(t.label, crop) for t in annotated if (crop := _valid_crop(t.box, t.mask, valid)) is not None]
-    own = [(r, crop) for r in regions if (crop := _valid_crop(r.box, _filled(r), valid)) is not None]
+    true = [(t.label, crop) for t in annotated if (crop := valid_crop(t.box, t.mask, valid)) is not None]
+    own = [(r, crop) for r in regions if (crop := valid_crop(r.box, r.mask, valid)) is not None]
     iou = np.array([[_iou(a, b) for _, b in true] for _, a in own], np.float64).reshape(len(own), len(true))
     scores = np.array([r.score for r, _ in own], np.float64)
     return Detections(scores, [r.label for r, _ in own], [label for label, _ in true], iou)
@@ -137,27 +138,7 @@ def _pixel_overlap(regions: Mask, annotated: Mask, valid: Mask | None) -> PixelO
     return PixelOverlap(int((regions & annotated).sum()), int((regions | annotated).sum()))
 
 
-Crop = tuple[PixelBox, Mask]  # a box, and a mask of its size
-
-
-def _filled(region: Region) -> Mask:
-    x0, y0, x1, y1 = region.box
-    return np.ones((y1 - y0, x1 - x0), np.bool_) if region.mask is None else region.mask
-
-
-def _valid_crop(box: PixelBox, mask: Mask, valid: Mask | None) -> Crop | None:
-    """The valid pixels of a mask; None where there are none."""
-    x0, y0, x1, y1 = box
-    own = mask if valid is None else mask & valid[y0:y1, x0:x1]
-    return (box, own) if own.any() else None
-
-
 def _iou(a: Crop, b: Crop) -> float:
     """Intersection over union of two masks in their boxes."""
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a[0], b[0]
-    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
-    if x0 >= x1 or y0 >= y1:
-        return 0.0
-    shared = a[1][y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0] & b[1][y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]
-    both = int(shared.sum())
+    both = count_shared(a, b)
     return both / (int(a[1].sum()) + int(b[1].sum()) - both)

@@ -8,7 +8,6 @@ class is the mean of its highest 5 % of patches (after Durand et al. 2016, WELDO
 Deviations: one linear layer on frozen features, not a network trained on patches; no patches of lowest score.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from blemish.dataset.ground_truth import has_mask
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError
+from blemish.inspection.stitching import defect_names
 from blemish.methods.base import Item
 from blemish.methods.common.backbones import Backbone, load_backbone
 from blemish.training.learn.data import ImageItems, View
@@ -53,7 +53,7 @@ class PatchScorer:
             return -logits.amax(dim=-1)
         if label not in self.trained:
             return torch.zeros(logits.shape[:3])
-        return logits[..., defect_classes(self.classes).index(label)]
+        return logits[..., defect_names(self.classes).index(label)]
 
 
 def fit_patch_scorer(training: Dataset, view: View, classes: tuple[str, ...], seed: int = 0) -> PatchScorer:
@@ -61,7 +61,7 @@ def fit_patch_scorer(training: Dataset, view: View, classes: tuple[str, ...], se
 
     Raises DataError where there is no defective image with a class.
     """
-    defects = defect_classes(classes)
+    defects = defect_names(classes)
     chosen = _choose(training, classes)
     trained = tuple(name for name in defects if any(s.label == name for s in chosen.samples))
     if not trained:
@@ -150,10 +150,6 @@ def label_patches(item: Item, grid: tuple[int, int], defects: int) -> Tensor:
     needed = cover.amax(dim=(1, 2), keepdim=True).clamp(max=MIN_COVER)
     labels = torch.where((cover >= needed) & (cover > 0), cover, 0.0).max(dim=0)
     return torch.where(labels.values > 0, labels.indices + 1, torch.where(cover.sum(dim=0) > 0, unknown, 0))
-
-
-def defect_classes(classes: Sequence[str]) -> list[str]:
-    return [name for name in classes if name != GOOD]
 
 
 def _choose(training: Dataset, classes: tuple[str, ...]) -> Dataset:
