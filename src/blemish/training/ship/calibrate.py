@@ -140,34 +140,12 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
     good = UnitScores.make(data.good, data.good_units)
     defective = UnitScores.make(data.defective, data.defective_units)
     review, reject, aim, warnings = _score_thresholds(good, defective, data, target)
-    warnings += [
-        f"{describe_images(f'{kind} validation', side.units)}, by groups and copies: each part counts once"
-        for kind, side in (("good", good), ("defective", defective))
-        if len(side) < len(side.units)
-    ]
-    if sound:
-        warnings.append("no good validation image: the surface around the known defects is used instead")
+    warnings += _explain_images(data, good, defective, sound)
     if source != "training" and len(defective) and (target.escape is not None or target.cost_escape is not None):
         source = "validation"
-    if data.unknown:
-        warnings.append(f"{data.unknown} validation images are not labelled and are not used for the thresholds")
-    if data.unscored:
-        warnings.append(
-            f"{data.unscored} validation images have a score or a heat map that is not a number and are not used for "
-            "the thresholds"
-        )
-    fields: dict[str, Any] = {"review": review, "reject": reject}
-    if target.per_class:
-        fields["class_thresholds"] = class_thresholds(data.classes)
-    if data.region_threshold is not None:
-        fields |= {"map_high": data.region_threshold, "map_low": data.region_threshold}
-    elif data.good_peaks:
-        peaks = np.asarray(data.good_peaks)
-        best = best_peak_threshold(data.defect_peaks, data.sound_peaks) if sound else None
-        rate = max(target.false_alarm, target.review)
-        high = good_threshold(peaks, rate, data.good_units or None) if best is None else best
-        fields |= {"map_high": high, "map_low": float(np.median(peaks)), "edge": HALF_HEIGHT}
-    decision = Decision(**fields)
+    classes = class_thresholds(data.classes) if target.per_class else {}
+    regions = _region_thresholds(data, target, sound)
+    decision = Decision(review=review, reject=reject, class_thresholds=classes, **regions)
     rejected = passed = None
     if reject is not None and len(good):
         rejected = estimate_share(good.scores >= reject, good.units)
@@ -193,6 +171,38 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
         escape=None if passed is None else (passed.value, passed.low, passed.high),
         warnings=warnings,
     )
+
+
+def _explain_images(data: CalibrationData, good: UnitScores, defective: UnitScores, sound: bool) -> list[str]:
+    """Warnings of validation images that count less than one, or that are missing."""
+    warnings = [
+        f"{describe_images(f'{kind} validation', side.units)}, by groups and copies: each part counts once"
+        for kind, side in (("good", good), ("defective", defective))
+        if len(side) < len(side.units)
+    ]
+    if sound:
+        warnings.append("no good validation image: the surface around the known defects is used instead")
+    if data.unknown:
+        warnings.append(f"{data.unknown} validation images are not labelled and are not used for the thresholds")
+    if data.unscored:
+        warnings.append(
+            f"{data.unscored} validation images have a score or a heat map that is not a number and are not used for "
+            "the thresholds"
+        )
+    return warnings
+
+
+def _region_thresholds(data: CalibrationData, target: CalibrationTarget, sound: bool) -> dict[str, Any]:
+    """`map_high`, `map_low` and `edge` of a decision; none where nothing is known of regions."""
+    if data.region_threshold is not None:
+        return {"map_high": data.region_threshold, "map_low": data.region_threshold}
+    if not data.good_peaks:
+        return {}
+    peaks = np.asarray(data.good_peaks)
+    high = best_peak_threshold(data.defect_peaks, data.sound_peaks) if sound else None
+    if high is None:
+        high = good_threshold(peaks, max(target.false_alarm, target.review), data.good_units or None)
+    return {"map_high": high, "map_low": float(np.median(peaks)), "edge": HALF_HEIGHT}
 
 
 def _verdict_rates(data: CalibrationData, decision: Decision) -> tuple[RateEstimate | None, RateEstimate | None]:
