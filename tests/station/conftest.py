@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from graphs import anomaly_bundle
 from station_helpers import Server, free_port, make_client, run_station
 
-from blemish.station import recipes, sinks, sources
+from blemish.station import recipes, sinks, watched_folder
 from blemish.station.database import Database, open_database
 from blemish.station.image_store import receive_file
 from blemish.station.station import Station
@@ -121,4 +121,4 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sinks, "FIRST_WAIT_S", 0.05)
     monkeypatch.setattr(sinks, "MAX_WAIT_S", 0.3)
     monkeypatch.setattr(sinks, "TIMEOUT_S", 2.0)
-    monkeypatch.setattr(sources, "SETTLED_S", 0.05)
+    monkeypatch.setattr(watched_folder, "SETTLED_S", 0.05)

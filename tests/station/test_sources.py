@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from station_helpers import Server, make_client, picture, run_station, wait_until
 
-from blemish.station import sources
+from blemish.station import video_source, watched_folder
 from blemish.station.station import Station, activate_bundle
 from blemish.station.tickets import NotAnsweredError
 
@@ -72,28 +72,28 @@ def test_a_watched_folder_continues_after_a_kill(tmp_path: Path, serve: Callable
 
 def test_a_file_is_settled_when_two_looks_see_the_same(tmp_path: Path) -> None:
     """Whatever the clock of the sender says, and however slowly it writes."""
-    path, files = tmp_path / "p.png", sources.SettledFiles(tmp_path)
+    path, files = tmp_path / "p.png", watched_folder.SettledFiles(tmp_path)
     for length in range(3):
         path.write_bytes(bytes(length))
         os.utime(path, (0, 0))  # a copy keeps the time of the original
         assert files.find() == []
-        time.sleep(2 * sources.SETTLED_S)
+        time.sleep(2 * watched_folder.SETTLED_S)
     assert files.find() == [path]
     ahead = time.time() + 3600
     path.write_bytes(b"other")
     os.utime(path, (ahead, ahead))
     assert files.find() == []
-    time.sleep(2 * sources.SETTLED_S)
+    time.sleep(2 * watched_folder.SETTLED_S)
     assert files.find() == [path]
 
 
 def test_inspected_files_are_deleted_after_the_days_that_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "done").mkdir()
     (tmp_path / "done" / "p.png").touch()
-    sources.prune_done(tmp_path, days=1)
+    watched_folder.prune_done(tmp_path, days=1)
     assert names(tmp_path, "done") == ["p.png"]
     time.sleep(0.02)
-    sources.prune_done(tmp_path, days=1e-8)
+    watched_folder.prune_done(tmp_path, days=1e-8)
     assert names(tmp_path, "done") == []
 
 
@@ -175,15 +175,15 @@ def test_names_of_files_are_ids_that_are_never_cut(tmp_path: Path, bundle_file: 
 def test_a_frame_of_a_video_waits_until_it_is_recorded(
     tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_RETRY_S", 0.5)
-    video, submit, lost = write_video(tmp_path / "belt.avi"), sources.submit_stream, [True]
+    monkeypatch.setattr(video_source, "RETRY_S", 0.5)
+    video, submit, lost = write_video(tmp_path / "belt.avi"), video_source.submit_stream, [True]
 
     def unlucky(service, stream, origin, stop, part_id, *rest):  # type: ignore[no-untyped-def]
         if lost[0] and part_id == "belt-000003":
             raise NotAnsweredError("the database is away")
         return submit(service, stream, origin, stop, part_id, *rest)
 
-    monkeypatch.setattr(sources, "submit_stream", unlucky)
+    monkeypatch.setattr(video_source, "submit_stream", unlucky)
     with run_station(tmp_path / "s", bundle_file, cameras=[str(video)], camera_interval_s=0.1) as station:
         client = make_client(station)
         wait_until(lambda: source_states(station)["belt"] == ("lost", "the database is away"))
@@ -228,9 +228,9 @@ class SilentCamera:
 def test_a_camera_that_gives_no_more_pictures_is_lost_and_reopened(
     tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources.cv2, "VideoCapture", SilentCamera)
-    monkeypatch.setattr(sources, "SILENT_S", 0.5)
-    monkeypatch.setattr(sources, "_RETRY_S", 0.05)
+    monkeypatch.setattr(video_source.cv2, "VideoCapture", SilentCamera)
+    monkeypatch.setattr(video_source, "SILENT_S", 0.5)
+    monkeypatch.setattr(video_source, "RETRY_S", 0.05)
     with run_station(tmp_path / "s", bundle_file, cameras=["7"], camera_interval_s=0.05) as station:
         client = make_client(station)
         wait_until(lambda: client.get("/v1/inspections").json()["total"] == 3)
@@ -247,10 +247,10 @@ def test_camera_settings_of_the_recipe_that_cannot_be_set_leave_no_picture(
     tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a number, an address and a file alike, as for a camera of the line."""
-    monkeypatch.setattr(sources, "_RETRY_S", 0.1)
+    monkeypatch.setattr(video_source, "RETRY_S", 0.1)
     monkeypatch.setattr(SilentCamera, "pictures", 10**6)
     video, capture = str(write_video(tmp_path / "belt.avi")), cv2.VideoCapture
-    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda at: capture(at) if at == video else SilentCamera(at))
+    monkeypatch.setattr(video_source.cv2, "VideoCapture", lambda at: capture(at) if at == video else SilentCamera(at))
     with run_station(tmp_path / "s", bundle_file) as station:
         client = make_client(station)
         sha = client.get("/v1/bundles").json()[0]["sha256"]
@@ -294,7 +294,7 @@ class NetworkCamera(BaseHTTPRequestHandler):
 
 
 def test_a_lost_network_camera_is_reopened(tmp_path: Path, bundle_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_RETRY_S", 0.05)
+    monkeypatch.setattr(video_source, "RETRY_S", 0.05)
     server = ThreadingHTTPServer(("127.0.0.1", 0), NetworkCamera)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/secret"
@@ -313,7 +313,7 @@ def test_a_lost_network_camera_is_reopened(tmp_path: Path, bundle_file: Path, mo
 
 def test_cameras_of_one_host_have_names_of_their_own_without_secrets() -> None:
     addresses = ["rtsp://u:geheim@10.0.0.5/a?token=geheim", "rtsp://10.0.0.5/geheim", "0", "rtsp://other/x"]
-    names = [sources.camera_name(address, addresses) for address in addresses]
+    names = [video_source.camera_name(address, addresses) for address in addresses]
     assert names == ["camera-10.0.0.5-1", "camera-10.0.0.5-2", "camera-0", "camera-other"]
 
 
@@ -322,5 +322,5 @@ def test_videos_of_one_name_are_named_by_their_paths(tmp_path: Path) -> None:
         (tmp_path / line).mkdir()
         (tmp_path / line / "belt.avi").touch()
     videos = [str(tmp_path / line / "belt.avi") for line in ("line1", "line2")]
-    assert [sources.camera_name(video, videos) for video in videos] == videos
-    assert sources.camera_name(videos[0], [videos[0], "0"]) == "belt"
+    assert [video_source.camera_name(video, videos) for video in videos] == videos
+    assert video_source.camera_name(videos[0], [videos[0], "0"]) == "belt"

@@ -21,7 +21,7 @@ from blemish.station.models import OutboxRow
 from blemish.station.redaction import redact
 from blemish.station.sink_keys import adopt_undelivered, count_unconfigured, sink_keys
 from blemish.station.sinks import check_sink, count_pending
-from blemish.station.sources import check_camera
+from blemish.station.video_source import check_camera
 
 BROKER = """
 import asyncio, sys

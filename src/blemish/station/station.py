@@ -3,9 +3,10 @@
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -51,11 +52,14 @@ from blemish.station.sign_in import SignIns
 from blemish.station.signing import read_signature
 from blemish.station.sink_keys import adopt_undelivered, sink_keys
 from blemish.station.sinks import deliver_results, prune_outbox
-from blemish.station.sources import watch_camera, watch_folder
 from blemish.station.station_lease import StationLease
 from blemish.station.status import StationStatus
+from blemish.station.video_source import watch_camera
+from blemish.station.watched_folder import watch_folder
 
 log = logging.getLogger("blemish.station")
+Work = Callable[[threading.Event], None]  # of a thread, until the event is set
+START = "start"  # takes the place of a user in the audit log
 CLEANUP_S = 600.0
 
 
@@ -128,25 +132,18 @@ def open_station(settings: Settings) -> Iterator[Station]:
                 raise OptionError("a line needs a camera: give --line-camera")
             context = line_context(settings, database, sign_ins)
             stack.enter_context(open_line(service, settings.line, cameras, context=context))
-        stop = threading.Event()
-        work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
-            (_clean_up, (settings, database, stop)),
-            (status.watch, (stop,)),
-            (lease.watch, (stop,)),
-            (access.watch, (stop,)),
-            *([] if settings.shift_reports is None else [(reporter.watch, (stop,))]),
-            *((deliver_results, (sink, key, database, stop)) for sink, key in zip(settings.sinks, keys, strict=True)),
-            *((seed_reviews, (service, path, stop)) for path in settings.known),
-            *((watch_folder, (service, folder, stop)) for folder in settings.watch),
-            *(
-                (watch_device if is_device(camera) else watch_camera, (service, camera, stop))
-                for camera in settings.cameras
-            ),
+        work: list[Work] = [
+            partial(_clean_up, settings, database),
+            status.watch,
+            lease.watch,
+            access.watch,
+            *([] if settings.shift_reports is None else [reporter.watch]),
+            *(partial(deliver_results, sink, key, database) for sink, key in zip(settings.sinks, keys, strict=True)),
+            *(partial(seed_reviews, service, path) for path in settings.known),
+            *(partial(watch_folder, service, folder) for folder in settings.watch),
+            *(partial(watch_device if is_device(one) else watch_camera, service, one) for one in settings.cameras),
         ]
-        threads = [threading.Thread(target=function, args=args, daemon=True) for function, args in work]
-        for thread in threads:
-            thread.start()
-        stack.callback(_stop, stop, threads)
+        stack.enter_context(_in_threads(work))
         pictures = Pictures()
         stack.callback(pictures.stop)
         jobs = JobRunner(settings.jobs)
@@ -175,7 +172,7 @@ def check_access(settings: Settings, database: Database) -> None:
             )
 
 
-def activate_bundle(station: Station, bundle: Path, user: str = "start") -> RecipeRow | None:
+def activate_bundle(station: Station, bundle: Path) -> RecipeRow | None:
     """Import a bundle and make it the active recipe, unless it was imported before; raises BundleError.
 
     A bundle that loses parts of the golden set becomes a recipe, but not the active one.
@@ -186,7 +183,7 @@ def activate_bundle(station: Station, bundle: Path, user: str = "start") -> Reci
         with station.database.reading() as session:
             known = session.scalar(select(BundleRow).where(BundleRow.sha256 == file.sha256)) is not None
         settings, signature = station.settings, read_signature(find_bundle(bundle))
-        row = import_bundle(station.database, file, settings.bundles, user, settings.bundle_key, signature)
+        row = import_bundle(station.database, file, settings.bundles, START, settings.bundle_key, signature)
         if (certificates := certificates_file(find_bundle(bundle))).is_file():  # of engines, next to the bundle
             write_atomic(certificates_file(bundle_path(settings.bundles, file.sha256)), certificates.read_bytes())
         with station.database.writing() as session:
@@ -201,22 +198,30 @@ def activate_bundle(station: Station, bundle: Path, user: str = "start") -> Reci
             name = "".join(c if c.isalnum() or c in "._-" else "-" for c in row.name)[:100] or "recipe"
             name = f"recipe-{name}"[:100] if name.isdigit() else name
             recipe = make_recipe(
-                session, name, session.merge(row), user, note="bundle given when the station was started"
+                session, name, session.merge(row), START, note="bundle given when the station was started"
             )
     finally:
         file.path.unlink(missing_ok=True)
     try:
-        station.activate(recipe.id, user, "bundle given when the station was started")
+        station.activate(recipe.id, START, "bundle given when the station was started")
     except GoldenLossError as error:
         log.warning("the active recipe stays, and recipe %d of %s is not activated: %s", recipe.id, bundle, error)
         return None
     return recipe
 
 
-def _stop(stop: threading.Event, threads: list[threading.Thread]) -> None:
-    stop.set()
+@contextmanager
+def _in_threads(work: Sequence[Work]) -> Iterator[None]:
+    stop = threading.Event()
+    threads = [threading.Thread(target=own, args=(stop,), daemon=True) for own in work]
     for thread in threads:
-        thread.join(timeout=10)
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(timeout=10)
 
 
 def _clean_up(settings: Settings, database: Database, stop: threading.Event) -> None:

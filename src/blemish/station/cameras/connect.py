@@ -15,7 +15,7 @@ from blemish.station.cameras.camera import Camera, CameraDriver, CameraLog
 from blemish.station.cameras.harvesters import HarvestersDriver
 from blemish.station.cameras.settings import CameraSettings
 from blemish.station.cameras.video import VideoDriver
-from blemish.station.sources import check_camera
+from blemish.station.video_source import check_camera
 
 GROUP = "blemish.cameras"
 DriverMaker = Callable[[str, Mapping[str, str]], CameraDriver]
