@@ -177,9 +177,6 @@ def test_valid_mask_takes_roi_and_ignore_at_any_scale(tmp_path):
     np.testing.assert_array_equal(valid_mask(both, (20, 40)), roi & ~ignore)
     twice = np.kron(roi & ~ignore, np.ones((2, 2), bool))
     np.testing.assert_array_equal(valid_mask(both, (40, 80)), twice)
-    left = np.zeros((20, 40), bool)
-    left[:, :20] = True
-    np.testing.assert_array_equal(valid_mask(both, (20, 40), left), roi & ~ignore & left)
     with pytest.raises(ImageError, match="does not fit"):
         valid_mask(both, (20, 60))
     with pytest.raises(ImageError, match="no valid pixels left"):

@@ -12,15 +12,13 @@ from blemish.imaging.read import read_mask
 _ASPECT_TOLERANCE = 0.02
 
 
-def valid_mask(sample: Sample, size: tuple[int, int], roi_shape: Mask | None = None) -> Mask:
-    """Mask (H, W) of the valid pixels; `size` is (H, W), `roi_shape` a drawn region (H, W) that limits it further.
+def valid_mask(sample: Sample, size: tuple[int, int]) -> Mask:
+    """Mask (H, W) of the valid pixels; `size` is (H, W).
 
     A mask file of another size is scaled where its shape agrees, so that one can hold for images of several sizes;
     otherwise, and where no pixel is left, it is an ImageError.
     """
-    valid = np.ones(size, bool) if roi_shape is None else roi_shape.astype(bool)
-    if valid.shape != size:
-        raise ImageError(f"the region of interest has shape {valid.shape}, the image {size}")
+    valid = np.ones(size, bool)
     if sample.roi is not None:
         valid = valid & scale_mask(read_mask(sample.roi), size, f"mask {sample.roi}")
     if sample.ignore is not None:

@@ -26,7 +26,6 @@ from blemish.evaluation.ranking import interpolated_precision, is_ranked
 Statistic = Callable[[Indices], float]  # the metric on the images of these indices, some of them several times
 
 DRAWS = 2000
-MIN_UNITS = 5  # of a stratum: with fewer, resamples hardly vary
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,10 @@ def units_by_stratum(
     return by_stratum
 
 
-def expanded_confidence(units: int, confidence: float = 0.95) -> float:
-    """The confidence to take quantiles of resamples at, so that the interval of the mean of so few units (2 and more)
+def expanded_confidence(units: int) -> float:
+    """The confidence at which quantiles of resamples give a 95 % interval of the mean of so few units (2 and more) that
     is as wide as Student's (Hesterberg 2015)."""
-    wide = student_quantile((1 + confidence) / 2, units - 1) * math.sqrt(units / (units - 1))
+    wide = student_quantile(0.975, units - 1) * math.sqrt(units / (units - 1))
     return 2 * NormalDist().cdf(wide) - 1
 
 

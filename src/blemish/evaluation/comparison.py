@@ -9,7 +9,6 @@ import numpy as np
 from blemish.errors import DataError
 from blemish.evaluation import bootstrap
 from blemish.evaluation.bootstrap import (
-    MIN_UNITS,
     Difference,
     Statistic,
     draw_resamples,
@@ -18,6 +17,7 @@ from blemish.evaluation.bootstrap import (
     paired_difference,
     units_by_stratum,
 )
+from blemish.evaluation.intervals import MIN_UNITS
 from blemish.evaluation.predictions import Prediction
 from blemish.evaluation.ranking import is_ranked
 from blemish.translation import Message

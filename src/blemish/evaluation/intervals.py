@@ -11,7 +11,7 @@ import numpy as np
 from blemish.arrays import Scores
 
 ROUNDING = 1e-9  # of sums of weights: twenty twentieths are not quite 1
-MIN_SIDE = 5  # independent images of a kind: the variance that fewer show is often far too small
+MIN_UNITS = 5  # independent images of a kind: the variance that fewer show is often far too small
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,13 @@ def prove_escape_rate(escapes: int, defective: int, rates: Sequence[float], conf
 def auroc_interval(
     good: Scores,
     defective: Scores,
-    confidence: float = 0.95,
     good_units: Sequence[Hashable] | None = None,
     defective_units: Sequence[Hashable] | None = None,
 ) -> tuple[float, float]:
-    """Interval (low, high) of the AUROC (DeLong et al. 1988), on the logit scale so that it stays in [0, 1].
+    """95 % interval (low, high) of the AUROC (DeLong et al. 1988), on the logit scale so that it stays in [0, 1].
 
     Images of one unit vary together (Obuchowski 1997); without units each image is its own. Where a side has fewer than
-    MIN_SIDE units, or every pair is in order, or none, the estimated variance would promise too much; Clopper and
+    MIN_UNITS units, or every pair is in order, or none, the estimated variance would promise too much; Clopper and
     Pearson's interval replaces it, for as many independent pairs as the smaller of the two sides gives.
     """
     above = _placements(good, defective)  # for each defective score, the share of good scores below it
@@ -108,13 +107,13 @@ def auroc_interval(
     sums = [_deviations(below, area, good_units, "good"), _deviations(above, area, defective_units, "defective")]
     units = [len(own) for own in sums]
     own_variances = [sum(value**2 for value in own.values()) for own in sums]
-    if min(units) < MIN_SIDE or not 0 < area < 1 or sum(own_variances) < 1e-15:
-        low, high = clopper_pearson(area * min(units), min(units), confidence)
+    if min(units) < MIN_UNITS or not 0 < area < 1 or sum(own_variances) < 1e-15:
+        low, high = clopper_pearson(area * min(units), min(units))
         return min(low, area), max(high, area)
     shared = sum(2 * value * sums[1].get(unit, 0.0) for unit, value in sums[0].items())
     variance = sum(own_variances) + max(shared, 0.0)
     degrees = sum(own_variances) ** 2 / sum(own**2 / (n - 1) for own, n in zip(own_variances, units, strict=True))
-    half = student_quantile((1 + confidence) / 2, degrees) * math.sqrt(variance) / (area * (1 - area))
+    half = student_quantile(0.975, degrees) * math.sqrt(variance) / (area * (1 - area))
     logit = math.log(area / (1 - area))
     return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
 
@@ -138,7 +137,7 @@ def _placements(reference: Scores, values: Scores) -> Scores:
 
 
 def _deviations(values: Scores, mean: float, units: Sequence[Hashable] | None, side: str) -> dict[Hashable, float]:
-    """What each unit of a side adds to the deviation of the mean, scaled so that the squares sum up to its variance."""
+    """Shares of a side's units in the deviation of the mean, scaled so that their squares sum up to its variance."""
     names = [(side, i) if units is None or units[i] is None else units[i] for i in range(len(values))]
     count = len(set(names))
     scale = math.sqrt(count / max(count - 1, 1)) / len(values)

@@ -94,12 +94,12 @@ def size_class_errors(true: Scores, measured: Scores) -> list[SizeClassError]:
     ]
 
 
-def conformal_quantile(errors: Scores, confidence: float = CONFIDENCE) -> float:
-    """The ceil(confidence (n + 1))-th smallest of n errors: a further one is at most as large with that probability.
+def conformal_quantile(errors: Scores) -> float:
+    """The ceil(CONFIDENCE (n + 1))-th smallest of n errors: a further one is at most as large with that probability.
 
     The largest of them where there are too few.
     """
-    rank = min(math.ceil(confidence * (len(errors) + 1) - 1e-9), len(errors))
+    rank = min(math.ceil(CONFIDENCE * (len(errors) + 1) - 1e-9), len(errors))
     return float(np.sort(errors)[rank - 1])
 
 
