@@ -146,11 +146,11 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
 
 
 def _other_boxes(rows: list[tuple[tuple[int, int] | None, dict[str, Any]]]) -> str:
-    """What the boxes of a file are instead of a corner and a size in pixels, as all of them together show; or "".
+    """Why the boxes of a file are no corner and size in pixels, as all of them together show; or "".
 
     Rows come with the size (height, width) of their image, where it is recorded.
     """
-    boxes, areas, beyond = [], [], False
+    boxes, with_area, beyond = [], [], False
     for size, row in rows:
         try:
             x, y, w, h = (finite_number(value) for value in row["bbox"])
@@ -158,17 +158,17 @@ def _other_boxes(rows: list[tuple[tuple[int, int] | None, dict[str, Any]]]) -> s
         except (KeyError, TypeError, ValueError):
             continue  # it is left out by itself
         boxes.append((x, y, w, h))
-        areas.append(area)
+        if area is not None:
+            with_area.append(((x, y, w, h), area))
         height, width = size or (math.inf, math.inf)
         beyond |= x + w > (1 + _MARGIN) * width or y + h > (1 + _MARGIN) * height
     if boxes and max(map(max, boxes)) <= 1 and any(value % 1 for box in boxes for value in box):
         return "boxes are in shares of the image rather than in pixels"
     if not boxes or not all(w > x and h > y for x, y, w, h in boxes):
         return ""
-    told = [(box, area) for box, area in zip(boxes, areas, strict=True) if area is not None]
-    by_area = bool(told) and all(
+    by_area = bool(with_area) and all(
         math.isclose(area, (w - x) * (h - y), rel_tol=1e-3) and not math.isclose(area, w * h, rel_tol=1e-3)
-        for (x, y, w, h), area in told
+        for (x, y, w, h), area in with_area
     )
     return "boxes are two corners rather than a corner and a size, as other boxes show" if beyond or by_area else ""
 

@@ -138,8 +138,7 @@ def _is_export(file: Path) -> bool:
 
 def _names(task: dict[str, Any]) -> list[str]:
     """Paths of the task's image, the likeliest first."""
-    names = [*(_images(task).values())]
-    names.append(_image_names(str(task.get("file_upload") or "")))
+    names = [*_images(task).values(), _image_names(str(task.get("file_upload") or ""))]
     return list(dict.fromkeys(name for found in names for name in found))
 
 
@@ -158,10 +157,8 @@ def _is_of_several(task: dict[str, Any], file: Path) -> bool:
     images = _images(task)
     if len({names[0] for names in images.values()}) < 2:
         return False
-    warn_skipped(
-        f"{file}: task {task.get('id', '(none)')} names several images ({', '.join(images)}); which one was annotated "
-        "is not known"
-    )
+    listed = ", ".join(images)
+    warn_skipped(f"{_task_name(task, file)} names several images ({listed}); which one was annotated is not known")
     return True
 
 
@@ -176,16 +173,23 @@ def _image_names(value: str) -> list[str]:
 
 
 def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
-    return [a for a in task.get("annotations", task.get("completions")) or [] if isinstance(a, dict)]
+    return [a for a in _given(task) if isinstance(a, dict)]
+
+
+def _given(task: dict[str, Any]) -> list[Any]:
+    return task.get("annotations", task.get("completions")) or []
+
+
+def _task_name(task: dict[str, Any], file: Path) -> str:
+    return f"{file}: task {task.get('id', '(none)')}"
 
 
 def _read_task(task: dict[str, Any], file: Path, image: Path) -> Sample:
-    given = task.get("annotations", task.get("completions")) or []
     rows = [a for a in _annotations(task) if not a.get("was_cancelled")]
     marked = [a for a in rows if a.get("ground_truth")]
     results = [a.get("result") for a in (marked if len(marked) == 1 else rows)]
-    name = f"{file}: task {task.get('id', '(none)')}"
-    if len(rows) != len(given) or not all(isinstance(result, list) for result in results):
+    name = _task_name(task, file)
+    if len(rows) != len(_given(task)) or not all(isinstance(result, list) for result in results):
         warn_skipped(f"{name}: it was skipped by its annotator, or is damaged", image)
         return Sample(image)
     if not results:

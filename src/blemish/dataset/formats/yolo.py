@@ -143,17 +143,17 @@ def _check_lines(lines: list[_Line]) -> None:
 
 
 def read_label_file(
-    path: Path, image: Path, names: ClassNames = None, told: list[_Line] | None = None, pose: int = 0
+    path: Path, image: Path, names: ClassNames, lines: list[_Line], pose: int = 0
 ) -> tuple[list[Box], list[Shape]]:
-    """Boxes and outlines of a file, in pixels of the image; `told` collects what tells of the whole set.
+    """Boxes and outlines of a file, in pixels of the image; `lines` collects the numbers of the whole set.
 
     A line of `pose` numbers is a box and key points, which are passed over; so is the confidence of a prediction.
     """
     boxes: list[Box] = []
     shapes: list[Shape] = []
-    lines = read_lines(path)
-    height, width = image_header(image).size if lines else (0, 0)
-    for at, line in lines:
+    rows = read_lines(path)
+    height, width = image_header(image).size if rows else (0, 0)
+    for at, line in rows:
         first, *rest = line.split()
         try:
             label = _parse_label(first, names)
@@ -164,11 +164,13 @@ def read_label_file(
         if pose and len(values) == pose:
             note_adapted("key points are passed over, their boxes are kept", image)
             values = values[:4]
-        if len(values) in (4, 5):
+        if len(values) < 4 or (len(values) > 5 and len(values) % 2):
+            warn_skipped(f"{path}, line {at}: {len(values)} numbers are neither a box nor an outline", image)
+            continue
+        numbers = _Line(path, image, tuple(values))
+        lines.append(numbers)
+        if len(values) < 6:
             x, y, w, h = values[:4]
-            numbers = _Line(path, image, tuple(values))
-            if told is not None:
-                told.append(numbers)
             if w <= 0 or h <= 0 or numbers.outside:
                 warn_skipped(f"{path}, line {at}: {line.strip()!r} is no centre and size in shares of the image", image)
             elif numbers.angle:
@@ -178,9 +180,7 @@ def read_label_file(
                     note_adapted("boxes with a confidence, as predictions have, count as labels", image)
                 x, y, w, h = x * width, y * height, w * width, h * height
                 boxes.append(Box(x - w / 2, y - h / 2, x + w / 2, y + h / 2, label))
-        elif len(values) >= 6 and len(values) % 2 == 0:
-            if told is not None:
-                told.append(_Line(path, image, tuple(values)))
+        else:
             if min(values) < -_MARGIN or max(values) > 1 + _MARGIN:
                 warn_skipped(f"{path}, line {at}: the outline is not in shares of the image", image)
                 continue
@@ -195,15 +195,13 @@ def read_label_file(
                 boxes.append(item)
             else:
                 shapes.append(item)
-        else:
-            warn_skipped(f"{path}, line {at}: {len(values)} numbers are neither a box nor an outline", image)
     fit_to_image([*boxes, *shapes], None, image)  # says so where EXIF turns the picture
     return boxes, shapes
 
 
 def read_boxes(path: Path, image: Path) -> tuple[Box, ...]:
     """Boxes of one file without a list of names; outlines are not read this way."""
-    boxes, shapes = read_label_file(path, image, _listed_names(path.parent))
+    boxes, shapes = read_label_file(path, image, _listed_names(path.parent), [])
     if shapes:
         warn_skipped(f"{path}: {len(shapes)} outlines; read the set as yolo to keep them", image)
     return tuple(boxes)
