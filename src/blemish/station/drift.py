@@ -14,11 +14,13 @@ from blemish.station.repository import is_production, latest_label
 
 BASELINE, MIN_BASELINE = 100, 20  # good parts that give the mean and the deviation
 GRID = 32
+MAX_SCORES = 2_000  # of the newest good parts
 MAX_REGIONS = 20_000  # the newest, whose positions are shown
+MAX_LOTS = 12  # to choose from
 _REPEATED = 10  # so many times as many rows are read for the baseline, as parts may have come again
 
 
-def good_scores(session: Session, recipe: RecipeRow, station: str, limit: int = 2000) -> tuple[list[int], list[float]]:
+def good_scores(session: Session, recipe: RecipeRow, station: str) -> tuple[list[int], list[float]]:
     """Ids and scores of a station's good parts of a recipe, oldest first and each once: the first and the newest ones.
 
     Good is a part that passed and no review contradicts, or that a review labelled good.
@@ -28,10 +30,10 @@ def good_scores(session: Session, recipe: RecipeRow, station: str, limit: int = 
     own = recipe_parts(session, recipe, station)
     query = select(*PART, row.score).where(own, row.score.is_not(None), good, is_production())
     first = session.execute(query.order_by(row.id).limit(_REPEATED * BASELINE)).all()
-    newest = session.execute(query.order_by(row.id.desc()).limit(limit)).all()
+    newest = session.execute(query.order_by(row.id.desc()).limit(MAX_SCORES)).all()
     parts = {part.id: part for part in (*first, *newest)}
-    shown = {*each_once(part[:4] for part in first)[:BASELINE], *(part.id for part in newest)}
-    ids = [key for key in each_once(parts[key][:4] for key in sorted(parts)) if key in shown]
+    shown = {*each_once(first)[:BASELINE], *(part.id for part in newest)}
+    ids = [key for key in each_once(parts[key] for key in sorted(parts)) if key in shown]
     return ids, [float(parts[key].score or 0.0) for key in ids]
 
 
@@ -40,7 +42,6 @@ def defect_density(
     recipe: RecipeRow,
     station: str,
     label: str | None = None,
-    limit: int = MAX_REGIONS,
     *,
     lot: str | None = None,
     period: tuple[datetime, datetime] | None = None,
@@ -61,9 +62,9 @@ def defect_density(
         query = query.where(row.lot == lot)
     if period is not None:
         query = query.where(row.created_at >= period[0], row.created_at < period[1])
-    found = session.execute(query.order_by(region.id.desc()).limit(limit)).all()
-    kept = {*each_once(part[:4] for part in found)}
-    boxes = [part[4:] for part in found if part[0] in kept]
+    found = session.execute(query.order_by(region.id.desc()).limit(MAX_REGIONS)).all()
+    kept = {*each_once(found)}
+    boxes = [part[4:] for part in found if part.id in kept]
     density = np.zeros((GRID, GRID))
     for x0, y0, x1, y1, width, height in boxes:
         density += spread_box((x0 / float(width or 1), y0 / (height or 1), x1 / (width or 1), y1 / (height or 1)))
@@ -85,10 +86,10 @@ def newest_picture(session: Session, recipe: RecipeRow) -> InspectionRow | None:
     return session.scalars(query.order_by(row.verdict != "pass", row.id.desc()).limit(1)).first()
 
 
-def newest_lots(session: Session, station: str, limit: int = 12) -> list[str]:
+def newest_lots(session: Session, station: str) -> list[str]:
     row = InspectionRow
     query = select(row.lot).where(row.lot.is_not(None), row.station == station, is_production()).group_by(row.lot)
-    return [str(lot) for lot in session.scalars(query.order_by(func.max(row.id).desc()).limit(limit))]
+    return [str(lot) for lot in session.scalars(query.order_by(func.max(row.id).desc()).limit(MAX_LOTS))]
 
 
 def region_labels(session: Session) -> list[str]:

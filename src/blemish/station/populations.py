@@ -34,14 +34,14 @@ def _other_bundles(views: dict[str, Any] | None) -> dict[str, str] | None:
     return {"": views["first"], **{name: view["bundle"] for name, view in views["others"].items()}}
 
 
-def each_once(rows: Iterable[tuple[int, str | None, str | None, str]]) -> list[int]:
-    """Ids of rows of `PART`, of each part the first one given.
+def each_once(rows: Iterable[Any]) -> list[int]:
+    """Ids of rows that have the columns of `PART`, of each part the first one given.
 
     A part that comes again has the same number and lot, or, without a number, the very same picture.
     """
     first: dict[object, int] = {}
-    for key, part_id, lot, image_sha256 in rows:
-        first.setdefault((part_id, lot) if part_id else image_sha256, key)
+    for row in rows:
+        first.setdefault((row.part_id, row.lot) if row.part_id else row.image_sha256, row.id)
     return list(first.values())
 
 

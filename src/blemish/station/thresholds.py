@@ -17,6 +17,7 @@ from blemish.station.models import InspectionRow, RecipeRow
 from blemish.station.populations import each_once, recipe_parts
 from blemish.station.repository import reviewed_label, to_inspection
 
+BINS = 48  # of the histogram of scores
 MAX_PARTS = 5000  # the newest, whose verdicts are recomputed
 RATES = (0.05, 0.01, 0.001)  # escape rates to prove
 
@@ -52,7 +53,7 @@ class DecisionEffect:
         return self.escapes > other.escapes or self.overkills > other.overkills
 
 
-def load_scored_parts(session: Session, recipe: RecipeRow, limit: int = MAX_PARTS) -> list[ScoredPart]:
+def load_scored_parts(session: Session, recipe: RecipeRow) -> list[ScoredPart]:
     """The newest parts of a recipe on all stations, which share its thresholds, oldest first; known parts too.
 
     Each part once: its newest reviewed inspection, or else its newest. None of a recipe of several views, whose parts
@@ -61,12 +62,10 @@ def load_scored_parts(session: Session, recipe: RecipeRow, limit: int = MAX_PART
     if recipe.views is not None:
         return []
     row = InspectionRow
-    query = (
-        select(row).where(recipe_parts(session, recipe), row.score.is_not(None)).order_by(row.id.desc()).limit(limit)
-    )
-    newest = session.scalars(query).all()
+    query = select(row).where(recipe_parts(session, recipe), row.score.is_not(None))
+    newest = session.scalars(query.order_by(row.id.desc()).limit(MAX_PARTS)).all()
     reviewed_first = sorted(newest, key=lambda part: not part.reviews)  # and the newest first among each
-    kept = {*each_once((part.id, part.part_id, part.lot, part.image_sha256) for part in reviewed_first)}
+    kept = {*each_once(reviewed_first)}
     return [_scored_part(part) for part in reversed(newest) if part.id in kept]
 
 
@@ -121,9 +120,9 @@ def _verdict(part: ScoredPart, decision: Decision) -> Verdict:
 
 
 def score_histogram(
-    parts: Sequence[ScoredPart], decision: Decision, bins: int = 48
+    parts: Sequence[ScoredPart], decision: Decision
 ) -> tuple[NDArray[np.float64], dict[str, list[int]]]:
-    """Edges (bins + 1,), and the counts in each bin by true label: "good", "defective", "unknown".
+    """Edges (BINS + 1,), and the counts in each bin by true label: "good", "defective", "unknown".
 
     The axis includes both thresholds; the 0.5 % most extreme scores at either end count in the outer bins.
     """
@@ -132,7 +131,7 @@ def score_histogram(
     low, high = np.quantile(scores, [0.005, 0.995]) if len(scores) else (0.0, 1.0)
     low, high = min([low, *marks]), max([high, *marks])
     margin = 0.08 * (high - low) or 0.5
-    edges = np.linspace(low - margin, high + margin, bins + 1)
+    edges = np.linspace(low - margin, high + margin, BINS + 1)
     kinds = np.array([_kind(part.true_label) for part in parts], object)
     inside = scores.clip(edges[0], edges[-1])
     return edges, {k: np.histogram(inside[kinds == k], edges)[0].tolist() for k in ("good", "defective", "unknown")}
