@@ -19,7 +19,7 @@ import asyncio
 import logging
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from blemish.errors import MissingExtraError
@@ -37,12 +37,6 @@ _START_S = 120.0  # loading the address space of OPC UA takes a busy machine a w
 _MAX_JOB = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    number: int
-    result: InspectionOut
-
-
 class OpcUaLine:
     """A server in a thread of its own, between `open` and `close`."""
 
@@ -51,7 +45,7 @@ class OpcUaLine:
         self._lock = threading.Lock()
         self._signals, self._prepared = PlcSignals(), 0
         self._latch = OutputLatch()
-        self._pending: _Pending | None = None
+        self._pending: tuple[int, InspectionOut] | None = None  # number and result
         self._shown: int | None = None
         self._problem, self._exchanged = "", time.monotonic()
         self._thread = LoopThread("blemish-opcua", self._run)
@@ -83,7 +77,7 @@ class OpcUaLine:
     def publish(self, number: int, result: InspectionOut) -> None:
         """A recorded result; it is shown when the line's phase is RESULT for this number."""
         with self._lock:
-            self._pending = _Pending(number, result)
+            self._pending = number, result
 
     async def _run(self) -> None:
         server = await make_server(self._address, self._context)
@@ -129,8 +123,8 @@ class OpcUaLine:
         own = self._latch.present()
         with self._lock:
             pending = self._pending
-        if own.phase == Phase.RESULT and pending is not None and pending.number == own.number != self._shown:
-            await nodes.show_result(pending.number, pending.result)
+        if own.phase == Phase.RESULT and pending is not None and pending[0] == own.number != self._shown:
+            await nodes.show_result(*pending)
             self._shown = own.number
         if own.phase == Phase.BUSY:
             self._shown = None
