@@ -132,7 +132,7 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None] 
 
 
 def _file_identity(path: Path) -> Hashable:
-    """What two paths of one file have in common; None where there is no regular file to overwrite."""
+    """A key that all paths of one file share; None where there is no regular file to overwrite."""
     if str(path) == "-":
         return "-"
     try:

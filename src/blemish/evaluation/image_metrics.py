@@ -86,5 +86,5 @@ def escape_at(scores: Scores, defective: Flags, false_alarm: float, units: Units
 
 
 def _prove(passed: Flags, units: Units) -> Proof:
-    """What defective images prove; a unit of which a share passed counts among the escapes with that share."""
+    """The proof by defective images; a unit of which a share passed counts among the escapes with that share."""
     return prove_escape_rate(math.ceil(count_hits(passed, units) - ROUNDING), count_units(units), RATES)

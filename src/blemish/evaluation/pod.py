@@ -47,11 +47,6 @@ class PodProblem(StrEnum):
     POOR_FIT = "poor_fit"  # observed rates contradict the curve
 
 
-NO_CURVE = (
-    PodProblem.TOO_FEW, PodProblem.ALL_FOUND, PodProblem.NONE_FOUND, PodProblem.SEPARATED, PodProblem.NOT_RISING,
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
 class PodPoint:
     """The probability of detection at one size, and its 90 % interval: `low` is a 95 % lower confidence bound."""

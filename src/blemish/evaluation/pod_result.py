@@ -63,7 +63,7 @@ class PodCurve:
     not_drawn: int  # defects that fitted on no image
 
     def notes(self) -> list[Message]:
-        """What a reader of the curve must know, or why there is none."""
+        """Problems of the curve, or the reason why there is none."""
         values = {
             name: 0.0 if value is None else value
             for name, value in asdict(replace(self.fit, curve=(), groups=())).items()

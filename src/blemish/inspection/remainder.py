@@ -1,4 +1,4 @@
-"""What is left of an image's score where rules ignore some of its regions.
+"""The score of an image without the regions that rules ignore.
 
 An ignored region takes with it what it has given to the score, and nothing else: a defect that is no region, because it
 is too small or its map stays below `map_high`, keeps its score, as do other regions. Of boxes, the ignored ones are
@@ -15,7 +15,7 @@ import numpy as np
 
 from blemish.arrays import Flags, FloatMap, Mask
 from blemish.inspection.decide import get_thresholds, reduce_score, score_unit
-from blemish.inspection.decode import DecodedImage, box_label, decode
+from blemish.inspection.decode import DEFAULT_THRESHOLD, DecodedImage, box_label, decode
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.inspection.regions import label_pieces, region_mask
 from blemish.inspection.result import Region
@@ -25,7 +25,7 @@ from blemish.inspection.tile_merging import DetectedBoxes
 
 @dataclass(frozen=True, slots=True)
 class ScoredImage:
-    """What an image was decoded from, and to; see `decode`."""
+    """The input and the output of `decode` for an image."""
 
     prediction: ImagePrediction
     manifest: Manifest
@@ -51,7 +51,7 @@ class ScoredImage:
     def _without_pixels(self, heat: FloatMap, ignored: Sequence[Region], kept: Sequence[Region]) -> DecodedImage:
         decision, peak = self.decision, float(heat.max())
         unit = score_unit(self.decoded.score, peak)
-        low = min((v for v in (decision.map_low, decision.map_high) if v is not None), default=0.5)
+        low = min((v for v in (decision.map_low, decision.map_high) if v is not None), default=DEFAULT_THRESHOLD)
         trimmed = decision.edge > 0 or any(region.refined for region in ignored)
         whole = trimmed and "mask_scores" not in self.prediction.maps  # the map is higher than the region is wide
         levels = sorted({low, *(min(low, threshold / unit) for threshold in get_thresholds(decision))}, reverse=True)

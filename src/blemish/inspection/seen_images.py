@@ -16,13 +16,9 @@ _DIGITS = 16
 
 def seen_hashes(dataset: Dataset) -> dict[str, str]:
     """Split by the hash of an image's content, of all images but those for testing."""
-    own: dict[str, str] = {}
-    hashes = content_hashes(sample.image for sample in dataset.samples if sample.split in SEEN_SPLITS)
-    for split in SEEN_SPLITS:
-        for sample in dataset.split(split).samples:
-            if sample.image in hashes:
-                own.setdefault(hashes[sample.image][:_DIGITS], split)
-    return own
+    seen = [sample for split in SEEN_SPLITS for sample in dataset.split(split).samples]
+    hashes = _image_hashes(sample.image for sample in seen)
+    return {hashes[s.image]: str(s.split) for s in reversed(seen) if s.image in hashes}  # of several the first
 
 
 def join_seen(*known: Mapping[str, str]) -> dict[str, str]:
@@ -52,11 +48,14 @@ def with_seen(bundle: Bundle, images: Iterable[Path]) -> dict[str, bytes]:
     seen = unpack_seen(bundle)
     if seen is None:
         return bundle.extras
-    learnt = dict.fromkeys((own[:_DIGITS] for own in content_hashes(images).values()), SEEN_SPLITS[0])
+    learnt = dict.fromkeys(_image_hashes(images).values(), SEEN_SPLITS[0])
     return {**bundle.extras, SEEN: pack_seen(join_seen(seen, learnt))}
 
 
 def find_seen(seen: Mapping[str, str], images: Iterable[Path]) -> dict[Path, str]:
     """The split of each of the images that were seen."""
-    hashes = content_hashes(images)
-    return {path: seen[own[:_DIGITS]] for path, own in hashes.items() if own[:_DIGITS] in seen}
+    return {path: seen[own] for path, own in _image_hashes(images).items() if own in seen}
+
+
+def _image_hashes(images: Iterable[Path]) -> dict[Path, str]:
+    return {path: own[:_DIGITS] for path, own in content_hashes(images).items()}

@@ -268,7 +268,7 @@ class AccessList:
 
 
 def _proof(row: Holder) -> str:
-    """What a holder has shown to sign in, as it is stored; different for all, as hashes of passwords have a salt."""
+    """The hash by which a holder signs in; different for all, as hashes of passwords have a salt."""
     return row.sha256 if isinstance(row, TokenRow) else row.password
 
 

@@ -20,7 +20,7 @@ def failure_cause(error: BaseException) -> Cause | None:
 
 
 class Failures:
-    """What gives no verdicts at present: from its first failure until its next success. Thread-safe."""
+    """Causes that give no verdicts at present: each from its first failure until its next success. Thread-safe."""
 
     def __init__(self, on_failure: Callable[[Cause], None]) -> None:
         self._on_failure = on_failure  # called for each part

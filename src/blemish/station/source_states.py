@@ -50,7 +50,7 @@ class SourceStates:
             self._lines.pop(name, None)
 
     def states(self, kind: str | None = None) -> list[ComponentState]:
-        """Of sources and lines, or of one kind."""
+        """States of sources and lines, or of one kind of them."""
         found = [*self._source_states(), *self._line_states()]
         return [state for state in found if kind in (None, state.kind)]
 

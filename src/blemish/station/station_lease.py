@@ -18,7 +18,7 @@ EXPIRY_S = 60.0  # after its last sign of life a holder counts as gone
 
 
 class StationLease:
-    """Of one name, by the data folder of id `folder`, which takes it over at once when it is started again."""
+    """The lease of one name by the data folder of id `folder`, which takes it over at once when it starts again."""
 
     def __init__(self, database: Database, station: str, folder: str) -> None:
         self.lost = False  # another station took the name, because this one gave no sign of life for so long

@@ -11,7 +11,7 @@ from blemish.errors import BundleError, DataError
 from blemish.geometry import encode_mask, shape_mask
 from blemish.inspection.result import Inspection, Region, Verdict
 from blemish.station.labelling.box_segmentation import segment_box
-from blemish.station.labelling.class_map import draw_shapes, paint_over, region_map, split_defects
+from blemish.station.labelling.class_map import paint_over, region_map, split_defects
 from blemish.station.labelling.journal import DrawnDefect, ImageLabel
 from blemish.station.labelling.label_agreement import compare_people, drawn_iou
 from blemish.station.labelling.prompt_segmenter import PromptSegmenter
@@ -110,7 +110,8 @@ def test_painting_keeps_classes_and_defects_are_told_apart() -> None:
     assert [(found == index).sum() for index in (1, 2)] == [8 + 16, 16]
     shapes = split_defects(found, classes)
     assert [shape.label for shape in shapes] == ["dent", "dent", "pit"]
-    assert (draw_shapes(shapes, classes, (20, 20)) == found).all()
+    drawn = sum(shape_mask(shape, (20, 20)) * (classes.index(shape.label) + 1) for shape in shapes)
+    assert (drawn == found).all()
 
 
 def test_regions_of_a_recipe_are_proposed_with_their_classes() -> None:

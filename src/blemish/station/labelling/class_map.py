@@ -7,7 +7,7 @@ import numpy as np
 
 from blemish.arrays import ClassMap, Mask
 from blemish.dataset.sample import DEFECT
-from blemish.geometry import Rle, connected_regions, encode_mask, shape_mask
+from blemish.geometry import Rle, connected_regions, encode_mask
 from blemish.inspection.result import Inspection
 
 MAX_CLASSES = 254
@@ -18,14 +18,6 @@ COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#E69F00", "#0
 def class_colour(index: int) -> str:
     """The colour of the k-th class, from 0."""
     return COLOURS[index % len(COLOURS)]
-
-
-def draw_shapes(shapes: Sequence[Rle], classes: Sequence[str], size: tuple[int, int]) -> ClassMap:
-    """The class map of shapes; later ones cover earlier ones. ValueError for a class that is not listed."""
-    found = np.zeros(size, np.uint8)
-    for shape in shapes:
-        found[shape_mask(shape, size)] = classes.index(shape.label) + 1
-    return found
 
 
 def region_map(found: Inspection, classes: tuple[str, ...], default: str) -> ClassMap:
