@@ -55,6 +55,10 @@ class ImageJob:
         self.timings_ms[step] = self.timings_ms.get(step, 0.0) + 1000 * seconds
 
 
+# Bundles of earlier versions know the values of the images alone.
+UNKNOWN_REFERENCE = "; give one of that type, or train anew where those of the training were of this type"
+
+
 def load_job(
     manifest: Manifest,
     image: ImageInput,
@@ -105,7 +109,7 @@ def load_job(
             misfit is None
             and (own := find_misfit(reference, manifest.input.pixels, tile=tile, sizes=sizes)) is not None
         ):
-            misfit = own[0], f"template {own[1]}"
+            misfit = own[0], f"template {own[1]}" + (UNKNOWN_REFERENCE if own[0] == "depth" else "")
         reference = scale_pixels(reference, manifest.input.pixels)
         reference = reference if crop is None else crop.crop(reference)
     return ImageJob(
