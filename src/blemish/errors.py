@@ -21,6 +21,10 @@ class ImageError(BlemishError):
     """An image or mask that cannot be read, or does not fit what it is used with."""
 
 
+class InspectionError(BlemishError):
+    """A step after the reading of an image failed, through no fault of the image."""
+
+
 class MaskError(ImageError):
     """A mask whose values do not say which pixels are marked: the whole set is likely to be misunderstood."""
 

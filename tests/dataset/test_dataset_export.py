@@ -17,6 +17,7 @@ from blemish.dataset.ground_truth import defect_boxes, has_mask, read_class_mask
 from blemish.dataset.labels import derive_label
 from blemish.dataset.read import detect_format, read_dataset
 from blemish.dataset.sample import GOOD, Dataset, Sample
+from blemish.dataset.synthetic_samples import check_any_real
 from blemish.dataset.write import convert
 from blemish.errors import DataError
 from blemish.geometry import (
@@ -188,6 +189,39 @@ def test_what_a_format_cannot_hold_is_named(target, tmp_path):
     assert outlines[target] in lost
     if target in ("voc", "yolo", "deeppcb", "severstal"):
         assert "label of 1 images is not kept" in lost
+
+
+def synthetic_set(folder):
+    """A good image, one elsewhere, and two synthetic images that are made of them."""
+    for i, name in enumerate(("good", "made", "made_too", "elsewhere/good")):
+        write_image(folder / "in" / f"{name}.png", np.full((HEIGHT, WIDTH), i, np.uint8))
+    good, made, too, other = (folder / "in" / f"{n}.png" for n in ("good", "made", "made_too", "elsewhere/good"))
+    box = (Box(1, 1, 5, 5, "open"),)
+    return Dataset(
+        (Sample(good, GOOD, boxes=()), Sample(made, "open", boxes=box, sources=(good,)),
+         Sample(too, "open", boxes=box, sources=(good, other))),
+        folder / "in", "csv",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["csv", "coco"])
+def test_a_synthetic_image_stays_one(target, tmp_path):
+    dataset, out = synthetic_set(tmp_path), tmp_path / ("out.csv" if target == "csv" else "out")
+    assert convert(dataset, target, out) == []
+    if target == "coco":
+        out = out.rename(tmp_path / "moved")
+    good, made, too = sorted(read_dataset(out).samples, key=lambda s: s.image.name)
+    other = dataset.samples[2].sources[1]
+    assert (good.sources, made.sources, too.sources) == (None, (good.image,), (good.image, other))
+    with pytest.raises(DataError, match="synthetic"):
+        check_any_real(Dataset((made, too), out, target))
+
+
+@pytest.mark.parametrize("target", ["voc", "yolo", "labelme", "cvat", "mvtec", "classes"])
+def test_that_synthetic_images_become_real_ones_is_said(target, tmp_path):
+    lost = convert(synthetic_set(tmp_path), target, tmp_path / "out")
+    (line,) = [line for line in lost if "synthetic" in line]
+    assert line.startswith("2 synthetic images read back as real ones")
 
 
 def test_masks_of_files_become_run_lengths_and_back(tmp_path):

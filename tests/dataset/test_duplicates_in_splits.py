@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 import cv2
@@ -331,3 +331,22 @@ def test_defects_that_a_fixed_camera_makes_alike_are_split_with_a_warning(tmp_pa
     assert warning.startswith("6 defective images are nearly the same as others in another split")
     make_splits(data.with_samples([*good.samples, *other.samples]), [method_class("padim")], 0, 0.2)
     assert sum(r.levelno == logging.WARNING for r in caplog.records) == 1  # no word where good ones are split
+
+
+def test_images_of_one_set_are_decoded_and_compared_once(tmp_path, monkeypatch):
+    """However often splits are checked, made and described, and in whatever order the images are given."""
+    calls = Counter()
+    for name in ("read_image", "oriented_pairs"):
+        function = getattr(duplicates, name)
+
+        def counted(*args, name=name, function=function):
+            calls[name] += 1
+            return function(*args)
+
+        monkeypatch.setattr(duplicates, name, counted)
+    data = dataset_of(tmp_path / "d", {f"{i:02}.png": surface(300 + i) for i in range(20)})
+    names = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
+    split = data.with_samples(replace(s, split=name) for s, name in zip(data.samples, names, strict=True))
+    made = make_splits(split, [method_class("padim")], 0, 0.2)
+    assert describe_shared(made.samples, shared_units(made.samples[::-1])) == []
+    assert calls == {"read_image": 20, "oriented_pairs": 1}

@@ -247,6 +247,37 @@ def test_tiffs_of_one_bit_are_black_and_white_as_they_say(tmp_path, compression,
     np.testing.assert_array_equal(image[..., 0], 255 * ((GREY > 100) != white))
 
 
+def packed_tiff(values, bits, compression):
+    """A TIFF by hand: values (H, W) or (H, W, 3) in so many bits each, the highest first; each row begins a byte."""
+    height, width, samples = (*values.shape, 1)[:3]
+    places = np.arange(bits - 1, -1, -1)
+    rows = (values.reshape(height, -1, 1) >> places & 1).astype(np.uint8).reshape(height, -1)
+    data = b"".join(np.packbits(row).tobytes() for row in rows)
+    data = zlib.compress(data) if compression == 8 else data
+    at = 8 + 2 + 12 * 10 + 4  # behind the tags: three numbers of bits, and the pixels
+    tags = [
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, samples, bits if samples == 1 else at),
+        (259, 3, 1, compression), (262, 3, 1, 1 if samples == 1 else 2), (273, 4, 1, at + 6), (277, 3, 1, samples),
+        (278, 3, 1, height), (279, 4, 1, len(data)), (284, 3, 1, 1),
+    ]  # fmt: skip
+    fields = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, 10) + fields + struct.pack("<IHHH", 0, bits, bits, bits) + data
+
+
+@pytest.mark.parametrize("compression", [1, 8], ids=["none", "deflate"])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("shape", [(13, 17), (13, 17, 3)], ids=["grey", "rgb"])
+def test_packed_values_are_those_of_a_file_that_is_not_packed(tmp_path, compression, bits, shape):
+    values = np.random.default_rng(bits).integers(0, 1 << bits, shape, dtype=np.uint16)
+    values[0, 0] = (1 << bits) - 1
+    tifffile.imwrite(tmp_path / "plain.tif", values, photometric="minisblack" if len(shape) == 2 else "rgb")
+    expected = tifffile.imread(tmp_path / "plain.tif")
+    image = read_bytes(tmp_path, packed_tiff(values, bits, compression), "packed.tif")
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image.reshape(shape), expected)
+    np.testing.assert_array_equal(image, read_image(tmp_path / "plain.tif"))
+
+
 def test_tiff_specials(tmp_path):
     tifffile.imwrite(tmp_path / "alpha.tif", RGBA, photometric="rgb", extrasamples=["unassalpha"])
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.tif"), RGB)

@@ -114,7 +114,12 @@ def test_a_reference_image_unlike_the_training_images_is_not_compared_with(tmp_p
     inspector = Inspector.open(path)
     assert inspector.inspect(image, template=template).verdict == Verdict.REJECT
     for other, kind, detail in (
-        (template.astype(np.uint16) * 16, ReasonKind.DEPTH, "template uint16 ≠ uint8"),
+        (
+            template.astype(np.uint16) * 16,
+            ReasonKind.DEPTH,
+            "template uint16 ≠ uint8; give one of that type, or train "
+            "anew where those of the training were of this type",
+        ),
         (np.zeros_like(template), ReasonKind.RANGE, "template σ 0 ≠ 107…107"),
     ):
         result = inspector.inspect(image, template=other)

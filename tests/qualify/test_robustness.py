@@ -11,6 +11,7 @@ from graphs import anomaly_bundle
 import blemish.cli
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import DataError
+from blemish.evaluation.intervals import clopper_pearson
 from blemish.imaging.quality import make_thumbnail, measure_quality
 from blemish.inspection.bundle import open_bundle
 from blemish.inspection.inspector import Inspector
@@ -94,6 +95,31 @@ def test_wrong_verdicts_are_left_out_and_too_few_are_refused(folder, bundle, tmp
     assert any("wrong verdict" in line for line in found.warnings)
     with pytest.raises(DataError, match="robustness needs"):
         measure_robustness(Inspector.open(bundle), own[2:])
+
+
+def test_images_of_one_part_count_once(folder, bundle, tmp_path):
+    """Nine images of one good part, which is stopped, beside five others that are not."""
+    good, spots = samples(folder)[:6], samples(folder)[6:]
+    rng, many = np.random.default_rng(9), []
+    for number in range(9):
+        image = rng.uniform(0.25, 0.45, (64, 64))
+        image[0, 0] = 0.55  # times 1.15 it is stopped
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.round(255 * image).astype(np.uint8))
+        many.append(Sample(tmp_path / f"{number}.png", label=GOOD, group="plate 7"))
+    shots = [Sample(own.image, own.label, mask=own.mask, group="spotted") for own in spots]
+    found = measure_robustness(
+        Inspector.open(bundle), [*good[:5], *many, *shots], disturbances=[BY_NAME["brighter"], BY_NAME["darker"]]
+    )
+    assert (found.good, found.defective) == (6, 1)
+    brighter = {own.level: own.stopped for own in found.sweeps[0].levels}
+    stopped = next(rate for level, rate in brighter.items() if 0.6 / 0.55 < level < 0.6 / 0.45)
+    assert (stopped.value, stopped.n) == (pytest.approx(1 / 6), 6)
+    assert (stopped.low, stopped.high) == pytest.approx(clopper_pearson(1, 6))
+    assert {own.missed.n for own in found.sweeps[1].levels} == {1}
+    assert any(line.startswith("14 good images of only 6 parts") for line in found.warnings)
+    assert any(line.startswith("1 defective parts are stopped") for line in found.warnings)
+    with pytest.raises(DataError, match=r"^1 good parts pass undisturbed"):
+        measure_robustness(Inspector.open(bundle), many)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

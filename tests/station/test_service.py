@@ -107,6 +107,25 @@ def test_a_failing_engine_or_database_gives_no_verdict(client: TestClient, stati
     assert station.service.depth == 0
 
 
+def test_what_fails_after_the_network_is_not_the_images_fault(
+    client: TestClient, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("blemish.inspection.pipeline.decode", fail)
+        answer = send(client, picture(), key="a")
+        no_image = send(client, b"no image")
+    assert (answer.status_code, "verdict" in answer.json()) == (503, False)
+    assert "broken" in answer.json()["detail"]
+    assert no_image.status_code == 422
+    assert "broken" in (station.service.failures.present("engine") or "")
+    assert client.get("/v1/inspections").json()["total"] == 0
+    assert send(client, picture(), key="a").json()["verdict"] == "pass"
+    assert station.service.failures.present("engine") is None
+
+
 def test_an_answer_that_takes_too_long_is_no_verdict_and_is_found_again(tmp_path: Path, bundle_file: Path) -> None:
     with run_station(tmp_path / "s", bundle_file, time_limit_s=0.3) as station:
         client, gate = make_client(station), threading.Event()

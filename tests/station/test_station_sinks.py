@@ -17,8 +17,9 @@ from station_helpers import Hook, free_port, inspected, make_client, picture, ru
 from blemish.errors import OptionError
 from blemish.station import sinks
 from blemish.station.database import Database
-from blemish.station.models import OutboxRow
+from blemish.station.models import InspectionRow, OutboxRow
 from blemish.station.redaction import redact
+from blemish.station.schemas import inspection_out
 from blemish.station.sink_keys import adopt_undelivered, count_unconfigured, sink_keys
 from blemish.station.sinks import check_sink, count_pending
 from blemish.station.video_source import check_camera
@@ -58,6 +59,40 @@ def test_files_get_every_result_once_and_in_order(tmp_path: Path, bundle_file: P
     assert [int(row["id"]) for row in rows] == ids
     assert rows[1]["part_id"] == "'=p1"  # no formula for a spreadsheet
     assert [int(rows[1][name]) for name in ("x0", "y0", "x1", "y1")] == [20, 20, 40, 30]
+
+
+def test_a_file_of_results_keeps_its_columns_and_a_repeated_result_is_told_from_two(
+    tmp_path: Path, bundle_file: Path
+) -> None:
+    """Files of an older version, of another one, half a header after a power cut, and a list of something else."""
+    old = [name for name in sinks.COLUMNS if name != "record"]
+    (tmp_path / "old.csv").write_text(",".join(old) + "\n" + "0" + "," * (len(old) - 1) + "\n")
+    (tmp_path / "later.csv").write_text("created_at,mood,record,id\n")
+    (tmp_path / "half.csv").write_text(sinks.csv_header()[:30])
+    (tmp_path / "other.csv").write_text("part,supplier\n1,2\n")
+    with run_station(tmp_path / "s", bundle_file) as station:
+        send_indexed(make_client(station), 1)
+        with station.database.reading() as session:
+            result = inspection_out(session.get_one(InspectionRow, 1))
+    found = {}
+    for name in ("old", "later", "half", "new"):
+        with sinks.open_sink(f"csv:{tmp_path / name}.csv") as deliver:
+            deliver(result)
+            deliver(result)
+        with (tmp_path / f"{name}.csv").open() as stream:
+            found[name] = list(csv.DictReader(stream, restkey="beyond"))
+    assert [row["id"] for row in found["old"]] == ["0", "1", "1"]
+    assert list(found["old"][1]) == old
+    assert list(found["later"][0].values()) == [found["new"][0]["created_at"], "", result.record, "1"]
+    assert found["half"] == found["new"]
+    assert {(row["record"], row["id"]) for row in found["new"]} == {(result.record, "1")}
+    assert result.record
+    for name in ("old", "new"):  # every value under its name
+        assert {row["verdict"] for row in found[name][1:]} == {"reject"}
+        assert {row["perimeter_px"] for row in found[name][1:]} == {found["new"][0]["perimeter_px"]}
+    with sinks.open_sink(f"csv:{tmp_path / 'other.csv'}") as deliver, pytest.raises(OptionError, match="not a file of"):
+        deliver(result)
+    assert (tmp_path / "other.csv").read_text() == "part,supplier\n1,2\n"
 
 
 def test_a_webhook_that_is_down_or_fails_gets_everything_later(tmp_path: Path, bundle_file: Path) -> None:

@@ -1,13 +1,20 @@
 """The effect of other thresholds on inspected parts."""
 
 import math
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+from graphs import grey_anomaly, make_bundle, two_masks
+
 from blemish.evaluation.intervals import clopper_pearson
+from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
-from blemish.inspection.result import Inspection, Reason, ReasonKind, Verdict
+from blemish.inspection.result import Inspection, Reason, ReasonKind, Region, Verdict
 from blemish.station import thresholds
-from blemish.station.thresholds import ScoredPart
+from blemish.station.thresholds import IgnoreRule, ScoredPart
 
 
 def case(id_: int, score: float, truth: str | None, verdict: Verdict = Verdict.PASS, **known: Any) -> ScoredPart:
@@ -53,3 +60,59 @@ def test_the_worst_changes_come_first_and_known_losses_are_counted() -> None:
     assert outcome.is_worse_than(strict)
     assert not strict.is_worse_than(outcome)
     assert not outcome.is_worse_than(outcome)
+
+
+IGNORE = "ignore if area_px > 60"
+
+
+@pytest.mark.parametrize("kind", ["score", "mean", "masks"])
+@pytest.mark.parametrize(
+    ("old_rules", "new_rules"),
+    [((), (IGNORE,)), ((IGNORE,), ()), ((IGNORE,), (IGNORE, "ignore if area_px > 20")), ((), ("reject if count > 2",))],
+)
+def test_a_preview_is_what_another_inspection_gives_or_says_that_it_cannot_tell(
+    kind: str, old_rules: tuple[str, ...], new_rules: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Pictures with up to three blobs of different sizes, of which some are too faint to be regions."""
+    masks = kind == "masks"
+    fields: dict[str, Any] = {"channels": 2, "classes": ["good", "crack", "stain"]} if masks else {}
+    fields |= {"score_source": "map", "worst_share": 0.01} if kind == "mean" else {}
+    outputs = ["mask_scores"] if masks else ["anomaly_score", "anomaly_map"]
+    own = {"crack": 0.3} if masks else {}
+    old = Decision(review=0.3, reject=0.6, map_low=0.4, map_high=0.5, class_thresholds=own, rules=list(old_rules))
+    new = old.model_copy(update={"rules": list(new_rules), "review": 0.35})
+    graph = two_masks() if masks else grey_anomaly()
+    before, after = (
+        Inspector.open(make_bundle(tmp_path / f"{name}.blemish", graph, outputs, decision, **fields))
+        for name, decision in (("old", old), ("new", new))
+    )
+    ignoring: frozenset[IgnoreRule] = frozenset((rule, ()) for rule in old_rules)
+    rng, parts, truths = np.random.default_rng(0), [], []
+    for i in range(60):
+        picture = np.zeros((64, 64, fields.get("channels", 1)), np.float32)
+        for column, side in rng.permutation([(2, 4), (20, 7), (40, 10)])[: rng.integers(0, 4)]:
+            picture[8 : 8 + side, column : column + side, rng.integers(picture.shape[2])] = rng.uniform(0.2, 1)
+        found = before.inspect(picture)
+        part = ScoredPart(i, None, None, found.verdict, found.score, found, True, ignoring, kind == "mean")
+        parts.append(part)
+        truths.append(after.inspect(picture).verdict)
+    outcome = thresholds.preview_decision(parts, new)
+    told = [(verdict, truth) for verdict, truth in zip(outcome.verdicts, truths, strict=True) if verdict is not None]
+    wrong = [(parts[i], v, truths[i]) for i, v in enumerate(outcome.verdicts) if v not in (None, truths[i])]
+    assert wrong == []
+    assert outcome.untold == 60 - len(told)
+    assert len(told) > 10
+    if old_rules != new_rules and IGNORE in (*old_rules, *new_rules) and not set(old_rules) <= set(new_rules):
+        assert outcome.untold
+    assert all(outcome.verdicts[i] is not None for i in outcome.changed)
+
+
+def test_defective_parts_that_cannot_be_told_prove_nothing() -> None:
+    region = Region("defect", 0.9, (0, 0, 8, 8), measurements=None)
+    found = [case(i, 0.9, "scratch", Verdict.REJECT, regions=[region]) for i in range(100)]
+    decision = Decision(review=0.3, reject=0.6, rules=["ignore if score > 0.5"])
+    outcome = thresholds.preview_decision(found, decision)
+    assert Counter(outcome.verdicts) == {None: 100}
+    assert (outcome.untold, outcome.untold_defects, outcome.escape, outcome.changed) == (100, 100, None, [])
+    assert outcome.proof.proven == 1
+    assert outcome.is_worse_than(thresholds.preview_decision(found, Decision(review=0.3, reject=0.6)))

@@ -99,7 +99,7 @@ def test_given_test_images_that_were_trained_on_are_counted(run, data, tmp_path,
     subset = read_subset(str(copy / "all.csv"), None, None, "auto", find_bundle(run))
     splits = list(splits_of(run).values())
     seen = len(splits) - splits.count("test")
-    assert f"{seen} of 38 test images are the same file as a training or validation image" in caplog.text
+    assert f"{seen} of 38 test images are the same image as a training or validation image" in caplog.text
     counts = evaluate(Inspector.open(run), subset, speed=False).to_dict()["data"]["seen"]
     assert counts == {split: splits.count(split) for split in ("train", "tuning", "val")}
 
@@ -116,6 +116,21 @@ def test_other_images_of_a_part_that_was_trained_on_are_said(data, tmp_path, cap
     (tmp_path / "later.csv").write_text("\n".join(["image,label,group", *rows]) + "\n")
     read_subset(str(tmp_path / "later.csv"), None, None, "auto", find_bundle(run))
     assert "4 of 6 test images are of parts (groups) of which others were trained or calibrated on" in caplog.text
+
+
+def test_test_images_that_are_nearly_trained_ones_are_said(run, data, tmp_path, caplog):
+    trained = [image for image, split in splits_of(run).items() if split == "train"][:3]
+    folder = tmp_path / "later" / "good"
+    folder.mkdir(parents=True)
+    for i, image in enumerate(trained):
+        brighter = cv2.convertScaleAbs(cv2.imread(str(image)), alpha=0.9, beta=12)
+        cv2.imwrite(str(folder / f"again{i}.jpg"), brighter, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    draw(folder / "other.png", 700)
+    read_subset(str(tmp_path / "later"), None, None, "auto", find_bundle(run))
+    (line,) = [r.getMessage() for r in caplog.records if "nearly the same" in r.getMessage()]
+    assert line.startswith("6 images are nearly the same as others in another split")
+    assert any(f"{folder}/again{i}.jpg (test) and {trained[i]} (train)" in line for i in range(3))
+    assert "other.png" not in caplog.text
 
 
 def test_a_run_that_starts_from_another_keeps_its_splits(run, data, tmp_path, caplog):

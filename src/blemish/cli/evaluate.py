@@ -114,28 +114,41 @@ def _seen_by(bundle: Path) -> dict[str, str] | None:
 
 
 def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: dict[str, str]) -> None:
-    """A warning where test images, or others of their parts, were seen in training by the data, run or bundle."""
-    from blemish.dataset.duplicates import identical_files
+    """A warning where test images, or others of their parts, were seen in training by the data, run or bundle.
+
+    Images that are alike are those of a training: see `shared_units`.
+    """
+    from blemish.dataset.split import describe_shared, shared_units
     from blemish.inspection.seen_images import find_seen
 
     trained = [s for s in (*dataset.samples, *_run_samples(bundle)) if s.split in ("train", "tuning", "val")]
-    others = [sample.image for sample in trained]
-    paths = [*others, *(sample.image for sample in subset.samples)]
-    groups = [own for own in identical_files(paths) if own[0] < len(others) <= own[-1]]
-    same = {paths[i]: f" and {paths[own[0]]}" for own in groups for i in own if i >= len(others)}
-    same |= {image: "" for image in find_seen(seen, paths[len(others) :]) if image not in same}
+    # A synthetic training image shows the part that it was made of.
+    samples = [*(replace(s, split="test") for s in subset.samples), *(replace(s, sources=None) for s in trained)]
+    count = len(subset)
+    units = shared_units(samples) if trained else []
+    shared = [unit for unit in units if min(unit.members) < count <= max(unit.members)]
+    same = {
+        samples[i].image: f" and {samples[unit.members[-1]].image}"
+        for unit in shared
+        if unit.kind == "identical"
+        for i in unit.members
+        if i < count
+    }
+    same |= {image: "" for image in find_seen(seen, (s.image for s in subset.samples)) if image not in same}
     if same:
         image, other = next(iter(same.items()))
         log.warning(
-            f"{len(same)} of {len(subset)} test images are the same file as a training or validation image, such as "
+            f"{len(same)} of {count} test images are the same image as a training or validation image, such as "
             f"{image}{other}: the metrics are too good"
         )
+    for line in describe_shared(samples, shared, ("near", "defects")):
+        log.warning(line)
     parts = {sample.group for sample in trained} - {None}
-    shared = [s for s in subset.samples if s.group in parts and s.image not in same]
-    if shared:
+    of_parts = [s for s in subset.samples if s.group in parts and s.image not in same]
+    if of_parts:
         log.warning(
-            f"{len(shared)} of {len(subset)} test images are of parts (groups) of which others were trained or "
-            f"calibrated on, such as {shared[0].image} of {shared[0].group}: the metrics are too good"
+            f"{len(of_parts)} of {count} test images are of parts (groups) of which others were trained or "
+            f"calibrated on, such as {of_parts[0].image} of {of_parts[0].group}: the metrics are too good"
         )
 
 

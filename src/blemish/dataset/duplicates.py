@@ -7,7 +7,7 @@ quarters or mirrored are found, those that are turned by other angles or cropped
 import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -169,11 +169,17 @@ def near_duplicates(
     totals, paths, few = Counter(classes), [s.image for s in samples], 0
     found = []
     for own in by_product.values():
-        known = _read_signatures(paths, own)
-        if len(known) < _MIN_FOR_MEAN:  # what they have in common cannot be told from what makes them the same
-            few += len(known) if len(known) > 1 else 0
+        own = sorted(own, key=lambda i: paths[i])
+        alike = _alike(tuple((paths[i], _modified(paths[i])) for i in own), MAX_NEAR_PAIRS)
+        if alike.readable < _MIN_FOR_MEAN:
+            few += alike.readable if alike.readable > 1 else 0
             continue
-        for members in _alike(known, log_level):
+        if alike.cut:
+            log.log(
+                log_level, f"more than {MAX_NEAR_PAIRS} pairs of {alike.readable} images are alike; others are not seen"
+            )
+        for positions in alike.sets:
+            members = sorted(own[k] for k in positions)
             counts = Counter(classes[i] for i in members)
             usual = len(members) >= MIN_ALIKE and any(
                 n == totals[own] if own[2] else n > MAX_SHARE * totals[own] for own, n in counts.items()
@@ -240,14 +246,27 @@ def join_duplicates(samples: Sequence[Sample], log_level: int = logging.INFO) ->
     return units
 
 
-def _alike(known: Mapping[int, "_Signature"], log_level: int) -> list[list[int]]:
-    """Sets of images, by their keys, that are near duplicates of one another, directly or by others."""
+class _Alike(NamedTuple):
+    """Positions of images that are near duplicates of one another, directly or by others; `cut` where not all are."""
+
+    sets: list[list[int]]
+    readable: int
+    cut: bool = False
+
+
+@lru_cache(maxsize=32)
+def _alike(files: tuple[tuple[Path, int | None], ...], limit: int) -> _Alike:
+    """Near duplicates among files with their times of change, once for all that ask: of the first `limit` pairs.
+
+    None are found among few readable ones: what they have in common cannot be told from what makes them the same.
+    """
+    known = _read_signatures([path for path, _ in files], range(len(files)))
+    if len(known) < _MIN_FOR_MEAN:
+        return _Alike([], len(known))
     keys = list(known)
     hashes = np.stack([own.hashes for own in known.values()])
     structures = np.stack([own.structure for own in known.values()])
-    pairs = list(islice(oriented_pairs(hashes, structures), MAX_NEAR_PAIRS + 1))
-    if len(pairs) > MAX_NEAR_PAIRS:
-        log.log(log_level, f"more than {MAX_NEAR_PAIRS} pairs of {len(keys)} images are alike; others are not seen")
+    pairs = list(islice(oriented_pairs(hashes, structures), limit + 1))
     neighbours: defaultdict[int, set[int]] = defaultdict(set)
     for a, b, _ in pairs:
         neighbours[keys[a]].add(keys[b])
@@ -262,7 +281,7 @@ def _alike(known: Mapping[int, "_Signature"], log_level: int) -> list[list[int]]
                 waiting += neighbours[i]
         left -= reached
         sets.append(sorted(reached))
-    return sets
+    return _Alike(sets, len(known), len(pairs) > limit)
 
 
 def _turn(pictures: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -159,10 +159,16 @@ def list_losses(samples: Iterable[Sample], kept: Collection[str]) -> list[str]:
         lines += _line(layered, "classes in the masks of {} images are not kept")
     for kind in (
         "label", "labels", "split", "mask", "boxes", "template", "roi", "ignore", "ignore_shapes", "group", "view",
-        "product", "sources",
+        "product",
     ):  # fmt: skip
         if kind not in kept:
             lines += _line(sum(getattr(s, kind) is not None for s in samples), f"{kind} of {{}} images is not kept")
+    if "sources" not in kept:
+        lines += _line(
+            sum(s.sources is not None for s in samples),
+            "{} synthetic images read back as real ones, so that thresholds and metrics would rest on them: leave them "
+            "out, or take the layout csv or coco",
+        )
     return lines
 
 

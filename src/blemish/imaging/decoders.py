@@ -5,6 +5,7 @@ Any of DECODER_ERRORS means that the content cannot be read right; `explain` giv
 
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,6 +207,7 @@ def _decode_tiff(data: bytes, header: StoredHeader) -> NDArray[Any]:
             image = None  # a codec that only OpenCV has here, such as LZW
     if image is None:
         image = _decode_tiff_by_opencv(data, header, stored)
+        image = _unscale(image, page.bitspersample)
     else:
         rest = [i for i, axis in enumerate(axes) if axis not in "YX"]
         image = image.transpose(axes.index("Y"), axes.index("X"), *rest)
@@ -226,6 +228,17 @@ def _decode_tiff_by_opencv(data: bytes, header: StoredHeader, stored: np.dtype[A
             f"{header.channels} channels of {stored} are not understood in its TIFF compression; save it uncompressed"
         )
     return image
+
+
+def _unscale(image: NDArray[Any], bits: int | Sequence[int]) -> NDArray[Any]:
+    """Packed values of 9 to 15 bits as stored: OpenCV moves them to the upper bits of 16."""
+    own = bits if isinstance(bits, int) else max(bits)
+    spare = 8 * image.dtype.itemsize - own
+    if image.dtype != np.uint16 or spare <= 0:
+        return image
+    if (image & ((1 << spare) - 1)).any():
+        raise ValueError(f"its {own} bits are not understood in its TIFF compression; save it as 8 or 16 bit")
+    return image >> spare
 
 
 def _known_depth(image: NDArray[Any]) -> NDArray[Any]:

@@ -55,6 +55,10 @@ class ImageJob:
         self.timings_ms[step] = self.timings_ms.get(step, 0.0) + 1000 * seconds
 
 
+# Bundles of earlier versions know the values of the images alone.
+UNKNOWN_REFERENCE = "; give one of that type, or train anew where those of the training were of this type"
+
+
 def load_job(
     manifest: Manifest,
     image: ImageInput,
@@ -93,7 +97,7 @@ def load_job(
     reference = None
     if manifest.template:
         reference = _read_reference(image, template, size)
-        misfit = misfit or _misfit(reference, manifest, sizes, "template ")
+        misfit = misfit or _misfit(reference, manifest, sizes, is_template=True)
         reference = scale_pixels(reference, manifest.input.pixels)
         reference = reference if crop is None else crop.crop(reference)
     return ImageJob(
@@ -120,12 +124,17 @@ def load_job(
 
 
 def _misfit(
-    pixels: NDArray[Any], manifest: Manifest, sizes: Collection[tuple[int, int]], what: str = ""
+    pixels: NDArray[Any], manifest: Manifest, sizes: Collection[tuple[int, int]], *, is_template: bool = False
 ) -> Reason | None:
-    """Why pixels as read cannot be decided on; `what` they are stands before the details."""
+    """Why pixels as read, of an image or its template, cannot be decided on."""
     tile = None if manifest.tiling is None else (manifest.tiling.height, manifest.tiling.width)
     found = find_misfit(pixels, manifest.input.pixels, tile=tile, sizes=sizes)
-    return None if found is None else Reason(ReasonKind(found[0]), Verdict.REVIEW, detail=f"{what}{found[1]}")
+    if found is None:
+        return None
+    kind, detail = found
+    if is_template:
+        detail = f"template {detail}" + (UNKNOWN_REFERENCE if kind == "depth" else "")
+    return Reason(ReasonKind(kind), Verdict.REVIEW, detail=detail)
 
 
 def _cut_tiles(area: PixelBox, tiling: Tiling | None, valid: Mask | None) -> list[PixelBox]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from blemish.arrays import FloatArray, Image, Mask
 from blemish.dataset.sample import GOOD
-from blemish.errors import BlemishError, BundleError, ImageError
+from blemish.errors import BlemishError, BundleError, ImageError, InspectionError
 from blemish.imaging.prepare import prepare
 from blemish.inspection.decide import decide_kept, drop_ignored, has_thresholds
 from blemish.inspection.decision_check import gives_regions
@@ -240,7 +240,7 @@ class Pipeline:
         try:
             return self.load(image, template)
         except Exception as error:  # whatever one image does, the others are inspected
-            return _failed(image_name(image), error)
+            return _failed(image_name(image), error, of_image=True)
 
     def _finish_or_fail(self, job: ImageJob | FailedInspection) -> Inspection | FailedInspection:
         if isinstance(job, FailedInspection):
@@ -321,10 +321,14 @@ def _is_complete(job: ImageJob | FailedInspection) -> bool:
     return isinstance(job, FailedInspection) or not job.pending or job.failure is not None
 
 
-def _failed(name: str, error: BaseException) -> FailedInspection:
-    """The failure of one image; an unforeseen one gets a message with the image's name."""
+def _failed(name: str, error: BaseException, of_image: bool = False) -> FailedInspection:
+    """The failure of one image; an unforeseen one gets a message with the image's name.
+
+    `of_image`: it failed while the image was read. What fails later would with any other image.
+    """
     if isinstance(error, BlemishError):
         return FailedInspection(name, error)
-    own = ImageError(f"{name} cannot be inspected: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    kind = ImageError if of_image else InspectionError
+    own = kind(f"{name} cannot be inspected: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     own.__cause__ = error
     return FailedInspection(name, own)

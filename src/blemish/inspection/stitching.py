@@ -27,7 +27,7 @@ class ImagePrediction:
 
     area: PixelBox
     anomaly_score: float | None = None  # of the worst tile
-    class_scores: FloatArray | None = None  # (K,) of the worst tile
+    class_scores: FloatArray | None = None  # (K,) see `worst_class_scores`
     maps: Mapping[str, LazyMap] = field(default_factory=dict)  # by name; those of one tile are not enlarged yet
     detections: DetectedBoxes | None = None
 
@@ -90,8 +90,8 @@ class Stitcher:
         if outputs.class_scores is not None:
             scores = outputs.class_scores[0]
             probability = defect_probability(scores, self._classes)
-            if self._class_scores is None or probability > defect_probability(self._class_scores, self._classes):
-                self._class_scores = scores
+            known = scores if self._class_scores is None else self._class_scores
+            self._class_scores = worst_class_scores(known, scores, self._classes)
             if self._classifies_windows(outputs):
                 self._place("class_map", index, scores[defect_indices(self._classes)][:, None, None])
                 heat = np.full((1, 1), probability, np.float32)
@@ -220,6 +220,15 @@ def defect_probability(class_scores: FloatArray, classes: Sequence[str]) -> floa
     if GOOD in classes:
         return 1.0 - float(class_scores[classes.index(GOOD)])
     return float(class_scores.max())
+
+
+def worst_class_scores(one: FloatArray, other: FloatArray, classes: Sequence[str]) -> FloatArray:
+    """Each class's score (K,) where it is worst of two tiles: the largest of a defect, the smallest of good.
+
+    So a class's threshold holds for every tile, and not only for the one where a defect of any class is likeliest.
+    """
+    good = np.array([name == GOOD for name in classes])
+    return np.where(good, np.minimum(one, other), np.maximum(one, other))
 
 
 def _has_area(corners: Boxes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

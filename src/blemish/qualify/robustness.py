@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,8 @@ from blemish.dataset.ground_truth import defect_instances, has_mask, known_boxes
 from blemish.dataset.sample import Sample
 from blemish.dataset.valid_mask import valid_mask
 from blemish.errors import BlemishError, DataError, MissingExtraError
-from blemish.evaluation.intervals import RateEstimate, estimate_rate
+from blemish.evaluation.intervals import RateEstimate
+from blemish.evaluation.units import count_units, describe_images, estimate_share, find_units
 from blemish.geometry import box_areas, box_array
 from blemish.imaging.quality import Quality, make_thumbnail, measure_quality
 from blemish.imaging.read import read_image
@@ -25,7 +26,7 @@ from blemish.translation import Translate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MIN_IMAGES = 5  # good ones that pass, and defective ones that are stopped
+MIN_PARTS = 5  # good ones that pass, and defective ones that are stopped
 MIN_CONFIDENCE = 0.3  # of a measured shift
 
 
@@ -54,6 +55,8 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Robustness:
+    """Counts and rates are of parts: images of one group and copies are one, see `blemish.evaluation.units`."""
+
     good: int  # good parts that pass undisturbed
     defective: int  # defective parts that are stopped undisturbed
     left_out: int  # annotated parts whose verdict is wrong already
@@ -64,11 +67,14 @@ class Robustness:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _RightImage:
+    """An image with a right verdict."""
+
     sample: Sample
     image: Image
     valid: Mask | None
     size_class: str | None  # of a defective part
+    unit: str | None = None
 
 
 def measure_robustness(
@@ -84,27 +90,31 @@ def measure_robustness(
     Masks of valid pixels stay where they are, as the camera does. Images that can no longer be inspected, such as where
     no part is located, count as stopped. Raises DataError where too few verdicts are right undisturbed.
     """
-    parts, left_out = _right_parts(inspector, samples)
+    images, wrong = _right_images(inspector, samples)
     for _ in samples:
         on_image()
-    good = [part for part in parts if not part.sample.defective]
-    defective = [part for part in parts if part.sample.defective]
-    if len(good) < MIN_IMAGES:
-        raise DataError(f"{len(good)} good parts pass undisturbed; robustness needs {MIN_IMAGES} or more of them")
+    good, defective = ([i.unit for i in images if bool(i.sample.defective) is kind] for kind in (False, True))
+    if (passing := count_units(good)) < MIN_PARTS:
+        raise DataError(f"{passing} good parts pass undisturbed; robustness needs {MIN_PARTS} or more of them")
     sweeps = []
     for disturbance in disturbances:
         levels = []
         for level in disturbance.levels:
-            levels.append(_measure_level(inspector, parts, disturbance, level, seed))
+            levels.append(_measure_level(inspector, images, disturbance, level, seed))
             on_image()
         sweeps.append(_summarise(disturbance, levels, allowed_stopped))
-    warnings = []
-    if len(defective) < MIN_IMAGES:
-        warnings.append(f"{len(defective)} defective parts are stopped undisturbed: little is known of misses")
+    warnings = [
+        f"{describe_images(kind, own)}, by groups and copies: rates and their intervals count each part once"
+        for kind, own in (("good", good), ("defective", defective))
+        if count_units(own) < len(own)
+    ]
+    parts, left_out = count_units(defective), count_units(find_units(wrong))
+    if parts < MIN_PARTS:
+        warnings.append(f"{parts} defective parts are stopped undisturbed: little is known of misses")
     if left_out:
         warnings.append(f"{left_out} annotated parts have a wrong verdict undisturbed and say nothing here")
     limits = find_picture_limits(sweeps)
-    return Robustness(len(good), len(defective), left_out, allowed_stopped, sweeps, limits, warnings)
+    return Robustness(passing, parts, left_out, allowed_stopped, sweeps, limits, warnings)
 
 
 def find_picture_limits(sweeps: Sequence[Sweep]) -> PictureLimits:
@@ -132,9 +142,9 @@ def find_picture_limits(sweeps: Sequence[Sweep]) -> PictureLimits:
     return PictureLimits(**found)
 
 
-def _right_parts(inspector: Inspector, samples: Sequence[Sample]) -> tuple[list[_Part], int]:
-    """Annotated parts whose verdict is right, and how many have a wrong one."""
-    parts, wrong = [], 0
+def _right_images(inspector: Inspector, samples: Sequence[Sample]) -> tuple[list[_RightImage], list[Sample]]:
+    """Annotated images whose verdict is right, and the samples with a wrong one."""
+    images, wrong = [], []
     for sample in samples:
         if sample.defective is None:
             continue
@@ -142,10 +152,11 @@ def _right_parts(inspector: Inspector, samples: Sequence[Sample]) -> tuple[list[
         size = (image.shape[0], image.shape[1])
         valid = valid_mask(sample, size) if sample.limits_pixels else None
         if _passes(inspector, sample, image, valid) == sample.defective:
-            wrong += 1
+            wrong.append(sample)
             continue
-        parts.append(_Part(sample, image, valid, _size_class(sample, size) if sample.defective else None))
-    return parts, wrong
+        images.append(_RightImage(sample, image, valid, _size_class(sample, size) if sample.defective else None))
+    units = find_units([own.sample for own in images])
+    return [replace(own, unit=unit) for own, unit in zip(images, units, strict=True)], wrong
 
 
 def _passes(inspector: Inspector, sample: Sample, image: Image, valid: Mask | None) -> bool:
@@ -172,26 +183,26 @@ def _size_class(sample: Sample, size: tuple[int, int]) -> str | None:
 
 
 def _measure_level(
-    inspector: Inspector, parts: Sequence[_Part], disturbance: Disturbance, level: float, seed: int
+    inspector: Inspector, images: Sequence[_RightImage], disturbance: Disturbance, level: float, seed: int
 ) -> LevelResult:
-    changed: dict[bool, list[bool]] = {False: [], True: []}
-    by_size: dict[str, list[bool]] = defaultdict(list)
+    changed: dict[bool, list[tuple[bool, str | None]]] = {False: [], True: []}
+    by_size: dict[str, list[tuple[bool, str | None]]] = defaultdict(list)
     qualities: list[Quality] = []
-    for number, part in enumerate(parts):
-        rng = np.random.default_rng((seed, number))  # the same dust and direction at every level of a part
-        image = disturbance.apply(part.image, level, rng)
-        passes = _passes(inspector, part.sample, image, part.valid)
-        defective = bool(part.sample.defective)
-        changed[defective].append(passes if defective else not passes)
-        if part.size_class is not None:
-            by_size[part.size_class].append(passes)
-        qualities.append(_compare(part.image, image))
+    for number, own in enumerate(images):
+        rng = np.random.default_rng((seed, number))  # the same dust and direction at every level of an image
+        image = disturbance.apply(own.image, level, rng)
+        passes = _passes(inspector, own.sample, image, own.valid)
+        defective = bool(own.sample.defective)
+        changed[defective].append((passes if defective else not passes, own.unit))
+        if own.size_class is not None:
+            by_size[own.size_class].append((passes, own.unit))
+        qualities.append(_compare(own.image, image))
     sizes = sorted(by_size, key=lambda name: float(name.split()[0]))
     return LevelResult(
         level=level,
         stopped=_rate(changed[False]),
         missed=_rate(changed[True]),
-        missed_by_size={name: estimate_rate(sum(by_size[name]), len(by_size[name])) for name in sizes},
+        missed_by_size={name: _estimate(by_size[name]) for name in sizes},
         quality=_medians(qualities),
     )
 
@@ -210,8 +221,13 @@ def _medians(rows: Sequence[Quality]) -> Quality:
     return {name: float(np.median([row[name] for row in rows if name in row])) for name in names}
 
 
-def _rate(flags: Sequence[bool]) -> RateEstimate | None:
-    return estimate_rate(sum(flags), len(flags)) if flags else None
+def _rate(verdicts: Sequence[tuple[bool, str | None]]) -> RateEstimate | None:
+    return _estimate(verdicts) if verdicts else None
+
+
+def _estimate(verdicts: Sequence[tuple[bool, str | None]]) -> RateEstimate:
+    """The rate of verdicts that changed, with the unit of each."""
+    return estimate_share(np.array([hit for hit, _ in verdicts], np.bool_), [unit for _, unit in verdicts])
 
 
 def _summarise(disturbance: Disturbance, levels: list[LevelResult], allowed: float) -> Sweep:

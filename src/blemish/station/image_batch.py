@@ -7,10 +7,14 @@ from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection
 from blemish.station.image_store import check_pixels, hide_path
 from blemish.station.recipe_views import PartInspector
+from blemish.station.tickets import EngineFailedError
 
 
 def inspect_files(inspector: PartInspector, files: list[Path], max_pixels: int) -> list[Inspection | BlemishError]:
-    """An inspection of each file, or the ImageError of one that is no image, or too large."""
+    """An inspection of each file, or why there is none.
+
+    ImageError for one that is no image, or too large; EngineFailedError where the image is not at fault.
+    """
     results: dict[Path, Inspection | BlemishError] = {}
     for file in files:
         try:
@@ -20,7 +24,9 @@ def inspect_files(inspector: PartInspector, files: list[Path], max_pixels: int) 
     sound = [file for file in files if file not in results]
     for file, result in zip(sound, inspector.inspect_batch(sound), strict=True):
         if isinstance(result, FailedInspection):
-            results[file] = ImageError(hide_path(result.message, file))
+            reason = hide_path(result.message, file)
+            is_image = isinstance(result.error, ImageError)
+            results[file] = ImageError(reason) if is_image else EngineFailedError(reason)
         else:
             results[file] = result
     return [results[file] for file in files]

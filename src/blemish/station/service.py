@@ -329,7 +329,11 @@ class InspectionService:
         try:
             inspector = self._inspector(recipe_id)
             results = list(zip(tickets, inspect_files(inspector, files, self._max_pixels(recipe_id)), strict=True))
-            if any(isinstance(result, Inspection) for _, result in results):
+            failed = next((str(result) for _, result in results if isinstance(result, EngineFailedError)), None)
+            if failed is not None:
+                log.error("a part could not be inspected: %s", failed)
+                self.failures.fails("engine", failed)
+            elif any(isinstance(result, Inspection) for _, result in results):
                 self.failures.works("engine")
             self._measure_quality(results)
             return results

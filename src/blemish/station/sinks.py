@@ -34,13 +34,14 @@ log = logging.getLogger("blemish.station")
 Deliver = Callable[[InspectionOut], None]  # returns when the sink has the result, and raises otherwise
 RECORD_COLUMNS = ("id", "created_at", "station", "part_id", "lot", "recipe", "recipe_version", "image_sha256", "error",
                   "reasons")  # fmt: skip
-COLUMNS = (*RECORD_COLUMNS, *IMAGE_COLUMNS, *REGION_COLUMNS, *MEASUREMENTS)
+COLUMNS = (*RECORD_COLUMNS, *IMAGE_COLUMNS, *REGION_COLUMNS, *MEASUREMENTS, "record")
 TIMEOUT_S = 10.0
 FIRST_WAIT_S, MAX_WAIT_S, IDLE_S = 0.5, 60.0, 0.2
 MAX_ATTEMPTS = 3  # of a result that its sink refuses; others follow it then
 PATIENCE = 6  # failures of one result, after which the next one shows whether the sink or the result is at fault
 _REFUSED = (400, 405, 409, 410, 411, 413, 414, 415, 422)  # HTTP statuses that a repetition does not change
 _BATCH = 50
+_MAX_HEADER = 1 << 16  # bytes
 # Names of files after `#` in an address, by scheme.
 _FILES = {"http": ("key",), "https": ("key",), "mqtt": ("password",), "mqtts": ("ca", "cert", "key", "password")}
 
@@ -85,7 +86,7 @@ def sink_files(text: str) -> dict[str, Path]:
 def open_sink(text: str) -> Iterator[Deliver]:
     kind, _, rest = text.partition(":")
     if kind == "csv":
-        yield lambda result: _append(Path(rest), csv_lines(result), header=csv_header())
+        yield lambda result: _append_csv(Path(rest), result)
     elif kind == "jsonl":
         yield lambda result: _append(Path(rest), result.model_dump_json() + "\n")
     else:
@@ -226,19 +227,40 @@ def _mark(database: Database, ids: list[int], error: Exception | None = None, de
                 log.error("sink %s refuses the result of inspection %d: %s", row.sink, row.inspection_id, row.error)
 
 
-def _append(path: Path, text: str, header: str = "") -> None:
+def _append(path: Path, text: str) -> None:
     """Append lines to a file, and wait until they are on the disk. Half a line, left by a power cut, is ended first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        if size == 0:
-            text = header + text
-        else:
+        if size := stream.seek(0, os.SEEK_END):
             stream.seek(size - 1)
             text = text if stream.read(1) == b"\n" else "\n" + text
         stream.write(text.encode())
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _append_csv(path: Path, result: InspectionOut) -> None:
+    """Append a result in the columns of the file's header, which may be that of another version."""
+    columns = _read_columns(path)
+    _append(path, csv_lines(result, columns) if columns else csv_header() + csv_lines(result))
+
+
+def _read_columns(path: Path) -> list[str]:
+    """The columns of a file of results; none where there is no file, an empty one, or half a header, which is removed.
+
+    Raises OptionError for another file.
+    """
+    if not path.exists():
+        return []
+    with path.open("rb+") as stream:
+        first = stream.readline(_MAX_HEADER).decode("utf-8", "replace").removeprefix("\ufeff")
+        columns = next(csv.reader([first]), [])
+        if first.endswith("\n") and {"id", "created_at"} <= set(columns):
+            return columns
+        if not csv_header().startswith(first):
+            raise OptionError(f"{path} is not a file of results: its first line is no header; choose another file")
+        stream.truncate(0)
+    return []
 
 
 def csv_header() -> str:
@@ -250,14 +272,14 @@ def csv_note(text: str) -> str:
     return _csv([[text, *[None] * (len(COLUMNS) - 1)]])
 
 
-def csv_lines(result: InspectionOut) -> str:
-    """A line a region, and one for an image without regions."""
+def csv_lines(result: InspectionOut, columns: Sequence[str] = COLUMNS) -> str:
+    """A line a region, and one for an image without regions; columns of other names stay empty."""
     values = result.model_dump(mode="json")
     inspection = from_dict(values)
     values |= {"recipe": result.recipe.name, "recipe_version": result.recipe.version}
     values["reasons"] = "; ".join(map(str, inspection.reasons))
     rows = [values | row for row in to_rows(inspection)]
-    return _csv([[_escape_formula(row[name]) for name in COLUMNS] for row in rows])
+    return _csv([[_escape_formula(row.get(name)) for name in columns] for row in rows])
 
 
 def _escape_formula(value: Any) -> Any:

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from station_helpers import run_station, wait_until
 from blemish.errors import OptionError
 from blemish.inspection.result import Verdict
 from blemish.station import auth
+from blemish.station.auth import TooManyFailuresError
 from blemish.station.line.connect import line_context
 from blemish.station.line.driver import LineOutputs
 from blemish.station.line.machine import LineError, LineLimits, Phase
 from blemish.station.line.plc import Plc, PlcLimits, StopReason
 from blemish.station.line.transport import LineAddress, LineContext, LineRecipe
-from blemish.station.models import TokenRow
+from blemish.station.models import AuditRow, TokenRow
 from blemish.station.schemas import InspectionOut, RecipeRef, RegionRecord
 from blemish.station.sign_in import WrongSignInError
 
@@ -41,7 +42,7 @@ PASSWORDS = {"otto": ("secret-of-otto", "operator"), "plc": ("secret-of-plc", "l
 RECIPES = [LineRecipe(3, "caps", 2, True), LineRecipe(5, "lids", 1, False)]
 
 
-def sign_in(name, password):
+def sign_in(name, password, address=""):
     known, role = PASSWORDS.get(name, (None, None))
     if password != known:
         raise WrongSignInError("wrong name or password")
@@ -304,6 +305,33 @@ def test_the_published_nodeset(plant, keys):
     finally:
         line.close()
     assert plant.recorded[0][1:] == ("good-1", Verdict.PASS)
+
+
+def test_failures_at_another_address_lock_nobody_out(keys, tmp_path):
+    """One in the factory who guesses passwords of the PLC's user keeps only himself out."""
+    with run_station(tmp_path / "station", None) as station:
+        with station.database.writing() as session:
+            auth.create_user(session, "lina", "line", "password of lina", "test")
+        context = line_context(station.settings, station.database, station.sign_ins)
+        for _ in range(12):
+            with suppress(WrongSignInError, TooManyFailuresError):
+                context.sign_in("lina", "a guess", "10.0.0.7")
+        with pytest.raises(TooManyFailuresError):
+            context.sign_in("lina", "password of lina", "10.0.0.7")
+        own = OpcUaLine(LineAddress("opcua", "127.0.0.1", free_port()), context)
+        own.open()
+
+        async def drive():
+            async with connected(own, keys, "lina", "password of lina") as client:
+                assert await client.nodes.objects.get_children()
+
+        try:
+            asyncio.run(drive())
+        finally:
+            own.close()
+        with station.database.reading() as session:
+            rows = session.scalars(select(AuditRow).where(AuditRow.action == "sign-in", AuditRow.subject == "lina"))
+            assert [row.after["address"] for row in rows] == ["line 127.0.0.1"]
 
 
 def test_users_and_tokens_of_a_station_and_a_database_that_is_lost_for_a_while(keys, tmp_path, monkeypatch):

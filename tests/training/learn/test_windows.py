@@ -15,6 +15,7 @@ from blemish.geometry import Box
 from blemish.imaging.read import write_image
 from blemish.imaging.roi import Roi
 from blemish.imaging.tiling import tile_boxes
+from blemish.inspection.bundle import replace_manifest
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, InputSpec, Tiling
 from blemish.inspection.result import Verdict
@@ -30,6 +31,7 @@ from blemish.training.learn.windows import (
     make_windows,
     subsample_good,
 )
+from blemish.training.ship.calibration_data import CalibrationData, class_thresholds
 from blemish.training.train import train
 
 VIEW = View(InputSpec(channels=1, height=32, width=32), None, Tiling(height=32, width=32, overlap=0.5))
@@ -150,6 +152,40 @@ def bright_or_dark():
     ]
     constants = [("half", np.float32([0.5])), ("two", np.float32([2])), ("one", np.float32([1]))]
     return model(nodes, {"class_scores": ["n", 3]}, constants=constants)
+
+
+def two_grades(bright, dark):
+    """A grey image (64, 64) with a tile of P(bright) and another of P(dark)."""
+    image = np.full((64, 64), 127.5, np.float32)
+    image[:16, :16] += 127.5 * bright
+    image[48:, 48:] -= 127.5 * dark
+    return image.round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_the_threshold_of_a_class_is_chosen_by_the_value_that_it_is_compared_with(tmp_path, batch_size):
+    """Of each class the largest probability of any tile, even where another class is likelier in another tile."""
+    path = make_bundle(
+        tmp_path / "w.blemish", bright_or_dark(), ["class_scores"], Decision(review=0.99, reject=0.99, map_high=0.99),
+        classes=[GOOD, "bright", "dark"], side=16, tiling=Tiling(height=16, width=16, overlap=0.0), windows=True,
+    )  # fmt: skip
+    inspector = Inspector.open(path, batch_size=batch_size)
+    data = CalibrationData()
+    for i, (bright, dark, shown) in enumerate(
+        [(0.1, 0.0, ()), (0.6, 0.0, ("bright",)), (0.6, 0.4, ("bright", "dark")), (0.7, 0.5, ("bright", "dark"))]
+    ):
+        result = inspector.inspect(two_grades(bright, dark))
+        assert result.class_scores == pytest.approx({GOOD: 1 - bright, "bright": bright, "dark": dark}, abs=0.02)
+        sample = Sample(f"{i}.png", labels=shown) if shown else Sample(f"{i}.png", GOOD)
+        data.add(result, sample, ["class_scores"])
+    chosen = class_thresholds(data.classes)
+    assert chosen["dark"] == pytest.approx(0.2, abs=0.02)  # halfway between 0 and 0.4
+    own = {"review": 0.99, "reject": 0.99, "class_thresholds": {"dark": chosen["dark"]}}
+    changed = Inspector.open(
+        replace_manifest(path, inspector.manifest.model_copy(update={"decision": Decision(**own)}))
+    )
+    assert changed.inspect(two_grades(0.6, 0.4)).verdict == Verdict.REJECT
+    assert changed.inspect(two_grades(0.6, 0.1)).verdict == Verdict.PASS
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])

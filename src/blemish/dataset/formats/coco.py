@@ -28,6 +28,7 @@ from blemish.imaging.read import image_header
 _FOLDERS = ("annotations", "labels", *SPLIT_NAMES)
 _OWN_KEYS = ("images", "category_id")  # one of them comes early, whatever the order of the file's sections
 _FOREIGN_KEYS = ("shapes", "caption")  # of LabelMe's files, and of COCO's own of another kind
+SOURCES = "synthetic_sources"  # of an image that is listed: those that this synthetic one was made of
 _MARGIN = 0.05  # of the image, by which a box may reach beyond it
 _MAX_FILES = 20  # of a folder that are looked into; a file an image is another format
 
@@ -40,8 +41,9 @@ def read(source: DataSource) -> list[Sample]:
     """Samples with boxes, and shapes for annotations that have a segmentation; images without any are good.
 
     An annotation with a segmentation is a shape, and its box is that of the shape. `iscrowd` makes it a mask of many
-    defects. Skipped with a warning: annotations of an unknown image or category, or without a box, and images whose
-    file does not exist: below the root, beside the JSON file, or in the usual folders.
+    defects. The field SOURCES of an image says that it is synthetic. Skipped with a warning: annotations of an unknown
+    image or category, or without a box, and images whose file does not exist: below the root, beside the JSON file, or
+    in the usual folders.
     """
     path, root = source.path, source.root
     own, others = _find_files(path)
@@ -61,8 +63,12 @@ def read(source: DataSource) -> list[Sample]:
 
 
 def write(dataset: Dataset, out: Path) -> list[str]:
-    """Write boxes, outlines and masks as annotations/instances[_split].json; returns a line for each loss."""
-    entries, lost = prepare_entries(dataset, out, any_shape, unknown_as_good=True)
+    """Write boxes, outlines and masks as annotations/instances[_split].json; returns a line for each loss.
+
+    A synthetic image has the field SOURCES: names of images beside it, or absolute paths of others.
+    """
+    entries, lost = prepare_entries(dataset, out, any_shape, kept=("sources",), unknown_as_good=True)
+    written = {entry.sample.image.resolve(): entry.file_name for entry in entries}
     categories = {name: i for i, name in enumerate(defect_names(dataset, entries), 1)}
     files: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for number, entry in enumerate(entries, 1):
@@ -70,6 +76,9 @@ def write(dataset: Dataset, out: Path) -> list[str]:
         copy_image(entry.sample.image, out / "images" / entry.file_name)
         height, width = entry.size
         content["images"].append({"id": number, "file_name": entry.file_name, "height": height, "width": width})
+        if (sources := entry.sample.sources) is not None:
+            names = [written.get(path.resolve(), path.absolute().as_posix()) for path in sources]
+            content["images"][-1][SOURCES] = names
         for item in entry.items or ():
             row = {"id": len(content["annotations"]) + 1, "image_id": number, "category_id": categories[item.label]}
             content["annotations"].append(row | _geometry_fields(item, entry.size))
@@ -104,6 +113,7 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
         images = {row["id"]: str(row["file_name"]) for row in content["images"]}
         rows = content.get("annotations")
         sizes = {row["id"]: _recorded_size(row) for row in content["images"]}
+        made_of = {row["id"]: tuple(map(str, row[SOURCES])) for row in content["images"] if SOURCES in row}
         key_of = {str(key): key for key in images}  # of ids that are numbers here and texts there
         by_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
         for row in rows or ():
@@ -141,7 +151,10 @@ def _read_file(file: Path, bases: list[Path]) -> list[Sample]:
                 warn_skipped(f"{file}: annotation {row.get('id')} of {image.name} is left out: {reason}", image)
         boxes = [item for item in items if isinstance(item, Box)]
         shapes = [item for item in items if not isinstance(item, Box)]
-        samples.append(Sample(image, split=split, **(annotation_fields(boxes, shapes) if rows is not None else {})))
+        known = annotation_fields(boxes, shapes) if rows is not None else {}
+        if key in made_of:
+            known["sources"] = tuple(image.parent / own for own in made_of[key])
+        samples.append(Sample(image, split=split, **known))
     return samples
 
 

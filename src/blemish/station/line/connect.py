@@ -112,9 +112,10 @@ def line_context(settings: Settings, database: Database, sign_ins: SignIns) -> L
             rows = session.execute(query.order_by(RecipeRow.id)).all()
             return [LineRecipe(*row, active=active is not None and row.id == active.id) for row in rows]
 
-    def sign_in(name: str, password: str) -> PresentRole:
+    def sign_in(name: str, password: str, address: str = "") -> PresentRole:
         """By name and password, or by any name and a token as password."""
-        return sign_ins.access.follow(sign_ins.check(SOURCE, name, password, token=password))
+        where = f"{SOURCE} {address}".strip()
+        return sign_ins.access.follow(sign_ins.check(where, name, password, token=password))
 
     return LineContext(settings.data, recipes, sign_in, settings.line_nodeset)
 

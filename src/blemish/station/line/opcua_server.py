@@ -1,12 +1,11 @@
 """The OPC UA server of a line: signed, encrypted, and open to the station's users alone, as long as they are such."""
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from blemish.errors import BlemishError
-from blemish.station.line.transport import LineContext, PresentRole
+from blemish.station.line.transport import LineContext, PresentRole, SignIn
 
 log = logging.getLogger("blemish.station")
 SIGN_IN_S = 1.5  # the server stands still meanwhile, and the watchdog of a PLC must not notice
@@ -18,7 +17,7 @@ async def make_server(address: tuple[str, int], context: LineContext) -> Any:
     from asyncua.crypto.cert_gen import setup_self_signed_certificate
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    server = Server(user_manager=_Users(context.sign_in))
+    server = Server(_internal_server(_Users(context.sign_in)))
     await server.init()
     server.set_endpoint(f"opc.tcp://{address[0]}:{address[1]}/blemish")
     server.set_server_name("blemish")
@@ -39,10 +38,27 @@ async def make_server(address: tuple[str, int], context: LineContext) -> Any:
     return server
 
 
+def _internal_server(users: "_Users") -> Any:
+    """A server that knows from where a user signs in, which asyncua does not tell the users.
+
+    It decrypts a password, and asks for the user in the next line, without giving way to another client.
+    """
+    from asyncua.server.internal_server import InternalServer
+
+    class PeerServer(InternalServer):  # type: ignore[misc]
+        peer = ""
+
+        def decrypt_user_token(self, isession: Any, token: Any) -> Any:
+            self.peer = str(isession.name[0]) if isinstance(isession.name, tuple) else ""
+            return super().decrypt_user_token(isession, token)
+
+    return PeerServer(user_manager=users)
+
+
 class _Users:
     """The station's users, for asyncua, which asks on its event loop, where no query may run: a thread answers."""
 
-    def __init__(self, sign_in: Callable[[str, str], PresentRole]) -> None:
+    def __init__(self, sign_in: SignIn) -> None:
         self._sign_in = sign_in
         self._pool = ThreadPoolExecutor(1, "blemish-opcua-sign-in")
         self._running: Future[PresentRole] | None = None
@@ -56,7 +72,7 @@ class _Users:
         if self._running is not None and not self._running.done():
             raise ServiceError(ua.StatusCodes.BadTooManyOperations)
         text = password.decode("utf-8", "replace") if isinstance(password, bytes) else password or ""
-        self._running = self._pool.submit(self._sign_in, username or "", text)
+        self._running = self._pool.submit(self._sign_in, username or "", text, iserver.peer)
         try:
             present_role = self._running.result(SIGN_IN_S)
         except TimeoutError:

@@ -50,7 +50,16 @@ class LineRecipe:
 PresentRole = Callable[[], str | None]  # of one who has signed in; None: no longer
 
 
-def _refuse(name: str, password: str) -> PresentRole:
+class SignIn(Protocol):
+    """By name, and password or token; `address` is where the attempt comes from. Not on an event loop.
+
+    Raises WrongSignInError, and TooManyFailuresError after failures of this name from this address.
+    """
+
+    def __call__(self, name: str, password: str, address: str = "") -> PresentRole: ...
+
+
+def _refuse(name: str, password: str, address: str = "") -> PresentRole:
     raise WrongSignInError("there are no users")
 
 
@@ -60,7 +69,7 @@ class LineContext:
 
     folder: Path  # for keys and certificates
     recipes: Callable[[], list[LineRecipe]] = list
-    sign_in: Callable[[str, str], PresentRole] = _refuse  # name, and password or token; not on an event loop
+    sign_in: SignIn = _refuse
     nodeset: Path | None = None  # of OPC 40100-1
 
 

@@ -63,6 +63,8 @@ def ask_reason(
                 alarm(t("Known escapes: {before} → {after}", before=before.escapes, after=after.escapes))
             if after.overkills > before.overkills:
                 alarm(t("Known overkill: {before} → {after}", before=before.overkills, after=after.overkills))
+        if effects is not None:
+            untold_hint(page, effects[1])
         text = ui.textarea(t("Reason (for the audit log)"), value=reason).props("outlined autogrow data-name=reason")
 
         async def confirmed(user: User) -> None:
@@ -73,6 +75,17 @@ def ask_reason(
             ui.button(t("Cancel"), on_click=window.close).props("no-caps flat")
             go = ui.button(button, on_click=page.handler("engineer", confirmed)).props("no-caps data-name=confirm")
             go.bind_enabled_from(text, "value", lambda value: bool((value or "").strip()))
+
+
+def untold_hint(page: PageSession, effect: DecisionEffect) -> None:
+    """How many parts have a verdict that the record does not tell, where there are any."""
+    if effect.untold:
+        text = (
+            "Cannot be told: {number:,} parts, {defective:,} of them known to be defective. Heat maps and ignored "
+            "regions are not recorded, so that only another inspection shows what the rules do; rates are without "
+            "these parts."
+        )
+        hint(page.t(text, number=effect.untold, defective=effect.untold_defects)).props("data-name=untold")
 
 
 def _load_effects(session: Session, recipe_id: int) -> Effects | None:

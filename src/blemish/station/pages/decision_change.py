@@ -14,7 +14,7 @@ from blemish.inspection.manifest import Decision
 from blemish.station import thresholds
 from blemish.station.auth import User
 from blemish.station.models import RecipeRow
-from blemish.station.pages.activate_dialog import activate, ask_reason
+from blemish.station.pages.activate_dialog import activate, ask_reason, untold_hint
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import div, hint, metric_tile, pager, panel, part_name, part_tile
 from blemish.station.recipe_changes import check_active
@@ -73,6 +73,7 @@ class DecisionChange:
             "once."
         )
         hint(t(text, recipe=self.recipe.name, number=len(effect.verdicts))).props("data-name=population")
+        untold_hint(self.page, effect)
 
     @ui.refreshable_method
     def changes(self, effect: DecisionEffect) -> None:
@@ -80,7 +81,7 @@ class DecisionChange:
         with panel(t("Verdicts that would change: {number}", number=len(effect.changed))) as box:
             box.props("data-name=changes")
             if not effect.changed:
-                hint(t("No part changes its verdict."))
+                hint("" if effect.untold else t("No part changes its verdict."))
                 return
             shown = effect.changed[self.first : self.first + TILES]
             with div("tiles"):
@@ -95,9 +96,9 @@ class DecisionChange:
         self.first += step
         self.changes.refresh(self.effect)
 
-    def _change(self, part: ScoredPart, verdict: str) -> None:
+    def _change(self, part: ScoredPart, verdict: str | None) -> None:
         escape = is_escape(part.true_label, verdict)
-        verdicts = [part.verdict, verdict]
+        verdicts = [part.verdict, verdict or ""]
         with part_tile(self.page, part.id, verdicts, part.image_stored, "preview", new_tab=True, escape=escape):
             ui.label(part_name(self.page, part.part_id, part.id))
             hint(f"{part.score:.4g} · {self.page.t(part.true_label or 'not reviewed')}")
