@@ -1,6 +1,7 @@
 """Versions and activation of recipes, in the record."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -9,10 +10,12 @@ from station_helpers import inspected, store
 from blemish.errors import DataError
 from blemish.inspection.manifest import Decision
 from blemish.station import recipes
+from blemish.station.alarms import SENTENCES
 from blemish.station.database import Database
 from blemish.station.models import AuditRow, RecipeRow
 from blemish.station.pages import camera_settings, decision_change
 from blemish.station.recipe_changes import StaleRecipeError
+from blemish.station.recipe_faults import RecipeFaults, warn_of_faults
 from blemish.station.repository import InspectionFilter, find_inspections
 
 
@@ -106,3 +109,46 @@ def test_a_number_is_no_name_of_a_recipe(
         found = find_inspections(session, InspectionFilter(recipe=str(recipe_id)))  # either may be meant
         assert {row.id for row in found} == ids
         assert [row.recipe_id for row in find_inspections(session, InspectionFilter(recipe=str(keys)))] == [keys]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"rules": ["reject if hole.count > 0"]}, "unknown class 'hole'"),
+        ({"rules": ["reject if count > 0 in zone rim"]}, "unknown zone 'rim'"),
+        ({"rules": ["reject if score > 0.5 and circularity > 4"]}, "can never be"),
+        ({"rules": ["reject if length_mm > 3"]}, "is in mm"),
+        ({"class_thresholds": {"hole": 0.5}}, "unknown class 'hole'"),
+        ({"rules": ["reject if count > 2"]}, None),
+    ],
+)
+def test_rules_of_earlier_versions_that_cannot_occur_are_said(
+    changes: dict[str, Any],
+    fault: str | None,
+    database: Database,
+    recipe_id: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with database.writing() as session, monkeypatch.context() as earlier:
+        earlier.setattr(recipes, "check_bundle_decision", lambda *_: None)
+        first = session.get_one(RecipeRow, recipe_id)
+        decision = Decision.model_validate({**first.decision, **changes})
+        recipes.activate(session, recipes.revise_decision(session, first, decision, "anna", ""), "anna")
+    with database.reading() as session:
+        warn_of_faults(session)
+        found = RecipeFaults().conditions(session, "s")
+    said = [record.getMessage() for record in caplog.records]
+    if fault is None:
+        assert (said, found) == ([], [])
+        return
+    (condition,), (line,) = found, said
+    assert line.startswith("recipe plates v2 has a fault")
+    assert fault in line
+    assert (condition.kind, condition.subject.startswith("plates v2: ")) == ("recipe_fault", True)
+    assert fault in condition.subject
+    assert condition.kind in SENTENCES
+    with database.writing() as session:  # and edited
+        first = session.get_one(RecipeRow, recipe_id)
+        recipes.activate(session, first, "anna")
+        assert RecipeFaults().conditions(session, "s") == []

@@ -35,6 +35,7 @@ SENTENCES = {
     "disk": "The disk is nearly full: {value:.1f} GiB free",
     "qualification_ends": "The qualification of recipe {subject} ends in {value:.0f} days",
     "qualification_ended": "The qualification of recipe {subject} has ended",
+    "recipe_fault": "A rule or threshold has a fault; edit the recipe {subject}",
     "shift_report": "The shift report cannot be written: {subject}",
     "check": "This could not be checked: {subject}",
     "clock": "The clock jumped by {value:+.0f} s",

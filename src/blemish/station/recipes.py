@@ -117,7 +117,7 @@ def make_recipe(
     manifest = manifest.model_copy(update=own)  # as the recipe inspects
     check_bundle_decision(decision, manifest, manifest.scale is not None)
     if views is not None:
-        _check_views(session, views, manifest)
+        check_views(session, views, manifest)
     strange = sorted(set(cameras or {}) - set([""] if views is None else views.names))
     if strange:
         raise DataError(f"camera settings of '{strange[0]}', which is no view of the recipe")
@@ -146,7 +146,7 @@ def last_version(session: Session, name: str) -> int:
     return session.scalar(select(func.max(RecipeRow.version)).where(RecipeRow.name == name)) or 0
 
 
-def _check_views(session: Session, views: RecipeViews, first: Manifest) -> None:
+def check_views(session: Session, views: RecipeViews, first: Manifest) -> None:
     """Raises DataError for a bundle that is not here, DecisionError for decisions and rules that do not fit."""
     views.check()
     manifests = [first]

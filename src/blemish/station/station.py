@@ -32,6 +32,7 @@ from blemish.station.line.connect import line_context, open_line
 from blemish.station.metrics import Metrics
 from blemish.station.models import BundleRow, RecipeRow
 from blemish.station.pictures import Pictures
+from blemish.station.recipe_faults import warn_of_faults
 from blemish.station.recipe_views import parse_views
 from blemish.station.recipes import (
     active_recipe,
@@ -106,6 +107,7 @@ def open_station(settings: Settings) -> Iterator[Station]:
                 adopt_undelivered(session, settings.station, settings.sinks)
         with database.reading() as session:
             warn_of_numbers(session)
+            warn_of_faults(session)
         access = AccessList(database)
         metrics, sign_ins = Metrics(), SignIns(database, access)
 

@@ -21,6 +21,7 @@ from blemish.station.image_store import MIN_DISK_BYTES
 from blemish.station.models import KNOWN_ORIGIN, AlarmRow, InspectionRow, OutboxRow
 from blemish.station.production_counts import newest_part
 from blemish.station.qualifications import qualification_conditions
+from blemish.station.recipe_faults import RecipeFaults
 from blemish.station.recipes import active_recipe, recipe_title
 from blemish.station.schemas import InspectionOut
 from blemish.station.service import InspectionService
@@ -76,6 +77,7 @@ class StationStatus:
         self._unconfigured: tuple[float, list[ComponentState]] = (-SLOW_CHECK_S, [])  # till when, sinks given no longer
         self._slow: tuple[float, int, list[AlarmCondition] | None] = (-SLOW_CHECK_S, -1, [])  # None: it failed
         self._held: dict[str, list[AlarmCondition]] = {}  # by the check that found them
+        self._recipe_faults = RecipeFaults()
         self._failing: set[str] = set()  # checks that could not be made the last time
 
     def count_answer(self, answer: InspectionOut) -> None:
@@ -151,6 +153,7 @@ class StationStatus:
             "components": self._component_conditions,
             "parts": lambda: alarms.part_conditions(session, self.settings),
             "qualification": lambda: qualification_conditions(session, self.settings.station),
+            "recipes": lambda: self._recipe_faults.conditions(session, self.settings.station),
             "trends": lambda: self._trend_conditions(session),
             **self.others,
         }
