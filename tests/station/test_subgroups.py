@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from station_helpers import inspected, store
 
-from blemish.station import subgroups
+from blemish.inspection.manifest import Decision
+from blemish.station import recipes, subgroups
 from blemish.station.database import Database
-from blemish.station.models import InspectionRow
+from blemish.station.models import InspectionRow, RecipeRow
 
 
 @pytest.mark.parametrize("by", subgroups.GROUPED_BY)
@@ -26,8 +27,9 @@ def test_parts_are_grouped_as_they_came(database: Database, recipe_id: int, bund
             session.get_one(InspectionRow, key).created_at = start + timedelta(hours=hour)
         session.get_one(InspectionRow, keys[-1]).origin = "dataset"
     with database.reading() as session:
-        found = subgroups.load_groups(session, "s", by, ["06:00", "14:00", "22:00"])
-        other = subgroups.load_groups(session, "another", by, [])
+        recipe = session.get_one(RecipeRow, recipe_id)
+        found = subgroups.load_groups(session, "s", recipe, by, ["06:00", "14:00", "22:00"])
+        other = subgroups.load_groups(session, "another", recipe, by, [])
         names = subgroups.local_names(session, keys[:-1])
     counts = [(group.parts, group.rejects, group.defects) for group in found.groups]
     length = bad.regions[0].measurements.length_px  # type: ignore[union-attr]
@@ -45,6 +47,28 @@ def test_parts_are_grouped_as_they_came(database: Database, recipe_id: int, bund
             assert group.name.split()[1] in ("06:00", "14:00", "22:00")
             assert timedelta(0) <= time.replace(tzinfo=None) - datetime.fromisoformat(group.name) < timedelta(hours=8)
     assert other.groups == []
+
+
+def test_the_parts_of_another_recipe_are_in_charts_of_their_own(
+    database: Database, recipe_id: int, bundle_file: Path
+) -> None:
+    """Castings, of which each is rejected, between plates, of which none is; and a later version of the plates."""
+    good, bad = inspected(bundle_file, 50), inspected(bundle_file, 220)
+    with database.writing() as session:
+        plates = session.get_one(RecipeRow, recipe_id)
+        castings = recipes.make_recipe(session, "castings", plates.bundle, "anna").id
+        second = recipes.revise_decision(session, plates, Decision(reject=0.9), "anna", "").id
+    for number in range(12):
+        store(
+            database, (recipe_id, castings, second)[number % 3], bad if number % 3 == 1 else good, lot=f"{number // 6}"
+        )
+    with database.reading() as session:
+        counts = {}
+        for key in (recipe_id, castings, second):
+            found = subgroups.load_groups(session, "s", session.get_one(RecipeRow, key), "lot", [])
+            counts[key] = [(group.parts, group.rejects, group.defects) for group in found.groups]
+            assert len(found.lengths) == (4 if key == castings else 0)
+    assert counts == {recipe_id: [(4, 0, 0)] * 2, castings: [(2, 2, 2)] * 2, second: [(4, 0, 0)] * 2}
 
 
 @pytest.fixture
@@ -65,7 +89,7 @@ def test_the_hour_that_comes_twice_is_two_groups(database: Database, recipe_id: 
         with database.writing() as session:
             session.get_one(InspectionRow, key).created_at = first + timedelta(hours=hour)
     with database.reading() as session:
-        found = subgroups.load_groups(session, "s", "hour", ["06:00"]).groups
+        found = subgroups.load_groups(session, "s", session.get_one(RecipeRow, recipe_id), "hour", ["06:00"]).groups
     assert [(group.name, group.parts, group.rejects) for group in found] == [
         ("2026-10-25 02:00 +0200", 2, 0), ("2026-10-25 02:00 +0100", 1, 1), ("2026-10-25 03:00", 1, 0),
     ]  # fmt: skip
@@ -84,7 +108,7 @@ def test_a_group_that_is_cut_is_left_out_and_counted(
     def load(by: str, newest: int) -> tuple[list[tuple[str, int]], int]:
         monkeypatch.setattr(subgroups, "MAX_PARTS", newest)
         with database.reading() as session:
-            found = subgroups.load_groups(session, "s", by, ["06:00"])
+            found = subgroups.load_groups(session, "s", session.get_one(RecipeRow, recipe_id), by, ["06:00"])
         return [(group.name if by == "lot" else "", group.parts) for group in found.groups], found.cut
 
     assert load("lot", 8) == ([("a", 3), ("b", 3), ("c", 2)], 0)

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blemish.station.models import InspectionRow, RegionRow
+from blemish.station.models import InspectionRow, RecipeRow, RegionRow
+from blemish.station.populations import recipe_parts
 from blemish.station.production_counts import last_shifts
 from blemish.station.repository import is_production
 
@@ -45,13 +46,13 @@ class GroupedParts:
     cut: int = 0  # groups that are left out, because they reach back beyond the newest parts
 
 
-def load_groups(session: Session, station: str, by: str, shifts: Sequence[str]) -> GroupedParts:
-    """The newest parts of a station, with all recipes; parts without a lot are in no group where lots are asked for.
+def load_groups(session: Session, station: str, recipe: RecipeRow, by: str, shifts: Sequence[str]) -> GroupedParts:
+    """The newest parts of a recipe on a station; parts without a lot are in no group where lots are asked for.
 
     A group that reaches back beyond the newest `MAX_PARTS` parts is left out, and counted: it is not whole.
     """
     row, region = InspectionRow, RegionRow
-    line = (row.station == station, is_production())
+    line = (recipe_parts(session, recipe, station), is_production())
     query = select(row.id, row.created_at, row.lot, row.verdict).where(*line).order_by(row.id.desc())
     newest = session.execute(query.limit(MAX_PARTS + 1)).all()
     parts, before = newest[:MAX_PARTS][::-1], newest[MAX_PARTS:]  # and the part before them, if there is one

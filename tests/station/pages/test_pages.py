@@ -277,7 +277,7 @@ def test_trends_show_control_charts_by_lot(site: Site) -> None:
     for title in ("Share of rejects (p chart)", "Defects on a part (u chart)", "(I chart)", "(MR chart)"):
         page.one("[data-name=chart-title]", title)
     lots = [part["lot"] for part in site.get("/v1/inspections?limit=500")["items"] if part["lot"]]
-    text = f"all recipes: {len(lots)} inspections in the newest {len(set(lots))} groups"
+    text = f": {len(lots)} inspections in the newest {len(set(lots))} groups"
     page.one("[data-name=population]", text)
     page.shoot("trends")
     page.check(site.url)

@@ -1,13 +1,18 @@
 """Control charts of rejects, defects and measured lengths, by hour, shift or lot."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from nicegui import ui
+from nicegui.elements.mixins.value_element import ValueElement
+from sqlalchemy.orm import Session
 
 from blemish.qualify import shewhart
 from blemish.qualify.shewhart import ControlChart
 from blemish.station import subgroups
+from blemish.station.models import RecipeRow
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import LIMIT_COLOUR, VALUE_COLOUR, alarm, choice_toggle, hint, line_chart, panel
 from blemish.station.subgroups import GroupedParts
@@ -15,19 +20,32 @@ from blemish.station.subgroups import GroupedParts
 MIN_GROUPS, MAX_LENGTHS = 8, 200
 
 
-async def build(page: PageSession) -> None:
+async def build(page: PageSession, recipe: ValueElement) -> None:
+    """The charts of the recipe whose id is chosen: those of several would mix what each of them takes for usual."""
     t, settings = page.t, page.station.settings
     with panel(t("Control charts")):
         choice = choice_toggle({name: t(name) for name in subgroups.GROUPED_BY}, "hour").props("data-name=grouped-by")
 
         @ui.refreshable
         async def content() -> None:
-            data = await page.read(subgroups.load_groups, settings.station, choice.value, settings.shifts)
-            _charts(page, data)
+            data = await page.read(_load, settings.station, recipe.value, choice.value, settings.shifts)
+            _charts(page, data.groups)
             _population(page, data)
 
         await content()
     choice.on_value_change(lambda: content.refresh())
+    recipe.on_value_change(lambda: content.refresh())
+
+
+@dataclass(frozen=True, slots=True)
+class ChartData:
+    recipe: str  # its name
+    groups: GroupedParts
+
+
+def _load(session: Session, station: str, recipe_id: int, by: str, shifts: Sequence[str]) -> ChartData:
+    recipe = session.get_one(RecipeRow, recipe_id)
+    return ChartData(recipe.name, subgroups.load_groups(session, station, recipe, by, shifts))
 
 
 def _charts(page: PageSession, data: GroupedParts) -> None:
@@ -63,12 +81,12 @@ def _charts(page: PageSession, data: GroupedParts) -> None:
     )
 
 
-def _population(page: PageSession, data: GroupedParts) -> None:
-    t, parts = page.t, sum(group.parts for group in data.groups)
-    text = "Station {station}, all recipes: {parts:,} inspections in the newest {groups} groups."
-    hint(t(text, station=page.station.settings.station, parts=parts, groups=len(data.groups))).props(
-        "data-name=population"
-    )
+def _population(page: PageSession, shown: ChartData) -> None:
+    t, data = page.t, shown.groups
+    text = "Recipe {recipe} with this bundle, station {station}: {parts:,} inspections in the newest {groups} groups."
+    parts, station = sum(group.parts for group in data.groups), page.station.settings.station
+    values = {"recipe": shown.recipe, "station": station, "parts": parts, "groups": len(data.groups)}
+    hint(t(text, **values)).props("data-name=population")
     if data.cut:
         text = "Groups left out, because they reach back beyond the newest {parts:,} inspections: {number}."
         hint(t(text, parts=subgroups.MAX_PARTS, number=data.cut)).props("data-name=cut")

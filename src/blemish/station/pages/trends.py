@@ -74,10 +74,10 @@ async def build(page: PageSession, request: Request) -> None:
     if not recipes:
         no_recipe(page, "show_chart")
         return
-    await control_charts.build(page)
     with div("bar"):
         choice = ui.select(recipes, value=next(iter(recipes)), label=page.t("Recipe"))
         choice.props("dense outlined options-dense data-name=trend-recipe").style("width: 260px")
+    await control_charts.build(page, choice)
 
     @ui.refreshable
     async def content() -> None:
