@@ -23,6 +23,7 @@ from blemish.imaging.read import read_image, write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection, Verdict
+from blemish.inspection.seen_images import count_seen
 from blemish.synthesis.apply import used_scale
 from blemish.synthesis.scene import part_extent
 from blemish.synthesis.sized_defect import SWEPT_KINDS, draw_sized_defect
@@ -222,13 +223,13 @@ def pod(
             raise KeyboardInterrupt
         raise DataError("none of the synthetic defects fits on the good images; give smaller ones with sizes")
     manifest = inspector.manifest
-    scale = manifest.scale
+    scale, seen = manifest.scale, count_seen(inspector.bundle, (sample.image for sample in good))
     return PodResult(
         curves=[_make_curve(*own, results, not_drawn) for own in combinations],
         false_alarms=alarms,
         surfaces=len(surfaces),
         trials=results,
-        warnings=_warnings(len(surfaces), results, not_drawn, complete),
+        warnings=[*_seen_warnings(seen, len(good)), *_warnings(len(surfaces), results, not_drawn, complete)],
         px_per_mm=None if scale is None else (scale.x, scale.y),
         bundle={
             "name": manifest.name,
@@ -242,6 +243,7 @@ def pod(
             "good": len(good),
             "unreadable": unreadable,
             "sha256": dataset_sha256(dataset.with_samples(good)),
+            "seen": seen,
         },
         seed=seed,
         complete=complete,
@@ -458,6 +460,16 @@ def _make_curve(kind: str, strength: float, results: Sequence[PodTrial], not_dra
         located=estimate_rate(sum(located), len(located)) if located else None,
         not_drawn=sum((planned.kind, planned.strength) == (kind, strength) for planned in not_drawn),
     )
+
+
+def _seen_warnings(seen: dict[str, int] | None, good: int) -> list[Message]:
+    """A bundle passes good images that it has seen more easily than new ones."""
+    count = sum((seen or {}).values())
+    text = (
+        "the bundle was trained, tuned or calibrated on {count} of the {good} good images: the false alarms and the "
+        "curves are not those of new images"
+    )
+    return [Message(text, {"count": count, "good": good})] if count else []
 
 
 def _warnings(

@@ -1,6 +1,7 @@
 """The images that a bundle was trained, tuned or calibrated on, by their contents: they are no new ones in a test."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -60,3 +61,12 @@ def find_seen(seen: Mapping[str, str], images: Iterable[Path]) -> dict[Path, str
     """The split of each of the images that were seen."""
     hashes = content_hashes(images)
     return {path: seen[own[:_DIGITS]] for path, own in hashes.items() if own[:_DIGITS] in seen}
+
+
+def count_seen(bundle: Bundle, images: Iterable[Path]) -> dict[str, int] | None:
+    """How many of the images the bundle was trained, tuned or calibrated on; None where it does not say which."""
+    seen = unpack_seen(bundle)
+    if seen is None:
+        return None
+    counts = Counter(find_seen(seen, images).values())
+    return {split: counts[split] for split in SEEN_SPLITS}

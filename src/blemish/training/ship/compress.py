@@ -5,6 +5,7 @@ falls by no more than a stated loss and no more than a stated share of the verdi
 """
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,7 +279,9 @@ def _judge(inspector: Inspector, dataset: Dataset) -> tuple[dict[Path, Verdict],
     def keep(sample: Sample, result: Inspection) -> None:
         verdicts[sample.image] = result.verdict
 
-    metrics = evaluate(inspector, dataset, speed=False, on_inspection=keep).metrics
+    with warnings.catch_warnings():  # both graphs were calibrated on the same images: they are compared, not praised
+        warnings.filterwarnings("ignore", "the bundle was trained, tuned or calibrated on")
+        metrics = evaluate(inspector, dataset, speed=False, on_inspection=keep).metrics
     return verdicts, metrics
 
 
