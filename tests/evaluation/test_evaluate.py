@@ -122,6 +122,12 @@ def test_images_that_the_bundle_has_seen_are_said(parts, tmp_path, recwarn):
     assert not [warning for warning in recwarn if "trained" in str(warning.message)]
 
 
+def test_that_near_duplicates_are_not_looked_for_is_said(grey, parts, monkeypatch):
+    monkeypatch.setattr("blemish.evaluation.evaluate.MAX_NEAR_IMAGES", 6)
+    with pytest.warns(UserWarning, match="not looked for among 7 images, more than 6"):
+        evaluate(Inspector.open(grey), parts, speed=False)
+
+
 @pytest.mark.filterwarnings("ignore:.* parts?, by groups and copies")
 def test_shots_of_one_part_and_copies_count_once(grey, parts, tmp_path):
     """Each image six times as a file of its own, and the good ones of one group."""

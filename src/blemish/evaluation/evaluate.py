@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blemish.arrays import FloatMap, Mask
+from blemish.dataset.duplicates import MAX_NEAR_IMAGES
 from blemish.dataset.ground_truth import (
     Instance,
     defect_instances,
@@ -116,6 +117,12 @@ def evaluate(
                 f"{describe_images(kind, own)}, by groups and copies: rates, intervals and proofs count each part once",
                 stacklevel=2,
             )
+    if len(images) > MAX_NEAR_IMAGES:
+        warnings.warn(
+            f"near duplicates are not looked for among {len(images)} images, more than {MAX_NEAR_IMAGES}: each counts "
+            "as a part of its own",
+            stacklevel=2,
+        )
     seen = count_seen(inspector.bundle, (i.sample.image for i in images))
     if count := sum((seen or {}).values()):
         warnings.warn(
