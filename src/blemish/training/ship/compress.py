@@ -146,10 +146,16 @@ def find_images(bundle: Bundle, data: Dataset | None) -> CompressionImages:
         ranges = tuple(s for s, unit in zip(good.samples, units, strict=True) if unit in first)
         kept = {id(sample) for sample in ranges}
         compared = given.where(lambda sample: id(sample) not in kept)
+    if not compared.samples and data is None:
+        raise OptionError(
+            "the run has no validation images to calibrate thresholds on, such as one that is cross-fitted; train with "
+            "--calibration held-out, or give images that the bundle was not trained on with --data"
+        )
     if not compared.samples:
         raise OptionError(
-            "there are no validation images to calibrate thresholds on (those of this bundle may be cross-fitted); "
-            "give images that it was not trained on with --data"
+            f"none of the {len(data or ())} images of --data is left to calibrate thresholds on: they are too few, of "
+            "other splits, or the bundle was trained, tuned or tested on them; give others, or train with "
+            "--calibration held-out"
         )
     if not ranges:
         raise OptionError("there are no training images to take ranges from; give more images with --data")
