@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.dataset import duplicates
-from blemish.dataset.duplicates import identical_files, join_duplicates
+from blemish.dataset.duplicates import identical_files, identical_images, join_duplicates
 from blemish.dataset.fingerprint import fingerprint
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.dataset.split import assign_folds, check_given_splits, describe_shared, ensure_splits, shared_units
 from blemish.errors import DataError
+from blemish.evaluation.units import find_units
 from blemish.methods.catalogue import method_class
 from blemish.training.learn.prepare import make_splits
 from blemish.training.ship.cross_fit import make_folds
@@ -199,6 +200,17 @@ def test_in_a_large_set_near_duplicates_are_not_looked_for_and_that_is_said(diff
     monkeypatch.setattr(duplicates, "_signature", lambda *_: pytest.fail("an image was decoded"))
     ensure_splits(different)
     assert "sets of up to 23 images; of these 24" in caplog.text
+
+
+def test_equal_pixels_in_a_large_set_are_one_image_too(different, monkeypatch, tmp_path):
+    monkeypatch.setattr(duplicates, "MAX_NEAR_IMAGES", 23)
+    copy = dataset_of(tmp_path / "copy", {"other.bmp": cv2.imread(str(different.samples[7].image), -1)})
+    (tmp_path / "copy" / "torn.png").write_bytes(b"no image")
+    samples = [*different.samples, *copy.samples, Sample(tmp_path / "copy" / "torn.png", GOOD)]
+    assert identical_images([s.image for s in samples]) == [[7, 24]]
+    units = find_units(samples)
+    assert units[7] == units[24] is not None
+    assert {units[i] for i in range(26) if i not in (7, 24)} == {None}
 
 
 def test_an_image_without_a_split_goes_where_its_twin_is(tmp_path):

@@ -23,6 +23,7 @@ from blemish.imaging.read import write_image
 from blemish.imaging.roi import Roi
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
+from blemish.inspection.seen_images import SEEN, pack_seen
 
 # Peak of the image, annotation: the bundle reviews from 0.5 and rejects from 0.6.
 PARTS = [("good", 0.1), ("good", 0.55), ("good", 0.7), ("pit", 0.3), ("pit", 0.8), ("stain", 0.57), ("stain", 0.9)]
@@ -108,6 +109,23 @@ def test_unreadable_files_are_counted_and_left_out(grey, parts, tmp_path):
     assert (actual["data"]["defective"], actual["image"]["escape_rate"]["n"]) == (6, 4)  # three lines of one image
     with pytest.raises(DataError, match=r"none of the 1 images could be inspected: .*cut\.png"):
         evaluate(Inspector.open(grey), parts.with_samples(odd[:1]))
+
+
+def test_images_that_the_bundle_has_seen_are_said(parts, tmp_path, recwarn):
+    hashes = dict(zip((file_sha256(s.image)[:16] for s in parts.samples), ["train", "val", "train"], strict=False))
+    bundle = anomaly_bundle(tmp_path / "grey.blemish", side=64, extra={SEEN: pack_seen(hashes)})
+    with pytest.warns(UserWarning, match="trained, tuned or calibrated on 3 of the 7 images"):
+        result = evaluate(Inspector.open(bundle), parts, speed=False)
+    assert result.data["seen"] == {"train": 2, "tuning": 0, "val": 1}
+    recwarn.clear()
+    evaluate(Inspector.open(bundle), parts.with_samples(parts.samples[3:]), speed=False)
+    assert not [warning for warning in recwarn if "trained" in str(warning.message)]
+
+
+def test_that_near_duplicates_are_not_looked_for_is_said(grey, parts, monkeypatch):
+    monkeypatch.setattr("blemish.evaluation.evaluate.MAX_NEAR_IMAGES", 6)
+    with pytest.warns(UserWarning, match="not looked for among 7 images, more than 6"):
+        evaluate(Inspector.open(grey), parts, speed=False)
 
 
 @pytest.mark.filterwarnings("ignore:.* parts?, by groups and copies")

@@ -16,9 +16,11 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
 from blemish.evaluation import pod_sweep
 from blemish.evaluation.pod_sweep import pod
+from blemish.files import file_sha256
 from blemish.imaging.read import read_image, write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision, Scale
+from blemish.inspection.seen_images import SEEN, pack_seen
 from blemish.report.pod_page import size_text
 from blemish.synthesis.sized_defect import draw_sized_defect
 
@@ -143,6 +145,16 @@ def test_defects_stay_in_the_inspected_pixels(tmp_path, surfaces, inspector):
 def test_few_good_images_are_said(inspector, surfaces):
     result = pod(inspector, surfaces.with_samples(surfaces.samples[1:6]), kinds=["pit"], contrasts=[0.5], trials=10)
     assert "only 5 good images carry all defects" in str(result.warnings[0])
+
+
+def test_good_images_that_the_bundle_has_seen_are_said(tmp_path, surfaces):
+    hashes = {file_sha256(s.image)[:16]: "train" for s in surfaces.samples[:4]}
+    own = Inspector.open(changed_pixels(tmp_path / "seen.blemish", extra={SEEN: pack_seen(hashes)}))
+    for samples, said in ((surfaces.samples, ["4 of the 22 good images"]), (surfaces.samples[4:], [])):
+        result = pod(own, surfaces.with_samples(samples), kinds=["pit"], contrasts=[0.9], trials=2)
+        warned = [str(warning) for warning in result.warnings if "trained" in str(warning)]
+        assert len(warned) == len(said)
+        assert all(part in line for part, line in zip(said, warned, strict=True))
 
 
 def test_no_good_image_or_none_that_passes_is_an_error(tmp_path, surfaces, inspector):

@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from station_helpers import inspected, make_client, picture, run_station, send, wait_until
 
 from blemish.inspection.inspector import Inspector
+from blemish.inspection.result import Inspection
 from blemish.station import (
     alarms,
     drift,
@@ -25,6 +27,7 @@ from blemish.station.alarms import AlarmCondition
 from blemish.station.database import Database
 from blemish.station.models import RecipeRow, now
 from blemish.station.repository import IncomingPart, NewInspection, store_inspections
+from blemish.station.settings import Settings
 from blemish.station.station import Station
 from blemish.station.station_lease import StationLease
 from blemish.station.status import StationStatus
@@ -74,6 +77,24 @@ def test_rejects_and_repeated_images_raise_alarms(station: Station) -> None:
     assert kinds() == {"reject_rate", "reject_run"}
     send(client, picture(seed=1))
     assert kinds() == {"reject_rate", "same_image"}
+
+
+@pytest.mark.parametrize("longest", [50, 51, 120])
+def test_a_run_of_rejects_of_any_length_raises_its_alarm(
+    database: Database, recipe_id: int, bundle_file: Path, tmp_path: Path, longest: int
+) -> None:
+    settings = Settings(data=tmp_path, station="s", max_reject_run=longest, max_reject_rate=None)
+    passed, rejected = inspected(bundle_file, 60), inspected(bundle_file, 255)
+
+    def add(*results: Inspection) -> list[AlarmCondition]:
+        with database.writing() as session:
+            new = [NewInspection(IncomingPart(recipe_id, uuid4().hex * 2, 10, "api"), result) for result in results]
+            store_inspections(session, new, record=database.record, station="s")
+            return alarms.part_conditions(session, settings)
+
+    assert add(passed, *[rejected] * (longest - 1)) == []
+    assert add(rejected) == [AlarmCondition("reject_run", value=longest)]
+    assert add(passed) == []
 
 
 def test_the_state_of_a_station_raises_alarms(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from blemish import evaluate, read_dataset, resume, train
 from blemish.cli.evaluate import read_subset
+from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.write import dataset_sha256
-from blemish.errors import BundleError, DataError
+from blemish.errors import BundleError, DataError, OptionError
 from blemish.files import file_sha256
 from blemish.inspection.bundle import Bundle, find_bundle, open_bundle, write_bundle
 from blemish.inspection.inspector import Inspector
@@ -131,6 +132,20 @@ def test_test_images_that_are_nearly_trained_ones_are_said(run, data, tmp_path, 
     assert line.startswith("6 images are nearly the same as others in another split")
     assert any(f"{folder}/again{i}.jpg (test) and {trained[i]} (train)" in line for i in range(3))
     assert "other.png" not in caplog.text
+
+
+def test_without_images_to_calibrate_a_compressed_bundle_on_the_ways_out_are_named(run, data, tmp_path):
+    rows = [f"{image},{'good' if image.parent.name == 'good' else 'dent'},train" for image in splits_of(run)]
+    (tmp_path / "split.csv").write_text("\n".join(["image,label,split", *rows]) + "\n")  # as of a cross-fitted run
+    bundle = open_bundle(shutil.copy(find_bundle(run), tmp_path / "run.blemish"))
+    with pytest.raises(OptionError, match=r"no validation images .* --calibration held-out, or give images .* --data"):
+        find_images(bundle, None)
+    learnt = [Sample(image, "good") for image, split in splits_of(run).items() if split in ("train", "tuning")]
+    with pytest.raises(OptionError, match=rf"none of the {len(learnt)} images of --data is left .* held-out"):
+        find_images(bundle, Dataset(tuple(learnt), data, "csv"))
+    draw(tmp_path / "new.png", 997)
+    found = find_images(bundle, Dataset((*learnt, Sample(tmp_path / "new.png", "good")), data, "csv"))
+    assert [s.image for s in found.compared.samples] == [tmp_path / "new.png"]
 
 
 def test_a_run_that_starts_from_another_keeps_its_splits(run, data, tmp_path, caplog):

@@ -39,6 +39,7 @@ _SIDE = 48
 _HASHED = 32
 _HEAD = 2**16  # bytes of which files of equal size are compared first
 _MIN_FOR_MEAN = 10  # images
+_MAX_PIXEL_KEYS = 1 << 18  # that are remembered, of half a kilobyte
 _ROWS = 1024  # of the comparison at a time: 40 MB at 10,000 images
 
 
@@ -125,14 +126,12 @@ def identical_files(paths: Sequence[Path]) -> list[list[int]]:
 
 
 def identical_images(paths: Sequence[Path]) -> list[list[int]]:
-    """Indices of files of equal content or, in up to MAX_NEAR_IMAGES, of equal pixels, in the order of their first."""
+    """Indices of files of equal content or of equal pixels, in the order of their first."""
     same = identical_files(paths)
-    if len(paths) > MAX_NEAR_IMAGES:
-        return same
     copies = {i for members in same for i in members[1:]}
     by_pixels: defaultdict[Hashable, list[int]] = defaultdict(list)
-    for i, own in _read_signatures(paths, [i for i in range(len(paths)) if i not in copies]).items():
-        by_pixels[own.pixels].append(i)
+    for i, pixels in _read_pixels(paths, [i for i in range(len(paths)) if i not in copies]).items():
+        by_pixels[pixels].append(i)
     of_first = {members[0]: members for members in same}
     joined = [[i for first in firsts for i in of_first.pop(first, [first])] for firsts in by_pixels.values()]
     return sorted(sorted(members) for members in (*joined, *of_first.values()) if len(members) > 1)
@@ -159,7 +158,7 @@ def near_duplicates(
         log.log(
             log_level,
             f"near duplicates are looked for in sets of up to {MAX_NEAR_IMAGES} images; of these {len(samples)}, only "
-            "identical files are kept on one side of a split",
+            "identical images are kept on one side of a split",
         )
         return []
     by_product: defaultdict[str | None, list[int]] = defaultdict(list)
@@ -305,6 +304,34 @@ def _read_signatures(paths: Sequence[Path], indices: Iterable[int]) -> dict[int,
     return {i: own for i, own in zip(indices, found, strict=True) if own is not None}
 
 
+def _read_pixels(paths: Sequence[Path], indices: list[int]) -> dict[int, Hashable]:
+    """What equal pixels have in common, of those of the images that can be read.
+
+    It is a part of the signature where near duplicates are looked for too, so that each image is decoded once.
+    """
+    if len(paths) <= MAX_NEAR_IMAGES:
+        return {i: own.pixels for i, own in _read_signatures(paths, indices).items()}
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda i: _pixels(paths[i], _modified(paths[i])), indices))
+    return {i: own for i, own in zip(indices, found, strict=True) if own is not None}
+
+
+@lru_cache(maxsize=_MAX_PIXEL_KEYS)
+def _pixels(path: Path, modified: int | None) -> Hashable:
+    """The pixels of an image file by `_hash_pixels`, for as long as it is not modified; None if unreadable."""
+    if modified is None:
+        return None
+    try:
+        return _hash_pixels(read_image(path))
+    except ImageError:
+        return None
+
+
+def _hash_pixels(image: NDArray[Any]) -> Hashable:
+    flat = image[..., :1] if count_channels(image) == 1 else image
+    return str(flat.dtype), flat.shape, hashlib.sha256(np.ascontiguousarray(flat).data).digest()
+
+
 @lru_cache(maxsize=2 * MAX_NEAR_IMAGES)
 def _signature(path: Path, modified: int | None) -> _Signature | None:
     """The signature of an image file, for as long as it is not modified; None if unreadable."""
@@ -314,9 +341,7 @@ def _signature(path: Path, modified: int | None) -> _Signature | None:
         image = read_image(path)
     except ImageError:  # reported where the image is needed
         return None
-    flat = image[..., :1] if count_channels(image) == 1 else image
-    pixels = (str(flat.dtype), flat.shape, hashlib.sha256(np.ascontiguousarray(flat).data).digest())
-    return _Signature(pixels, oriented_hashes(image), fine_structure(image))
+    return _Signature(_hash_pixels(image), oriented_hashes(image), fine_structure(image))
 
 
 def _modified(path: Path) -> int | None:

@@ -105,10 +105,10 @@ def read_dataset(
     `unlabelled` says what images are of which nothing says anything, where the layout has no convention for them. Files
     roi.png and ignore.png in the dataset's folder hold for all images that have none of their own.
 
-    An image is good only where something says so (see `resolve`). Annotations that cannot be used are set aside, which
-    makes the labels of their images unknown, and images are left out that are named but do not exist, or whose mask,
-    template, ROI or ignore mask does not: `Dataset.broken` lists both. Raises DataError for what is empty or unclear,
-    and where no image is left.
+    An image is good only where something says so (see `resolve_labels`). Annotations that cannot be used are set aside,
+    which makes the labels of their images unknown, and images are left out that are named but do not exist, or whose
+    mask, template, ROI or ignore mask does not: `Dataset.broken` lists both. Raises DataError for what is empty or
+    unclear, and where no image is left.
     """
     name, _, option = format.partition(":")
     if name not in ("auto", *FORMATS):

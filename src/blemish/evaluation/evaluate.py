@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blemish.arrays import FloatMap, Mask
+from blemish.dataset.duplicates import MAX_NEAR_IMAGES
 from blemish.dataset.ground_truth import (
     Instance,
     defect_instances,
@@ -46,7 +47,7 @@ from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection, Verdict
-from blemish.inspection.seen_images import SEEN_SPLITS, find_seen, unpack_seen
+from blemish.inspection.seen_images import count_seen
 from blemish.inspection.stitching import defect_names
 
 OnInspection = Callable[[Sample, Inspection], None]
@@ -82,8 +83,8 @@ def evaluate(
     """Evaluate a bundle on all images of a dataset.
 
     `on_inspection` is called with each sample and its inspection, `on_evaluated` with what the metrics use of each
-    image. Images and masks that cannot be read are counted and left out.
-    Raises DataError where no image can be inspected.
+    image. Images and masks that cannot be read are counted and left out; a warning says how many of the images the
+    bundle was trained, tuned or calibrated on. Raises DataError where no image can be inspected.
     """
     measured = measure_speed(inspector, dataset.samples) if speed else None  # first, while memory holds nothing else
     unreadable: list[str] = []
@@ -116,6 +117,19 @@ def evaluate(
                 f"{describe_images(kind, own)}, by groups and copies: rates, intervals and proofs count each part once",
                 stacklevel=2,
             )
+    if len(images) > MAX_NEAR_IMAGES:
+        warnings.warn(
+            f"near duplicates are not looked for among {len(images)} images, more than {MAX_NEAR_IMAGES}: each counts "
+            "as a part of its own",
+            stacklevel=2,
+        )
+    seen = count_seen(inspector.bundle, (i.sample.image for i in images))
+    if count := sum((seen or {}).values()):
+        warnings.warn(
+            f"the bundle was trained, tuned or calibrated on {count} of the {len(images)} images: the metrics are too "
+            "good",
+            stacklevel=2,
+        )
     products = sorted({i.sample.product for i in images if i.sample.product is not None})
     by_product = {p: _measure(inspector, [i for i in images if i.sample.product == p], p) for p in products}
     manifest = inspector.manifest
@@ -146,20 +160,11 @@ def evaluate(
             "unreadable": unreadable,
             "unknown_classes": _unknown_classes(inspector, images),
             "sha256": dataset_sha256(dataset.with_samples([i.sample for i in images])),
-            "seen": _count_seen(inspector, images),
+            "seen": seen,
         },
         scores=np.array([i.score for i in annotated], np.float64),
         defective=np.array([bool(i.sample.defective) for i in annotated], np.bool_),
     )
-
-
-def _count_seen(inspector: Inspector, images: Sequence[EvaluatedImage]) -> dict[str, int] | None:
-    """How many of the images the bundle was trained, tuned or calibrated on; None where it does not say which."""
-    seen = unpack_seen(inspector.bundle)
-    if seen is None:
-        return None
-    counts = Counter(find_seen(seen, (i.sample.image for i in images)).values())
-    return {split: counts[split] for split in SEEN_SPLITS}
 
 
 def _unknown_classes(inspector: Inspector, images: Sequence[EvaluatedImage]) -> dict[str, int]:

@@ -25,6 +25,7 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.regions import region_mask
 from blemish.inspection.result import Inspection, Verdict
+from blemish.inspection.seen_images import count_seen
 from blemish.synthesis.apply import used_scale
 from blemish.synthesis.scene import part_extent
 from blemish.synthesis.sized_defect import SWEPT_KINDS, draw_sized_defect
@@ -98,13 +99,13 @@ def pod(
             raise KeyboardInterrupt
         raise DataError("none of the synthetic defects fits on the good images; give smaller ones with sizes")
     manifest = inspector.manifest
-    scale = manifest.scale
+    scale, seen = manifest.scale, count_seen(inspector.bundle, (sample.image for sample in good))
     return PodResult(
         curves=[_make_curve(*own, sweep) for own in combinations],
         false_alarms=alarms,
         surfaces=len(surfaces),
         trials=sweep.trials,
-        warnings=_warnings(sweep, complete),
+        warnings=[*_seen_warnings(seen, len(good)), *_warnings(sweep, complete)],
         px_per_mm=None if scale is None else (scale.x, scale.y),
         bundle={
             "name": manifest.name,
@@ -118,6 +119,7 @@ def pod(
             "good": len(good),
             "unreadable": unreadable,
             "sha256": dataset_sha256(dataset.with_samples(good)),
+            "seen": seen,
         },
         seed=seed,
         complete=complete,
@@ -338,6 +340,16 @@ def _make_curve(kind: str, strength: float, sweep: _Sweep) -> PodCurve:
         located=estimate_rate(sum(located), len(located)) if located else None,
         not_drawn=sum((planned.kind, planned.strength) == (kind, strength) for planned in sweep.not_drawn),
     )
+
+
+def _seen_warnings(seen: dict[str, int] | None, good: int) -> list[Message]:
+    """A bundle passes good images that it has seen more easily than new ones."""
+    count = sum((seen or {}).values())
+    text = (
+        "the bundle was trained, tuned or calibrated on {count} of the {good} good images: the false alarms and the "
+        "curves are not those of new images"
+    )
+    return [Message(text, {"count": count, "good": good})] if count else []
 
 
 def _warnings(sweep: _Sweep, complete: bool) -> list[Message]:

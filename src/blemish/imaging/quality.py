@@ -1,5 +1,7 @@
 """Quality of an image in figures: brightness, sharpness, and its position against a reference image."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -11,7 +13,7 @@ Quality = dict[str, float]
 
 def measure_quality(image: Image, reference: GreyImage | None = None) -> Quality:
     """Brightness (0 to 1), sharpness and, with a thumbnail of a reference image, the shift as a share of the longer
-    side and its confidence.
+    side, with its parts along x and y, and its confidence.
 
     Sharpness is the standard deviation of the Laplacian divided by that of the image, so it does not change with light.
     """
@@ -23,8 +25,8 @@ def measure_quality(image: Image, reference: GreyImage | None = None) -> Quality
         window = cv2.createHanningWindow((SIDE, SIDE), cv2.CV_32F)
         (x, y), confidence = cv2.phaseCorrelate(reference, _resize(grey), window)
         height, width = grey.shape
-        shift = np.hypot(x * width, y * height) / SIDE / max(height, width)
-        quality |= {"shift": float(shift), "confidence": float(confidence)}
+        x, y = (float(d * side / SIDE / max(height, width)) for d, side in ((x, width), (y, height)))
+        quality |= {"shift": math.hypot(x, y), "shift_x": x, "shift_y": y, "confidence": float(confidence)}
     return quality
 
 

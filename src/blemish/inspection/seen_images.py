@@ -1,6 +1,7 @@
 """The images that a bundle was trained, tuned or calibrated on, by their contents: they are no new ones in a test."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -59,3 +60,12 @@ def find_seen(seen: Mapping[str, str], images: Iterable[Path]) -> dict[Path, str
 
 def _image_hashes(images: Iterable[Path]) -> dict[Path, str]:
     return {path: own[:_DIGITS] for path, own in content_hashes(images).items()}
+
+
+def count_seen(bundle: Bundle, images: Iterable[Path]) -> dict[str, int] | None:
+    """How many of the images the bundle was trained, tuned or calibrated on; None where it does not say which."""
+    seen = unpack_seen(bundle)
+    if seen is None:
+        return None
+    counts = Counter(find_seen(seen, images).values())
+    return {split: counts[split] for split in SEEN_SPLITS}

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -60,16 +61,17 @@ def alarm_text(row: AlarmRow, t: Translate) -> str:
 
 
 def part_conditions(session: Session, settings: Settings) -> list[AlarmCondition]:
-    """Repeated images and too many rejects among the newest parts of the line."""
-    row = InspectionRow
+    """Repeated images and too many rejects among the newest parts of the line, and rejects in a row of any length."""
+    row, longest = InspectionRow, settings.max_reject_run
     query = select(row.verdict, row.image_sha256).where(row.station == settings.station, is_production())
-    newest = session.execute(query.order_by(row.id.desc()).limit(NEWEST)).all()
+    parts = session.execute(query.order_by(row.id.desc()).limit(max(NEWEST, longest or 0))).all()
+    newest = parts[:NEWEST]
     repeated = [sha256 for sha256, number in Counter(sha256 for _, sha256 in newest).items() if number > 1]
     found = [AlarmCondition("same_image", sha256[:16]) for sha256 in repeated]
-    rejects = [verdict == Verdict.REJECT for verdict, _ in newest]
-    run = rejects.index(False) if False in rejects else len(rejects)
-    if settings.max_reject_run is not None and run >= settings.max_reject_run:
+    run = sum(1 for _ in takewhile(lambda verdict: verdict == Verdict.REJECT, (verdict for verdict, _ in parts)))
+    if longest is not None and run >= longest:
         found.append(AlarmCondition("reject_run", value=run))
+    rejects = [verdict == Verdict.REJECT for verdict, _ in newest]
     share = sum(rejects) / max(len(rejects), 1)
     if settings.max_reject_rate is not None and len(rejects) >= MIN_PARTS and share > settings.max_reject_rate:
         found.append(AlarmCondition("reject_rate", value=share))

@@ -90,7 +90,7 @@ def compare_quality(baseline: Quality, quality: Quality, limits: PictureLimits |
     """Alarms where the quality is beyond the usual limits, or beyond the bundle's own where these are narrower."""
     limits = limits or PictureLimits()
     light, sharpness = (quality[name] / max(baseline[name], 1e-6) for name in ("brightness", "sharpness"))
-    shift = quality["shift"] if quality.get("confidence", 0.0) >= MIN_CONFIDENCE else 0.0
+    shift = find_shift(baseline, quality) or 0.0
     checks: list[tuple[bool, AlarmKind, float]] = [
         (light < max(MIN_BRIGHTNESS, limits.min_brightness or 0), "Dark images", light),
         (light > min(MAX_BRIGHTNESS, limits.max_brightness or math.inf), "Bright images", light),
@@ -98,6 +98,20 @@ def compare_quality(baseline: Quality, quality: Quality, limits: PictureLimits |
         (shift > min(MAX_SHIFT, limits.max_shift or math.inf), "Shifted images", shift),
     ]
     return [QualityAlarm(kind, value) for raised, kind, value in checks if raised]
+
+
+def find_shift(baseline: Quality, quality: Quality) -> float | None:
+    """The shift against the baseline, not against the one reference image, which may be the one that lay askew.
+
+    None where it cannot be measured. Qualities from before have no direction: there the distances are compared.
+    """
+    if quality.get("confidence", 0.0) < MIN_CONFIDENCE:
+        return None
+    if baseline.get("confidence", 0.0) < MIN_CONFIDENCE:
+        return quality["shift"]
+    if all(name in own for own in (baseline, quality) for name in ("shift_x", "shift_y")):
+        return math.hypot(*(quality[name] - baseline[name] for name in ("shift_x", "shift_y")))
+    return abs(quality["shift"] - baseline["shift"])
 
 
 def _medians(rows: list[Quality]) -> Quality:

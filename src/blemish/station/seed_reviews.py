@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import GOOD, Sample
 from blemish.errors import BlemishError
 from blemish.imaging.read import encode
+from blemish.inspection.bundle import open_bundle
+from blemish.inspection.seen_images import find_seen, unpack_seen
 from blemish.station.models import KNOWN_ORIGIN, InspectionRow
-from blemish.station.recipes import active_recipe
+from blemish.station.recipes import active_recipe, bundle_path
 from blemish.station.repository import add_review
 from blemish.station.schemas import InspectionOut
 from blemish.station.service import InspectionService
@@ -20,20 +23,21 @@ from blemish.station.tickets import NotAnsweredError
 
 log = logging.getLogger("blemish.station")
 USER = "dataset"  # that the reviews are entered by
+_LEARNT = ("train", "tuning")  # splits whose images say nothing about a threshold
 _WAIT_S = 0.5
 
 
 def seed_reviews(service: InspectionService, path: Path, stop: threading.Event) -> None:
     """Inspect every labelled image of a dataset once for each bundle, and enter its label and mask as a review.
 
-    Images of the split "train" are left out: training images say nothing about a threshold.
+    Images that are for training or tuning are left out, by the data or by the bundle's own list of what it has seen.
     """
     try:
-        samples = [s for s in read_dataset(path).samples if s.label is not None and s.split != "train"]
+        samples = [s for s in read_dataset(path).samples if s.label is not None and s.split not in _LEARNT]
         while (recipe := _active_bundle(service)) is None:
             if stop.wait(_WAIT_S):
                 return
-        for sample in samples:
+        for sample in _leave_out_learnt(service, samples, path, recipe[1]):
             try:
                 answer = _inspect(service, sample, *recipe, stop)
                 if answer is not None and not answer.reviews:
@@ -50,6 +54,23 @@ def _active_bundle(service: InspectionService) -> tuple[int, str] | None:
     with service.database.reading() as session:
         recipe = active_recipe(session)
         return None if recipe is None else (recipe.id, recipe.bundle.sha256)
+
+
+def _leave_out_learnt(service: InspectionService, samples: Sequence[Sample], path: Path, bundle: str) -> list[Sample]:
+    """The samples that the bundle was not trained or tuned on; raises BundleError for a bundle that cannot be read."""
+    seen = unpack_seen(open_bundle(bundle_path(service.settings.bundles, bundle)))
+    if seen is None:
+        log.warning(
+            "the bundle does not say which images it was trained on: where some in %s are among them, thresholds look "
+            "better than they are",
+            path,
+        )
+        return list(samples)
+    learnt = {image for image, split in find_seen(seen, (s.image for s in samples)).items() if split in _LEARNT}
+    if learnt:
+        log.warning("%d of %d images in %s are left out: the bundle was trained or tuned on them",
+                    len(learnt), len(samples), path)  # fmt: skip
+    return [sample for sample in samples if sample.image not in learnt]
 
 
 def _inspect(

@@ -37,7 +37,7 @@ class Cascade(TrunkMethod):
     defective images only, first on the frozen network, then with its last third, then with all of it unfrozen (Howard
     & Ruder 2018), while training of the first head continues. The good images, most of an unbalanced set, have no
     influence on the kind. The probability of a kind is that of a defect times that of the kind among defects. One
-    temperature, fitted on the validation images, serves both heads.
+    temperature, fitted on the images for tuning, serves both heads.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

@@ -85,7 +85,7 @@ class ClassifierOptions(NetworkOptions, SmallSetOptions):
     }  # fmt: skip
 
     epochs: int = Field(10, ge=1, description="passes over the training images")
-    patience: int = Field(0, ge=0, description="stop after so many epochs without gain on validation; 0: never")
+    patience: int = Field(0, ge=0, description="stop after so many epochs without gain on images for tuning; 0: never")
     map_stride: Literal[8, 16] | None = Field(
         None,
         description="px of the network's input for each point of the class map, by dilating the last stages; null: "
@@ -137,7 +137,7 @@ class Classifier(TrunkMethod):
 
     Fine-tuning with learning rates that grow from the first layer to the last (Howard & Ruder 2018), AdamW, warm-up and
     cosine decay; classes weighted by their effective number (Cui et al. 2019); one temperature, fitted on the
-    validation images and part of the graph (Guo et al. 2017). Networks that pool before the last layer also output
+    images for tuning and part of the graph (Guo et al. 2017). Networks that pool before the last layer also output
     class activation maps (Zhou et al. 2016), relative to good, or to the mean of the classes where none is good.
     """
 

@@ -148,7 +148,7 @@ def _quality(page: PageSession, data: TrendData) -> None:
         if data.baseline.get("confidence", 0.0) < image_quality.MIN_CONFIDENCE:
             hint(t("Position is not monitored: the surface has no feature that is the same on every part."))
             return
-        shifts = [row.get("shift") for _, row in data.quality]
+        shifts = [image_quality.find_shift(data.baseline, row) for _, row in data.quality]
         chart(t("Shift, as a share of the image's longer side"), t("Shift"), shifts, (image_quality.MAX_SHIFT,))
 
 

@@ -5,6 +5,7 @@ falls by no more than a stated loss and no more than a stated share of the verdi
 """
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,10 +146,16 @@ def find_images(bundle: Bundle, data: Dataset | None) -> CompressionImages:
         ranges = tuple(s for s, unit in zip(good.samples, units, strict=True) if unit in first)
         kept = {id(sample) for sample in ranges}
         compared = given.where(lambda sample: id(sample) not in kept)
+    if not compared.samples and data is None:
+        raise OptionError(
+            "the run has no validation images to calibrate thresholds on, such as one that is cross-fitted; train with "
+            "--calibration held-out, or give images that the bundle was not trained on with --data"
+        )
     if not compared.samples:
         raise OptionError(
-            "there are no validation images to calibrate thresholds on (those of this bundle may be cross-fitted); "
-            "give images that it was not trained on with --data"
+            f"none of the {len(data or ())} images of --data is left to calibrate thresholds on: they are too few, of "
+            "other splits, or the bundle was trained, tuned or tested on them; give others, or train with "
+            "--calibration held-out"
         )
     if not ranges:
         raise OptionError("there are no training images to take ranges from; give more images with --data")
@@ -278,7 +285,9 @@ def _judge(inspector: Inspector, dataset: Dataset) -> tuple[dict[Path, Verdict],
     def keep(sample: Sample, result: Inspection) -> None:
         verdicts[sample.image] = result.verdict
 
-    metrics = evaluate(inspector, dataset, speed=False, on_inspection=keep).metrics
+    with warnings.catch_warnings():  # both graphs were calibrated on the same images: they are compared, not praised
+        warnings.filterwarnings("ignore", "the bundle was trained, tuned or calibrated on")
+        metrics = evaluate(inspector, dataset, speed=False, on_inspection=keep).metrics
     return verdicts, metrics
 
 
