@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from blemish.cli.console import check_outputs, console, progress_bar, show_table, warn, write_json
+from blemish.cli.console import check_data_outputs, console, progress_bar, show_table, warn, write_json
 from blemish.cli.options import (
     BundleArgument,
     DataArgument,
@@ -55,9 +55,8 @@ def evaluate(
     from blemish.evaluation.evaluate import evaluate as run
     from blemish.inspection.inspector import Inspector
 
-    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled, outputs=[json])
     inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
-    check_outputs([json], [inspector.bundle.path, Path(data)])
     with progress_bar() as progress:
         task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
 
@@ -81,8 +80,9 @@ def read_subset(
     bundle: Path,
     good: Iterable[str] = (),
     unlabelled: UnlabelledName = "unknown",
+    outputs: Iterable[Path | None] = (),
 ) -> "Dataset":
-    """The images of a split, by default the test images.
+    """The images of a split, by default the test images; OptionError for an output that is the bundle, or of the data.
 
     Data without splits get those of the run that the bundle came from, by path, or else by content from the bundle's
     own list, so that no training image is evaluated; images that neither knows are test images. Synthetic images are
@@ -90,8 +90,11 @@ def read_subset(
     """
     from blemish.dataset.read import read_dataset
     from blemish.dataset.synthetic_samples import real_images
+    from blemish.inspection.bundle import find_bundle
 
-    dataset = real_images(read_dataset(data, format, root, good, unlabelled))
+    dataset = read_dataset(data, format, root, good, unlabelled)
+    check_data_outputs(outputs, data, dataset, [find_bundle(bundle)])
+    dataset = real_images(dataset)
     seen = _seen_by(bundle)
     if all(sample.split is None for sample in dataset.samples):
         dataset = _split_as_in_run(dataset, bundle, seen)

@@ -236,10 +236,9 @@ def robustness(
     from blemish.qualify.robustness import measure_robustness, plot_robustness
     from blemish.translation import ENGLISH, translator
 
-    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled, outputs=[plot, json])
     samples = _choose_samples(dataset.samples, images, seed)
     inspector = Inspector.open(bundle, threads=threads)
-    check_outputs([plot, json], [inspector.bundle.path, Path(data)])
     with progress_bar() as progress:
         total = len(samples) + sum(len(own.levels) for own in DISTURBANCES)
         task = progress.add_task("disturbing", total=total)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import check_outputs, console, progress_bar, show_table, write_json
+from blemish.cli.console import check_data_outputs, console, progress_bar, show_table, write_json
 from blemish.cli.options import (
     DataArgument,
     EngineOption,
@@ -48,11 +48,11 @@ def views(
         raise OptionError("a view is given twice; give each one bundle")
     check_bundle_fusion_rules(rules, [inspector.manifest for inspector in inspectors.values()])
     dataset = read_dataset(data, format_, root)
+    check_data_outputs([json], data, dataset, [own.bundle.path for own in inspectors.values()])
     if split is not None or any(sample.split is not None for sample in dataset.samples):
         dataset = dataset.split(split or "test")
     if not len(dataset):
         raise DataError(f"{data} has no images of the split {split or 'test'}")
-    check_outputs([json], [Path(data), *(own.bundle.path for own in inspectors.values())])
     with progress_bar() as progress:
         task = progress.add_task("inspecting", total=len(group_parts(dataset, list(inspectors))))
 
