@@ -230,7 +230,7 @@ def robustness(
     Only images whose verdict is right undisturbed are used. A limit is the strongest level up to which no defective
     part passes, and no more good parts are stopped than allowed.
     """
-    from blemish.inspection.bundle import replace_manifest
+    from blemish.inspection.bundle import describe_bundle, replace_manifest
     from blemish.inspection.inspector import Inspector
     from blemish.qualify.disturbances import DISTURBANCES
     from blemish.qualify.robustness import measure_robustness, plot_robustness
@@ -254,7 +254,8 @@ def robustness(
     limits = found.limits.model_dump(exclude_none=True)
     if json is not None:
         plain = {**asdict(found), "limits": limits}
-        write_json({"bundle": str(inspector.bundle.path), "data": data, **plain}, json)
+        own = describe_bundle(inspector.bundle.path, inspector.manifest)
+        write_json({"bundle": own, "data": data, **plain}, json)
     if str(json) != "-":
         _show_robustness(found)
     if write:

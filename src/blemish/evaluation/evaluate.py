@@ -42,6 +42,7 @@ from blemish.evaluation.region_overlap import SaturatedRegion
 from blemish.evaluation.speed import measure_speed
 from blemish.evaluation.units import count_units, describe_images, find_units
 from blemish.geometry import Box, shape_mask
+from blemish.inspection.bundle import describe_bundle
 from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
@@ -118,20 +119,13 @@ def evaluate(
             )
     products = sorted({i.sample.product for i in images if i.sample.product is not None})
     by_product = {p: _measure(inspector, [i for i in images if i.sample.product == p], p) for p in products}
-    manifest = inspector.manifest
     return Evaluation(
         metrics=_measure(inspector, images),
         products=by_product if len(products) > 1 else {},
         speed=measured,
         bundle={
-            "name": manifest.name,
-            "method": manifest.provenance.method,
-            "path": str(inspector.bundle.path),
+            **describe_bundle(inspector.bundle.path, inspector.manifest),
             "size_mb": inspector.bundle.path.stat().st_size / 1e6,
-            "decision": manifest.decision.model_dump(exclude_defaults=True),
-            "products": {
-                name: own.decision.model_dump(exclude_defaults=True) for name, own in manifest.products.items()
-            },
         },
         data={
             "root": str(dataset.root),

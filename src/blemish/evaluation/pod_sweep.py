@@ -20,6 +20,7 @@ from blemish.geometry import mask_bounds
 from blemish.imaging.pixel_range import PixelSpec, restore_pixels, scale_pixels
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
+from blemish.inspection.bundle import describe_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.result import Inspection, Verdict
@@ -230,12 +231,7 @@ def pod(
         trials=results,
         warnings=_warnings(len(surfaces), results, not_drawn, complete),
         px_per_mm=None if scale is None else (scale.x, scale.y),
-        bundle={
-            "name": manifest.name,
-            "method": manifest.provenance.method,
-            "path": str(inspector.bundle.path),
-            "decision": manifest.decision.model_dump(exclude_defaults=True),
-        },
+        bundle=describe_bundle(inspector.bundle.path, manifest),
         data={
             "root": str(dataset.root),
             "format": dataset.format,

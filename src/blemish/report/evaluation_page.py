@@ -158,6 +158,12 @@ def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -
     if data["unreadable"]:
         count = len(data["unreadable"])
         warnings.append(t("Files that could not be read: {count}; see the end of the page.", count=count))
+    return warnings + data_warnings(data, t)
+
+
+def data_warnings(data: dict[str, Any], t: Translate) -> list[str]:
+    """What limits the metrics by the images that they are of: the `data` of an evaluation."""
+    warnings = []
     for name, count in data.get("unknown_classes", {}).items():
         warnings.append(
             t(
