@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def read_subset(
     split: str | None,
     root: Path | None,
     format: str,
-    bundle: Path,
+    bundle: Path | Mapping[str, Path],
     good: Iterable[str] = (),
     unlabelled: UnlabelledName = "unknown",
     outputs: Iterable[Path | None] = (),
@@ -86,26 +86,45 @@ def read_subset(
 
     Data without splits get those of the run that the bundle came from, by path, or else by content from the bundle's
     own list, so that no training image is evaluated; images that neither knows are test images. Synthetic images are
-    left out.
+    left out. With a bundle for each view, all images of a part are in the split of any that its bundle knows.
     """
     from blemish.dataset.read import read_dataset
     from blemish.dataset.synthetic_samples import real_images
     from blemish.inspection.bundle import find_bundle
 
+    bundles: dict[str | None, Path] = dict(bundle) if isinstance(bundle, Mapping) else {None: bundle}
     dataset = read_dataset(data, format, root, good, unlabelled)
-    check_data_outputs(outputs, data, dataset, [find_bundle(bundle)])
+    check_data_outputs(outputs, data, dataset, map(find_bundle, bundles.values()))
     dataset = real_images(dataset)
-    seen = _seen_by(bundle)
+    seen = {view: _seen_by(own) for view, own in bundles.items()}
     if all(sample.split is None for sample in dataset.samples):
-        dataset = _split_as_in_run(dataset, bundle, seen)
+        parts = [_split_as_in_run(_of_view(dataset, view), own, seen[view]) for view, own in bundles.items()]
+        dataset = parts[0] if None in bundles else _split_by_part(dataset, parts)
     undivided = split is None and all(sample.split is None for sample in dataset.samples)
     subset = dataset if undivided else dataset.split(split or "test")
     if not len(subset):
         names = sorted({sample.split for sample in dataset.samples if sample.split}) or ["none"]
         raise DataError(f"{data} has no images in the split '{split or 'test'}'; it has {', '.join(names)}")
     if split in (None, "test"):
-        _warn_of_trained(subset, dataset, bundle, seen or {})
+        for view, own in bundles.items():
+            _warn_of_trained(_of_view(subset, view), _of_view(dataset, view), own, seen[view] or {})
     return subset
+
+
+def _of_view(dataset: "Dataset", view: str | None) -> "Dataset":
+    return dataset if view is None else dataset.where(lambda sample: sample.view == view)
+
+
+def _split_by_part(dataset: "Dataset", parts: "Sequence[Dataset]") -> "Dataset":
+    """The splits of the images of each view; an image that was not held out takes all of its part with it."""
+    splits = {sample.image: sample.split for own in parts for sample in own.samples}
+    if not any(splits.values()):
+        return dataset
+    used = {s.group: splits[s.image] for s in dataset.samples if splits.get(s.image) not in (None, "test")}
+    return dataset.with_samples(
+        replace(s, split=splits.get(s.image) or "test" if s.group is None else used.get(s.group, "test"))
+        for s in dataset.samples
+    )
 
 
 def _seen_by(bundle: Path) -> dict[str, str] | None:
