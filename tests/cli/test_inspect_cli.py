@@ -341,3 +341,13 @@ def test_no_result_replaces_another_or_a_file_that_is_read(command, bundle, fold
         assert "would be" in err
     assert (first.read_bytes(), bundle.read_bytes(), same.exists()) == (before, own, False)
     assert command("inspect", bundle, first, "--csv", "/dev/null", "--json", "/dev/null")[0] == 0
+
+
+def test_earlier_results_stay_where_the_reference_image_is_refused(command, bundle, folder, tmp_path):
+    kept = tmp_path / "kept.csv"
+    kept.write_text("earlier results")
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    compares = anomaly_bundle(tmp_path / "compares.blemish", side=64, template=True)
+    for own, template in ((bundle, folder / "a" / "1.png"), (compares, tmp_path / "cut.png")):
+        assert command("inspect", own, folder, "--csv", kept, "--template", template)[0] == 2
+        assert kept.read_text() == "earlier results"
