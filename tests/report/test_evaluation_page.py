@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 import typer
-from graphs import anomaly_bundle, fixed_boxes, grey_classes, make_bundle
+from graphs import anomaly_bundle, fixed_boxes, grey_classes, make_bundle, model
+from onnx import helper
 from typer.testing import CliRunner
 from web_page import read_page
 
@@ -206,6 +207,23 @@ def test_page_of_one_kind_of_part(run, folder, tmp_path, kept):
     assert ("nothing is known of escapes" if kept == "good" else "nothing is known of false alarms") in words
     assert "no threshold and no rule" in words
     assert "Precision and recall" not in words
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_scores_that_are_no_numbers_are_left_out_of_plots(run, folder, tmp_path, finite):
+    """The score is the logarithm of the peak's height above 0.5; below that it is not a number."""
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["peak"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Sub", ["peak", "half"], ["above"]),
+        helper.make_node("Log", ["above"], ["anomaly_score"]),
+    ]
+    graph = model(nodes, {"anomaly_score": ["n"]}, constants=[("half", np.float32([0.5 if finite else 2]))])
+    bundle = make_bundle(tmp_path / "nan.blemish", graph, ["anomaly_score"], Decision(review=-2, reject=-1.5), side=64)
+    run(bundle, folder, "--no-speed")
+    _, words = read_page(tmp_path / "nan-report.html")
+    assert ("which no plot has: 3." in words) is finite  # 0.1, 0.2 and 0.3 of nine peaks
+    assert ("good (2)" in words) is finite
+    assert ("defective (4)" in words) is finite
 
 
 def test_missing_extra_is_named_before_any_work(run, folder, tmp_path, monkeypatch):
