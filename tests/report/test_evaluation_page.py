@@ -73,6 +73,7 @@ def test_page_of_a_map_bundle(run, folder, tmp_path):
     assert "Nearly missed" not in words
     assert "cut.png" in words
     assert "no certificate" in words
+    assert "neither the data nor the bundle say which images were trained on" in words
     assert "<i>stain&" in words  # escaped: it reaches the reader as text
     # Two pictures each for: 1 missed, 1 false alarm, 2 for review, 3 typical.
     assert page.images == 14
@@ -224,6 +225,7 @@ def test_scores_that_are_no_numbers_are_left_out_of_plots(run, folder, tmp_path,
     assert ("which no plot has: 3." in words) is finite  # 0.1, 0.2 and 0.3 of nine peaks
     assert ("good (2)" in words) is finite
     assert ("defective (4)" in words) is finite
+    assert f"the score of {3 if finite else 9} images is not a number" in words
 
 
 def test_missing_extra_is_named_before_any_work(run, folder, tmp_path, monkeypatch):

@@ -116,7 +116,9 @@ def test_other_images_of_a_part_that_was_trained_on_are_said(data, tmp_path, cap
         draw(tmp_path / f"again{i}.png", 500 + i)
     rows = [f"again{i}.png,good,part {i if i < 4 else 100 + i}" for i in range(6)]
     (tmp_path / "later.csv").write_text("\n".join(["image,label,group", *rows]) + "\n")
-    read_subset(str(tmp_path / "later.csv"), None, None, "auto", find_bundle(run))
+    subset = read_subset(str(tmp_path / "later.csv"), None, None, "auto", find_bundle(run))
+    (doubt,) = [line for line in subset.doubts if "of parts (groups)" in line]
+    assert doubt in evaluate(Inspector.open(run), subset, speed=False).to_dict()["data"]["warnings"]
     assert "4 of 6 test images are of parts (groups) of which others were trained or calibrated on" in caplog.text
 
 

@@ -105,10 +105,13 @@ def read_subset(
     if not len(subset):
         names = sorted({sample.split for sample in dataset.samples if sample.split}) or ["none"]
         raise DataError(f"{data} has no images in the split '{split or 'test'}'; it has {', '.join(names)}")
+    doubts = [*dataset.doubts]
     if split in (None, "test"):
         for view, own in bundles.items():
-            _warn_of_trained(_of_view(subset, view), _of_view(dataset, view), own, seen[view] or {})
-    return subset
+            doubts += _find_trained(_of_view(subset, view), _of_view(dataset, view), own, seen[view] or {})
+    for line in dict.fromkeys(doubts):
+        log.warning(line)
+    return replace(subset, doubts=tuple(dict.fromkeys(doubts)))
 
 
 def _of_view(dataset: "Dataset", view: str | None) -> "Dataset":
@@ -117,6 +120,7 @@ def _of_view(dataset: "Dataset", view: str | None) -> "Dataset":
 
 def _split_by_part(dataset: "Dataset", parts: "Sequence[Dataset]") -> "Dataset":
     """The splits of the images of each view; an image that was not held out takes all of its part with it."""
+    dataset = replace(dataset, doubts=tuple(line for own in parts for line in own.doubts))
     splits = {sample.image: sample.split for own in parts for sample in own.samples}
     if not any(splits.values()):
         return dataset
@@ -135,8 +139,8 @@ def _seen_by(bundle: Path) -> dict[str, str] | None:
     return unpack_seen(open_bundle(bundle))
 
 
-def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: dict[str, str]) -> None:
-    """A warning where test images, or others of their parts, were seen in training by the data, run or bundle.
+def _find_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: dict[str, str]) -> list[str]:
+    """A line where test images, or others of their parts, were seen in training by the data, run or bundle.
 
     Images that are alike are those of a training: see `shared_units`.
     """
@@ -157,21 +161,22 @@ def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: 
         if i < count
     }
     same |= {image: "" for image in find_seen(seen, (s.image for s in subset.samples)) if image not in same}
+    lines = []
     if same:
         image, other = next(iter(same.items()))
-        log.warning(
+        lines.append(
             f"{len(same)} of {count} test images are the same image as a training or validation image, such as "
             f"{image}{other}: the metrics are too good"
         )
-    for line in describe_shared(samples, shared, ("near", "defects")):
-        log.warning(line)
+    lines += describe_shared(samples, shared, ("near", "defects"))
     parts = {sample.group for sample in trained} - {None}
     of_parts = [s for s in subset.samples if s.group in parts and s.image not in same]
     if of_parts:
-        log.warning(
+        lines.append(
             f"{len(of_parts)} of {count} test images are of parts (groups) of which others were trained or "
             f"calibrated on, such as {of_parts[0].image} of {of_parts[0].group}: the metrics are too good"
         )
+    return lines
 
 
 def _run_samples(bundle: Path) -> "Sequence[Sample]":
@@ -207,11 +212,11 @@ def _split_as_in_run(dataset: "Dataset", bundle: Path, seen: dict[str, str] | No
     if any(splits):
         log.info(f"the data has no splits; those of {listed} are used")
     elif seen is None:
-        log.warning(
+        line = (
             "neither the data nor the bundle say which images were trained on: they may be among those evaluated, and "
             "the metrics too good"
         )
-        return dataset
+        return replace(dataset, doubts=(line,))
     own = find_seen(seen or {}, (s.image for s, split in zip(dataset.samples, splits, strict=True) if split is None))
     splits = [split or own.get(s.image) for s, split in zip(dataset.samples, splits, strict=True)]
     if own:

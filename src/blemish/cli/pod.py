@@ -126,7 +126,8 @@ def pod(
     for line in result.data["unreadable"]:
         warn(line)
     for warning in result.warnings:
-        warn(str(warning))
+        if str(warning) not in dataset.doubts:  # which were said when the data were read
+            warn(str(warning))
     if json is not None:
         write_json(result.to_dict(), json)
     if str(json) != "-":

@@ -253,7 +253,7 @@ def robustness(
             raise OptionError(f"--plot {plot}: {str(error).splitlines()[0]}") from error
     limits = found.limits.model_dump(exclude_none=True)
     if json is not None:
-        plain = {**asdict(found), "limits": limits}
+        plain = {**asdict(found), "limits": limits, "warnings": [*dataset.doubts, *found.warnings]}
         own = describe_bundle(inspector.bundle.path, inspector.manifest)
         write_json({"bundle": own, "data": data, **plain}, json)
     if str(json) != "-":

@@ -61,7 +61,7 @@ def views(
 
         result = evaluate_parts(inspectors, dataset, rules, advance)
     if json is not None:
-        write_json(result.to_dict(), json)
+        write_json({**result.to_dict(), "warnings": list(dataset.doubts)}, json)
     if json is None or str(json) != "-":
         rows = [
             ["parts", f"{len(result.parts)}, {result.incomplete} of them lack a view"],

@@ -98,18 +98,9 @@ def evaluate(
         for image in images:
             on_evaluated(image)
     annotated = [i for i in images if i.sample.defective is not None]
-    if unscored := [i for i in annotated if not math.isfinite(i.score)]:
-        warnings.warn(
-            f"the score of {len(unscored)} images is not a number, such as that of {unscored[0].sample.image}: they "
-            "count among the verdicts, but not in rankings",
-            stacklevel=2,
-        )
-    if maps := [i.sample.image for i in images if i.pixels is not None and count_unscored(i.pixels)]:
-        warnings.warn(
-            f"the heat maps of {len(maps)} images hold values that are not numbers, such as that of {maps[0]}: these "
-            "pixels count in no metric of pixels",
-            stacklevel=2,
-        )
+    unmeasured = _find_unmeasured(images)
+    for line in unmeasured:
+        warnings.warn(line, stacklevel=2)
     good, defective = ([i.unit for i in annotated if i.sample.defective is kind] for kind in (False, True))
     for kind, own in (("good", good), ("defective", defective)):
         if count_units(own) < len(own):
@@ -141,10 +132,27 @@ def evaluate(
             "unknown_classes": _unknown_classes(inspector, images),
             "sha256": dataset_sha256(dataset.with_samples([i.sample for i in images])),
             "seen": _count_seen(inspector, images),
+            "warnings": [*dataset.doubts, *unmeasured],
         },
         scores=np.array([i.score for i in annotated], np.float64),
         defective=np.array([bool(i.sample.defective) for i in annotated], np.bool_),
     )
+
+
+def _find_unmeasured(images: Sequence[EvaluatedImage]) -> list[str]:
+    """A line each of scores and of heat maps that are not numbers."""
+    lines = []
+    if unscored := [i for i in images if i.sample.defective is not None and not math.isfinite(i.score)]:
+        lines.append(
+            f"the score of {len(unscored)} images is not a number, such as that of {unscored[0].sample.image}: they "
+            "count among the verdicts, but not in rankings"
+        )
+    if maps := [i.sample.image for i in images if i.pixels is not None and count_unscored(i.pixels)]:
+        lines.append(
+            f"the heat maps of {len(maps)} images hold values that are not numbers, such as that of {maps[0]}: these "
+            "pixels count in no metric of pixels"
+        )
+    return lines
 
 
 def _count_seen(inspector: Inspector, images: Sequence[EvaluatedImage]) -> dict[str, int] | None:

@@ -229,7 +229,7 @@ def pod(
         false_alarms=alarms,
         surfaces=len(surfaces),
         trials=results,
-        warnings=_warnings(len(surfaces), results, not_drawn, complete),
+        warnings=[*map(Message, dataset.doubts), *_warnings(len(surfaces), results, not_drawn, complete)],
         px_per_mm=None if scale is None else (scale.x, scale.y),
         bundle=describe_bundle(inspector.bundle.path, manifest),
         data={

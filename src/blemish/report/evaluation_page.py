@@ -163,7 +163,7 @@ def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -
 
 def data_warnings(data: dict[str, Any], t: Translate) -> list[str]:
     """What limits the metrics by the images that they are of: the `data` of an evaluation."""
-    warnings = []
+    warnings = [t(line) for line in data.get("warnings", [])]
     for name, count in data.get("unknown_classes", {}).items():
         warnings.append(
             t(
