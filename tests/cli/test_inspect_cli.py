@@ -263,6 +263,15 @@ def test_decide_changes_thresholds_and_rules(command, bundle, folder, tmp_path):
     assert command("inspect", bundle, review)[0] == 1
 
 
+def test_a_named_new_bundle_is_written_without_a_change_too(command, bundle, tmp_path):
+    code, out, _ = command("decide", bundle, "--out", tmp_path / "copy.blemish")
+    assert (code, "copy.blemish" in out) == (0, True)
+    assert open_bundle(tmp_path / "copy.blemish").manifest == open_bundle(bundle).manifest
+    before = bundle.stat().st_mtime_ns
+    assert command("decide", bundle, "--reject", "0.6")[0] == 0
+    assert bundle.stat().st_mtime_ns == before
+
+
 def test_the_decision_as_json(command, bundle):
     code, out, err = command("decide", bundle, "--review", 0.4, "--json", "-")
     decision = open_bundle(bundle).manifest.decision

@@ -76,7 +76,7 @@ def decide(
 
     new = set_decisions(manifest, changed, product)
     screen = messages if str(json) == "-" else console
-    if new != manifest:
+    if new != manifest or out is not None:
         target = write_bundle(out or opened.path, opened.graph, new, opened.extras)
         screen.print(f"[bold]{target}[/bold] now decides by:")
         _show_all(new, product, screen)
