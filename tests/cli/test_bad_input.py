@@ -157,6 +157,7 @@ def test_a_mask_of_another_size_is_reported_and_the_rest_is_evaluated(blemish, t
         (["train", "{set}", "--method", "patchcore", "--scale-uncertainty", "0.01"], "give --px-per-mm"),
         (["train", "{set}", "--method", "patchcore", "--roi", "nowhere.yaml"], "cannot be read"),
         (["train", "{set}", "--method", "patchcore", "--fit", "squeeze"], "stretch"),
+        (["train", "{set}", "--method", "patchcore", "--escape", "0.1", "--cost-escape", "3"], "two aims"),
         (["train", "--resume", "nowhere"], "not a run folder"),
         (["train", "--resume", "nowhere", "--seed", "3", "--set", "steps=2"], "leave --seed, --set out"),
         (["methods", "patchcor"], "did you mean patchcore"),
