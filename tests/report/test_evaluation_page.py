@@ -14,7 +14,7 @@ from web_page import read_page
 
 from blemish.cli.report import report
 from blemish.dataset.sample import Sample
-from blemish.errors import MissingExtraError, OptionError
+from blemish.errors import DataError, MissingExtraError, OptionError
 from blemish.evaluation.curves import class_curves, detection_curves
 from blemish.evaluation.defect_recall import DefectMatches
 from blemish.evaluation.detections import IOU_50, Detections, detection_precision, rank_detections
@@ -239,6 +239,19 @@ def test_an_unwritable_page_is_one_line_before_any_work(run, folder, tmp_path):
     bundle = anomaly_bundle(tmp_path / "grey.blemish", side=64)
     with pytest.raises(OptionError, match="cannot write"):
         run(bundle, folder, "--out", folder / "good" / "0.png" / "x.html")
+
+
+@pytest.mark.parametrize("kept", [None, "an older page"])
+def test_a_failure_leaves_no_empty_page(run, folder, tmp_path, kept):
+    """No image can be read."""
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"\x89PNG")
+    out = tmp_path / "page.html"
+    if kept is not None:
+        out.write_text(kept)
+    with pytest.raises(DataError, match="could be inspected"):
+        run(anomaly_bundle(tmp_path / "grey.blemish", side=64), folder, "--no-speed", "--out", out)
+    assert (out.read_text() if out.exists() else None) == kept
 
 
 def seen(rows):

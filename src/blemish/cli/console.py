@@ -114,7 +114,10 @@ def check_writable(path: Path) -> None:
     """Raise OptionError for a page that cannot be written, before the work is done, not after."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
         path.open("a", encoding="utf-8").close()
+        if not there:
+            path.unlink()  # else a command that fails would leave an empty page
     except OSError as error:
         raise OptionError(f"cannot write {path}: {error.strerror}; choose another file with --out") from error
 
