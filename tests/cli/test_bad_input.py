@@ -157,6 +157,13 @@ def test_a_mask_of_another_size_is_reported_and_the_rest_is_evaluated(blemish, t
         (["train", "{set}", "--method", "patchcore", "--scale-uncertainty", "0.01"], "give --px-per-mm"),
         (["train", "{set}", "--method", "patchcore", "--roi", "nowhere.yaml"], "cannot be read"),
         (["train", "{set}", "--method", "patchcore", "--fit", "squeeze"], "stretch"),
+        (["train", "{set}", "--method", "patchcore", "--overlap", "0.25"], "give --tile"),
+        (["compare", "{set}", "--out", "{new}", "--overlap", "0.5"], "give --tile"),
+        (["train", "{set}", "--method", "patchcore", "--window-share", "0.1"], "give --tile"),
+        (["train", "{set}", "--method", "patchcore", "--defect-share", "0.4"], "--defect-share says"),
+        (["train", "{set}", "--method", "patchcore", "--calibration", "held-out", "--folds", "7"], "cross-fitted"),
+        (["train", "{set}", "--method", "patchcore", "--set", "image_size=64", "--set", "image_size=9"], "given twice"),
+        (["train", "{set}", "--method", "patchcore", "--escape", "0.1", "--cost-escape", "3"], "two aims"),
         (["train", "--resume", "nowhere"], "not a run folder"),
         (["train", "--resume", "nowhere", "--seed", "3", "--set", "steps=2"], "leave --seed, --set out"),
         (["methods", "patchcor"], "did you mean patchcore"),
@@ -164,6 +171,7 @@ def test_a_mask_of_another_size_is_reported_and_the_rest_is_evaluated(blemish, t
         (["report", "nowhere", "{set}", "--split", "train"], "no bundle"),
         (["synth", "{set}"], "is not empty"),
         (["synth", "{new}", "--surfaces", "cheese"], "choose from metal"),
+        (["synth", "{new}", "--surfaces", "metal,metal"], "name every surface once"),
         (["demo", "--out", "{set}"], "no older demo"),
         (["data", "info", "nowhere"], "does not exist"),
     ],
@@ -184,6 +192,14 @@ def test_a_seed_is_one_that_numpy_takes(blemish, tmp_path, command, seed):
     code, lines = blemish(command, tmp_path / "set", "--seed", str(seed))
     assert code == 2
     assert "than or equal to " in " ".join(lines)
+
+
+def test_a_set_without_defects_says_so(tmp_path, monkeypatch, capsys):
+    options = ("--train", "1", "--good", "0", "--defects", "0", "--size", "64")
+    monkeypatch.setattr(sys, "argv", ["blemish", "synth", str(tmp_path / "set"), *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert (stop.value.code, "1 image of metal; defects: none;" in capsys.readouterr().out) == (0, True)
 
 
 def test_a_demo_without_its_libraries_writes_nothing(blemish, tmp_path, monkeypatch):

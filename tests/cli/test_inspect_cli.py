@@ -263,6 +263,15 @@ def test_decide_changes_thresholds_and_rules(command, bundle, folder, tmp_path):
     assert command("inspect", bundle, review)[0] == 1
 
 
+def test_a_named_new_bundle_is_written_without_a_change_too(command, bundle, tmp_path):
+    code, out, _ = command("decide", bundle, "--out", tmp_path / "copy.blemish")
+    assert (code, "copy.blemish" in out) == (0, True)
+    assert open_bundle(tmp_path / "copy.blemish").manifest == open_bundle(bundle).manifest
+    before = bundle.stat().st_mtime_ns
+    assert command("decide", bundle, "--reject", "0.6")[0] == 0
+    assert bundle.stat().st_mtime_ns == before
+
+
 def test_the_decision_as_json(command, bundle):
     code, out, err = command("decide", bundle, "--review", 0.4, "--json", "-")
     decision = open_bundle(bundle).manifest.decision
@@ -341,3 +350,13 @@ def test_no_result_replaces_another_or_a_file_that_is_read(command, bundle, fold
         assert "would be" in err
     assert (first.read_bytes(), bundle.read_bytes(), same.exists()) == (before, own, False)
     assert command("inspect", bundle, first, "--csv", "/dev/null", "--json", "/dev/null")[0] == 0
+
+
+def test_earlier_results_stay_where_the_reference_image_is_refused(command, bundle, folder, tmp_path):
+    kept = tmp_path / "kept.csv"
+    kept.write_text("earlier results")
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    compares = anomaly_bundle(tmp_path / "compares.blemish", side=64, template=True)
+    for own, template in ((bundle, folder / "a" / "1.png"), (compares, tmp_path / "cut.png")):
+        assert command("inspect", own, folder, "--csv", kept, "--template", template)[0] == 2
+        assert kept.read_text() == "earlier results"

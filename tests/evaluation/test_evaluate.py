@@ -79,7 +79,7 @@ def test_known_metrics(grey, parts):
     assert actual["data"] | {"sha256": "", "root": ""} == {
         "root": "", "format": "mvtec", "images": 7, "good": 3, "defective": 4,
         "good_parts": 3, "defective_parts": 4, "unknown": 0,
-        "without_pixel_annotation": 0, "unreadable": [], "sha256": "",
+        "without_pixel_annotation": 0, "unreadable": [], "sha256": "", "warnings": [],
     }  # fmt: skip
 
 

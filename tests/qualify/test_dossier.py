@@ -3,17 +3,23 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-from graphs import anomaly_bundle
+from graphs import anomaly_bundle, grey_anomaly, make_bundle
 from worked_examples import AIAG_GRR
 
+from blemish.dataset.read import read_dataset
 from blemish.errors import DataError
+from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.pod_sweep import pod
 from blemish.files import file_sha256
-from blemish.inspection.bundle import open_bundle
-from blemish.inspection.manifest import Calibration, Certificate, Scale
+from blemish.inspection.bundle import describe_bundle, open_bundle, replace_manifest, set_decision, write_bundle
+from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Calibration, Certificate, PictureLimits, Scale
+from blemish.inspection.seen_images import SEEN, pack_seen, seen_hashes
 from blemish.qualify.dossier import EVIDENCE, list_clauses, render_dossier
 from blemish.report.pdf import html_to_pdf
 from blemish.translation import translator
@@ -92,6 +98,80 @@ def test_other_files_are_refused(run, bundle, files, tmp_path):
     with pytest.raises(DataError, match="another version"):
         render_dossier(open_bundle(bundle), {"gauge": tmp_path / "old.json"})
     assert run("report", bundle, "--out", "d.docx")[0] == 2
+
+
+@pytest.fixture
+def images(tmp_path):
+    for i in range(16):
+        grey = np.full((32, 32), 40 + 3 * i, np.uint8)
+        grey[8:16, 8:16] += 150 * (i % 2)
+        label = "pit" if i % 2 else "good"
+        (tmp_path / "set" / label).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "set" / label / f"{i:02}.png"), grey)
+    return read_dataset(tmp_path / "set")
+
+
+def measured(bundle, images, folder):
+    """The files that `evaluate`, `pod` and `qualify robustness` write."""
+    inspector = Inspector.open(bundle)
+    own = describe_bundle(bundle, inspector.manifest)
+    sweep = {"name": "blur", "unit": "px", "levels": [], "limit": None, "first_stopped": None, "first_missed": None}
+    robust = {"bundle": own, "data": "set", "sweeps": [sweep], "limits": {}}
+    results = {
+        "evaluation": evaluate(inspector, images, speed=False).to_dict(),
+        "golden": evaluate(inspector, images, speed=False).to_dict(),
+        "pod": pod(inspector, images, kinds=["pit"], contrasts=[0.5], trials=2).to_dict(),
+        "robustness": robust,
+    }
+    for name, content in results.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return {name: folder / f"{name}.json" for name in results}
+
+
+def test_evidence_is_of_this_bundle_as_it_is(bundle, images, tmp_path):
+    opened = open_bundle(bundle)
+    files = measured(bundle, images, tmp_path)
+    page = render_dossier(opened, files)
+    assert "An older version" not in page
+    assert "no curve: 2 trials are too few" in section(page, "Probability of detection")
+    # Limits for the station's alarms change no verdict.
+    limits = opened.manifest.model_copy(update={"picture_limits": PictureLimits(max_shift=0.3)})
+    replace_manifest(bundle, limits)
+    render_dossier(open_bundle(bundle), files)
+    other = make_bundle(tmp_path / "other.blemish", grey_anomaly(3), ["anomaly_score", "anomaly_map"],
+                        opened.manifest.decision, channels=3)  # fmt: skip
+    decision = opened.manifest.decision.model_copy(update={"reject": 0.9, "review": 0.9})
+    replace_manifest(bundle, set_decision(opened.manifest, decision))
+    for name, path in files.items():
+        with pytest.raises(DataError, match=f"{name}.json is of another bundle"):
+            render_dossier(open_bundle(other), {name: path})
+        with pytest.raises(DataError, match=f"{name}.json was made with other thresholds or rules"):
+            render_dossier(open_bundle(bundle), {name: path})
+
+
+def test_older_evidence_is_shown_with_a_doubt(bundle, images, tmp_path):
+    for name, path in measured(bundle, images, tmp_path).items():
+        content = json.loads(path.read_text())
+        del content["bundle"]["graph_sha256"]
+        if name == "robustness":
+            content["bundle"] = str(bundle)
+        path.write_text(json.dumps(content))
+        page = render_dossier(open_bundle(bundle), {name: path})
+        assert page.count("does not say of which bundle it is") == 1
+
+
+def test_images_that_were_trained_on_and_unknown_classes_are_said(bundle, images, tmp_path):
+    opened = open_bundle(bundle)
+    seen = {SEEN: pack_seen({own: "train" for own in seen_hashes(images.with_samples(
+        replace(s, split="train") for s in images.samples[:10]))})}  # fmt: skip
+    manifest = opened.manifest.model_copy(update={"classes": ["good", "dent", "crack"]})
+    write_bundle(bundle, opened.graph, manifest, seen)
+    files = measured(bundle, images, tmp_path)
+    shown = section(
+        render_dossier(open_bundle(bundle), {"evaluation": files["evaluation"]}), "Evaluation on test images"
+    )
+    assert "calibrated on 10 of the 16 images: the metrics are too good" in shown
+    assert "does not know the class pit (images: 8)" in shown
 
 
 def test_a_pdf_fetches_nothing(tmp_path):

@@ -7,18 +7,19 @@ import re
 import numpy as np
 import pytest
 import typer
-from graphs import anomaly_bundle, fixed_boxes, grey_classes, make_bundle
+from graphs import anomaly_bundle, fixed_boxes, grey_classes, make_bundle, model
+from onnx import helper
 from typer.testing import CliRunner
 from web_page import read_page
 
 from blemish.cli.report import report
 from blemish.dataset.sample import Sample
-from blemish.errors import MissingExtraError, OptionError
+from blemish.errors import DataError, MissingExtraError, OptionError
 from blemish.evaluation.curves import class_curves, detection_curves
 from blemish.evaluation.defect_recall import DefectMatches
 from blemish.evaluation.detections import IOU_50, Detections, detection_precision, rank_detections
 from blemish.evaluation.evaluate import EvaluatedImage
-from blemish.evaluation.intervals import estimate_rate, prove_escape_rate
+from blemish.evaluation.intervals import MIN_SIDE, estimate_rate, prove_escape_rate
 from blemish.geometry import Polygon
 from blemish.imaging.read import write_image
 from blemish.inspection.manifest import Decision
@@ -72,6 +73,8 @@ def test_page_of_a_map_bundle(run, folder, tmp_path):
     assert "Nearly missed" not in words
     assert "cut.png" in words
     assert "no certificate" in words
+    assert f"with fewer than {MIN_SIDE} good or defective parts" in words
+    assert "neither the data nor the bundle say which images were trained on" in words
     assert "<i>stain&" in words  # escaped: it reaches the reader as text
     # Two pictures each for: 1 missed, 1 false alarm, 2 for review, 3 typical.
     assert page.images == 14
@@ -208,6 +211,24 @@ def test_page_of_one_kind_of_part(run, folder, tmp_path, kept):
     assert "Precision and recall" not in words
 
 
+@pytest.mark.parametrize("finite", [True, False])
+def test_scores_that_are_no_numbers_are_left_out_of_plots(run, folder, tmp_path, finite):
+    """The score is the logarithm of the peak's height above 0.5; below that it is not a number."""
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["peak"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Sub", ["peak", "half"], ["above"]),
+        helper.make_node("Log", ["above"], ["anomaly_score"]),
+    ]
+    graph = model(nodes, {"anomaly_score": ["n"]}, constants=[("half", np.float32([0.5 if finite else 2]))])
+    bundle = make_bundle(tmp_path / "nan.blemish", graph, ["anomaly_score"], Decision(review=-2, reject=-1.5), side=64)
+    run(bundle, folder, "--no-speed")
+    _, words = read_page(tmp_path / "nan-report.html")
+    assert ("which no plot has: 3." in words) is finite  # 0.1, 0.2 and 0.3 of nine peaks
+    assert ("good (2)" in words) is finite
+    assert ("defective (4)" in words) is finite
+    assert f"the score of {3 if finite else 9} images is not a number" in words
+
+
 def test_missing_extra_is_named_before_any_work(run, folder, tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("blemish.report.html.find_spec", lambda name: None if name == "jinja2" else find(name))
@@ -219,6 +240,19 @@ def test_an_unwritable_page_is_one_line_before_any_work(run, folder, tmp_path):
     bundle = anomaly_bundle(tmp_path / "grey.blemish", side=64)
     with pytest.raises(OptionError, match="cannot write"):
         run(bundle, folder, "--out", folder / "good" / "0.png" / "x.html")
+
+
+@pytest.mark.parametrize("kept", [None, "an older page"])
+def test_a_failure_leaves_no_empty_page(run, folder, tmp_path, kept):
+    """No image can be read."""
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"\x89PNG")
+    out = tmp_path / "page.html"
+    if kept is not None:
+        out.write_text(kept)
+    with pytest.raises(DataError, match="could be inspected"):
+        run(anomaly_bundle(tmp_path / "grey.blemish", side=64), folder, "--no-speed", "--out", out)
+    assert (out.read_text() if out.exists() else None) == kept
 
 
 def seen(rows):

@@ -47,6 +47,15 @@ def test_csv_has_a_row_a_region_and_numbers_that_read_back(tmp_path, inspections
     assert [int(rows[0][name]) for name in ("x0", "y0", "x1", "y1")] == [2, 3, 11, 9]
 
 
+@pytest.mark.parametrize("name", ["=1+1.png", "@SUM(A1).png", "+x.png", "-x.png", "\tx.png"])
+def test_names_are_no_formulas_of_a_spreadsheet(tmp_path, name):
+    with CsvSink(tmp_path / "r.csv") as sink:
+        sink.append(Inspection(Verdict.PASS, "good", -0.5, [], (5, 5), source=name))
+    (row,) = csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8"))
+    assert row["source"] == f"'{name}"
+    assert float(row["score"]) == -0.5
+
+
 def test_json_lines(tmp_path, inspections):
     with JsonSink(tmp_path / "r.jsonl") as sink:
         sink.append(inspections[0])

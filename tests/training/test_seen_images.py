@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from blemish import evaluate, read_dataset, resume, train
+from blemish.cli import main
 from blemish.cli.evaluate import read_subset
+from blemish.dataset.contents import content_hash
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.write import dataset_sha256
 from blemish.errors import BundleError, DataError, OptionError
 from blemish.files import file_sha256
 from blemish.inspection.bundle import Bundle, find_bundle, open_bundle, write_bundle
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.seen_images import SEEN, join_seen, unpack_seen
+from blemish.inspection.seen_images import SEEN, join_seen, pack_seen, unpack_seen
 from blemish.training.ship.compress import find_images
 
 QUICK = {"weights": "random", "image_size": 64}
@@ -115,8 +117,38 @@ def test_other_images_of_a_part_that_was_trained_on_are_said(data, tmp_path, cap
         draw(tmp_path / f"again{i}.png", 500 + i)
     rows = [f"again{i}.png,good,part {i if i < 4 else 100 + i}" for i in range(6)]
     (tmp_path / "later.csv").write_text("\n".join(["image,label,group", *rows]) + "\n")
-    read_subset(str(tmp_path / "later.csv"), None, None, "auto", find_bundle(run))
+    subset = read_subset(str(tmp_path / "later.csv"), None, None, "auto", find_bundle(run))
+    (doubt,) = [line for line in subset.doubts if "of parts (groups)" in line]
+    assert doubt in evaluate(Inspector.open(run), subset, speed=False).to_dict()["data"]["warnings"]
     assert "4 of 6 test images are of parts (groups) of which others were trained or calibrated on" in caplog.text
+
+
+def test_views_evaluates_only_parts_of_which_no_bundle_has_seen_an_image(run, data, tmp_path, caplog, monkeypatch):
+    """The run's images are the view "top" of a part each, others the view "side", which has a bundle of its own."""
+    rows, splits = ["image,label,group,view"], splits_of(run)
+    for i in range(30):
+        draw(tmp_path / f"side{i}.png", 800 + i)
+        rows += [f"{data}/good/{i:02}.png,good,part {i},top", f"side{i}.png,good,part {i},side"]
+    (tmp_path / "parts.csv").write_text("\n".join([*rows, ""]))
+    seen = {content_hash(tmp_path / "side7.png")[:16]: "train"}
+    graph, manifest = open_bundle(run).graph, open_bundle(run).manifest
+    side = write_bundle(tmp_path / "side.blemish", graph, manifest, {SEEN: pack_seen(seen)})
+    alone = shutil.copy(find_bundle(run), tmp_path / "alone.blemish")
+    expected = {f"part {i}" for i in range(30) if i != 7 and splits[data / "good" / f"{i:02}.png"] == "test"}
+    subset = read_subset(str(tmp_path / "parts.csv"), None, None, "auto", {"top": alone, "side": side})
+    assert {s.group for s in subset.samples} == expected
+    assert len(subset) == 2 * len(expected)
+    assert "too good" not in caplog.text
+    text = [row + (",split" if not i else ",test") for i, row in enumerate(rows)]
+    (tmp_path / "parts.csv").write_text("\n".join([*text, ""]))
+    command = ("views", tmp_path / "parts.csv", "--view", f"top={alone}", "--view", f"side={side}")
+    monkeypatch.setattr("sys.argv", ["blemish", *map(str, command)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    trained = sum(splits[data / "good" / f"{i:02}.png"] != "test" for i in range(30))
+    assert f"{trained} of 30 test images are the same image as a training or validation image" in caplog.text
+    assert "1 of 30 test images are the same image as a training or validation image" in caplog.text
 
 
 def test_test_images_that_are_nearly_trained_ones_are_said(run, data, tmp_path, caplog):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import console, write_json
+from blemish.cli.console import check_outputs, console, write_json
 from blemish.cli.options import BundleArgument, EngineDeviceOption, EngineOption, JsonOption, ThreadsOption
 from blemish.errors import BundleError, OptionError
 
@@ -49,6 +49,7 @@ def certify(
     target = Inspector.open(bundle, engine=engine, threads=threads, device=device)
     reference = Inspector.open(bundle, threads=threads)
     samples, trained_on = _images(target.bundle.path, images)
+    check_outputs([json], [target.bundle.path, *(sample.image for sample in samples)])
     certificate = certify_engine(target, reference, samples, trained_on)
     if certificate.problem is not None:
         certificate = certificate.model_copy(update={"accepted": accept})

@@ -66,7 +66,9 @@ def compare(
     tile: Annotated[
         int | None, typer.Option(min=16, help="side of square tiles in px", show_default="the advisor's choice")
     ] = None,
-    overlap: Annotated[float, typer.Option(min=0, max=0.89, help="overlap of tiles, share of a tile")] = 0.25,
+    overlap: Annotated[
+        float | None, typer.Option(min=0, max=0.89, help="overlap of tiles, share of a tile", show_default="0.25")
+    ] = None,
     roi: Annotated[Path | None, typer.Option(metavar="FILE", help=ROI_HELP)] = None,
     synthetic: Annotated[
         Path | None,

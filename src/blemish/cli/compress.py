@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blemish.cli.console import check_outputs, console, write_json
+from blemish.cli.console import check_data_outputs, check_outputs, console, write_json
 from blemish.cli.options import BundleArgument, EngineName, FormatOption, JsonOption, ThreadsOption, choice_option
 from blemish.errors import OptionError
 
@@ -50,11 +50,15 @@ def compress(
     target = default if out is None else out
     if target.resolve() == source.resolve():
         raise OptionError("--out is the bundle itself; name another file")
-    check_outputs([target, json], [source, None if data is None else Path(data)])
+    dataset = None if data is None else read_dataset(data, format)
+    if data is None or dataset is None:
+        check_outputs([target, json], [source])
+    else:
+        check_data_outputs([target, json], data, dataset, [source])
     made = compressing.compress(
         source,
         target,
-        data=None if data is None else read_dataset(data, format),
+        data=dataset,
         engine=engine,
         threads=threads,
         max_auroc_loss=max_loss,

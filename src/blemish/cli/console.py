@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions
@@ -18,8 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from blemish.errors import MissingExtraError, OptionError
-from blemish.files import write_atomic
+from blemish.files import load_yaml, write_atomic
 
+if TYPE_CHECKING:
+    from blemish.dataset.sample import Dataset
+
+RESULT_SUFFIXES = (".html", ".pdf", ".blemish")
+# One key at least of what each command that reads a data set writes as JSON or YAML.
+RESULT_KEYS = frozenset({"bundle", "found_by", "passed_over", "about", "max_verdict_changes"})
 UNLIMITED_WIDTH = 100_000  # of output that is no terminal: nothing is wrapped or cut
 
 
@@ -108,7 +114,10 @@ def check_writable(path: Path) -> None:
     """Raise OptionError for a page that cannot be written, before the work is done, not after."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
         path.open("a", encoding="utf-8").close()
+        if not there:
+            path.unlink()  # else a command that fails would leave an empty page
     except OSError as error:
         raise OptionError(f"cannot write {path}: {error.strerror}; choose another file with --out") from error
 
@@ -116,19 +125,50 @@ def check_writable(path: Path) -> None:
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None] = ()) -> None:
     """Raise OptionError where two outputs are one file, or an output is an input; call it before the first write.
 
-    Links and other ways to write a path count as the file itself; `-` is stdout; folders and devices are no such files.
+    Links and other ways to write a path count as the file itself; `-` is stdout; devices are no such files. A folder
+    among the inputs stands for the files in it that are no earlier result.
     """
-    read = {_file_identity(path): path for path in inputs if path is not None}
+    sources = [path for path in inputs if path is not None]
+    read = {_file_identity(path) for path in sources}
+    folders = [path.resolve() for path in sources if path.is_dir()]
     written: set[Hashable] = set()
     for path in outputs:
         own = None if path is None else _file_identity(path)
-        if own is None:
+        if path is None or own is None:
             continue
         if own in read:
             raise OptionError(f"{path} is read, and would be overwritten; name another place for the results")
+        among_data = path.is_file() and any(path.resolve().is_relative_to(folder) for folder in folders)
+        if among_data and not _is_result(path):
+            raise OptionError(f"{path} lies among the data, and would be overwritten; name another place")
         if own in written:
             raise OptionError(f"two results would be written to {path}; give each a file of its own")
         written.add(own)
+
+
+def check_data_outputs(
+    outputs: Iterable[Path | None], data: str, dataset: "Dataset", others: Iterable[Path | None] = ()
+) -> None:
+    """As `check_outputs`: no output may be a file of the data, whatever is read of it, or one of the others."""
+    from blemish.dataset.contents import sample_files
+
+    files = (file for sample in dataset.samples for file in sample_files(sample))
+    check_outputs(outputs, [Path(data), *others, *files])
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is what a command wrote: a page or bundle, or JSON or YAML with a key that no data set has."""
+    if path.suffix.lower() in RESULT_SUFFIXES:
+        return True
+    try:
+        content = None
+        if path.suffix.lower() == ".json":
+            content = json.loads(path.read_bytes())
+        elif path.suffix.lower() in (".yaml", ".yml"):
+            content = load_yaml(path, str(path))
+    except (ValueError, OptionError):
+        return False
+    return isinstance(content, dict) and not RESULT_KEYS.isdisjoint(content)
 
 
 def _file_identity(path: Path) -> Hashable:

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.progress import TaskID
 
-from blemish.cli.console import check_outputs, console, counted, needs_extra, progress_bar, show_table, write_json
+from blemish.cli.console import check_data_outputs, console, counted, needs_extra, progress_bar, show_table, write_json
 from blemish.cli.options import (
     DataArgument,
     DownloadName,
@@ -89,7 +89,7 @@ def info(
 
     dataset = read_dataset(data, format, root, good or (), unlabelled)
     with counted("reading images", len(dataset)) as progress:
-        check_outputs([json], [Path(data), *(sample.image for sample in dataset.samples)])
+        check_data_outputs([json], data, dataset)
         result = describe(dataset, progress)
     if json is not None:
         write_json(result.as_dict(), json)
@@ -124,8 +124,7 @@ def audit(
 
     dataset = read_dataset(data, format, root, good or (), unlabelled)
     with counted("reading images", len(dataset)) as progress:
-        own = (sample.image for sample in dataset.samples)
-        check_outputs([json, page if suspects else None], [Path(data), *own])
+        check_data_outputs([json, page if suspects else None], data, dataset)
         result = audit_dataset(dataset, progress)
     found = {"suspects": _find_suspects(data, dataset, page, seed)} if suspects else {}
     if json is not None:

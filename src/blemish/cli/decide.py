@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from blemish.cli.console import console, messages, warn, write_json
+from blemish.cli.console import check_outputs, console, messages, warn, write_json
 from blemish.cli.options import BundleArgument, JsonOption
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def decide(
     from blemish.inspection.inspector import select_product
 
     opened = open_bundle(bundle)
+    check_outputs([out, json], [opened.path, rules])
     manifest = opened.manifest
     if product is not None and product not in manifest.products:
         select_product(manifest, product)  # its error names those that there are
@@ -75,7 +76,7 @@ def decide(
 
     new = set_decisions(manifest, changed, product)
     screen = messages if str(json) == "-" else console
-    if new != manifest:
+    if new != manifest or out is not None:
         target = write_bundle(out or opened.path, opened.graph, new, opened.extras)
         screen.print(f"[bold]{target}[/bold] now decides by:")
         _show_all(new, product, screen)

@@ -2,14 +2,14 @@
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from blemish.cli.console import check_outputs, console, progress_bar, show_table, warn, write_json
+from blemish.cli.console import check_data_outputs, console, progress_bar, show_table, warn, write_json
 from blemish.cli.options import (
     BundleArgument,
     DataArgument,
@@ -55,9 +55,8 @@ def evaluate(
     from blemish.evaluation.evaluate import evaluate as run
     from blemish.inspection.inspector import Inspector
 
-    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled, outputs=[json])
     inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
-    check_outputs([json], [inspector.bundle.path, Path(data)])
     with progress_bar() as progress:
         task = progress.add_task("measuring speed" if speed else "inspecting", total=len(dataset))
 
@@ -78,31 +77,58 @@ def read_subset(
     split: str | None,
     root: Path | None,
     format: str,
-    bundle: Path,
+    bundle: Path | Mapping[str, Path],
     good: Iterable[str] = (),
     unlabelled: UnlabelledName = "unknown",
+    outputs: Iterable[Path | None] = (),
 ) -> "Dataset":
-    """The images of a split, by default the test images.
+    """The images of a split, by default the test images; OptionError for an output that is the bundle, or of the data.
 
     Data without splits get those of the run that the bundle came from, by path, or else by content from the bundle's
     own list, so that no training image is evaluated; images that neither knows are test images. Synthetic images are
-    left out.
+    left out. With a bundle for each view, all images of a part are in the split of any that its bundle knows.
     """
     from blemish.dataset.read import read_dataset
     from blemish.dataset.synthetic_samples import real_images
+    from blemish.inspection.bundle import find_bundle
 
-    dataset = real_images(read_dataset(data, format, root, good, unlabelled))
-    seen = _seen_by(bundle)
+    bundles = _by_view(bundle)
+    dataset = read_dataset(data, format, root, good, unlabelled)
+    check_data_outputs(outputs, data, dataset, map(find_bundle, bundles.values()))
+    dataset = real_images(dataset)
+    seen = {view: _seen_by(own) for view, own in bundles.items()}
     if all(sample.split is None for sample in dataset.samples):
-        dataset = _split_as_in_run(dataset, bundle, seen)
+        parts = [_split_as_in_run(_of_view(dataset, view), own, seen[view]) for view, own in bundles.items()]
+        dataset = parts[0] if None in bundles else _split_by_part(dataset, parts)
     undivided = split is None and all(sample.split is None for sample in dataset.samples)
     subset = dataset if undivided else dataset.split(split or "test")
     if not len(subset):
         names = sorted({sample.split for sample in dataset.samples if sample.split}) or ["none"]
         raise DataError(f"{data} has no images in the split '{split or 'test'}'; it has {', '.join(names)}")
+    doubts = [*dataset.doubts]
     if split in (None, "test"):
-        _warn_of_trained(subset, dataset, bundle, seen or {})
-    return subset
+        for view, own in bundles.items():
+            doubts += _find_trained(_of_view(subset, view), _of_view(dataset, view), own, seen[view] or {})
+    for line in dict.fromkeys(doubts):
+        log.warning(line)
+    return replace(subset, doubts=tuple(dict.fromkeys(doubts)))
+
+
+def _of_view(dataset: "Dataset", view: str | None) -> "Dataset":
+    return dataset if view is None else dataset.where(lambda sample: sample.view == view)
+
+
+def _split_by_part(dataset: "Dataset", parts: "Sequence[Dataset]") -> "Dataset":
+    """The splits of the images of each view; an image that was not held out takes all of its part with it."""
+    dataset = replace(dataset, doubts=tuple(line for own in parts for line in own.doubts))
+    splits = {sample.image: sample.split for own in parts for sample in own.samples}
+    if not any(splits.values()):
+        return dataset
+    used = {s.group: splits[s.image] for s in dataset.samples if splits.get(s.image) not in (None, "test")}
+    return dataset.with_samples(
+        replace(s, split=splits.get(s.image) or "test" if s.group is None else used.get(s.group, "test"))
+        for s in dataset.samples
+    )
 
 
 def _seen_by(bundle: Path) -> dict[str, str] | None:
@@ -113,8 +139,12 @@ def _seen_by(bundle: Path) -> dict[str, str] | None:
     return unpack_seen(open_bundle(bundle))
 
 
-def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: dict[str, str]) -> None:
-    """A warning where test images, or others of their parts, were seen in training by the data, run or bundle.
+def _by_view(bundle: Path | Mapping[str, Path]) -> dict[str | None, Path]:
+    return {None: bundle} if isinstance(bundle, Path) else {view: own for view, own in bundle.items()}
+
+
+def _find_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: dict[str, str]) -> list[str]:
+    """A line where test images, or others of their parts, were seen in training by the data, run or bundle.
 
     Images that are alike are those of a training: see `shared_units`.
     """
@@ -135,21 +165,22 @@ def _warn_of_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: 
         if i < count
     }
     same |= {image: "" for image in find_seen(seen, (s.image for s in subset.samples)) if image not in same}
+    lines = []
     if same:
         image, other = next(iter(same.items()))
-        log.warning(
+        lines.append(
             f"{len(same)} of {count} test images are the same image as a training or validation image, such as "
             f"{image}{other}: the metrics are too good"
         )
-    for line in describe_shared(samples, shared, ("near", "defects")):
-        log.warning(line)
+    lines += describe_shared(samples, shared, ("near", "defects"))
     parts = {sample.group for sample in trained} - {None}
     of_parts = [s for s in subset.samples if s.group in parts and s.image not in same]
     if of_parts:
-        log.warning(
+        lines.append(
             f"{len(of_parts)} of {count} test images are of parts (groups) of which others were trained or "
             f"calibrated on, such as {of_parts[0].image} of {of_parts[0].group}: the metrics are too good"
         )
+    return lines
 
 
 def _run_samples(bundle: Path) -> "Sequence[Sample]":
@@ -185,11 +216,11 @@ def _split_as_in_run(dataset: "Dataset", bundle: Path, seen: dict[str, str] | No
     if any(splits):
         log.info(f"the data has no splits; those of {listed} are used")
     elif seen is None:
-        log.warning(
+        line = (
             "neither the data nor the bundle say which images were trained on: they may be among those evaluated, and "
             "the metrics too good"
         )
-        return dataset
+        return replace(dataset, doubts=(line,))
     own = find_seen(seen or {}, (s.image for s, split in zip(dataset.samples, splits, strict=True) if split is None))
     splits = [split or own.get(s.image) for s, split in zip(dataset.samples, splits, strict=True)]
     if own:

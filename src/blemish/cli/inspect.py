@@ -185,6 +185,8 @@ def inspect(
         raise OptionError(f"there is no image in {', '.join(images)}")
     marked = folder if overlay else None
     _check_outputs(paths, (csv, json, coco), marked, names, (inspector.bundle.path, decision, template))
+    # It refuses a reference image before the files of earlier results are emptied.
+    results = inspector.inspect(paths, template=template, on_error="report", workers=workers)
     tally = Tally()
     try:
         with ExitStack() as stack:
@@ -192,7 +194,7 @@ def inspect(
             write = _open_sinks(stack, sinks, marked, names, inspector.manifest.decision)
             progress = stack.enter_context(progress_bar())
             task = progress.add_task("inspecting", total=total)
-            for result in inspector.inspect(paths, template=template, on_error="report", workers=workers):
+            for result in results:
                 message = result.message if isinstance(result, FailedInspection) else ""
                 if not isinstance(result, FailedInspection):
                     try:

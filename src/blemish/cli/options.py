@@ -126,9 +126,11 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def tiling_option(tile: int | None, overlap: float) -> dict[str, Any] | None:
-    """Fields of a tiling from --tile and --overlap."""
-    return {"height": tile, "width": tile, "overlap": overlap} if tile else None
+def tiling_option(tile: int | None, overlap: float | None) -> dict[str, Any] | None:
+    """Fields of a tiling from --tile and --overlap; OptionError for an overlap of no tiles."""
+    if tile is None and overlap is not None:
+        raise OptionError("--overlap is that of tiles; give --tile with it")
+    return None if tile is None else {"height": tile, "width": tile, "overlap": 0.25 if overlap is None else overlap}
 
 
 def roi_option(path: Path | None) -> "Roi | None":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import check_outputs, console, needs_extra, progress_bar, show_table, warn, write_json
+from blemish.cli.console import check_data_outputs, console, needs_extra, progress_bar, show_table, warn, write_json
 from blemish.cli.options import (
     DataArgument,
     FormatOption,
@@ -64,7 +64,7 @@ def plan(
     dataset = read_dataset(data, format_, root, good or (), unlabelled)
     if line := explain_no_good(dataset):
         warn(line)
-    check_outputs([out, json], [Path(data)])
+    check_data_outputs([out, json], data, dataset)
     with progress_bar() as progress:
         task = progress.add_task("reading images", total=len(dataset))
         advice = advise(dataset, lambda done: progress.advance(task, done), seed)

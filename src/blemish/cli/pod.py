@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.console import (
-    check_outputs,
     check_writable,
     console,
     messages,
@@ -80,6 +79,7 @@ def pod(
     """
     from blemish.evaluation.pod_result import ASSUMPTIONS
     from blemish.evaluation.pod_sweep import pod as run
+    from blemish.inspection.bundle import find_bundle
     from blemish.inspection.inspector import Inspector
     from blemish.report.html import check_installed
     from blemish.report.pod_page import render_pod
@@ -93,10 +93,10 @@ def pod(
         if len(more) != 1:
             raise OptionError(f"--size {size}: give the smallest and the largest length in px, as LOW,HIGH")
         sizes = low, more[0]
-    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
+    source = find_bundle(bundle)
+    path = out or source.with_name(f"{source.stem}-pod.html")
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled, outputs=[path, json])
     inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
-    path = out or inspector.bundle.path.with_name(f"{inspector.bundle.path.stem}-pod.html")
-    check_outputs([path, json], [inspector.bundle.path, Path(data)])
     check_writable(path)
     crops: list[tuple[PodTrial, Picture]] = []
     total = sum(sample.defective is False for sample in dataset.samples) + len(kinds) * len(contrasts) * trials
@@ -126,7 +126,8 @@ def pod(
     for line in result.data["unreadable"]:
         warn(line)
     for warning in result.warnings:
-        warn(str(warning))
+        if str(warning) not in dataset.doubts:  # which were said when the data were read
+            warn(str(warning))
     if json is not None:
         write_json(result.to_dict(), json)
     if str(json) != "-":

@@ -230,16 +230,15 @@ def robustness(
     Only images whose verdict is right undisturbed are used. A limit is the strongest level up to which no defective
     part passes, and no more good parts are stopped than allowed.
     """
-    from blemish.inspection.bundle import replace_manifest
+    from blemish.inspection.bundle import describe_bundle, replace_manifest
     from blemish.inspection.inspector import Inspector
     from blemish.qualify.disturbances import DISTURBANCES
     from blemish.qualify.robustness import measure_robustness, plot_robustness
     from blemish.translation import ENGLISH, translator
 
-    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled, outputs=[plot, json])
     samples = _choose_samples(dataset.samples, images, seed)
     inspector = Inspector.open(bundle, threads=threads)
-    check_outputs([plot, json], [inspector.bundle.path, Path(data)])
     with progress_bar() as progress:
         total = len(samples) + sum(len(own.levels) for own in DISTURBANCES)
         task = progress.add_task("disturbing", total=total)
@@ -254,8 +253,9 @@ def robustness(
             raise OptionError(f"--plot {plot}: {str(error).splitlines()[0]}") from error
     limits = found.limits.model_dump(exclude_none=True)
     if json is not None:
-        plain = {**asdict(found), "limits": limits}
-        write_json({"bundle": str(inspector.bundle.path), "data": data, **plain}, json)
+        plain = {**asdict(found), "limits": limits, "warnings": [*dataset.doubts, *found.warnings]}
+        own = describe_bundle(inspector.bundle.path, inspector.manifest)
+        write_json({"bundle": own, "data": data, **plain}, json)
     if str(json) != "-":
         _show_robustness(found)
     if write:

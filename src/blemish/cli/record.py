@@ -46,6 +46,8 @@ def backup(
 ) -> None:
     """Write record, bundles and stored images to one file, while the station runs."""
     settings = _settings(data, db)
+    if file.exists():
+        raise OptionError(f"{file} exists and would be overwritten; name a new file")
     from blemish.station.backup import write_backup
 
     counts = write_backup(settings, file, images)

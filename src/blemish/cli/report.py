@@ -51,6 +51,7 @@ def report(
     """Evaluate BUNDLE on DATA and write one self-contained page: verdicts, curves, misses, false alarms, provenance."""
     from blemish.evaluation.curves import curves_by_class
     from blemish.evaluation.evaluate import evaluate
+    from blemish.inspection.bundle import find_bundle
     from blemish.inspection.inspector import Inspector
     from blemish.report.evaluation_page import render_evaluation
     from blemish.report.gallery import make_card, select_errors, select_images
@@ -59,9 +60,10 @@ def report(
 
     check_installed()
     translator(language)  # an unknown language is refused before any work
-    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled)
+    source = find_bundle(bundle)
+    path = out or source.with_name(f"{source.stem}-report.html")
+    dataset = read_subset(data, split, root, format_, bundle, good or (), unlabelled, outputs=[path])
     inspector = Inspector.open(bundle, engine=engine, threads=threads, device=device)
-    path = out or inspector.bundle.path.with_name(f"{inspector.bundle.path.stem}-report.html")
     check_writable(path)
     inspections: list[tuple[Sample, Inspection]] = []
     images: list[EvaluatedImage] = []

@@ -29,7 +29,7 @@ def synth(
     names = tuple(split_names(surfaces))
     dataset = write_synthetic(out, names, SetSize(train, good, defects), size, seed)
     console.print(
-        f"[bold]{out}[/bold]: {len(dataset)} images of {', '.join(names)}; "
-        f"defects {', '.join(dataset.defect_classes)}; "
+        f"[bold]{out}[/bold]: {len(dataset)} image{'' if len(dataset) == 1 else 's'} of {', '.join(names)}; "
+        f"defects: {', '.join(dataset.defect_classes) or 'none'}; "
         f"their geometry is in {out / 'ground_truth.csv'}, {PX_PER_MM:g} px per mm"
     )

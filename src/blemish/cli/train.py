@@ -84,8 +84,15 @@ def train(
         int | None, typer.Option(min=16, help="side of square tiles in px", rich_help_panel=TRAINING)
     ] = None,
     overlap: Annotated[
-        float, typer.Option(min=0, max=0.89, help="overlap of tiles, share of a tile", rich_help_panel=TRAINING)
-    ] = 0.25,
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.89,
+            help="overlap of tiles, share of a tile",
+            show_default="0.25",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     window_share: Annotated[
         float,
         typer.Option(
@@ -246,6 +253,11 @@ def train(
 
             chosen = {key: value for key, value in settings.items() if {*given} & {*PARAMETERS.get(key, (key,))}}
             data, method, options, settings = merge(read_plan(plan), data, method, options, chosen)
+        idle = [name for name in PARAMETERS["windows"] if name in given and not settings.get("tiling")]
+        if idle:
+            raise OptionError(f"--{idle[0].replace('_', '-')} says what class a tile has; give --tile with it")
+        if "folds" in given and settings.get("calibration") == "held-out":
+            raise OptionError("--folds is for cross-fitted thresholds; leave it or --calibration held-out out")
         assert data is not None  # of a plan, where none is given
         run = training.train(
             data,

@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import check_outputs, console, progress_bar, show_table, write_json
+from blemish.cli.console import console, progress_bar, show_table, write_json
+from blemish.cli.evaluate import read_subset
 from blemish.cli.options import (
     DataArgument,
     EngineOption,
     FormatOption,
+    GoodOption,
     JsonOption,
     RootOption,
     SplitOption,
     ThreadsOption,
+    UnlabelledOption,
 )
-from blemish.errors import DataError, OptionError
+from blemish.errors import OptionError
 
 if TYPE_CHECKING:
     from blemish.evaluation.intervals import RateEstimate
@@ -32,12 +35,13 @@ def views(
     split: SplitOption = None,
     root: RootOption = None,
     format_: FormatOption = "auto",
+    good: GoodOption = None,
+    unlabelled: UnlabelledOption = "unknown",
     json: JsonOption = None,
     engine: EngineOption = "onnxruntime",
     threads: ThreadsOption = None,
 ) -> None:
     """Evaluate bundles, one a view, on the parts of DATA: an image's `group` is its part, its `view` one of these."""
-    from blemish.dataset.read import read_dataset
     from blemish.evaluation.parts import evaluate_parts, group_parts
     from blemish.inspection.inspector import Inspector
     from blemish.inspection.views import check_bundle_fusion_rules
@@ -47,12 +51,8 @@ def views(
     if len(inspectors) != len(view):
         raise OptionError("a view is given twice; give each one bundle")
     check_bundle_fusion_rules(rules, [inspector.manifest for inspector in inspectors.values()])
-    dataset = read_dataset(data, format_, root)
-    if split is not None or any(sample.split is not None for sample in dataset.samples):
-        dataset = dataset.split(split or "test")
-    if not len(dataset):
-        raise DataError(f"{data} has no images of the split {split or 'test'}")
-    check_outputs([json], [Path(data), *(own.bundle.path for own in inspectors.values())])
+    bundles = {name: own.bundle.path for name, own in inspectors.items()}
+    dataset = read_subset(data, split, root, format_, bundles, good or (), unlabelled, outputs=[json])
     with progress_bar() as progress:
         task = progress.add_task("inspecting", total=len(group_parts(dataset, list(inspectors))))
 
@@ -61,7 +61,7 @@ def views(
 
         result = evaluate_parts(inspectors, dataset, rules, advance)
     if json is not None:
-        write_json(result.to_dict(), json)
+        write_json({**result.to_dict(), "warnings": list(dataset.doubts)}, json)
     if json is None or str(json) != "-":
         rows = [
             ["parts", f"{len(result.parts)}, {result.incomplete} of them lack a view"],

@@ -108,6 +108,7 @@ class Dataset:
     broken: tuple[str, ...] = ()  # annotations that were set aside, a line each
     notes: tuple[Note, ...] = ()  # annotations that were adapted to their image, such as scaled
     passed_over: tuple[tuple[str, int], ...] = ()  # why files were not read, and how many
+    doubts: tuple[str, ...] = ()  # why metrics of these images may be too good, a line each
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -43,6 +43,7 @@ from blemish.evaluation.region_overlap import SaturatedRegion
 from blemish.evaluation.speed import measure_speed
 from blemish.evaluation.units import count_units, describe_images, find_units
 from blemish.geometry import Box, shape_mask
+from blemish.inspection.bundle import describe_bundle
 from blemish.inspection.decode import box_region
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
@@ -98,18 +99,9 @@ def evaluate(
         for image in images:
             on_evaluated(image)
     annotated = [i for i in images if i.sample.defective is not None]
-    if unscored := [i for i in annotated if not math.isfinite(i.score)]:
-        warnings.warn(
-            f"the score of {len(unscored)} images is not a number, such as that of {unscored[0].sample.image}: they "
-            "count among the verdicts, but not in rankings",
-            stacklevel=2,
-        )
-    if maps := [i.sample.image for i in images if i.pixels is not None and count_unscored(i.pixels)]:
-        warnings.warn(
-            f"the heat maps of {len(maps)} images hold values that are not numbers, such as that of {maps[0]}: these "
-            "pixels count in no metric of pixels",
-            stacklevel=2,
-        )
+    unmeasured = _find_unmeasured(images)
+    for line in unmeasured:
+        warnings.warn(line, stacklevel=2)
     good, defective = ([i.unit for i in annotated if i.sample.defective is kind] for kind in (False, True))
     for kind, own in (("good", good), ("defective", defective)):
         if count_units(own) < len(own):
@@ -124,7 +116,7 @@ def evaluate(
             stacklevel=2,
         )
     seen = count_seen(inspector.bundle, (i.sample.image for i in images))
-    if count := sum((seen or {}).values()):
+    if (count := sum((seen or {}).values())) and not dataset.doubts:  # who read the data by `read_subset` was told
         warnings.warn(
             f"the bundle was trained, tuned or calibrated on {count} of the {len(images)} images: the metrics are too "
             "good",
@@ -132,20 +124,13 @@ def evaluate(
         )
     products = sorted({i.sample.product for i in images if i.sample.product is not None})
     by_product = {p: _measure(inspector, [i for i in images if i.sample.product == p], p) for p in products}
-    manifest = inspector.manifest
     return Evaluation(
         metrics=_measure(inspector, images),
         products=by_product if len(products) > 1 else {},
         speed=measured,
         bundle={
-            "name": manifest.name,
-            "method": manifest.provenance.method,
-            "path": str(inspector.bundle.path),
+            **describe_bundle(inspector.bundle.path, inspector.manifest),
             "size_mb": inspector.bundle.path.stat().st_size / 1e6,
-            "decision": manifest.decision.model_dump(exclude_defaults=True),
-            "products": {
-                name: own.decision.model_dump(exclude_defaults=True) for name, own in manifest.products.items()
-            },
         },
         data={
             "root": str(dataset.root),
@@ -161,10 +146,27 @@ def evaluate(
             "unknown_classes": _unknown_classes(inspector, images),
             "sha256": dataset_sha256(dataset.with_samples([i.sample for i in images])),
             "seen": seen,
+            "warnings": [*dataset.doubts, *unmeasured],
         },
         scores=np.array([i.score for i in annotated], np.float64),
         defective=np.array([bool(i.sample.defective) for i in annotated], np.bool_),
     )
+
+
+def _find_unmeasured(images: Sequence[EvaluatedImage]) -> list[str]:
+    """A line each of scores and of heat maps that are not numbers."""
+    lines = []
+    if unscored := [i for i in images if i.sample.defective is not None and not math.isfinite(i.score)]:
+        lines.append(
+            f"the score of {len(unscored)} images is not a number, such as that of {unscored[0].sample.image}: they "
+            "count among the verdicts, but not in rankings"
+        )
+    if maps := [i.sample.image for i in images if i.pixels is not None and count_unscored(i.pixels)]:
+        lines.append(
+            f"the heat maps of {len(maps)} images hold values that are not numbers, such as that of {maps[0]}: these "
+            "pixels count in no metric of pixels"
+        )
+    return lines
 
 
 def _unknown_classes(inspector: Inspector, images: Sequence[EvaluatedImage]) -> dict[str, int]:

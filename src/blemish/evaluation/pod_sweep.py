@@ -21,6 +21,7 @@ from blemish.geometry import mask_bounds
 from blemish.imaging.pixel_range import PixelSpec, restore_pixels, scale_pixels
 from blemish.imaging.prepare import to_unit
 from blemish.imaging.read import read_image, write_image
+from blemish.inspection.bundle import describe_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.pipeline import FailedInspection
 from blemish.inspection.regions import region_mask
@@ -105,14 +106,9 @@ def pod(
         false_alarms=alarms,
         surfaces=len(surfaces),
         trials=sweep.trials,
-        warnings=[*_seen_warnings(seen, len(good)), *_warnings(sweep, complete)],
+        warnings=[*_doubts(dataset, seen, len(good)), *_warnings(sweep, complete)],
         px_per_mm=None if scale is None else (scale.x, scale.y),
-        bundle={
-            "name": manifest.name,
-            "method": manifest.provenance.method,
-            "path": str(inspector.bundle.path),
-            "decision": manifest.decision.model_dump(exclude_defaults=True),
-        },
+        bundle=describe_bundle(inspector.bundle.path, manifest),
         data={
             "root": str(dataset.root),
             "format": dataset.format,
@@ -342,14 +338,14 @@ def _make_curve(kind: str, strength: float, sweep: _Sweep) -> PodCurve:
     )
 
 
-def _seen_warnings(seen: dict[str, int] | None, good: int) -> list[Message]:
-    """A bundle passes good images that it has seen more easily than new ones."""
+def _doubts(dataset: Dataset, seen: dict[str, int] | None, good: int) -> list[Message]:
+    """Why the images may pass more easily than new ones: what was said when they were read, or that they were seen."""
     count = sum((seen or {}).values())
     text = (
         "the bundle was trained, tuned or calibrated on {count} of the {good} good images: the false alarms and the "
         "curves are not those of new images"
     )
-    return [Message(text, {"count": count, "good": good})] if count else []
+    return [*map(Message, dataset.doubts)] or ([Message(text, {"count": count, "good": good})] if count else [])
 
 
 def _warnings(sweep: _Sweep, complete: bool) -> list[Message]:

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from blemish.errors import BundleError
 from blemish.files import validate, write_atomic
@@ -82,6 +82,20 @@ def seal_members(members: dict[str, bytes]) -> bytes:
         archive.comment = _SEAL + b"0" * 64
     unsealed = memoryview(stream.getvalue())[:-64]
     return bytes(unsealed) + _sha256(unsealed).encode()
+
+
+def describe_bundle(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """What a result says of the bundle that it is of: its graph and decisions tell whether it still holds."""
+    return {
+        "name": manifest.name,
+        "method": manifest.provenance.method,
+        "path": str(path),
+        "graph_sha256": manifest.members.get(GRAPH),
+        "decision": manifest.decision.model_dump(mode="json", exclude_defaults=True),
+        "products": {
+            name: own.decision.model_dump(mode="json", exclude_defaults=True) for name, own in manifest.products.items()
+        },
+    }
 
 
 def replace_manifest(path: str | Path, manifest: Manifest) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from blemish.errors import DataError
 from blemish.files import file_sha256
-from blemish.inspection.bundle import Bundle
+from blemish.inspection.bundle import Bundle, describe_bundle
 from blemish.inspection.manifest import Manifest, SizeClassError
 from blemish.qualify.evidence_plots import pod_plots, robustness_plots
 from blemish.qualify.evidence_tables import (
@@ -40,6 +40,7 @@ EVIDENCE = {
     "golden": ("blemish evaluate --json", "image"),
     "scale": ("blemish scale --json", "residual_px"),
 }
+OF_BUNDLE = ("evaluation", "pod", "robustness", "golden")  # what is measured with the bundle
 PLOTS = {"pod": pod_plots, "robustness": robustness_plots}
 
 
@@ -79,10 +80,24 @@ def read_evidence(name: str, path: Path) -> dict[str, Any]:
     return data
 
 
+def check_bundle(path: Path, data: dict[str, Any], manifest: Manifest) -> bool:
+    """Whether evidence of a bundle says that it is of this graph; DataError where it is of another, or of other
+    thresholds or rules."""
+    own, bundle = data.get("bundle"), describe_bundle(path, manifest)
+    stated = own if isinstance(own, dict) else {}  # an older robustness states a path
+    graph = stated.get("graph_sha256")
+    if graph is not None and graph != bundle["graph_sha256"]:
+        raise DataError(f"{path} is of another bundle ({stated.get('path')}); make it again with this one")
+    if any(key in stated and stated[key] != bundle[key] for key in ("decision", "products")):
+        raise DataError(f"{path} was made with other thresholds or rules than the bundle has now; make it again")
+    return graph is not None
+
+
 def render_dossier(bundle: Bundle, files: dict[str, Path], language: str = ENGLISH, measured: str = "length") -> str:
     """The page for a bundle and the files of evidence by their names in EVIDENCE; the gauge study `measured` lengths.
 
-    Raises DataError for a file of another kind, MissingExtraError without Jinja2, OptionError for an unknown language.
+    Raises DataError for a file of another kind, bundle or decision, MissingExtraError without Jinja2, and OptionError
+    for an unknown language.
     """
     t = translator(language)
     evidence = {name: read_evidence(name, path) for name, path in files.items()}
@@ -147,6 +162,8 @@ def _sections(
     ]
     for name, title, build in made:
         tables, warnings = build(evidence[name], t) if name in evidence else ([], [])
+        if name in OF_BUNDLE and name in evidence and not check_bundle(files[name], evidence[name], manifest):
+            warnings = [t("An older version made this file, which does not say of which bundle it is."), *warnings]
         plots = PLOTS[name](evidence[name], t) if name in evidence and name in PLOTS else []
         sections.append(DossierSection(name, title, tables, warnings, plots=plots))
     sections.append(_uncertainty(manifest, evidence, measured, t))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blemish.dataset.audit import FINDINGS
+from blemish.report.evaluation_page import data_warnings
 from blemish.report.formatting import number, percent, plain
 from blemish.translation import Translate
 
@@ -36,7 +37,7 @@ def evaluation_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierT
         text = t("at most {rate}, with {confidence} confidence", rate=percent(proof["proven"]),
                  confidence=percent(proof["confidence"]))  # fmt: skip
         rows.append((t("proven escape rate"), text))
-    return [DossierTable(rows)], [str(line) for line in about.get("unreadable", [])]
+    return [DossierTable(rows)], [*data_warnings(about, t), *map(str, about.get("unreadable", []))]
 
 
 def pod_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable], list[str]]:
@@ -46,10 +47,10 @@ def pod_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable], 
 
     rows = [
         (str(own["kind"]), f"{own['strength']:g}", f"{own['hits']}/{own['trials']}",
-         *(size(own, name) for name in ("a50", "a90", "a90_95")))
+         *(size(own, name) for name in ("a50", "a90", "a90_95")), t("; ").join(map(str, own.get("notes", ()))))
         for own in data["curves"]
     ]  # fmt: skip
-    header = (t("defect"), t("contrast"), t("detected"), "a50", "a90", "a90/95")
+    header = (t("defect"), t("contrast"), t("detected"), "a50", "a90", "a90/95", t("notes"))
     return [DossierTable(rows, header)], [str(line) for line in data.get("warnings", [])]
 
 

@@ -158,6 +158,12 @@ def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -
     if data["unreadable"]:
         count = len(data["unreadable"])
         warnings.append(t("Files that could not be read: {count}; see the end of the page.", count=count))
+    return warnings + data_warnings(data, t)
+
+
+def data_warnings(data: dict[str, Any], t: Translate) -> list[str]:
+    """What limits the metrics by the images that they are of: the `data` of an evaluation."""
+    warnings = [t(line) for line in data.get("warnings", [])]
     for name, count in data.get("unknown_classes", {}).items():
         warnings.append(
             t(
@@ -220,7 +226,8 @@ def _geometry_plot(images: Sequence["EvaluatedImage"], t: Translate) -> str:
 
 
 def _plots(manifest: Manifest, inspections: Sequence[InspectedSample], t: Translate) -> dict[str, str]:
-    known = [(sample, inspection) for sample, inspection in inspections if sample.defective is not None]
+    annotated = [(sample, inspection) for sample, inspection in inspections if sample.defective is not None]
+    known = [(sample, inspection) for sample, inspection in annotated if math.isfinite(inspection.score)]
     if not known:
         return {}
     scores = np.array([inspection.score for _, inspection in known], np.float64)
@@ -231,4 +238,6 @@ def _plots(manifest: Manifest, inspections: Sequence[InspectedSample], t: Transl
     if defective.any() and not defective.all():
         plots["roc"] = plot_roc(scores, defective, verdicts, t)
         plots["pr"] = plot_precision_recall(scores, defective, verdicts, t)
+    if left_out := len(annotated) - len(known):
+        plots["note"] = t("Images whose score is not a number, which no plot has: {count}.", count=left_out)
     return plots

@@ -96,7 +96,7 @@ class CsvSink(_TextSink):
 
     def append(self, inspection: Inspection) -> None:
         for row in to_rows(inspection):
-            self._writer.writerow({name: _short(value) for name, value in row.items()})
+            self._writer.writerow({name: escape_formula(_short(value)) for name, value in row.items()})
         self._flush()
 
     def _flush(self) -> None:
@@ -140,6 +140,11 @@ class CocoSink(_TextSink):
             self._write(text)
         else:
             write_atomic(self.path, text)
+
+
+def escape_formula(value: Any) -> Any:
+    """Text that a spreadsheet would read as a formula gets an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _short(value: Any) -> Any:

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from blemish.errors import OptionError
 from blemish.inspection.convert import IMAGE_COLUMNS, MEASUREMENTS, REGION_COLUMNS, from_dict, to_rows
+from blemish.report.sinks import escape_formula
 from blemish.station.database import Database
 from blemish.station.models import InspectionRow, OutboxRow, now
 from blemish.station.redaction import redact
@@ -279,12 +280,7 @@ def csv_lines(result: InspectionOut, columns: Sequence[str] = COLUMNS) -> str:
     values |= {"recipe": result.recipe.name, "recipe_version": result.recipe.version}
     values["reasons"] = "; ".join(map(str, inspection.reasons))
     rows = [values | row for row in to_rows(inspection)]
-    return _csv([[_escape_formula(row.get(name)) for name in columns] for row in rows])
-
-
-def _escape_formula(value: Any) -> Any:
-    """Text that a spreadsheet would read as a formula gets an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return _csv([[escape_formula(row.get(name)) for name in columns] for row in rows])
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

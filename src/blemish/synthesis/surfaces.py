@@ -14,9 +14,11 @@ PHOTOGRAPHS = ("brick", "grass", "gravel")
 
 
 def check_surfaces(names: Sequence[str]) -> None:
-    """Raises OptionError for an unknown name or none, MissingExtraError where a photograph needs scikit-image."""
+    """Raises OptionError for an unknown name, none or one twice; MissingExtraError without a photograph's extra."""
     if not names:
         raise OptionError(f"name a surface: {', '.join(SURFACES)}")
+    if len(set(names)) < len(names):
+        raise OptionError("name every surface once")
     for name in names:
         if name in PHOTOGRAPHS:
             _photograph(name)

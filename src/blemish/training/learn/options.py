@@ -12,13 +12,16 @@ from blemish.files import Model, first_problem
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """`key=value` texts as a dict; values are read as YAML, so 3, 0.1, true and [8, 16] get their types."""
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
+        name, equals, value = setting.partition("=")
+        key = name.strip()
+        if not equals or not key:
             raise OptionError(f"'{setting}' is not of the form key=value")
+        if key in parsed:
+            raise OptionError(f"option {key} is given twice; keep one of them")
         try:
-            parsed[key.strip()] = yaml.safe_load(value) if value.strip() else ""
+            parsed[key] = yaml.safe_load(value) if value.strip() else ""
         except yaml.YAMLError as error:
             raise OptionError(f"the value of '{setting}' cannot be read") from error
     return parsed

@@ -13,7 +13,7 @@ from blemish.dataset.info import measure_samples
 from blemish.dataset.sample import Dataset, Sample, sort_by_name
 from blemish.dataset.split import check_given_splits, describe_shared, ensure_splits, hold_out_for_tuning, shared_units
 from blemish.dataset.synthetic_samples import check_any_real
-from blemish.errors import DataError, ImageError
+from blemish.errors import DataError, ImageError, OptionError
 from blemish.imaging.pixel_range import (
     PixelSpec,
     describe_range,
@@ -43,6 +43,11 @@ def make_config(
     checked = check_options(method_class(method).Options, options, method)
     for warning in ineffective_options(checked, options):
         log.warning(warning)
+    if settings.get("escape") is not None and settings.get("cost_escape") is not None:
+        raise OptionError(
+            "escape and cost_escape are two aims of one threshold; give the share of defects that may pass, or the "
+            "cost of an escape"
+        )
     given = {"channels": input_channels(dataset), **{k: v for k, v in settings.items() if v is not None}}
     if given.get("calibration", "auto") == "auto":
         given["calibration"] = choose_calibration(dataset, method_class(method), given)
