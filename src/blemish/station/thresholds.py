@@ -142,7 +142,8 @@ def _severity(label: str | None, verdict: Verdict | None) -> int:
 def _ignore_rules(decision: Decision) -> frozenset[IgnoreRule]:
     rules = [rule for rule in map(parse_rule, decision.rules) if rule.action == "ignore"]
     return frozenset(
-        (rule.text, () if rule.zone is None else tuple(map(tuple, decision.zones.get(rule.zone, ())))) for rule in rules
+        (rule.text, () if rule.zone is None else tuple((x, y) for x, y in decision.zones.get(rule.zone, ())))
+        for rule in rules
     )
 
 

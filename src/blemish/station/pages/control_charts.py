@@ -20,7 +20,7 @@ from blemish.station.subgroups import GroupedParts
 MIN_GROUPS, MAX_LENGTHS = 8, 200
 
 
-async def build(page: PageSession, recipe: ValueElement) -> None:
+async def build(page: PageSession, recipe: ValueElement[Any]) -> None:
     """The charts of the recipe whose id is chosen: those of several would mix what each of them takes for usual."""
     t, settings = page.t, page.station.settings
     with panel(t("Control charts")):
