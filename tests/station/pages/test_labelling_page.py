@@ -1,6 +1,6 @@
 """Labelling of a data set on the pages, in a headless Chromium."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from station_helpers import BAD_GREY, SIDE, Server, picture, wait_until
 
 from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.read import read_dataset
+from blemish.geometry import shape_mask
 from blemish.station.labelling.project import LabelProject
 
 
@@ -165,3 +166,87 @@ def test_the_agreement_of_two_people_is_shown(workplace: Workplace) -> None:
     page.one(".table", "0.png")
     page.shoot("labelling-agreement")
     page.check(workplace.url)
+
+
+CANVAS = """
+const canvas = document.querySelector('.mask-editor canvas');
+return Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"""
+
+
+def shown_masks(page: Browser) -> list[bytes]:
+    """The pixels of each colour on the canvas."""
+    pixels = np.array(page.driver.execute_script(CANVAS), np.uint32).reshape(SIDE * SIDE, 4) @ [1, 256, 65536, 1 << 24]
+    return sorted((pixels == colour).tobytes() for colour in np.unique(pixels) if colour)
+
+
+def saved_masks(project: Path, image: str) -> dict[str, np.ndarray]:
+    masks: dict[str, np.ndarray] = {}
+    for shape in LabelProject(project).sample(image).shapes or ():
+        masks[shape.label] = masks.get(shape.label, False) | shape_mask(shape, (SIDE, SIDE))
+    return masks
+
+
+def test_what_is_shown_after_undo_is_what_is_saved(
+    browser: Browser, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    images, page = tmp_path / "bars", browser
+    images.mkdir()
+    for index in range(3):
+        (images / f"{index}.png").write_bytes(picture(defect=True, seed=index))
+    server = serve("station", "--images", str(images))
+    project = server.folder / "labelling" / "bars"
+    page.open(f"{server.url}/labelling")
+    page.click("[data-name=open]")
+    page.arrived("project=bars")
+    page.click("[data-name=label-these]")
+
+    def choose(key: str, name: str) -> None:
+        page.press(key)
+        page.one("[data-name=classes] .bg-primary", name)
+
+    def saved_next(title: str) -> tuple[list[bytes], dict[str, np.ndarray]]:
+        shown, image = shown_masks(page), page.one(".panel-title").text.split()[0]
+        page.press(Keys.ENTER)
+        page.one(".panel-title" if title != "all" else "[data-name=images] .thumb", "" if title == "all" else title)
+        return shown, saved_masks(project, image)
+
+    page.one("[data-name=proposed]", "Regions of the active recipe")
+    canvas_of(page)
+    page.press("a")
+    page.until(lambda: page.painted_pixels() == 200)
+    page.press("z")
+    page.until(lambda: not page.painted_pixels())
+    assert saved_next("1.png") == ([], {})
+    assert LabelProject(project).sample("0.png").label == "defect"
+
+    canvas = canvas_of(page)
+    page.fill("other-class", "dent" + Keys.ENTER)
+    page.one("[data-name=classes] .bg-primary", "dent")
+    page.drag(canvas, (0.2, 0.2), (0.5, 0.2))
+    page.drag(canvas, (0.2, 0.5), (0.5, 0.5))
+    choose("1", "defect")
+    page.press("z")  # the second dent goes; the first one was painted as a dent, and stays one
+    page.drag(canvas, (0.2, 0.8), (0.5, 0.8))
+    shown, saved = saved_next("2.png")
+    assert sorted(mask.tobytes() for mask in saved.values()) == shown
+    rows = (12, 32, 51)
+    assert [[bool(saved[name][row, 20]) for row in rows] for name in ("dent", "defect")] == [
+        [True, False, False], [False, False, True],
+    ]  # fmt: skip
+
+    canvas = canvas_of(page)
+    choose("1", "dent")
+    page.drag(canvas, (0.2, 0.2), (0.5, 0.2))
+    choose("2", "defect")
+    page.drag(canvas, (0.2, 0.8), (0.5, 0.8))
+    before = shown_masks(page)
+    page.press("f")
+    page.one("[data-name=tools] .bg-primary", "Set class")
+    page.drag(canvas, (0.3, 0.2))
+    page.until(lambda: len(shown_masks(page)) == 1)
+    page.press("z")
+    page.until(lambda: shown_masks(page) == before)
+    shown, saved = saved_next("all")
+    assert sorted(mask.tobytes() for mask in saved.values()) == shown == before
+    assert saved["dent"][12, 20]
+    page.check(server.url)
