@@ -147,7 +147,9 @@ def test_review_saves_the_label_and_the_painted_mask(site: Site) -> None:
     page.press("p")
     for x, y in ((0.5, 0.6), (0.9, 0.6), (0.9, 0.9), (0.5, 0.9), (0.5, 0.6)):
         page.drag(canvas, (x, y))
-    page.press("h")
+    for x, y in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3)):
+        page.drag(canvas, (x, y))  # nobody closes this one
+    page.press("e", "h")
     page.shoot("review")
     page.press("h", "1", Keys.ENTER)
     wait_until(lambda: bool(site.get(f"/v1/inspections/{part['id']}")["reviews"]))
@@ -160,6 +162,8 @@ def test_review_saves_the_label_and_the_painted_mask(site: Site) -> None:
     assert mask[16, 47]
     assert not mask[16, 40]  # erased
     assert mask[48, 45]  # within the polygon
+    assert mask[9, 17]  # within the open one
+    assert not mask[17, 9]
     assert not mask[30, 30]
     assert mask[39:57, 33:57].mean() > 0.5
     page.one(".empty", "No parts to review")

@@ -244,6 +244,7 @@ class LabelEditor:
         t, state, draft = self.page.t, self.state, self.draft
         if not state.person:
             raise DataError(t("Enter your name."))
+        await self.editor.finish()
         await self._sync()
         if draft.label == GOOD and draft.painted.any():
             raise DataError(t("A good image has no defect pixels; erase them, or choose a class."))

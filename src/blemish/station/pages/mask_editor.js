@@ -18,7 +18,7 @@ export default {
       <canvas ref="mask" :style="layer + '; opacity:.55'"></canvas>
       <img v-if="proposal" :src="proposal" alt="" draggable="false" :style="layer + '; opacity:.4; pointer-events:none'"/>
       <canvas ref="top" :style="layer + '; cursor:' + (tool === 'move' ? 'grab' : 'crosshair')" @pointerdown="down" @pointermove="move" @pointerup="up"
-        @pointercancel="up" @pointerleave="leave" @dblclick="closePolygon"></canvas>
+        @pointercancel="up" @pointerleave="leave" @dblclick="doubleClick"></canvas>
      </div>
     </div>`,
   props: { source: String, mask: String, heat: String, tool: String, size: Number, heatShown: Boolean, maskShown: Boolean,
@@ -49,7 +49,7 @@ export default {
     },
   },
   watch: {
-    tool() { if (this.tool !== "move") this.polygon = []; this.paintTop(); },
+    tool() { this.paintTop(); },
     size() { this.paintTop(); },
     // What was painted before any class was chosen gets the first one that is.
     index(now) {
@@ -139,10 +139,11 @@ export default {
     // Pixels of the canvas in one pixel of the window.
     grain() { return this.$refs.top.width / this.$refs.top.getBoundingClientRect().width; },
     radius() { return Math.max(0.5, this.size / 2); },
+    // The points of a polygon are undone like strokes; pixels are changed on a copy, and so old ones take no room twice.
     remember() {
-      this.past.push({ classes: this.classes, polygon: this.polygon, changed: this.changed });
+      this.past.push({ classes: this.classes, polygon: [...this.polygon], changed: this.changed });
       const kept = Math.min(20, Math.max(3, Math.floor(3e8 / this.classes.length)));  // at most 300 MB
-      if (this.past.length > kept) this.past.shift();
+      while (new Set(this.past.map((own) => own.classes)).size > kept) this.past.shift();
     },
     down(event) {
       if (!this.ready) return;  // nothing is painted on a picture that did not arrive
@@ -157,8 +158,10 @@ export default {
       } else if (this.tool === "polygon") {
         const near = ([x, y]) => Math.hypot(point[0] - x, point[1] - y) < 10 * this.grain();
         const index = this.polygon.findIndex(near);
-        if (index < 0) this.polygon.push(point);
-        else this.dragged = { index, start: point, moved: false };
+        if (index < 0) {
+          this.remember();
+          this.polygon.push(point);
+        } else this.dragged = { index, start: point, moved: false };
       } else {
         this.remember();
         this.last = point;
@@ -171,7 +174,10 @@ export default {
       if (this.panned) this.shift([event.clientX - this.panned[0], event.clientY - this.panned[1]]);
       if (this.dragged) {
         const [x, y] = this.dragged.start;
-        this.dragged.moved ||= Math.hypot(this.cursor[0] - x, this.cursor[1] - y) > 3 * this.grain();
+        if (!this.dragged.moved && Math.hypot(this.cursor[0] - x, this.cursor[1] - y) > 3 * this.grain()) {
+          this.remember();
+          this.dragged.moved = true;
+        }
         if (this.dragged.moved) this.polygon[this.dragged.index] = this.cursor;
       }
       if (this.last) this.stroke(this.cursor);
@@ -204,10 +210,10 @@ export default {
       return true;
     },
     leave() { this.cursor = null; this.paintTop(); },
-    paint(draw) {
+    paint(draw, erases = false) {
       const context = this.context();
       context.save();
-      context.globalCompositeOperation = this.tool === "erase" ? "destination-out" : "source-over";
+      context.globalCompositeOperation = erases ? "destination-out" : "source-over";
       context.strokeStyle = context.fillStyle = this.colourOf(this.index);
       draw(context);
       context.restore();
@@ -220,38 +226,42 @@ export default {
         context.moveTo(...this.last);
         context.lineTo(point[0] + 0.01, point[1]);
         context.stroke();
-      });
+      }, this.tool === "erase");
       this.last = point;
     },
     closePolygon() {
-      if (this.polygon.length > 2) {
-        this.remember();
-        this.paint((context) => {
-          context.beginPath();
-          this.polygon.forEach((point) => context.lineTo(...point));
-          context.fill();
-        });
-        this.take();
-      }
+      this.remember();
+      this.paint((context) => {
+        context.beginPath();
+        this.polygon.forEach((point) => context.lineTo(...point));
+        context.fill();
+      });
       this.polygon = [];
+      this.take();
       this.paintTop();
     },
+    doubleClick() {
+      if (this.tool !== "polygon" || !this.polygon.length) return;
+      if (this.polygon.length > 2) this.closePolygon();
+      else this.undo();  // the point of its first click, which may have closed the polygon before
+    },
+    // Close the polygon that is open, before saving; false where it has too few points.
+    finish() {
+      if (this.polygon.length > 2) this.closePolygon();
+      return !this.polygon.length;
+    },
     undo() {
-      if (this.polygon.length) this.polygon.pop();
-      else if (this.past.length) {
-        const { classes, polygon, changed } = this.past.pop();
-        Object.assign(this, { classes, changed });
-        if (this.tool === "polygon") this.polygon = polygon;  // its points can be moved again
-        this.show();
-      }
+      if (!this.past.length) return;
+      Object.assign(this, this.past.pop(), { dragged: null });
+      this.show();
       this.paintTop();
     },
     clear() {
       if (!this.ready) return;
       this.remember();
-      this.classes = new Uint8Array(this.classes.length);
-      this.changed = true;
+      Object.assign(this, { classes: new Uint8Array(this.classes.length), polygon: [], changed: true });
       this.show();
+      this.paintTop();
     },
     paintTop() {
       const context = this.$refs.top.getContext("2d");
@@ -260,19 +270,18 @@ export default {
       context.clearRect(0, 0, width, height);
       context.lineWidth = 1.5 * line;
       context.strokeStyle = "#38bdf8";
-      if (this.tool === "polygon") {
-        context.beginPath();
-        this.polygon.forEach((point) => context.lineTo(...point));
-        if (this.cursor && this.polygon.length) context.lineTo(...this.cursor);
-        context.stroke();
-        context.fillStyle = "#38bdf8";
-        for (const [x, y] of this.polygon) context.fillRect(x - 3 * line, y - 3 * line, 6 * line, 6 * line);
-      } else if (["box", "point", "class"].includes(this.tool)) {
+      context.beginPath();
+      this.polygon.forEach((point) => context.lineTo(...point));
+      if (this.tool === "polygon" && this.cursor && this.polygon.length) context.lineTo(...this.cursor);
+      context.stroke();
+      context.fillStyle = "#38bdf8";
+      for (const [x, y] of this.polygon) context.fillRect(x - 3 * line, y - 3 * line, 6 * line, 6 * line);
+      if (["box", "point", "class"].includes(this.tool)) {
         if (this.corner && this.cursor) {
           const [x, y] = this.corner;
           context.strokeRect(x, y, this.cursor[0] - x, this.cursor[1] - y);
         }
-      } else if (this.cursor && this.tool !== "move") {
+      } else if (this.cursor && ["brush", "erase"].includes(this.tool)) {
         context.beginPath();
         context.arc(...this.cursor, this.radius(), 0, 7);
         context.stroke();

@@ -54,6 +54,11 @@ class MaskEditor(Element, component="mask_editor.js"):
         answer = await self.run_method("painted", timeout=20)
         return None if answer is None else _unpack(answer)
 
+    async def finish(self) -> None:
+        """Close the polygon that is open, before what is painted is saved; DataError for one of fewer than 3 points."""
+        if not await self.run_method("finish", timeout=20):
+            raise DataError("the open polygon needs at least 3 points: add more, or take them back (Z)")
+
     async def add(self, found: ClassMap, over: bool = False) -> None:
         """Add pixels with their classes; with `over` they replace the classes of those that are painted."""
         if not await self.run_method("add", _pack(found), over, timeout=20):

@@ -292,7 +292,10 @@ class ReviewPage:
             self.saving = False
 
     async def _save_current(self, user: User, inspection_id: int) -> None:
-        painted = None if self.editor is None or self.label == GOOD else await self.editor.painted()
+        painted = None
+        if self.editor is not None and self.label != GOOD:
+            await self.editor.finish()
+            painted = await self.editor.painted()
         into_golden = self.golden is not None and bool(self.golden.value) and user.may("engineer")
         mask = None if painted is None else await self.page.read(_scale_mask, inspection_id, painted > 0)
         await self.page.write(_save_review, inspection_id, user.name, self.label, mask, self.note[:2000], into_golden)
