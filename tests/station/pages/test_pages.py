@@ -1,8 +1,10 @@
 """The pages, used in a headless Chromium as people use them."""
 
 import ast
+import asyncio
 import base64
 import csv
+import errno
 import io
 import json
 import re
@@ -543,6 +545,27 @@ def test_a_token_opens_the_pages_of_its_role_only(browser: Browser, serve: Any, 
     browser.open(f"{server.url}/login")
     browser.fill("token", tokens["line"] + Keys.ENTER)
     browser.one(".empty", "Your role (line) cannot open this page")
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/labels.jsonl"),
+         "A file could not be read or written: No space left on device (/data/labels.jsonl)"),
+        (PermissionError(errno.EACCES, "Permission denied"), "A file could not be read or written: Permission denied"),
+        (TimeoutError("JavaScript did not respond"), "The browser did not answer in time; try again."),
+    ],
+)  # fmt: skip
+def test_an_action_that_fails_at_a_file_says_so(station: Station, error: OSError, shown: str) -> None:
+    page = session.PageSession(station, None, "en", direct=True)
+    told: list[str] = []
+    page.notify_error = told.append  # type: ignore[method-assign]
+
+    async def fails(user: auth.User) -> None:
+        raise error
+
+    asyncio.run(page.handler("operator", fails)())
+    assert told == [shown]
 
 
 def test_every_text_of_the_pages_is_translated() -> None:

@@ -335,7 +335,8 @@ class ReviewPage:
             ui.label(str(dataset.root)).classes("mono")
             with div("bar"):
                 ui.link(t("Train with it"), f"/training?path={quote(str(dataset.root))}")
-                download = ui.button(t("Download"), icon="download", on_click=partial(_download, dataset.root))
+                packing = self.page.handler("engineer", lambda user: _download(dataset.root))
+                download = ui.button(t("Download"), icon="download", on_click=packing)
                 download.props("no-caps flat")
 
     async def _on_key(self, event: KeyEventArguments) -> None:
