@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from browser import Browser
+from browser import WIDE, Browser
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from station_helpers import BAD_GREY, SIDE, Server, picture, wait_until
@@ -260,4 +260,23 @@ def test_what_is_shown_after_undo_is_what_is_saved(
     assert sorted((mask & outside).tobytes() for mask in saved.values()) == shown == before
     assert saved["dent"][12, 20]
     assert saved["defect"][22, 57]
+
+    first = page.driver.current_window_handle
+    page.click("[data-name=images] .thumb button")
+    canvas_of(page)
+    page.driver.switch_to.new_window("tab")
+    page.resize(*WIDE)
+    page.open(f"{server.url}/labelling?project=bars")
+    page.click("[data-name=images] .thumb button")
+    page.drag(canvas_of(page), (0.2, 0.2), (0.5, 0.2))
+    page.until(page.painted_pixels)
+    shown, saved = saved_next("1.png")
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.press(Keys.ENTER)  # of what was shown before the other one was saved
+    page.one(".q-notification", "saved this image since it is open here: defect")
+    assert [mask.tobytes() for mask in saved_masks(project, "0.png").values()] == shown != []
+    page.press(Keys.ENTER)
+    page.one(".panel-title", "1.png")
+    assert saved_masks(project, "0.png") == {}
     page.check(server.url)

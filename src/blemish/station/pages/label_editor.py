@@ -60,6 +60,7 @@ class LabelEditor:
         self.saving = False
         self.painting = asyncio.Lock()  # pixels that the station finds are shown before the next step, and are saved
         self.draft = LabelDraft()
+        self.known: ImageLabel | None = None  # the label that is replaced
         self.proposal: ClassMap | None = None
         self.buttons: dict[str, ui.button] = {}
         self.split: str | None = None
@@ -93,7 +94,7 @@ class LabelEditor:
     @ui.refreshable_method
     async def content(self) -> None:
         state = self.state
-        sample = state.sample(self.image)
+        sample, self.known = state.sample(self.image), state.given(self.image)
         project = state.project
         classes = await asyncio.to_thread(project.classes)
         try:
@@ -227,9 +228,6 @@ class LabelEditor:
         self.other.set_value("")
         self._choose(name)
 
-    async def _sync(self) -> None:
-        self.draft.take_over(await self.editor.painted())
-
     async def _save(self, user: User) -> None:
         if self.saving:
             return
@@ -244,8 +242,9 @@ class LabelEditor:
         t, state, draft = self.page.t, self.state, self.draft
         if not state.person:
             raise DataError(t("Enter your name."))
+        self._check_newer()
         await self.editor.finish()
-        await self._sync()
+        self.draft.take_over(await self.editor.painted())
         if draft.label == GOOD and draft.painted.any():
             raise DataError(t("A good image has no defect pixels; erase them, or choose a class."))
         if (draft.painted == NO_CLASS).any():
@@ -262,23 +261,38 @@ class LabelEditor:
         )  # fmt: skip
         await asyncio.to_thread(state.project.journal.add, [label])
         self.page.notify(t("Saved: {label}", label=", ".join(map(t, labels))))
-        await self._skip()
+        await self._advance()
 
-    async def _skip(self) -> None:
+    def _check_newer(self) -> None:
+        """DataError, once, for a label that somebody saved since the image is shown; saving again replaces it."""
+        t, newer = self.page.t, self.state.given(self.image)
+        if newer is not None and newer != self.known:
+            self.known = newer
+            said = {"person": newer.person, "labels": ", ".join(map(t, newer.labels)) or t("no label")}
+            raise DataError(
+                t("{person} saved this image since it is open here: {labels}. Save again to replace that.", **said)
+            )
+
+    async def _advance(self) -> None:
         if self.index + 1 >= len(self.images):
             self.page.notify(self.page.t("That was the last of these images."))
-            await self._close()
+            await self.on_close()
             return
         self.index += 1
         await self.content.refresh()
 
+    async def _skip(self) -> None:
+        if not self.saving:
+            await self._advance()
+
     async def _back(self) -> None:
-        if self.index:
+        if self.index and not self.saving:
             self.index -= 1
             await self.content.refresh()
 
     async def _close(self) -> None:
-        await self.on_close()
+        if not self.saving:
+            await self.on_close()
 
     async def _propose(self) -> None:
         """Show the refined regions that the active recipe finds, for one key to accept."""
@@ -338,7 +352,7 @@ class LabelEditor:
 
     async def _set_class(self, shares: list[float], user: User) -> None:
         """Give the defect at a point the chosen class."""
-        await self._sync()
+        self.draft.take_over(await self.editor.painted())
         await self.editor.add(self.draft.piece_at(shares), over=True)
 
     async def _segment(self, shares: list[float], user: User) -> None:
@@ -355,12 +369,8 @@ class LabelEditor:
                 if station.segmenter is None:
                     raise DataError("no segmenter was given to the station")
                 return station.segmenter.segment_point(pixels, *at)
-            box = (
-                round(min(at[0], at[2])),
-                round(min(at[1], at[3])),
-                round(max(at[0], at[2])),
-                round(max(at[1], at[3])),
-            )
+            (left, right), (top, bottom) = sorted(at[::2]), sorted(at[1::2])
+            box = round(left), round(top), round(right), round(bottom)
             return segment_box(pixels, box) if segmenter is None else segmenter.segment_box(pixels, box)
 
         mask = await asyncio.to_thread(find)

@@ -68,10 +68,11 @@ export default {
       if (this.classes) return;
       const { naturalWidth: width, naturalHeight: height } = this.$refs.image;
       this.$el.style.maxWidth = `calc(72vh * ${width / height})`;
-      for (const name of ["mask", "top"]) Object.assign(this.$refs[name], { width, height });
+      Object.assign(this.$refs.mask, { width, height });
       this.classes = new Uint8Array(width * height);
       this.classes = this.start ? await this.unpack(this.start) : await this.load(this.mask);
       this.show();
+      Object.assign(this.$refs.top, { width, height });
       this.ready = true;
       this.$emit("ready");
     },
