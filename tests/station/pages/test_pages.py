@@ -8,7 +8,9 @@ import errno
 import io
 import json
 import re
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -134,6 +136,23 @@ def test_live_waits_for_parts_and_shows_the_last_one(site: Site) -> None:
     assert "200 px²" in page.one(".table").text
     page.shoot("live")
     page.check(site.url)
+
+
+def test_live_counts_forget_parts_that_are_older_than_the_period(
+    browser: Browser, serve: Callable[..., Server]
+) -> None:
+    server = serve("station")
+    site = Site(browser, server.url, server.folder)
+    site.send(picture(defect=True), part_id="old")
+    site.send(picture(seed=1), part_id="new")
+    page = site.open("/")
+    page.one(".figures", "parts\n2")
+    with closing(sqlite3.connect(server.folder / "station.db")) as record, record:
+        record.execute("UPDATE inspections SET created_at = '2026-01-01 00:00:00.000000' WHERE part_id = 'old'")
+    page.one(".figures", "parts\n1")  # although no part came
+    assert "100.0%" in page.one(".figures").text
+    assert page.all(".pareto .rod") == []
+    page.check(server.url)
 
 
 def test_review_saves_the_label_and_the_painted_mask(site: Site) -> None:
