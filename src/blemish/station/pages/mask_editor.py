@@ -76,7 +76,7 @@ def _unpack(answer: Any) -> ClassMap:
     try:
         height, width = int(answer["height"]), int(answer["width"])
         if not 0 < min(height, width) <= max(height, width) <= SIDE:
-            raise ValueError("its sides are out of bounds")
+            raise ValueError(height, width)
         content = zlib.decompressobj().decompress(base64.b64decode(answer["data"], validate=True), height * width + 1)
         return np.frombuffer(content, np.uint8).reshape(height, width)
     except (binascii.Error, zlib.error, ValueError, TypeError, KeyError) as error:
