@@ -42,6 +42,25 @@ def test_half_a_line_is_dropped_and_the_next_one_is_whole(tmp_path: Path, cut: i
     assert LabelJournal(journal.path).latest("2.png") is not None
 
 
+def test_a_full_disk_takes_back_the_half_line(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    journal = LabelJournal(tmp_path / "labels.jsonl")
+    first, second = (ImageLabel(image=f"{n}.png", person="anna", labels=("good",)) for n in range(2))
+    journal.add([first])
+    content = journal.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"labels\.jsonl"):
+            journal.add([second])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert journal.path.read_bytes() == content
+    assert journal.latest("1.png") is None
+    journal.add([second])
+    assert LabelJournal(journal.path).latest("1.png") == second
+
+
 def test_a_damaged_line_is_told(tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").write_text('{"image": "a.png"}\n')
     with pytest.raises(DataError, match=r"labels\.jsonl, line 1 is damaged"):

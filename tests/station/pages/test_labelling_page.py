@@ -1,19 +1,20 @@
 """Labelling of a data set on the pages, in a headless Chromium."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from browser import Browser
+from browser import WIDE, Browser
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from station_helpers import BAD_GREY, SIDE, Server, picture, wait_until
 
 from blemish.dataset.ground_truth import read_defect_mask
 from blemish.dataset.read import read_dataset
+from blemish.geometry import shape_mask
 from blemish.station.labelling.project import LabelProject
 
 
@@ -165,3 +166,117 @@ def test_the_agreement_of_two_people_is_shown(workplace: Workplace) -> None:
     page.one(".table", "0.png")
     page.shoot("labelling-agreement")
     page.check(workplace.url)
+
+
+CANVAS = """
+const canvas = document.querySelector('.mask-editor canvas');
+return Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"""
+
+
+def shown_masks(page: Browser) -> list[bytes]:
+    """The pixels of each colour on the canvas."""
+    pixels = np.array(page.driver.execute_script(CANVAS), np.uint32).reshape(SIDE * SIDE, 4) @ [1, 256, 65536, 1 << 24]
+    return sorted((pixels == colour).tobytes() for colour in np.unique(pixels) if colour)
+
+
+def saved_masks(project: Path, image: str) -> dict[str, np.ndarray]:
+    masks: dict[str, np.ndarray] = {}
+    for shape in LabelProject(project).sample(image).shapes or ():
+        masks[shape.label] = masks.get(shape.label, False) | shape_mask(shape, (SIDE, SIDE))
+    return masks
+
+
+def test_what_is_shown_after_undo_is_what_is_saved(
+    browser: Browser, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    images, page = tmp_path / "bars", browser
+    images.mkdir()
+    for index in range(3):
+        (images / f"{index}.png").write_bytes(picture(defect=True, seed=index))
+    server = serve("station", "--images", str(images))
+    project = server.folder / "labelling" / "bars"
+    page.open(f"{server.url}/labelling")
+    page.click("[data-name=open]")
+    page.arrived("project=bars")
+    page.click("[data-name=label-these]")
+
+    def choose(key: str, name: str) -> None:
+        page.press(key)
+        page.one("[data-name=classes] .bg-primary", name)
+
+    def saved_next(title: str) -> tuple[list[bytes], dict[str, np.ndarray]]:
+        shown, image = shown_masks(page), page.one(".panel-title").text.split()[0]
+        page.press(Keys.ENTER)
+        page.one(".panel-title" if title != "all" else "[data-name=images] .thumb", "" if title == "all" else title)
+        return shown, saved_masks(project, image)
+
+    page.one("[data-name=proposed]", "Regions of the active recipe")
+    canvas_of(page)
+    page.press("a")
+    page.until(lambda: page.painted_pixels() == 200)
+    page.press("z")
+    page.until(lambda: not page.painted_pixels())
+    assert saved_next("1.png") == ([], {})
+    assert LabelProject(project).sample("0.png").label == "defect"
+
+    canvas = canvas_of(page)
+    page.fill("other-class", "dent" + Keys.ENTER)
+    page.one("[data-name=classes] .bg-primary", "dent")
+    page.drag(canvas, (0.2, 0.2), (0.5, 0.2))
+    page.drag(canvas, (0.2, 0.5), (0.5, 0.5))
+    choose("1", "defect")
+    page.press("z")  # the second dent goes; the first one was painted as a dent, and stays one
+    page.drag(canvas, (0.2, 0.8), (0.5, 0.8))
+    shown, saved = saved_next("2.png")
+    assert sorted(mask.tobytes() for mask in saved.values()) == shown
+    rows = (12, 32, 51)
+    assert [[bool(saved[name][row, 20]) for row in rows] for name in ("dent", "defect")] == [
+        [True, False, False], [False, False, True],
+    ]  # fmt: skip
+
+    canvas = canvas_of(page)
+    choose("1", "dent")
+    page.press("p")
+    for at in ((0.75, 0.3), (0.95, 0.3)):
+        page.drag(canvas, at)
+    page.press(Keys.ENTER)
+    page.one(".q-notification", "at least 3 points")
+    page.drag(canvas, (0.95, 0.6))
+    page.press("b")
+    page.one("[data-name=tools] .bg-primary", "Brush")
+    page.drag(canvas, (0.2, 0.2), (0.5, 0.2))
+    choose("2", "defect")
+    page.drag(canvas, (0.2, 0.8), (0.5, 0.8))
+    before = shown_masks(page)
+    page.press("f")
+    page.one("[data-name=tools] .bg-primary", "Set class")
+    page.drag(canvas, (0.3, 0.2))
+    page.until(lambda: len(shown_masks(page)) == 1)
+    page.press("z")
+    page.until(lambda: shown_masks(page) == before)
+    shown, saved = saved_next("all")
+    outside = np.ones((SIDE, SIDE), bool)
+    outside[:42, 45:] = False  # of the polygon, which nobody closed
+    assert sorted((mask & outside).tobytes() for mask in saved.values()) == shown == before
+    assert saved["dent"][12, 20]
+    assert saved["defect"][22, 57]
+
+    first = page.driver.current_window_handle
+    page.click("[data-name=images] .thumb button")
+    canvas_of(page)
+    page.driver.switch_to.new_window("tab")
+    page.resize(*WIDE)
+    page.open(f"{server.url}/labelling?project=bars")
+    page.click("[data-name=images] .thumb button")
+    page.drag(canvas_of(page), (0.2, 0.2), (0.5, 0.2))
+    page.until(page.painted_pixels)
+    shown, saved = saved_next("1.png")
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.press(Keys.ENTER)  # of what was shown before the other one was saved
+    page.one(".q-notification", "saved this image since it is open here: defect")
+    assert [mask.tobytes() for mask in saved_masks(project, "0.png").values()] == shown != []
+    page.press(Keys.ENTER)
+    page.one(".panel-title", "1.png")
+    assert saved_masks(project, "0.png") == {}
+    page.check(server.url)

@@ -1,12 +1,16 @@
 """The pages, used in a headless Chromium as people use them."""
 
 import ast
+import asyncio
 import base64
 import csv
+import errno
 import io
 import json
 import re
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -134,6 +138,23 @@ def test_live_waits_for_parts_and_shows_the_last_one(site: Site) -> None:
     page.check(site.url)
 
 
+def test_live_counts_forget_parts_that_are_older_than_the_period(
+    browser: Browser, serve: Callable[..., Server]
+) -> None:
+    server = serve("station")
+    site = Site(browser, server.url, server.folder)
+    site.send(picture(defect=True), part_id="old")
+    site.send(picture(seed=1), part_id="new")
+    page = site.open("/")
+    page.one(".figures", "parts\n2")
+    with closing(sqlite3.connect(server.folder / "station.db")) as record, record:
+        record.execute("UPDATE inspections SET created_at = '2026-01-01 00:00:00.000000' WHERE part_id = 'old'")
+    page.one(".figures", "parts\n1")  # although no part came
+    assert "100.0%" in page.one(".figures").text
+    assert page.all(".pareto .rod") == []
+    page.check(server.url)
+
+
 def test_review_saves_the_label_and_the_painted_mask(site: Site) -> None:
     part = site.send(grey(DOUBTFUL_GREY, seed=3), part_id="doubtful")
     assert part["verdict"] == "review"
@@ -147,7 +168,9 @@ def test_review_saves_the_label_and_the_painted_mask(site: Site) -> None:
     page.press("p")
     for x, y in ((0.5, 0.6), (0.9, 0.6), (0.9, 0.9), (0.5, 0.9), (0.5, 0.6)):
         page.drag(canvas, (x, y))
-    page.press("h")
+    for x, y in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3)):
+        page.drag(canvas, (x, y))  # nobody closes this one
+    page.press("e", "h")
     page.shoot("review")
     page.press("h", "1", Keys.ENTER)
     wait_until(lambda: bool(site.get(f"/v1/inspections/{part['id']}")["reviews"]))
@@ -160,6 +183,8 @@ def test_review_saves_the_label_and_the_painted_mask(site: Site) -> None:
     assert mask[16, 47]
     assert not mask[16, 40]  # erased
     assert mask[48, 45]  # within the polygon
+    assert mask[9, 17]  # within the open one
+    assert not mask[17, 9]
     assert not mask[30, 30]
     assert mask[39:57, 33:57].mean() > 0.5
     page.one(".empty", "No parts to review")
@@ -539,6 +564,27 @@ def test_a_token_opens_the_pages_of_its_role_only(browser: Browser, serve: Any, 
     browser.open(f"{server.url}/login")
     browser.fill("token", tokens["line"] + Keys.ENTER)
     browser.one(".empty", "Your role (line) cannot open this page")
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/labels.jsonl"),
+         "A file could not be read or written: No space left on device (/data/labels.jsonl)"),
+        (PermissionError(errno.EACCES, "Permission denied"), "A file could not be read or written: Permission denied"),
+        (TimeoutError("JavaScript did not respond"), "The browser did not answer in time; try again."),
+    ],
+)  # fmt: skip
+def test_an_action_that_fails_at_a_file_says_so(station: Station, error: OSError, shown: str) -> None:
+    page = session.PageSession(station, None, "en", direct=True)
+    told: list[str] = []
+    page.notify_error = told.append  # type: ignore[method-assign]
+
+    async def fails(user: auth.User) -> None:
+        raise error
+
+    asyncio.run(page.handler("operator", fails)())
+    assert told == [shown]
 
 
 def test_every_text_of_the_pages_is_translated() -> None:

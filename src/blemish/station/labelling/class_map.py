@@ -10,7 +10,7 @@ from blemish.dataset.sample import DEFECT
 from blemish.geometry import Rle, connected_regions, encode_mask
 from blemish.inspection.result import Inspection
 
-MAX_CLASSES = 254
+MAX_CLASSES, NO_CLASS = 254, 255  # NO_CLASS: painted, but of no class yet
 # Apart from each other also for people who confuse red and green (Okabe and Ito 2008).
 COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#E69F00", "#0072B2", "#FFFFFF")
 
@@ -45,11 +45,6 @@ def piece_at(classes_of: ClassMap, x: int, y: int) -> Mask:
     """The 8-connected pixels of one class that a pixel belongs to."""
     _, pieces = cv2.connectedComponents((classes_of == classes_of[y, x]).astype(np.uint8), connectivity=8)
     return np.asarray(pieces == pieces[y, x])
-
-
-def paint_over(classes_of: ClassMap, painted: Mask, index: int) -> ClassMap:
-    """The map after painting: pixels that are new get the class, those that were erased none, the others stay."""
-    return np.where(painted, np.where(classes_of > 0, classes_of, index), 0).astype(np.uint8)
 
 
 def resize_map(classes_of: ClassMap, size: tuple[int, int]) -> ClassMap:

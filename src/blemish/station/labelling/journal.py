@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -59,15 +60,12 @@ class LabelJournal:
         self._load()
 
     def add(self, labels: Iterable[ImageLabel]) -> None:
-        """Append labels; they are on the disk when this returns."""
+        """Append labels; they are on the disk when this returns. OSError where none of them is, as of a full disk."""
         labels = list(labels)
         lines = "".join(label.model_dump_json() + "\n" for label in labels)
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as stream:
-                stream.write(lines.encode("utf-8", "backslashreplace"))
-                stream.flush()
-                os.fsync(stream.fileno())
+            self._append(lines.encode("utf-8", "backslashreplace"))
             for label in labels:
                 self._keep(label)
 
@@ -85,6 +83,18 @@ class LabelJournal:
 
     def people(self) -> list[str]:
         return sorted({person for given in self._labels.values() for person in given})
+
+    def _append(self, data: bytes) -> None:
+        with self.path.open("ab", buffering=0) as stream:
+            start = stream.tell()
+            try:
+                while data:
+                    data = data[stream.write(data) :]
+                os.fsync(stream.fileno())
+            except OSError as error:
+                with suppress(OSError):  # half a line would damage the next one
+                    stream.truncate(start)
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def _keep(self, label: ImageLabel) -> None:
         given = self._labels.setdefault(label.image, {})

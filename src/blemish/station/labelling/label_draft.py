@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from blemish.arrays import ClassMap, Mask
+from blemish.arrays import ClassMap
 from blemish.dataset.sample import GOOD
 from blemish.errors import DataError
 from blemish.geometry import Rle
-from blemish.station.labelling.class_map import paint_over, piece_at, resize_map, split_defects
+from blemish.station.labelling.class_map import NO_CLASS, piece_at, resize_map, split_defects
 
 
 def _nothing() -> ClassMap:
@@ -22,15 +22,17 @@ class LabelDraft:
 
     classes: tuple[str, ...] = ()  # good, and then those of defects
     original: ClassMap = field(default_factory=_nothing)
+    start: ClassMap = field(default_factory=_nothing)  # `painted` at first
     painted: ClassMap = field(default_factory=_nothing)
     label: str = ""  # of the image, and of what is painted next; "": none is chosen yet
     changed: bool = False
 
     @classmethod
-    def start(cls, classes: tuple[str, ...], original: ClassMap, max_side: int) -> "LabelDraft":
+    def of(cls, classes: tuple[str, ...], original: ClassMap, max_side: int) -> "LabelDraft":
         scale = min(1.0, max_side / max(original.shape))
         height, width = (max(1, round(side * scale)) for side in original.shape)
-        return cls(classes, original, resize_map(original, (height, width)))
+        start = resize_map(original, (height, width))
+        return cls(classes, original, start, start)
 
     @property
     def names_defect(self) -> bool:
@@ -42,29 +44,22 @@ class LabelDraft:
         """The chosen class in the maps; 0: none of a defect."""
         return self.classes.index(self.label) if self.names_defect else 0
 
-    def take_over(self, painted: Mask) -> None:
-        """Take the pixels that are painted now; new ones get the chosen class. DataError where there is none."""
-        before = resize_map(self.painted, painted.shape)
-        if not self.index and (painted & (before == 0)).any():
-            raise DataError("Choose the class of what is painted, or erase it.")
-        self.painted = paint_over(before, painted, self.index)
-        self.changed = True
+    def take_over(self, painted: ClassMap | None) -> None:
+        """What is painted is now this; None: as at first. Pixels without a class get the chosen one, if any."""
+        self.changed = painted is not None
+        self.painted = self.start if painted is None else painted
+        if self.names_defect:
+            self.painted = np.where(self.painted == NO_CLASS, self.index, self.painted).astype(np.uint8)
 
-    def add(self, found: ClassMap) -> None:
-        """Pixels with their classes, beside what is painted already."""
-        self.painted = np.where(self.painted > 0, self.painted, resize_map(found, self.painted.shape)).astype(np.uint8)
-        self.changed = True
-
-    def set_class_at(self, shares: Sequence[float]) -> None:
-        """Give the defect at a point, in shares of the sides, the chosen class; DataError for none of either."""
+    def piece_at(self, shares: Sequence[float]) -> ClassMap:
+        """The defect at a point, in shares of the sides, with the chosen class; DataError for none of either."""
         if not self.names_defect:
             raise DataError("Choose a defect class first.")
         height, width = self.painted.shape
         x, y = min(width - 1, int(shares[0] * width)), min(height - 1, int(shares[1] * height))
         if not self.painted[y, x]:
             raise DataError("Nothing is drawn there.")
-        self.painted[piece_at(self.painted, x, y)] = self.index
-        self.changed = True
+        return piece_at(self.painted, x, y) * np.uint8(self.index)
 
     def shapes(self) -> list[Rle]:
         """Each defect with its class; where all are of one, with the chosen class."""

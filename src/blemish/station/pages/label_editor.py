@@ -17,7 +17,7 @@ from blemish.imaging.read import image_header, read_image
 from blemish.inspection.result import Inspection
 from blemish.station.auth import User
 from blemish.station.labelling.box_segmentation import segment_box
-from blemish.station.labelling.class_map import class_colour, colour_png, region_map, resize_map
+from blemish.station.labelling.class_map import COLOURS, NO_CLASS, class_colour, colour_png, region_map, resize_map
 from blemish.station.labelling.journal import DrawnDefect, ImageLabel
 from blemish.station.labelling.label_draft import LabelDraft
 from blemish.station.labelling.project import read_class_map
@@ -26,7 +26,6 @@ from blemish.station.pages.mask_editor import SIDE, MaskEditor, Tool
 from blemish.station.pages.session import PageSession
 from blemish.station.pages.widgets import blurring, choice_toggle, div, hint, panel, swatch, tool_button, two_columns
 from blemish.station.recipes import active_recipe
-from blemish.station.repository import decode_mask
 
 MAX_BUTTONS = 9  # classes that a key chooses
 TOOLS: dict[str, tuple[Tool, str]] = {
@@ -59,7 +58,9 @@ class LabelEditor:
         self.index = index
         self.on_close = on_close
         self.saving = False
+        self.painting = asyncio.Lock()  # pixels that the station finds are shown before the next step, and are saved
         self.draft = LabelDraft()
+        self.known: ImageLabel | None = None  # the label that is replaced
         self.proposal: ClassMap | None = None
         self.buttons: dict[str, ui.button] = {}
         self.split: str | None = None
@@ -93,7 +94,7 @@ class LabelEditor:
     @ui.refreshable_method
     async def content(self) -> None:
         state = self.state
-        sample = state.sample(self.image)
+        sample, self.known = state.sample(self.image), state.given(self.image)
         project = state.project
         classes = await asyncio.to_thread(project.classes)
         try:
@@ -104,7 +105,7 @@ class LabelEditor:
                 hint(self.page.error(error))
                 self._buttons()
             return
-        self.draft = LabelDraft.start(classes, original, SIDE)
+        self.draft = LabelDraft.of(classes, original, SIDE)
         self.proposal, self.buttons = None, {}
         latest = project.journal.latest(self.image)
         self.split, self.group = sample.split, sample.group or ""
@@ -136,7 +137,7 @@ class LabelEditor:
                 self.helper = choice_toggle(helpers, "segmenter").props("data-name=helper")
         query = urlencode({"image": self.image, "side": SIDE})
         source = f"/v1/labelling/{project.name}/picture?{query}"
-        self.editor = MaskEditor(source, png_uri(colour_png(self.draft.painted)), coloured=True)
+        self.editor = MaskEditor(source, start=self.draft.start, colours=COLOURS)
         self.editor.props("data-name=editor")
         for event, work in (("box", self._segment), ("point", self._segment), ("class", self._set_class)):
             self.editor.on(event, partial(self._on_drawn, work))
@@ -176,7 +177,7 @@ class LabelEditor:
                     with ui.element("span"):
                         ui.html(f"<kbd>{key}</kbd> {t(meaning)}", sanitize=False)
         if labels:
-            self._show_class(labels[0] if labels[0] in self.draft.classes else DEFECT)
+            self._choose(labels[0] if labels[0] in self.draft.classes else DEFECT)
 
     def _class_button(self, label: str, text: str) -> ui.button:
         button = ui.button(text, on_click=partial(self._choose, label)).props("no-caps dense")
@@ -209,16 +210,10 @@ class LabelEditor:
                     for text in filter(None, (rule.rule, rule.borderline and f"{t('borderline')}: {rule.borderline}")):
                         hint(text)
 
-    async def _choose(self, label: str) -> None:
+    def _choose(self, label: str) -> None:
         """What was painted before keeps its class; what was painted without one gets this."""
-        if self.draft.names_defect and label != self.draft.label:
-            await self._sync()
-        self._show_class(label)
-
-    def _show_class(self, label: str) -> None:
         self.draft.label = label
-        if label != GOOD:
-            self.editor.set("colour", class_colour(self.draft.index - 1))
+        self.editor.set("index", self.draft.index)
         for name, button in self.buttons.items():
             button.props("unelevated", remove="outline") if name == label else button.props("outline")
 
@@ -226,26 +221,20 @@ class LabelEditor:
         name = self.other.value.strip()[:200]
         if not name or not name.isprintable():
             raise DataError(self.page.t("Enter the name of the class."))
-        if self.draft.names_defect:
-            await self._sync()
         if name not in self.draft.classes:
             self.draft.classes = (*self.draft.classes, name)
             with self.class_bar:
                 self._class_button(name, name)
         self.other.set_value("")
-        self._show_class(name)
-
-    async def _sync(self) -> None:
-        content = await self.editor.painted_mask()
-        if content is not None:
-            self.draft.take_over(decode_mask(content))
+        self._choose(name)
 
     async def _save(self, user: User) -> None:
         if self.saving:
             return
         self.saving = True
         try:
-            await self._save_label()
+            async with self.painting:
+                await self._save_label()
         finally:
             self.saving = False
 
@@ -253,10 +242,13 @@ class LabelEditor:
         t, state, draft = self.page.t, self.state, self.draft
         if not state.person:
             raise DataError(t("Enter your name."))
-        if draft.label != GOOD:
-            await self._sync()
-        elif await self._any_pixels():
+        self._check_newer()
+        await self.editor.finish()
+        self.draft.take_over(await self.editor.painted())
+        if draft.label == GOOD and draft.painted.any():
             raise DataError(t("A good image has no defect pixels; erase them, or choose a class."))
+        if (draft.painted == NO_CLASS).any():
+            raise DataError("Choose the class of what is painted, or erase it.")
         shapes = await asyncio.to_thread(draft.shapes)
         labels = tuple(dict.fromkeys(shape.label for shape in shapes)) or ((draft.label,) if draft.label else ())
         if len(labels) > 1 and draft.label not in labels:
@@ -269,27 +261,38 @@ class LabelEditor:
         )  # fmt: skip
         await asyncio.to_thread(state.project.journal.add, [label])
         self.page.notify(t("Saved: {label}", label=", ".join(map(t, labels))))
-        await self._skip()
+        await self._advance()
 
-    async def _any_pixels(self) -> bool:
-        content = await self.editor.painted_mask()
-        return bool(self.draft.painted.any()) if content is None else bool(decode_mask(content).any())
+    def _check_newer(self) -> None:
+        """DataError, once, for a label that somebody saved since the image is shown; saving again replaces it."""
+        t, newer = self.page.t, self.state.given(self.image)
+        if newer is not None and newer != self.known:
+            self.known = newer
+            said = {"person": newer.person, "labels": ", ".join(map(t, newer.labels)) or t("no label")}
+            raise DataError(
+                t("{person} saved this image since it is open here: {labels}. Save again to replace that.", **said)
+            )
 
-    async def _skip(self) -> None:
+    async def _advance(self) -> None:
         if self.index + 1 >= len(self.images):
             self.page.notify(self.page.t("That was the last of these images."))
-            await self._close()
+            await self.on_close()
             return
         self.index += 1
         await self.content.refresh()
 
+    async def _skip(self) -> None:
+        if not self.saving:
+            await self._advance()
+
     async def _back(self) -> None:
-        if self.index:
+        if self.index and not self.saving:
             self.index -= 1
             await self.content.refresh()
 
     async def _close(self) -> None:
-        await self.on_close()
+        if not self.saving:
+            await self.on_close()
 
     async def _propose(self) -> None:
         """Show the refined regions that the active recipe finds, for one key to accept."""
@@ -323,42 +326,41 @@ class LabelEditor:
 
     async def _accept(self, user: User) -> None:
         """Take the proposed regions over, besides what is painted already."""
-        if self.proposal is None:
-            return
-        proposal, self.proposal = self.proposal, None
-        if not self.draft.names_defect:
-            self._show_class(self.draft.classes[int(proposal[proposal > 0].min())])
-        await self._add(proposal)
+        async with self.painting:
+            proposal = self.proposal
+            if proposal is None:
+                return
+            if not self.draft.names_defect:
+                self._choose(self.draft.classes[int(proposal[proposal > 0].min())])
+            await self.editor.add(proposal)
+            self.proposal = None
         self.editor.set("proposal", "")
         self.proposed.set_text("")
-
-    async def _add(self, found: ClassMap) -> None:
-        """Add pixels with their classes, and show them."""
-        await self._sync()
-        self.draft.add(found)
-        await self._show_painted()
-
-    async def _show_painted(self) -> None:
-        await self.editor.run_method("add", png_uri(colour_png(self.draft.painted)), timeout=20)
 
     async def _on_drawn(
         self, work: Callable[[list[float], User], Awaitable[None]], event: GenericEventArguments
     ) -> None:
         """A box or a point on the picture, as shares of the sides."""
-        shares = [min(1.0, max(0.0, float(value))) for value in event.args]
-        await self.page.handler("operator", lambda user: work(shares, user))()
+        shares, image = [min(1.0, max(0.0, float(value))) for value in event.args], self.image
+
+        async def paint(user: User) -> None:
+            async with self.painting:
+                if image == self.image:  # no other one is shown since
+                    await work(shares, user)
+
+        await self.page.handler("operator", paint)()
 
     async def _set_class(self, shares: list[float], user: User) -> None:
         """Give the defect at a point the chosen class."""
-        await self._sync()
-        self.draft.set_class_at(shares)
-        await self._show_painted()
+        self.draft.take_over(await self.editor.painted())
+        await self.editor.add(self.draft.piece_at(shares), over=True)
 
     async def _segment(self, shares: list[float], user: User) -> None:
         """Find the pixels in a box, or at a point, given as shares of the image's sides."""
         height, width = self.draft.original.shape
         at = [value * side for value, side in zip(shares, (width, height) * 2, strict=False)]
-        path, station = self.state.project.samples[self.image].image, self.page.station
+        image, station = self.image, self.page.station
+        path = self.state.project.samples[image].image
         segmenter = station.segmenter if self.helper is None or self.helper.value == "segmenter" else None
 
         def find() -> Mask:
@@ -367,18 +369,17 @@ class LabelEditor:
                 if station.segmenter is None:
                     raise DataError("no segmenter was given to the station")
                 return station.segmenter.segment_point(pixels, *at)
-            box = (
-                round(min(at[0], at[2])),
-                round(min(at[1], at[3])),
-                round(max(at[0], at[2])),
-                round(max(at[1], at[3])),
-            )
+            (left, right), (top, bottom) = sorted(at[::2]), sorted(at[1::2])
+            box = round(left), round(top), round(right), round(bottom)
             return segment_box(pixels, box) if segmenter is None else segmenter.segment_box(pixels, box)
 
         mask = await asyncio.to_thread(find)
+        if image != self.image:
+            return
         if not self.draft.names_defect:
-            self._show_class(self.draft.classes[1])
-        await self._add((mask * np.uint8(self.draft.index)).astype(np.uint8))
+            self._choose(self.draft.classes[1])
+        found = resize_map((mask * np.uint8(self.draft.index)).astype(np.uint8), self.draft.start.shape)
+        await self.editor.add(found)
 
     async def on_key(self, event: KeyEventArguments) -> None:
         if not event.action.keydown or event.action.repeat or event.modifiers.ctrl or event.modifiers.meta:
@@ -386,7 +387,7 @@ class LabelEditor:
         key = str(event.key.name)
         key = key.lower() if len(key) == 1 else key
         if key.isdecimal() and 0 < int(key) < min(len(self.draft.classes), MAX_BUTTONS + 1):
-            await self.page.handler("operator", lambda user: self._choose(self.draft.classes[int(key)]))()
+            self._choose(self.draft.classes[int(key)])
         elif key in TOOLS and self._has(TOOLS[key][0]):
             self.tools.value = TOOLS[key][0]
         elif key in self.actions:

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -62,7 +61,8 @@ class LabelExport:
             folder = self.written if self.written.is_dir() else self.written.parent
             link = ui.link(t("Train with it"), f"/training?path={quote(str(self.written))}")
             link.props("data-name=train-with-it")
-            ui.button(t("Download"), icon="download", on_click=partial(_download, folder)).props("no-caps flat")
+            packing = self.page.handler("engineer", lambda user: _download(folder))
+            ui.button(t("Download"), icon="download", on_click=packing).props("no-caps flat")
             hint(t("A CSV names the images where they are; other layouts have copies."))
 
     async def _write(self, user: User, layout: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from blemish.dataset.labels import LabelEvidence
 from blemish.dataset.sample import GOOD, Sample
+from blemish.station.labelling.journal import ImageLabel
 from blemish.station.labelling.project import LabelProject
 
 # Whose images are shown, beside those of each kind of evidence.
@@ -27,6 +28,11 @@ class LabellingState:
     def sample(self, image: str) -> Sample:
         """An image with the latest label, or with the person's own."""
         return self.project.sample(image, self.person if self.independent else None)
+
+    def given(self, image: str) -> ImageLabel | None:
+        """What was said of an image last; by the person alone, where labels of others are not shown."""
+        journal = self.project.journal
+        return journal.of_image(image).get(self.person) if self.independent else journal.latest(image)
 
     def select(self, state: str, label: str, split: str) -> list[str]:
         """The images in a state (or with that evidence), of a class and of a split, each "" for all."""

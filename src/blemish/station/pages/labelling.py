@@ -7,7 +7,6 @@ from urllib.parse import quote
 from fastapi import Request
 from nicegui import ui
 
-from blemish.errors import BlemishError
 from blemish.station.auth import LOCAL_USER, User
 from blemish.station.image_store import allowed_dataset
 from blemish.station.labelling.project import LabelProject
@@ -129,17 +128,15 @@ class LabellingPage:
             hint(t("They are kept by the station, beside the images of the folder."))
             if self.page.may("engineer"):
                 text = t("Drop image files here, or click to choose them.")
-                DropZone(self.page, text, settings.max_image_bytes, self._uploaded).props("data-name=drop")
+                DropZone(self.page, text, settings.max_image_bytes, self._upload_image).props("data-name=drop")
 
-    async def _uploaded(self, event: Any) -> None:
-        try:
-            self.page.require("engineer")
+    async def _upload_image(self, event: Any) -> None:
+        async def add(user: User) -> None:
             content = await event.file.read()
             await asyncio.to_thread(self.state.project.add_image, event.file.name, content)
-        except BlemishError as error:
-            self.page.notify_error(self.page.error(error))
-            return
-        await self.gallery.content.refresh()
+            await self.gallery.content.refresh()
+
+        await self.page.handler("engineer", add)()
 
     async def _label(self, images: list[str], index: int) -> None:
         """Show the editor with some of the images."""

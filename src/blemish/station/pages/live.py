@@ -51,6 +51,12 @@ class LiveData:
     latencies: Scores
     rejects: list[InspectionRow]
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Differs where what is shown does."""
+        last = None if self.last is None else self.last.id
+        return last, self.counts, tuple(self.pareto), tuple((row.id, row.label) for row in self.rejects)
+
 
 def load(session: Session, station: str, hours: int) -> LiveData:
     """Counts of this station only, although others may share its database."""
@@ -75,11 +81,11 @@ async def build(page: PageSession, request: Request) -> None:
         line = ui.button(t("Line display"), icon="fullscreen", on_click=lambda: ui.navigate.to("/line"))
         line.props("flat dense no-caps data-name=line")
     AlarmList(page)
-    shown = {"id": -1}
+    shown: dict[str, tuple[object, ...]] = {}
 
     @ui.refreshable
     def content(data: LiveData) -> None:
-        shown["id"] = data.last.id if data.last else 0
+        shown["key"] = data.key
         if data.last is None:
             empty_state("photo_camera", t("No part yet"), t("The first inspected part appears here automatically."))
             return
@@ -98,14 +104,20 @@ async def build(page: PageSession, request: Request) -> None:
 
     content(await page.read(load, station, DEFAULT_HOURS))
 
-    async def refresh(always: bool = False) -> None:
-        last = page.station.status.last
-        if always or (0 if last is None else last.id) != shown["id"]:
-            page.require("operator")
-            content.refresh(await page.read(load, station, hours.value))
+    async def refresh() -> None:
+        data = await page.read(load, station, hours.value)
+        if data.key != shown["key"]:
+            content.refresh(data)
 
-    hours.on_value_change(page.handler("operator", lambda user: refresh(always=True)))
-    ui.timer(REFRESH_S, page.handler("operator", lambda user: refresh()), immediate=False)
+    async def follow() -> None:
+        """Show a new part at once; counts also change as parts grow older than the period, and by reviews."""
+        last = page.station.status.last
+        if (None if last is None else last.id) != shown["key"][0]:
+            await refresh()
+
+    hours.on_value_change(page.handler("operator", lambda user: refresh()))
+    ui.timer(REFRESH_S, page.handler("operator", lambda user: follow()), immediate=False)
+    ui.timer(COUNT_S, page.handler("operator", lambda user: refresh()), immediate=False)
     with two_columns() as (left, right):
         with left:
             await _periods(page)

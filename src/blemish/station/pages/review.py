@@ -8,14 +8,17 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote
 
+import numpy as np
 from fastapi import Request
 from nicegui import ui
 from nicegui.events import KeyEventArguments
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from blemish.arrays import Mask
 from blemish.dataset.sample import DEFECT, GOOD
 from blemish.errors import DataError
+from blemish.imaging.read import encode
 from blemish.station import review_queue
 from blemish.station.auth import LOCAL_USER, User
 from blemish.station.golden_set import add_golden
@@ -289,10 +292,12 @@ class ReviewPage:
             self.saving = False
 
     async def _save_current(self, user: User, inspection_id: int) -> None:
-        mask = None if self.editor is None or self.label == GOOD else await self.editor.painted_mask()
+        painted = None
+        if self.editor is not None and self.label != GOOD:
+            await self.editor.finish()
+            painted = await self.editor.painted()
         into_golden = self.golden is not None and bool(self.golden.value) and user.may("engineer")
-        if mask is not None:
-            mask = await self.page.read(_scale_mask, inspection_id, mask)
+        mask = None if painted is None else await self.page.read(_scale_mask, inspection_id, painted > 0)
         await self.page.write(_save_review, inspection_id, user.name, self.label, mask, self.note[:2000], into_golden)
         self.page.notify(self.page.t("Saved: {label}", label=self.page.t(self.label)))
         await self._advance()
@@ -330,7 +335,8 @@ class ReviewPage:
             ui.label(str(dataset.root)).classes("mono")
             with div("bar"):
                 ui.link(t("Train with it"), f"/training?path={quote(str(dataset.root))}")
-                download = ui.button(t("Download"), icon="download", on_click=partial(_download, dataset.root))
+                packing = self.page.handler("engineer", lambda user: _download(dataset.root))
+                download = ui.button(t("Download"), icon="download", on_click=packing)
                 download.props("no-caps flat")
 
     async def _on_key(self, event: KeyEventArguments) -> None:
@@ -365,9 +371,10 @@ def list_labels(session: Session, row: InspectionRow) -> tuple[str, ...]:
     return (GOOD, *sorted({*row.recipe.bundle.manifest["classes"], *reviewed, DEFECT} - {GOOD}))
 
 
-def _scale_mask(session: Session, inspection_id: int, mask: bytes) -> bytes:
+def _scale_mask(session: Session, inspection_id: int, mask: Mask) -> bytes:
     """Before the transaction that saves the review, because parts wait for that one."""
-    return review_queue.scale_mask(mask, session.get_one(InspectionRow, inspection_id))
+    png = encode(mask.astype(np.uint8) * 255, ".png")
+    return review_queue.scale_mask(png, session.get_one(InspectionRow, inspection_id))
 
 
 def _save_review(

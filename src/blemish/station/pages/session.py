@@ -86,6 +86,13 @@ class PageSession:
             except SQLAlchemyError:
                 log.exception("a page could not reach the database")
                 self.notify_error(self.t(DATABASE_LOST))
+            except TimeoutError:  # an OSError too, but of the browser
+                log.exception("a page did not answer")
+                self.notify_error(self.t("The browser did not answer in time; try again."))
+            except OSError as error:
+                log.exception("a page could not read or write a file")
+                reason = f"{error.strerror or error} ({error.filename or ''})".removesuffix(" ()")
+                self.notify_error(self.t("A file could not be read or written: {reason}", reason=reason))
 
         return handle
 
