@@ -92,7 +92,8 @@ def read_subset(
     from blemish.dataset.synthetic_samples import real_images
     from blemish.inspection.bundle import find_bundle
 
-    bundles: dict[str | None, Path] = dict(bundle) if isinstance(bundle, Mapping) else {None: bundle}
+    views: Iterable[tuple[str | None, Path]] = bundle.items() if isinstance(bundle, Mapping) else [(None, bundle)]
+    bundles = dict(views)
     dataset = read_dataset(data, format, root, good, unlabelled)
     check_data_outputs(outputs, data, dataset, map(find_bundle, bundles.values()))
     dataset = real_images(dataset)
