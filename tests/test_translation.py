@@ -1,10 +1,13 @@
 """The gettext catalogues: complete, with the placeholders of their texts, and without texts that nothing uses."""
 
 import ast
+import re
 import string
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from babel.messages.catalog import Catalog
@@ -15,9 +18,14 @@ import blemish
 from blemish import translation
 from blemish.dataset.read import FORMATS
 from blemish.errors import OptionError
+from blemish.evaluation.pod_result import PROBLEM_TEXTS
+from blemish.evaluation.pod_sweep import _Sweep, _warnings
+from blemish.inspection.bundle import CHANGED
 from blemish.methods.catalogue import list_methods, method_class
 from blemish.training.advice.rules import RULES
-from blemish.translation import language_name, languages, negotiate_language, translate_error, translator
+from blemish.training.ship.calibrate import NO_VALIDATION, CalibrationTarget, UnitScores, _explain_too_few, calibrate
+from blemish.training.ship.calibration_data import CalibrationData
+from blemish.translation import Message, language_name, languages, negotiate_language, translate_error, translator
 
 SOURCE = Path(blemish.__file__).parent
 TRANSLATED = [language for language in languages() if language != translation.ENGLISH]
@@ -139,6 +147,26 @@ def test_an_error_keeps_its_values(message: str, shown: str, tmp_path: Path, mon
     finally:
         for read in kept:
             read.cache_clear()
+
+
+def test_a_line_of_a_bundle_or_a_file_is_translated_with_its_values() -> None:
+    """What a calibration, a POD and an evaluation write: names and numbers stay, nothing else is English."""
+    few = UnitScores.make([0.1, 0.2, 0.3, 0.4], ["a", "a", "b", "b"])
+    good = CalibrationData(good=[0.1] * 12, defective=[0.9])
+    _, calibration = calibrate(good, CalibrationTarget(), "held-out")
+    lines = [*_explain_too_few(few, 0.01, "good"), *_explain_too_few(few, 0.02, "defective"), calibration.target]
+    lines += [*calibration.warnings, CHANGED, NO_VALIDATION]
+    values = {"trials": 7, "smallest": 3.25, "largest": 40.5, "largest_miss": 4.0, "smallest_hit": 5.0}
+    lines += [str(Message(text, values)) for text in PROBLEM_TEXTS.values()]
+    lines += map(str, _warnings(cast(_Sweep, SimpleNamespace(trials=[], surfaces=[0], not_drawn=[0])), False))
+    for language in TRANSLATED:
+        t = translator(language)
+        for line in lines:
+            assert not re.sub(r"F1|POD|a50|a90|px|--calibration cross-fitted|[^A-Za-z]", "", t.line(line)), t.line(line)
+            found, numbers = (re.findall(r"\d+(?:\.\d+)?", own) for own in (t.line(line), line))
+            assert sorted(found) == sorted(numbers)
+    assert translator("en").line(lines[0]) == lines[0]
+    assert "4 good validation images of only 2 parts cannot promise a false-alarm rate of 0.01; 99 are" in lines[0]
 
 
 def test_translations_have_the_placeholders_of_their_texts(catalogue: Catalog) -> None:

@@ -17,6 +17,7 @@ from blemish.errors import MissingExtraError, OptionError, unknown
 ENGLISH = "en"
 LOCALE = Path(__file__).with_name("locale")
 ERROR = "error"  # msgctxt of the messages of errors, whose values stand as {0}, {1}, ...
+_SHORTEST_LINE = 20  # characters beside the values of a text that filled-in lines are compared with
 _LONGEST_ERROR = 1000  # characters; what is longer is the output of a program
 
 
@@ -27,6 +28,10 @@ class Translate(Protocol):
         A text without a translation stays English. Without values nothing is filled in, so that a class may be
         called `{x}`.
         """
+        ...
+
+    def line(self, text: str) -> str:
+        """A whole line, whose values are filled in already, as it comes from a file or a bundle."""
         ...
 
 
@@ -51,13 +56,20 @@ def languages() -> list[str]:
 
 def translator(language: str) -> Translate:
     """The function that translates to `language`; raises OptionError for a language without a catalogue."""
-    messages = _load_messages(language)
+    return _Translator(language, _load_messages(language))
 
-    def translate(text: str, /, **values: object) -> str:
-        found = messages.get(text, text)
+
+@dataclass(frozen=True)
+class _Translator:
+    language: str
+    messages: Mapping[str, str]
+
+    def __call__(self, text: str, /, **values: object) -> str:
+        found = self.messages.get(text, text)
         return found.format(**values) if values else found
 
-    return translate
+    def line(self, text: str) -> str:
+        return self.messages.get(text) or translate_error(text, self.language)
 
 
 def translate_error(error: object, language: str) -> str:
@@ -110,16 +122,31 @@ def _match(literals: list[str], text: str) -> list[str] | None:
 
 @cache
 def _error_templates(language: str) -> list[tuple[list[str], str]]:
-    """The literals of each template, a value between any two of them, and the translation; the longest first."""
+    """The literals of each template, a value between any two of them, and the translation; the longest first.
+
+    Other texts with values are templates too, where they are long enough not to be mistaken for another.
+    """
     found = []
-    for template, translation in _load_messages(language, ERROR).items():
-        literals = [""]
-        for literal, name, _, _ in string.Formatter().parse(template):
-            literals[-1] += literal
-            if name is not None:
-                literals.append("")
-        found.append((literals, translation))
+    for context in (ERROR, None):
+        for template, translation in _load_messages(language, context).items():
+            literals, names = _split_template(template)
+            if context == ERROR or (names and sum(map(len, literals)) >= _SHORTEST_LINE):
+                own, order = _split_template(translation)
+                pieces = [literal.replace("{", "{{").replace("}", "}}") for literal in own]
+                places = [f"{{{names.index(name)}}}" for name in order] + [""]
+                found.append((literals, "".join(map(str.__add__, pieces, places))))
     return sorted(found, key=lambda entry: -sum(map(len, entry[0])))
+
+
+def _split_template(text: str) -> tuple[list[str], list[str]]:
+    """The literals of a template, and the names of the values between them."""
+    literals, names = [""], []
+    for literal, name, _, _ in string.Formatter().parse(text):
+        literals[-1] += literal
+        if name is not None:
+            literals.append("")
+            names.append(name)
+    return literals, names
 
 
 def negotiate_language(accepted: str) -> str:

@@ -85,6 +85,8 @@ def test_chinese_and_pdf(run, bundle, files, tmp_path):
     page = (tmp_path / "d.html").read_text("utf-8")
     assert "量具研究" in page
     assert "不构成符合性声明" in page
+    assert "漏检率 0.01" in page
+    assert "escape rate" not in page
     pytest.importorskip("weasyprint")
     assert run("report", bundle, "--out", tmp_path / "d.pdf", *arguments)[0] == 0
     assert (tmp_path / "d.pdf").read_bytes().startswith(b"%PDF")

@@ -53,6 +53,13 @@ def estimate_share(hits: Flags, units: Units | None = None) -> RateEstimate:
 
 def describe_images(kind: str, units: Units) -> str:
     """Such as "100 good images", or "100 good images of only 5 parts"."""
-    parts = count_units(units)
-    few = "" if parts == len(units) else f" of only {parts} part" + ("" if parts == 1 else "s")
-    return f"{len(units)} {kind} images{few}"
+    count, parts = len(units), count_units(units)
+    texts = {  # whole ones, for their translations
+        "good": f"{count} good images",
+        "defective": f"{count} defective images",
+        "good validation": f"{count} good validation images",
+        "defective validation": f"{count} defective validation images",
+    }
+    if parts == count:
+        return texts[kind]
+    return f"{texts[kind]} of only 1 part" if parts == 1 else f"{texts[kind]} of only {parts} parts"

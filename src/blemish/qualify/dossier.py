@@ -216,7 +216,7 @@ def _thresholds(manifest: Manifest, t: Translate) -> tuple[list[DossierTable], l
     if calibration is None:
         return tables, [t("the thresholds were not calibrated: no error rate is proven for them")]
     rows = [
-        (t("target"), calibration.target),
+        (t("target"), t.line(calibration.target)),
         (t("images"), f"{calibration.source}: {calibration.good_images} + {calibration.defect_images}"),
     ]
     if calibration.good_parts is not None:
@@ -225,7 +225,7 @@ def _thresholds(manifest: Manifest, t: Translate) -> tuple[list[DossierTable], l
     for name, rate in ((false_alarm, calibration.false_alarm), (escape, calibration.escape)):
         if rate is not None:
             rows.append((name, interval_text(*rate)))
-    return [*tables, DossierTable(rows, caption=t("calibration"))], [t(text) for text in calibration.warnings]
+    return [*tables, DossierTable(rows, caption=t("calibration"))], [t.line(text) for text in calibration.warnings]
 
 
 def _uncertainty(

@@ -37,7 +37,8 @@ def evaluation_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierT
         text = t("at most {rate}, with {confidence} confidence", rate=percent(proof["proven"]),
                  confidence=percent(proof["confidence"]))  # fmt: skip
         rows.append((t("proven escape rate"), text))
-    return [DossierTable(rows)], [*data_warnings(about, t), *map(str, about.get("unreadable", []))]
+    unreadable = [t.line(str(line)) for line in about.get("unreadable", [])]
+    return [DossierTable(rows)], [*data_warnings(about, t), *unreadable]
 
 
 def pod_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable], list[str]]:
@@ -47,11 +48,12 @@ def pod_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable], 
 
     rows = [
         (str(own["kind"]), f"{own['strength']:g}", f"{own['hits']}/{own['trials']}",
-         *(size(own, name) for name in ("a50", "a90", "a90_95")), t("; ").join(map(str, own.get("notes", ()))))
+         *(size(own, name) for name in ("a50", "a90", "a90_95")),
+         t("; ").join(t.line(str(note)) for note in own.get("notes", ())))
         for own in data["curves"]
     ]  # fmt: skip
     header = (t("defect"), t("contrast"), t("detected"), "a50", "a90", "a90/95", t("notes"))
-    return [DossierTable(rows, header)], [str(line) for line in data.get("warnings", [])]
+    return [DossierTable(rows, header)], [t.line(str(line)) for line in data.get("warnings", [])]
 
 
 def gauge_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable], list[str]]:
@@ -88,7 +90,7 @@ def gauge_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable]
         tables.append(DossierTable(figures, caption=t("linearity")))
     for own in data.values():
         if isinstance(own, dict):
-            warnings += [str(line) for line in own.get("warnings", [])]
+            warnings += [t.line(str(line)) for line in own.get("warnings", [])]
     return tables, warnings
 
 
@@ -111,7 +113,7 @@ def robustness_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierT
     if data.get("limits"):
         limits = [(name, number(value)) for name, value in data["limits"].items()]
         tables.append(DossierTable(limits, caption=t("limits that the station watches")))
-    return tables, [str(line) for line in data.get("warnings", [])]
+    return tables, [t.line(str(line)) for line in data.get("warnings", [])]
 
 
 def _first_missed(sweep: dict[str, Any], size: str) -> float | None:
@@ -129,7 +131,7 @@ def drift_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierTable]
         rows.append((name, number(own["limit"]), number(own["arl"]), number(own["arl_resampled"]), alarm))
     header = ("", t("limit"), t("average run length"), t("simulated with these scores"), t("first alarm at part"))
     caption = t("{parts} parts, the first {baseline} are the baseline", parts=data["parts"], baseline=data["baseline"])
-    warnings = [str(line) for line in data.get("warnings", [])]
+    warnings = [t.line(str(line)) for line in data.get("warnings", [])]
     return [DossierTable(rows, header, caption)], [t("the scores have drifted")] * data["drifted"] + warnings
 
 

@@ -145,7 +145,7 @@ def _proof_sentences(proof: dict[str, Any], t: Translate) -> list[str]:
 
 def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -> list[str]:
     """Limits of the metrics that a reader must know before trusting them."""
-    warnings = [t(text) for text in manifest.calibration.warnings] if manifest.calibration is not None else []
+    warnings = [t.line(text) for text in manifest.calibration.warnings] if manifest.calibration is not None else []
     decision, data = manifest.decision, metrics["data"]
     if decision.review is None and decision.reject is None and not decision.class_thresholds and not decision.rules:
         warnings.append(
@@ -163,7 +163,7 @@ def report_warnings(metrics: dict[str, Any], manifest: Manifest, t: Translate) -
 
 def data_warnings(data: dict[str, Any], t: Translate) -> list[str]:
     """What limits the metrics by the images that they are of: the `data` of an evaluation."""
-    warnings = [t(line) for line in data.get("warnings", [])]
+    warnings = [t.line(line) for line in data.get("warnings", [])]
     for name, count in data.get("unknown_classes", {}).items():
         warnings.append(
             t(

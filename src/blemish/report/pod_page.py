@@ -33,7 +33,7 @@ def render_pod(
         language,
         result=result,
         rows=[_row(curve, result.px_per_mm, t) for curve in result.curves],
-        warnings=[warning.translated(t) for warning in result.warnings],
+        warnings=[t.line(str(warning)) for warning in result.warnings],
         assumptions=assumptions,
         plots={kind: plot_detection(f"pod-{kind}", [c for c in result.curves if c.kind == kind], t) for kind in kinds},
         examples={

@@ -14,7 +14,7 @@ PHOTOGRAPHS = ("brick", "grass", "gravel")
 
 
 def check_surfaces(names: Sequence[str]) -> None:
-    """Raises OptionError for an unknown name, none or one twice; MissingExtraError without a photograph's extra."""
+    """Raises OptionError for an unknown, missing or second name, MissingExtraError for one that needs scikit-image."""
     if not names:
         raise OptionError(f"name a surface: {', '.join(SURFACES)}")
     if len(set(names)) < len(names):

@@ -256,16 +256,21 @@ def _score_thresholds(
 
 def _explain_too_few(side: UnitScores, rate: float, kind: Literal["good", "defective"]) -> list[str]:
     """A warning where these images of a kind cannot promise an error rate of it."""
-    name, extreme = ("a false-alarm", "largest") if kind == "good" else ("an escape", "smallest")
     if not len(side):
-        return [f"no {kind} validation images: no {name.split()[1]} rate can be promised"]
+        if kind == "good":
+            return ["no good validation images: no false-alarm rate can be promised"]
+        return ["no defective validation images: no escape rate can be promised"]
     if rate and len(side) >= min_parts(rate):
         return []
     needed = f"{min_parts(rate)} are needed" if rate else "no number of images can"
-    return [
-        f"{describe_images(f'{kind} validation', side.units)} cannot promise {name} rate of {rate:g}; {needed}. "
-        f"The threshold is the {extreme} {kind} score"
-    ]
+    own = describe_images(f"{kind} validation", side.units)
+    if kind == "good":
+        line = f"{own} cannot promise a false-alarm rate of {rate:g}; {needed}. The threshold is the largest good score"
+    else:
+        line = (
+            f"{own} cannot promise an escape rate of {rate:g}; {needed}. The threshold is the smallest defective score"
+        )
+    return [line]
 
 
 def _up_to_defects(threshold: float, defective: Scores) -> float:
