@@ -130,6 +130,13 @@ class Method(L.LightningModule, ABC):
         """Sampling weight of each training image; None: each image once per epoch."""
         return None
 
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
+        """Called once after the last step, before `after_training`, with the `count` training images, not augmented.
+
+        For what is computed from the trained network and ships with it: a gallery, a bank, class means. Lightning's
+        `on_train_end` is no place for that: it is not called where a training is resumed after its last step.
+        """
+
     def after_training(self, good: Iterable[Batch]) -> None:
         """Called once after training, with the good images held out for tuning (training images where there are none).
 

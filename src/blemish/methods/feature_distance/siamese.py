@@ -1,5 +1,6 @@
 """Siamese comparison: a shared encoder, trained on good pairs and synthetic defects, compares image and reference."""
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import torch
@@ -16,7 +17,6 @@ from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, patch_features, valid_patches
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.common.losses import contrastive_loss
-from blemish.methods.common.schedule import training_batches
 from blemish.methods.common.textures import confetti
 from blemish.methods.feature_distance.coreset import k_center_greedy
 
@@ -159,12 +159,12 @@ class Siamese(StepMethod):
         return others
 
     @torch.no_grad()
-    def on_train_end(self) -> None:
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
         self.eval()
         if self.by_template:
             return
         coarse, maps = [], []  # by the coarse ones the most different images are chosen
-        for batch in training_batches(self):
+        for batch in batches:
             embedding = self.embed(batch["image"])
             coarse.append(F.adaptive_avg_pool2d(embedding, 4).flatten(1))
             maps.append(embedding.half())
