@@ -60,6 +60,14 @@ def ignored_when(option: str, *values: Any) -> dict[str, Any]:
     return {"ignored_when": {option: list(values)}}
 
 
+def graph_score_only(*values: Any) -> dict[str, Any]:
+    """`json_schema_extra` of an option of which these values choose an image score that is not the map's.
+
+    They have no effect where the score is that of the map's valid pixels: with a letterbox, an ROI or masks.
+    """
+    return {"graph_score_only": list(values)}
+
+
 class Options(BaseModel):
     """Options common to all methods; each method adds its own."""
 
@@ -101,6 +109,11 @@ class Method(L.LightningModule, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Raw outputs by name."""
+
+    @property
+    def worst_share(self) -> float:
+        """Share of the map, the worst, whose mean is the image score where that is the map's; 0: its maximum."""
+        return float(getattr(self.options, "worst_share", 0.0))
 
     @property
     def uses_template(self) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.errors import DataError, OptionError
-from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
+from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options, graph_score_only
 from blemish.methods.common.anomaly import anomaly_outputs, blur_option
 from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge
@@ -20,7 +20,11 @@ class DFMOptions(FeatureOptions):
     stride: int = Field(16, ge=1, description="the feature map that is modelled")
     pooling: int = Field(2, ge=1, description="side of the squares over which features are averaged first")
     variance: float = Field(0.97, gt=0, lt=1, description="share of the variance that the subspace keeps")
-    score: Literal["fre", "nll"] = Field("fre", description="image score: reconstruction error or neg. log-likelihood")
+    score: Literal["fre", "nll"] = Field(
+        "fre",
+        description="image score: reconstruction error or neg. log-likelihood",
+        json_schema_extra=graph_score_only("nll"),
+    )
     blur: float = blur_option(4.0)
 
 

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options, graph_score_only
 from blemish.methods.common.anomaly import blur_option, masked_squared_error, residual_map, side_option
 from blemish.methods.common.blocks import GaussianBlur, PatchGrid, dcgan_decoder, dcgan_encoder
 from blemish.methods.common.losses import gradient_penalty
@@ -25,7 +25,9 @@ class FAnoGANOptions(MapOptions):
         32, ge=1, description="channels of the first layer, doubled at each of the next three; paper: 64"
     )
     score: Literal["map", "image"] = Field(
-        "map", description="image score: the map's maximum, or residual and features of the whole image as in the paper"
+        "map",
+        description="image score: the map's maximum, or residual and features of the whole image as in the paper",
+        json_schema_extra=graph_score_only("image"),
     )
     gan_steps: int = Field(600, ge=1, description="steps of the generator, five of the critic to each; paper: 100000")
     steps: int = Field(700, ge=1, description="steps of the encoder; paper: 50000")

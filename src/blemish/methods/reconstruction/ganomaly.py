@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options, graph_score_only
 from blemish.methods.common.anomaly import blur_option, residual_map, side_option
 from blemish.methods.common.blocks import GaussianBlur, dcgan_decoder, dcgan_encoder
 from blemish.methods.common.losses import masked_mean
@@ -18,7 +18,9 @@ from blemish.methods.reconstruction.adversarial import AdversarialMethod, discri
 class GANomalyOptions(MapOptions):
     image_size: int = side_option(64)
     score: Literal["latent", "residual"] = Field(
-        "residual", description="image score: the map's maximum, or the distance of the two codes, as in the paper"
+        "residual",
+        description="image score: the map's maximum, or the distance of the two codes, as in the paper",
+        json_schema_extra=graph_score_only("latent"),
     )
     dimensions: int = Field(100, ge=1, description="numbers in the bottleneck")
     width: int = Field(
