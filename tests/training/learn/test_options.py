@@ -81,6 +81,22 @@ def test_options_of_a_score_that_is_not_the_maps_are_named(name):
         assert unused_score_options(kind(score="gradient")) == []  # which makes the map
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "value", "other", "by"),
+    [
+        ("vae", "worst_share", 0.1, "score", "kl"),
+        ("ganomaly", "worst_share", 0.1, "score", "latent"),
+        ("f-anogan", "worst_share", 0.1, "score", "image"),
+        ("siamese", "gallery", 3, "reference", "template"),
+    ],
+)
+def test_options_of_another_score_or_reference_are_named(name, option, value, other, by):
+    kind = method_class(name).Options
+    assert ineffective_options(kind(**{option: value}), [option]) == []
+    (line,) = ineffective_options(kind(**{option: value, other: by}), [option, other])
+    assert line == f"option {option} has no effect where {other} is {by}"
+
+
 def test_neighbours_of_patchcore_are_named_whatever_their_number():
     assert [line.split()[0] for line in unused_score_options(PatchCoreOptions(neighbours=3))] == ["neighbours=3"]
 

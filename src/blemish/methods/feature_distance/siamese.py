@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
-from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options, ignored_when
 from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, patch_features, valid_patches
@@ -33,7 +33,12 @@ class SiameseOptions(Options):
     tolerance: int = Field(
         1, ge=0, le=8, description="cells of the map that the reference may be shifted, in each direction"
     )
-    gallery: int = Field(10, ge=1, description="good images kept in the bundle as references, the most different ones")
+    gallery: int = Field(
+        10,
+        ge=1,
+        description="good images kept in the bundle as references, the most different ones",
+        json_schema_extra=ignored_when("reference", "template"),
+    )
     reference: Literal["auto", "template", "gallery"] = Field(
         "auto", description="references that images are compared with; auto: their templates where all have one"
     )
