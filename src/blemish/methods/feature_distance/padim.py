@@ -129,10 +129,11 @@ def precision_factor(covariance: Tensor, regularisation: float) -> Tensor | None
     In float64 below the paper's regularisation, where float32 would lose too many digits.
     """
     dtype = covariance.dtype if regularisation >= PAPER_REGULARISATION else torch.float64
-    try:
-        precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance.to(dtype)))
-        if precision.diagonal(dim1=1, dim2=2).max() > 2 / regularisation:  # no covariance has a variance below zero
-            return None
-        return torch.linalg.cholesky(precision).to(covariance.dtype)
-    except torch.linalg.LinAlgError:
+    factor, failed = torch.linalg.cholesky_ex(covariance.to(dtype))
+    if failed.any():
         return None
+    precision = torch.cholesky_inverse(factor)
+    if precision.diagonal(dim1=1, dim2=2).max() > 2 / regularisation:  # no covariance has a variance below zero
+        return None
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    return None if failed.any() else factor.to(covariance.dtype)
