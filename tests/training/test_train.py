@@ -157,6 +157,23 @@ def test_the_bars_of_a_letterbox_do_not_change_the_score(tmp_path, fit):
         assert result.score == pytest.approx(float(result.heat_map.max())) or fit == "stretch"
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "worst"), [("subspace", {"worst": 0.2}, 0.2), ("dfm", {"score": "nll", "pooling": 1}, 0.0)]
+)
+def test_a_score_of_valid_pixels_is_the_one_of_the_options_or_that_is_said(tiny_data, tmp_path, method, options, worst):
+    given = {"image_size": 64, "backbone": "test_resnet", "weights": "random", **options}
+    run = train(
+        tiny_data.folder / "mvtec", out=tmp_path / "run", method=method, options=given, progress=False,
+        calibration="held-out", refine="off", fit="letterbox",
+    )  # fmt: skip
+    image = next((tiny_data.folder / "mvtec" / "test" / "scratch").iterdir())
+    result = Inspector.open(run).inspect(image)
+    pixels = np.sort(result.heat_map.ravel())[::-1]
+    assert result.score == pytest.approx(float(pixels[: max(1, round(worst * pixels.size))].mean()), rel=1e-4)
+    said = [line for line in open_bundle(run).manifest.calibration.warnings if "has no effect" in line]
+    assert [line.split()[0] for line in said] == (["score=nll"] if method == "dfm" else [])
+
+
 def test_ignored_pixels_are_used_neither_in_training_nor_in_the_verdict(tiny_data, tmp_path):
     rows = ["image,label,split,ignore"]
     mask = np.zeros((64, 64), np.uint8)

@@ -60,6 +60,14 @@ def ignored_when(option: str, *values: Any) -> dict[str, Any]:
     return {"ignored_when": {option: list(values)}}
 
 
+def graph_score_only(*values: Any) -> dict[str, Any]:
+    """`json_schema_extra` of an option of which these values choose an image score that is not the map's.
+
+    They have no effect where the score is that of the map's valid pixels: with a letterbox, an ROI or masks.
+    """
+    return {"graph_score_only": list(values)}
+
+
 class Options(BaseModel):
     """Options common to all methods; each method adds its own."""
 
@@ -103,6 +111,11 @@ class Method(L.LightningModule, ABC):
         """Raw outputs by name."""
 
     @property
+    def worst_share(self) -> float:
+        """Share of the map, the worst, whose mean is the image score where that is the map's; 0: its maximum."""
+        return float(getattr(self.options, "worst_share", 0.0))
+
+    @property
     def uses_template(self) -> bool:
         """Whether the exported graph also takes a reference image: `forward(images, template)`."""
         return False
@@ -129,6 +142,13 @@ class Method(L.LightningModule, ABC):
     def sampling_weights(self, dataset: Dataset) -> list[float] | None:
         """Sampling weight of each training image; None: each image once per epoch."""
         return None
+
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
+        """Called once after the last step, before `after_training`, with the `count` training images, not augmented.
+
+        For what is computed from the trained network and ships with it: a gallery, a bank, class means. Lightning's
+        `on_train_end` is no place for that: it is not called where a training is resumed after its last step.
+        """
 
     def after_training(self, good: Iterable[Batch]) -> None:
         """Called once after training, with the good images held out for tuning (training images where there are none).

@@ -22,6 +22,7 @@ from blemish.methods.base import Method
 from blemish.training.advice.plan import advise, advised_options, advised_settings
 from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.fit_data import make_view, training_subset
+from blemish.training.learn.options import unused_score_options
 from blemish.training.learn.prepare import make_config, measure_pixels, prepare_dataset
 from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
 from blemish.training.learn.run import (
@@ -171,17 +172,22 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         refine=config.refine == "auto",
         with_uncertainty=True,
     )
-    _record_shared(bundle, dataset)
+    _record_doubts(bundle, method, dataset)
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)
     return run
 
 
-def _record_shared(bundle: Path, dataset: Dataset) -> None:
-    """Add to the bundle's warnings what splits share, so that whoever reads its figures knows."""
+def _record_doubts(bundle: Path, method: Method, dataset: Dataset) -> None:
+    """Add to the bundle's warnings what splits share and options without effect, for whoever reads its figures."""
+    manifest = open_bundle(bundle).manifest
     lines = describe_shared(dataset.samples, shared_units(dataset.samples, logging.DEBUG))
-    manifest = open_bundle(bundle).manifest if lines else None
-    if manifest is None or manifest.calibration is None:
+    if manifest.score_source == "map":
+        unused = unused_score_options(method.options)  # type: ignore[arg-type]
+        for line in unused:
+            log.warning(line)
+        lines += unused
+    if not lines or manifest.calibration is None:
         return
     calibration = manifest.calibration
     for line in lines:

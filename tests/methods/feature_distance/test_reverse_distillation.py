@@ -37,3 +37,18 @@ def test_each_stage_starts_from_the_map_reconstructed_before():
 @pytest.mark.parametrize(("scale", "side"), [(0.5, 4), (1, 8), (2, 16)])
 def test_a_residual_block_scales_the_size(scale, side):
     assert ResidualBlock(3, 5, scale)(torch.rand(2, 3, 8, 8)).shape == (2, 5, side, side)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_a_batch_of_one_image_trains_whatever_the_size(side):
+    options = ReverseDistillationOptions(backbone="test_resnet", weights="random", image_size=side, width=16)
+    method = ReverseDistillation(options, ("good",)).train()
+    batch = {
+        "image": torch.rand(1, 3, side, side),
+        "valid": torch.ones(1, side, side, dtype=torch.bool),
+        "number": torch.tensor([0]),
+    }
+    loss = method.compute_loss(batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.decoder.parameters())

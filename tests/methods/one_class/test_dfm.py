@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from blemish.errors import OptionError
 from blemish.inspection.engines import open_engine
 from blemish.inspection.manifest import InputSpec
-from blemish.methods.one_class.dfm import DFM, DFMOptions, principal_components
+from blemish.methods.one_class.dfm import DFM, DFMOptions, average_squares, principal_components
 from blemish.training.ship.export import export_graph
 
 CLASSES = ("good", "defect")
@@ -46,3 +46,41 @@ def test_pooling_larger_than_the_map_is_refused():
     DFM(DFMOptions(image_size=40, pooling=3), CLASSES)
     with pytest.raises(OptionError, match="pooling=4 leaves nothing"):
         DFM(DFMOptions(image_size=40, pooling=4), CLASSES)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5])
+def test_squares_at_the_edge_are_averaged_over_what_is_inside(side):
+    maps = torch.rand(2, 3, 5, 5)
+    starts = range(0, 5, side)
+    squares = [[maps[:, :, y : y + side, x : x + side].mean(dim=(2, 3)) for x in starts] for y in starts]
+    expected = torch.stack([torch.stack(row, dim=-1) for row in squares], dim=-2)
+    torch.testing.assert_close(average_squares(maps, side), expected)
+
+
+class LocalMeans(torch.nn.Module):
+    """A network whose locations see their own square of the image only."""
+
+    def forward(self, images):
+        return [torch.nn.functional.avg_pool2d(images, 16)]
+
+
+@pytest.mark.parametrize(("size", "pooling"), [(240, 2), (256, 3), (256, 5)])
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.97])
+def test_a_defect_is_found_where_it_is_whatever_the_squares(size, pooling, place):
+    torch.manual_seed(0)
+    method = DFM(DFMOptions(image_size=size, pooling=pooling, blur=0), CLASSES).eval()
+    method.backbone = LocalMeans()
+    images = torch.rand(9, 3, size, size)
+    image, middle = images[8:].clone(), round(place * size)
+    image[:, :, middle - 4 : middle + 4, middle - 4 : middle + 4] = 10
+    with torch.inference_mode():
+        method.training_step({"image": images[:8]}, 0)
+        method.finish()
+        bad = method(image)
+    assert bad["anomaly_score"] > 5 * method(images[8:])["anomaly_score"]
+    heat = bad["anomaly_map"][0]
+    hottest = (heat >= 0.999 * heat.max()).nonzero().float().mean(dim=0)  # at the border several rows are the same
+    assert (hottest - middle).abs().max() <= 8 * pooling + 1  # half a square
+    spec = InputSpec(channels=3, height=size, width=size)
+    shipped = open_engine(export_graph(method, spec)).run(image.numpy())
+    np.testing.assert_allclose(shipped.anomaly_map, bad["anomaly_map"], rtol=1e-3, atol=1e-4)

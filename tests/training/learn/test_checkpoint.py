@@ -82,3 +82,46 @@ def test_goes_on_where_it_was(name, tiny_data, tmp_path, monkeypatch):
     assert len(after) == calls - cut + 1
     for key, value in before[-1].items():
         torch.testing.assert_close(after[0][key], value, msg=f"{key} was not kept")
+
+
+# What is computed after the last step, and options.
+FINISHED = {
+    "deep-svdd": ("location_mean", CASES["deep-svdd"][0]),
+    "patch-svdd": ("large_bank", CASES["patch-svdd"][0]),
+    "siamese": ("gallery", CASES["siamese"][0]),
+    "maml": ("weight", {"steps": 2, "final_steps": 2}),
+    "matching": ("vectors", {"steps": 2}),
+    "prototypical": ("prototypes", {"steps": 2}),
+}
+
+
+@pytest.mark.parametrize("name", FINISHED)
+def test_cut_off_after_the_last_step_it_still_has_its_gallery_bank_or_means(name, tiny_data, tmp_path, monkeypatch):
+    computed, options = FINISHED[name]
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", timedelta(0))
+    kind = method_class(name)
+    given = {"image_size": 64, **kind.info.smoke, **options}
+    given |= {"backbone": "test_resnet", "weights": "random"} if "backbone" in kind.Options.model_fields else {}
+    config = RunConfig(
+        blemish="0", data="", method=name, trainer={"accelerator": "cpu"},
+        options=check_options(kind.Options, given, name).model_dump(mode="json"),
+    )  # fmt: skip
+    dataset = tiny_data.dataset(kind.info.requires)
+
+    def learn(folder: str) -> dict[str, torch.Tensor]:
+        method = fitting.build_method(config, dataset)
+        fitting.fit(method, dataset, config, run=tmp_path / folder)
+        return method.state_dict()
+
+    def cut_off(*_):
+        raise CutOffError
+
+    whole = learn("whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "finish_training", cut_off)
+        with pytest.raises(CutOffError):
+            learn("cut")
+    resumed = learn("cut")
+    assert whole[computed].any()
+    for key, value in whole.items():
+        torch.testing.assert_close(resumed[key], value, msg=f"{key} was not kept")

@@ -10,7 +10,7 @@ from blemish.errors import OptionError
 from blemish.methods.catalogue import METHODS, method_class
 from blemish.methods.detection.faster_rcnn import FasterRCNN
 from blemish.methods.feature_distance.patchcore import PatchCoreOptions
-from blemish.training.learn.options import check_options, ineffective_options, parse_settings
+from blemish.training.learn.options import check_options, ineffective_options, parse_settings, unused_score_options
 from blemish.training.learn.run import RunConfig, RunSettings, read_config, write_config
 
 
@@ -65,6 +65,40 @@ def test_an_effective_option_is_not_named():
     options = FasterRCNN.Options(neck="single", sides=(0.3,), scales=(2.0,))
     assert ineffective_options(options, ["neck", "sides"]) == []
     assert ineffective_options(options, ["scales"]) == ["option scales has no effect where neck is single"]
+
+
+SCORES = {"dfm": "nll", "ganomaly": "latent", "vae": "kl", "f-anogan": "image", "supersimplenet": "head"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_of_a_score_that_is_not_the_maps_are_named(name):
+    kind = method_class(name).Options
+    assert unused_score_options(kind()) == []
+    if name in SCORES:
+        (line,) = unused_score_options(kind(score=SCORES[name]))
+        assert line.startswith(f"score={SCORES[name]} has no effect")
+    if name == "vae":
+        assert unused_score_options(kind(score="gradient")) == []  # which makes the map
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "other", "by"),
+    [
+        ("vae", "worst_share", 0.1, "score", "kl"),
+        ("ganomaly", "worst_share", 0.1, "score", "latent"),
+        ("f-anogan", "worst_share", 0.1, "score", "image"),
+        ("siamese", "gallery", 3, "reference", "template"),
+    ],
+)
+def test_options_of_another_score_or_reference_are_named(name, option, value, other, by):
+    kind = method_class(name).Options
+    assert ineffective_options(kind(**{option: value}), [option]) == []
+    (line,) = ineffective_options(kind(**{option: value, other: by}), [option, other])
+    assert line == f"option {option} has no effect where {other} is {by}"
+
+
+def test_neighbours_of_patchcore_are_named_whatever_their_number():
+    assert [line.split()[0] for line in unused_score_options(PatchCoreOptions(neighbours=3))] == ["neighbours=3"]
 
 
 FIXED = (

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from blemish.errors import OptionError
 from blemish.methods.catalogue import METHODS, method_class
@@ -28,6 +29,30 @@ def test_the_values_are_options_and_hold_together(name):
     for value in PAPERS[name].values:
         if not isinstance(value.value, Epochs):
             assert getattr(options, value.option) == value.value, value
+
+
+STATED = re.compile(r"[Tt]he paper(?:'s|\s+has)[^`.()]*\(?`([^`]+)`|`(\w+=[^`]+)`: the paper's")
+
+
+def test_what_a_docstring_calls_the_papers_is_in_the_preset():
+    checked = 0
+    for name, own in PAPERS.items():
+        if not own.values:
+            continue
+        values = {value.option: value.value for value in own.values}
+        for match in STATED.finditer(" ".join((method_class(name).__doc__ or "").split())):
+            for option, _, text in (word.partition("=") for word in (match[1] or match[2]).split()):
+                if option in method_class(name).Options.model_fields and option not in ("backbone", "images"):
+                    given = method_class(name).Options.model_validate({option: yaml.safe_load(text)})
+                    assert values[option] == getattr(given, option), (name, option)
+                    checked += 1
+    assert checked > 8
+
+
+def test_a_map_that_the_paper_does_not_smooth_is_not_smoothed():
+    for name in ("stfpm", "patch-svdd", "autoencoder", "f-anogan"):
+        assert preset_options(name, "paper", 209)["blur"] == 0, name
+    assert preset_options("spade", "paper", 391)["gallery"] >= 391
 
 
 def test_epochs_count_the_good_images():

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from blemish.errors import OptionError
 from blemish.methods.catalogue import method_class
-from blemish.training.learn.run import weights_file
+from blemish.training.learn.run import RunConfig, weights_file, write_config
 from blemish.training.learn.transfer import (
     LinearProbe,
     load_shared_weights,
@@ -135,3 +135,25 @@ def test_statistics_move_again_when_the_probe_ends_with_an_epoch():
     probe.on_train_batch_start(trainer, method, None, 0)
     assert method[0].training
     assert method[0].weight.requires_grad
+
+
+def test_a_flow_keeps_its_order_of_channels(tmp_path):
+    """It is random: with another one the loaded flow is another function."""
+    kind = method_class("fastflow")
+    options = kind.Options(**{**kind.info.smoke, "backbone": "test_resnet", "weights": "random", "image_size": 64})
+    methods = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        methods.append(kind(options, ("good", "defect")).eval())
+        for parameter in methods[-1].flows.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)  # untrained couplings change nothing
+    first, second = methods
+    config = RunConfig(blemish="0", data="", method="fastflow", options=options.model_dump(mode="json"))
+    write_config(tmp_path, config)
+    save_file({name: tensor.contiguous() for name, tensor in first.state_dict().items()}, weights_file(tmp_path))
+    maps = torch.rand(2, first.flows[0].order.shape[1], 8, 8)
+    with torch.inference_mode():
+        expected = first.flows[0](maps)[0]
+        assert not torch.allclose(second.flows[0](maps)[0], expected, atol=0.1)
+        load_shared_weights(second, tmp_path)
+        torch.testing.assert_close(second.flows[0](maps)[0], expected)

@@ -19,10 +19,17 @@ def blur_option(default: float) -> Any:
     return Field(default, ge=0, description="sigma of the map's Gaussian, in px of the network's input")
 
 
-def worst_share_option(default: float) -> Any:
-    """The option `worst_share`: a mean over many pixels is not decided by the noise of one, as a maximum is."""
+def worst_share_option(default: float, extra: dict[str, Any] | None = None) -> Any:
+    """The option `worst_share`: a mean over many pixels is not decided by the noise of one, as a maximum is.
+
+    `extra` is its `json_schema_extra`.
+    """
     return Field(
-        default, ge=0, le=1, description="share of the map, the worst, whose mean is the image score; 0: its maximum"
+        default,
+        ge=0,
+        le=1,
+        description="share of the map, the worst, whose mean is the image score; 0: its maximum",
+        json_schema_extra=extra,
     )
 
 

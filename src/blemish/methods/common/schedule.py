@@ -3,15 +3,16 @@
 Each schedule returns what `configure_optimizers` returns: the optimizer with a `LambdaLR` that is stepped each batch.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from blemish.methods.base import Batch, Method
+from blemish.methods.base import Batch, Item, Method
 
 
 def cosine_decay(
@@ -66,5 +67,17 @@ def _by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> dict[str, 
 def training_batches(method: Method) -> Iterator[Batch]:
     """All training images once, in order, without moving the trainer's own position in its data loader."""
     source: Any = method.trainer.train_dataloader
-    for batch in DataLoader(source.dataset, batch_size=source.batch_size, collate_fn=source.collate_fn):
+    return ordered_batches(method, source, source.dataset)
+
+
+def plain_batches(method: Method, source: DataLoader[Item]) -> Iterator[Batch]:
+    """All images of a loader of `ImageItems` once, in order, without augmentation or synthetic defects."""
+    items: Any = copy.copy(source.dataset)
+    items.transform, items.with_part = None, False
+    return ordered_batches(method, source, items)
+
+
+def ordered_batches(method: Method, source: DataLoader[Item], items: Dataset[Item]) -> Iterator[Batch]:
+    """The items in order, in batches like the loader's, on the method's device."""
+    for batch in DataLoader(items, batch_size=source.batch_size, collate_fn=source.collate_fn):
         yield method.transfer_batch_to_device(batch, method.device, 0)

@@ -13,12 +13,14 @@ from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, grid_shape, to_grid, valid_patches
 from blemish.methods.common.distributed import sum_over_ranks
 
+PAPER_REGULARISATION = 0.01
+
 
 class PadimOptions(FeatureOptions):
     strides: tuple[int, ...] = Field((4, 8, 16), description="feature maps used, finest first")
     grid_stride: int = Field(8, ge=1, description="spacing of the Gaussians in px of the network's input; paper: 4")
     dimensions: int = Field(100, ge=1, description="feature channels kept, chosen at random by the seed")
-    regularisation: float = Field(0.01, gt=0, description="added to the diagonal of each covariance")
+    regularisation: float = Field(PAPER_REGULARISATION, gt=0, description="added to the diagonal of each covariance")
     blur: float = blur_option(4.0)
     seed: int = Field(0, description="of the random choice of channels")
 
@@ -100,8 +102,13 @@ class Padim(OnePassMethod):
         covariance = (second - size[:, :, None] * mean[:, :, None] * mean[:, None, :]) / (size[:, :, None] - 1)
         covariance.diagonal(dim1=1, dim2=2).add_(self.options.regularisation)
         self.mean = mean + reference
-        precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
-        self.factor = torch.linalg.cholesky(precision)
+        factor = precision_factor(covariance, self.options.regularisation)
+        if factor is None:
+            raise DataError(
+                f"regularisation={self.options.regularisation:g} of padim is too small to invert the covariance of "
+                "these images' features; raise it"
+            )
+        self.factor = factor
         self.factor[~enough] = 0  # locations that were never valid have no Gaussian
 
     def _moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -114,3 +121,19 @@ class Padim(OnePassMethod):
         second = second + cross + cross.transpose(1, 2) + n[:, :, None] * shift[:, :, None] * shift[:, None, :]
         first = first + n * shift
         return sum_over_ranks(count), sum_over_ranks(first), sum_over_ranks(second), common[0]
+
+
+def precision_factor(covariance: Tensor, regularisation: float) -> Tensor | None:
+    """Cholesky factors of the inverses of matrices (P, D, D) with that on their diagonal; None where rounding rules.
+
+    In float64 below the paper's regularisation, where float32 would lose too many digits.
+    """
+    dtype = covariance.dtype if regularisation >= PAPER_REGULARISATION else torch.float64
+    factor, failed = torch.linalg.cholesky_ex(covariance.to(dtype))
+    if failed.any():
+        return None
+    precision = torch.cholesky_inverse(factor)
+    if precision.diagonal(dim1=1, dim2=2).max() > 2 / regularisation:  # no covariance has a variance below zero
+        return None
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    return None if failed.any() else factor.to(covariance.dtype)

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
+from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options, graph_score_only
 from blemish.methods.common.anomaly import anomaly_outputs, blur_option
 from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import (
@@ -47,7 +47,9 @@ class PatchCoreOptions(FeatureOptions):
         description="right-angle rotations of each good image, for few images of parts in any orientation; "
         "4: square images, or letterbox",
     )
-    neighbours: int = Field(9, ge=1, description="bank neighbours that re-weight the image score")
+    neighbours: int = Field(
+        9, ge=1, description="bank neighbours that re-weight the image score", json_schema_extra=graph_score_only()
+    )
     colour: float = Field(
         0.0,
         ge=0,

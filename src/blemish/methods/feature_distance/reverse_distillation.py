@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blemish.errors import OptionError
-from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options, pad_to_two
 from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, worst_share_option
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, conv_block, sum_maps
@@ -83,6 +83,8 @@ class ReverseDistillation(StepMethod):
         return anomaly_outputs(heat, worst_share=self.options.worst_share)
 
     def compute_loss(self, batch: Batch) -> Tensor:
+        if self.options.image_size == 2 * self.options.strides[-1]:  # the embedding has one location
+            batch = pad_to_two(batch)
         pairs = self.pairs(batch["image"], batch.get("number"))
         return torch.stack([whole_map_distance(a, b, batch["valid"]) for a, b in pairs]).sum()
 

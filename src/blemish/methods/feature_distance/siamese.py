@@ -1,5 +1,6 @@
 """Siamese comparison: a shared encoder, trained on good pairs and synthetic defects, compares image and reference."""
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import torch
@@ -10,13 +11,12 @@ from torch.optim import Optimizer
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
-from blemish.methods.base import Batch, MethodInfo, Options
+from blemish.methods.base import Batch, MethodInfo, Options, ignored_when
 from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option
 from blemish.methods.common.backbones import DEFAULT_BACKBONE, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, patch_features, valid_patches
 from blemish.methods.common.distributed import gather_vectors
 from blemish.methods.common.losses import contrastive_loss
-from blemish.methods.common.schedule import training_batches
 from blemish.methods.common.textures import confetti
 from blemish.methods.feature_distance.coreset import k_center_greedy
 
@@ -33,7 +33,12 @@ class SiameseOptions(Options):
     tolerance: int = Field(
         1, ge=0, le=8, description="cells of the map that the reference may be shifted, in each direction"
     )
-    gallery: int = Field(10, ge=1, description="good images kept in the bundle as references, the most different ones")
+    gallery: int = Field(
+        10,
+        ge=1,
+        description="good images kept in the bundle as references, the most different ones",
+        json_schema_extra=ignored_when("reference", "template"),
+    )
     reference: Literal["auto", "template", "gallery"] = Field(
         "auto", description="references that images are compared with; auto: their templates where all have one"
     )
@@ -159,12 +164,12 @@ class Siamese(StepMethod):
         return others
 
     @torch.no_grad()
-    def on_train_end(self) -> None:
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
         self.eval()
         if self.by_template:
             return
         coarse, maps = [], []  # by the coarse ones the most different images are chosen
-        for batch in training_batches(self):
+        for batch in batches:
             embedding = self.embed(batch["image"])
             coarse.append(F.adaptive_avg_pool2d(embedding, 4).flatten(1))
             maps.append(embedding.half())

@@ -66,6 +66,10 @@ class Subspace(OnePassMethod):
         self._first = torch.zeros(size, dtype=torch.float64)
         self._second = torch.zeros(size, size, dtype=torch.float64)
 
+    @property
+    def worst_share(self) -> float:
+        return self.options.worst
+
     def features(self, images: Tensor) -> Tensor:
         """Patch features (N, D, h, w)."""
         return patch_features(self.backbone(images))

@@ -1,8 +1,7 @@
 """Base of the few-shot methods: image embedding, episodes sampled from batches, passes over the labelled images."""
 
-import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from blemish.dataset.sample import Dataset
 from blemish.errors import DataError
@@ -128,17 +126,14 @@ class FewShotMethod(Method):
     def trainer_options(self) -> dict[str, int]:
         return {"max_steps": self.options.steps}
 
-    def labelled_batches(self) -> Iterator[Batch]:
-        """All training images of known class once, in order, without augmentation."""
-        source: Any = self.trainer.train_dataloader
-        items = copy.copy(source.dataset)
-        items.transform = None
+    @staticmethod
+    def labelled_batches(batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The images of known class; DataError where there is none."""
         count = 0
-        for batch in DataLoader(items, batch_size=source.batch_size, collate_fn=source.collate_fn):
+        for batch in batches:
             keep = batch["label"] >= 0
             count += int(keep.sum())
             if keep.any():
-                images, labels = batch["image"][keep].to(self.device), batch["label"][keep].to(self.device)
-                yield {"image": images, "label": labels}
+                yield {"image": batch["image"][keep], "label": batch["label"][keep]}
         if not count:
             raise DataError("no training image has a known class")

@@ -1,6 +1,7 @@
 """MAML: a network is trained so that a few steps of gradient descent on a few images suffice."""
 
 import copy
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
 
-from blemish.methods.base import MethodInfo, ignored_when
+from blemish.methods.base import Batch, MethodInfo, ignored_when
 from blemish.methods.common.backbones import StateDict
 from blemish.methods.common.schedule import cosine_decay
 from blemish.methods.few_shot.embedding import SMOKE, BatchEpisode, Embedding, FewShotMethod, FewShotOptions
@@ -135,12 +136,12 @@ class Maml(FewShotMethod):
         """Logits of images by adapted parameters; `centre` is the mean of the support's features."""
         return F.linear(self.embed(fast, images) - centre, fast["weight"], fast["bias"])
 
-    def on_train_end(self) -> None:
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
         """Adapt to the training images of all classes."""
         self.eval()
         counts = [0] * len(self.classes)
         images, labels = [], []
-        for batch in self.labelled_batches():
+        for batch in self.labelled_batches(batches):
             for image, label in zip(batch["image"], batch["label"].tolist(), strict=True):
                 counts[label] += 1
                 if counts[label] <= self.options.final_images:

@@ -1,5 +1,6 @@
 """Matching network: all labelled images vote for an image's class, weighted by similarity."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.inspection.manifest import SupportSet
-from blemish.methods.base import MethodInfo
+from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.few_shot.embedding import SMOKE, BatchEpisode, Embedding, FewShotMethod, FewShotOptions
 from blemish.methods.few_shot.prototypical import few_shot_optimizer
 
@@ -72,11 +73,11 @@ class Matching(FewShotMethod):
         shares = self.attend(vectors[episode.query], vectors[episode.support], episode.support_labels)
         return shares.clamp(min=MIN_SHARE).log()
 
-    def on_train_end(self) -> None:
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
         self.eval()
         vectors, owners = [], []
         with torch.no_grad():
-            for batch in self.labelled_batches():
+            for batch in self.labelled_batches(batches):
                 vectors.append(self.embedding(batch["image"]))
                 owners.append(batch["label"])
         kept = sample_per_class(torch.cat(owners), self.options.remembered)

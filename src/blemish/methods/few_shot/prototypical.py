@@ -1,6 +1,7 @@
 """Prototypical network: a class is the mean embedding of its images; an image has the class of the nearest mean."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.inspection.manifest import SupportSet
-from blemish.methods.base import MethodInfo
+from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.common.losses import squared_distances
 from blemish.methods.common.metric_losses import class_means
 from blemish.methods.common.schedule import cosine_decay
@@ -87,11 +88,11 @@ class Prototypical(FewShotMethod):
         logits = -self.log_scale.exp() * mean_square_distance(vectors[episode.query], prototypes)
         return logits.log_softmax(dim=1)
 
-    def on_train_end(self) -> None:
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
         self.eval()
         sums, counts = torch.zeros_like(self.prototypes), torch.zeros_like(self.counts)
         with torch.no_grad():
-            for batch in self.labelled_batches():
+            for batch in self.labelled_batches(batches):
                 sums.index_add_(0, batch["label"], self.embedding(batch["image"]))
                 counts += batch["label"].bincount(minlength=len(counts))
         self.prototypes = sums / counts.clamp(min=1)[:, None]

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.dataset.sample import Dataset
-from blemish.methods.base import Batch, Item, Method, MethodInfo, Options
+from blemish.methods.base import Batch, Item, Method, MethodInfo, Options, graph_score_only
 from blemish.methods.common.augmentation import MASK_KEYS
 from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge, valid_patches
@@ -33,6 +33,7 @@ class SuperSimpleNetOptions(FeatureOptions):
     score: Literal["auto", "head", "map"] = Field(
         "auto",
         description="image score: the paper's head, or the map's maximum; auto: head from 10 defects on",  # MIN_DEFECTS
+        json_schema_extra=graph_score_only("head"),
     )
     steps: int = Field(500, ge=1, description="training steps; the paper's 300 epochs of 209 images: 2000")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW on the heads, half on the adaptor; paper: 2e-4")

@@ -1,6 +1,7 @@
 """Deep SVDD: a network maps good images into a small sphere; the distance from its centre is the score."""
 
 import itertools
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -134,12 +135,11 @@ class DeepSVDD(StepMethod):
         self.squared_radius = (1 - share) * self.squared_radius + share * quantile
 
     @torch.no_grad()
-    def on_train_end(self) -> None:
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
         self.eval()
-        count, total = 0, torch.zeros_like(self.location_mean)
-        for batch in training_batches(self):
-            shares = self.location_shares(self.convolutions(normalize_contrast(batch["image"])))
-            count, total = count + len(shares), total + shares.sum(dim=0)
+        total = torch.zeros_like(self.location_mean)
+        for batch in batches:
+            total += self.location_shares(self.convolutions(normalize_contrast(batch["image"]))).sum(dim=0)
         self.location_mean = total / count
 
     def configure_optimizers(self) -> Any:

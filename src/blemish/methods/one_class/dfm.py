@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.errors import DataError, OptionError
-from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options
+from blemish.methods.base import Batch, MethodInfo, OnePassMethod, Options, graph_score_only
 from blemish.methods.common.anomaly import anomaly_outputs, blur_option
 from blemish.methods.common.backbones import FeatureOptions, load_backbone
 from blemish.methods.common.blocks import FrozenNetwork, GaussianBlur, enlarge
@@ -20,7 +20,11 @@ class DFMOptions(FeatureOptions):
     stride: int = Field(16, ge=1, description="the feature map that is modelled")
     pooling: int = Field(2, ge=1, description="side of the squares over which features are averaged first")
     variance: float = Field(0.97, gt=0, lt=1, description="share of the variance that the subspace keeps")
-    score: Literal["fre", "nll"] = Field("fre", description="image score: reconstruction error or neg. log-likelihood")
+    score: Literal["fre", "nll"] = Field(
+        "fre",
+        description="image score: reconstruction error or neg. log-likelihood",
+        json_schema_extra=graph_score_only("nll"),
+    )
     blur: float = blur_option(4.0)
 
 
@@ -65,22 +69,31 @@ class DFM(OnePassMethod):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, h, w) features of whole images, averaged in small squares; D = C h w."""
-        return F.avg_pool2d(self.backbone(images)[0], self.options.pooling)
+        return average_squares(self.backbone(images)[0], self.options.pooling)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.features(images)
-        offset = features.flatten(1) - self.mean
+        vectors = features.flatten(1)
+        if vectors.shape[1] != len(self.mean):
+            raise DataError("this dfm was trained by an older version, which left the right edge out; train it again")
+        offset = vectors - self.mean
         inside = offset @ self.components.T  # (N, K)
         outside = offset - inside @ self.components
         error = outside.square()
         shape = [int(side) for side in features.shape[1:]]
-        heat = enlarge(error.view(-1, *shape).mean(dim=1).sqrt(), images.shape[-2:])
+        heat = self._to_image(error.view(-1, *shape).mean(dim=1).sqrt(), int(images.shape[-1]))
         if self.options.score == "fre":
             score = error.sum(dim=1)
         else:
             standard = inside / self.deviations
             score = 0.5 * standard.square().sum(dim=1) + self.deviations.log().sum()
         return anomaly_outputs(self.blur(heat), score)
+
+    def _to_image(self, maps: Tensor, size: int) -> Tensor:
+        """Maps of the squares (N, h, w) at the image's size; the squares of the last row and column may be cut off."""
+        locations, pooling = math.ceil(size / self.options.stride), self.options.pooling
+        whole = round(size * math.ceil(locations / pooling) * pooling / locations)
+        return enlarge(maps, (whole, whole))[:, :size, :size]
 
     def training_step(self, batch: Batch, index: int) -> None:
         self._collected.append(self.features(batch["image"]).flatten(1))
@@ -91,6 +104,17 @@ class DFM(OnePassMethod):
         if len(x) < 3:
             raise DataError("dfm needs at least three good images to model their variance; add some to train")
         self.mean, self.components, self.deviations = principal_components(x, self.options.variance)
+
+
+def average_squares(maps: Tensor, side: int) -> Tensor:
+    """Means of maps (N, C, h, w) over squares; those at the right and bottom edge are over what is inside the map."""
+    beyond = [-int(length) % side for length in (maps.shape[-1], maps.shape[-2])]
+    if not any(beyond):
+        return F.avg_pool2d(maps, side)
+    # By zeros, not by `ceil_mode`, whose partial means differ between runtimes of ONNX.
+    padding = (0, beyond[0], 0, beyond[1])
+    inside = F.avg_pool2d(F.pad(torch.ones_like(maps[:1, :1]), padding), side)
+    return F.avg_pool2d(F.pad(maps, padding), side) / inside
 
 
 def principal_components(x: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Patch-SVDD: patches are embedded so that neighbours are close together; far from all good patches is a defect."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,6 @@ from blemish.methods.base import Batch, MethodInfo, Options
 from blemish.methods.common.anomaly import StepMethod, anomaly_outputs, blur_option, worst_share_option
 from blemish.methods.common.blocks import GaussianBlur, enlarge, flatten_maps, valid_patches
 from blemish.methods.common.distributed import gather_vectors
-from blemish.methods.common.schedule import training_batches
 from blemish.methods.feature_distance.coreset import k_center_greedy
 from blemish.methods.feature_distance.nearest import nearest_distance
 
@@ -131,15 +131,14 @@ class PatchSVDD(StepMethod):
         return torch.stack(losses).sum()
 
     @torch.no_grad()
-    def on_train_end(self) -> None:
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
         self.eval()
         levels: list[list[Tensor]] = [[], []]
-        images = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
-        for batch in training_batches(self):
+        for batch in batches:
             for level, features in zip(levels, self.embed(batch["image"]), strict=True):
                 keep = valid_patches(batch["valid"], features.shape[-2:]).flatten()
                 vectors = flatten_maps(features)[keep]
-                share = min(1.0, MAX_COLLECTED / (len(images) * features.shape[-2] * features.shape[-1]))
+                share = min(1.0, MAX_COLLECTED / (count * features.shape[-2] * features.shape[-1]))
                 level.append(vectors[torch.rand(len(vectors), device=vectors.device) < share])
         banks = [gather_vectors(torch.cat(level)) for level in levels]
         self.small_bank, self.large_bank = (b[k_center_greedy(b, self.options.bank)].clone() for b in banks)

@@ -6,8 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import blur_option, masked_squared_error, residual_map, side_option
+from blemish.methods.base import Batch, MethodInfo, Options, graph_score_only, ignored_when
+from blemish.methods.common.anomaly import (
+    blur_option,
+    masked_squared_error,
+    residual_map,
+    side_option,
+    worst_share_option,
+)
 from blemish.methods.common.blocks import GaussianBlur, PatchGrid, dcgan_decoder, dcgan_encoder
 from blemish.methods.common.losses import gradient_penalty
 from blemish.methods.common.standardise import MapMethod, MapOptions
@@ -25,8 +31,11 @@ class FAnoGANOptions(MapOptions):
         32, ge=1, description="channels of the first layer, doubled at each of the next three; paper: 64"
     )
     score: Literal["map", "image"] = Field(
-        "map", description="image score: the map's maximum, or residual and features of the whole image as in the paper"
+        "map",
+        description="image score: the map's maximum, or residual and features of the whole image as in the paper",
+        json_schema_extra=graph_score_only("image"),
     )
+    worst_share: float = worst_share_option(0.0, ignored_when("score", "image"))
     gan_steps: int = Field(600, ge=1, description="steps of the generator, five of the critic to each; paper: 100000")
     steps: int = Field(700, ge=1, description="steps of the encoder; paper: 50000")
     learning_rate: float = Field(1e-4, gt=0, description="of Adam (0, 0.9) for generator and critic")

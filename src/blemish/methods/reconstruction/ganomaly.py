@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import blur_option, residual_map, side_option
+from blemish.methods.base import Batch, MethodInfo, Options, graph_score_only, ignored_when
+from blemish.methods.common.anomaly import blur_option, residual_map, side_option, worst_share_option
 from blemish.methods.common.blocks import GaussianBlur, dcgan_decoder, dcgan_encoder
 from blemish.methods.common.losses import masked_mean
 from blemish.methods.common.standardise import MapMethod, MapOptions
@@ -18,8 +18,11 @@ from blemish.methods.reconstruction.adversarial import AdversarialMethod, discri
 class GANomalyOptions(MapOptions):
     image_size: int = side_option(64)
     score: Literal["latent", "residual"] = Field(
-        "residual", description="image score: the map's maximum, or the distance of the two codes, as in the paper"
+        "residual",
+        description="image score: the map's maximum, or the distance of the two codes, as in the paper",
+        json_schema_extra=graph_score_only("latent"),
     )
+    worst_share: float = worst_share_option(0.0, ignored_when("score", "latent"))
     dimensions: int = Field(100, ge=1, description="numbers in the bottleneck")
     width: int = Field(
         32, ge=1, description="channels of the first layer, doubled at each of the next three; paper: 64"

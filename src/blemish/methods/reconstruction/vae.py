@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.methods.base import Batch, MethodInfo, Options
-from blemish.methods.common.anomaly import StepMethod, blur_option, residual_map, side_option
+from blemish.methods.base import Batch, MethodInfo, Options, graph_score_only, ignored_when
+from blemish.methods.common.anomaly import StepMethod, blur_option, residual_map, side_option, worst_share_option
 from blemish.methods.common.blocks import DoublingConv, GaussianBlur, dcgan_decoder, dcgan_encoder
 from blemish.methods.common.losses import kl_to_standard_normal, masked_mean
 from blemish.methods.common.standardise import MapMethod, MapOptions
@@ -18,8 +18,11 @@ from blemish.methods.common.standardise import MapMethod, MapOptions
 class VAEOptions(MapOptions):
     image_size: int = side_option(128)
     score: Literal["residual", "kl", "gradient"] = Field(
-        "residual", description="residual of the mean image; its KL term as image score; gradient of the ELBO as map"
+        "residual",
+        description="residual of the mean image; its KL term as image score; gradient of the ELBO as map",
+        json_schema_extra=graph_score_only("kl"),
     )
+    worst_share: float = worst_share_option(0.0, ignored_when("score", "kl"))
     dimensions: int = Field(128, ge=1, description="numbers in the bottleneck")
     width: int = Field(32, ge=1, description="channels of the first layer, doubled at each of the next three")
     deviation: float = Field(

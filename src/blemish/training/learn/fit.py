@@ -14,13 +14,15 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.utils.data import DataLoader
 
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import OptionError
-from blemish.methods.base import Method, OnePassMethod
+from blemish.methods.base import Item, Method, OnePassMethod
 from blemish.methods.catalogue import method_class
 from blemish.methods.common.blocks import FrozenNetwork
 from blemish.methods.common.feature_cache import FeatureCache
+from blemish.methods.common.schedule import plain_batches
 from blemish.training.learn.checkpoint import LastCheckpoint
 from blemish.training.learn.fit_data import prepare_fit_data
 from blemish.training.learn.kept_memory import kept_memory
@@ -116,9 +118,10 @@ def fit(
                 ckpt_path=str(checkpoint) if checkpoint.exists() and not one_pass else None,
                 weights_only=True,
             )
+            if best is not None and best.best_model_path:
+                method.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+            _finish(method, data.training, trainer.strategy.root_device)
     method.to(memory_format=torch.contiguous_format)
-    if best is not None and best.best_model_path:
-        method.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     method.after_training(data.good)
     return trainer
 
@@ -192,6 +195,13 @@ def _fit(trainer: L.Trainer, *arguments: Any, **settings: Any) -> None:
             raise
         signal.signal(signal.SIGINT, at_interrupt)
         raise KeyboardInterrupt from stop
+
+
+def _finish(method: Method, training: DataLoader[Item], device: torch.device) -> None:
+    """The method's `finish_training`, on the device that it was trained on: Lightning leaves it on the CPU."""
+    method.to(device)
+    method.finish_training(plain_batches(method, training), len(training.dataset))  # type: ignore[arg-type]
+    method.cpu()
 
 
 @contextmanager

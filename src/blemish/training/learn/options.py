@@ -41,6 +41,19 @@ def ineffective_options(options: Model, given: Iterable[str]) -> list[str]:
     return warnings
 
 
+def unused_score_options(options: Model) -> list[str]:
+    """One warning per non-default option that only chooses an image score other than the map's."""
+    warnings = []
+    for name, field in type(options).model_fields.items():
+        extra: Any = field.json_schema_extra or {}
+        value, values = getattr(options, name), extra.get("graph_score_only")
+        if values is not None and value != field.default and (not values or value in values):
+            warnings.append(
+                f"{name}={value} has no effect: with letterbox, ROI or masks the image score is that of the map"
+            )
+    return warnings
+
+
 def check_options(kind: type[Model], values: Mapping[str, Any], owner: str) -> Model:
     """Validated options; OptionError with one line for the first problem. `owner` names the method in messages."""
     for name in values:

@@ -62,7 +62,8 @@ PAPERS: dict[str, PaperPreset] = {
     "spade": _preset(
         "section 4",
         {"image_size": 224, "strides": (4, 8, 16), "grid_stride": 4, "neighbours": 50, "blur": 4.0},
-        f"{_WIDE}; images are cropped to 224 px from 256; all good images are kept in the gallery",
+        f"{_WIDE}; images are cropped to 224 px from 256",
+        gallery=(10000, "section 3.1: all good images"),
     ),
     "dfm": PaperPreset(missing="the papers compare several backbones and layers, and name no one setup of the others"),
     "subspace": _preset(
@@ -73,6 +74,7 @@ PAPERS: dict[str, PaperPreset] = {
         "section 4.1",
         {"image_size": 256, "batch_size": 32, "strides": (4, 8, 16), "steps": Epochs(100), "learning_rate": 0.4},
         "ResNet-18; a fifth of the good images chooses the epoch",
+        blur=(0.0, "section 3.3: the map is not smoothed"),
         worst_share=(0.0, "section 3.3: the largest value of the map"),
     ),
     "reverse-distillation": _preset(
@@ -105,6 +107,7 @@ PAPERS: dict[str, PaperPreset] = {
         "main_train.py of the authors' code",
         {"image_size": 256, "batch_size": 64, "dimensions": 64, "steps": 98000, "learning_rate": 1e-4},
         "300 epochs of 100 patches from each of 209 images are the steps; every good patch is kept",
+        blur=(0.0, "the paper's map is not smoothed"),
     ),
     "deep-svdd": _preset(
         "section 4.2; README.md of the authors' code",
@@ -129,6 +132,7 @@ PAPERS: dict[str, PaperPreset] = {
         {"image_size": 128, "batch_size": 128, "loss": "ssim", "dimensions": 100, "width": 32, "steps": 15600,
          "learning_rate": 2e-4},
         "10,000 random patches of 128 px as the training set, of which 200 epochs are the steps",
+        blur=(0.0, "the paper's map is the residual itself"),
         standardise=("none", "the paper's map is the residual itself"),
     ),
     "vae": PaperPreset(missing=_MEDICAL),
@@ -144,12 +148,13 @@ PAPERS: dict[str, PaperPreset] = {
         {"image_size": 64, "width": 64, "dimensions": 128, "score": "image", "gan_steps": 100000, "steps": 50000,
          "learning_rate": 1e-4, "encoder_rate": 5e-5, "feature_weight": 1.0, "standardise": "none"},
         "a million patches of retinal scans as the training set",
+        blur=(0.0, "the paper's map is the residual itself"),
     ),
     "denoising-autoencoder": _preset(
         "section 3",
         {"image_size": 128, "batch_size": 16, "width": 64, "cells": 16, "noise": 0.2, "steps": 67200,
          "learning_rate": 1e-4, "standardise": "none"},
-        "slices of brain scans with four channels",
+        "slices of brain scans with four channels; a median filter of the map, where there is a Gaussian here",
     ),
     "deblurring": PaperPreset(missing="it follows the denoising autoencoder and has no paper of its own"),
     "inpainting": _preset(

@@ -33,8 +33,10 @@ def load_shared_weights(method: nn.Module, run: str | Path) -> set[str]:
     if not weights_file(run).is_file():
         raise OptionError(f"run '{run}' has no weights yet; finish it with --resume {run}")
     names = transferable_parameters(method)
-    matched = match_by_name(load_weights(run), method.state_dict())
-    matched = {name: tensor for name, tensor in matched.items() if name in names}
+    found = match_by_name(load_weights(run), method.state_dict())
+    matched = {name: tensor for name, tensor in found.items() if name in names}
+    indices = index_buffers(method, set(matched))
+    matched |= {name: tensor for name, tensor in found.items() if name in indices}
     total = sum(p.numel() for p in method.parameters())
     loaded = sum(p.numel() for name, p in method.named_parameters() if name in matched)
     if loaded < MIN_SHARED * total:
@@ -71,6 +73,20 @@ def transferable_parameters(method: nn.Module) -> set[str]:
         wider = type(method)(method.options, (*method.classes, "one more class"), method.channels).state_dict()
         own = method.state_dict()
         names = {name for name in names if name in wider and own[name].shape == wider[name].shape}
+    return names
+
+
+def index_buffers(method: nn.Module, loaded: set[str]) -> set[str]:
+    """Names of the integer buffers of layers all of whose parameters are loaded, which have no meaning without them.
+
+    Such as the order of the channels of a flow, which is random. Those of the method itself depend on its data.
+    """
+    names = set()
+    for prefix, module in method.named_modules():
+        parameters = {f"{prefix}.{name}" for name, _ in module.named_parameters()}
+        if prefix and parameters and parameters <= loaded:
+            own = module.named_buffers(recurse=False)
+            names |= {f"{prefix}.{name}" for name, buffer in own if not buffer.is_floating_point()}
     return names
 
 

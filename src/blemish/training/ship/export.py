@@ -281,7 +281,7 @@ def _manifest(method: Method, view: View, origin: Origin, graph: bytes) -> Manif
         # A graph does not know invalid pixels, such as a letterbox's bars; where there are some, the score of every
         # image is that of the map's valid pixels.
         score_source="map" if has_map and (masked or shaped or view.input.fit == "letterbox") else "graph",
-        worst_share=getattr(method.options, "worst_share", 0.0),
+        worst_share=method.worst_share,
         tiling=view.tiling,
         roi=view.roi,
         scale=origin.scale,
