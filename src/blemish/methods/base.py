@@ -18,7 +18,8 @@ from blemish.inspection.manifest import SupportSet
 Requirement = Literal["good", "label", "mask", "boxes", "template"]
 Answer = Literal["what", "where", "how much"]
 # An item is what the data loader yields for one image; a batch stacks items (lists stay lists). The keys:
-# "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
+# "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored,
+# or, where masks or boxes teach the classes of defects, belongs to a defect of unknown class;
 # "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, valid where "has_mask" is True;
 # "defective" int64: 1 the view contains a defect, 0 it contains none, -1 unknown.
 # "number" int64 of a training image, or -1 where a random change was made to it (not in all batches).

@@ -21,7 +21,7 @@ from blemish.inspection.bundle import open_bundle, replace_manifest
 from blemish.methods.base import Method
 from blemish.training.advice.plan import advise, advised_options, advised_settings
 from blemish.training.learn.fit import build_method, fit
-from blemish.training.learn.fit_data import make_view, training_subset
+from blemish.training.learn.fit_data import describe_unknown_classes, make_view, training_subset
 from blemish.training.learn.prepare import make_config, measure_pixels, prepare_dataset
 from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
 from blemish.training.learn.run import (
@@ -200,6 +200,8 @@ def _fit(
 ) -> bool:
     """Train the method and save its weights; False in the other processes of a distributed run."""
     log.info(f"training on {len(training_subset(dataset, method))} images")
+    if line := describe_unknown_classes(method, dataset, config.tiling is not None):
+        log.warning(line)
     trainings = config.folds + 1 if crossed else 1
     callbacks: list[Callback] = [
         ProgressLog(progress_file(run), index=trainings - 1, count=trainings, to_log=not draws_bar(progress))

@@ -9,8 +9,14 @@ from blemish.inspection.manifest import InputSpec
 from blemish.methods.base import Item, Method, OnePassMethod
 from blemish.training.learn.data import ImageItems, View, loader
 from blemish.training.learn.run import RunConfig
-from blemish.training.learn.supervision import good_or_referenced, has_annotation, learns_from_good_only
+from blemish.training.learn.supervision import (
+    good_or_referenced,
+    has_annotation,
+    learns_classes,
+    learns_from_good_only,
+)
 from blemish.training.learn.synthetic import make_synthesis, needs_part_mask, with_synthetic_labels
+from blemish.training.learn.targets import has_unknown_class
 from blemish.training.learn.windows import label_tiles, learns_from_windows, make_windows, subsample_good
 
 
@@ -45,6 +51,23 @@ def training_subset(dataset: Dataset, method: Method) -> Dataset:
     return training.where(lambda s: all(has_annotation(s, kind, method.multi_label) for kind in required))
 
 
+def describe_unknown_classes(method: Method, dataset: Dataset, tiled: bool) -> str | None:
+    """A line on training images with defects whose class is not known; None where there is none, or it is not asked."""
+    windows = learns_from_windows(type(method), tiled)
+    located = windows or bool({"mask", "boxes"} & {*method.info.requires, *method.info.optional})
+    if not learns_classes(type(method)) or not located:
+        return None
+    training = dataset.split("train") if windows else training_subset(dataset, method)
+    unknown = [s.image for s in training.samples if has_unknown_class(s, method.classes)]
+    if not unknown:
+        return None
+    return (
+        f"{len(unknown)} of {len(training)} training images show defects whose class no annotation says, such as "
+        f"{unknown[0]}: these are learnt neither as a class nor as good surface; give masks with a value for each "
+        "class, or outlines or boxes with class names"
+    )
+
+
 def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> FitData:
     """Select the images, label windows, add synthetic defects and let the method count classes (`before_training`)."""
     view, batch = make_view(config), method.options.batch_size  # type: ignore[attr-defined]
@@ -52,7 +75,14 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
     training, validation = _select(method, dataset, view, config)
 
     def items(subset: Subset) -> ImageItems:
-        return ImageItems(subset.dataset, view, method.classes, annotations=annotations, tiles=subset.tiles)
+        return ImageItems(
+            subset.dataset,
+            view,
+            method.classes,
+            annotations=annotations,
+            tiles=subset.tiles,
+            learns_classes=learns_classes(type(method)),
+        )
 
     def ordered_loader(subset: Subset, cache_bytes: int = 0) -> DataLoader[Item]:
         own = items(subset)

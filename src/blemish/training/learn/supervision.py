@@ -59,6 +59,11 @@ def learns_from_good_only(method: type[Method]) -> bool:
     return method.info.requires == ("good",) and set(method.info.optional) <= {"template"}
 
 
+def learns_classes(method: type[Method]) -> bool:
+    """Whether a method tells the classes of defects apart."""
+    return "what" in method.info.answers
+
+
 def good_or_referenced(dataset: Dataset, method: type[Method]) -> Dataset:
     """The good images; where there are none and the method compares with templates, the images with a template and
     localized defects, since all their other pixels are known to be sound."""
