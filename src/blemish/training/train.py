@@ -1,7 +1,9 @@
 """Training: read a dataset, advise, prepare, fit, ship; the result is a run folder with its bundle."""
 
+import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,16 +22,19 @@ from blemish.files import atomic_path
 from blemish.inspection.bundle import open_bundle, replace_manifest
 from blemish.methods.base import Method
 from blemish.training.advice.plan import advise, advised_options, advised_settings
+from blemish.training.learn.checkpoint import is_tuned
 from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.fit_data import describe_unknown_classes, make_view, training_subset
 from blemish.training.learn.prepare import make_config, measure_pixels, prepare_dataset
 from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
 from blemish.training.learn.run import (
+    NOTES,
     RunConfig,
     RunSettings,
     check_unchanged,
     checkpoint_file,
     read_config,
+    read_notes,
     restore,
     split_file,
     weights_file,
@@ -42,6 +47,11 @@ from blemish.training.ship.cross_fit import CrossFitResult, cross_fit, fold_imag
 from blemish.training.ship.export import Origin, ship
 
 log = logging.getLogger(__name__)
+UNTUNED = (
+    "the images for tuning show no defect, or one class alone, so that nothing says which step of the training was "
+    "best: its last weights ship, and class probabilities are not calibrated; add images of each defect class, or "
+    "give some of each the split 'tuning'"
+)
 
 
 def train(
@@ -171,15 +181,15 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         refine=config.refine == "auto",
         with_uncertainty=True,
     )
-    _record_shared(bundle, dataset)
+    shared = describe_shared(dataset.samples, shared_units(dataset.samples, logging.DEBUG))
+    _record_warnings(bundle, [*shared, *read_notes(run)])
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)
     return run
 
 
-def _record_shared(bundle: Path, dataset: Dataset) -> None:
-    """Add to the bundle's warnings what splits share, so that whoever reads its figures knows."""
-    lines = describe_shared(dataset.samples, shared_units(dataset.samples, logging.DEBUG))
+def _record_warnings(bundle: Path, lines: Sequence[str]) -> None:
+    """Add to the bundle's warnings, so that whoever reads its figures knows what splits share and tuning lacked."""
     manifest = open_bundle(bundle).manifest if lines else None
     if manifest is None or manifest.calibration is None:
         return
@@ -222,6 +232,10 @@ def _fit(
         return False
     if crossed and crossed.temperature is not None:
         method.temperature.fill_(crossed.temperature)  # type: ignore[operator]
+    tuned = is_tuned(trainer) if crossed is None else crossed.tuned
+    if not tuned:
+        log.warning(UNTUNED)
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}
     with atomic_path(weights_file(run)) as path:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}, path)
+        save_file(tensors, path, {NOTES: json.dumps([] if tuned else [UNTUNED])})
     return True

@@ -148,7 +148,8 @@ class MultiTask(Segmenter):
         image, labels = self.validation.gather()
         self.temperature.fill_(fit_temperature(image, labels))
         f1 = macro_f1(image, labels)
-        self.log_dict({"val_f1": f1, "val_score": (f1 + self.val_iou.compute()) / 2}, prog_bar=True)
+        score = torch.stack([f1, self.val_iou.compute()]).nanmean()  # of what the images for tuning define
+        self.log_dict({"val_f1": f1, "val_score": score}, prog_bar=True)
 
     def pixel_weight(self, done: float) -> float:
         """Weight of the pixel loss when a share `done` of the training is over."""
