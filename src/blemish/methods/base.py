@@ -131,6 +131,10 @@ class Method(L.LightningModule, ABC):
         """Sampling weight of each training image; None: each image once per epoch."""
         return None
 
+    def before_sampling(self, dataset: Dataset, weights: list[float]) -> None:
+        """Called once before training on real images with sampling weights: a sample for each item of known class, and
+        its weight. Items are images, windows or tiles."""
+
     def after_training(self, good: Iterable[Batch]) -> None:
         """Called once after training, with the good images held out for tuning (training images where there are none).
 

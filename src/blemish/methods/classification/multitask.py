@@ -110,9 +110,9 @@ class MultiTask(Segmenter):
                 "multitask is trained on masks and labels, and no defective training image has a mask; "
                 "add some, or use classifier"
             )
-        # With synthetic defects the good images occur twice here, and class shares are not those of the data set.
-        if len({sample.image for sample in dataset.samples}) == len(dataset):
-            self.prior_correction = prior_correction(dataset, self.classes, self.sampling_weights(dataset))
+
+    def before_sampling(self, dataset: Dataset, weights: list[float]) -> None:
+        self.prior_correction = prior_correction(dataset, self.classes, weights)
 
     def forward_heads(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the pixels (N, layers, H, W) and of the image (N, K)."""

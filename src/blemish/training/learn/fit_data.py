@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch.utils.data import DataLoader
 
+from blemish.dataset.ground_truth import has_mask
 from blemish.dataset.sample import Dataset
 from blemish.inspection.manifest import InputSpec
 from blemish.methods.base import Item, Method, OnePassMethod
@@ -115,7 +116,7 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
             shuffle=not isinstance(method, OnePassMethod),
             workers=config.workers,
             seed=config.seed,
-            weights=sampling_weights(method, training, view),
+            weights=sampling_weights(method, training, view, real=len(counted) == len(training.dataset)),
         ),
         validation=ordered_loader(validation, config.cache_mb * 2**20 - cached) if len(validation.dataset) else None,
         cached=cached,
@@ -141,9 +142,22 @@ def _select(method: Method, dataset: Dataset, view: View, config: RunConfig) -> 
     return Subset(windows.dataset, windows.tiles), Subset(held_windows.dataset, held_windows.tiles)
 
 
-def sampling_weights(method: Method, training: Subset, view: View) -> list[float] | None:
-    """The weights of the items: of images, windows or, where images are tiled for other methods, of all their tiles."""
-    weights = method.sampling_weights(training.dataset)
-    if weights is None or view.tiling is None or training.tiles is not None:
-        return weights
-    return method.sampling_weights(label_tiles(training.dataset, view))
+def sampling_weights(method: Method, training: Subset, view: View, real: bool = True) -> list[float] | None:
+    """The weights of the items: of images, windows or, where images are tiled for other methods, of all their tiles.
+
+    The method is told of them where all items are `real`: with synthetic defects, shares of classes are not the data's.
+    """
+    items = training.dataset
+    weights = method.sampling_weights(items)
+    if weights is None:
+        return None
+    known = [True] * len(items)
+    if view.tiling is not None and training.tiles is None:
+        masked = {s.image for s in items.samples if has_mask(s)}
+        items = label_tiles(items, view)
+        weights = method.sampling_weights(items)
+        known = [s.image in masked for s in items.samples]  # masks alone say what a tile shows
+    if real and weights is not None:
+        labelled = [(s, weight) for s, weight, own in zip(items.samples, weights, known, strict=True) if own]
+        method.before_sampling(items.with_samples(s for s, _ in labelled), [weight for _, weight in labelled])
+    return weights

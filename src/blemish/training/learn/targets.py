@@ -148,6 +148,19 @@ def instance_targets(
     )
 
 
+def tile_classes(labels: torch.Tensor, known: bool, classes: tuple[str, ...]) -> tuple[int, torch.Tensor, bool]:
+    """Label of a tile, present classes (D,) and whether they are `known`, from "mask_labels" (P,) of its valid pixels.
+
+    The label is -1 where there are several classes, or they are not known.
+    """
+    names = _defects(classes)
+    shown = [names[number - 1] for number in labels.unique().tolist() if number]
+    present = torch.tensor([name in shown for name in names], dtype=torch.bool)
+    label = (shown or [GOOD])[0]
+    single = known and len(shown) < 2 and label in classes
+    return classes.index(label) if single else -1, present, known
+
+
 def has_unknown_class(sample: Sample, classes: tuple[str, ...]) -> bool:
     """Whether the positions of the sample's defects may have a class that is none of these; a single class has all."""
     names = _defects(classes)
