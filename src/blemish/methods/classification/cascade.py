@@ -100,6 +100,10 @@ class Cascade(TrunkMethod):
     def on_train_epoch_start(self) -> None:
         self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
 
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        if self.trunk.frozen_layers != self.frozen_share:  # resumed within an epoch, whose start does not come again
+            self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         vectors = self.dropout(self.trunk(channels_last(batch["image"]))[0])
         labels, smoothing = batch["label"], self.options.label_smoothing
