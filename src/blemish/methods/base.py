@@ -52,6 +52,7 @@ class MethodInfo:
     answers: tuple[Answer, ...]
     summary: str
     optional: tuple[Requirement, ...] = ()  # annotations that it also uses where some images have them
+    min_defect_classes: int = 0  # in training
     smoke: Mapping[str, Any] = field(default_factory=dict)  # options with which it learns 28 small images in seconds
     never_advised: str | None = None  # why no rule of the advisor names it
 

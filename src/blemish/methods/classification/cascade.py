@@ -47,6 +47,7 @@ class Cascade(TrunkMethod):
         paper="Tao, Hou & Xu 2021, A Survey of Surface Defect Detection Methods Based on Deep Learning, Acta "
         "Automatica Sinica; Howard & Ruder 2018, Universal Language Model Fine-tuning, ACL",
         requires=("good", "label"),
+        min_defect_classes=2,
         answers=("what", "where"),
         summary="Good or defective first, then the kind, on one network; where few defective parts may pass.",
         smoke={"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
