@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError
-from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.base import Batch, MethodInfo, pad_to_two
 from blemish.methods.classification.class_balance import class_counts, effective_number_weights
 from blemish.methods.classification.classifier import (
     NetworkOptions,
@@ -106,6 +106,7 @@ class Cascade(TrunkMethod):
             self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        batch = pad_to_two(batch)
         vectors = self.dropout(self.trunk(channels_last(batch["image"]))[0])
         labels, smoothing = batch["label"], self.options.label_smoothing
         defective = torch.where(labels < 0, labels, (labels > 0).long())

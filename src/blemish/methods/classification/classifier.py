@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_f1_score, multilabel_f1_score
 
 from blemish.dataset.sample import GOOD, Dataset
-from blemish.methods.base import Batch, Item, Method, MethodInfo, ignored_when
+from blemish.methods.base import Batch, Item, Method, MethodInfo, ignored_when, pad_to_two
 from blemish.methods.classification.class_balance import class_balanced_weights, class_counts, effective_number_weights
 from blemish.methods.classification.losses import (
     class_activation_map,
@@ -197,6 +197,7 @@ class Classifier(TrunkMethod):
         return self.options.multi_label
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        batch = pad_to_two(batch)
         images, partner, share = self.mixed(batch["image"], self.global_step)
         vectors = self.trunk(channels_last(images))[0]
         logits = self.head(self.dropout(vectors))
