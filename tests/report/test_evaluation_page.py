@@ -19,7 +19,7 @@ from blemish.evaluation.curves import class_curves, detection_curves
 from blemish.evaluation.defect_recall import DefectMatches
 from blemish.evaluation.detections import IOU_50, Detections, detection_precision, rank_detections
 from blemish.evaluation.evaluate import EvaluatedImage
-from blemish.evaluation.intervals import MIN_SIDE, estimate_rate, prove_escape_rate
+from blemish.evaluation.intervals import MIN_UNITS, estimate_rate, prove_escape_rate
 from blemish.geometry import Polygon
 from blemish.imaging.read import write_image
 from blemish.inspection.manifest import Decision
@@ -73,7 +73,7 @@ def test_page_of_a_map_bundle(run, folder, tmp_path):
     assert "Nearly missed" not in words
     assert "cut.png" in words
     assert "no certificate" in words
-    assert f"with fewer than {MIN_SIDE} good or defective parts" in words
+    assert f"with fewer than {MIN_UNITS} good or defective parts" in words
     assert "neither the data nor the bundle say which images were trained on" in words
     assert "<i>stain&" in words  # escaped: it reaches the reader as text
     # Two pictures each for: 1 missed, 1 false alarm, 2 for review, 3 typical.

@@ -142,6 +142,14 @@ def find_defect_classes(sample: Sample) -> frozenset[str] | None:
     return frozenset(names - {GOOD, IGNORE}) if names or sample.defective is False else None
 
 
+def named_classes(sample: Sample) -> frozenset[str]:
+    """The classes that masks, outlines and boxes of a sample give to defects; those of a class mask may not occur."""
+    names = {item.label for item in (*(sample.boxes or ()), *(sample.shapes or ()))}
+    if sample.mask is not None:
+        names |= set(sample.mask_classes) if sample.mask_classes is not None else {sample.label or DEFECT}
+    return frozenset(names - {GOOD, IGNORE})
+
+
 def read_label_map(path: Path) -> Labels:
     """Pixel values (H, W) of a grey or palette image; ImageError for colours, or what `read_image` refuses."""
     image_header(path)  # size and content are checked here, so that Pillow opens nothing else

@@ -18,7 +18,8 @@ from blemish.inspection.manifest import SupportSet
 Requirement = Literal["good", "label", "mask", "boxes", "template"]
 Answer = Literal["what", "where", "how much"]
 # An item is what the data loader yields for one image; a batch stacks items (lists stay lists). The keys:
-# "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored;
+# "image" (C, H, W) float32 with full scale 1; "valid" (H, W) bool, False where a pixel is outside the ROI or ignored,
+# or, where masks or boxes teach the classes of defects, belongs to a defect of unknown class;
 # "label" int64 index into the classes, -1 unknown; "mask" (H, W) bool, defect pixels, valid where "has_mask" is True;
 # "defective" int64: 1 the view contains a defect, 0 it contains none, -1 unknown.
 # "number" int64 of a training image, or -1 where a random change was made to it (not in all batches).
@@ -51,6 +52,7 @@ class MethodInfo:
     answers: tuple[Answer, ...]
     summary: str
     optional: tuple[Requirement, ...] = ()  # annotations that it also uses where some images have them
+    min_defect_classes: int = 0  # in training
     smoke: Mapping[str, Any] = field(default_factory=dict)  # options with which it learns 28 small images in seconds
     never_advised: str | None = None  # why no rule of the advisor names it
 
@@ -149,6 +151,10 @@ class Method(L.LightningModule, ABC):
         For what is computed from the trained network and ships with it: a gallery, a bank, class means. Lightning's
         `on_train_end` is no place for that: it is not called where a training is resumed after its last step.
         """
+
+    def before_sampling(self, dataset: Dataset, weights: list[float]) -> None:
+        """Called once before training on real images with sampling weights: a sample for each item of known class, and
+        its weight. Items are images, windows or tiles."""
 
     def after_training(self, good: Iterable[Batch]) -> None:
         """Called once after training, with the good images held out for tuning (training images where there are none).

@@ -1,7 +1,9 @@
 """Training: read a dataset, advise, prepare, fit, ship; the result is a run folder with its bundle."""
 
+import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,17 +22,20 @@ from blemish.files import atomic_path
 from blemish.inspection.bundle import open_bundle, replace_manifest
 from blemish.methods.base import Method
 from blemish.training.advice.plan import advise, advised_options, advised_settings
+from blemish.training.learn.checkpoint import is_tuned
 from blemish.training.learn.fit import build_method, fit
-from blemish.training.learn.fit_data import make_view, training_subset
+from blemish.training.learn.fit_data import describe_unknown_classes, make_view, training_subset
 from blemish.training.learn.options import unused_score_options
 from blemish.training.learn.prepare import make_config, measure_pixels, prepare_dataset
 from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
 from blemish.training.learn.run import (
+    NOTES,
     RunConfig,
     RunSettings,
     check_unchanged,
     checkpoint_file,
     read_config,
+    read_notes,
     restore,
     split_file,
     weights_file,
@@ -43,6 +48,11 @@ from blemish.training.ship.cross_fit import CrossFitResult, cross_fit, fold_imag
 from blemish.training.ship.export import Origin, ship
 
 log = logging.getLogger(__name__)
+UNTUNED = (
+    "the images for tuning show no defect, or one class alone, so that nothing says which step of the training was "
+    "best: its last weights ship, and class probabilities are not calibrated; add images of each defect class, or "
+    "give some of each the split 'tuning'"
+)
 
 
 def train(
@@ -172,22 +182,27 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         refine=config.refine == "auto",
         with_uncertainty=True,
     )
-    _record_doubts(bundle, method, dataset)
+    shared = describe_shared(dataset.samples, shared_units(dataset.samples, logging.DEBUG))
+    _record_warnings(bundle, [*shared, *_unused_options(bundle, method), *read_notes(run)])
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)
     return run
 
 
-def _record_doubts(bundle: Path, method: Method, dataset: Dataset) -> None:
-    """Add to the bundle's warnings what splits share and options without effect, for whoever reads its figures."""
-    manifest = open_bundle(bundle).manifest
-    lines = describe_shared(dataset.samples, shared_units(dataset.samples, logging.DEBUG))
-    if manifest.score_source == "map":
-        unused = unused_score_options(method.options)  # type: ignore[arg-type]
-        for line in unused:
-            log.warning(line)
-        lines += unused
-    if not lines or manifest.calibration is None:
+def _unused_options(bundle: Path, method: Method) -> list[str]:
+    """A line for each option of a score that has no effect, since the score that ships is the map's."""
+    if open_bundle(bundle).manifest.score_source != "map":
+        return []
+    lines = unused_score_options(method.options)  # type: ignore[arg-type]
+    for line in lines:
+        log.warning(line)
+    return lines
+
+
+def _record_warnings(bundle: Path, lines: Sequence[str]) -> None:
+    """Add to the bundle's warnings, so that whoever reads its figures knows what splits share and tuning lacked."""
+    manifest = open_bundle(bundle).manifest if lines else None
+    if manifest is None or manifest.calibration is None:
         return
     calibration = manifest.calibration
     for line in lines:
@@ -206,6 +221,8 @@ def _fit(
 ) -> bool:
     """Train the method and save its weights; False in the other processes of a distributed run."""
     log.info(f"training on {len(training_subset(dataset, method))} images")
+    if line := describe_unknown_classes(method, dataset, config.tiling is not None):
+        log.warning(line)
     trainings = config.folds + 1 if crossed else 1
     callbacks: list[Callback] = [
         ProgressLog(progress_file(run), index=trainings - 1, count=trainings, to_log=not draws_bar(progress))
@@ -226,6 +243,10 @@ def _fit(
         return False
     if crossed and crossed.temperature is not None:
         method.temperature.fill_(crossed.temperature)  # type: ignore[operator]
+    tuned = is_tuned(trainer) if crossed is None else crossed.tuned
+    if not tuned:
+        log.warning(UNTUNED)
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}
     with atomic_path(weights_file(run)) as path:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}, path)
+        save_file(tensors, path, {NOTES: json.dumps([] if tuned else [UNTUNED])})
     return True

@@ -6,6 +6,7 @@ import torch
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 from blemish.methods.classification.cascade import Cascade, CascadeOptions
+from blemish.methods.classification.classifier import Classifier, ClassifierOptions
 
 CLASSES = ("good", "crack", "pit", "stain")
 
@@ -74,3 +75,14 @@ def test_without_good_or_with_one_kind_there_are_no_two_questions(labels):
     data = Dataset(tuple(Sample(f"{i}.png", label) for i, label in enumerate(labels * 3)), "x", "csv")
     with pytest.raises(DataError, match="use the method classifier"):
         method.before_training(data)
+
+
+def test_a_batch_of_one_image_is_trained_on(cascade, monkeypatch):
+    at_epoch(cascade, 3, monkeypatch)
+    cascade.train()
+    assert gradients(cascade, [2]) == [True, True]
+    options = {"backbone": "resnet10t", "weights": "random", "image_size": 32}
+    classifier = Classifier(ClassifierOptions(**options), CLASSES).train()
+    monkeypatch.setattr(classifier, "log", lambda *_, **__: None, raising=False)
+    classifier.training_step({"image": torch.rand(1, 3, 32, 32), "label": torch.tensor([2])}, 0).backward()
+    assert classifier.head.weight.grad.any()

@@ -15,3 +15,12 @@ def test_fit_temperature_recovers_the_sampling_temperature(temperature):
     drawn = (torch.rand(4000, 4) < (logits / temperature).sigmoid()).float()
     assert fit_binary_temperature(logits, drawn) == pytest.approx(temperature, rel=0.1)
     assert fit_temperature(logits, torch.full((4000,), -1)) == 1
+
+
+def test_one_class_alone_gives_no_temperature():
+    torch.manual_seed(0)
+    logits = torch.randn(50, 4)
+    assert fit_temperature(logits, torch.tensor([2, -1] * 25)) == 1
+    assert fit_temperature(logits, torch.tensor([2, 1] * 25)) != 1
+    assert fit_binary_temperature(logits, torch.zeros(50, 4)) == fit_binary_temperature(logits[:0], logits[:0]) == 1
+    assert fit_binary_temperature(logits, torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]] * 25)) != 1

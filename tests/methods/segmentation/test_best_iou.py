@@ -17,4 +17,5 @@ def test_best_iou_equals_the_best_of_all_thresholds():
         found.update(torch.tensor(scores[part], dtype=torch.float32), torch.tensor(target[part]))
     assert float(found.compute()) == pytest.approx(expected)
     found.reset()
-    assert float(found.compute()) == 0
+    found.update(torch.tensor([0.1, 0.9]), torch.tensor([False, False]))
+    assert found.compute().isnan()  # no pixel is defective: no threshold is better than another

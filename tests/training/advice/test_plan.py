@@ -406,3 +406,11 @@ def test_it_is_said_where_defects_had_a_say_that_the_training_leaves_to_the_test
         lines = make_plan("data", advice, {}).about["warnings"]
         advised.append(("tile" in advice.settings, any("had a say" in line for line in lines)))
     assert advised == [(False, True), (True, True), (False, False), (False, False)]
+
+
+def test_no_cascade_where_there_is_one_kind_of_defect(good_only):
+    rule = AdviceRule("any", lambda _: True, Message("any"), points={"cascade": 9, "classifier": 1})
+    for kinds, expected in (({"pit": 9}, ["classifier"]), ({"pit": 9, "dent": 9}, ["cascade", "classifier"])):
+        found = replace(labelled_as(good_only), defects_training=kinds, labelled_training={"good": 60, **kinds})
+        ranking = advise_fingerprint(found, [rule]).ranking
+        assert [ranked.method for ranked in ranking] == expected

@@ -125,3 +125,35 @@ def test_cut_off_after_the_last_step_it_still_has_its_gallery_bank_or_means(name
     assert whole[computed].any()
     for key, value in whole.items():
         torch.testing.assert_close(resumed[key], value, msg=f"{key} was not kept")
+
+
+def test_layers_that_are_frozen_in_an_epoch_stay_so_when_it_is_resumed(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", timedelta(0))
+    options = {**COMPACT, "first_epochs": 1, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 0, "image_size": 64}
+    kind = method_class("cascade")
+    config = RunConfig(
+        blemish="0", data="", method="cascade", trainer={"accelerator": "cpu"},
+        options=check_options(kind.Options, options, "cascade").model_dump(mode="json"),
+    )  # fmt: skip
+    dataset = tiny_data.dataset(kind.info.requires)
+
+    def learn(fail_at: int | None):
+        method = fitting.build_method(config, dataset)
+        step, learning = method.training_step, []
+
+        def counted(*batch):
+            learning.append((method.current_epoch, sum(p.requires_grad for p in method.trunk.network.parameters())))
+            if len(learning) == fail_at:
+                raise CutOffError
+            return step(*batch)
+
+        method.training_step = counted
+        with suppress(CutOffError):
+            fitting.fit(method, dataset, config, run=tmp_path)
+        return learning
+
+    before, after = learn(6), learn(None)
+    assert after[0] == before[-1] == (1, 0)  # within the epoch of the heads alone
+    every = len(list(fitting.build_method(config, dataset).trunk.network.parameters()))
+    expected = {0: every, 1: 0, 2: sum(i >= every * 2 / 3 for i in range(every))}
+    assert all(count == expected[epoch] for epoch, count in before + after)

@@ -1,6 +1,8 @@
 """For a located and rotated part the data loader gives exactly the pixels that the inspector sees."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,7 +18,11 @@ from blemish.imaging.roi import BlobLocator, Roi
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import InputSpec, Tiling
+from blemish.methods.catalogue import METHODS, method_class
 from blemish.training.learn.data import ImageItems, View
+from blemish.training.learn.fit import build_method
+from blemish.training.learn.fit_data import describe_unknown_classes, prepare_fit_data
+from blemish.training.learn.prepare import make_config
 
 SIZE = (180, 260)
 CROP = RotatedCrop((130, 88), 30, 70, 120)
@@ -125,3 +131,83 @@ def test_a_defect_through_many_tiles_is_looked_for_in_each(tmp_path):
     tiled = View(InputSpec(channels=1, height=40, width=40), None, Tiling(height=40, width=40, overlap=0.0))
     items = ImageItems(Dataset((sample,), tmp_path, "csv"), tiled, ("pit",), annotations=("boxes",))
     assert [len(item["boxes"]) for item in items] == [1] * 10
+
+
+def unknown_set(tmp_path):
+    """Images of 64 x 64 with two or three defects, and masks that say what some of them are."""
+    write_image(tmp_path / "i.png", np.zeros((64, 64, 1), np.uint8))
+    mask = np.zeros((64, 64), np.uint8)
+    mask[4:14, 6:20] = mask[40:50, 30:44] = mask[20:24, 50:60] = 1
+    write_image(tmp_path / "m.png", 255 * mask[..., None])
+    outline = np.zeros((64, 64), np.bool_)
+    outline[4:14, 6:20] = True
+    both = Sample(tmp_path / "i.png", labels=("crack", "stain"), mask=tmp_path / "m.png", split="train")
+    samples = [
+        both,  # whose defects are of one or the other class
+        replace(both, shapes=(encode_mask(outline, "crack"),)),  # one of them is known
+        replace(both, labels=None, label="stain"),
+        Sample(tmp_path / "i.png", "crack", mask=tmp_path / "m.png", split="train"),
+        Sample(tmp_path / "i.png", "good", split="train"),
+    ]
+    return Dataset(tuple(samples), tmp_path, "csv"), mask > 0, outline
+
+
+SMALL = {"backbone": "test_resnet", "weights": "random", "image_size": 64}
+BY_PLACE = [
+    name for name, kind in ((name, method_class(name)) for name in METHODS)
+    if "what" in kind.info.answers and {"mask", "boxes"} & {*kind.info.requires}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+@pytest.mark.parametrize("name", BY_PLACE)
+def test_a_defect_of_unknown_class_is_not_good_surface(tmp_path, name, tile):
+    dataset, marked, outline = unknown_set(tmp_path)
+    kind, tiling = method_class(name), tile and {"height": tile, "width": tile, "overlap": 0.0}
+    config = make_config(tmp_path, dataset, name, SMALL, {"tiling": tiling, "channels": 3, "workers": 0})
+    method = build_method(config, dataset)
+    assert method.classes == ("good", "crack", "stain")
+    loaded = prepare_fit_data(method, dataset, config).training.dataset
+    loaded.transform = None
+    for (number, tile_number), item in zip(loaded.index, loaded, strict=True):
+        sample = loaded.samples[number]
+        unknown = np.zeros((64, 64), bool)
+        if sample.labels:
+            unknown = marked & ~outline if sample.shapes else marked
+        if tile is not None:
+            y, x = 32 * (tile_number // 2), 32 * (tile_number % 2)
+            unknown = unknown[y : y + 32, x : x + 32].repeat(2, axis=0).repeat(2, axis=1)
+        np.testing.assert_array_equal(item["valid"].numpy(), ~unknown)
+        if "mask_labels" in item and not ({"boxes"} & set(kind.info.requires)):
+            background = (item["mask_labels"] == 0) & item["valid"]
+            np.testing.assert_array_equal(background.numpy(), ~item["mask"].numpy())
+        if "boxes" in item:
+            assert bool(item["has_boxes"]) == (len(item["boxes"]) > 0 or not unknown.any())
+    line = describe_unknown_classes(method, dataset, tile is not None)
+    assert line.startswith("2 of 5 training images show defects whose class no annotation says")
+
+
+def test_a_method_without_classes_learns_from_defects_of_any_class(tmp_path):
+    dataset, marked, _ = unknown_set(tmp_path)
+    options = {**SMALL, "strides": [4, 8]}
+    config = make_config(tmp_path, dataset, "supersimplenet", options, {"channels": 3})
+    method = build_method(config, dataset)
+    item = prepare_fit_data(method, dataset, config).training.dataset[0]
+    assert item["valid"].all()
+    assert int(item["mask"].sum()) == int(marked.sum())
+    assert describe_unknown_classes(method, dataset, False) is None
+
+
+def test_windows_of_unknown_class_teach_a_classifier_of_several_labels_nothing(tmp_path):
+    dataset = unknown_set(tmp_path)[0].where(lambda s: s.shapes is None)
+    tiling = {"height": 32, "width": 32, "overlap": 0.0}
+    options = {"backbone": "compact", "image_size": 64, "multi_label": True}
+    config = make_config(tmp_path, dataset, "classifier", options, {"tiling": tiling, "channels": 3})
+    method = build_method(config, dataset)
+    dataset = dataset.with_samples([*dataset.samples, *dataset.samples[1:]])  # two images a class are needed
+    loaded = prepare_fit_data(method, dataset, config).training.dataset
+    known = [(s.label, bool(item["has_label"])) for s, item in zip(loaded.samples, loaded, strict=True)]
+    shown = Counter(known)
+    assert shown["defect", False] == 3  # the fourth tile shows too little of a defect to be a window
+    assert shown["defect", True] == 0
+    assert all(has for label, has in known if label != "defect")

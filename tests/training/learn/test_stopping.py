@@ -15,4 +15,8 @@ def test_the_best_share_is_that_of_the_mean_course():
     assert best_stopping_share(courses) == pytest.approx(shares[:, best].mean())
     assert best_stopping_share([[(0.5, 0.8), (1.0, 0.8)]]) == 0.5  # of equals the first
     assert best_stopping_share([[(0.4, 0.1), (0.8, 0.9)], [(0.4, 0.2)]]) == pytest.approx(0.4)
+    nothing = [(0.5, np.nan), (1.0, np.nan)]  # of a fold whose images for tuning show no defect
+    assert best_stopping_share([nothing, nothing]) == 1.0
+    assert best_stopping_share([nothing, [(0.4, 0.1), (0.9, 0.8)], []]) == 0.9
+    assert best_stopping_share([[(0.5, np.nan), (1.0, 0.1)]]) == 1.0
     assert best_stopping_share([]) == best_stopping_share([[]]) == 1.0

@@ -11,7 +11,8 @@ from blemish.errors import DataError
 from blemish.imaging.read import write_image
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import ReasonKind, Verdict
-from blemish.training.learn.prepare import check_good_images_differ, explain_squeeze, measure_pixels
+from blemish.methods.catalogue import method_class
+from blemish.training.learn.prepare import check_good_images_differ, check_trainable, explain_squeeze, measure_pixels
 from blemish.training.learn.run import read_config
 from blemish.training.train import train
 
@@ -129,3 +130,13 @@ def test_long_images_are_not_squeezed_in_silence(tmp_path, size, settings, words
     write_image(tmp_path / "a.png", noise(0, 200, size))
     line = explain_squeeze(dataset(Sample(tmp_path / "a.png", "good", "train")), settings)
     assert line is None if words is None else words in line
+
+
+def test_a_cascade_needs_two_kinds_of_defects_before_anything_is_trained(tiny_data):
+    data, kind = tiny_data.dataset(("label",)), method_class("cascade")
+    check_trainable(data, kind, tiled=False, synthetic=False)
+    one = data.where(lambda s: s.label in ("good", "pit"))
+    for tiled in (False, True):
+        with pytest.raises(DataError, match="cascade tells 2 or more classes of defects apart, and training has pit"):
+            check_trainable(one, kind, tiled=tiled, synthetic=False)
+    check_trainable(one, kind, tiled=False, synthetic=True)  # which may add one

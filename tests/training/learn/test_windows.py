@@ -1,5 +1,8 @@
 """Sliding windows: their classes by the stated rule, learning from them, and their joining into a map and boxes."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from graphs import make_bundle, model
@@ -271,3 +274,55 @@ def test_tiles_are_sampled_by_their_defects(tmp_path, truth):
     assert weights[shown].sum() == pytest.approx(0.5 * weights.sum())
     untold = Dataset((Sample(tmp_path / "a.png", "pit"),), tmp_path, "csv")
     assert [s.label for s in label_tiles(untold, VIEW).samples] == ["pit"] * len(places)
+
+
+def test_a_tile_has_the_classes_of_its_own_defects(tmp_path):
+    """Of images of two defects: each tile against its pixels, and the correction against the tiles as sampled."""
+    write_image(tmp_path / "i.png", np.zeros((64, 64, 1), np.uint8))
+    write_image(tmp_path / "dead.png", np.full((64, 64, 1), 255, np.uint8) * (np.arange(64) < 60)[None, :, None])
+    values = np.zeros((64, 64, 1), np.uint8)
+    values[2:9, 3:30] = 1
+    values[20:28, 40:50] = values[5:10, 20:24] = 2
+    values[40:44, 61:64] = 1  # outside the region of interest
+    write_image(tmp_path / "v.png", values)
+    write_image(tmp_path / "m.png", 255 * (values > 0).astype(np.uint8))
+    named = Sample(tmp_path / "i.png", "pit", mask=tmp_path / "v.png", mask_classes=("pit", "dent"))
+    samples = [
+        replace(named, roi=tmp_path / "dead.png"),
+        replace(named, label="dent"),
+        replace(named, mask=None, mask_classes=None),  # its class is known, but not where
+        replace(named, mask=None, mask_classes=None, label=None, boxes=(Box(3, 2, 30, 9, "pit"),)),
+        Sample(tmp_path / "i.png", GOOD),
+        Sample(tmp_path / "i.png", mask=tmp_path / "m.png", labels=("pit", "dent")),
+    ]
+    samples = [replace(s, image=tmp_path / f"{i}.png") for i, s in enumerate(samples)]
+    for s in samples:
+        shutil.copy(tmp_path / "i.png", s.image)
+    dataset, classes = Dataset(tuple(samples), tmp_path, "csv"), (GOOD, "dent", "pit")
+    view = replace(VIEW, tiling=Tiling(height=16, width=16, overlap=0.0))
+    items = ImageItems(dataset, view, classes, annotations=("label", "mask"))
+    labels = []
+    for (number, tile), item in zip(items.index, items, strict=True):
+        y, x = 16 * (tile // 4), 16 * (tile % 4)
+        shown = values[y : y + 16, x : x + 16, 0].copy()
+        shown[:, max(0, 60 - x) :] *= number != 0
+        names = {("pit", "dent")[v - 1] for v in np.unique(shown) if v}
+        if number == 4:
+            names = set()
+        known = number in (0, 1, 4) or (number == 5 and not names)
+        expected = classes.index((*names, GOOD)[0]) if known and len(names) < 2 else -1
+        assert (item["label"], item["has_label"]) == (expected, known)
+        assert not known or item["present"].tolist() == ["dent" in names, "pit" in names]
+        labels.append(expected)
+    multitask = method_class("multitask")
+    options = {"image_size": 32, "backbone": "test_resnet", "weights": "random", "width": 4, "frozen_stride": 0}
+    method = multitask(multitask.Options(**options), classes)
+    single = dataset.with_samples(s for i, s in enumerate(samples) if i in (1, 2, 3, 4))
+    weights = np.array(sampling_weights(method, Subset(single), view))
+    labels = np.array([label for (number, _), label in zip(items.index, labels, strict=True) if number in (1, 2, 3, 4)])
+    # A tile of both classes is counted as one of that with more pixels, though it has no label.
+    labels[np.flatnonzero(labels[:16] < 0)] = classes.index("pit")
+    share = np.array([(labels == k).sum() for k in range(3)]) / (labels >= 0).sum()
+    sampled = np.array([weights[labels == k].sum() for k in range(3)]) / weights[labels >= 0].sum()
+    np.testing.assert_allclose(method.prior_correction.numpy(), np.log(share / sampled), atol=1e-5)
+    assert sampling_weights(method, Subset(single), view, real=False) == weights.tolist()

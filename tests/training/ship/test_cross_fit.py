@@ -10,6 +10,7 @@ import pytest
 
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Sample
+from blemish.dataset.write import write_csv
 from blemish.errors import DataError
 from blemish.inspection.bundle import open_bundle
 from blemish.synthesis.augmented_set import write_augmented
@@ -107,3 +108,25 @@ def test_the_training_stops_where_the_folds_say_and_takes_their_temperature(tiny
     assert manifest.calibration.source == "cross-fitted"
     assert manifest.calibration.temperature != 1.0
     assert not (run / "folds").exists()
+
+
+@pytest.mark.parametrize("calibration", ["held-out", "cross-fitted"])
+def test_a_training_whose_tuning_shows_no_defect_says_so(calibration, tiny_data, tmp_path, caplog):
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    good, pits = ([s for s in data.samples if s.label == label] for label in ("good", "pit"))
+    kept = [*good[:18], *pits[:3]]
+    few = [replace(s, split="train" if calibration == "cross-fitted" or s.split == "train" else "val") for s in kept]
+    write_csv(data.with_samples(few), tmp_path / "few.csv")
+    options = {
+        "backbone": "test_resnet", "weights": "random", "image_size": 64, "batch_size": 4, "width": 4, "steps": 6,
+    }  # fmt: skip
+    run = train(
+        tmp_path / "few.csv", out=tmp_path / "run", method="unet", options=options, calibration=calibration, folds=2,
+        progress=False, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    said = "the images for tuning show no defect, or one class alone"
+    assert sum(said in line for line in open_bundle(run).manifest.calibration.warnings) == 1
+    assert said in caplog.text
+    with (run / "log" / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["loss"]]
+    assert steps[-1] == 5  # to the end, counted from 0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.dataset.sample import GOOD, Dataset
 from blemish.errors import DataError
-from blemish.methods.base import Batch, MethodInfo
+from blemish.methods.base import Batch, MethodInfo, pad_to_two
 from blemish.methods.classification.class_balance import class_counts, effective_number_weights
 from blemish.methods.classification.classifier import (
     NetworkOptions,
@@ -47,6 +47,7 @@ class Cascade(TrunkMethod):
         paper="Tao, Hou & Xu 2021, A Survey of Surface Defect Detection Methods Based on Deep Learning, Acta "
         "Automatica Sinica; Howard & Ruder 2018, Universal Language Model Fine-tuning, ACL",
         requires=("good", "label"),
+        min_defect_classes=2,
         answers=("what", "where"),
         summary="Good or defective first, then the kind, on one network; where few defective parts may pass.",
         smoke={"backbone": "compact", "first_epochs": 6, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 2},
@@ -100,7 +101,12 @@ class Cascade(TrunkMethod):
     def on_train_epoch_start(self) -> None:
         self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
 
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        if self.trunk.frozen_layers != self.frozen_share:  # resumed within an epoch, whose start does not come again
+            self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        batch = pad_to_two(batch)
         vectors = self.dropout(self.trunk(channels_last(batch["image"]))[0])
         labels, smoothing = batch["label"], self.options.label_smoothing
         defective = torch.where(labels < 0, labels, (labels > 0).long())

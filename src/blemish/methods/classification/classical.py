@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC, LinearSVC
 
 from blemish.arrays import Indices, Labels, Scores, Vectors
+from blemish.errors import DataError
 from blemish.methods.classification.heads import ForestHead, Head, KernelHead, LinearHead, NeighboursHead, linear_head
 from blemish.methods.classification.temperature import fit_temperature, log_loss
 
@@ -125,9 +126,18 @@ def select_classifier(x: Vectors, y: Labels, names: list[str], folds: int, seed:
     """All candidates of the named classifiers, the best first: by macro F1 over all folds together, then by loss.
 
     `x` is (N, V, D): V views of each image, all of which are used for fitting; the first view of the left-out images is
-    scored. The temperature is fitted on those left-out scores. The head that ships is what is measured.
+    scored. The temperature is fitted on those left-out scores. The head that ships is what is measured. Gaussians need
+    more vectors than classes, and are left out where a fold has no more; DataError where they alone are named.
     """
     splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y))
+    fewest, classes = min(len(train) for train, _ in splits) * x.shape[1], int(y.max()) + 1
+    if fewest <= classes:
+        names = [name for name in names if name != "gaussian"]
+    if not names:
+        raise DataError(
+            "classifier=gaussian needs more images than classes, and a fold of its cross-validation has "
+            f"{fewest} images of {classes} classes; add images, or take classifier=auto"
+        )
     candidates = [_measure(name, fit, x, y, splits, seed) for name in names for fit in CLASSIFIERS[name]]
     return sorted(candidates, key=lambda one: (-one.macro_f1, one.loss))
 

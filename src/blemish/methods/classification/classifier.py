@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_f1_score, multilabel_f1_score
 
 from blemish.dataset.sample import GOOD, Dataset
-from blemish.methods.base import Batch, Item, Method, MethodInfo, ignored_when
+from blemish.methods.base import Batch, Item, Method, MethodInfo, ignored_when, pad_to_two
 from blemish.methods.classification.class_balance import class_balanced_weights, class_counts, effective_number_weights
 from blemish.methods.classification.losses import (
     class_activation_map,
@@ -19,7 +19,7 @@ from blemish.methods.classification.losses import (
     softmax_loss,
 )
 from blemish.methods.classification.networks import Trunk
-from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature
+from blemish.methods.classification.temperature import fit_binary_temperature, fit_temperature, shows_classes
 from blemish.methods.common.augmentation import AugmentationOptions, augment
 from blemish.methods.common.backbones import DEFAULT_BACKBONE
 from blemish.methods.common.collector import Collector
@@ -128,8 +128,10 @@ class TrunkMethod(Method):
         return lambda item: keep_labels(augment(keep_labels(item), options))
 
     def log_validation(self, f1: Tensor, loss: Tensor) -> None:
-        # Among epochs of equal F1, the one with the lower loss is better.
-        self.log_dict({"val_loss": loss, "val_f1": f1, "val_score": f1 - 0.1 * loss}, prog_bar=True)
+        self.log_dict({"val_loss": loss, "val_f1": f1}, prog_bar=True)
+        if not f1.isnan():  # Lightning's early stopping ends a training at a metric that is not defined
+            # Among epochs of equal F1, the one with the lower loss is better.
+            self.log("val_score", f1 - 0.1 * loss, prog_bar=True)
 
 
 class Classifier(TrunkMethod):
@@ -195,6 +197,7 @@ class Classifier(TrunkMethod):
         return self.options.multi_label
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        batch = pad_to_two(batch)
         images, partner, share = self.mixed(batch["image"], self.global_step)
         vectors = self.trunk(channels_last(images))[0]
         logits = self.head(self.dropout(vectors))
@@ -240,11 +243,12 @@ class Classifier(TrunkMethod):
     def on_validation_epoch_end(self) -> None:
         """The metric that selects the best epoch, and the temperature, a buffer: that of the best epoch ships."""
         logits, targets = self.validation.gather()
-        f1 = loss = logits.new_zeros(())
+        f1, loss = logits.new_tensor(torch.nan), logits.new_zeros(())
         temperature = 1.0
         unweighted = torch.ones_like(self.class_weights)
         if len(logits) and self.options.multi_label:
-            f1 = multilabel_f1_score(logits.sigmoid(), targets.long(), num_labels=len(self.names))
+            if shows_classes(targets):
+                f1 = multilabel_f1_score(logits.sigmoid(), targets.long(), num_labels=len(self.names))
             temperature = fit_binary_temperature(logits, targets)
             loss = sigmoid_loss(logits / temperature, targets, unweighted)
         elif len(logits):
@@ -289,10 +293,10 @@ def layerwise_optimizer(options: NetworkOptions, trunk: Trunk, heads: list[nn.Mo
 
 
 def macro_f1(logits: Tensor, labels: Tensor) -> Tensor:
-    """Macro F1 of (N, K) logits and (N,) labels, -1 ignored."""
+    """Macro F1 of (N, K) logits and (N,) labels, -1 ignored; NaN where fewer than two classes are known."""
+    if not shows_classes(labels):
+        return logits.new_tensor(torch.nan)
     known = labels >= 0
-    if not known.any():
-        return logits.new_zeros(())
     return multiclass_f1_score(logits[known].argmax(dim=1), labels[known], num_classes=logits.shape[1])
 
 

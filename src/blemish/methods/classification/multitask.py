@@ -110,9 +110,9 @@ class MultiTask(Segmenter):
                 "multitask is trained on masks and labels, and no defective training image has a mask; "
                 "add some, or use classifier"
             )
-        # With synthetic defects the good images occur twice here, and class shares are not those of the data set.
-        if len({sample.image for sample in dataset.samples}) == len(dataset):
-            self.prior_correction = prior_correction(dataset, self.classes, self.sampling_weights(dataset))
+
+    def before_sampling(self, dataset: Dataset, weights: list[float]) -> None:
+        self.prior_correction = prior_correction(dataset, self.classes, weights)
 
     def forward_heads(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the pixels (N, layers, H, W) and of the image (N, K)."""
@@ -148,7 +148,8 @@ class MultiTask(Segmenter):
         image, labels = self.validation.gather()
         self.temperature.fill_(fit_temperature(image, labels))
         f1 = macro_f1(image, labels)
-        self.log_dict({"val_f1": f1, "val_score": (f1 + self.val_iou.compute()) / 2}, prog_bar=True)
+        score = torch.stack([f1, self.val_iou.compute()]).nanmean()  # of what the images for tuning define
+        self.log_dict({"val_f1": f1, "val_score": score}, prog_bar=True)
 
     def pixel_weight(self, done: float) -> float:
         """Weight of the pixel loss when a share `done` of the training is over."""

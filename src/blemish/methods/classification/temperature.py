@@ -13,14 +13,23 @@ from torch import Tensor
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 100.0
 
 
+def shows_classes(targets: Tensor) -> bool:
+    """Whether labels (N,), -1 ignored, or presences (N, K) are of two classes or more.
+
+    Otherwise the best answer is always the same, and neither metric nor temperature says anything of a network.
+    """
+    known = targets[targets >= 0] if targets.dim() == 1 else targets
+    return len(known.unique(dim=0)) > 1
+
+
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The T of lowest log loss of softmax(logits / T) for (N, K) logits and (N,) labels, -1 ignored.
 
-    1 where no label is known.
+    1 where fewer than two classes are known.
     """
-    known = labels >= 0
-    if not known.any():
+    if not shows_classes(labels):
         return 1.0
+    known = labels >= 0
     logits, labels = logits[known], labels[known]
     smoothing = 1 / (len(labels) + 2)
     return minimize_temperature(lambda t: float(F.cross_entropy(logits / t, labels, label_smoothing=smoothing)))
@@ -29,9 +38,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def fit_binary_temperature(logits: Tensor, targets: Tensor) -> float:
     """The T of lowest log loss of sigmoid(logits / T), one for all classes: (N, K) logits, (N, K) targets 0 or 1.
 
-    1 where there is none.
+    1 where the targets of all are the same.
     """
-    if not len(targets):
+    if not shows_classes(targets):
         return 1.0
     smoothing = 1 / (len(targets) + 2)
     soft = targets.to(logits.dtype) * (1 - 2 * smoothing) + smoothing

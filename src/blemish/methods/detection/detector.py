@@ -96,7 +96,8 @@ class Detector(Method):
 
     A subclass builds itself, predicts boxes and scores in `predict`, and computes its losses in `compute_losses`.
     Images whose boxes are not annotated are left out of training; good images are all background. Outside the valid
-    pixels (region of interest, ignore masks) there is no background, and boxes whose centre is there are left out.
+    pixels (region of interest, ignore masks, defects of unknown class) there is no background, and boxes whose centre
+    is there are left out.
     """
 
     Options: ClassVar[type[DetectorOptions]] = DetectorOptions

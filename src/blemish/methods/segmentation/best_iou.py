@@ -27,6 +27,8 @@ class BestIoU(Metric):
             row += torch.bincount(bins[side], minlength=BINS)
 
     def compute(self) -> Tensor:
-        """The best IoU; 0 where no pixel is defective."""
+        """The best IoU; NaN where no pixel is defective."""
         false, hits = self.counts.flip(1).cumsum(dim=1).double()
+        if not hits[-1]:
+            return hits.new_tensor(torch.nan).float()
         return (hits / (false + hits[-1]).clamp(min=1)).max().float()

@@ -10,7 +10,7 @@ import yaml
 
 from blemish.dataset.fingerprint import Fingerprint, fingerprint
 from blemish.dataset.info import Progress
-from blemish.dataset.sample import FEW, Dataset
+from blemish.dataset.sample import FEW, GOOD, Dataset
 from blemish.errors import DataError, OptionError
 from blemish.evaluation.intervals import clopper_pearson, required_parts
 from blemish.files import load_yaml, validate, write_atomic
@@ -120,6 +120,8 @@ def has_trainable_classes(fingerprint: Fingerprint, method: type[Method]) -> boo
         return False
     images = dict(fingerprint.labelled_training) | (fingerprint.defects_training if several else {})
     known = {*fingerprint.defects_training, *fingerprint.labelled_training}
+    if len(known - {GOOD}) < method.info.min_defect_classes:
+        return False
     return len(known) > 1 and all(images.get(name, 0) >= MIN_OF_CLASS for name in known)
 
 

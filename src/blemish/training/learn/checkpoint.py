@@ -6,7 +6,40 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keep the weights of the best validation; none where the images for tuning leave the metric undefined."""
+
+    def __init__(self, folder: Path, metric: str) -> None:
+        super().__init__(folder, filename="best", monitor=metric, mode="max", enable_version_counter=False)
+        self.metric = metric
+        self.undefined = False  # at a validation
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)  # of older checkpoints
+
+    def on_train_epoch_end(self, trainer: L.Trainer, method: L.LightningModule) -> None:
+        if self._is_defined(trainer):
+            super().on_train_epoch_end(trainer, method)
+
+    def on_validation_end(self, trainer: L.Trainer, method: L.LightningModule) -> None:
+        self.undefined = not self._is_defined(trainer)
+        if not self.undefined:
+            super().on_validation_end(trainer, method)
+
+    def _is_defined(self, trainer: L.Trainer) -> bool:
+        """Whether there is a metric; before the first validation there is none either."""
+        value = trainer.callback_metrics.get(self.metric)
+        return value is not None and not bool(value.isnan())
+
+
+def is_tuned(trainer: L.Trainer) -> bool:
+    """Whether the images for tuning, if any were asked, chose the weights."""
+    best = [own for own in trainer.checkpoint_callbacks if isinstance(own, BestCheckpoint)]
+    return all(own.best_model_path or not own.undefined for own in best)
 
 
 class LastCheckpoint(Checkpoint):

@@ -27,9 +27,12 @@ from blemish.training.learn.targets import (
     CropView,
     box_targets,
     class_presence,
+    filled_boxes,
     instance_targets,
     label_index,
     mask_targets,
+    tile_classes,
+    unknown_class_pixels,
 )
 
 RAGGED = ("boxes", "box_masks")  # keys whose length differs from image to image
@@ -56,17 +59,21 @@ class ImageItems(TorchDataset[Item]):
         annotations: Collection[str] = (),
         tiles: Sequence[int] | None = None,
         with_part: bool = False,
+        learns_classes: bool = True,
     ) -> None:
         """`annotations` are the kinds of them that items should have, as in `MethodInfo`.
 
         `tiles` is the index of the one tile of each sample that is an item; without it, all tiles are items.
         `with_part` adds a "part" (`PartMask`), which the synthesis of defects needs and removes.
+        Where a method `learns_classes`, defects of a class that is not among them are neither that nor good surface:
+        their pixels, or boxes, are not valid.
         """
         self.view = view
         self.classes = classes
         self.annotations = frozenset(annotations)
         self.transform = transform
         self.with_part = with_part
+        self.learns_classes = learns_classes
         self.samples = dataset.samples
         self.cache: ItemCache | None = None
         self.numbered = False  # whether items have their "number"
@@ -140,12 +147,31 @@ class ImageItems(TorchDataset[Item]):
             item["boxes"] = box_targets(sample, self.classes, view, spec)
             # Visible boxes are known; only where there is none, the whole image decides.
             item["has_boxes"] = len(item["boxes"]) > 0 or known_boxes(sample, size) is not None
+        if self.learns_classes:
+            inspected = item["valid"]
+            self._ignore_unknown_classes(item, sample, view)
+            if {"label", "mask"} <= self.annotations and self.view.tiling is not None:
+                # The image's class is not that of its sound tiles.
+                labels, known = item["mask_labels"][inspected], known and torch.equal(inspected, item["valid"])
+                item["label"], item["present"], item["has_label"] = tile_classes(labels, known, self.classes)
         if self.with_part:
             item["part"] = crop_part_mask(image, valid, view, spec)
         if self.with_template:
             item["template"] = view.input_image(scale_pixels(read_reference(sample, size), spec.pixels), spec)
             item["differs"] = torch.from_numpy(view.input_mask(defect_mask(sample, size), spec))
         return item
+
+    def _ignore_unknown_classes(self, item: Item, sample: Sample, view: CropView) -> None:
+        """Take defects of unknown class out of the valid pixels; an item with no other box has unknown boxes."""
+        if not {"mask", "boxes"} & self.annotations:
+            return
+        boxed = "boxes" in self.annotations
+        unknown = unknown_class_pixels(sample, self.classes, view, self.view.input, boxed)
+        if unknown is None:
+            return
+        item["valid"] = item["valid"] & ~torch.from_numpy(unknown)
+        if boxed and unknown.any() and not len(item["boxes"]):
+            item["has_boxes"] = False
 
     def _image_target(self, sample: Sample) -> int:
         """Value of "defective" without a mask: 1 or 0, or -1 where unknown, such as for a tile of a defective image."""
@@ -188,9 +214,7 @@ def has_valid_defect(item: Item) -> int:
 def defect_mask(sample: Sample, size: tuple[int, int]) -> Mask:
     """Pixels (H, W) of defects by the mask and the boxes of a sample; boxes are filled."""
     mask = read_defect_mask(sample, size) if has_mask(sample) else np.zeros(size, np.bool_)
-    for box in known_boxes(sample, size) or ():
-        mask[int(box.y0) : int(np.ceil(box.y1)), int(box.x0) : int(np.ceil(box.x1))] = True
-    return mask
+    return mask | filled_boxes(known_boxes(sample, size) or (), size)
 
 
 class RankSampler(Sampler[int]):

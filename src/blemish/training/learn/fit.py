@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -23,7 +23,7 @@ from blemish.methods.catalogue import method_class
 from blemish.methods.common.blocks import FrozenNetwork
 from blemish.methods.common.feature_cache import FeatureCache
 from blemish.methods.common.schedule import plain_batches
-from blemish.training.learn.checkpoint import LastCheckpoint
+from blemish.training.learn.checkpoint import BestCheckpoint, LastCheckpoint
 from blemish.training.learn.fit_data import prepare_fit_data
 from blemish.training.learn.kept_memory import kept_memory
 from blemish.training.learn.one_pass import with_collecting_strategy
@@ -88,8 +88,9 @@ def fit(
     validation = data.validation if validates else None
     bar = draws_bar(progress)
     callbacks = [*more, *_callbacks(method, config, run, bar)]
-    best = _best_checkpoint(method, run) if validation is not None else None
-    if best is not None:
+    best = None
+    if validation is not None and method.monitor is not None:
+        best = BestCheckpoint(run / "checkpoints", method.monitor)
         callbacks.append(best)
     loggers: list[Logger] = [CSVLogger(run, name="log", version="")]
     if tensorboard:
@@ -142,15 +143,6 @@ def _callbacks(method: Method, config: RunConfig, run: Path, bar: bool) -> list[
             )
         callbacks.append(LinearProbe(pretrained, config.probe))
     return callbacks
-
-
-def _best_checkpoint(method: Method, run: Path) -> ModelCheckpoint | None:
-    """Keeps the weights of the best validation, for methods that are monitored."""
-    if method.monitor is None:
-        return None
-    return ModelCheckpoint(
-        run / "checkpoints", filename="best", monitor=method.monitor, mode="max", enable_version_counter=False
-    )
 
 
 def _trainer_options(method: Method, config: RunConfig, validates: bool, batches: int) -> dict[str, Any]:

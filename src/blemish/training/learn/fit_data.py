@@ -4,13 +4,20 @@ from dataclasses import dataclass
 
 from torch.utils.data import DataLoader
 
+from blemish.dataset.ground_truth import has_mask
 from blemish.dataset.sample import Dataset
 from blemish.inspection.manifest import InputSpec
 from blemish.methods.base import Item, Method, OnePassMethod
 from blemish.training.learn.data import ImageItems, View, loader
 from blemish.training.learn.run import RunConfig
-from blemish.training.learn.supervision import good_or_referenced, has_annotation, learns_from_good_only
+from blemish.training.learn.supervision import (
+    good_or_referenced,
+    has_annotation,
+    learns_classes,
+    learns_from_good_only,
+)
 from blemish.training.learn.synthetic import make_synthesis, needs_part_mask, with_synthetic_labels
+from blemish.training.learn.targets import has_unknown_class
 from blemish.training.learn.windows import label_tiles, learns_from_windows, make_windows, subsample_good
 
 
@@ -45,6 +52,23 @@ def training_subset(dataset: Dataset, method: Method) -> Dataset:
     return training.where(lambda s: all(has_annotation(s, kind, method.multi_label) for kind in required))
 
 
+def describe_unknown_classes(method: Method, dataset: Dataset, tiled: bool) -> str | None:
+    """A line on training images with defects whose class is not known; None where there is none, or it is not asked."""
+    windows = learns_from_windows(type(method), tiled)
+    located = windows or bool({"mask", "boxes"} & {*method.info.requires, *method.info.optional})
+    if not learns_classes(type(method)) or not located:
+        return None
+    training = dataset.split("train") if windows else training_subset(dataset, method)
+    unknown = [s.image for s in training.samples if has_unknown_class(s, method.classes)]
+    if not unknown:
+        return None
+    return (
+        f"{len(unknown)} of {len(training)} training images show defects whose class no annotation says, such as "
+        f"{unknown[0]}: these are learnt neither as a class nor as good surface; give masks with a value for each "
+        "class, or outlines or boxes with class names"
+    )
+
+
 def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> FitData:
     """Select the images, label windows, add synthetic defects and let the method count classes (`before_training`)."""
     view, batch = make_view(config), method.options.batch_size  # type: ignore[attr-defined]
@@ -52,7 +76,14 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
     training, validation = _select(method, dataset, view, config)
 
     def items(subset: Subset) -> ImageItems:
-        return ImageItems(subset.dataset, view, method.classes, annotations=annotations, tiles=subset.tiles)
+        return ImageItems(
+            subset.dataset,
+            view,
+            method.classes,
+            annotations=annotations,
+            tiles=subset.tiles,
+            learns_classes=learns_classes(type(method)),
+        )
 
     def ordered_loader(subset: Subset, cache_bytes: int = 0) -> DataLoader[Item]:
         own = items(subset)
@@ -85,7 +116,7 @@ def prepare_fit_data(method: Method, dataset: Dataset, config: RunConfig) -> Fit
             shuffle=not isinstance(method, OnePassMethod),
             workers=config.workers,
             seed=config.seed,
-            weights=sampling_weights(method, training, view),
+            weights=sampling_weights(method, training, view, real=len(counted) == len(training.dataset)),
         ),
         validation=ordered_loader(validation, config.cache_mb * 2**20 - cached) if len(validation.dataset) else None,
         cached=cached,
@@ -111,9 +142,22 @@ def _select(method: Method, dataset: Dataset, view: View, config: RunConfig) -> 
     return Subset(windows.dataset, windows.tiles), Subset(held_windows.dataset, held_windows.tiles)
 
 
-def sampling_weights(method: Method, training: Subset, view: View) -> list[float] | None:
-    """The weights of the items: of images, windows or, where images are tiled for other methods, of all their tiles."""
-    weights = method.sampling_weights(training.dataset)
-    if weights is None or view.tiling is None or training.tiles is not None:
-        return weights
-    return method.sampling_weights(label_tiles(training.dataset, view))
+def sampling_weights(method: Method, training: Subset, view: View, real: bool = True) -> list[float] | None:
+    """The weights of the items: of images, windows or, where images are tiled for other methods, of all their tiles.
+
+    The method is told of them where all items are `real`: with synthetic defects, shares of classes are not the data's.
+    """
+    items = training.dataset
+    weights = method.sampling_weights(items)
+    if weights is None:
+        return None
+    known = [True] * len(items)
+    if view.tiling is not None and training.tiles is None:
+        masked = {s.image for s in items.samples if has_mask(s)}
+        items = label_tiles(items, view)
+        weights = method.sampling_weights(items)
+        known = [s.image in masked for s in items.samples]  # masks alone say what a tile shows
+    if real and weights is not None:
+        labelled = [(s, weight) for s, weight, own in zip(items.samples, weights, known, strict=True) if own]
+        method.before_sampling(items.with_samples(s for s, _ in labelled), [weight for _, weight in labelled])
+    return weights

@@ -26,7 +26,12 @@ from blemish.methods.catalogue import method_class
 from blemish.training.learn.options import check_options, ineffective_options
 from blemish.training.learn.run import DEFAULT_FOLDS, RunConfig
 from blemish.training.learn.start_run import inherit_splits, warn_of_trained
-from blemish.training.learn.supervision import check_annotations, check_reference_images, learns_from_good_only
+from blemish.training.learn.supervision import (
+    check_annotations,
+    check_defect_classes,
+    check_reference_images,
+    learns_from_good_only,
+)
 from blemish.training.learn.synthetic import check_defect_spec
 from blemish.training.learn.windows import check_localized_defects, learns_from_windows
 
@@ -165,6 +170,8 @@ def check_trainable(
     split: Dataset, method: type[Method], tiled: bool, synthetic: bool, multi_label: bool = False
 ) -> None:
     """Raise DataError where the training images lack the annotations that a method requires."""
+    if not synthetic:
+        check_defect_classes(split, method)
     if learns_from_windows(method, tiled):
         check_localized_defects(split)
     else:

@@ -11,13 +11,14 @@ NAME.blemish         the bundle that ships
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 from zipfile import is_zipfile
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ from blemish.synthesis.defect_spec import DefectSpec
 from blemish.training.learn.windows import WindowLabelRule
 
 SPLIT_SHA256 = "split_sha256"  # key of run.yaml
+NOTES = "notes"  # in the metadata of the weights: JSON of the lines that the bundle warns of
 DEFAULT_FOLDS = 5
 DEFAULT_CACHE_MB = 1024
 
@@ -170,6 +172,12 @@ def restore(method: nn.Module, run: Path) -> None:
             f"the weights of '{run}' were made by another version of blemish and do not fit this one's "
             f"{type(method).__name__}; a bundle that it shipped works as it did; start a new run to train or ship again"
         ) from error
+
+
+def read_notes(run: Path) -> list[str]:
+    """The lines that the run's bundle warns of; runs of older versions have none."""
+    with safe_open(weights_file(run), "pt") as file:
+        return list(json.loads((file.metadata() or {}).get(NOTES, "[]")))
 
 
 def load_weights(run: Path) -> dict[str, Tensor]:

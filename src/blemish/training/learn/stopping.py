@@ -7,7 +7,7 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-MonitorCourse = list[tuple[float, float]]  # share of the steps done, and the monitored metric there
+MonitorCourse = list[tuple[float, float]]  # share of the steps done, and the monitored metric there, NaN: undefined
 
 
 class MonitorHistory(Callback):
@@ -18,9 +18,8 @@ class MonitorHistory(Callback):
         self.course: MonitorCourse = []
 
     def on_validation_end(self, trainer: L.Trainer, method: L.LightningModule) -> None:
-        metric = trainer.callback_metrics.get(self.monitor)
-        if metric is not None:
-            self.course.append((trainer.global_step / float(trainer.estimated_stepping_batches), float(metric)))
+        share = trainer.global_step / float(trainer.estimated_stepping_batches)
+        self.course.append((share, float(trainer.callback_metrics.get(self.monitor, np.nan))))
 
     def state_dict(self) -> dict[str, Any]:
         return {"course": self.course}
@@ -43,10 +42,16 @@ class StopAtShare(Callback):
 def best_stopping_share(courses: Sequence[MonitorCourse]) -> float:
     """The share of the steps at which the mean metric of the folds is highest; the first of equals.
 
-    Folds that stopped early are compared up to the shortest.
+    Folds that stopped early are compared up to the shortest. Those without any metric are left out; 1 without others.
     """
-    common = list(zip(*courses, strict=False))
+    common = list(zip(*filter(is_defined, courses), strict=False))
     if not common:
         return 1.0
     means = [np.mean([metric for _, metric in check]) for check in common]
-    return float(np.mean([share for share, _ in common[int(np.argmax(means))]]))
+    best = int(np.argmax(np.nan_to_num(means, nan=-np.inf)))
+    return float(np.mean([share for share, _ in common[best]]))
+
+
+def is_defined(course: MonitorCourse) -> bool:
+    """Whether the images for tuning gave a metric at all."""
+    return any(np.isfinite(metric) for _, metric in course)

@@ -34,6 +34,16 @@ def check_annotations(
             raise DataError(f"{name} is trained on defects and no training image has a {ANNOTATIONS[required]} of one")
 
 
+def check_defect_classes(dataset: Dataset, method: type[Method]) -> None:
+    """Raise DataError where training shows fewer classes of defects than a method tells apart."""
+    shown, info = dataset.split("train").defect_classes, method.info
+    if len(shown) < info.min_defect_classes:
+        raise DataError(
+            f"{info.name} tells {info.min_defect_classes} or more classes of defects apart, and training has "
+            f"{', '.join(shown) or 'none'}; label their kinds, or use the method classifier"
+        )
+
+
 def check_reference_images(dataset: Dataset, method: type[Method], reference: str, cross_fitted: bool) -> None:
     """Raise DataError where a method learns to compare with templates and images that it must inspect lack one.
 
@@ -57,6 +67,11 @@ def check_reference_images(dataset: Dataset, method: type[Method], reference: st
 def learns_from_good_only(method: type[Method]) -> bool:
     """Whether a method is trained on good images, optionally with their templates, and uses no other annotation."""
     return method.info.requires == ("good",) and set(method.info.optional) <= {"template"}
+
+
+def learns_classes(method: type[Method]) -> bool:
+    """Whether a method tells the classes of defects apart."""
+    return "what" in method.info.answers
 
 
 def good_or_referenced(dataset: Dataset, method: type[Method]) -> Dataset:

@@ -1,14 +1,23 @@
 """Annotations of a sample as tensors in the network's geometry, cut to the crop that an item shows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from blemish.arrays import Boxes, Flags, Image, Mask, PixelBox
-from blemish.dataset.ground_truth import defect_boxes, defect_instances, find_defect_classes, has_mask, read_class_masks
+from blemish.dataset.ground_truth import (
+    defect_boxes,
+    defect_instances,
+    find_defect_classes,
+    has_mask,
+    named_classes,
+    read_class_masks,
+    read_defect_mask,
+)
 from blemish.dataset.sample import GOOD, Sample
-from blemish.geometry import box_areas, box_array, mask_bounds
+from blemish.geometry import Box, box_areas, box_array, mask_bounds
 from blemish.imaging.prepare import fit_mask, fit_transform, prepare
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.imaging.tiling import tile_boxes
@@ -84,9 +93,10 @@ def label_index(sample: Sample, classes: tuple[str, ...]) -> int:
 
 
 def class_presence(sample: Sample, classes: tuple[str, ...]) -> tuple[torch.Tensor, bool]:
-    """(D,) bool, which defect classes the image shows, and whether they are known."""
-    shown = find_defect_classes(sample)
-    return torch.tensor([name in (shown or ()) for name in _defects(classes)], dtype=torch.bool), shown is not None
+    """(D,) bool, which defect classes the image shows, and whether they are known: all are among the classes."""
+    shown, names = find_defect_classes(sample), _defects(classes)
+    known = shown is not None and shown <= set(names)
+    return torch.tensor([name in (shown or ()) for name in names], dtype=torch.bool), known
 
 
 def mask_targets(sample: Sample, classes: tuple[str, ...], view: CropView, spec: InputSpec) -> torch.Tensor:
@@ -136,6 +146,50 @@ def instance_targets(
         torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5),
         torch.from_numpy(np.array(masks, np.bool_).reshape(-1, spec.height, spec.width)),
     )
+
+
+def tile_classes(labels: torch.Tensor, known: bool, classes: tuple[str, ...]) -> tuple[int, torch.Tensor, bool]:
+    """Label of a tile, present classes (D,) and whether they are `known`, from "mask_labels" (P,) of its valid pixels.
+
+    The label is -1 where there are several classes, or they are not known.
+    """
+    names = _defects(classes)
+    shown = [names[number - 1] for number in torch.unique(labels).tolist() if number]
+    present = torch.tensor([name in shown for name in names], dtype=torch.bool)
+    label = (shown or [GOOD])[0]
+    single = known and len(shown) < 2 and label in classes
+    return classes.index(label) if single else -1, present, known
+
+
+def has_unknown_class(sample: Sample, classes: tuple[str, ...]) -> bool:
+    """Whether the positions of the sample's defects may have a class that is none of these; a single class has all."""
+    names = _defects(classes)
+    return sample.defective is not False and len(names) != 1 and not named_classes(sample) <= set(names)
+
+
+def unknown_class_pixels(
+    sample: Sample, classes: tuple[str, ...], view: CropView, spec: InputSpec, boxed: bool
+) -> Mask | None:
+    """(H, W) bool, defects of unknown class where no known one is, `boxed`: as boxes; None where there can be none."""
+    if not has_unknown_class(sample, classes):
+        return None
+    names, unknown = _defects(classes), np.zeros(view.size, np.bool_)
+    if has_mask(sample):
+        known = read_class_masks(sample, names, view.size).any(axis=0)
+        unknown = read_defect_mask(sample, view.size) & ~known
+    if boxed:
+        boxes = defect_boxes(sample, view.size)
+        known = filled_boxes([box for box in boxes if box.label in names], view.size)
+        unknown = (unknown | filled_boxes(boxes, view.size)) & ~known
+    return view.input_mask(unknown, spec)
+
+
+def filled_boxes(boxes: Iterable[Box], size: tuple[int, int]) -> Mask:
+    """(H, W) bool, the pixels inside any of the boxes."""
+    mask = np.zeros(size, np.bool_)
+    for box in boxes:
+        mask[int(box.y0) : int(np.ceil(box.y1)), int(box.x0) : int(np.ceil(box.x1))] = True
+    return mask
 
 
 def _defects(classes: tuple[str, ...]) -> tuple[str, ...]:

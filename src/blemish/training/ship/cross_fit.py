@@ -31,7 +31,7 @@ from blemish.training.learn.fit_data import make_view
 from blemish.training.learn.prepare import TUNING_SHARE
 from blemish.training.learn.progress import ProgressLog, draws_bar, progress_file
 from blemish.training.learn.run import RunConfig, folds_file
-from blemish.training.learn.stopping import MonitorCourse, MonitorHistory, best_stopping_share
+from blemish.training.learn.stopping import MonitorCourse, MonitorHistory, best_stopping_share, is_defined
 from blemish.training.ship.calibrate import CalibrationTarget
 from blemish.training.ship.export import Origin, ship
 
@@ -44,6 +44,7 @@ class CrossFitResult:
 
     results: list[Inspection]  # of each image of `fold_images`, in order
     share: float = 1.0  # of the steps, at which the folds were best on their images for tuning
+    tuned: bool = True  # whether the images for tuning of any fold said so, where they were asked
     temperature: float | None = None
 
 
@@ -60,12 +61,13 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) ->
         to_log, count = not draws_bar(progress), config.folds + 1
         callbacks: list[Callback] = [ProgressLog(progress_file(run), stage, fold, count, to_log)]
         method = build_method(config, dataset)
-        if method.monitor is not None:
-            history = MonitorHistory(method.monitor)
+        history = None if method.monitor is None else MonitorHistory(method.monitor)
+        if history is not None:
             callbacks.append(history)
             courses.append(history.course)
         fit(method, split, config, *callbacks, run=folder, progress=progress)
-        if method.monitor is not None and isinstance(temperature := getattr(method, "temperature", None), torch.Tensor):
+        temperature = getattr(method, "temperature", None)
+        if history is not None and is_defined(history.course) and isinstance(temperature, torch.Tensor):
             temperatures.append(float(temperature))
         target = CalibrationTarget(config.false_alarm, config.review)
         # What is kept of a fold's bundle are scores and maps, so its own thresholds may rest on the images for tuning.
@@ -79,6 +81,7 @@ def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) ->
     return CrossFitResult(
         [results[s.image] for s in scored],
         best_stopping_share(courses),
+        not any(courses) or any(map(is_defined, courses)),
         float(np.exp(np.mean(np.log(temperatures)))) if temperatures else None,
     )
 
