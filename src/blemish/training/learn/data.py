@@ -148,11 +148,11 @@ class ImageItems(TorchDataset[Item]):
             # Visible boxes are known; only where there is none, the whole image decides.
             item["has_boxes"] = len(item["boxes"]) > 0 or known_boxes(sample, size) is not None
         if self.learns_classes:
-            valid = item["valid"]
+            inspected = item["valid"]
             self._ignore_unknown_classes(item, sample, view)
             if {"label", "mask"} <= self.annotations and self.view.tiling is not None:
                 # The image's class is not that of its sound tiles.
-                labels, known = item["mask_labels"][valid], known and torch.equal(valid, item["valid"])
+                labels, known = item["mask_labels"][inspected], known and torch.equal(inspected, item["valid"])
                 item["label"], item["present"], item["has_label"] = tile_classes(labels, known, self.classes)
         if self.with_part:
             item["part"] = crop_part_mask(image, valid, view, spec)

@@ -154,7 +154,7 @@ def tile_classes(labels: torch.Tensor, known: bool, classes: tuple[str, ...]) ->
     The label is -1 where there are several classes, or they are not known.
     """
     names = _defects(classes)
-    shown = [names[number - 1] for number in labels.unique().tolist() if number]
+    shown = [names[number - 1] for number in torch.unique(labels).tolist() if number]
     present = torch.tensor([name in shown for name in names], dtype=torch.bool)
     label = (shown or [GOOD])[0]
     single = known and len(shown) < 2 and label in classes
