@@ -33,6 +33,8 @@ class FCOS(DenseDetector):
     Kept: distances to four sides, levels by their reach, the smallest box where several meet, only locations near the
     centre, a centreness output, focal loss, GIoU loss weighted by centreness, score = sqrt(class x centreness).
     Deviations: as in RetinaNet, a light backbone and heads; levels of stride 8 to 64, so the reach is 64 to unbounded.
+    As in the paper, a defect without a location inside it, of a grid of 8 px of the network's input, is background in
+    training: more than half of those of 3 x 60 or 5 x 5 px. For such, take `yolo`, anchors or a larger `image_size`.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(

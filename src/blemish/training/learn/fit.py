@@ -161,7 +161,8 @@ def _trainer_options(method: Method, config: RunConfig, validates: bool, batches
 
 
 def validation_interval(steps: int, batches: int) -> int:
-    """Steps between validations: about an epoch of `batches`, adjusted so that the last validation is at the end.
+    """Steps between validations: about an epoch of `batches`, so that the last one is at the end of the training, or
+    fewer steps before it than there are validations.
 
     Otherwise a training that ends within an epoch would never validate its last and calmest steps.
     """
