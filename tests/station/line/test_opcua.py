@@ -125,7 +125,7 @@ def inspection(number):
         | {"length_px": 12.5, "length_px_u": 0.5},
     )  # fmt: skip
     return InspectionOut(
-        id=40 + number, part_id=f"part-{number}", lot=None, station="s1", origin="line", created_at=datetime.now(UTC),
+        id=40 + number, record="a1b2", part_id=f"part-{number}", lot=None, station="s1", origin="line", created_at=datetime.now(UTC),
         image_sha256="0" * 64, error=None, verdict="reject", label="scratch", score=0.9, class_scores=None,
         reasons=[], timings_ms={}, size=(8, 8), regions=[region], recipe=RecipeRef(id=3, name="caps", version=2),
         image_stored=False, reviews=[],
@@ -211,7 +211,7 @@ def test_states_recipes_and_results_have_the_names_of_the_specification(plant, l
     Plant_inspect, plant.inspect = plant.inspect, inspect
     with plant.running(line, LIMITS):
         job, values, events = asyncio.run(drive())
-    assert (values["JobId"], values["PartId"], values["ResultId"]) == (job, f"part-{job}", f"s1-{40 + int(job)}")
+    assert (values["JobId"], values["PartId"], values["ResultId"]) == (job, f"part-{job}", f"a1b2-{40 + int(job)}")
     assert (values["ResultState"], values["IsPartial"], values["IsSimulated"]) == (1, False, False)
     region = json.loads(values["ResultContent"][1])["measurements"]
     assert (region["length_px"], region["length_px_u"]) == (12.5, 0.5)

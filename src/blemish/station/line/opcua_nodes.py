@@ -151,7 +151,7 @@ class OpcUaNodes:
 
         regions = [region.model_dump_json() for region in result.regions]
         values = {
-            "ResultId": ua.Variant(f"{result.station}-{result.id}"),
+            "ResultId": ua.Variant(result.identity),
             "PartId": ua.Variant(result.part_id or ""),
             "JobId": ua.Variant(f"{number}"),
             "InternalRecipeId": ua.Variant(f"{result.recipe.id}"),
