@@ -125,7 +125,8 @@ def inspection(number):
         | {"length_px": 12.5, "length_px_u": 0.5},
     )  # fmt: skip
     return InspectionOut(
-        id=40 + number, record="a1b2", part_id=f"part-{number}", lot=None, station="s1", origin="line", created_at=datetime.now(UTC),
+        id=40 + number, record="a1b2", part_id=f"part-{number}", lot=None,
+        station="s1", origin="line", created_at=datetime.now(UTC),
         image_sha256="0" * 64, error=None, verdict="reject", label="scratch", score=0.9, class_scores=None,
         reasons=[], timings_ms={}, size=(8, 8), regions=[region], recipe=RecipeRef(id=3, name="caps", version=2),
         image_stored=False, reviews=[],

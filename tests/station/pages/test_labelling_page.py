@@ -49,6 +49,8 @@ def workplace(browser: Browser, bundle_file: Path, tmp_path_factory: pytest.Temp
 def canvas_of(page: Browser) -> WebElement:
     canvas = page.until(lambda: (page.all(".mask-editor canvas") or [None, None])[1])
     page.until(lambda: canvas.size["width"] > 100 and canvas.get_attribute("width") == str(SIDE))
+    # Drags count from the middle of what is in view of it.
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     return canvas
 
 
@@ -219,9 +221,9 @@ def test_what_is_shown_after_undo_is_what_is_saved(
     assert saved_next("1.png") == ([], {})
     assert LabelProject(project).sample("0.png").label == "defect"
 
-    canvas = canvas_of(page)
     page.fill("other-class", "dent" + Keys.ENTER)
     page.one("[data-name=classes] .bg-primary", "dent")
+    canvas = canvas_of(page)
     page.drag(canvas, (0.2, 0.2), (0.5, 0.2))
     page.drag(canvas, (0.2, 0.5), (0.5, 0.5))
     choose("1", "defect")
