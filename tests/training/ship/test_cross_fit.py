@@ -130,3 +130,16 @@ def test_a_training_whose_tuning_shows_no_defect_says_so(calibration, tiny_data,
     with (run / "log" / "metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["loss"]]
     assert steps[-1] == 5  # to the end, counted from 0
+
+
+@pytest.mark.parametrize("method", ["classifier", "feature-classifier"])
+def test_a_class_that_a_fold_would_lack_is_refused_before_any_training(method, tiny_data, tmp_path):
+    data = read_dataset(tiny_data.folder / "labelled.csv")
+    of_one_lot = [replace(s, split="train", group="lot" if s.label == "pit" else None) for s in data.samples]
+    write_csv(data.with_samples(of_one_lot), tmp_path / "lot.csv")
+    with pytest.raises(
+        DataError, match=r"fold [123] of 3 would learn class 'pit' from 0 images.*--calibration held-out"
+    ):
+        train(tmp_path / "lot.csv", out=tmp_path / "run", method=method, options={"weights": "random"},
+              calibration="cross-fitted", folds=3, progress=False)  # fmt: skip
+    assert not (tmp_path / "run" / "folds").exists()

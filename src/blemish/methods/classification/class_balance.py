@@ -10,6 +10,8 @@ from blemish.dataset.ground_truth import find_defect_classes
 from blemish.dataset.sample import GOOD, Dataset, Sample
 from blemish.errors import DataError
 
+MIN_IMAGES = 2  # of a class, without which it cannot be learned
+
 
 def image_label(sample: Sample) -> str | None:
     """The class of a sample, which is good if it is only known to have no defects; None: unknown."""
@@ -24,10 +26,10 @@ def image_labels(sample: Sample, multi_label: bool) -> frozenset[str | None]:
     return frozenset([None]) if shown is None else shown or frozenset([GOOD])
 
 
-def class_counts(dataset: Dataset, classes: Sequence[str], min_images: int = 2, multi_label: bool = False) -> list[int]:
+def class_counts(dataset: Dataset, classes: Sequence[str], multi_label: bool = False) -> list[int]:
     """Labelled images of each class; with `multi_label`, an image counts for all classes in it.
 
-    Raises DataError for a single class, or a class with fewer than `min_images` images: nothing can be learned then.
+    Raises DataError for a single class, or a class with fewer than MIN_IMAGES images: nothing can be learned then.
     """
     counter = Counter(name for s in dataset.samples for name in image_labels(s, multi_label))
     counts = [counter[name] for name in classes]
@@ -35,10 +37,10 @@ def class_counts(dataset: Dataset, classes: Sequence[str], min_images: int = 2, 
         only = f"'{classes[0]}' alone" if classes else "none at all"
         raise DataError(f"a classifier needs two classes in training or more, and there is {only}")
     for name, count in zip(classes, counts, strict=True):
-        if count < min_images:
+        if count < MIN_IMAGES:
             have = "one training image" if count == 1 else f"{count or 'no'} labelled training images"
             raise DataError(
-                f"class '{name}' has {have}; a classifier needs {min_images} or more: add some, or leave the class out"
+                f"class '{name}' has {have}; a classifier needs {MIN_IMAGES} or more: add some, or leave the class out"
             )
     return counts
 

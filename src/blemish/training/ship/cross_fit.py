@@ -26,6 +26,8 @@ from blemish.errors import DataError
 from blemish.files import write_atomic
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection
+from blemish.methods.catalogue import method_class
+from blemish.methods.classification.class_balance import MIN_IMAGES, image_labels
 from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.fit_data import make_view
 from blemish.training.learn.prepare import TUNING_SHARE
@@ -51,6 +53,8 @@ class CrossFitResult:
 def cross_fit(dataset: Dataset, config: RunConfig, run: Path, progress: bool) -> CrossFitResult:
     """Train and tune on all folds but one, for each fold, and inspect that one; which image was where is recorded."""
     scored, splits = make_fold_splits(dataset, config)
+    if "label" in method_class(config.method).info.requires:
+        check_classes(splits, dataset.classes, multi_label=bool(config.options.get("multi_label")))
     write_folds(folds_file(run), scored, splits)
     results: dict[Path, Inspection] = {}
     courses: list[MonitorCourse] = []
@@ -101,6 +105,23 @@ def make_fold_splits(dataset: Dataset, config: RunConfig) -> tuple[tuple[Sample,
         part = dataset.with_samples([*others, *extra])
         splits.append(hold_out_for_tuning(part, TUNING_SHARE, config.seed, logging.DEBUG))
     return real.samples, splits
+
+
+def check_classes(splits: Sequence[Dataset], classes: Sequence[str], multi_label: bool = False) -> None:
+    """Before any training, DataError for a class of which a fold has fewer than two images to learn from.
+
+    So it is where all images of a class are of one group: the fold that scores them has none.
+    """
+    for number, split in enumerate(splits, 1):
+        trained = [s for s in split.samples if s.split == "train"]
+        counter = Counter(name for s in trained for name in image_labels(s, multi_label))
+        for name in classes:
+            if counter[name] < MIN_IMAGES:
+                raise DataError(
+                    f"fold {number} of {len(splits)} would learn class '{name}' from {counter[name]} images: its "
+                    "others are few, or in one group with those that are scored; take --calibration held-out, or add "
+                    "images of other parts"
+                )
 
 
 def _training(dataset: Dataset) -> Dataset:
