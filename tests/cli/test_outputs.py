@@ -14,8 +14,9 @@ NAMES = ("images", "masks", "templates")
 
 
 @pytest.fixture
-def blemish(monkeypatch, capsys):
-    """Runs a command line; gives its exit code and stderr."""
+def blemish(tmp_path, monkeypatch, capsys):
+    """Runs a command line, in a folder of its own; gives its exit code and stderr."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["blemish", *map(str, arguments)])
