@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -57,6 +57,25 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         content = content.encode("utf-8", "surrogateescape" if path.suffix == ".txt" else "backslashreplace")
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+
+
+def append_whole(stream: BinaryIO, data: bytes, path: Path, sync: bool = False) -> None:
+    """Write all of the bytes to an unbuffered stream, or none: half a line would damage the next one.
+
+    With `sync` they are on the disk when this returns. An OSError, as of a full disk, names `path`.
+    """
+    start = stream.tell() if stream.seekable() else None
+    try:
+        while data:
+            data = data[stream.write(data) :]
+        if sync:
+            os.fsync(stream.fileno())
+    except OSError as error:
+        if start is not None:
+            with suppress(OSError):  # of a device
+                stream.truncate(start)
+                stream.seek(start)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def file_sha256(path: Path) -> str:

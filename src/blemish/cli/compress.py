@@ -50,11 +50,11 @@ def compress(
     target = default if out is None else out
     if target.resolve() == source.resolve():
         raise OptionError("--out is the bundle itself; name another file")
-    dataset = None if data is None else read_dataset(data, format)
-    if data is None or dataset is None:
-        check_outputs([target, json], [source])
-    else:
-        check_data_outputs([target, json], data, dataset, [source])
+    dataset = None
+    check_outputs([target, json], [source])
+    if data is not None:
+        dataset = read_dataset(data, format)
+        check_data_outputs([target, json], data, dataset)
     made = compressing.compress(
         source,
         target,

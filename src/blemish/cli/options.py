@@ -128,9 +128,10 @@ def split_names(text: str) -> list[str]:
 
 def tiling_option(tile: int | None, overlap: float | None) -> dict[str, Any] | None:
     """Fields of a tiling from --tile and --overlap; OptionError for an overlap of no tiles."""
-    if tile is None and overlap is not None:
+    given = {} if overlap is None else {"overlap": overlap}
+    if tile is None and given:
         raise OptionError("--overlap is that of tiles; give --tile with it")
-    return None if tile is None else {"height": tile, "width": tile, "overlap": 0.25 if overlap is None else overlap}
+    return None if tile is None else {"height": tile, "width": tile, **given}
 
 
 def roi_option(path: Path | None) -> "Roi | None":

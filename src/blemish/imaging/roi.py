@@ -4,6 +4,7 @@ Points and boxes are given at pixel edges: x goes from 0 to the image's width, a
 its centre does.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -31,9 +32,9 @@ class RegionLocator(FrozenModel):
     upright: bool = False  # rotate the crop by less than 45 degrees, to the region's smallest rectangle
     valid: ValidArea = "box"  # the pixels that are inspected: all of the box, or only the region's hull or outline
 
+    @abstractmethod
     def find(self, image: NDArray[Any]) -> Mask:
         """Mask (H, W) of the region in an image (H, W, C); ImageError where there is none."""
-        raise NotImplementedError
 
 
 class BlobLocator(RegionLocator):

@@ -6,7 +6,6 @@ import io
 import json
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
@@ -14,7 +13,7 @@ from typing import Any, BinaryIO, Protocol, Self
 import numpy as np
 
 from blemish.errors import OptionError
-from blemish.files import write_atomic
+from blemish.files import append_whole, write_atomic
 from blemish.inspection.convert import IMAGE_COLUMNS, MEASUREMENTS, REGION_COLUMNS, to_coco, to_dict, to_rows
 from blemish.inspection.result import Inspection
 
@@ -72,17 +71,7 @@ class _TextSink:
             sys.stdout.write(text)
             sys.stdout.flush()
             return
-        data = text.encode("utf-8", "backslashreplace")
-        try:
-            start = self._stream.tell() if self._stream.seekable() else None
-            while data:
-                data = data[self._stream.write(data) :]
-        except OSError as error:
-            if start is not None:
-                with suppress(OSError):  # of a device
-                    self._stream.truncate(start)
-                    self._stream.seek(start)
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        append_whole(self._stream, text.encode("utf-8", "backslashreplace"), self.path)
 
 
 class CsvSink(_TextSink):

@@ -46,7 +46,7 @@ def test_the_network_thaws_from_its_end(cascade, monkeypatch, epoch, share):
     at_epoch(cascade, epoch, monkeypatch)
     cascade.frozen_first = 0.25
     assert cascade.frozen_share == share
-    cascade.on_train_epoch_start()
+    cascade.on_train_batch_start({}, 0)
     learns = [parameter.requires_grad for parameter in cascade.trunk.network.parameters()]
     assert learns == sorted(learns)  # what stays comes first
     assert learns.count(False) == pytest.approx(share * len(learns), abs=1)

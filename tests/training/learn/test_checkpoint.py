@@ -50,34 +50,41 @@ class CutOffError(Exception):
     pass
 
 
+def config_of(name, given):
+    return RunConfig(
+        blemish="0", data="", method=name, trainer={"accelerator": "cpu"},
+        options=check_options(method_class(name).Options, given, name).model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def train_noting(config, dataset, run, note, fail_at=None):
+    """`note` of the method before each of its steps, the last of them the one at which it is cut off, if it is."""
+    method = fitting.build_method(config, dataset)
+    step, noted = method.training_step, []
+
+    def counted(*batch):
+        noted.append(note(method))
+        if len(noted) == fail_at:
+            raise CutOffError
+        return step(*batch)
+
+    method.training_step = counted
+    with suppress(CutOffError):
+        fitting.fit(method, dataset, config, run=run)
+    return noted
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_goes_on_where_it_was(name, tiny_data, tmp_path, monkeypatch):
     options, calls, cut = CASES[name]
     monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", timedelta(0))
-    kind = method_class(name)
     given = {"image_size": 64, **options} | ({"weights": "random"} if "backbone" in options else {})
-    config = RunConfig(
-        blemish="0", data="", method=name, trainer={"accelerator": "cpu"},
-        options=check_options(kind.Options, given, name).model_dump(mode="json"),
-    )  # fmt: skip
-    dataset = tiny_data.dataset(kind.info.requires)
+    config, dataset = config_of(name, given), tiny_data.dataset(method_class(name).info.requires)
 
-    def learn(fail_at: int | None):
-        method = fitting.build_method(config, dataset)
-        step, states = method.training_step, []
+    def weights(method):
+        return {key: value.clone() for key, value in method.state_dict().items()}
 
-        def counted(*batch):
-            states.append({key: value.clone() for key, value in method.state_dict().items()})
-            if len(states) == fail_at:
-                raise CutOffError
-            return step(*batch)
-
-        method.training_step = counted
-        with suppress(CutOffError):
-            fitting.fit(method, dataset, config, run=tmp_path)
-        return states
-
-    before, after = learn(cut), learn(None)
+    before, after = (train_noting(config, dataset, tmp_path, weights, at) for at in (cut, None))
     assert len(before) == cut
     assert len(after) == calls - cut + 1
     for key, value in before[-1].items():
@@ -102,11 +109,7 @@ def test_cut_off_after_the_last_step_it_still_has_its_gallery_bank_or_means(name
     kind = method_class(name)
     given = {"image_size": 64, **kind.info.smoke, **options}
     given |= {"backbone": "test_resnet", "weights": "random"} if "backbone" in kind.Options.model_fields else {}
-    config = RunConfig(
-        blemish="0", data="", method=name, trainer={"accelerator": "cpu"},
-        options=check_options(kind.Options, given, name).model_dump(mode="json"),
-    )  # fmt: skip
-    dataset = tiny_data.dataset(kind.info.requires)
+    config, dataset = config_of(name, given), tiny_data.dataset(kind.info.requires)
 
     def learn(folder: str) -> dict[str, torch.Tensor]:
         method = fitting.build_method(config, dataset)
@@ -130,29 +133,12 @@ def test_cut_off_after_the_last_step_it_still_has_its_gallery_bank_or_means(name
 def test_layers_that_are_frozen_in_an_epoch_stay_so_when_it_is_resumed(tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", timedelta(0))
     options = {**COMPACT, "first_epochs": 1, "head_epochs": 1, "part_epochs": 1, "whole_epochs": 0, "image_size": 64}
-    kind = method_class("cascade")
-    config = RunConfig(
-        blemish="0", data="", method="cascade", trainer={"accelerator": "cpu"},
-        options=check_options(kind.Options, options, "cascade").model_dump(mode="json"),
-    )  # fmt: skip
-    dataset = tiny_data.dataset(kind.info.requires)
+    config, dataset = config_of("cascade", options), tiny_data.dataset(method_class("cascade").info.requires)
 
-    def learn(fail_at: int | None):
-        method = fitting.build_method(config, dataset)
-        step, learning = method.training_step, []
+    def learning(method):
+        return method.current_epoch, sum(p.requires_grad for p in method.trunk.network.parameters())
 
-        def counted(*batch):
-            learning.append((method.current_epoch, sum(p.requires_grad for p in method.trunk.network.parameters())))
-            if len(learning) == fail_at:
-                raise CutOffError
-            return step(*batch)
-
-        method.training_step = counted
-        with suppress(CutOffError):
-            fitting.fit(method, dataset, config, run=tmp_path)
-        return learning
-
-    before, after = learn(6), learn(None)
+    before, after = (train_noting(config, dataset, tmp_path, learning, at) for at in (6, None))
     assert after[0] == before[-1] == (1, 0)  # within the epoch of the heads alone
     every = len(list(fitting.build_method(config, dataset).trunk.network.parameters()))
     expected = {0: every, 1: 0, 2: sum(i >= every * 2 / 3 for i in range(every))}

@@ -157,6 +157,14 @@ def bright_or_dark():
     return model(nodes, {"class_scores": ["n", 3]}, constants=constants)
 
 
+def windows_bundle(folder, threshold, overlap):
+    return make_bundle(
+        folder / "w.blemish", bright_or_dark(), ["class_scores"],
+        Decision(review=threshold, reject=threshold, map_high=threshold), classes=[GOOD, "bright", "dark"], side=16,
+        tiling=Tiling(height=16, width=16, overlap=overlap), windows=True,
+    )  # fmt: skip
+
+
 def two_grades(bright, dark):
     """A grey image (64, 64) with a tile of P(bright) and another of P(dark)."""
     image = np.full((64, 64), 127.5, np.float32)
@@ -168,10 +176,7 @@ def two_grades(bright, dark):
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_threshold_of_a_class_is_chosen_by_the_value_that_it_is_compared_with(tmp_path, batch_size):
     """Of each class the largest probability of any tile, even where another class is likelier in another tile."""
-    path = make_bundle(
-        tmp_path / "w.blemish", bright_or_dark(), ["class_scores"], Decision(review=0.99, reject=0.99, map_high=0.99),
-        classes=[GOOD, "bright", "dark"], side=16, tiling=Tiling(height=16, width=16, overlap=0.0), windows=True,
-    )  # fmt: skip
+    path = windows_bundle(tmp_path, 0.99, 0.0)
     inspector = Inspector.open(path, batch_size=batch_size)
     data = CalibrationData()
     for i, (bright, dark, shown) in enumerate(
@@ -193,10 +198,7 @@ def test_the_threshold_of_a_class_is_chosen_by_the_value_that_it_is_compared_wit
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_windows_are_joined_into_a_map_of_classes_and_boxes(tmp_path, batch_size):
-    path = make_bundle(
-        tmp_path / "w.blemish", bright_or_dark(), ["class_scores"], Decision(review=0.5, reject=0.5, map_high=0.5),
-        classes=[GOOD, "bright", "dark"], side=16, tiling=Tiling(height=16, width=16, overlap=0.5), windows=True,
-    )  # fmt: skip
+    path = windows_bundle(tmp_path, 0.5, 0.5)
     image = np.full((128, 160), 128, np.uint8)
     image[16:48, 32:64] = 255
     image[16:48, 64:96] = 0  # side by side: two regions, not one

@@ -98,11 +98,9 @@ class Cascade(TrunkMethod):
             return self.frozen_first
         return 1.0 if done < options.head_epochs else max(2 / 3, self.frozen_first)
 
-    def on_train_epoch_start(self) -> None:
-        self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
-
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
-        if self.trunk.frozen_layers != self.frozen_share:  # resumed within an epoch, whose start does not come again
+        # Not at the start of an epoch, which does not come again where a training is resumed within it.
+        if self.trunk.frozen_layers != self.frozen_share:
             self.trunk.freeze(self.frozen_share, self.trunk.frozen_norms)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Training images per class, and what follows from the counts: errors, loss weights, sampling weights."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,12 +26,17 @@ def image_labels(sample: Sample, multi_label: bool) -> frozenset[str | None]:
     return frozenset([None]) if shown is None else shown or frozenset([GOOD])
 
 
+def count_labels(samples: Iterable[Sample], multi_label: bool) -> Counter[str | None]:
+    """Images of each class, and of none that is known; with `multi_label`, an image counts for all classes in it."""
+    return Counter(name for sample in samples for name in image_labels(sample, multi_label))
+
+
 def class_counts(dataset: Dataset, classes: Sequence[str], multi_label: bool = False) -> list[int]:
     """Labelled images of each class; with `multi_label`, an image counts for all classes in it.
 
     Raises DataError for a single class, or a class with fewer than MIN_IMAGES images: nothing can be learned then.
     """
-    counter = Counter(name for s in dataset.samples for name in image_labels(s, multi_label))
+    counter = count_labels(dataset.samples, multi_label)
     counts = [counter[name] for name in classes]
     if len(classes) < 2:
         only = f"'{classes[0]}' alone" if classes else "none at all"

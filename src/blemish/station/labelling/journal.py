@@ -1,10 +1,8 @@
 """What people said of the images of a data set: a file that only grows, a line each time somebody saved an image."""
 
 import json
-import os
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from blemish.dataset.sample import GOOD
 from blemish.errors import DataError
-from blemish.files import FrozenModel
+from blemish.files import FrozenModel, append_whole
 from blemish.geometry import Rle, runs_from_text, runs_to_text
 from blemish.station.models import now
 
@@ -65,7 +63,8 @@ class LabelJournal:
         lines = "".join(label.model_dump_json() + "\n" for label in labels)
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._append(lines.encode("utf-8", "backslashreplace"))
+            with self.path.open("ab", buffering=0) as stream:
+                append_whole(stream, lines.encode("utf-8", "backslashreplace"), self.path, sync=True)
             for label in labels:
                 self._keep(label)
 
@@ -83,18 +82,6 @@ class LabelJournal:
 
     def people(self) -> list[str]:
         return sorted({person for given in self._labels.values() for person in given})
-
-    def _append(self, data: bytes) -> None:
-        with self.path.open("ab", buffering=0) as stream:
-            start = stream.tell()
-            try:
-                while data:
-                    data = data[stream.write(data) :]
-                os.fsync(stream.fileno())
-            except OSError as error:
-                with suppress(OSError):  # half a line would damage the next one
-                    stream.truncate(start)
-                raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def _keep(self, label: ImageLabel) -> None:
         given = self._labels.setdefault(label.image, {})

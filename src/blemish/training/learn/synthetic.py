@@ -14,6 +14,7 @@ from blemish.dataset.ground_truth import find_defect_classes, has_mask
 from blemish.dataset.sample import DEFECT, GOOD, Dataset, Sample
 from blemish.errors import DataError, OptionError
 from blemish.geometry import connected_regions, mask_bounds
+from blemish.inspection.stitching import defect_names
 from blemish.methods.base import Item, Method
 from blemish.methods.few_shot.embedding import FewShotMethod
 from blemish.synthesis.apply import apply
@@ -96,7 +97,7 @@ def make_synthesis(
     spec: DefectSpec, dataset: Dataset, view: View, classes: tuple[str, ...], augmentation: Transform | None
 ) -> Transform:
     """Put synthetic defects on items of the training images, then apply the method's own augmentation, if any."""
-    defects = tuple(name for name in classes if name != GOOD)
+    defects = tuple(defect_names(classes))
     items = ImageItems(dataset, view, classes, annotations=("mask",), with_part=needs_part_mask(spec, view))
     cutouts = collect_cutouts(items, defects) if spec.has_paste else []
     if spec.has_paste and not cutouts:
@@ -148,7 +149,7 @@ class Synthesiser:
     """
 
     def __init__(self, spec: DefectSpec, classes: tuple[str, ...], cutouts: list[DefectCutout]) -> None:
-        defects = tuple(name for name in classes if name != GOOD)
+        defects = tuple(defect_names(classes))
         self.spec, self.cutouts = with_default_label(spec, defects), cutouts
         self.classes, self.defects = classes, defects
         extra = [name for name in spec_labels(self.spec) if name not in defects]

@@ -1,6 +1,6 @@
 """Annotations of a sample as tensors in the network's geometry, cut to the crop that an item shows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from blemish.imaging.prepare import fit_mask, fit_transform, prepare
 from blemish.imaging.rotated_crop import RotatedCrop
 from blemish.imaging.tiling import tile_boxes
 from blemish.inspection.manifest import InputSpec, Tiling
+from blemish.inspection.stitching import defect_names
 
 # A defect of which less than this share lies in the crop is no target there, unless it spans this share of a side.
 MIN_VISIBLE_SHARE, MIN_SPAN = 0.25, 0.5
@@ -94,7 +95,7 @@ def label_index(sample: Sample, classes: tuple[str, ...]) -> int:
 
 def class_presence(sample: Sample, classes: tuple[str, ...]) -> tuple[torch.Tensor, bool]:
     """(D,) bool, which defect classes the image shows, and whether they are known: all are among the classes."""
-    shown, names = find_defect_classes(sample), _defects(classes)
+    shown, names = find_defect_classes(sample), defect_names(classes)
     known = shown is not None and shown <= set(names)
     return torch.tensor([name in (shown or ()) for name in names], dtype=torch.bool), known
 
@@ -103,7 +104,7 @@ def mask_targets(sample: Sample, classes: tuple[str, ...], view: CropView, spec:
     """(H, W) int64: 0 no defect or unknown, else 1 + index of the defect class."""
     labels = np.zeros((spec.height, spec.width), np.int64)
     if has_mask(sample) and sample.defective is not False:
-        for index, mask in enumerate(read_class_masks(sample, _defects(classes), view.size)):
+        for index, mask in enumerate(read_class_masks(sample, defect_names(classes), view.size)):
             labels[view.input_mask(mask, spec)] = index + 1
     return torch.from_numpy(labels)
 
@@ -115,7 +116,7 @@ def box_targets(sample: Sample, classes: tuple[str, ...], view: CropView, spec: 
     """
     if not view.is_whole_image and has_mask(sample) and not sample.boxes:
         return instance_targets(sample, classes, view, spec, min_pixels=1)[0]
-    names = _defects(classes)
+    names = defect_names(classes)
     boxes = [box for box in defect_boxes(sample, view.size) if box.label in names or len(names) == 1]
     labels = np.array([_index(box.label, names) for box in boxes], np.float64).reshape(-1, 1)
     cut, kept = view.crop_boxes(box_array(boxes))
@@ -126,7 +127,7 @@ def instance_targets(
     sample: Sample, classes: tuple[str, ...], view: CropView, spec: InputSpec, min_pixels: int = MIN_INSTANCE_PIXELS
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes (M, 5) float32 as in `box_targets`, and masks (M, H, W) bool of their defects, of `min_pixels` or more."""
-    names = _defects(classes)
+    names = defect_names(classes)
     boxes, masks = [], []
     for instance in defect_instances(sample, view.size) if has_mask(sample) and sample.defective is not False else []:
         if instance.label not in names and len(names) > 1:
@@ -153,7 +154,7 @@ def tile_classes(labels: torch.Tensor, known: bool, classes: tuple[str, ...]) ->
 
     The label is -1 where there are several classes, or they are not known.
     """
-    names = _defects(classes)
+    names = defect_names(classes)
     shown = [names[number - 1] for number in torch.unique(labels).tolist() if number]
     present = torch.tensor([name in shown for name in names], dtype=torch.bool)
     label = (shown or [GOOD])[0]
@@ -163,7 +164,7 @@ def tile_classes(labels: torch.Tensor, known: bool, classes: tuple[str, ...]) ->
 
 def has_unknown_class(sample: Sample, classes: tuple[str, ...]) -> bool:
     """Whether the positions of the sample's defects may have a class that is none of these; a single class has all."""
-    names = _defects(classes)
+    names = defect_names(classes)
     return sample.defective is not False and len(names) != 1 and not named_classes(sample) <= set(names)
 
 
@@ -173,7 +174,7 @@ def unknown_class_pixels(
     """(H, W) bool, defects of unknown class where no known one is, `boxed`: as boxes; None where there can be none."""
     if not has_unknown_class(sample, classes):
         return None
-    names, unknown = _defects(classes), np.zeros(view.size, np.bool_)
+    names, unknown = defect_names(classes), np.zeros(view.size, np.bool_)
     if has_mask(sample):
         known = read_class_masks(sample, names, view.size).any(axis=0)
         unknown = read_defect_mask(sample, view.size) & ~known
@@ -192,9 +193,5 @@ def filled_boxes(boxes: Iterable[Box], size: tuple[int, int]) -> Mask:
     return mask
 
 
-def _defects(classes: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in classes if name != GOOD)
-
-
-def _index(label: str, names: tuple[str, ...]) -> int:
+def _index(label: str, names: Sequence[str]) -> int:
     return names.index(label) if label in names else 0

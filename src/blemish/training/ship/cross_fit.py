@@ -27,7 +27,7 @@ from blemish.files import write_atomic
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.result import Inspection
 from blemish.methods.catalogue import method_class
-from blemish.methods.classification.class_balance import MIN_IMAGES, image_labels
+from blemish.methods.classification.class_balance import MIN_IMAGES, count_labels
 from blemish.training.learn.fit import build_method, fit
 from blemish.training.learn.fit_data import make_view
 from blemish.training.learn.prepare import TUNING_SHARE
@@ -113,8 +113,7 @@ def check_classes(splits: Sequence[Dataset], classes: Sequence[str], multi_label
     So it is where all images of a class are of one group: the fold that scores them has none.
     """
     for number, split in enumerate(splits, 1):
-        trained = [s for s in split.samples if s.split == "train"]
-        counter = Counter(name for s in trained for name in image_labels(s, multi_label))
+        counter = count_labels(split.split("train").samples, multi_label)
         for name in classes:
             if counter[name] < MIN_IMAGES:
                 raise DataError(
