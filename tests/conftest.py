@@ -56,14 +56,25 @@ def resident_bytes() -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _brief_shipping():
-    """Trainings in tests teach no refinement of regions, which takes a minute, and try few synthetic defects."""
+def brief_shipping():
+    """Trainings in tests teach no refinement of regions, cross-fit where asked to, and try few synthetic defects."""
+    few_good = 0
     with pytest.MonkeyPatch.context() as patch:
         if find_spec("torch") is not None:
+            from blemish.training.learn import prepare
+
+            few_good = prepare.FEW_GOOD
+            patch.setattr(prepare, "FEW_GOOD", 0)
             patch.setattr("blemish.training.ship.refine.MIN_GOOD", 10**6)
-            patch.setattr("blemish.training.ship.estimate_uncertainty.MAX_TRIALS", 24)
+            patch.setattr("blemish.training.ship.estimate_uncertainty.MAX_TRIALS", 10)
             patch.setattr("blemish.training.ship.forecast.TRIALS", 12)
-        yield
+        yield few_good
+
+
+@pytest.fixture
+def cross_fit_few_good(brief_shipping: int, monkeypatch: pytest.MonkeyPatch):
+    """Trainings on few good images are cross-fitted without being asked to, as users have it."""
+    monkeypatch.setattr("blemish.training.learn.prepare.FEW_GOOD", brief_shipping)
 
 
 @pytest.fixture(scope="session")

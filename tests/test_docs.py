@@ -1,7 +1,8 @@
 """The pages' own code blocks, run in order, in one folder.
 
 Commands go through the program's own entry in this process: 28 fresh ones would load PyTorch a dozen times. The bundles
-of the first page are cross-fitted, as they are for a reader, later ones only where a page asks for it: that takes long.
+of the first page have the size of images and the cross-fitting that a reader gets, later ones only where a page asks
+for them: that takes long.
 """
 
 import re
@@ -26,13 +27,13 @@ def blocks():
 
 
 @pytest.mark.timeout(900)
-def test_every_block_runs(tmp_path, monkeypatch, capfd):
+def test_every_block_runs(tmp_path, monkeypatch, capfd, brief_shipping):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     ran = 0
     for page, name, kind, text in blocks():
-        if page != PAGES[0]:  # its bundles are cross-fitted, as a reader has them; later trainings only where asked for
-            monkeypatch.setattr("blemish.training.learn.prepare.FEW_GOOD", 0)
+        few_good = brief_shipping if page == PAGES[0] else 0
+        monkeypatch.setattr("blemish.training.learn.prepare.FEW_GOOD", few_good)
         if kind == "yaml":
             assert name, "a YAML block follows a line that names its file"
             (tmp_path / name).write_text(text)
@@ -42,7 +43,10 @@ def test_every_block_runs(tmp_path, monkeypatch, capfd):
         elif kind == "console":
             for line in text.splitlines():
                 assert line.startswith("$ blemish "), line
-                monkeypatch.setattr(sys, "argv", shlex.split(line)[1:])
+                arguments = shlex.split(line)[1:]
+                if page != PAGES[0] and "train" in arguments and "image_size" not in line:
+                    arguments += ["--set", "image_size=64"]
+                monkeypatch.setattr(sys, "argv", arguments)
                 code = exit_code()
                 assert code in ACCEPTED, f"{line}\n{''.join(capfd.readouterr())[-3000:]}"
                 ran += 1

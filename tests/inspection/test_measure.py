@@ -49,8 +49,7 @@ def test_straight_scratch(length, width, degrees):
     assert found.feret_max == near(math.hypot(length, width))
 
 
-@pytest.mark.parametrize("start", [0, 37, 71])
-@pytest.mark.parametrize("span", [60, 130, 250])
+@pytest.mark.parametrize(("span", "start"), [(60, 0), (130, 37), (250, 71)])
 @pytest.mark.parametrize("width", [3, 6, 12])
 @pytest.mark.parametrize("radius", [60, 100])
 def test_bent_scratch(radius, width, span, start):

@@ -52,7 +52,7 @@ def config_for(name: str, data, channels: int = 3, brief: bool = False, **more: 
     """Tiny options, and `more`; `brief` goes through every phase of learning in a few steps."""
     given = {"batch_size": 4, **method_class(name).info.smoke}
     if brief:
-        lengths = {key: 6 if key.endswith("steps") else 2 for key in given if key.endswith(("steps", "epochs"))}
+        lengths = {key: 3 if key.endswith("steps") else 2 for key in given if key.endswith(("steps", "epochs"))}
         given |= {key: min(given[key], length) for key, length in lengths.items()}
     options = method_class(name).Options(**{"image_size": SIZE, **given, **more})
     return RunConfig(

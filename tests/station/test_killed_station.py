@@ -20,7 +20,7 @@ from station_helpers import (
 CLIENTS = 6
 
 
-@pytest.mark.parametrize(("parts", "kills"), [(300, 5), pytest.param(10_000, 100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("parts", "kills"), [(180, 3), pytest.param(10_000, 100, marks=pytest.mark.slow)])
 def test_every_answered_part_is_recorded_once_though_the_station_is_killed(
     tmp_path: Path, serve: ServerMaker, parts: int, kills: int
 ) -> None:

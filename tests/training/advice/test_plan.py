@@ -227,6 +227,7 @@ def test_an_image_costs_as_much_as_its_tiles(good_only):
     assert costs[0].images == costs[1].images * tiles_per_image(tiled.fingerprint, advised_settings(tiled)["tiling"])
 
 
+@pytest.mark.usefixtures("cross_fit_few_good")
 def test_what_more_images_would_achieve(good_only):
     lines = planning.more_data(replace(good_only, good_validation=20, good_training=80, defects_test=60), 0.01, 0.01)
     assert "there are 20: 395 more good images" in lines[0]

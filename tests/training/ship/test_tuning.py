@@ -173,6 +173,7 @@ def test_synthetic_images_made_of_tuning_images_are_left_out():
     assert not held & {path for s in kept for path in s.sources}
 
 
+@pytest.mark.usefixtures("cross_fit_few_good")
 @pytest.mark.parametrize(
     ("count", "changes", "settings", "expected"),
     [
@@ -195,12 +196,14 @@ def test_one_pass_methods_are_cross_fitted_where_good_images_are_few(count, chan
     assert choose_calibration(data, method_class("feature-classifier"), settings) == "held-out"
 
 
+@pytest.mark.usefixtures("cross_fit_few_good")
 def test_synthetic_images_and_those_given_to_val_do_not_count_for_cross_fitting():
     real = [Sample(Path(f"{i}.png"), "good") for i in range(40)]
     made = [Sample(Path(f"s{i}.png"), "good", "val", sources=(Path("0.png"),)) for i in range(300)]
     assert choose_calibration(Dataset((*real, *made), Path(), "csv"), method_class("patchcore"), {}) == "cross-fitted"
 
 
+@pytest.mark.usefixtures("cross_fit_few_good")
 def test_run_yaml_states_what_was_chosen(tiny_data):
     data = tiny_data.folder / "mvtec"
     for settings, expected in (({}, "cross-fitted"), ({"calibration": "held-out"}, "held-out")):
