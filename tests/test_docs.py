@@ -4,8 +4,10 @@ Commands go through the program's own entry in this process: 28 fresh ones would
 of the first page are cross-fitted, as they are for a reader, later ones only where a page asks for it: that takes long.
 """
 
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,6 +59,19 @@ def exit_code():
     except SystemExit as stop:
         return stop.code or 0
     return 0
+
+
+@pytest.mark.parametrize("page", ["station.md", "zh/station.md"])
+def test_the_backup_command_names_another_file_each_day(page, tmp_path):
+    (line,) = re.findall(r"^blemish record backup .*$", (DOCS / page).read_text(), re.MULTILINE)
+    names = []
+    for day in ("2026-03-01", "2026-03-02"):
+        for name, text in {"date": f"echo {day}", "blemish": 'printf %s "$3"'}.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+        environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        names.append(subprocess.run(["sh", "-c", line], env=environment, capture_output=True, text=True).stdout)
+    assert [day in name and name.endswith(".zip") for day, name in zip(("-01", "-02"), names, strict=True)] == [True, True]
 
 
 GENERATED = {DOCS / "reference" / page for page in ("command-line.md", "formats.md", "schema.md")}  # by docs/hooks.py
