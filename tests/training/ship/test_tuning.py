@@ -9,6 +9,7 @@ import cv2
 import pytest
 
 from blemish import resume, train
+from blemish.dataset import duplicates
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import hold_out_for_tuning
@@ -123,6 +124,20 @@ def test_the_bundle_says_what_splits_share(tiny_data, tmp_path, caplog):
     (said,) = [line for line in caplog.messages if "the same file in several splits" in line]
     said = said.partition(", such as")[0]  # the example's files are named in the order of the prepared list
     assert any(line.startswith(said) for line in open_bundle(run).manifest.calibration.warnings)
+
+
+@pytest.mark.parametrize("limit", [10, 1000])
+def test_the_bundle_says_where_near_duplicates_were_not_looked_for(tiny_data, tmp_path, monkeypatch, caplog, limit):
+    monkeypatch.setattr(duplicates, "MAX_NEAR_IMAGES", limit)
+    run = train_small(tiny_data.folder / "mvtec", tmp_path / "run", "patchcore", calibration="held-out")
+    with (run / "split.csv").open(encoding="utf-8") as file:
+        count = sum(1 for _ in csv.DictReader(file))
+    said = f"near duplicates are not looked for among {count} images, more than 10"
+    expected = int(limit == 10)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.startswith(said) for line in warned if "near duplicates" in line] == [True] * expected
+    written = open_bundle(run).manifest.calibration.warnings
+    assert sum(line.startswith(said) for line in written) == expected
 
 
 def test_a_resumed_run_keeps_its_images_for_tuning(tiny_data, tmp_path, monkeypatch):
