@@ -216,6 +216,23 @@ def test_synthetic_images_and_those_given_to_val_do_not_count_for_cross_fitting(
     assert choose_calibration(Dataset((*real, *made), Path(), "csv"), method_class("patchcore"), {}) == "cross-fitted"
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"folds": 3}, False),
+        ({"folds": 9}, True),
+        ({"folds": 4, "calibration": "held-out"}, True),
+        ({"folds": 5}, False),
+    ],
+)
+def test_folds_that_have_no_effect_are_said(tiny_data, caplog, settings, said):
+    data = tiny_data.folder / "mvtec"  # with too few images for nine folds
+    config = make_config(data, read_dataset(data), "patchcore", {}, settings)
+    assert (config.calibration == "held-out") is said
+    lines = [line for line in caplog.messages if "no effect" in line]
+    assert [line.startswith(f"folds={settings['folds']} has no effect") for line in lines] == [True] * said
+
+
 def test_run_yaml_states_what_was_chosen(tiny_data):
     data = tiny_data.folder / "mvtec"
     for settings, expected in (({}, "cross-fitted"), ({"calibration": "held-out"}, "held-out")):

@@ -56,6 +56,8 @@ def make_config(
     given = {"channels": input_channels(dataset), **{k: v for k, v in settings.items() if v is not None}}
     if given.get("calibration", "auto") == "auto":
         given["calibration"] = choose_calibration(dataset, method_class(method), given)
+    if given["calibration"] == "held-out" and (folds := given.get("folds", DEFAULT_FOLDS)) != DEFAULT_FOLDS:
+        log.warning(f"folds={folds} has no effect: thresholds are held-out, not cross-fitted (option calibration)")
     if getattr(checked, "rotations", 1) == 4 and given.get("fit", "stretch") == "stretch" and not _is_square(dataset):
         log.warning("non-square images are stretched before they are rotated; take --fit letterbox with rotations=4")
     if line := explain_squeeze(dataset, given):
