@@ -5,8 +5,10 @@ of the first page have the size of images and the cross-fitting that a reader ge
 for them: that takes long.
 """
 
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,6 +63,19 @@ def exit_code():
     except SystemExit as stop:
         return stop.code or 0
     return 0
+
+
+@pytest.mark.parametrize("page", ["station.md", "zh/station.md"])
+def test_the_backup_command_names_another_file_each_day(page, tmp_path):
+    (line,) = re.findall(r"^blemish record backup .*$", (DOCS / page).read_text(), re.MULTILINE)
+    names = []
+    for day in ("2026-03-01", "2026-03-02"):
+        for name, text in {"date": f"echo {day}", "blemish": 'printf %s "$3"'}.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+        environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        names.append(subprocess.run(["sh", "-c", line], env=environment, capture_output=True, text=True).stdout)
+    assert ["-01.zip" in names[0], "-02.zip" in names[1]] == [True, True], names
 
 
 GENERATED = {DOCS / "reference" / page for page in ("command-line.md", "formats.md", "schema.md")}  # by docs/hooks.py

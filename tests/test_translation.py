@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 from babel.messages.catalog import Catalog
@@ -16,12 +16,16 @@ from babel.messages.pofile import read_po
 
 import blemish
 from blemish import translation
+from blemish.dataset import duplicates
 from blemish.dataset.read import FORMATS
+from blemish.dataset.sample import Sample
+from blemish.dataset.split import SharedUnit, describe_shared
 from blemish.errors import OptionError
 from blemish.evaluation.pod_result import PROBLEM_TEXTS
 from blemish.evaluation.pod_sweep import _Sweep, _warnings
 from blemish.inspection.bundle import CHANGED
 from blemish.methods.catalogue import list_methods, method_class
+from blemish.qualify.robustness import describe_doubts
 from blemish.training.advice.rules import RULES
 from blemish.training.ship.calibrate import NO_VALIDATION, CalibrationTarget, UnitScores, _explain_too_few, calibrate
 from blemish.training.ship.calibration_data import CalibrationData
@@ -167,6 +171,21 @@ def test_a_line_of_a_bundle_or_a_file_is_translated_with_its_values() -> None:
             assert sorted(found) == sorted(numbers)
     assert translator("en").line(lines[0]) == lines[0]
     assert "4 good validation images of only 2 parts cannot promise a false-alarm rate of 0.01; 99 are" in lines[0]
+
+
+def test_doubts_of_splits_and_of_robustness_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MAX_NEAR_IMAGES", 3)
+    samples = [Sample(Path(f"{i}.png"), split="train" if i % 2 else "test") for i in range(4)]
+    kinds: tuple[Literal["identical", "near", "defects"], ...] = ("identical", "near", "defects")
+    lines = describe_shared(samples, [SharedUnit(kind, [0, 1]) for kind in kinds])
+    lines += duplicates.describe_unsearched(samples)
+    lines += describe_doubts(["a", "a", "b"], ["c", "d", "d", "d"], 7)
+    assert len(lines) == len(kinds) + 1 + 4
+    for line in lines:
+        shown = translator("zh").line(line)
+        assert not re.sub(r"\d\.png \((train|test)\)|'group'|[^A-Za-z]", "", shown), shown
+        found, numbers = (sorted(re.findall(r"\d+", own)) for own in (shown, line))
+        assert found == numbers
 
 
 def test_translations_have_the_placeholders_of_their_texts(catalogue: Catalog) -> None:

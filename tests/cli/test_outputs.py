@@ -9,6 +9,8 @@ import pytest
 from graphs import anomaly_bundle
 
 from blemish.cli import main
+from blemish.dataset.read import detect_format, read_dataset
+from blemish.errors import DataError
 
 NAMES = ("images", "masks", "templates")
 
@@ -108,6 +110,21 @@ def test_an_earlier_result_among_the_data_is_replaced(blemish, data, bundle):
     coco = data / "set" / "results" / "e.json"
     coco.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
     assert blemish("data", "info", data / "set", "--json", coco)[0] == 2
+
+
+@pytest.mark.parametrize("name", ["evaluate", "pod", "robustness", "info", "audit", "plan", "inspect", "coco"])
+def test_a_result_among_the_data_is_no_annotation(blemish, data, bundle, name):
+    inspect = ("inspect", "{bundle}", "{data}", "--out", str(data / "marked"))
+    command = {**COMMANDS, "inspect": (*inspect, "--json"), "coco": (*inspect, "--coco")}[name]
+    given = {"bundle": bundle, "data": data / "set"}
+    blemish(*(argument.format(**given) for argument in command), data / "result.json")
+    found = data / "set" / "result.json"
+    (data / "result.json").replace(found)
+    assert detect_format(data / "set") == "classes"
+    assert len(read_dataset(data / "set", "classes")) == 12
+    found.write_text('{"images": [], "annotations": [], "categories": []}')  # of another program: still unclear
+    with pytest.raises(DataError, match=r"looks like several layouts: .*coco"):
+        detect_format(data / "set")
 
 
 def test_a_decision_replaces_neither_its_rules_nor_its_bundle(blemish, data, bundle):

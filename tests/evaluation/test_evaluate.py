@@ -125,7 +125,8 @@ def test_images_that_the_bundle_has_seen_are_said(parts, tmp_path, recwarn):
 def test_that_near_duplicates_are_not_looked_for_is_said(grey, parts, monkeypatch):
     monkeypatch.setattr("blemish.evaluation.evaluate.MAX_NEAR_IMAGES", 6)
     with pytest.warns(UserWarning, match="not looked for among 7 images, more than 6"):
-        evaluate(Inspector.open(grey), parts, speed=False)
+        result = evaluate(Inspector.open(grey), parts, speed=False)
+    assert any("not looked for among 7 images" in line for line in result.data["warnings"])
 
 
 @pytest.mark.filterwarnings("ignore:.* parts?, by groups and copies")

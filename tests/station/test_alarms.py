@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from sqlalchemy.orm import Session
 from station_helpers import inspected, make_client, picture, run_station, send, wait_until
 
 from blemish.inspection.inspector import Inspector
@@ -239,6 +240,23 @@ def test_the_status_names_the_recipe_of_the_newest_part(station: Station) -> Non
         status._load_last(session)
     assert status.last is not None
     assert status.last.recipe == f"{first['name']} v1"
+
+
+def test_a_check_of_the_status_asks_once_which_recipes_are_in_use(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, find = [], populations.recent_recipes
+
+    def count_calls(session: Session, name: str) -> list[RecipeRow]:
+        asked.append(session)
+        return find(session, name)
+
+    monkeypatch.setattr(populations, "recent_recipes", count_calls)
+    lease = StationLease(station.database, station.settings.station, "holder")
+    checked = StationStatus(station.settings, station.database, station.service, lease)
+    with station.database.reading() as session:
+        checked._conditions(session)
+        assert sum(own is session for own in asked) == 1  # others are of the running station
 
 
 def test_known_parts_are_no_production(tmp_path: Path, bundle_file: Path) -> None:

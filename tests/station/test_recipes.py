@@ -14,6 +14,7 @@ from blemish.station.alarms import SENTENCES
 from blemish.station.database import Database
 from blemish.station.models import AuditRow, RecipeRow
 from blemish.station.pages import camera_settings, decision_change
+from blemish.station.populations import used_recipes
 from blemish.station.recipe_changes import StaleRecipeError
 from blemish.station.recipe_faults import RecipeFaults, warn_of_faults
 from blemish.station.repository import InspectionFilter, find_inspections
@@ -137,7 +138,7 @@ def test_rules_of_earlier_versions_that_cannot_occur_are_said(
         recipes.activate(session, recipes.revise_decision(session, first, decision, "anna", ""), "anna")
     with database.reading() as session:
         warn_of_faults(session)
-        found = RecipeFaults().conditions(session, "s")
+        found = RecipeFaults().conditions(session, used_recipes(session, "s"))
     said = [record.getMessage() for record in caplog.records]
     if fault is None:
         assert (said, found) == ([], [])
@@ -151,4 +152,4 @@ def test_rules_of_earlier_versions_that_cannot_occur_are_said(
     with database.writing() as session:  # and edited
         first = session.get_one(RecipeRow, recipe_id)
         recipes.activate(session, first, "anna")
-        assert RecipeFaults().conditions(session, "s") == []
+        assert RecipeFaults().conditions(session, used_recipes(session, "s")) == []

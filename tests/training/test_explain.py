@@ -1,5 +1,6 @@
 """Explanations, against Zhou's map, brute force, and the position of the synthetic defect."""
 
+import dataclasses
 import json
 import sys
 
@@ -127,6 +128,27 @@ def test_the_last_map_on_the_way_to_the_scores_is_found():
     with pytest.raises(OptionError, match="unknown layer 'third'"):
         find_layer(network, example, "third")
     assert to_feature_map(torch.rand(2, 1 + 9, 5)).shape == (2, 5, 3, 3)
+
+
+def test_a_class_without_a_map_is_refused(run, monkeypatch):
+    image, _ = picture("bright", 300)
+    with pytest.raises(OptionError, match="cam shows what speaks against good"):
+        Explainer(run, "cam").explain(image, "good")
+    explainer = Explainer(run, "patch-transfer")
+    assert np.ptp(explainer.explain(image, "good")[0].heat_map) > 0
+    explainer.patches = dataclasses.replace(explainer.patches, trained=())
+    with pytest.raises(OptionError, match="no training image is of class 'bright'"):
+        explainer.explain(image, "bright")
+
+
+@pytest.mark.parametrize("method", ["cam", "grad-cam"])
+def test_an_empty_map_is_said(run, method, caplog):
+    explainer = Explainer(run, method)
+    for kind in ("good", "bright"):
+        caplog.clear()
+        heat = explainer.explain(picture(kind, 300)[0], "bright")[0].heat_map
+        said = [line for line in caplog.messages if "finds nothing that speaks for 'bright'" in line]
+        assert (len(said), float(heat.max()) == 0) == ((1, True) if kind == "good" else (0, False))
 
 
 def test_boxes_by_a_share_of_the_peak():

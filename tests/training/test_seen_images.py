@@ -11,6 +11,7 @@ import pytest
 from blemish import evaluate, read_dataset, resume, train
 from blemish.cli import main
 from blemish.cli.evaluate import read_subset
+from blemish.dataset import duplicates
 from blemish.dataset.contents import content_hash
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.write import dataset_sha256
@@ -19,7 +20,9 @@ from blemish.files import file_sha256
 from blemish.inspection.bundle import Bundle, find_bundle, open_bundle, write_bundle
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.seen_images import SEEN, join_seen, pack_seen, unpack_seen
+from blemish.report.evaluation_page import data_warnings
 from blemish.training.ship.compress import find_images
+from blemish.translation import translator
 
 QUICK = {"weights": "random", "image_size": 64}
 
@@ -164,6 +167,15 @@ def test_test_images_that_are_nearly_trained_ones_are_said(run, data, tmp_path, 
     assert line.startswith("6 images are nearly the same as others in another split")
     assert any(f"{folder}/again{i}.jpg (test) and {trained[i]} (train)" in line for i in range(3))
     assert "other.png" not in caplog.text
+
+
+def test_an_evaluation_says_where_near_duplicates_of_trained_images_were_not_looked_for(run, data, monkeypatch):
+    monkeypatch.setattr(duplicates, "MAX_NEAR_IMAGES", 10)
+    subset = read_subset(str(data), None, None, "auto", find_bundle(run))
+    about = evaluate(Inspector.open(run), subset, speed=False).to_dict()["data"]
+    (line,) = [line for line in about["warnings"] if "near duplicates" in line]
+    assert line.startswith("near duplicates are not looked for among 38 images, more than 10")  # each of them once
+    assert line in data_warnings(about, translator("en"))
 
 
 def test_without_images_to_calibrate_a_compressed_bundle_on_the_ways_out_are_named(run, data, tmp_path):

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from blemish.dataset.own_results import is_result, is_result_file
 from blemish.errors import MissingExtraError, OptionError
 from blemish.files import load_yaml, write_atomic
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from blemish.dataset.sample import Dataset
 
 RESULT_SUFFIXES = (".html", ".pdf", ".blemish")
-# One key at least of what each command that reads a data set writes as JSON or YAML.
-RESULT_KEYS = frozenset({"bundle", "found_by", "passed_over", "about", "max_verdict_changes"})
 UNLIMITED_WIDTH = 100_000  # of output that is no terminal: nothing is wrapped or cut
 
 
@@ -160,15 +159,12 @@ def _is_result(path: Path) -> bool:
     """Whether a file is what a command wrote: a page or bundle, or JSON or YAML with a key that no data set has."""
     if path.suffix.lower() in RESULT_SUFFIXES:
         return True
+    if path.suffix.lower() == ".json":
+        return is_result_file(path)
     try:
-        content = None
-        if path.suffix.lower() == ".json":
-            content = json.loads(path.read_bytes())
-        elif path.suffix.lower() in (".yaml", ".yml"):
-            content = load_yaml(path, str(path))
+        return path.suffix.lower() in (".yaml", ".yml") and is_result(load_yaml(path, str(path)))
     except (ValueError, OptionError):
         return False
-    return isinstance(content, dict) and not RESULT_KEYS.isdisjoint(content)
 
 
 def _file_identity(path: Path) -> Hashable:

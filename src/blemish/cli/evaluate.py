@@ -29,6 +29,7 @@ from blemish.errors import DataError, OptionError
 from blemish.files import file_sha256
 
 log = logging.getLogger(__name__)
+_TRAINED = ("train", "tuning", "val")  # splits that a training sees
 
 if TYPE_CHECKING:
     from blemish.dataset.sample import Dataset, Sample
@@ -148,10 +149,12 @@ def _find_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: dic
 
     Images that are alike are those of a training: see `shared_units`.
     """
+    from blemish.dataset.duplicates import describe_unsearched
     from blemish.dataset.split import describe_shared, shared_units
     from blemish.inspection.seen_images import find_seen
 
-    trained = [s for s in (*dataset.samples, *_run_samples(bundle)) if s.split in ("train", "tuning", "val")]
+    known = {s.image.resolve(): s for s in (*dataset.samples, *_run_samples(bundle)) if s.split in _TRAINED}
+    trained = list(known.values())
     # A synthetic training image shows the part that it was made of.
     samples = [*(replace(s, split="test") for s in subset.samples), *(replace(s, sources=None) for s in trained)]
     count = len(subset)
@@ -173,6 +176,7 @@ def _find_trained(subset: "Dataset", dataset: "Dataset", bundle: Path, seen: dic
             f"{image}{other}: the metrics are too good"
         )
     lines += describe_shared(samples, shared, ("near", "defects"))
+    lines += describe_unsearched(samples) if trained else []
     parts = {sample.group for sample in trained} - {None}
     of_parts = [s for s in subset.samples if s.group in parts and s.image not in same]
     if of_parts:

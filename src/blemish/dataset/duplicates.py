@@ -193,6 +193,17 @@ def near_duplicates(
     return found
 
 
+def describe_unsearched(samples: Sequence[Sample]) -> list[str]:
+    """A line where the real images are too many for near duplicates to be looked for; else none."""
+    count = sum(s.sources is None for s in samples)
+    if count <= MAX_NEAR_IMAGES:
+        return []
+    return [
+        f"near duplicates are not looked for among {count} images, more than {MAX_NEAR_IMAGES}: where nearly the same "
+        "image is in two splits, metrics and thresholds from them are too good; give the images of one part one 'group'"
+    ]
+
+
 def join_duplicates(samples: Sequence[Sample], log_level: int = logging.INFO) -> list[int]:
     """For each sample the index of its unit: samples that a split keeps together.
 

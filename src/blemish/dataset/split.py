@@ -149,21 +149,25 @@ def describe_shared(
     samples: Sequence[Sample], shared: Sequence[SharedUnit], kinds: Iterable[str] = ("identical", "near", "defects")
 ) -> list[str]:
     """A line for each kind of shared unit that there is: how many images, an example, and what follows."""
-    meaning = {
-        "identical": "images are the same file in several splits, or have the same pixels, {}: metrics and thresholds "
-        "from them are too good",
-        "near": "images are nearly the same as others in another split, {}: metrics and thresholds from them are too "
-        "good where both show one part; give the images of one part the same split",
-        "defects": "defective images are nearly the same as others in another split, {}, as under a fixed camera: "
-        "where several show one defect, give them one 'group', since metrics from them are too good",
-    }
     lines = []
     for kind in kinds:
         own = [unit.members for unit in shared if unit.kind == kind]
         if own:
-            example = "such as {} and {}".format(*_examples(samples, own[0]))
-            lines.append(f"{sum(map(len, own))} {meaning[kind].format(example)}")
+            lines.append(_describe_kind(kind, sum(map(len, own)), *_examples(samples, own[0])))
     return lines
+
+
+def _describe_kind(kind: str, count: int, first: str, second: str) -> str:
+    texts = {  # whole ones, for their translations
+        "identical": f"{count} images are the same file in several splits, or have the same pixels, such as {first} "
+        f"and {second}: metrics and thresholds from them are too good",
+        "near": f"{count} images are nearly the same as others in another split, such as {first} and {second}: metrics "
+        "and thresholds from them are too good where both show one part; give the images of one part the same split",
+        "defects": f"{count} defective images are nearly the same as others in another split, such as {first} and "
+        f"{second}, as under a fixed camera: where several show one defect, give them one 'group', since metrics from "
+        "them are too good",
+    }
+    return texts[kind]
 
 
 def _shared_groups(samples: Sequence[Sample]) -> list[tuple[str, list[int]]]:

@@ -99,8 +99,8 @@ def evaluate(
         for image in images:
             on_evaluated(image)
     annotated = [i for i in images if i.sample.defective is not None]
-    unmeasured = _find_unmeasured(images)
-    for line in unmeasured:
+    doubts = _find_doubts(images)
+    for line in doubts:
         warnings.warn(line, stacklevel=2)
     good, defective = ([i.unit for i in annotated if i.sample.defective is kind] for kind in (False, True))
     for kind, own in (("good", good), ("defective", defective)):
@@ -109,12 +109,6 @@ def evaluate(
                 f"{describe_images(kind, own)}, by groups and copies: rates, intervals and proofs count each part once",
                 stacklevel=2,
             )
-    if len(images) > MAX_NEAR_IMAGES:
-        warnings.warn(
-            f"near duplicates are not looked for among {len(images)} images, more than {MAX_NEAR_IMAGES}: each counts "
-            "as a part of its own",
-            stacklevel=2,
-        )
     seen = count_seen(inspector.bundle, (i.sample.image for i in images))
     if (count := sum((seen or {}).values())) and not dataset.doubts:  # who read the data by `read_subset` was told
         warnings.warn(
@@ -146,16 +140,21 @@ def evaluate(
             "unknown_classes": _unknown_classes(inspector, images),
             "sha256": dataset_sha256(dataset.with_samples([i.sample for i in images])),
             "seen": seen,
-            "warnings": [*dataset.doubts, *unmeasured],
+            "warnings": [*dataset.doubts, *doubts],
         },
         scores=np.array([i.score for i in annotated], np.float64),
         defective=np.array([bool(i.sample.defective) for i in annotated], np.bool_),
     )
 
 
-def _find_unmeasured(images: Sequence[EvaluatedImage]) -> list[str]:
-    """A line each of scores and of heat maps that are not numbers."""
+def _find_doubts(images: Sequence[EvaluatedImage]) -> list[str]:
+    """A line each of near duplicates that are not looked for, and of scores and heat maps that are not numbers."""
     lines = []
+    if len(images) > MAX_NEAR_IMAGES:
+        lines.append(
+            f"near duplicates are not looked for among {len(images)} images, more than {MAX_NEAR_IMAGES}: each counts "
+            "as a part of its own"
+        )
     if unscored := [i for i in images if i.sample.defective is not None and not math.isfinite(i.score)]:
         lines.append(
             f"the score of {len(unscored)} images is not a number, such as that of {unscored[0].sample.image}: they "

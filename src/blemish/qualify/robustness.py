@@ -13,7 +13,7 @@ from blemish.dataset.sample import Sample
 from blemish.dataset.valid_mask import valid_mask
 from blemish.errors import BlemishError, DataError, MissingExtraError
 from blemish.evaluation.intervals import RateEstimate
-from blemish.evaluation.units import count_units, describe_images, estimate_share, find_units
+from blemish.evaluation.units import Units, count_units, describe_images, estimate_share, find_units
 from blemish.geometry import box_areas, box_array
 from blemish.imaging.quality import Quality, make_thumbnail, measure_quality
 from blemish.imaging.read import read_image
@@ -103,18 +103,24 @@ def measure_robustness(
             levels.append(_measure_level(inspector, images, disturbance, level, seed))
             on_image()
         sweeps.append(_summarise(disturbance, levels, allowed_stopped))
-    warnings = [
+    parts, left_out = count_units(defective), count_units(find_units(wrong))
+    warnings = describe_doubts(good, defective, left_out)
+    limits = find_picture_limits(sweeps)
+    return Robustness(passing, parts, left_out, allowed_stopped, sweeps, limits, warnings)
+
+
+def describe_doubts(good: Units, defective: Units, left_out: int) -> list[str]:
+    """A line each of images that are not parts of their own, of few defective parts, and of parts left out."""
+    lines = [
         f"{describe_images(kind, own)}, by groups and copies: rates and their intervals count each part once"
         for kind, own in (("good", good), ("defective", defective))
         if count_units(own) < len(own)
     ]
-    parts, left_out = count_units(defective), count_units(find_units(wrong))
-    if parts < MIN_PARTS:
-        warnings.append(f"{parts} defective parts are stopped undisturbed: little is known of misses")
+    if (parts := count_units(defective)) < MIN_PARTS:
+        lines.append(f"{parts} defective parts are stopped undisturbed: little is known of misses")
     if left_out:
-        warnings.append(f"{left_out} annotated parts have a wrong verdict undisturbed and say nothing here")
-    limits = find_picture_limits(sweeps)
-    return Robustness(passing, parts, left_out, allowed_stopped, sweeps, limits, warnings)
+        lines.append(f"{left_out} annotated parts have a wrong verdict undisturbed and say nothing here")
+    return lines
 
 
 def find_picture_limits(sweeps: Sequence[Sweep]) -> PictureLimits:

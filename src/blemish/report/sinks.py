@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
+import blemish
+from blemish.dataset.own_results import INSPECTED_BY
 from blemish.errors import OptionError
 from blemish.files import append_whole, write_atomic
 from blemish.inspection.convert import IMAGE_COLUMNS, MEASUREMENTS, REGION_COLUMNS, to_coco, to_dict, to_rows
@@ -124,7 +126,8 @@ class CocoSink(_TextSink):
 
     def _end(self) -> None:
         categories = [{"id": number, "name": name} for name, number in self._categories.items()]
-        text = json.dumps({"images": self._images, "annotations": self._annotations, "categories": categories})
+        own = {INSPECTED_BY: f"blemish {blemish.__version__}"}  # it is no annotation
+        text = json.dumps({**own, "images": self._images, "annotations": self._annotations, "categories": categories})
         if str(self.path) == "-":
             self._write(text)
         else:

@@ -3,6 +3,7 @@
 A statement belongs to one version of a recipe and is never changed, only followed by the next one.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -11,7 +12,6 @@ from sqlalchemy.orm import Session
 from blemish.errors import DataError
 from blemish.station.alarms import AlarmCondition
 from blemish.station.models import QualificationRow, RecipeRow, now
-from blemish.station.populations import used_recipes
 from blemish.station.recipes import recipe_title
 from blemish.station.repository import log_change
 
@@ -37,9 +37,9 @@ def last_qualification(session: Session, recipe_id: int) -> QualificationRow | N
     return session.scalars(query.order_by(QualificationRow.id.desc()).limit(1)).first()
 
 
-def qualification_conditions(session: Session, station: str) -> list[AlarmCondition]:
+def qualification_conditions(session: Session, recipes: Iterable[RecipeRow]) -> list[AlarmCondition]:
     """A reminder where the qualification of a recipe in use ends soon or has ended; none where nobody stated any."""
-    reminders = (_remind(session, recipe) for recipe in used_recipes(session, station))
+    reminders = (_remind(session, recipe) for recipe in recipes)
     return [reminder for reminder in reminders if reminder is not None]
 
 

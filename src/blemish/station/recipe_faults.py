@@ -4,6 +4,7 @@ They stay as they are until somebody edits them, and are said at the start and a
 """
 
 import logging
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,7 +14,6 @@ from blemish.inspection.decision_check import check_bundle_decision
 from blemish.inspection.manifest import Decision, Manifest
 from blemish.station.alarms import AlarmCondition
 from blemish.station.models import RecipeRow
-from blemish.station.populations import used_recipes
 from blemish.station.recipe_views import parse_views
 from blemish.station.recipes import check_views, recipe_scale, recipe_title
 
@@ -52,8 +52,7 @@ class RecipeFaults:
     def __init__(self) -> None:
         self._known: dict[int, str | None] = {}
 
-    def conditions(self, session: Session, station: str) -> list[AlarmCondition]:
-        recipes = used_recipes(session, station)
+    def conditions(self, session: Session, recipes: Sequence[RecipeRow]) -> list[AlarmCondition]:
         for recipe in recipes:
             if recipe.id not in self._known:
                 self._known[recipe.id] = find_fault(session, recipe)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +20,7 @@ from blemish.station.database import Database
 from blemish.station.failures import Cause
 from blemish.station.image_store import MIN_DISK_BYTES
 from blemish.station.models import KNOWN_ORIGIN, AlarmRow, InspectionRow, OutboxRow
+from blemish.station.populations import used_recipes
 from blemish.station.production_counts import newest_part
 from blemish.station.qualifications import qualification_conditions
 from blemish.station.recipe_faults import RecipeFaults
@@ -144,6 +146,7 @@ class StationStatus:
 
     def _conditions(self, session: Session) -> list[AlarmCondition]:
         """Each check by itself: of one that cannot be made, what held last still holds, and that is an alarm too."""
+        used = cache(partial(used_recipes, session, self.settings.station))  # once for both that ask
         checks: dict[str, Callable[[], list[AlarmCondition]]] = {
             "recipe": lambda: self._load_recipe(session),
             "newest part": lambda: self._load_last(session),
@@ -152,8 +155,8 @@ class StationStatus:
             "idle line": self._idle_conditions,
             "components": self._component_conditions,
             "parts": lambda: alarms.part_conditions(session, self.settings),
-            "qualification": lambda: qualification_conditions(session, self.settings.station),
-            "recipes": lambda: self._recipe_faults.conditions(session, self.settings.station),
+            "qualification": lambda: qualification_conditions(session, used()),
+            "recipes": lambda: self._recipe_faults.conditions(session, used()),
             "trends": lambda: self._trend_conditions(session),
             **self.others,
         }

@@ -9,6 +9,7 @@ the logits in Grad-CAM (Selvaraju et al. 2017).
 """
 
 import io
+import logging
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -33,6 +34,7 @@ from blemish.training.learn.run import read_config, split_file
 from blemish.training.patch_transfer import PatchScorer, fit_patch_scorer
 from blemish.training.train import load_method
 
+log = logging.getLogger(__name__)
 OWN = ("cam", "patch-transfer")
 # Names here and in the library. Most need the gradient of a class; the others run the network many times.
 LIBRARY = {
@@ -105,7 +107,8 @@ class Explainer:
         """The inspection with the map of class `label` as its heat map, at image size, and the class.
 
         Without a label it is the most probable defect class. Maps of the library and `cam` are scaled to [0, 1] for
-        each window. Raises OptionError for an unknown class.
+        each window. A line is logged where nothing in the image speaks for the class. Raises OptionError for an unknown
+        class, and for one of which the method has no map.
         """
         batch = self.inspector.prepare(image)
         with torch.no_grad():
@@ -113,9 +116,22 @@ class Explainer:
         label = label or self._most_probable_defect(scores)
         if label not in self.classes:
             raise OptionError(unknown("class", label, self.classes))
+        self._check_has_map(label)
         maps = self.maps(batch, self.classes.index(label))
         class_map = np.repeat(maps[:, None], len(self.classes), axis=1)
-        return self.inspector.inspect_outputs(image, Outputs(class_scores=scores, class_map=class_map)), label
+        inspection = self.inspector.inspect_outputs(image, Outputs(class_scores=scores, class_map=class_map))
+        if np.ptp(maps) == 0:
+            log.warning(f"{inspection.source or 'the image'}: {self.method} finds nothing that speaks for '{label}'")
+        return inspection, label
+
+    def _check_has_map(self, label: str) -> None:
+        """OptionError for a class whose map is the same everywhere, whatever the image shows."""
+        if self.method == "cam" and label == GOOD:
+            raise OptionError(
+                "cam shows what speaks against good, and has no map of it; take grad-cam, or a defect class"
+            )
+        if self.patches is not None and label != GOOD and label not in self.patches.trained:
+            raise OptionError(f"no training image is of class '{label}', so that patch-transfer has no map of it")
 
     def maps(self, batch: FloatArray, index: int) -> FloatArray:
         """(N, h, w) maps of one class for windows (N, C, H, W), float32."""

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save_file
 
 from blemish.dataset.contents import files_sha256
+from blemish.dataset.duplicates import describe_unsearched
 from blemish.dataset.read import read_dataset
 from blemish.dataset.resolve import explain_no_good
 from blemish.dataset.sample import Dataset
@@ -183,7 +184,8 @@ def _fit_and_ship(run: Path, config: RunConfig, dataset: Dataset, progress: bool
         with_uncertainty=True,
     )
     shared = describe_shared(dataset.samples, shared_units(dataset.samples, logging.DEBUG))
-    _record_warnings(bundle, [*shared, *_unused_options(bundle, method), *read_notes(run)])
+    unsearched = describe_unsearched(dataset.samples)
+    _record_warnings(bundle, [*shared, *unsearched, *_unused_options(bundle, method), *read_notes(run)])
     for leftover in ("checkpoints", "folds"):
         shutil.rmtree(run / leftover, ignore_errors=True)
     return run

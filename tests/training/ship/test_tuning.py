@@ -9,6 +9,7 @@ import cv2
 import pytest
 
 from blemish import resume, train
+from blemish.dataset import duplicates
 from blemish.dataset.read import read_dataset
 from blemish.dataset.sample import Dataset, Sample
 from blemish.dataset.split import hold_out_for_tuning
@@ -125,6 +126,20 @@ def test_the_bundle_says_what_splits_share(tiny_data, tmp_path, caplog):
     assert any(line.startswith(said) for line in open_bundle(run).manifest.calibration.warnings)
 
 
+@pytest.mark.parametrize("limit", [10, 1000])
+def test_the_bundle_says_where_near_duplicates_were_not_looked_for(tiny_data, tmp_path, monkeypatch, caplog, limit):
+    monkeypatch.setattr(duplicates, "MAX_NEAR_IMAGES", limit)
+    run = train_small(tiny_data.folder / "mvtec", tmp_path / "run", "patchcore", calibration="held-out")
+    with (run / "split.csv").open(encoding="utf-8") as file:
+        count = sum(1 for _ in csv.DictReader(file))
+    said = f"near duplicates are not looked for among {count} images, more than 10"
+    expected = int(limit == 10)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.startswith(said) for line in warned if "near duplicates" in line] == [True] * expected
+    written = open_bundle(run).manifest.calibration.warnings
+    assert sum(line.startswith(said) for line in written) == expected
+
+
 def test_a_resumed_run_keeps_its_images_for_tuning(tiny_data, tmp_path, monkeypatch):
     seen = Stages(monkeypatch)
     run = train_small(tiny_data.folder / "mvtec", tmp_path / "run", "patchcore", calibration="held-out")
@@ -201,6 +216,24 @@ def test_synthetic_images_and_those_given_to_val_do_not_count_for_cross_fitting(
     real = [Sample(Path(f"{i}.png"), "good") for i in range(40)]
     made = [Sample(Path(f"s{i}.png"), "good", "val", sources=(Path("0.png"),)) for i in range(300)]
     assert choose_calibration(Dataset((*real, *made), Path(), "csv"), method_class("patchcore"), {}) == "cross-fitted"
+
+
+@pytest.mark.usefixtures("cross_fit_few_good")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"folds": 3}, False),
+        ({"folds": 9}, True),
+        ({"folds": 4, "calibration": "held-out"}, True),
+        ({"folds": 5}, False),
+    ],
+)
+def test_folds_that_have_no_effect_are_said(tiny_data, caplog, settings, said):
+    data = tiny_data.folder / "mvtec"  # with too few images for nine folds
+    config = make_config(data, read_dataset(data), "patchcore", {}, settings)
+    assert (config.calibration == "held-out") is said
+    lines = [line for line in caplog.messages if "no effect" in line]
+    assert [line.startswith(f"folds={settings['folds']} has no effect") for line in lines] == [True] * said
 
 
 @pytest.mark.usefixtures("cross_fit_few_good")

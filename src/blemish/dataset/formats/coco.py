@@ -19,6 +19,7 @@ from blemish.dataset.formats.base import Convention, DataSource, Format
 from blemish.dataset.frame import fall_back, fit_to_image
 from blemish.dataset.image_files import SPLIT_NAMES, find_recorded, list_files, list_folders
 from blemish.dataset.labels import normalize_label
+from blemish.dataset.own_results import is_result_file
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, ImageError
 from blemish.files import write_atomic
@@ -95,7 +96,7 @@ def _find_files(path: Path) -> tuple[list[Path], list[Path]]:
     files = [file for place in places for file in list_files(place, (".json",))[:_MAX_FILES]]
     if path.is_file():
         files = [path] if path.suffix.lower() == ".json" else []
-    files = [file for file in files if not contains_key(file, *_FOREIGN_KEYS)]
+    files = [file for file in files if not contains_key(file, *_FOREIGN_KEYS) and not is_result_file(file)]
     own = [file for file in files if contains_key(file, *_OWN_KEYS) and _is_object(file)]
     return own, [file for file in files if file not in own]
 

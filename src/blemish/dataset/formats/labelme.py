@@ -5,6 +5,7 @@ import binascii
 import json
 import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from blemish.dataset.image_files import (
     split_step,
 )
 from blemish.dataset.labels import is_good_name, normalize_label
+from blemish.dataset.own_results import is_result_file
 from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError
 from blemish.files import write_atomic
@@ -58,7 +60,7 @@ def read(source: DataSource) -> list[Sample]:
     samples = []
     for split, images, labels in _subsets(source.path):
         deep = images != labels
-        files = [(file_key(file, labels), file) for file in list_files(labels, (".json",), deep)]
+        files = [(file_key(file, labels), file) for file in _list_json(labels, deep)]
         keyed = [(file_key(image, images), image) for image in list_images(images, deep)]
         for image, file in match_files(keyed, files, images):
             items = read_or_skip(read_shapes, file, image) if file else None
@@ -208,7 +210,11 @@ def _subsets(path: Path) -> Iterator[tuple[str | None, Path, Path]]:
 
 def _has_shapes(folder: Path, deep: bool) -> bool:
     # The image itself may come before the shapes, and is long.
-    return any(contains_key(file, "shapes", "imageData") for file in list_files(folder, (".json",), deep)[:3])
+    return any(contains_key(file, "shapes", "imageData") for file in islice(_list_json(folder, deep), 3))
+
+
+def _list_json(folder: Path, deep: bool) -> Iterator[Path]:
+    return (file for file in list_files(folder, (".json",), deep) if not is_result_file(file))
 
 
 FORMAT = Format(

@@ -9,6 +9,7 @@ from typing import Any
 from blemish.dataset.annotations import fold_name, warn_skipped
 from blemish.dataset.image_files import list_files, list_images
 from blemish.dataset.labels import LabelEvidence, normalize_label
+from blemish.dataset.own_results import is_result_file
 from blemish.dataset.sample import GOOD
 from blemish.errors import DataError
 
@@ -93,7 +94,7 @@ def read_start(file: Path) -> str:
 def find_exports(path: Path, suffix: str, is_export: Callable[[Path], bool]) -> list[Path]:
     """The file itself, or the files of a folder, with this suffix and content."""
     files = [path] if path.is_file() else list_files(path, (suffix,))[:_MAX_FILES]
-    return [file for file in files if file.suffix.lower() == suffix and is_export(file)]
+    return [file for file in files if file.suffix.lower() == suffix and is_export(file) and not is_result_file(file)]
 
 
 def require_exports(path: Path, suffix: str, is_export: Callable[[Path], bool], kind: str) -> list[Path]:

@@ -1,5 +1,7 @@
 """FCOS: every location inside a defect predicts its distances to the defect's four sides; no anchors."""
 
+import logging
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -8,15 +10,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from blemish.methods.base import MethodInfo
+from blemish.methods.base import Batch, MethodInfo
 from blemish.methods.detection.boxes import boxes_to_distances, distances_to_boxes, level_locations
 from blemish.methods.detection.dense import DenseDetector, DensePredictions
-from blemish.methods.detection.detector import SMOKE, DetectorOptions, Losses
+from blemish.methods.detection.detector import SMOKE, DetectorOptions, Losses, drop_invalid_boxes
 from blemish.methods.detection.heads import DenseHead
 from blemish.methods.detection.losses import IoULoss, iou_loss, one_hot
 from blemish.methods.detection.matching import BACKGROUND, IGNORED
 from blemish.methods.detection.pyramid import build_features
 
+log = logging.getLogger(__name__)
 REACH = 8.0  # strides: a level is assigned boxes whose farthest side is at most this away, the level below half of it
 RADIUS = 1.5  # strides around a box's centre within which locations are assigned to it
 MAX_LOG_DISTANCE = 8.0  # logarithm of a distance in strides: keeps exp() finite
@@ -34,7 +37,8 @@ class FCOS(DenseDetector):
     centre, a centreness output, focal loss, GIoU loss weighted by centreness, score = sqrt(class x centreness).
     Deviations: as in RetinaNet, a light backbone and heads; levels of stride 8 to 64, so the reach is 64 to unbounded.
     As in the paper, a defect without a location inside it, of a grid of 8 px of the network's input, is background in
-    training: more than half of those of 3 x 60 or 5 x 5 px. For such, take `yolo`, anchors or a larger `image_size`.
+    training: more than half of those of 3 x 60 or 5 x 5 px. A training says how many; for such, take `yolo`, anchors or
+    a larger `image_size`.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -72,6 +76,22 @@ class FCOS(DenseDetector):
 
     def assign(self, predictions: DensePredictions, image: int, targets: Tensor) -> Tensor:
         return assign_smallest(predictions.locations, predictions.references, targets[:, :4])
+
+    @torch.no_grad()
+    def finish_training(self, batches: Iterable[Batch], count: int) -> None:
+        """Say how many boxes of the training images, as the network sees them, no location is assigned to."""
+        self.eval()
+        boxes, assigned = 0, 0
+        for batch in map(drop_invalid_boxes, batches):
+            locations = level_locations(self.features(batch["image"][:1]), self.features.strides)
+            for targets in batch["boxes"]:
+                matches = assign_smallest(*locations, targets[:, :4])
+                boxes, assigned = boxes + len(targets), assigned + len(matches[matches >= 0].unique())
+        if assigned < boxes:
+            log.warning(
+                f"{boxes - assigned} of {boxes} boxes of the training images have no location of fcos inside them and "
+                "count as background: too thin or small at this size; take yolo, anchors or a larger image_size"
+            )
 
     def assigned_losses(self, predictions: DensePredictions, matches: Tensor, labels: Tensor, boxes: Tensor) -> Losses:
         positive = matches >= 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import blemish
-from blemish.dataset.duplicates import identical_files
+from blemish.dataset.duplicates import describe_unsearched, identical_files
 from blemish.dataset.fingerprint import LONG
 from blemish.dataset.info import measure_samples
 from blemish.dataset.sample import Dataset, Sample, sort_by_name
@@ -56,6 +56,8 @@ def make_config(
     given = {"channels": input_channels(dataset), **{k: v for k, v in settings.items() if v is not None}}
     if given.get("calibration", "auto") == "auto":
         given["calibration"] = choose_calibration(dataset, method_class(method), given)
+    if given["calibration"] == "held-out" and (folds := given.get("folds", DEFAULT_FOLDS)) != DEFAULT_FOLDS:
+        log.warning(f"folds={folds} has no effect: thresholds are held-out, not cross-fitted (option calibration)")
     if getattr(checked, "rotations", 1) == 4 and given.get("fit", "stretch") == "stretch" and not _is_square(dataset):
         log.warning("non-square images are stretched before they are rotated; take --fit letterbox with rotations=4")
     if line := explain_squeeze(dataset, given):
@@ -153,7 +155,7 @@ def make_splits(
 
     Where no image is good, methods that compare with templates also train on defective images. Raises DataError where
     the data give the same images for training and validation, or one group several splits, or synthetic images alone; a
-    warning where other splits share images, or defects that may be one are split.
+    warning where other splits share images, defects that may be one are split, or near duplicates are not looked for.
     """
     check_any_real(dataset)
     dataset = check_given_splits(dataset, with_thresholds=val_share > 0)
@@ -161,7 +163,8 @@ def make_splits(
     split = ensure_splits(
         dataset, seed=seed, val_share=val_share, need_defects_in_training=need_defects or not only_good
     )
-    for line in describe_shared(split.samples, shared_units(split.samples, logging.DEBUG), ("defects",)):
+    shared = shared_units(split.samples, logging.DEBUG)
+    for line in (*describe_shared(split.samples, shared, ("defects",)), *describe_unsearched(split.samples)):
         log.warning(line)
     return split
 
