@@ -2,18 +2,23 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from graphs import grey_anomaly, make_bundle, two_masks
+from station_helpers import BAD_GREY, store
 
 from blemish.evaluation.intervals import clopper_pearson
 from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Decision
 from blemish.inspection.result import Inspection, Reason, ReasonKind, Region, Verdict
 from blemish.station import thresholds
+from blemish.station.database import Database
+from blemish.station.models import RecipeRow
 from blemish.station.thresholds import IgnoreRule, ScoredPart
 
 
@@ -116,3 +121,25 @@ def test_defective_parts_that_cannot_be_told_prove_nothing() -> None:
     assert (outcome.untold, outcome.untold_defects, outcome.escape, outcome.changed) == (100, 100, None, [])
     assert outcome.proof.proven == 1
     assert outcome.is_worse_than(thresholds.preview_decision(found, Decision(review=0.3, reject=0.6)))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_rule_in_a_zone_is_previewed_by_the_recorded_pixels_of_regions(
+    database: Database, recipe_id: int, bundle_file: Path
+) -> None:
+    """The defect is an angle; a zone in the free corner of its box touches no pixel of it."""
+    angle = np.zeros((64, 80), bool)
+    angle[10:40, 20:26] = angle[34:40, 20:60] = True
+    found = Inspector.open(bundle_file).inspect(np.where(angle, BAD_GREY, 50).astype(np.uint8))
+    store(database, recipe_id, found)
+    with database.reading() as session:
+        parts = thresholds.load_scored_parts(session, session.get_one(RecipeRow, recipe_id))
+    (region,) = found.regions
+    x0, y0, x1, y1 = region.box
+    for x, y in product(range(x0, x1 - 5, 4), range(y0, y1 - 5, 4)):
+        zone = [(float(a), float(b)) for a, b in ((x, y), (x + 5, y), (x + 5, y + 5), (x, y + 5))]
+        decision = Decision(reject=1e6, rules=["reject if count > 0 in zone here"], zones={"here": zone})
+        (verdict,) = thresholds.preview_decision(parts, decision).verdicts
+        assert verdict == (Verdict.REJECT if angle[y : y + 5, x : x + 5].any() else Verdict.PASS), (x, y)
+    damaged = [replace(parts[0], masks=(b"no picture",))]
+    assert thresholds.preview_decision(damaged, decision).verdicts == [None]

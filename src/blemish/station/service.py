@@ -13,15 +13,14 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from blemish.errors import DataError, ImageError
-from blemish.imaging.read import read_image
 from blemish.inspection.result import Inspection
 from blemish.station.database import Database
 from blemish.station.failures import Cause, Failures, failure_cause
 from blemish.station.image_batch import inspect_files
-from blemish.station.image_quality import ReferenceImages
 from blemish.station.image_store import check_disk, check_pixels, pixel_limit, receive_file
-from blemish.station.models import KNOWN_ORIGIN, RecipeRow
+from blemish.station.models import RecipeRow
 from blemish.station.persist import Recorder, TicketAnswer, not_recorded
+from blemish.station.quality_sampling import QualitySampling
 from blemish.station.recipe_views import PartInspector, ViewsInspector
 from blemish.station.recipes import Inspectors, KnownRecipes
 from blemish.station.repository import IncomingPart, find_by_keys
@@ -31,7 +30,6 @@ from blemish.station.source_states import SourceStates
 from blemish.station.tickets import EngineFailedError, QueueFullError, Ticket, TicketResult, WithdrawnError
 
 log = logging.getLogger("blemish.station")
-QUALITY_S = 1.0  # between two images whose quality is measured: drift is slow, and the line is not
 SLOT_WAIT_S = 0.05
 ACTIVE_S = 10.0  # after its last part, for which a sender keeps its share of the queue
 RECEIVING_FACTOR = 2  # bodies on their way in, by places of the queue
@@ -56,8 +54,7 @@ class InspectionService:
         self.recipes = KnownRecipes(database)
         self._persist = Recorder(database, settings, self.recipes).persist_batch
         self.sources = SourceStates()
-        self._references = ReferenceImages(settings.references)
-        self._measured = -QUALITY_S
+        self._quality = QualitySampling(settings.references, settings.max_pixels)
         self._on_answer = on_answer
         self.failures = Failures(on_failure)
         self._lock = threading.Lock()
@@ -335,7 +332,7 @@ class InspectionService:
                 self.failures.fails("engine", failed)
             elif any(isinstance(result, Inspection) for _, result in results):
                 self.failures.works("engine")
-            self._measure_quality(results)
+            self._quality.measure_one(results)
             return results
         except Exception as error:  # of any kind: these parts have no valid result, and the others go on
             if len(tickets) > 1:  # one part's error must not affect the others of its batch
@@ -351,19 +348,6 @@ class InspectionService:
             return opened
         with self.database.reading() as session:
             return self.inspectors.get(session.get_one(RecipeRow, recipe_id))
-
-    def _measure_quality(self, results: list[TicketResult]) -> None:
-        """Measure one of the images, if it is due; errors are logged, so that every part is still answered."""
-        line = (ticket for ticket, result in results if isinstance(result, Inspection))
-        ticket = next((ticket for ticket in line if ticket.part.origin != KNOWN_ORIGIN), None)
-        if ticket is None or time.monotonic() < self._measured + QUALITY_S:
-            return
-        self._measured = time.monotonic()
-        try:
-            image = read_image(ticket.file, self.settings.max_pixels)
-            ticket.image_quality = self._references.measure(image, ticket.part.recipe_id)
-        except Exception:
-            log.exception("the quality of an image could not be measured")
 
     def _record_results(self) -> None:
         while (results := self._results.get()) is not None:

@@ -1,7 +1,7 @@
 """The effect of other thresholds on parts that were inspected already."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from blemish.dataset.sample import GOOD
+from blemish.errors import DataError
 from blemish.evaluation.intervals import Proof, RateEstimate, estimate_rate, prove_escape_rate
 from blemish.inspection.decide import decide_kept, drop_ignored, reduce_score
 from blemish.inspection.manifest import Decision, Manifest
-from blemish.inspection.result import Inspection, ReasonKind, Verdict
+from blemish.inspection.result import Inspection, ReasonKind, Region, Verdict
 from blemish.inspection.rule_parser import parse_rule
 from blemish.station.models import InspectionRow, RecipeRow
 from blemish.station.populations import each_once, recipe_parts
-from blemish.station.repository import reviewed_label, to_inspection
+from blemish.station.repository import decode_mask, reviewed_label, to_inspection
 
 BINS = 48  # of the histogram of scores
 MAX_PARTS = 5000  # the newest, whose verdicts are recomputed
@@ -37,6 +38,7 @@ class ScoredPart:
     image_stored: bool
     ignoring: frozenset[IgnoreRule] = frozenset()  # of the decision that it was inspected by
     is_mean: bool = False  # the score is that of the worst pixels together
+    masks: tuple[bytes | None, ...] = ()  # of its regions, as PNGs, which take far less room than their pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def _scored_part(row: InspectionRow, ignoring: frozenset[IgnoreRule], is_mean: b
         stored,
         ignoring,
         is_mean,
+        tuple(region.mask for region in row.regions),
     )
 
 
@@ -158,10 +161,14 @@ def _verdict(part: ScoredPart, decision: Decision, ignoring: frozenset[IgnoreRul
         return part.verdict  # its regions were dropped, and are not in the record; no threshold brings them back
     classes = inspection.class_scores
     defects = None if classes is None else {name: value for name, value in classes.items() if name != GOOD}
-    kept, ignored = drop_ignored(inspection.regions, decision)
+    try:
+        regions = _regions(part, decision)
+    except DataError:
+        return None  # a mask of the record is damaged
+    kept, ignored = drop_ignored(regions, decision)
     bounds, labels = [(part.score, defects)], {inspection.label}
     if ignored:
-        peak, rest = (max((region.score for region in own), default=0.0) for own in (inspection.regions, kept))
+        peak, rest = (max((region.score for region in own), default=0.0) for own in (regions, kept))
         bounds.append(reduce_score(part.score, peak, 0.0 if part.is_mean else rest, ignored, defects))
     if ignored or defects is None:
         labels |= decision.class_thresholds.keys()  # of masks and boxes, the record has the score of one class
@@ -171,6 +178,15 @@ def _verdict(part: ScoredPart, decision: Decision, ignoring: frozenset[IgnoreRul
         for label in labels
     }
     return found.pop() if len(found) == 1 and (kept_rules or Verdict.REJECT in found) else None
+
+
+def _regions(part: ScoredPart, decision: Decision) -> list[Region]:
+    """The regions of a part, with their pixels where a rule in a zone asks for them, as in the inspection."""
+    regions = part.inspection.regions
+    if not part.masks or all(parse_rule(text).zone is None for text in decision.rules):
+        return regions
+    masks = [None if png is None else decode_mask(png) for png in part.masks]
+    return [replace(region, mask=mask) for region, mask in zip(regions, masks, strict=True)]
 
 
 def score_histogram(

@@ -64,6 +64,9 @@ def test_every_verdict_turns_grey_without_the_station(browser: Browser, serve: C
                 browser.later(AGES_S)
                 browser.until(lambda: verdict(browser)[0].startswith("no connection since "))
                 assert verdict(browser)[1] == GREY
+                states = browser.all("[data-name^=state-] .q-icon")
+                assert bool(states) == (browser.driver.current_url == server.url + "/")
+                assert not any(state.is_displayed() for state in states)  # no tick says that a component works
             server.send_signal(signal.SIGCONT)
     finally:
         server.send_signal(signal.SIGCONT)

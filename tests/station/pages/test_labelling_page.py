@@ -282,3 +282,55 @@ def test_what_is_shown_after_undo_is_what_is_saved(
     page.one(".panel-title", "1.png")
     assert saved_masks(project, "0.png") == {}
     page.check(server.url)
+
+
+LEAVES = """
+const leaving = new Event('beforeunload', {cancelable: true});
+window.dispatchEvent(leaving);
+return !leaving.defaultPrevented"""
+FOCUSED = "return document.activeElement.dataset.name"
+
+
+def test_painting_that_is_not_saved_is_lost_only_where_the_person_says_so(
+    browser: Browser, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    images, page = tmp_path / "bars", browser
+    images.mkdir()
+    for index in range(3):
+        (images / f"{index}.png").write_bytes(picture(seed=index))
+    server = serve("station", "--images", str(images))
+    page.open(f"{server.url}/labelling")
+    page.click("[data-name=open]")
+    page.arrived("project=bars")
+    page.click("[data-name=label-these]")
+    page.one(".panel-title", "0.png")
+
+    def paint() -> int:
+        page.drag(canvas_of(page), (0.2, 0.8), (0.4, 0.8))
+        return page.until(page.painted_pixels)
+
+    canvas_of(page)
+    assert page.driver.execute_script(LEAVES)
+    page.press("s")  # nothing is painted, and nothing is asked
+    page.one(".panel-title", "1.png")
+    painted = paint()
+    assert not page.driver.execute_script(LEAVES)
+    for key in ("s", "u", Keys.ESCAPE):
+        page.press(key)
+        page.one(".q-dialog", "What you painted is not saved.")
+        page.press("1", "s")  # keys of the page do nothing
+        page.until(lambda: page.driver.execute_script(FOCUSED) == "keep-painting")
+        page.press(Keys.ENTER)
+        page.until(lambda: not page.all(".q-dialog"))
+        assert "bg-primary" not in page.one("[data-name=classes] button", "defect").get_attribute("class")
+        page.one(".panel-title", "1.png")
+        assert page.painted_pixels() == painted
+    page.press("s")
+    page.click("[data-name=discard]")
+    page.one(".panel-title", "2.png")
+    paint()
+    page.press("1", Keys.ENTER)  # saved: nothing is asked any more
+    page.one("[data-name=images] .thumb")
+    assert page.driver.execute_script(LEAVES)
+    assert list(LabelProject(server.folder / "labelling" / "bars").journal.of_image("1.png")) == []
+    page.check(server.url)

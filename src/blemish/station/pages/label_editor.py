@@ -21,9 +21,11 @@ from blemish.station.labelling.class_map import COLOURS, NO_CLASS, class_colour,
 from blemish.station.labelling.journal import DrawnDefect, ImageLabel
 from blemish.station.labelling.label_draft import LabelDraft
 from blemish.station.labelling.project import read_class_map
+from blemish.station.pages.label_notes import show_notes
 from blemish.station.pages.label_state import LabellingState, png_uri
 from blemish.station.pages.mask_editor import SIDE, MaskEditor, Tool
 from blemish.station.pages.session import PageSession
+from blemish.station.pages.unsaved import may_leave
 from blemish.station.pages.widgets import blurring, choice_toggle, div, hint, panel, swatch, tool_button, two_columns
 from blemish.station.recipes import active_recipe
 
@@ -115,7 +117,7 @@ class LabelEditor:
                 self._picture()
             with right:
                 self._form(sample.labels or ((sample.label,) if sample.label else ()))
-                self._others()
+                show_notes(self.page, self.state, self.image)
         ui.timer(0.05, self._propose, once=True)
 
     def _picture(self) -> None:
@@ -180,7 +182,7 @@ class LabelEditor:
             self._choose(labels[0] if labels[0] in self.draft.classes else DEFECT)
 
     def _class_button(self, label: str, text: str) -> ui.button:
-        button = ui.button(text, on_click=partial(self._choose, label)).props("no-caps dense")
+        button = ui.button(text, on_click=partial(self._choose, label)).props("no-caps dense outline")
         self.buttons[label] = blurring(button.style("padding: 4px 12px"))
         return button
 
@@ -191,24 +193,6 @@ class LabelEditor:
             ui.button(t("Skip"), on_click=self._skip).props("no-caps flat data-name=skip")
             ui.button(t("Back"), icon="undo", on_click=self._back).props("no-caps flat").set_enabled(self.index > 0)
             ui.button(t("All images"), icon="grid_view", on_click=self._close).props("no-caps flat data-name=close")
-
-    def _others(self) -> None:
-        t, given = self.page.t, self.state.project.journal.of_image(self.image)
-        rules = {rule.name: rule for rule in self.state.project.book}
-        with panel(t("Labels of this image")):
-            if self.state.independent:
-                hint(t("What others said is hidden."))
-            for label in given.values():
-                if label.person == self.state.person or not self.state.independent:
-                    names = ", ".join(map(t, label.labels)) or t("no label")
-                    hint(f"{label.time.astimezone():%Y-%m-%d %H:%M} {label.person}: {names} {label.note}")
-            hint(f"{t('Evidence')}: {t(str(self.state.sample(self.image).evidence or 'none'))}")
-        if rules:
-            with panel(t("Label book")):
-                for rule in rules.values():
-                    ui.label(t(rule.name)).style("font-weight: 600")
-                    for text in filter(None, (rule.rule, rule.borderline and f"{t('borderline')}: {rule.borderline}")):
-                        hint(text)
 
     def _choose(self, label: str) -> None:
         """What was painted before keeps its class; what was painted without one gets this."""
@@ -282,17 +266,23 @@ class LabelEditor:
         await self.content.refresh()
 
     async def _skip(self) -> None:
-        if not self.saving:
-            await self._advance()
+        await self._leave(self._advance)
 
     async def _back(self) -> None:
-        if self.index and not self.saving:
-            self.index -= 1
-            await self.content.refresh()
+        if self.index:
+            await self._leave(self._show_previous)
+
+    async def _show_previous(self) -> None:
+        self.index -= 1
+        await self.content.refresh()
 
     async def _close(self) -> None:
-        if not self.saving:
-            await self.on_close()
+        await self._leave(self.on_close)
+
+    async def _leave(self, go: Callable[[], Awaitable[None]]) -> None:
+        """Leave the image unsaved, unless it is being saved, or something is painted on it that is to be kept."""
+        if not self.saving and await may_leave(self.page) and not self.saving:
+            await go()
 
     async def _propose(self) -> None:
         """Show the refined regions that the active recipe finds, for one key to accept."""
@@ -382,7 +372,9 @@ class LabelEditor:
         await self.editor.add(found)
 
     async def on_key(self, event: KeyEventArguments) -> None:
-        if not event.action.keydown or event.action.repeat or event.modifiers.ctrl or event.modifiers.meta:
+        if self.page.asking or not event.action.keydown or event.action.repeat:
+            return
+        if event.modifiers.ctrl or event.modifiers.meta:
             return
         key = str(event.key.name)
         key = key.lower() if len(key) == 1 else key

@@ -18,6 +18,7 @@ from blemish.station.pages.label_export import LabelExport
 from blemish.station.pages.label_gallery import LabelGallery
 from blemish.station.pages.label_state import LabellingState
 from blemish.station.pages.session import PageSession
+from blemish.station.pages.unsaved import may_leave
 from blemish.station.pages.widgets import alarm, div, hint, panel
 from blemish.station.repository import log_change
 
@@ -140,6 +141,8 @@ class LabellingPage:
 
     async def _label(self, images: list[str], index: int) -> None:
         """Show the editor with some of the images."""
+        if not await may_leave(self.page):
+            return
         self.editor = LabelEditor(self.page, self.state, list(images), index, self._close)
         self.tabs.set_value("images")
         await self.images.refresh()

@@ -4,6 +4,11 @@
 const READ = { willReadFrequently: true };  // strokes are read from its pixels
 const NO_CLASS = 255, PLAIN = "#e11d48";  // painted, but of no class yet
 
+const open = new Set();  // the editors of this page
+// Asked by the station before it shows another image, and by the browser before it leaves the page.
+window.unsavedPainting = () => [...open].some((editor) => editor.unsaved());
+window.addEventListener("beforeunload", (event) => { if (window.unsavedPainting()) event.preventDefault(); });
+
 async function through(stream, bytes) {
   return new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
 }
@@ -62,7 +67,11 @@ export default {
     },
     maskShown() { this.$refs.mask.style.visibility = this.maskShown ? "visible" : "hidden"; },
   },
-  mounted() { if (this.$refs.image.complete && this.$refs.image.naturalWidth) this.fit(); },
+  beforeUnmount() { open.delete(this); },
+  mounted() {
+    open.add(this);
+    if (this.$refs.image.complete && this.$refs.image.naturalWidth) this.fit();
+  },
   methods: {
     async fit() {
       if (this.classes) return;
@@ -288,6 +297,7 @@ export default {
         context.stroke();
       }
     },
+    unsaved() { return !!(this.changed || this.last || this.polygon.length); },
     // The class of each pixel, deflated and in base64; null where all are as they were at first.
     async painted() {
       await this.adding;

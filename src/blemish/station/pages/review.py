@@ -27,6 +27,7 @@ from blemish.station.models import InspectionRow, ReviewRow
 from blemish.station.pages.inspection_card import load_inspection
 from blemish.station.pages.mask_editor import MaskEditor, Tool
 from blemish.station.pages.session import PageSession
+from blemish.station.pages.unsaved import may_leave
 from blemish.station.pages.widgets import (
     HEAT_OUTPUTS,
     alarm,
@@ -303,7 +304,7 @@ class ReviewPage:
         await self._advance()
 
     async def _skip(self, user: User) -> None:
-        if not self.saving:
+        if not self.saving and await may_leave(self.page) and not self.saving:
             await self._advance()
 
     async def _advance(self) -> None:
@@ -315,12 +316,14 @@ class ReviewPage:
 
     async def _back(self, user: User) -> None:
         """Show the part before; what was saved stays in the record, and another review corrects it."""
-        if self.history and not self.saving:
+        if self.history and not self.saving and await may_leave(self.page) and not self.saving:
             await self._choose_next(self.history.pop())
             await self.content.refresh()
 
     async def _show_queue(self, kind: str) -> None:
-        if kind != self.kind:
+        if kind != self.kind and not await may_leave(self.page):
+            self.queues.set_value(self.kind)
+        elif kind != self.kind:
             self.kind, self.seen = kind, set()
             await self._choose_next()
             await self.content.refresh()
@@ -340,7 +343,13 @@ class ReviewPage:
                 download.props("no-caps flat")
 
     async def _on_key(self, event: KeyEventArguments) -> None:
-        if not event.action.keydown or event.action.repeat or event.modifiers.ctrl or event.modifiers.meta:
+        if (
+            self.page.asking
+            or not event.action.keydown
+            or event.action.repeat
+            or event.modifiers.ctrl
+            or event.modifiers.meta
+        ):
             return
         key = str(event.key.name)
         key = key.lower() if len(key) == 1 else key

@@ -44,6 +44,7 @@ class PageSession:
         self.direct = direct  # asked for from this machine, and not through a proxy
         self.dark = dark
         self.t = translator(language)
+        self.asking = False  # whether painting that is not saved may be lost
 
     def reasons(self, row: InspectionRow) -> list[str]:
         """The reasons for the verdict, in the user's language."""
