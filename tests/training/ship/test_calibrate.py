@@ -65,7 +65,9 @@ def test_training_images_promise_no_error_rate():
     for target in (CalibrationTarget(), CalibrationTarget(escape=0.0)):
         _, kept = calibrate(scores, target, "training")
         assert (kept.source, kept.false_alarm, kept.escape) == ("training", None, None)
+        assert kept.target == "chosen by training images"  # and no rate, which 120 of them would not promise either
         assert any("training images" in line for line in kept.warnings)
+        assert not any("validation images cannot promise" in line for line in kept.warnings)
 
 
 def test_images_of_which_nothing_is_known_do_not_count_as_good():

@@ -95,7 +95,8 @@ class Padim(OnePassMethod):
         enough = count >= 2
         if not bool(enough.any()):
             raise DataError(
-                "padim needs at least two good images to estimate the variance of each location; add some to train"
+                "padim needs at least two good images to train on, beside those that are held out, to estimate the "
+                "variance of each location; add some"
             )
         size = count.clamp(min=2)[:, None]
         mean = first / size

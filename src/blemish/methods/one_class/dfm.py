@@ -102,7 +102,10 @@ class DFM(OnePassMethod):
         x = gather_vectors(torch.cat(self._collected))
         self._collected = []
         if len(x) < 3:
-            raise DataError("dfm needs at least three good images to model their variance; add some to train")
+            raise DataError(
+                "dfm needs at least three good images to train on, beside those that are held out, to model their "
+                "variance; add some"
+            )
         self.mean, self.components, self.deviations = principal_components(x, self.options.variance)
 
 

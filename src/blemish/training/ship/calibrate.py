@@ -34,9 +34,10 @@ MARGIN = 1e-4  # of the largest score: another engine's rounding must not turn t
 CERTAIN = 0.5  # probability from which a class is likelier than all others together
 PRODUCT_RATE = 0.1  # false-alarm rate that a product's own good images must at least be able to promise
 NO_VALIDATION = (
-    "no validation images: the thresholds come from training images and promise nothing; "
-    "take --calibration cross-fitted, or more images or groups"
+    "no validation images: the thresholds come from training images and promise nothing, and good parts that the "
+    "method has not seen may well be rejected; take --calibration cross-fitted, or more images or groups"
 )
+BY_TRAINING = "chosen by training images"
 HALF_HEIGHT = 0.5  # of a blurred map of a shape: where the edge of the shape lies
 
 
@@ -140,6 +141,8 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
     good = UnitScores.make(data.good, data.good_units)
     defective = UnitScores.make(data.defective, data.defective_units)
     review, reject, aim, warnings = _score_thresholds(good, defective, data, target)
+    if source == "training":
+        aim, warnings = BY_TRAINING, [NO_VALIDATION]
     warnings += _explain_images(data, good, defective, sound)
     if source != "training" and len(defective) and (target.escape is not None or target.cost_escape is not None):
         source = "validation"
@@ -158,7 +161,6 @@ def calibrate(data: CalibrationData, target: CalibrationTarget, source: Source) 
         )
         rejected, passed = _verdict_rates(data, decision)
     if source == "training":
-        warnings = [*warnings, NO_VALIDATION]
         rejected = passed = None  # rates on training images are meaningless
     return decision, Calibration(
         source=source,
