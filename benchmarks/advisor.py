@@ -5,8 +5,9 @@
 
 A metric is taken as the sum of a level of the set, by one protocol, and a strength of the method, fitted by least
 squares on the logarithm of what is missing to 1: methods need not be measured on the same sets, and 0.73 for 0.90
-weighs more than 0.94 for 0.95. Methods with few rows are drawn to the mean, as by PRIOR rows of it. Points are the
-strengths, between the limits of the rule. Only default options count, by the mean of the seeds.
+weighs more than 0.94 for 0.95. Of a method's rows of a set those of the newest protocol count. Methods with few rows
+are drawn to the mean, as by PRIOR rows of it. Points are the strengths, between the limits of the rule. Only default
+options count, by the mean of the seeds.
 
 Left out, a set's rows change nothing of its own ranking: its points come from all other sets. `better of two` says
 whether the first of its two best-ranked measured methods measured better than the second; `pairs` how many of all
@@ -90,13 +91,22 @@ Measured = dict[tuple[str, int], dict[str, float]]  # set and protocol -> method
 
 
 def measured_metrics(rows: Iterable[Row], metric: str) -> Measured:
-    """The mean metric of each method's seeds with default options, by set and protocol."""
+    """The mean metric of each method's seeds with default options, by set and protocol; the newest of each method."""
+    counted = [row for row in rows if isinstance(row.get(metric), int | float) and not row.get("options")]
+    newest: dict[tuple[str, str], int] = {}
+    for row in counted:
+        key = str(row.get("set")), str(row["method"])
+        newest[key] = max(newest.get(key, 1), protocol_of(row))
     values: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for row in rows:
-        if isinstance(row.get(metric), int | float) and not row.get("options"):
-            own = values.setdefault((str(row.get("set")), int(row.get("protocol") or 1)), {})
-            own.setdefault(str(row["method"]), []).append(float(row[metric]))
+    for row in counted:
+        name, method = str(row.get("set")), str(row["method"])
+        if protocol_of(row) == newest[name, method]:
+            values.setdefault((name, protocol_of(row)), {}).setdefault(method, []).append(float(row[metric]))
     return {key: {method: round(mean(own), 3) for method, own in table.items()} for key, table in values.items()}
+
+
+def protocol_of(row: Row) -> int:
+    return int(row.get("protocol") or 1)
 
 
 def strengths(measured: Measured) -> dict[str, float]:

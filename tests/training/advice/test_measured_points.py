@@ -38,14 +38,14 @@ def test_the_points_are_those_of_the_rows(advisor, rows):
 def test_strengths_are_those_of_a_penalised_least_squares_fit(advisor):
     """By scikit-learn's ridge regression, whose penalty leaves the levels of the sets alone."""
     rows = [row("a", "x", 0.9), row("b", "x", 0.8), row("a", "y", 0.7), row("b", "y", 0.75), row("c", "y", 0.6)]
-    rows += [row("a", "x", 0.95, 1), row("d", "x", 0.99, 1)]
+    rows += [row("e", "x", 0.95, 1), row("d", "x", 0.99, 1)]
     measured = advisor.measured_metrics(rows, "image AUROC")
     cells = [(key, name, value) for key, own in measured.items() for name, value in own.items()]
-    methods, sets = "abcd", sorted(measured)
+    methods, sets = "abcde", sorted(measured)
     level = 1e4  # so large that the penalty of its weight is none
     design = np.array([[*(n == m for m in methods), *(level * (k == s) for s in sets)] for k, n, _ in cells], float)
     values = -np.log(1.02 - np.array([value for _, _, value in cells]))
-    found = Ridge(alpha=2.0, fit_intercept=False, solver="svd").fit(design, values).coef_[:4]
+    found = Ridge(alpha=2.0, fit_intercept=False, solver="svd").fit(design, values).coef_[:5]
     expected = (found - found.min()) / np.ptp(found)
     assert advisor.strengths(measured) == pytest.approx(dict(zip(methods, expected, strict=True)), abs=1e-4)
 
@@ -64,6 +64,12 @@ def test_a_method_is_as_strong_as_it_is_beside_others_of_its_sets(advisor):
 def test_seeds_are_averaged_and_other_options_do_not_count(advisor):
     rows = [row("a", "x", 0.9), row("a", "x", 0.7, seed=1), row("a", "x", 0.1, options="steps=9")]
     assert advisor.measured_metrics(rows, "image AUROC") == {("x", 2): {"a": 0.8}}
+
+
+def test_an_older_protocol_counts_where_a_method_has_no_newer_row_of_the_set(advisor):
+    rows = [row("a", "x", 0.9, 1), row("a", "x", 0.7, 2), row("b", "x", 0.8, 1), row("a", "y", 0.6, 1)]
+    found = advisor.measured_metrics(rows, "image AUROC")
+    assert found == {("x", 2): {"a": 0.7}, ("x", 1): {"b": 0.8}, ("y", 1): {"a": 0.6}}
 
 
 @pytest.mark.parametrize("rule", ["good images", "boxes of defects", "labels only"])
