@@ -122,9 +122,10 @@ def test_a_result_among_the_data_is_no_annotation(blemish, data, bundle, name):
     (data / "result.json").replace(found)
     assert detect_format(data / "set") == "classes"
     assert len(read_dataset(data / "set", "classes")) == 12
-    found.write_text('{"images": [], "annotations": [], "categories": []}')  # of another program: still unclear
-    with pytest.raises(DataError, match=r"looks like several layouts: .*coco"):
-        detect_format(data / "set")
+    for own in ("", '"about": "our line", '):  # of another program, whatever else it holds: still unclear
+        found.write_text(f'{{{own}"images": [], "annotations": [], "categories": []}}')
+        with pytest.raises(DataError, match=r"looks like several layouts: .*coco"):
+            detect_format(data / "set")
 
 
 def test_a_decision_replaces_neither_its_rules_nor_its_bundle(blemish, data, bundle):

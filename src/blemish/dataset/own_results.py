@@ -8,11 +8,16 @@ INSPECTED_BY = "inspected_by"  # key of a COCO file of inspections
 # One key at least of what each command that reads a data set writes as JSON or YAML.
 RESULT_KEYS = frozenset({"bundle", "found_by", "passed_over", "about", "max_verdict_changes", INSPECTED_BY})
 _INSPECTION_KEYS = frozenset({"schema_version", "verdict", "regions"})
+_LABEL_KEYS = frozenset({"annotations", "shapes"})  # of COCO and LabelMe, whose other keys are their writers' affair
 
 
 def is_result(content: Any) -> bool:
-    """Whether it has a key of results at its top level, or is an inspection."""
-    return isinstance(content, dict) and (not RESULT_KEYS.isdisjoint(content) or content.keys() >= _INSPECTION_KEYS)
+    """Whether it has a key of results at its top level, or is an inspection; with labels, that of inspections alone."""
+    if not isinstance(content, dict):
+        return False
+    if not _LABEL_KEYS.isdisjoint(content):
+        return INSPECTED_BY in content
+    return not RESULT_KEYS.isdisjoint(content) or content.keys() >= _INSPECTION_KEYS
 
 
 def is_result_file(path: Path) -> bool:
