@@ -62,7 +62,7 @@ class Maml(FewShotMethod):
         answers=("what",),
         summary="Learns initial weights from which a few gradient steps on a few images suffice; ANIL, first-order.",
         smoke={**SMOKE, "steps": 4, "final_images": 6, "final_steps": 10},
-        never_advised="slower than prototypical, and its bundle cannot be given further classes",
+        never_advised="mostly below the frozen backbone that it starts from, and its bundle takes no further classes",
     )
     Options: ClassVar[type[FewShotOptions]] = MamlOptions
     options: MamlOptions
