@@ -85,11 +85,11 @@ def test_written_files(command, bundle, folder, tmp_path):
     code, _, _ = command("inspect", bundle, folder, "--out", out, "--overlay", "--json", tmp_path / "x" / "r.jsonl",
                          "--csv", tmp_path / "x" / "r.csv", "--workers", "3", "--batch", "2")  # fmt: skip
     assert code == 1
-    rows = list(csv.DictReader((tmp_path / "x" / "r.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "x" / "r.csv").read_text("utf-8").splitlines(keepends=True)))
     assert [row["verdict"] for row in rows] == ["pass", "review", "reject", "pass"]
     x0, y0, x1, y1 = (int(rows[2][name]) for name in ("x0", "y0", "x1", "y1"))
     assert np.abs(np.subtract((x0, y0, x1, y1), BOX)).max() <= 1
-    lines = [json.loads(line) for line in (tmp_path / "x" / "r.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "x" / "r.jsonl").read_text("utf-8").splitlines()]
     assert [line["source"] for line in lines] == [str(path) for path in sorted(folder.rglob("*.*"))]
     expected = [Inspector.open(bundle).inspect(line["source"]).score for line in lines]
     assert [line["score"] for line in lines] == pytest.approx(expected, rel=1e-5)
@@ -172,7 +172,8 @@ def test_a_folder_with_everything_that_can_go_wrong(command, bundle, tmp_path):
         assert sum(name in line for line in complaints) == 1, (name, complaints)
     assert len(complaints) == 5
     assert "5 unreadable" in err
-    assert len({row["source"] for row in csv.DictReader((tmp_path / "r.csv").open())}) == 6
+    rows = csv.DictReader((tmp_path / "r.csv").read_text("utf-8").splitlines(keepends=True))
+    assert len({row["source"] for row in rows}) == 6
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "other", "missing", "traversal", "empty"])
@@ -209,7 +210,7 @@ def test_an_interruption_keeps_finished_results(command, bundle, folder, tmp_pat
     monkeypatch.setattr(Inspector, "inspect", interrupted)
     code, out, _ = command("inspect", bundle, folder, "--csv", tmp_path / "r.csv")
     assert code == 130
-    assert len(list(csv.DictReader((tmp_path / "r.csv").open()))) == 2
+    assert len(list(csv.DictReader((tmp_path / "r.csv").read_text("utf-8").splitlines(keepends=True)))) == 2
     assert "2 images" in out
 
 

@@ -76,7 +76,7 @@ def test_bad_input_is_reported_before_anything_is_trained(tiny_data, tmp_path, a
 
 
 def test_no_annotations_in_the_test_images(tiny_data, tmp_path):
-    rows = csv.DictReader((tiny_data.folder / "labelled.csv").open())
+    rows = csv.DictReader((tiny_data.folder / "labelled.csv").read_text("utf-8").splitlines(keepends=True))
     lines = [f"{tiny_data.folder / r['image']},{r['label'] if r['label'] == 'good' else ''},"
              f"{'train' if r['label'] == 'good' else 'test'}" for r in rows]  # fmt: skip
     (tmp_path / "data.csv").write_text("\n".join(["image,label,split", *lines]))

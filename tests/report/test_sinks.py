@@ -35,7 +35,7 @@ def test_csv_has_a_row_a_region_and_numbers_that_read_back(tmp_path, inspections
     with CsvSink(tmp_path / "new" / "r.csv") as sink:
         for actual in inspections:
             sink.append(actual)
-    rows = list(csv.DictReader((tmp_path / "new" / "r.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "new" / "r.csv").read_text("utf-8").splitlines(keepends=True)))
     assert [(row["source"], row["verdict"], row["regions"], row["region"], row["region_label"]) for row in rows] == [
         ("a,b.png", "reject", "2", "1", "crack"),
         ("a,b.png", "reject", "2", "2", "pit"),
@@ -51,7 +51,7 @@ def test_csv_has_a_row_a_region_and_numbers_that_read_back(tmp_path, inspections
 def test_names_are_no_formulas_of_a_spreadsheet(tmp_path, name):
     with CsvSink(tmp_path / "r.csv") as sink:
         sink.append(Inspection(Verdict.PASS, "good", -0.5, [], (5, 5), source=name))
-    (row,) = csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8"))
+    (row,) = csv.DictReader((tmp_path / "r.csv").read_text("utf-8").splitlines(keepends=True))
     assert row["source"] == f"'{name}"
     assert float(row["score"]) == -0.5
 
@@ -62,7 +62,7 @@ def test_json_lines(tmp_path, inspections):
         half_way = (tmp_path / "r.jsonl").read_text(encoding="utf-8")
         sink.append(inspections[1])
     assert [reason["rule"] for reason in json.loads(half_way)["reasons"]] == ["ü"]  # written as it comes
-    first, second = map(json.loads, (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines())
+    first, second = map(json.loads, (tmp_path / "r.jsonl").read_text("utf-8").splitlines())
     assert first["regions"][0]["box"] == [2, 3, 11, 9]
     assert first["regions"][0]["measurements"]["area_mm2"] is None
     assert (second["verdict"], second["regions"], second["timings_ms"]) == ("pass", [], {"read": 1.235})
@@ -171,7 +171,7 @@ def test_names_that_are_no_utf8_read_back(tmp_path, inspections):
             sink.append(inspections[1])
     assert json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8"))["source"] == name
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["images"][0]["file_name"] == name
-    (row,) = csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8"))
+    (row,) = csv.DictReader((tmp_path / "r.csv").read_text("utf-8").splitlines(keepends=True))
     assert row["source"] == "R\\udcf6hre ü.png"
 
 

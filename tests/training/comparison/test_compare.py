@@ -58,7 +58,10 @@ def test_metrics_are_those_of_evaluate_on_the_same_bundle(done, tiny_data):
 def test_all_methods_have_the_same_split(done):
     out, _ = done
     common, padim, patchcore = (
-        [(row["image"], row["split"]) for row in csv.DictReader((out / folder / "split.csv").open())]
+        [
+            (row["image"], row["split"])
+            for row in csv.DictReader((out / folder / "split.csv").read_text("utf-8").splitlines(keepends=True))
+        ]
         for folder in (".", "runs/padim", "runs/patchcore")
     )
     assert padim == patchcore
@@ -159,7 +162,7 @@ def test_a_budget_leaves_out_what_does_not_fit_by_estimate(tiny_data, tmp_path, 
 @pytest.fixture(scope="module")
 def labelled(tiny_data, tmp_path_factory):
     """Good and defective images in each of training, validation and test."""
-    rows = list(csv.DictReader((tiny_data.folder / "labelled.csv").open()))
+    rows = list(csv.DictReader((tiny_data.folder / "labelled.csv").read_text("utf-8").splitlines(keepends=True)))
     path = tmp_path_factory.mktemp("labelled") / "data.csv"
     lines = ["image,label,mask,split"]
     for i, row in enumerate(rows):
