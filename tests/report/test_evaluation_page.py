@@ -1,5 +1,6 @@
 """The report's page: whole, self-contained, and right in its words."""
 
+import html
 import importlib.util
 import json
 import re
@@ -27,7 +28,13 @@ from blemish.inspection.result import Inspection, Verdict
 from blemish.report.evaluation_page import summary_sentences, verdicts_by_class
 from blemish.report.formatting import percent
 from blemish.report.gallery import make_card, select_errors, select_images
-from blemish.report.plots import plot_precision_recall, plot_precision_recall_by_class, plot_roc, plot_score_histogram
+from blemish.report.plots import (
+    plot_measured_values,
+    plot_precision_recall,
+    plot_precision_recall_by_class,
+    plot_roc,
+    plot_score_histogram,
+)
 from blemish.translation import translator
 
 
@@ -334,3 +341,16 @@ def test_plots_of_few_and_of_equal_scores(count):
             assert drawing.startswith("<svg")
             assert "#123457" not in drawing
             assert not re.search("^<svg[^>]* width=", drawing)
+
+
+@pytest.mark.parametrize("label", ["_scratch", "a$b^$", "<b>&", "划痕"])
+def test_plots_name_each_class_as_it_is_called(label):
+    values = np.linspace(0.1, 1, 5)
+    curves = {name: (values, 1 - values, 0.5) for name in (label, "dent")}
+    drawn = [
+        plot_precision_recall_by_class("n", curves, translator("en")),
+        plot_measured_values({"length": (values, values)}, [label, "dent", label, "dent", "dent"], translator("en")),
+    ]
+    for svg in drawn:
+        texts = [html.unescape(text).strip("\u200b") for text in re.findall(r">([^<>]+)</(?:text|tspan)>", svg)]
+        assert {label, "dent"} <= {text.removesuffix(" 0.500") for text in texts}

@@ -26,6 +26,7 @@ _INK = "#123457"  # stands for the page's own colour, and is replaced by it
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "blemish",
+    "text.parse_math": False,  # a dollar sign in the name of a class is one
     "font.size": 10,
     "text.color": _INK,
     "axes.edgecolor": _INK,
@@ -110,7 +111,7 @@ def plot_precision_recall_by_class(name: str, curves: "dict[str, PrecisionRecall
             keep = np.unique(np.linspace(0, len(recall) - 1, MAX_POINTS).astype(int)) if len(recall) else slice(0)
             axes.plot(
                 [0, *recall[keep]], [*precision[:1], *precision[keep]] if len(recall) else [0], linewidth=1.6,
-                label=f"{t(label)} {value:.3f}", clip_on=False,
+                label=_legend_text(f"{t(label)} {value:.3f}"), clip_on=False,
             )  # fmt: skip
         axes.set(xlabel=t("recall"), ylabel=t("precision"), xlim=(0, 1), ylim=(0, 1.005))
         _add_legend(axes)
@@ -135,7 +136,7 @@ def plot_measured_values(values: dict[str, tuple[Scores, Scores]], labels: Seque
                 panel.plot(ends, factor * ends, style, color=_INK, linewidth=0.8)
             for label in sorted(set(labels)):
                 own = np.array([one == label for one in labels])
-                panel.plot(true[own], measured[own], "o", markersize=4, alpha=0.7, label=label)
+                panel.plot(true[own], measured[own], "o", markersize=4, alpha=0.7, label=_legend_text(label))
             panel.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
             panel.set(xlabel=t("true {name}", name=name), ylabel=t("measured"))
             for axis in (panel.xaxis, panel.yaxis):
@@ -147,13 +148,16 @@ def plot_measured_values(values: dict[str, tuple[Scores, Scores]], labels: Seque
     return _svg("measured", (10.8, 4.2), draw)
 
 
-def plot_differences(rows: Sequence[tuple[str, float, float, float]], t: Translate) -> str:
-    """For each method its difference to the best, with the low and high end of the interval: the best first, at 0."""
+def plot_differences(rows: Sequence[tuple[str, float, float, float, bool]], t: Translate) -> str:
+    """For each method its difference to the best, with the low and high end of the interval: the best first, at 0.
+
+    Grey where it is significantly worse.
+    """
 
     def draw(axes: Any) -> None:
         places = np.arange(len(rows))
-        for place, (_, value, low, high) in zip(places, rows, strict=True):
-            colour = WORSE if low < high < 0 else EQUAL
+        for place, (_, value, low, high, worse) in zip(places, rows, strict=True):
+            colour = WORSE if worse else EQUAL
             axes.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", clip_on=False)
             axes.plot(value, place, "o", color=colour, markersize=7, clip_on=False)
         axes.axvline(0, color=_INK, linewidth=0.8, linestyle=":")
@@ -264,6 +268,11 @@ def _operating_points(verdicts: Sequence[Verdict], t: Translate) -> list[tuple[F
     rejected = np.array([verdict == Verdict.REJECT for verdict in verdicts])
     points = [(stopped, REVIEW, t("review or reject"), "o"), (rejected, REJECT, t("reject"), "D")]
     return points[1:] if (stopped == rejected).all() else points
+
+
+def _legend_text(text: str) -> str:
+    """The text behind a character without width: Matplotlib leaves names out that begin with an underscore."""
+    return f"\u200b{text}" if text.startswith("_") else text
 
 
 def _add_legend(axes: Any) -> None:
