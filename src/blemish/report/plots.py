@@ -21,6 +21,7 @@ GOOD, DEFECTIVE, REVIEW, REJECT = "#0d9488", "#dc2626", "#d97706", "#b91c1c"
 EQUAL, WORSE = "#0e6ba8", "#8a94a3"
 LEVELS = ("#0e6ba8", "#d97706", "#0d9488", "#b91c1c", "#7c3aed", "#6b7280")  # of contrasts, in turn
 LOGARITHMIC_FROM = 10  # times the smallest cost: from there costs are drawn on a logarithmic scale
+LEGEND_COLUMNS, LEGEND_SHARE, LEGEND_ROW = 4, 0.88, 0.19  # at most; of the figure's width; height in inches
 MAX_POINTS = 400  # of a curve: more cannot be seen
 _INK = "#123457"  # stands for the page's own colour, and is replaced by it
 _STYLE: Any = {
@@ -145,7 +146,7 @@ def plot_measured_values(values: dict[str, tuple[Scores, Scores]], labels: Seque
                 axis.set_minor_formatter(NullFormatter())
         _add_legend(panels[0])
 
-    return _svg("measured", (10.8, 4.2), draw)
+    return _svg("measured", (10.8, 4.5), draw)
 
 
 def plot_differences(rows: Sequence[tuple[str, float, float, float, bool]], t: Translate) -> str:
@@ -276,10 +277,21 @@ def _legend_text(text: str) -> str:
 
 
 def _add_legend(axes: Any) -> None:
+    """A legend above the axes, in as many columns as its names leave room for; the figure grows with its rows."""
     handles, labels = axes.get_legend_handles_labels()
-    if labels:
-        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, fontsize=9,
-                    handlelength=1.4, columnspacing=1.2)  # fmt: skip
+    if not labels:
+        return
+    figure = axes.figure
+    for columns in range(LEGEND_COLUMNS, 0, -1):
+        legend = axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns,
+                             borderaxespad=0.2, fontsize=9, handlelength=1.4, columnspacing=1.2)  # fmt: skip
+        if legend.get_window_extent().width <= LEGEND_SHARE * figure.bbox.width:
+            break
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - 2))
+    # Room above all axes, so that a legend wider than its own does not squeeze them.
+    legend.set_in_layout(False)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - legend.get_window_extent().height / figure.bbox.height))
 
 
 def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
