@@ -92,6 +92,25 @@ def test_chinese_and_pdf(run, bundle, files, tmp_path):
     assert (tmp_path / "d.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_figures_are_not_broken_across_lines_of_a_pdf(bundle, tmp_path):
+    weasyprint = pytest.importorskip("weasyprint")
+    path = tmp_path / "pod.json"
+    note = "no curve: all 60 are found, the smallest at 3.9 px; try smaller ones"
+    curves = [
+        {"kind": kind, "strength": 0.15, "hits": 29, "trials": 60, "a50": 13.81, "a90": 25.5, "a90_95": 30.25,
+         "notes": [note], "curve": [], "groups": []}
+        for kind in ("scratch", "pit")
+    ]  # fmt: skip
+    path.write_text(json.dumps({"curves": curves}), "utf-8")
+    html = render_dossier(open_bundle(bundle), {"pod": path}, "zh")
+    pages = weasyprint.HTML(string=html).render().pages
+    lines = [box.text for page in pages for box in page._page_box.descendants() if hasattr(box, "text")]
+    assert lines.count("29/60") == 2
+    digest = file_sha256(path)
+    assert digest in "".join(lines)
+    assert digest not in lines  # broken, as it is wider than its column
+
+
 def test_other_files_are_refused(run, bundle, files, tmp_path):
     code, out = run("report", bundle, "--gauge", files["drift"])
     assert code == 2

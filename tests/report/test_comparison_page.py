@@ -8,7 +8,8 @@ from web_page import read_page
 from blemish.evaluation.bootstrap import Difference
 from blemish.evaluation.comparison import MethodCost, RankedMethod, choose_method
 from blemish.report.comparison_page import options_by_method, render_comparison
-from blemish.translation import Message
+from blemish.report.plots import WORSE, plot_differences
+from blemish.translation import Message, translator
 
 
 @pytest.fixture
@@ -77,3 +78,11 @@ def test_options_common_to_the_methods_come_first(summary):
     assert options_by_method(summary["ranking"]) == [
         ("backbone", ["resnet18", "resnet18"]), ("patchcore", [1, None]), ("padim", [None, 1]),
     ]  # fmt: skip
+
+
+def test_a_method_worse_in_every_draw_is_drawn_grey():
+    def colours(worse):
+        return plot_differences([("a", 0, 0, 0, False), ("b", -1, -1, -1, worse)], translator("en"))
+
+    assert WORSE in colours(True)
+    assert WORSE not in colours(False)

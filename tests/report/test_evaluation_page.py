@@ -1,5 +1,6 @@
 """The report's page: whole, self-contained, and right in its words."""
 
+import html
 import importlib.util
 import json
 import re
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import typer
 from graphs import anomaly_bundle, fixed_boxes, grey_classes, make_bundle, model
+from matplotlib.textpath import TextPath
 from onnx import helper
 from typer.testing import CliRunner
 from web_page import read_page
@@ -27,7 +29,13 @@ from blemish.inspection.result import Inspection, Verdict
 from blemish.report.evaluation_page import summary_sentences, verdicts_by_class
 from blemish.report.formatting import percent
 from blemish.report.gallery import make_card, select_errors, select_images
-from blemish.report.plots import plot_precision_recall, plot_precision_recall_by_class, plot_roc, plot_score_histogram
+from blemish.report.plots import (
+    plot_measured_values,
+    plot_precision_recall,
+    plot_precision_recall_by_class,
+    plot_roc,
+    plot_score_histogram,
+)
 from blemish.translation import translator
 
 
@@ -334,3 +342,42 @@ def test_plots_of_few_and_of_equal_scores(count):
             assert drawing.startswith("<svg")
             assert "#123457" not in drawing
             assert not re.search("^<svg[^>]* width=", drawing)
+
+
+@pytest.mark.parametrize("label", ["_scratch", "a$b^$", "<b>&", "划痕"])
+def test_plots_name_each_class_as_it_is_called(label):
+    values = np.linspace(0.1, 1, 5)
+    curves = {name: (values, 1 - values, 0.5) for name in (label, "dent")}
+    drawn = [
+        plot_precision_recall_by_class("n", curves, translator("en")),
+        plot_measured_values({"length": (values, values)}, [label, "dent", label, "dent", "dent"], translator("en")),
+    ]
+    for svg in drawn:
+        texts = [html.unescape(text).strip("\u200b") for text in re.findall(r">([^<>]+)</(?:text|tspan)>", svg)]
+        assert {label, "dent"} <= {text.removesuffix(" 0.500") for text in texts}
+
+
+def test_long_names_of_classes_fit_beside_the_curves():
+    """Each text ends within the picture, by the widths of its letters, and the axes keep the width of the picture."""
+    names = [f"deep scratch across the sealing surface of the housing, {k}" for k in range(8)]
+    values = np.linspace(0.1, 1, 5)
+    svg = plot_precision_recall_by_class("n", {name: (values, 1 - values, 0.5) for name in names}, translator("en"))
+    width = float(re.search(r'viewBox="0 0 ([0-9.]+)', svg)[1])
+    ends = []
+    for name in names:
+        place = re.search(rf'x="([0-9.]+)"[^>]*>{name} 0.500<', svg)
+        ends.append(float(place[1]) + TextPath((0, 0), f"{name} 0.500", size=9).get_extents().width)
+    assert max(ends) <= width
+    assert max(float(x) for x in re.findall(r"L ([0-9.]+) ", svg)) > 0.9 * width
+
+
+def test_long_names_of_classes_leave_the_panels_of_measured_values_alike():
+    """Frames of the three panels: of one width, whatever the legend takes."""
+    values = np.linspace(1, 2, 8)
+    labels = [f"deep scratch across the sealing surface {k}" for k in range(8)]
+    drawn = {name: (values, values) for name in ("length", "width", "area")}
+    svg = plot_measured_values(drawn, labels, translator("en"))
+    left = [float(x) for x in re.findall(r'clipPath id="[^"]*">\s*<rect x="([0-9.]+)"', svg)]
+    steps = np.diff(sorted(set(left)))
+    assert len(steps) == 2
+    assert steps[0] == pytest.approx(steps[1], rel=0.1)

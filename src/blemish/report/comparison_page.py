@@ -49,8 +49,8 @@ def _plots(summary: dict[str, Any], t: Translate) -> dict[str, str]:
     return plots
 
 
-def _difference(row: dict[str, Any]) -> tuple[str, float, float, float]:
+def _difference(row: dict[str, Any]) -> tuple[str, float, float, float, bool]:
     """A point, for the best and where there is no interval."""
     own = row["difference"] or {"value": 0.0, "low": 0.0, "high": 0.0}
     low, high = (own["value"] if own[end] is None else own[end] for end in ("low", "high"))
-    return row["method"], own["value"], low, high
+    return row["method"], own["value"], low, high, row["significantly_worse"]

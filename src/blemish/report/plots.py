@@ -21,11 +21,13 @@ GOOD, DEFECTIVE, REVIEW, REJECT = "#0d9488", "#dc2626", "#d97706", "#b91c1c"
 EQUAL, WORSE = "#0e6ba8", "#8a94a3"
 LEVELS = ("#0e6ba8", "#d97706", "#0d9488", "#b91c1c", "#7c3aed", "#6b7280")  # of contrasts, in turn
 LOGARITHMIC_FROM = 10  # times the smallest cost: from there costs are drawn on a logarithmic scale
+LEGEND_COLUMNS, LEGEND_SHARE, LEGEND_ROW = 4, 0.88, 0.19  # at most; of the figure's width; height in inches
 MAX_POINTS = 400  # of a curve: more cannot be seen
 _INK = "#123457"  # stands for the page's own colour, and is replaced by it
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "blemish",
+    "text.parse_math": False,  # a dollar sign in the name of a class is one
     "font.size": 10,
     "text.color": _INK,
     "axes.edgecolor": _INK,
@@ -110,7 +112,7 @@ def plot_precision_recall_by_class(name: str, curves: "dict[str, PrecisionRecall
             keep = np.unique(np.linspace(0, len(recall) - 1, MAX_POINTS).astype(int)) if len(recall) else slice(0)
             axes.plot(
                 [0, *recall[keep]], [*precision[:1], *precision[keep]] if len(recall) else [0], linewidth=1.6,
-                label=f"{t(label)} {value:.3f}", clip_on=False,
+                label=_legend_text(f"{t(label)} {value:.3f}"), clip_on=False,
             )  # fmt: skip
         axes.set(xlabel=t("recall"), ylabel=t("precision"), xlim=(0, 1), ylim=(0, 1.005))
         _add_legend(axes)
@@ -135,7 +137,7 @@ def plot_measured_values(values: dict[str, tuple[Scores, Scores]], labels: Seque
                 panel.plot(ends, factor * ends, style, color=_INK, linewidth=0.8)
             for label in sorted(set(labels)):
                 own = np.array([one == label for one in labels])
-                panel.plot(true[own], measured[own], "o", markersize=4, alpha=0.7, label=label)
+                panel.plot(true[own], measured[own], "o", markersize=4, alpha=0.7, label=_legend_text(label))
             panel.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
             panel.set(xlabel=t("true {name}", name=name), ylabel=t("measured"))
             for axis in (panel.xaxis, panel.yaxis):
@@ -144,16 +146,19 @@ def plot_measured_values(values: dict[str, tuple[Scores, Scores]], labels: Seque
                 axis.set_minor_formatter(NullFormatter())
         _add_legend(panels[0])
 
-    return _svg("measured", (10.8, 4.2), draw)
+    return _svg("measured", (10.8, 4.5), draw)
 
 
-def plot_differences(rows: Sequence[tuple[str, float, float, float]], t: Translate) -> str:
-    """For each method its difference to the best, with the low and high end of the interval: the best first, at 0."""
+def plot_differences(rows: Sequence[tuple[str, float, float, float, bool]], t: Translate) -> str:
+    """For each method its difference to the best, with the low and high end of the interval: the best first, at 0.
+
+    Grey where it is significantly worse.
+    """
 
     def draw(axes: Any) -> None:
         places = np.arange(len(rows))
-        for place, (_, value, low, high) in zip(places, rows, strict=True):
-            colour = WORSE if low < high < 0 else EQUAL
+        for place, (_, value, low, high, worse) in zip(places, rows, strict=True):
+            colour = WORSE if worse else EQUAL
             axes.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", clip_on=False)
             axes.plot(value, place, "o", color=colour, markersize=7, clip_on=False)
         axes.axvline(0, color=_INK, linewidth=0.8, linestyle=":")
@@ -266,11 +271,27 @@ def _operating_points(verdicts: Sequence[Verdict], t: Translate) -> list[tuple[F
     return points[1:] if (stopped == rejected).all() else points
 
 
+def _legend_text(text: str) -> str:
+    """The text behind a character without width: Matplotlib leaves names out that begin with an underscore."""
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
 def _add_legend(axes: Any) -> None:
+    """A legend above the axes, in as many columns as its names leave room for; the figure grows with its rows."""
     handles, labels = axes.get_legend_handles_labels()
-    if labels:
-        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, fontsize=9,
-                    handlelength=1.4, columnspacing=1.2)  # fmt: skip
+    if not labels:
+        return
+    figure = axes.figure
+    for columns in range(LEGEND_COLUMNS, 0, -1):
+        legend = axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns,
+                             borderaxespad=0.2, fontsize=9, handlelength=1.4, columnspacing=1.2)  # fmt: skip
+        if legend.get_window_extent().width <= LEGEND_SHARE * figure.bbox.width:
+            break
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - 2))
+    # Room above all axes, so that a legend wider than its own does not squeeze them.
+    legend.set_in_layout(False)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - legend.get_window_extent().height / figure.bbox.height))
 
 
 def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:

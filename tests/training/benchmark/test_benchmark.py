@@ -17,9 +17,9 @@ from blemish.dataset.sample import Dataset, Sample
 from blemish.errors import DataError, OptionError
 from blemish.training.benchmark.benchmark import benchmark
 from blemish.training.benchmark.job import read_predictions
-from blemish.training.benchmark.rows import PROTOCOL, read_rows
+from blemish.training.benchmark.rows import PROTOCOL, BenchmarkRow, read_rows, write_rows
 from blemish.training.benchmark.sets import fix_test_images
-from blemish.training.benchmark.summary import latex_tables, summarize_rows
+from blemish.training.benchmark.summary import latex_tables, page_content, summarize_rows
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,52 @@ def test_what_all_methods_have_in_common_is_not_in_their_names(done):
     assert summary.shared == ("image_size=64",)
     assert summary.variants == ["patchcore", "padim (blur=2.0)"]
     assert latex_tables(summary).splitlines()[2] == "% all methods: image_size=64"
+
+
+def made_row(set, method, metrics, seed=0, latency_ms=1.0):
+    images = {"train": 5, "tuning": 0, "val": 1, "test good": 0, "test defective": 5}
+    cost = {"latency_ms": latency_ms, "size_mb": 1.0}
+    return BenchmarkRow(
+        PROTOCOL, "0", set, False, method, "default", {}, seed, "val", images, "", "0.json", metrics, cost=cost
+    )
+
+
+def test_names_are_text_in_latex():
+    """The special characters of LaTeX, by its manual; each line has the columns that the head declares."""
+    names = [r"nuts & bolts_5%", r"$x$ #1", r"{a}\b~c^d"]
+    summary = summarize_rows([made_row(name, "padim", {"image AUROC": 0.9}) for name in names])
+    lines = latex_tables(summary).splitlines()
+    head = next(line for line in lines if line.startswith("method & "))
+    expected = [r"nuts \& bolts\_5\%", r"\$x\$ \#1", r"\{a\}\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"]
+    assert head == f"method & {' & '.join(expected)} & mean \\\\"
+
+
+def test_of_escapes_the_lowest_is_the_best(tmp_path):
+    """Test images without a good one and without masks leave the escape rate to rank by."""
+    rows = [made_row("a", "padim", {"escape": 0.5}, latency_ms=2), made_row("a", "dfm", {"escape": 0.1}, latency_ms=1)]
+    own = page_content(summarize_rows(rows), tmp_path)["sets"][0]
+    assert [row.variant for row in own["rows"]] == ["dfm", "padim"]
+    assert own["fronts"]["latency_ms"]["front"] == ["dfm"]
+    both = page_content(summarize_rows(rows + [replace(row, set="b") for row in rows]), tmp_path)
+    assert [line["variant"] for line in both["overview"]] == ["dfm", "padim"]
+
+
+def test_there_is_no_mean_of_different_metrics(tmp_path):
+    first = [made_row("a", "unet", {"image AUROC": 0.9})]
+    mixed = page_content(summarize_rows([*first, made_row("b", "unet", {"region IoU": 0.1})]), tmp_path)
+    assert [line["mean"] for line in mixed["overview"]] == [None]
+    same = page_content(summarize_rows([*first, made_row("b", "unet", {"image AUROC": 0.7})]), tmp_path)
+    assert same["overview"][0]["mean"] == pytest.approx(0.8)
+
+
+def test_the_same_training_counts_once(tmp_path, caplog):
+    rows = [made_row("a", "padim", {"image AUROC": value}, seed) for value, seed in ((0.9, 0), (0.9, 0), (0.8, 1))]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    own = summarize_rows(read_rows(tmp_path / "rows.jsonl")).rows[0]
+    assert own.seeds == (0, 1)
+    assert own.metrics["image AUROC"].mean == pytest.approx(0.85)
+    assert own.metrics["image AUROC"].sd == pytest.approx(np.std([0.9, 0.8], ddof=1))
+    assert "line 2: a second row of a, padim, seed 0; it counts" in caplog.text
 
 
 def test_what_has_a_row_is_not_trained_again(done, categories, monkeypatch):

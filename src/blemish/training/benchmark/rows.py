@@ -118,7 +118,9 @@ def flatten_metrics(evaluated: Mapping[str, Any]) -> tuple[dict[str, float], dic
 
 
 def read_rows(path: Path) -> list[BenchmarkRow]:
-    """The rows of a file; none where it does not exist. A last line that was cut off is left out.
+    """The rows of a file; none where it does not exist. A last line that was cut off is left out, with a warning.
+
+    Of rows of the same training, as in files put together, the last one counts, with a warning.
 
     Raises OptionError for rows of another protocol, which cannot be compared, and for a file of something else.
     """
@@ -127,7 +129,7 @@ def read_rows(path: Path) -> list[BenchmarkRow]:
     lines = path.read_text(encoding="utf-8").split("\n")
     if lines[-1]:
         log.warning(f"'{path}': the last line was cut off and is left out")
-    rows = []
+    rows: dict[tuple[str, str, int], BenchmarkRow] = {}
     for number, line in enumerate(lines[:-1], 1):
         try:
             data = json.loads(line)
@@ -140,10 +142,15 @@ def read_rows(path: Path) -> list[BenchmarkRow]:
                 "of two protocols are not comparable: choose another folder"
             )
         try:
-            rows.append(BenchmarkRow(**data))
+            row = BenchmarkRow(**data)
         except TypeError as error:
             raise OptionError(f"'{path}', line {number}: no row of a benchmark") from error
-    return rows
+        if row.key in rows:
+            log.warning(
+                f"'{path}', line {number}: a second row of {row.set}, {row.variant}, seed {row.seed}; it counts"
+            )
+        rows[row.key] = row
+    return list(rows.values())
 
 
 def write_rows(path: Path, rows: Iterable[BenchmarkRow]) -> None:

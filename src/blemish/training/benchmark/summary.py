@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,12 @@ COSTS = ("training_s", "training_cpu_s", "latency_ms", "network_ms", "size_mb")
 # Metrics of a table, by what the methods answer; a set's main metric is the first that its rows have.
 MAIN_METRICS = ("image AUROC", "macro F1", "mAP50", "region IoU")
 LATEX_METRICS = ("image AUROC", "escape at 5 %", "pixel AP", "AUPRO", "macro F1", "mAP50", "region IoU")
+LOWER_IS_BETTER = ("escape at 1 %", "escape at 5 %", "length error", "width error", "area error", "ECE", "escape",
+                   "overkill", "review")  # fmt: skip
+_TEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "%_#&${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 RANKED_BY = {name: key for key, name in METRIC_NAMES.items()} | {"region IoU": "iou"}
 
 
@@ -136,8 +143,8 @@ def latex_tables(summary: BenchmarkSummary) -> str:
     parts += [f"% all methods: {', '.join(summary.shared)}"] if summary.shared else []
     for name in names:
         several = len(summary.sets) > 1
-        head = " & ".join(["method", *summary.sets, *(["mean"] if several else [])])
-        lines = [r"\begin{tabular}{l" + "r" * (len(summary.sets) + several) + "}", r"\toprule", f"{_tex(head)} \\\\"]
+        head = " & ".join(["method", *map(_tex, summary.sets), *(["mean"] if several else [])])
+        lines = [r"\begin{tabular}{l" + "r" * (len(summary.sets) + several) + "}", r"\toprule", f"{head} \\\\"]
         lines += [r"\midrule"]
         for variant in summary.variants:
             own = [cells.get((one, variant)) for one in summary.sets]
@@ -152,9 +159,7 @@ def latex_tables(summary: BenchmarkSummary) -> str:
 
 
 def _tex(text: str) -> str:
-    for sign in "%_#":
-        text = text.replace(sign, f"\\{sign}")
-    return text
+    return text.translate(_TEX)
 
 
 def rank_set(rows: Sequence[SummaryRow], folder: Path, metric: str) -> list[RankedMethod]:
@@ -187,8 +192,9 @@ def page_content(summary: BenchmarkSummary, folder: Path) -> dict[str, Any]:
         for key in ("latency_ms", "size_mb"):
             cost = {row.variant: row.cost[key].mean for row in rows if key in row.cost and row.variant in quality}
             known = {variant: value for variant, value in quality.items() if variant in cost}
-            fronts[key] = {"quality": known, "cost": cost, "front": pareto_front(known, cost)}
-        by_value = sorted(rows, key=lambda row: -quality.get(row.variant, -1.0))
+            merits = {variant: _merit(metric, value) for variant, value in known.items()}
+            fronts[key] = {"quality": known, "cost": cost, "front": pareto_front(merits, cost)}
+        by_value = sorted(rows, key=lambda row: -_merit(metric, quality.get(row.variant)))
         sets.append(
             {
                 "name": name,
@@ -204,8 +210,15 @@ def page_content(summary: BenchmarkSummary, folder: Path) -> dict[str, Any]:
     return {"protocol": PROTOCOL, "shared": summary.shared, "sets": sets, "overview": _overview(summary)}
 
 
+def _merit(metric: str, value: float | None) -> float:
+    """The value as a number that is higher for the better; the lowest where there is none."""
+    if value is None:
+        return -math.inf
+    return -value if metric in LOWER_IS_BETTER else value
+
+
 def _overview(summary: BenchmarkSummary) -> list[dict[str, Any]]:
-    """For each variant its main metric on every set, and the mean of those where it has all."""
+    """For each variant its main metric on every set, and their mean where it has all and they are one metric."""
     cells = {(row.set, row.variant): row for row in summary.rows}
     main = {name: summary.main_metric([row for row in summary.rows if row.set == name]) for name in summary.sets}
     lines = []
@@ -213,5 +226,6 @@ def _overview(summary: BenchmarkSummary) -> list[dict[str, Any]]:
         own = [cells.get((name, variant)) for name in summary.sets]
         values = [None if row is None else row.metrics.get(main[row.set]) for row in own]
         known = [value.mean for value in values if value is not None]
-        lines.append({"variant": variant, "values": values, "mean": mean(known) if len(known) == len(values) else None})
-    return sorted(lines, key=lambda line: -(line["mean"] or -1.0))
+        complete = len(known) == len(values) and len(set(main.values())) == 1
+        lines.append({"variant": variant, "values": values, "mean": mean(known) if complete else None})
+    return sorted(lines, key=lambda line: -_merit(main[summary.sets[0]], line["mean"]))
