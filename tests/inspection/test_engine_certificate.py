@@ -83,6 +83,43 @@ def test_outputs_beyond_the_tolerance_do_not_hold_unless_accepted(bundle, sample
     assert certificate.model_copy(update={"accepted": "A. Schmidt: a trial"}).holds
 
 
+def no_number(outputs):
+    return replace(outputs, anomaly_score=outputs.anomaly_score * np.float32(np.nan))
+
+
+def no_number_at_one_pixel(outputs):
+    changed = outputs.anomaly_map.copy()
+    changed[..., 3, 5] = np.nan
+    return replace(outputs, anomaly_map=changed)
+
+
+def smaller_map(outputs):
+    return replace(outputs, anomaly_map=outputs.anomaly_map[..., :1, :1])
+
+
+@pytest.mark.parametrize("change", [no_number, no_number_at_one_pixel, smaller_map])
+def test_outputs_that_are_no_numbers_differ_without_end(bundle, samples, change):
+    certificate = certified(bundle, samples[:1], change)
+    assert len(certificate.changed) <= 1  # as many as rounding may change
+    assert max(certificate.score_difference, certificate.map_difference) == np.inf
+    assert "outputs differ by inf" in certificate.problem
+    keep_certificate(bundle, certificate)
+    assert not find_certificate(read_certificates(bundle), "openvino", "cpu").holds
+
+
+def test_values_that_both_engines_leave_open_are_the_same(bundle, samples):
+    inspector = Inspector.open(bundle)
+
+    class Open(Altered):
+        name = "onnxruntime"
+
+    reference = Inspector(inspector.bundle, Open(inspector.engine, no_number_at_one_pixel), inspector.manifest)
+    target = Inspector(inspector.bundle, Altered(reference.engine, lambda o: scale_score(o)), inspector.manifest)
+    certificate = certify_engine(target, reference, samples)
+    assert certificate.map_difference == 0
+    assert certificate.score_difference == pytest.approx(0.01, rel=1e-3)
+
+
 def test_another_verdict_does_not_hold_though_outputs_hardly_differ(bundle, samples):
     inspector = Inspector.open(bundle)
     score = inspector.inspect(samples[1]).score
