@@ -1,5 +1,6 @@
 """Certificates of engines: what agrees holds, what does not is found, whatever of the outputs it is."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,8 @@ from graphs import anomaly_bundle
 from typer.testing import CliRunner
 
 from blemish.cli import build_app
+from blemish.cli.certify import MAX_IMAGES
+from blemish.cli.certify import _images as find_compared
 from blemish.dataset.sample import Sample
 from blemish.errors import BlemishError, BundleError, OptionError
 from blemish.imaging.read import write_image
@@ -21,6 +24,7 @@ from blemish.inspection.engine_certificate import (
 )
 from blemish.inspection.engines import OpenVino
 from blemish.inspection.inspector import Inspector
+from blemish.inspection.manifest import Compression
 
 
 class Altered:
@@ -81,6 +85,43 @@ def test_outputs_beyond_the_tolerance_do_not_hold_unless_accepted(bundle, sample
     assert getattr(certificate, kind) == pytest.approx(0.01 if kind.startswith("score") else 0.02 / 0.9, rel=0.1)
     assert not certificate.holds
     assert certificate.model_copy(update={"accepted": "A. Schmidt: a trial"}).holds
+
+
+def no_number(outputs):
+    return replace(outputs, anomaly_score=outputs.anomaly_score * np.float32(np.nan))
+
+
+def no_number_at_one_pixel(outputs):
+    changed = outputs.anomaly_map.copy()
+    changed[..., 3, 5] = np.nan
+    return replace(outputs, anomaly_map=changed)
+
+
+def smaller_map(outputs):
+    return replace(outputs, anomaly_map=outputs.anomaly_map[..., :1, :1])
+
+
+@pytest.mark.parametrize("change", [no_number, no_number_at_one_pixel, smaller_map])
+def test_outputs_that_are_no_numbers_differ_without_end(bundle, samples, change):
+    certificate = certified(bundle, samples[:1], change)
+    assert len(certificate.changed) <= 1  # as many as rounding may change
+    assert max(certificate.score_difference, certificate.map_difference) == np.inf
+    assert "outputs differ by inf" in certificate.problem
+    keep_certificate(bundle, certificate)
+    assert not find_certificate(read_certificates(bundle), "openvino", "cpu").holds
+
+
+def test_values_that_both_engines_leave_open_are_the_same(bundle, samples):
+    inspector = Inspector.open(bundle)
+
+    class Open(Altered):
+        name = "onnxruntime"
+
+    reference = Inspector(inspector.bundle, Open(inspector.engine, no_number_at_one_pixel), inspector.manifest)
+    target = Inspector(inspector.bundle, Altered(reference.engine, lambda o: scale_score(o)), inspector.manifest)
+    certificate = certify_engine(target, reference, samples)
+    assert certificate.map_difference == 0
+    assert certificate.score_difference == pytest.approx(0.01, rel=1e-3)
 
 
 def test_another_verdict_does_not_hold_though_outputs_hardly_differ(bundle, samples):
@@ -144,3 +185,27 @@ def test_the_command_certifies_refuses_and_lets_somebody_accept(bundle, samples,
     assert find_certificate(read_certificates(bundle), "openvino", "cpu").accepted == "A. Schmidt: a trial"
     done = certify(bundle, "--engine", "openvino")
     assert "--images" in str(done.exception)
+
+
+def test_the_command_takes_images_evenly_from_all_of_the_run(bundle, samples, tmp_path):
+    """65 good images, then 35 defective ones: all kinds are compared, not the first 64."""
+    names = ["images/0.png"] * 65 + ["images/1.png"] * 35
+    for i, name in enumerate(names):
+        shutil.copy(tmp_path / name, tmp_path / f"{i:03}.png")
+    rows = [f"{i:03}.png,{'good' if i < 65 else 'pit'},val" for i in range(100)]
+    (tmp_path / "split.csv").write_text("image,label,split\n" + "\n".join(rows) + "\n")
+    taken, trained_on = find_compared(bundle, None)
+    assert (len(taken), trained_on) == (MAX_IMAGES, False)
+    assert sum(sample.label == "pit" for sample in taken) == pytest.approx(0.35 * MAX_IMAGES, abs=1)
+    assert len({sample.image for sample in taken}) == MAX_IMAGES
+
+
+def test_the_command_says_that_a_compressed_bundle_has_its_comparison_in_it(bundle, samples, tmp_path):
+    made = Compression(
+        engine="onnxruntime", source_sha256="", calibration_images=1, images=1, defective=0, changed_verdicts=0,
+        max_auroc_loss=0.005, max_verdict_changes=0.005, latency_ms=(2.0, 1.0), graph_bytes=(2, 1), versions={},
+    )  # fmt: skip
+    replace_manifest(bundle, open_bundle(bundle).manifest.model_copy(update={"compression": made}))
+    done = certify(bundle, "--images", tmp_path / "images", "--engine", "onnxruntime")
+    assert "certify that one" in str(done.exception)
+    assert not certificates_file(bundle).exists()

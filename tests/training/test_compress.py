@@ -1,5 +1,7 @@
 """A graph of 8-bit convolutions: what is quantised, what it loses, and when it is refused."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import onnx
@@ -11,10 +13,10 @@ from onnx import helper
 from blemish.dataset.read import read_dataset
 from blemish.errors import ExportError, OptionError
 from blemish.imaging.read import write_image
-from blemish.inspection.bundle import open_bundle
+from blemish.inspection.bundle import open_bundle, replace_manifest
 from blemish.inspection.engines import open_engine
 from blemish.inspection.inspector import Inspector
-from blemish.inspection.manifest import Compression, Decision, InputSpec
+from blemish.inspection.manifest import Compression, Decision, InputSpec, ProductDecision
 from blemish.methods.detection.ssd import SSD, SSDOptions
 from blemish.training.ship import compress as compressing
 from blemish.training.ship.compress import compress, find_loss
@@ -220,6 +222,34 @@ def test_limits():
     assert not any("does not pay" in line for line in compressing.describe(made))
     boxes = made.model_copy(update={"box_map50": (0.75, 0.745)})
     assert "box mAP50 0.7500 → 0.7450" in compressing.describe(boxes)
+
+
+def test_what_is_not_known_is_said_of_the_images_that_lack():
+    made = Compression(
+        engine="openvino", source_sha256="", calibration_images=32, images=20, defective=20, changed_verdicts=0,
+        max_auroc_loss=0.005, max_verdict_changes=0.005, latency_ms=(10.0, 5.0), graph_bytes=(4000, 1000), versions={},
+    )  # fmt: skip
+    assert "no AUROC without both good and defective images among them" in compressing.describe(made)
+    assert not any("no defective image" in line for line in compressing.describe(made))
+    none = made.model_copy(update={"defective": 0})
+    assert any("no defective image" in line for line in compressing.describe(none))
+
+
+def test_no_product_loses_the_thresholds_of_its_own(bundle, images, tmp_path):
+    manifest = open_bundle(bundle).manifest
+    own = {name: ProductDecision(decision=manifest.decision) for name in "AB"}
+    replace_manifest(bundle, manifest.model_copy(update={"products": own}))
+    out, limits = tmp_path / "small.blemish", {"engine": "onnxruntime", "max_verdict_changes": 1.0}
+
+    def of_products(*names):
+        samples = [replace(sample, product=names[i // 10 % len(names)]) for i, sample in enumerate(images.samples)]
+        return replace(images, samples=tuple(samples))
+
+    with pytest.raises(OptionError, match=r"thresholds of its own for A, B, .*9 good parts of each of A, B"):
+        compress(bundle, out, data=of_products("A"), **limits)
+    assert not out.exists()
+    compress(bundle, out, data=of_products("A", "B"), **limits)
+    assert sorted(open_bundle(out).manifest.products) == ["A", "B"]
 
 
 def test_ranges_reach_beyond_good_images():

@@ -47,6 +47,11 @@ def certify(
     if accept is not None and not accept.strip():
         raise OptionError("--accept needs a name and a reason, such as --accept 'A. Schmidt: trial on line 3'")
     target = Inspector.open(bundle, engine=engine, threads=threads, device=device)
+    if (compression := target.manifest.compression) is not None:
+        raise OptionError(
+            f"the bundle is compressed for {compression.engine}, and holds the comparison with the float32 bundle that "
+            "it was made from; certify that one for any other engine"
+        )
     reference = Inspector.open(bundle, threads=threads)
     samples, trained_on = _images(target.bundle.path, images)
     check_outputs([json], [target.bundle.path, *(sample.image for sample in samples)])
@@ -85,4 +90,5 @@ def _images(bundle: Path, images: list[str] | None) -> "tuple[list[Sample], bool
     dataset = read_dataset(split, "csv")
     held_out = dataset.split("val").samples
     samples = held_out or dataset.split("train").samples
-    return list(samples[:: max(1, len(samples) // MAX_IMAGES)][:MAX_IMAGES]), not held_out
+    count = min(len(samples), MAX_IMAGES)  # evenly from the whole list, which is in order of classes
+    return [samples[i * len(samples) // count] for i in range(count)], not held_out

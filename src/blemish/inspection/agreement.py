@@ -80,7 +80,7 @@ class DetectionAgreement:
             self.matched += 1
             self.score_difference = max(self.score_difference, abs(float(scores[i] - other_scores[j])))
             if masks is not None and other_masks is not None:
-                self.mask_difference = max(self.mask_difference, float(np.abs(masks[i] - other_masks[j]).max()))
+                self.mask_difference = max(self.mask_difference, largest_difference(masks[i], other_masks[j]))
 
 
 @dataclass
@@ -144,9 +144,20 @@ def output_differences(expected: Outputs, found: Outputs) -> dict[str, OutputDif
         if name.startswith("box") or not values.size:
             continue
         kind = "score" if "score" in name and values.ndim < 3 else "map"
-        difference = float(np.abs(values - getattr(found, name)).max())
-        differences[name] = OutputDifference(kind, difference, float(np.abs(values).max()))
+        scale = float(np.abs(values).max(where=np.isfinite(values), initial=0))
+        differences[name] = OutputDifference(kind, largest_difference(values, getattr(found, name)), scale)
     return differences
+
+
+def largest_difference(expected: NDArray[Any], found: NDArray[Any]) -> float:
+    """Largest absolute difference of two arrays of one shape; infinite where only one of two values is a number."""
+    if expected.shape != found.shape:
+        return float("inf")
+    differ = ~((expected == found) | (np.isnan(expected) & np.isnan(found)))
+    if not differ.any():
+        return 0.0
+    largest = float(np.abs(expected[differ] - found[differ]).max())
+    return float("inf") if np.isnan(largest) else largest
 
 
 def verdict_agreement(compared: list[Compared], inspector: Inspector) -> float:

@@ -61,6 +61,11 @@ class EngineCertificate(FrozenModel):
     accepted: str | None = None  # name and reason of the person who takes the responsibility for it
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether it was made on another machine, or with other versions of the libraries than those here."""
+        return (self.machine, self.versions) != (this_machine(), installed_versions(LIBRARIES))
+
+    @property
     def holds(self) -> bool:
         """Whether the differences are within the tolerance, or somebody accepted them."""
         return self.problem is None or self.accepted is not None
@@ -92,7 +97,7 @@ def certify_engine(
         bundle_sha256=file_sha256(inspector.bundle.path),
         engine=inspector.engine.name,
         device=inspector.engine.device,
-        machine=f"{platform.node()}, {platform.processor() or platform.machine()}",
+        machine=this_machine(),
         versions=installed_versions(LIBRARIES),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         images=len(samples),
@@ -128,9 +133,13 @@ def read_certificates(bundle: Path) -> list[EngineCertificate]:
 
 
 def find_certificate(certificates: Sequence[EngineCertificate], engine: str, device: str) -> EngineCertificate | None:
-    """The newest certificate of an engine on a device; None where there is none."""
+    """The newest certificate of an engine on a device, made here before those of `elsewhere`; None without any."""
     own = [c for c in certificates if (c.engine, c.device) == (engine, device)]
-    return max(own, key=lambda c: c.created, default=None)
+    return max(own, key=lambda c: (c.machine == this_machine(), c.created), default=None)
+
+
+def this_machine() -> str:
+    return f"{platform.node()}, {platform.processor() or platform.machine()}"
 
 
 def keep_certificate(bundle: Path, certificate: EngineCertificate) -> Path:

@@ -48,6 +48,10 @@ def find_proof(bundle: Bundle, engine: Engine, path: Path) -> EngineProof:
         return EngineProof(
             ComponentState("certificate", name, "warning", detail), certificate.problem, certificate.accepted
         )
+    if certificate.elsewhere:
+        where = {"machine": certificate.machine}
+        detail = Message("made on {machine}, or with other versions of libraries: run blemish certify", where)
+        return EngineProof(ComponentState("certificate", name, "warning", detail))
     same = {"share": 100 * certificate.verdict_agreement, "date": certificate.created[:10]}
     detail = Message("{share:.1f} % of the verdicts the same, {date}", same)
     return EngineProof(ComponentState("certificate", name, "ok", detail))

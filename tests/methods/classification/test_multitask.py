@@ -84,3 +84,9 @@ def test_deep_pixels_weigh_more(multitask):
 def test_multitask_without_any_mask_is_an_error(multitask):
     with pytest.raises(DataError, match="masks and labels"):
         multitask.before_training(dataset(good=3, pit=3, scratch=3))
+
+
+def test_good_images_alone_are_an_error_before_the_training():
+    method = MultiTask(check_options(MultiTask.Options, SMALL, "multitask"), ("good",))
+    with pytest.raises(DataError, match="two classes in training or more, and there is 'good' alone"):
+        method.before_training(dataset(good=8))

@@ -103,7 +103,8 @@ class MultiTask(Segmenter):
 
     def before_training(self, dataset: Dataset) -> None:
         defective = [sample for sample in dataset.samples if sample.defective]
-        if defective:  # otherwise synthetic defects, with masks, are made during training
+        # Without defects, synthetic ones with masks are made during training, which are a class then.
+        if defective or len(self.classes) < 2:
             class_counts(dataset, dataset.classes)
         if defective and not any(has_mask(sample) for sample in defective):
             raise DataError(

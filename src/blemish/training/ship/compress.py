@@ -32,7 +32,7 @@ from blemish.inspection.manifest import Compression, Decision, Manifest, Product
 from blemish.inspection.result import Inspection, Verdict
 from blemish.inspection.seen_images import find_seen, unpack_seen
 from blemish.training.learn.run import read_config, split_file
-from blemish.training.ship.calibrate import CalibrationTarget
+from blemish.training.ship.calibrate import PRODUCT_RATE, CalibrationTarget, min_parts
 from blemish.training.ship.export import calibrate_products, graph_info, sample_evenly
 from blemish.training.ship.quantise import quantise_graph
 
@@ -67,7 +67,8 @@ def compress(
     """Write the bundle with 8-bit convolutions to `out`; what it loses and gains.
 
     Without `data`, the images are those of the run that the bundle lies in. Raises ExportError beyond the stated loss,
-    and then writes nothing; OptionError without images to compare on; MissingExtraError without NNCF.
+    and then writes nothing; OptionError without images to compare on, or of a product with thresholds of its own;
+    MissingExtraError without NNCF.
     """
     source = Inspector.open(bundle, engine=engine, threads=threads)
     path, manifest = source.bundle.path, source.manifest
@@ -223,8 +224,10 @@ def describe(compression: Compression) -> list[str]:
     ]
     if compression.auroc is not None:
         lines.append("AUROC {:.4f} → {:.4f}".format(*compression.auroc))
-    else:
+    elif compression.defective == 0:
         lines.append("no defective image among them: what it costs in defects found is not known")
+    else:
+        lines.append("no AUROC without both good and defective images among them")
     if compression.pixel_ap is not None:
         lines.append("pixel AP {:.4f} → {:.4f}".format(*compression.pixel_ap))
     if compression.box_map50 is not None:
@@ -254,6 +257,12 @@ def _new_thresholds(inspector: Inspector, dataset: Dataset, run: Path) -> dict[s
         )
         for name, own in fields["products"].items()
     }
+    if lost := sorted(manifest.products.keys() - products.keys()):
+        raise OptionError(
+            f"the bundle has thresholds of its own for {', '.join(lost)}, and among the images are too few good ones "
+            f"of these to calibrate them anew; give at least {min_parts(PRODUCT_RATE)} good parts of each of "
+            f"{', '.join(sorted(manifest.products))}, with the column product, with --data"
+        )
     return {**fields, "decision": decision, "products": products, "refinement": _new_levels(manifest, decision)}
 
 
