@@ -21,6 +21,7 @@ from blemish.inspection.inspector import Inspector
 from blemish.inspection.manifest import Calibration, Certificate, PictureLimits, Scale
 from blemish.inspection.seen_images import SEEN, pack_seen, seen_hashes
 from blemish.qualify.dossier import EVIDENCE, list_clauses, render_dossier
+from blemish.qualify.evidence_tables import robustness_tables
 from blemish.report.pdf import html_to_pdf
 from blemish.translation import translator
 
@@ -90,6 +91,12 @@ def test_chinese_and_pdf(run, bundle, files, tmp_path):
     pytest.importorskip("weasyprint")
     assert run("report", bundle, "--out", tmp_path / "d.pdf", *arguments)[0] == 0
     assert (tmp_path / "d.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_shift_of_the_picture_is_no_part_of_the_working_day():
+    sweep = {"name": "shift", "unit": "px", "limit": 2.0, "first_stopped": None, "first_missed": None, "levels": []}
+    tables, _ = robustness_tables({"sweeps": [sweep]}, translator("zh"))
+    assert tables[0].rows[0][0] == "位移"
 
 
 def test_figures_are_not_broken_across_lines_of_a_pdf(bundle, tmp_path):

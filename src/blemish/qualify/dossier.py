@@ -269,7 +269,7 @@ def _known_components(manifest: Manifest, gauge: dict[str, Any], t: Translate) -
         rows.append((t("reproducibility"), f"σ {number(sigma['AV'])}", t("gauge study, in its unit")))
     if "type_1" in gauge:
         rows.append((t("bias"), number(gauge["type_1"]["bias"]), t("type-1 study")))
-    return DossierTable(rows, (t("component"), t("value"), t("source")))
+    return DossierTable(rows, (t("component"), t("value"), t("known from")))
 
 
 def _border_errors(manifest: Manifest) -> list[SizeClassError]:

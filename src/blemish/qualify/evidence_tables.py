@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blemish.dataset.audit import FINDINGS
+from blemish.qualify.robustness import TITLES
 from blemish.report.evaluation_page import data_warnings
 from blemish.report.formatting import number, percent, plain
 from blemish.translation import Translate
@@ -98,16 +99,20 @@ def robustness_tables(data: dict[str, Any], t: Translate) -> tuple[list[DossierT
     def level(value: float | None) -> str:
         return "–" if value is None else f"{value:g}"
 
+    titles = [t(TITLES.get(own["name"], own["name"])) for own in data["sweeps"]]
     rows = [
-        (t(own["name"]), t(own["unit"]), level(own["limit"]), level(own["first_stopped"]), level(own["first_missed"]))
-        for own in data["sweeps"]
+        (title, t(own["unit"]), level(own["limit"]), level(own["first_stopped"]), level(own["first_missed"]))
+        for title, own in zip(titles, data["sweeps"], strict=True)
     ]
     header = (t("disturbance"), t("unit"), t("limit"), t("first good part stopped"), t("first defective part missed"))
     tables = [DossierTable(rows, header)]
     sizes = dict.fromkeys(size for own in data["sweeps"] for one in own["levels"] for size in one["missed_by_size"])
     if sizes:
         ordered = sorted(sizes, key=lambda size: float(size.split()[0]))
-        by_size = [(t(own["name"]), *(level(_first_missed(own, size)) for size in ordered)) for own in data["sweeps"]]
+        by_size = [
+            (title, *(level(_first_missed(own, size)) for size in ordered))
+            for title, own in zip(titles, data["sweeps"], strict=True)
+        ]
         caption = t("first defective part missed, by the side of its largest defect in px")
         tables.append(DossierTable(by_size, (t("disturbance"), *ordered), caption))
     if data.get("limits"):

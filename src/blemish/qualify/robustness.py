@@ -53,6 +53,10 @@ class Sweep:
     limit: float | None  # None: not even the mildest level
 
 
+# How people call a disturbance: a shift is also a part of the working day, which has another word in other languages.
+TITLES = {"shift": "displacement"}
+
+
 @dataclass(frozen=True)
 class Robustness:
     """Counts and rates are of parts: images of one group and copies are one, see `blemish.evaluation.units`."""
@@ -279,7 +283,12 @@ def plot_robustness(found: Robustness, t: Translate) -> "Figure":
             within = [own.level for own in sweep.levels].index(sweep.limit) if sweep.limit is not None else -1
             axes.axvline(within + 0.5, color="grey", linestyle="--", linewidth=1)
             axes.set_xticks(places, [f"{own.level:g}" for own in sweep.levels])
-            axes.set(title=t(sweep.name), xlabel=t(sweep.unit), ylim=(-0.02, 1.02), xlim=(-0.6, len(places) - 0.4))
+            axes.set(
+                title=t(TITLES.get(sweep.name, sweep.name)),
+                xlabel=t(sweep.unit),
+                ylim=(-0.02, 1.02),
+                xlim=(-0.6, len(places) - 0.4),
+            )
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
