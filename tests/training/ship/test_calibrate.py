@@ -70,6 +70,13 @@ def test_training_images_promise_no_error_rate():
         assert not any("validation images cannot promise" in line for line in kept.warnings)
 
 
+def test_a_classifier_of_defects_alone_says_that_no_rate_of_false_alarms_can_be_promised():
+    data = CalibrationData(defective=[0.9, 0.8], classes=[(frozenset(["pit"]), {"pit": 0.9, "dent": 0.1})])
+    decision, kept = calibrate(data, CalibrationTarget(), "held-out")
+    assert (decision.review, decision.reject) == (0.0, 0.5)
+    assert "no good validation images: no false-alarm rate can be promised" in kept.warnings
+
+
 def test_images_of_which_nothing_is_known_do_not_count_as_good():
     found = CalibrationData()
     for label, score in (("good", 0.1), (None, 0.7), ("pit", 0.9)):

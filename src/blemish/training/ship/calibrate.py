@@ -243,7 +243,7 @@ def _score_thresholds(
         escapes = _explain_too_few(defective, target.escape, "defective")
         return review, reject, f"escape rate {target.escape:g}", [*escapes, *false_alarms]
     if not len(good) and data.only_defects:
-        return 0.0, CERTAIN, "a class likelier than all others together", []
+        return 0.0, CERTAIN, "a class likelier than all others together", false_alarms
     if not len(good):
         threshold = data.region_threshold
         aim = "no threshold" if threshold is None else "highest F1 of the detected defects"
