@@ -82,8 +82,9 @@ class FCOS(DenseDetector):
         """Say how many boxes of the training images, as the network sees them, no location is assigned to."""
         self.eval()
         boxes, assigned = 0, 0
+        locations: tuple[Tensor, Tensor] | None = None  # of all images: they have one size
         for batch in map(drop_invalid_boxes, batches):
-            locations = level_locations(self.features(batch["image"][:1]), self.features.strides)
+            locations = locations or level_locations(self.features(batch["image"][:1]), self.features.strides)
             for targets in batch["boxes"]:
                 matches = assign_smallest(*locations, targets[:, :4])
                 boxes, assigned = boxes + len(targets), assigned + len(matches[matches >= 0].unique())
